@@ -1,0 +1,148 @@
+"""What a bar is: OHLCV of one interval, stamped by its open time in UTC.
+
+`Bars` is the value the rest of `model/` works on: plain float64 and datetime64 arrays, oldest first. It does not
+know where bars come from, whether they are good (`data_checks/` does), or what is made of them. Prices are in the
+quote currency of the series, volumes in whatever unit the source names. The trap: a bar may be used only after it
+has CLOSED, so times compared with a decision are `closed_at`, never `opened_at`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from model.errors import GapError, SpecError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IntervalName = Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"]
+INTERVAL_NAMES: tuple[str, ...] = get_args(IntervalName)
+PRICES = ("open", "high", "low", "close")
+COLUMNS = ("timestamp", *PRICES, "volume")
+UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+def interval_delta(interval: str) -> np.timedelta64:
+    """Return the length of an interval, such as `1h`, as timedelta64[us].
+
+    Raises:
+        SpecError: the interval is none of `INTERVAL_NAMES`.
+    """
+    if interval not in INTERVAL_NAMES:
+        raise SpecError(f"interval: expected one of {', '.join(INTERVAL_NAMES)}, found {interval!r}")
+    return np.timedelta64(int(interval[:-1]) * UNIT_SECONDS[interval[-1]], "s").astype("timedelta64[us]")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One symbol at one interval: the unit that is stored, trained and promoted by itself."""
+
+    symbol: str
+    interval: str
+
+    @property
+    def name(self) -> str:
+        """The series in names that allow no slash, such as `BTC-USD-1d`."""
+        return f"{re.sub(r'[^A-Za-z0-9._]+', '-', self.symbol)}-{self.interval}"
+
+    @property
+    def delta(self) -> np.timedelta64:
+        """Length of one bar, timedelta64[us]."""
+        return interval_delta(self.interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars of one series, oldest first, strictly increasing in time; a bar that is absent is a gap.
+
+    Attributes:
+        interval: name of the interval, such as `1d`.
+        opened_at: shape (bar,), datetime64[us], UTC.
+        ohlcv: shape (bar, 5), float64: open, high, low, close, volume.
+    """
+
+    interval: str
+    opened_at: Shaped[np.ndarray, "bar"]
+    ohlcv: Float64[np.ndarray, "bar 5"]
+
+    def __len__(self) -> int:
+        """Count the bars."""
+        return len(self.opened_at)
+
+    @property
+    def delta(self) -> np.timedelta64:
+        """Length of one bar, timedelta64[us]."""
+        return interval_delta(self.interval)
+
+    @property
+    def closed_at(self) -> Shaped[np.ndarray, "bar"]:
+        """Close times, shape (bar,), datetime64[us]: from then on a bar may be used."""
+        return self.opened_at + self.delta
+
+    def column(self, name: str) -> Float64[np.ndarray, "bar"]:
+        """Return one column, shape (bar,), without copying it."""
+        return self.ohlcv[:, COLUMNS.index(name) - 1]
+
+    def closed_by(self, as_of: np.datetime64) -> "Bars":
+        """Return the bars that had closed at `as_of`; an unfinished bar is not among them.
+
+        Time: entry t depends on bar t alone.
+        """
+        keep = int(np.searchsorted(self.closed_at, as_of, side="right"))
+        return Bars(self.interval, self.opened_at[:keep], self.ohlcv[:keep])
+
+    def frame(self) -> "pd.DataFrame":
+        """Return a frame with the columns of `COLUMNS`, oldest first, timestamps UTC-aware."""
+        import pandas as pd  # here: arrays inside need no pandas
+
+        frame = pd.DataFrame(self.ohlcv, columns=list(COLUMNS[1:]))
+        frame.insert(0, "timestamp", pd.DatetimeIndex(self.opened_at).tz_localize("UTC"))
+        return frame
+
+
+def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:
+    """Take a frame of bars (columns of `COLUMNS`, any further ones ignored) as `Bars`.
+
+    Args:
+        frame: one row a bar, oldest first; `timestamp` is the open time, UTC-aware or naive UTC. A missing
+            `volume` column reads as NaN.
+        interval: length of a bar.
+
+    Raises:
+        SpecError: a price column or the timestamp is missing.
+        GapError: times do not strictly increase, or a step is no multiple of the interval.
+    """
+    import pandas as pd  # here: arrays inside need no pandas
+
+    missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
+    if missing:
+        raise SpecError(f"bars: expected columns {', '.join(COLUMNS)}; missing {', '.join(missing)}")
+    times = pd.DatetimeIndex(frame["timestamp"])
+    if times.tz is not None:
+        times = times.tz_convert("UTC").tz_localize(None)
+    opened_at = times.to_numpy().astype("datetime64[us]")
+    ohlcv = frame.reindex(columns=list(COLUMNS[1:])).to_numpy(dtype=np.float64)
+    bars = Bars(interval, opened_at, np.ascontiguousarray(ohlcv))
+    _require_clock(bars)
+    return bars
+
+
+def _require_clock(bars: Bars) -> None:
+    """Raise GapError where time stands still, runs back, or leaves the grid of the interval."""
+    steps = np.diff(bars.opened_at)
+    bad = np.flatnonzero((steps <= np.timedelta64(0)) | (steps % bars.delta != np.timedelta64(0)))
+    if len(bad):
+        first = int(bad[0])
+        raise GapError(
+            f"bars {bars.interval}: expected open times that increase by whole intervals, oldest first; found "
+            f"{bars.opened_at[first + 1]} after {bars.opened_at[first]} (bar {first + 1}; {len(bad)} such steps). "
+            "Run the data checks: they put such bars into the quarantine."
+        )
+
+
+def gap_sizes(bars: Bars) -> Shaped[np.ndarray, "step"]:
+    """Count the bars missing between each bar and the next, shape (bar - 1,), int64; zero where there is no gap."""
+    return (np.diff(bars.opened_at) // bars.delta).astype(np.int64) - 1
