@@ -33,7 +33,7 @@ def interval_delta(interval: str) -> np.timedelta64:
     """
     if interval not in INTERVAL_NAMES:
         raise SpecError(f"interval: expected one of {', '.join(INTERVAL_NAMES)}, found {interval!r}")
-    return np.timedelta64(int(interval[:-1]) * UNIT_SECONDS[interval[-1]], "s").astype("timedelta64[us]")
+    return np.timedelta64(int(interval[:-1]) * UNIT_SECONDS[interval[-1]] * 1_000_000, "us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Bars:
     """
 
     interval: str
-    opened_at: Shaped[np.ndarray, "bar"]
+    opened_at: Shaped[np.ndarray, " bar"]
     ohlcv: Float64[np.ndarray, "bar 5"]
 
     def __len__(self) -> int:
@@ -78,11 +78,11 @@ class Bars:
         return interval_delta(self.interval)
 
     @property
-    def closed_at(self) -> Shaped[np.ndarray, "bar"]:
+    def closed_at(self) -> Shaped[np.ndarray, " bar"]:
         """Close times, shape (bar,), datetime64[us]: from then on a bar may be used."""
         return self.opened_at + self.delta
 
-    def column(self, name: str) -> Float64[np.ndarray, "bar"]:
+    def column(self, name: str) -> Float64[np.ndarray, " bar"]:
         """Return one column, shape (bar,), without copying it."""
         return self.ohlcv[:, COLUMNS.index(name) - 1]
 
@@ -143,6 +143,6 @@ def _require_clock(bars: Bars) -> None:
         )
 
 
-def gap_sizes(bars: Bars) -> Shaped[np.ndarray, "step"]:
+def gap_sizes(bars: Bars) -> Shaped[np.ndarray, " step"]:
     """Count the bars missing between each bar and the next, shape (bar - 1,), int64; zero where there is no gap."""
     return (np.diff(bars.opened_at) // bars.delta).astype(np.int64) - 1
