@@ -1,0 +1,120 @@
+"""Predictors to be beaten: base rate, persistence, logistic regression, gradient boosting.
+
+Each learns from the training windows of a fold alone and gives P(rise) for the windows it is asked about, on the same
+terms as the network. The two learners see what the network sees: windows standardised one by one, flattened. None of
+them is tuned; their few numbers are constants with a reason. The trap: a probability of exactly 0 or 1 makes one
+wrong guess cost an infinite log loss, so all are kept inside (0, 1).
+"""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from model.errors import SpecError
+from model.labels import RISE
+from model.windows import Windows, standardise
+
+BaselineName = Literal["base_rate", "persistence", "logistic_regression", "gradient_boosting"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+
+PROBABILITY_MARGIN = 1e-6  # own: far below what any number of test bars can tell from 0, far above float32 rounding
+BATCH_WINDOWS = 65_536  # own: 63 MB of float64 at 30 bars of 4 features
+LEARNED_WINDOWS = 100_000  # own: the newest of them; 96 MB at 30 bars of 4 features, so minute bars fit into memory
+
+
+def predict_baseline(
+    name: BaselineName,
+    windows: Windows,
+    train_index: Int64[np.ndarray, " train"],
+    test_index: Int64[np.ndarray, " test"],
+    seed: int,
+) -> Float64[np.ndarray, " test"]:
+    """Fit one baseline on the training windows and return its P(rise) for the test windows.
+
+    Args:
+        name: one of `BASELINES`.
+        windows: the windows both indices count.
+        train_index: shape (train,), int64; resolved windows.
+        test_index: shape (test,), int64; resolved or not, their labels are not read.
+        seed: for gradient boosting; the others know no chance.
+
+    Returns:
+        Shape (test,), float64, strictly between 0 and 1, in the order of `test_index`. Where the training labels
+        are all equal, the learners too answer with the base rate.
+
+    Raises:
+        SpecError: unknown name, no training window, or an unresolved one.
+
+    Time: entry i depends on test window i and on the training windows with their labels.
+    Source: own; the learners are scikit-learn's.
+    """
+    if name not in BASELINES:
+        raise SpecError(f"baseline: expected one of {', '.join(BASELINES)}, found {name!r}")
+    train, test = windows.take(train_index), windows.take(test_index)
+    if not len(train) or (train.labels < 0).any():
+        raise SpecError(
+            f"baseline {name}: expected resolved training windows, found {len(train)}, of them "
+            f"{int((train.labels < 0).sum())} unresolved"
+        )
+    one_class = bool((train.labels == train.labels[0]).all())
+    if name == "persistence":
+        probabilities = _persistence(train, test)
+    elif name == "base_rate" or one_class:
+        probabilities = np.full(len(test), (train.labels == RISE).mean())
+    else:
+        learner = _logistic_regression() if name == "logistic_regression" else _gradient_boosting(seed)
+        probabilities = _learn(learner, train, test)
+    return np.asarray(np.clip(probabilities, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN), dtype=np.float64)
+
+
+def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
+    """Return the share of rises that followed a last move of the same sign, with one rise and one fall added.
+
+    Source: add-one smoothing, Laplace's rule of succession.
+    """
+    moves = np.array([-1, 0, 1])
+    same = train.last_moves[:, None] == moves
+    rises = (same & (train.labels == RISE)[:, None]).sum(axis=0)
+    shares = (rises + 1) / (same.sum(axis=0) + 2)
+    return np.asarray(shares[test.last_moves.astype(np.int64) + 1], dtype=np.float64)
+
+
+def _learn(learner: Any, train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
+    """Fit a scikit-learn classifier on the newest training windows and ask it about the test windows in batches."""
+    newest = train.take(np.arange(max(0, len(train) - LEARNED_WINDOWS), len(train), dtype=np.int64))
+    learner.fit(_inputs(newest), newest.labels)
+    starts = range(0, len(test), BATCH_WINDOWS)
+    indices = (np.arange(start, min(start + BATCH_WINDOWS, len(test)), dtype=np.int64) for start in starts)
+    batches = [learner.predict_proba(_inputs(test.take(index)))[:, 1] for index in indices]
+    return np.concatenate([np.empty(0), *batches])
+
+
+def _inputs(windows: Windows) -> Float64[np.ndarray, "window input"]:
+    return standardise(windows.values()).reshape(len(windows), -1)
+
+
+def _logistic_regression() -> Any:
+    from sklearn.linear_model import LogisticRegression  # here: scikit-learn takes seconds to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # C: neighbouring bars are nearly copies of each other, so 120 inputs on some thousand windows must share few
+    # degrees of freedom; at scikit-learn's 1.0 the fit follows noise and loses to the base rate by far.
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.001, max_iter=1_000))
+
+
+def _gradient_boosting(seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier  # here: scikit-learn takes seconds to import
+
+    # Small and slow on purpose: stumps of a few leaves, each with enough windows to mean something. No early
+    # stopping: it would hold out random windows, which overlap the ones they are drawn from.
+    return HistGradientBoostingClassifier(
+        max_iter=60,
+        learning_rate=0.05,
+        max_leaf_nodes=4,
+        min_samples_leaf=30,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+    )

@@ -1,0 +1,57 @@
+"""What a window is asked: whether the close `horizon_bars` later is higher (1, rise) or not (0, fall).
+
+Equal closes are a fall: the question is "higher?". A label that would need a bar that is absent, be it at the end of
+the series or inside a gap, is UNRESOLVED. The trap: a label of bar t is known only when bar t + horizon has closed;
+`model.windows` keeps that moment as `resolved_at`, and the folds purge by it.
+"""
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Int8, Int64
+
+from model.bars import Bars, gap_sizes
+from model.errors import SpecError
+
+RISE: Final = 1
+FALL: Final = 0
+UNRESOLVED: Final = -1
+
+
+def stretch_numbers(bars: Bars) -> Int64[np.ndarray, " bar"]:
+    """Number the gapless stretches, so that two bars have no gap between them iff their numbers are equal.
+
+    Returns:
+        Shape (bar,), int64, from 0, never falling in time.
+
+    Time: entry t depends on bars 0..t.
+    Source: own.
+    """
+    return np.concatenate((np.zeros(min(len(bars), 1), np.int64), np.cumsum(gap_sizes(bars) > 0, dtype=np.int64)))
+
+
+def label_rises(bars: Bars, horizon_bars: int) -> Int8[np.ndarray, " bar"]:
+    """Say of each bar whether the close `horizon_bars` later is higher than its own.
+
+    Args:
+        bars: shape (bar,), oldest first.
+        horizon_bars: bars until the outcome, at least 1.
+
+    Returns:
+        Shape (bar,), int8: 1 rise, 0 fall (equal included), -1 unresolved: the later bar is absent, a gap lies
+        between, or one of the two closes is NaN.
+
+    Raises:
+        SpecError: the horizon is below 1.
+
+    Time: entry t depends on bars t..t+horizon; it is known when bar t+horizon has closed.
+    Source: the article's rule, `y_close > last close of the window`.
+    """
+    if horizon_bars < 1:
+        raise SpecError(f"horizon_bars: expected at least 1, found {horizon_bars}")
+    close, stretch = bars.column("close"), stretch_numbers(bars)
+    now, later = close[:-horizon_bars], close[horizon_bars:]
+    known = (stretch[:-horizon_bars] == stretch[horizon_bars:]) & ~np.isnan(now) & ~np.isnan(later)
+    labels = np.full(len(bars), UNRESOLVED, np.int8)
+    labels[: len(now)] = np.where(known, later > now, UNRESOLVED)
+    return labels

@@ -1,0 +1,186 @@
+"""Windows: the last `lookback_bars` bars before a decision, and the label that came of them.
+
+`Windows` keeps one feature matrix and, for each window, the index of its last bar; the windows themselves are a lazy
+view, so memory grows with the bars and not with bars times lookback. Features are raw columns (see
+`model.features`), times are closes, UTC. No window crosses a gap; a window whose LABEL would cross one, or lies
+beyond the newest bar, stays (it can be predicted) but is unresolved. The trap: indices count windows, `ends` count
+bars; with a stride or a gap the two differ.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int8, Int64, Shaped
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from model.bars import Bars
+from model.errors import BarsTooShort
+from model.features import FeatureName, feature_matrix
+from model.labels import label_rises, stretch_numbers
+
+
+class WindowSpec(BaseModel):
+    """How windows are cut from the bars, and what is asked of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars a window shows (the article's WINDOW).")
+    horizon_bars: int = Field(
+        default=1, ge=1, le=10_000, description="Bars until the outcome; the article's FORECAST plus one."
+    )
+    stride_bars: int = Field(
+        default=1, ge=1, le=10_000, description="Bars from one window to the next (the article's STEP)."
+    )
+    features: tuple[FeatureName, ...] = Field(
+        default=("open", "high", "low", "close"),
+        min_length=1,
+        description="Columns a window shows: prices in the quote currency, volume in the unit of the source.",
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _name_each_once(cls, features: tuple[FeatureName, ...]) -> tuple[FeatureName, ...]:
+        if len(set(features)) < len(features):
+            raise ValueError(f"features: expected each column once, found {', '.join(features)}")
+        return features
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of one series, oldest first, as a lazy view over one feature matrix.
+
+    Attributes:
+        interval: name of the interval, such as `1d`.
+        features: shape (bar, feature), float64, raw; shared by all windows and by every `take`.
+        ends: shape (window,), int64: index into `features` of each window's last bar.
+        labels: shape (window,), int8: 1 rise, 0 fall, -1 unresolved.
+        decided_at: shape (window,), datetime64[us], UTC: close of the window's last bar.
+        resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label; NaT if unresolved.
+        last_moves: shape (window,), int8: sign of the close's move from the last bar but one to the last: 1, 0, -1.
+        lookback_bars: bars in a window.
+    """
+
+    interval: str
+    features: Float64[np.ndarray, "bar feature"]
+    ends: Int64[np.ndarray, " window"]
+    labels: Int8[np.ndarray, " window"]
+    decided_at: Shaped[np.ndarray, " window"]
+    resolved_at: Shaped[np.ndarray, " window"]
+    last_moves: Int8[np.ndarray, " window"]
+    lookback_bars: int
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self.ends)
+
+    @property
+    def view(self) -> Float64[np.ndarray, "_ lookback feature"]:
+        """Every run of `lookback_bars` rows, gaps or not: shape (bar - lookback + 1, lookback, feature), no copy.
+
+        Window w is `view[ends[w] - lookback_bars + 1]`.
+        """
+        return np.lib.stride_tricks.sliding_window_view(self.features, self.lookback_bars, axis=0).swapaxes(1, 2)
+
+    def values(self) -> Float64[np.ndarray, "window lookback feature"]:
+        """Copy the windows out: shape (window, lookback, feature), float64, raw, oldest bar first.
+
+        Costs window x lookback x feature x 8 bytes: for many windows, `take` some at a time.
+        """
+        return np.ascontiguousarray(self.view[self.ends - self.lookback_bars + 1])
+
+    def take(self, chosen: Int64[np.ndarray, " index"] | Bool[np.ndarray, " window"]) -> "Windows":
+        """Return the windows at these indices, or where this mask holds; the feature matrix is shared."""
+        return Windows(
+            interval=self.interval,
+            features=self.features,
+            ends=self.ends[chosen],
+            labels=self.labels[chosen],
+            decided_at=self.decided_at[chosen],
+            resolved_at=self.resolved_at[chosen],
+            last_moves=self.last_moves[chosen],
+            lookback_bars=self.lookback_bars,
+        )
+
+    def resolved(self) -> "Windows":
+        """Return the windows whose outcome is known."""
+        return self.take(self.labels >= 0)
+
+
+def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
+    """Cut every window that crosses no gap, unresolved ones included.
+
+    Window ends lie at bars lookback - 1 + k * stride, counted from the oldest bar, so bars appended later move none.
+
+    Args:
+        bars: shape (bar,), oldest first.
+        spec: lookback, horizon, stride and features.
+
+    Returns:
+        Windows, oldest first. Those whose label bar is absent or beyond a gap have label -1 and `resolved_at` NaT.
+
+    Raises:
+        BarsTooShort: there is no window at all.
+        SpecError: a chosen column is not finite throughout.
+
+    Time: the values, `decided_at` and `last_moves` of a window ending at bar t depend on bars t-lookback+1..t; its
+        label and `resolved_at` on bars t..t+horizon.
+    Source: the article's windows of WINDOW, STEP and FORECAST; gaps are our own.
+    """
+    stretch = stretch_numbers(bars)
+    ends = np.arange(spec.lookback_bars - 1, len(bars), spec.stride_bars, dtype=np.int64)
+    ends = ends[stretch[ends] == stretch[ends - spec.lookback_bars + 1]]
+    if not len(ends):
+        raise BarsTooShort(_no_window(bars, spec, stretch))
+    close, closed_at = bars.column("close"), bars.closed_at
+    labels = label_rises(bars, spec.horizon_bars)[ends]
+    known = labels >= 0
+    resolved_at = np.full(len(ends), np.datetime64("NaT"), closed_at.dtype)
+    resolved_at[known] = closed_at[ends[known] + spec.horizon_bars]
+    return Windows(
+        interval=bars.interval,
+        features=feature_matrix(bars, spec.features),
+        ends=ends,
+        labels=labels,
+        decided_at=closed_at[ends],
+        resolved_at=resolved_at,
+        last_moves=np.sign(close[ends] - close[ends - 1]).astype(np.int8),
+        lookback_bars=spec.lookback_bars,
+    )
+
+
+def _no_window(bars: Bars, spec: WindowSpec, stretch: Int64[np.ndarray, " bar"]) -> str:
+    """Say why there is no window, and what to do."""
+    reach = f", {bars.opened_at[0]} to {bars.opened_at[-1]}" if len(bars) else ""
+    longest, gaps = (int(np.bincount(stretch).max()), int(stretch[-1])) if len(bars) else (0, 0)
+    on_grid = f", ending on every {spec.stride_bars}th bar" if spec.stride_bars > 1 else ""
+    return (
+        f"windows {bars.interval}: expected at least {spec.lookback_bars} bars in a row without a gap{on_grid}; found "
+        f"{len(bars)} bars{reach}, with {gaps} gaps, the longest "
+        f"stretch {longest} bars. Give more bars, or lower --window.lookback-bars."
+    )
+
+
+def standardise(
+    values: Float64[np.ndarray, "window lookback feature"],
+) -> Float64[np.ndarray, "window lookback feature"]:
+    """Bring each window and channel to mean 0 and deviation 1 over its own lookback.
+
+    The first bar of the window is subtracted before anything else. That changes no result, but differences of nearby
+    prices are exact: 60,000.01 stays apart from 60,000.02, and a constant channel is exactly zero instead of
+    rounding noise blown up to deviation 1.
+
+    Args:
+        values: shape (window, lookback, feature), float64, finite.
+
+    Returns:
+        The same shape, float64; a channel that is constant over its window is zero throughout.
+
+    Time: an entry depends on its own window alone.
+    Source: the article's `(x - mean(x)) / std(x)`, population deviation.
+    """
+    shifted = values - values[:, :1, :]
+    centred = shifted - shifted.mean(axis=1, keepdims=True)
+    deviation = shifted.std(axis=1, keepdims=True)
+    standardised: Float64[np.ndarray, "window lookback feature"] = np.zeros_like(centred)
+    np.divide(centred, deviation, out=standardised, where=deviation > 0)
+    return standardised
