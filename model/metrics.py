@@ -1,0 +1,358 @@
+"""What probabilities are worth on bars that the model never saw: the record and its six numbers.
+
+Knows labels (1 rise, 0 fall) and P(rise), nothing of how they came about. Log loss is in nats. A probability above
+0.5 reads as a rise, 0.5 itself as a fall. All six numbers follow from a `Tally`, which merges: the tally of merged
+folds IS the tally of the pooled sample. The trap: where the labels hold one class only, balanced accuracy, Matthews
+correlation and ROC AUC are undefined and come back as NaN; a forecast that always says the same is no skill
+(balanced accuracy 0.5, correlation 0, area 0.5), not an error.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64, Int8, Int64, Shaped
+
+from model.errors import SpecError, UnsoundModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("log_loss", "brier_score", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
+LOWER_IS_BETTER = frozenset({"log_loss", "brier_score"})
+CLASSES = ("fall", "rise")
+THRESHOLD = 0.5
+CLIP = float(np.finfo(np.float64).eps)  # scikit-learn's: a certain and wrong forecast costs 36 nats, not infinity
+RECORD_COLUMNS = ("decided_at", "resolved_at", "label", "probability", "fold")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Out-of-sample probabilities with what happened, oldest first: each by a model that had not seen its bar.
+
+    Attributes:
+        decided_at: shape (window,), datetime64[us], UTC: close of the window's last bar.
+        resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label.
+        labels: shape (window,), int8: 1 rise, 0 fall.
+        probabilities: shape (window,), float64: P(rise).
+        fold: shape (window,), int64: the fold whose test block holds the window.
+    """
+
+    decided_at: Shaped[np.ndarray, " window"]
+    resolved_at: Shaped[np.ndarray, " window"]
+    labels: Int8[np.ndarray, " window"]
+    probabilities: Float64[np.ndarray, " window"]
+    fold: Int64[np.ndarray, " window"]
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self.labels)
+
+    def take(self, index: Shaped[np.ndarray, " chosen"]) -> "Record":
+        """Return the windows of an index array or a mask, shape (chosen,), in its order."""
+        return Record(
+            self.decided_at[index],
+            self.resolved_at[index],
+            self.labels[index],
+            self.probabilities[index],
+            self.fold[index],
+        )
+
+    def overlap_bars(self) -> int:
+        """Count the decisions made within the life of one label, itself included: 1 where labels do not overlap.
+
+        With more than 1 neighbouring outcomes share bars, and a test that takes them as independent claims too much.
+        """
+        if not len(self):
+            return 1
+        later = np.searchsorted(self.decided_at, self.resolved_at, side="left") - np.arange(len(self))
+        return max(1, int(later.max()))
+
+    def frame(self) -> "pd.DataFrame":
+        """Return a frame with the columns of `RECORD_COLUMNS`, oldest first, times UTC-aware."""
+        import pandas as pd  # here: arrays inside need no pandas
+
+        return pd.DataFrame(
+            {
+                "decided_at": pd.DatetimeIndex(self.decided_at).tz_localize("UTC"),
+                "resolved_at": pd.DatetimeIndex(self.resolved_at).tz_localize("UTC"),
+                "label": self.labels,
+                "probability": self.probabilities,
+                "fold": self.fold,
+            }
+        )
+
+
+def record_from_frame(frame: "pd.DataFrame") -> Record:
+    """Take a frame with the columns of `RECORD_COLUMNS` (times UTC-aware or naive UTC) as a record, oldest first.
+
+    Raises:
+        SpecError: a column is missing, or a label is neither 0 nor 1.
+    """
+    missing = [name for name in RECORD_COLUMNS if name not in frame.columns]
+    if missing:
+        raise SpecError(f"record: expected columns {', '.join(RECORD_COLUMNS)}; missing {', '.join(missing)}")
+    times = [_naive_utc(frame[name]) for name in ("decided_at", "resolved_at")]
+    order = np.argsort(times[0], kind="stable")
+    labels = frame["label"].to_numpy(dtype=np.int8)
+    _require_labels(labels)
+    return Record(
+        decided_at=times[0][order],
+        resolved_at=times[1][order],
+        labels=labels[order],
+        probabilities=frame["probability"].to_numpy(dtype=np.float64)[order],
+        fold=frame["fold"].to_numpy(dtype=np.int64)[order],
+    )
+
+
+def _naive_utc(column: "pd.Series") -> Shaped[np.ndarray, " window"]:
+    """Return times as datetime64[us] in UTC without a zone, shape (window,)."""
+    import pandas as pd  # here: arrays inside need no pandas
+
+    times = pd.DatetimeIndex(column)
+    if times.tz is not None:
+        times = times.tz_convert("UTC").tz_localize(None)
+    return times.to_numpy().astype("datetime64[us]")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often each probability was given, by what happened: all that the six numbers need, and it merges.
+
+    Law: `tally(a) + tally(b)` equals `tally` of a and b pooled, to the last bit, in any order.
+
+    Attributes:
+        probabilities: shape (value,), float64: the distinct P(rise), ascending.
+        falls: shape (value,), int64: windows with that probability that fell.
+        rises: shape (value,), int64: windows with that probability that rose.
+    """
+
+    probabilities: Float64[np.ndarray, " value"]
+    falls: Int64[np.ndarray, " value"]
+    rises: Int64[np.ndarray, " value"]
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Merge two tallies."""
+        probabilities, place = np.unique(np.concatenate([self.probabilities, other.probabilities]), return_inverse=True)
+        falls = np.zeros(len(probabilities), dtype=np.int64)
+        rises = np.zeros(len(probabilities), dtype=np.int64)
+        np.add.at(falls, place, np.concatenate([self.falls, other.falls]))
+        np.add.at(rises, place, np.concatenate([self.rises, other.rises]))
+        return Tally(probabilities, falls, rises)
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return int(self.falls.sum() + self.rises.sum())
+
+    def score(self) -> dict[str, float]:
+        """Return the numbers of `METRICS` by name; NaN where one is undefined."""
+        scores = _scores(self.probabilities, self.falls.astype(np.float64), self.rises.astype(np.float64))
+        return {name: float(value) for name, value in scores.items()}
+
+
+def tally(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> Tally:
+    """Count labels by probability.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall.
+        probabilities: shape (window,), float64: P(rise), finite, 0 to 1.
+
+    Raises:
+        SpecError: lengths differ, or a label is neither 0 nor 1.
+        UnsoundModel: a probability is not finite or not within 0 to 1.
+    """
+    _require_pair(labels, probabilities)
+    values, place = np.unique(probabilities, return_inverse=True)
+    rises = np.bincount(place, weights=labels, minlength=len(values)).astype(np.int64)
+    return Tally(values, np.bincount(place, minlength=len(values)).astype(np.int64) - rises, rises)
+
+
+def score(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> dict[str, float]:
+    """Return the six numbers of `METRICS` by name.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall.
+        probabilities: shape (window,), float64: P(rise), finite, 0 to 1.
+
+    Returns:
+        log_loss (nats), brier_score (mean square error of P(rise)), accuracy, balanced_accuracy (mean of the two
+        recalls), mcc (Matthews correlation, 0 for a constant forecast), roc_auc (ties count half). The last three
+        are NaN where the labels hold one class; all are NaN where there is no window.
+
+    Raises:
+        SpecError: lengths differ, or a label is neither 0 nor 1.
+        UnsoundModel: a probability is not finite or not within 0 to 1.
+    """
+    return tally(labels, probabilities).score()
+
+
+def score_resamples(
+    labels: Int8[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, " window"],
+    counts: Float64[np.ndarray, "resample window"],
+) -> dict[str, Float64[np.ndarray, " resample"]]:
+    """Return the numbers of `METRICS` for many resamples of the same windows at once.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall.
+        probabilities: shape (window,), float64: P(rise).
+        counts: shape (resample, window): how often each resample drew each window.
+
+    Returns:
+        By name, shape (resample,); NaN where a resample holds one class and the number is undefined.
+
+    Raises:
+        SpecError: lengths differ, or a label is neither 0 nor 1.
+        UnsoundModel: a probability is not finite or not within 0 to 1.
+    """
+    _require_pair(labels, probabilities)
+    order = np.argsort(probabilities, kind="stable")
+    values, starts = np.unique(probabilities[order], return_index=True)
+    drawn = counts[:, order]
+    rose = drawn * labels[order]
+    rises = np.add.reduceat(rose, starts, axis=1)
+    falls = np.add.reduceat(drawn - rose, starts, axis=1)
+    return _scores(values, falls, rises)
+
+
+def _scores(
+    values: Float64[np.ndarray, " value"],
+    falls: Float64[np.ndarray, "*resample value"],
+    rises: Float64[np.ndarray, "*resample value"],
+) -> dict[str, Float64[np.ndarray, "*resample"]]:
+    """Return the numbers of `METRICS` from counts by probability (values ascending), over any leading axes."""
+    rise_losses, fall_losses = _losses(values)
+    says_rise = (values > THRESHOLD).astype(np.float64)
+    rise_total, fall_total = rises.sum(axis=-1), falls.sum(axis=-1)
+    total = rise_total + fall_total
+    true_rises, false_rises = rises @ says_rise, falls @ says_rise
+    true_falls, false_falls = fall_total - false_rises, rise_total - true_rises
+    pairs_in_order = (rises * (np.cumsum(falls, axis=-1) - falls / 2)).sum(axis=-1)
+    both = np.where((rise_total > 0) & (fall_total > 0), 1.0, np.nan)
+    product = (true_rises + false_rises) * (true_falls + false_falls) * rise_total * fall_total
+    covariance = true_rises * true_falls - false_rises * false_falls
+    return {
+        "log_loss": _ratio(rises @ rise_losses + falls @ fall_losses, total),
+        "brier_score": _ratio(rises @ (1 - values) ** 2 + falls @ values**2, total),
+        "accuracy": _ratio(true_rises + true_falls, total),
+        "balanced_accuracy": (_ratio(true_rises, rise_total) + _ratio(true_falls, fall_total)) / 2,
+        "mcc": both * np.where(product > 0, _ratio(covariance, np.sqrt(product)), 0.0),
+        "roc_auc": _ratio(pairs_in_order, rise_total * fall_total),
+    }
+
+
+def _ratio(
+    part: Float64[np.ndarray, "*resample"], whole: Float64[np.ndarray, "*resample"]
+) -> Float64[np.ndarray, "*resample"]:
+    """Divide, with NaN where the whole is zero."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)
+
+
+def log_losses(
+    labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]
+) -> Float64[np.ndarray, " window"]:
+    """Return the log loss of each window, shape (window,), nats.
+
+    Time: entry t depends on window t alone.
+
+    Raises:
+        SpecError: lengths differ, or a label is neither 0 nor 1.
+        UnsoundModel: a probability is not finite or not within 0 to 1.
+    """
+    _require_pair(labels, probabilities)
+    rise_losses, fall_losses = _losses(probabilities)
+    return np.where(labels == 1, rise_losses, fall_losses)
+
+
+def _losses(
+    probabilities: Float64[np.ndarray, " value"],
+) -> tuple[Float64[np.ndarray, " value"], Float64[np.ndarray, " value"]]:
+    """Return the log loss of each probability if a rise, and if a fall, follows."""
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    return -np.log(clipped), -np.log1p(-clipped)
+
+
+def confusion_matrix(
+    labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]
+) -> Int64[np.ndarray, "2 2"]:
+    """Count windows by what happened (rows: fall, rise) and by what was said (columns: fall, rise).
+
+    Raises:
+        SpecError: lengths differ, or a label is neither 0 nor 1.
+        UnsoundModel: a probability is not finite or not within 0 to 1.
+    """
+    _require_pair(labels, probabilities)
+    cell = labels.astype(np.int64) * 2 + (probabilities > THRESHOLD)
+    return np.bincount(cell, minlength=4).astype(np.int64).reshape(2, 2)
+
+
+def normalise_rows(matrix: Int64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "2 2"]:
+    """Divide each row by its sum, so that the diagonal holds the recalls; a row without windows stays zero."""
+    shares: Float64[np.ndarray, "2 2"] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def classification_report(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> str:
+    """Return precision, recall, F1 and support of fall and rise as text, in scikit-learn's layout.
+
+    A ratio over nothing counts as 0, as scikit-learn does with `zero_division=0`.
+
+    Raises:
+        SpecError: lengths differ, or a label is neither 0 nor 1.
+        UnsoundModel: a probability is not finite or not within 0 to 1.
+    """
+    matrix = confusion_matrix(labels, probabilities)
+    right, said, happened = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    precision, recall = right / np.maximum(said, 1), right / np.maximum(happened, 1)
+    table = np.stack([precision, recall, 2 * right / np.maximum(said + happened, 1)], axis=1)
+    total = int(happened.sum())
+    weights = happened / max(total, 1)
+    rows = [f"{'':>12} " + "".join(f" {name:>9}" for name in ("precision", "recall", "f1-score", "support")), ""]
+    rows += [_report_row(name, table[k], int(happened[k])) for k, name in enumerate(CLASSES)]
+    rows += ["", f"{'accuracy':>12} {'':>20} {right.sum() / max(total, 1):>9.2f} {total:>9}"]
+    rows += [_report_row("macro avg", table.mean(axis=0), total), _report_row("weighted avg", weights @ table, total)]
+    return "\n".join(rows) + "\n"
+
+
+def _report_row(name: str, values: Float64[np.ndarray, " column"], support: int) -> str:
+    """Return one line of the report."""
+    return f"{name:>12} " + "".join(f" {value:>9.2f}" for value in values) + f" {support:>9}"
+
+
+def score_by_fold(record: Record) -> dict[int, dict[str, float]]:
+    """Return the numbers of `METRICS` for each fold, oldest first."""
+    return {int(fold): _score_where(record, record.fold == fold) for fold in np.unique(record.fold)}
+
+
+def score_by_year(record: Record) -> dict[int, dict[str, float]]:
+    """Return the numbers of `METRICS` for each calendar year (UTC) of the decision, oldest first."""
+    years = record.decided_at.astype("datetime64[Y]").astype(np.int64) + 1970
+    return {int(year): _score_where(record, years == year) for year in np.unique(years)}
+
+
+def _score_where(record: Record, mask: Shaped[np.ndarray, " window"]) -> dict[str, float]:
+    """Return the numbers of the windows under a mask."""
+    return score(record.labels[mask], record.probabilities[mask])
+
+
+def _require_pair(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " _"]) -> None:
+    """Raise unless labels and probabilities are of one length, 0 or 1, and finite within 0 to 1."""
+    if labels.shape != probabilities.shape:
+        raise SpecError(f"expected a probability for each label; found {len(probabilities)} for {len(labels)}")
+    _require_labels(labels)
+    bad = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))
+    if len(bad):
+        raise UnsoundModel(
+            f"expected probabilities from 0 to 1; found {len(bad)} of {len(probabilities)} outside or not finite, "
+            f"the first {probabilities[bad[0]]} at window {bad[0]}. Train again with a lower learning rate."
+        )
+
+
+def _require_labels(labels: Int8[np.ndarray, " window"]) -> None:
+    """Raise unless each label is 0 or 1."""
+    bad = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(bad):
+        raise SpecError(
+            f"expected labels 0 (fall) or 1 (rise); found {labels[bad[0]]} at window {bad[0]} ({len(bad)} such). "
+            "Drop the windows that are not resolved first."
+        )

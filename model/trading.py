@@ -1,0 +1,194 @@
+"""What the probabilities would have earned: long or flat, or long or short, after costs, beside buying and holding.
+
+Knows closes and P(rise); no order books, no funding, no borrowing fees of a short position. A decision made at a
+close is carried out at that close and earns the return of the NEXT bar; costs are paid on every change of position.
+Returns are simple returns as shares, costs in basis points (1 bps = 0.01 %). A bar without a decision (a gap, or no
+window) is spent flat. The trap: the return of the bar that a decision was made ON is already known, and never earned.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.bars import Bars
+from model.errors import SpecError
+from model.metrics import Record
+from model.significance import Interval, bounds, optimal_block_bars, resample
+
+BPS = 1e-4
+YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: coins trade on every day of the year
+
+
+class TradingSpec(BaseModel):
+    """How probabilities become positions, and what changing them costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["long_flat", "long_short"] = Field(
+        default="long_flat", description="long_flat: out of the market when not long; long_short: short on a fall"
+    )
+    threshold: float = Field(
+        default=0.5,
+        ge=0.5,
+        lt=1,
+        description="long when P(rise) is above this; long_short is short when P(fall) is, and flat between "
+        "(probability)",
+    )
+    cost_bps: float = Field(
+        default=10, ge=0, le=1000, description="fee of the exchange on the value traded (basis points)"
+    )
+    slippage_bps: float = Field(
+        default=5, ge=0, le=1000, description="how much worse than the close a trade is filled (basis points)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What a line of positions earned, after costs.
+
+    Attributes:
+        positions: shape (bar,), float64: 1 long, 0 flat, -1 short, held over the bar.
+        net_returns: shape (bar,), float64: simple return of each bar after costs; the last one pays for closing.
+        equity: shape (bar,), float64: what 1 became by the end of each bar.
+        net_return: of the whole span, share.
+        gross_return: the same without costs, share.
+        sharpe: mean over deviation of the net returns a year, with its 95 % bootstrap interval; 0 where nothing moved.
+        max_drawdown: deepest fall from a former height (1 at the start included), share, 0 to 1.
+        turnover: value traded over the whole span, in multiples of the equity.
+        exposure: share of the bars in which it was not flat.
+    """
+
+    positions: Float64[np.ndarray, " bar"]
+    net_returns: Float64[np.ndarray, " bar"]
+    equity: Float64[np.ndarray, " bar"]
+    net_return: float
+    gross_return: float
+    sharpe: Interval
+    max_drawdown: float
+    turnover: float
+    exposure: float
+
+
+@dataclass(frozen=True, slots=True)
+class TradingResult:
+    """A strategy beside buying and holding over the same bars.
+
+    Attributes:
+        closed_at: shape (bar,), datetime64[us], UTC: when the return of each bar is known.
+        strategy: what the probabilities earned.
+        buy_and_hold: long from the first decision to the last bar, with the same costs of entry and exit.
+    """
+
+    closed_at: Shaped[np.ndarray, " bar"]
+    strategy: Performance
+    buy_and_hold: Performance
+
+
+def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int) -> TradingResult:
+    """Trade a record over the bars that follow its decisions.
+
+    Args:
+        record: out-of-sample probabilities, oldest first.
+        bars: the bars that the record was decided on and the one after the last decision, more do not matter.
+        spec: positions and costs.
+        seed: of the bootstrap of the Sharpe ratios.
+
+    Returns:
+        One entry for each bar after the first decision, until the bar after the last one.
+
+    Raises:
+        SpecError: the record is empty, or no bar follows a decision.
+
+    Time: entry t depends on the decision at close t and on closes t and t + 1.
+    """
+    first, last = _span(record, bars)
+    decided_at = bars.closed_at[first:last]
+    closes = bars.column("close")[first : last + 1]
+    returns = closes[1:] / closes[:-1] - 1
+    place = np.minimum(np.searchsorted(record.decided_at, decided_at), len(record) - 1)
+    adjacent = np.diff(bars.opened_at[first : last + 1]) == bars.delta
+    decided = (record.decided_at[place] == decided_at) & adjacent
+    positions = np.where(decided, take_positions(record.probabilities[place], spec), 0.0)
+    bars_a_year = float(YEAR / bars.delta)
+    return TradingResult(
+        closed_at=bars.closed_at[first + 1 : last + 1],
+        strategy=_perform(positions, returns, spec, bars_a_year, seed),
+        buy_and_hold=_perform(np.ones(len(returns)), returns, spec, bars_a_year, seed),
+    )
+
+
+def _span(record: Record, bars: Bars) -> tuple[int, int]:
+    """Return the index of the bar of the first decision, and of the bar after the last one."""
+    if not len(record):
+        raise SpecError("trading: expected a record of at least one decision, found none")
+    closed_at = bars.closed_at
+    first = int(np.searchsorted(closed_at, record.decided_at[0], side="left"))
+    last = min(int(np.searchsorted(closed_at, record.decided_at[-1], side="left")) + 1, len(bars) - 1)
+    if first >= last:
+        raise SpecError(
+            f"trading: expected bars {bars.interval} after the decision at {record.decided_at[0]}, found the last "
+            f"close at {closed_at[-1] if len(bars) else 'none'}. Pass the bars that the record was decided on."
+        )
+    return first, last
+
+
+def take_positions(probabilities: Float64[np.ndarray, " window"], spec: TradingSpec) -> Float64[np.ndarray, " window"]:
+    """Return the position that each probability asks for, shape (window,): 1 long, 0 flat, -1 short.
+
+    Time: entry t depends on probability t alone.
+    """
+    long = (probabilities > spec.threshold).astype(np.float64)
+    if spec.kind == "long_flat":
+        return long
+    return long - (1 - probabilities > spec.threshold)
+
+
+def _perform(
+    positions: Float64[np.ndarray, " bar"],
+    returns: Float64[np.ndarray, " bar"],
+    spec: TradingSpec,
+    bars_a_year: float,
+    seed: int,
+) -> Performance:
+    """Hold positions over bars: shape (bar,) each, entry t held over the bar that returned entry t."""
+    traded = np.abs(np.diff(positions, prepend=0.0))
+    traded[-1] += abs(positions[-1])
+    gross = positions * returns
+    net = gross - traded * (spec.cost_bps + spec.slippage_bps) * BPS
+    equity = np.cumprod(1 + net)
+    heights = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
+    return Performance(
+        positions=positions,
+        net_returns=net,
+        equity=equity,
+        net_return=float(equity[-1] - 1),
+        gross_return=float(np.prod(1 + gross) - 1),
+        sharpe=sharpe_interval(net, bars_a_year, seed),
+        max_drawdown=float((1 - equity / heights).max()),
+        turnover=float(traded.sum()),
+        exposure=float((positions != 0).mean()),
+    )
+
+
+def sharpe_interval(returns: Float64[np.ndarray, " bar"], bars_a_year: float, seed: int) -> Interval:
+    """Return the Sharpe ratio a year with its 95 % stationary block bootstrap interval; 0 where nothing moved.
+
+    Args:
+        returns: shape (bar,), float64: simple returns.
+        bars_a_year: what one bar's ratio is scaled by (its root).
+        seed: of the resampling.
+    """
+    n = len(returns)
+
+    def ratio(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
+        mean = counts @ returns / n
+        variance = np.maximum(counts @ returns**2 / n - mean**2, 0) * n / max(n - 1, 1)
+        moved = variance > np.finfo(np.float64).eps * np.maximum(mean**2, np.finfo(np.float64).tiny)
+        sharpe: Float64[np.ndarray, " resample"] = mean / np.sqrt(np.where(moved, variance, 1.0)) * np.sqrt(bars_a_year)
+        return np.where(moved, sharpe, 0.0)[:, None]
+
+    value = float(ratio(np.ones((1, n)))[0, 0])
+    return Interval(value, *bounds(resample(ratio, n, optimal_block_bars(returns), seed)[:, 0]))
