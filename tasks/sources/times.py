@@ -1,0 +1,315 @@
+"""How times are written in a file of bars, and what moments they mean.
+
+Takes one column of a file (text, numbers, or times) and returns UTC moments, with a record of the unit, format and zone
+that were found. A column that can be read in two ways (03/04/2017) is an error. Unix times are told apart by size:
+seconds, milliseconds, microseconds and nanoseconds of the years 1990 to 2100 do not overlap. The trap: a time without a
+zone is taken as UTC unless the spec names another; nothing inside one file can show that it is not.
+"""
+
+import difflib
+from dataclasses import dataclass
+from itertools import product
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int64, Shaped
+
+from model.errors import AmbiguousFile, SpecError, UnreadableFile
+
+UNIX_UNITS = {
+    "s": ("seconds", 10**6),
+    "ms": ("milliseconds", 10**3),
+    "us": ("microseconds", 1),
+    "ns": ("nanoseconds", 0),
+}
+UNIX_YEARS = (631_152_000, 4_102_444_800)  # 1990-01-01 and 2100-01-01 in unix seconds
+COMPACT_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by number of digits
+DATE_FORMATS = (
+    *("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%m.%d.%Y", "%Y.%m.%d"),
+    *("%d/%m/%y", "%m/%d/%y", "%y/%m/%d", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%d.%m.%y", "%m.%d.%y", "%y.%m.%d"),
+    *("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%b-%d-%Y", "%b-%d-%y"),
+    *("%a %b %d %Y", "%a, %d %b %Y", "%Y%m%d", "%Y-%m-%d"),
+)
+CLOCK_FORMATS = (
+    *("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %H%M%S", " %I-%p", " %I %p", " %I:%M %p", " %I:%M:%S %p"),
+    *("T%H:%M", "T%H:%M:%S"),
+)
+SAMPLE_ROWS = 100  # enough to drop most formats before the whole column is read
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Moments of one column.
+
+    Attributes:
+        at: shape (row,), datetime64[us], UTC, in the file's order.
+        unit: seconds, milliseconds, ... for unix times; `date and time` for the rest.
+        format: how they are written.
+        zone: the zone they were taken in, and why.
+    """
+
+    at: Shaped[np.ndarray, " row"]
+    unit: str
+    format: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a column stands, for messages.
+
+    Attributes:
+        source: the file's name.
+        word: `line` or `row`.
+        numbers: shape (row,), the line or row of each value, from 1.
+    """
+
+    source: str
+    word: str
+    numbers: Int64[np.ndarray, " row"]
+
+    def of(self, row: int) -> str:
+        """Name the place of a row, such as `bars.csv line 7`."""
+        return f"{self.source} {self.word} {self.numbers[row]}"
+
+
+def read_times(column: pa.ChunkedArray, told_format: str, told_zone: str, place: Place) -> Times:
+    """Read a column of times.
+
+    Args:
+        column: text, numbers, dates or times, in the file's order.
+        told_format: a strptime format, a unix unit, or empty to infer.
+        told_zone: zone of times that carry none; empty is UTC.
+        place: where the column stands.
+
+    Raises:
+        UnreadableFile: a value is missing or is no time; the message names its line.
+        AmbiguousFile: the column can be read in two ways.
+        SpecError: the zone does not exist, or the file's times carry another.
+    """
+    zone = _known_zone(told_zone)
+    if column.null_count:
+        row = int(pc.index(column.is_null(), pa.scalar(value=True)).as_py())
+        raise UnreadableFile(f"{place.of(row)}: expected a time, found an empty cell ({column.null_count} such)")
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        own = kind.tz if pa.types.is_timestamp(kind) else None
+        at = _microseconds(column)
+        return _in_zone(at, own, zone, "date and time", str(kind), place)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return _numeric_times(column, told_format, zone, place)
+    column = pc.utf8_trim_whitespace(column)
+    if told_format and told_format not in UNIX_UNITS:
+        return _in_zone(_told_times(column, told_format, place), None, zone, "date and time", told_format, place)
+    number = _cast(column, pa.int64()) or _cast(column, pa.float64())
+    if number is not None:
+        return _numeric_times(number, told_format, zone, place)
+    if told_format:
+        _refuse_first(pd.to_numeric(column.to_pandas(), errors="coerce").isna().to_numpy(), column, told_format, place)
+    plain = _cast(column, pa.timestamp("us")) or _cast(column, pa.timestamp("ns"))
+    if plain is not None:
+        return _in_zone(_microseconds(plain), None, zone, "date and time", "ISO 8601", place)
+    zoned = pc.replace_substring_regex(column, r" ?UTC$", "Z")
+    aware = _cast(zoned, pa.timestamp("us", "UTC")) or _cast(zoned, pa.timestamp("ns", "UTC"))
+    if aware is not None:
+        return _in_zone(_microseconds(aware), "UTC", zone, "date and time", "ISO 8601 with zone", place)
+    at, written = _inferred_times(column, place)
+    return _in_zone(at, None, zone, "date and time", written, place)
+
+
+def _known_zone(name: str) -> str:
+    """Return a zone's name after looking whether there is such a zone."""
+    try:
+        ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        near = difflib.get_close_matches(name, sorted(available_timezones()), n=3)
+        hint = f"; near it: {', '.join(near)}" if near else ", such as UTC or Asia/Seoul"
+        raise SpecError(f"--source.timezone: there is no zone {name!r}{hint}") from None
+    return name
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """Cast all of a column, or return None where one value does not fit."""
+    try:
+        return pc.cast(column, kind)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _microseconds(column: pa.ChunkedArray) -> Shaped[np.ndarray, " row"]:
+    """Times of any unit and zone as datetime64[us], UTC where they have a zone."""
+    whole = pc.cast(column, pa.timestamp("us"), safe=False) if pa.types.is_date(column.type) else column
+    unit = pa.timestamp("us", whole.type.tz)
+    return pc.cast(pc.cast(whole, unit, safe=False), pa.int64()).to_numpy().view("datetime64[us]")
+
+
+def _in_zone(
+    at: Shaped[np.ndarray, " row"], own: str | None, zone: str, unit: str, written: str, place: Place
+) -> Times:
+    """Turn times without a zone into UTC; times with one are UTC already."""
+    if own is not None:
+        if zone and zone != own and zone != "UTC":
+            raise SpecError(
+                f"{place.source}: its times carry their own zone ({own}), which --source.timezone {zone} contradicts; "
+                "leave it out"
+            )
+        return Times(at, unit, written, f"{own}, as the file says")
+    if zone in ("", "UTC"):
+        return Times(at, unit, written, "UTC, as told" if zone else "UTC, assumed: the file names no zone")
+    local = pd.DatetimeIndex(at)
+    try:
+        utc = local.tz_localize(zone, ambiguous="infer").tz_convert("UTC").tz_localize(None)
+    except ValueError as error:
+        raise AmbiguousFile(
+            f"{place.source}: not every time exists exactly once in --source.timezone {zone} ({error}); "
+            "give a file with UTC times"
+        ) from error
+    return Times(utc.to_numpy().astype("datetime64[us]"), unit, written, f"{zone}, as told")
+
+
+def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) -> Times:
+    """Read unix times, each by its size; digits that spell a date (20170905) are read as one."""
+    values = pc.cast(column, pa.float64(), safe=False).to_numpy()
+    exact = column.to_numpy() if pa.types.is_integer(column.type) else values
+    low, high = UNIX_YEARS
+    scales = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+    fits = {unit: (values >= low * scale) & (values < high * scale) for unit, scale in scales.items()}
+    compact = None if told else _compact_times(column, values)
+    if compact is not None:
+        at, written = compact
+        if fits["s"].all():
+            raise AmbiguousFile(
+                f"{place.of(0)}: {exact[0]} could be unix seconds or a date written as digits; choose with "
+                f"--source.timestamp-format s or --source.timestamp-format '{written}'"
+            )
+        return _in_zone(at, None, zone, "date and time", written, place)
+    if told:
+        fits = {told: np.isfinite(values)}
+    unknown = ~np.logical_or.reduce(list(fits.values()))
+    if unknown.any():
+        row = int(np.flatnonzero(unknown)[0])
+        raise UnreadableFile(
+            f"{place.of(row)}: expected a time, found {exact[row]}, which is no unix time of 1990 to 2100 "
+            f"({int(unknown.sum())} such); if it is the time column, name its unit with --source.timestamp-format s|ms|us|ns, "
+            "else name the column with --source.columns 'timestamp=NAME'"
+        )
+    at = np.zeros(len(values), dtype=np.int64)
+    for unit, mask in fits.items():
+        if mask.any():
+            factor = UNIX_UNITS[unit][1]
+            part = exact[mask]
+            at[mask] = np.rint(part * factor if factor else part / 1000).astype(np.int64)
+    present = {unit: mask for unit, mask in fits.items() if mask.any()}
+    words = ", ".join(
+        UNIX_UNITS[unit][0] + (f" ({int(mask.sum())} rows)" if len(present) > 1 else "")
+        for unit, mask in present.items()
+    )
+    moments = at.view("datetime64[us]")
+    if len(present) > 1:
+        _require_one_clock(moments, present, place)
+    own = None if zone not in ("", "UTC") else "UTC"
+    read = _in_zone(moments, own, zone, f"unix {words}", "number", place)
+    return Times(read.at, read.unit, read.format, "UTC, as unix times are" if own else read.zone)
+
+
+def _compact_times(
+    column: pa.ChunkedArray, values: Shaped[np.ndarray, " row"]
+) -> tuple[Shaped[np.ndarray, " row"], str] | None:
+    """Read digits that spell a date, such as 20170905, where every value does."""
+    if not pa.types.is_integer(column.type):
+        return None
+    digits = {len(str(int(value))) for value in (values.min(), values.max())}
+    written = COMPACT_FORMATS.get(digits.pop()) if len(digits) == 1 else None
+    if written is None:
+        return None
+    read = pd.to_datetime(pc.cast(column, pa.string()).to_pandas(), format=written, errors="coerce")
+    return None if read.isna().any() else (read.to_numpy().astype("datetime64[us]"), written)
+
+
+def _require_one_clock(
+    moments: Shaped[np.ndarray, " row"], present: dict[str, Shaped[np.ndarray, " row"]], place: Place
+) -> None:
+    """Refuse a column whose unit changes where time does not run on."""
+    which = np.zeros(len(moments), dtype=np.int8)
+    for number, mask in enumerate(present.values()):
+        which[mask] = number
+    steps = np.diff(moments).astype(np.int64)
+    forward = np.median(np.sign(steps)) >= 0
+    wrong = np.flatnonzero((np.diff(which) != 0) & ((steps < 0) if forward else (steps > 0)))
+    if len(wrong):
+        row = int(wrong[0]) + 1
+        raise UnreadableFile(
+            f"{place.of(row)}: the unit of the unix times changes here and time runs "
+            f"{'back' if forward else 'on'} ({moments[row - 1]} to {moments[row]}); name another time column with "
+            "--source.columns 'timestamp=NAME'"
+        )
+
+
+def _told_times(column: pa.ChunkedArray, written: str, place: Place) -> Shaped[np.ndarray, " row"]:
+    """Read times by the format that the spec names."""
+    at = _by_format(column.to_pandas(), written)
+    if at is None:
+        raise SpecError(f"--source.timestamp-format {written!r}: expected a strptime format such as '%d/%m/%Y'")
+    _refuse_first(np.isnat(at), column, written, place)
+    return at
+
+
+def _refuse_first(bad: Shaped[np.ndarray, " row"], column: pa.ChunkedArray, written: str, place: Place) -> None:
+    """Raise UnreadableFile at the first bad row, if there is one."""
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise UnreadableFile(
+            f"{place.of(row)}: expected a time written as {written!r}, found {column[row].as_py()!r} "
+            f"({int(bad.sum())} such); mend the line, or name another format with --source.timestamp-format"
+        )
+
+
+def _by_format(texts: pd.Series, written: str) -> Shaped[np.ndarray, " row"] | None:
+    """Read texts by one format; NaT where one does not fit, None where the format itself is wrong."""
+    try:
+        read = pd.to_datetime(texts, format=written, errors="coerce")
+    except ValueError:
+        return None
+    if getattr(read.dt, "tz", None) is not None:
+        read = read.dt.tz_convert("UTC").dt.tz_localize(None)
+    return read.to_numpy().astype("datetime64[us]")
+
+
+def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.ndarray, " row"], str]:
+    """Find the one format that reads every value."""
+    texts = column.to_pandas()
+    spread = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), SAMPLE_ROWS)).astype(int))
+    shares: dict[str, float] = {}
+    for date, clock in product(DATE_FORMATS, CLOCK_FORMATS):
+        at = _by_format(texts.iloc[spread], date + clock)
+        if at is not None and not np.isnat(at).all():
+            shares[date + clock] = float((~np.isnat(at)).mean())
+    if not shares:
+        _refuse_first(np.ones(len(texts), dtype=bool), column, "2017-09-05, unix seconds or the like", place)
+    readings: dict[str, Shaped[np.ndarray, " row"]] = {}
+    for written in shares:
+        at = _by_format(texts, written)
+        if at is not None:
+            readings[written] = at
+    whole = {written: at for written, at in readings.items() if not np.isnat(at).any()}
+    if not whole:
+        best = min(readings, key=lambda written: int(np.isnat(readings[written]).sum()))
+        _refuse_first(np.isnat(readings[best]), column, best, place)
+    (first, at), *others = whole.items()
+    for other, different in others:
+        rows = np.flatnonzero(at != different)
+        if len(rows):
+            row = int(rows[0])
+            raise AmbiguousFile(
+                f"{place.of(row)}: {texts.iloc[row]!r} could be {_day(at[row])} ({first}) or {_day(different[row])} ({other}), "
+                f"and no line settles it; choose with --source.timestamp-format '{first}' or '{other}'"
+            )
+    return at, first
+
+
+def _day(moment: np.datetime64) -> str:
+    """The date of a moment."""
+    return str(moment)[:10]
