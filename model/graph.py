@@ -1,0 +1,179 @@
+"""Whole epochs of learning inside one TensorFlow graph: windows gathered, learned from, weights carried.
+
+Importing this module loads TensorFlow. All that changes while learning is a `State` that goes into a graph and comes
+back; nothing is kept between calls, so one traced graph serves every fold, seed and day. It does not know what is
+training and what validation, nor when to stop (`model/training.py`). The trap: it calls the Keras model by
+`stateless_call`, so the model's own variables only lend their shapes and initial constants.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Nadam after Dozat, 2016, with the constants of keras.optimizers.Nadam.
+BETA_1, BETA_2, EPSILON, MOMENTUM_DECAY = 0.9, 0.999, 1e-7, 0.96
+PREDICT_BATCH = 1024  # windows at once where nothing is learned: large enough to be quick, small enough for any memory
+RISE_ABOVE = 0.5  # a probability above this says rise
+
+
+class State(NamedTuple):
+    """All that changes while a network learns; every fit has its own.
+
+    Attributes:
+        weights: all trainable weights in one vector, float32: one optimizer step is a dozen operations, not a dozen
+            for each weight.
+        momentum: Nadam's first moment, one entry a weight.
+        velocity: Nadam's second moment, one entry a weight.
+        step: optimizer steps taken, float32.
+        momentum_product: product of Nadam's momentum schedule so far.
+        others: the model's other variables: moving statistics of batch norms, seeds of dropouts.
+    """
+
+    weights: Any
+    momentum: Any
+    velocity: Any
+    step: Any
+    momentum_product: Any
+    others: tuple[Any, ...]
+
+
+class Graph:
+    """The traced functions of one Keras model: an epoch of learning, and inference."""
+
+    def __init__(self, model: Any, lookback_bars: int, feature_count: int, batch_size: int) -> None:
+        """Lay out the weights of the model in one vector; tracing waits for the first call."""
+        self._model = model
+        self._lookback_bars = lookback_bars
+        self._batch_size = batch_size
+        self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        vector, number = tf.TensorSpec(sum(self._sizes), tf.float32), tf.TensorSpec((), tf.float32)
+        others = tuple(tf.TensorSpec(v.shape, v.dtype) for v in model.non_trainable_variables)
+        state = State(vector, vector, vector, number, number, others)
+        features, index = tf.TensorSpec((None, feature_count), tf.float64), tf.TensorSpec((None,), tf.int64)
+        labels = tf.TensorSpec((None,), tf.float32)
+        self.epoch = tf.function(self._epoch, [features, index, labels, index, state, number], autograph=False)
+        self.infer = tf.function(self._infer, [features, index, index, state], autograph=False)
+
+    def initial_state(self, rng: np.random.Generator) -> State:
+        """Draw fresh weights and seeds."""
+        return self._state([_initial(v, rng) for v in self._model.trainable_variables], self._fresh_others(rng))
+
+    def state_of(self, weights: tuple[np.ndarray, ...]) -> State:
+        """Return the state of a fitted network."""
+        by_path = {v.path: w for v, w in zip(self._model.weights, weights, strict=True)}
+        others = [by_path.get(v.path, np.zeros(v.shape, v.dtype)) for v in self._model.non_trainable_variables]
+        return self._state([by_path[v.path] for v in self._model.trainable_variables], others)
+
+    def weights(self, state: State) -> tuple[np.ndarray, ...]:
+        """Return the arrays of the model's `weights`, in its order."""
+        variables = [*self._model.trainable_variables, *self._model.non_trainable_variables]
+        values = [*self._unpack(state.weights), *state.others]
+        by_path = {v.path: np.asarray(value) for v, value in zip(variables, values, strict=True)}
+        return tuple(by_path[v.path] for v in self._model.weights)
+
+    def _state(self, weights: list[np.ndarray], others: list[np.ndarray]) -> State:
+        vector = tf.constant(np.concatenate([w.ravel() for w in weights]).astype(np.float32))
+        zeros = tf.zeros_like(vector)
+        return State(vector, zeros, zeros, tf.constant(0.0), tf.constant(1.0), tuple(map(tf.constant, others)))
+
+    def _fresh_others(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Moving statistics as a new model has them; for each dropout a seed of its own, counter at zero."""
+        fresh = []
+        for variable in self._model.non_trainable_variables:
+            if "seed_generator" in variable.path:
+                fresh.append(np.array([rng.integers(2**31), 0], variable.dtype))
+            else:
+                fresh.append(np.full(variable.shape, float("moving_variance" in variable.path), np.float32))
+        return fresh
+
+    def _unpack(self, vector: Any) -> list[Any]:
+        """Split the vector into the arrays of the trainable weights."""
+        parts = tf.split(vector, self._sizes)
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _gather(self, features: Any, ends: Any) -> Any:
+        """Cut windows out of the bars: (window, lookback, feature), raw."""
+        offsets = tf.range(1 - self._lookback_bars, 1, dtype=tf.int64)
+        return tf.gather(features, ends[:, None] + offsets)
+
+    def _epoch(self, features: Any, ends: Any, labels: Any, order: Any, state: State, rate: Any) -> Any:
+        """Learn from the windows in this order, batch by batch; the last batch takes what is left."""
+        count = tf.size(order)
+
+        def learn(start: Any, state: State, loss_sum: Any, hits: Any) -> Any:
+            rows = order[start : start + self._batch_size]
+            state, loss, right = self._step(
+                self._gather(features, tf.gather(ends, rows)), tf.gather(labels, rows), state, rate
+            )
+            return start + self._batch_size, state, loss_sum + loss * tf.cast(tf.size(rows), tf.float32), hits + right
+
+        def is_left(start: Any, *_: Any) -> Any:
+            return start < count
+
+        start = (tf.constant(0), state, tf.constant(0.0), tf.constant(0.0))
+        _, state, loss_sum, hits = tf.while_loop(is_left, learn, start, parallel_iterations=1)
+        return state, loss_sum / tf.cast(count, tf.float32), hits / tf.cast(count, tf.float32)
+
+    def _step(self, windows: Any, labels: Any, state: State, rate: Any) -> tuple[State, Any, Any]:
+        """Take one optimizer step; return the new state, the mean loss and the count of right answers."""
+        with tf.GradientTape() as tape:
+            tape.watch(state.weights)
+            probabilities, others = self._model.stateless_call(
+                self._unpack(state.weights), list(state.others), windows, training=True
+            )
+            loss = tf.reduce_mean(keras.ops.binary_crossentropy(labels[:, None], probabilities))
+        gradient = tape.gradient(loss, state.weights)
+        right = tf.reduce_sum(tf.cast((probabilities[:, 0] > RISE_ABOVE) == (labels > RISE_ABOVE), tf.float32))
+        return _nadam_step(state, gradient, rate)._replace(others=tuple(others)), loss, right
+
+    def _infer(self, features: Any, ends: Any, index: Any, state: State) -> Any:
+        """P(rise) of the windows at `index`, shape (index,), some at a time."""
+        weights, others = self._unpack(state.weights), list(state.others)
+        count = tf.size(index)
+        chunks = (count + PREDICT_BATCH - 1) // PREDICT_BATCH
+
+        def answer(chunk: Any, answers: Any) -> Any:
+            rows = index[chunk * PREDICT_BATCH : (chunk + 1) * PREDICT_BATCH]
+            windows = self._gather(features, tf.gather(ends, rows))
+            probabilities, _ = self._model.stateless_call(weights, others, windows, training=False)
+            return chunk + 1, answers.write(chunk, probabilities[:, 0])
+
+        answers = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=(None,))
+        _, answers = tf.while_loop(lambda chunk, _: chunk < chunks, answer, (tf.constant(0), answers))
+        return answers.concat()
+
+
+def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
+    """Take one step of Nadam on the whole vector of weights.
+
+    Source: Dozat, 2016, algorithm 2, with the momentum schedule of `keras.optimizers.Nadam`.
+    """
+    step = state.step + 1.0
+    now = BETA_1 * (1.0 - 0.5 * tf.pow(MOMENTUM_DECAY, step))
+    following = BETA_1 * (1.0 - 0.5 * tf.pow(MOMENTUM_DECAY, step + 1.0))
+    product = state.momentum_product * now
+    momentum = state.momentum + (gradient - state.momentum) * (1.0 - BETA_1)
+    velocity = state.velocity + (tf.square(gradient) - state.velocity) * (1.0 - BETA_2)
+    ahead = momentum * (following / (1.0 - product * following)) + gradient * ((1.0 - now) / (1.0 - product))
+    scale = tf.sqrt(velocity / (1.0 - tf.pow(BETA_2, step))) + EPSILON
+    return State(state.weights - rate * ahead / scale, momentum, velocity, step, product, state.others)
+
+
+def _initial(variable: Any, rng: np.random.Generator) -> np.ndarray:
+    """Draw a fresh trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTMs that remember.
+
+    Drawn by NumPy, so that a seed means the same weights whatever else used TensorFlow's generators.
+    """
+    shape, name = tuple(variable.shape), variable.path.rsplit("/", 1)[-1]
+    if name == "kernel":
+        field = int(np.prod(shape[:-2]))
+        limit = np.sqrt(6.0 / (field * (shape[-2] + shape[-1])))
+        return rng.uniform(-limit, limit, shape).astype(np.float32)
+    if name == "recurrent_kernel":
+        q, r = np.linalg.qr(rng.standard_normal((shape[1], shape[0])))
+        return np.ascontiguousarray((q * np.sign(np.diag(r))).T, dtype=np.float32)
+    # Biases, scales and shifts are constants; the built model still holds them, and nothing ever assigns to it.
+    return np.asarray(variable.value, dtype=np.float32)

@@ -1,0 +1,85 @@
+"""The two layers that Keras does not have: windows standardised in float64, and an LSTM in one CPU kernel.
+
+Importing this module loads TensorFlow; whoever loads a stored network must have imported it, because
+`StandardiseWindows` is part of every network. `FusedLSTM` holds exactly the weights of a `keras.layers.LSTM` and is
+used while training on a CPU only. The trap: TensorFlow registers for `BlockLSTMV2` (gates i, f, c, o, as Keras has
+them) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is silently wrong; here its own is called.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="riseorfall")
+class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
+    """The article's z-score of each window and channel over time; a constant channel gives zeros.
+
+    Takes (window, lookback, feature) float64 raw, gives the same shape in float32. All but the last cast is done in
+    float64, where 60,000.01 and 60,000.02 are still two numbers, and by the steps of `model.windows.standardise`,
+    its second implementation in NumPy.
+
+    Time: each window is standardised by its own bars alone.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        """Fix the layer to float64: Keras would cast the prices to float32 before they arrive."""
+        super().__init__(**{**config, "dtype": "float64"})
+
+    def call(self, windows: Any) -> Any:
+        """Return the z-scores, float32."""
+        shifted = windows - windows[:, :1, :]
+        centred = shifted - keras.ops.mean(shifted, axis=1, keepdims=True)
+        deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(centred), axis=1, keepdims=True))
+        constant = deviation == 0.0
+        scores = centred / keras.ops.where(constant, keras.ops.ones_like(deviation), deviation)
+        scores = keras.ops.where(constant, keras.ops.zeros_like(centred), scores)
+        return keras.ops.cast(scores, "float32")
+
+    def compute_output_spec(self, windows: Any) -> Any:
+        """Declare the shape as it comes in, and float32."""
+        return keras.KerasTensor(windows.shape, "float32")
+
+
+@keras.saving.register_keras_serializable(package="riseorfall")
+class FusedLSTM(keras.layers.LSTM):  # type: ignore[misc]  # keras has no types
+    """A `keras.layers.LSTM` (same weights, same numbers) whose steps run in one CPU kernel; last output only."""
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        """Return the last hidden state, shape (window, unit)."""
+        del initial_state, mask, training  # always zeros, none, and no dropout of its own
+        cell = self.cell
+        weights = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], axis=0)
+        steps = tf.transpose(sequences, (1, 0, 2))
+        if self.go_backwards:
+            steps = tf.reverse(steps, axis=[0])
+        return _last_state(steps, weights, tf.convert_to_tensor(cell.bias))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # tensorflow has no types
+def _last_state(steps: Any, weights: Any, bias: Any) -> Any:
+    """Run the LSTM over (lookback, window, feature); return its last state and that state's gradient function."""
+    units = bias.shape[0] // 4
+    zeros, no_peephole = tf.zeros((tf.shape(steps)[1], units), steps.dtype), tf.zeros(units, steps.dtype)
+    inputs = {
+        "seq_len_max": tf.shape(steps, out_type=tf.int64)[0],
+        "x": steps,
+        "cs_prev": zeros,
+        "h_prev": zeros,
+        "w": weights,
+        "wci": no_peephole,
+        "wcf": no_peephole,
+        "wco": no_peephole,
+        "b": bias,
+        "use_peephole": False,
+    }
+    states = tf.raw_ops.BlockLSTMV2(cell_clip=0.0, **inputs)
+
+    def gradient(last_gradient: Any) -> tuple[Any, Any, Any]:
+        h_grad = tf.pad(last_gradient[None], [[tf.shape(steps)[0] - 1, 0], [0, 0], [0, 0]])
+        outputs = {name: getattr(states, name) for name in ("i", "cs", "f", "o", "ci", "co", "h")}
+        back = tf.raw_ops.BlockLSTMGradV2(cs_grad=tf.zeros_like(states.cs), h_grad=h_grad, **outputs, **inputs)
+        return back.x_grad, back.w_grad, back.b_grad
+
+    return states.h[-1], gradient

@@ -1,0 +1,124 @@
+"""Which network reads a window: its spec, and the Keras model that follows from it.
+
+The model takes RAW prices in float64 and standardises them itself, so nothing done to inputs can differ between
+training and serving; it answers one probability, P(rise), float32. This module does not know how a network is
+trained (`model/training.py`) or served (`model/predictor.py`). Layers carry readable, stable names (`conv_1`,
+`lstm`, `probability`): explanations and stored models refer to them. The trap: with `fused=True` the recurrent layers
+run a kernel that only the CPU has; weights are the same, but such a model is for training and is never stored.
+"""
+
+from math import ceil, log2
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.errors import SpecError
+
+LEAKY_SLOPE = 0.3  # the default of the Keras that the article ran (2.0, LeakyReLU's alpha)
+
+Kind = Literal["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn"]
+
+
+class NetworkSpec(BaseModel):
+    """The shape of the network; sizes are those of the article's network, halved where that lost nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind = Field(
+        default="cnn_lstm",
+        description="convolutions before an LSTM (cnn_lstm), convolutions alone (cnn), one recurrent layer alone "
+        "(lstm, gru, bilstm), or dilated causal convolutions with residuals (tcn)",
+    )
+    filters: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
+        default=(16, 8),
+        min_length=1,
+        max_length=6,
+        description="filters of each convolution of cnn_lstm and cnn; tcn uses the first number in every block",
+    )
+    kernel_bars: int = Field(default=4, ge=1, le=64, description="width of each convolution, in bars")
+    dropout: float = Field(
+        default=0.5, ge=0.0, lt=1.0, description="share of activations dropped after each convolution (training only)"
+    )
+    units: int = Field(default=32, ge=1, le=1024, description="units of the recurrent layer")
+    dense_units: int = Field(default=64, ge=1, le=4096, description="units of the dense layer before the probability")
+
+
+def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool = False) -> Any:
+    """Build the Keras model of a spec, with fresh weights.
+
+    Args:
+        spec: shape of the network.
+        lookback_bars: bars of a window.
+        feature_count: features of a bar.
+        fused: run LSTMs in one CPU kernel (`model.layers.FusedLSTM`); same weights, for training only.
+
+    Returns:
+        A `keras.Model`: windows (window, lookback, feature) float64, raw, oldest bar first -> P(rise)
+        (window, 1) float32.
+
+    Raises:
+        SpecError: a window without bars or without features.
+
+    Time: the probability of a window depends on the bars of that window alone.
+    Source: the article's network (convolution, batch norm, leaky ReLU, dropout, dense) with an LSTM between; tcn
+        after Bai, Kolter and Koltun, 2018, section 3, one convolution a block.
+    """
+    import keras  # here: loads TensorFlow, which the spec does not need
+
+    from model.layers import FusedLSTM, StandardiseWindows
+
+    if lookback_bars < 1 or feature_count < 1:
+        raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {feature_count}")
+    lstm = FusedLSTM if fused else keras.layers.LSTM
+    windows = keras.Input((lookback_bars, feature_count), dtype="float64", name="windows")
+    x = StandardiseWindows(name="standardise")(windows)
+    if spec.kind in ("cnn_lstm", "cnn"):
+        x = _convolutions(spec, x)
+    if spec.kind in ("cnn_lstm", "lstm"):
+        x = lstm(spec.units, name="lstm")(x)
+    elif spec.kind == "bilstm":
+        x = keras.layers.Bidirectional(lstm(spec.units, name="lstm"), name="bilstm")(x)
+    elif spec.kind == "gru":
+        x = keras.layers.GRU(spec.units, name="gru")(x)
+    elif spec.kind == "tcn":
+        x = _dilated_convolutions(spec, x, lookback_bars)
+    else:
+        x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dense(spec.dense_units, name="dense")(x)
+    x = keras.layers.BatchNormalization(name="dense_norm")(x)
+    x = keras.layers.LeakyReLU(LEAKY_SLOPE, name="dense_leaky")(x)
+    probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(x)
+    return keras.Model(windows, probability, name=spec.kind)
+
+
+def _convolutions(spec: NetworkSpec, x: Any) -> Any:
+    """Apply one block a number of filters: convolution, batch norm, leaky ReLU, dropout."""
+    for number, filters in enumerate(spec.filters, 1):
+        x = _block(spec, x, number, filters=filters, padding="same")
+    return x
+
+
+def _dilated_convolutions(spec: NetworkSpec, x: Any, lookback_bars: int) -> Any:
+    """Apply residual blocks of doubling dilation until the last step sees the whole lookback; return that step."""
+    import keras  # here: loads TensorFlow, which the spec does not need
+
+    filters = spec.filters[0]
+    blocks = max(1, ceil(log2((lookback_bars - 1) / max(1, spec.kernel_bars - 1) + 1)))
+    for number in range(1, blocks + 1):
+        shortcut = x
+        if number == 1:
+            shortcut = keras.layers.Conv1D(filters, 1, name="shortcut_1")(x)
+        x = _block(spec, x, number, filters=filters, padding="causal", dilation_rate=2 ** (number - 1))
+        x = keras.layers.Add(name=f"residual_{number}")([x, shortcut])
+    x = keras.layers.Cropping1D((lookback_bars - 1, 0), name="last_bar")(x)
+    return keras.layers.Flatten(name="flatten")(x)
+
+
+def _block(spec: NetworkSpec, x: Any, number: int, **convolution: Any) -> Any:
+    """Convolution, batch norm, leaky ReLU, dropout, in the article's order."""
+    import keras  # here: loads TensorFlow, which the spec does not need
+
+    x = keras.layers.Conv1D(kernel_size=spec.kernel_bars, name=f"conv_{number}", **convolution)(x)
+    x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
+    x = keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"leaky_{number}")(x)
+    return keras.layers.Dropout(spec.dropout, name=f"dropout_{number}")(x)

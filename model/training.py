@@ -1,0 +1,329 @@
+"""Train a network: whole epochs inside one TensorFlow graph, traced once and run for every fold, seed and day.
+
+The bars go to the device once and each batch gathers its windows there, so memory grows with the bars, whatever the
+lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer` keeps
+none of them, so a refit equals a fit in a fresh Trainer, and the same bars, specs and seed give the same weights on
+a CPU. Which windows train and which validate is the caller's business (`model/splits.py`). The trap: the graph sees
+Keras layers through `stateless_call`; assigning to the Trainer's own model changes nothing.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
+from model.networks import NetworkSpec, build_network
+from model.windows import Windows
+
+log = logging.getLogger(__name__)
+
+LEAST_WINDOWS = 2  # a batch norm of one window learns nothing
+LEAST_LIKELIHOOD = 1e-7  # keras's epsilon: the likelihood below which a log loss no longer grows
+RISE_ABOVE = 0.5  # a probability above this says rise
+LEAST_GAIN = 1e-4  # a validation loss must fall by more than this to count as better; keras's min_delta of a plateau
+
+
+class TrainingSpec(BaseModel):
+    """How a network is trained: Nadam, reduced on a plateau, stopped early, the best epoch kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=60, ge=1, le=10_000, description="most epochs of a fit")
+    batch_size: int = Field(default=64, ge=2, le=65_536, description="windows of one optimizer step")
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Nadam's learning rate at the start")
+    patience: int = Field(
+        default=8, ge=1, le=10_000, description="epochs without a better validation loss before the fit stops"
+    )
+    plateau_patience: int = Field(
+        default=4, ge=1, le=10_000, description="epochs without a better validation loss before the rate is lowered"
+    )
+    plateau_factor: float = Field(default=0.5, gt=0.0, lt=1.0, description="what the rate is then multiplied by")
+    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="seed of weights, order of windows and dropout")
+    require_gpu: bool = Field(default=False, description="refuse to train where TensorFlow sees no GPU")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training windows; losses are mean log losses in nats, accuracies shares of windows.
+
+    `loss` and `accuracy` are taken while learning (dropout on, weights moving), the validation's after the epoch;
+    the latter are NaN where nothing validates.
+    """
+
+    number: int
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained network.
+
+    Attributes:
+        weights: the arrays of the Keras model's `weights`, in its order, as after the best epoch.
+        history: every epoch run, first to last.
+        best_epoch: number of the epoch whose weights these are (counted from 1).
+        device: `CPU`, or the name of the GPU.
+        seconds: time of the fit.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    device: str
+    seconds: float
+
+
+class Trainer:
+    """Traces one network for one shape of window, then fits it as often as asked.
+
+    Nothing of a fit stays in the Trainer but the bars last put on the device.
+    """
+
+    def __init__(self, network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> None:
+        """Build the network and choose the device.
+
+        Args:
+            network: shape of the network.
+            training: how it is trained.
+            lookback_bars: bars of a window.
+            feature_count: features of a bar.
+
+        Raises:
+            DeviceUnavailable: the spec requires a GPU and TensorFlow sees none.
+            SpecError: a window without bars or without features.
+        """
+        from model.graph import Graph  # here: loads TensorFlow, ten seconds, and specs are read without it
+
+        self.network = network
+        self.training = training
+        self.lookback_bars = lookback_bars
+        self.feature_count = feature_count
+        self.device = choose_device(require_gpu=training.require_gpu)
+        # The fused LSTM has a CPU kernel only; a keras LSTM is cuDNN's on a GPU.
+        self._model = build_network(network, lookback_bars, feature_count, fused=self.device == "CPU")
+        self._graph = Graph(self._model, lookback_bars, feature_count, training.batch_size)
+        self._on_device: tuple[np.ndarray, Any] | None = None
+
+    @property
+    def trace_count(self) -> int:
+        """How often the training epoch was traced so far; stays 1 whatever is fitted."""
+        return int(self._graph.epoch.experimental_get_tracing_count())
+
+    def fit(
+        self,
+        windows: Windows,
+        train_index: Int64[np.ndarray, " train"],
+        validation_index: Int64[np.ndarray, " validation"] | None = None,
+        epochs: int | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        seed: int | None = None,
+    ) -> Fitted:
+        """Fit the network from fresh weights.
+
+        With validation windows the fit stops early, lowers its rate on a plateau and returns the weights of the epoch
+        with the lowest validation loss. Without, it runs every epoch at one rate and returns the last weights.
+
+        Args:
+            windows: windows of one series.
+            train_index: shape (train,), windows to learn from, all resolved.
+            validation_index: shape (validation,), windows to judge an epoch by, all resolved; None or empty for none.
+            epochs: most epochs; the spec's when None.
+            on_epoch: called after each epoch.
+            seed: seed of this fit; the spec's when None.
+
+        Returns:
+            The fitted network.
+
+        Raises:
+            BarsTooShort: there are fewer than two training windows.
+            SpecError: windows of another shape, or unresolved ones, or no epoch.
+            UnsoundModel: a loss is not finite.
+
+        Time: the weights depend on the windows at `train_index` and `validation_index`, and on nothing else.
+        """
+        started = time.perf_counter()
+        if validation_index is None:
+            validation_index = np.empty(0, np.int64)
+        epochs = self.training.epochs if epochs is None else epochs
+        self._check(windows, train_index, validation_index, epochs)
+        rng = np.random.default_rng(self.training.seed if seed is None else seed)
+        state = self._graph.initial_state(rng)
+        features, ends, labels = self._inputs(windows)
+        course = _Course(self.training, has_validation=len(validation_index) > 0)
+        best = state
+        while course.goes_on and len(course.history) < epochs:
+            epoch_started = time.perf_counter()
+            order = rng.permutation(train_index)
+            state, loss, accuracy = self._graph.epoch(features, ends, labels, order, state, course.learning_rate)
+            judged = self._judge(windows, validation_index, state)
+            epoch = Epoch(
+                len(course.history) + 1,
+                float(loss),
+                float(accuracy),
+                *judged,
+                course.learning_rate,
+                time.perf_counter() - epoch_started,
+            )
+            if course.add(epoch):
+                best = state
+            if on_epoch is not None:
+                on_epoch(epoch)
+        weights = self._graph.weights(best)
+        seconds = time.perf_counter() - started
+        log.debug(
+            "fitted %s on %s: best epoch %d of %d", self.network.kind, self.device, course.best, len(course.history)
+        )
+        return Fitted(weights, tuple(course.history), course.best, self.device, seconds)
+
+    def predict(self, fitted: Fitted, windows: Windows) -> Float64[np.ndarray, " window"]:
+        """Return P(rise) of each window, shape (window,), float64.
+
+        Time: entry w depends on the bars of window w and on the fitted weights.
+        """
+        self._check_shape(windows)
+        return self._probabilities(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))
+
+    def keras_model(self, fitted: Fitted) -> Any:
+        """Return the fitted network as a `keras.Model` of standard layers, fit to be stored."""
+        model = build_network(self.network, self.lookback_bars, self.feature_count)
+        model.set_weights(fitted.weights)
+        return model
+
+    def _inputs(self, windows: Windows) -> tuple[Any, Any, Any]:
+        """Put features, ends and labels on the device; the features only if they are not the ones last put there."""
+        import tensorflow as tf  # here: takes ten seconds, and specs are read without it
+
+        if self._on_device is None or self._on_device[0] is not windows.features:
+            self._on_device = (windows.features, tf.constant(windows.features))
+        return self._on_device[1], tf.constant(windows.ends), tf.constant(windows.labels.astype(np.float32))
+
+    def _probabilities(
+        self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any
+    ) -> Float64[np.ndarray, " index"]:
+        features, ends, _ = self._inputs(windows)
+        return np.asarray(self._graph.infer(features, ends, index, state), dtype=np.float64)
+
+    def _judge(self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any) -> tuple[float, float]:
+        """Log loss and accuracy on these windows; NaN where there are none."""
+        if not len(index):
+            return float("nan"), float("nan")
+        probabilities = self._probabilities(windows, index, state)
+        rises = windows.labels[index] == 1
+        likelihood = np.where(rises, probabilities, 1.0 - probabilities)
+        return float(-np.log(np.maximum(likelihood, LEAST_LIKELIHOOD)).mean()), float(
+            ((probabilities > RISE_ABOVE) == rises).mean()
+        )
+
+    def _check_shape(self, windows: Windows) -> None:
+        expected, found = (self.lookback_bars, self.feature_count), (windows.lookback_bars, windows.features.shape[1])
+        if expected != found:
+            raise SpecError(
+                f"training: expected windows of {expected[0]} bars and {expected[1]} features, found {found[0]} and "
+                f"{found[1]}. Build a Trainer for these windows."
+            )
+
+    def _check(
+        self,
+        windows: Windows,
+        train_index: Int64[np.ndarray, " train"],
+        validation_index: Int64[np.ndarray, " validation"],
+        epochs: int,
+    ) -> None:
+        self._check_shape(windows)
+        if epochs < 1:
+            raise SpecError(f"training: expected at least 1 epoch, found {epochs}")
+        if len(train_index) < LEAST_WINDOWS:
+            raise BarsTooShort(
+                f"training: expected at least {LEAST_WINDOWS} windows to learn from, found {len(train_index)}. Give "
+                "more bars, or ask for fewer test bars, or for a shorter lookback."
+            )
+        used = windows.take(np.concatenate([train_index, validation_index]))
+        if (used.labels < 0).any():
+            first = used.decided_at[used.labels < 0].min()
+            raise SpecError(
+                f"training: expected resolved windows only, found {(used.labels < 0).sum()} whose outcome is unknown, "
+                f"the first decided at {first}. Train on `windows.resolved()`."
+            )
+
+
+def choose_device(*, require_gpu: bool = False) -> str:
+    """Return the device that TensorFlow will use: `CPU`, or the name of its first GPU, which then grows its memory.
+
+    Raises:
+        DeviceUnavailable: a GPU is required and TensorFlow sees none.
+    """
+    import tensorflow as tf  # here: takes ten seconds, and specs are read without it
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        if require_gpu:
+            raise DeviceUnavailable(
+                "training: expected a GPU, found none that TensorFlow sees. Install riseorfall[gpu] and the NVIDIA "
+                "driver, or train without --training.require-gpu."
+            )
+        return "CPU"
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError as error:  # TensorFlow was used before: it keeps what it took
+            log.warning("GPU memory growth could not be set: %s", error)
+    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+
+
+class _Course:
+    """What the validation losses say so far: the best epoch, the learning rate, and whether to go on."""
+
+    def __init__(self, training: TrainingSpec, *, has_validation: bool) -> None:
+        self.history: list[Epoch] = []
+        self.best = 0
+        self.learning_rate = training.learning_rate
+        self.goes_on = True
+        self._training = training
+        self._has_validation = has_validation
+        self._best_loss = float("inf")
+        self._plateau_loss = float("inf")
+        self._plateau_epochs = 0
+
+    def add(self, epoch: Epoch) -> bool:
+        """Note an epoch; return whether it is the best so far.
+
+        Raises:
+            UnsoundModel: its loss is not finite.
+        """
+        loss = epoch.validation_loss if self._has_validation else epoch.loss
+        if not np.isfinite(loss):
+            raise UnsoundModel(
+                f"training: expected a finite loss, found {loss} in epoch {epoch.number}. Lower "
+                "--training.learning-rate, or look for bars that are not finite."
+            )
+        self.history.append(epoch)
+        if not self._has_validation:
+            self.best = epoch.number
+            return True
+        self._follow_plateau(loss)
+        is_best = loss < self._best_loss
+        if is_best:
+            self.best, self._best_loss = epoch.number, loss
+        self.goes_on = epoch.number - self.best < self._training.patience
+        return is_best
+
+    def _follow_plateau(self, loss: float) -> None:
+        """Lower the rate after `plateau_patience` epochs in a row that gained less than `LEAST_GAIN`."""
+        if loss < self._plateau_loss - LEAST_GAIN:
+            self._plateau_loss, self._plateau_epochs = loss, 0
+            return
+        self._plateau_epochs += 1
+        if self._plateau_epochs >= self._training.plateau_patience:
+            self.learning_rate *= self._training.plateau_factor
+            self._plateau_epochs = 0
