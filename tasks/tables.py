@@ -1,0 +1,163 @@
+"""A Delta table whose every change rests on what was read: compare and commit, or read again.
+
+Knows how a table is made, opened at a version and changed under other writers; not what its rows mean. A change is
+planned against one version and committed as exactly the next one. Somebody else's commit in between makes Delta
+refuse it, and it is planned anew, so that "add what is missing" never doubles a row. The trap: Delta's own retries
+would let two appends of the same row both through, therefore they are switched off.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from model.errors import RiseOrFallError, SpecError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 200
+LONGEST_PAUSE_SECONDS = 0.5
+EVERYTHING = "*"
+KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+
+
+class TableBusy(RiseOrFallError):
+    """Other writers changed a table each time, so that no turn came for this change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit does to a table.
+
+    Attributes:
+        rows: rows to write; a reader is consumed once.
+        replaces: SQL condition on partition columns whose rows give way to `rows`; empty to append,
+            `EVERYTHING` for all.
+        metadata: kept with the commit, shown by the table's history.
+        mark: name and number that the table remembers (a Delta application transaction), or None.
+    """
+
+    rows: "pa.Table | pa.RecordBatchReader"
+    replaces: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    mark: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A Delta table in a folder or an S3 bucket; it comes into being with its first change.
+
+    Attributes:
+        uri: absolute folder or `s3://bucket/prefix`.
+        schema: its columns.
+        partition_by: columns that the files are sorted by.
+        storage_options: how to reach an S3 server, as deltalake names it; empty for a folder.
+    """
+
+    uri: str
+    schema: "pa.Schema"
+    partition_by: tuple[str, ...] = ()
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+
+    def open(self, version: int | None = None) -> DeltaTable | None:
+        """Open the newest or the named version; None when nothing was ever written.
+
+        Raises:
+            SpecError: there is no such version.
+        """
+        try:
+            table = DeltaTable(self.uri, storage_options=dict(self.storage_options))
+        except TableNotFoundError:
+            return None
+        if version is not None and version != table.version():
+            newest = table.version()
+            if not 0 <= version <= newest:
+                raise SpecError(f"{self.uri}: expected a version from 0 to {newest}, found {version}")
+            table.load_as_version(version)
+        return table
+
+    def change(self, plan: Callable[[DeltaTable], Change | None]) -> int:
+        """Commit what `plan` makes of the newest version, as the very next version.
+
+        Args:
+            plan: called with the table as it stands, again after each lost race; None for nothing to do.
+
+        Returns:
+            The version that holds the change, or the version that needed none.
+
+        Raises:
+            TableBusy: every attempt lost its race.
+        """
+        for attempt in range(ATTEMPTS):
+            table = self.open() or self._create()
+            change = plan(table)
+            if change is None:
+                return table.version()
+            try:
+                self._commit(table, change)
+            except CommitFailedError as lost:
+                log.debug("%s: attempt %d lost a race: %s", self.uri, attempt + 1, lost)
+                longest = min(0.01 * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
+                time.sleep(random.SystemRandom().uniform(0, longest))
+            else:
+                return table.version()
+        raise TableBusy(f"{self.uri}: expected a turn within {ATTEMPTS} attempts, other writers came first each time")
+
+    def _create(self) -> DeltaTable:
+        """Make the empty table, or open the one that another writer has just made."""
+        try:
+            return DeltaTable.create(
+                self.uri,
+                self.schema,
+                partition_by=list(self.partition_by),
+                configuration=KEEP_EVERY_VERSION,
+                storage_options=dict(self.storage_options),
+            )
+        except DeltaError:
+            table = self.open()
+            if table is None:
+                raise
+            return table
+
+    def _commit(self, table: DeltaTable, change: Change) -> None:
+        """Write the rows and commit them as the version after the table's own; CommitFailedError if it is taken."""
+        properties = CommitProperties(
+            custom_metadata=dict(change.metadata),
+            max_commit_retries=0,
+            app_transactions=[Transaction(*change.mark)] if change.mark else None,
+        )
+        if change.replaces:
+            condition = None if change.replaces == EVERYTHING else change.replaces
+            write_deltalake(table, change.rows, mode="overwrite", predicate=condition, commit_properties=properties)
+        else:
+            write_deltalake(table, change.rows, mode="append", commit_properties=properties)
+
+
+def place(root: str, name: str) -> str:
+    """Return where a table of this name lies: an absolute folder, or an address below an S3 prefix."""
+    base = root.rstrip("/") if "://" in root else str(Path(root).resolve())
+    return f"{base}/{name}"
+
+
+def quoted(text: str) -> str:
+    """Return a text as a SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def utc(moment: datetime) -> datetime:
+    """Return a time as UTC-aware; a naive one is UTC."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
