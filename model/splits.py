@@ -7,7 +7,6 @@ dropping those is the purge, `horizon_bars` wide where there is no gap.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -40,7 +39,7 @@ class FoldSpec(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _fill_each_block(self) -> Self:
+    def _fill_each_block(self) -> "FoldSpec":
         if self.count > self.test_bars:
             raise ValueError(f"expected count at most test_bars, found {self.count} blocks of {self.test_bars} windows")
         return self

@@ -127,23 +127,25 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
     Source: the article's windows of WINDOW, STEP and FORECAST; gaps are our own.
     """
     stretch = stretch_numbers(bars)
-    ends = np.arange(spec.lookback_bars - 1, len(bars), spec.stride_bars, dtype=np.int64)
-    ends = ends[stretch[ends] == stretch[ends - spec.lookback_bars + 1]]
+    first_end = spec.lookback_bars - 1
+    same = stretch[first_end :: spec.stride_bars] == stretch[: max(0, len(bars) - first_end) : spec.stride_bars]
+    ends = np.arange(first_end, len(bars), spec.stride_bars, dtype=np.int64)[same]
     if not len(ends):
         raise BarsTooShort(_no_window(bars, spec, stretch))
-    close, closed_at = bars.column("close"), bars.closed_at
     labels = label_rises(bars, spec.horizon_bars)[ends]
-    known = labels >= 0
-    resolved_at = np.full(len(ends), np.datetime64("NaT"), closed_at.dtype)
-    resolved_at[known] = closed_at[ends[known] + spec.horizon_bars]
+    decided_at = bars.closed_at[ends]
+    # A resolved label crosses no gap, so its bar closes exactly horizon_bars intervals later.
+    resolved_at = np.where(labels >= 0, decided_at + spec.horizon_bars * bars.delta, np.datetime64("NaT"))
+    change = np.diff(bars.column("close"), prepend=np.nan)
+    moves = (change > 0).astype(np.int8) - (change < 0).astype(np.int8)
     return Windows(
         interval=bars.interval,
         features=feature_matrix(bars, spec.features),
         ends=ends,
         labels=labels,
-        decided_at=closed_at[ends],
+        decided_at=decided_at,
         resolved_at=resolved_at,
-        last_moves=np.sign(close[ends] - close[ends - 1]).astype(np.int8),
+        last_moves=moves[ends],
         lookback_bars=spec.lookback_bars,
     )
 

@@ -1,0 +1,33 @@
+"""What all tests share: array shapes checked as they run, reference formulas importable, synthetic bars."""
+
+import sys
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+CHECKED = ("model.bars", "model.features", "model.labels", "model.windows", "model.splits", "model.metrics")
+install_import_hook(CHECKED, "beartype.beartype")  # before anything imports these modules
+
+sys.path.insert(0, str(Path(__file__).parent / "reference"))  # tests are no package: `import article_windows`
+
+import pytest  # noqa: E402  the hook comes first
+from hypothesis import settings  # noqa: E402
+from synthetic_bars import random_walk  # noqa: E402
+
+from model.bars import Bars  # noqa: E402
+
+# No deadlines: shared machines stall. The same examples in each run, and none kept on disk.
+settings.register_profile("riseorfall", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.load_profile("riseorfall")
+
+
+@pytest.fixture
+def walk_bars() -> Bars:
+    """Daily bars of a random walk without a gap, shape (300,)."""
+    return random_walk(300, seed=1)
+
+
+@pytest.fixture
+def gappy_bars() -> Bars:
+    """The same walk with bars 40, 41, 120 and 250..261 absent."""
+    return random_walk(300, seed=1, absent=(40, 41, 120, *range(250, 262)))

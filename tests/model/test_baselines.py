@@ -1,0 +1,120 @@
+"""Baselines: by hand where a hand can do it, better than chance where there is something to find."""
+
+import numpy as np
+import pytest
+from synthetic_bars import bars_of_closes, random_walk, scrambled
+
+from model.baselines import BASELINES, PROBABILITY_MARGIN, BaselineName, predict_baseline
+from model.errors import SpecError
+from model.windows import Windows, WindowSpec, cut_windows
+
+LEARNERS: tuple[BaselineName, ...] = ("logistic_regression", "gradient_boosting")
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(-np.mean(np.where(labels == 1, np.log(probabilities), np.log(1 - probabilities))))
+
+
+def halves(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+    middle = len(windows) // 2
+    return np.arange(middle - 1), np.arange(middle, len(windows))
+
+
+def momentum(count: int) -> Windows:
+    """Windows of a walk whose next move repeats the sign of the last one with probability 0.85."""
+    rng = np.random.default_rng(4)
+    signs = np.cumprod(np.where(rng.uniform(size=count) < 0.85, 1, -1))
+    close = 1_000 * np.exp(np.cumsum(signs * rng.uniform(0.005, 0.015, count)))
+    return cut_windows(bars_of_closes(close), WindowSpec(lookback_bars=6)).resolved()
+
+
+def test_base_rate_by_hand() -> None:
+    windows = cut_windows(bars_of_closes([5, 4, 5, 6, 7, 6, 5]), WindowSpec(lookback_bars=2)).resolved()
+    assert windows.labels.tolist() == [1, 1, 1, 0, 0]
+    predicted = predict_baseline("base_rate", windows, np.arange(4), np.array([4, 0]), seed=1)
+    assert predicted.tolist() == [0.75, 0.75]
+
+
+def test_persistence_by_hand() -> None:
+    # Last moves of the windows + - + - + 0 -, labels 0 1 0 1 0 0 ?
+    windows = cut_windows(bars_of_closes([5, 6, 5, 6, 5, 6, 6, 5]), WindowSpec(lookback_bars=2))
+    assert windows.last_moves.tolist() == [1, -1, 1, -1, 1, 0, -1]
+    predicted = predict_baseline("persistence", windows, np.arange(5), np.array([0, 1, 5, 6]), seed=1)
+    # After a rise no rise in 3: (0 + 1) / (3 + 2); after a fall 2 in 2: 3 / 4; flat never seen: 1 / 2.
+    assert predicted.tolist() == [0.2, 0.75, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("name", ["persistence", *LEARNERS])
+def test_a_planted_signal_beats_the_base_rate(name: BaselineName) -> None:
+    windows = momentum(800)
+    train, test = halves(windows)
+    labels = windows.labels[test]
+    base_rate = log_loss(labels, predict_baseline("base_rate", windows, train, test, seed=1))
+    assert log_loss(labels, predict_baseline(name, windows, train, test, seed=1)) < base_rate - 0.05
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_probabilities_depend_on_no_later_bar_and_repeat(name: BaselineName) -> None:
+    bars, spec = random_walk(240, seed=8), WindowSpec(lookback_bars=5)
+    windows = cut_windows(bars, spec)
+    train, test = np.arange(150), np.arange(151, len(windows))
+    whole = predict_baseline(name, windows, train, test, seed=3)
+    assert whole.shape == test.shape
+    assert ((whole > 0) & (whole < 1)).all()
+    np.testing.assert_array_equal(whole, predict_baseline(name, windows, train, test, seed=3))
+
+    start = 200  # bars from here on are replaced; windows 151..195 end before it
+    other = predict_baseline(name, cut_windows(scrambled(bars, start), spec), train, test, seed=3)
+    decided = windows.ends[test] < start
+    assert 0 < decided.sum() < len(test)
+    np.testing.assert_array_equal(whole[decided], other[decided])
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_labels_of_the_test_are_not_read(name: BaselineName) -> None:
+    windows = cut_windows(random_walk(120), WindowSpec(lookback_bars=5))
+    flipped = windows.labels.copy()
+    flipped[80:] = 1 - np.abs(flipped[80:])
+    other = Windows(
+        windows.interval, windows.features, windows.ends, flipped, windows.decided_at, windows.resolved_at,
+        windows.last_moves, windows.lookback_bars,
+    )  # fmt: skip
+    train, test = np.arange(79), np.arange(80, len(windows))
+    np.testing.assert_array_equal(
+        predict_baseline(name, windows, train, test, seed=1), predict_baseline(name, other, train, test, seed=1)
+    )
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_training_set_of_one_class_stays_inside_zero_and_one(name: BaselineName) -> None:
+    windows = cut_windows(bars_of_closes(range(1, 40)), WindowSpec(lookback_bars=5)).resolved()  # nothing but rises
+    predicted = predict_baseline(name, windows, np.arange(20), np.arange(20, 30), seed=1)
+    expected = 21 / 22 if name == "persistence" else 1 - PROBABILITY_MARGIN
+    np.testing.assert_array_equal(predicted, np.full(10, expected))
+
+
+def test_learners_predict_in_batches_what_they_predict_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = momentum(200)
+    train, test = halves(windows)
+    whole = predict_baseline("logistic_regression", windows, train, test, seed=1)
+    monkeypatch.setattr("model.baselines.BATCH_WINDOWS", 7)
+    np.testing.assert_allclose(predict_baseline("logistic_regression", windows, train, test, seed=1), whole, atol=1e-12)
+
+
+def test_learners_learn_from_the_newest_windows_only_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = momentum(300)
+    train, test = halves(windows)
+    monkeypatch.setattr("model.baselines.LEARNED_WINDOWS", 50)
+    np.testing.assert_array_equal(
+        predict_baseline("logistic_regression", windows, train, test, seed=1),
+        predict_baseline("logistic_regression", windows, train[-50:], test, seed=1),
+    )
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    windows = cut_windows(random_walk(30), WindowSpec(lookback_bars=5))
+    for train in (np.arange(0), np.arange(len(windows))):
+        with pytest.raises(SpecError, match="resolved training windows"):
+            predict_baseline("base_rate", windows, train, np.arange(2), seed=1)
+    with pytest.raises(SpecError, match="expected one of base_rate"):
+        predict_baseline("dummy", windows, np.arange(5), np.arange(2), seed=1)  # type: ignore[arg-type]
