@@ -1,9 +1,9 @@
 """Files of bars: CSV (plain or compressed), zip, Parquet and Feather, read as they are and never written or unpacked.
 
 Knows kinds of files and cells; column names and times are `layout.py` and `times.py`. Bad bars are handed on - a
-negative price is the data checks' business - but a cell that is no number at all, or a line with too few fields, is an
-error that names its line. The trap: what the file does not say (zone, open or close stamp) is assumed and recorded in the
-layout, not known.
+negative price is the data checks' business - but a cell that is no number at all, or a line with too few fields, is
+an error that names its line. The trap: what the file does not say (zone, open or close stamp) is assumed and recorded
+in the layout, not known.
 """
 
 import bz2
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 HEAD_BYTES = 1 << 17  # enough for any banner, and for a few hundred bars
 BLOCK_BYTES = 1 << 23
+LAST_SECOND = 1_000_000  # microseconds
+LISTED = 5  # names in a message
 MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bz2",
@@ -115,7 +117,8 @@ class FileSource:
         bars = self._bars = self._bars or read_file(self._spec)
         if since is None:
             return bars
-        keep = (bars.frame["timestamp"] >= pd.Timestamp(since)).to_numpy()
+        start = pd.Timestamp(since if since.tzinfo else since.replace(tzinfo=UTC))
+        keep = (bars.frame["timestamp"] >= start).to_numpy()
         return SourceBars(bars.frame[keep].reset_index(drop=True), bars.layout, bars.line_numbers[keep])
 
     def default_as_of(self) -> datetime:
@@ -177,9 +180,9 @@ def _zip_member(stream: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO]]:
         if not members:
             raise UnreadableFile(f"{name}: expected one file in the archive, found none")
         if len(members) > 1:
-            listed = ", ".join(entry.filename for entry in members[:5])
+            listed = _some([entry.filename for entry in members])
             raise AmbiguousFile(
-                f"{name}: expected one file in the archive, found {len(members)} ({listed}{', ...' if len(members) > 5 else ''}); "  # noqa: PLR2004 - as many as are listed
+                f"{name}: expected one file in the archive, found {len(members)} ({listed}); "
                 "unpack it and name one of them with --source.path"
             )
         (entry,) = members
@@ -193,6 +196,11 @@ def _zip_member(stream: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO]]:
                 yield parts[-1], cast("BinaryIO", inner)
         except RuntimeError as error:
             raise UnreadableFile(f"{name}: expected an open archive, found a locked one ({error})") from error
+
+
+def _some(names: list[str]) -> str:
+    """List the first few names."""
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 class _WatchedText(io.RawIOBase):
@@ -222,6 +230,11 @@ class _WatchedText(io.RawIOBase):
         self._note_blanks(chunk)
         return chunk
 
+    def texts(self) -> Iterator[str]:
+        """Yield the lines as text."""
+        for line in iter(self._stream.readline, b""):
+            yield line.decode("utf-8", errors="replace")
+
     def _note_blanks(self, chunk: bytes) -> None:
         """Find line ends that follow a line end; a chunk's last line goes on in the next chunk."""
         text = self._carry + chunk
@@ -242,7 +255,9 @@ def _read_text(stream: BinaryIO, name: str, kind: str, spec: SourceSpec) -> Tabl
     if refused or b"\0" in head:
         raise UnreadableFile(f"{name}: expected bars, found {refused or 'a binary file'}")
     text = head.decode("utf-8-sig", errors="replace")
-    lines = text.splitlines(keepends=True)
+    if "\r" in text and "\n" not in text:
+        raise UnreadableFile(f"{name}: expected lines that end as on any system of today, found lone carriage returns")
+    lines = list(io.StringIO(text, newline=""))
     if len(head) == HEAD_BYTES and len(lines) > 1:
         lines.pop()
     found = infer_text_layout(lines, name)
@@ -305,8 +320,7 @@ def _is_plain(cell: str) -> bool:
 def _refuse_uneven_line(watched: _WatchedText, found: TextLayout, name: str, reason: str) -> NoReturn:
     """Name the first line that has not as many fields as the first bar."""
     width = len(found.names)
-    text = io.TextIOWrapper(io.BufferedReader(watched), encoding="utf-8", errors="replace", newline="")
-    reader = csv.reader(text, delimiter=found.delimiter)
+    reader = csv.reader(watched.texts(), delimiter=found.delimiter)
     for fields in reader:
         if fields and len(fields) != width:
             line = found.first_line + reader.line_num - 1
@@ -351,10 +365,7 @@ def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
     _require_symbol(table, spec)
     times = _times(table, spec)
     numbers, written = _numbers(table, spec.decimal)
-    opened_at = times.at
-    delta = interval_delta(spec.interval)
-    if spec.bar_stamp == "close":
-        opened_at = opened_at - delta
+    opened_at = _opened_at(times.moments, spec, place.source)
     opened_at, numbers, lines, order = _oldest_first(opened_at, numbers, place.numbers)
     _require_interval(opened_at, spec, place.source)
     frame = pd.DataFrame(dict(zip(COLUMNS[1:], numbers, strict=True)), copy=False)
@@ -391,7 +402,7 @@ def _require_symbol(table: Table, spec: SourceSpec) -> None:
     if len(values) > 1:
         raise AmbiguousFile(
             f"{table.place.source}: expected bars of one symbol, found {len(values)} in column {column!r} "
-            f"({', '.join(values[:5])}); write the one that is meant to a file of its own"
+            f"({_some(values)}); write the one that is meant to a file of its own"
         )
     wanted = re.split(r"[^A-Z0-9]", spec.symbol.upper())[0]
     for value in values:
@@ -416,15 +427,32 @@ def _times(table: Table, spec: SourceSpec) -> Times:
             other = read_times(table.fields[witness], "", spec.timezone if "unix" not in times.unit else "", place)
         except (UnreadableFile, SpecError):
             continue  # not a time after all, so it has nothing to say
-        rows = np.flatnonzero((other.at != times.at) & (other.at != times.at.astype("datetime64[D]")))
+        rows = np.flatnonzero(
+            (other.moments != times.moments) & (other.moments != times.moments.astype("datetime64[D]"))
+        )
         if len(rows):
             row = int(rows[0])
             first, second = table.names[columns.timestamp[0]], table.names[witness]
             raise AmbiguousFile(
-                f"{place.of(row)}: {first!r} says {times.at[row]}, {second!r} says {other.at[row]} ({len(rows)} rows differ); "
-                f"choose with --source.columns 'timestamp={first}' or 'timestamp={second}'"
+                f"{place.of(row)}: {first!r} says {times.moments[row]}, {second!r} says {other.moments[row]} "
+                f"({len(rows)} rows differ); choose with --source.columns 'timestamp={first}' or 'timestamp={second}'"
             )
     return times
+
+
+def _opened_at(moments: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: str) -> Shaped[np.ndarray, " bar"]:
+    """Turn what the file stamps its bars with into open times; a close written 23:59:59 is the next midnight."""
+    delta = interval_delta(spec.interval)
+    short = -moments.astype(np.int64) % delta.astype(np.int64)  # microseconds up to the next whole interval
+    almost = (short > 0) & (short <= LAST_SECOND)
+    if spec.bar_stamp == "close":
+        return np.where(almost, moments + short.astype("timedelta64[us]"), moments) - delta
+    if almost.mean() > 0.5:  # noqa: PLR2004 - most of them
+        raise AmbiguousFile(
+            f"{source}: times such as {moments[int(np.flatnonzero(almost)[0])]} look like the close of a bar; "
+            "say --source.bar-stamp close"
+        )
+    return moments
 
 
 def _numbers(table: Table, told: str) -> tuple[list[Float64[np.ndarray, " bar"]], str]:
@@ -480,8 +508,8 @@ def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: Table) -> str:
         at, row = open_question
         found = "both readings are proven by other cells" if points else "no other cell settles it"
         raise AmbiguousFile(
-            f"{table.place.of(row)}: the comma in {texts[at][row].as_py()!r} could mark decimals or thousands, and {found}; "
-            "choose with --source.decimal . or --source.decimal ,"
+            f"{table.place.of(row)}: the comma in {texts[at][row].as_py()!r} could mark decimals or thousands, "
+            f"and {found}; choose with --source.decimal . or --source.decimal ,"
         )
     return "," if commas else "."
 

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from model.bars import PRICES
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
@@ -24,7 +25,8 @@ STARTS_LIKE_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ]?[A-Z
 CLOCK = re.compile(r"\d{1,2}:\d\d")
 
 NOT_A_PRICE = frozenset(
-    ["adj", "adjusted", "cap", "marketcap", "vwap", "weighted", "trades", "trade", "count", "change", "chg", "taker", "average", "avg", "ma", "sma", "ema", "return", "returns", "sno", "rank", "label", "target", "number"]
+    {"adj", "adjusted", "cap", "marketcap", "vwap", "weighted", "trades", "trade", "count", "change", "chg", "taker"}
+    | {"average", "avg", "ma", "sma", "ema", "return", "returns", "sno", "rank", "label", "target", "number"}
 )
 TIME_TOKENS = frozenset({"time", "date", "timestamp", "datetime", "unix", "ts", "t", "day", "epoch"})
 END_TOKENS = frozenset({"close", "closed", "end", "last"})
@@ -100,13 +102,19 @@ def infer_text_layout(lines: Sequence[str], source: str) -> TextLayout:
     """
     if not any(line.strip() for line in lines):
         raise UnreadableFile(f"{source}: expected bars, found an empty file")
-    best = max(DELIMITERS, key=lambda delimiter: _delimiter_score(lines, delimiter))
+    try:
+        best = max(DELIMITERS, key=lambda delimiter: _delimiter_score(lines, delimiter))
+    except csv.Error as error:
+        raise UnreadableFile(
+            f"{source}: expected a table of bars, found text that cannot be split ({error})"
+        ) from error
     rows = _numbered_rows(lines, best)
+    if not rows:
+        raise UnreadableFile(f"{source}: expected bars, found lines of delimiters alone")
     width = _width(rows)
     first = next((at for at, (_, fields) in enumerate(rows) if len(fields) == width and _looks_like_bar(fields)), None)
     if first is None:
         _refuse_without_bars(rows, source)
-    assert first is not None
     first_line, _ = rows[first]
     header_line, names = 0, ("",) * width
     if first > 0:
@@ -135,6 +143,8 @@ def _width(rows: list[tuple[int, list[str]]]) -> int:
 def _delimiter_score(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
     """Rate a delimiter: number-like fields a line, counted in lines of the commonest width."""
     rows = _numbered_rows(lines, delimiter)
+    if not rows:
+        return (0.0, 0)
     width = _width(rows)
     even = [fields for _, fields in rows if len(fields) == width]
     numbers = sum(sum(_is_number(field) for field in fields) for fields in even) / len(rows)
@@ -154,11 +164,13 @@ def _looks_like_bar(fields: Sequence[str]) -> bool:
     return telling >= min(2, len(values)) or (telling >= 1 and telling + empty == len(values))
 
 
-def _refuse_without_bars(rows: list[tuple[int, list[str]]], source: str) -> None:
+def _refuse_without_bars(rows: list[tuple[int, list[str]]], source: str) -> NoReturn:
     """Raise what fits a file without a single bar: a header alone, or no table at all."""
-    for line, fields in rows:
-        if sum(name_role(name)[0] in PRICES for name in fields) >= 1:
-            raise UnreadableFile(f"{source}: expected bars below the column names of line {line}, found none")
+    for at, (line, fields) in enumerate(rows):
+        if any(name_role(name)[0] in PRICES for name in fields):
+            below = rows[at + 1 :]
+            found = f"{','.join(below[0][1])[:80]!r} on line {below[0][0]}" if below else "none"
+            raise UnreadableFile(f"{source}: expected bars below the column names of line {line}, found {found}")
     line, fields = rows[0]
     raise UnreadableFile(
         f"{source}: expected a table with a time and open, high, low, close; found no price columns "
@@ -172,20 +184,22 @@ def name_role(name: str) -> tuple[str, frozenset[str]]:
     words = frozenset(re.findall(r"[a-z]+|\d+[a-z]*", lowered))
     if len(words) > 1:
         words = frozenset(word for word in words if len(word) > 1)
+    role = ""
     if NAMELESS.fullmatch(lowered):
-        return "nameless", words
-    if words & VOLUME_TOKENS and not words & NOT_A_PRICE:
-        return "volume", words
-    if words & NOT_A_PRICE:
-        return "", words
-    if words & TIME_TOKENS:
-        return ("end_time" if words & END_TOKENS else "timestamp"), words
-    prices = {PRICE_TOKENS[word] for word in words if word in PRICE_TOKENS}
-    if len(prices) == 1:
-        return prices.pop(), words
-    if words & {"price"} and not prices:
-        return "price", words
-    return ("symbol" if words & SYMBOL_TOKENS else ""), words
+        role = "nameless"
+    elif words & NOT_A_PRICE:
+        pass
+    elif words & VOLUME_TOKENS:
+        role = "volume"
+    elif words & TIME_TOKENS:
+        role = "end_time" if words & END_TOKENS else "timestamp"
+    elif len(prices := {PRICE_TOKENS[word] for word in words if word in PRICE_TOKENS}) == 1:
+        role = prices.pop()
+    elif "price" in words:
+        role = "price"
+    elif words & SYMBOL_TOKENS:
+        role = "symbol"
+    return role, words
 
 
 def choose_columns(names: Sequence[str], told: str, symbol: str, source: str, clock: Sequence[bool]) -> Columns:
@@ -215,7 +229,12 @@ def choose_columns(names: Sequence[str], told: str, symbol: str, source: str, cl
             f"{source}: expected columns open, high, low, close; missing {', '.join(missing)} among "
             f"{_listed(names)}; name them with --source.columns, such as '{missing[0]}=NAME'"
         )
-    prices = tuple(given[role] if role in given else _only(found[role], role, names, source) for role in PRICES)
+    first, high, low, close = (
+        given[role] if role in given else _only(found[role], role, names, source) for role in PRICES
+    )
+    prices = (first, high, low, close)
+    timestamp: tuple[int, ...]
+    witnesses: tuple[int, ...]
     if "timestamp" in given:
         timestamp, witnesses = (given["timestamp"],), ()
     else:
@@ -227,7 +246,6 @@ def choose_columns(names: Sequence[str], told: str, symbol: str, source: str, cl
     else:
         volume, unit = _volume_column(names, roles, found["volume"], shared, symbol, source, notes)
     symbols = [at for at in found["symbol"] if at not in (*timestamp, *prices, volume)]
-    assert len(prices) == len(PRICES)
     return Columns(timestamp, witnesses, prices, volume, unit, symbols[0] if symbols else -1, tuple(notes))
 
 
@@ -288,7 +306,8 @@ def _time_columns(
                 f"--source.columns 'timestamp={ends[0]}' --source.bar-stamp close"
             )
         raise UnreadableFile(
-            f"{source}: expected a column of times, found {_listed(names)}; name it with --source.columns 'timestamp=NAME'"
+            f"{source}: expected a column of times, found {_listed(names)}; "
+            "name it with --source.columns 'timestamp=NAME'"
         )
 
     def preference(at: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The bars that come along: Coinbase BTC-USD, daily, 2014-12-01 to 2019-10-17, as they were published.
 
 The file is read as any other file is, with its defects (docs/data.md lists them). Its last bar is a part of a day:
-with `SAMPLE_AS_OF` as the default moment it falls away by the ordinary rule that a bar may be used only after it closed.
+with `SAMPLE_AS_OF` as the default moment it falls away by the ordinary rule: a bar may be used once it has closed.
 """
 
 from datetime import UTC, datetime

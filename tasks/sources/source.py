@@ -2,8 +2,8 @@
 
 A source hands over bars as its file or exchange holds them: UTC open times, oldest first, bad and doubled bars
 included, with a record of how they were read. It does not judge bars (`data_checks/` does) and stores nothing.
-Prices are in the quote currency; the layout names the volume's unit where it can be known. The trap: the last bar may be
-unfinished - whoever uses the bars drops it by `as_of`.
+Prices are in the quote currency; the layout names the volume's unit where it can be known. The trap: the last bar may
+be unfinished - whoever uses the bars drops it by `as_of`.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ class SourceSpec(BaseModel):
     )
     timestamp_format: str = Field(
         default="",
-        description="how times are written, such as '%d/%m/%Y', or the unit of unix times (s, ms, us, ns); empty: inferred",
+        description="how times are written, such as '%d/%m/%Y', or the unit of unix times (s, ms, us, ns); "
+        "empty: inferred",
     )
     decimal: Literal["", ".", ","] = Field(default="", description="decimal mark of numbers; empty: inferred")
     bar_stamp: Literal["open", "close"] = Field(
@@ -98,12 +99,11 @@ class Source(Protocol):
         ...
 
 
-def open_source(spec: SourceSpec, now: datetime | None = None) -> Source:
+def open_source(spec: SourceSpec) -> Source:
     """Open the source that `spec` describes; nothing is read before `fetch`.
 
     Args:
         spec: which bars.
-        now: the clock for a source that has none of its own; files need none.
 
     Raises:
         SpecError: fields of the spec contradict each other.

@@ -35,7 +35,7 @@ DATE_FORMATS = (
 )
 CLOCK_FORMATS = (
     *("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %H%M%S", " %I-%p", " %I %p", " %I:%M %p", " %I:%M:%S %p"),
-    *("T%H:%M", "T%H:%M:%S"),
+    *("T%H:%M", "T%H:%M:%S", " %H:%M:%S%z", "T%H:%M:%S%z"),
 )
 SAMPLE_ROWS = 100  # enough to drop most formats before the whole column is read
 
@@ -45,13 +45,13 @@ class Times:
     """Moments of one column.
 
     Attributes:
-        at: shape (row,), datetime64[us], UTC, in the file's order.
+        moments: shape (row,), datetime64[us], UTC, in the file's order.
         unit: seconds, milliseconds, ... for unix times; `date and time` for the rest.
         format: how they are written.
         zone: the zone they were taken in, and why.
     """
 
-    at: Shaped[np.ndarray, " row"]
+    moments: Shaped[np.ndarray, " row"]
     unit: str
     format: str
     zone: str
@@ -101,9 +101,14 @@ def read_times(column: pa.ChunkedArray, told_format: str, told_zone: str, place:
         return _in_zone(at, own, zone, "date and time", str(kind), place)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return _numeric_times(column, told_format, zone, place)
-    column = pc.utf8_trim_whitespace(column)
+    return _text_times(pc.utf8_trim_whitespace(column), told_format, zone, place)
+
+
+def _text_times(column: pa.ChunkedArray, told_format: str, zone: str, place: Place) -> Times:
+    """Read times written as text: as told, as unix times, as ISO 8601, or as the one format that fits."""
     if told_format and told_format not in UNIX_UNITS:
-        return _in_zone(_told_times(column, told_format, place), None, zone, "date and time", told_format, place)
+        own = "UTC" if "%z" in told_format else None
+        return _in_zone(_told_times(column, told_format, place), own, zone, "date and time", told_format, place)
     number = _cast(column, pa.int64()) or _cast(column, pa.float64())
     if number is not None:
         return _numeric_times(number, told_format, zone, place)
@@ -116,6 +121,9 @@ def read_times(column: pa.ChunkedArray, told_format: str, told_zone: str, place:
     aware = _cast(zoned, pa.timestamp("us", "UTC")) or _cast(zoned, pa.timestamp("ns", "UTC"))
     if aware is not None:
         return _in_zone(_microseconds(aware), "UTC", zone, "date and time", "ISO 8601 with zone", place)
+    numeric = pc.match_substring_regex(column, r"^\d+(\.\d+)?$").to_numpy()
+    if numeric.mean() > 0.5:  # noqa: PLR2004 - most of them
+        _refuse_first(~numeric, column, "unix time", place)
     at, written = _inferred_times(column, place)
     return _in_zone(at, None, zone, "date and time", written, place)
 
@@ -143,7 +151,8 @@ def _microseconds(column: pa.ChunkedArray) -> Shaped[np.ndarray, " row"]:
     """Times of any unit and zone as datetime64[us], UTC where they have a zone."""
     whole = pc.cast(column, pa.timestamp("us"), safe=False) if pa.types.is_date(column.type) else column
     unit = pa.timestamp("us", whole.type.tz)
-    return pc.cast(pc.cast(whole, unit, safe=False), pa.int64()).to_numpy().view("datetime64[us]")
+    counts: Int64[np.ndarray, " row"] = pc.cast(pc.cast(whole, unit, safe=False), pa.int64()).to_numpy()
+    return counts.view("datetime64[us]")
 
 
 def _in_zone(
@@ -151,7 +160,7 @@ def _in_zone(
 ) -> Times:
     """Turn times without a zone into UTC; times with one are UTC already."""
     if own is not None:
-        if zone and zone != own and zone != "UTC":
+        if zone not in ("", own, "UTC"):
             raise SpecError(
                 f"{place.source}: its times carry their own zone ({own}), which --source.timezone {zone} contradicts; "
                 "leave it out"
@@ -193,8 +202,8 @@ def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) 
         row = int(np.flatnonzero(unknown)[0])
         raise UnreadableFile(
             f"{place.of(row)}: expected a time, found {exact[row]}, which is no unix time of 1990 to 2100 "
-            f"({int(unknown.sum())} such); if it is the time column, name its unit with --source.timestamp-format s|ms|us|ns, "
-            "else name the column with --source.columns 'timestamp=NAME'"
+            f"({int(unknown.sum())} such); if it is the time column, name its unit with "
+            "--source.timestamp-format s|ms|us|ns, else name the column with --source.columns 'timestamp=NAME'"
         )
     at = np.zeros(len(values), dtype=np.int64)
     for unit, mask in fits.items():
@@ -212,7 +221,7 @@ def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) 
         _require_one_clock(moments, present, place)
     own = None if zone not in ("", "UTC") else "UTC"
     read = _in_zone(moments, own, zone, f"unix {words}", "number", place)
-    return Times(read.at, read.unit, read.format, "UTC, as unix times are" if own else read.zone)
+    return Times(read.moments, read.unit, read.format, "UTC, as unix times are" if own else read.zone)
 
 
 def _compact_times(
@@ -304,8 +313,9 @@ def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.nd
         if len(rows):
             row = int(rows[0])
             raise AmbiguousFile(
-                f"{place.of(row)}: {texts.iloc[row]!r} could be {_day(at[row])} ({first}) or {_day(different[row])} ({other}), "
-                f"and no line settles it; choose with --source.timestamp-format '{first}' or '{other}'"
+                f"{place.of(row)}: {texts.iloc[row]!r} could be {_day(at[row])} ({first}) or "
+                f"{_day(different[row])} ({other}), and no line settles it; choose with "
+                f"--source.timestamp-format '{first}' or '{other}'"
             )
     return at, first
 
