@@ -146,8 +146,8 @@ class Tally:
 
     def score(self) -> dict[str, float]:
         """Return the numbers of `METRICS` by name; NaN where one is undefined."""
-        scores = _scores(self.probabilities, self.falls.astype(np.float64), self.rises.astype(np.float64))
-        return {name: float(value) for name, value in scores.items()}
+        falls, rises = self.falls.astype(np.float64), self.rises.astype(np.float64)
+        return {name: float(value[0]) for name, value in _scores(self.probabilities, falls[None], rises[None]).items()}
 
 
 def tally(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> Tally:
@@ -217,10 +217,10 @@ def score_resamples(
 
 def _scores(
     values: Float64[np.ndarray, " value"],
-    falls: Float64[np.ndarray, "*resample value"],
-    rises: Float64[np.ndarray, "*resample value"],
-) -> dict[str, Float64[np.ndarray, "*resample"]]:
-    """Return the numbers of `METRICS` from counts by probability (values ascending), over any leading axes."""
+    falls: Float64[np.ndarray, "resample value"],
+    rises: Float64[np.ndarray, "resample value"],
+) -> dict[str, Float64[np.ndarray, " resample"]]:
+    """Return the numbers of `METRICS` from counts by probability (values ascending) in each resample."""
     rise_losses, fall_losses = _losses(values)
     says_rise = (values > THRESHOLD).astype(np.float64)
     rise_total, fall_total = rises.sum(axis=-1), falls.sum(axis=-1)
@@ -242,8 +242,8 @@ def _scores(
 
 
 def _ratio(
-    part: Float64[np.ndarray, "*resample"], whole: Float64[np.ndarray, "*resample"]
-) -> Float64[np.ndarray, "*resample"]:
+    part: Float64[np.ndarray, " resample"], whole: Float64[np.ndarray, " resample"]
+) -> Float64[np.ndarray, " resample"]:
     """Divide, with NaN where the whole is zero."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)
 

@@ -59,6 +59,8 @@ def learning_curves(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
     Args:
         histories: the epochs of each fold, oldest fold first.
     """
+    from matplotlib.ticker import MaxNLocator  # here: matplotlib takes a second
+
     figure = _figure(10, 4.4)
     axes = figure.subplots(1, 2)
     for fold, history in enumerate(histories):
@@ -66,12 +68,14 @@ def learning_curves(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
     _frame_losses(axes[0], histories)
     axes[0].set(title="Loss", xlabel="epoch", ylabel="log loss (nats)")
     axes[1].set(title="Accuracy", xlabel="epoch", ylabel="share right")
-    axes[0].axhline(LOSS_OF_IGNORANCE, color=QUIET, linewidth=0.8, zorder=0)
-    axes[1].axhline(THRESHOLD, color=QUIET, linewidth=0.8, zorder=0)
+    axes[0].axhline(LOSS_OF_IGNORANCE, color=QUIET, linewidth=0.8, zorder=1)
+    axes[1].axhline(THRESHOLD, color=QUIET, linewidth=0.8, zorder=1)
     _legend_of_folds(figure, len(histories))
+    last = max((epoch.number for history in histories for epoch in history), default=1)
     for ax in axes:
         _quieten(ax)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set_xlim(0.5, last + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
@@ -166,7 +170,7 @@ def probabilities_picture(record: Record, close: Float64[np.ndarray, " window"])
         those = record.labels == label
         chance.scatter(record.decided_at[those], record.probabilities[those], s=size, color=shade, linewidths=0,
                        alpha=0.75, label=f"{CLASSES[label]} followed ({int(those.sum()):,})")  # fmt: skip
-    chance.axhline(THRESHOLD, color=QUIET, linewidth=0.8, zorder=0)
+    chance.axhline(THRESHOLD, color=QUIET, linewidth=0.8, zorder=1)
     for start in record.decided_at[1:][np.diff(record.fold) != 0]:
         for ax in (price, chance):
             ax.axvline(start, color=QUIET, linewidth=0.6, linestyle=(0, (1, 3)), zorder=0)
