@@ -1,0 +1,392 @@
+"""Layouts that files of bars come in: each has to give the same four bars."""
+
+import gzip
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.bars import COLUMNS
+from model.errors import AmbiguousFile, SpecError
+from tasks.sources.source import SourceBars, SourceSpec, open_cross_check, open_source
+
+TIMES = pd.DatetimeIndex(["2017-09-13", "2017-09-14", "2017-09-15", "2017-09-16"], tz="UTC")
+OHLCV = np.array(
+    [
+        [4131.5, 4789.25, 4000.0, 4201.0, 1100.5],
+        [4202.0, 4300.0, 3900.0, 3950.5, 2200.0],
+        [3951.0, 3960.0, 2900.0, 3700.0, 3300.25],
+        [3701.0, 3810.5, 3500.0, 3690.0, 440.0],
+    ]
+)
+BARS = pd.DataFrame({"timestamp": TIMES, **{name: OHLCV[:, at] for at, name in enumerate(COLUMNS[1:])}})
+DAYS = [str(time.date()) for time in TIMES]
+Write = Callable[..., SourceSpec]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a file and return the spec that reads it."""
+
+    def write_file(content: str | bytes, name: str = "bars.csv", **spec: str) -> SourceSpec:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return SourceSpec(kind="csv", path=str(path), **spec)  # type: ignore[arg-type]
+
+    return write_file
+
+
+def fetch(spec: SourceSpec) -> SourceBars:
+    return open_source(spec).fetch()
+
+
+def rows(times: list[str], order: str = "ohlcv", between: str = ",", extra: str = "") -> list[str]:
+    return [
+        between.join([time, *(f"{bar['ohlcv'.index(at)]:.2f}" for at in order)]) + extra
+        for time, bar in zip(times, OHLCV, strict=True)
+    ]
+
+
+def text(header: str, lines: list[str]) -> str:
+    return "\n".join([header, *lines]) + "\n"
+
+
+def unix(scale: int) -> list[str]:
+    return [str(int(time.timestamp()) * scale) for time in TIMES]
+
+
+def shown(style: str) -> list[str]:
+    return [time.strftime(style) for time in TIMES]
+
+
+def european(line: str) -> str:
+    return line.replace(".", ",")
+
+
+PLAIN = text("Date,Open,High,Low,Close,Volume", rows(DAYS))
+HEADED = "date,open,high,low,close,volume"
+LAYOUTS = {
+    "plain": PLAIN,
+    "windows line ends": PLAIN.replace("\n", "\r\n"),
+    "byte order mark": "\ufeff" + PLAIN,
+    "no newline at the end": PLAIN.rstrip(),
+    "adjusted close beside": text("Date,Open,High,Low,Close,Adj Close,Volume", rows(DAYS, "ohlccv")),
+    "newest first": text(HEADED, rows(DAYS)[::-1]),
+    "out of order": text(HEADED, [rows(DAYS)[at] for at in (0, 2, 1, 3)]),
+    "banner": "Created on 10-17-2019,https://example.org\n" + PLAIN,
+    "blank lines": "\n\n" + PLAIN.replace("\n", "\n\n"),
+    "other order": text("Date,BTC.open,BTC.close,BTC.high,BTC.low,BTC.volume", rows(DAYS, "ochlv")),
+    "semicolons, decimal commas": text(HEADED.replace(",", ";"), [european(line) for line in rows(DAYS, between=";")]),
+    "tabs, angle brackets": text("<DATE>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<VOL>", rows(DAYS, between="\t")),
+    "date and clock apart": text(
+        "<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", rows([f"{day},00:00" for day in DAYS])
+    ),
+    "unix seconds": text("unix,open,high,low,close,volume", rows(unix(1))),
+    "unix milliseconds": text("Open time,open,high,low,close,volume", rows(unix(10**3))),
+    "unix microseconds": text("timestamp,open,high,low,close,volume", rows(unix(10**6))),
+    "unix nanoseconds": text("timestamp,open,high,low,close,volume", rows(unix(10**9))),
+    "unix seconds as decimals": text("time,open,high,low,close,volume", rows([f"{time}.0" for time in unix(1)])),
+    "seconds, then milliseconds": text("unix,open,high,low,close,volume", rows(unix(1)[:2] + unix(10**3)[2:])),
+    "unix and date": text(
+        "unix,date,open,high,low,close,volume", rows([f"{u},{d} 00:00:00" for u, d in zip(unix(1), DAYS, strict=True)])
+    ),
+    "no header, as Kraken": text("", rows(unix(1), extra=",17")).lstrip("\n"),
+    "no header, as Binance": text("", rows(unix(10**3), extra=",1505347199999,1.5,9,0.5,0.5,0")).lstrip("\n"),
+    "written month": text(HEADED, rows([f'"{day}"' for day in shown("%b %d, %Y")])),
+    "long month": text(HEADED, rows(shown("%d %B %Y"))),
+    "day first": text(HEADED, rows(shown("%d/%m/%Y"))),
+    "month first": text(HEADED, rows(shown("%m/%d/%Y %H:%M"))),
+    "dots": text(HEADED, rows(shown("%d.%m.%Y"))),
+    "digits": text(HEADED, rows(shown("%Y%m%d"))),
+    "digits with clock": text(HEADED, rows(shown("%Y%m%d%H%M%S"))),
+    "twelve hours": text(HEADED, rows(shown("%Y-%m-%d %I-%p"))),
+    "zone": text(HEADED, rows([f"{day}T00:00:00Z" for day in DAYS])),
+    "offset": text(HEADED, rows([f"{day} 09:00:00+09:00" for day in DAYS])),
+    "UTC spelt out": text(HEADED, rows([f"{day} 00:00:00 UTC" for day in DAYS])),
+    "index column": text("," + HEADED, [f"{at},{line}" for at, line in enumerate(rows(DAYS))]),
+    "nameless time": text(",open,high,low,close,volume", rows(DAYS)),
+    "row names without a header": text(HEADED, [f"{at},{line}" for at, line in enumerate(rows(DAYS))]),
+    "comma at each end": text(HEADED, [line + "," for line in rows(DAYS)]),
+    "two volumes": text(
+        "date,symbol,open,high,low,close,Volume USD,Volume BTC", rows([f"{d},BTC/USD" for d in DAYS], "ohlccv")
+    ),
+    "volume untagged beside USD": text("date,open,high,low,close,volume,Volume USD", rows(DAYS, "ohlcvc")),
+    "currency signs": text(HEADED, [line.replace(",4", ",$4").replace(",3", ",$3") for line in rows(DAYS)]),
+    "exports": text(
+        "Currency,Date,Closing Price (USD),24h Open (USD),24h High (USD),24h Low (USD),Vol.",
+        rows([f"BTC,{day}" for day in DAYS], "cohlv"),
+    ),
+    "price is the close": text("Date,Price,Open,High,Low,Vol.,Change %", rows(DAYS, "cohlv", extra=",1.5%")),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_gives_the_same_bars(layout: str, write: Write) -> None:
+    pd.testing.assert_frame_equal(fetch(write(LAYOUTS[layout])).frame, BARS, check_dtype=False)
+
+
+def test_the_frame_has_the_columns_and_types_that_were_promised(write: Write) -> None:
+    frame = fetch(write(PLAIN)).frame
+    assert tuple(frame.columns) == COLUMNS
+    assert str(frame["timestamp"].dtype) == "datetime64[us, UTC]"
+    assert set(frame.dtypes.iloc[1:].astype(str)) == {"float64"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["parquet", "parquet without zone", "feather", "decimal index", "gzip", "bzip2", "zip"]
+)
+def test_each_kind_of_file_gives_the_same_bars(kind: str, write: Write) -> None:
+    buffer = io.BytesIO()
+    if kind.startswith("parquet"):
+        frame = BARS.assign(timestamp=BARS["timestamp"].dt.tz_localize(None)) if "without" in kind else BARS
+        frame.to_parquet(buffer)
+    elif kind == "feather":
+        BARS.to_feather(buffer)
+    elif kind == "decimal index":
+        BARS.set_index("timestamp").rename_axis(None).to_parquet(buffer)
+    elif kind == "gzip":
+        buffer.write(gzip.compress(PLAIN.encode()))
+    elif kind == "bzip2":
+        import bz2
+
+        buffer.write(bz2.compress(PLAIN.encode()))
+    else:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("__MACOSX/._bars.csv", b"\0\5\26\7")
+            archive.writestr("folder/bars.csv", PLAIN)
+    bars = fetch(write(buffer.getvalue(), "bars.whatever"))
+    pd.testing.assert_frame_equal(bars.frame, BARS, check_dtype=False)
+
+
+def test_a_parquet_file_inside_a_zip_is_read(write: Write) -> None:
+    inner, outer = io.BytesIO(), io.BytesIO()
+    BARS.to_parquet(inner)
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.writestr("bars.parquet", inner.getvalue())
+    pd.testing.assert_frame_equal(fetch(write(outer.getvalue(), "bars.zip")).frame, BARS, check_dtype=False)
+
+
+def test_thousands_commas_and_empty_volumes(write: Write) -> None:
+    lines = [
+        '"Sep 14, 2017",4228.29,"4,427.84",998.11,4376.53,"2,697,970,000","69,954,400,000"',
+        '"Sep 13, 2017",591.63,591.63,408.40,436.51,-,"1,164,940,000"',
+    ]
+    bars = fetch(write(text("Date,Open,High,Low,Close,Volume,Market Cap", lines)))
+    assert bars.frame["high"].tolist() == [591.63, 4427.84]
+    assert bars.frame["volume"].isna().tolist() == [True, False]
+    assert bars.frame["volume"].iloc[1] == 2_697_970_000
+    assert bars.layout["numbers"] == "decimal point, thousands comma in High, Volume"
+    assert bars.layout["order"] == "newest first"
+
+
+def test_a_thousands_separator_far_down_the_file_is_found(write: Write) -> None:
+    days = pd.date_range("2000-01-01", periods=5000).strftime("%Y-%m-%d")
+    lines = [f"{day},1.5,1.5,1.5,1.5,7" for day in days[:-1]] + [f'{days[-1]},1.5,"1,001.50",1.5,1.5,7']
+    bars = fetch(write(text(HEADED, lines)))
+    assert bars.frame["high"].iloc[-1] == 1001.5
+    assert "thousands comma in high" in bars.layout["numbers"]
+
+
+def test_german_thousands_points(write: Write) -> None:
+    bars = fetch(write(text(HEADED.replace(",", ";"), ["2017-09-13;4.131,50;4.789,25;999,00;4.201,00;1.100,50"])))
+    assert bars.frame.iloc[0, 1:].tolist() == [4131.5, 4789.25, 999.0, 4201.0, 1100.5]
+
+
+def test_volume_suffixes(write: Write) -> None:
+    bars = fetch(
+        write(
+            text(
+                "Date,Price,Open,High,Low,Vol.",
+                ["2017-09-13,1.5,1.5,1.5,1.5,12.5K", "2017-09-14,1.5,1.5,1.5,1.5,1.25M"],
+            )
+        )
+    )
+    assert bars.frame["volume"].tolist() == [12_500.0, 1_250_000.0]
+
+
+def test_a_file_without_volume_reads_as_nan(write: Write) -> None:
+    bars = fetch(write(text("Date,Open,High,Low,Close", rows(DAYS, "ohlc"))))
+    assert bars.frame["volume"].isna().all()
+    assert bars.layout["volume unit"] == "none: the file has no volume"
+
+
+def test_bad_bars_are_handed_on(write: Write) -> None:
+    lines = rows(DAYS)
+    lines[1] = f"{DAYS[1]},-1,,inf,0,-5"
+    bar = fetch(write(text(HEADED, lines))).frame.iloc[1]
+    assert [bar["open"], bar["low"], bar["close"], bar["volume"]] == [-1, np.inf, 0, -5]
+    assert np.isnan(bar["high"])
+
+
+def test_the_layout_says_what_was_inferred(write: Write) -> None:
+    lines = rows([f"{d},BTCUSD" for d in shown("%d/%m/%Y")], "ohlcvc")[::-1]
+    bars = fetch(write("a banner\n" + text("date,symbol,open,high,low,close,volume_btc,volume", lines)))
+    assert bars.layout == {
+        "source": "bars.csv",
+        "kind": "text",
+        "header": "line 2",
+        "first bar": "line 3",
+        "delimiter": "comma",
+        "columns": "timestamp=date, open=open, high=high, low=low, close=close, volume=volume_btc",
+        "order": "newest first",
+        "time unit": "date and time",
+        "time format": "%d/%m/%Y",
+        "timezone": "UTC, assumed: the file names no zone",
+        "bar stamp": "open time, assumed unless told",
+        "numbers": "decimal point",
+        "volume unit": "base",
+        "notes": "of two volumes 'volume_btc' was taken, as the one in base units, and 'volume' left",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("Volume BTC", "base"), ("Volume_(Currency)", "quote"), ("Volume USD", "quote"), ("volume", "unknown")],
+)
+def test_the_volume_unit_is_read_from_the_name(name: str, unit: str, write: Write) -> None:
+    assert fetch(write(text(f"date,open,high,low,close,{name}", rows(DAYS)))).layout["volume unit"] == unit
+
+
+def test_mixed_unix_units_are_said(write: Write) -> None:
+    bars = fetch(write(LAYOUTS["seconds, then milliseconds"]))
+    assert bars.layout["time unit"] == "unix seconds (2 rows), milliseconds (2 rows)"
+
+
+def test_closing_stamps_move_to_the_open(write: Write) -> None:
+    told = fetch(write(PLAIN, bar_stamp="close"))
+    assert (told.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(days=1)).all()
+    assert told.layout["bar stamp"] == "close time"
+
+
+@pytest.mark.parametrize("clock", ["23:59:59", "23:59:59.999"])
+def test_a_close_just_before_midnight_belongs_to_its_day(clock: str, write: Write) -> None:
+    content = text(HEADED, rows([f"{day} {clock}" for day in DAYS]))
+    pd.testing.assert_frame_equal(fetch(write(content, bar_stamp="close")).frame, BARS, check_dtype=False)
+    with pytest.raises(AmbiguousFile, match=r"--source\.bar-stamp close"):
+        fetch(write(content))
+
+
+def test_a_zone_moves_times_to_utc(write: Write) -> None:
+    told = fetch(write(PLAIN, timezone="Asia/Seoul"))
+    assert (told.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
+    assert told.layout["timezone"] == "Asia/Seoul, as told"
+
+
+def test_a_zone_that_contradicts_the_file_is_refused(write: Write) -> None:
+    with pytest.raises(SpecError, match=r"carry their own zone \(UTC\)"):
+        fetch(write(LAYOUTS["offset"], timezone="Asia/Seoul"))
+    assert len(fetch(write(LAYOUTS["offset"], timezone="UTC"))) == 4
+
+
+def test_unix_times_of_a_wall_clock_can_be_told(write: Write) -> None:
+    told = fetch(write(LAYOUTS["unix seconds"], timezone="Asia/Seoul"))
+    assert (told.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
+
+
+def test_columns_can_be_told_by_name_and_number(write: Write) -> None:
+    content = text("when,a,b,c,d,Volume BTC,Volume USD", rows(DAYS, "ohlcvc"))
+    spec = write(content, columns="timestamp=when,open=a,high=b,low=c,close=5,volume=Volume BTC")
+    pd.testing.assert_frame_equal(fetch(spec).frame, BARS, check_dtype=False)
+
+
+def test_columns_without_names_can_be_told_by_number(write: Write) -> None:
+    content = "\n".join(rows(unix(1), "lhocv"))
+    told = "timestamp=1,low=2,high=3,open=4,close=5,volume=6"
+    pd.testing.assert_frame_equal(fetch(write(content, columns=told)).frame, BARS, check_dtype=False)
+    with pytest.raises(AmbiguousFile, match=r"no column names.*--source\.columns"):
+        fetch(write(content))
+
+
+@pytest.mark.parametrize("told", ["%d/%m/%Y", "%m/%d/%Y"])
+def test_an_ambiguous_date_can_be_told(told: str, write: Write) -> None:
+    days = pd.date_range("2017-03-01", periods=9).strftime(told)
+    content = text(HEADED, [f"{day},1,2,1,2,3" for day in days])
+    assert fetch(write(content, timestamp_format=told)).frame["timestamp"].iloc[0] == pd.Timestamp(
+        "2017-03-01", tz="UTC"
+    )
+
+
+def test_line_numbers_are_the_lines_of_the_file(write: Write) -> None:
+    lines = rows(DAYS)
+    content = "banner\n\n" + text(HEADED, [lines[3], "", lines[2], lines[0], "", "", lines[1]])
+    bars = fetch(write(content))
+    named = [content.split("\n")[line - 1] for line in bars.line_numbers]
+    assert named == lines
+
+
+def test_line_numbers_hold_across_blocks_and_blank_lines(write: Write) -> None:
+    days = pd.date_range("2020-01-01", periods=90_000, freq="min").strftime("%Y-%m-%d %H:%M:%S")
+    lines = [f"{day},1.5,1.5,1.5,1.5,{at}" for at, day in enumerate(days)]
+    for at in (80_000, 79_999, 40_000, 10, 3):
+        lines.insert(at, "")
+    content = text(HEADED, lines)
+    bars = fetch(write(content, interval="1m"))
+    all_lines = content.split("\n")
+    assert len(bars) == 90_000
+    assert all(float(all_lines[line - 1].rsplit(",", 1)[1]) == at for at, line in enumerate(bars.line_numbers))
+
+
+def test_doubled_bars_stay_in_their_order(write: Write) -> None:
+    lines = rows(DAYS)
+    lines.insert(2, f"{DAYS[1]},1,1,1,1,1")
+    bars = fetch(write(text(HEADED, lines)))
+    assert bars.frame["open"].tolist() == [4131.5, 4202.0, 1.0, 3951.0, 3701.0]
+    assert bars.line_numbers.tolist() == [2, 3, 4, 5, 6]
+
+
+@given(
+    steps=st.lists(st.integers(0, 3), min_size=3, max_size=30).filter(any),
+    data=st.data(),
+)
+def test_newest_first_equals_oldest_first(
+    steps: list[int], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    days = np.datetime64("2018-01-01") + np.cumsum(steps)
+    close = data.draw(st.lists(st.integers(1, 10_000), min_size=len(days), max_size=len(days)))
+    lines = [f"{day},{price},{price},{price},{price},1" for day, price in zip(days, close, strict=True)]
+    folder = tmp_path_factory.mktemp("orders")
+    frames = []
+    for name, ordered in (("oldest", lines), ("newest", lines[::-1])):
+        (folder / name).write_text(text(HEADED, ordered))
+        try:
+            frames.append(fetch(SourceSpec(kind="csv", path=str(folder / name))).frame)
+        except SpecError as error:  # the commonest step is not a day: refused either way round
+            frames.append(pd.DataFrame([str(error).split(":", 1)[1]]))
+    pd.testing.assert_frame_equal(frames[0], frames[1])
+
+
+def test_fetching_since_a_moment_leaves_out_what_opened_before(write: Write) -> None:
+    source = open_source(write(LAYOUTS["newest first"]))
+    later = source.fetch(TIMES[2].to_pydatetime())
+    assert later.frame["timestamp"].tolist() == list(TIMES[2:])
+    assert later.line_numbers.tolist() == [3, 2]
+    assert len(source.fetch()) == 4
+
+
+def test_a_file_counts_as_now_the_close_of_its_last_bar(write: Write) -> None:
+    assert open_source(write(LAYOUTS["newest first"])).default_as_of().isoformat() == "2017-09-17T00:00:00+00:00"
+
+
+def test_the_sample_is_the_published_file_and_ends_before_its_part_day() -> None:
+    source = open_source(SourceSpec())
+    bars = source.fetch()
+    assert len(bars) == 1770
+    assert bars.frame["timestamp"].iloc[0] == pd.Timestamp("2014-12-01", tz="UTC")
+    assert bars.frame["timestamp"].iloc[-1] == pd.Timestamp("2019-10-17", tz="UTC")
+    assert source.default_as_of().isoformat() == "2019-10-17T00:00:00+00:00"
+    assert bars.layout["volume unit"] == "base"
+
+
+def test_a_second_file_is_read_by_its_own_layout(write: Write) -> None:
+    second = write(LAYOUTS["unix milliseconds"], "second.csv")
+    first = write(PLAIN, timezone="Asia/Seoul", cross_check=second.path)
+    source = open_cross_check(first)
+    assert source is not None
+    pd.testing.assert_frame_equal(source.fetch().frame, BARS, check_dtype=False)
+    assert open_cross_check(SourceSpec()) is None

@@ -1,0 +1,287 @@
+"""Files that cannot be read, or could be read in two ways: the message names the line and what settles it."""
+
+import gzip
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
+from tasks.sources.source import SourceSpec, open_source
+
+HEADER = "date,open,high,low,close,volume\n"
+LINES = [f"2017-09-{day},10.5,12.5,9.5,11.5,100\n" for day in (13, 14, 15, 16)]
+PLAIN = HEADER + "".join(LINES)
+Refuse = Callable[..., str]
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Refuse:
+    """Write a file, read it, and return the message of the error that has to come."""
+
+    def read(content: str | bytes, error: type[RiseOrFallError], name: str = "bars.csv", **spec: str) -> str:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        with pytest.raises(error) as caught:
+            open_source(SourceSpec(kind="csv", path=str(path), **spec)).fetch()  # type: ignore[arg-type]
+        assert caught.type is error
+        assert name in str(caught.value) or "--source." in str(caught.value)
+        return str(caught.value)
+
+    return read
+
+
+def dated(dates: list[str]) -> str:
+    return HEADER + "".join(f"{date},1,2,1,2,3\n" for date in dates)
+
+
+def zipped(**members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match=r"nowhere\.csv: .*nothing there; check --source\.path"):
+        open_source(SourceSpec(kind="csv", path=str(tmp_path / "nowhere.csv"))).fetch()
+    with pytest.raises(UnreadableFile, match="found a folder; name one file of it"):
+        open_source(SourceSpec(kind="csv", path=str(tmp_path))).fetch()
+
+
+@pytest.mark.parametrize("content", ["", "\n\n  \n", gzip.compress(b"")])
+def test_an_empty_file(content: str | bytes, refuse: Refuse) -> None:
+    assert "found an empty file" in refuse(content, UnreadableFile)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "a PNG picture"),
+        (gzip.compress(b"\x89PNG\r\n\x1a\n" + bytes(100)), "a PNG picture"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"\xd0\xcf\x11\xe0" + bytes(100), "Excel workbook; save the sheet as CSV"),
+        (b"2017-09-05,1,2\0,3", "a binary file"),
+        (PLAIN.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_files_of_another_kind(content: bytes, named: str, refuse: Refuse) -> None:
+    assert named in refuse(content, UnreadableFile)
+
+
+def test_a_header_alone(refuse: Refuse) -> None:
+    assert "below the column names of line 2, found none" in refuse("a banner\n" + HEADER, UnreadableFile)
+
+
+def test_a_header_above_no_bar(refuse: Refuse) -> None:
+    message = refuse(HEADER + "no bars today\n", UnreadableFile)
+    assert "column names of line 1, found 'no bars today' on line 2" in message
+
+
+@pytest.mark.parametrize("content", ["Dear reader,\nnothing to see here\n", ",,,,\n,,,,\n", "one\ntwo\nthree\n"])
+def test_text_that_is_no_table(content: str, refuse: Refuse) -> None:
+    assert "found" in refuse(content, UnreadableFile)
+
+
+def test_missing_price_columns(refuse: Refuse) -> None:
+    message = refuse("date,close,volume\n2017-09-05,1.5,2\n2017-09-06,1.5,2\n", UnreadableFile)
+    assert "missing open, high, low among date, close, volume; name them with --source.columns" in message
+
+
+def test_a_missing_time_column(refuse: Refuse) -> None:
+    message = refuse("open,high,low,close\n1,2,1,2\n1,2,1,2\n", UnreadableFile)
+    assert "expected a column of times, found open, high, low, close; name it with --source.columns" in message
+
+
+@pytest.mark.parametrize("column", [1, 3, 4, 5])
+def test_a_cell_that_is_no_number(column: int, refuse: Refuse) -> None:
+    fields = LINES[2].strip().split(",")
+    fields[column] = "abc"
+    message = refuse(HEADER + LINES[0] + LINES[1] + ",".join(fields) + "\n" + LINES[3], UnreadableFile)
+    assert f"bars.csv line 4: expected a number in column {HEADER.strip().split(',')[column]!r}, found 'abc'" in message
+
+
+def test_a_header_in_the_middle(refuse: Refuse) -> None:
+    assert "line 6: expected a time" in refuse(PLAIN + HEADER + LINES[0], UnreadableFile)
+
+
+def test_a_line_cut_off(refuse: Refuse) -> None:
+    message = refuse(PLAIN + "\n2017-09-17,10.5,12", UnreadableFile)
+    assert "bars.csv line 7: expected 6 fields as on line 2, found 3 ('2017-09-17,10.5,12')" in message
+
+
+def test_a_line_too_long(refuse: Refuse) -> None:
+    assert "line 3: expected 6 fields as on line 2, found 7" in refuse(
+        HEADER + LINES[0] + LINES[1].strip() + ",7\n" + LINES[2], UnreadableFile
+    )
+
+
+@pytest.mark.parametrize(
+    ("dates", "bad"),
+    [
+        (["2017-09-05", "2017-09-06", "2017-13-07"], "2017-13-07"),
+        (["2017-09-05 01:00", "2017-09-06 01:00", "yesterday"], "yesterday"),
+        (["2017-09-05T00:00:00Z", "2017-09-06T00:00:00Z", "2017-09-32T00:00:00Z"], "2017-09-32T00:00:00Z"),
+        (["1504569600", "1504656000", "soon"], "soon"),
+        (['"Sep 05, 2017"', '"Sep 06, 2017"', '"Sep 31, 2017"'], "Sep 31, 2017"),
+        (["13/09/2017", "14/09/2017", "09/15/2017"], "09/15/2017"),
+    ],
+)
+def test_a_time_that_cannot_be_read(dates: list[str], bad: str, refuse: Refuse) -> None:
+    message = refuse(dated(dates), UnreadableFile)
+    assert "bars.csv line 4: expected a time" in message
+    assert f"found {bad!r} (1 such)" in message
+    assert "--source.timestamp-format" in message
+
+
+def test_an_empty_time(refuse: Refuse) -> None:
+    assert "line 3: expected a time, found an empty cell" in refuse(
+        dated(["2017-09-05", "", "2017-09-06"]), UnreadableFile
+    )
+
+
+def test_numbers_that_are_no_times(refuse: Refuse) -> None:
+    message = refuse(dated(["43000", "43001", "43002"]), UnreadableFile)
+    assert "line 2: expected a time, found 43000, which is no unix time of 1990 to 2100 (3 such)" in message
+    assert "--source.timestamp-format s|ms|us|ns" in message
+
+
+@pytest.mark.parametrize("style", ["%d/%m/%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%Y %H:%M"])
+def test_a_date_that_could_be_day_first_or_month_first(style: str, refuse: Refuse) -> None:
+    message = refuse(dated(list(pd.date_range("2017-03-04", periods=9).strftime(style))), AmbiguousFile)
+    assert message.startswith(f"bars.csv line 2: {pd.Timestamp('2017-03-04').strftime(style)!r} could be")
+    assert "2017-03-04" in message
+    assert "2017-04-03" in message
+    assert "choose with --source.timestamp-format" in message
+
+
+def test_digits_that_are_a_date_and_a_unix_time(refuse: Refuse) -> None:
+    message = refuse(dated(["2017090500", "2017090600"]), AmbiguousFile)
+    assert "2017090500 could be unix seconds or a date" in message
+    assert "--source.timestamp-format s or --source.timestamp-format '%Y%m%d%H'" in message
+
+
+def test_a_unit_that_changes_where_time_runs_back(refuse: Refuse) -> None:
+    message = refuse(dated(["1504569600", "1504656000", "1504483200000", "1504742400"]), UnreadableFile)
+    assert "line 4: the unit of the unix times changes here and time runs back" in message
+
+
+def test_time_columns_that_disagree(refuse: Refuse) -> None:
+    content = "unix,date,open,high,low,close\n1504569600,2017-09-05,1,2,1,2\n1504656000,2017-09-07,1,2,1,2\n"
+    message = refuse(content, AmbiguousFile)
+    assert "line 3: 'unix' says 2017-09-06T00:00:00.000000, 'date' says 2017-09-07" in message
+    assert "choose with --source.columns 'timestamp=unix' or 'timestamp=date'" in message
+
+
+def test_a_time_column_that_seems_to_hold_closes(refuse: Refuse) -> None:
+    content = PLAIN.replace("date", "close_time")
+    assert "--source.columns 'timestamp=close_time' --source.bar-stamp close" in refuse(content, AmbiguousFile)
+
+
+def test_two_columns_that_could_be_the_same(refuse: Refuse) -> None:
+    message = refuse("date,BTC.open,ETH.open,high,low,close\n2017-09-05,1,1,2,1,2\n", AmbiguousFile)
+    assert "'BTC.open' and 'ETH.open' could each be the open; choose with --source.columns 'open=BTC.open'" in message
+    message = refuse("date,open,high,low,close,volume,vol\n2017-09-05,1,2,1,2,3,3\n", AmbiguousFile)
+    assert "could each be the volume" in message
+
+
+def test_columns_told_wrongly(refuse: Refuse) -> None:
+    assert "has no column 'Close price'; it has date, open" in refuse(PLAIN, SpecError, columns="close=Close price")
+    assert "with a role of timestamp, open" in refuse(PLAIN, SpecError, columns="price=close")
+    message = refuse(PLAIN.replace("volume", "close"), AmbiguousFile, columns="close=close")
+    assert "columns 5 and 6 are both named 'close'; use the number" in message
+
+
+def test_a_comma_that_could_mark_decimals_or_thousands(refuse: Refuse) -> None:
+    content = HEADER.replace(",", ";") + "2017-09-05;1,234;1,234;1,234;1,234;7\n"
+    message = refuse(content, AmbiguousFile)
+    assert "line 2: the comma in '1,234' could mark decimals or thousands" in message
+    assert "choose with --source.decimal . or --source.decimal ," in message
+
+
+def test_several_symbols_in_one_file(refuse: Refuse) -> None:
+    lines = ["2017-09-05,BTCUSD,1,2,1,2\n", "2017-09-05,ETHUSD,1,2,1,2\n"]
+    message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile)
+    assert "found 2 in column 'symbol' (BTCUSD, ETHUSD)" in message
+
+
+def test_another_symbol_than_the_spec(refuse: Refuse) -> None:
+    content = "date,symbol,open,high,low,close\n2017-09-05,ETHUSD,1,2,1,2\n"
+    assert "expected bars of BTC-USD, found 'ETHUSD'" in refuse(content, SpecError)
+
+
+def test_another_interval_than_the_spec(refuse: Refuse) -> None:
+    assert "expected bars of 1h, found 1d between 3 of 4 bars; say --source.interval 1d" in refuse(
+        PLAIN, SpecError, interval="1h"
+    )
+    weeks = dated(list(pd.date_range("2017-09-04", periods=5, freq="7D").strftime("%Y-%m-%d")))
+    assert "found 7 days 00:00:00" in refuse(weeks, SpecError)
+
+
+def test_columns_without_names_that_speak_against_their_order(refuse: Refuse) -> None:
+    prices = [(10, 13, 9, 12), (12, 15, 11, 14), (14, 15, 12, 13), (13, 13, 10, 11)]
+    swapped = [f"{1504569600 + 86400 * at},{c},{h},{low},{o},5" for at, (o, h, low, c) in enumerate(prices)]
+    assert "columns 2 and 5 look like close and open" in refuse("\n".join(swapped), AmbiguousFile)
+    wide = [f"{1504569600 + 86400 * at},{o},{h},{low},{c},5,6,7" for at, (o, h, low, c) in enumerate(prices)]
+    assert "no column names, and 8 columns" in refuse("\n".join(wide), AmbiguousFile)
+
+
+def test_archives_that_are_refused(refuse: Refuse, tmp_path: Path) -> None:
+    message = refuse(zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), AmbiguousFile, "bars.zip")
+    assert "found 2 (a.csv, b.csv); unpack it and name one of them with --source.path" in message
+    for name in ("../../evil.csv", "/etc/evil.csv", "C:\\evil.csv", "..\\evil.csv"):
+        assert "the path" in refuse(zipped(**{name: PLAIN}), UnreadableFile, "bars.zip")
+    assert "found none" in refuse(zipped(**{"folder/": ""}), UnreadableFile, "bars.zip")
+    workbook = zipped(**{"[Content_Types].xml": "<x/>", "xl/workbook.xml": "<x/>"})
+    assert "Excel workbook; save the sheet as CSV" in refuse(workbook, UnreadableFile, "bars.xlsx")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_damaged_archives(refuse: Refuse) -> None:
+    whole = gzip.compress((HEADER + "".join(LINES) * 5000).encode())
+    assert "damaged" in refuse(whole[: len(whole) // 2], UnreadableFile, "bars.csv.gz")
+    damaged = bytearray(zipped(**{"bars.csv": PLAIN}))
+    damaged[60] ^= 255
+    assert "damaged" in refuse(bytes(damaged), UnreadableFile, "bars.zip")
+    assert "damaged" in refuse(zipped(**{"bars.csv": PLAIN})[:80], UnreadableFile, "bars.zip")
+    buffer = io.BytesIO()
+    pd.DataFrame({"date": pd.date_range("2017-01-01", periods=9)}).to_parquet(buffer)
+    assert "damaged" in refuse(buffer.getvalue()[:-20], UnreadableFile, "bars.parquet")
+
+
+def test_parquet_columns_of_the_wrong_type(refuse: Refuse) -> None:
+    frame = pd.DataFrame({"date": pd.date_range("2017-01-01", periods=3), "open": [[1], [2], [3]]})
+    frame = frame.assign(high=1.0, low=1.0, close="abc")
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    assert "expected numbers in column 'open', found list" in refuse(buffer.getvalue(), UnreadableFile, "bars.parquet")
+    buffer = io.BytesIO()
+    frame.assign(open=1.0).to_parquet(buffer)
+    message = refuse(buffer.getvalue(), UnreadableFile, "bars.parquet")
+    assert "bars.parquet row 1: expected a number in column 'close', found 'abc'" in message
+
+
+def test_a_zone_that_does_not_exist(refuse: Refuse) -> None:
+    assert "no zone 'Asia/Soul'; near it: Asia/Seoul" in refuse(PLAIN, SpecError, timezone="Asia/Soul")
+
+
+def test_a_zone_in_which_a_time_does_not_exist(refuse: Refuse) -> None:
+    hours = ["2021-03-14 01:00", "2021-03-14 02:00", "2021-03-14 03:00"]
+    message = refuse(dated(hours), AmbiguousFile, interval="1h", timezone="America/New_York")
+    assert "not every time exists exactly once in --source.timezone America/New_York" in message
+
+
+def test_specs_that_contradict_themselves() -> None:
+    with pytest.raises(SpecError, match=r"found no path; name it with --source\.path FILE"):
+        open_source(SourceSpec(kind="csv"))
+    with pytest.raises(SpecError, match=r"add --source\.kind csv"):
+        open_source(SourceSpec(path="bars.csv"))
+    with pytest.raises(SpecError, match="it holds BTC-USD at 1d only, found BTC-USD at 1h"):
+        open_source(SourceSpec(interval="1h"))
+    with pytest.raises(ValidationError, match="extra"):
+        SourceSpec(pth="bars.csv")  # type: ignore[call-arg]
