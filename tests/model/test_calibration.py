@@ -1,0 +1,124 @@
+"""Reliability against scikit-learn and statsmodels, calibrators against the law of the lowest loss."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_records import coin_labels, forecast
+
+from model.calibration import (
+    Isotonic,
+    Temperature,
+    fit_calibrator,
+    fit_isotonic,
+    fit_temperature,
+    reliability_curve,
+    wilson_interval,
+)
+from model.errors import SpecError
+from model.metrics import log_losses
+
+
+def test_reliability_by_hand() -> None:
+    labels = np.array([0, 1, 1, 1], dtype=np.int8)
+    found = reliability_curve(labels, np.array([0.2, 0.2, 0.9, 0.7]), bin_count=2, bins="width")
+    assert found.counts.tolist() == [2, 2]
+    assert found.mean_probabilities == pytest.approx([0.2, 0.8])
+    assert found.observed_shares.tolist() == [0.5, 1]
+    assert found.expected_error == pytest.approx((2 * 0.3 + 2 * 0.2) / 4)
+
+
+@pytest.mark.parametrize(("bins", "strategy"), [("quantile", "quantile"), ("width", "uniform")])
+def test_reliability_agrees_with_scikit_learn(bins: str, strategy: str) -> None:
+    from sklearn.calibration import calibration_curve
+
+    labels = coin_labels(500, seed=1)
+    probabilities = np.clip(0.5 + 0.15 * np.random.default_rng(2).normal(size=500), 0, 1)
+    found = reliability_curve(labels, probabilities, bins=bins)
+    shares, means = calibration_curve(labels, probabilities, n_bins=10, strategy=strategy)
+    assert found.observed_shares == pytest.approx(shares)
+    assert found.mean_probabilities == pytest.approx(means)
+    assert found.counts.sum() == 500
+
+
+def test_wilson_agrees_with_statsmodels() -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = wilson_interval(np.array([0.0, 3.0, 10.0]), np.array([4.0, 10.0, 10.0]))
+    expected = [proportion_confint(hits, n, method="wilson") for hits, n in ((0, 4), (3, 10), (10, 10))]
+    assert low == pytest.approx([bound[0] for bound in expected], abs=1e-12)
+    assert high == pytest.approx([bound[1] for bound in expected], abs=1e-12)
+
+
+def test_an_honest_forecast_lies_on_the_diagonal() -> None:
+    labels = coin_labels(20_000, seed=3)
+    found = reliability_curve(labels, forecast(labels, 0.6, seed=4))
+    assert len(found.counts) == 2  # it only ever says 0.4 or 0.6
+    assert found.expected_error < 0.02
+    assert ((found.lows <= found.mean_probabilities) & (found.mean_probabilities <= found.highs)).all()
+
+
+def test_a_constant_forecast_is_one_bin() -> None:
+    found = reliability_curve(coin_labels(50, seed=1), np.full(50, 0.5))
+    assert found.counts.tolist() == [50]
+
+
+def test_nothing_has_no_reliability() -> None:
+    with pytest.raises(SpecError, match="found 0 and 10"):
+        reliability_curve(np.empty(0, dtype=np.int8), np.empty(0))
+
+
+def test_the_temperature_of_an_overconfident_forecast_is_found() -> None:
+    labels = coin_labels(20_000, seed=5)
+    honest = forecast(labels, 0.6, seed=6)
+    loud = Temperature(1 / 3).apply(honest)  # log odds three times too large
+    fitted = fit_temperature(labels, loud)
+    assert fitted.temperature == pytest.approx(3, rel=0.1)
+    assert fitted.apply(loud) == pytest.approx(honest, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["temperature", "isotonic"])
+def test_a_calibrator_lowers_the_loss_on_windows_it_was_not_fitted_on(name: str) -> None:
+    labels = coin_labels(4000, seed=7)
+    loud = Temperature(0.25).apply(forecast(labels, 0.56, seed=8))
+    calibrator = fit_calibrator(name, labels[:2000], loud[:2000])
+    before, after = (log_losses(labels[2000:], said).mean() for said in (loud[2000:], calibrator.apply(loud[2000:])))
+    assert after < before - 0.05
+    assert after < np.log(2)
+
+
+def test_isotonic_agrees_with_scikit_learn() -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    labels = coin_labels(300, seed=9)
+    said = np.clip(0.5 + 0.2 * np.random.default_rng(1).normal(size=300) + 0.1 * (labels - 0.5), 0, 1).round(2)
+    edge = 1 / 302
+    reference = IsotonicRegression(out_of_bounds="clip").fit(said, labels)
+    grid = np.linspace(0, 1, 101)
+    expected = np.clip(reference.predict(grid), edge, 1 - edge)
+    assert fit_isotonic(labels, said).apply(grid) == pytest.approx(expected, abs=1e-9)
+
+
+def test_isotonic_never_rules_an_outcome_out() -> None:
+    fitted = fit_isotonic(np.array([0, 0, 1, 1], dtype=np.int8), np.array([0.1, 0.2, 0.8, 0.9]))
+    assert fitted.apply(np.array([0.0, 1.0])) == pytest.approx([1 / 6, 5 / 6])
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.floats(0.05, 50))
+def test_calibration_keeps_the_order(said: list[float], temperature: float) -> None:
+    ascending = np.sort(np.array(said))
+    isotonic = Isotonic(np.array([0.2, 0.5, 0.9]), np.array([0.4, 0.5, 0.55]))
+    for calibrator in (Temperature(temperature), isotonic):
+        calibrated = calibrator.apply(ascending)
+        assert (np.diff(calibrated) >= -1e-15).all()
+        assert ((calibrated >= 0) & (calibrated <= 1)).all()
+
+
+def test_no_calibration_changes_nothing() -> None:
+    said = np.array([0.0, 0.3, 0.5, 1.0])
+    assert fit_calibrator("none", np.empty(0, dtype=np.int8), np.empty(0)).apply(said) == pytest.approx(said)
+
+
+def test_a_calibrator_needs_windows() -> None:
+    with pytest.raises(SpecError, match="validation share"):
+        fit_calibrator("isotonic", np.empty(0, dtype=np.int8), np.empty(0))

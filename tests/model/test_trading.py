@@ -1,0 +1,130 @@
+"""Positions, costs and ratios by hand; nothing is earned on the bar of the decision, nor after costs by chance."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from synthetic_bars import bars_of_closes, random_walk, scrambled
+
+from model.bars import Bars
+from model.errors import SpecError
+from model.metrics import Record
+from model.trading import Performance, TradingSpec, sharpe_interval, take_positions, trade
+
+FREE = TradingSpec(cost_bps=0, slippage_bps=0)
+
+
+def record_on(bars: Bars, index: Iterable[int], probabilities: Iterable[float]) -> Record:
+    """Return decisions at the close of the bars of an index, with whatever labels followed."""
+    chosen = np.array(list(index))
+    decided_at = bars.closed_at[chosen]
+    close = bars.column("close")
+    labels = (close[np.minimum(chosen + 1, len(bars) - 1)] > close[chosen]).astype(np.int8)
+    return Record(
+        decided_at,
+        decided_at + bars.delta,
+        labels,
+        np.array(list(probabilities)),
+        np.zeros(len(chosen), dtype=np.int64),
+    )
+
+
+def test_long_flat_by_hand() -> None:
+    bars = bars_of_closes([100, 110, 99, 99, 198])
+    record = record_on(bars, range(4), [0.6, 0.4, 0.5, 0.9])
+    found = trade(record, bars, TradingSpec(cost_bps=10, slippage_bps=40), seed=1)
+    cost = 0.005
+    assert found.strategy.positions.tolist() == [1, 0, 0, 1]
+    assert found.strategy.net_returns == pytest.approx([0.1 - cost, -cost, 0, 1 - 2 * cost])
+    assert found.strategy.net_return == pytest.approx((1.1 - cost) * (1 - cost) * (2 - 2 * cost) - 1)
+    assert found.strategy.gross_return == pytest.approx(1.2)
+    assert found.strategy.turnover == 4  # in, out, in, and out at the end
+    assert found.strategy.exposure == 0.5
+    assert found.strategy.max_drawdown == pytest.approx(cost)
+    assert (found.closed_at == bars.closed_at[1:]).all()
+
+
+def test_buy_and_hold_by_hand() -> None:
+    bars = bars_of_closes([100, 110, 99, 99, 198])
+    found = trade(record_on(bars, range(4), [0.4] * 4), bars, TradingSpec(cost_bps=100, slippage_bps=0), seed=1)
+    assert found.buy_and_hold.net_return == pytest.approx((1.1 - 0.01) * 0.9 * (2 - 0.01) - 1)
+    assert found.buy_and_hold.max_drawdown == pytest.approx(0.1)
+    assert found.buy_and_hold.turnover == 2
+    assert found.strategy.net_return == 0
+    assert found.strategy.sharpe.value == 0
+
+
+def test_long_short_by_hand() -> None:
+    spec = TradingSpec(kind="long_short", threshold=0.6, cost_bps=0, slippage_bps=0)
+    assert take_positions(np.array([0.7, 0.6, 0.5, 0.4, 0.3]), spec).tolist() == [1, 0, 0, 0, -1]
+    bars = bars_of_closes([100, 110, 99])
+    found = trade(record_on(bars, range(2), [0.9, 0.1]), bars, spec, seed=1).strategy
+    assert found.net_return == pytest.approx(1.1 * 1.1 - 1)
+    assert found.turnover == 4  # one in, two to turn round, one out
+
+
+def test_a_loss_from_the_start_is_a_drawdown() -> None:
+    bars = bars_of_closes([100, 50, 60])
+    found = trade(record_on(bars, range(2), [0.9, 0.9]), bars, FREE, seed=1).strategy
+    assert found.max_drawdown == pytest.approx(0.5)
+
+
+def test_a_decision_earns_the_next_bar_only() -> None:
+    bars = random_walk(200, seed=4)
+    record = record_on(bars, range(50, 150), np.random.default_rng(1).random(100))
+    found = trade(record, bars, FREE, seed=1).strategy
+    same_past = trade(record, scrambled(bars, 101), FREE, seed=1).strategy
+    assert (found.net_returns[:50] == same_past.net_returns[:50]).all()
+    assert found.net_returns[50] != same_past.net_returns[50] or found.positions[50] == 0
+    # what only knows the bar that has just closed earns nothing by it
+    moved = np.diff(bars.column("close")) > 0
+    late = record_on(bars, range(1, 199), np.where(moved[:-1], 0.9, 0.1))
+    early = record_on(bars, range(198), np.where(moved[:-1], 0.9, 0.1))
+    assert trade(late, bars, FREE, seed=1).strategy.sharpe.value < 2
+    assert trade(early, bars, FREE, seed=1).strategy.sharpe.value > 10
+
+
+def test_a_gap_and_a_missing_decision_are_spent_flat() -> None:
+    bars = bars_of_closes([100, 110, 120, 130, 140, 150], absent=(3,))  # closes 100 110 120 140 150
+    record = record_on(bars, [0, 2, 3], [0.9, 0.9, 0.9])
+    found = trade(record, bars, FREE, seed=1)
+    assert found.strategy.positions.tolist() == [1, 0, 0, 1]
+    assert found.strategy.net_return == pytest.approx(1.1 * 150 / 140 - 1)
+    assert found.buy_and_hold.net_return == pytest.approx(0.5)
+
+
+def test_the_sharpe_ratio_by_numpy() -> None:
+    returns = np.random.default_rng(3).normal(0.001, 0.02, 500)
+    found = sharpe_interval(returns, 365.25, seed=1)
+    assert found.value == pytest.approx(returns.mean() / returns.std(ddof=1) * np.sqrt(365.25))
+    assert found.low < found.value < found.high
+
+
+def test_the_sharpe_ratio_is_taken_to_a_year_by_interval() -> None:
+    def sharpe(interval: str) -> float:
+        bars = random_walk(100, seed=2, interval=interval)
+        return trade(record_on(bars, range(99), [0.9] * 99), bars, FREE, seed=1).strategy.sharpe.value
+
+    assert sharpe("1h") == pytest.approx(np.sqrt(24) * sharpe("1d"))
+
+
+def test_costs_only_take() -> None:
+    bars = random_walk(300, seed=6)
+    record = record_on(bars, range(299), np.random.default_rng(2).random(299))
+
+    def net(cost_bps: float) -> Performance:
+        return trade(record, bars, TradingSpec(cost_bps=cost_bps, slippage_bps=0), seed=1).strategy
+
+    free, cheap, dear = net(0), net(10), net(50)
+    assert free.net_return == pytest.approx(free.gross_return)
+    assert free.net_return > cheap.net_return > dear.net_return
+    assert free.gross_return == cheap.gross_return == dear.gross_return
+
+
+def test_a_record_without_bars_is_refused() -> None:
+    bars = random_walk(10)
+    record = record_on(bars, range(9), [0.5] * 9)
+    with pytest.raises(SpecError, match="found none"):
+        trade(record.take(np.arange(0)), bars, FREE, seed=1)
+    with pytest.raises(SpecError, match="after the decision at 2018-01-02"):
+        trade(record, bars.closed_by(bars.closed_at[0]), FREE, seed=1)
