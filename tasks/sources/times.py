@@ -234,8 +234,11 @@ def _compact_times(
     written = COMPACT_FORMATS.get(digits.pop()) if len(digits) == 1 else None
     if written is None:
         return None
-    read = pd.to_datetime(pc.cast(column, pa.string()).to_pandas(), format=written, errors="coerce")
-    return None if read.isna().any() else (read.to_numpy().astype("datetime64[us]"), written)
+    few = _by_format(pc.cast(column[:SAMPLE_ROWS], pa.string()).to_pandas(), written)
+    if few is None or np.isnat(few).any():
+        return None  # unix times are found out by a few rows
+    at = _by_format(pc.cast(column, pa.string()).to_pandas(), written)
+    return None if at is None or np.isnat(at).any() else (at, written)
 
 
 def _require_one_clock(
