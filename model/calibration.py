@@ -6,7 +6,7 @@ on the validation windows of a fold and apply it to the test windows of that fol
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int64
@@ -96,6 +96,7 @@ def wilson_interval(
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
+@runtime_checkable  # tests check signatures as they run
 class Calibrator(Protocol):
     """Maps P(rise) to a better P(rise), keeping the order."""
 

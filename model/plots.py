@@ -6,7 +6,7 @@ The trap: a loss axis that follows one diverged epoch hides all the others, so i
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -24,6 +24,7 @@ FOLD_SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00",
 LEGEND_FOLDS = len(FOLD_SHADES)
 
 
+@runtime_checkable  # tests check signatures as they run
 class EpochNumbers(Protocol):
     """What one epoch of training left behind."""
 
@@ -61,7 +62,7 @@ def learning_curves(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
     """
     from matplotlib.ticker import MaxNLocator  # here: matplotlib takes a second
 
-    figure = _figure(10, 4.4)
+    figure = _figure(10.0, 4.4)
     axes = figure.subplots(1, 2)
     for fold, history in enumerate(histories):
         _draw_history(axes, history, fold)
@@ -158,7 +159,7 @@ def probabilities_picture(record: Record, close: Float64[np.ndarray, " window"])
     """
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here: matplotlib takes a second
 
-    figure = _figure(10, 5.6)
+    figure = _figure(10.0, 5.6)
     price, chance = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
     price.plot(record.decided_at, close, color=INK, linewidth=1)
     price.set(ylabel="close", title="Probability of a rise on bars the model never saw")
@@ -209,7 +210,7 @@ def reliability_picture(record: Record) -> "Figure":
         record: out-of-sample probabilities.
     """
     curve = reliability_curve(record.labels, record.probabilities)
-    figure = _figure(5, 5.6)
+    figure = _figure(5.0, 5.6)
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     said, happened = curve.mean_probabilities, curve.observed_shares
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, zorder=0, label="said = happened")

@@ -57,14 +57,14 @@ class PromotionRule(BaseModel):
         "evidence or not (nats)",
     )
     base_rate_tolerance: float = Field(
-        default=0.05,
+        default=0.01,
         ge=0,
         le=1,
         description="daily: hold when the challenger is worse than the base rate by more than this with evidence "
         "(lower bound of the 95 % interval of the paired log loss difference, nats)",
     )
     base_rate_margin: float = Field(
-        default=0.1,
+        default=0.05,
         ge=0,
         le=1,
         description="daily: hold when the challenger's mean log loss is worse than the base rate's by more than this, "
