@@ -1,0 +1,160 @@
+"""Runs a suite in Great Expectations and writes its Data Docs: the one place that makes a GX context.
+
+The context lives in memory; only when a folder is given are results and pages kept in it: `index.html` (all runs),
+`latest.html` (leads to the newest), one page a run under `validations/`. Nothing is sent anywhere and no progress bar
+is drawn. The trap: an expectation that raised is reported by GX as a plain failure; here it is `broken`, with its
+message, so that nobody mistakes a fault of the check for a fault of the bars.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlparse
+
+import pandas as pd
+
+from data_checks.suites import Suite
+
+log = logging.getLogger(__name__)
+
+KEPT_RUNS = 60  # runs listed on the index page: two months of daily runs; older pages stay on disk
+SHOWN_ROWS = 20  # offending rows shown on a page
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What Great Expectations said about one rule.
+
+    Attributes:
+        success: whether the expectation was met.
+        unexpected: offending rows; None where the expectation counts none.
+        broken: message of the exception that the check raised; empty when it ran.
+    """
+
+    success: bool
+    unexpected: int | None
+    broken: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The outcome of each rule by name, and where the pages are; paths are empty when none were written."""
+
+    outcomes: dict[str, Outcome]
+    docs_url: str
+    page_url: str
+
+
+def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: Path | None) -> Validation:
+    """Hold a batch to a suite, and write its page into `docs_dir`, if given."""
+    with _quiet():
+        import great_expectations as gx  # here: takes 5 s, and only checks need it
+        from great_expectations.checkpoint.actions import UpdateDataDocsAction
+        from great_expectations.core.run_identifier import RunIdentifier
+
+        from data_checks.expectations import build_expectation
+
+        context = _open_context(docs_dir)
+        asset = context.data_sources.add_pandas("bars").add_dataframe_asset(suite.name)
+        made = [build_expectation(rule, suite.limits, suite.severity(rule)) for rule in suite.rules]
+        stored = context.suites.add(gx.ExpectationSuite(suite.name, expectations=made))
+        data = asset.add_batch_definition_whole_dataframe(suite.name)
+        definition = gx.ValidationDefinition(name=suite.name, data=data, suite=stored)
+        checkpoint = gx.Checkpoint(
+            name=suite.name,
+            validation_definitions=[context.validation_definitions.add(definition)],
+            actions=[UpdateDataDocsAction(name="pages")] if docs_dir else [],
+            result_format={"result_format": "BASIC", "partial_unexpected_count": SHOWN_ROWS},
+        )
+        found = context.checkpoints.add(checkpoint).run({"dataframe": batch}, run_id=RunIdentifier(run_name=run_name))
+    ((identifier, result),) = found.run_results.items()
+    names = {rule.expectation: rule.name for rule in suite.rules}
+    outcomes = {names[each.expectation_config.type]: _outcome(each) for each in result.results}
+    if docs_dir is None:
+        return Validation(outcomes, "", "")
+    page = _page_of(context, identifier)
+    _lead_to(docs_dir, page)
+    return Validation(outcomes, str(docs_dir / "index.html"), str(page))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's own warnings and log lines, which are none of a user's business, off the terminal."""
+    library = logging.getLogger("great_expectations")
+    level = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        library.setLevel(level)
+
+
+def _open_context(docs_dir: Path | None) -> Any:
+    """Make a context in memory that writes results and pages into `docs_dir`, if given."""
+    import great_expectations as gx  # here: takes 5 s, and only checks need it
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    defaults = InMemoryStoreBackendDefaults()
+    if docs_dir is not None:
+        docs_dir.mkdir(parents=True, exist_ok=True)
+        defaults.stores[defaults.validation_results_store_name]["store_backend"] = _folder(docs_dir / "results")
+        defaults.data_docs_sites = {
+            "pages": {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": _folder(docs_dir),
+                "site_index_builder": {
+                    "class_name": "DefaultSiteIndexBuilder",
+                    "show_cta_footer": False,
+                    "validation_results_limit": KEPT_RUNS,
+                },
+            }
+        }
+    config = DataContextConfig(
+        store_backend_defaults=defaults,
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+    )
+    return gx.get_context(project_config=config, mode="ephemeral")
+
+
+def _folder(path: Path) -> dict[str, str]:
+    return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(path.resolve())}
+
+
+def _outcome(result: Any) -> Outcome:
+    return Outcome(bool(result.success), result.result.get("unexpected_count"), _exception_of(result.exception_info))
+
+
+def _exception_of(found: dict[str, Any] | None) -> str:
+    """Return the message of an exception in GX's record: one record, or one by metric."""
+    if not found:
+        return ""
+    records = [found] if "raised_exception" in found else list(found.values())
+    raised = [record for record in records if record.get("raised_exception")]
+    return str(raised[0].get("exception_message") or "no message") if raised else ""
+
+
+def _page_of(context: Any, identifier: Any) -> Path:
+    (url,) = [site["site_url"] for site in context.get_docs_sites_urls(resource_identifier=identifier)]
+    return Path(unquote(urlparse(url).path))
+
+
+def _lead_to(docs_dir: Path, page: Path) -> None:
+    """Write `latest.html`, which leads to the page of the newest run."""
+    target = page.relative_to(docs_dir.resolve()).as_posix()
+    (docs_dir / "latest.html").write_text(
+        f'<!doctype html><meta charset="utf-8"><title>Newest check</title>'
+        f'<meta http-equiv="refresh" content="0; url={quote(target)}"><a href="{quote(target)}">The newest check</a>\n',
+        encoding="utf-8",
+    )

@@ -1,0 +1,175 @@
+# mypy: disable-error-code="misc,untyped-decorator"
+# Reason: Great Expectations publishes no types that mypy can follow, so its classes are Any and its decorators untyped.
+"""The rules as Great Expectations' own kind: expectations with readable texts, and the metrics under them.
+
+Importing this file imports Great Expectations (about 5 s): import it inside functions only. Each class names its
+rule; the logic is `judge.py`'s and `window_rules.py`'s, the words are those of `suites.py`. Two kinds: row by row (a
+map over columns) and about the whole batch (a figure). The trap: only the first few offending rows are kept on a
+page, so the quarantine is written from our masks, never from these results.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from great_expectations.core.metric_domain_types import MetricDomainTypes
+from great_expectations.execution_engine import PandasExecutionEngine
+from great_expectations.expectations.expectation import BatchExpectation, MulticolumnMapExpectation
+from great_expectations.expectations.metrics.map_metric_provider import MulticolumnMapMetricProvider
+from great_expectations.expectations.metrics.map_metric_provider.multicolumn_condition_partial import (
+    multicolumn_condition_partial,
+)
+from great_expectations.expectations.metrics.metric_provider import metric_value
+from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+from great_expectations.render import (
+    LegacyDiagnosticRendererType,
+    LegacyRendererType,
+    RenderedStringTemplateContent,
+    RenderedTableContent,
+)
+from great_expectations.render.renderer.renderer import renderer
+
+from data_checks import judge, window_rules
+from data_checks.suites import BAR_RULES, WINDOW_RULES, Rule
+
+RULES = {rule.name: rule for rule in (*BAR_RULES, *WINDOW_RULES)}
+BADGES = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
+MASKS = {rule.name: judge.row_mask for rule in BAR_RULES} | {
+    rule.name: window_rules.window_mask for rule in WINDOW_RULES
+}
+FIGURES = {rule.name: judge.series_figure for rule in BAR_RULES} | {
+    rule.name: window_rules.window_figure for rule in WINDOW_RULES
+}
+
+
+class _RowMetric(MulticolumnMapMetricProvider):
+    """Whether each row keeps to the rule `rule`; subclasses name it."""
+
+    rule: ClassVar[str]
+    condition_value_keys = ("limits",)
+
+    @multicolumn_condition_partial(engine=PandasExecutionEngine)
+    def _pandas(cls: Any, column_list: pd.DataFrame, **kwargs: Any) -> pd.Series:  # noqa: N805 - GX passes the class
+        mask = MASKS[cls.rule](cls.rule, column_list, kwargs["limits"])
+        return pd.Series(~mask, index=column_list.index)
+
+
+class _FigureMetric(TableMetricProvider):
+    """What the whole batch shows about the rule `rule`; subclasses name it."""
+
+    rule: ClassVar[str]
+    value_keys = ("limits",)
+
+    @metric_value(engine=PandasExecutionEngine)
+    def _pandas(  # noqa: PLR0913, PLR0917 - the signature is Great Expectations'
+        cls: Any,  # noqa: N805 - GX passes the class
+        execution_engine: PandasExecutionEngine,
+        metric_domain_kwargs: dict[str, Any],
+        metric_value_kwargs: dict[str, Any],
+        metrics: dict[str, Any],  # noqa: ARG002
+        runtime_configuration: dict[str, Any],  # noqa: ARG002
+    ) -> judge.Figure:
+        batch, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.TABLE)
+        return FIGURES[cls.rule](cls.rule, batch, metric_value_kwargs["limits"])
+
+
+class _Worded:
+    """The words of an expectation in the Data Docs: a badge with the severity, then what must hold."""
+
+    rule: ClassVar[str] = ""
+
+    @classmethod
+    @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)
+    def _prescriptive_renderer(
+        cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None, **_: Any
+    ) -> list[RenderedStringTemplateContent]:
+        configuration = configuration or result.expectation_config
+        severity = str(getattr(configuration.severity, "value", configuration.severity))
+        params = {"severity": severity, "statement": RULES[cls.rule].statement(configuration.kwargs["limits"])}
+        styling = {"params": {"severity": {"classes": ["badge", BADGES[severity]]}}}
+        template = {"template": "$severity $statement.", "params": params, "styling": styling}
+        return [RenderedStringTemplateContent(content_block_type="string_template", string_template=template)]
+
+    @classmethod
+    @renderer(renderer_type=LegacyDiagnosticRendererType.OBSERVED_VALUE)
+    def _diagnostic_observed_value_renderer(
+        cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None, **_: Any
+    ) -> str:
+        found = result.result if result else {}
+        if found.get("observed_value") is not None:
+            return str(found["observed_value"])
+        count = found.get("unexpected_count")
+        return "--" if count is None else f"{count or 'none'} of {found['element_count']}"
+
+    @classmethod
+    @renderer(renderer_type=LegacyDiagnosticRendererType.UNEXPECTED_TABLE)
+    def _diagnostic_unexpected_table_renderer(
+        cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None, **_: Any
+    ) -> list[RenderedTableContent] | None:
+        rows = (result.result if result else {}).get("partial_unexpected_list")
+        if not rows:
+            return None
+        table = [[_cell(value) for value in row.values()] for row in rows]
+        styling = {"body": {"classes": ["table-bordered", "table-sm", "mt-3"]}}
+        return [
+            RenderedTableContent(content_block_type="table", table=table, header_row=list(rows[0]), styling=styling)
+        ]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return str(value).removesuffix("T00:00:00").replace("T", " ")
+
+
+class _RowExpectation(_Worded, MulticolumnMapExpectation):
+    """Every row keeps to the rule `rule`."""
+
+    rule: ClassVar[str] = ""
+    limits: dict[str, Any]
+    ignore_row_if: Literal["never"] = "never"
+    args_keys = ("column_list", "limits")
+    success_keys = ("mostly", "limits")
+
+
+class _FigureExpectation(_Worded, BatchExpectation):
+    """The batch as a whole keeps to the rule `rule`."""
+
+    rule: ClassVar[str] = ""
+    limits: dict[str, Any]
+    args_keys = ("limits",)
+    success_keys = ("limits",)
+
+    @classmethod
+    def is_abstract(cls) -> bool:
+        """Whether the class names no rule yet."""
+        return not cls.rule
+
+    def _validate(
+        self, metrics: dict[str, Any], runtime_configuration: Any = None, execution_engine: Any = None
+    ) -> dict[str, Any]:
+        figure: judge.Figure = metrics[self.metric_dependencies[0]]
+        first_at = "" if np.isnat(figure.first_at) else str(figure.first_at)
+        details = {"unexpected": figure.unexpected, "first_at": first_at}
+        return {"success": figure.passed, "result": {"observed_value": figure.observed, "details": details}}
+
+
+def _expectation_of(rule: Rule) -> type[Any]:
+    """Make the metric and the expectation class of a rule; defining them registers them."""
+    metric_name = f"riseorfall.{rule.name}"
+    kind = "".join(word.capitalize() for word in rule.expectation.split("_"))
+    shared = {"rule": rule.name, "__module__": __name__, "__doc__": f"{rule.expected}."}
+    if rule.columns:
+        type(f"{kind}Condition", (_RowMetric,), shared | {"condition_metric_name": metric_name})
+        return type(kind, (_RowExpectation,), shared | {"map_metric": metric_name})
+    type(f"{kind}Figure", (_FigureMetric,), shared | {"metric_name": metric_name})
+    return type(kind, (_FigureExpectation,), shared | {"metric_dependencies": (metric_name,)})
+
+
+EXPECTATIONS: dict[str, type[Any]] = {rule.name: _expectation_of(rule) for rule in RULES.values()}
+
+
+def build_expectation(rule: Rule, limits: dict[str, Any], severity: str) -> Any:
+    """Return the expectation that holds a batch to `rule` within `limits`."""
+    columns = {"column_list": list(rule.columns)} if rule.columns else {}
+    return EXPECTATIONS[rule.name](limits=limits, severity=severity, **columns)

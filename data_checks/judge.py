@@ -1,0 +1,312 @@
+"""Judges bars by every rule: which bars are refused under which rule, and what the series as a whole shows.
+
+One `Figure` a rule: whether it held, how many bars broke it, the first of them, in words. The expectations call the
+same two functions, `row_mask` and `series_figure`, on the same batch, so that the Data Docs and the quarantine cannot
+tell different stories. Limits are a plain mapping: the fields of the spec, `interval`, `as_of` and `comparison`,
+because they travel through Great Expectations as JSON. The trap: rules about the series look at ACCEPTED bars only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Shaped
+
+from data_checks import rules
+from data_checks.suites import BAR_RULES, Suite
+from model.bars import PRICES, interval_delta
+
+Limits = Mapping[str, Any]
+ACCEPTED = "accepted"
+UNFINISHED = "unfinished_bar"
+VERDICTS = (ACCEPTED, UNFINISHED, *(rule.name for rule in BAR_RULES if rule.quarantines))
+NOT_A_LOSS = ("lesser_double",)  # refused, but a fuller bar of the same time stays
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a rule found.
+
+    Attributes:
+        passed: whether the rule holds.
+        unexpected: bars (or gaps, or breaks) against it.
+        observed: what was found, with numbers.
+        first_at: open time of the first offending bar, UTC; NaT when there is none.
+    """
+
+    passed: bool
+    unexpected: int
+    observed: str
+    first_at: np.datetime64 = np.datetime64("NaT", "us")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on each bar, and the figure of each rule that applies.
+
+    Attributes:
+        batch: the bars in the order they came, with the categorical column `verdict`.
+        figures: figure by name of rule, in the order of the rules.
+        values: the offending value of each quarantined bar in words, by position of the bar.
+    """
+
+    batch: pd.DataFrame
+    figures: dict[str, Figure]
+    values: dict[int, str]
+
+
+def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
+    """Hold bars (columns of `COLUMNS`, naive UTC times) to the rules of a suite, in the order of precedence."""
+    verdict = np.zeros(len(bars), dtype=np.int8)
+    batch = bars.assign(verdict=_verdicts(verdict))
+    figures: dict[str, Figure] = {}
+    values: dict[int, str] = {}
+    for rule in suite.rules:
+        if not rule.columns:
+            figures[rule.name] = series_figure(rule.name, batch, suite.limits)
+            continue
+        mask = row_mask(rule.name, batch, suite.limits)
+        figures[rule.name] = _row_figure(rule.name, batch, mask)
+        fresh = np.flatnonzero(mask & (verdict == 0))
+        if len(fresh) and rule.name in VERDICTS:
+            verdict[fresh] = VERDICTS.index(rule.name)
+            batch = bars.assign(verdict=_verdicts(verdict))
+            if rule.quarantines:
+                values |= zip(fresh.tolist(), offending_values(rule.name, batch.iloc[fresh]), strict=True)
+    return Judgement(batch, figures, values)
+
+
+def _verdicts(codes: np.ndarray) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes.copy(), categories=list(VERDICTS))
+
+
+def row_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
+    """Mark the bars of a batch that break a rule, shape (bar,), in the order of the batch."""
+    return _ROW_RULES[rule](batch, limits)
+
+
+def series_figure(rule: str, batch: pd.DataFrame, limits: Limits) -> Figure:
+    """Say what the accepted bars of a batch show about a rule of the whole series."""
+    return _SERIES_RULES[rule](batch, limits)
+
+
+def _row_figure(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) -> Figure:
+    count = int(mask.sum())
+    if not count:
+        return Figure(passed=True, unexpected=0, observed="none")
+    rows = np.flatnonzero(mask)
+    times = _times(batch)
+    first = rows[int(times[rows].argmin())]
+    value = offending_values(rule, batch.iloc[[first]])[0]
+    return Figure(
+        passed=False, unexpected=count, observed=f"{count} of {len(batch)} bars, first {value}", first_at=times[first]
+    )
+
+
+def offending_values(rule: str, rows: pd.DataFrame) -> list[str]:
+    """Name the column and the value that offend, such as `low 0.06`, one string a row."""
+    prices = _prices(rows)
+    opened, high, low, close = prices.T
+    if rule == "unreal_price":
+        column = ((prices <= 0) | np.isinf(prices)).argmax(axis=1)
+    elif rule == "absent_price":
+        column = np.isnan(prices).argmax(axis=1)
+    elif rule == "contradicting_price":
+        column = np.where(high < np.fmax(np.fmax(opened, close), low), 1, 2)
+    elif rule == "absurd_tick":
+        column = np.where(np.fmin(opened, close) / low > high / np.fmax(opened, close), 2, 1)
+    elif rule in {"unreal_volume", "lesser_double", "undecided_double", "part_bar"}:
+        return [f"volume {value:g}" for value in rows["volume"].tolist()]
+    else:
+        return [f"opened {moment_words(value)}" for value in _times(rows)]
+    chosen = np.take_along_axis(prices, column[:, None], axis=1)[:, 0]
+    return [f"{PRICES[index]} {value:.10g}" for index, value in zip(column.tolist(), chosen.tolist(), strict=True)]
+
+
+def accepted_bars(batch: pd.DataFrame) -> tuple[Shaped[np.ndarray, " bar"], Float64[np.ndarray, "bar 5"]]:
+    """Return times and OHLCV of the accepted bars of a batch, oldest first."""
+    accepted = batch["verdict"].cat.codes.to_numpy() == VERDICTS.index(ACCEPTED)
+    times, ohlcv = _times(batch), _ohlcv(batch)
+    if not accepted.all():
+        times, ohlcv = times[accepted], ohlcv[accepted]
+    if (np.diff(times) < np.timedelta64(0)).any():
+        order = np.argsort(times, kind="stable")
+        times, ohlcv = times[order], ohlcv[order]
+    return times, ohlcv
+
+
+def moment_words(moment: Any) -> str:
+    """Return a time as `2019-10-17`, with hours, minutes and seconds only as far as they are not zero."""
+    words = pd.Timestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
+    return words.removesuffix(":00").removesuffix(" 00:00")
+
+
+def gap_list(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> pd.DataFrame:
+    """List the gaps between strictly increasing times: last bar before, first bar after, bars missing."""
+    missing = rules.missing_before(times, delta)
+    after = np.flatnonzero(missing)
+    return pd.DataFrame({"last_before": times[after - 1], "first_after": times[after], "missing_bars": missing[after]})
+
+
+def _times(batch: pd.DataFrame) -> Shaped[np.ndarray, " bar"]:
+    return batch["timestamp"].to_numpy().astype("datetime64[us]", copy=False)
+
+
+def _prices(batch: pd.DataFrame) -> Float64[np.ndarray, "bar 4"]:
+    return batch[list(PRICES)].to_numpy(dtype=np.float64)
+
+
+def _ohlcv(batch: pd.DataFrame) -> Float64[np.ndarray, "bar 5"]:
+    return batch[[*PRICES, "volume"]].to_numpy(dtype=np.float64)
+
+
+def _volume(batch: pd.DataFrame) -> Float64[np.ndarray, " bar"]:
+    return batch["volume"].to_numpy(dtype=np.float64)
+
+
+def _delta(limits: Limits) -> np.timedelta64:
+    return interval_delta(limits["interval"])
+
+
+def _as_of(limits: Limits) -> np.datetime64:
+    return np.datetime64(limits["as_of"], "us")
+
+
+def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
+    """Mark a part bar among those that no other rule refused, and that had closed."""
+    verdict = batch["verdict"].cat.codes.to_numpy()
+    rows = np.flatnonzero((verdict == VERDICTS.index(ACCEPTED)) | (verdict == VERDICTS.index("part_bar")))
+    mask = np.zeros(len(batch), dtype=bool)
+    delta = _delta(limits)
+    if not len(rows) or delta < np.timedelta64(1, "h"):
+        return mask  # volumes of shorter bars differ so much by nature that a small one says nothing
+    times = _times(batch)[rows]
+    if (np.diff(times) < np.timedelta64(0)).any():
+        order = np.argsort(times, kind="stable")
+        rows, times = rows[order], times[order]
+    # A clock past the close of the last bar says that the bar is whole; without one, the volume is asked.
+    judge_last = limits["as_of"] is None or _as_of(limits) <= times[-1] + delta
+    edge = np.r_[rows[: rules.PART_BAR_NEIGHBOURS + 1], rows[-rules.PART_BAR_NEIGHBOURS - 1 :]]
+    if len(rows) <= 2 * (rules.PART_BAR_NEIGHBOURS + 1):
+        edge = rows
+    mask[edge] = rules.part_bars(_ohlcv(batch.iloc[edge]), limits["part_bar_share"], judge_last=judge_last)
+    return mask
+
+
+def _unfinished(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
+    return rules.unfinished_bars(_times(batch), _delta(limits), _as_of(limits))
+
+
+_ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]] = {
+    "unreal_price": lambda batch, _: rules.unreal_prices(_prices(batch)),
+    "contradicting_price": lambda batch, _: rules.contradicting_prices(_prices(batch)),
+    "unreal_volume": lambda batch, _: rules.unreal_volumes(_volume(batch)),
+    "undecided_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[1],
+    "absent_price": lambda batch, _: rules.absent_prices(_prices(batch)),
+    "lesser_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[0],
+    "absurd_tick": lambda batch, limits: rules.absurd_ticks(_prices(batch), limits["absurd_tick_factor"]),
+    "off_grid": lambda batch, limits: rules.times_off_grid(_times(batch), _delta(limits)),
+    "future_bar": lambda batch, limits: rules.future_bars(_times(batch), _as_of(limits)),
+    "unfinished_bar": _unfinished,
+    "part_bar": _part_bars,
+    "running_back": lambda batch, _: rules.times_running_back(_times(batch)),
+    "unknown_volume": lambda batch, _: rules.unknown_volumes(_volume(batch)),
+}
+
+
+def _too_many_refused(batch: pd.DataFrame, limits: Limits) -> Figure:
+    codes = batch["verdict"].cat.codes.to_numpy()
+    harmless = [VERDICTS.index(name) for name in (ACCEPTED, UNFINISHED, *NOT_A_LOSS)]
+    refused = int((~np.isin(codes, harmless)).sum())
+    share = refused / max(1, len(batch))
+    return Figure(share <= limits["max_quarantined_share"], refused, f"{refused} of {len(batch)} bars ({share:.2%})")
+
+
+def _enough_bars(batch: pd.DataFrame, limits: Limits) -> Figure:
+    count = int((batch["verdict"].cat.codes.to_numpy() == VERDICTS.index(ACCEPTED)).sum())
+    return Figure(count >= limits["min_bars"], max(0, limits["min_bars"] - count), f"{count} bars")
+
+
+def _gap(batch: pd.DataFrame, limits: Limits) -> Figure:
+    gaps = gap_list(accepted_bars(batch)[0], _delta(limits))
+    if gaps.empty:
+        return Figure(passed=True, unexpected=0, observed="no gap")
+    longest = gaps.loc[gaps["missing_bars"].idxmax()]
+    observed = (
+        f"{len(gaps)} gap{'s' if len(gaps) > 1 else ''}, {gaps['missing_bars'].sum()} bars missing, "
+        f"longest {longest['missing_bars']} after {moment_words(longest['last_before'])}"
+    )
+    first = gaps["last_before"].to_numpy()[0].astype("datetime64[us]") + _delta(limits)
+    return Figure(passed=False, unexpected=len(gaps), observed=observed, first_at=first)
+
+
+def _stale(batch: pd.DataFrame, limits: Limits) -> Figure:
+    times, _ = accepted_bars(batch)
+    if not len(times):
+        return Figure(passed=False, unexpected=0, observed="no bar")
+    age = rules.age_bars(times, _delta(limits), _as_of(limits))
+    fresh = age <= limits["max_age_bars"]
+    return Figure(fresh, int(not fresh), f"newest bar opened {moment_words(times[-1])}, closed {age:.1f} bars before")
+
+
+def _clock_phase(batch: pd.DataFrame, limits: Limits) -> Figure:
+    phase = rules.clock_phase(accepted_bars(batch)[0], _delta(limits))
+    minutes = int(phase // np.timedelta64(1, "m"))
+    return Figure(minutes == 0, int(minutes != 0), f"bars open {minutes // 60:02d}:{minutes % 60:02d} after it")
+
+
+def _price_jump(batch: pd.DataFrame, limits: Limits) -> Figure:
+    times, ohlcv = accepted_bars(batch)
+    close = ohlcv[:, 3]
+    jumps = np.flatnonzero(rules.price_jumps(close, limits["max_jump_factor"]))
+    if not len(jumps):
+        return Figure(passed=True, unexpected=0, observed="none")
+    change = close[jumps] / close[jumps - 1]
+    largest = int(np.abs(np.log(change)).argmax())
+    observed = f"{len(jumps)} jump{'s' if len(jumps) > 1 else ''}, largest {change[largest] - 1:+.1%} at {moment_words(times[jumps[largest]])}"
+    return Figure(passed=False, unexpected=len(jumps), observed=observed, first_at=times[jumps[0]])
+
+
+def _flat_run(batch: pd.DataFrame, limits: Limits) -> Figure:
+    times, ohlcv = accepted_bars(batch)
+    flat = np.flatnonzero(rules.flat_runs(ohlcv, limits["max_flat_bars"]))
+    if not len(flat):
+        return Figure(passed=True, unexpected=0, observed="none longer")
+    return Figure(False, len(flat), f"{len(flat)} bars in longer runs", times[flat[0]])
+
+
+def _volume_unit(batch: pd.DataFrame, limits: Limits) -> Figure:
+    times, ohlcv = accepted_bars(batch)
+    breaks = rules.volume_breaks(ohlcv[:, 4], ohlcv[:, 3], limits["volume_jump_factor"])
+    if not breaks:
+        return Figure(passed=True, unexpected=0, observed="none")
+    words = [
+        f"factor {found.factor:.3g} from {moment_words(times[found.bar])}{_swap_words(found)}" for found in breaks[:3]
+    ]
+    return Figure(False, len(breaks), "; ".join(words), times[breaks[0].bar])
+
+
+def _swap_words(found: rules.VolumeBreak) -> str:
+    if not found.is_swap:
+        return ""
+    return f" (the price is {found.price:.3g}: volumes in coin and in quote currency change places)"
+
+
+def _second_series(batch: pd.DataFrame, limits: Limits) -> Figure:
+    comparison = limits["comparison"]
+    return Figure(comparison["agrees"], int(not comparison["agrees"]), comparison["message"])
+
+
+_SERIES_RULES: dict[str, Callable[[pd.DataFrame, Limits], Figure]] = {
+    "too_many_refused": _too_many_refused,
+    "enough_bars": _enough_bars,
+    "gap": _gap,
+    "stale": _stale,
+    "clock_phase": _clock_phase,
+    "price_jump": _price_jump,
+    "flat_run": _flat_run,
+    "volume_unit": _volume_unit,
+    "second_series": _second_series,
+}

@@ -1,0 +1,237 @@
+"""The rules of good bars as pure functions: arrays in, a mask over the bars or a figure of the series out.
+
+This file is the only place where a rule's logic stands; the judgement of `judge.py` and the expectations of
+`expectations.py` both call it. It does not know severities, words, or Great Expectations. Times are open times,
+datetime64[us], UTC; prices in the quote currency; volumes in the source's unit. The trap: NaN compares false, so
+each rule says itself what an absent value means to it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64, Shaped
+
+ROUNDING = 1e-9  # relative slack between prices that a source computed separately; far under any exchange's price step
+PART_BAR_NEIGHBOURS = 20  # bars that say what a usual volume is; own: four trading weeks of daily bars
+VOLUME_BLOCKS = 2_000  # blocks that a series' volumes are read in, so that five million bars cost as little as 2,000
+VOLUME_BLOCK_BARS = 8  # fewest bars in a block
+VOLUME_SIDE_BLOCKS = 8  # blocks on either side whose medians must differ: a level that stays, not a busy day
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeBreak:
+    """A bar from which volumes stay at another order of magnitude.
+
+    Attributes:
+        bar: index of the first bar after the break.
+        factor: median volume after it over the median before it.
+        price: median close around it, quote currency.
+    """
+
+    bar: int
+    factor: float
+    price: float
+
+    @property
+    def is_swap(self) -> bool:
+        """Whether the factor is about the price (or its inverse): coin and quote volume changed places."""
+        nearness = abs(abs(np.log10(self.factor)) - abs(np.log10(self.price)))
+        return bool(nearness < 0.5)  # noqa: PLR2004 - half an order of magnitude
+
+
+def absent_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars without one of their four prices (NaN), shape (bar,)."""
+    return np.isnan(prices).any(axis=1)
+
+
+def unreal_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars with a price that is zero, negative or infinite, shape (bar,); NaN is `absent_prices`' matter."""
+    return ((prices <= 0) | np.isinf(prices)).any(axis=1)
+
+
+def contradicting_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that break low <= open, close <= high, shape (bar,); a comparison with NaN breaks nothing."""
+    opened, high, low, close = prices.T
+    above = np.fmax(opened, close) > high * (1 + ROUNDING)
+    below = np.fmin(opened, close) < low * (1 - ROUNDING)
+    return above | below | (low > high)
+
+
+def absurd_ticks(prices: Float64[np.ndarray, "bar 4"], factor: float) -> Bool[np.ndarray, " bar"]:
+    """Mark bars whose low or high lies more than `factor` times away from open and close, shape (bar,)."""
+    opened, high, low, close = prices.T
+    return (low < np.fmin(opened, close) / factor) | (high > np.fmax(opened, close) * factor)
+
+
+def unreal_volumes(volume: Float64[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars with a negative or infinite volume, shape (bar,); an unknown volume (NaN) is allowed."""
+    return (volume < 0) | np.isinf(volume)
+
+
+def unknown_volumes(volume: Float64[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars without a volume (NaN) after the first bar that has one, shape (bar,)."""
+    unknown = np.isnan(volume)
+    return unknown & np.logical_or.accumulate(~unknown)
+
+
+def times_running_back(times: Shaped[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that stand after a bar of a later time, shape (bar,)."""
+    mask = np.zeros(len(times), dtype=bool)
+    mask[1:] = times[1:] < np.maximum.accumulate(times)[:-1]
+    return mask
+
+
+def times_off_grid(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> Bool[np.ndarray, " bar"]:
+    """Mark bars whose time within the interval is not the commonest one, shape (bar,)."""
+    phase = times.astype("datetime64[us]").astype(np.int64) % delta.astype("timedelta64[us]").astype(np.int64)
+    if not len(phase) or (phase == phase[0]).all():
+        return np.zeros(len(times), dtype=bool)
+    found, counts = np.unique(phase, return_counts=True)
+    return phase != found[counts.argmax()]
+
+
+def clock_phase(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> np.timedelta64:
+    """Return how long after the interval's UTC grid the bars of a series open, timedelta64[us]; 0 for none."""
+    step = delta.astype("timedelta64[us]").astype(np.int64)
+    phase = times[~times_off_grid(times, delta)][:1].astype("datetime64[us]").astype(np.int64) % step
+    return np.timedelta64(int(phase.sum()), "us")
+
+
+def doubled_times(
+    times: Shaped[np.ndarray, " bar"], ohlcv: Float64[np.ndarray, "bar 5"]
+) -> tuple[Bool[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
+    """Judge bars that share an open time.
+
+    Of each group the bar of the largest volume (then the widest range, then the first) is held against the others.
+    Another is a lesser copy when it is identical, or an earlier state of the same bar: same open, low and high
+    inside, and a smaller volume. Bars with unreal or absent prices are not considered: other rules refuse them.
+
+    Returns:
+        lesser: shape (bar,), bars that a fuller bar of the same time replaces.
+        undecided: shape (bar,), all bars of groups in which that is not so.
+    """
+    lesser = np.zeros(len(times), dtype=bool)
+    undecided = np.zeros(len(times), dtype=bool)
+    if len(times) < 2 or (np.diff(times) > np.timedelta64(0)).all():  # noqa: PLR2004 - a pair
+        return lesser, undecided
+    prices = ohlcv[:, :4]
+    sound = ~(absent_prices(prices) | unreal_prices(prices))
+    doubled = np.flatnonzero(sound & pd.Series(np.where(sound, times, np.datetime64("NaT"))).duplicated(keep=False))
+    if not len(doubled):
+        return lesser, undecided
+    span = ohlcv[doubled, 1] - ohlcv[doubled, 2]
+    volume = np.nan_to_num(ohlcv[doubled, 4], nan=-1.0)
+    order = doubled[np.lexsort((doubled, -span, -volume, times[doubled]))]
+    starts = np.r_[True, times[order][1:] != times[order][:-1]]
+    group = np.cumsum(starts) - 1
+    bar, fullest = ohlcv[order], ohlcv[order[starts]][group]
+    identical = ((bar == fullest) | (np.isnan(bar) & np.isnan(fullest))).all(axis=1)
+    inside = (bar[:, 1] <= fullest[:, 1]) & (bar[:, 2] >= fullest[:, 2]) & (bar[:, 0] == fullest[:, 0])
+    explained = identical | (inside & (bar[:, 4] < fullest[:, 4]))
+    contested = np.bincount(group, ~explained) > 0
+    lesser[order[~starts & ~contested[group]]] = True
+    undecided[order[contested[group]]] = True
+    return lesser, undecided
+
+
+def unfinished_bars(
+    times: Shaped[np.ndarray, " bar"], delta: np.timedelta64, as_of: np.datetime64
+) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that had opened but not closed at `as_of`, shape (bar,)."""
+    return (times <= as_of) & (times + delta > as_of)
+
+
+def future_bars(times: Shaped[np.ndarray, " bar"], as_of: np.datetime64) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that had not even opened at `as_of`, shape (bar,)."""
+    return times > as_of
+
+
+def part_bars(ohlcv: Float64[np.ndarray, "bar 5"], share: float, *, judge_last: bool) -> Bool[np.ndarray, " bar"]:
+    """Mark a first or last bar that covers a part of its interval only, shape (bar,).
+
+    Such a bar trades less than `share` of the median volume of its neighbours, in a range under their median range.
+    """
+    mask = np.zeros(len(ohlcv), dtype=bool)
+    if len(ohlcv) <= PART_BAR_NEIGHBOURS:
+        return mask
+    mask[0] = _is_part(ohlcv[0], ohlcv[1 : PART_BAR_NEIGHBOURS + 1], share)
+    mask[-1] = judge_last and _is_part(ohlcv[-1], ohlcv[-PART_BAR_NEIGHBOURS - 1 : -1], share)
+    return mask
+
+
+def _is_part(bar: np.ndarray, neighbours: np.ndarray, share: float) -> bool:
+    span, volume = neighbours[:, 1] - neighbours[:, 2], neighbours[:, 4]
+    if np.isnan(volume).all():
+        return False
+    return bool(bar[4] < share * np.nanmedian(volume) and bar[1] - bar[2] < np.nanmedian(span))
+
+
+def missing_before(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> Int64[np.ndarray, " bar"]:
+    """Count the bars that are missing just before each bar, shape (bar,); `times` strictly increases on the grid."""
+    missing = np.zeros(len(times), dtype=np.int64)
+    missing[1:] = np.diff(times) // delta - 1
+    return missing
+
+
+def price_jumps(close: Float64[np.ndarray, " bar"], factor: float) -> Bool[np.ndarray, " bar"]:
+    """Mark bars whose close is more than `factor` times the previous close, or under 1/`factor` of it, shape (bar,).
+
+    Time: entry t depends on bars t-1 and t.
+    """
+    mask = np.zeros(len(close), dtype=bool)
+    mask[1:] = (close[1:] > close[:-1] * factor) | (close[1:] * factor < close[:-1])
+    return mask
+
+
+def flat_runs(ohlcv: Float64[np.ndarray, "bar 5"], longest: int) -> Bool[np.ndarray, " bar"]:
+    """Mark bars in runs of more than `longest` bars without a price move and without volume, shape (bar,)."""
+    flat = (ohlcv[:, 1] == ohlcv[:, 2]) & ~(ohlcv[:, 4] > 0)
+    edges = np.flatnonzero(np.diff(np.r_[False, flat, False].astype(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    long = ends - starts > longest
+    change = np.zeros(len(flat) + 1, dtype=np.int64)
+    change[starts[long]], change[ends[long]] = 1, -1
+    return np.cumsum(change[:-1]) > 0
+
+
+def volume_breaks(
+    volume: Float64[np.ndarray, " bar"], close: Float64[np.ndarray, " bar"], factor: float
+) -> tuple[VolumeBreak, ...]:
+    """Find the bars from which the volume stays more than `factor` times higher or lower than before.
+
+    Works on medians of log10 volume in blocks (bars without a volume left out), so that one busy day is no break.
+    """
+    traded = np.flatnonzero(volume > 0)
+    size = max(VOLUME_BLOCK_BARS, len(traded) // VOLUME_BLOCKS)
+    blocks = len(traded) // size
+    side = VOLUME_SIDE_BLOCKS
+    if blocks < 2 * side:
+        return ()
+    level = np.log10(volume[traded])
+    medians = np.median(level[: blocks * size].reshape(blocks, size), axis=1)
+    sides = np.median(np.lib.stride_tricks.sliding_window_view(medians, side), axis=1)
+    step = sides[side:] - sides[:-side]  # entry k: blocks k+side.. against blocks ..k+side-1
+    found = []
+    while (largest := int(np.abs(step).argmax())) >= 0 and abs(step[largest]) > np.log10(factor):
+        near = slice(max(0, largest * size), (largest + 2 * side) * size)
+        bar = traded[near][_split(level[near])]
+        price = float(np.median(close[max(0, bar - size) : bar + size]))
+        found.append(VolumeBreak(int(bar), float(10 ** step[largest]), price))
+        step[max(0, largest - 2 * side) : largest + 2 * side + 1] = 0.0
+    return tuple(sorted(found, key=lambda volume_break: volume_break.bar))
+
+
+def _split(level: np.ndarray) -> int:
+    """Return where one step fits `level` best in least squares (first index after it)."""
+    count = np.arange(1, len(level))
+    before = np.cumsum(level)[:-1]
+    after = level.sum() - before
+    return int((before**2 / count + after**2 / (len(level) - count)).argmax()) + 1
+
+
+def age_bars(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64, as_of: np.datetime64) -> float:
+    """Return how many intervals before `as_of` the newest bar closed; infinite without bars."""
+    if not len(times):
+        return float("inf")
+    return float((as_of - (times.max() + delta)) / delta)

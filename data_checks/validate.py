@@ -1,0 +1,194 @@
+"""Checks bars and windows: judges them, has Great Expectations confirm and show it, and reports.
+
+Our masks decide what is quarantined; Great Expectations runs the same rules as a suite and writes the Data Docs. Where
+the two differ, or a check raised, that rule is a critical failure. It fetches nothing, knows no clock (`as_of` is
+given), and writes only into the docs folder. The trap: `accepted` leaves out the unfinished bar without calling it bad.
+"""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data_checks.cross_check import cross_check
+from data_checks.data_docs import Outcome, Validation, validate_batch
+from data_checks.judge import UNFINISHED, Figure, Judgement, accepted_bars, gap_list, judge_bars, moment_words
+from data_checks.report import CheckReport, CheckResult, log_report, require_passed
+from data_checks.suites import WINDOW_RULES, CheckSpec, Rule, Suite, applicable_rules
+from data_checks.window_rules import judge_windows, window_batch
+from model.bars import COLUMNS, PRICES, Series
+from model.errors import SpecError
+from model.windows import Windows, WindowSpec
+
+__all__ = ["CheckReport", "CheckResult", "CheckSpec", "check_bars", "check_windows", "require_passed"]
+
+log = logging.getLogger(__name__)
+
+
+def check_bars(
+    frame: pd.DataFrame,
+    series: Series,
+    spec: CheckSpec,
+    as_of: datetime | None = None,
+    docs_dir: Path | None = None,
+    against: pd.DataFrame | None = None,
+) -> CheckReport:
+    """Hold bars to the suite of bars; nothing is raised for bad bars: see `require_passed`.
+
+    Args:
+        frame: bars as they came (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC).
+        series: what they are bars of.
+        spec: limits, and which failures stop.
+        as_of: what counts as now, UTC-aware; None leaves out the rules that need it.
+        docs_dir: folder of the Data Docs; None writes none.
+        against: bars of a second source of the same interval, in the same columns.
+
+    Returns:
+        The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.
+
+    Raises:
+        SpecError: a column is missing, or a bar has no time.
+    """
+    bars = _plain_bars(frame, series)
+    moment = None if as_of is None else moment_words(as_of.astimezone(UTC).replace(tzinfo=None))
+    comparison = None if against is None else cross_check(bars, _plain_bars(against, series), series.interval, spec)
+    limits = spec.model_dump(mode="json") | {
+        "interval": series.interval,
+        "as_of": moment,
+        "comparison": None if comparison is None else comparison.figures(),
+    }
+    rules = applicable_rules(with_clock=as_of is not None, with_second_series=against is not None)
+    suite = Suite(f"{series.name}-bars", rules, limits, spec.tolerate)
+    judgement = judge_bars(bars, suite)
+    validation = validate_batch(
+        judgement.batch, suite, (f"as of {moment}" if moment else "bars").replace(" ", "-"), docs_dir
+    )
+    report = _bar_report(judgement, series, suite, validation)
+    log_report(report)
+    return report
+
+
+def check_windows(
+    windows: Windows,
+    window: WindowSpec,
+    series: Series,
+    spec: CheckSpec,
+    docs_dir: Path | None = None,
+) -> CheckReport:
+    """Hold windows to the suite of windows; `accepted` and `quarantined` of the report are empty.
+
+    Args:
+        windows: as cut; unresolved ones are left out.
+        window: the spec that they were cut with.
+        series: what they are windows of.
+        spec: limits, and which failures stop.
+        docs_dir: folder of the Data Docs; None writes none.
+    """
+    limits = spec.model_dump(mode="json") | {
+        "interval": series.interval,
+        "horizon_bars": window.horizon_bars,
+        "min_rise_share": 1 - spec.max_rise_share,
+    }
+    suite = Suite(f"{series.name}-windows", WINDOW_RULES, limits, ())
+    batch = window_batch(windows)
+    validation = validate_batch(batch, suite, "windows", docs_dir)
+    results = _results(suite, judge_windows(batch, suite), validation, series)
+    none = pd.DataFrame(columns=[*COLUMNS, "rule", "severity", "value"])
+    gaps = pd.DataFrame(columns=["last_before", "first_after", "missing_bars"])
+    report = CheckReport(series, results, none[list(COLUMNS)], none, gaps, 0, validation.docs_url, validation.page_url)
+    log_report(report)
+    return report
+
+
+def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
+    """Return the columns of `COLUMNS` as naive UTC times and float64, sharing what needs no change."""
+    missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
+    if missing:
+        found = ", ".join(map(str, frame.columns))
+        raise SpecError(
+            f"{series.name}: expected columns {', '.join(COLUMNS)}, found {found}; missing {', '.join(missing)}"
+        )
+    times = pd.to_datetime(frame["timestamp"], utc=True).dt.tz_localize(None).astype("datetime64[us]")
+    if times.isna().any():
+        row = int(times.isna().to_numpy().argmax())
+        raise SpecError(f"{series.name}: expected a time in each bar, found none in bar {row}; correct the source")
+    plain = {"timestamp": times.to_numpy()}
+    for name in (*PRICES, "volume"):
+        plain[name] = (
+            frame[name].to_numpy(dtype=np.float64, na_value=np.nan) if name in frame else np.full(len(frame), np.nan)
+        )
+    return pd.DataFrame(plain, copy=False)
+
+
+def _results(
+    suite: Suite, figures: dict[str, Figure], validation: Validation, series: Series
+) -> tuple[CheckResult, ...]:
+    """Word the figure of each rule; one that Great Expectations does not confirm becomes a critical failure."""
+    results = []
+    for rule in suite.rules:
+        figure = figures[rule.name]
+        fault = _fault(figure, validation.outcomes.get(rule.name))
+        results.append(_broken(rule, fault, series) if fault else _result(rule, figure, suite, series))
+    return tuple(results)
+
+
+def _fault(figure: Figure, outcome: Outcome | None) -> str:
+    """Say how Great Expectations failed to confirm a figure; empty when it confirms it."""
+    if outcome is None:
+        return "Great Expectations returned no result for it"
+    if outcome.broken:
+        return f"the check raised: {outcome.broken}"
+    if outcome.success != figure.passed or outcome.unexpected not in {None, figure.unexpected}:
+        counted = f"{outcome.unexpected} by Great Expectations, {figure.unexpected} by the rule itself"
+        return f"two runs of the rule disagree: {counted}"
+    return ""
+
+
+def _broken(rule: Rule, fault: str, series: Series) -> CheckResult:
+    message = f"expected a check that runs; found that {fault} ({series.symbol} {series.interval}). Report this fault."
+    return CheckResult(rule.name, "critical", passed=False, unexpected=0, observed=fault, message=message)
+
+
+def _result(rule: Rule, figure: Figure, suite: Suite, series: Series) -> CheckResult:
+    first_at = "" if np.isnat(figure.first_at) else moment_words(figure.first_at)
+    where = f"{series.symbol} {series.interval}" + (f", first at {first_at}" if first_at else "")
+    expected = rule.statement(suite.limits)
+    expected = expected[0].lower() + expected[1:]
+    message = f"expected: {expected}; found {figure.observed} ({where})"
+    if not figure.passed:
+        message += f". {rule.advice()}."
+    return CheckResult(
+        rule.name, suite.severity(rule), figure.passed, figure.unexpected, figure.observed, message, first_at
+    )
+
+
+def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: Validation) -> CheckReport:
+    times, ohlcv = accepted_bars(judgement.batch)
+    accepted = pd.DataFrame(ohlcv, columns=list(COLUMNS[1:]), copy=False)
+    accepted.insert(0, "timestamp", pd.DatetimeIndex(times).tz_localize("UTC"))
+    gaps = gap_list(times, series.delta)
+    for column in ("last_before", "first_after"):
+        gaps[column] = pd.DatetimeIndex(gaps[column]).tz_localize("UTC")
+    return CheckReport(
+        series,
+        _results(suite, judgement.figures, validation, series),
+        accepted,
+        _quarantined(judgement, suite),
+        gaps,
+        int((judgement.batch["verdict"] == UNFINISHED).sum()),
+        validation.docs_url,
+        validation.page_url,
+    )
+
+
+def _quarantined(judgement: Judgement, suite: Suite) -> pd.DataFrame:
+    severities = {rule.name: suite.severity(rule) for rule in suite.rules}
+    rows = sorted(judgement.values)
+    bad = judgement.batch.iloc[rows].rename(columns={"verdict": "rule"}).reset_index(drop=True)
+    bad["timestamp"] = pd.DatetimeIndex(bad["timestamp"]).tz_localize("UTC")
+    bad["rule"] = bad["rule"].astype("str")
+    bad["severity"] = pd.Series([severities[rule] for rule in bad["rule"]], index=bad.index, dtype="str")
+    bad["value"] = pd.Series([judgement.values[row] for row in rows], index=bad.index, dtype="str")
+    return bad

@@ -1,0 +1,107 @@
+"""The rules of good windows, judged on one row a window; a small companion of `judge.py`.
+
+It knows windows as `model.windows` cuts them, and nothing of bars, files or severities. Times are UTC. The trap:
+the windows do not carry the times of all their bars, so a gap inside a window shows in its neighbours: where two
+windows share bars, their decisions must lie as many intervals apart as their last bars do.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from data_checks.judge import Figure
+from data_checks.suites import Suite
+from model.bars import interval_delta
+from model.windows import Windows
+
+Limits = Mapping[str, Any]
+
+
+def window_batch(windows: Windows) -> pd.DataFrame:
+    """Return one row a resolved window: decided_at, resolved_at, label, finite, crosses_gap."""
+    resolved = windows.resolved()
+    delta = interval_delta(resolved.interval)
+    bars_apart, time_apart = np.diff(resolved.ends), np.diff(resolved.decided_at)
+    crosses = np.zeros(len(resolved), dtype=bool)
+    crosses[1:] = (bars_apart < resolved.lookback_bars) & (time_apart != bars_apart * delta)
+    return pd.DataFrame(
+        {
+            "decided_at": resolved.decided_at,
+            "resolved_at": resolved.resolved_at,
+            "label": resolved.labels,
+            "finite": _finite_windows(resolved),
+            "crosses_gap": crosses,
+        }
+    )
+
+
+def _finite_windows(windows: Windows) -> Bool[np.ndarray, " window"]:
+    """Mark windows whose features are all finite, by a running count of bars that are not."""
+    unfinite = np.r_[0, np.cumsum(~np.isfinite(windows.features).all(axis=1))]
+    return unfinite[windows.ends + 1] == unfinite[windows.ends + 1 - windows.lookback_bars]
+
+
+def window_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
+    """Mark the windows of a batch that break a rule, shape (window,)."""
+    return _ROW_RULES[rule](batch, limits)
+
+
+def window_figure(rule: str, batch: pd.DataFrame, limits: Limits) -> Figure:
+    """Say what the windows of a batch show about a rule of all of them."""
+    return _SET_RULES[rule](batch, limits)
+
+
+def judge_windows(batch: pd.DataFrame, suite: Suite) -> dict[str, Figure]:
+    """Hold the windows of a batch to each rule, and return the figure of each."""
+    return {
+        rule.name: _row_figure(batch, window_mask(rule.name, batch, suite.limits))
+        if rule.columns
+        else window_figure(rule.name, batch, suite.limits)
+        for rule in suite.rules
+    }
+
+
+def _row_figure(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> Figure:
+    if not mask.any():
+        return Figure(passed=True, unexpected=0, observed="none")
+    first = batch["decided_at"].to_numpy()[int(mask.argmax())].astype("datetime64[us]")
+    return Figure(False, int(mask.sum()), f"{int(mask.sum())} of {len(batch)} windows", first)
+
+
+def _wrong_label_times(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
+    horizon = limits["horizon_bars"] * interval_delta(limits["interval"])
+    return (batch["resolved_at"].to_numpy() - batch["decided_at"].to_numpy()) != horizon
+
+
+_ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " window"]]] = {
+    "finite_features": lambda batch, _: ~batch["finite"].to_numpy(),
+    "window_gap": lambda batch, _: batch["crosses_gap"].to_numpy(),
+    "label_time": _wrong_label_times,
+}
+
+
+def _enough(batch: pd.DataFrame, limits: Limits) -> Figure:
+    missing = max(0, limits["min_windows"] - len(batch))
+    return Figure(missing == 0, missing, f"{len(batch)} windows with a label")
+
+
+def _both_labels(batch: pd.DataFrame, _: Limits) -> Figure:
+    rises = int((batch["label"] == 1).sum())
+    both = 0 < rises < len(batch)
+    return Figure(both, 0 if both else len(batch), f"{rises} rises, {len(batch) - rises} falls")
+
+
+def _rise_share(batch: pd.DataFrame, limits: Limits) -> Figure:
+    share = float((batch["label"] == 1).mean()) if len(batch) else 0.0
+    plausible = limits["min_rise_share"] <= share <= limits["max_rise_share"]
+    return Figure(plausible, 0 if plausible else len(batch), f"{share:.1%} rises")
+
+
+_SET_RULES: dict[str, Callable[[pd.DataFrame, Limits], Figure]] = {
+    "enough_windows": _enough,
+    "both_labels": _both_labels,
+    "rise_share": _rise_share,
+}
