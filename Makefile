@@ -1,0 +1,38 @@
+# Each target does all the set-up it needs on a machine that has python3, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test e2e check bench lock clean
+
+run: $(READY)  ## one retrain on the sample that comes along
+	$(BIN)/riseorfall retrain
+
+test: $(READY)  ## everything but servers and browsers
+	$(BIN)/pytest
+
+e2e: $(READY)  ## real servers, a real browser
+	$(BIN)/pytest -m e2e
+
+check: $(READY)  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## speed and scale, as ratios
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: $(READY)  ## resolve the dependencies anew
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+clean:  ## everything that can be made again; the bars and the runs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group dev --editable .
+	touch $@

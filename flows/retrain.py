@@ -1,0 +1,62 @@
+"""The daily retrain: ingest, check, window, train and judge walk-forward, fit, register, promote or hold."""
+
+from datetime import datetime
+
+from prefect import flow
+
+from data_checks.suites import CheckSpec
+from model.networks import NetworkSpec
+from model.promotion import PromotionRule
+from model.recipe import Recipe
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+from tasks.checks import check as check_bars
+from tasks.evaluation import evaluate
+from tasks.ingestion import ingest, store
+from tasks.promotion import promote
+from tasks.registration import register
+from tasks.runs import Retrain, open_run, retrain_name, watched
+from tasks.sources.source import SourceSpec
+from tasks.training import fit_final, train_fold
+from tasks.windowing import cut
+
+
+@flow(name="retrain", flow_run_name=retrain_name)
+def retrain(
+    source: SourceSpec = SourceSpec(),
+    check: CheckSpec = CheckSpec(),
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    as_of: datetime | None = None,
+) -> Retrain:
+    """Retrain one series and promote the new model only if it earns it.
+
+    Args:
+        source: Where the bars come from.
+        check: What good bars are, and which failures stop the run.
+        window: What a window shows and what is asked of it.
+        folds: How the model is judged on bars that it never saw.
+        network: The network.
+        training: How it is fitted.
+        promotion: What it must show to become champion.
+        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
+    """
+    recipe = Recipe(
+        symbol=source.symbol, interval=source.interval, window=window, folds=folds, network=network, training=training
+    )
+    run_id = open_run(recipe, source, promotion)
+    with watched(recipe, run_id):
+        landing = ingest(source, as_of, run_id)
+        checked = check_bars(landing, source, check)
+        stored = store(landing, checked.accepted)
+        windows = cut(stored.ref, window, folds, check)
+        outcomes = [train_fold(windows, recipe, index, run_id) for index in range(folds.count)]
+        evaluation = evaluate(windows, recipe, outcomes, run_id)
+        final = fit_final(windows, recipe, outcomes, run_id)
+        version = register(windows, recipe, outcomes, final, evaluation, run_id)
+        decision = promote(windows, recipe, version, promotion, run_id)
+        return Retrain(run_id, landing, checked, stored, windows, evaluation, final, version, decision)

@@ -1,0 +1,35 @@
+"""The recipe of a model: everything that says WHAT was trained, in one frozen value.
+
+Its hash is the identity of an experiment: two models of one recipe differ only by their bars. It does not say where
+anything runs.
+"""
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.bars import IntervalName
+from model.networks import NetworkSpec
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+
+RECIPE_HASH_LENGTH = 12
+
+
+class Recipe(BaseModel):
+    """Series and specs of one model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    symbol: str = Field("BTC-USD", description="Symbol of the series.")
+    interval: IntervalName = Field("1d", description="Length of a bar.")
+    window: WindowSpec = Field(WindowSpec(), description="What a window holds and what it is asked.")
+    folds: FoldSpec = Field(FoldSpec(), description="How it is judged.")
+    network: NetworkSpec = Field(NetworkSpec(), description="The network.")
+    training: TrainingSpec = Field(TrainingSpec(), description="How it is fitted.")
+
+    @property
+    def digest(self) -> str:
+        """First characters of the SHA-256 of the recipe: the identity of the experiment."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:RECIPE_HASH_LENGTH]

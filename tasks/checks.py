@@ -1,0 +1,87 @@
+"""Checks as a task: landed bars are judged together with the stored ones; refused bars go to the quarantine."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import get_run_logger, task
+
+from data_checks.suites import CheckSpec
+from data_checks.validate import check_bars, require_passed
+from tasks.ingestion import Landing, open_store
+from tasks.reporting import current_progress
+from tasks.settings import Settings
+from tasks.sources.source import SourceSpec, open_cross_check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checks found, in words; the accepted bars lie in a file."""
+
+    accepted: str
+    rows: int
+    refused: int
+    refused_by: dict[str, int]
+    failed: tuple[dict[str, Any], ...]
+    gaps: int
+    docs: str
+
+
+@task(name="check")
+def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
+    """Judge landed bars, write the Data Docs, put refused bars into the quarantine, and stop at a grave failure.
+
+    Raises:
+        ChecksFailed: a check of a stopping severity failed. The quarantine is written, the store is as it was.
+    """
+    import pandas as pd
+
+    run = current_progress()
+    with run.step("check"):
+        settings, store = Settings(), open_store()
+        landed = pd.read_parquet(landing.path)
+        second = open_cross_check(source)
+        report = check_bars(
+            _with_stored(landed, store.read_frame(landing.series)),
+            landing.series,
+            spec,
+            landing.as_of,
+            settings.docs_folder / landing.series.name,
+            against=second.fetch().frame if second else None,
+        )
+        refused = report.quarantined
+        if len(refused):
+            store.quarantine(landing.series, refused, at=datetime.now(UTC), source=landing.layout["source"])
+        for line in report.lines():
+            get_run_logger().info("%s", line)
+        require_passed(report, spec)
+        kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
+        accepted = Path(landing.path).with_suffix(".accepted.parquet")
+        kept.to_parquet(accepted, index=False)
+        run.say(f"{len(report.accepted)} bars accepted, {len(refused)} refused")
+        summary = report.summary()
+        return Checked(
+            accepted=str(accepted),
+            rows=len(report.accepted),
+            refused=len(refused),
+            refused_by=summary["quarantined_by_rule"],
+            failed=tuple(summary["failed"]),
+            gaps=len(report.gaps),
+            docs=settings.link(Path(report.page_url)) if report.page_url else "",
+        )
+
+
+def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the landed bars with the stored ones that they do not bring again, oldest first; doubles keep their order."""
+    import pandas as pd
+
+    if stored.empty:
+        return landed
+    others = stored[~stored["timestamp"].isin(landed["timestamp"])]
+    if others.empty:
+        return landed
+    return pd.concat([others, landed], ignore_index=True).sort_values("timestamp", kind="stable", ignore_index=True)

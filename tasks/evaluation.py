@@ -1,0 +1,139 @@
+"""Evaluation as a task: the folds' unseen probabilities pooled, beside the baselines' on the same bars.
+
+Reads what the folds left in MLflow, lets the baselines learn from the same training windows, logs numbers, intervals
+and pictures to the retrain's run, and returns the numbers. The arithmetic is `model/`'s.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from prefect import task
+
+from model.baselines import BASELINES, predict_baseline
+from model.metrics import METRICS, Record, classification_report, confusion_matrix, normalise_rows, record_from_frame
+from model.recipe import Recipe
+from model.significance import Interval, bootstrap_intervals
+from tasks.ingestion import open_store
+from tasks.reporting import current_progress
+from tasks.tracking import Tracking
+from tasks.training import FoldOutcome, parquet_bytes, tracking_for
+from tasks.windowing import WindowsRef, read_folds, read_windows
+
+NETWORK = "network"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The numbers of one retrain on unseen bars, by forecaster (`network` and each baseline) and metric."""
+
+    windows: int
+    first: str
+    last: str
+    numbers: dict[str, dict[str, Interval]]
+    confusion: tuple[tuple[int, int], tuple[int, int]]
+
+    def best_baseline(self) -> str:
+        """Return the baseline with the lowest log loss."""
+        return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
+
+
+@task(name="evaluate")
+def evaluate(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: str) -> Evaluation:
+    """Judge the network and the baselines on the pooled test blocks; log numbers, report and pictures."""
+    with current_progress().step("evaluate"):
+        tracking = tracking_for(recipe)
+        record = pooled_record(tracking, folds)
+        baselines = baseline_probabilities(ref, recipe)
+        seed = recipe.training.seed
+        forecasts = {NETWORK: record.probabilities, **baselines}
+        numbers = {name: bootstrap_intervals(record.labels, given, seed) for name, given in forecasts.items()}
+        confusion = confusion_matrix(record.labels, record.probabilities)
+        _log_numbers(tracking, run_id, record, baselines, numbers, confusion)
+        _log_pictures(tracking, run_id, ref, record, confusion, folds)
+    return Evaluation(
+        len(record),
+        np.datetime_as_string(record.decided_at[0], unit="s").item() + "Z",
+        np.datetime_as_string(record.decided_at[-1], unit="s").item() + "Z",
+        numbers,
+        (tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
+    )
+
+
+def pooled_record(tracking: Tracking, folds: list[FoldOutcome]) -> Record:
+    """Return the out-of-sample record of all folds, oldest first."""
+    import pandas as pd
+
+    frames = [pd.read_parquet(io.BytesIO(tracking.read_file(fold.run_id, "record.parquet"))) for fold in folds]
+    return record_from_frame(pd.concat(frames, ignore_index=True))
+
+
+def read_evaluation(tracking: Tracking, run_id: str) -> tuple[Record, np.ndarray]:
+    """Return the out-of-sample record that a retrain logged, and the base rate's probabilities on the same windows."""
+    import pandas as pd
+
+    frame = pd.read_parquet(io.BytesIO(tracking.read_file(run_id, "evaluation/record.parquet")))
+    return record_from_frame(frame), frame["base_rate"].to_numpy(dtype=np.float64)
+
+
+def baseline_probabilities(ref: WindowsRef, recipe: Recipe) -> dict[str, np.ndarray]:
+    """Return each baseline's P(rise) on the pooled test windows: shape (window,), learned fold by fold."""
+    windows, folds = read_folds(ref.bars, ref.window, recipe.folds)
+    return {
+        name: np.concatenate(
+            [
+                predict_baseline(
+                    name, windows, np.concatenate([fold.train, fold.validation]), fold.test, recipe.training.seed
+                )
+                for fold in folds
+            ]
+        )
+        for name in BASELINES
+    }
+
+
+def _log_numbers(
+    tracking: Tracking,
+    run_id: str,
+    record: Record,
+    baselines: dict[str, np.ndarray],
+    numbers: dict[str, dict[str, Interval]],
+    confusion: np.ndarray,
+) -> None:
+    metrics = {name: interval.value for name, interval in numbers[NETWORK].items()}
+    metrics |= {f"{name}_low": interval.low for name, interval in numbers[NETWORK].items()}
+    metrics |= {f"{name}_high": interval.high for name, interval in numbers[NETWORK].items()}
+    metrics |= {f"{rival}_{name}": numbers[rival][name].value for rival in baselines for name in METRICS}
+    tracking.log_values(run_id, metrics=metrics)
+    frame = record.frame().assign(**baselines)
+    tracking.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+    table = {
+        who: {name: [each.value, each.low, each.high] for name, each in found.items()} for who, found in numbers.items()
+    }
+    tracking.log_text(run_id, json.dumps(table, indent=2), "evaluation/numbers.json")
+    report = (
+        f"{classification_report(record.labels, record.probabilities)}\n\n"
+        f"confusion matrix (rows: fall, rise as they were; columns: as predicted)\n{confusion}\n\n"
+        f"row-normalised\n{np.array2string(normalise_rows(confusion), precision=3)}\n"
+    )
+    tracking.log_text(run_id, report, "evaluation/classification_report.txt")
+
+
+def _log_pictures(
+    tracking: Tracking, run_id: str, ref: WindowsRef, record: Record, confusion: np.ndarray, folds: list[FoldOutcome]
+) -> None:
+    from model import plots
+
+    histories = [tracking.read_curves(fold.run_id) for fold in folds]
+    windows = read_windows(ref.bars, ref.window)
+    bars = open_store().read_bars(ref.bars)
+    close = bars.column("close")[windows.ends[np.searchsorted(windows.decided_at, record.decided_at)]]
+    pictures = {
+        "learning_curves": plots.learning_curves(histories),
+        "confusion_matrix": plots.confusion_picture(confusion),
+        "probabilities": plots.probabilities_picture(record, close),
+        "reliability": plots.reliability_picture(record),
+    }
+    for name, figure in pictures.items():
+        tracking.log_figure(run_id, figure, f"pictures/{name}.png")

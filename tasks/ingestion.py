@@ -1,0 +1,130 @@
+"""Ingestion as tasks: bars land beside the store as their source gave them, and join it after they were checked.
+
+`ingest` reads the source and drops what had not closed by `as_of`; `store` merges what the checks accepted. Between
+the two stands `tasks/checks.py`, so a bar that was refused never enters the table that models learn from.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from prefect import get_run_logger, task
+
+from model.bars import Series
+from model.errors import UnreadableFile
+from tasks.barstore import BarsRef, BarStore, MergeResult
+from tasks.reporting import current_progress
+from tasks.settings import Settings
+from tasks.sources.source import SourceSpec, open_source
+
+OVERLAP_BARS = 50  # stored bars that an exchange is asked for again, so that its revisions are seen
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Bars as their source gave them, in a file of their own, not yet checked."""
+
+    path: str
+    symbol: str
+    interval: str
+    rows: int
+    unfinished: int
+    as_of: datetime
+    layout: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def series(self) -> Series:
+        """The series that the bars belong to."""
+        return Series(self.symbol, self.interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What joined the store, and the bars that are now to be used."""
+
+    ref: BarsRef
+    merge: MergeResult
+
+
+def open_store() -> BarStore:
+    """Return the bar store of the settings."""
+    settings = Settings()
+    return BarStore(settings.store_root, settings.storage_options())
+
+
+@task(name="ingest", task_run_name="ingest {source.symbol} {source.interval} from {source.kind}")
+def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
+    """Read the bars of a source that had closed by `as_of`, and land them in a file.
+
+    Args:
+        source: where the bars come from.
+        as_of: what counts as now, UTC; None takes the source's own: the clock for an exchange, the close of the last
+            bar for a file.
+        run_id: names the landing file.
+
+    Raises:
+        UnreadableFile: no bar had closed by then.
+    """
+    run = current_progress()
+    with run.step("ingest"):
+        opened = open_source(source)
+        since = _since(source)
+        bars = opened.fetch(since)
+        moment = as_utc(as_of or opened.default_as_of())
+        closed = bars.frame["timestamp"] + np.timedelta64(source.series.delta) <= moment
+        landed = bars.frame.assign(line=bars.line_numbers)[closed]
+        if landed.empty:
+            raise UnreadableFile(
+                f"{source.symbol} {source.interval}: expected bars closed by {moment:%Y-%m-%d %H:%M} UTC, found none "
+                f"among the {len(bars)} of {source.path or source.kind}. Choose a later --as-of."
+            )
+        path = Settings().root / "data" / "landing" / f"{run_id}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        landed.to_parquet(path, index=False)
+        for name, value in bars.layout.items():
+            get_run_logger().info("%s: %s", name, value)
+        layout = {"source": source.path or source.kind, **bars.layout}
+        unfinished = int((~closed).sum())
+        run.say(f"{len(landed)} bars from {layout['source']}, {unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC")
+        return Landing(str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout)
+
+
+@task(name="store")
+def store(landing: Landing, accepted: str) -> Stored:
+    """Merge the accepted bars of a landing into the store; a second time adds nothing.
+
+    Args:
+        landing: where they came from and as of when.
+        accepted: path of the accepted bars.
+    """
+    import pandas as pd
+
+    with current_progress().step("ingest"):
+        bars = open_store()
+        frame = pd.read_parquet(accepted)
+        merged = bars.merge(landing.series, frame, landing.layout, merged_at=landing.as_of)
+        ref = bars.ref(landing.series, as_of=landing.as_of)
+        for path in (landing.path, accepted):
+            Path(path).unlink(missing_ok=True)
+        get_run_logger().info(
+            "%d bars added, %d revised, %d unchanged; table version %d",
+            merged.added, merged.revised, merged.unchanged, merged.version,
+        )  # fmt: skip
+        return Stored(ref, merged)
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return a moment as UTC-aware; a naive one is UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _since(source: SourceSpec) -> datetime | None:
+    """Return from when on an exchange is asked: some bars before the newest stored one; None for files."""
+    if source.kind != "exchange":
+        return None
+    frame = open_store().read_frame(source.series)
+    if frame.empty:
+        return None
+    newest: datetime = frame["timestamp"].iloc[-1].to_pydatetime()
+    return newest - timedelta(seconds=OVERLAP_BARS * int(source.series.delta / np.timedelta64(1, "s")))

@@ -1,0 +1,44 @@
+"""The registered model: bars in, probabilities out. MLflow runs this file when it loads a version ("models from code").
+
+It wraps `model.predictor.Predictor` and knows only the files that lie beside it in the registry: `network.onnx` and
+`recipe.json`. No TensorFlow, no pickle. Input: a frame of bars, oldest first (`timestamp` = open time, UTC). Output:
+one row per decidable bar. The trap: this file travels with the model, so it may import nothing but `model/`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from model.bars import bars_from_frame
+from model.predictor import Predictor
+from model.recipe import Recipe
+
+
+class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow carries no types
+    """P(rise) for every decidable bar of a frame of bars."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the network and the recipe that this version was registered with."""
+        self.recipe = Recipe.model_validate_json(Path(context.artifacts["recipe.json"]).read_text(encoding="utf-8"))
+        self.predictor = Predictor(Path(context.artifacts["network.onnx"]).read_bytes(), self.recipe.window)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
+        """Return `decided_at` (UTC) and `probability`, one row per decidable bar.
+
+        Args:
+            context: unused; MLflow passes it.
+            model_input: bars, oldest first: timestamp, open, high, low, close[, volume].
+            params: unused; MLflow passes it.
+
+        Raises:
+            RiseOrFallError: the frame is no series of bars, or too short for one window.
+        """
+        frame = model_input.assign(timestamp=pd.to_datetime(model_input["timestamp"], utc=True))
+        decided_at, probabilities = self.predictor.predict(bars_from_frame(frame, self.recipe.interval))
+        decided = pd.DatetimeIndex(decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
+        return pd.DataFrame({"decided_at": decided, "probability": probabilities})
+
+
+mlflow.models.set_model(RegisteredModel())

@@ -1,0 +1,54 @@
+"""Registration as a task: the final network becomes a version in MLflow, with the alias `challenger`."""
+
+import io
+from typing import Any
+
+from prefect import task
+
+from model.recipe import Recipe
+from tasks.barstore import BarStore
+from tasks.evaluation import NETWORK, Evaluation, pooled_record
+from tasks.reporting import current_progress
+from tasks.settings import Settings
+from tasks.tracking import ModelFiles, Version
+from tasks.training import FinalFit, FoldOutcome, tracking_for
+from tasks.windowing import WindowsRef
+
+EXAMPLE_WINDOWS = 3  # windows that the input example of a version makes
+
+
+@task(name="register")
+def register(
+    ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], final: FinalFit, evaluation: Evaluation, run_id: str
+) -> Version:
+    """Register the final network with its recipe and its out-of-sample record."""
+    with current_progress().step("register"):
+        tracking = tracking_for(recipe)
+        files = ModelFiles(
+            keras=tracking.read_file(run_id, "network/network.keras"),
+            onnx=tracking.read_file(run_id, "network/network.onnx"),
+            recipe=recipe,
+            record=pooled_record(tracking, folds),
+        )
+        tags = {
+            "trained_until": final.trained_until,
+            "recipe": recipe.digest,
+            "bars_version": str(ref.bars.version),
+            "bars_sha256": ref.bars.sha256,
+            **{f"metric.{name}": f"{each.value:.6f}" for name, each in evaluation.numbers[NETWORK].items()},
+        }
+        return tracking.register(run_id, files, _example(ref), tags)
+
+
+def _example(ref: WindowsRef) -> Any:
+    """Return the newest bars, enough for a few windows, as the frame that a caller would send."""
+    settings = Settings()
+    bars = BarStore(settings.store_root, settings.storage_options()).read_bars(ref.bars)
+    return bars.frame().tail(ref.window.lookback_bars + EXAMPLE_WINDOWS - 1).reset_index(drop=True)
+
+
+def read_probe(content: bytes) -> Any:
+    """Return the probe that the final fit left: decided_at and the probability of the network in training."""
+    import pandas as pd
+
+    return pd.read_parquet(io.BytesIO(content))

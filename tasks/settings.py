@@ -1,0 +1,96 @@
+"""Settings: WHERE riseorfall runs - folders, addresses, credentials. The only reader of the environment.
+
+What an experiment IS stands in the specs, which are logged; settings never are. Every path hangs below `home`.
+The trap: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
+is imported.
+"""
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Folders, addresses and credentials, from `RISEORFALL_*` variables or a `.env` file."""
+
+    model_config = SettingsConfigDict(env_prefix="RISEORFALL_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=Path.cwd, description="Folder below which everything is kept.")
+    store: str = Field("", description="Root of the tables, a folder or s3://bucket/prefix; empty: HOME/data/tables.")
+    tracking_uri: str = Field("", description="MLflow server or database; empty: HOME/mlruns/mlflow.db.")
+    public_url: str = Field("", description="Address at which HOME/data is served; empty: links are file paths.")
+    s3_endpoint_url: str = Field("", description="Address of an S3-compatible store; empty: AWS's own.")
+    s3_access_key: str = Field("", description="S3 access key.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
+
+    @property
+    def root(self) -> Path:
+        """Return `home` as an absolute path."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def store_root(self) -> str:
+        """Return the root of the Delta tables."""
+        return self.store or str(self.root / "data" / "tables")
+
+    @property
+    def docs_folder(self) -> Path:
+        """Return the folder of the Data Docs."""
+        return self.root / "data" / "docs"
+
+    @property
+    def log_folder(self) -> Path:
+        """Return the folder of the log files."""
+        return self.root / "data" / "logs"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Return the tracking address: the one configured, MLflow's own variable, or the local database."""
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self._local_database
+
+    @property
+    def _local_database(self) -> str:
+        return f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """Return where a new experiment keeps its artifacts; empty where a server decides."""
+        return (self.root / "mlruns" / "artifacts").as_uri() if self.mlflow_uri.startswith("sqlite:") else ""
+
+    def storage_options(self) -> dict[str, str]:
+        """Return the options that deltalake wants for the tables' store; empty for a local folder."""
+        if not self.store_root.startswith("s3://"):
+            return {}
+        options = {
+            "AWS_ACCESS_KEY_ID": self.s3_access_key,
+            "AWS_SECRET_ACCESS_KEY": self.s3_secret_key.get_secret_value(),
+            "AWS_ENDPOINT_URL": self.s3_endpoint_url,
+            "AWS_ALLOW_HTTP": "true" if self.s3_endpoint_url.startswith("http://") else "",
+        }
+        return {name: value for name, value in options.items() if value}
+
+    def announce(self, environment: MutableMapping[str, str] = os.environ) -> None:
+        """Tell MLflow, Prefect, TensorFlow and Great Expectations, once and before they are imported.
+
+        What is set already stays: a configured server wins over the local default.
+        """
+        quiet = {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "GX_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "GIT_PYTHON_REFRESH": "quiet",
+        }
+        if not environment.get("PREFECT_API_URL"):
+            quiet["PREFECT_HOME"] = str(self.root / "data" / "prefect")
+        for name, value in quiet.items():
+            environment.setdefault(name, value)
+
+    def link(self, path: Path) -> str:
+        """Return what a reader can open: below `public_url` when HOME/data is served, else a file address."""
+        if self.public_url and path.is_relative_to(self.root / "data"):
+            return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
+        return path.as_uri()

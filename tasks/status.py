@@ -1,0 +1,27 @@
+"""What there is of a series: champion, challenger, bars, the last decisions. Plain, and quick to start."""
+
+from typing import Any
+
+from model.bars import Series
+from tasks.barstore import BarStore
+from tasks.ledger import Ledger
+from tasks.settings import Settings
+from tasks.tracking import Tracking
+
+LAST_DECISIONS = 5
+
+
+def series_status(series: Series, settings: Settings) -> dict[str, Any]:
+    """Return champion and challenger (None where there is none), bars, and the last decisions, newest last."""
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    champion, challenger = tracking.aliased("champion"), tracking.aliased("challenger")
+    summary = BarStore(settings.store_root, settings.storage_options()).summary(series)
+    bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
+    rows = Ledger(settings.store_root, settings.storage_options()).rows(series.name, last=LAST_DECISIONS)
+    return {
+        "series": series.name,
+        "champion": champion.summary() if champion else None,
+        "challenger": challenger.summary() if challenger else None,
+        "bars": summary.to_dict() if summary else bars,
+        "decisions": [row.to_dict() for row in rows],
+    }

@@ -1,0 +1,370 @@
+"""MLflow as a plain adapter: runs, curves, pictures, model versions and their aliases.
+
+It knows MLflow and the names used there (one series = one experiment = one registered model). It decides nothing.
+Aliases: `challenger` is the version registered last, `champion` the one that predicts. Two traps: the registry's
+search returns empty aliases, so they are read by alias; and its tables must exist before two clients meet.
+"""
+
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from model.bars import Series
+from model.errors import NoChampion, UnsoundModel
+from model.metrics import Record, record_from_frame
+from model.recipe import Recipe
+from model.training import Epoch
+from tasks.barstore import BarsRef
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
+
+Alias = Literal["champion", "challenger"]
+FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
+SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "onnxruntime", "pydantic", "jaxtyping")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a registered model, as far as decisions need it."""
+
+    version: str
+    run_id: str
+    trained_until: datetime
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Return version, training end and metrics as plain values."""
+        return {
+            "version": self.version,
+            "trained_until": self.trained_until.isoformat(),
+            **self.metrics,
+            "run_id": self.run_id,
+            "recipe": self.tags.get("recipe", ""),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a version is made of: the network twice, its recipe, its out-of-sample record."""
+
+    keras: bytes
+    onnx: bytes
+    recipe: Recipe
+    record: Record
+
+
+class Tracking:
+    """Runs and versions of one series in one MLflow."""
+
+    def __init__(self, uri: str, artifact_root: str, series: Series) -> None:
+        """Point MLflow at `uri`; nothing is read or written yet.
+
+        Args:
+            uri: tracking address, `sqlite:///...` or `http://...`.
+            artifact_root: where a new experiment keeps its artifacts; empty lets the server decide.
+            series: the series; its name is the experiment's and the registered model's.
+        """
+        import mlflow  # here: two seconds that --help must not pay
+
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(uri)
+        self.uri = uri
+        self.series = series
+        self.artifact_root = artifact_root
+        self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri)
+
+    # runs
+
+    def experiment_id(self) -> str:
+        """Return the experiment of the series; create it with a description on first use."""
+        found = self.client.get_experiment_by_name(self.series.name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = f"{self.artifact_root}/{self.series.name}" if self.artifact_root else None
+        note = (
+            f"Daily retrains of {self.series.symbol} {self.series.interval}. A parent run is one retrain: its metrics "
+            "are measured on bars that the model never saw. Its child runs are the folds."
+        )
+        return str(
+            self.client.create_experiment(
+                self.series.name, artifact_location=location, tags={"mlflow.note.content": note}
+            )
+        )
+
+    def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
+        """Start a run (a child of `parent` when given) and return its id."""
+        marks = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
+        run = self.client.create_run(self.experiment_id(), tags=marks, run_name=name)
+        return str(run.info.run_id)
+
+    def log_values(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log metrics, parameters and tags of a run in one round trip; NaN metrics are left out."""
+        from mlflow.entities import Metric, Param, RunTag  # here: see __init__
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if value == value],  # noqa: PLR0124 - NaN
+            params=[Param(key, str(value)) for key, value in (params or {}).items()],
+            tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
+        )
+
+    def log_curves(self, run_id: str, curves: Mapping[str, Sequence[float]]) -> None:
+        """Log one value per epoch (1..) and metric, in one round trip; NaN values are left out."""
+        from mlflow.entities import Metric  # here: see __init__
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        points = [
+            Metric(key, float(value), now, epoch)
+            for key, values in curves.items()
+            for epoch, value in enumerate(values, start=1)
+            if value == value  # noqa: PLR0124 - NaN
+        ]
+        for start in range(0, len(points), 1000):  # MLflow's limit for one batch
+            self.client.log_batch(run_id, metrics=points[start : start + 1000])
+
+    def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
+        """Log a matplotlib figure as an image."""
+        self.client.log_figure(run_id, figure, path)
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Log a text file."""
+        self.client.log_text(run_id, text, path)
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str) -> None:
+        """Log named bytes as files of one artifact folder."""
+        with tempfile.TemporaryDirectory() as place:
+            for name, content in files.items():
+                (Path(place) / name).write_bytes(content)
+            self.client.log_artifacts(run_id, place, folder)
+
+    def read_curves(self, run_id: str) -> list[Epoch]:
+        """Return the epochs of a fold's run, first to last."""
+        names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+        values = {
+            name: {point.step: point.value for point in self.client.get_metric_history(run_id, name)} for name in names
+        }
+        return [
+            Epoch(number=number, seconds=math.nan, **{name: values[name].get(number, math.nan) for name in names})
+            for number in sorted(values["loss"])
+        ]
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """Return one artifact file of a run."""
+        import mlflow.artifacts  # here: see __init__
+
+        with tempfile.TemporaryDirectory() as place:
+            local = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=place)
+            return Path(local).read_bytes()
+
+    def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
+        """Log the bars that a run used as a dataset: place, table version, content hash, span."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # here: see __init__
+
+        profile = {"rows": ref.rows, "first": str(ref.first), "last": str(ref.last), "sha256": ref.sha256}
+        dataset = Dataset(
+            name=f"{self.series.name} bars v{ref.version}",
+            digest=ref.sha256[:36],  # MLflow's limit
+            source_type="delta_table",
+            source=json.dumps({"uri": ref.uri, "version": ref.version}),
+            profile=json.dumps(profile),
+        )
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+    def run_link(self, run_id: str) -> str:
+        """Return where a browser finds a run: an address on a server, else a path below the one that `mlflow ui` shows."""
+        place = f"#/experiments/{self.experiment_id()}/runs/{run_id}"
+        return f"{self.uri.rstrip('/')}/{place}" if self.uri.startswith("http") else f"http://127.0.0.1:5000/{place}"
+
+    def finish_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
+        """End a run."""
+        self.client.set_terminated(run_id, status)
+
+    # versions
+
+    def register(self, run_id: str, files: ModelFiles, example: "pd.DataFrame", tags: Mapping[str, str]) -> Version:
+        """Register a model version with everything it is made of, and give it the alias `challenger`.
+
+        Args:
+            run_id: the retrain's run.
+            files: the network twice, recipe and record.
+            example: bars enough for one window; MLflow shows them as the input example.
+            tags: what the version's page should say, `trained_until` among them.
+        """
+        import mlflow.pyfunc  # here: see __init__
+
+        with tempfile.TemporaryDirectory() as place:
+            artifacts = write_model_files(Path(place), files)
+            mlflow.models.Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=mlflow.pyfunc,
+                run_id=run_id,
+                registered_model_name=self.series.name,
+                python_model=str(Path(__file__).with_name("registered_model.py")),
+                artifacts=artifacts,
+                code_paths=[str(Path(__file__).parent.parent / "model")],
+                signature=_signature(),
+                input_example=example,
+                pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING_PACKAGES],
+            )
+        found = self.client.search_model_versions(f"name = '{self.series.name}' and run_id = '{run_id}'")
+        version = str(max(int(each.version) for each in found))
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.series.name, version, key, value)
+        self.set_alias("challenger", version)
+        return self.version(version)
+
+    def set_alias(self, alias: Alias, version: str) -> None:
+        """Let an alias name a version."""
+        self.client.set_registered_model_alias(self.series.name, alias, version)
+
+    def drop_alias(self, alias: Alias) -> None:
+        """Let an alias name nothing."""
+        self.client.delete_registered_model_alias(self.series.name, alias)
+
+    def aliased(self, alias: Alias) -> Version | None:
+        """Return the version that an alias names, None when it names none."""
+        from mlflow.exceptions import MlflowException  # here: see __init__
+
+        try:
+            number = self.client.get_registered_model(self.series.name).aliases.get(alias)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return None if number is None else self.version(str(number))
+
+    def champion(self) -> Version:
+        """Return the champion.
+
+        Raises:
+            NoChampion: no version was promoted yet.
+        """
+        version = self.aliased("champion")
+        if version is None:
+            raise NoChampion(
+                f"{self.series.name}: expected a champion in the registry at {self.uri}, found none. "
+                "Run `riseorfall retrain` first; `riseorfall status` shows what is registered."
+            )
+        return version
+
+    def version(self, number: str) -> Version:
+        """Return one version with its tags and metrics.
+
+        Raises:
+            NoChampion: there is no such version.
+        """
+        from mlflow.exceptions import MlflowException  # here: see __init__
+
+        try:
+            found = self.client.get_model_version(self.series.name, number)
+        except MlflowException as error:
+            raise NoChampion(
+                f"{self.series.name}: expected version {number} in the registry at {self.uri}, found none. "
+                "`riseorfall status` shows the versions that decisions were made about."
+            ) from error
+        tags = dict(found.tags)
+        metrics = {
+            key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")
+        }
+        until = datetime.fromisoformat(tags["trained_until"])
+        return Version(number, str(found.run_id), until, metrics, tags)
+
+    def describe(self, version: str, text: str) -> None:
+        """Write the description on a version's page."""
+        self.client.update_model_version(self.series.name, version, description=text)
+
+    def read_version(self, version: str) -> "LoadedVersion":
+        """Open the files of a version, wherever the registry keeps them.
+
+        Raises:
+            UnsoundModel: a file is missing or cannot be read.
+        """
+        import mlflow.artifacts  # here: see __init__
+
+        place = f"models:/{self.series.name}/{version}"
+        try:
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
+        return LoadedVersion(place, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """The files of one version on this machine; each is read when asked for."""
+
+    place: str
+    folder: Path
+
+    def onnx(self) -> bytes:
+        """Return the network for serving."""
+        return (self.folder / "network.onnx").read_bytes()
+
+    def keras(self) -> bytes:
+        """Return the network for warm starts and inspection."""
+        return (self.folder / "network.keras").read_bytes()
+
+    def recipe(self) -> Recipe:
+        """Return the recipe.
+
+        Raises:
+            UnsoundModel: the file is no recipe.
+        """
+        try:
+            return Recipe.model_validate_json((self.folder / "recipe.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
+
+    def record(self) -> Record:
+        """Return the out-of-sample record."""
+        import pandas as pd  # here: serving needs no record
+
+        return record_from_frame(pd.read_parquet(self.folder / "record.parquet"))
+
+
+def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
+    """Write what a version is made of; return artifact name -> path."""
+    (folder / "network.keras").write_bytes(files.keras)
+    (folder / "network.onnx").write_bytes(files.onnx)
+    (folder / "recipe.json").write_text(files.recipe.model_dump_json(indent=2), encoding="utf-8")
+    files.record.frame().to_parquet(folder / "record.parquet", index=False)
+    return {name: str(folder / name) for name in FILES}
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature  # here: see Tracking.__init__
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    prices = [ColSpec(DataType.double, name) for name in ("open", "high", "low", "close")]
+    when = ColSpec(
+        AnyType(), "timestamp"
+    )  # a time with or without a zone, or ISO text: MLflow's datetime takes one of these
+    inputs = [when, *prices, ColSpec(DataType.double, "volume", required=False)]
+    outputs = [ColSpec(DataType.string, "decided_at"), ColSpec(DataType.double, "probability")]
+    return ModelSignature(Schema(inputs), Schema(outputs))

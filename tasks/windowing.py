@@ -1,0 +1,61 @@
+"""Windows as a task: from a reference to bars to a reference to windows.
+
+Between tasks travels `WindowsRef`, a few words; whoever needs the windows cuts them again from the same bars, which
+costs milliseconds and is remembered within a process.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from prefect import get_run_logger, task
+
+from data_checks.suites import CheckSpec
+from data_checks.validate import check_windows, require_passed
+from model.splits import Fold, FoldSpec, split_folds
+from model.windows import Windows, WindowSpec, cut_windows
+from tasks.barstore import BarsRef, BarStore
+from tasks.reporting import current_progress
+from tasks.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsRef:
+    """Windows that can be cut again: the bars they come from and how they are cut."""
+
+    bars: BarsRef
+    window: WindowSpec
+    windows: int
+    resolved: int
+    rises_share: float
+
+
+@lru_cache(maxsize=2)
+def read_windows(bars: BarsRef, window: WindowSpec) -> Windows:
+    """Read the bars and cut all windows, unresolved ones included; the same objects within a process."""
+    settings = Settings()
+    store = BarStore(settings.store_root, settings.storage_options())
+    return cut_windows(store.read_bars(bars), window)
+
+
+@lru_cache(maxsize=2)
+def read_folds(bars: BarsRef, window: WindowSpec, folds: FoldSpec) -> tuple[Windows, tuple[Fold, ...]]:
+    """Return the resolved windows and the folds over them."""
+    windows = read_windows(bars, window).resolved()
+    return windows, split_folds(windows, folds)
+
+
+@task(name="window", task_run_name="window {window.lookback_bars} bars ahead {window.horizon_bars}")
+def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) -> WindowsRef:
+    """Cut windows, check them, and make sure that the folds can be made of them.
+
+    Raises:
+        BarsTooShort: the bars do not suffice for one window, or for the folds.
+        ChecksFailed: the windows are not fit to learn from.
+    """
+    with current_progress().step("window"):
+        every = read_windows(bars, window)
+        resolved, _ = read_folds(bars, window, folds)
+        report = check_windows(resolved, window, bars.series, check, Settings().docs_folder / bars.series.name)
+        require_passed(report, check)
+        get_run_logger().info("%d windows, %d of them resolved", len(every), len(resolved))
+        return WindowsRef(bars, window, len(every), len(resolved), float(resolved.labels.mean()))
