@@ -6,10 +6,11 @@ The trap: a loss axis that follows one diverged epoch hides all the others, so i
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
 from model.calibration import reliability_curve
 from model.metrics import CLASSES, THRESHOLD, Record, normalise_rows
@@ -161,7 +162,8 @@ def probabilities_picture(record: Record, close: Float64[np.ndarray, " window"])
 
     figure = _figure(10.0, 5.6)
     price, chance = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
-    price.plot(record.decided_at, close, color=INK, linewidth=1)
+    for part in _without_gaps(record.decided_at):
+        price.plot(record.decided_at[part], close[part], color=INK, linewidth=1)
     price.set(ylabel="close", title="Probability of a rise on bars the model never saw")
     if len(close) and np.nanmin(close) > 0 and np.nanmax(close) / np.nanmin(close) > 5:  # noqa: PLR2004 - five-fold
         price.set_yscale("log")
@@ -196,11 +198,18 @@ def _plain_prices(ax: "Axes") -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+def _without_gaps(times: Shaped[np.ndarray, " window"]) -> list[slice]:
+    """Cut times where a step is far longer than the usual one, so that no line claims what happened in between."""
+    steps = np.diff(times)
+    if not len(steps):
+        return [slice(0, len(times))]
+    edges = [0, *(np.flatnonzero(steps > 2 * np.median(steps)) + 1).tolist(), len(times)]
+    return [slice(start, end) for start, end in pairwise(edges)]
+
+
 def _probability_limits(probabilities: Float64[np.ndarray, " window"]) -> tuple[float, float]:
-    """Return an axis that shows all probabilities, with 0.5 in its middle."""
-    reach = float(np.abs(probabilities - THRESHOLD).max()) if len(probabilities) else 0.0
-    half = min(max(reach * 1.08, 0.02), 0.52)
-    return THRESHOLD - half, THRESHOLD + half
+    """Return an axis that shows all probabilities and 0.5."""
+    return _span_of(np.append(probabilities, THRESHOLD))
 
 
 def reliability_picture(record: Record) -> "Figure":
@@ -223,7 +232,7 @@ def reliability_picture(record: Record) -> "Figure":
            xlim=(low, high))  # fmt: skip
     floor, ceiling = float(min(curve.lows.min(), low)), float(max(curve.highs.max(), high))
     ax.set_ylim(max(floor - 0.03, -0.02), min(ceiling + 0.03, 1.02))
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     below.hist(record.probabilities, bins=list(np.linspace(low, high, 31)), color=RISE, alpha=0.6)
     below.set(xlabel="P(rise) said", ylabel="windows")
     for panel in (ax, below):

@@ -92,6 +92,12 @@ def test_probabilities_are_coloured_by_what_followed() -> None:
     assert png(figure)
 
 
+def test_no_line_is_drawn_across_a_gap() -> None:
+    shown = record().take(np.r_[0:50, 80:200])
+    lines = probabilities_picture(shown, np.full(170, 100.0)).axes[0].lines
+    assert [len(line.get_xdata()) for line in lines[:2]] == [50, 120]
+
+
 def test_a_price_that_grew_many_fold_is_drawn_on_a_logarithmic_axis() -> None:
     figure = probabilities_picture(record(), np.geomspace(200, 60_000, 200))
     assert figure.axes[0].get_yscale() == "log"
