@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.errors import SpecError
 
 LEAKY_SLOPE = 0.3  # the default of the Keras that the article ran (2.0, LeakyReLU's alpha)
+# Keras's 0.99 remembers a hundred steps; a fold of daily bars takes 15 to 30 an epoch, so the statistics would lag
+# several epochs behind the weights, and the validation loss would choose its epoch by them.
+NORM_MOMENTUM = 0.95
 
 Kind = Literal["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn"]
 
@@ -59,6 +62,9 @@ def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, 
     Raises:
         SpecError: a window without bars or without features.
 
+    No bias stands before a batch norm, which would subtract it again: its gradient is rounding noise alone, and an
+    optimizer that scales gradients to one size would make it wander.
+
     Time: the probability of a window depends on the bars of that window alone.
     Source: the article's network (convolution, batch norm, leaky ReLU, dropout, dense) with an LSTM between; tcn
         after Bai, Kolter and Koltun, 2018, section 3, one convolution a block.
@@ -84,8 +90,8 @@ def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, 
         x = _dilated_convolutions(spec, x, lookback_bars)
     else:
         x = keras.layers.Flatten(name="flatten")(x)
-    x = keras.layers.Dense(spec.dense_units, name="dense")(x)
-    x = keras.layers.BatchNormalization(name="dense_norm")(x)
+    x = keras.layers.Dense(spec.dense_units, use_bias=False, name="dense")(x)
+    x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="dense_norm")(x)
     x = keras.layers.LeakyReLU(LEAKY_SLOPE, name="dense_leaky")(x)
     probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(x)
     return keras.Model(windows, probability, name=spec.kind)
@@ -118,7 +124,7 @@ def _block(spec: NetworkSpec, x: Any, number: int, **convolution: Any) -> Any:
     """Convolution, batch norm, leaky ReLU, dropout, in the article's order."""
     import keras  # here: loads TensorFlow, which the spec does not need
 
-    x = keras.layers.Conv1D(kernel_size=spec.kernel_bars, name=f"conv_{number}", **convolution)(x)
-    x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
+    x = keras.layers.Conv1D(kernel_size=spec.kernel_bars, use_bias=False, name=f"conv_{number}", **convolution)(x)
+    x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"norm_{number}")(x)
     x = keras.layers.LeakyReLU(LEAKY_SLOPE, name=f"leaky_{number}")(x)
     return keras.layers.Dropout(spec.dropout, name=f"dropout_{number}")(x)

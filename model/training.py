@@ -211,6 +211,8 @@ class Trainer:
     def _probabilities(
         self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any
     ) -> Float64[np.ndarray, " index"]:
+        if not len(index):
+            return np.empty(0, np.float64)
         features, ends, _ = self._inputs(windows)
         return np.asarray(self._graph.infer(features, ends, index, state), dtype=np.float64)
 
