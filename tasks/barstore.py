@@ -255,7 +255,7 @@ class BarStore:
             if (revisions.transaction_version(REVISING) or 0) >= version:
                 return None
             after, before = self._open(version), self._open(version - 1)
-            note = _note(after.history(1)[0])
+            note = _note(self._bars.commit_at(version))
             series = Series(note["symbol"], note["interval"])
             ends = np.array([note["revised_first"], note["revised_last"]], "datetime64[us]")
             changes = [_pairs(before, after, series, *span) for span in spans(series, *ends)]
@@ -324,8 +324,7 @@ class BarStore:
     def ingests(self, series: Series, last: int | None = None) -> list[dict[str, str]]:
         """Return what was kept with each commit of a series, newest first, with its `version`."""
         table = self._bars.open()
-        entries = table.history() if table else []
-        notes = [{**_note(entry), "version": str(entry["version"])} for entry in entries]
+        notes = [{**_note(entry), "version": str(entry["version"])} for entry in (table.history() if table else [])]
         ours = [
             note for note in notes if (note.get("symbol"), note.get("interval")) == (series.symbol, series.interval)
         ]

@@ -50,7 +50,8 @@ def sorted_bars(series: Series, frame: "pd.DataFrame") -> Bars:
         times = times.tz_convert("UTC").tz_localize(None)
     if times.hasnans:
         raise SpecError(
-            f"{series.symbol} {series.interval}: expected a time for each bar; row {times.argmin()} has none"
+            f"{series.symbol} {series.interval}: expected a time for each bar; "
+            f"row {int(times.isna().argmax())} has none"
         )
     opened_at = times.to_numpy().astype("datetime64[us]")
     ohlcv = frame.reindex(columns=list(VALUES)).to_numpy(dtype=np.float64)

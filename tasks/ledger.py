@@ -179,7 +179,8 @@ class Ledger:
             return ()
         where = f"series_name = {quoted(series_name)}" if series_name else None
         found = sorted(_scan(table, self._decisions.schema, where).to_pylist(), key=lambda row: row["sequence"])
-        return tuple(_decision(row) for row in found[len(found) - last if last and last < len(found) else 0 :])
+        start = 0 if last is None else max(0, len(found) - last)
+        return tuple(_decision(row) for row in found[start:])
 
     def champion_on(self, series_name: str, on: date | datetime) -> str | None:
         """Return the version that was champion at a time (a date: at the end of that day, UTC); None if none was."""

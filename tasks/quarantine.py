@@ -73,7 +73,9 @@ class Quarantine:
 
     def read(self, series: Series) -> "pd.DataFrame":
         """Read the refused bars, oldest first, released ones (`released_at`) as well."""
-        return read_rows(self._table, series).sort_values(["timestamp", "rule"], ignore_index=True)
+        return read_rows(self._table, series).sort_values(
+            ["timestamp", "rule", "quarantined_at", "value"], ignore_index=True
+        )
 
     def held(self, series: Series, opened_at: Sequence[datetime], reason: str) -> "pd.DataFrame":
         """Return the refused bars of some open times, one each, for their release.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -89,6 +89,21 @@ class Table:
                 raise SpecError(f"{self.uri}: expected a version from 0 to {newest}, found {version}")
             table.load_as_version(version)
         return table
+
+    def commit_at(self, version: int) -> dict[str, Any]:
+        """Return what the table's history says of the commit that made a version.
+
+        Raises:
+            SpecError: there is no such version.
+        """
+        table = self.open()
+        newest = table.version() if table else -1
+        # The history always begins at the newest version, also of a table opened at an older one.
+        entries = table.history(newest - version + 1) if table and 0 <= version <= newest else []
+        found = [entry for entry in entries if entry["version"] == version]
+        if not found:
+            raise SpecError(f"{self.uri}: expected a version from 0 to {newest}, found {version}")
+        return found[0]
 
     def change(self, plan: Callable[[DeltaTable], Change | None]) -> int:
         """Commit what `plan` makes of the newest version, as the very next version.
