@@ -6,6 +6,7 @@ Prices are in the quote currency; the layout names the volume's unit where it ca
 be unfinished - whoever uses the bars drops it by `as_of`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -20,7 +21,8 @@ from model.errors import SpecError
 if TYPE_CHECKING:
     import pandas as pd
 
-SourceKind = Literal["sample", "csv"]
+OnPage = Callable[[datetime, datetime, datetime], None]
+SourceKind = Literal["sample", "csv", "exchange"]
 
 
 class SourceSpec(BaseModel):
@@ -31,7 +33,7 @@ class SourceSpec(BaseModel):
     kind: SourceKind = Field(
         default="sample",
         description="sample: the Coinbase BTC-USD daily bars that come along; csv: a file (CSV, CSV.gz, zip, Parquet, "
-        "Feather)",
+        "Feather); exchange: an exchange's public bars",
     )
     path: str = Field(default="", description="the file, for kind csv")
     symbol: str = Field(default="BTC-USD", min_length=1, description="base and quote of the series, such as BTC-USD")
@@ -56,7 +58,23 @@ class SourceSpec(BaseModel):
     )
     cross_check: str = Field(
         default="",
-        description="a second file of the same series, against which dates and prices are checked; empty: none",
+        description="a second source of the same series, against which dates and prices are checked: a file, or "
+        "exchange:NAME; empty: none",
+    )
+    exchange: str = Field(
+        default="coinbase",
+        description="for kind exchange: ccxt's name of the exchange; several by commas, in order of preference, such "
+        "as coinbase,kraken",
+    )
+    backfill_from: str = Field(
+        default="",
+        description="for kind exchange: date of the first bar fetched while none is stored, such as 2017-01-01; "
+        "empty: 3,000 bars back",
+    )
+    base_url: str = Field(
+        default="",
+        description="for kind exchange: scheme and host to use instead of the exchange's own, such as a mirror's; "
+        "{exchange} in it stands for the exchange's name",
     )
 
     @property
@@ -99,11 +117,13 @@ class Source(Protocol):
         ...
 
 
-def open_source(spec: SourceSpec) -> Source:
+def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.DataFrame | None" = None) -> Source:
     """Open the source that `spec` describes; nothing is read before `fetch`.
 
     Args:
         spec: which bars.
+        on_page: for an exchange, called after each page with the start, the moment reached, and the end of the fetch.
+        known: for an exchange, stored bars (columns of `COLUMNS`) that a fail-over to another one is compared with.
 
     Raises:
         SpecError: fields of the spec contradict each other.
@@ -118,6 +138,10 @@ def open_source(spec: SourceSpec) -> Source:
         raise SpecError(
             f"source {spec.kind}: expected no file, found --source.path {spec.path}; add --source.kind csv to read it"
         )
+    if spec.kind == "exchange":
+        from tasks.sources.exchange import ExchangeSource  # here: files need none of it
+
+        return ExchangeSource(spec, on_page=on_page, known=known)
     from tasks.sources.sample import SampleSource  # here: pandas and pyarrow take a second to import
 
     return SampleSource(spec)
@@ -126,9 +150,13 @@ def open_source(spec: SourceSpec) -> Source:
 def open_cross_check(spec: SourceSpec) -> Source | None:
     """Open the second source that `spec.cross_check` names, or return None where it names none.
 
-    The second file is read by its own layout: what the spec says about the first file's columns, zone and times does
+    A second file is read by its own layout: what the spec says about the first file's columns, zone and times does
     not hold for it.
     """
     if not spec.cross_check:
         return None
+    kind, _, name = spec.cross_check.partition(":")
+    if kind == "exchange":
+        second = spec.model_copy(update={"kind": "exchange", "exchange": name, "path": "", "cross_check": ""})
+        return open_source(second)
     return open_source(SourceSpec(kind="csv", path=spec.cross_check, symbol=spec.symbol, interval=spec.interval))

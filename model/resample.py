@@ -1,0 +1,48 @@
+"""Bars of a longer interval made of bars of a shorter one.
+
+Groups are anchored at midnight UTC, as all intervals of riseorfall divide a day. A bar is made of whatever its group
+holds: exchanges leave out bars without a trade, and nothing is invented for them. The trap: the first and the last
+group may be cut off by where the series starts and ends - the caller aligns the start and drops what has not closed.
+"""
+
+import numpy as np
+
+from model.bars import COLUMNS, Bars, interval_delta
+from model.errors import SpecError
+
+
+def resample_bars(bars: Bars, interval: str) -> Bars:
+    """Put bars together to bars of a longer interval.
+
+    Volume is conserved, and the way does not matter: 1m to 5m to 1h equals 1m to 1h (volumes up to rounding).
+
+    Args:
+        bars: oldest first, shape (bar,).
+        interval: a whole multiple of the bars' own; bars of the same interval come back as they are.
+
+    Returns:
+        One bar for each group that holds at least one bar: first open, highest high, lowest low, last close, sum of
+        volumes. NaN in a group makes its own column NaN.
+
+    Raises:
+        SpecError: the interval is no whole multiple of the bars' own.
+
+    Time: a bar depends on the bars that opened within it, and may be used once it has closed.
+    Source: own.
+    """
+    delta = interval_delta(interval)
+    if delta % bars.delta != np.timedelta64(0):
+        raise SpecError(f"resample: expected a whole multiple of {bars.interval}, found {interval}")
+    if delta == bars.delta or not len(bars):
+        return Bars(interval, bars.opened_at, bars.ohlcv)
+    group = bars.opened_at.astype("datetime64[us]").astype(np.int64) // delta.astype(np.int64)
+    first = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
+    last = np.append(first[1:], len(bars)) - 1
+    opened_at = (group[first] * delta.astype(np.int64)).astype("datetime64[us]")
+    ohlcv = np.empty((len(first), len(COLUMNS) - 1))
+    ohlcv[:, 0] = bars.column("open")[first]
+    ohlcv[:, 1] = np.maximum.reduceat(bars.column("high"), first)
+    ohlcv[:, 2] = np.minimum.reduceat(bars.column("low"), first)
+    ohlcv[:, 3] = bars.column("close")[last]
+    ohlcv[:, 4] = np.add.reduceat(bars.column("volume"), first)
+    return Bars(interval, opened_at, ohlcv)
