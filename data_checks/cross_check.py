@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from data_checks.suites import CheckSpec
 from model.bars import interval_delta

@@ -1,9 +1,9 @@
 """Runs a suite in Great Expectations and writes its Data Docs: the one place that makes a GX context.
 
-The context lives in memory; only when a folder is given are results and pages kept in it: `index.html` (all runs),
-`latest.html` (leads to the newest), one page a run under `validations/`. Nothing is sent anywhere and no progress bar
-is drawn. The trap: an expectation that raised is reported by GX as a plain failure; here it is `broken`, with its
-message, so that nobody mistakes a fault of the check for a fault of the bars.
+The context lives in memory; only when a folder is given are pages kept in it: `index.html` (the runs), `latest.html`
+(leads to the newest), one page a run under `validations/`. Nothing is sent anywhere and no progress bar is drawn. The
+trap: an expectation that raised is reported by GX as a plain failure; here it is `broken`, with its message, so that
+nobody mistakes a fault of the check for a fault of the bars.
 """
 
 import logging
@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
+from data_checks.pages import list_run, make_self_contained
 from data_checks.suites import Suite
 
 log = logging.getLogger(__name__)
 
-KEPT_RUNS = 60  # runs listed on the index page: two months of daily runs; older pages stay on disk
 SHOWN_ROWS = 20  # offending rows shown on a page
 
 
@@ -77,8 +77,29 @@ def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: P
     if docs_dir is None:
         return Validation(outcomes, "", "")
     page = _page_of(context, identifier)
-    _lead_to(docs_dir, page)
+    for written in (page, *(docs_dir / "expectations").rglob("*.html")):
+        make_self_contained(written)
+    list_run(docs_dir, _run_line(suite, outcomes, run_name, identifier, page.relative_to(docs_dir.resolve())))
     return Validation(outcomes, str(docs_dir / "index.html"), str(page))
+
+
+def _run_line(suite: Suite, outcomes: dict[str, Outcome], run_name: str, identifier: Any, page: Path) -> dict[str, Any]:
+    """Return a run as a line of the index."""
+    failures = dict.fromkeys(("critical", "warning", "info"), 0)
+    for rule in suite.rules:
+        outcome = outcomes.get(rule.name)
+        if outcome is None or outcome.broken:
+            failures["critical"] += 1
+        elif not outcome.success:
+            failures[suite.severity(rule)] += 1
+    return {
+        "checked_at": f"{identifier.run_id.run_time:%Y-%m-%d %H:%M:%S}Z",
+        "suite": suite.name,
+        "run": run_name,
+        "rules": len(suite.rules),
+        "failures": failures,
+        "page": page.as_posix(),
+    }
 
 
 @contextmanager
@@ -107,17 +128,11 @@ def _open_context(docs_dir: Path | None) -> Any:
     defaults = InMemoryStoreBackendDefaults()
     if docs_dir is not None:
         docs_dir.mkdir(parents=True, exist_ok=True)
-        defaults.stores[defaults.validation_results_store_name]["store_backend"] = _folder(docs_dir / "results")
         defaults.data_docs_sites = {
             "pages": {
                 "class_name": "SiteBuilder",
                 "show_how_to_buttons": False,
                 "store_backend": _folder(docs_dir),
-                "site_index_builder": {
-                    "class_name": "DefaultSiteIndexBuilder",
-                    "show_cta_footer": False,
-                    "validation_results_limit": KEPT_RUNS,
-                },
             }
         }
     config = DataContextConfig(
@@ -148,13 +163,3 @@ def _exception_of(found: dict[str, Any] | None) -> str:
 def _page_of(context: Any, identifier: Any) -> Path:
     (url,) = [site["site_url"] for site in context.get_docs_sites_urls(resource_identifier=identifier)]
     return Path(unquote(urlparse(url).path))
-
-
-def _lead_to(docs_dir: Path, page: Path) -> None:
-    """Write `latest.html`, which leads to the page of the newest run."""
-    target = page.relative_to(docs_dir.resolve()).as_posix()
-    (docs_dir / "latest.html").write_text(
-        f'<!doctype html><meta charset="utf-8"><title>Newest check</title>'
-        f'<meta http-equiv="refresh" content="0; url={quote(target)}"><a href="{quote(target)}">The newest check</a>\n',
-        encoding="utf-8",
-    )

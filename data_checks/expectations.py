@@ -61,7 +61,7 @@ class _FigureMetric(TableMetricProvider):
     value_keys = ("limits",)
 
     @metric_value(engine=PandasExecutionEngine)
-    def _pandas(  # noqa: PLR0913, PLR0917 - the signature is Great Expectations'
+    def _pandas(
         cls: Any,  # noqa: N805 - GX passes the class
         execution_engine: PandasExecutionEngine,
         metric_domain_kwargs: dict[str, Any],
@@ -81,7 +81,7 @@ class _Worded:
     @classmethod
     @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)
     def _prescriptive_renderer(
-        cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None, **_: Any
+        cls, configuration: Any = None, result: Any = None, **_: Any
     ) -> list[RenderedStringTemplateContent]:
         configuration = configuration or result.expectation_config
         severity = str(getattr(configuration.severity, "value", configuration.severity))
@@ -92,9 +92,7 @@ class _Worded:
 
     @classmethod
     @renderer(renderer_type=LegacyDiagnosticRendererType.OBSERVED_VALUE)
-    def _diagnostic_observed_value_renderer(
-        cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None, **_: Any
-    ) -> str:
+    def _diagnostic_observed_value_renderer(cls, result: Any = None, **_: Any) -> str:
         found = result.result if result else {}
         if found.get("observed_value") is not None:
             return str(found["observed_value"])
@@ -102,18 +100,25 @@ class _Worded:
         return "--" if count is None else f"{count or 'none'} of {found['element_count']}"
 
     @classmethod
+    @renderer(renderer_type=LegacyDiagnosticRendererType.UNEXPECTED_STATEMENT)
+    def _diagnostic_unexpected_statement_renderer(cls, result: Any = None, **_: Any) -> list[Any]:
+        if result.success:
+            return []
+        if not result.result:  # the check raised: the library shows the exception
+            return list(super()._diagnostic_unexpected_statement_renderer(result=result))
+        template = {"template": "\n\nWhat to do: $advice.", "params": {"advice": RULES[cls.rule].advice()}}
+        return [RenderedStringTemplateContent(content_block_type="string_template", string_template=template)]
+
+    @classmethod
     @renderer(renderer_type=LegacyDiagnosticRendererType.UNEXPECTED_TABLE)
-    def _diagnostic_unexpected_table_renderer(
-        cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None, **_: Any
-    ) -> list[RenderedTableContent] | None:
+    def _diagnostic_unexpected_table_renderer(cls, result: Any = None, **_: Any) -> list[RenderedTableContent] | None:
         rows = (result.result if result else {}).get("partial_unexpected_list")
         if not rows:
             return None
-        table = [[_cell(value) for value in row.values()] for row in rows]
+        header = [name for name in RULES[cls.rule].columns if name != "verdict"]
+        table = [[_cell(row[name]) for name in header] for row in rows]
         styling = {"body": {"classes": ["table-bordered", "table-sm", "mt-3"]}}
-        return [
-            RenderedTableContent(content_block_type="table", table=table, header_row=list(rows[0]), styling=styling)
-        ]
+        return [RenderedTableContent(content_block_type="table", table=table, header_row=header, styling=styling)]
 
 
 def _cell(value: Any) -> str:
@@ -146,7 +151,10 @@ class _FigureExpectation(_Worded, BatchExpectation):
         return not cls.rule
 
     def _validate(
-        self, metrics: dict[str, Any], runtime_configuration: Any = None, execution_engine: Any = None
+        self,
+        metrics: dict[str, Any],
+        runtime_configuration: Any = None,  # noqa: ARG002 - the signature is Great Expectations'
+        execution_engine: Any = None,  # noqa: ARG002
     ) -> dict[str, Any]:
         figure: judge.Figure = metrics[self.metric_dependencies[0]]
         first_at = "" if np.isnat(figure.first_at) else str(figure.first_at)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float64, Int8, Shaped
 
 from data_checks import rules
 from data_checks.suites import BAR_RULES, Suite
@@ -22,6 +22,7 @@ Limits = Mapping[str, Any]
 ACCEPTED = "accepted"
 UNFINISHED = "unfinished_bar"
 VERDICTS = (ACCEPTED, UNFINISHED, *(rule.name for rule in BAR_RULES if rule.quarantines))
+NEVER = np.datetime64("NaT", "us")
 NOT_A_LOSS = ("lesser_double",)  # refused, but a fuller bar of the same time stays
 
 
@@ -39,7 +40,7 @@ class Figure:
     passed: bool
     unexpected: int
     observed: str
-    first_at: np.datetime64 = np.datetime64("NaT", "us")
+    first_at: np.datetime64 = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,12 @@ class Judgement:
     Attributes:
         batch: the bars in the order they came, with the categorical column `verdict`.
         figures: figure by name of rule, in the order of the rules.
-        values: the offending value of each quarantined bar in words, by position of the bar.
+        offences: the offending value of each quarantined bar in words, by position of the bar.
     """
 
     batch: pd.DataFrame
     figures: dict[str, Figure]
-    values: dict[int, str]
+    offences: dict[int, str]
 
 
 def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
@@ -62,7 +63,7 @@ def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
     verdict = np.zeros(len(bars), dtype=np.int8)
     batch = bars.assign(verdict=_verdicts(verdict))
     figures: dict[str, Figure] = {}
-    values: dict[int, str] = {}
+    offences: dict[int, str] = {}
     for rule in suite.rules:
         if not rule.columns:
             figures[rule.name] = series_figure(rule.name, batch, suite.limits)
@@ -74,12 +75,12 @@ def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
             verdict[fresh] = VERDICTS.index(rule.name)
             batch = bars.assign(verdict=_verdicts(verdict))
             if rule.quarantines:
-                values |= zip(fresh.tolist(), offending_values(rule.name, batch.iloc[fresh]), strict=True)
-    return Judgement(batch, figures, values)
+                offences |= zip(fresh.tolist(), offending_values(rule.name, batch.iloc[fresh]), strict=True)
+    return Judgement(batch, figures, offences)
 
 
-def _verdicts(codes: np.ndarray) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes.copy(), categories=list(VERDICTS))
+def _verdicts(codes: Int8[np.ndarray, " bar"]) -> pd.Series:
+    return pd.Series(pd.Categorical.from_codes(codes.copy(), dtype=pd.CategoricalDtype(list(VERDICTS))))
 
 
 def row_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
@@ -109,18 +110,28 @@ def offending_values(rule: str, rows: pd.DataFrame) -> list[str]:
     """Name the column and the value that offend, such as `low 0.06`, one string a row."""
     prices = _prices(rows)
     opened, high, low, close = prices.T
-    if rule == "unreal_price":
-        column = ((prices <= 0) | np.isinf(prices)).argmax(axis=1)
-    elif rule == "absent_price":
-        column = np.isnan(prices).argmax(axis=1)
-    elif rule == "contradicting_price":
-        column = np.where(high < np.fmax(np.fmax(opened, close), low), 1, 2)
-    elif rule == "absurd_tick":
-        column = np.where(np.fmin(opened, close) / low > high / np.fmax(opened, close), 2, 1)
-    elif rule in {"unreal_volume", "lesser_double", "undecided_double", "part_bar"}:
+    if rule in {"unreal_price", "absent_price"}:
+        broken = np.isnan(prices) if rule == "absent_price" else (prices <= 0) | np.isinf(prices)
+        return _named_values(broken.argmax(axis=1), prices)
+    if rule == "absurd_tick":
+        return _named_values(np.where(np.fmin(opened, close) / low > high / np.fmax(opened, close), 2, 1), prices)
+    if rule == "contradicting_price":
+        too_low = high < np.fmax(np.fmax(opened, close), low)  # the high is; otherwise the low is too high
+        edge = np.where(too_low, 1, 2)
+        beyond = np.where(too_low, prices[:, [0, 2, 3]].argmax(axis=1), prices[:, [0, 2, 3]].argmin(axis=1))
+        beyond = np.array([0, 2, 3])[beyond]
+        words = np.where(too_low, "under", "over").tolist()
+        edges, limits = _named_values(edge, prices), _named_values(beyond, prices)
+        return [f"{first} {word} {second}" for first, word, second in zip(edges, words, limits, strict=True)]
+    if rule in {"unreal_volume", "lesser_double", "part_bar"}:
         return [f"volume {value:g}" for value in rows["volume"].tolist()]
-    else:
-        return [f"opened {moment_words(value)}" for value in _times(rows)]
+    if rule == "undecided_double":
+        pairs = zip(close.tolist(), rows["volume"].tolist(), strict=True)
+        return [f"close {price:.10g}, volume {volume:g}" for price, volume in pairs]
+    return [f"opened {moment_words(value)}" for value in _times(rows)]
+
+
+def _named_values(column: np.ndarray, prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
     chosen = np.take_along_axis(prices, column[:, None], axis=1)[:, 0]
     return [f"{PRICES[index]} {value:.10g}" for index, value in zip(column.tolist(), chosen.tolist(), strict=True)]
 
@@ -191,7 +202,14 @@ def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     edge = np.r_[rows[: rules.PART_BAR_NEIGHBOURS + 1], rows[-rules.PART_BAR_NEIGHBOURS - 1 :]]
     if len(rows) <= 2 * (rules.PART_BAR_NEIGHBOURS + 1):
         edge = rows
-    mask[edge] = rules.part_bars(_ohlcv(batch.iloc[edge]), limits["part_bar_share"], judge_last=judge_last)
+    mask[edge] = rules.part_bars(_ohlcv(batch.take(edge)), limits["part_bar_share"], judge_last=judge_last)
+    return mask
+
+
+def _contradicting(batch: pd.DataFrame, _: Limits) -> Bool[np.ndarray, " bar"]:
+    """Mark contradictions between real prices; a price of -1 contradicts nothing, it is no price."""
+    prices = _prices(batch)
+    mask: Bool[np.ndarray, " bar"] = rules.contradicting_prices(prices) & ~rules.unreal_prices(prices)
     return mask
 
 
@@ -201,7 +219,7 @@ def _unfinished(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]
 
 _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]] = {
     "unreal_price": lambda batch, _: rules.unreal_prices(_prices(batch)),
-    "contradicting_price": lambda batch, _: rules.contradicting_prices(_prices(batch)),
+    "contradicting_price": _contradicting,
     "unreal_volume": lambda batch, _: rules.unreal_volumes(_volume(batch)),
     "undecided_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[1],
     "absent_price": lambda batch, _: rules.absent_prices(_prices(batch)),
@@ -233,13 +251,14 @@ def _gap(batch: pd.DataFrame, limits: Limits) -> Figure:
     gaps = gap_list(accepted_bars(batch)[0], _delta(limits))
     if gaps.empty:
         return Figure(passed=True, unexpected=0, observed="no gap")
-    longest = gaps.loc[gaps["missing_bars"].idxmax()]
+    missing, before = gaps["missing_bars"].to_numpy(), gaps["last_before"].to_numpy()
+    longest = int(missing.argmax())
     observed = (
-        f"{len(gaps)} gap{'s' if len(gaps) > 1 else ''}, {gaps['missing_bars'].sum()} bars missing, "
-        f"longest {longest['missing_bars']} after {moment_words(longest['last_before'])}"
+        f"{_count(len(gaps), 'gap')}, {_count(int(missing.sum()), 'bar')} missing, "
+        f"longest {missing[longest]} after {moment_words(before[longest])}"
     )
-    first = gaps["last_before"].to_numpy()[0].astype("datetime64[us]") + _delta(limits)
-    return Figure(passed=False, unexpected=len(gaps), observed=observed, first_at=first)
+    first_at = before[0].astype("datetime64[us]") + _delta(limits)
+    return Figure(passed=False, unexpected=len(gaps), observed=observed, first_at=first_at)
 
 
 def _stale(batch: pd.DataFrame, limits: Limits) -> Figure:
@@ -254,7 +273,8 @@ def _stale(batch: pd.DataFrame, limits: Limits) -> Figure:
 def _clock_phase(batch: pd.DataFrame, limits: Limits) -> Figure:
     phase = rules.clock_phase(accepted_bars(batch)[0], _delta(limits))
     minutes = int(phase // np.timedelta64(1, "m"))
-    return Figure(minutes == 0, int(minutes != 0), f"bars open {minutes // 60:02d}:{minutes % 60:02d} after it")
+    observed = f"bars open {minutes // 60:02d}:{minutes % 60:02d} after it" if minutes else "bars open on it"
+    return Figure(minutes == 0, int(minutes != 0), observed)
 
 
 def _price_jump(batch: pd.DataFrame, limits: Limits) -> Figure:
@@ -265,8 +285,13 @@ def _price_jump(batch: pd.DataFrame, limits: Limits) -> Figure:
         return Figure(passed=True, unexpected=0, observed="none")
     change = close[jumps] / close[jumps - 1]
     largest = int(np.abs(np.log(change)).argmax())
-    observed = f"{len(jumps)} jump{'s' if len(jumps) > 1 else ''}, largest {change[largest] - 1:+.1%} at {moment_words(times[jumps[largest]])}"
+    where = moment_words(times[jumps[largest]])
+    observed = f"{_count(len(jumps), 'jump')}, largest {change[largest] - 1:+.1%} at {where}"
     return Figure(passed=False, unexpected=len(jumps), observed=observed, first_at=times[jumps[0]])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _flat_run(batch: pd.DataFrame, limits: Limits) -> Figure:
@@ -294,7 +319,7 @@ def _swap_words(found: rules.VolumeBreak) -> str:
     return f" (the price is {found.price:.3g}: volumes in coin and in quote currency change places)"
 
 
-def _second_series(batch: pd.DataFrame, limits: Limits) -> Figure:
+def _second_series(_: pd.DataFrame, limits: Limits) -> Figure:
     comparison = limits["comparison"]
     return Figure(comparison["agrees"], int(not comparison["agrees"]), comparison["message"])
 

@@ -138,9 +138,8 @@ def require_passed(report: CheckReport, spec: CheckSpec) -> None:
 def _failure_lines(report: CheckReport, stopping: Iterable[CheckResult], spec: CheckSpec) -> list[str]:
     stopping = tuple(stopping)
     rules = "rule" if len(stopping) == 1 else "rules"
-    lines = [
-        f"{report.series.symbol} {report.series.interval}: {len(stopping)} {rules} of severity {spec.stop_on} or above failed"
-    ]
+    where = f"{report.series.symbol} {report.series.interval}"
+    lines = [f"{where}: {len(stopping)} {rules} of severity {spec.stop_on} or above failed"]
     lines += [f"  {result.rule}: {result.message}" for result in stopping]
     if report.page_url:
         lines.append(f"  All rules, with the bars: {report.page_url}")

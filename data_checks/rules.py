@@ -42,12 +42,14 @@ class VolumeBreak:
 
 def absent_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
     """Mark bars without one of their four prices (NaN), shape (bar,)."""
-    return np.isnan(prices).any(axis=1)
+    mask: Bool[np.ndarray, " bar"] = np.isnan(prices).any(axis=1)
+    return mask
 
 
 def unreal_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
     """Mark bars with a price that is zero, negative or infinite, shape (bar,); NaN is `absent_prices`' matter."""
-    return ((prices <= 0) | np.isinf(prices)).any(axis=1)
+    mask: Bool[np.ndarray, " bar"] = ((prices <= 0) | np.isinf(prices)).any(axis=1)
+    return mask
 
 
 def contradicting_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
@@ -55,24 +57,28 @@ def contradicting_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarra
     opened, high, low, close = prices.T
     above = np.fmax(opened, close) > high * (1 + ROUNDING)
     below = np.fmin(opened, close) < low * (1 - ROUNDING)
-    return above | below | (low > high)
+    mask: Bool[np.ndarray, " bar"] = above | below | (low > high)
+    return mask
 
 
 def absurd_ticks(prices: Float64[np.ndarray, "bar 4"], factor: float) -> Bool[np.ndarray, " bar"]:
     """Mark bars whose low or high lies more than `factor` times away from open and close, shape (bar,)."""
     opened, high, low, close = prices.T
-    return (low < np.fmin(opened, close) / factor) | (high > np.fmax(opened, close) * factor)
+    mask: Bool[np.ndarray, " bar"] = (low < np.fmin(opened, close) / factor) | (high > np.fmax(opened, close) * factor)
+    return mask
 
 
 def unreal_volumes(volume: Float64[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
     """Mark bars with a negative or infinite volume, shape (bar,); an unknown volume (NaN) is allowed."""
-    return (volume < 0) | np.isinf(volume)
+    mask: Bool[np.ndarray, " bar"] = (volume < 0) | np.isinf(volume)
+    return mask
 
 
 def unknown_volumes(volume: Float64[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
     """Mark bars without a volume (NaN) after the first bar that has one, shape (bar,)."""
     unknown = np.isnan(volume)
-    return unknown & np.logical_or.accumulate(~unknown)
+    mask: Bool[np.ndarray, " bar"] = unknown & np.logical_or.accumulate(~unknown)
+    return mask
 
 
 def times_running_back(times: Shaped[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
@@ -88,7 +94,8 @@ def times_off_grid(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> 
     if not len(phase) or (phase == phase[0]).all():
         return np.zeros(len(times), dtype=bool)
     found, counts = np.unique(phase, return_counts=True)
-    return phase != found[counts.argmax()]
+    mask: Bool[np.ndarray, " bar"] = phase != found[counts.argmax()]
+    return mask
 
 
 def clock_phase(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> np.timedelta64:

@@ -182,7 +182,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "part_bar",
         "expect_edge_bars_to_be_whole",
         "warning",
-        "The first and the last bar cover their whole interval (volume at least {part_bar_share:g} of their neighbours')",
+        "The first and the last bar are whole (volume at least {part_bar_share:.0%} of their neighbours')",
         "Nothing: the bar comes whole with a later ingest",
         (*_ALL, "verdict"),
         quarantines=True,

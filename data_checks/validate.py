@@ -185,10 +185,11 @@ def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: 
 
 def _quarantined(judgement: Judgement, suite: Suite) -> pd.DataFrame:
     severities = {rule.name: suite.severity(rule) for rule in suite.rules}
-    rows = sorted(judgement.values)
+    rows = sorted(judgement.offences)
     bad = judgement.batch.iloc[rows].rename(columns={"verdict": "rule"}).reset_index(drop=True)
+    refused_by = bad["rule"].astype("str").tolist()
     bad["timestamp"] = pd.DatetimeIndex(bad["timestamp"]).tz_localize("UTC")
-    bad["rule"] = bad["rule"].astype("str")
-    bad["severity"] = pd.Series([severities[rule] for rule in bad["rule"]], index=bad.index, dtype="str")
-    bad["value"] = pd.Series([judgement.values[row] for row in rows], index=bad.index, dtype="str")
+    bad["rule"] = pd.Series(refused_by, dtype="str")
+    bad["severity"] = pd.Series([severities[rule] for rule in refused_by], dtype="str")
+    bad["value"] = pd.Series([judgement.offences[row] for row in rows], dtype="str")
     return bad

@@ -41,7 +41,10 @@ def window_batch(windows: Windows) -> pd.DataFrame:
 def _finite_windows(windows: Windows) -> Bool[np.ndarray, " window"]:
     """Mark windows whose features are all finite, by a running count of bars that are not."""
     unfinite = np.r_[0, np.cumsum(~np.isfinite(windows.features).all(axis=1))]
-    return unfinite[windows.ends + 1] == unfinite[windows.ends + 1 - windows.lookback_bars]
+    finite: Bool[np.ndarray, " window"] = (
+        unfinite[windows.ends + 1] == unfinite[windows.ends + 1 - windows.lookback_bars]
+    )
+    return finite
 
 
 def window_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
@@ -73,7 +76,8 @@ def _row_figure(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> Figur
 
 def _wrong_label_times(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
     horizon = limits["horizon_bars"] * interval_delta(limits["interval"])
-    return (batch["resolved_at"].to_numpy() - batch["decided_at"].to_numpy()) != horizon
+    wrong: Bool[np.ndarray, " window"] = batch["resolved_at"].to_numpy() - batch["decided_at"].to_numpy() != horizon
+    return wrong
 
 
 _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " window"]]] = {
