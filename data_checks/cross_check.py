@@ -1,9 +1,10 @@
-"""Holds a series against a second one: do their labels and prices agree, and would a shift in time make them agree?
+"""Holds a series against a second one: do prices and labels agree, and would a shift in time make them agree?
 
 A date one day off passes every check of a single series and ruins each label; a second series shows it. Pure: frames
-in, figures out. Times are open times, UTC; shifts are in bars, and a shift of -1 means that the bars belong one bar
-EARLIER than they are dated. The trap: honest sources agree on 91-98 % of daily labels only, so agreement is judged
-against what shifts reach, never against 100 %.
+in, figures out. Closes are compared at the moments at which both series close a bar, so the two may differ in
+interval. A shift is what must be ADDED to our times: -1 day means that they are dated a day late. The trap: honest
+sources agree on 91-98 % of daily labels only, so agreement is judged against what other shifts reach, never against
+100 %; and a few days of closes already tell a shift, long before there are enough labels.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,12 +12,36 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
 
 from data_checks.suites import CheckSpec
-from model.bars import interval_delta
+from model.bars import INTERVAL_NAMES, interval_delta
 
-CLEARLY_BETTER = 0.1  # a shift must win this share of labels over none: far above the 2 % noise of 2,000 labels
+MIN_CLOSES = 4  # closes in common under which nothing can be said
+CLEARLY_BETTER = 0.5  # a shift must leave less than this part of the spread that no shift leaves: own
+LEAST_SPREAD = 0.002  # spread of closes, as a share, that honest sources may show: 0.03-0.45 % were measured by day
+HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
+ZONE_HOURS = 24  # time zones lie within a day of one another
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How two series fit at one shift.
+
+    Attributes:
+        shift_seconds: what was added to our times.
+        closes: closes in common.
+        level: median of our close over the second's, less one.
+        spread: median distance of that ratio from its median: what remains when the level is taken out.
+        labels: labels in common (rise or not from one close to the next).
+        agreement: share of the labels that are equal; NaN without labels.
+    """
+
+    shift_seconds: int
+    closes: int
+    level: float
+    spread: float
+    labels: int
+    agreement: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,107 +49,133 @@ class CrossCheck:
     """How far a series agrees with a second one.
 
     Attributes:
-        labels: labels in common as the bars are dated.
-        agreement: share of them that are equal.
-        price_difference: median absolute difference of closes as a share of the second's.
-        best_shift_bars: shift of our times, in bars, at which most labels agree.
-        best_agreement: share of equal labels after that shift.
-        best_price_difference: median difference of closes after that shift.
-        agrees: whether times and price level fit the second series.
+        unshifted: the fit as the bars are dated.
+        best: the fit at the shift that fits clearly best; the same as `unshifted` when none does.
+        agrees: whether times, labels and price level fit the second series.
         message: what was found, in words.
     """
 
-    labels: int
-    agreement: float
-    price_difference: float
-    best_shift_bars: int
-    best_agreement: float
-    best_price_difference: float
+    unshifted: Fit
+    best: Fit
     agrees: bool
     message: str
 
     def figures(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able mapping."""
-        return asdict(self)
+        """Return the fields as a JSON-able mapping; what is not known is None."""
+        figures = asdict(self)
+        for fit in (figures["unshifted"], figures["best"]):
+            fit |= {name: None for name, value in fit.items() if value != value}  # noqa: PLR0124 - only NaN is not itself
+        return figures
 
 
 def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: CheckSpec) -> CrossCheck:
-    """Compare labels and closes of two series of one interval at shifts of up to `max_shift_bars`.
+    """Compare a series with a second one as dated, and at shifts of a few bars, of hours, and of days.
 
     Args:
         bars: ours (columns `timestamp`, naive UTC, and `close`); need be neither sorted nor free of doubles.
-        other: the second series, likewise.
-        interval: length of a bar of both.
+        other: the second series, likewise; its interval is read off its times.
+        interval: length of our bars.
         spec: limits.
     """
-    ours, theirs = _closes(bars, interval), _closes(other, interval)
-    shifts = sorted(range(-spec.max_shift_bars, spec.max_shift_bars + 1), key=abs)
-    found = {shift: _compare(ours, theirs, shift) for shift in shifts}
-    counted = {shift: each for shift, each in found.items() if each[0] >= spec.min_overlap_bars}
-    labels, agreement, difference = found[0]
-    if not counted:
-        message = f"{labels} labels in common, at least {spec.min_overlap_bars} needed"
-        return CrossCheck(labels, agreement, difference, 0, agreement, difference, agrees=False, message=message)
-    best = max(counted, key=lambda shift: counted[shift][1])
-    _, best_agreement, best_difference = counted[best]
-    shifted = best != 0 and best_agreement > (agreement if 0 in counted else 0.0) + CLEARLY_BETTER
-    if not shifted:
-        best, best_agreement, best_difference = 0, agreement, difference
-    close = difference <= spec.max_price_difference
-    message = _words(found[0], found[best], best, interval, shifted=shifted, same_level=close)
-    agrees = not shifted and agreement >= spec.min_agreement and close
-    return CrossCheck(labels, agreement, difference, best, best_agreement, best_difference, agrees, message)
+    ours = _closes(bars, interval_delta(interval))
+    step = _commonest_step(other)
+    theirs = _closes(other, step)
+    fits = [_fit(ours, theirs, shift) for shift in _shifts(interval_delta(interval), step, spec.max_shift_bars)]
+    unshifted = fits[0]
+    best = _clearly_best(fits)
+    if best is None or (best is unshifted and unshifted.closes < MIN_CLOSES):
+        message = f"{unshifted.closes} closes in common, at least {MIN_CLOSES} needed: the two do not overlap"
+        return CrossCheck(unshifted, unshifted, agrees=False, message=message)
+    if best is not unshifted:
+        return CrossCheck(unshifted, best, agrees=False, message=_shift_words(unshifted, best, spec))
+    enough = unshifted.labels >= spec.min_overlap_bars
+    same_labels = not enough or unshifted.agreement >= spec.min_agreement
+    same_level = abs(unshifted.level) <= spec.max_price_difference
+    agrees = same_labels and same_level
+    return CrossCheck(unshifted, best, agrees, _fit_words(unshifted, enough=enough, same_level=same_level))
 
 
-def _closes(bars: pd.DataFrame, interval: str) -> pd.Series:
-    """Return closes by number of the bar since 1970, sorted, each number once (the last one given)."""
-    numbers = bars["timestamp"].to_numpy().astype("datetime64[us]").astype(np.int64)
-    numbers = numbers // interval_delta(interval).astype(np.int64)
-    closes = pd.Series(bars["close"].to_numpy(dtype=np.float64), index=numbers).where(lambda close: close > 0).dropna()
+def _closes(bars: pd.DataFrame, step: np.timedelta64) -> pd.Series:
+    """Return closes by the moment of closing (microseconds since 1970), sorted, each moment once, real ones only."""
+    moments = (bars["timestamp"].to_numpy().astype("datetime64[us]") + step).astype(np.int64)
+    closes = pd.Series(bars["close"].to_numpy(dtype=np.float64), index=moments)
+    closes = closes[(closes > 0) & np.isfinite(closes)]
     return closes[~closes.index.duplicated(keep="last")].sort_index()
 
 
-def _compare(ours: pd.Series, theirs: pd.Series, shift: int) -> tuple[int, float, float]:
-    """Return labels in common, the share of them that are equal, and the median price difference, after a shift."""
-    moved = ours.index.to_numpy() + shift
-    common, mine, other = np.intersect1d(moved, theirs.index.to_numpy(), assume_unique=True, return_indices=True)
-    if not len(common):
-        return 0, float("nan"), float("nan")
+def _commonest_step(bars: pd.DataFrame) -> np.timedelta64:
+    """Return the interval of a series as its times tell it: the commonest step, timedelta64[us]."""
+    times = np.unique(bars["timestamp"].to_numpy().astype("datetime64[us]"))
+    if len(times) < 2:  # noqa: PLR2004 - a pair
+        return interval_delta("1d")
+    steps, counts = np.unique(np.diff(times), return_counts=True)
+    commonest = steps[counts.argmax()]
+    return min((interval_delta(name) for name in INTERVAL_NAMES), key=lambda delta: abs(delta - commonest))
+
+
+def _shifts(ours: np.timedelta64, theirs: np.timedelta64, bars: int) -> list[np.timedelta64]:
+    """Return the shifts to be tried, none first: some bars, hours of a time zone, days of a calendar."""
+    grid = min(ours, theirs)
+    sizes = {number * grid for number in range(1, bars + 1)}
+    sizes |= {number * max(ours, theirs) for number in range(1, bars + 1)}
+    sizes |= {hours * HOUR for hours in range(1, ZONE_HOURS + 1) if hours * HOUR % grid == np.timedelta64(0)}
+    sizes = {size.astype("timedelta64[us]") for size in sizes}
+    none = np.timedelta64(0, "us")
+    return [none, *(sign * size for size in sorted(sizes) for sign in (-1, 1))]
+
+
+def _fit(ours: pd.Series, theirs: pd.Series, shift: np.timedelta64) -> Fit:
+    """Return how our closes, moved by `shift`, fit the second series'."""
+    moved = ours.index.to_numpy() + shift.astype(np.int64)
+    moments, mine, other = np.intersect1d(moved, theirs.index.to_numpy(), assume_unique=True, return_indices=True)
+    seconds = int(shift // np.timedelta64(1, "s"))
+    if len(moments) < MIN_CLOSES:
+        return Fit(seconds, len(moments), float("nan"), float("nan"), 0, float("nan"))
     a, b = ours.to_numpy()[mine], theirs.to_numpy()[other]
-    following = _following(common)
-    labels = int(following.sum())
-    equal = (a[1:] > a[:-1]) == (b[1:] > b[:-1])
-    agreement = float(equal[following].mean()) if labels else float("nan")
-    return labels, agreement, float(np.median(np.abs(a / b - 1)))
+    ratio = a / b
+    level = float(np.median(ratio))
+    steps = np.diff(moments)
+    following = steps == steps.min()
+    equal = ((a[1:] > a[:-1]) == (b[1:] > b[:-1]))[following]
+    spread = float(np.median(np.abs(ratio / level - 1)))
+    return Fit(seconds, len(moments), level - 1, spread, len(equal), float(equal.mean()))
 
 
-def _following(numbers: Int64[np.ndarray, " bar"]) -> np.ndarray:
-    return np.diff(numbers) == 1
+def _clearly_best(fits: list[Fit]) -> Fit | None:
+    """Return the fit of least spread if it is clearly better than the first, else the first; None without any."""
+    known = [fit for fit in fits if fit.closes >= MIN_CLOSES]
+    if not known:
+        return None
+    first, best = fits[0], min(known, key=lambda fit: fit.spread)
+    if first.closes < MIN_CLOSES:
+        return first
+    better = best.spread < CLEARLY_BETTER * first.spread and first.spread > LEAST_SPREAD
+    return best if better else first
 
 
-def _words(
-    plain: tuple[int, float, float],
-    best: tuple[int, float, float],
-    shift: int,
-    interval: str,
-    *,
-    shifted: bool,
-    same_level: bool,
-) -> str:
-    labels, agreement, difference = plain
-    if shifted:
-        unit = {"1d": "day", "1h": "hour", "1m": "minute"}.get(interval, f"bar of {interval}")
-        size = f"{abs(shift)} {unit}{'s' if abs(shift) > 1 else ''}"
-        direction = "late" if shift < 0 else "early"
-        return (
-            f"times look {size} {direction}: {best[1]:.0%} of labels agree after a shift of "
-            f"{'-' if shift < 0 else '+'}{size}, {agreement:.0%} without"
-        )
-    level = (
-        "" if same_level else f"; closes differ by {difference:.2%} at the median: another symbol, currency or unit?"
+def _shift_words(unshifted: Fit, best: Fit, spec: CheckSpec) -> str:
+    size = _span_words(abs(best.shift_seconds))
+    late = "late" if best.shift_seconds < 0 else "early"
+    sign = "-" if best.shift_seconds < 0 else "+"
+    looks = f"{'dates' if abs(best.shift_seconds) % 86_400 == 0 else 'times'} look {size} {late}"
+    after = f"after a shift of {sign}{size}"
+    spreads = f"closes differ by {best.spread:.2%} {after}, by {unshifted.spread:.2%} without"
+    if min(unshifted.labels, best.labels) < spec.min_overlap_bars:
+        return f"{looks}: {spreads} ({best.closes} closes in common)"
+    return f"{looks}: {best.agreement:.0%} of labels agree {after}, {unshifted.agreement:.0%} without; {spreads}"
+
+
+def _span_words(seconds: int) -> str:
+    for name, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds % length == 0:
+            number = seconds // length
+            return f"{number} {name}{'' if number == 1 else 's'}"
+    return f"{seconds} seconds"
+
+
+def _fit_words(fit: Fit, *, enough: bool, same_level: bool) -> str:
+    labels = (
+        f"{fit.agreement:.1%} of {fit.labels} labels agree" if enough else f"{fit.labels} labels in common, too few"
     )
-    return (
-        f"{agreement:.1%} of {labels} labels agree, closes differ by {difference:.2%} at the median"
-        if same_level
-        else (f"{agreement:.1%} of {labels} labels agree{level}")
-    )
+    level = "" if same_level else " (another symbol, currency or unit?)"
+    return f"{labels}; closes lie {fit.level:+.2%} from the second series'{level}, differing by {fit.spread:.2%}"

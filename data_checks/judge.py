@@ -22,6 +22,7 @@ Limits = Mapping[str, Any]
 ACCEPTED = "accepted"
 UNFINISHED = "unfinished_bar"
 VERDICTS = (ACCEPTED, UNFINISHED, *(rule.name for rule in BAR_RULES if rule.quarantines))
+SHOWN_BREAKS = 3  # breaks of volume named in a message
 NEVER = np.datetime64("NaT", "us")
 NOT_A_LOSS = ("lesser_double",)  # refused, but a fuller bar of the same time stays
 
@@ -308,9 +309,11 @@ def _volume_unit(batch: pd.DataFrame, limits: Limits) -> Figure:
     if not breaks:
         return Figure(passed=True, unexpected=0, observed="none")
     words = [
-        f"factor {found.factor:.3g} from {moment_words(times[found.bar])}{_swap_words(found)}" for found in breaks[:3]
+        f"factor {found.factor:.3g} from {moment_words(times[found.bar])}{_swap_words(found)}"
+        for found in breaks[:SHOWN_BREAKS]
     ]
-    return Figure(False, len(breaks), "; ".join(words), times[breaks[0].bar])
+    more = f"; {len(breaks) - SHOWN_BREAKS} more" if len(breaks) > SHOWN_BREAKS else ""
+    return Figure(False, len(breaks), "; ".join(words) + more, times[breaks[0].bar])
 
 
 def _swap_words(found: rules.VolumeBreak) -> str:

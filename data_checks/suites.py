@@ -81,7 +81,7 @@ class Rule:
 
     def advice(self) -> str:
         """Return what to do when the rule does not hold."""
-        return self.remedy.format(rule=self.name)
+        return self.remedy[0].lower() + self.remedy[1:].format(rule=self.name)
 
 
 _PRICES = ("open", "high", "low", "close")

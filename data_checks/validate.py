@@ -158,7 +158,7 @@ def _result(rule: Rule, figure: Figure, suite: Suite, series: Series) -> CheckRe
     expected = expected[0].lower() + expected[1:]
     message = f"expected: {expected}; found {figure.observed} ({where})"
     if not figure.passed:
-        message += f". {rule.advice()}."
+        message += f". What to do: {rule.advice()}."
     return CheckResult(
         rule.name, suite.severity(rule), figure.passed, figure.unexpected, figure.observed, message, first_at
     )
