@@ -1,7 +1,7 @@
 """A real HTTP server on loopback that speaks the public candle endpoints of Coinbase, Binance and Kraken.
 
 It serves given bars as of a moment that the test sets, the unfinished bar included, and can be told to misbehave: each
-fault of a queue spoils one answer to a question for candles. What is spoken is what ccxt asks; nothing of ccxt is touched.
+fault of a queue spoils one answer to a question for candles. What is spoken is what ccxt asks; ccxt stays untouched.
 """
 
 import json
@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +23,14 @@ from model.bars import Bars
 
 Rows = list[tuple[int, float, float, float, float, float]]  # open time in seconds, OHLCV
 GRANULARITY = {
-    **{"ONE_MINUTE": "1m", "FIVE_MINUTE": "5m", "FIFTEEN_MINUTE": "15m", "THIRTY_MINUTE": "30m"},
-    **{"ONE_HOUR": "1h", "TWO_HOUR": "2h", "SIX_HOUR": "6h", "ONE_DAY": "1d"},
+    "ONE_MINUTE": "1m",
+    "FIVE_MINUTE": "5m",
+    "FIFTEEN_MINUTE": "15m",
+    "THIRTY_MINUTE": "30m",
+    "ONE_HOUR": "1h",
+    "TWO_HOUR": "2h",
+    "SIX_HOUR": "6h",
+    "ONE_DAY": "1d",
 }
 KRAKEN_MINUTES = {"1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "240": "4h", "1440": "1d"}
 KRAKEN_BARS = 720
@@ -138,10 +144,8 @@ class LoopbackExchange:
         for header, value in fault.headers.items():
             handler.send_header(header, value)
         handler.end_headers()
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client may have waited long enough
             handler.wfile.write(body[: len(body) - fault.cut_bytes])
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client had waited long enough
 
     def _coinbase(self, path: str, query: dict[str, str], change: Callable[[Rows], Rows]) -> Any:
         if path == "v2/time":
@@ -178,7 +182,7 @@ class LoopbackExchange:
         if path == "0/public/AssetPairs":
             return {"error": [], "result": {"XXBTZUSD": _kraken_pair()}}
         if path == "0/public/OHLC":
-            rows = [row for row in self.rows(KRAKEN_MINUTES[query["interval"]])][-KRAKEN_BARS:]
+            rows = self.rows(KRAKEN_MINUTES[query["interval"]])[-KRAKEN_BARS:]
             rows = change([row for row in rows if row[0] > int(query.get("since", "0"))])
             told = [
                 [at, _text(o), _text(h), _text(low), _text(c), _text(c), _text(v), 9] for at, o, h, low, c, v in rows
@@ -195,31 +199,54 @@ def _coinbase_product(pair: str) -> dict[str, Any]:
     base, quote = pair.split("-")
     return {
         "product_id": pair,
-        **{"base_currency_id": base, "quote_currency_id": quote, "product_type": "SPOT", "status": "online"},
-        **{"base_increment": "0.00000001", "quote_increment": "0.01", "price_increment": "0.01"},
-        **{"quote_min_size": "1", "quote_max_size": "1000", "base_min_size": "0.1", "base_max_size": "10"},
-        **{"trading_disabled": False, "price": "1"},
+        "base_currency_id": base,
+        "quote_currency_id": quote,
+        "product_type": "SPOT",
+        "status": "online",
+        "base_increment": "0.00000001",
+        "quote_increment": "0.01",
+        "price_increment": "0.01",
+        "quote_min_size": "1",
+        "quote_max_size": "1000",
+        "base_min_size": "0.1",
+        "base_max_size": "10",
+        "trading_disabled": False,
+        "price": "1",
     }
 
 
 def _binance_symbol(base: str, quote: str) -> dict[str, Any]:
     return {
         "symbol": base + quote,
-        **{"status": "TRADING", "baseAsset": base, "quoteAsset": quote, "isSpotTradingAllowed": True},
-        **{
-            "baseAssetPrecision": 8,
-            "quoteAssetPrecision": 8,
-            "quotePrecision": 8,
-            "filters": [],
-            "permissions": ["SPOT"],
-        },
-        **{"orderTypes": ["LIMIT"], "permissionSets": [["SPOT"]]},
+        "status": "TRADING",
+        "baseAsset": base,
+        "quoteAsset": quote,
+        "isSpotTradingAllowed": True,
+        "baseAssetPrecision": 8,
+        "quoteAssetPrecision": 8,
+        "quotePrecision": 8,
+        "filters": [],
+        "permissions": ["SPOT"],
+        "orderTypes": ["LIMIT"],
+        "permissionSets": [["SPOT"]],
     }
 
 
 def _kraken_pair() -> dict[str, Any]:
     return {
-        **{"altname": "XBTUSD", "wsname": "XBT/USD", "base": "XXBT", "quote": "ZUSD", "status": "online"},
-        **{"pair_decimals": 1, "lot_decimals": 8, "lot_multiplier": 1, "leverage_buy": [], "leverage_sell": []},
-        **{"fees": [[0, 0.26]], "fees_maker": [[0, 0.16]], "ordermin": "0.0001", "costmin": "0.5", "tick_size": "0.1"},
+        "altname": "XBTUSD",
+        "wsname": "XBT/USD",
+        "base": "XXBT",
+        "quote": "ZUSD",
+        "status": "online",
+        "pair_decimals": 1,
+        "lot_decimals": 8,
+        "lot_multiplier": 1,
+        "leverage_buy": [],
+        "leverage_sell": [],
+        "fees": [[0, 0.26]],
+        "fees_maker": [[0, 0.16]],
+        "ordermin": "0.0001",
+        "costmin": "0.5",
+        "tick_size": "0.1",
     }
