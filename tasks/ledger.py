@@ -4,6 +4,8 @@ Knows how decisions and predictions are kept (Delta tables `ledger` and `predict
 decides nothing and has no clock: times are passed in. A decision counts by its `decision_id`, a prediction by series
 name, `decided_at` and version: writing the same one again changes nothing, also from two processes at once.
 
+`enter` is how a decision changes the champion: it is refused unless the champion it was made against still is one.
+
 The trap: two decisions may bear the same `decided_at` (a retrain repeated "as of" the same day), so the ledger counts
 its rows in `sequence`, and of two at one time the later written one holds.
 """
@@ -16,7 +18,7 @@ from datetime import UTC, date, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from model.errors import SpecError
+from model.errors import RiseOrFallError, SpecError
 from tasks.tables import EVERYTHING, Change, Table, place, quoted, utc
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 Action = Literal["promote", "hold", "reject", "rollback"]
 FILES = 64  # a table in more files than this is written anew with the next row
+
+
+class ChampionChanged(RiseOrFallError):
+    """The champion that a decision was made against is the champion no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,33 @@ class Ledger:
 
     def append(self, row: LedgerRow) -> bool:
         """Write a decision; False when one with its `decision_id` is there already, which then stays as it is."""
+        return self._write(row, require=lambda _: None)
+
+    def enter(self, row: LedgerRow) -> bool:
+        """Write a decision if its `champion_before` is the champion by the ledger at that very moment.
+
+        Of two processes that decide at once one is refused, whatever the store: the check and the row are one commit.
+
+        Returns:
+            False when a decision with this `decision_id` is there already, which then stays as it is.
+
+        Raises:
+            ChampionChanged: somebody else's decision came first.
+        """
+
+        def require(rows: "pa.Table") -> None:
+            past = [one for one in rows.to_pylist() if one["series_name"] == row.series_name]
+            champion = max(past, key=lambda one: one["sequence"])["champion_after"] if past else row.champion_before
+            if champion != row.champion_before:
+                raise ChampionChanged(
+                    f"{row.series_name}: expected version {row.champion_before or 'none'} to be champion still when "
+                    f"{row.action} of version {row.version} was written, found version {champion or 'none'}: another "
+                    "decision came first. Decide again."
+                )
+
+        return self._write(row, require)
+
+    def _write(self, row: LedgerRow, require: "Callable[[pa.Table], None]") -> bool:
         written = False
 
         def plan(table: "DeltaTable") -> Change | None:
@@ -166,6 +199,7 @@ class Ledger:
             written = row.decision_id not in set(rows["decision_id"].to_pylist())
             if not written:
                 return None
+            require(rows)
             counted = replace(row, sequence=rows.num_rows + 1)
             return _appended(table, self._decisions.schema, rows, [_decision_fields(counted)])
 
@@ -181,6 +215,19 @@ class Ledger:
         found = sorted(_scan(table, self._decisions.schema, where).to_pylist(), key=lambda row: row["sequence"])
         start = 0 if last is None else max(0, len(found) - last)
         return tuple(_decision(row) for row in found[start:])
+
+    def last(self, series_name: str) -> LedgerRow | None:
+        """Return the decision written last about a series: its `champion_after` is the champion. None without any."""
+        rows = self.rows(series_name, last=1)
+        return rows[-1] if rows else None
+
+    def find_decision(self, decision_id: str) -> LedgerRow | None:
+        """Return the decision of this id; None when it was never written."""
+        table = self._decisions.open()
+        if table is None:
+            return None
+        found = _scan(table, self._decisions.schema, f"decision_id = {quoted(decision_id)}").to_pylist()
+        return _decision(found[0]) if found else None
 
     def champion_on(self, series_name: str, on: date | datetime) -> str | None:
         """Return the version that was champion at a time (a date: at the end of that day, UTC); None if none was."""
