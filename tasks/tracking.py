@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import NoChampion, UnsoundModel
+from model.errors import NoChampion, RiseOrFallError, SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
+from model.predictor import Predictor
 from model.recipe import Recipe
 from model.training import Epoch
 from tasks.barstore import BarsRef
+from tasks.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,13 +71,14 @@ class ModelFiles:
 class Tracking:
     """Runs and versions of one series in one MLflow."""
 
-    def __init__(self, uri: str, artifact_root: str, series: Series) -> None:
+    def __init__(self, uri: str, artifact_root: str, series: Series, name: str = "") -> None:
         """Point MLflow at `uri`; nothing is read or written yet.
 
         Args:
             uri: tracking address, `sqlite:///...` or `http://...`.
             artifact_root: where a new experiment keeps its artifacts; empty lets the server decide.
-            series: the series; its name is the experiment's and the registered model's.
+            series: the series that the models are of.
+            name: name of the experiment and of the registered model; empty takes the series' own.
         """
         import mlflow  # here: two seconds that --help must not pay
 
@@ -84,6 +87,7 @@ class Tracking:
         mlflow.set_tracking_uri(uri)
         self.uri = uri
         self.series = series
+        self.name = name or series.name
         self.artifact_root = artifact_root
         self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri)
 
@@ -91,18 +95,16 @@ class Tracking:
 
     def experiment_id(self) -> str:
         """Return the experiment of the series; create it with a description on first use."""
-        found = self.client.get_experiment_by_name(self.series.name)
+        found = self.client.get_experiment_by_name(self.name)
         if found is not None:
             return str(found.experiment_id)
-        location = f"{self.artifact_root}/{self.series.name}" if self.artifact_root else None
+        location = f"{self.artifact_root}/{self.name}" if self.artifact_root else None
         note = (
-            f"Daily retrains of {self.series.symbol} {self.series.interval}. A parent run is one retrain: its metrics "
-            "are measured on bars that the model never saw. Its child runs are the folds."
+            f"Retrains of {self.series.symbol} {self.series.interval}. A parent run is one retrain: its metrics are "
+            "measured on bars that the model never saw. Its child runs, if any, are the folds."
         )
         return str(
-            self.client.create_experiment(
-                self.series.name, artifact_location=location, tags={"mlflow.note.content": note}
-            )
+            self.client.create_experiment(self.name, artifact_location=location, tags={"mlflow.note.content": note})
         )
 
     def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
@@ -183,7 +185,7 @@ class Tracking:
 
         profile = {"rows": ref.rows, "first": str(ref.first), "last": str(ref.last), "sha256": ref.sha256}
         dataset = Dataset(
-            name=f"{self.series.name} bars v{ref.version}",
+            name=f"{self.name} bars v{ref.version}",
             digest=ref.sha256[:36],  # MLflow's limit
             source_type="delta_table",
             source=json.dumps({"uri": ref.uri, "version": ref.version}),
@@ -192,7 +194,7 @@ class Tracking:
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def run_link(self, run_id: str) -> str:
-        """Return where a browser finds a run: an address on a server, else a path below the one that `mlflow ui` shows."""
+        """Return where a browser finds a run: on the server, else where `mlflow ui` shows it."""
         place = f"#/experiments/{self.experiment_id()}/runs/{run_id}"
         return f"{self.uri.rstrip('/')}/{place}" if self.uri.startswith("http") else f"http://127.0.0.1:5000/{place}"
 
@@ -220,7 +222,7 @@ class Tracking:
                 name="model",
                 flavor=mlflow.pyfunc,
                 run_id=run_id,
-                registered_model_name=self.series.name,
+                registered_model_name=self.name,
                 python_model=str(Path(__file__).with_name("registered_model.py")),
                 artifacts=artifacts,
                 code_paths=[str(Path(__file__).parent.parent / "model")],
@@ -228,27 +230,52 @@ class Tracking:
                 input_example=example,
                 pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING_PACKAGES],
             )
-        found = self.client.search_model_versions(f"name = '{self.series.name}' and run_id = '{run_id}'")
+        found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")
         version = str(max(int(each.version) for each in found))
         for key, value in tags.items():
-            self.client.set_model_version_tag(self.series.name, version, key, value)
+            self.client.set_model_version_tag(self.name, version, key, value)
         self.set_alias("challenger", version)
         return self.version(version)
 
+    def add_version(self, run_id: str, files: ModelFiles, tags: Mapping[str, str]) -> Version:
+        """Register a version in one step, its tags included, without MLflow's wrapping: quick, for replays.
+
+        Such a version holds the same files and is read by `read_version`; MLflow itself cannot load it.
+        """
+        from mlflow.exceptions import MlflowException  # here: see __init__
+
+        with tempfile.TemporaryDirectory() as place:
+            write_model_files(Path(place), files)
+            self.client.log_artifacts(run_id, place, "model/artifacts")
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
+        made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))
+        return self.version(str(made.version))
+
+    def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
+        """Return the versions that bear a tag of this value, oldest first."""
+        text = value.replace("'", "''")
+        found = self.client.search_model_versions(f"name = '{self.name}' and tag.`{tag}` = '{text}'")
+        return tuple(sorted((str(each.version) for each in found), key=int))
+
     def set_alias(self, alias: Alias, version: str) -> None:
         """Let an alias name a version."""
-        self.client.set_registered_model_alias(self.series.name, alias, version)
+        self.client.set_registered_model_alias(self.name, alias, version)
 
     def drop_alias(self, alias: Alias) -> None:
         """Let an alias name nothing."""
-        self.client.delete_registered_model_alias(self.series.name, alias)
+        self.client.delete_registered_model_alias(self.name, alias)
 
     def aliased(self, alias: Alias) -> Version | None:
         """Return the version that an alias names, None when it names none."""
         from mlflow.exceptions import MlflowException  # here: see __init__
 
         try:
-            number = self.client.get_registered_model(self.series.name).aliases.get(alias)
+            number = self.client.get_registered_model(self.name).aliases.get(alias)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
@@ -264,7 +291,7 @@ class Tracking:
         version = self.aliased("champion")
         if version is None:
             raise NoChampion(
-                f"{self.series.name}: expected a champion in the registry at {self.uri}, found none. "
+                f"{self.name}: expected a champion in the registry at {self.uri}, found none. "
                 "Run `riseorfall retrain` first; `riseorfall status` shows what is registered."
             )
         return version
@@ -278,10 +305,10 @@ class Tracking:
         from mlflow.exceptions import MlflowException  # here: see __init__
 
         try:
-            found = self.client.get_model_version(self.series.name, number)
+            found = self.client.get_model_version(self.name, number)
         except MlflowException as error:
             raise NoChampion(
-                f"{self.series.name}: expected version {number} in the registry at {self.uri}, found none. "
+                f"{self.name}: expected version {number} in the registry at {self.uri}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
             ) from error
         tags = dict(found.tags)
@@ -293,7 +320,7 @@ class Tracking:
 
     def describe(self, version: str, text: str) -> None:
         """Write the description on a version's page."""
-        self.client.update_model_version(self.series.name, version, description=text)
+        self.client.update_model_version(self.name, version, description=text)
 
     def read_version(self, version: str) -> "LoadedVersion":
         """Open the files of a version, wherever the registry keeps them.
@@ -303,7 +330,7 @@ class Tracking:
         """
         import mlflow.artifacts  # here: see __init__
 
-        place = f"models:/{self.series.name}/{version}"
+        place = f"models:/{self.name}/{version}"
         try:
             folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
         except (mlflow.exceptions.MlflowException, OSError) as error:
@@ -312,6 +339,12 @@ class Tracking:
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
         return LoadedVersion(place, folder)
+
+
+def open_tracking(series: Series) -> Tracking:
+    """Return the MLflow adapter of a series, at the address of the settings."""
+    settings = Settings()
+    return Tracking(settings.mlflow_uri, settings.artifact_root, series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +362,19 @@ class LoadedVersion:
         """Return the network for warm starts and inspection."""
         return (self.folder / "network.keras").read_bytes()
 
+    def predictor(self) -> Predictor:
+        """Return the network ready to predict, as serving would use it.
+
+        Raises:
+            UnsoundModel: it cannot be opened, whatever the reason.
+        """
+        try:
+            return Predictor(self.onnx(), self.recipe().window)
+        except RiseOrFallError:
+            raise
+        except Exception as error:  # onnxruntime raises classes of its own, without a common root
+            raise UnsoundModel(f"{self.place}: network.onnx cannot be opened: {error}") from error
+
     def recipe(self) -> Recipe:
         """Return the recipe.
 
@@ -341,10 +387,17 @@ class LoadedVersion:
             raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
 
     def record(self) -> Record:
-        """Return the out-of-sample record."""
+        """Return the out-of-sample record.
+
+        Raises:
+            UnsoundModel: the file is no record.
+        """
         import pandas as pd  # here: serving needs no record
 
-        return record_from_frame(pd.read_parquet(self.folder / "record.parquet"))
+        try:
+            return record_from_frame(pd.read_parquet(self.folder / "record.parquet"))
+        except (OSError, ValueError, SpecError) as error:
+            raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
 
 
 def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
