@@ -11,6 +11,7 @@ next derives the missing rows from the two versions around the marked commit. So
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from model.bars import Bars, Series, gap_sizes
 from model.errors import RiseOrFallError, SpecError
@@ -26,8 +28,8 @@ from tasks.bartable import (
     VALUES,
     aware,
     compare,
-    count_rows,
     differ,
+    instant,
     key_fields,
     layout,
     no_bars,
@@ -40,6 +42,7 @@ from tasks.bartable import (
     read_times,
     require_one_clock,
     rows,
+    scan_times,
     sorted_bars,
     spans,
     value_columns,
@@ -204,43 +207,61 @@ class BarStore:
             GapError: times off the clock of the interval, or off that of the stored bars.
         """
         incoming = sorted_bars(series, frame)
-        seen: dict[str, Any] = {"added": 0, "revised": 0, "unchanged": 0, "revised_first": None}
+        counts: dict[str, int] = {}
+        times = incoming.opened_at[:0]
 
         def plan(table: "DeltaTable") -> Change | None:
+            nonlocal times
             files_by_year, anchor = layout(table, series)
             require_one_clock(series, incoming, anchor)
             added, revised = compare(table, series, incoming)
             times = incoming.opened_at[revised]
-            seen.update(
-                added=int(added.sum()),
-                revised=len(times),
-                unchanged=int((~added & ~revised).sum()),
-                revised_first=aware(times[0]) if len(times) else None,
-            )
-            changed = picked(incoming, added | revised)
-            if not len(changed):
-                return None
-            record = {
+            counts.update(added=int(added.sum()), revised=len(times), unchanged=int((~added & ~revised).sum()))
+            note = {
                 **metadata,
-                **{name: str(seen[name]) for name in ("added", "revised", "unchanged")},
+                **{name: str(count) for name, count in counts.items()},
                 "symbol": series.symbol,
                 "interval": series.interval,
                 "merged_at": utc(merged_at).isoformat(),
             }
-            mark = None
-            if len(times):
-                self._record_revisions(table)  # the mark remembers one commit: the one before must be recorded
-                mark = (REVISING, table.version() + 1)
-                record |= {"revised_first": str(times[0]), "revised_last": str(times[-1])}
-            touched = np.unique(years(changed)).tolist()
-            if not mark and all(files_by_year[year] < FILES_OF_A_YEAR for year in touched):
-                return Change(rows(self._bars.schema, series, changed), metadata=_noted(record))
-            whole = overlaid(read(table, series, years=touched), changed)
-            return Change(rows(self._bars.schema, series, whole), partition(series, touched), _noted(record), mark)
+            return self._changed(table, series, picked(incoming, added | revised), times, files_by_year, note)
 
         version = self._bars.change(plan)
         self._record_revisions(self._bars.open())
-        return MergeResult(version=version, **seen)
+        return MergeResult(version=version, revised_first=aware(times[0]) if len(times) else None, **counts)
+
+    def _changed(
+        self,
+        table: "DeltaTable",
+        series: Series,
+        fresh: Bars,
+        revised: Shaped[np.ndarray, " bar"],
+        files_by_year: Counter[int],
+        note: dict[str, str],
+    ) -> Change | None:
+        """Append fresh bars; where some of them revise, or a year lies in many files, write the years they touch anew.
+
+        Args:
+            table: the version to change.
+            series: whose bars they are.
+            fresh: bars that the version lacks, or holds with other values.
+            revised: open times of the latter.
+            files_by_year: number of files of the series.
+            note: record of the commit.
+        """
+        if not len(fresh):
+            return None
+        mark = None
+        if len(revised):
+            self._record_revisions(table)  # the mark remembers one commit: the one before must be recorded
+            mark = (REVISING, table.version() + 1)
+            note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
+        metadata = {NOTE: json.dumps(note, ensure_ascii=False)}
+        touched = np.unique(years(fresh)).tolist()
+        if not mark and all(files_by_year[year] < FILES_OF_A_YEAR for year in touched):
+            return Change(rows(self._bars.schema, series, fresh), metadata=metadata)
+        whole = overlaid(read(table, series, years=touched), fresh)
+        return Change(rows(self._bars.schema, series, whole), partition(series, touched), metadata, mark)
 
     def _record_revisions(self, bars: "DeltaTable | None") -> None:
         """Write the revisions of the last revising commit of `bars`, unless they are there already."""
@@ -300,7 +321,7 @@ class BarStore:
             BarsChanged: their hash is another.
             SpecError: the table or its version is gone.
         """
-        bars = read(self._open(ref.version), ref.series, last=np.datetime64(ref.last.replace(tzinfo=None), "us"))
+        bars = read(self._open(ref.version), ref.series, last=instant(ref.last))
         found = hash_bars(bars)
         if found != ref.sha256:
             raise BarsChanged(
@@ -360,6 +381,14 @@ class BarStore:
         self._quarantine.mark_released(series, opened_at, reason, at=released_at)
         return result
 
+    def newest(self, series: Series) -> datetime | None:
+        """Return the open time of the newest bar, from the files of its year alone; None when there is no bar."""
+        table = self._bars.open()
+        files_by_year = layout(table, series)[0] if table else None
+        if table is None or not files_by_year:
+            return None
+        return aware(read_times(table, series, years=[max(files_by_year)])[-1])
+
     def summary(self, series: Series, version: int | None = None) -> SeriesSummary | None:
         """Sum up one series at a version; None when the store holds no bar of it."""
         table = self._bars.open(version)
@@ -367,7 +396,6 @@ class BarStore:
         if table is None or not len(opened_at):
             return None
         sizes = gap_sizes(Bars(series.interval, opened_at, np.empty((len(opened_at), 5))))
-        refusals = self.read_quarantine(series)
         return SeriesSummary(
             symbol=series.symbol,
             interval=series.interval,
@@ -376,8 +404,8 @@ class BarStore:
             last=aware(opened_at[-1]),
             gaps=int((sizes > 0).sum()),
             missing_bars=int(sizes.sum()),
-            quarantined=int(refusals["timestamp"][refusals["released_at"].isna()].nunique()),
-            revised=count_rows(self._revisions, series, f"bars_version <= {table.version()}"),
+            quarantined=self._quarantine.count(series),
+            revised=len(scan_times(self._revisions.open(), series, f"bars_version <= {table.version()}")),
             version=table.version(),
         )
 
@@ -437,11 +465,6 @@ def _revision_rows(
     return pa.RecordBatchReader.from_batches(schema, (batch(*pair) for pair in changes if len(pair[0])))
 
 
-def _noted(record: Mapping[str, str]) -> dict[str, str]:
-    """Put a record of a commit under one name, away from the names that Delta uses itself."""
-    return {NOTE: json.dumps(record, ensure_ascii=False)}
-
-
 def _note(entry: Mapping[str, Any]) -> dict[str, str]:
     """Read the record of a commit; empty where there is none."""
     note: dict[str, str] = json.loads(entry.get(NOTE, "{}"))
@@ -450,4 +473,4 @@ def _note(entry: Mapping[str, Any]) -> dict[str, str]:
 
 def _newest_open(series: Series, as_of: datetime | None) -> np.datetime64 | None:
     """Return the latest open time of a bar that has closed at `as_of`."""
-    return None if as_of is None else np.datetime64(utc(as_of).replace(tzinfo=None), "us") - series.delta
+    return None if as_of is None else instant(as_of) - series.delta

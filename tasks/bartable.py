@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
-from tasks.tables import Table, quoted
+from tasks.tables import Table, quoted, utc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,10 +133,18 @@ def read(
     return Bars(series.interval, opened_at, ohlcv)
 
 
-def read_times(table: "DeltaTable", series: Series) -> Shaped[np.ndarray, " bar"]:
-    """Read open times alone, oldest first, shape (bar,), datetime64[us]."""
-    parts = [_times(batch.column(0)) for batch in _scan(table, series, ["timestamp"])]
-    return np.sort(np.concatenate([np.empty(0, "datetime64[us]"), *parts]))
+def read_times(table: "DeltaTable", series: Series, years: Sequence[int] = ()) -> Shaped[np.ndarray, " bar"]:
+    """Read open times alone, of some years only if any are named, oldest first, shape (bar,), datetime64[us]."""
+    return np.sort(scan_times(table, series, partition(series, years)))
+
+
+def scan_times(table: "DeltaTable | None", series: Series, condition: str) -> Shaped[np.ndarray, " row"]:
+    """Read the times of a series' rows that meet a SQL condition, in no order, datetime64[us]."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    found = table.scan(["timestamp"], f"{partition(series)} AND {condition}") if table else None
+    parts = [_times(batch.column(0)) for batch in pa.RecordBatchReader.from_stream(found)] if found else []
+    return np.concatenate([np.empty(0, "datetime64[us]"), *parts])
 
 
 def _scan(
@@ -258,10 +266,15 @@ def years(bars: Bars) -> Shaped[np.ndarray, " bar"]:
     return bars.opened_at.astype("datetime64[Y]").astype(np.int32) + np.int32(1970)
 
 
+def instant(moment: datetime) -> np.datetime64:
+    """Return a datetime as datetime64[us], UTC."""
+    return np.datetime64(utc(moment).replace(tzinfo=None), "us")
+
+
 def aware(moment: np.datetime64) -> datetime:
     """Return a datetime64[us] as a UTC-aware datetime."""
-    instant: datetime = moment.astype("datetime64[us]").item()
-    return instant.replace(tzinfo=UTC)
+    naive: datetime = moment.astype("datetime64[us]").item()
+    return naive.replace(tzinfo=UTC)
 
 
 def scan_rows(table: "DeltaTable", schema: "pa.Schema", series: Series) -> "pd.DataFrame":
@@ -277,14 +290,3 @@ def read_rows(table: Table, series: Series) -> "pd.DataFrame":
     newest = table.open()
     empty: pd.DataFrame = table.schema.empty_table().to_pandas()
     return scan_rows(newest, table.schema, series) if newest else empty
-
-
-def count_rows(table: Table, series: Series, condition: str) -> int:
-    """Count the rows of a series, in the newest version, that meet a SQL condition."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
-
-    newest = table.open()
-    if newest is None:
-        return 0
-    found = pa.RecordBatchReader.from_stream(newest.scan(["symbol"], f"{partition(series)} AND {condition}"))
-    return sum(batch.num_rows for batch in found)

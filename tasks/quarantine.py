@@ -14,7 +14,7 @@ import numpy as np
 
 from model.bars import COLUMNS, Series
 from model.errors import SpecError
-from tasks.bartable import VALUES, key_fields, partition, read_rows, scan_rows
+from tasks.bartable import VALUES, key_fields, partition, read_rows, scan_rows, scan_times
 from tasks.tables import Change, Table, place, utc
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class Quarantine:
         return read_rows(self._table, series).sort_values(
             ["timestamp", "rule", "quarantined_at", "value"], ignore_index=True
         )
+
+    def count(self, series: Series) -> int:
+        """Count the open times with a refusal that was not released."""
+        return len(np.unique(scan_times(self._table.open(), series, "released_at IS NULL")))
 
     def held(self, series: Series, opened_at: Sequence[datetime], reason: str) -> "pd.DataFrame":
         """Return the refused bars of some open times, one each, for their release.

@@ -442,3 +442,10 @@ def test_two_processes_that_revise_each_other_record_every_step(store: BarStore)
         day = (opened_at - START).days
         assert chain["old_close"].tolist() == [101.0 + day, *chain["new_close"].tolist()[:-1]]
         assert chain["new_close"].tolist()[-1] == closes[day]
+
+
+def test_the_newest_bar_is_found_in_its_year_alone(store: BarStore) -> None:
+    assert store.newest(SERIES) is None
+    store.merge(SERIES, bars_frame(steady(40)), {}, merged_at=AT)
+    assert store.newest(SERIES) == START + timedelta(days=39)
+    assert store.newest(Series("ETH/USD", "1d")) is None
