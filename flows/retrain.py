@@ -52,7 +52,7 @@ def retrain(
     with watched(recipe, run_id):
         landing = ingest(source, as_of, run_id)
         checked = check_bars(landing, source, check)
-        stored = store(landing, checked.accepted)
+        stored = store(landing, checked.accepted, run_id)
         windows = cut(stored.ref, window, folds, check)
         outcomes = [train_fold(windows, recipe, index, run_id) for index in range(folds.count)]
         evaluation = evaluate(windows, recipe, outcomes, run_id)

@@ -46,7 +46,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         landed = pd.read_parquet(landing.path)
         second = open_cross_check(source)
         report = check_bars(
-            _with_stored(landed, store.read_frame(landing.series)),
+            _with_stored(landed, store.read_frame(landing.series, as_of=landing.as_of)),
             landing.series,
             spec,
             landing.as_of,
@@ -76,7 +76,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
 
 
 def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the landed bars with the stored ones that they do not bring again, oldest first; doubles keep their order."""
+    """Return the landed bars and those stored ones that they do not bring again, oldest first; doubles keep order."""
     import pandas as pd
 
     if stored.empty:

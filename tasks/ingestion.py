@@ -17,6 +17,7 @@ from tasks.barstore import BarsRef, BarStore, MergeResult
 from tasks.reporting import current_progress
 from tasks.settings import Settings
 from tasks.sources.source import SourceSpec, open_source
+from tasks.tracking import open_tracking
 
 OVERLAP_BARS = 50  # stored bars that an exchange is asked for again, so that its revisions are seen
 
@@ -91,12 +92,13 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
 
 
 @task(name="store")
-def store(landing: Landing, accepted: str) -> Stored:
+def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
     """Merge the accepted bars of a landing into the store; a second time adds nothing.
 
     Args:
         landing: where they came from and as of when.
         accepted: path of the accepted bars.
+        run_id: the MLflow run that these bars are used in; it names their version and content hash.
     """
     import pandas as pd
 
@@ -105,6 +107,10 @@ def store(landing: Landing, accepted: str) -> Stored:
         frame = pd.read_parquet(accepted)
         merged = bars.merge(landing.series, frame, landing.layout, merged_at=landing.as_of)
         ref = bars.ref(landing.series, as_of=landing.as_of)
+        if run_id:
+            tracking = open_tracking(landing.series)
+            tracking.log_bars(run_id, ref, "training")
+            tracking.log_values(run_id, tags={"bars_version": str(ref.version), "bars_sha256": ref.sha256})
         for path in (landing.path, accepted):
             Path(path).unlink(missing_ok=True)
         get_run_logger().info(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prefect import task
 
+from model.bars import Series
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.recipe import Recipe
 from model.training import Epoch, Fitted, TrainingSpec
 from tasks.reporting import current_progress
-from tasks.settings import Settings
-from tasks.tracking import Tracking
+from tasks.tracking import Tracking, open_tracking
 from tasks.windowing import WindowsRef, read_folds, read_windows
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
 
 def tracking_for(recipe: Recipe) -> Tracking:
     """Return the MLflow adapter of a recipe's series."""
-    from model.bars import Series
-
-    settings = Settings()
-    return Tracking(settings.mlflow_uri, settings.artifact_root, Series(recipe.symbol, recipe.interval))
+    return open_tracking(Series(recipe.symbol, recipe.interval))
 
 
 def curves(fitted: Fitted) -> dict[str, list[float]]:

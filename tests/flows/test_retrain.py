@@ -1,0 +1,195 @@
+"""The whole flow on the sample, with the real Prefect, MLflow, Great Expectations and TensorFlow."""
+
+import io
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from flows.retrain import retrain
+from flows.rollback import rollback
+from model.bars import Series, bars_from_frame
+from model.baselines import BASELINES
+from model.errors import BarsTooShort, ChecksFailed, NoChampion
+from model.metrics import METRICS
+from model.predictor import network_from_bytes
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from tasks.barstore import BarStore
+from tasks.forecasting import forecast
+from tasks.ledger import Ledger
+from tasks.runs import Retrain
+from tasks.settings import Settings
+from tasks.sources.source import SourceSpec, open_source
+from tasks.tracking import Tracking
+
+SERIES = Series("BTC-USD", "1d")
+TEST_WINDOWS, FOLDS = 240, 2
+
+
+@pytest.fixture
+def tracking(first: Retrain) -> Tracking:  # noqa: ARG001 - something must be registered
+    return Tracking(Settings().mlflow_uri, Settings().artifact_root, SERIES)
+
+
+@pytest.fixture
+def store() -> BarStore:
+    return BarStore(Settings().store_root, Settings().storage_options())
+
+
+def test_the_sample_is_read_checked_and_cut_as_counted_by_hand(first: Retrain) -> None:
+    # 1770 rows; the last day is unfinished; the low of 0.06 is refused; that and 12 missing days make two gaps,
+    # so three stretches lose 29 bars each to the lookback and one each to the label.
+    assert (first.landing.rows, first.landing.unfinished) == (1769, 1)
+    assert first.checked.refused_by == {"absurd_tick": 1}
+    assert (first.stored.merge.added, first.stored.ref.rows) == (1768, 1768)
+    assert (first.windows.windows, first.windows.resolved) == (1768 - 3 * 29, 1768 - 3 * 30)
+
+
+def test_the_record_holds_the_newest_windows_with_their_real_outcomes(first: Retrain, tracking: Tracking) -> None:
+    frame = _artifact(tracking, first.run_id, "evaluation/record.parquet")
+    sample = open_source(SourceSpec()).fetch().frame.set_index("timestamp")["close"]
+    day = pd.Timedelta(days=1)
+    rises = [int(sample[at] > sample[at - day]) for at in frame["resolved_at"] - day]  # the bar that closed then
+    assert frame["label"].tolist() == rises
+    assert len(frame) == TEST_WINDOWS
+    assert frame["fold"].value_counts().to_dict() == {0: TEST_WINDOWS // FOLDS, 1: TEST_WINDOWS // FOLDS}
+    assert frame["resolved_at"].max() == pd.Timestamp("2019-10-17", tz="UTC")
+
+
+def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, tracking: Tracking) -> None:
+    frame = _artifact(tracking, first.run_id, "evaluation/record.parquet")
+    logged = tracking.client.get_run(first.run_id).data.metrics
+    for prefix, column in [("", "probability"), *((f"{name}_", name) for name in BASELINES)]:
+        given = frame[column]
+        assert logged[f"{prefix}log_loss"] == pytest.approx(sklearn_metrics.log_loss(frame["label"], given))
+        assert logged[f"{prefix}brier_score"] == pytest.approx(sklearn_metrics.brier_score_loss(frame["label"], given))
+        assert logged[f"{prefix}accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(frame["label"], given > 0.5))
+        assert logged[f"{prefix}roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(frame["label"], given))
+    for name in METRICS:
+        assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"]
+
+
+def test_the_run_page_has_what_a_reader_looks_for(first: Retrain, tracking: Tracking) -> None:
+    run = tracking.client.get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["window.lookback_bars"] == "30"
+    assert run.data.params["training.epochs"] == "2"
+    assert {"decision", "recipe", "seed", "device", "trigger", "flow_run"} <= run.data.tags.keys()
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.digest == first.stored.ref.sha256[:36]
+    pictures = {each.path for each in tracking.client.list_artifacts(first.run_id, "pictures")}
+    assert pictures >= {
+        f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "probabilities", "reliability")
+    }
+    children = tracking.client.search_runs(
+        [run.info.experiment_id], f"tags.mlflow.parentRunId = '{first.run_id}'", order_by=["start_time ASC"]
+    )
+    assert [child.data.tags["fold"] for child in children] == ["0", "1"]
+    for child in children:
+        curve = tracking.client.get_metric_history(child.info.run_id, "validation_loss")
+        assert [point.step for point in curve] == [1, 2]
+
+
+def test_the_first_sound_model_becomes_champion(first: Retrain) -> None:
+    assert first.promotion.action == "promote"
+    assert (first.promotion.champion_before, first.promotion.champion_after) == (None, "1")
+    assert any("no champion" in reason for reason in first.promotion.reasons)
+
+
+def test_the_registered_model_says_what_its_keras_network_says(first: Retrain, tracking: Tracking) -> None:
+    loaded = tracking.read_version(first.version.version)
+    files = [path for path in loaded.folder.parent.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".joblib"}]
+    bars = open_source(SourceSpec()).fetch().frame.tail(120)
+    served = mlflow.pyfunc.load_model(f"models:/{SERIES.name}/{first.version.version}").predict(bars)
+    network = network_from_bytes(loaded.keras())
+    values = bars_from_frame(bars, "1d").ohlcv[:, :4]
+    windows = np.stack([values[end - 30 : end] for end in range(30, 121)])
+    expected = np.asarray(network(windows))[:, 0]
+    np.testing.assert_allclose(served["probability"], expected, atol=1e-5)
+    assert served["decided_at"].iloc[-1] == "2019-10-18T00:00:00Z"
+
+
+def test_a_second_retrain_adds_no_bar_and_is_judged_against_the_first(first: Retrain, second: Retrain) -> None:
+    assert (second.stored.merge.added, second.stored.merge.revised) == (0, 0)
+    assert second.stored.ref == first.stored.ref
+    assert second.version.version == "2"
+    assert second.promotion.champion_before == "1"
+    assert second.promotion.numbers["champion.n"] == TEST_WINDOWS
+    rows = Ledger(Settings().store_root).rows(SERIES.name)
+    assert [(row.version, row.action) for row in rows[:2]] == [("1", "promote"), ("2", second.promotion.action)]
+
+
+def test_the_same_bars_recipe_and_seed_give_the_same_probabilities(
+    first: Retrain, second: Retrain, tracking: Tracking
+) -> None:
+    probabilities = [
+        _artifact(tracking, run, "evaluation/record.parquet")["probability"] for run in (first.run_id, second.run_id)
+    ]
+    np.testing.assert_array_equal(*probabilities)
+
+
+def test_as_of_a_past_day_nothing_later_is_known(second: Retrain) -> None:  # noqa: ARG001 - after it, so that version 3
+    past = retrain(
+        folds=FoldSpec(test_bars=240, count=2), training=TrainingSpec(epochs=1), as_of=pd.Timestamp("2019-09-01")
+    )
+    assert past.stored.ref.last == pd.Timestamp("2019-08-31", tz="UTC")
+    assert past.final.trained_until == "2019-09-01T00:00:00+00:00"
+    assert past.evaluation.last == "2019-08-31T00:00:00Z"
+
+
+def test_bad_bars_stop_the_run_and_leave_everything_as_it_was(
+    second: Retrain, tracking: Tracking, store: BarStore, tmp_path: Path
+) -> None:
+    assert second.version.version == "2"
+    frame = open_source(SourceSpec()).fetch().frame.head(400)
+    frame.loc[200, "close"] = -1.0
+    path = tmp_path / "bad.csv"
+    frame.to_csv(path, index=False)
+    champion, version = tracking.champion().version, store.ref(SERIES).version
+    with pytest.raises(ChecksFailed, match=r"-1.*2015-06-19"):
+        retrain(source=SourceSpec(kind="csv", path=str(path)), training=TrainingSpec(epochs=1))
+    assert tracking.champion().version == champion
+    assert store.ref(SERIES).version == version
+    refused = store.read_quarantine(SERIES)
+    assert "unreal_price" in set(refused["rule"])
+    latest = tracking.client.search_runs([tracking.experiment_id()], order_by=["start_time DESC"], max_results=1)[0]
+    assert latest.info.status == "FAILED"
+    assert "ChecksFailed" in latest.data.tags["failure"]
+
+
+def test_too_few_bars_for_the_folds_says_what_to_change(second: Retrain) -> None:  # noqa: ARG001 - the registry is in use
+    with pytest.raises(BarsTooShort, match=r"--folds\.test-bars"):
+        retrain(folds=FoldSpec(test_bars=1650, count=2))
+
+
+def test_a_prediction_is_stored_once_before_its_outcome(second: Retrain) -> None:  # noqa: ARG001 - there is a champion
+    asked = [forecast(SERIES, Settings(), now=pd.Timestamp("2019-10-17 00:05", tz="UTC")) for _ in range(2)]
+    assert asked[0] == asked[1]
+    assert (asked[0].decided_at, asked[0].resolves_at) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
+    stored = Ledger(Settings().store_root).predictions(SERIES.name, asked[0].version)
+    assert stored["probability"].tolist() == [asked[0].probability]
+    assert not stored["late"].any()
+
+
+def test_rollback_puts_the_former_champion_back(second: Retrain, tracking: Tracking) -> None:  # noqa: ARG001 - two versions
+    before = tracking.champion().version
+    former = rollback(reason="the test says so")
+    assert former != before
+    assert tracking.champion().version == former
+    row = Ledger(Settings().store_root).rows(SERIES.name)[-1]
+    assert (row.action, row.champion_before, row.champion_after) == ("rollback", before, former)
+    assert row.reasons == ("the test says so",)
+
+
+def test_without_a_champion_a_prediction_says_what_to_do(home: Path) -> None:  # noqa: ARG001 - the home's registry
+    with pytest.raises(NoChampion, match="riseorfall retrain"):
+        forecast(Series("ETH-USD", "1d"), Settings())
+
+
+def _artifact(tracking: Tracking, run_id: str, path: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(tracking.read_file(run_id, path)))
