@@ -217,6 +217,8 @@ class Tracking:
 
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
+            # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
+            mlflow.set_experiment(experiment_id=self.experiment_id())
             mlflow.models.Model.log(
                 artifact_path=None,
                 name="model",
