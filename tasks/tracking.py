@@ -272,8 +272,8 @@ class Tracking:
         """Let an alias name nothing."""
         self.client.delete_registered_model_alias(self.name, alias)
 
-    def aliased(self, alias: Alias) -> Version | None:
-        """Return the version that an alias names, None when it names none."""
+    def alias_number(self, alias: Alias) -> str | None:
+        """Return the number of the version that an alias names, None when it names none."""
         from mlflow.exceptions import MlflowException  # here: see __init__
 
         try:
@@ -282,7 +282,12 @@ class Tracking:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
-        return None if number is None else self.version(str(number))
+        return None if number is None else str(number)
+
+    def aliased(self, alias: Alias) -> Version | None:
+        """Return the version that an alias names, None when it names none."""
+        number = self.alias_number(alias)
+        return None if number is None else self.version(number)
 
     def champion(self) -> Version:
         """Return the champion.
