@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from data_checks.pages import list_run, make_self_contained
+from data_checks.pages import adopt_page, list_run
 from data_checks.suites import Suite
 
 log = logging.getLogger(__name__)
@@ -51,36 +52,46 @@ class Validation:
 
 def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: Path | None) -> Validation:
     """Hold a batch to a suite, and write its page into `docs_dir`, if given."""
-    with _quiet():
-        import great_expectations as gx  # here: takes 5 s, and only checks need it
-        from great_expectations.checkpoint.actions import UpdateDataDocsAction
-        from great_expectations.core.run_identifier import RunIdentifier
+    # The library's site builder deletes pages of runs that its store no longer knows: let it build elsewhere.
+    with _quiet(), TemporaryDirectory() as folder:
+        site = None if docs_dir is None else Path(folder).resolve()
+        outcomes, identifier, built = _run_suite(batch, suite, run_name, site)
+        if docs_dir is None or site is None or built is None:
+            return Validation(outcomes, "", "")
+        for page in (built, *(site / "expectations").rglob("*.html")):
+            adopt_page(page, docs_dir / page.relative_to(site))
+        page = built.relative_to(site)
+    list_run(docs_dir, _run_line(suite, outcomes, run_name, identifier, page))
+    return Validation(outcomes, str(docs_dir / "index.html"), str(docs_dir / page))
 
-        from data_checks.expectations import build_expectation
 
-        context = _open_context(docs_dir)
-        asset = context.data_sources.add_pandas("bars").add_dataframe_asset(suite.name)
-        made = [build_expectation(rule, suite.limits, suite.severity(rule)) for rule in suite.rules]
-        stored = context.suites.add(gx.ExpectationSuite(suite.name, expectations=made))
-        data = asset.add_batch_definition_whole_dataframe(suite.name)
-        definition = gx.ValidationDefinition(name=suite.name, data=data, suite=stored)
-        checkpoint = gx.Checkpoint(
-            name=suite.name,
-            validation_definitions=[context.validation_definitions.add(definition)],
-            actions=[UpdateDataDocsAction(name="pages")] if docs_dir else [],
-            result_format={"result_format": "BASIC", "partial_unexpected_count": SHOWN_ROWS},
-        )
-        found = context.checkpoints.add(checkpoint).run({"dataframe": batch}, run_id=RunIdentifier(run_name=run_name))
+def _run_suite(
+    batch: pd.DataFrame, suite: Suite, run_name: str, site: Path | None
+) -> tuple[dict[str, Outcome], Any, Path | None]:
+    """Return the outcome of each rule, the identifier of the run, and the page that was built in `site`."""
+    import great_expectations as gx  # here: takes 5 s, and only checks need it
+    from great_expectations.checkpoint.actions import UpdateDataDocsAction
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    from data_checks.expectations import build_expectation
+
+    context = _open_context(site)
+    asset = context.data_sources.add_pandas("bars").add_dataframe_asset(suite.name)
+    made = [build_expectation(rule, suite.limits, suite.severity(rule)) for rule in suite.rules]
+    stored = context.suites.add(gx.ExpectationSuite(suite.name, expectations=made))
+    data = asset.add_batch_definition_whole_dataframe(suite.name)
+    definition = gx.ValidationDefinition(name=suite.name, data=data, suite=stored)
+    checkpoint = gx.Checkpoint(
+        name=suite.name,
+        validation_definitions=[context.validation_definitions.add(definition)],
+        actions=[UpdateDataDocsAction(name="pages")] if site else [],
+        result_format={"result_format": "BASIC", "partial_unexpected_count": SHOWN_ROWS},
+    )
+    found = context.checkpoints.add(checkpoint).run({"dataframe": batch}, run_id=RunIdentifier(run_name=run_name))
     ((identifier, result),) = found.run_results.items()
     names = {rule.expectation: rule.name for rule in suite.rules}
     outcomes = {names[each.expectation_config.type]: _outcome(each) for each in result.results}
-    if docs_dir is None:
-        return Validation(outcomes, "", "")
-    page = _page_of(context, identifier)
-    for written in (page, *(docs_dir / "expectations").rglob("*.html")):
-        make_self_contained(written)
-    list_run(docs_dir, _run_line(suite, outcomes, run_name, identifier, page.relative_to(docs_dir.resolve())))
-    return Validation(outcomes, str(docs_dir / "index.html"), str(page))
+    return outcomes, identifier, _page_of(context, identifier) if site else None
 
 
 def _run_line(suite: Suite, outcomes: dict[str, Outcome], run_name: str, identifier: Any, page: Path) -> dict[str, Any]:
@@ -116,8 +127,8 @@ def _quiet() -> Iterator[None]:
         library.setLevel(level)
 
 
-def _open_context(docs_dir: Path | None) -> Any:
-    """Make a context in memory that writes results and pages into `docs_dir`, if given."""
+def _open_context(site: Path | None) -> Any:
+    """Make a context in memory that builds pages in `site`, if given."""
     import great_expectations as gx  # here: takes 5 s, and only checks need it
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -126,13 +137,12 @@ def _open_context(docs_dir: Path | None) -> Any:
     )
 
     defaults = InMemoryStoreBackendDefaults()
-    if docs_dir is not None:
-        docs_dir.mkdir(parents=True, exist_ok=True)
+    if site is not None:
         defaults.data_docs_sites = {
             "pages": {
                 "class_name": "SiteBuilder",
                 "show_how_to_buttons": False,
-                "store_backend": _folder(docs_dir),
+                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
             }
         }
     config = DataContextConfig(
@@ -141,10 +151,6 @@ def _open_context(docs_dir: Path | None) -> Any:
         progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
     )
     return gx.get_context(project_config=config, mode="ephemeral")
-
-
-def _folder(path: Path) -> dict[str, str]:
-    return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(path.resolve())}
 
 
 def _outcome(result: Any) -> Outcome:

@@ -109,27 +109,47 @@ def _row_figure(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) 
 
 def offending_values(rule: str, rows: pd.DataFrame) -> list[str]:
     """Name the column and the value that offend, such as `low 0.06`, one string a row."""
-    prices = _prices(rows)
-    opened, high, low, close = prices.T
-    if rule in {"unreal_price", "absent_price"}:
-        broken = np.isnan(prices) if rule == "absent_price" else (prices <= 0) | np.isinf(prices)
-        return _named_values(broken.argmax(axis=1), prices)
-    if rule == "absurd_tick":
-        return _named_values(np.where(np.fmin(opened, close) / low > high / np.fmax(opened, close), 2, 1), prices)
-    if rule == "contradicting_price":
-        too_low = high < np.fmax(np.fmax(opened, close), low)  # the high is; otherwise the low is too high
-        edge = np.where(too_low, 1, 2)
-        beyond = np.where(too_low, prices[:, [0, 2, 3]].argmax(axis=1), prices[:, [0, 2, 3]].argmin(axis=1))
-        beyond = np.array([0, 2, 3])[beyond]
-        words = np.where(too_low, "under", "over").tolist()
-        edges, limits = _named_values(edge, prices), _named_values(beyond, prices)
-        return [f"{first} {word} {second}" for first, word, second in zip(edges, words, limits, strict=True)]
+    volumes = [f"volume {value:g}" for value in rows["volume"].tolist()]
     if rule in {"unreal_volume", "lesser_double", "part_bar"}:
-        return [f"volume {value:g}" for value in rows["volume"].tolist()]
+        return volumes
     if rule == "undecided_double":
-        pairs = zip(close.tolist(), rows["volume"].tolist(), strict=True)
-        return [f"close {price:.10g}, volume {volume:g}" for price, volume in pairs]
+        return [f"close {close:.10g}, {volume}" for close, volume in zip(rows["close"], volumes, strict=True)]
+    if rule in _PRICE_OFFENCES:
+        return _PRICE_OFFENCES[rule](_prices(rows))
     return [f"opened {moment_words(value)}" for value in _times(rows)]
+
+
+def _absent(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
+    return [f"{PRICES[column]} absent" for column in np.isnan(prices).argmax(axis=1).tolist()]
+
+
+def _unreal(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
+    return _named_values(((prices <= 0) | np.isinf(prices)).argmax(axis=1), prices)
+
+
+def _absurd(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
+    opened, high, low, close = prices.T
+    return _named_values(np.where(np.fmin(opened, close) / low > high / np.fmax(opened, close), 2, 1), prices)
+
+
+def _beyond_edge(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
+    """Name the edge that does not hold, and the price beyond it: `high 90 under close 100`."""
+    opened, high, low, close = prices.T
+    high_fails = high < np.fmax(np.fmax(opened, close), low)  # otherwise it is the low
+    others = prices[:, [0, 2, 3]]
+    beyond = np.array([0, 2, 3])[np.where(high_fails, others.argmax(axis=1), others.argmin(axis=1))]
+    edges, words = _named_values(np.where(high_fails, 1, 2), prices), np.where(high_fails, "under", "over").tolist()
+    return [
+        f"{edge} {word} {price}" for edge, word, price in zip(edges, words, _named_values(beyond, prices), strict=True)
+    ]
+
+
+_PRICE_OFFENCES: dict[str, Callable[[Float64[np.ndarray, "bar 4"]], list[str]]] = {
+    "absent_price": _absent,
+    "unreal_price": _unreal,
+    "absurd_tick": _absurd,
+    "contradicting_price": _beyond_edge,
+}
 
 
 def _named_values(column: np.ndarray, prices: Float64[np.ndarray, "bar 4"]) -> list[str]:

@@ -18,7 +18,8 @@ STYLES = Path(__file__).with_name("pages.css")
 RUNS = "runs.jsonl"  # one line a run, appended; the index is drawn from it
 LISTED_RUNS = 100  # newest runs on the index: three months of daily runs; the pages of older ones stay on disk
 ELSEWHERE = re.compile(
-    r"""<script[^>]*\ssrc="https?://[^>]*>\s*</script>|<(?:link|img)[^>]*?(?:href|src)="https?://[^>]*>""", re.DOTALL
+    r"""<script[^>]*\ssrc="https?://[^>]*>\s*</script>|<(?:link|img)[^>]*?(?:href|src)="(?:https?:|[./]*static/)[^>]*>""",
+    re.DOTALL,
 )
 FILTER = (
     "<script>function showAllValidations(){document.body.classList.remove('failed-only')}"
@@ -26,12 +27,13 @@ FILTER = (
 )
 
 
-def make_self_contained(page: Path) -> None:
-    """Rewrite a page so that it fetches nothing from another host."""
-    html = ELSEWHERE.sub("", page.read_text(encoding="utf-8"))
+def adopt_page(built: Path, page: Path) -> None:
+    """Write a page as it was built to its place, so that it fetches nothing from another host."""
+    html = ELSEWHERE.sub("", built.read_text(encoding="utf-8"))
     html = html.replace("<br> Data asset: None", "")
     html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
     html = html.replace("</head>", f"<style>{STYLES.read_text(encoding='utf-8')}</style></head>", 1)
+    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html.replace("</body>", f"{FILTER}</body>", 1), encoding="utf-8")
 
 

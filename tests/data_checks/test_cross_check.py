@@ -1,0 +1,91 @@
+"""A second series tells what no single one can: dates a day off, times of another zone, prices of another level."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_checks.cross_check import cross_check
+from data_checks.suites import CheckSpec
+
+SPEC = CheckSpec()
+
+
+def walk(count: int, step: str, seed: int = 0) -> pd.DataFrame:
+    """Closes of a random walk; a minute moves it as much as a minute moves Bitcoin."""
+    scale = {"D": 0.03, "h": 0.006, "m": 0.0008}[step]
+    close = 100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, scale, count)))
+    times = np.datetime64("2020-01-01", "us") + np.arange(count) * np.timedelta64(1, step)
+    return pd.DataFrame({"timestamp": times, "close": close})
+
+
+def another_source(bars: pd.DataFrame, noise: float = 0.002) -> pd.DataFrame:
+    return bars.assign(close=bars["close"] * np.exp(np.random.default_rng(9).normal(0, noise, len(bars))))
+
+
+def moved(bars: pd.DataFrame, amount: int, unit: str) -> pd.DataFrame:
+    return bars.assign(timestamp=bars["timestamp"] + np.timedelta64(amount, unit))
+
+
+def test_an_honest_second_source_agrees() -> None:
+    bars = walk(500, "D")
+    found = cross_check(bars, another_source(bars), "1d", SPEC)
+    assert found.agrees
+    assert found.best == found.unshifted
+    assert found.unshifted.labels == 499
+    assert found.unshifted.agreement > 0.9
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(1, "dates look 1 day late"), (-1, "dates look 1 day early"), (2, "dates look 2 days late")]
+)
+def test_dates_that_are_off_are_told_with_the_shift_that_mends_them(days: int, words: str) -> None:
+    bars = walk(500, "D")
+    found = cross_check(moved(bars, days, "D"), another_source(bars), "1d", SPEC)
+    assert not found.agrees
+    assert found.message.startswith(words)
+    assert found.best.shift_seconds == -days * 86_400
+    assert f"after a shift of {'-' if days > 0 else '+'}{abs(days)} day" in found.message
+    assert found.unshifted.agreement == pytest.approx(0.5, abs=0.08)
+
+
+def test_minutes_of_another_zone_are_told_by_a_few_days_of_another_interval() -> None:
+    minutes = walk(7 * 1_440, "m")
+    closes = minutes.iloc[1_439::1_440]
+    days = another_source(moved(closes, -1_439, "m"), noise=0.0003)
+    assert cross_check(minutes, days, "1m", SPEC).agrees
+    found = cross_check(moved(minutes, 9, "h"), days, "1m", SPEC)
+    assert not found.agrees
+    assert found.message.startswith("times look 9 hours late")
+    assert "7 closes in common" in found.message
+
+
+def test_hours_stamped_by_their_close_are_told() -> None:
+    hours = walk(2_000, "h")
+    found = cross_check(moved(hours, 1, "h"), another_source(hours, noise=0.0005), "1h", SPEC)
+    assert found.message.startswith("times look 1 hour late")
+
+
+def test_another_price_level_is_no_shift() -> None:
+    bars = walk(500, "D")
+    found = cross_check(bars, bars.assign(close=bars["close"] * 1.2), "1d", SPEC)
+    assert not found.agrees
+    assert found.best == found.unshifted
+    assert "another symbol, currency or unit?" in found.message
+
+
+def test_two_unlike_series_do_not_agree() -> None:
+    found = cross_check(walk(500, "D", seed=1), walk(500, "D", seed=2), "1d", SPEC)
+    assert not found.agrees
+
+
+def test_without_overlap_nothing_is_claimed() -> None:
+    found = cross_check(walk(100, "D"), moved(walk(100, "D"), 1_000, "D"), "1d", SPEC)
+    assert not found.agrees
+    assert "do not overlap" in found.message
+    assert found.figures()["unshifted"]["agreement"] is None
+
+
+def test_doubled_unsorted_and_unreal_closes_are_survived() -> None:
+    bars = walk(300, "D")
+    messy = pd.concat([bars[::-1], bars[100:110], bars[:1].assign(close=-1.0)])
+    assert cross_check(messy, another_source(bars), "1d", SPEC).agrees

@@ -1,0 +1,262 @@
+"""Checks run through Great Expectations: the report, the pages, and what is made of a check that breaks."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_checks import judge, validate
+from data_checks.data_docs import Outcome, Validation
+from data_checks.judge import Figure
+from data_checks.report import CheckReport
+from data_checks.suites import BAR_RULES, WINDOW_RULES, CheckSpec
+from data_checks.validate import check_bars, check_windows, require_passed
+from model.bars import Bars, Series
+from model.errors import ChecksFailed, SpecError
+from model.windows import Windows, WindowSpec, cut_windows
+
+AS_OF = datetime(2020, 10, 27, tzinfo=UTC)
+WINDOW = WindowSpec(lookback_bars=10, horizon_bars=2)
+
+
+@pytest.fixture(scope="session")
+def spoilt() -> pd.DataFrame:
+    """Bars that break most rules, each in a row or two of its own."""
+    rng = np.random.default_rng(3)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 300)))
+    opened = np.r_[100.0, close[:-1]]
+    times = pd.date_range("2020-01-01", periods=300, freq="D", tz="UTC")
+    frame = pd.DataFrame(
+        {
+            "timestamp": times,
+            "open": opened,
+            "high": np.maximum(opened, close) * 1.005,
+            "low": np.minimum(opened, close) * 0.995,
+            "close": close,
+            "volume": rng.uniform(80, 120, 300),
+        }
+    )
+    frame.loc[10, "close"] = -1.0
+    frame.loc[20, "high"] = 1.0
+    frame.loc[30, "volume"] = -5.0
+    frame.loc[40, "open"] = np.nan
+    frame.loc[50, "low"] = 0.06
+    frame.loc[60, "timestamp"] += pd.Timedelta(hours=7)
+    copy = frame.iloc[[70]]
+    contradiction = frame.iloc[[80]].assign(close=frame["open"][80] * 1.001)
+    return pd.concat([frame[:71], copy, frame[71:81], contradiction, frame[81:]], ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def report(spoilt: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> CheckReport:
+    second = spoilt.assign(timestamp=spoilt["timestamp"] + pd.Timedelta(days=1))
+    docs = tmp_path_factory.mktemp("docs")
+    return check_bars(spoilt, Series("BTC-USD", "1d"), CheckSpec(), AS_OF, docs, against=second)
+
+
+def test_the_library_confirms_every_rule_by_itself(report: CheckReport) -> None:
+    assert not [result for result in report.results if "disagree" in result.observed or "raised" in result.observed]
+    assert [result.rule for result in report.results] == [rule.name for rule in BAR_RULES]
+    assert {result.rule: result.unexpected for result in report.failed()} == {
+        "unreal_price": 1,
+        "contradicting_price": 1,
+        "unreal_volume": 1,
+        "undecided_double": 2,
+        "absent_price": 1,
+        "lesser_double": 1,
+        "absurd_tick": 1,
+        "off_grid": 1,
+        "too_many_refused": 8,
+        "gap": 7,
+        "second_series": 1,
+    }
+
+
+def test_refused_bars_keep_their_rule_severity_and_value(report: CheckReport) -> None:
+    kept = report.quarantined.set_index("rule")
+    assert kept.loc["unreal_price", ["severity", "value"]].tolist() == ["critical", "close -1"]
+    assert kept.loc["absurd_tick", ["severity", "value"]].tolist() == ["warning", "low 0.06"]
+    assert kept.loc["unreal_price", "timestamp"] == pd.Timestamp("2020-01-11", tz="UTC")
+    assert len(report.quarantined) == 9
+    assert len(report.accepted) == 293
+    assert report.accepted["timestamp"].is_monotonic_increasing
+    assert not set(report.accepted["timestamp"]) & set(kept.drop(index="lesser_double")["timestamp"])
+    assert report.gaps["missing_bars"].tolist() == [1] * 7
+
+
+def test_a_failure_says_what_was_expected_found_where_and_what_to_do(report: CheckReport) -> None:
+    with pytest.raises(ChecksFailed) as raised:
+        require_passed(report, CheckSpec())
+    message = str(raised.value)
+    assert raised.value.exit_code == 3
+    assert "expected: each price is positive and finite; found 1 of 302 bars, first close -1" in message
+    assert "(BTC-USD 1d, first at 2020-01-11)" in message
+    assert "--check.tolerate unreal_price" in message
+    assert "dates look 1 day early" in message
+    assert "absurd_tick" not in message
+    assert report.page_url in message
+
+
+def test_a_summary_is_json_and_its_lines_name_each_failure(report: CheckReport) -> None:
+    summary = json.loads(json.dumps(report.summary()))
+    assert summary["quarantined_by_rule"]["undecided_double"] == 2
+    assert {entry["rule"] for entry in summary["failed"]} == {result.rule for result in report.failed()}
+    assert report.lines()[0] == "BTC-USD 1d: 293 bars accepted, 9 quarantined, 0 unfinished, 7 gaps"
+    assert len(report.lines()) == 1 + len(report.failed())
+
+
+def test_the_pages_are_readable_and_fetch_nothing(report: CheckReport) -> None:
+    page = Path(report.page_url).read_text(encoding="utf-8")
+    assert "Each price is positive and finite" in page
+    assert "badge-danger" in page
+    assert "2020-01-11" in page
+    assert "dates look 1 day early" in page
+    assert "Rendering failed" not in page
+    index = Path(report.docs_url)
+    assert Path(report.page_url).relative_to(index.parent).as_posix() in index.read_text(encoding="utf-8")
+    for written in index.parent.rglob("*.html"):
+        text = written.read_text(encoding="utf-8")
+        assert 'src="http' not in text
+        assert '<link rel="stylesheet" href="http' not in text
+    assert (index.parent / "latest.html").exists()
+
+
+def test_each_run_has_a_page_and_the_index_lists_the_newest_first(
+    bars: pd.DataFrame, series: Series, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = check_bars(bars, series, CheckSpec(), AS_OF, tmp_path)
+    second = check_bars(bars, series, CheckSpec(), AS_OF, tmp_path)
+    assert first.page_url != second.page_url
+    assert Path(first.page_url).exists()
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    pages = [Path(each.page_url).relative_to(tmp_path).as_posix() for each in (second, first)]
+    assert index.index(pages[0]) < index.index(pages[1])
+    assert capsys.readouterr().err == ""
+
+
+def test_good_bars_pass_without_pages(bars: pd.DataFrame, series: Series) -> None:
+    report = check_bars(bars, series, CheckSpec(stop_on="warning"), AS_OF)
+    require_passed(report, CheckSpec(stop_on="warning"))
+    assert report.failed() == ()
+    assert (report.docs_url, report.page_url) == ("", "")
+    assert report.accepted["close"].tolist() == bars["close"].tolist()
+
+
+def test_a_tolerated_rule_quarantines_and_no_longer_stops(bars: pd.DataFrame, series: Series) -> None:
+    bars.loc[10, "close"] = -1.0
+    spec = CheckSpec(tolerate=("unreal_price",))
+    report = check_bars(bars, series, spec)
+    require_passed(report, spec)
+    assert report.quarantined[["rule", "severity"]].to_numpy().tolist() == [["unreal_price", "warning"]]
+    with pytest.raises(ChecksFailed, match="unreal_price"):
+        require_passed(report, CheckSpec(stop_on="warning"))
+
+
+def test_no_bars_fail_clearly(bars: pd.DataFrame, series: Series, tmp_path: Path) -> None:
+    report = check_bars(bars[:0], series, CheckSpec(), AS_OF, tmp_path)
+    with pytest.raises(ChecksFailed, match="enough_bars: expected: at least 200 bars remain; found 0 bars"):
+        require_passed(report, CheckSpec())
+
+
+def test_a_missing_column_or_time_is_named(bars: pd.DataFrame, series: Series) -> None:
+    with pytest.raises(SpecError, match="missing close"):
+        check_bars(bars.drop(columns="close"), series, CheckSpec())
+    bars.loc[5, "timestamp"] = pd.NaT
+    with pytest.raises(SpecError, match="found none in bar 5"):
+        check_bars(bars, series, CheckSpec())
+
+
+def test_bars_without_a_volume_column_pass(bars: pd.DataFrame, series: Series) -> None:
+    assert check_bars(bars.drop(columns="volume"), series, CheckSpec()).failed() == ()
+
+
+@pytest.fixture
+def broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that works in our own run and raises in the library's."""
+    runs = iter([True])
+    works = judge._ROW_RULES["absurd_tick"]
+
+    def works_once(batch: pd.DataFrame, limits: dict[str, Any]) -> Any:
+        if next(runs, False):
+            return works(batch, limits)
+        raise ZeroDivisionError("the rule broke")
+
+    monkeypatch.setitem(judge._ROW_RULES, "absurd_tick", works_once)
+
+
+@pytest.mark.usefixtures("broken_rule")
+def test_a_check_that_raises_is_a_critical_failure_and_its_page_renders(
+    bars: pd.DataFrame, series: Series, tmp_path: Path
+) -> None:
+    report = check_bars(bars, series, CheckSpec(), AS_OF, tmp_path)
+    (result,) = report.failed()
+    assert (result.rule, result.severity) == ("absurd_tick", "critical")
+    assert "the rule broke" in result.message
+    assert not report.passed(CheckSpec())
+    assert "the rule broke" in Path(report.page_url).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fault"),
+    [
+        (Outcome(success=True, unexpected=0, broken=""), ""),
+        (Outcome(success=True, unexpected=None, broken=""), ""),
+        (Outcome(success=False, unexpected=3, broken=""), "two runs of the rule disagree: 3 by Great Expectations, 0"),
+        (Outcome(success=False, unexpected=None, broken="no provider"), "the check raised: no provider"),
+        (None, "Great Expectations returned no result for it"),
+    ],
+)
+def test_what_the_library_does_not_confirm_is_a_fault(outcome: Outcome | None, fault: str) -> None:
+    assert validate._fault(Figure(passed=True, unexpected=0, observed="none"), outcome).startswith(fault)
+
+
+def test_good_windows_pass(walk_bars: Bars, gappy_bars: Bars, series: Series, tmp_path: Path) -> None:
+    for source in (walk_bars, gappy_bars):
+        report = check_windows(cut_windows(source, WINDOW), WINDOW, series, CheckSpec(), tmp_path)
+        assert report.failed() == ()
+        assert [result.rule for result in report.results] == [rule.name for rule in WINDOW_RULES]
+    assert "No window crosses a gap" in Path(report.page_url).read_text(encoding="utf-8")
+
+
+def test_bad_windows_are_told(gappy_bars: Bars, series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "validate_batch", lambda *_: Validation({}, "", ""))
+    monkeypatch.setattr(validate, "_fault", lambda *_: "")
+
+    def failures(windows: Windows, window: WindowSpec = WINDOW) -> set[str]:
+        report = check_windows(windows, window, series, CheckSpec())
+        return {result.rule for result in report.failed()}
+
+    good = cut_windows(gappy_bars, WINDOW)
+    wrong_ends = np.arange(9, len(gappy_bars) - 2, dtype=np.int64)  # as if there were no gap
+    closes = gappy_bars.closed_at
+    crossing = Windows(
+        interval="1d",
+        features=good.features,
+        ends=wrong_ends,
+        labels=np.resize(np.array([0, 1], dtype=np.int8), len(wrong_ends)),
+        decided_at=closes[wrong_ends],
+        resolved_at=closes[wrong_ends] + 2 * gappy_bars.delta,
+        last_moves=np.zeros(len(wrong_ends), dtype=np.int8),
+        lookback_bars=10,
+    )
+    assert failures(crossing) == {"window_gap"}
+    assert failures(good, WindowSpec(lookback_bars=10, horizon_bars=3)) == {"label_time"}
+    assert failures(good.take(np.arange(20))) == {"enough_windows"}
+    assert failures(good.take(good.labels == 1)) >= {"both_labels", "rise_share"}
+    features = good.features.copy()
+    features[100, 0] = np.nan
+    unfinite = Windows(
+        "1d", features, good.ends, good.labels, good.decided_at, good.resolved_at, good.last_moves, good.lookback_bars
+    )
+    assert failures(unfinite) == {"finite_features"}
+
+
+def test_importing_the_checks_imports_no_great_expectations() -> None:
+    code = "import data_checks.validate, sys; sys.exit('great_expectations' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
