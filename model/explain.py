@@ -1,0 +1,350 @@
+"""Why did it say that? One prediction and one network, opened up: filters, activations, gates, attributions.
+
+Knows a stored `keras.Model` of `model/networks.py` and one raw window; every value is read from that network or
+follows from its weights. Nothing is trained or approximated but the integral of the attributions, whose error is
+told. The trap: the network standardises a window itself, so shrinking PRICES towards a flat line changes nothing it
+sees until the line is reached. The path of the integrated gradients therefore runs over z-scores, from a window in
+which nothing moves (all zeros, what the first layer makes of constant prices) to this one. The second trap: an
+attribution says what THIS network used, not what moves the market.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from model.errors import SpecError, UnsoundModel
+
+FIRST_STEPS, MOST_STEPS = 128, 8192  # points on the path of the integral: doubled until the sum fits
+COMPLETENESS = 1e-4  # largest gap between the sum of the attributions and the change of P(rise)
+STATE_TOLERANCE = 1e-4  # largest gap between the states followed step by step and the layer's own answer
+RECURRENT = ("lstm", "bilstm", "gru")
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationMap:
+    """What the filters of one convolution answered, after batch norm and leaky ReLU.
+
+    Attributes:
+        layer: name of the convolution, such as `conv_1`.
+        values: shape (lookback, filter), float64, oldest bar first.
+        reach_before: bars before bar t that entry t looks at.
+        reach_after: bars after bar t that entry t looks at; all within the window.
+    """
+
+    layer: str
+    values: Float64[np.ndarray, "lookback filter"]
+    reach_before: int
+    reach_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateMap:
+    """How one recurrent layer opened and closed along the window.
+
+    Attributes:
+        layer: `lstm`, `gru`, or a direction of `bilstm`.
+        maps: by name, shape (lookback, unit), float64, oldest bar first: the gates (0 shut, 1 open) and the states.
+    """
+
+    layer: str
+    maps: dict[str, Float64[np.ndarray, "lookback unit"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What each bar and channel added to P(rise), by integrated gradients.
+
+    Attributes:
+        values: shape (lookback, feature), float64: shares of probability; they sum to probability - flat_probability.
+        probability: P(rise) of this window.
+        flat_probability: P(rise) of a window in which nothing moves.
+        gap: what the sum misses.
+        steps: points on the path.
+    """
+
+    values: Float64[np.ndarray, "lookback feature"]
+    probability: float
+    flat_probability: float
+    gap: float
+    steps: int
+
+    def by_bar(self) -> Float64[np.ndarray, " lookback"]:
+        """Return what each bar added, all channels together."""
+        total: Float64[np.ndarray, " lookback"] = self.values.sum(axis=1)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One window, as a network saw it.
+
+    Attributes:
+        kind: of the network.
+        features: names of the channels.
+        window: shape (lookback, feature), float64, raw, oldest bar first.
+        seen: shape (lookback, feature), float64: the z-scores that the network works on.
+        filters: shape (kernel, feature, filter), float64: the kernels of the first convolution; None without one.
+        activations: one a convolution, first to last.
+        gates: one a recurrent layer and direction.
+        attribution: of the probability.
+        lacks: a sentence for each part that this kind of network does not have.
+    """
+
+    kind: str
+    features: tuple[str, ...]
+    window: Float64[np.ndarray, "lookback feature"]
+    seen: Float64[np.ndarray, "lookback feature"]
+    filters: Float64[np.ndarray, "kernel feature filter"] | None
+    activations: tuple[ActivationMap, ...]
+    gates: tuple[GateMap, ...]
+    attribution: Attribution
+    lacks: tuple[str, ...]
+
+
+def explain_window(
+    network: Any, window: Float64[np.ndarray, "lookback feature"], features: Sequence[str]
+) -> Explanation:
+    """Open up what a network makes of one window.
+
+    Args:
+        network: a `keras.Model` of `model.networks.build_network`, as stored.
+        window: shape (lookback, feature), float64, raw prices, oldest bar first.
+        features: names of the channels, in the window's order.
+
+    Raises:
+        SpecError: the window has another shape than the network takes, or the names are not one a channel.
+        UnsoundModel: the network has not the layers that its kind should have, or its answer is not finite.
+
+    Time: depends on the bars of the window alone.
+    """
+    expected = tuple(network.inputs[0].shape[1:])
+    if window.shape != expected or len(features) != expected[1]:
+        raise SpecError(
+            f"explain: the network takes windows of {expected[0]} bars and {expected[1]} features, found "
+            f"{window.shape} and the names {', '.join(features)}. Use the spec that it was trained with."
+        )
+    seen = _seen(network, window)
+    activations = activation_maps(network, seen)
+    gates = gate_maps(network, seen)
+    return Explanation(
+        kind=str(network.name),
+        features=tuple(features),
+        window=window,
+        seen=seen,
+        filters=first_filters(network),
+        activations=activations,
+        gates=gates,
+        attribution=integrated_gradients(network, seen),
+        lacks=_lacks(network, has_filters=bool(activations), gates=gates),
+    )
+
+
+def first_filters(network: Any) -> Float64[np.ndarray, "kernel feature filter"] | None:
+    """Return the kernels of the first convolution, oldest bar of the kernel first; None where there is none."""
+    if "conv_1" not in _names(network):
+        return None
+    return np.asarray(network.get_layer("conv_1").kernel.numpy(), dtype=np.float64)
+
+
+def activation_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> tuple[ActivationMap, ...]:
+    """Return what each filter of each convolution answered along the window.
+
+    Args:
+        network: the network.
+        seen: shape (lookback, feature), float64: z-scores.
+    """
+    convolutions = [name for name in _names(network) if name.startswith("conv_")]
+    if not convolutions:
+        return ()
+    maps = []
+    before = after = 0
+    for name in convolutions:
+        layer = network.get_layer(name)
+        values = _through(_until(network, f"leaky_{name.removeprefix('conv_')}"), seen)
+        width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+        ahead = 0 if layer.padding == "causal" else width - width // 2
+        before, after = before + width - ahead, after + ahead
+        maps.append(ActivationMap(name, values, before, after))
+    return tuple(maps)
+
+
+def gate_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> tuple[GateMap, ...]:
+    """Return gates and states of each recurrent layer along the window, in the order of the bars.
+
+    Args:
+        network: the network.
+        seen: shape (lookback, feature), float64: z-scores.
+
+    Raises:
+        UnsoundModel: following the steps does not lead to what the layer itself answers.
+    """
+    found = [name for name in RECURRENT if name in _names(network)]
+    if not found:
+        return ()
+    name = found[0]
+    layer = network.get_layer(name)
+    sequence, answer = _around(network, name, seen)
+    if name == "bilstm":
+        forward = _follow_lstm(layer.forward_layer, sequence)
+        backward = {key: values[::-1] for key, values in _follow_lstm(layer.backward_layer, sequence[::-1]).items()}
+        maps = (GateMap("lstm, forwards", forward), GateMap("lstm, backwards", backward))
+        last = np.concatenate([forward["hidden state"][-1], backward["hidden state"][0]])
+    else:
+        followed = (_follow_gru if name == "gru" else _follow_lstm)(layer, sequence)
+        maps = (GateMap(name, followed),)
+        last = followed["hidden state"][-1]
+    gap = float(np.abs(last - answer).max())
+    if not gap <= STATE_TOLERANCE:
+        raise UnsoundModel(
+            f"explain: expected the steps of {name} to lead to the layer's own answer, found a gap of {gap:.2g}. "
+            "The stored network is not one of this version of riseorfall; retrain."
+        )
+    return maps
+
+
+def integrated_gradients(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> Attribution:
+    """Share the change of P(rise), from a window in which nothing moves to this one, among bars and channels.
+
+    The integral is a midpoint sum; its points are doubled until the shares sum to the change within `COMPLETENESS`,
+    or are `MOST_STEPS`.
+
+    Args:
+        network: the network.
+        seen: shape (lookback, feature), float64: z-scores.
+
+    Raises:
+        UnsoundModel: the network's answer is not finite.
+
+    Source: Sundararajan, Taly and Yan 2017, section 3.
+    """
+    import tensorflow as tf  # here: ten seconds, and only an explanation needs it
+
+    head = _until(network, "probability")
+    ends = np.asarray(head(np.stack([np.zeros_like(seen), seen]).astype(np.float32), training=False), dtype=np.float64)
+    flat, probability = float(ends[0, 0]), float(ends[1, 0])
+    if not (np.isfinite(flat) and np.isfinite(probability)):
+        raise UnsoundModel(f"explain: expected finite probabilities, found {flat} and {probability}. Retrain.")
+
+    def shares(steps: int) -> Float64[np.ndarray, "lookback feature"]:
+        total = np.zeros_like(seen)
+        for start in range(0, steps, FIRST_STEPS):
+            places = (np.arange(start, start + FIRST_STEPS) + 0.5) / steps
+            path = tf.constant(places[:, None, None] * seen, tf.float32)
+            with tf.GradientTape() as tape:
+                tape.watch(path)
+                summed = tf.reduce_sum(head(path, training=False))
+            total += np.asarray(tape.gradient(summed, path), dtype=np.float64).sum(axis=0)
+        shared: Float64[np.ndarray, "lookback feature"] = total / steps * seen
+        return shared
+
+    steps = FIRST_STEPS
+    while True:
+        values = shares(steps)
+        gap = abs(float(values.sum()) - (probability - flat))
+        if gap <= COMPLETENESS or steps >= MOST_STEPS:
+            return Attribution(values, probability, flat, gap, steps)
+        steps *= 2
+
+
+def _names(network: Any) -> list[str]:
+    return [layer.name for layer in network.layers]
+
+
+def _seen(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "lookback feature"]:
+    """Return what the first layer makes of a raw window."""
+    if "standardise" not in _names(network):
+        raise UnsoundModel("explain: expected a network whose first layer is `standardise`; found another. Retrain.")
+    return np.asarray(network.get_layer("standardise")(window[None])[0], dtype=np.float64)
+
+
+def _until(network: Any, layer: str) -> Any:
+    """Return the network from its z-scores to the output of a layer; all layers are the network's own."""
+    import keras  # here: loads TensorFlow
+
+    return keras.Model(network.get_layer("standardise").output, network.get_layer(layer).output)
+
+
+def _around(
+    network: Any, name: str, seen: Float64[np.ndarray, "lookback feature"]
+) -> tuple[Float64[np.ndarray, "lookback channel"], Float64[np.ndarray, " unit"]]:
+    """Return what goes into a layer and what comes out of it, for one window."""
+    import keras  # here: loads TensorFlow
+
+    source, layer = network.get_layer("standardise").output, network.get_layer(name)
+    given = seen if layer.input is source else _through(keras.Model(source, layer.input), seen)
+    return given, _through(_until(network, name), seen)
+
+
+def _through(part: Any, seen: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "..."]:
+    """Return what a part of the network makes of one window's z-scores."""
+    return np.asarray(part(seen[None].astype(np.float32), training=False)[0], dtype=np.float64)
+
+
+def _follow_lstm(
+    layer: Any, sequence: Float64[np.ndarray, "lookback channel"]
+) -> dict[str, Float64[np.ndarray, "lookback unit"]]:
+    """Run an LSTM's weights step by step; Keras keeps its gates in the order input, forget, candidate, output.
+
+    Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins 2000.
+    """
+    kernel, recurrent, bias = (np.asarray(each, dtype=np.float64) for each in layer.get_weights())
+    units = len(recurrent)
+    hidden, cell = np.zeros(units), np.zeros(units)
+    steps: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("input gate", "forget gate", "output gate", "cell state", "hidden state")
+    }
+    for inputs in sequence:
+        pressed = inputs @ kernel + hidden @ recurrent + bias
+        let_in, keep, candidate, let_out = np.split(pressed, 4)
+        let_in, keep, let_out = _sigmoid(let_in), _sigmoid(keep), _sigmoid(let_out)
+        cell = keep * cell + let_in * np.tanh(candidate)
+        hidden = let_out * np.tanh(cell)
+        for name, values in zip(steps, (let_in, keep, let_out, cell, hidden), strict=True):
+            steps[name].append(values)
+    return {name: np.stack(values) for name, values in steps.items()}
+
+
+def _follow_gru(
+    layer: Any, sequence: Float64[np.ndarray, "lookback channel"]
+) -> dict[str, Float64[np.ndarray, "lookback unit"]]:
+    """Run a GRU's weights step by step; Keras keeps its gates in the order update, reset, candidate.
+
+    Source: Cho et al. 2014, the reset after the product, as Keras has it.
+    """
+    kernel, recurrent, bias = (np.asarray(each, dtype=np.float64) for each in layer.get_weights())
+    hidden = np.zeros(len(recurrent))
+    steps: dict[str, list[np.ndarray]] = {name: [] for name in ("update gate", "reset gate", "hidden state")}
+    for inputs in sequence:
+        of_input, of_state = np.split(inputs @ kernel + bias[0], 3), np.split(hidden @ recurrent + bias[1], 3)
+        update, reset = _sigmoid(of_input[0] + of_state[0]), _sigmoid(of_input[1] + of_state[1])
+        hidden = update * hidden + (1 - update) * np.tanh(of_input[2] + reset * of_state[2])
+        for name, values in zip(steps, (update, reset, hidden), strict=True):
+            steps[name].append(values)
+    return {name: np.stack(values) for name, values in steps.items()}
+
+
+def _sigmoid(x: Float64[np.ndarray, " unit"]) -> Float64[np.ndarray, " unit"]:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    opened: Float64[np.ndarray, " unit"] = 0.5 * (1 + np.tanh(0.5 * x))
+    return opened
+
+
+def _lacks(network: Any, *, has_filters: bool, gates: tuple[GateMap, ...]) -> tuple[str, ...]:
+    """Say which parts this kind of network does not have."""
+    lacking = []
+    if not has_filters:
+        lacking.append(
+            f"A network of kind {network.name} has no convolution: there are no filters and no activation maps."
+        )
+    if not gates:
+        lacking.append(
+            f"A network of kind {network.name} has no recurrent layer: there are no gates and no cell state."
+        )
+    elif "cell state" not in gates[0].maps:
+        lacking.append(
+            f"A network of kind {network.name} has no cell state, and no input, forget and output gates; it has update and reset gates."
+        )
+    return tuple(lacking)
