@@ -1,0 +1,138 @@
+"""The command line: exit codes, JSON, what a command may import, what a person reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import run
+from tasks.runs import Retrain
+from tasks.sources.source import SourceSpec, open_source
+
+HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pandas", "matplotlib", "prefect", "ccxt")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["retrain", "--help"], ["predict", "--help"], ["status", "--help"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    loaded = _modules_after(words)
+    assert not [name for name in HEAVY if name in loaded]
+
+
+def test_predict_needs_no_tensorflow(first: Retrain) -> None:
+    assert first.promotion.champion_after == "1"
+    loaded = _modules_after(["predict", "--json"])
+    assert "onnxruntime" in loaded
+    assert not {"tensorflow", "keras"} & loaded
+
+
+def test_status_tells_champion_bars_and_decisions(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["champion"]["trained_until"] == "2019-10-17T00:00:00+00:00"
+    assert 0.5 < found["champion"]["log_loss"] < 1
+    assert {"version", "balanced_accuracy"} <= found["champion"].keys()
+    bars = found["bars"]
+    assert (bars["symbol"], bars["interval"], bars["rows"]) == ("BTC-USD", "1d", 1768)
+    assert (bars["first"], bars["last"]) == ("2014-12-01T00:00:00+00:00", "2019-10-16T00:00:00+00:00")
+    assert found["decisions"][0]["run_id"] == first.run_id
+
+
+def test_status_of_a_series_never_seen_is_empty_not_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert home.is_dir()
+    assert run(["status", "--symbol", "ETH-USD", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["champion"], found["challenger"], found["decisions"]) == (None, None, [])
+    assert found["bars"]["rows"] == 0
+
+
+def test_bars_lists_gaps_and_quarantine(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bars", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["gaps"], found["missing_bars"]) == (2, 13)  # twelve days in March 2019, and the refused bar
+    assert found["version"] == first.stored.ref.version
+
+
+def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
+    assert first.version.version == "1"
+    assert run(["predict", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"symbol", "interval", "decided_at", "resolves_at", "probability", "version"}
+    assert (found["decided_at"], found["resolves_at"]) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
+    assert 0 < found["probability"] < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["retrain", "--window.lookback-bars", "1"], "lookback_bars"),
+        (["retrain", "--window.lookbak-bars", "20"], "--window.lookback-bars"),
+        (["retrain", "--source.interval", "7d"], "1d"),
+        (["retrain", "--folds.count", "0"], "count"),
+        (["retrain", "--as-of", "yesterday"], "as-of"),
+        (["rertain"], "retrain"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_says_what_was_meant(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "pydantic" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "told"),
+    [
+        ("absent.csv", None, 2, "absent.csv"),
+        ("empty.csv", b"", 2, "empty"),
+        ("picture.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), 2, "PNG"),
+        ("close.csv", "close", 3, "-1"),
+        ("high.csv", "high", 3, "low <= open, close <= high"),
+        ("doubled.csv", "doubled", 3, "2015-06-19"),
+    ],
+)
+def test_bad_files_end_with_their_code_and_a_reason(
+    first: Retrain,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes | str | None,
+    code: int,
+    told: str,
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        _write_bad_bars(path, content)
+    assert run(["retrain", "--source.kind", "csv", "--source.path", str(path), "--training.epochs", "1"]) == code
+    assert told in capfd.readouterr().err
+    assert run(["status", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["champion"]["run_id"] == first.run_id
+
+
+def _write_bad_bars(path: Path, defect: str) -> None:
+    """Write 400 sample bars, one of them bad on 2015-06-19."""
+    frame = open_source(SourceSpec()).fetch().frame.head(400).reset_index(drop=True)
+    day = frame.index[frame["timestamp"] == "2015-06-19"][0]
+    if defect == "close":
+        frame.loc[day, "close"] = -1.0
+    elif defect == "high":
+        frame.loc[day, ["high", "low"]] = frame.loc[day, ["low", "high"]].to_numpy()
+    else:
+        other = frame.loc[[day]].assign(open=1.0, high=1000.0, low=0.9, close=999.0)
+        frame = type(frame)(
+            frame.iloc[: day + 1].to_dict("records")
+            + other.to_dict("records")
+            + frame.iloc[day + 1 :].to_dict("records")
+        )
+    frame.to_csv(path, index=False)
+
+
+def _modules_after(words: list[str]) -> set[str]:
+    code = f"import sys; from flows.cli import run; assert run({words!r}) == 0; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
