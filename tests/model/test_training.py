@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,16 @@ def test_same_seed_same_weights_in_a_refit_and_in_another_trainer(trainer: Train
     assert same(first, elsewhere)
     assert not same(first, other_seed)
     assert [epoch.loss for epoch in first.history] == [epoch.loss for epoch in elsewhere.history]
+
+
+def test_fits_in_threads_are_the_fits_one_by_one(trainer: Trainer, windows: Windows) -> None:
+    def fit(seed: int) -> Fitted:
+        return trainer.fit(windows, TRAIN, VALIDATION, seed=seed)
+
+    one_by_one = [fit(seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(fit, range(4)))
+    assert all(itertools.starmap(same, zip(one_by_one, at_once, strict=True)))
 
 
 def test_dropout_drops_while_learning_and_only_then(windows: Windows) -> None:
