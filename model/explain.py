@@ -190,7 +190,7 @@ def gate_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> tu
     if name == "bilstm":
         forward = _follow_lstm(layer.forward_layer, sequence)
         backward = {key: values[::-1] for key, values in _follow_lstm(layer.backward_layer, sequence[::-1]).items()}
-        maps = (GateMap("lstm, forwards", forward), GateMap("lstm, backwards", backward))
+        maps: tuple[GateMap, ...] = (GateMap("lstm, forwards", forward), GateMap("lstm, backwards", backward))
         last = np.concatenate([forward["hidden state"][-1], backward["hidden state"][0]])
     else:
         followed = (_follow_gru if name == "gru" else _follow_lstm)(layer, sequence)
@@ -334,17 +334,11 @@ def _sigmoid(x: Float64[np.ndarray, " unit"]) -> Float64[np.ndarray, " unit"]:
 
 def _lacks(network: Any, *, has_filters: bool, gates: tuple[GateMap, ...]) -> tuple[str, ...]:
     """Say which parts this kind of network does not have."""
-    lacking = []
+    who, lacking = f"A network of kind {network.name} has", []
     if not has_filters:
-        lacking.append(
-            f"A network of kind {network.name} has no convolution: there are no filters and no activation maps."
-        )
+        lacking.append(f"{who} no convolution: there are no filters and no activation maps.")
     if not gates:
-        lacking.append(
-            f"A network of kind {network.name} has no recurrent layer: there are no gates and no cell state."
-        )
+        lacking.append(f"{who} no recurrent layer: there are no gates and no cell state.")
     elif "cell state" not in gates[0].maps:
-        lacking.append(
-            f"A network of kind {network.name} has no cell state, and no input, forget and output gates; it has update and reset gates."
-        )
+        lacking.append(f"{who} no cell state, nor input, forget and output gates; it has update and reset gates.")
     return tuple(lacking)

@@ -71,6 +71,12 @@ class Performance:
     turnover: float
     exposure: float
 
+    def numbers(self) -> dict[str, float]:
+        """Return the figures without the lines, by name; the Sharpe ratio with `sharpe_low` and `sharpe_high`."""
+        names = ("net_return", "gross_return", "max_drawdown", "turnover", "exposure")
+        sharpe = {"sharpe": self.sharpe.value, "sharpe_low": self.sharpe.low, "sharpe_high": self.sharpe.high}
+        return {name: float(getattr(self, name)) for name in names} | sharpe
+
 
 @dataclass(frozen=True, slots=True)
 class TradingResult:

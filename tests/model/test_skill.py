@@ -16,7 +16,7 @@ RIVALS = {"base_rate": np.full(750, 0.5), "loud": LOUD, "itself": GOOD}
 def test_skill_is_found_and_named() -> None:
     found = judge_skill(daily_record(LABELS, GOOD), RIVALS, seed=1)
     assert found.pesaran_timmermann.p_value < 1e-6
-    assert found.majority.p_value < 1e-6
+    assert found.majority.p_value < 1e-3
     assert found.rivals["loud"].difference.high < 0
     assert found.rivals["itself"].difference.mean == 0
     assert found.rivals["itself"].mcnemar_p_value == 1
