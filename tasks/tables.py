@@ -8,6 +8,7 @@ would let two appends of the same row both through, therefore they are switched 
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,11 +29,16 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 200
 LONGEST_PAUSE_SECONDS = 0.5
 EVERYTHING = "*"
+COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
+
+
+class TableUnreachable(RiseOrFallError):
+    """The folder or the S3 server of a table did not answer, or refused."""
 
 
 class TableBusy(RiseOrFallError):
@@ -78,11 +84,18 @@ class Table:
 
         Raises:
             SpecError: there is no such version.
+            TableUnreachable: the place of the table does not answer.
         """
         try:
             table = DeltaTable(self.uri, storage_options=dict(self.storage_options))
         except TableNotFoundError:
             return None
+        except OSError as failure:
+            told = " ".join(COLOURS.sub("", str(failure)).split())
+            raise TableUnreachable(
+                f"{self.uri}: expected a place for tables that answers, found: {told}. "
+                "Check the store's address, its credentials, and whether its server runs."
+            ) from failure
         if version is not None and version != table.version():
             newest = table.version()
             if not 0 <= version <= newest:

@@ -425,7 +425,7 @@ def write_at_once(root: str, *writers: tuple[str, int, int, int, int]) -> list[l
 
 
 def test_two_processes_lose_and_double_no_bar(store: BarStore) -> None:
-    counts = write_at_once(store.root, ("BTC/USD", 0, 60, 5, 7), ("BTC/USD", 30, 90, 5, 7), ("ETH/USD", 0, 60, 5, 8))
+    counts = write_at_once(store.root, ("BTC/USD", 0, 60, 10, 7), ("BTC/USD", 30, 90, 10, 7), ("ETH/USD", 0, 60, 10, 8))
     assert sum(added for added, _ in counts[:2]) == 90
     assert [revised for _, revised in counts] == [0, 0, 0]
     assert list(stored(store)) == list(range(90))
@@ -434,7 +434,7 @@ def test_two_processes_lose_and_double_no_bar(store: BarStore) -> None:
 
 def test_two_processes_that_revise_each_other_record_every_step(store: BarStore) -> None:
     store.merge(SERIES, bars_frame(steady(20)), {}, merged_at=AT)
-    counts = write_at_once(store.root, ("BTC/USD", 0, 20, 2, 7), ("BTC/USD", 0, 20, 2, 8))
+    counts = write_at_once(store.root, ("BTC/USD", 0, 20, 4, 7), ("BTC/USD", 0, 20, 4, 8))
     revisions = store.read_revisions(SERIES)
     assert len(revisions) == sum(revised for _, revised in counts)
     closes = {day: values[3] for day, values in stored(store).items()}

@@ -100,13 +100,15 @@ def test_killed_ingests_leave_a_readable_table_that_the_next_ingest_completes(
         assert run(ingests, BarStore(str(tmp_path / "unharmed")), path, None) == 0
     whole = (time.monotonic() - started) / 3
     outcomes = {"killed": 0, "before": 0, "after": 0, "unrecorded": 0}
-    for kill in range(KILLS):
-        number = kill % ROUNDS_OF_A_STORE
+    for attempt in range(6 * KILLS):
+        if outcomes["killed"] == KILLS:
+            break
+        number = attempt % ROUNDS_OF_A_STORE
         if number == 0:
-            store, before = BarStore(str(tmp_path / f"store{kill}")), ingest_frame(0).head(0)
+            store, before = BarStore(str(tmp_path / f"store{attempt}")), ingest_frame(0).head(0)
         frame = pd.read_pickle(paths[number])
         after = merged(before, frame)
-        outcomes["killed"] += run(ingests, store, paths[number], moments.uniform(0, whole)) == -signal.SIGKILL
+        outcomes["killed"] += run(ingests, store, paths[number], moments.uniform(0, 2 * whole)) == -signal.SIGKILL
         found = store.read_frame(SERIES)
         left_as_it_was = len(found) == len(before)
         pd.testing.assert_frame_equal(found, before if left_as_it_was else after, check_dtype=False)
@@ -121,5 +123,5 @@ def test_killed_ingests_leave_a_readable_table_that_the_next_ingest_completes(
         assert revisions["timestamp"].is_unique
         before = after
     print(outcomes, f"{whole:.3f} s an ingest")  # noqa: T201  shown by pytest -rP
-    assert outcomes["killed"] >= KILLS // 2
-    assert min(outcomes["before"], outcomes["after"]) > 0
+    assert outcomes["killed"] == KILLS
+    assert outcomes["before"] > 0

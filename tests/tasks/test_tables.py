@@ -1,5 +1,6 @@
 """A change lands on the version that it was planned for, or is planned anew."""
 
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ from deltalake import DeltaTable
 
 from model.errors import SpecError
 from tasks import tables
-from tasks.tables import EVERYTHING, Change, Table, TableBusy, place, quoted
+from tasks.tables import EVERYTHING, Change, Table, TableBusy, TableUnreachable, place, quoted
 
 ROWS = pa.table({"kind": ["a"], "number": [1]})
 
@@ -79,6 +80,17 @@ def test_a_version_that_is_not_there_is_named(table: Table) -> None:
             table.open(version)
         with pytest.raises(SpecError, match=f"version from 0 to 1, found {version}"):
             table.commit_at(version)
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    options = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true"}
+    options |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.raises(TableUnreachable, match="Connection refused") as caught:
+        Table("s3://bucket/numbers", ROWS.schema, storage_options=options).open()
+    assert "\x1b" not in str(caught.value)
 
 
 def test_places_are_absolute() -> None:
