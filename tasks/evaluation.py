@@ -1,7 +1,7 @@
 """Evaluation as a task: the folds' unseen probabilities pooled, beside the baselines' on the same bars.
 
-Reads what the folds left in MLflow, lets the baselines learn from the same training windows, logs numbers, intervals
-and pictures to the retrain's run, and returns the numbers. The arithmetic is `model/`'s.
+Reads what the folds left in MLflow, lets the baselines learn from the same training windows, logs numbers, intervals,
+tests of skill, trades and pictures to the retrain's run, and returns the numbers. The arithmetic is `model/`'s.
 """
 
 import io
@@ -12,9 +12,12 @@ import numpy as np
 from prefect import task
 
 from model.baselines import BASELINES, predict_baseline
+from model.calibration import reliability_curve
 from model.metrics import METRICS, Record, classification_report, confusion_matrix, normalise_rows, record_from_frame
 from model.recipe import Recipe
 from model.significance import Interval, bootstrap_intervals
+from model.skill import Skill, judge_skill
+from model.trading import TradingSpec, trade
 from tasks.ingestion import open_store
 from tasks.reporting import current_progress
 from tasks.tracking import Tracking
@@ -22,17 +25,33 @@ from tasks.training import FoldOutcome, parquet_bytes, tracking_for
 from tasks.windowing import WindowsRef, read_folds, read_windows
 
 NETWORK = "network"
+BUY_AND_HOLD = "buy_and_hold"
+WAYS = ("long_flat", "long_short")  # both are traded; the spec's own `kind` says which one a rule looks at
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The numbers of one retrain on unseen bars, by forecaster (`network` and each baseline) and metric."""
+    """The numbers of one retrain on unseen bars.
+
+    Attributes:
+        windows: how many there were.
+        first: first decision, ISO 8601, UTC.
+        last: last decision.
+        numbers: by forecaster (`network` and each baseline) and metric.
+        confusion: rows what happened (fall, rise), columns what was said.
+        calibration_error: expected calibration error of the network.
+        skill: the tests, beside each baseline.
+        trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, after costs.
+    """
 
     windows: int
     first: str
     last: str
     numbers: dict[str, dict[str, Interval]]
     confusion: tuple[tuple[int, int], tuple[int, int]]
+    calibration_error: float
+    skill: Skill
+    trading: dict[str, dict[str, float]]
 
     def best_baseline(self) -> str:
         """Return the baseline with the lowest log loss."""
@@ -40,8 +59,10 @@ class Evaluation:
 
 
 @task(name="evaluate")
-def evaluate(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: str) -> Evaluation:
-    """Judge the network and the baselines on the pooled test blocks; log numbers, report and pictures."""
+def evaluate(
+    ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: str, costs: TradingSpec = TradingSpec()
+) -> Evaluation:
+    """Judge the network and the baselines on the pooled test blocks; log numbers, tests, trades and pictures."""
     with current_progress().step("evaluate"):
         tracking = tracking_for(recipe)
         record = pooled_record(tracking, folds)
@@ -50,7 +71,11 @@ def evaluate(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: 
         forecasts = {NETWORK: record.probabilities, **baselines}
         numbers = {name: bootstrap_intervals(record.labels, given, seed) for name, given in forecasts.items()}
         confusion = confusion_matrix(record.labels, record.probabilities)
+        skill = judge_skill(record, baselines, seed)
+        calibration_error = reliability_curve(record.labels, record.probabilities).expected_error
         _log_numbers(tracking, run_id, record, baselines, numbers, confusion)
+        tracking.log_values(run_id, metrics={**skill.metrics(), "expected_calibration_error": calibration_error})
+        trading = _log_trades(tracking, run_id, ref, record, costs, seed)
         _log_pictures(tracking, run_id, ref, record, confusion, folds)
     return Evaluation(
         len(record),
@@ -58,6 +83,9 @@ def evaluate(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: 
         np.datetime_as_string(record.decided_at[-1], unit="s").item() + "Z",
         numbers,
         (tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
+        calibration_error,
+        skill,
+        trading,
     )
 
 
@@ -118,6 +146,26 @@ def _log_numbers(
         f"row-normalised\n{np.array2string(normalise_rows(confusion), precision=3)}\n"
     )
     tracking.log_text(run_id, report, "evaluation/classification_report.txt")
+
+
+def _log_trades(
+    tracking: Tracking, run_id: str, ref: WindowsRef, record: Record, costs: TradingSpec, seed: int
+) -> dict[str, dict[str, float]]:
+    """Trade the record both ways beside buying and holding; log figures and equity, and return the figures."""
+    import pandas as pd
+
+    bars = open_store().read_bars(ref.bars)
+    results = {way: trade(record, bars, costs.model_copy(update={"kind": way}), seed) for way in WAYS}
+    lines = {way: result.strategy for way, result in results.items()}
+    lines[BUY_AND_HOLD] = results[WAYS[0]].buy_and_hold
+    figures = {name: line.numbers() for name, line in lines.items()}
+    equity = pd.DataFrame({name: line.equity for name, line in lines.items()})
+    equity.insert(0, "closed_at", pd.DatetimeIndex(results[WAYS[0]].closed_at).tz_localize("UTC"))
+    tracking.log_files(run_id, {"equity.parquet": parquet_bytes(equity)}, "evaluation")
+    metrics = {f"trading.{name}.{key}": value for name, found in figures.items() for key, value in found.items()}
+    params = {f"trading.{key}": value for key, value in costs.model_dump().items()}
+    tracking.log_values(run_id, metrics=metrics, params=params)
+    return figures
 
 
 def _log_pictures(
