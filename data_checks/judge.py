@@ -20,8 +20,8 @@ from model.bars import PRICES, interval_delta
 
 Limits = Mapping[str, Any]
 ACCEPTED = "accepted"
-UNFINISHED = "unfinished_bar"
-VERDICTS = (ACCEPTED, UNFINISHED, *(rule.name for rule in BAR_RULES if rule.quarantines))
+NOT_YET = ("unfinished_bar", "future_bar")  # left out because they had not closed; not bad, so not quarantined
+VERDICTS = (ACCEPTED, *NOT_YET, *(rule.name for rule in BAR_RULES if rule.quarantines))
 SHOWN_BREAKS = 3  # breaks of volume named in a message
 NEVER = np.datetime64("NaT", "us")
 NOT_A_LOSS = ("lesser_double",)  # refused, but a fuller bar of the same time stays
@@ -51,12 +51,22 @@ class Judgement:
     Attributes:
         batch: the bars in the order they came, with the categorical column `verdict`.
         figures: figure by name of rule, in the order of the rules.
-        offences: the offending value of each quarantined bar in words, by position of the bar.
     """
 
     batch: pd.DataFrame
     figures: dict[str, Figure]
-    offences: dict[int, str]
+
+    def refused(self) -> pd.DataFrame:
+        """Return the quarantined bars as they came, with `rule` and `value`, the offending value in words."""
+        codes = self.batch["verdict"].cat.codes.to_numpy()
+        rows = np.flatnonzero(codes > len(NOT_YET))
+        bars = self.batch.take(rows)
+        values = np.empty(len(rows), dtype=object)
+        for code in np.unique(codes[rows]).tolist():
+            chosen = codes[rows] == code
+            values[chosen] = offending_values(VERDICTS[code], bars[chosen])
+        bars = bars.rename(columns={"verdict": "rule"})
+        return bars.assign(rule=bars["rule"].astype("str"), value=pd.Series(values, index=bars.index, dtype="str"))
 
 
 def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
@@ -64,7 +74,6 @@ def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
     verdict = np.zeros(len(bars), dtype=np.int8)
     batch = bars.assign(verdict=_verdicts(verdict))
     figures: dict[str, Figure] = {}
-    offences: dict[int, str] = {}
     for rule in suite.rules:
         if not rule.columns:
             figures[rule.name] = series_figure(rule.name, batch, suite.limits)
@@ -75,9 +84,7 @@ def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
         if len(fresh) and rule.name in VERDICTS:
             verdict[fresh] = VERDICTS.index(rule.name)
             batch = bars.assign(verdict=_verdicts(verdict))
-            if rule.quarantines:
-                offences |= zip(fresh.tolist(), offending_values(rule.name, batch.iloc[fresh]), strict=True)
-    return Judgement(batch, figures, offences)
+    return Judgement(batch, figures)
 
 
 def _verdicts(codes: Int8[np.ndarray, " bar"]) -> pd.Series:
@@ -257,7 +264,7 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]
 
 def _too_many_refused(batch: pd.DataFrame, limits: Limits) -> Figure:
     codes = batch["verdict"].cat.codes.to_numpy()
-    harmless = [VERDICTS.index(name) for name in (ACCEPTED, UNFINISHED, *NOT_A_LOSS)]
+    harmless = [VERDICTS.index(name) for name in (ACCEPTED, *NOT_YET, *NOT_A_LOSS)]
     refused = int((~np.isin(codes, harmless)).sum())
     share = refused / max(1, len(batch))
     return Figure(share <= limits["max_quarantined_share"], refused, f"{refused} of {len(batch)} bars ({share:.2%})")

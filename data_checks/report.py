@@ -54,7 +54,7 @@ class CheckReport:
         accepted: bars that may be used, oldest first (columns of `COLUMNS`; timestamps UTC-aware).
         quarantined: refused bars with `rule`, `severity` and `value`, the offending value in words.
         gaps: last_before, first_after (UTC), missing_bars: the holes in the clock of the accepted bars.
-        unfinished_bars: bars left out because they had not closed; they are not bad, and come again whole.
+        unfinished_bars: bars left out because they had not closed, or not even opened; they are not bad.
         docs_url: path of the Data Docs' first page; empty when none were written.
         page_url: path of this check's own page; empty when none was written.
     """
@@ -116,9 +116,8 @@ class CheckReport:
         return (counts, *(f"{result.severity}: {result.message}" for result in self.failed()))
 
 
-def log_report(report: CheckReport) -> None:
-    """Log the counts, and each failure at the level of its severity."""
-    log.info(report.lines()[0])
+def log_failures(report: CheckReport) -> None:
+    """Log each failure at the level of its severity."""
     for result in report.failed():
         log.log(LOG_LEVELS[result.severity], "%s: %s", result.rule, result.message)
 

@@ -168,7 +168,6 @@ BAR_RULES: tuple[Rule, ...] = (
         "No bar opens after {as_of}",
         "Look at the time zone of the source, or at the as-of time",
         ("timestamp", "close"),
-        quarantines=True,
     ),
     Rule(
         "unfinished_bar",
@@ -296,7 +295,7 @@ WINDOW_RULES: tuple[Rule, ...] = (
         "label_time",
         "expect_labels_at_the_horizon",
         "critical",
-        "Each label is fixed {horizon_bars} bars after its decision",
+        "Each label is fixed at the horizon of {horizon_bars} (in bars after its decision)",
         "This is a fault of the windowing, not of the bars: report it",
         ("decided_at", "resolved_at"),
     ),

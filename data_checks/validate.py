@@ -14,8 +14,8 @@ import pandas as pd
 
 from data_checks.cross_check import cross_check
 from data_checks.data_docs import Outcome, Validation, validate_batch
-from data_checks.judge import UNFINISHED, Figure, Judgement, accepted_bars, gap_list, judge_bars, moment_words
-from data_checks.report import CheckReport, CheckResult, log_report, require_passed
+from data_checks.judge import NOT_YET, Figure, Judgement, accepted_bars, gap_list, judge_bars, moment_words
+from data_checks.report import CheckReport, CheckResult, log_failures, require_passed
 from data_checks.suites import WINDOW_RULES, CheckSpec, Rule, Suite, applicable_rules
 from data_checks.window_rules import judge_windows, window_batch
 from model.bars import COLUMNS, PRICES, Series
@@ -66,7 +66,8 @@ def check_bars(
         judgement.batch, suite, (f"as of {moment}" if moment else "bars").replace(" ", "-"), docs_dir
     )
     report = _bar_report(judgement, series, suite, validation)
-    log_report(report)
+    log.info(report.lines()[0])
+    log_failures(report)
     return report
 
 
@@ -98,7 +99,7 @@ def check_windows(
     none = pd.DataFrame(columns=[*COLUMNS, "rule", "severity", "value"])
     gaps = pd.DataFrame(columns=["last_before", "first_after", "missing_bars"])
     report = CheckReport(series, results, none[list(COLUMNS)], none, gaps, 0, validation.docs_url, validation.page_url)
-    log_report(report)
+    log_failures(report)
     return report
 
 
@@ -177,7 +178,7 @@ def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: 
         accepted,
         _quarantined(judgement, suite),
         gaps,
-        int((judgement.batch["verdict"] == UNFINISHED).sum()),
+        int(judgement.batch["verdict"].isin(NOT_YET).sum()),
         validation.docs_url,
         validation.page_url,
     )
@@ -185,11 +186,7 @@ def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: 
 
 def _quarantined(judgement: Judgement, suite: Suite) -> pd.DataFrame:
     severities = {rule.name: suite.severity(rule) for rule in suite.rules}
-    rows = sorted(judgement.offences)
-    bad = judgement.batch.iloc[rows].rename(columns={"verdict": "rule"}).reset_index(drop=True)
-    refused_by = bad["rule"].astype("str").tolist()
+    bad = judgement.refused().reset_index(drop=True)
     bad["timestamp"] = pd.DatetimeIndex(bad["timestamp"]).tz_localize("UTC")
-    bad["rule"] = pd.Series(refused_by, dtype="str")
-    bad["severity"] = pd.Series([severities[rule] for rule in refused_by], dtype="str")
-    bad["value"] = pd.Series([judgement.offences[row] for row in rows], dtype="str")
-    return bad
+    bad["severity"] = bad["rule"].map(severities).astype("str")
+    return bad[[*COLUMNS, "rule", "severity", "value"]]

@@ -24,8 +24,8 @@ def failed(judgement: Judgement) -> set[str]:
 
 
 def refused(judgement: Judgement) -> dict[int, tuple[str, str]]:
-    verdict = judgement.batch["verdict"].astype(str)
-    return {row: (verdict[row], value) for row, value in sorted(judgement.offences.items())}
+    bars = judgement.refused()
+    return dict(zip(bars.index.tolist(), zip(bars["rule"], bars["value"], strict=True), strict=True))
 
 
 def test_quiet_bars_break_no_rule(bars: pd.DataFrame) -> None:
@@ -80,14 +80,15 @@ def test_rows_of_one_day_that_contradict_one_another_go_both(bars: pd.DataFrame)
 
 def test_an_unfinished_bar_is_left_out_but_not_refused(bars: pd.DataFrame) -> None:
     judgement = judge(bars, "2020-10-26 05:00")
-    assert judgement.offences == {}
+    assert refused(judgement) == {}
     assert failed(judgement) == {"unfinished_bar"}
     assert len(accepted_bars(judgement.batch)[0]) == 299
 
 
-def test_bars_of_the_future_are_refused(bars: pd.DataFrame) -> None:
-    judgement = judge(bars, "2020-10-23 05:00", max_quarantined_share=0.1)
-    assert [rule for rule, _ in refused(judgement).values()] == ["future_bar"] * 3
+def test_bars_of_the_future_are_left_out_but_not_refused(bars: pd.DataFrame) -> None:
+    judgement = judge(bars, "2020-10-23 05:00")
+    assert refused(judgement) == {}
+    assert len(accepted_bars(judgement.batch)[0]) == 296
     assert failed(judgement) == {"future_bar", "unfinished_bar"}
 
 

@@ -65,9 +65,8 @@ def test_the_sample_passes_with_its_one_bad_tick_quarantined() -> None:
 def test_the_nine_doubled_days_and_the_swapped_volumes_of_bitstamp() -> None:
     bars = read("btc_usd_daily_bitstamp.csv.gz", "date", (*PRICES, "Volume BTC"))
     judgement = judge(bars, "1d")
-    rows = sorted(judgement.offences)
-    refused = judgement.batch.iloc[rows]
-    assert refused["verdict"].astype(str).tolist() == ["lesser_double"] * 9
+    refused = judgement.refused()
+    assert refused["rule"].tolist() == ["lesser_double"] * 9
     assert refused["timestamp"].dt.strftime("%Y-%m-%d").tolist() == [f"2023-01-{day}" for day in range(11, 20)]
     assert (refused["volume"] < 20).all()
     swapped = judgement.figures["volume_unit"]
@@ -78,7 +77,7 @@ def test_the_nine_doubled_days_and_the_swapped_volumes_of_bitstamp() -> None:
 @needs_shared
 def test_part_days_absurd_ticks_and_gaps_of_the_long_files() -> None:
     long = judge(read("btc_usd_daily_bitstamp_long.csv.gz", "timestamp"), "1d")
-    assert {value for value in long.offences.values() if not value.startswith("volume")} == {"high 15", "low 1.5"}
+    assert set(long.refused().query("rule == 'absurd_tick'")["value"]) == {"high 15", "low 1.5"}
     part = judge(read("btc_usd_daily_coinbase.csv.gz", "date", (*PRICES, "volume_btc"), skiprows=1), "1d")
     assert part.figures["part_bar"].observed == "1 of 1770 bars, first volume 1570.08"
     hourly = judge(read("btc_usdt_hourly_binance.parquet", "date"), "1h")
