@@ -14,7 +14,9 @@ import tensorflow as tf
 
 # Nadam after Dozat, 2016, with the constants of keras.optimizers.Nadam.
 BETA_1, BETA_2, EPSILON, MOMENTUM_DECAY = 0.9, 0.999, 1e-7, 0.96
-PREDICT_BATCH = 1024  # windows at once where nothing is learned: large enough to be quick, small enough for any memory
+PREDICT_BARS = (
+    32_768  # bars of all windows at once where nothing is learned: quick, and the same memory at any lookback
+)
 RISE_ABOVE = 0.5  # a probability above this says rise
 
 
@@ -133,10 +135,11 @@ class Graph:
         """P(rise) of the windows at `index`, shape (index,), some at a time."""
         weights, others = self._unpack(state.weights), list(state.others)
         count = tf.size(index)
-        chunks = (count + PREDICT_BATCH - 1) // PREDICT_BATCH
+        batch = max(1, PREDICT_BARS // self._lookback_bars)
+        chunks = (count + batch - 1) // batch
 
         def answer(chunk: Any, answers: Any) -> Any:
-            rows = index[chunk * PREDICT_BATCH : (chunk + 1) * PREDICT_BATCH]
+            rows = index[chunk * batch : (chunk + 1) * batch]
             windows = self._gather(features, tf.gather(ends, rows))
             probabilities, _ = self._model.stateless_call(weights, others, windows, training=False)
             return chunk + 1, answers.write(chunk, probabilities[:, 0])

@@ -19,7 +19,7 @@ from model.errors import SpecError
 from model.windows import WindowSpec, cut_windows
 
 OPSET = 18  # pinned: what the pinned tf2onnx writes and the oldest supported onnxruntime reads
-CHUNK_WINDOWS = 4096  # windows predicted at once: bounds memory, long enough to be quick
+CHUNK_WINDOWS = 1024  # windows predicted at once: bounds memory, and stays in the cache
 THREADS = 2  # a window is little work: more threads cost more than they bring
 
 

@@ -218,10 +218,10 @@ def test_every_epoch_is_told_and_nothing_is_printed(
 
 
 def test_predicting_more_windows_than_one_chunk_and_none(trainer: Trainer) -> None:
-    many = windows_of(2100, seed=6)
+    many = windows_of(6000, seed=6)  # chunks of 32,768 bars are 4,096 windows
     fitted = trainer.fit(many, TRAIN, epochs=1)
     whole = trainer.predict(fitted, many)
-    parts = [trainer.predict(fitted, many.take(np.arange(start, start + 700))) for start in (0, 700, 1400)]
+    parts = [trainer.predict(fitted, many.take(np.arange(start, start + 2000))) for start in (0, 2000, 4000)]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
     assert trainer.predict(fitted, many.take(np.arange(0))).shape == (0,)
 
