@@ -226,7 +226,7 @@ def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
         order = np.argsort(times, kind="stable")
         rows, times = rows[order], times[order]
     # A clock past the close of the last bar says that the bar is whole; without one, the volume is asked.
-    judge_last = limits["as_of"] is None or _as_of(limits) <= times[-1] + delta
+    judge_last = limits["as_of"] is None or bool(_as_of(limits) <= times[-1] + delta)
     edge = np.r_[rows[: rules.PART_BAR_NEIGHBOURS + 1], rows[-rules.PART_BAR_NEIGHBOURS - 1 :]]
     if len(rows) <= 2 * (rules.PART_BAR_NEIGHBOURS + 1):
         edge = rows
