@@ -321,14 +321,19 @@ def _refuse_uneven_line(watched: _WatchedText, found: TextLayout, name: str, rea
     """Name the first line that has not as many fields as the first bar."""
     width = len(found.names)
     reader = csv.reader(watched.texts(), delimiter=found.delimiter)
-    for fields in reader:
-        if fields and len(fields) != width:
-            line = found.first_line + reader.line_num - 1
-            raise UnreadableFile(
-                f"{name} line {line}: expected {width} fields as on line {found.first_line}, found {len(fields)} "
-                f"({found.delimiter.join(fields)[:80]!r}); mend or remove the line - was the file cut off?"
-            )
-    raise UnreadableFile(f"{name}: expected a table of bars, found text that cannot be split ({reason})")
+    try:
+        fields = next(fields for fields in reader if fields and len(fields) != width)
+    except StopIteration:
+        where = name
+    except csv.Error as error:
+        where, reason = f"{name} line {found.first_line + reader.line_num - 1}", str(error)
+    else:
+        raise UnreadableFile(
+            f"{name} line {found.first_line + reader.line_num - 1}: expected {width} fields as on line "
+            f"{found.first_line}, found {len(fields)} ({found.delimiter.join(fields)[:80]!r}); mend or remove the line "
+            "- was the file cut off?"
+        )
+    raise UnreadableFile(f"{where}: expected a table of bars, found text that cannot be split ({reason})")
 
 
 def _line_numbers(rows: int, first_line: int, blank_lines: list[int]) -> Int64[np.ndarray, " bar"]:
