@@ -47,6 +47,16 @@ class Settings(BaseSettings):
         return self.root / "data" / "logs"
 
     @property
+    def up_lock(self) -> Path:
+        """Return the file that a running `up` locks."""
+        return self.root / "data" / "up.lock"
+
+    @property
+    def up_state(self) -> Path:
+        """Return the file in which a running `up` says what runs."""
+        return self.root / "data" / "up.json"
+
+    @property
     def mlflow_uri(self) -> str:
         """Return the tracking address: the one configured, MLflow's own variable, or the local database."""
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self._local_database

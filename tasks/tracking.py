@@ -171,6 +171,15 @@ class Tracking:
             for number in sorted(values["loss"])
         ]
 
+    def run_params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run; none where the run is gone."""
+        from mlflow.exceptions import MlflowException  # here: see __init__
+
+        try:
+            return dict(self.client.get_run(run_id).data.params)
+        except MlflowException:
+            return {}
+
     def read_file(self, run_id: str, path: str) -> bytes:
         """Return one artifact file of a run."""
         import mlflow.artifacts  # here: see __init__

@@ -1,0 +1,171 @@
+"""Predictions that are fit to be made: nothing stale, nothing unchecked, and no day left out.
+
+Plain; no Prefect. Around `tasks.forecasting` it adds what a daily job must not get wrong while nobody looks: it
+refuses a champion or bars that are too old, looks at the last window's bars once more, and makes up for the days on
+which the machine was off. The trap: a prediction that is made up is marked late by its time of writing, and may come
+only from a version that was champion then and had not seen the outcome.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_checks.judge import row_mask
+from data_checks.suites import CheckSpec
+from model.bars import Bars, Series
+from model.errors import ChecksFailed, StaleChampion
+from model.windows import WindowSpec, cut_windows
+from tasks.barstore import BarStore
+from tasks.decisions import reconcile
+from tasks.forecasting import Forecast, forecast
+from tasks.ledger import Ledger, LedgerRow, Prediction
+from tasks.settings import Settings
+from tasks.tracking import Tracking, Version
+
+LOOKED_AT = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
+LONGEST_ABSENCE_BARS = 400  # further back nothing is made up: that is a new start, not a day off
+
+
+class ForecastSpec(BaseModel):
+    """When the champion is not asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_age_days: float = Field(
+        default=90.0, gt=0, le=100_000, description="oldest that the champion's newest training bar may be (days)"
+    )
+    max_bars_behind: float = Field(
+        default=2.0, gt=0, le=10_000, description="oldest that the close of the newest bar may be (bars of the series)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """The prediction for the newest bar, and those that were made up for days before it."""
+
+    forecast: Forecast
+    made_up: tuple[Prediction, ...]
+
+
+def forecast_guarded(
+    series: Series, settings: Settings, spec: ForecastSpec | None = None, as_of: datetime | None = None
+) -> Guarded:
+    """Predict at the newest stored bar and for the days missed before it; everything is stored before it is returned.
+
+    Args:
+        series: whose champion and bars.
+        settings: where both are.
+        spec: when the champion is not asked; the defaults without it.
+        as_of: what counts as now; None takes the clock where the champion learned from an exchange, else the newest
+            close: a file is a picture of the past.
+
+    Raises:
+        NoChampion: nothing was promoted yet.
+        StaleChampion: the champion or the newest bar is too old.
+        ChecksFailed: a bar of the last window is not one that the checks let pass.
+    """
+    limits = spec or ForecastSpec()
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    champion = reconcile(tracking, ledger).require(series.name)
+    window = tracking.read_version(champion.version).recipe().window
+    store = BarStore(settings.store_root, settings.storage_options())
+    bars = store.read_bars(store.ref(series))
+    require_fresh(champion, series, bars, window, limits, now_for(tracking, champion, bars, as_of))
+    require_checked(series, bars, window)
+    made_up = _make_up(tracking, ledger, champion, bars)
+    return Guarded(forecast(series, settings), made_up)
+
+
+def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime | None) -> datetime:
+    """Return what counts as now for a series: what was said, the clock, or the newest close of a file."""
+    if as_of is not None:
+        return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+    if tracking.run_params(champion.run_id).get("source.kind") == "exchange":
+        return datetime.now(UTC)
+    return aware(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
+
+
+def require_fresh(
+    champion: Version, series: Series, bars: Bars, window: WindowSpec, spec: ForecastSpec, now: datetime
+) -> None:
+    """Raise StaleChampion where the champion, the newest bar, or the newest whole window is too old."""
+    age = (now - champion.trained_until) / timedelta(days=1)
+    if age > spec.max_age_days:
+        raise StaleChampion(
+            f"{series.name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, "
+            f"found version {champion.version}, trained until {champion.trained_until:%Y-%m-%d} ({age:.1f} days). "
+            "Run `riseorfall retrain`, or allow more with --limits.max-age-days."
+        )
+    decided_at = aware(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
+    behind = (now - decided_at).total_seconds() / (series.delta / np.timedelta64(1, "s"))
+    if behind > spec.max_bars_behind:
+        newest = aware(bars.closed_at[-1])
+        why = "" if newest == decided_at else f"; bars reach {newest:%Y-%m-%d %H:%M}, but a gap lies in their last window"
+        raise StaleChampion(
+            f"{series.name}: expected a window that closed at most {spec.max_bars_behind:g} bars before "
+            f"{now:%Y-%m-%d %H:%M}, found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){why}. "
+            "Ingest newer bars, or allow more with --limits.max-bars-behind."
+        )
+
+
+def require_checked(series: Series, bars: Bars, window: WindowSpec) -> None:
+    """Raise ChecksFailed where a bar of the last window breaks a rule that the ingest checks: it came in another way."""
+    last = Bars(bars.interval, bars.opened_at[-window.lookback_bars :], bars.ohlcv[-window.lookback_bars :])
+    batch = last.frame().assign(timestamp=pd.DatetimeIndex(last.opened_at))
+    limits = CheckSpec().model_dump() | {"interval": series.interval, "as_of": None}
+    for rule in LOOKED_AT:
+        broken = np.flatnonzero(row_mask(rule, batch, limits))
+        if len(broken):
+            raise ChecksFailed(
+                f"{series.name}: expected checked bars, found one that breaks {rule} at "
+                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall retrain` or the flow "
+                "`ingest`: they put such bars into the quarantine."
+            )
+
+
+def champion_then(rows: list[LedgerRow], moment: datetime) -> str | None:
+    """Return who was champion at a moment, by the ledger; None where nobody was yet."""
+    past = [row for row in rows if row.decided_at <= moment]
+    return past[-1].champion_after if past else None
+
+
+def aware(moment: np.datetime64) -> datetime:
+    """Return a moment of the bars as a UTC-aware datetime."""
+    return datetime.fromtimestamp(int(moment.astype("datetime64[s]").astype(np.int64)), UTC)
+
+
+def _make_up(tracking: Tracking, ledger: Ledger, champion: Version, bars: Bars) -> tuple[Prediction, ...]:
+    """Store the predictions of decisions after the last stored one and before the newest bar; return them."""
+    series = tracking.series
+    stored = ledger.predictions(series.name)
+    if stored.empty:
+        return ()
+    last = stored["decided_at"].max().to_pydatetime()
+    rows = ledger.rows(series.name)
+    fresh: list[Prediction] = []
+    versions: dict[str, Version] = {champion.version: champion}
+    answers: dict[str, dict[datetime, float]] = {}
+    for closed in bars.closed_at[-LONGEST_ABSENCE_BARS - 1 : -1]:
+        moment = aware(closed)
+        if moment <= last:
+            continue
+        number = champion_then(rows, moment) or champion.version
+        if number not in answers:
+            versions.setdefault(number, tracking.version(number))
+            decided_at, probabilities = tracking.read_version(number).predictor().predict(bars)
+            answers[number] = {aware(each): float(p) for each, p in zip(decided_at, probabilities, strict=True)}
+        if moment in answers[number] and versions[number].trained_until <= moment:
+            horizon = tracking.read_version(number).recipe().window.horizon_bars
+            resolves = moment + horizon * timedelta(seconds=int(series.delta / np.timedelta64(1, "s")))
+            fresh.append(
+                Prediction(
+                    series.name, series.symbol, series.interval, moment, resolves, number,
+                    answers[number][moment], datetime.now(UTC),
+                )
+            )  # fmt: skip
+    ledger.store_all(fresh)
+    return tuple(fresh)
