@@ -180,6 +180,89 @@ def predict(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: boo
 
 
 @app.command
+def promote(
+    *,
+    version: str,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    promotion: PromotionRule = PromotionRule(),
+    force: bool = False,
+    reason: str = "",
+) -> None:
+    """Decide anew about a registered version: by the rule, or forced with a reason.
+
+    Parameters
+    ----------
+    version
+        Version to decide about.
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    force
+        Promote it whatever the rule says; needs a reason, and the ledger marks it.
+    reason
+        Why, for the ledger.
+    """
+    from tasks.rollback import promote_by_hand
+    from tasks.terminal import show_lines
+
+    with _quietly():
+        row = promote_by_hand(Series(symbol, interval), _settings(), version, promotion, force=force, reason=reason)
+    show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
+    show_lines([f"  {each}" for each in row.reasons])
+
+
+@app.command
+def ledger(
+    *,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    name: str = "",
+    last: int = 20,
+    on: datetime | None = None,
+    json: bool = False,
+) -> None:
+    """List the decisions about a series, or say who was champion on a day.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    name
+        Name of another ledger, such as that of a replay; empty: the series' own.
+    last
+        How many decisions, newest ones; 0 for all.
+    on
+        Say who was champion at the end of this day (UTC), or at this time.
+    json
+        Print JSON.
+    """
+    from tasks.ledger import Ledger
+    from tasks.ledger_table import show_ledger
+    from tasks.terminal import show_lines
+
+    settings = _settings()
+    known, series_name = Ledger(settings.store_root, settings.storage_options()), name or Series(symbol, interval).name
+    if on is not None:
+        moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
+        champion = known.champion_on(series_name, moment)
+        if json:
+            _print_json({"series": series_name, "on": moment.isoformat(), "champion": champion})
+        else:
+            told = f"version {champion}" if champion else "no version"
+            show_lines([f"{series_name}: {told} was champion on {moment.isoformat()}"])
+        return
+    rows = [row.to_dict() for row in known.rows(series_name, last=last or None)]
+    if json:
+        _print_json(rows)
+    else:
+        show_ledger(rows)
+
+
+@app.command
 def rollback(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", to: str = "", reason: str = "") -> None:
     """Put a former champion back.
 

@@ -200,6 +200,17 @@ def decide(
     return _decision("promote" if all(clause.passed for clause in clauses) else "hold", clauses)
 
 
+def over_broken_champion(decision: Decision) -> Decision:
+    """Turn a hold into a promotion: the champion cannot be loaded, so whatever is sound predicts better than nothing.
+
+    A rejection stays one, and every reason and number is kept.
+    """
+    if decision.action != "hold":
+        return decision
+    reason = "the champion cannot predict any more, so a sound challenger replaces it"
+    return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)
+
+
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     """Collect reasons, failed clauses first, and numbers."""
     reasons = [clause.reason for passed in (False, True) for clause in clauses if clause.passed is passed]

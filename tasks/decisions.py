@@ -8,13 +8,16 @@ it holds on a folder as on S3. The trap: the alias alone says nothing; ask `reco
 """
 
 import logging
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 
 import numpy as np
 
 from model.errors import NoChampion, UnsoundModel
+from model.history import Step
 from tasks.ledger import Ledger, LedgerRow
 from tasks.tracking import Tracking, Version
 
@@ -59,39 +62,7 @@ def reconcile(tracking: Tracking, ledger: Ledger) -> Standing:
 
     Where the ledger knows nothing of the series yet, the alias stays as it is and counts.
     """
-    for _ in range(TURNS):
-        last = ledger.last(tracking.name)
-        aliased = tracking.alias_number("champion")
-        number = last.champion_after if last else aliased
-        if aliased == number:
-            break
-        trouble = _follow(tracking, aliased, number)
-        if trouble:
-            return Standing(number, None, trouble)
-    if number is None:
-        return Standing(None, None)
-    try:
-        return Standing(number, tracking.version(number))
-    except NoChampion as lost:
-        return Standing(number, None, f"the registry has lost champion version {number} ({lost})")
-
-
-def _follow(tracking: Tracking, aliased: str | None, number: str | None) -> str:
-    """Move the alias to where the ledger has it; return what prevented that."""
-    log.warning(
-        "%s: by the ledger the champion is version %s, the registry's alias says %s; the alias follows",
-        tracking.name, number or "none", aliased or "none",
-    )  # fmt: skip
-    if number is None:
-        tracking.drop_alias("champion")
-        return ""
-    try:
-        tracking.version(number)
-    except NoChampion as lost:
-        log.error("%s: champion version %s is not in the registry: %s", tracking.name, number, lost)  # noqa: TRY400 - no traceback
-        return f"the registry has lost champion version {number} ({lost})"
-    tracking.set_alias("champion", number)
-    return ""
+    return _catch_up(tracking, ledger, logging.WARNING)
 
 
 def enact(
@@ -115,19 +86,37 @@ def enact(
     if row.champion_after is not None and row.champion_after != row.champion_before:
         (smoke_test or load_as_served)(tracking, row.champion_after)
     ledger.enter(row)
-    if tracking.alias_number("champion") != row.champion_after:
-        _follow_decision(tracking, ledger, row)
+    _catch_up(tracking, ledger, logging.INFO)
 
 
-def _follow_decision(tracking: Tracking, ledger: Ledger, row: LedgerRow) -> None:
-    """Set the alias to what was decided, then look whether somebody decided otherwise in the meantime."""
-    if row.champion_after is None:
-        tracking.drop_alias("champion")
-    elif row.champion_after == row.champion_before:
-        pass  # nothing was promoted: whatever is wrong with the alias is for `reconcile` to mend or to tell
-    else:
-        tracking.set_alias("champion", row.champion_after)
-    reconcile(tracking, ledger)
+def _catch_up(tracking: Tracking, ledger: Ledger, level: int) -> Standing:
+    """Move the alias to where the ledger has it, again if others decide in the meantime; say so at `level`."""
+    for _ in range(TURNS):
+        last = ledger.last(tracking.name)
+        aliased = tracking.alias_number("champion")
+        number = last.champion_after if last else aliased
+        version, trouble = _look_up(tracking, number)
+        if aliased == number or trouble:
+            break
+        log.log(level, "%s: champion is version %s by the ledger, %s by the alias, which follows",
+                tracking.name, number or "none", aliased or "none")  # fmt: skip
+        if number is None:
+            tracking.drop_alias("champion")
+        else:
+            tracking.set_alias("champion", number)
+    if trouble:
+        log.error("%s: %s", tracking.name, trouble)
+    return Standing(number, version, trouble)
+
+
+def _look_up(tracking: Tracking, number: str | None) -> tuple[Version | None, str]:
+    """Return a version, or what is wrong with it."""
+    if number is None:
+        return None, ""
+    try:
+        return tracking.version(number), ""
+    except NoChampion as lost:
+        return None, f"the registry has lost champion version {number} ({lost})"
 
 
 def load_as_served(tracking: Tracking, version: str) -> None:
@@ -148,3 +137,25 @@ def load_as_served(tracking: Tracking, version: str) -> None:
         sys.path[:] = path  # mlflow puts the version's own copy of model/ first, for good
     if not len(answer) or not ((answer > 0) & (answer < 1)).all():
         raise UnsoundModel(f"{place}: expected probabilities between 0 and 1 on its input example, found {answer}")
+
+
+def ledger_steps(rows: Sequence[LedgerRow]) -> list[Step]:
+    """Return decisions as the champion's history is drawn from them, oldest first."""
+    return [
+        Step(
+            decided_at=np.datetime64(row.decided_at.astimezone(UTC).replace(tzinfo=None), "us"),
+            action=row.action,
+            version=row.version,
+            champion=row.champion_after or "",
+            forced=row.forced and row.action == "promote",
+            difference=_number(row, "base_rate.difference"),
+            low=_number(row, "base_rate.low"),
+            high=_number(row, "base_rate.high"),
+        )
+        for row in rows
+    ]
+
+
+def _number(row: LedgerRow, name: str) -> float:
+    value = row.numbers.get(name)
+    return math.nan if value is None else float(value)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from model.bars import Series
-from model.predictor import Predictor
 from tasks.barstore import BarStore
+from tasks.decisions import reconcile
 from tasks.ledger import Ledger, Prediction
 from tasks.settings import Settings
 from tasks.tracking import Tracking
@@ -46,15 +46,17 @@ def forecast(series: Series, settings: Settings, now: datetime | None = None) ->
 
     Raises:
         NoChampion: nothing was promoted yet.
+        UnsoundModel: the champion's files are gone or broken.
         SpecError: there are no bars.
     """
     tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    champion = tracking.champion()
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    champion = reconcile(tracking, ledger).require(series.name)
     loaded = tracking.read_version(champion.version)
     recipe = loaded.recipe()
     store = BarStore(settings.store_root, settings.storage_options())
     bars = store.read_bars(store.ref(series))
-    decided_at, probability = Predictor(loaded.onnx(), recipe.window).predict_last(bars)
+    decided_at, probability = loaded.predictor().predict_last(bars)
     decided = _aware(decided_at)
     horizon = timedelta(seconds=recipe.window.horizon_bars * int(series.delta / np.timedelta64(1, "s")))
     prediction = Prediction(
@@ -67,7 +69,6 @@ def forecast(series: Series, settings: Settings, now: datetime | None = None) ->
         probability=probability,
         stored_at=now or datetime.now(UTC),
     )
-    ledger = Ledger(settings.store_root, settings.storage_options())
     ledger.store(prediction)
     kept = ledger.find(series.name, decided, champion.version) or prediction
     return Forecast(

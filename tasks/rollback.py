@@ -1,15 +1,21 @@
-"""Rollback: put a former champion back, with a reason, written down like every other decision."""
+"""Champions by hand: a former one put back, or a version promoted, written down like every other decision. Plain.
+
+A person may overrule the rule, with a reason, and the ledger marks it; nobody can make a version champion that does
+not load and answer.
+"""
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from model.bars import Series
 from model.errors import NoChampion, SpecError
-from model.predictor import Predictor
-from tasks.decisions import enact
+from model.promotion import PromotionRule
+from tasks.barstore import BarStore
+from tasks.decisions import Standing, enact, reconcile
 from tasks.ledger import Ledger, LedgerRow
 from tasks.settings import Settings
-from tasks.tracking import Tracking
+from tasks.tracking import Tracking, Version
 
 
 def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LedgerRow:
@@ -27,43 +33,119 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     Raises:
         NoChampion: there is no champion, or no former one.
         SpecError: the version is the champion already.
-        UnsoundModel: the files of the version cannot be loaded; the champion stays.
+        UnsoundModel: the version cannot be loaded; the champion stays.
+        ChampionChanged: another decision came first.
     """
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    ledger = Ledger(settings.store_root, settings.storage_options())
-    champion = tracking.champion()
-    version = tracking.version(to or _former(ledger, series, champion.version))
-    if version.version == champion.version:
-        raise SpecError(f"{series.name}: version {to} is the champion already. Name another with --to.")
-    loaded = tracking.read_version(version.version)
-    recipe = loaded.recipe()
-    Predictor(loaded.onnx(), recipe.window)
-    row = LedgerRow(
-        decision_id=uuid.uuid4().hex,
-        decided_at=datetime.now(UTC),
-        series_name=series.name,
-        symbol=series.symbol,
-        interval=series.interval,
-        action="rollback",
-        version=version.version,
-        champion_before=champion.version,
-        champion_after=version.version,
-        reasons=(reason or f"rolled back from version {champion.version}",),
-        run_id=version.run_id,
-        bars_version=int(version.tags.get("bars_version", "-1")),
-        bars_sha256=version.tags.get("bars_sha256", ""),
-        rule="rollback",
-        forced=True,
+    tracking, ledger = _open(series, settings)
+    standing = reconcile(tracking, ledger)
+    if standing.number is None:
+        standing.require(series.name)
+    version = tracking.version(to or _former(ledger, series, str(standing.number)))
+    _require_other(series, standing, version)
+    why = reason or f"rolled back from version {standing.number}"
+    row = replace(
+        _row(series, version, standing), action="rollback", reasons=(why,), rule="rollback", forced=True,
         forced_reason=reason,
+    )  # fmt: skip
+    enact(tracking, ledger, row)
+    return row
+
+
+def promote_by_hand(
+    series: Series,
+    settings: Settings,
+    version: str,
+    rule: PromotionRule = PromotionRule(),
+    *,
+    force: bool = False,
+    reason: str = "",
+) -> LedgerRow:
+    """Decide anew about a registered version: by the rule on the newest bars, or forced by a person with a reason.
+
+    Args:
+        series: whose champion.
+        settings: where registry, ledger and bars are.
+        version: the version.
+        rule: what it must show, unless forced.
+        force: promote it whatever the rule says; it must load and answer even so.
+        reason: why, for the ledger.
+
+    Returns:
+        The row that the ledger now holds.
+
+    Raises:
+        SpecError: forced without a reason, or the version is the champion already.
+        NoChampion: there is no such version.
+        UnsoundModel: the version cannot be loaded; the champion stays.
+        ChampionChanged: another decision came first.
+    """
+    if force and not reason.strip():
+        raise SpecError(
+            'promote: expected a reason with --force, found none. Give --reason "..."; the ledger keeps it.'
+        )
+    tracking, ledger = _open(series, settings)
+    standing, challenger = reconcile(tracking, ledger), tracking.version(version)
+    _require_other(series, standing, challenger)
+    row = replace(_row(series, challenger, standing), rule=rule.kind)
+    if force:
+        row = replace(row, reasons=(f"forced: {reason}",), rule="forced", forced=True, forced_reason=reason)
+        enact(tracking, ledger, row)
+        return row
+    from tasks.judging import judge  # here: loads Prefect, three seconds that a rollback does not need
+
+    store = BarStore(settings.store_root, settings.storage_options())
+    ref = store.ref(series)
+    seed = tracking.read_version(version).recipe().training.seed
+    found = judge(tracking, ledger, challenger, standing, store.read_bars(ref), rule, seed)
+    row = replace(
+        row,
+        action=found.decision.action,
+        champion_after=version if found.decision.action == "promote" else standing.number,
+        reasons=(*((reason,) if reason else ()), *found.reasons),
+        numbers=found.decision.numbers,
+        bars_version=ref.version,
+        bars_sha256=ref.sha256,
     )
     enact(tracking, ledger, row)
     return row
 
 
+def _open(series: Series, settings: Settings) -> tuple[Tracking, Ledger]:
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    return Tracking(settings.mlflow_uri, settings.artifact_root, series), ledger
+
+
+def _row(series: Series, version: Version, standing: Standing) -> LedgerRow:
+    """Return a row that promotes a version, on the bars it was trained on."""
+    return LedgerRow(
+        decision_id=uuid.uuid4().hex,
+        decided_at=datetime.now(UTC),
+        series_name=series.name,
+        symbol=series.symbol,
+        interval=series.interval,
+        action="promote",
+        version=version.version,
+        champion_before=standing.number,
+        champion_after=version.version,
+        run_id=version.run_id,
+        bars_version=int(version.tags.get("bars_version", "-1")),
+        bars_sha256=version.tags.get("bars_sha256", ""),
+    )
+
+
+def _require_other(series: Series, standing: Standing, version: Version) -> None:
+    """Raise where there is nothing to decide."""
+    if version.version == standing.number:
+        raise SpecError(
+            f"{series.name}: version {version.version} is the champion already. `riseorfall ledger` shows the others."
+        )
+
+
 def _former(ledger: Ledger, series: Series, champion: str) -> str:
-    """Return the champion before this one, by the ledger."""
+    """Return the champion that this one took the place of when it was promoted, by the ledger."""
     for row in reversed(ledger.rows(series.name)):
-        if row.champion_after == champion and row.champion_before not in (None, champion):
+        promoted = row.action == "promote" and row.champion_after == champion
+        if promoted and row.champion_before not in (None, champion):
             return str(row.champion_before)
     raise NoChampion(
         f"{series.name}: expected a champion before version {champion} in the ledger, found none. Name one with --to."

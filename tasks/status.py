@@ -4,6 +4,7 @@ from typing import Any
 
 from model.bars import Series
 from tasks.barstore import BarStore
+from tasks.decisions import reconcile
 from tasks.ledger import Ledger
 from tasks.settings import Settings
 from tasks.tracking import Tracking
@@ -12,15 +13,20 @@ LAST_DECISIONS = 5
 
 
 def series_status(series: Series, settings: Settings) -> dict[str, Any]:
-    """Return champion and challenger (None where there is none), bars, and the last decisions, newest last."""
+    """Return champion and challenger (None where there is none), bars, and the last decisions, newest last.
+
+    Where a crash left the alias behind the ledger, it catches up first; `trouble` says what could not be mended.
+    """
     tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    champion, challenger = tracking.aliased("champion"), tracking.aliased("challenger")
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    standing, challenger = reconcile(tracking, ledger), tracking.aliased("challenger")
     summary = BarStore(settings.store_root, settings.storage_options()).summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
-    rows = Ledger(settings.store_root, settings.storage_options()).rows(series.name, last=LAST_DECISIONS)
+    rows = ledger.rows(series.name, last=LAST_DECISIONS)
     return {
         "series": series.name,
-        "champion": champion.summary() if champion else None,
+        "champion": standing.version.summary() if standing.version else None,
+        "trouble": standing.trouble,
         "challenger": challenger.summary() if challenger else None,
         "bars": summary.to_dict() if summary else bars,
         "decisions": [row.to_dict() for row in rows],
