@@ -7,6 +7,7 @@ the two stands `tasks/checks.py`, so a bar that was refused never enters the tab
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import get_run_logger, task
@@ -18,6 +19,9 @@ from tasks.reporting import current_progress
 from tasks.settings import Settings
 from tasks.sources.source import SourceSpec, open_source
 from tasks.tracking import open_tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OVERLAP_BARS = 50  # stored bars that an exchange is asked for again, so that its revisions are seen
 
@@ -69,9 +73,8 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     """
     run = current_progress()
     with run.step("ingest"):
-        opened = open_source(source)
-        since = _since(source)
-        bars = opened.fetch(since)
+        opened = open_source(source, run.page, _known(source))
+        bars = opened.fetch(_since(source))
         moment = as_utc(as_of or opened.default_as_of())
         closed = bars.frame["timestamp"] + np.timedelta64(source.series.delta) <= moment
         landed = bars.frame.assign(line=bars.line_numbers)[closed]
@@ -105,7 +108,7 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
     with current_progress().step("ingest"):
         bars = open_store()
         frame = pd.read_parquet(accepted)
-        merged = bars.merge(landing.series, frame, landing.layout, merged_at=landing.as_of)
+        merged = bars.merge(landing.series, frame, landing.layout, merged_at=datetime.now(UTC))
         ref = bars.ref(landing.series, as_of=landing.as_of)
         if run_id:
             tracking = open_tracking(landing.series)
@@ -127,10 +130,14 @@ def as_utc(moment: datetime) -> datetime:
 
 def _since(source: SourceSpec) -> datetime | None:
     """Return from when on an exchange is asked: some bars before the newest stored one; None for files."""
-    if source.kind != "exchange":
-        return None
-    frame = open_store().read_frame(source.series)
-    if frame.empty:
-        return None
-    newest: datetime = frame["timestamp"].iloc[-1].to_pydatetime()
-    return newest - timedelta(seconds=OVERLAP_BARS * int(source.series.delta / np.timedelta64(1, "s")))
+    newest = open_store().newest(source.series) if source.kind == "exchange" else None
+    return None if newest is None else newest - timedelta(seconds=OVERLAP_BARS * _seconds(source.series))
+
+
+def _known(source: SourceSpec) -> "pd.DataFrame | None":
+    """Return the stored bars that a fail-over to another exchange is compared with; None for files."""
+    return open_store().read_frame(source.series) if "," in source.exchange and source.kind == "exchange" else None
+
+
+def _seconds(series: Series) -> int:
+    return int(series.delta / np.timedelta64(1, "s"))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from model.training import Epoch
@@ -29,6 +30,9 @@ class Progress(Protocol):
     def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Hear how an epoch of a fit went; `epochs` is the most there may be."""
 
+    def page(self, reached: datetime, share: float) -> None:
+        """Hear up to which moment an exchange was read, and what share of the whole that is (0 to 1)."""
+
     def say(self, line: str) -> None:
         """Hear one line worth reading."""
 
@@ -47,6 +51,10 @@ class LogProgress:
     def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Log the epoch's losses."""
         log.info("%s epoch %d/%d: %s", fit, epoch.number, epochs, losses(epoch))
+
+    def page(self, reached: datetime, share: float) -> None:
+        """Log how far the bars were read."""
+        log.info("read up to %s (%.0f %%)", reached, 100 * share)
 
     def say(self, line: str) -> None:
         """Log the line."""
@@ -81,6 +89,10 @@ class Run:
     def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Pass an epoch on."""
         self.progress.epoch(fit, epoch, epochs)
+
+    def page(self, start: datetime, reached: datetime, end: datetime) -> None:
+        """Pass on that an exchange was read from `start` up to `reached`, of what is wanted up to `end`."""
+        self.progress.page(reached, (reached - start) / (end - start) if end > start else 1.0)
 
     def say(self, line: str) -> None:
         """Pass a line on."""

@@ -1,5 +1,6 @@
 """The MLflow run around one retrain: what it was asked, by whom, on which code; and how it ended."""
 
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class Retrain:
     final: FinalFit
     version: Version
     promotion: Promotion
+    report: str = ""
 
 
 @task(name="open run")
@@ -47,6 +49,7 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
             "symbol": recipe.symbol,
             "interval": recipe.interval,
             "seed": str(recipe.training.seed),
+            "cores": str(os.cpu_count()),  # on a CPU the weights repeat on the same number of cores
             "trigger": trigger(),
             "flow_run": str(runtime.flow_run.id or ""),
             **code_version(),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -103,52 +104,71 @@ class TerminalProgress:
         elif epoch.number == 1 or epoch.number % 10 == 0:
             self.console.print(f"{fit} epoch {epoch.number}/{epochs}: {losses(epoch)}", highlight=False)
 
+    def page(self, reached: datetime, share: float) -> None:
+        """Move the bar of an exchange's bars; on a pipe say how far they were read."""
+        if self.console.is_terminal:
+            if "bars" not in self.fits:
+                self.fits["bars"] = self.bars.add_task("bars", total=100, told="")
+            self.bars.update(self.fits["bars"], completed=int(100 * share), told=f"up to {reached:%Y-%m-%d %H:%M}")
+        else:
+            self.say(f"bars up to {reached:%Y-%m-%d %H:%M} ({share:.0%})")
+
     def say(self, line: str) -> None:
         """Print the line above the bars."""
         self.console.print(line, highlight=False)
 
 
 def show_retrain(result: "Retrain", seconds: Mapping[str, float], settings: Settings, log_file: Path) -> None:
-    """Print what a retrain did: bars, numbers beside the best baseline, the decision, where to look, where time went."""
-    console = Console()
-    merge, promotion = result.stored.merge, result.promotion
-    best = result.evaluation.best_baseline()
-    numbers = Table(
-        title=f"{result.evaluation.windows} unseen bars, {result.evaluation.first} to {result.evaluation.last}"
-    )
-    for heading in ("metric", "network", "95 % interval", f"best baseline: {best.replace('_', ' ')}", "95 % interval"):
-        numbers.add_column(heading, justify="left" if heading == "metric" else "right")
+    """Print what a retrain did: bars, numbers beside the best baseline, the decision, where to look, the time."""
+    console = Console(highlight=False)
+    evaluation = result.evaluation
+    best = evaluation.best_baseline()
+    title = f"{evaluation.windows} unseen bars, {evaluation.first[:16]} to {evaluation.last[:16]}"
+    numbers = Table(title=title, caption="value [95 % block bootstrap interval]", min_width=len(title))
+    numbers.add_column("metric")
+    numbers.add_column("network", justify="right", no_wrap=True)
+    numbers.add_column(f"best baseline: {best.replace('_', ' ')}", justify="right", no_wrap=True)
     for name in METRICS:
-        ours, theirs = result.evaluation.numbers["network"][name], result.evaluation.numbers[best][name]
-        numbers.add_row(name.replace("_", " "), _number(ours.value), _span(ours), _number(theirs.value), _span(theirs))
+        numbers.add_row(
+            name.replace("_", " "), *(_interval(evaluation.numbers[who][name]) for who in ("network", best))
+        )
     console.print(numbers)
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("bars", f"{result.landing.rows} read, {merge.added} added, {merge.revised} revised")
-    refused = ", ".join(f"{rule} {count}" for rule, count in result.checked.refused_by.items())
-    facts.add_row(
+    for name, told in _facts(result, seconds, settings, log_file):
+        console.print(f"[bold]{name:<10}[/bold]{escape(told)}", soft_wrap=True)
+
+
+def _facts(
+    result: "Retrain", seconds: Mapping[str, float], settings: Settings, log_file: Path
+) -> Iterator[tuple[str, str]]:
+    """Yield what a retrain did in a few words each; an empty name continues the line before."""
+    merge, promotion, checked = result.stored.merge, result.promotion, result.checked
+    yield "bars", f"{result.landing.rows} read, {merge.added} added, {merge.revised} revised, {checked.rows} accepted"
+    by_rule = ", ".join(f"{rule} {count}" for rule, count in checked.refused_by.items())
+    yield (
         "refused",
-        f"{result.checked.refused}{f' ({refused})' if refused else ''}; unfinished {result.landing.unfinished}",
+        f"{checked.refused}{f' ({by_rule})' if by_rule else ''}; not closed yet {result.landing.unfinished}",
     )
-    facts.add_row(
-        "windows",
-        f"{result.windows.windows}, {result.windows.resolved} with an outcome, {result.windows.rises_share:.1%} rises",
-    )
-    facts.add_row(
+    windows = result.windows
+    yield "windows", f"{windows.windows}, {windows.resolved} with an outcome, {windows.rises_share:.1%} rises"
+    yield (
         "decision",
-        f"[bold]{promotion.action}[/bold] version {result.version.version}; champion: {promotion.champion_after or 'none'}",
+        f"{promotion.action} version {result.version.version}; champion: {promotion.champion_after or 'none'}",
     )
     for reason in promotion.reasons:
-        facts.add_row("", reason)
-    facts.add_row("MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}  (run {result.run_id})")
-    facts.add_row("Data Docs", result.checked.docs)
-    facts.add_row("log", str(log_file))
-    facts.add_row("seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items()))
-    console.print(facts, soft_wrap=True)
+        yield "", f"- {reason}"
+    local = settings.mlflow_uri.startswith("sqlite:")
+    yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
+    yield "", f"run {result.run_id}"
+    yield "Data Docs", checked.docs
+    if result.report:
+        yield "report", settings.link(Path(result.report))
+    yield "log", str(log_file)
+    yield "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items())
 
 
 def show_status(found: Mapping[str, Any]) -> None:
     """Print the status of a series."""
-    console = Console()
+    console = Console(highlight=False)
     grid = Table.grid(padding=(0, 2))
     for role in ("champion", "challenger"):
         version = found[role]
@@ -157,17 +177,13 @@ def show_status(found: Mapping[str, Any]) -> None:
     grid.add_row("bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none")
     console.print(f"[bold]{found['series']}[/bold]")
     console.print(grid)
-    decisions = Table("decided at", "action", "version", "champion", "reasons", title="last decisions")
-    for row in found["decisions"]:
-        decisions.add_row(
-            row["decided_at"][:19],
-            row["action"],
-            row["version"],
-            row["champion_after"] or "none",
-            "; ".join(row["reasons"]),
-        )
     if found["decisions"]:
-        console.print(decisions)
+        console.print("last decisions:")
+    for row in found["decisions"]:
+        champion = row["champion_after"] or "none"
+        console.print(f"  {row['decided_at'][:19]}  {row['action']} version {row['version']}; champion: {champion}")
+        for reason in row["reasons"]:
+            console.print(f"    - {escape(reason)}", soft_wrap=True)
 
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
@@ -188,6 +204,29 @@ def show_forecast(found: Mapping[str, Any]) -> None:
     )
 
 
+def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
+    """Print what the champion says of a window, the bars that moved it most, and where the page is."""
+    console = Console()
+    outcome = f"a {found['outcome']} followed" if found["outcome"] else "not resolved yet"
+    console.print(
+        f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
+        f"{found['decided_at']} ({outcome}; version {found['version']}); a window in which nothing moves: "
+        f"{found['flat_probability']:.4f}",
+        highlight=False,
+    )
+    strongest = {at: place for place, at in enumerate(found["strongest"][:rows])}
+    chosen = (bar for bar in found["bars"] if bar["opened_at"] in strongest)
+    bars = sorted(chosen, key=lambda bar: strongest[bar["opened_at"]])
+    table = Table("bar opened at", "added to P(rise)", *(f"by {name}" for name in bars[0]["added_by"]))
+    for bar in bars:
+        shares = (bar["added"], *bar["added_by"].values())
+        table.add_row(bar["opened_at"][:16].replace("T", " "), *(f"{share:+.4f}" for share in shares))
+    console.print(table)
+    if found["learned"]:
+        console.print("The network learned from this window: it shows what was memorised, not what was foreseen.")
+    console.print(f"page: {found['page']}", soft_wrap=True, highlight=False)
+
+
 def show_lines(lines: Sequence[str]) -> None:
     """Print plain lines."""
     for line in lines:
@@ -201,9 +240,5 @@ def _version_line(version: Mapping[str, Any]) -> str:
     )
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _span(interval: Interval) -> str:
-    return f"{interval.low:.4f} .. {interval.high:.4f}"
+def _interval(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
