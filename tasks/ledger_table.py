@@ -1,26 +1,25 @@
-"""The ledger as a table on a terminal."""
+"""The ledger as lines on a terminal, fit for any width."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 
 def show_ledger(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print decisions, oldest first; forced ones are marked."""
-    table = Table("#", "decided at", "action", "version", "champion", "rule", "log loss vs base rate", "reasons")
+    """Print decisions, oldest first, each with its first reason; forced ones are marked."""
+    console = Console()
     for row in rows:
-        numbers = row["numbers"]
-        difference = numbers.get("base_rate.difference")
-        table.add_row(
-            str(row["sequence"]),
-            row["decided_at"][:16].replace("T", " "),
-            f"{row['action']}{' (forced)' if row['forced'] else ''}",
-            row["version"],
-            f"{row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
-            row["rule"],
-            "" if difference is None else f"{difference:+.4f}",
-            "; ".join(row["reasons"]),
+        forced = " (forced)" if row["forced"] and row["action"] == "promote" else ""
+        console.print(
+            f"{row['sequence']:>4}  {row['decided_at'][:16].replace('T', ' ')}  "
+            f"[bold]{row['action']}{forced}[/bold] version {row['version']}; "
+            f"champion {row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
+            highlight=False,
         )
-    Console().print(table if rows else "no decisions yet; `riseorfall retrain` makes one")
+        for reason in row["reasons"][:1]:
+            console.print(
+                f"      {reason}", highlight=False, markup=False, style="dim", no_wrap=True, overflow="ellipsis"
+            )
+    if not rows:
+        console.print("no decisions yet; `riseorfall retrain` makes one")
