@@ -17,8 +17,11 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from data_checks.suites import CheckSpec
+from flows.deployments import UpSpec
 from model.bars import IntervalName, Series
-from model.errors import RiseOrFallError
+from model.errors import RiseOrFallError, SpecError
+from model.freshness import ForecastSpec
+from model.monitor import MonitorSpec
 from model.networks import NetworkSpec
 from model.promotion import PromotionRule
 from model.splits import FoldSpec
@@ -110,8 +113,10 @@ def retrain(
 
 
 @app.command
-def status(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool = False) -> None:
-    """Show champion, challenger, bars and the last decisions of a series.
+def status(
+    *, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool = False, check: bool = False
+) -> None:
+    """Show champion, challenger, bars, live score, alarms, next runs and the last decisions of a series.
 
     Parameters
     ----------
@@ -121,16 +126,23 @@ def status(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool
         Length of its bars.
     json
         Print JSON.
+    check
+        End with 4 when there is an alarm, for cron.
     """
+    from tasks.health import health, require_well
     from tasks.status import series_status
-    from tasks.terminal import show_status
+    from tasks.terminal import show_health, show_status
 
     with _quietly():
         found = series_status(Series(symbol, interval), _settings())
+        found["health"] = health(Series(symbol, interval), _settings())
     if json:
         _print_json(found)
     else:
         show_status(found)
+        show_health(found["health"])
+    if check:
+        require_well(found["health"])
 
 
 @app.command
@@ -156,7 +168,14 @@ def bars(*, as_of: int | None = None, json: bool = False) -> None:
 
 
 @app.command
-def predict(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool = False) -> None:
+def predict(
+    *,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    limits: ForecastSpec = ForecastSpec(),
+    as_of: datetime | None = None,
+    json: bool = False,
+) -> None:
     """Predict the bar after the last closed one with the champion; the probability is stored before it is printed.
 
     Parameters
@@ -165,14 +184,18 @@ def predict(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: boo
         Symbol of the series.
     interval
         Length of its bars.
+    limits
+        When the champion is not asked.
+    as_of
+        What counts as now, UTC; without it the clock where the champion learned from an exchange, else the last close.
     json
         Print JSON.
     """
-    from tasks.forecasting import forecast
+    from tasks.guarding import forecast_guarded
     from tasks.terminal import show_forecast
 
     with _quietly():
-        found = forecast(Series(symbol, interval), _settings()).to_dict()
+        found = forecast_guarded(Series(symbol, interval), _settings(), limits, as_of).forecast.to_dict()
     if json:
         _print_json(found)
     else:
@@ -263,6 +286,36 @@ def ledger(
 
 
 @app.command
+def explain(
+    *, symbol: str = "BTC-USD", interval: IntervalName = "1d", at: datetime | None = None, json: bool = False
+) -> None:
+    """Explain what the champion says of one window, as a page: each bar's share, filters, activations, gates.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    at
+        When the window was decided, UTC: the close of its last bar; the newest without it.
+    json
+        Print JSON.
+    """
+    from tasks.terminal import show_explanation
+
+    settings = _settings()
+    with _quietly():
+        from tasks.explanation import explain_champion
+
+        found = explain_champion(Series(symbol, interval), settings, at).to_dict()
+    if json:
+        _print_json(found)
+    else:
+        show_explanation(found)
+
+
+@app.command
 def rollback(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", to: str = "", reason: str = "") -> None:
     """Put a former champion back.
 
@@ -283,6 +336,142 @@ def rollback(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", to: str 
     with _quietly():
         row = roll_back(Series(symbol, interval), _settings(), to, reason)
     show_lines([f"{row.series_name}: version {row.version} is champion again, in place of {row.champion_before}"])
+
+
+@app.command
+def monitor(
+    *,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    spec: MonitorSpec = MonitorSpec(),
+    as_of: datetime | None = None,
+    json: bool = False,
+) -> None:
+    """Score the stored predictions against what happened, look for drift, and say what is wrong.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    spec
+        When it is an alarm.
+    as_of
+        What counts as now, UTC; without it the clock where the champion learned from an exchange, else the last close.
+    json
+        Print JSON.
+    """
+    from tasks.terminal import show_watched
+    from tasks.watching import watch_champion
+
+    with _quietly():
+        watched = watch_champion(Series(symbol, interval), _settings(), spec, as_of)
+    if json:
+        _print_json(watched.look.to_dict())
+    else:
+        show_watched(watched)
+
+
+@app.command
+def serve(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Answer REST requests with the champion: POST /predict with bars, GET /health, GET /docs.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    host
+        Address to listen at; there is no log-in, so keep it to this machine or behind a proxy.
+    port
+        Port to listen at.
+    """
+    from tasks.rest import serve as serve_champion
+    from tasks.terminal import show_lines
+
+    settings = _settings()
+    show_lines([f"POST http://{host}:{port}/predict; Ctrl-C ends it"])
+    serve_champion(Series(symbol, interval), settings, host, port)
+
+
+@app.command
+def up(
+    *,
+    source: SourceSpec = SourceSpec(),
+    check: CheckSpec = CheckSpec(),
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    when: UpSpec = UpSpec(),
+    prefect_port: int = 0,
+    mlflow_port: int = 0,
+    files_port: int = 0,
+) -> None:
+    """Run unattended on this machine: a Prefect server, an MLflow server, pages, and every flow on its schedule.
+
+    Specs become the parameters of the scheduled flows; without any, the sample is retrained.
+
+    Parameters
+    ----------
+    prefect_port
+        Port of the Prefect server; 0: 4200, or a free one.
+    mlflow_port
+        Port of the MLflow server; 0: 5000, or a free one.
+    files_port
+        Port of Data Docs, reports and pictures; 0: 8900, or a free one.
+    """
+    from flows.up import up as keep_up
+    from tasks.terminal import show_lines
+
+    specs = {
+        "source": source, "check": check, "window": window, "folds": folds, "network": network,
+        "training": training, "promotion": promotion,
+    }  # fmt: skip
+    parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec != type(spec)()}
+    ports = (prefect_port, mlflow_port, files_port)
+    keep_up(_settings(), parameters, when, ports, lambda line: show_lines([line]))
+
+
+@app.command
+def deployments(*, check: str = "") -> None:
+    """Print prefect.yaml for work pools, or hold one against the flows.
+
+    Parameters
+    ----------
+    check
+        A prefect.yaml: every entrypoint is loaded, every parameter validated, strange keys are refused.
+    """
+    from pathlib import Path
+
+    from flows.deployments import check_yaml, plans, yaml_text
+    from tasks.terminal import show_lines
+
+    _settings()
+    if check:
+        show_lines(check_yaml(Path(check)))
+    else:
+        sys.stdout.write(yaml_text(plans()))
+
+
+@app.command
+def automations() -> None:
+    """Install the automations on the Prefect server that is configured or kept by `up`: retrain on alarm, dead man."""
+    from tasks.health import prefect_api
+    from tasks.prefect_server import use_server
+    from tasks.terminal import show_lines
+
+    settings = _settings()
+    if not prefect_api(settings):
+        raise SpecError("automations: expected a Prefect server, found none. Set PREFECT_API_URL, or run `riseorfall up`.")
+    use_server(settings)
+    from flows.deployments import plans
+    from tasks.automations import install
+
+    show_lines([f"installed: {name}" for name in install([plan.full_name for plan in plans()])])
 
 
 def _settings() -> Settings:

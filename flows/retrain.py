@@ -1,5 +1,6 @@
-"""The daily retrain: ingest, check, window, train and judge walk-forward, fit, register, promote or hold."""
+"""The daily retrain: ingest, check, window, train and judge walk-forward, fit, register, promote or hold, report."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from prefect import flow
@@ -13,16 +14,20 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.checks import check as check_bars
 from tasks.evaluation import evaluate
+from tasks.flowruns import flow_run_name
 from tasks.ingestion import ingest, store
 from tasks.promotion import promote
 from tasks.registration import register
-from tasks.runs import Retrain, open_run, retrain_name, watched
+from tasks.report import report
+from tasks.runs import Retrain, open_run, watched
 from tasks.sources.source import SourceSpec
 from tasks.training import fit_final, train_fold
 from tasks.windowing import cut
 
+HOURS_6 = 6 * 3600  # a whole retrain of a large recipe on two cores; whatever takes longer hangs
 
-@flow(name="retrain", flow_run_name=retrain_name)
+
+@flow(name="retrain", flow_run_name=flow_run_name, timeout_seconds=HOURS_6)
 def retrain(
     source: SourceSpec = SourceSpec(),
     check: CheckSpec = CheckSpec(),
@@ -59,4 +64,5 @@ def retrain(
         final = fit_final(windows, recipe, outcomes, run_id)
         version = register(windows, recipe, outcomes, final, evaluation, run_id)
         decision = promote(windows, recipe, version, promotion, run_id)
-        return Retrain(run_id, landing, checked, stored, windows, evaluation, final, version, decision)
+        result = Retrain(run_id, landing, checked, stored, windows, evaluation, final, version, decision)
+        return replace(result, report=report(result, recipe, outcomes))

@@ -253,18 +253,32 @@ def _names(network: Any) -> list[str]:
     return [layer.name for layer in network.layers]
 
 
+def _first_layer(network: Any) -> Any:
+    """Return the layer that standardises the windows.
+
+    Raises:
+        UnsoundModel: there is none.
+    """
+    from model.layers import StandardiseWindows  # here: loads TensorFlow
+
+    for layer in network.layers:
+        if isinstance(layer, StandardiseWindows):
+            return layer
+    raise UnsoundModel(
+        f"explain: expected a network that standardises its windows itself, found {', '.join(_names(network))}."
+    )
+
+
 def _seen(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "lookback feature"]:
     """Return what the first layer makes of a raw window."""
-    if "standardise" not in _names(network):
-        raise UnsoundModel("explain: expected a network whose first layer is `standardise`; found another. Retrain.")
-    return np.asarray(network.get_layer("standardise")(window[None])[0], dtype=np.float64)
+    return np.asarray(_first_layer(network)(window[None])[0], dtype=np.float64)
 
 
 def _until(network: Any, layer: str) -> Any:
     """Return the network from its z-scores to the output of a layer; all layers are the network's own."""
     import keras  # here: loads TensorFlow
 
-    return keras.Model(network.get_layer("standardise").output, network.get_layer(layer).output)
+    return keras.Model(_first_layer(network).output, network.get_layer(layer).output)
 
 
 def _around(
@@ -273,7 +287,7 @@ def _around(
     """Return what goes into a layer and what comes out of it, for one window."""
     import keras  # here: loads TensorFlow
 
-    source, layer = network.get_layer("standardise").output, network.get_layer(name)
+    source, layer = _first_layer(network).output, network.get_layer(name)
     given = seen if layer.input is source else _through(keras.Model(source, layer.input), seen)
     return given, _through(_until(network, name), seen)
 

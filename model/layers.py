@@ -23,9 +23,12 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
     Time: each window is standardised by its own bars alone.
     """
 
-    def __init__(self, **config: Any) -> None:
-        """Fix the layer to float64: Keras would cast the prices to float32 before they arrive."""
-        super().__init__(**{**config, "dtype": "float64"})
+    def __init__(self, **kwargs: Any) -> None:
+        """Fix the layer to float64: Keras would cast the prices to float32 before they arrive.
+
+        The parameter must be called `kwargs`: by that word Keras knows that it may store the layer's name.
+        """
+        super().__init__(**{**kwargs, "dtype": "float64"})
 
     def call(self, windows: Any) -> Any:
         """Return the z-scores, float32."""

@@ -1,5 +1,6 @@
 """The MLflow run around one retrain: what it was asked, by whom, on which code; and how it ended."""
 
+import getpass
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,15 +13,18 @@ from prefect import runtime, task
 
 from model.promotion import PromotionRule
 from model.recipe import Recipe
+from tasks.artifacts import shown
 from tasks.checks import Checked
 from tasks.evaluation import Evaluation
-from tasks.ingestion import Landing, Stored, as_utc
+from tasks.ingestion import Landing, Stored
 from tasks.promotion import Promotion
 from tasks.reporting import current_progress
 from tasks.sources.source import SourceSpec
 from tasks.tracking import Version
 from tasks.training import FinalFit, tracking_for
 from tasks.windowing import WindowsRef
+
+STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote")  # as the tasks name them
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
             "cores": str(os.cpu_count()),  # on a CPU the weights repeat on the same number of cores
             "trigger": trigger(),
             "flow_run": str(runtime.flow_run.id or ""),
+            "mlflow.source.name": "flows/retrain.py",
+            "mlflow.source.type": "PROJECT",
+            "mlflow.user": getpass.getuser(),
             **code_version(),
         }
         run_id = tracking.start_run(str(runtime.flow_run.name or "retrain"), tags)
@@ -65,22 +72,14 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
 def watched(recipe: Recipe, run_id: str) -> Iterator[None]:
     """End the MLflow run as the flow ends: finished, or failed with the reason as a tag."""
     try:
-        yield
+        with shown(*STEPS):
+            yield
     except BaseException as error:
         tracking = tracking_for(recipe)
         tracking.log_values(run_id, tags={"failure": f"{type(error).__name__}: {error}"[:5000]})
         tracking.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     tracking_for(recipe).finish_run(run_id)
-
-
-def retrain_name() -> str:
-    """Name a flow run after its series and its as-of time."""
-    given = runtime.flow_run.parameters
-    source: SourceSpec = given.get("source") or SourceSpec()
-    as_of = given.get("as_of")
-    when = f" as of {as_utc(as_of):%Y-%m-%d}" if as_of else ""
-    return f"retrain {source.symbol} {source.interval}{when}"
 
 
 def trigger() -> str:

@@ -104,7 +104,11 @@ class Tracking:
             "measured on bars that the model never saw. Its child runs, if any, are the folds."
         )
         return str(
-            self.client.create_experiment(self.name, artifact_location=location, tags={"mlflow.note.content": note})
+            self.client.create_experiment(
+                self.name,
+                artifact_location=location,
+                tags={"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"},
+            )
         )
 
     def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
@@ -179,6 +183,11 @@ class Tracking:
             return dict(self.client.get_run(run_id).data.params)
         except MlflowException:
             return {}
+
+    def run_values(self, run_id: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the parameters and the tags of a run."""
+        found = self.client.get_run(run_id).data
+        return dict(found.params), dict(found.tags)
 
     def read_file(self, run_id: str, path: str) -> bytes:
         """Return one artifact file of a run."""

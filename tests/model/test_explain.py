@@ -10,6 +10,7 @@ from random_weights import randomise
 from model.errors import SpecError, UnsoundModel
 from model.explain import COMPLETENESS, Explanation, activation_maps, explain_window, gate_maps, integrated_gradients
 from model.networks import Kind, NetworkSpec, build_network
+from model.predictor import network_from_bytes, network_to_bytes
 from model.windows import standardise
 
 KINDS = get_args(Kind)
@@ -151,6 +152,23 @@ def test_a_gru_has_gates_of_its_own_and_says_so() -> None:
         last = reference.gru(found.seen[None, :bars], *weights["gru"])[0]
         np.testing.assert_allclose(followed.maps["hidden state"][bars - 1], last, atol=1e-6)
     assert any("no cell state" in line for line in found.lacks)
+
+
+def test_a_stored_network_is_explained_as_the_one_that_was_stored() -> None:
+    network, _, found = explained("cnn_lstm")
+    stored = network_from_bytes(network_to_bytes(network))
+    assert [layer.name for layer in stored.layers] == [layer.name for layer in network.layers]
+    again = explain_window(stored, prices(), FEATURES)
+    np.testing.assert_allclose(again.attribution.values, found.attribution.values, atol=1e-7)
+    np.testing.assert_allclose(again.gates[0].maps["cell state"], found.gates[0].maps["cell state"], atol=1e-7)
+
+
+def test_a_network_of_another_make_is_refused() -> None:
+    import keras
+
+    other = keras.Sequential([keras.Input((LOOKBACK, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    with pytest.raises(UnsoundModel, match="standardises its windows itself"):
+        explain_window(other, prices(), FEATURES)
 
 
 def test_what_a_kind_lacks_is_said_plainly() -> None:
