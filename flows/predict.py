@@ -1,17 +1,35 @@
-"""The champion's probability for the last closed bar, stored before its outcome is known."""
+"""The champion's probability for the last closed bar, stored before its outcome is known; missed days made up."""
+
+from datetime import datetime
+from typing import Annotated
 
 from prefect import flow
+from pydantic import Field
 
+from model.bars import IntervalName
+from model.freshness import ForecastSpec
+from tasks.artifacts import shown
+from tasks.flowruns import flow_run_name
 from tasks.forecasting import Forecast
 from tasks.prediction import predict_last
 
+QUARTER_HOUR = 900
 
-@flow(name="predict", flow_run_name="predict {symbol} {interval}")
-def predict(symbol: str = "BTC-USD", interval: str = "1d") -> Forecast:
+
+@flow(name="predict", flow_run_name=flow_run_name, timeout_seconds=QUARTER_HOUR)
+def predict(
+    symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
+    interval: IntervalName = "1d",
+    limits: ForecastSpec = ForecastSpec(),
+    as_of: datetime | None = None,
+) -> Forecast:
     """Predict the bar after the last closed one with the champion, and store the probability.
 
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
+        limits: When the champion is not asked.
+        as_of: What counts as now (UTC); empty: the clock where the champion learned from an exchange, else the last close.
     """
-    return predict_last(symbol, interval)
+    with shown("predict"):
+        return predict_last(symbol, interval, limits, as_of)

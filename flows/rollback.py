@@ -1,14 +1,27 @@
 """Put a former champion back."""
 
-from prefect import flow
+from typing import Annotated
 
-from model.bars import Series
+from prefect import flow
+from pydantic import Field
+
+from model.bars import IntervalName, Series
+from tasks.artifacts import shown
+from tasks.events import decided, tell
+from tasks.flowruns import flow_run_name
 from tasks.rollback import roll_back
 from tasks.settings import Settings
 
+QUARTER_HOUR = 900
 
-@flow(name="rollback", flow_run_name="rollback {symbol} {interval}")
-def rollback(symbol: str = "BTC-USD", interval: str = "1d", to: str = "", reason: str = "") -> str:
+
+@flow(name="rollback", flow_run_name=flow_run_name, timeout_seconds=QUARTER_HOUR)
+def rollback(
+    symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
+    interval: IntervalName = "1d",
+    to: Annotated[str, Field(pattern=r"^\d*$")] = "",
+    reason: str = "",
+) -> str:
     """Make a former champion the champion again, and return its version.
 
     Args:
@@ -17,4 +30,9 @@ def rollback(symbol: str = "BTC-USD", interval: str = "1d", to: str = "", reason
         to: Version to put back; empty: the champion before this one.
         reason: Why, for the ledger.
     """
-    return roll_back(Series(symbol, interval), Settings(), to, reason).version
+    with shown("rollback") as run, run.step("rollback"):
+        row = roll_back(Series(symbol, interval), Settings(), to, reason)
+        message = f"version {row.version} is champion again, in place of {row.champion_before}"
+        tell(decided(row.action), row.series_name, message, version=row.version, champion=row.champion_after)
+        run.say(message)
+        return row.version

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from data_checks.judge import row_mask
 from data_checks.suites import CheckSpec
 from model.bars import Bars, Series
-from model.errors import ChecksFailed, StaleChampion
-from model.windows import WindowSpec, cut_windows
+from model.errors import ChecksFailed
+from model.freshness import ForecastSpec, aware, require_fresh
+from model.windows import WindowSpec
 from tasks.barstore import BarStore
 from tasks.decisions import reconcile
 from tasks.forecasting import Forecast, forecast
@@ -27,19 +27,6 @@ from tasks.tracking import Tracking, Version
 
 LOOKED_AT = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
 LONGEST_ABSENCE_BARS = 400  # further back nothing is made up: that is a new start, not a day off
-
-
-class ForecastSpec(BaseModel):
-    """When the champion is not asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_age_days: float = Field(
-        default=90.0, gt=0, le=100_000, description="oldest that the champion's newest training bar may be (days)"
-    )
-    max_bars_behind: float = Field(
-        default=2.0, gt=0, le=10_000, description="oldest that the close of the newest bar may be (bars of the series)"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +61,8 @@ def forecast_guarded(
     window = tracking.read_version(champion.version).recipe().window
     store = BarStore(settings.store_root, settings.storage_options())
     bars = store.read_bars(store.ref(series))
-    require_fresh(champion, series, bars, window, limits, now_for(tracking, champion, bars, as_of))
+    now = now_for(tracking, champion, bars, as_of)
+    require_fresh(f"{series.name} version {champion.version}", champion.trained_until, bars, window, now, limits)
     require_checked(series, bars, window)
     made_up = _make_up(tracking, ledger, champion, bars)
     return Guarded(forecast(series, settings), made_up)
@@ -87,29 +75,6 @@ def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime |
     if tracking.run_params(champion.run_id).get("source.kind") == "exchange":
         return datetime.now(UTC)
     return aware(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
-
-
-def require_fresh(
-    champion: Version, series: Series, bars: Bars, window: WindowSpec, spec: ForecastSpec, now: datetime
-) -> None:
-    """Raise StaleChampion where the champion, the newest bar, or the newest whole window is too old."""
-    age = (now - champion.trained_until) / timedelta(days=1)
-    if age > spec.max_age_days:
-        raise StaleChampion(
-            f"{series.name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, "
-            f"found version {champion.version}, trained until {champion.trained_until:%Y-%m-%d} ({age:.1f} days). "
-            "Run `riseorfall retrain`, or allow more with --limits.max-age-days."
-        )
-    decided_at = aware(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
-    behind = (now - decided_at).total_seconds() / (series.delta / np.timedelta64(1, "s"))
-    if behind > spec.max_bars_behind:
-        newest = aware(bars.closed_at[-1])
-        why = "" if newest == decided_at else f"; bars reach {newest:%Y-%m-%d %H:%M}, but a gap lies in their last window"
-        raise StaleChampion(
-            f"{series.name}: expected a window that closed at most {spec.max_bars_behind:g} bars before "
-            f"{now:%Y-%m-%d %H:%M}, found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){why}. "
-            "Ingest newer bars, or allow more with --limits.max-bars-behind."
-        )
 
 
 def require_checked(series: Series, bars: Bars, window: WindowSpec) -> None:
@@ -131,11 +96,6 @@ def champion_then(rows: list[LedgerRow], moment: datetime) -> str | None:
     """Return who was champion at a moment, by the ledger; None where nobody was yet."""
     past = [row for row in rows if row.decided_at <= moment]
     return past[-1].champion_after if past else None
-
-
-def aware(moment: np.datetime64) -> datetime:
-    """Return a moment of the bars as a UTC-aware datetime."""
-    return datetime.fromtimestamp(int(moment.astype("datetime64[s]").astype(np.int64)), UTC)
 
 
 def _make_up(tracking: Tracking, ledger: Ledger, champion: Version, bars: Bars) -> tuple[Prediction, ...]:

@@ -7,13 +7,14 @@ the two stands `tasks/checks.py`, so a bar that was refused never enters the tab
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import get_run_logger, task
+from prefect.states import State
 
 from model.bars import Series
-from model.errors import UnreadableFile
+from model.errors import SourceUnavailable, UnreadableFile
 from tasks.barstore import BarsRef, BarStore, MergeResult
 from tasks.reporting import current_progress
 from tasks.settings import Settings
@@ -126,6 +127,11 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
 def as_utc(moment: datetime) -> datetime:
     """Return a moment as UTC-aware; a naive one is UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
+    """Say whether a task failed because its source did not answer: the one failure that waiting can mend."""
+    return isinstance(state.result(raise_on_failure=False), SourceUnavailable)
 
 
 def _since(source: SourceSpec) -> datetime | None:

@@ -1,22 +1,36 @@
-"""Prediction as a task: a thin cover over `tasks/forecasting.py`."""
+"""Prediction as a task: a thin cover over `tasks/guarding.py` that shows what was predicted."""
 
-from prefect import task
+from datetime import datetime
+
+from prefect import get_run_logger, task
 
 from model.bars import Series
-from model.errors import UnsoundModel
-from tasks.events import tell
-from tasks.forecasting import Forecast, forecast
+from model.freshness import ForecastSpec
+from tasks.artifacts import artifact_key, show_table
+from tasks.forecasting import Forecast
+from tasks.guarding import forecast_guarded
 from tasks.reporting import current_progress
 from tasks.settings import Settings
 
 
 @task(name="predict")
-def predict_last(symbol: str, interval: str) -> Forecast:
-    """Predict with the champion at the newest stored bar, and store the probability."""
-    series = Series(symbol, interval)
+def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: datetime | None) -> Forecast:
+    """Predict with the champion at the newest stored bar and for the days missed before it; store the probabilities."""
     with current_progress().step("predict"):
-        try:
-            return forecast(series, Settings())
-        except UnsoundModel as error:
-            tell("riseorfall.champion.broken", series.name, str(error))
-            raise
+        series = Series(symbol, interval)
+        found = forecast_guarded(series, Settings(), limits, as_of)
+        newest = found.forecast
+        get_run_logger().info(
+            "P(rise) %.4f at %s by version %s; %d earlier ones made up",
+            newest.probability, newest.decided_at, newest.version, len(found.made_up),
+        )  # fmt: skip
+        rows = [
+            {"decided at": each.decided_at.isoformat(), "P(rise)": f"{each.probability:.4f}", "version": each.version,
+             "late": str(each.late)}
+            for each in found.made_up
+        ]  # fmt: skip
+        rows.append(
+            {"decided at": newest.decided_at, "P(rise)": f"{newest.probability:.4f}", "version": newest.version}
+        )
+        show_table(artifact_key(f"predictions {series.name}"), rows[::-1], "Newest first; late: the outcome was known")
+        return newest

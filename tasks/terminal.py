@@ -26,6 +26,7 @@ from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.runs import Retrain
+    from tasks.watching import Watched
 
 
 @contextmanager
@@ -184,6 +185,43 @@ def show_status(found: Mapping[str, Any]) -> None:
         console.print(f"  {row['decided_at'][:19]}  {row['action']} version {row['version']}; champion: {champion}")
         for reason in row["reasons"]:
             console.print(f"    - {escape(reason)}", soft_wrap=True)
+
+
+def show_health(found: Mapping[str, Any]) -> None:
+    """Print how a series fares: age, live score, alarms, what runs next."""
+    console = Console(highlight=False)
+    age, hours, live = found["champion_age_days"], found["bars_age_hours"], found["live"]
+    if age is not None:
+        console.print(f"champion trained until {age:g} days ago; newest bar closed {hours:g} hours ago")
+    if live.get("live_predictions"):
+        console.print(
+            f"live: {live['live_predictions']:.0f} predictions, accuracy {live['live_accuracy']:.3f}, log loss "
+            f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
+        )
+    else:
+        console.print("live: no prediction has an outcome yet" if live else "live: `riseorfall monitor` never looked")
+    for name, address in (found["up"] or {}).items():
+        console.print(f"up: {name} {address}", soft_wrap=True)
+    for each in found["next_runs"]:
+        console.print(f"next: {each['at'][:16].replace('T', ' ')} UTC  {each['name']}", soft_wrap=True)
+    for alarm in found["alarms"]:
+        console.print(f"[bold red]alarm[/bold red] {escape(alarm)}", soft_wrap=True)
+    if not found["alarms"]:
+        console.print("no alarm")
+
+
+def show_watched(watched: "Watched") -> None:
+    """Print what the monitor found."""
+    console = Console(highlight=False)
+    table = Table("what", "value", "range or limit", title=f"{watched.look.series_name} version {watched.look.version}")
+    for row in watched.rows():
+        table.add_row(*(escape(text) for text in row.values()))
+    console.print(table)
+    for alarm in watched.look.alarms:
+        console.print(f"[bold red]{alarm.kind}[/bold red] {escape(alarm.message)}", soft_wrap=True)
+    for line in watched.notes:
+        console.print(f"not judged: {escape(line)}", soft_wrap=True)
+    console.print(f"picture {watched.picture}", soft_wrap=True)
 
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,234 @@
+"""The one table of deployments: which flow runs when, with what, and how many at a time.
+
+`riseorfall up` serves them; `prefect.yaml`, for work pools, is written from the same table by `python -m
+flows.deployments`. Schedules are UTC. The traps: a schedule must stay on when the server of runs stops; a misspelt key
+in a deployment's parameters must be refused here, because a run would find out only days later.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.errors import SpecError
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
+
+FOLDER = Path(__file__).parent
+POOL = "riseorfall"
+Collision = Literal["ENQUEUE", "CANCEL_NEW"]
+GRACE_SECONDS = 600  # a run that did not begin by then gives its place back: a dead one does not block
+
+
+class UpSpec(BaseModel):
+    """When the deployments run, and what happens to a run that finds another one at work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ingest_cron: str = Field("2 * * * *", description="When newly closed bars are fetched (cron, UTC).")
+    predict_cron: str = Field(
+        "", description="When the champion predicts (cron, UTC); empty: 5 minutes after each close."
+    )
+    retrain_cron: str = Field("10 0 * * *", description="When the model is retrained (cron, UTC).")
+    monitor_cron: str = Field("30 0 * * *", description="When the champion is looked after (cron, UTC).")
+    collision: Collision = Field("ENQUEUE", description="A retrain that finds another one: waits, or is cancelled.")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One deployment.
+
+    Attributes:
+        name: of the flow, its file and its deployment.
+        cron: when it runs, UTC; empty: by hand.
+        parameters: what it is given; the rest is the flow's default.
+        collision: what becomes of a run beyond the first at a time; empty: any number at a time.
+        tags: for filters in the UI.
+    """
+
+    name: str
+    cron: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    collision: Collision | Literal[""] = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def entrypoint(self) -> str:
+        """Return file and function, as Prefect reads them."""
+        return f"flows/{self.name}.py:{self.name}"
+
+    @property
+    def full_name(self) -> str:
+        """Return flow and deployment."""
+        return f"{self.name}/{self.name}"
+
+    def load(self) -> "Flow[..., Any]":
+        """Import the flow."""
+        from importlib import import_module  # here: the flows import Prefect, 3 seconds
+
+        flow: Flow[..., Any] = getattr(import_module(f"flows.{self.name}"), self.name)
+        return flow
+
+
+def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = None) -> tuple[Plan, ...]:
+    """Return the table; flows whose file is not there are left out.
+
+    Args:
+        parameters: parameters of `retrain` that differ from its defaults (`source`, `training`, ...); the other flows
+            take what they share.
+        spec: when they run.
+    """
+    given, spec = dict(parameters or {}), spec or UpSpec()
+    source = dict(given.get("source", {}))
+    series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
+    landing = {name: given[name] for name in ("source", "check") if name in given}
+    table = (
+        Plan("ingest", spec.ingest_cron, landing, "CANCEL_NEW", ("bars",)),
+        Plan("predict", spec.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
+        Plan("retrain", spec.retrain_cron, given, spec.collision, ("training",)),
+        Plan("monitor", spec.monitor_cron, series, "ENQUEUE", ("champion",)),
+        Plan("rollback", "", series, "", ("champion",)),
+        Plan("replay", tags=("training",)),
+        Plan("tune", tags=("training",)),
+    )
+    return tuple(plan for plan in table if (FOLDER / f"{plan.name}.py").is_file())
+
+
+def after_close(interval: str) -> str:
+    """Return when bars of an interval have closed and come in, as cron: 5 minutes later; each close below an hour.
+
+    >>> after_close("1d"), after_close("4h"), after_close("1h"), after_close("15m")
+    ('5 0 * * *', '5 */4 * * *', '5 * * * *', '*/15 * * * *')
+    """
+    count, unit = interval[:-1], interval[-1]
+    return {"d": "5 0 * * *", "h": f"5 {'*' if count == '1' else f'*/{count}'} * * *"}.get(unit, f"*/{count} * * * *")
+
+
+def require_valid(flow: "Flow[..., Any]", parameters: Mapping[str, Any], where: str) -> None:
+    """Raise SpecError where parameters are not what a flow takes: misspelt, out of range, of the wrong kind."""
+    try:
+        flow.validate_parameters(dict(parameters))
+    except (ValidationError, ValueError, TypeError) as error:
+        raise SpecError(f"{where}: expected the parameters of the flow, found {_in_words(error)}") from error
+
+
+def served(plan: Plan) -> "RunnerDeployment":
+    """Return a plan as a deployment that `up` serves.
+
+    Raises:
+        SpecError: its parameters are not the flow's.
+    """
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import EntrypointType
+    from prefect.schedules import Cron
+
+    flow = plan.load()
+    require_valid(flow, plan.parameters, f"deployment {plan.name}")
+    limit = ConcurrencyLimitConfig(
+        limit=1,
+        collision_strategy=ConcurrencyLimitStrategy(plan.collision or "ENQUEUE"),
+        grace_period_seconds=GRACE_SECONDS,
+    )
+    return flow.to_deployment(  # type: ignore[return-value]  # sync here: there is no event loop
+        name=plan.name,
+        schedules=[Cron(plan.cron, timezone="UTC")] if plan.cron else None,
+        paused=False,
+        parameters=dict(plan.parameters),
+        concurrency_limit=limit if plan.collision else None,
+        description=_first_line(flow),
+        tags=["riseorfall", *plan.tags],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+def yaml_text(table: Sequence[Plan]) -> str:
+    """Return `prefect.yaml` for a table: the same deployments, for work pools."""
+    import yaml  # a dependency of Prefect and MLflow
+
+    head = (
+        "# Deployments for work pools: `prefect work-pool create --type process riseorfall`, then `prefect deploy --all`.\n"
+        "# Written by `python -m flows.deployments > prefect.yaml` from flows/deployments.py, which `riseorfall up` serves;\n"
+        "# a test holds the two together. Times are UTC. For a machine with a GPU, give `retrain` a pool of its own and\n"
+        "# the tag gpu.\n"
+    )
+    content = {
+        "name": "riseorfall",
+        "prefect-version": ">=3.9",
+        "build": None,
+        "push": None,
+        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $RISEORFALL_CODE }}"}}],
+        "deployments": [_entry(plan) for plan in table],
+    }
+    return head + str(yaml.safe_dump(content, sort_keys=False, width=120))
+
+
+def check_yaml(path: Path) -> list[str]:
+    """Load every entrypoint of a `prefect.yaml` and hold its parameters against the flow; return what was found.
+
+    Raises:
+        SpecError: an entrypoint that does not load, a key that is not known, a parameter that is not the flow's.
+    """
+    import yaml  # a dependency of Prefect and MLflow
+    from prefect.flows import load_flow_from_entrypoint
+
+    found = []
+    for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]:
+        where = f"{path.name}, deployment {entry.get('name')}"
+        strange = sorted(set(entry) - KNOWN_KEYS)
+        if strange:
+            raise SpecError(f"{where}: expected the keys {', '.join(sorted(KNOWN_KEYS))}; found {', '.join(strange)}")
+        try:
+            flow = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
+        except Exception as error:
+            raise SpecError(f"{where}: {entry['entrypoint']} does not load: {error}") from error
+        require_valid(flow, entry.get("parameters") or {}, where)
+        found.append(f"{entry['name']}: {entry['entrypoint']}")
+    return found
+
+
+KNOWN_KEYS = frozenset(
+    {"name", "description", "entrypoint", "parameters", "schedules", "concurrency_limit", "tags", "work_pool",
+     "enforce_parameter_schema", "version"}
+)  # fmt: skip
+
+
+def _entry(plan: Plan) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": plan.name,
+        "description": _first_line(plan.load()),
+        "entrypoint": plan.entrypoint,
+        "tags": ["riseorfall", *plan.tags],
+        "parameters": dict(plan.parameters),
+        "enforce_parameter_schema": True,
+        "work_pool": {"name": POOL},
+    }
+    if plan.cron:
+        entry["schedules"] = [{"cron": plan.cron, "timezone": "UTC", "active": True}]
+    if plan.collision:
+        entry["concurrency_limit"] = {
+            "limit": 1,
+            "collision_strategy": plan.collision,
+            "grace_period_seconds": GRACE_SECONDS,
+        }
+    return entry
+
+
+def _first_line(flow: "Flow[..., Any]") -> str:
+    return (flow.fn.__doc__ or "").strip().splitlines()[0]
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)
+        )
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(yaml_text(plans()))

@@ -1,0 +1,34 @@
+"""How the champion fares: stored predictions against outcomes, inputs against its training bars; alarms as events."""
+
+from datetime import datetime
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from model.bars import IntervalName
+from model.monitor import MonitorSpec
+from tasks.artifacts import shown
+from tasks.flowruns import flow_run_name
+from tasks.monitoring import Monitoring, watch
+
+QUARTER_HOUR = 900
+
+
+@flow(name="monitor", flow_run_name=flow_run_name, timeout_seconds=QUARTER_HOUR)
+def monitor(
+    symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
+    interval: IntervalName = "1d",
+    spec: MonitorSpec = MonitorSpec(),
+    as_of: datetime | None = None,
+) -> Monitoring:
+    """Score the stored predictions, look for drift, and raise alarms.
+
+    Args:
+        symbol: Symbol of the series.
+        interval: Length of its bars.
+        spec: When an alarm is raised.
+        as_of: What counts as now (UTC); empty: the clock where the champion learned from an exchange, else the last close.
+    """
+    with shown("monitor"):
+        return watch(symbol, interval, spec, as_of)

@@ -1,0 +1,70 @@
+"""Whether a champion and the bars before it are new enough to be asked.
+
+Knows times, no clock: what counts as now is passed in. The trap: the newest bar may be fresh while a gap lies in its
+window, so it is the newest WHOLE window that counts.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.bars import Bars
+from model.errors import StaleChampion
+from model.windows import WindowSpec, cut_windows
+
+
+class ForecastSpec(BaseModel):
+    """When the champion is not asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_age_days: float = Field(
+        default=90.0, gt=0, le=100_000, description="oldest that the champion's newest training bar may be (days)"
+    )
+    max_bars_behind: float = Field(
+        default=2.0, gt=0, le=10_000, description="oldest that the close of the newest bar may be (bars of the series)"
+    )
+
+
+def require_fresh(
+    name: str, trained_until: datetime, bars: Bars, window: WindowSpec, now: datetime, spec: ForecastSpec
+) -> None:
+    """Refuse a champion, or a newest whole window, that is too old.
+
+    Args:
+        name: series and version, for the message.
+        trained_until: close of the newest bar that the champion learned from, UTC.
+        bars: shape (bar,), oldest first.
+        window: what the champion sees.
+        now: what counts as now, UTC.
+        spec: limits.
+
+    Raises:
+        StaleChampion: one of the two is too old.
+        BarsTooShort: there is no whole window.
+    """
+    age = (now - trained_until) / timedelta(days=1)
+    if age > spec.max_age_days:
+        raise StaleChampion(
+            f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, found "
+            f"one trained until {trained_until:%Y-%m-%d} ({age:.1f} days). Run `riseorfall retrain`, or allow more with "
+            "--limits.max-age-days."
+        )
+    decided_at = aware(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
+    behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))
+    if behind > spec.max_bars_behind:
+        newest = aware(bars.closed_at[-1])
+        gap = (
+            "" if newest == decided_at else f"; bars reach {newest:%Y-%m-%d %H:%M}, but a gap lies in their last window"
+        )
+        raise StaleChampion(
+            f"{name}: expected a window that closed at most {spec.max_bars_behind:g} bars before {now:%Y-%m-%d %H:%M}, "
+            f"found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){gap}. Ingest newer bars, or allow more "
+            "with --limits.max-bars-behind."
+        )
+
+
+def aware(moment: np.datetime64) -> datetime:
+    """Return a moment of the bars as a UTC-aware datetime."""
+    return datetime.fromtimestamp(int(moment.astype("datetime64[s]").astype(np.int64)), UTC)

@@ -1,0 +1,64 @@
+"""The monitor as a task: a thin cover over `tasks/watching.py` that shows what was found and emits events."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from model.bars import Series
+from model.monitor import MonitorSpec
+from tasks.artifacts import artifact_key, show_links, show_table
+from tasks.events import EventName, tell
+from tasks.reporting import current_progress
+from tasks.settings import Settings
+from tasks.watching import Watched, watch_champion
+
+EVENTS: dict[str, EventName] = {
+    "degraded": "riseorfall.champion.degraded",
+    "drifted": "riseorfall.champion.drifted",
+    "stale": "riseorfall.champion.stale",
+    "missing": "riseorfall.predictions.missing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """What the monitor found, in words."""
+
+    version: str
+    numbers: dict[str, float]
+    alarms: tuple[str, ...]
+    raised: tuple[str, ...]
+
+
+@task(name="monitor")
+def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None) -> Monitoring:
+    """Look at the champion, show what was found, and emit an event for each alarm that is new."""
+    with current_progress().step("monitor"):
+        settings, series = Settings(), Series(symbol, interval)
+        watched = watch_champion(series, settings, spec, as_of)
+        look, key = watched.look, artifact_key(f"monitor {series.name}")
+        show_table(key, watched.rows(), f"Champion version {look.version} of {series.name}")
+        picture = settings.link(watched.picture)
+        create_markdown_artifact(page(watched, picture), key=f"{key}-page", description="How the champion fares")
+        show_links({"Monitor picture": picture})
+        for alarm in watched.raised:
+            get_run_logger().warning("%s: %s", alarm.kind, alarm.message)
+            tell(EVENTS[alarm.kind], series.name, alarm.message, version=look.version)
+        told = tuple(f"{alarm.kind}: {alarm.message}" for alarm in look.alarms)
+        return Monitoring(look.version, dict(look.numbers), told, look.raised)
+
+
+def page(watched: Watched, picture: str) -> str:
+    """Word one look as markdown."""
+    look = watched.look
+    lines: list[Any] = [f"# Champion version {look.version} of {look.series_name}", ""]
+    for alarm in look.alarms:
+        state = "new" if alarm.kind in look.raised else "raised before"
+        lines.append(f"- **{alarm.kind}** ({state}): {alarm.message}")
+    lines += [f"- not judged: {note}" for note in watched.notes]
+    if not look.alarms:
+        lines.append("No alarm.")
+    return "\n".join([*lines, "", f"![live score, evidence, drift]({picture})", ""])
