@@ -33,6 +33,7 @@ from data_checks import judge, window_rules
 from data_checks.suites import BAR_RULES, WINDOW_RULES, Rule
 
 RULES = {rule.name: rule for rule in (*BAR_RULES, *WINDOW_RULES)}
+UNSHOWN = ("verdict", "released")  # columns that a rule reads and a page leaves out
 BADGES = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
 MASKS = {rule.name: judge.row_mask for rule in BAR_RULES} | {
     rule.name: window_rules.window_mask for rule in WINDOW_RULES
@@ -115,7 +116,7 @@ class _Worded:
         rows = (result.result if result else {}).get("partial_unexpected_list")
         if not rows:
             return None
-        header = [name for name in RULES[cls.rule].columns if name != "verdict"]
+        header = [name for name in RULES[cls.rule].columns if name not in UNSHOWN]
         table = [[_cell(row[name]) for name in header] for row in rows]
         styling = {"body": {"classes": ["table-bordered", "table-sm", "mt-3"]}}
         return [RenderedTableContent(content_block_type="table", table=table, header_row=header, styling=styling)]

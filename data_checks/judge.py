@@ -3,7 +3,9 @@
 One `Figure` a rule: whether it held, how many bars broke it, the first of them, in words. The expectations call the
 same two functions, `row_mask` and `series_figure`, on the same batch, so that the Data Docs and the quarantine cannot
 tell different stories. Limits are a plain mapping: the fields of the spec, `interval`, `as_of` and `comparison`,
-because they travel through Great Expectations as JSON. The trap: rules about the series look at ACCEPTED bars only.
+because they travel through Great Expectations as JSON. A bar marked `released` was let through by a person: no
+judgement of taste refuses it, and it settles its time against any double. The trap: rules about the series look at
+ACCEPTED bars only.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int8, Shaped
 
 from data_checks import rules
-from data_checks.suites import BAR_RULES, Suite
+from data_checks.suites import BAR_RULES, NEVER_RELEASED, Suite
 from model.bars import PRICES, interval_delta
 
 Limits = Mapping[str, Any]
@@ -24,6 +26,7 @@ NOT_YET = ("unfinished_bar", "future_bar")  # left out because they had not clos
 VERDICTS = (ACCEPTED, *NOT_YET, *(rule.name for rule in BAR_RULES if rule.quarantines))
 SHOWN_BREAKS = 3  # breaks of volume named in a message
 NEVER = np.datetime64("NaT", "us")
+RELEASABLE = frozenset(rule.name for rule in BAR_RULES if rule.quarantines and rule.name not in NEVER_RELEASED)
 NOT_A_LOSS = ("lesser_double",)  # refused, but a fuller bar of the same time stays
 
 
@@ -36,12 +39,14 @@ class Figure:
         unexpected: bars (or gaps, or breaks) against it.
         observed: what was found, with numbers.
         first_at: open time of the first offending bar, UTC; NaT when there is none.
+        first_line: where that bar stands in its file, from 1; 0 when that is not known.
     """
 
     passed: bool
     unexpected: int
     observed: str
     first_at: np.datetime64 = NEVER
+    first_line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,15 @@ class Judgement:
 
 
 def judge_bars(bars: pd.DataFrame, suite: Suite) -> Judgement:
-    """Hold bars (columns of `COLUMNS`, naive UTC times) to the rules of a suite, in the order of precedence."""
+    """Hold bars to the rules of a suite, in the order of precedence.
+
+    Args:
+        bars: columns of `COLUMNS`, naive UTC times; `released` marks bars that a person let through (none without it),
+            `line` says where a bar stands in its file (0 or no column: not known).
+        suite: the rules and their limits.
+    """
     verdict = np.zeros(len(bars), dtype=np.int8)
+    bars = bars if "released" in bars else bars.assign(released=False)
     batch = bars.assign(verdict=_verdicts(verdict))
     figures: dict[str, Figure] = {}
     for rule in suite.rules:
@@ -93,7 +105,18 @@ def _verdicts(codes: Int8[np.ndarray, " bar"]) -> pd.Series:
 
 def row_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     """Mark the bars of a batch that break a rule, shape (bar,), in the order of the batch."""
-    return _ROW_RULES[rule](batch, limits)
+    mask = _ROW_RULES[rule](batch, limits)
+    return _settled(rule, batch, mask) if rule in RELEASABLE else mask
+
+
+def _settled(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
+    """Let released bars through; other bars of their times are doubles, whatever else they may be."""
+    released = batch["released"].to_numpy(dtype=bool)
+    if not released.any():
+        return mask
+    times = _times(batch)
+    settled = np.isin(times, times[released])
+    return (mask & ~settled) | (settled & ~released & (rule == "lesser_double"))
 
 
 def series_figure(rule: str, batch: pd.DataFrame, limits: Limits) -> Figure:
@@ -110,8 +133,20 @@ def _row_figure(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) 
     first = rows[int(times[rows].argmin())]
     value = offending_values(rule, batch.iloc[[first]])[0]
     return Figure(
-        passed=False, unexpected=count, observed=f"{count} of {len(batch)} bars, first {value}", first_at=times[first]
+        passed=False,
+        unexpected=count,
+        observed=f"{count} of {len(batch)} bars, first {value}",
+        first_at=times[first],
+        first_line=int(batch["line"].iloc[first]) if "line" in batch else 0,
     )
+
+
+def line_at(batch: pd.DataFrame, moment: np.datetime64) -> int:
+    """Return where the first bar of an open time stands in its file; 0 when there is none or it is not known."""
+    if np.isnat(moment) or "line" not in batch:
+        return 0
+    rows = np.flatnonzero(_times(batch) == moment)
+    return int(batch["line"].iloc[rows[0]]) if len(rows) else 0
 
 
 def offending_values(rule: str, rows: pd.DataFrame) -> list[str]:

@@ -52,7 +52,8 @@ class CheckReport:
         series: the series that was checked.
         results: one result a rule, in the order of the rules.
         accepted: bars that may be used, oldest first (columns of `COLUMNS`; timestamps UTC-aware).
-        quarantined: refused bars with `rule`, `severity` and `value`, the offending value in words.
+        quarantined: refused bars with `rule`, `severity` and `value`, the offending value in words; `line` where the
+            bars came with one.
         gaps: last_before, first_after (UTC), missing_bars: the holes in the clock of the accepted bars.
         unfinished_bars: bars left out because they had not closed, or not even opened; they are not bad.
         docs_url: path of the Data Docs' first page; empty when none were written.

@@ -84,6 +84,7 @@ class Rule:
         return self.remedy[0].lower() + self.remedy[1:].format(rule=self.name)
 
 
+NEVER_RELEASED = ("unreal_price", "unreal_volume", "absent_price", "off_grid")  # nobody's word makes a bar of these
 _PRICES = ("open", "high", "low", "close")
 _ALL = ("timestamp", *_PRICES, "volume")
 _MEND = "Correct these bars at the source, or accept the loss of them with --check.tolerate {rule}"
@@ -104,7 +105,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "critical",
         "low <= open, close <= high",
         _MEND,
-        ("timestamp", *_PRICES),
+        ("timestamp", *_PRICES, "released"),
         quarantines=True,
     ),
     Rule(
@@ -122,7 +123,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "critical",
         "Bars of one open time are copies, or earlier states, of the fullest of them",
         "Keep the right one of these bars in the source, or accept the loss of both with --check.tolerate {rule}",
-        _ALL,
+        (*_ALL, "released"),
         quarantines=True,
     ),
     Rule(
@@ -140,7 +141,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "warning",
         "Each open time occurs once",
         "Nothing: the fuller bar of each time was kept",
-        _ALL,
+        (*_ALL, "released"),
         quarantines=True,
     ),
     Rule(
@@ -149,7 +150,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "warning",
         "low and high are less than {absurd_tick_factor:g} times away from open and close",
         "Nothing, unless there are many: windows across these bars are left out",
-        ("timestamp", *_PRICES),
+        ("timestamp", *_PRICES, "released"),
         quarantines=True,
     ),
     Rule(
@@ -183,7 +184,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "warning",
         "The first and the last bar are whole (volume at least {part_bar_share:.0%} of their neighbours')",
         "Nothing: the bar comes whole with a later ingest",
-        (*_ALL, "verdict"),
+        (*_ALL, "verdict", "released"),
         quarantines=True,
     ),
     Rule(

@@ -6,15 +6,17 @@ given), and writes only into the docs folder. The trap: `accepted` leaves out th
 """
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from data_checks.cross_check import cross_check
 from data_checks.data_docs import Outcome, Validation, validate_batch
-from data_checks.judge import NOT_YET, Figure, Judgement, accepted_bars, gap_list, judge_bars, moment_words
+from data_checks.judge import NOT_YET, Figure, Judgement, accepted_bars, gap_list, judge_bars, line_at, moment_words
 from data_checks.report import CheckReport, CheckResult, log_failures, require_passed
 from data_checks.suites import WINDOW_RULES, CheckSpec, Rule, Suite, applicable_rules
 from data_checks.window_rules import judge_windows, window_batch
@@ -34,16 +36,20 @@ def check_bars(
     as_of: datetime | None = None,
     docs_dir: Path | None = None,
     against: pd.DataFrame | None = None,
+    released: pd.DataFrame | None = None,
 ) -> CheckReport:
     """Hold bars to the suite of bars; nothing is raised for bad bars: see `require_passed`.
 
     Args:
-        frame: bars as they came (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC).
+        frame: bars as they came (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC). A column `line`,
+            if there, says where each bar stands in its file (from 1; missing where it is in none).
         series: what they are bars of.
         spec: limits, and which failures stop.
         as_of: what counts as now, UTC-aware; None leaves out the rules that need it.
         docs_dir: folder of the Data Docs; None writes none.
         against: bars of a second source of the same interval, in the same columns.
+        released: bars that were refused once and released by a person, in the same columns: they pass as long as the
+            source says the same of them, and they settle a doubled time.
 
     Returns:
         The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.
@@ -52,6 +58,8 @@ def check_bars(
         SpecError: a column is missing, or a bar has no time.
     """
     bars = _plain_bars(frame, series)
+    if released is not None and len(released):
+        bars["released"] = _found_again(bars, _plain_bars(released, series))
     moment = None if as_of is None else moment_words(as_of.astimezone(UTC).replace(tzinfo=None))
     comparison = None if against is None else cross_check(bars, _plain_bars(against, series), series.interval, spec)
     limits = spec.model_dump(mode="json") | {
@@ -95,7 +103,7 @@ def check_windows(
     suite = Suite(f"{series.name}-windows", WINDOW_RULES, limits, ())
     batch = window_batch(windows)
     validation = validate_batch(batch, suite, "windows", docs_dir)
-    results = _results(suite, judge_windows(batch, suite), validation, series)
+    results = _results(suite, judge_windows(batch, suite), validation, series, batch)
     none = pd.DataFrame(columns=[*COLUMNS, "rule", "severity", "value"])
     gaps = pd.DataFrame(columns=["last_before", "first_after", "missing_bars"])
     report = CheckReport(series, results, none[list(COLUMNS)], none, gaps, 0, validation.docs_url, validation.page_url)
@@ -120,16 +128,30 @@ def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
         plain[name] = (
             frame[name].to_numpy(dtype=np.float64, na_value=np.nan) if name in frame else np.full(len(frame), np.nan)
         )
+    if "line" in frame:
+        plain["line"] = frame["line"].fillna(0).to_numpy(dtype=np.int64)
     return pd.DataFrame(plain, copy=False)
 
 
+def _found_again(bars: pd.DataFrame, released: pd.DataFrame) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that equal a released one in time and values, of copies the first, shape (bar,)."""
+    columns = list(COLUMNS)
+    near = np.flatnonzero(bars["timestamp"].isin(released["timestamp"]))
+    both = pd.concat([released[columns].drop_duplicates(), bars[columns].iloc[near]], ignore_index=True)
+    copies = both.groupby(columns, dropna=False).cumcount().to_numpy()[-len(near) :] if len(near) else []
+    found = np.zeros(len(bars), dtype=bool)
+    found[near] = np.equal(copies, 1)
+    return found
+
+
 def _results(
-    suite: Suite, figures: dict[str, Figure], validation: Validation, series: Series
+    suite: Suite, figures: dict[str, Figure], validation: Validation, series: Series, batch: pd.DataFrame
 ) -> tuple[CheckResult, ...]:
     """Word the figure of each rule; one that Great Expectations does not confirm becomes a critical failure."""
     results = []
     for rule in suite.rules:
         figure = figures[rule.name]
+        figure = replace(figure, first_line=figure.first_line or line_at(batch, figure.first_at))
         fault = _fault(figure, validation.outcomes.get(rule.name))
         results.append(_broken(rule, fault, series) if fault else _result(rule, figure, suite, series))
     return tuple(results)
@@ -155,6 +177,7 @@ def _broken(rule: Rule, fault: str, series: Series) -> CheckResult:
 def _result(rule: Rule, figure: Figure, suite: Suite, series: Series) -> CheckResult:
     first_at = "" if np.isnat(figure.first_at) else moment_words(figure.first_at)
     where = f"{series.symbol} {series.interval}" + (f", first at {first_at}" if first_at else "")
+    where += f", line {figure.first_line}" if figure.first_line else ""
     expected = rule.statement(suite.limits)
     expected = expected[0].lower() + expected[1:]
     message = f"expected: {expected}; found {figure.observed} ({where})"
@@ -174,7 +197,7 @@ def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: 
         gaps[column] = pd.DatetimeIndex(gaps[column]).tz_localize("UTC")
     return CheckReport(
         series,
-        _results(suite, judgement.figures, validation, series),
+        _results(suite, judgement.figures, validation, series, judgement.batch),
         accepted,
         _quarantined(judgement, suite),
         gaps,
@@ -189,4 +212,5 @@ def _quarantined(judgement: Judgement, suite: Suite) -> pd.DataFrame:
     bad = judgement.refused().reset_index(drop=True)
     bad["timestamp"] = pd.DatetimeIndex(bad["timestamp"]).tz_localize("UTC")
     bad["severity"] = bad["rule"].map(severities).astype("str")
-    return bad[[*COLUMNS, "rule", "severity", "value"]]
+    lines = ["line"] if "line" in bad else []
+    return bad[[*COLUMNS, "rule", "severity", "value", *lines]]

@@ -1,4 +1,8 @@
-"""Checks as a task: landed bars are judged together with the stored ones; refused bars go to the quarantine."""
+"""Checks as a task: landed bars are judged together with the stored ones; refused bars go to the quarantine.
+
+A bar that a person released from the quarantine is let through as long as the source says the same of it; otherwise the
+next ingest of the same file would refuse it again. Failures name the line of the file that a bar stands in.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,16 +50,18 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         landed = pd.read_parquet(landing.path)
         second = open_cross_check(source)
         report = check_bars(
-            _with_stored(landed, store.read_frame(landing.series, as_of=landing.as_of)),
+            _with_stored(_placed(landed, source), store.read_frame(landing.series, as_of=landing.as_of)),
             landing.series,
             spec,
             landing.as_of,
             settings.docs_folder / landing.series.name,
             against=second.fetch().frame if second else None,
+            released=_released(store.read_quarantine(landing.series)),
         )
         refused = report.quarantined
         if len(refused):
-            store.quarantine(landing.series, refused, at=datetime.now(UTC), source=landing.layout["source"])
+            kept_as = refused.assign(value=_values_with_lines(refused))
+            store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
         for line in report.lines():
             get_run_logger().info("%s", line)
         require_passed(report, spec)
@@ -73,6 +79,22 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
             gaps=len(report.gaps),
             docs=settings.link(Path(report.page_url)) if report.page_url else "",
         )
+
+
+def _placed(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":
+    """Keep where each bar stands in its file; an exchange's answer has no lines to look at."""
+    return landed.drop(columns="line") if source.kind == "exchange" else landed
+
+
+def _released(quarantine: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the bars that a person released."""
+    return quarantine[quarantine["released_at"].notna()]
+
+
+def _values_with_lines(refused: "pd.DataFrame") -> list[str]:
+    """Return the offending values in words, with the line of the file where it is known."""
+    lines = refused["line"] if "line" in refused else [0] * len(refused)
+    return [f"{value} (line {line})" if line else value for value, line in zip(refused["value"], lines, strict=True)]
 
 
 def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_checks.suites import NEVER_RELEASED
 from model.bars import COLUMNS, Series
 from model.errors import SpecError
 from tasks.bartable import VALUES, key_fields, partition, read_rows, scan_rows, scan_times
@@ -85,7 +86,8 @@ class Quarantine:
         """Return the refused bars of some open times, one each, for their release.
 
         Raises:
-            SpecError: the reason is empty, a time has no open refusal, or refusals of one time have different values.
+            SpecError: the reason is empty, a time has no open refusal, one was refused by a rule that nobody can waive,
+                or refusals of one time have different values.
         """
         if not reason.strip():
             raise SpecError("release: expected a reason, found none. Say why these bars are good.")
@@ -97,6 +99,13 @@ class Quarantine:
             raise SpecError(
                 f"{series.symbol} {series.interval}: expected refused bars at {len(wanted)} open times, found none at "
                 f"{min(absent).isoformat()} ({len(absent)} such). Look at the quarantine for their times."
+            )
+        hopeless = held[held["rule"].isin(NEVER_RELEASED)]
+        if len(hopeless):
+            first = hopeless.iloc[0]
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected bars that can be used, found {first['rule']} "
+                f"({first['value']}) at {first['timestamp'].isoformat()}. Correct the source and ingest it."
             )
         frame = held[list(COLUMNS)].drop_duplicates()
         doubled = frame["timestamp"][frame["timestamp"].duplicated()]

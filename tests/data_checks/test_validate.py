@@ -176,6 +176,51 @@ def test_bars_without_a_volume_column_pass(bars: pd.DataFrame, series: Series) -
     assert check_bars(bars.drop(columns="volume"), series, CheckSpec()).failed() == ()
 
 
+def test_failures_and_refused_bars_name_the_line_of_the_file(bars: pd.DataFrame, series: Series) -> None:
+    bars.loc[10, "low"] = 0.06
+    bars.loc[100:, ["open", "high", "low", "close"]] *= 3
+    report = check_bars(bars.assign(line=np.arange(300, 0, -1) + 2).astype({"line": "Float64"}), series, CheckSpec())
+    messages = {result.rule: result.message for result in report.failed()}
+    assert "(BTC-USD 1d, first at 2020-01-11, line 292)" in messages["absurd_tick"]
+    assert "(BTC-USD 1d, first at 2020-04-10, line 202)" in messages["price_jump"]
+    assert "line 292" in messages["gap"]  # the gap is where that bar was refused
+    assert report.quarantined["line"].tolist() == [292]
+    stored = bars.assign(line=pd.array([pd.NA, *range(1, 300)], "Int64"))
+    stored.loc[0, "low"] = 0.01
+    by_rule = {result.rule: result.message for result in check_bars(stored, series, CheckSpec()).failed()}
+    assert "first at 2020-01-01)" in by_rule["absurd_tick"]
+
+
+def test_a_released_bar_passes_as_long_as_its_values_are_the_same(bars: pd.DataFrame, series: Series) -> None:
+    bars.loc[20, "low"] = 0.06
+    released = bars.iloc[[10, 20]].assign(rule="absurd_tick")
+    report = check_bars(bars, series, CheckSpec(), released=released)
+    assert report.failed() == ()
+    assert len(report.accepted) == 300
+    bars.loc[10, "close"] = -1.0
+    released = bars.iloc[[10, 20]]
+    hopeless = check_bars(bars, series, CheckSpec(), released=released)  # a price of -1 is none, whoever says so
+    assert hopeless.quarantined["rule"].tolist() == ["unreal_price"]
+    bars.loc[10, "close"] = bars["open"][10]
+    bars.loc[20, "low"] = 0.07
+    again = check_bars(bars, series, CheckSpec(), released=released)
+    assert again.quarantined["value"].tolist() == ["low 0.07"]
+
+
+def test_a_release_settles_a_doubled_day(bars: pd.DataFrame, series: Series) -> None:
+    part = bars.iloc[[50]].assign(high=bars["open"][50], low=bars["open"][50], close=bars["open"][50], volume=1.5)
+    doubled = pd.concat([bars[:50], part, part, bars[50:]])
+    report = check_bars(doubled, series, CheckSpec(), released=part)
+    assert [result.rule for result in report.failed()] == ["lesser_double"]
+    assert len(report.accepted) == 300
+    assert report.accepted["volume"][50] == 1.5
+    assert sorted(report.quarantined["volume"].tolist()) == sorted([1.5, bars["volume"][50]])
+    other = bars.iloc[[50]].assign(close=bars["open"][50] * 1.001, volume=np.nan)
+    undecided = check_bars(pd.concat([bars[:50], other, bars[50:]]), series, CheckSpec(), released=other)
+    assert undecided.accepted["close"][50] == other["close"].iloc[0]
+    assert undecided.quarantined["rule"].tolist() == ["lesser_double"]
+
+
 @pytest.fixture
 def broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that works in our own run and raises in the library's."""
