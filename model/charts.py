@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 GRID = "#ececec"
 SIGNED = [[0.0, FALL], [0.5, "#f7f7f7"], [1.0, RISE]]  # falls to rises through nearly white
-OPENED = [[0.0, "#f7f7f7"], [1.0, RISE]]  # shut to open
 MANY_POINTS = 4000  # from here on points are drawn by the graphics card
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
@@ -53,7 +52,7 @@ def rivals_chart(differences: Mapping[str, PairedDifference]) -> "Figure":
         showlegend=False,
     )
     figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title="log loss minus the rival's (nats); below 0 the network is better", zeroline=False)
+    figure.update_xaxes(title="difference in log loss (nats)", zeroline=False)
     figure.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return figure
 
@@ -193,7 +192,8 @@ def learning_chart(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
         _add(figure, "Scatter", y=validation, mode="lines+markers", name=group, line={"color": shade, "width": 1.8},
              marker={"size": [10 if best else 0 for best in _is_best(validation)]}, **shared)  # fmt: skip
     figure.add_hline(y=LOSS_OF_IGNORANCE, line={"color": QUIET, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title="epoch", rangemode="normal")
+    last = max((epoch.number for history in histories for epoch in history), default=1)
+    figure.update_xaxes(title="epoch", dtick=max(1, round(last / 8)), range=[0.5, last + 0.5])
     figure.update_yaxes(title="log loss (nats)", range=_loss_range(losses))
     return figure
 
@@ -284,14 +284,14 @@ def map_chart(
         opens: values run from 0 (shut) to 1 (open), else to both sides of zero.
     """
     reach = float(np.abs(values).max()) or 1.0
-    figure = _figure(90 + 11 * min(max(values.shape[1], 10), 32))
+    figure = _figure(70 + 7 * min(max(values.shape[1], 16), 40))
     _add(
         figure,
         "Heatmap",
         x=opened_at,
         y=[str(number) for number in range(1, values.shape[1] + 1)],
         z=values.T,
-        colorscale=OPENED if opens else SIGNED,
+        colorscale=SIGNED,
         zmin=0.0 if opens else -reach,
         zmax=1.0 if opens else reach,
         colorbar={"thickness": 8, "outlinewidth": 0, "tickfont": {"size": 10}, "nticks": 5},
@@ -353,7 +353,7 @@ def _styled(figure: "Figure", height_pixels: int) -> "Figure":
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.12, "x": 0, "font": {"size": 11}},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}},
         hoverlabel={"font": {"size": 12}},
         dragmode=False,  # a finger on a phone scrolls the page
     )

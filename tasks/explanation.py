@@ -85,7 +85,8 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     page = Page(title, subtitle + f"Decided at {moment(explained.decided_at)}.")
     page.lead(*explanation_parts(page, explained))
     stamp = np.datetime_as_string(explained.decided_at, unit="m").item().replace(":", "")
-    path = report_folder(settings, series) / f"explain-{stamp}Z.html"
+    path = settings.report_path(series.name, f"explain-{stamp}Z.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.html(), encoding="utf-8")
     return WrittenExplanation(series, champion.version, explained, path)
 
@@ -118,13 +119,6 @@ def explain_at(
         label=label,
         learned=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),
     )
-
-
-def report_folder(settings: Settings, series: Series) -> Path:
-    """Return the folder of a series' pages; it is made if need be."""
-    folder = settings.root / "data" / "reports" / series.name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _place(decided_at: np.ndarray, wanted: np.datetime64) -> int:

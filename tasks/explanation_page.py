@@ -77,13 +77,13 @@ def explanation_parts(page: Page, explained: Explained) -> list[Html]:
 
 
 _READINGS = {
-    "input gate": "Dark: what is new enters the memory.",
-    "forget gate": "Dark: the memory is kept; light: it is dropped.",
-    "output gate": "Dark: the memory is shown to the next layer.",
+    "input gate": "Blue, open: what is new enters the memory.",
+    "forget gate": "Blue, open: the memory is kept; orange, shut: it is dropped.",
+    "output gate": "Blue, open: the memory is handed on.",
     "cell state": "The memory itself.",
     "hidden state": "What is handed on; the last column is what the decision rests on.",
-    "update gate": "Dark: the state is kept; light: it is replaced.",
-    "reset gate": "Light: the old state is left out of the new one.",
+    "update gate": "Blue, open: the state is kept; orange, shut: it is replaced.",
+    "reset gate": "Orange, shut: the old state is left out of the new one.",
 }
 
 
@@ -133,7 +133,7 @@ def _strongest_table(explained: Explained) -> Html:
 
 
 def _activation(page: Page, found: ActivationMap, explained: Explained) -> Html:
-    reach = f"Column t looks at the {found.reach_before} bars before and {found.reach_after} after it."
+    reach = f"Column t looks at bars t - {found.reach_before} to t + {found.reach_after}."
     return page.chart(
         map_chart(found.values, explained.opened_at, row="filter", opens=False),
         f"{found.layer}, {found.values.shape[1]} filters.",

@@ -59,9 +59,10 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
         message = f"{row.action} version {row.version}: {row.reasons[0]}"
         tell(decided(row.action), tracking.name, message, version=row.version, champion=row.champion_after)
         get_run_logger().info("%s version %s: %s", row.action, row.version, "; ".join(row.reasons))
-        create_markdown_artifact(
-            decision_page(row, challenger, tracking.run_link(run_id)), key="decision", description="What was decided"
-        )
+        settings = Settings()
+        report = settings.link(settings.report_path(tracking.name, f"{run_id}.html"))
+        page = decision_page(row, challenger, tracking.run_link(run_id), report)
+        create_markdown_artifact(page, key="decision", description="What was decided")
     numbers = {name: value for name, value in row.numbers.items() if value is not None}
     return Promotion(row.action, row.reasons, numbers, row.champion_before, row.champion_after)
 
@@ -153,12 +154,12 @@ def describe(row: LedgerRow, challenger: Version) -> str:
     )
 
 
-def decision_page(row: LedgerRow, challenger: Version, link: str) -> str:
+def decision_page(row: LedgerRow, challenger: Version, link: str, report: str) -> str:
     """Word a decision as markdown."""
     numbers = "\n".join(f"| {name} | {value:.4f} |" for name, value in challenger.metrics.items())
     reasons = "\n".join(f"- {reason}" for reason in row.reasons)
     return (
         f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
         f"Champion before: {row.champion_before or 'none'}, now: {row.champion_after or 'none'}.\n\n"
-        f"| on unseen bars | |\n|---|---|\n{numbers}\n\n[MLflow run]({link})\n"
+        f"| on unseen bars | |\n|---|---|\n{numbers}\n\n[Report]({report}) (written next), [MLflow run]({link})\n"
     )

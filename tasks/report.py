@@ -7,14 +7,13 @@ come from the evaluation; only the comparison with the champion, the periods and
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact
 
-from model.bars import Bars, Series
+from model.bars import Bars
 from model.errors import RiseOrFallError
 from model.metrics import Record
 from model.predictor import network_from_bytes
@@ -24,7 +23,7 @@ from model.stability import periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from tasks.barstore import BarStore
 from tasks.evaluation import read_evaluation
-from tasks.explanation import explain_at, report_folder
+from tasks.explanation import explain_at
 from tasks.ingestion import open_store
 from tasks.judging import joined, later_record
 from tasks.promotion import open_ledger
@@ -50,7 +49,8 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         settings, tracking = Settings(), tracking_for(recipe)
         content = gather(result, recipe, folds, tracking, settings)
         text = report_page(content)
-        path = report_path(settings, recipe, result.run_id)
+        path = settings.report_path(tracking.name, f"{result.run_id}.html")
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         tracking.log_files(result.run_id, {ARTIFACT: text.encode()}, "")
         if content.champion is not None:
@@ -58,11 +58,6 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         create_link_artifact(settings.link(path), link_text="the report of this retrain", key="report")
         get_run_logger().info("report: %s", path)
     return str(path)
-
-
-def report_path(settings: Settings, recipe: Recipe, run_id: str) -> Path:
-    """Return where the report of a run lies."""
-    return report_folder(settings, _series(recipe)) / f"{run_id}.html"
 
 
 def gather(
@@ -101,7 +96,7 @@ def gather(
         links={
             "MLflow run": tracking.run_link(run_id),
             "Data Docs": result.checked.docs,
-            "this page": settings.link(report_path(settings, recipe, run_id)),
+            "this page": settings.link(settings.report_path(tracking.name, f"{run_id}.html")),
         },
     )
 
@@ -133,7 +128,6 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
     by_rule = ", ".join(f"{rule} {count}" for rule, count in checked.refused_by.items())
     facts = {
         "Source": landing.layout.get("source", ""),
-        **layout,
         "Read": f"{landing.rows:,} bars closed by {landing.as_of:%Y-%m-%d %H:%M} UTC, {landing.unfinished} unfinished",
         "Accepted": f"{checked.rows:,}, with {checked.gaps} gaps",
         "Refused": f"{checked.refused:,}" + (f": {by_rule}" if by_rule else ""),
@@ -144,6 +138,7 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
     }
     return DataFacts(
         facts=facts,
+        layout=layout,
         failed=[
             (str(each["rule"]), str(each["severity"]), str(each["observed"]), str(each["message"]))
             for each in checked.failed
@@ -194,7 +189,3 @@ def _close_at(result: Retrain, record: Record, bars: Bars) -> np.ndarray:
     windows = read_windows(result.windows.bars, result.windows.window)
     close: np.ndarray = bars.column("close")[windows.ends[np.searchsorted(windows.decided_at, record.decided_at)]]
     return close
-
-
-def _series(recipe: Recipe) -> Series:
-    return Series(recipe.symbol, recipe.interval)

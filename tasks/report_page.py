@@ -37,6 +37,14 @@ METRIC_WORDS = {
     "mcc": "Matthews corr.",
     "roc_auc": "ROC AUC",
 }
+FORMS = {
+    "log_loss": ".4f",
+    "brier_score": ".4f",
+    "accuracy": ".1%",
+    "balanced_accuracy": ".1%",
+    "mcc": ".3f",
+    "roc_auc": ".3f",
+}
 WAY_WORDS = {"long_flat": "long or flat", "long_short": "long or short", BUY_AND_HOLD: "buy and hold"}
 ACTION_WORDS = {
     "promote": "Promoted: it is the champion now.",
@@ -59,6 +67,7 @@ class DataFacts:
 
     Attributes:
         facts: source, counts and span, in words.
+        layout: what was inferred of the source.
         failed: rule, severity, what was found, message: of each check that did not hold.
         quarantined: opened at, rule, severity, value, source: of each refused bar, newest first.
         quarantined_count: how many there are in all.
@@ -66,6 +75,7 @@ class DataFacts:
     """
 
     facts: Mapping[str, object]
+    layout: Mapping[str, object]
     failed: Sequence[tuple[str, str, str, str]]
     quarantined: Sequence[tuple[str, str, str, str, str]]
     quarantined_count: int
@@ -193,7 +203,10 @@ def _skill(page: Page, content: ReportContent) -> list[Html]:
     evaluation = content.evaluation
     skill = evaluation.skill
     order = sorted(evaluation.numbers, key=lambda name: (name != NETWORK, evaluation.numbers[name]["log_loss"].value))
-    rows = [(_words(name), *(_with_span(evaluation.numbers[name][metric]) for metric in METRICS)) for name in order]
+    rows = [
+        (_words(name), *(_with_span(evaluation.numbers[name][metric], FORMS[metric]) for metric in METRICS))
+        for name in order
+    ]
     arrows = [f"{METRIC_WORDS[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS]
     rivals = {_words(name): found for name, found in skill.rivals.items()}
     if content.champion is not None:
@@ -316,8 +329,10 @@ def _probabilities(page: Page, content: ReportContent) -> list[Html]:
 def _periods(content: ReportContent) -> list[Html]:
     rows = [
         (
-            period.name,
-            f"{np.datetime_as_string(period.first, unit='D')} .. {np.datetime_as_string(period.last, unit='D')}",
+            number(
+                period.name,
+                f"{np.datetime_as_string(period.first, unit='D')} .. {np.datetime_as_string(period.last, unit='D')}",
+            ),
             f"{period.windows:,}",
             f"{period.rises_share:.1%}",
             f"{period.scores['log_loss']:.4f}",
@@ -332,10 +347,10 @@ def _periods(content: ReportContent) -> list[Html]:
         )
         for period in content.periods
     ]
-    head = ("", "decisions", "windows", "rose", "log loss", "less the base rate's", "accuracy", "balanced acc.",
+    head = ("decisions", "windows", "rose", "log loss", "beside base rate", "accuracy", "balanced acc.",
             "Matthews corr.", "ROC AUC")  # fmt: skip
     return [
-        table(head, rows, text_columns=2),
+        table(head, rows),
         paragraph("A single good number may come from a single good year; below 0 the network beat the base rate "
                   "there (95 % interval below).", quiet=True),
     ]  # fmt: skip
@@ -353,7 +368,8 @@ def _training(page: Page, content: ReportContent) -> list[Html]:
 
 
 def _data(data: DataFacts) -> list[Html]:
-    parts = [facts(data.facts), heading("Checks that did not hold")]
+    parts = [facts(data.facts), folded("How the source was read", facts(data.layout)) if data.layout else Html("")]
+    parts.append(heading("Checks that did not hold"))
     if data.failed:
         parts.append(table(("rule", "severity", "found", "in words"), data.failed, text_columns=4))
     else:
@@ -362,7 +378,8 @@ def _data(data: DataFacts) -> list[Html]:
     if data.quarantined:
         shown = len(data.quarantined)
         more = f" The newest {shown:,} are shown." if shown < data.quarantined_count else ""
-        parts.append(paragraph(f"{data.quarantined_count:,} refusals of bars of this series.{more}"))
+        many = "refusal" if data.quarantined_count == 1 else "refusals"
+        parts.append(paragraph(f"{data.quarantined_count:,} {many} of bars of this series.{more}"))
         parts.append(
             folded("Show them", table(("bar opened at", "rule", "severity", "value", "source"), data.quarantined,
                                       text_columns=5))
@@ -387,8 +404,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _with_span(interval: Interval) -> Html:
-    return number(_plain(interval.value, ".4f"), _span(interval))
+def _with_span(interval: Interval, form: str) -> Html:
+    return number(_plain(interval.value, form), _span(interval, form))
 
 
 def _span(interval: Interval, form: str = ".4f") -> str:

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         """Return where a new experiment keeps its artifacts; empty where a server decides."""
         return (self.root / "mlruns" / "artifacts").as_uri() if self.mlflow_uri.startswith("sqlite:") else ""
 
+    def report_path(self, series_name: str, file_name: str) -> Path:
+        """Return where a page about a series is written."""
+        return self.root / "data" / "reports" / series_name / file_name
+
     def storage_options(self) -> dict[str, str]:
         """Return the options that deltalake wants for the tables' store; empty for a local folder."""
         if not self.store_root.startswith("s3://"):
