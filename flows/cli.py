@@ -9,11 +9,11 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from json import dumps as json_text
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from data_checks.suites import CheckSpec
@@ -113,9 +113,7 @@ def retrain(
 
 
 @app.command
-def status(
-    *, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool = False, check: bool = False
-) -> None:
+def status(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool = False, check: bool = False) -> None:
     """Show champion, challenger, bars, live score, alarms, next runs and the last decisions of a series.
 
     Parameters
@@ -165,6 +163,94 @@ def bars(*, as_of: int | None = None, json: bool = False) -> None:
         _print_json(found)
     else:
         show_bars(found)
+
+
+@app.command
+def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as_of: datetime | None = None) -> None:
+    """Fetch, check and store the bars that closed since last time; nothing is trained.
+
+    Parameters
+    ----------
+    as_of
+        What counts as now, UTC; without it the clock for an exchange, the last close for a file.
+    """
+    from tasks.terminal import TerminalProgress, quiet_streams, show_lines
+
+    settings = _settings()
+    with quiet_streams(settings.log_folder) as (console, log_file), TerminalProgress(console) as progress:
+        from tasks.reporting import reporting
+
+        with reporting(progress) as told:
+            with told.step("import"):
+                from tasks.prefect_server import local_server
+
+                with local_server():
+                    from flows.ingest import ingest as flow
+            stored = flow(source=source, check=check, as_of=as_of)
+    ref, merge = stored.ref, stored.merge
+    show_lines(
+        [
+            f"{ref.symbol} {ref.interval}: {merge.added} added, {merge.revised} revised, {merge.unchanged} unchanged",
+            f"{ref.rows} bars from {ref.first.isoformat()} to {ref.last.isoformat()}, version {ref.version}",
+            f"log: {log_file}",
+        ]
+    )
+
+
+@app.command
+def quarantine(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool = False) -> None:
+    """List the bars that checks refused: when, by which rule, for which value, from where; released ones as well.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    json
+        Print JSON.
+    """
+    from tasks.barstore import BarStore
+    from tasks.terminal import show_quarantine
+
+    settings = _settings()
+    found = BarStore(settings.store_root, settings.storage_options()).refusals(Series(symbol, interval))
+    if json:
+        _print_json(found)
+    else:
+        show_quarantine(found)
+
+
+@app.command
+def release(
+    *,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    at: Annotated[list[datetime], Parameter(consume_multiple=True)],
+    reason: str,
+) -> None:
+    """Put refused bars among the bars after all; later checks let them pass while the source says the same of them.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    at
+        Open times of the bars, UTC, one or more.
+    reason
+        Why these bars are good; kept with the release.
+    """
+    from tasks.barstore import BarStore
+    from tasks.terminal import show_lines
+
+    settings, series = _settings(), Series(symbol, interval)
+    store = BarStore(settings.store_root, settings.storage_options())
+    merged = store.release(series, at, reason, released_at=datetime.now(UTC))
+    show_lines(
+        [f"{symbol} {interval}: {merged.added} bars released, {merged.revised} revised; version {merged.version}"]
+    )
 
 
 @app.command
@@ -437,13 +523,17 @@ def up(
 
 
 @app.command
-def deployments(*, check: str = "") -> None:
+def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = "") -> None:
     """Print prefect.yaml for work pools, or hold one against the flows.
 
     Parameters
     ----------
     check
         A prefect.yaml: every entrypoint is loaded, every parameter validated, strange keys are refused.
+    pool
+        Work pool that runs the flows.
+    gpu_pool
+        Work pool for the flows that train, tagged gpu; without it they run in the other one.
     """
     from pathlib import Path
 
@@ -454,7 +544,7 @@ def deployments(*, check: str = "") -> None:
     if check:
         show_lines(check_yaml(Path(check)))
     else:
-        sys.stdout.write(yaml_text(plans()))
+        sys.stdout.write(yaml_text(plans(), pool, gpu_pool))
 
 
 @app.command
@@ -466,7 +556,7 @@ def automations() -> None:
 
     settings = _settings()
     if not prefect_api(settings):
-        raise SpecError("automations: expected a Prefect server, found none. Set PREFECT_API_URL, or run `riseorfall up`.")
+        raise SpecError("automations: expected a Prefect server, found none. Set PREFECT_API_URL, or `riseorfall up`.")
     use_server(settings)
     from flows.deployments import plans
     from tasks.automations import install

@@ -1,11 +1,10 @@
 """The one table of deployments: which flow runs when, with what, and how many at a time.
 
-`riseorfall up` serves them; `prefect.yaml`, for work pools, is written from the same table by `python -m
-flows.deployments`. Schedules are UTC. The traps: a schedule must stay on when the server of runs stops; a misspelt key
-in a deployment's parameters must be refused here, because a run would find out only days later.
+`riseorfall up` serves them; `riseorfall deployments` writes prefect.yaml, for work pools, from the same table.
+Schedules are UTC. The traps: a schedule must stay on when the server of runs stops; a misspelt key in a deployment's
+parameters must be refused here, because a run would find out only days later.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +85,7 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
     given, spec = dict(parameters or {}), spec or UpSpec()
     source = dict(given.get("source", {}))
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
-    landing = {name: given[name] for name in ("source", "check") if name in given}
+    landing: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
     table = (
         Plan("ingest", spec.ingest_cron, landing, "CANCEL_NEW", ("bars",)),
         Plan("predict", spec.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
@@ -124,7 +123,7 @@ def served(plan: Plan) -> "RunnerDeployment":
         SpecError: its parameters are not the flow's.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.deployments.runner import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
     from prefect.schedules import Cron
 
     flow = plan.load()
@@ -146,15 +145,15 @@ def served(plan: Plan) -> "RunnerDeployment":
     )
 
 
-def yaml_text(table: Sequence[Plan]) -> str:
-    """Return `prefect.yaml` for a table: the same deployments, for work pools."""
-    import yaml  # a dependency of Prefect and MLflow
+def yaml_text(table: Sequence[Plan], pool: str = POOL, gpu_pool: str = "") -> str:
+    """Return `prefect.yaml` for a table: the same deployments, for work pools; what trains for the one with a GPU."""
+    import yaml  # type: ignore[import-untyped]  # a dependency of Prefect and MLflow
 
     head = (
-        "# Deployments for work pools: `prefect work-pool create --type process riseorfall`, then `prefect deploy --all`.\n"
-        "# Written by `python -m flows.deployments > prefect.yaml` from flows/deployments.py, which `riseorfall up` serves;\n"
-        "# a test holds the two together. Times are UTC. For a machine with a GPU, give `retrain` a pool of its own and\n"
-        "# the tag gpu.\n"
+        "# For work pools: `prefect work-pool create --type process riseorfall`, then `prefect deploy --all`.\n"
+        "# Written by `riseorfall deployments > prefect.yaml` from flows/deployments.py; `riseorfall up` serves them,\n"
+        "# a test holds the two together. Times are UTC. RISEORFALL_CODE: the folder of the code on the worker.\n"
+        "# A pool with a GPU: `riseorfall deployments --gpu-pool NAME` sends what trains there and tags it gpu.\n"
     )
     content = {
         "name": "riseorfall",
@@ -162,7 +161,7 @@ def yaml_text(table: Sequence[Plan]) -> str:
         "build": None,
         "push": None,
         "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $RISEORFALL_CODE }}"}}],
-        "deployments": [_entry(plan) for plan in table],
+        "deployments": [_entry(plan, pool, gpu_pool) for plan in table],
     }
     return head + str(yaml.safe_dump(content, sort_keys=False, width=120))
 
@@ -183,7 +182,7 @@ def check_yaml(path: Path) -> list[str]:
         if strange:
             raise SpecError(f"{where}: expected the keys {', '.join(sorted(KNOWN_KEYS))}; found {', '.join(strange)}")
         try:
-            flow = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
+            flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
         except Exception as error:
             raise SpecError(f"{where}: {entry['entrypoint']} does not load: {error}") from error
         require_valid(flow, entry.get("parameters") or {}, where)
@@ -197,15 +196,16 @@ KNOWN_KEYS = frozenset(
 )  # fmt: skip
 
 
-def _entry(plan: Plan) -> dict[str, Any]:
+def _entry(plan: Plan, pool: str, gpu_pool: str) -> dict[str, Any]:
+    on_gpu = bool(gpu_pool) and "training" in plan.tags
     entry: dict[str, Any] = {
         "name": plan.name,
         "description": _first_line(plan.load()),
         "entrypoint": plan.entrypoint,
-        "tags": ["riseorfall", *plan.tags],
+        "tags": ["riseorfall", *plan.tags, *(("gpu",) if on_gpu else ())],
         "parameters": dict(plan.parameters),
         "enforce_parameter_schema": True,
-        "work_pool": {"name": POOL},
+        "work_pool": {"name": gpu_pool if on_gpu else pool},
     }
     if plan.cron:
         entry["schedules"] = [{"cron": plan.cron, "timezone": "UTC", "active": True}]
@@ -228,7 +228,3 @@ def _in_words(error: Exception) -> str:
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)
         )
     return str(error)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(yaml_text(plans()))

@@ -28,7 +28,7 @@ def monitor(
         symbol: Symbol of the series.
         interval: Length of its bars.
         spec: When an alarm is raised.
-        as_of: What counts as now (UTC); empty: the clock where the champion learned from an exchange, else the last close.
+        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
     with shown("monitor"):
         return watch(symbol, interval, spec, as_of)

@@ -29,7 +29,7 @@ def predict(
         symbol: Symbol of the series.
         interval: Length of its bars.
         limits: When the champion is not asked.
-        as_of: What counts as now (UTC); empty: the clock where the champion learned from an exchange, else the last close.
+        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
     with shown("predict"):
         return predict_last(symbol, interval, limits, as_of)

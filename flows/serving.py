@@ -1,7 +1,7 @@
 """Serves the deployments of `riseorfall up`: waits for scheduled and submitted runs, each in a process of its own.
 
 Run as `python -m flows.serving JSON`: {"parameters": those of retrain, "spec": when they run}. Before it serves, it
-marks the runs that an earlier `up` left behind as crashed, so that none of them holds a place, and installs the automations.
+marks the runs that an earlier `up` left behind as crashed, so that none holds a place, and installs the automations.
 """
 
 import json

@@ -68,6 +68,7 @@ def _servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict[str,
     """Return the environment of every part, and the servers that have to be started."""
     settings.announce()
     environment = dict(os.environ) | {"RISEORFALL_HOME": str(settings.root), MARK: str(settings.root)}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # 1.5 GB for what is not used
     environment |= {"PYTHONUNBUFFERED": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1"}
     parts, taken = [], []
     if not environment.get("PREFECT_API_URL"):
@@ -75,7 +76,17 @@ def _servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict[str,
         taken.append(port)
         address = f"http://{HOST}:{port}"
         environment |= {"PREFECT_API_URL": f"{address}/api", "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
-        words = (sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port))
+        words: tuple[str, ...] = (
+            sys.executable,
+            "-m",
+            "prefect",
+            "server",
+            "start",
+            "--host",
+            HOST,
+            "--port",
+            str(port),
+        )
         parts.append(Part("Prefect", words, f"{address}/api/health", address))
     if not settings.mlflow_uri.startswith("http"):
         port = choose_port(ports[1], MLFLOW_PORT, "MLflow", taken)

@@ -378,4 +378,5 @@ def _reference(values: Float64[np.ndarray, " training"], spec: MonitorSpec) -> R
 def _drift_words(drift: Drift) -> str:
     if drift.name == "level":
         return f"price {drift.psi:.3g} times that of the last training bars (allowed {drift.psi_limit:g})"
-    return f"{drift.name} KS {drift.ks:.2f} (limit {drift.ks_limit:.2f}), PSI {drift.psi:.2f} (limit {drift.psi_limit:.2f})"
+    ks, index = f"KS {drift.ks:.2f} (limit {drift.ks_limit:.2f})", f"PSI {drift.psi:.2f} (limit {drift.psi_limit:.2f})"
+    return f"{drift.name} {ks}, {index}"

@@ -91,9 +91,11 @@ class PrefectProgress:
         percent = min(100.0, max(FIRST_PERCENT, percent))
         try:
             if bar is None:
-                self.bars[key] = Bar(create_progress_artifact(percent, key, told), now)
+                made = create_progress_artifact(percent, key, told)
+                assert isinstance(made, UUID)  # a coroutine only inside an event loop
+                self.bars[key] = Bar(made, now)
             elif at_once or now - bar.moved_at >= UPDATE_SECONDS:
-                update_progress_artifact(bar.artifact_id, percent, **({"description": told} if told else {}))
+                update_progress_artifact(bar.artifact_id, percent, told or None)
                 bar.moved_at = now
         except Exception as error:  # noqa: BLE001 - a picture of the run must not end the run
             log.warning("progress artifact %s: %s", key, error)

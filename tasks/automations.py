@@ -1,8 +1,8 @@
 """Automations: what the Prefect server does by itself when something is told, or when nothing is told for too long.
 
-Installed by `riseorfall up`, and by `riseorfall automations` for a server of your own; a second time changes nothing. The
-cool-down is the trigger's own: it acts at the first alarm, then waits out the rest of its time. A notification block
-named `riseorfall`, where there is one, is told of every alarm.
+Installed by `riseorfall up`, and by `riseorfall automations` for a server of your own; a second time changes nothing.
+The cool-down is the trigger's own: it acts at the first alarm, then waits out the rest of its time. A notification
+block named `riseorfall`, where there is one, is told of every alarm.
 """
 
 import logging

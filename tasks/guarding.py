@@ -6,6 +6,7 @@ which the machine was off. The trap: a prediction that is made up is marked late
 only from a version that was champion then and had not seen the outcome.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -78,7 +79,7 @@ def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime |
 
 
 def require_checked(series: Series, bars: Bars, window: WindowSpec) -> None:
-    """Raise ChecksFailed where a bar of the last window breaks a rule that the ingest checks: it came in another way."""
+    """Raise ChecksFailed where a bar of the last window breaks a rule of the ingest: it came in another way."""
     last = Bars(bars.interval, bars.opened_at[-window.lookback_bars :], bars.ohlcv[-window.lookback_bars :])
     batch = last.frame().assign(timestamp=pd.DatetimeIndex(last.opened_at))
     limits = CheckSpec().model_dump() | {"interval": series.interval, "as_of": None}
@@ -92,7 +93,7 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec) -> None:
             )
 
 
-def champion_then(rows: list[LedgerRow], moment: datetime) -> str | None:
+def champion_then(rows: Sequence[LedgerRow], moment: datetime) -> str | None:
     """Return who was champion at a moment, by the ledger; None where nobody was yet."""
     past = [row for row in rows if row.decided_at <= moment]
     return past[-1].champion_after if past else None

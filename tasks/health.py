@@ -24,7 +24,7 @@ from tasks.watchbook import Watchbook
 
 QUIET_HOURS = 26.0  # as the dead-man automation
 MAX_BARS_BEHIND = 3.0  # as the check of freshness
-NEXT_RUNS = 8
+NEXT_RUNS = 50  # scheduled ones that are read; of each deployment the first is shown
 
 
 class NotWell(RiseOrFallError):
@@ -104,18 +104,24 @@ def _next_runs(api: str) -> list[dict[str, str]]:
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         "deployments": {"tags": {"all_": ["riseorfall"]}},
     }
-    request = Request(  # noqa: S310 - the configured server
-        f"{api}/flow_runs/filter", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
     try:
-        with urlopen(request, timeout=5) as reply:  # noqa: S310 - the configured server
-            runs = json.load(reply)
+        runs = _ask(f"{api}/flow_runs/filter", body)
+        deployments = _ask(f"{api}/deployments/filter", {})
     except (URLError, OSError, ValueError):
         return []
+    names = {each["id"]: each["name"] for each in deployments}
     first: dict[str, dict[str, str]] = {}
     for run in runs:
-        first.setdefault(run["name"], {"name": run["name"], "at": run["expected_start_time"]})
+        name = names.get(run["deployment_id"], run["name"])
+        first.setdefault(name, {"name": name, "at": run["expected_start_time"]})
     return list(first.values())
+
+
+def _ask(address: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    request = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - the configured server
+    with urlopen(request, timeout=5) as reply:  # noqa: S310 - the configured server
+        found: list[dict[str, Any]] = json.load(reply)
+    return found
 
 
 def _hours(now: datetime, then: datetime | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The Prefect server that a flow run from a shell talks to: a configured one, that of a running `up`, or a temporary one.
+"""The Prefect server that a run from a shell talks to: a configured one, that of a running `up`, or a temporary one.
 
 Prefect starts a temporary one by itself, but only when the flow begins; here it starts beside the imports, which
 takes its seconds off the run.

@@ -164,7 +164,7 @@ class Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         mark = f"{os.getpid()}-{part.name}-{time.time_ns()}"
         with self._log_path(part).open("ab") as file:
-            return subprocess.Popen(
+            return subprocess.Popen(  # noqa: S603 - our own words
                 [sys.executable, "-m", "tasks.tether", mark, *part.command],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,

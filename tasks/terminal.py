@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -226,11 +227,31 @@ def show_watched(watched: "Watched") -> None:
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the stored series."""
-    table = Table("symbol", "interval", "bars", "first", "last", "gaps", "missing", "quarantined", "revised", "version")
-    names = ("symbol", "interval", "rows", "first", "last", "gaps", "missing_bars", "quarantined", "revised", "version")
+    table = Table("series", "bars", "span", "gaps (bars)", "quarantined", "revised", "version", box=SIMPLE_HEAD)
     for each in found:
-        table.add_row(*(str(each[name]) for name in names))
-    Console().print(table if found else "no bars yet; `riseorfall retrain` ingests some")
+        table.add_row(
+            f"{each['symbol']} {each['interval']}",
+            str(each["rows"]),
+            f"{_moment(each['first'])}\n{_moment(each['last'])}",
+            f"{each['gaps']} ({each['missing_bars']})",
+            *(str(each[name]) for name in ("quarantined", "revised", "version")),
+        )
+    Console().print(table if found else "no bars yet; `riseorfall ingest` fetches some")
+
+
+def _moment(written: str) -> str:
+    """Return a time of ISO 8601 (UTC) as `2019-10-17`, with hours and minutes where it has some."""
+    return written[:16].replace("T", " ").removesuffix(" 00:00")
+
+
+def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print the refused bars."""
+    table = Table("opened at", "rule", "value", "source", "released", box=SIMPLE_HEAD)
+    for each in found:
+        released = f"{_moment(each['released_at'])}: {each['release_reason']}" if each["released_at"] else ""
+        texts = (each[name] for name in ("rule", "value", "source"))
+        table.add_row(_moment(each["opened_at"]), *map(escape, texts), escape(released))
+    Console().print(table if found else "no bar was refused")
 
 
 def show_forecast(found: Mapping[str, Any]) -> None:

@@ -138,7 +138,7 @@ def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of:
 
 
 def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
-    """Return the stored predictions that have an outcome and were stored before it; of one decision the first stored."""
+    """Return the predictions that have an outcome and were stored before it; of one decision the first stored."""
     kept = stored[~stored["late"].astype(bool)]
     if since is not None:
         kept = kept[kept["decided_at"] > since]
@@ -202,7 +202,12 @@ def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...], sp
 
 
 def _naive(times: "pd.Series[Any]") -> np.ndarray:
-    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    plain: np.ndarray = times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return plain
+
+
+def _row(what: str, value: float, limit: float) -> dict[str, str]:
+    return {"what": what, "value": _text(value), "range or limit": _text(limit)}
 
 
 def _text(number: float) -> str:
