@@ -9,6 +9,7 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -138,7 +139,7 @@ def _found_again(bars: pd.DataFrame, released: pd.DataFrame) -> Bool[np.ndarray,
     columns = list(COLUMNS)
     near = np.flatnonzero(bars["timestamp"].isin(released["timestamp"]))
     both = pd.concat([released[columns].drop_duplicates(), bars[columns].iloc[near]], ignore_index=True)
-    copies = both.groupby(columns, dropna=False).cumcount().to_numpy()[-len(near) :] if len(near) else []
+    copies: Any = both.groupby(columns, dropna=False).cumcount().to_numpy()[-len(near) :] if len(near) else []
     found = np.zeros(len(bars), dtype=bool)
     found[near] = np.equal(copies, 1)
     return found

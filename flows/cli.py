@@ -402,6 +402,46 @@ def explain(
 
 
 @app.command
+def audit(
+    *,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    version: str = "",
+    sample: int = 64,
+    json: bool = False,
+) -> None:
+    """Look for leaks of the future into a version's windows, labels, folds and predictions; fail if there is one.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the series.
+    interval
+        Length of its bars.
+    version
+        Version to look at; the champion without it.
+    sample
+        How many windows and predictions are derived again, without later bars and with scrambled ones.
+    json
+        Print JSON.
+    """
+    from tasks.leaktest import audit_version
+    from tasks.terminal import show_lines
+
+    with _quietly():
+        found = audit_version(Series(symbol, interval), _settings(), version, sample)
+    if json:
+        _print_json(found.to_dict())
+    else:
+        same = "the bars it was trained on" if found.same_bars else "its bars, some of them revised since"
+        show_lines([f"{found.series_name} version {found.version}, held against {found.bars.rows} bars ({same})"])
+        show_lines(
+            [f"  {'ok  ' if each.passed else 'LEAK'} {each.name}: {each.detail}" for each in found.audit.findings]
+        )
+    found.audit.require(f"{found.series_name} version {found.version}")
+
+
+@app.command
 def rollback(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", to: str = "", reason: str = "") -> None:
     """Put a former champion back.
 

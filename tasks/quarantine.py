@@ -8,7 +8,7 @@ nothing. The trap: one open time can have several refused bars, for a doubled ba
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,6 +77,16 @@ class Quarantine:
         return read_rows(self._table, series).sort_values(
             ["timestamp", "rule", "quarantined_at", "value"], ignore_index=True
         )
+
+    def entries(self, series: Series) -> list[dict[str, Any]]:
+        """Return the refused bars, oldest first, as mappings for JSON: times in ISO 8601, what is missing as None."""
+        frame = self.read(series).rename(columns={"timestamp": "opened_at"})
+        times = [name for name in frame.columns if name.endswith("_at")]
+        entries: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        return [
+            entry | {name: entry[name].isoformat() if entry[name] is not None else None for name in times}
+            for entry in entries
+        ]
 
     def count(self, series: Series) -> int:
         """Count the open times with a refusal that was not released."""
