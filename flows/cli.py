@@ -580,11 +580,9 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
     from flows.deployments import check_yaml, plans, yaml_text
     from tasks.terminal import show_lines
 
-    _settings()
-    if check:
-        show_lines(check_yaml(Path(check)))
-    else:
-        sys.stdout.write(yaml_text(plans(), pool, gpu_pool))
+    with _quietly():
+        lines = check_yaml(Path(check)) if check else yaml_text(plans(), pool, gpu_pool).splitlines()
+    show_lines(lines)
 
 
 @app.command

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
+from data_checks.report import CheckReport
 from data_checks.suites import CheckSpec
 from data_checks.validate import check_bars, require_passed
+from model.errors import ChecksFailed
+from tasks.artifacts import show_links, show_table
+from tasks.events import tell
 from tasks.ingestion import Landing, open_store
 from tasks.reporting import current_progress
 from tasks.settings import Settings
@@ -64,7 +68,12 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
             store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
         for line in report.lines():
             get_run_logger().info("%s", line)
-        require_passed(report, spec)
+        _show(report, landing, settings)
+        try:
+            require_passed(report, spec)
+        except ChecksFailed as failed:
+            tell("riseorfall.checks.failed", landing.series.name, str(failed))
+            raise
         kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
         accepted = Path(landing.path).with_suffix(".accepted.parquet")
         kept.to_parquet(accepted, index=False)
@@ -79,6 +88,18 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
             gaps=len(report.gaps),
             docs=settings.link(Path(report.page_url)) if report.page_url else "",
         )
+
+
+def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
+    """Show every rule and where the Data Docs are, before a failure ends the run."""
+    rows = [
+        {"rule": each.rule, "severity": each.severity, "held": "yes" if each.passed else "NO", "found": each.observed}
+        for each in report.results
+    ]
+    refused = f"{len(report.quarantined)} bars refused"
+    show_table("checks", sorted(rows, key=lambda row: row["held"]), f"{landing.series.name}: {refused}")
+    if report.page_url:
+        show_links({"Data Docs": settings.link(Path(report.page_url))})
 
 
 def _placed(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":

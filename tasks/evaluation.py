@@ -18,6 +18,7 @@ from model.recipe import Recipe
 from model.significance import Interval, bootstrap_intervals
 from model.skill import Skill, judge_skill
 from model.trading import TradingSpec, trade
+from tasks.artifacts import show_links, show_table
 from tasks.ingestion import open_store
 from tasks.reporting import current_progress
 from tasks.tracking import Tracking
@@ -77,6 +78,7 @@ def evaluate(
         tracking.log_values(run_id, metrics={**skill.metrics(), "expected_calibration_error": calibration_error})
         trading = _log_trades(tracking, run_id, ref, record, costs, seed)
         _log_pictures(tracking, run_id, ref, record, confusion, folds)
+        _show(numbers, tracking.run_link(run_id))
     return Evaluation(
         len(record),
         np.datetime_as_string(record.decided_at[0], unit="s").item() + "Z",
@@ -87,6 +89,20 @@ def evaluate(
         skill,
         trading,
     )
+
+
+def _show(numbers: dict[str, dict[str, Interval]], link: str) -> None:
+    """Show each forecaster's numbers with their intervals, and where the MLflow run is."""
+    rows = [
+        {"forecaster": who.replace("_", " ")}
+        | {
+            metric.replace("_", " "): f"{each.value:.4f} [{each.low:.4f}, {each.high:.4f}]"
+            for metric, each in values.items()
+        }
+        for who, values in numbers.items()
+    ]
+    show_table("metrics", rows, "On unseen bars, with 95 % block bootstrap intervals")
+    show_links({"MLflow run": link})
 
 
 def pooled_record(tracking: Tracking, folds: list[FoldOutcome]) -> Record:

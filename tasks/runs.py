@@ -24,7 +24,7 @@ from tasks.tracking import Version
 from tasks.training import FinalFit, tracking_for
 from tasks.windowing import WindowsRef
 
-STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote")  # as the tasks name them
+STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote", "report")  # as the tasks name them
 
 
 @dataclass(frozen=True, slots=True)
