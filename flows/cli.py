@@ -433,7 +433,7 @@ def audit(
     if json:
         _print_json(found.to_dict())
     else:
-        same = "the bars it was trained on" if found.same_bars else "its bars, some of them revised since"
+        same = "the bars it was trained on" if found.same_bars else "not exactly those it was trained on"
         show_lines([f"{found.series_name} version {found.version}, held against {found.bars.rows} bars ({same})"])
         show_lines(
             [f"  {'ok  ' if each.passed else 'LEAK'} {each.name}: {each.detail}" for each in found.audit.findings]

@@ -12,6 +12,7 @@ from model.recipe import Recipe
 from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
+from tasks.auditing import audit_retrain
 from tasks.checks import check as check_bars
 from tasks.evaluation import evaluate
 from tasks.flowruns import flow_run_name
@@ -62,6 +63,7 @@ def retrain(
         outcomes = [train_fold(windows, recipe, index, run_id) for index in range(folds.count)]
         evaluation = evaluate(windows, recipe, outcomes, run_id)
         final = fit_final(windows, recipe, outcomes, run_id)
+        audit_retrain(windows, recipe, run_id)
         version = register(windows, recipe, outcomes, final, evaluation, run_id)
         decision = promote(windows, recipe, version, promotion, run_id)
         result = Retrain(run_id, landing, checked, stored, windows, evaluation, final, version, decision)

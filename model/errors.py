@@ -54,6 +54,10 @@ class UnsoundModel(RiseOrFallError):
     """A model is not fit to be served: not finite, constant, or not the same after loading."""
 
 
+class AuditFailed(RiseOrFallError):
+    """The leak self-test found that something depends on bars that came later; its numbers are worth nothing."""
+
+
 class NoChampion(RiseOrFallError):
     """Nothing was promoted yet, so nothing can predict or be rolled back."""
 

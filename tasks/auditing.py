@@ -1,0 +1,36 @@
+"""The leak self-test as a task of every retrain, in a short form, before anything is registered.
+
+The checks are `model/audit.py`'s. What failed is logged before it is raised, and nothing is promoted after it.
+"""
+
+from prefect import get_run_logger, task
+
+from model.audit import SHORT_SAMPLE, audit
+from model.predictor import Predictor
+from model.recipe import Recipe
+from tasks.evaluation import read_evaluation
+from tasks.ingestion import open_store
+from tasks.leaktest import values
+from tasks.reporting import current_progress
+from tasks.training import tracking_for
+from tasks.windowing import WindowsRef
+
+
+@task(name="audit")
+def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
+    """Look for leaks in a retrain's windows, folds, record and network; log what was found, and return how much.
+
+    Raises:
+        AuditFailed: something depends on bars that came later; nothing is registered then.
+    """
+    with current_progress().step("audit"):
+        tracking = tracking_for(recipe)
+        record, _ = read_evaluation(tracking, run_id)
+        predictor = Predictor(tracking.read_file(run_id, "network/network.onnx"), recipe.window)
+        bars = open_store().read_bars(ref.bars)
+        found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
+        tracking.log_values(run_id, **values(found))
+        for finding in found.findings:
+            get_run_logger().info("audit: %s: %s", finding.name, finding.detail)
+        found.require(ref.bars.series.name)
+        return found.looked_at
