@@ -312,8 +312,20 @@ def _trading(page: Page, content: ReportContent) -> list[Html]:
             "Decided at a close, carried out at that close; logarithmic scale.",
         ),
         table(head, rows),
+        paragraph(_earned(figures["long_flat"])),
         paragraph(f"{costs} Unfilled orders, funding and borrowing fees are not modelled.", quiet=True),
     ]
+
+
+def _earned(figures: Mapping[str, float]) -> str:
+    """Say whether what was earned could be luck."""
+    luck = "includes 0: what was earned, or lost, could be luck"
+    if figures["sharpe_low"] > 0 or figures["sharpe_high"] < 0:
+        luck = "does not include 0"
+    return (
+        f"The 95 % interval of the Sharpe ratio of going long or flat, {figures['sharpe_low']:.2f} .. "
+        f"{figures['sharpe_high']:.2f}, {luck}. A curve that ends higher is no skill by itself."
+    )
 
 
 def _probabilities(page: Page, content: ReportContent) -> list[Html]:

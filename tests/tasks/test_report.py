@@ -139,6 +139,7 @@ def test_numbers_are_the_evaluations(text: str, content: ReportContent) -> None:
     assert f"a true 53% with probability {found.skill.power[0.53]:.0%}" in text
     assert "Expected calibration error 0.042" in text
     assert "Costs of 10 bps and slippage of 5 bps" in text
+    assert "-0.20 .. 2.00, includes 0: what was earned, or lost, could be luck" in text
     assert "<td>fold 1<small>" in text
     assert "<td>2017<small>" in text
     assert "the champion</td>" in text
