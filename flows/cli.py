@@ -578,11 +578,10 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
     from pathlib import Path
 
     from flows.deployments import check_yaml, plans, yaml_text
-    from tasks.terminal import show_lines
 
     with _quietly():
-        lines = check_yaml(Path(check)) if check else yaml_text(plans(), pool, gpu_pool).splitlines()
-    show_lines(lines)
+        text = "\n".join(check_yaml(Path(check))) + "\n" if check else yaml_text(plans(), pool, gpu_pool)
+    sys.stdout.write(text)
 
 
 @app.command

@@ -123,8 +123,8 @@ def served(plan: Plan) -> "RunnerDeployment":
         SpecError: its parameters are not the flow's.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.types.entrypoint import EntrypointType
     from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
 
     flow = plan.load()
     require_valid(flow, plan.parameters, f"deployment {plan.name}")

@@ -64,7 +64,7 @@ def forecast_guarded(
     bars = store.read_bars(store.ref(series))
     now = now_for(tracking, champion, bars, as_of)
     require_fresh(f"{series.name} version {champion.version}", champion.trained_until, bars, window, now, limits)
-    require_checked(series, bars, window)
+    require_checked(series, bars, window, store.read_quarantine(series))
     made_up = _make_up(tracking, ledger, champion, bars)
     return Guarded(forecast(series, settings), made_up)
 
@@ -78,10 +78,22 @@ def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime |
     return aware(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
 
 
-def require_checked(series: Series, bars: Bars, window: WindowSpec) -> None:
-    """Raise ChecksFailed where a bar of the last window breaks a rule of the ingest: it came in another way."""
+def require_checked(series: Series, bars: Bars, window: WindowSpec, quarantine: pd.DataFrame) -> None:
+    """Refuse bars that came in another way than through the checks.
+
+    Args:
+        series: for the message.
+        bars: shape (bar,), as stored.
+        window: its lookback says how many of them are looked at.
+        quarantine: of the series; what a person released from it passes.
+
+    Raises:
+        ChecksFailed: a bar of the last window breaks a rule of the ingest.
+    """
     last = Bars(bars.interval, bars.opened_at[-window.lookback_bars :], bars.ohlcv[-window.lookback_bars :])
-    batch = last.frame().assign(timestamp=pd.DatetimeIndex(last.opened_at))
+    let_through = pd.DatetimeIndex(quarantine.loc[quarantine["released_at"].notna(), "timestamp"]).tz_convert(None)
+    times = pd.DatetimeIndex(last.opened_at)
+    batch = last.frame().assign(timestamp=times, released=times.isin(let_through))
     limits = CheckSpec().model_dump() | {"interval": series.interval, "as_of": None}
     for rule in LOOKED_AT:
         broken = np.flatnonzero(row_mask(rule, batch, limits))

@@ -201,7 +201,7 @@ def show_health(found: Mapping[str, Any]) -> None:
         )
     else:
         console.print("live: no prediction has an outcome yet" if live else "live: `riseorfall monitor` never looked")
-    for name, address in (found["up"] or {}).items():
+    for name, address in {name: place for name, place in (found["up"] or {}).items() if place}.items():
         console.print(f"up: {name} {address}", soft_wrap=True)
     for each in found["next_runs"]:
         console.print(f"next: {each['at'][:16].replace('T', ' ')} UTC  {each['name']}", soft_wrap=True)
