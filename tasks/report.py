@@ -173,6 +173,7 @@ def lineage(
             "Registered": registered,
             "Run": result.run_id,
             "Trigger": tags.get("trigger", ""),
+            "Leak self-test": tags.get("audit", ""),
         },
         specs=params,
     )
