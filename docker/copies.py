@@ -1,0 +1,73 @@
+"""Copies the buckets into one tar stream and back: `python copies.py save > FILE`, `python copies.py load < FILE`.
+
+Runs in the stack's image with the store's administrator key. Delta logs are read before the files that they name, so
+a copy taken while a run writes is a state that the tables really had.
+"""
+
+import io
+import logging
+import os
+import sys
+import tarfile
+from typing import Any
+
+log = logging.getLogger("copies")
+
+BUCKETS = ("mlflow", "tables")
+
+
+def save() -> int:
+    """Write every object to standard output, and return how many there were."""
+    client, count = _client(), 0
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        for bucket in BUCKETS:
+            for key in sorted(_keys(client, bucket), key=lambda key: "/_delta_log/" not in key):
+                content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+                entry = tarfile.TarInfo(f"{bucket}/{key}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+                count += 1
+    return count
+
+
+def load() -> int:
+    """Read objects from standard input, put them into their buckets, and return how many there were.
+
+    What is in a bucket but not in the copy is removed: two histories of one table must not mix.
+    """
+    client, kept = _client(), set()
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+        for entry in archive:
+            bucket, _, key = entry.name.partition("/")
+            content = archive.extractfile(entry)
+            if bucket not in BUCKETS or not key or content is None or ".." in key.split("/"):
+                raise SystemExit(f"{entry.name}: expected an object of {' or '.join(BUCKETS)}; nothing more was loaded")
+            client.put_object(Bucket=bucket, Key=key, Body=content.read())
+            kept.add((bucket, key))
+    for bucket in BUCKETS:
+        for key in _keys(client, bucket):
+            if (bucket, key) not in kept:
+                client.delete_object(Bucket=bucket, Key=key)
+    return len(kept)
+
+
+def _keys(client: Any, bucket: str) -> list[str]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+
+def _client() -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=os.environ["RISEORFALL_S3_ENDPOINT_URL"],
+        aws_access_key_id=os.environ["S3_ADMIN_ACCESS_KEY"],
+        aws_secret_access_key=os.environ["S3_ADMIN_SECRET_KEY"],
+        region_name="us-east-1",
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # standard error: standard output is the copy
+    log.info("%d objects", {"save": save, "load": load}[sys.argv[1]]())

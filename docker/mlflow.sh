@@ -1,0 +1,16 @@
+#!/bin/sh
+# Starts the MLflow server with passwords. What MLflow only reads from a file is written to /tmp, which is memory.
+set -eu
+umask 077
+cat >/tmp/auth.ini <<END
+[mlflow]
+default_permission = READ
+database_uri = ${MLFLOW_AUTH_DATABASE_URI:?}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+END
+export MLFLOW_AUTH_CONFIG_PATH=/tmp/auth.ini
+# Clients read and write artifacts through this server: no signed link to the store, which they may not reach.
+export MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false
+exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers "${MLFLOW_WORKERS:-2}" \
+    --serve-artifacts --artifacts-destination "s3://${MLFLOW_BUCKET:?}" \
+    --allowed-hosts "${MLFLOW_ALLOWED_HOSTS:?}" --cors-allowed-origins "${MLFLOW_ALLOWED_ORIGINS:?}"

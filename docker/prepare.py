@@ -1,0 +1,179 @@
+"""Prepares a stack, as often as it is started: `python prepare.py stores` before the servers, `... servers` after them.
+
+stores: databases and their roles, buckets, the schemas of Prefect and MLflow brought to this image's versions.
+servers: MLflow's users, the work pools, the deployments of prefect.yaml, the automations.
+Each step looks before it acts, so a second time changes nothing. Passwords come from the environment and go into no
+argument, parameter or log.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+log = logging.getLogger("prepare")
+
+DATABASES = {"prefect": ("prefect",), "mlflow": ("mlflow", "mlflow_users")}  # role: its databases
+BUCKETS = ("mlflow", "tables")
+POOLS = ("riseorfall", "riseorfall-gpu")
+SILENT = timedelta(seconds=300)  # a run beats every 60 s here; five missed beats are no hiccup
+HERE = Path(__file__).parent
+
+
+def stores(env: Mapping[str, str]) -> None:
+    """Make databases, roles and buckets, and migrate the schemas."""
+    _databases(env)
+    _buckets(env)
+    _schemas(env)
+
+
+def servers(env: Mapping[str, str]) -> None:
+    """Make users, pools, deployments and automations."""
+    _users(env)
+    _pools()
+    _deploy(env)
+    _automations()
+
+
+def _databases(env: Mapping[str, str]) -> None:
+    import psycopg2
+    from psycopg2 import sql
+
+    link = psycopg2.connect(
+        host=env["POSTGRES_HOST"], user="postgres", password=env["POSTGRES_PASSWORD"], dbname="postgres"
+    )
+    link.autocommit = True  # CREATE DATABASE knows no transaction
+    with link.cursor() as cursor:
+        for role, names in DATABASES.items():
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+            verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
+            password = env[f"{role.upper()}_DATABASE_PASSWORD"]
+            cursor.execute(
+                sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(role), sql.Literal(password))
+            )
+            for name in names:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+                if not cursor.fetchone():
+                    cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (name, role))))
+                    log.info("database %s: made", name)
+                cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    link.close()
+
+
+def _buckets(env: Mapping[str, str]) -> None:
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=env["RISEORFALL_S3_ENDPOINT_URL"],
+        aws_access_key_id=env["S3_ADMIN_ACCESS_KEY"],
+        aws_secret_access_key=env["S3_ADMIN_SECRET_KEY"],
+        region_name="us-east-1",
+    )
+    present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for name in BUCKETS:
+        if name not in present:
+            client.create_bucket(Bucket=name)
+            log.info("bucket %s: made", name)
+
+
+def _schemas(env: Mapping[str, str]) -> None:
+    """Migrate in this process: an address with a password is no argument that `ps` may show."""
+    from mlflow.db import upgrade
+    from mlflow.server.auth.db.cli import upgrade as upgrade_users
+
+    upgrade.callback(env["MLFLOW_BACKEND_STORE_URI"])
+    upgrade_users.callback(env["MLFLOW_AUTH_DATABASE_URI"], "head")
+    subprocess.run(["prefect", "server", "database", "upgrade", "--yes"], check=True)
+    log.info("schemas: those of this image")
+
+
+def _users(env: Mapping[str, str]) -> None:
+    """Give MLflow two users beside its administrator: one that writes, one that only reads."""
+    import requests
+
+    place = f"{env['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users"
+    with requests.Session() as session:
+        session.auth = ("admin", env["MLFLOW_ADMIN_PASSWORD"])
+        for name in ("worker", "reader"):
+            wanted = {"username": name, "password": env[f"MLFLOW_{name.upper()}_PASSWORD"]}
+            known = session.get(f"{place}/get", params={"username": name}, timeout=30).status_code == requests.codes.ok
+            if known:
+                answer = session.patch(f"{place}/update-password", json=wanted, timeout=30)
+            else:
+                answer = session.post(f"{place}/create", json=wanted, timeout=30)
+            if not answer.ok:
+                raise SystemExit(f"MLflow user {name}: expected to set the password, found {answer.status_code}")
+
+
+def _pools() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    with get_client(sync_client=True) as client:
+        for name in POOLS:
+            try:
+                client.read_work_pool(name)
+            except ObjectNotFound:
+                template = ProcessWorker.get_default_base_job_template()
+                client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+                log.info("work pool %s: made", name)
+
+
+def _deploy(env: Mapping[str, str]) -> None:
+    """Deploy what prefect.yaml lists, after every entry was held against its flow: Prefect would let a broken one pass."""
+    from flows.deployments import check_yaml
+
+    file = HERE / "prefect.yaml"
+    for line in check_yaml(file):
+        log.info("%s", line)
+    code = env["RISEORFALL_CODE"]
+    elsewhere = {name: value for name, value in env.items() if name != "RISEORFALL_CODE"}  # each worker knows its own
+    words = ["prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
+    subprocess.run([*words, "--all"], cwd=code, env=elsewhere, check=True)
+    pool = env.get("RETRAIN_POOL") or POOLS[0]
+    if pool != POOLS[0]:
+        subprocess.run([*words, "--name", "retrain/retrain", "--pool", pool], cwd=code, env=elsewhere, check=True)
+
+
+def _automations() -> None:
+    """Install the project's automations, and one that marks a run whose worker died as crashed."""
+    from prefect.client.orchestration import get_client
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.states import StateType
+
+    from flows.deployments import plans
+    from tasks.automations import install
+
+    install([plan.full_name for plan in plans()])
+    ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+    name = "riseorfall: a run went silent"
+    silent = AutomationCore(
+        name=name,
+        description="Marks a run as crashed when its heart stops beating: its worker was killed.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ends},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENT,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its worker fell silent")],
+    )
+    with get_client(sync_client=True) as client:
+        if not client.read_automations_by_name(name):
+            client.create_automation(silent)
+            log.info("automation %s: made", name)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    {"stores": stores, "servers": servers}[sys.argv[1]](os.environ)

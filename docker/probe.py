@@ -1,0 +1,198 @@
+"""Looks at a running stack from the host, as a user would, with nothing but Python's own library.
+
+    python3 docker/probe.py closed            without credentials nothing opens; a strange host name is refused
+    python3 docker/probe.py retrain [JSON]    starts a retrain through the Prefect API and waits for its end
+    python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
+    python3 docker/probe.py predict           asks the champion over REST
+
+Passwords are read from the file that ENV_FILE names (docker/.env). Ports: PREFECT_PORT, MLFLOW_PORT, S3_PORT,
+PREDICT_PORT as for compose. It ends with 1 when something is not as it should be, and says what.
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import socket
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+SERIES = "BTC-USD-1d"
+SMALL = {  # a retrain that shows the way, not the skill
+    "folds": {"count": 2, "test_bars": 100},
+    "training": {"epochs": 2, "patience": 1},
+    "network": {"filters": [4, 4], "units": 4, "dense_units": 8},
+}
+WAIT_SECONDS = 900.0
+OPEN_CODES = (200, 201, 204)
+
+
+def port(name: str, usual: int) -> int:
+    """Return a port as compose would."""
+    return int(os.environ.get(name) or usual)
+
+
+PREFECT, MLFLOW = port("PREFECT_PORT", 4200), port("MLFLOW_PORT", 5000)
+OBJECTS, PREDICT = port("S3_PORT", 8333), port("PREDICT_PORT", 8800)
+
+
+def secrets() -> dict[str, str]:
+    """Return the passwords of the stack."""
+    place = Path(os.environ.get("ENV_FILE") or Path(__file__).with_name(".env"))
+    lines = [line for line in place.read_text(encoding="utf-8").splitlines() if "=" in line and line[0] != "#"]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def ask(
+    where: int, method: str, path: str, body: Any = None, user: str = "", headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Send one request to this machine and return the code and the body."""
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    if user:
+        sent["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+    link = http.client.HTTPConnection(HOST, where, timeout=60)
+    try:
+        link.request(method, path, None if body is None else json.dumps(body), sent)
+        answer = link.getresponse()
+        return answer.status, answer.read()
+    finally:
+        link.close()
+
+
+def told(where: int, method: str, path: str, body: Any = None, user: str = "") -> Any:
+    """Return the JSON of an answer that must be a good one."""
+    code, content = ask(where, method, path, body, user)
+    if code not in OPEN_CODES:
+        raise SystemExit(f"{method} {path} on {where}: expected an answer, found {code}: {content[:300]!r}")
+    return json.loads(content)
+
+
+def closed() -> None:
+    """Try every door without a key."""
+    wrong = "admin:wrong"
+    tries = [
+        ("MLflow read", MLFLOW, "POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}, ""),
+        ("MLflow read, wrong password", MLFLOW, "POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}, wrong),
+        ("MLflow write", MLFLOW, "POST", "/api/2.0/mlflow/experiments/create", {"name": "intruder"}, ""),
+        ("MLflow artifact", MLFLOW, "GET", "/api/2.0/mlflow-artifacts/artifacts?path=", None, ""),
+        ("MLflow registry", MLFLOW, "GET", "/api/2.0/mlflow/registered-models/search", None, ""),
+        ("MLflow users", MLFLOW, "GET", "/api/2.0/mlflow/users/get?username=admin", None, ""),
+        ("MLflow page", MLFLOW, "GET", "/", None, ""),
+        ("Prefect read", PREFECT, "POST", "/api/flow_runs/filter", {}, ""),
+        ("Prefect read, wrong password", PREFECT, "POST", "/api/flow_runs/filter", {}, wrong),
+        ("Prefect write", PREFECT, "POST", "/api/flows/", {"name": "intruder"}, ""),
+        ("S3 list", OBJECTS, "GET", "/tables?list-type=2", None, ""),
+        ("S3 buckets", OBJECTS, "GET", "/", None, ""),
+        ("S3 object", OBJECTS, "GET", "/tables/riseorfall/bars/_delta_log/00000000000000000000.json", None, ""),
+        ("S3 write", OBJECTS, "PUT", "/tables/intruder", {}, ""),
+    ]
+    bad = 0
+    for name, where, method, path, body, user in tries:
+        code, _ = ask(where, method, path, body, user)
+        bad += say(name, f"{code}", refused=code in {401, 403})
+    user = f"admin:{secrets()['MLFLOW_ADMIN_PASSWORD']}"
+    for name, given in (("MLflow, strange host name", "evil.example"), ("MLflow, strange host and port", "evil:5000")):
+        code, _ = ask(MLFLOW, "GET", "/api/2.0/mlflow/registered-models/search", None, user, {"Host": given})
+        bad += say(name, f"{code}", refused=code in {400, 403})
+    reader = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
+    for name, path, body in (
+        ("MLflow reader moves champion", "registered-models/alias", {"name": SERIES, "alias": "champion", "version": "1"}),
+        ("MLflow reader deletes model", "registered-models/delete", {"name": SERIES}),
+    ):
+        code, _ = ask(MLFLOW, "DELETE" if "delete" in path else "POST", f"/api/2.0/mlflow/{path}", body, reader)
+        bad += say(name, f"{code}", refused=code == 403)  # noqa: PLR2004 - forbidden
+    for name, number in (("PostgreSQL", 5432), ("store's master", 9333), ("store's filer", 8888)):
+        with socket.socket() as tried:
+            tried.settimeout(2)
+            reached = not tried.connect_ex((HOST, number))
+        bad += say(f"{name} from the host", "reached" if reached else "no port", refused=not reached)
+    if bad:
+        raise SystemExit(f"{bad} doors are open")
+
+
+def say(name: str, found: str, *, refused: bool) -> int:
+    """Print one line, and return 1 if the door was open."""
+    print(f"  {name:34} {found:8} {'refused' if refused else 'OPEN'}")  # noqa: T201 - its product
+    return 0 if refused else 1
+
+
+def retrain(parameters: dict[str, Any] | None = None, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+    """Start a retrain through the Prefect API, wait for its end, and print how it ended."""
+    began = time.monotonic()
+    run = start_retrain(SMALL if parameters is None else parameters)
+    state = wait(run, seconds)
+    print(f"  retrain {run['id']}: {state['name']} after {time.monotonic() - began:.0f} s")  # noqa: T201 - its product
+    if state["type"] != "COMPLETED":
+        raise SystemExit(f"expected a completed retrain, found {state['name']}: {state.get('message')}")
+    return run
+
+
+def start_retrain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Ask Prefect for a run of the deployment `retrain`."""
+    user = f"admin:{secrets()['PREFECT_PASSWORD']}"
+    deployment = told(PREFECT, "GET", "/api/deployments/name/retrain/retrain", user=user)
+    asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    run: dict[str, Any] = told(PREFECT, "POST", f"/api/deployments/{deployment['id']}/create_flow_run", asked, user)
+    return run
+
+
+def wait(run: dict[str, Any], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+    """Wait until a flow run is over, and return its last state; a server that is away is waited for."""
+    user, end = f"admin:{secrets()['PREFECT_PASSWORD']}", time.monotonic() + seconds
+    state: dict[str, Any] = {"type": "PENDING", "name": "unknown"}
+    while time.monotonic() < end:
+        try:
+            code, content = ask(PREFECT, "GET", f"/api/flow_runs/{run['id']}", user=user)
+            state = json.loads(content)["state"] if code in OPEN_CODES else state
+        except (OSError, http.client.HTTPException):
+            pass
+        if state["type"] in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}:
+            return state
+        time.sleep(2)
+    raise SystemExit(f"flow run {run['id']}: expected an end within {seconds:.0f} s, found {state['name']}")
+
+
+def champion() -> dict[str, str]:
+    """Read the champion's version and its network through MLflow's own door, and print the hash."""
+    user = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
+    path = f"/api/2.0/mlflow/registered-models/alias?name={SERIES}&alias=champion"
+    version = told(MLFLOW, "GET", path, user=user)["model_version"]
+    place = told(MLFLOW, "GET", f"/api/2.0/mlflow/model-versions/get-download-uri?name={SERIES}&version={version['version']}",
+                 user=user)["artifact_uri"]  # fmt: skip
+    folder = place.removeprefix("mlflow-artifacts:").lstrip("/")
+    code, network = ask(MLFLOW, "GET", f"/api/2.0/mlflow-artifacts/artifacts/{folder}/artifacts/network.onnx", user=user)
+    if code not in OPEN_CODES or not network:
+        raise SystemExit(f"{place}: expected the network through the server, found {code}: {network[:200]!r}")
+    found = {"version": version["version"], "sha256": hashlib.sha256(network).hexdigest(), "bytes": str(len(network))}
+    print("  champion " + json.dumps(found))  # noqa: T201 - its product
+    return found
+
+
+def predict() -> dict[str, Any]:
+    """Ask the champion about a made-up series, and print its answer; a bad question must be refused with a reason."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    bars = [
+        {"timestamp": (start + timedelta(days=day)).isoformat(), "open": 100.0 + day, "high": 103.0 + day,
+         "low": 98.0 + day, "close": 101.0 + day + day % 3, "volume": 5.0}
+        for day in range(40)
+    ]  # fmt: skip
+    answer: dict[str, Any] = told(PREDICT, "POST", "/predict", {"bars": bars})
+    probabilities = [row["probability"] for row in answer["predictions"]]
+    code, reason = ask(PREDICT, "POST", "/predict", {"bars": [{**bars[0], "close": -1.0}]})
+    if not probabilities or not all(0 <= each <= 1 for each in probabilities) or code != 422:  # noqa: PLR2004
+        raise SystemExit(f"expected probabilities and 422 for a bad bar, found {probabilities[:3]} and {code}: {reason!r}")
+    print(f"  version {answer['version']}: {len(probabilities)} probabilities, the last {probabilities[-1]:.4f}")  # noqa: T201
+    return answer
+
+
+if __name__ == "__main__":
+    what, rest = sys.argv[1], sys.argv[2:]
+    if what == "retrain":
+        retrain(json.loads(rest[0]) if rest else None)
+    else:
+        {"closed": closed, "champion": champion, "predict": predict}[what]()
