@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 unreadable input, 3 data checks failed. `--help` imports nothing heavy: each command imports what it runs.
 """
 
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,13 @@ app = App(
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(run(sys.argv[1:] if words is None else words))
+
+
+def _leave(number: int, _: object) -> None:
+    """End on a signal as on any other exit, so that a temporary server is stopped as well."""
+    sys.exit(128 + number)
 
 
 def run(words: Sequence[str]) -> int:
@@ -399,6 +406,70 @@ def explain(
         _print_json(found)
     else:
         show_explanation(found)
+
+
+@app.command
+def replay(
+    *,
+    first: Annotated[datetime, Parameter(name="--from")],
+    last: Annotated[datetime, Parameter(name="--to")],
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    name: str = "",
+    json: bool = False,
+) -> None:
+    """Replay the daily retrain and its decision for each day of a span, from stored bars; resumable.
+
+    Parameters
+    ----------
+    first
+        First day; its decision is made at 00:00 UTC with the bars closed by then.
+    last
+        Last day.
+    symbol
+        Symbol of the stored series.
+    interval
+        Length of its bars.
+    name
+        Name of the replay's registry and ledger; empty: the series' name with -replay.
+    json
+        Print JSON.
+    """
+    from tasks.ledger_table import show_ledger
+    from tasks.terminal import TerminalProgress, quiet_streams, show_lines
+
+    settings = _settings()
+    with quiet_streams(settings.log_folder) as (console, _), TerminalProgress(console) as progress:
+        from tasks.prefect_server import local_server
+        from tasks.reporting import reporting
+
+        with reporting(progress):
+            with local_server():
+                import tensorflow  # noqa: F401, ICN001 - its seconds overlap the server's
+
+                from flows.replay import replay as flow
+            found = flow(
+                first=first.date(),
+                last=last.date(),
+                symbol=symbol,
+                interval=interval,
+                window=window,
+                folds=folds,
+                network=network,
+                training=training,
+                promotion=promotion,
+                name=name,
+            )
+    if json:
+        _print_json(found.to_dict())
+        return
+    show_ledger([row.to_dict() for row in found.decisions])
+    show_lines(found.lines())
 
 
 @app.command

@@ -1,0 +1,53 @@
+"""The daily retrain and its gate, as they would have gone on each day of a span, from stored bars."""
+
+from datetime import date
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from model.bars import IntervalName
+from model.networks import NetworkSpec
+from model.promotion import PromotionRule
+from model.recipe import Recipe
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+from tasks.flowruns import flow_run_name
+from tasks.replay import ReplaySummary
+from tasks.replaying import open_replay, replay_day, summarise
+
+
+@flow(name="replay", flow_run_name=flow_run_name)
+def replay(
+    *,
+    first: date,
+    last: date,
+    symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
+    interval: IntervalName = "1d",
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    name: str = "",
+) -> ReplaySummary:
+    """Replay the daily decision for each day of a span; days done before are not done again.
+
+    Args:
+        first: First day; its decision is made at 00:00 UTC with the bars closed by then.
+        last: Last day.
+        symbol: Symbol of the stored series.
+        interval: Length of its bars.
+        window: What a window shows and what is asked of it.
+        folds: How a model is judged on bars that it never saw.
+        network: The network.
+        training: How it is fitted.
+        promotion: What it must show to become champion.
+        name: Name of the replay's registry and ledger; empty: the series' name with -replay.
+    """
+    recipe = Recipe(symbol=symbol, interval=interval, window=window, folds=folds, network=network, training=training)
+    opened = open_replay(recipe, promotion, first, last, name)
+    for day in opened.days:
+        replay_day(opened, day)
+    return summarise(opened)
