@@ -9,6 +9,7 @@ they are stored now; a value that an exchange revised later is replayed as revis
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,10 @@ class ReplaySummary:
             "first": self.first.isoformat(),
             "last": self.last.isoformat(),
             "predictions": self.predictions,
-            "scores": self.scores,
+            "scores": {
+                strategy: {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+                for strategy, numbers in self.scores.items()
+            },
             "cost_of_not_promoting": None
             if cost is None
             else {"log_loss": cost.mean, "low": cost.low, "high": cost.high, "p_value": cost.p_value},
