@@ -1,11 +1,12 @@
 """Predictors to be beaten: base rate, persistence, logistic regression, gradient boosting.
 
 Each learns from the training windows of a fold alone and gives P(rise) for the windows it is asked about, on the same
-terms as the network. The two learners see what the network sees: windows standardised one by one, flattened. None of
+terms as the network. The two learners see what the network sees: windows scaled one by one, flattened. None of
 them is tuned; their few numbers are constants with a reason. The trap: a probability of exactly 0 or 1 makes one
 wrong guess cost an infinite log loss, so all are kept inside (0, 1).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,8 +14,10 @@ from jaxtyping import Float64, Int64
 
 from model.errors import SpecError
 from model.labels import RISE
-from model.windows import Windows, standardise
+from model.networks import Scaling
+from model.windows import Windows, anchor, standardise
 
+Scale = Callable[[np.ndarray], np.ndarray]
 BaselineName = Literal["base_rate", "persistence", "logistic_regression", "gradient_boosting"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
@@ -29,6 +32,7 @@ def predict_baseline(
     train_index: Int64[np.ndarray, " train"],
     test_index: Int64[np.ndarray, " test"],
     seed: int,
+    scaling: Scaling = "window",
 ) -> Float64[np.ndarray, " test"]:
     """Fit one baseline on the training windows and return its P(rise) for the test windows.
 
@@ -38,6 +42,7 @@ def predict_baseline(
         train_index: shape (train,), int64; resolved windows.
         test_index: shape (test,), int64; resolved or not, their labels are not read.
         seed: for gradient boosting; the others know no chance.
+        scaling: how the network that is to be compared scales its windows: the learners see the same.
 
     Returns:
         Shape (test,), float64, strictly between 0 and 1, in the order of `test_index`. Where the training labels
@@ -64,7 +69,7 @@ def predict_baseline(
         probabilities = np.full(len(test), (train.labels == RISE).mean())
     else:
         learner = _logistic_regression() if name == "logistic_regression" else _gradient_boosting(seed)
-        probabilities = _learn(learner, train, test)
+        probabilities = _learn(learner, train, test, anchor if scaling == "last_close" else standardise)
     return np.asarray(np.clip(probabilities, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN), dtype=np.float64)
 
 
@@ -80,18 +85,18 @@ def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
     return np.asarray(shares[test.last_moves.astype(np.int64) + 1], dtype=np.float64)
 
 
-def _learn(learner: Any, train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
+def _learn(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
     """Fit a scikit-learn classifier on the newest training windows and ask it about the test windows in batches."""
     newest = train.take(np.arange(max(0, len(train) - LEARNED_WINDOWS), len(train), dtype=np.int64))
-    learner.fit(_inputs(newest), newest.labels)
+    learner.fit(_inputs(newest, scale), newest.labels)
     starts = range(0, len(test), BATCH_WINDOWS)
     indices = (np.arange(start, min(start + BATCH_WINDOWS, len(test)), dtype=np.int64) for start in starts)
-    batches = [learner.predict_proba(_inputs(test.take(index)))[:, 1] for index in indices]
+    batches = [learner.predict_proba(_inputs(test.take(index), scale))[:, 1] for index in indices]
     return np.concatenate([np.empty(0), *batches])
 
 
-def _inputs(windows: Windows) -> Float64[np.ndarray, "window input"]:
-    return standardise(windows.values()).reshape(len(windows), -1)
+def _inputs(windows: Windows, scale: Scale) -> Float64[np.ndarray, "window input"]:
+    return scale(windows.values()).reshape(len(windows), -1)
 
 
 def _logistic_regression() -> Any:

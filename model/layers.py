@@ -1,15 +1,19 @@
-"""The two layers that Keras does not have: windows standardised in float64, and an LSTM in one CPU kernel.
+"""The layers that Keras does not have: windows scaled in float64, in two ways, and an LSTM in one CPU kernel.
 
 Importing this module loads TensorFlow; whoever loads a stored network must have imported it, because
-`StandardiseWindows` is part of every network. `FusedLSTM` holds exactly the weights of a `keras.layers.LSTM` and is
-used while training on a CPU only. The trap: TensorFlow registers for `BlockLSTMV2` (gates i, f, c, o, as Keras has
-them) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is silently wrong; here its own is called.
+`StandardiseWindows` or its child is part of every network. `FusedLSTM` holds exactly the weights of a
+`keras.layers.LSTM` and is used while training on a CPU only. The trap: TensorFlow registers for `BlockLSTMV2` (gates
+i, f, c, o, as Keras has them) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is silently wrong; here
+its own is called.
 """
 
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from model.windows import FARTHEST_MOVES
 
 
 @keras.saving.register_keras_serializable(package="riseorfall")
@@ -43,6 +47,30 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
     def compute_output_spec(self, windows: Any) -> Any:
         """Declare the shape as it comes in, and float32."""
         return keras.KerasTensor(windows.shape, "float32")
+
+
+@keras.saving.register_keras_serializable(package="riseorfall")
+class AnchorWindows(StandardiseWindows):
+    """Prices as distances from the window's last close, in typical moves over that distance in time.
+
+    Takes and gives what its parent does; the steps are those of `model.windows.anchor`, its second implementation in
+    NumPy. The last feature must be the close, and all must be prices.
+
+    Time: each window is scaled by its own bars alone.
+    """
+
+    def call(self, windows: Any) -> Any:
+        """Return the distances, float32."""
+        lookback_bars = windows.shape[1]
+        distances = windows - windows[:, -1:, -1:]
+        steps = windows[:, 1:, -1:] - windows[:, :-1, -1:]
+        step = keras.ops.sqrt(keras.ops.mean(keras.ops.square(steps), axis=1, keepdims=True))
+        still = step == 0.0
+        reach = keras.ops.cast(np.sqrt(np.arange(lookback_bars, 0, -1.0))[None, :, None], "float64")
+        scaled = distances / (keras.ops.where(still, keras.ops.ones_like(step), step) * reach)
+        scaled = keras.ops.clip(scaled, -FARTHEST_MOVES, FARTHEST_MOVES)
+        scaled = keras.ops.where(still, keras.ops.zeros_like(scaled), scaled)
+        return keras.ops.cast(scaled, "float32")
 
 
 @keras.saving.register_keras_serializable(package="riseorfall")

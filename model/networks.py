@@ -20,6 +20,7 @@ LEAKY_SLOPE = 0.3  # the default of the Keras that the article ran (2.0, LeakyRe
 NORM_MOMENTUM = 0.95
 
 Kind = Literal["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn"]
+Scaling = Literal["window", "last_close"]
 
 
 class NetworkSpec(BaseModel):
@@ -43,6 +44,12 @@ class NetworkSpec(BaseModel):
         default=0.5, ge=0.0, lt=1.0, description="share of activations dropped after each convolution (training only)"
     )
     units: int = Field(default=32, ge=1, le=1024, description="units of the recurrent layer")
+    scaling: Scaling = Field(
+        default="window",
+        description="how the first layer scales a window: each channel by its own mean and deviation (window, the "
+        "article's), or prices by their distance from the last close in typical moves (last_close; price columns "
+        "only, close last)",
+    )
     dense_units: int = Field(default=64, ge=1, le=4096, description="units of the dense layer before the probability")
 
 
@@ -71,13 +78,14 @@ def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, 
     """
     import keras  # here: loads TensorFlow, which the spec does not need
 
-    from model.layers import FusedLSTM, StandardiseWindows
+    from model.layers import AnchorWindows, FusedLSTM, StandardiseWindows
 
     if lookback_bars < 1 or feature_count < 1:
         raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {feature_count}")
     lstm = FusedLSTM if fused else keras.layers.LSTM
     windows = keras.Input((lookback_bars, feature_count), dtype="float64", name="windows")
-    x = StandardiseWindows(name="standardise")(windows)
+    scale = AnchorWindows if spec.scaling == "last_close" else StandardiseWindows
+    x = scale(name="standardise")(windows)
     if spec.kind in ("cnn_lstm", "cnn"):
         x = _convolutions(spec, x)
     if spec.kind in ("cnn_lstm", "lstm"):

@@ -18,6 +18,9 @@ from model.errors import BarsTooShort
 from model.features import FeatureName, feature_matrix
 from model.labels import label_rises, stretch_numbers
 
+# Own choice: six typical moves and more are "very far"; a bad tick a thousand moves away says no more.
+FARTHEST_MOVES = 6.0
+
 
 class WindowSpec(BaseModel):
     """How windows are cut from the bars, and what is asked of each."""
@@ -186,3 +189,30 @@ def standardise(
     standardised: Float64[np.ndarray, "window lookback feature"] = np.zeros_like(centred)
     np.divide(centred, deviation, out=standardised, where=deviation > 0)
     return standardised
+
+
+def anchor(
+    values: Float64[np.ndarray, "window lookback feature"],
+) -> Float64[np.ndarray, "window lookback feature"]:
+    """Measure each price from the window's last close, in typical moves over that distance in time.
+
+    A price k bars before the last one is divided by the window's typical move from close to close (root of the mean
+    square) times the root of k + 1: what a random walk would be expected to move meanwhile. So an entry says how
+    unusual the way from there to now was, near bars count as much as far ones, and unlike z-scores it keeps where the
+    window stands now against all that came before.
+
+    Args:
+        values: shape (window, lookback, feature), float64, finite; prices only, the last feature is the close.
+
+    Returns:
+        The same shape, float64, within -6 and 6; a window whose closes do not move is zero throughout.
+
+    Time: an entry depends on its own window alone.
+    Source: own; the root of time is that of a random walk.
+    """
+    distances = values - values[:, -1:, -1:]
+    step = np.sqrt(np.square(np.diff(values[:, :, -1:], axis=1)).mean(axis=1, keepdims=True))
+    reach = np.sqrt(np.arange(values.shape[1], 0, -1.0))[None, :, None]
+    scaled: Float64[np.ndarray, "window lookback feature"] = np.zeros_like(distances)
+    np.divide(distances, step * reach, out=scaled, where=step > 0)
+    return np.clip(scaled, -FARTHEST_MOVES, FARTHEST_MOVES, out=scaled)

@@ -9,7 +9,7 @@ from random_weights import randomise
 
 from model.errors import SpecError
 from model.networks import Kind, NetworkSpec, build_network
-from model.windows import standardise
+from model.windows import FARTHEST_MOVES, anchor, standardise
 
 KINDS = get_args(Kind)
 SMALL = {"filters": (5, 3), "units": 6, "dense_units": 7}
@@ -151,6 +151,22 @@ def test_standardising_keeps_cents_and_answers_zeros_for_a_constant() -> None:
     assert not found[:, :, 2].any()
     assert not found[1, :, 0].any()
     assert np.allclose(found[0, :, 0].std(), 1.0, atol=1e-6)
+
+
+def test_anchoring_computes_what_numpy_computes_and_answers_zeros_where_nothing_moves() -> None:
+    from model.layers import AnchorWindows
+
+    windows = prices(5)
+    windows[1] = 0.1 + 0.2
+    windows[2, 4, 1] *= 100  # a bad tick
+    found = np.asarray(AnchorWindows()(windows))
+    np.testing.assert_allclose(found, anchor(windows), atol=1e-6)
+    assert not found[1].any()
+    assert found[2].max() == FARTHEST_MOVES
+    network = build_network(NetworkSpec(scaling="last_close", **SMALL), LOOKBACK, FEATURES)
+    weights = randomise(network)
+    expected = head(weights, expected_cnn_lstm(weights, anchor(windows)))
+    np.testing.assert_allclose(np.asarray(network(windows, training=False)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 
 from model.bars import Bars
 from model.errors import BarsTooShort, SpecError
-from model.windows import Windows, WindowSpec, cut_windows, standardise
+from model.windows import FARTHEST_MOVES, Windows, WindowSpec, anchor, cut_windows, standardise
 
 specs = st.builds(
     WindowSpec,
@@ -196,3 +196,34 @@ def test_a_cent_at_sixty_thousand_is_kept() -> None:
 def test_the_unit_of_price_does_not_matter(scale: float, shift: float) -> None:
     values = cut_windows(random_walk(40), WindowSpec(lookback_bars=30)).values()
     np.testing.assert_allclose(standardise(values * scale + shift), standardise(values), atol=1e-6)
+
+
+def test_anchored_prices_by_hand() -> None:
+    # Closes 100, 103, 99: moves of 3 and -4, typical move 5 / sqrt(2); three bars back is divided by sqrt(3) of it.
+    values = np.array([[[101.0, 100.0], [102.0, 103.0], [100.0, 99.0]]])
+    move = 5 / np.sqrt(2)
+    expected = [
+        [2 / (move * np.sqrt(3)), 1 / (move * np.sqrt(3))],
+        [3 / (move * np.sqrt(2)), 4 / (move * np.sqrt(2))],
+        [1 / move, 0.0],
+    ]
+    np.testing.assert_allclose(anchor(values)[0], expected)
+
+
+def test_anchoring_says_very_far_of_a_bad_tick_and_nothing_of_a_standstill() -> None:
+    values = cut_windows(random_walk(40), WindowSpec(lookback_bars=30)).values()[:3]
+    values[0, 12, 2] = 0.06  # a low, as a real file has it
+    values[1] = 0.1 + 0.2
+    anchored = anchor(values)
+    assert anchored[0, 12, 2] == -FARTHEST_MOVES
+    assert not anchored[1].any()
+    assert np.isfinite(anchored).all()
+
+
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(0, 1e5))
+def test_anchored_prices_know_no_unit_and_their_spread_does_not_grow_with_age(scale: float, shift: float) -> None:
+    values = cut_windows(random_walk(400), WindowSpec(lookback_bars=30)).values()
+    anchored = anchor(values)
+    np.testing.assert_allclose(anchor(values * scale + shift), anchored, atol=1e-6)
+    spread = anchored[:, :-1, 3].std(axis=0)
+    assert spread.max() < 2 * spread.min()
