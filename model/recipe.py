@@ -6,7 +6,7 @@ anything runs.
 
 import hashlib
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.bars import IntervalName
 from model.networks import NetworkSpec
@@ -28,6 +28,15 @@ class Recipe(BaseModel):
     folds: FoldSpec = Field(FoldSpec(), description="How it is judged.")
     network: NetworkSpec = Field(NetworkSpec(), description="The network.")
     training: TrainingSpec = Field(TrainingSpec(), description="How it is fitted.")
+
+    @model_validator(mode="after")
+    def _anchor_prices_only(self) -> "Recipe":
+        features = self.window.features
+        if self.network.scaling == "last_close" and (features[-1] != "close" or "volume" in features):
+            raise ValueError(
+                f"network.scaling last_close: expected price columns only, close last; found {', '.join(features)}"
+            )
+        return self
 
     @property
     def digest(self) -> str:
