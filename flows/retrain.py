@@ -61,7 +61,7 @@ def retrain(
         stored = store(landing, checked.accepted, run_id)
         windows = cut(stored.ref, window, folds, check)
         outcomes = [train_fold(windows, recipe, index, run_id) for index in range(folds.count)]
-        evaluation = evaluate(windows, recipe, outcomes, run_id)
+        evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_retrain(windows, recipe, run_id)
         version = register(windows, recipe, outcomes, final, evaluation, run_id)

@@ -26,7 +26,7 @@ from model.significance import (
     pesaran_timmermann,
     rate_block_bars,
 )
-from model.trading import TradingResult
+from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
 CONSTANT_SPREAD = 1e-6  # a float32 sigmoid that answers to its input moves more than this over a few hundred windows
@@ -76,6 +76,9 @@ class PromotionRule(BaseModel):
         le=1_000_000,
         description="decisions that challenger and champion must share to be compared; with fewer the daily rule "
         "judges by the base rate alone and the strict rule holds (bars)",
+    )
+    trading: TradingSpec = Field(
+        default=TradingSpec(), description="strict: how the probabilities are traded, and at what costs"
     )
     alpha: float = Field(
         default=0.05, gt=0, lt=0.5, description="strict: level of each test, as a probability of being fooled"

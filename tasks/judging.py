@@ -16,7 +16,7 @@ from model.bars import Bars
 from model.errors import RiseOrFallError, UnsoundModel
 from model.metrics import Record
 from model.promotion import Decision, PromotionRule, Soundness, decide, judge_soundness, over_broken_champion
-from model.trading import TradingSpec, trade
+from model.trading import trade
 from tasks.decisions import Standing
 from tasks.evaluation import read_evaluation
 from tasks.ledger import Ledger
@@ -63,7 +63,7 @@ def judge(
     record, base_rate = read_evaluation(tracking, challenger.run_id)
     rival = champion_record(tracking, ledger, standing, bars, record)
     soundness = check_soundness(tracking, challenger, bars)
-    trades = trade(record, bars, TradingSpec(), seed) if rule.kind == "strict" else None
+    trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     decision = decide(rule, soundness, record, base_rate, rival.record, seed, trades)
     if rival.trouble:
         decision = over_broken_champion(decision)
