@@ -8,9 +8,9 @@ from prefect import get_run_logger, task
 from model.audit import SHORT_SAMPLE, audit
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.evaluation import read_evaluation
 from tasks.ingestion import open_store
 from tasks.leaktest import values
+from tasks.records import read_evaluation
 from tasks.reporting import current_progress
 from tasks.training import tracking_for
 from tasks.windowing import WindowsRef

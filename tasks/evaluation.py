@@ -4,7 +4,6 @@ Reads what the folds left in MLflow, lets the baselines learn from the same trai
 tests of skill, trades and pictures to the retrain's run, and returns the numbers. The arithmetic is `model/`'s.
 """
 
-import io
 import json
 from dataclasses import dataclass
 
@@ -13,16 +12,17 @@ from prefect import task
 
 from model.baselines import BASELINES, predict_baseline
 from model.calibration import reliability_curve
-from model.metrics import METRICS, Record, classification_report, confusion_matrix, normalise_rows, record_from_frame
+from model.metrics import METRICS, Record, classification_report, confusion_matrix, normalise_rows
 from model.recipe import Recipe
 from model.significance import Interval, bootstrap_intervals
 from model.skill import Skill, judge_skill
 from model.trading import TradingSpec, trade
 from tasks.artifacts import show_links, show_table
 from tasks.ingestion import open_store
+from tasks.records import parquet_bytes, pooled_record
 from tasks.reporting import current_progress
 from tasks.tracking import Tracking
-from tasks.training import FoldOutcome, parquet_bytes, tracking_for
+from tasks.training import FoldOutcome, tracking_for
 from tasks.windowing import WindowsRef, read_folds, read_windows
 
 NETWORK = "network"
@@ -66,7 +66,7 @@ def evaluate(
     """Judge the network and the baselines on the pooled test blocks; log numbers, tests, trades and pictures."""
     with current_progress().step("evaluate"):
         tracking = tracking_for(recipe)
-        record = pooled_record(tracking, folds)
+        record = pooled_record(tracking, [fold.run_id for fold in folds])
         baselines = baseline_probabilities(ref, recipe)
         seed = recipe.training.seed
         forecasts = {NETWORK: record.probabilities, **baselines}
@@ -103,22 +103,6 @@ def _show(numbers: dict[str, dict[str, Interval]], link: str) -> None:
     ]
     show_table("metrics", rows, "On unseen bars, with 95 % block bootstrap intervals")
     show_links({"MLflow run": link})
-
-
-def pooled_record(tracking: Tracking, folds: list[FoldOutcome]) -> Record:
-    """Return the out-of-sample record of all folds, oldest first."""
-    import pandas as pd
-
-    frames = [pd.read_parquet(io.BytesIO(tracking.read_file(fold.run_id, "record.parquet"))) for fold in folds]
-    return record_from_frame(pd.concat(frames, ignore_index=True))
-
-
-def read_evaluation(tracking: Tracking, run_id: str) -> tuple[Record, np.ndarray]:
-    """Return the out-of-sample record that a retrain logged, and the base rate's probabilities on the same windows."""
-    import pandas as pd
-
-    frame = pd.read_parquet(io.BytesIO(tracking.read_file(run_id, "evaluation/record.parquet")))
-    return record_from_frame(frame), frame["base_rate"].to_numpy(dtype=np.float64)
 
 
 def baseline_probabilities(ref: WindowsRef, recipe: Recipe) -> dict[str, np.ndarray]:

@@ -18,9 +18,8 @@ from model.metrics import Record
 from model.promotion import Decision, PromotionRule, Soundness, decide, judge_soundness, over_broken_champion
 from model.trading import trade
 from tasks.decisions import Standing
-from tasks.evaluation import read_evaluation
 from tasks.ledger import Ledger
-from tasks.registration import read_probe
+from tasks.records import read_evaluation, read_probe
 from tasks.tracking import Tracking, Version
 
 log = logging.getLogger(__name__)
@@ -145,7 +144,7 @@ def joined(stored: Record, later: Record) -> Record:
 def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> Soundness:
     """Load the registered files back and hold their probabilities against those of training."""
     try:
-        probe = read_probe(tracking.read_file(challenger.run_id, "network/probe.parquet"))
+        probe = read_probe(tracking, challenger.run_id)
         decided_at, probabilities = tracking.read_version(challenger.version).predictor().predict(bars)
     except Exception as error:  # noqa: BLE001 - whatever a broken file raises, it is the reason of the rejection
         log.error("%s: challenger version %s is broken: %s", tracking.name, challenger.version, error)  # noqa: TRY400

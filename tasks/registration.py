@@ -1,13 +1,13 @@
 """Registration as a task: the final network becomes a version in MLflow, with the alias `challenger`."""
 
-import io
 from typing import Any
 
 from prefect import task
 
 from model.recipe import Recipe
 from tasks.barstore import BarStore
-from tasks.evaluation import NETWORK, Evaluation, pooled_record
+from tasks.evaluation import NETWORK, Evaluation
+from tasks.records import pooled_record
 from tasks.reporting import current_progress
 from tasks.settings import Settings
 from tasks.tracking import ModelFiles, Version
@@ -28,7 +28,7 @@ def register(
             keras=tracking.read_file(run_id, "network/network.keras"),
             onnx=tracking.read_file(run_id, "network/network.onnx"),
             recipe=recipe,
-            record=pooled_record(tracking, folds),
+            record=pooled_record(tracking, [fold.run_id for fold in folds]),
         )
         tags = {
             "trained_until": final.trained_until,
@@ -45,10 +45,3 @@ def _example(ref: WindowsRef) -> Any:
     settings = Settings()
     bars = BarStore(settings.store_root, settings.storage_options()).read_bars(ref.bars)
     return bars.frame().tail(ref.window.lookback_bars + EXAMPLE_WINDOWS - 1).reset_index(drop=True)
-
-
-def read_probe(content: bytes) -> Any:
-    """Return the probe that the final fit left: decided_at and the probability of the network in training."""
-    import pandas as pd
-
-    return pd.read_parquet(io.BytesIO(content))

@@ -32,6 +32,7 @@ from tasks.decisions import enact, ledger_steps, reconcile
 from tasks.ledger import Ledger, LedgerRow, Prediction
 from tasks.settings import Settings
 from tasks.tracking import ModelFiles, Tracking, Version
+from tasks.warmstart import start_of_final, start_of_fold
 
 log = logging.getLogger(__name__)
 
@@ -242,14 +243,23 @@ class Replay:
             return self.tracking.version(made[0])
         from model.predictor import network_to_bytes, network_to_onnx
         from model.walkforward import walk_forward
-        from tasks.training import parquet_bytes, trainer_for
+        from tasks.records import parquet_bytes
+        from tasks.training import trainer_for
 
         recipe = self.recipe
         every = cut_windows(bars, recipe.window)
         windows = every.resolved()
         trainer = trainer_for(recipe.network, recipe.training, recipe.window.lookback_bars, len(recipe.window.features))
-        walked = walk_forward(trainer, windows, split_folds(windows, recipe.folds), recipe.training.seed)
-        fitted = trainer.fit(windows, np.arange(len(windows), dtype=np.int64), None, epochs=walked.epochs)
+        known = (self.tracking, self.ledger, recipe, windows)
+        walked = walk_forward(
+            trainer,
+            windows,
+            split_folds(windows, recipe.folds),
+            recipe.training.seed,
+            start=lambda fold: start_of_fold(*known, fold),
+        )
+        everything = np.arange(len(windows), dtype=np.int64)
+        fitted = trainer.fit(windows, everything, None, epochs=walked.epochs, start=start_of_final(*known))
         network = trainer.keras_model(fitted)
         run_id = self.tracking.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
         frame = walked.record.frame().assign(base_rate=walked.base_rate)

@@ -22,11 +22,11 @@ from model.skill import Comparison, compare_with_record, comparison_metrics
 from model.stability import periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from tasks.barstore import BarStore
-from tasks.evaluation import read_evaluation
 from tasks.explanation import explain_at
 from tasks.ingestion import open_store
 from tasks.judging import joined, later_record
 from tasks.promotion import open_ledger
+from tasks.records import read_evaluation
 from tasks.report_page import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent, report_page
 from tasks.reporting import current_progress
 from tasks.runs import Retrain

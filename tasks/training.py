@@ -5,7 +5,6 @@ a fold's curves and out-of-sample probabilities, the final network's files and a
 returns is small.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,14 +19,18 @@ from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.recipe import Recipe
 from model.training import Epoch, Fitted, TrainingSpec
+from tasks.ledger import Ledger
+from tasks.records import parquet_bytes
 from tasks.reporting import current_progress
+from tasks.settings import Settings
 from tasks.tracking import Tracking, open_tracking
+from tasks.warmstart import start_of_final, start_of_fold
 from tasks.windowing import WindowsRef, read_folds, read_windows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from model.training import Trainer
+    from model.ensemble import AnyTrainer, FittedEnsemble
 
 PROBE_WINDOWS = 64  # newest windows on which the registered files must repeat what was trained
 
@@ -56,11 +59,11 @@ class FinalFit:
 
 
 @lru_cache(maxsize=1)
-def trainer_for(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> "Trainer":
+def trainer_for(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> "AnyTrainer":
     """Return the trainer of a recipe; built and traced once in a process."""
-    from model.training import Trainer
+    from model.ensemble import open_trainer
 
-    return Trainer(network, training, lookback_bars, feature_count)
+    return open_trainer(network, training, lookback_bars, feature_count)
 
 
 @task(name="train fold", task_run_name="train fold {index}")
@@ -72,7 +75,9 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         fold = folds[index]
         trainer = trainer_for(recipe.network, recipe.training, ref.window.lookback_bars, len(ref.window.features))
         fit = f"fold {index + 1} of {len(folds)}"
-        fitted = trainer.fit(windows, fold.train, fold.validation, on_epoch=_teller(fit, recipe.training.epochs))
+        start = start_of_fold(tracking_for(recipe), _ledger(), recipe, windows, fold)
+        tell = _teller(fit, recipe.training.epochs)
+        fitted = trainer.fit(windows, fold.train, fold.validation, on_epoch=tell, start=start)
         test = windows.take(fold.test)
         probabilities = trainer.predict(fitted, test)
     with run.step("register"):
@@ -106,9 +111,9 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         every = read_windows(ref.bars, ref.window)
         windows = every.resolved()
         trainer = trainer_for(recipe.network, recipe.training, ref.window.lookback_bars, len(ref.window.features))
-        fitted = trainer.fit(
-            windows, np.arange(len(windows), dtype=np.int64), None, epochs=epochs, on_epoch=_teller("final fit", epochs)
-        )
+        everything = np.arange(len(windows), dtype=np.int64)
+        start = start_of_final(tracking_for(recipe), _ledger(), recipe, windows)
+        fitted = trainer.fit(windows, everything, None, epochs, _teller("final fit", epochs), start=start)
         probe = every.take(np.arange(max(0, len(every) - PROBE_WINDOWS), len(every), dtype=np.int64))
         probabilities = trainer.predict(fitted, probe)
     with run.step("register"):
@@ -132,17 +137,15 @@ def tracking_for(recipe: Recipe) -> Tracking:
     return open_tracking(Series(recipe.symbol, recipe.interval))
 
 
-def curves(fitted: Fitted) -> dict[str, list[float]]:
+def _ledger() -> Ledger:
+    settings = Settings()
+    return Ledger(settings.store_root, settings.storage_options())
+
+
+def curves(fitted: "Fitted | FittedEnsemble") -> dict[str, list[float]]:
     """Return the curves of a fit by metric name, one value an epoch."""
     names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
     return {name: [getattr(epoch, name) for epoch in fitted.history] for name in names}
-
-
-def parquet_bytes(frame: "pd.DataFrame") -> bytes:
-    """Return a frame as the bytes of a Parquet file."""
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
 
 
 def _probe(decided_at: np.ndarray, probabilities: np.ndarray) -> "pd.DataFrame":

@@ -19,9 +19,9 @@ from model.windows import WindowSpec, cut_windows
 from tasks.decisions import Standing
 from tasks.judging import champion_record, check_soundness, joined, judge, later_record
 from tasks.ledger import Ledger
+from tasks.records import parquet_bytes
 from tasks.settings import Settings
 from tasks.tracking import ModelFiles, Tracking, Version
-from tasks.training import parquet_bytes
 
 SERIES = Series("BTC-USD", "1d")
 SPEC = WindowSpec(lookback_bars=5)
