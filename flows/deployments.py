@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 POOL = "riseorfall"
+RECIPE = ("window", "folds", "network", "training", "promotion")  # what replay shares with retrain
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 GRACE_SECONDS = 600  # a run that did not begin by then gives its place back: a dead one does not block
 
@@ -85,6 +86,7 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
     given, spec = dict(parameters or {}), spec or UpSpec()
     source = dict(given.get("source", {}))
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
+    recipe = {name: given[name] for name in RECIPE if name in given}
     landing: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
     table = (
         Plan("ingest", spec.ingest_cron, landing, "CANCEL_NEW", ("bars",)),
@@ -92,7 +94,7 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
         Plan("retrain", spec.retrain_cron, given, spec.collision, ("training",)),
         Plan("monitor", spec.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("rollback", "", series, "", ("champion",)),
-        Plan("replay", tags=("training",)),
+        Plan("replay", "", recipe | series, tags=("training",)),
         Plan("tune", tags=("training",)),
     )
     return tuple(plan for plan in table if (FOLDER / f"{plan.name}.py").is_file())
@@ -109,11 +111,26 @@ def after_close(interval: str) -> str:
 
 
 def require_valid(flow: "Flow[..., Any]", parameters: Mapping[str, Any], where: str) -> None:
-    """Raise SpecError where parameters are not what a flow takes: misspelt, out of range, of the wrong kind."""
-    try:
-        flow.validate_parameters(dict(parameters))
-    except (ValidationError, ValueError, TypeError) as error:
-        raise SpecError(f"{where}: expected the parameters of the flow, found {_in_words(error)}") from error
+    """Raise SpecError where parameters are not what a flow takes: misspelt, out of range, of the wrong kind.
+
+    What a flow requires may be missing from a deployment: a person fills it into the form.
+    """
+    from prefect.exceptions import ParameterTypeError
+    from prefect.utilities.schema_tools import validate
+
+    strange = sorted(set(parameters) - flow.parameters.properties.keys())
+    if strange:
+        known = ", ".join(flow.parameters.properties)
+        raise SpecError(f"{where}: expected the parameters {known}; found {', '.join(strange)}")
+    found = validate(dict(parameters), flow.parameters.model_dump_for_openapi(), ignore_required=True)
+    if not found and set(flow.parameters.required) <= set(parameters):
+        try:
+            flow.validate_parameters(dict(parameters))
+        except (ParameterTypeError, ValidationError, ValueError) as error:
+            raise SpecError(f"{where}: {error}") from error
+    if found:
+        told = "; ".join(f"{'.'.join(map(str, each.absolute_path))}: {each.message}" for each in found)
+        raise SpecError(f"{where}: {told}")
 
 
 def served(plan: Plan) -> "RunnerDeployment":
@@ -220,11 +237,3 @@ def _entry(plan: Plan, pool: str, gpu_pool: str) -> dict[str, Any]:
 
 def _first_line(flow: "Flow[..., Any]") -> str:
     return (flow.fn.__doc__ or "").strip().splitlines()[0]
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)
-        )
-    return str(error)

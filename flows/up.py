@@ -42,9 +42,10 @@ def up(
         NotStarted: a part did not come up.
         SpecError: the parameters are not those of the flows.
     """
+    data = settings.root / "data"
+    data.mkdir(parents=True, exist_ok=True)
     for plan in plans(parameters, spec):
         require_valid(plan.load(), plan.parameters, f"deployment {plan.name}")
-    data = settings.root / "data"
     with sole_supervisor(settings.up_lock, settings.up_state):
         left = end_marked(MARK, str(settings.root))
         if left:

@@ -1,0 +1,111 @@
+"""A real `riseorfall up` as a process of its own, and questions to its Prefect server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+SMALL = ("--training.epochs", "2", "--folds.count", "2", "--folds.test-bars", "240")
+DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+PATIENCE_SECONDS = 240
+
+
+def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
+    """Ask until the answer is true, and return it."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        answer = what()
+        if answer:
+            return answer
+        time.sleep(1)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+@dataclass
+class Up:
+    """A running `up`."""
+
+    home: Path
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.home / "data" / "up.json").read_text(encoding="utf-8"))
+
+    def address(self, part: str) -> str:
+        return str(self.state["parts"][part]["address"])
+
+    @property
+    def api(self) -> str:
+        return f"{self.address('Prefect')}/api"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask the Prefect server; a refusal comes back as (code, text)."""
+        content = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.api}{path}", content, {"Content-Type": "application/json"})
+        try:
+            with urlopen(request, timeout=60) as reply:
+                return json.load(reply)
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return dict(self.ask(f"/deployments/name/{name}/{name}"))
+
+    def start(self, name: str, parameters: dict[str, Any] | None = None) -> Any:
+        body = {"parameters": parameters or {}, "state": {"type": "SCHEDULED"}}
+        return self.ask(f"/deployments/{self.deployment(name)['id']}/create_flow_run", body)
+
+    def runs(self, name: str, **state: Any) -> list[dict[str, Any]]:
+        body = {"deployments": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
+        if state:
+            body["flow_runs"] = {"state": {"type": {"any_": list(state["types"])}}}
+        return list(self.ask("/flow_runs/filter", body))
+
+    def finished(self, run_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+        """Wait for the end of a run."""
+
+        def look() -> Any:
+            run = self.ask(f"/flow_runs/{run_id}")
+            return run if run["state_type"] in DONE else None
+
+        return dict(wait_for(look, seconds))
+
+
+def launch(home: Path, *words: str) -> Up:
+    """Start `up` and wait until it says that everything runs."""
+    output = home / f"up-{time.time_ns()}.txt"
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("riseorfall"), "up", *SMALL, *words],
+            env=environment | {"RISEORFALL_HOME": str(home)},
+            stdout=file,
+            stderr=file,
+            cwd=home,
+        )
+    running = Up(home, process, output)
+    wait_for(lambda: process.poll() is not None or "Ctrl-C stops everything" in output.read_text(encoding="utf-8"))
+    assert process.poll() is None, output.read_text(encoding="utf-8")
+    wait_for(lambda: len(running.ask("/deployments/filter", {})) >= 5)
+    return running
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
