@@ -69,6 +69,13 @@ class Graph:
         others = [by_path.get(v.path, np.zeros(v.shape, v.dtype)) for v in self._model.non_trainable_variables]
         return self._state([by_path[v.path] for v in self._model.trainable_variables], others)
 
+    def warm_state(self, weights: tuple[np.ndarray, ...], rng: np.random.Generator) -> State:
+        """Return the state to go on learning from: fitted weights, fresh moments, fresh seeds of dropouts."""
+        state = self.state_of(weights)
+        pairs = zip(self._model.non_trainable_variables, state.others, self._fresh_others(rng), strict=True)
+        others = tuple(tf.constant(new) if "seed_generator" in v.path else old for v, old, new in pairs)
+        return state._replace(others=others)
+
     def weights(self, state: State) -> tuple[np.ndarray, ...]:
         """Return the arrays of the model's `weights`, in its order."""
         variables = [*self._model.trainable_variables, *self._model.non_trainable_variables]

@@ -46,6 +46,12 @@ class TrainingSpec(BaseModel):
     )
     plateau_factor: float = Field(default=0.5, gt=0.0, lt=1.0, description="what the rate is then multiplied by")
     seed: int = Field(default=7, ge=0, le=2**31 - 1, description="seed of weights, order of windows and dropout")
+    members: int = Field(
+        default=1, ge=1, le=50, description="networks of different seeds whose mean probability counts"
+    )
+    warm_start: bool = Field(
+        default=False, description="start from the weights of a former champion instead of fresh ones, where one fits"
+    )
     require_gpu: bool = Field(default=False, description="refuse to train where TensorFlow sees no GPU")
 
 
@@ -131,8 +137,9 @@ class Trainer:
         epochs: int | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         seed: int | None = None,
+        start: tuple[np.ndarray, ...] | None = None,
     ) -> Fitted:
-        """Fit the network from fresh weights.
+        """Fit the network, from fresh weights or from given ones.
 
         With validation windows the fit stops early, lowers its rate on a plateau and returns the weights of the epoch
         with the lowest validation loss. Without, it runs every epoch at one rate and returns the last weights.
@@ -144,6 +151,8 @@ class Trainer:
             epochs: most epochs; the spec's when None.
             on_epoch: called after each epoch.
             seed: seed of this fit; the spec's when None.
+            start: weights to start from, as `Fitted.weights`; fresh ones when None. What they learned from, this fit
+                has learned from too.
 
         Returns:
             The fitted network.
@@ -153,7 +162,8 @@ class Trainer:
             SpecError: windows of another shape, or unresolved ones, or no epoch.
             UnsoundModel: a loss is not finite.
 
-        Time: the weights depend on the windows at `train_index` and `validation_index`, and on nothing else.
+        Time: the weights depend on `start` and on the windows at `train_index` and `validation_index`, and on nothing
+            else.
         """
         started = time.perf_counter()
         if validation_index is None:
@@ -161,7 +171,7 @@ class Trainer:
         epochs = self.training.epochs if epochs is None else epochs
         self._check(windows, train_index, validation_index, epochs)
         rng = np.random.default_rng(self.training.seed if seed is None else seed)
-        state = self._graph.initial_state(rng)
+        state = self._graph.initial_state(rng) if start is None else self._graph.warm_state(start, rng)
         features, ends, labels = self._inputs(windows)
         course = _Course(self.training, has_validation=len(validation_index) > 0)
         best = state

@@ -5,6 +5,7 @@ it in one process, without a run for each fold. The trap: what is chosen by a re
 longer measured by it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -22,8 +23,8 @@ from model.windows import Windows
 class Fits(Protocol):
     """What fits a network and predicts with it, such as a `model.training.Trainer`."""
 
-    def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, epochs: int | None = None) -> Any:
-        """Fit on windows."""
+    def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, *, start: Any = None) -> Any:
+        """Fit on windows, from given weights or from fresh ones."""
         ...
 
     def predict(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " window"]:
@@ -51,7 +52,9 @@ class WalkForward:
         return max(1, round(median(self.best_epochs)))
 
 
-def walk_forward(trainer: Fits, windows: Windows, folds: tuple[Fold, ...], seed: int) -> WalkForward:
+def walk_forward(
+    trainer: Fits, windows: Windows, folds: tuple[Fold, ...], seed: int, start: Callable[[Fold], Any] = lambda _: None
+) -> WalkForward:
     """Fit and predict each fold in turn.
 
     Args:
@@ -59,6 +62,7 @@ def walk_forward(trainer: Fits, windows: Windows, folds: tuple[Fold, ...], seed:
         windows: resolved windows.
         folds: over those windows, oldest test block first.
         seed: of the baseline.
+        start: weights that a fold may start from; None for fresh ones.
 
     Raises:
         BarsTooShort: there is no fold.
@@ -69,7 +73,7 @@ def walk_forward(trainer: Fits, windows: Windows, folds: tuple[Fold, ...], seed:
         raise BarsTooShort("walk forward: expected at least one fold, found none")
     said, base_rates, epochs = [], [], []
     for fold in folds:
-        fitted = trainer.fit(windows, fold.train, fold.validation)
+        fitted = trainer.fit(windows, fold.train, fold.validation, start=start(fold))
         said.append(trainer.predict(fitted, windows.take(fold.test)))
         learned = np.concatenate([fold.train, fold.validation])
         base_rates.append(predict_baseline("base_rate", windows, learned, fold.test, seed))

@@ -1,0 +1,174 @@
+"""Seed ensembles: the same network fitted from several seeds, and the mean of what its members say.
+
+A mean of probabilities is less at the mercy of one seed. `EnsembleTrainer` fits and predicts as a `Trainer` does, and
+hands out ONE Keras model, so storing and serving know nothing of members. The trap: each member stops at its own best
+epoch, so the ensemble's best epoch is the members' median, good for a final fit and not a checkpoint of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from model.errors import SpecError
+from model.networks import NetworkSpec, build_network
+from model.training import Epoch, Fitted, Trainer, TrainingSpec
+from model.windows import Windows
+
+CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class FittedEnsemble:
+    """The fitted members; reads like one `Fitted`."""
+
+    members: tuple[Fitted, ...]
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """All members' arrays, member after member: the order of the ensemble's Keras model."""
+        return tuple(array for member in self.members for array in member.weights)
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """Each epoch as the mean over the members that were still learning; seconds as their sum."""
+        rounds = zip_longest(*(member.history for member in self.members))
+        return tuple(_mean_epoch([epoch for epoch in met if epoch is not None]) for met in rounds)
+
+    @property
+    def best_epoch(self) -> int:
+        """Median of the members' best epochs."""
+        return max(1, round(median(member.best_epoch for member in self.members)))
+
+    @property
+    def device(self) -> str:
+        """Where they were fitted."""
+        return self.members[0].device
+
+    @property
+    def seconds(self) -> float:
+        """Time of all fits."""
+        return sum(member.seconds for member in self.members)
+
+
+class EnsembleTrainer:
+    """Fits `TrainingSpec.members` networks, one after the other, in one traced graph."""
+
+    def __init__(self, network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> None:
+        """Build and trace the network once; see `Trainer`."""
+        self.trainer = Trainer(network, training, lookback_bars, feature_count)
+
+    def fit(
+        self,
+        windows: Windows,
+        train_index: Int64[np.ndarray, " train"],
+        validation_index: Int64[np.ndarray, " validation"] | None = None,
+        epochs: int | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        seed: int | None = None,
+        start: tuple[np.ndarray, ...] | None = None,
+    ) -> FittedEnsemble:
+        """Fit every member on the same windows, each from a seed of its own; see `Trainer.fit`.
+
+        Args:
+            windows: windows of one series.
+            train_index: shape (train,), windows to learn from.
+            validation_index: shape (validation,), windows to judge an epoch by; None or empty for none.
+            epochs: most epochs; the spec's when None.
+            on_epoch: called after each epoch of each member.
+            seed: the first member's seed, from which the others' follow; the spec's when None.
+            start: weights of a former ensemble of as many members; fresh ones when None.
+
+        Raises:
+            SpecError: `start` is not of as many members.
+        """
+        spec = self.trainer.training
+        starts = _shares(start, spec.members)
+        return FittedEnsemble(
+            tuple(
+                self.trainer.fit(windows, train_index, validation_index, epochs, on_epoch, each, begin)
+                for each, begin in zip(
+                    member_seeds(spec.seed if seed is None else seed, spec.members), starts, strict=True
+                )
+            )
+        )
+
+    def predict(self, fitted: FittedEnsemble, windows: Windows) -> Float64[np.ndarray, " window"]:
+        """Return the members' mean P(rise) of each window, shape (window,), float64.
+
+        Time: entry w depends on the bars of window w and on the fitted weights.
+        """
+        said = [self.trainer.predict(member, windows) for member in fitted.members]
+        return np.asarray(np.mean(said, axis=0), dtype=np.float64)
+
+    def keras_model(self, fitted: FittedEnsemble) -> Any:
+        """Return ONE `keras.Model` that answers the members' mean, fit to be stored and served as any other."""
+        import keras  # here: loads TensorFlow, ten seconds, and specs are read without it
+
+        trainer = self.trainer
+        windows = keras.Input((trainer.lookback_bars, trainer.feature_count), dtype="float64", name="windows")
+        said = []
+        for number, member in enumerate(fitted.members, 1):
+            built = build_network(trainer.network, trainer.lookback_bars, trainer.feature_count)
+            built.set_weights(member.weights)
+            said.append(keras.Model(built.inputs[0], built.outputs[0], name=f"member_{number}")(windows))
+        mean = keras.layers.Average(dtype="float32", name="probability")(said)
+        return keras.Model(windows, mean, name=f"{trainer.network.kind}_ensemble")
+
+
+class AnyTrainer(Protocol):
+    """What a `Trainer` and an `EnsembleTrainer` have in common; what one of them fitted, only that one reads."""
+
+    def fit(
+        self,
+        windows: Windows,
+        train_index: Int64[np.ndarray, " train"],
+        validation_index: Int64[np.ndarray, " validation"] | None = None,
+        epochs: int | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        seed: int | None = None,
+        start: tuple[np.ndarray, ...] | None = None,
+    ) -> Any:
+        """Fit; see `Trainer.fit`."""
+        ...
+
+    def predict(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " window"]:
+        """Return P(rise)."""
+        ...
+
+    def keras_model(self, fitted: Any) -> Any:
+        """Return one `keras.Model`."""
+        ...
+
+
+def open_trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> AnyTrainer:
+    """Return what fits a recipe: one network, or as many as its spec asks for."""
+    if training.members == 1:
+        return Trainer(network, training, lookback_bars, feature_count)
+    return EnsembleTrainer(network, training, lookback_bars, feature_count)
+
+
+def member_seeds(seed: int, members: int) -> tuple[int, ...]:
+    """Return a seed for each member: the first is the given one, so that one member is the network alone."""
+    others = np.random.SeedSequence(seed).generate_state(members)[1:] % 2**31
+    return (seed, *map(int, others))
+
+
+def _shares(start: tuple[np.ndarray, ...] | None, members: int) -> list[tuple[np.ndarray, ...] | None]:
+    """Split the weights of an ensemble into those of its members."""
+    if start is None:
+        return [None] * members
+    size, rest = divmod(len(start), members)
+    if rest:
+        raise SpecError(f"warm start: expected weights of {members} members, found {len(start)} arrays")
+    return [start[number * size : (number + 1) * size] for number in range(members)]
+
+
+def _mean_epoch(met: list[Epoch]) -> Epoch:
+    """Return the mean of one epoch over members."""
+    means = {name: float(np.mean([getattr(epoch, name) for epoch in met])) for name in CURVES}
+    return Epoch(number=met[0].number, seconds=sum(epoch.seconds for epoch in met), **means)
