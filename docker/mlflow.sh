@@ -1,5 +1,6 @@
 #!/bin/sh
 # Starts the MLflow server with passwords. What MLflow only reads from a file is written to /tmp, which is memory.
+# A password is hashed slowly on purpose; one that was right is believed for a minute, or each request would pay for it.
 set -eu
 umask 077
 cat >/tmp/auth.ini <<END
@@ -7,6 +8,7 @@ cat >/tmp/auth.ini <<END
 default_permission = READ
 database_uri = ${MLFLOW_AUTH_DATABASE_URI:?}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
 END
 export MLFLOW_AUTH_CONFIG_PATH=/tmp/auth.ini
 # Clients read and write artifacts through this server: no signed link to the store, which they may not reach.

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from datetime import timedelta
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def _schemas(env: Mapping[str, str]) -> None:
 
     upgrade.callback(env["MLFLOW_BACKEND_STORE_URI"])
     upgrade_users.callback(env["MLFLOW_AUTH_DATABASE_URI"], "head")
-    subprocess.run(["prefect", "server", "database", "upgrade", "--yes"], check=True)
+    subprocess.run(["prefect", "server", "database", "upgrade", "--yes"], check=True)  # noqa: S607 - from the image
     log.info("schemas: those of this image")
 
 
@@ -126,19 +127,24 @@ def _pools() -> None:
 
 
 def _deploy(env: Mapping[str, str]) -> None:
-    """Deploy what prefect.yaml lists, after every entry was held against its flow: Prefect would let a broken one pass."""
-    from flows.deployments import check_yaml
+    """Deploy what prefect.yaml lists, after every entry was held against its flow: Prefect would let a broken one pass.
 
-    file = HERE / "prefect.yaml"
-    for line in check_yaml(file):
-        log.info("%s", line)
-    code = env["RISEORFALL_CODE"]
-    elsewhere = {name: value for name, value in env.items() if name != "RISEORFALL_CODE"}  # each worker knows its own
-    words = ["prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
-    subprocess.run([*words, "--all"], cwd=code, env=elsewhere, check=True)
-    pool = env.get("RETRAIN_POOL") or POOLS[0]
-    if pool != POOLS[0]:
-        subprocess.run([*words, "--name", "retrain/retrain", "--pool", pool], cwd=code, env=elsewhere, check=True)
+    With GPU_POOL what trains goes to that work pool.
+    """
+    from flows.deployments import check_yaml, plans, yaml_text
+
+    file, gpu_pool = HERE / "prefect.yaml", env.get("GPU_POOL", "")
+    if gpu_pool:
+        file = Path("/tmp/prefect.yaml")  # noqa: S108 - a container's own memory
+        file.write_text(yaml_text(plans(), gpu_pool=gpu_pool), encoding="utf-8")
+    with chdir(env["RISEORFALL_CODE"]):  # entrypoints are read from there
+        for line in check_yaml(file):
+            log.info("%s", line)
+        elsewhere = {
+            name: value for name, value in env.items() if name != "RISEORFALL_CODE"
+        }  # each worker knows its own
+        words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        subprocess.run(words, env=elsewhere, check=True)  # noqa: S603 - fixed words
 
 
 def _automations() -> None:
@@ -176,4 +182,5 @@ def _automations() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     {"stores": stores, "servers": servers}[sys.argv[1]](os.environ)

@@ -38,7 +38,7 @@ def port(name: str, usual: int) -> int:
 
 
 PREFECT, MLFLOW = port("PREFECT_PORT", 4200), port("MLFLOW_PORT", 5000)
-OBJECTS, PREDICT = port("S3_PORT", 8333), port("PREDICT_PORT", 8800)
+OBJECTS, PREDICT, PAGES = port("S3_PORT", 8333), port("PREDICT_PORT", 8800), port("PAGES_PORT", 8900)
 
 
 def secrets() -> dict[str, str]:
@@ -77,7 +77,7 @@ def closed() -> None:
     wrong = "admin:wrong"
     tries = [
         ("MLflow read", MLFLOW, "POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}, ""),
-        ("MLflow read, wrong password", MLFLOW, "POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}, wrong),
+        ("MLflow, wrong password", MLFLOW, "POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}, wrong),
         ("MLflow write", MLFLOW, "POST", "/api/2.0/mlflow/experiments/create", {"name": "intruder"}, ""),
         ("MLflow artifact", MLFLOW, "GET", "/api/2.0/mlflow-artifacts/artifacts?path=", None, ""),
         ("MLflow registry", MLFLOW, "GET", "/api/2.0/mlflow/registered-models/search", None, ""),
@@ -86,6 +86,8 @@ def closed() -> None:
         ("Prefect read", PREFECT, "POST", "/api/flow_runs/filter", {}, ""),
         ("Prefect read, wrong password", PREFECT, "POST", "/api/flow_runs/filter", {}, wrong),
         ("Prefect write", PREFECT, "POST", "/api/flows/", {"name": "intruder"}, ""),
+        ("reports", PAGES, "GET", "/reports/", None, ""),
+        ("reports, wrong password", PAGES, "GET", "/docs/", None, wrong),
         ("S3 list", OBJECTS, "GET", "/tables?list-type=2", None, ""),
         ("S3 buckets", OBJECTS, "GET", "/", None, ""),
         ("S3 object", OBJECTS, "GET", "/tables/riseorfall/bars/_delta_log/00000000000000000000.json", None, ""),
@@ -99,10 +101,11 @@ def closed() -> None:
     for name, given in (("MLflow, strange host name", "evil.example"), ("MLflow, strange host and port", "evil:5000")):
         code, _ = ask(MLFLOW, "GET", "/api/2.0/mlflow/registered-models/search", None, user, {"Host": given})
         bad += say(name, f"{code}", refused=code in {400, 403})
+    model = {"name": SERIES}
     reader = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
     for name, path, body in (
-        ("MLflow reader moves champion", "registered-models/alias", {"name": SERIES, "alias": "champion", "version": "1"}),
-        ("MLflow reader deletes model", "registered-models/delete", {"name": SERIES}),
+        ("MLflow reader moves champion", "registered-models/alias", {**model, "alias": "champion", "version": "1"}),
+        ("MLflow reader deletes model", "registered-models/delete", model),
     ):
         code, _ = ask(MLFLOW, "DELETE" if "delete" in path else "POST", f"/api/2.0/mlflow/{path}", body, reader)
         bad += say(name, f"{code}", refused=code == 403)  # noqa: PLR2004 - forbidden
@@ -162,10 +165,11 @@ def champion() -> dict[str, str]:
     user = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
     path = f"/api/2.0/mlflow/registered-models/alias?name={SERIES}&alias=champion"
     version = told(MLFLOW, "GET", path, user=user)["model_version"]
-    place = told(MLFLOW, "GET", f"/api/2.0/mlflow/model-versions/get-download-uri?name={SERIES}&version={version['version']}",
-                 user=user)["artifact_uri"]  # fmt: skip
+    path = f"/api/2.0/mlflow/model-versions/get-download-uri?name={SERIES}&version={version['version']}"
+    place = told(MLFLOW, "GET", path, user=user)["artifact_uri"]
     folder = place.removeprefix("mlflow-artifacts:").lstrip("/")
-    code, network = ask(MLFLOW, "GET", f"/api/2.0/mlflow-artifacts/artifacts/{folder}/artifacts/network.onnx", user=user)
+    path = f"/api/2.0/mlflow-artifacts/artifacts/{folder}/artifacts/network.onnx"
+    code, network = ask(MLFLOW, "GET", path, user=user)
     if code not in OPEN_CODES or not network:
         raise SystemExit(f"{place}: expected the network through the server, found {code}: {network[:200]!r}")
     found = {"version": version["version"], "sha256": hashlib.sha256(network).hexdigest(), "bytes": str(len(network))}
@@ -185,7 +189,9 @@ def predict() -> dict[str, Any]:
     probabilities = [row["probability"] for row in answer["predictions"]]
     code, reason = ask(PREDICT, "POST", "/predict", {"bars": [{**bars[0], "close": -1.0}]})
     if not probabilities or not all(0 <= each <= 1 for each in probabilities) or code != 422:  # noqa: PLR2004
-        raise SystemExit(f"expected probabilities and 422 for a bad bar, found {probabilities[:3]} and {code}: {reason!r}")
+        raise SystemExit(
+            f"expected probabilities and 422 for a bad bar, found {probabilities[:3]} and {code}: {reason!r}"
+        )
     print(f"  version {answer['version']}: {len(probabilities)} probabilities, the last {probabilities[-1]:.4f}")  # noqa: T201
     return answer
 

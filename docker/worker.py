@@ -23,7 +23,7 @@ def main() -> int:
     """Work until a signal comes; return the worker's exit code."""
     pool, limit = os.environ.get("WORK_POOL", "riseorfall"), os.environ.get("RUNS_AT_A_TIME", "2")
     words = ["prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", limit, "--with-healthcheck"]
-    worker = subprocess.Popen(words)
+    worker = subprocess.Popen(words)  # noqa: S603 - fixed words
     stopping = Event()
 
     def stop(number: int, _frame: object) -> None:
@@ -46,4 +46,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     sys.exit(main())

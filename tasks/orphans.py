@@ -22,7 +22,9 @@ def end_orphans(settings: Settings) -> int:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     running = client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=MOST) if experiments else []
     over = _over({run.data.tags["flow_run"] for run in running if run.data.tags.get("flow_run")})
-    dead = {run.info.run_id: over[run.data.tags["flow_run"]] for run in running if run.data.tags.get("flow_run") in over}
+    dead = {
+        run.info.run_id: over[run.data.tags["flow_run"]] for run in running if run.data.tags.get("flow_run") in over
+    }
     ended = 0
     for run in running:
         state = dead.get(run.info.run_id) or dead.get(run.data.tags.get("mlflow.parentRunId", ""))

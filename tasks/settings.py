@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     store: str = Field("", description="Root of the tables, a folder or s3://bucket/prefix; empty: HOME/data/tables.")
     tracking_uri: str = Field("", description="MLflow server or database; empty: HOME/mlruns/mlflow.db.")
     public_url: str = Field("", description="Address at which HOME/data is served; empty: links are file paths.")
+    mlflow_url: str = Field("", description="Where a browser finds MLflow; empty: at the tracking address.")
     s3_endpoint_url: str = Field("", description="Address of an S3-compatible store; empty: AWS's own.")
     s3_access_key: str = Field("", description="S3 access key.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")

@@ -214,7 +214,8 @@ class Tracking:
     def run_link(self, run_id: str) -> str:
         """Return where a browser finds a run: on the server, else where `mlflow ui` shows it."""
         place = f"#/experiments/{self.experiment_id()}/runs/{run_id}"
-        return f"{self.uri.rstrip('/')}/{place}" if self.uri.startswith("http") else f"http://127.0.0.1:5000/{place}"
+        seen = Settings().mlflow_url or (self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000")
+        return f"{seen.rstrip('/')}/{place}"
 
     def finish_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """End a run."""
