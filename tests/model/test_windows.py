@@ -184,6 +184,27 @@ def test_a_constant_channel_standardises_to_zeros() -> None:
     np.testing.assert_allclose(standardised[:, :, 1].std(axis=1), 1)
 
 
+@pytest.mark.parametrize("count", [1, 2, 272, 273, 274, 700])  # 273 windows make a chunk
+def test_chunks_change_no_bit_and_standardised_windows_are_their_standardised_values(count: int) -> None:
+    bars = random_walk(900, seed=4, absent=(100, 333, 334))
+    windows = cut_windows(bars, WindowSpec()).take(np.arange(count))
+    values = windows.values()
+    whole = standardise(values)
+    for at in {0, count // 2, count - 1}:
+        np.testing.assert_array_equal(standardise(values[at : at + 1])[0], whole[at])
+    np.testing.assert_array_equal(windows.standardised(), whole)
+    some = windows.take(np.random.default_rng(0).permutation(count))
+    np.testing.assert_array_equal(some.standardised(), standardise(some.values()))
+    shifted = values - values[:, :1]
+    slow = (shifted - shifted.mean(axis=1, keepdims=True)) / shifted.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(whole, slow, rtol=0, atol=1e-12)
+
+
+def test_no_windows_standardise_to_none() -> None:
+    none = cut_windows(random_walk(40), WindowSpec()).take(np.arange(0))
+    assert none.standardised().shape == standardise(none.values()).shape == (0, 30, 4)
+
+
 def test_a_cent_at_sixty_thousand_is_kept() -> None:
     cents = np.tile([1.0, 2.0, 3.0], 10)
     prices = 60_000 + cents / 100
