@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 30.0
 MAX_BARS = 10_000
+MAX_FAULTS = 5  # told in one reply
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 Price = Annotated[FiniteFloat, Field(gt=0, description="in the quote currency", strict=True)]
@@ -134,6 +135,7 @@ class Champion:
 def application(champion: Champion) -> "FastAPI":
     """Return the web application of one series."""
     from fastapi import FastAPI, HTTPException, Request, Response  # here: they come with Prefect, half a second
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
     app = FastAPI(
@@ -153,6 +155,14 @@ def application(champion: Champion) -> "FastAPI":
             return JSONResponse({"detail": said}, status_code=413)
         answer: Response = await call_next(request)
         return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(_: Request, error: RequestValidationError) -> Response:
+        """Word what is wrong; what was sent is not sent back: it may be no JSON (NaN), or long."""
+        found = error.errors()
+        words = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in found[:MAX_FAULTS]]
+        more = [f"and {len(found) - MAX_FAULTS} more"] if len(found) > MAX_FAULTS else []
+        return JSONResponse({"detail": "; ".join([*words, *more])}, status_code=422)
 
     @app.get("/health")
     def health() -> Health:
