@@ -44,11 +44,12 @@ class Plan:
     """One deployment.
 
     Attributes:
-        name: of the flow, its file and its deployment.
+        name: of the flow and its file.
         cron: when it runs, UTC; empty: by hand.
         parameters: what it is given; the rest is the flow's default.
         collision: what becomes of a run beyond the first at a time; empty: any number at a time.
         tags: for filters in the UI.
+        deployment: its name, where it is not the flow's.
     """
 
     name: str
@@ -56,6 +57,12 @@ class Plan:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     collision: Collision | Literal[""] = ""
     tags: tuple[str, ...] = ()
+    deployment: str = ""
+
+    @property
+    def deployed_as(self) -> str:
+        """Return the name of the deployment."""
+        return self.deployment or self.name
 
     @property
     def entrypoint(self) -> str:
@@ -65,7 +72,7 @@ class Plan:
     @property
     def full_name(self) -> str:
         """Return flow and deployment."""
-        return f"{self.name}/{self.name}"
+        return f"{self.name}/{self.deployed_as}"
 
     def load(self) -> "Flow[..., Any]":
         """Import the flow."""
@@ -92,6 +99,8 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
         Plan("ingest", spec.ingest_cron, landing, "CANCEL_NEW", ("bars",)),
         Plan("predict", spec.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
         Plan("retrain", spec.retrain_cron, given, spec.collision, ("training",)),
+        Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: any number at a time
+        Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", spec.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("rollback", "", series, "", ("champion",)),
         Plan("replay", "", recipe | series, tags=("training",)),
@@ -151,7 +160,7 @@ def served(plan: Plan) -> "RunnerDeployment":
         grace_period_seconds=GRACE_SECONDS,
     )
     return flow.to_deployment(  # type: ignore[return-value]  # sync here: there is no event loop
-        name=plan.name,
+        name=plan.deployed_as,
         schedules=[Cron(plan.cron, timezone="UTC")] if plan.cron else None,
         paused=False,
         parameters=dict(plan.parameters),
@@ -216,7 +225,7 @@ KNOWN_KEYS = frozenset(
 def _entry(plan: Plan, pool: str, gpu_pool: str) -> dict[str, Any]:
     on_gpu = bool(gpu_pool) and "training" in plan.tags
     entry: dict[str, Any] = {
-        "name": plan.name,
+        "name": plan.deployed_as,
         "description": _first_line(plan.load()),
         "entrypoint": plan.entrypoint,
         "tags": ["riseorfall", *plan.tags, *(("gpu",) if on_gpu else ())],
