@@ -8,8 +8,8 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.networks import NetworkSpec
+from model.presets import recipe_for
 from model.promotion import PromotionRule
-from model.recipe import Recipe
 from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -46,7 +46,7 @@ def replay(
         promotion: What it must show to become champion.
         name: Name of the replay's registry and ledger; empty: the series' name with -replay.
     """
-    recipe = Recipe(symbol=symbol, interval=interval, window=window, folds=folds, network=network, training=training)
+    recipe = recipe_for(symbol, interval, window, folds, network, training)
     opened = open_replay(recipe, promotion, first, last, name)
     for day in opened.days:
         replay_day(opened, day)

@@ -7,8 +7,8 @@ from prefect import flow
 
 from data_checks.suites import CheckSpec
 from model.networks import NetworkSpec
+from model.presets import recipe_for
 from model.promotion import PromotionRule
-from model.recipe import Recipe
 from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -51,16 +51,14 @@ def retrain(
         promotion: What it must show to become champion.
         as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
-    recipe = Recipe(
-        symbol=source.symbol, interval=source.interval, window=window, folds=folds, network=network, training=training
-    )
+    recipe = recipe_for(source.symbol, source.interval, window, folds, network, training)
     run_id = open_run(recipe, source, promotion)
     with watched(recipe, run_id):
         landing = ingest(source, as_of, run_id)
         checked = check_bars(landing, source, check)
         stored = store(landing, checked.accepted, run_id)
-        windows = cut(stored.ref, window, folds, check)
-        outcomes = [train_fold(windows, recipe, index, run_id) for index in range(folds.count)]
+        windows = cut(stored.ref, recipe.window, recipe.folds, check)
+        outcomes = [train_fold(windows, recipe, index, run_id) for index in range(recipe.folds.count)]
         evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_retrain(windows, recipe, run_id)

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from model.bars import IntervalName
 from model.networks import NetworkSpec
+from model.recipe import Recipe
 from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -66,6 +68,26 @@ def with_preset(
         _filled(preset.folds, folds),
         _filled(preset.network, network),
         _filled(preset.training, training),
+    )
+
+
+def recipe_for(
+    symbol: str,
+    interval: IntervalName,
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+) -> Recipe:
+    """Return the recipe of a series: what was said, and the interval's preset for the rest; see `with_preset`."""
+    chosen = with_preset(interval, window, folds, network, training)
+    return Recipe(
+        symbol=symbol,
+        interval=interval,
+        window=chosen.window,
+        folds=chosen.folds,
+        network=chosen.network,
+        training=chosen.training,
     )
 
 
