@@ -136,7 +136,12 @@ def show_decision(tracking: Tracking, ledger: Ledger, row: LedgerRow, challenger
     tracking.log_values(
         row.run_id,
         metrics={f"decision.{name}": value for name, value in row.numbers.items() if value is not None},
-        tags={"decision": row.action, "version": row.version, "reasons": "\n".join(row.reasons)},
+        tags={
+            "decision": row.action,
+            "version": row.version,
+            "reasons": "\n".join(row.reasons),
+            "mlflow.note.content": describe(row, challenger),
+        },
     )
     from model.history import champion_history_picture  # here: matplotlib takes a second
 
