@@ -1,0 +1,146 @@
+"""The whole gate on a model that learns: chance passes at most at its level, a planted signal as often as computed.
+
+The model is cheap (two weights in closed form), but windows, folds, walking forward, rule and tests are the real ones.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from jaxtyping import Float64
+from scipy.stats import binom, norm
+from synthetic_bars import random_walk
+from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
+
+from model.promotion import Decision, PromotionRule, Soundness, decide
+from model.significance import power_of_accuracy
+from model.splits import FoldSpec, split_folds
+from model.walkforward import WalkForward, walk_forward
+from model.windows import Windows, WindowSpec, cut_windows
+
+REPETITIONS = 200
+LEVEL = 0.05
+STRICT = PromotionRule(kind="strict", alpha=LEVEL)
+SOUND = Soundness(finite=True, not_constant=True, both_classes_possible=True, reloads_equal=True)
+WINDOWS = cut_windows(random_walk(760, seed=11), WindowSpec(lookback_bars=5)).resolved()
+FOLDS = split_folds(WINDOWS, FoldSpec(test_bars=300, count=3))
+
+
+@dataclass(frozen=True)
+class Line:
+    """P(rise) = base rate + weights of the standardised inputs, by least squares."""
+
+    inputs: Float64[np.ndarray, "window input"]
+
+    def fit(
+        self, windows: Windows, train_index: np.ndarray, validation_index: object = None, *, start: object = None
+    ) -> "Learned":
+        del validation_index, start
+        x = np.column_stack([np.ones(len(train_index)), self.inputs[train_index]])
+        weights, *_ = np.linalg.lstsq(x, windows.labels[train_index].astype(np.float64), rcond=None)
+        return Learned(weights)
+
+    def predict(self, fitted: "Learned", windows: Windows) -> Float64[np.ndarray, " window"]:
+        place = np.searchsorted(WINDOWS.ends, windows.ends)
+        x = np.column_stack([np.ones(len(place)), self.inputs[place]])
+        return np.asarray(np.clip(x @ fitted.weights, 0.02, 0.98), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Learned:
+    weights: Float64[np.ndarray, " weight"]
+    best_epoch: int = 1
+
+
+def walked(inputs: Float64[np.ndarray, "window input"], labels: np.ndarray) -> WalkForward:
+    return walk_forward(Line(inputs), replace(WINDOWS, labels=labels.astype(np.int8)), FOLDS, seed=1)
+
+
+def judged(challenger: WalkForward, champion: WalkForward, seed: int) -> Decision:
+    return decide(STRICT, SOUND, challenger.record, challenger.base_rate, champion.record, seed)
+
+
+@pytest.fixture(scope="module")
+def by_chance() -> list[Decision]:
+    """Decide 200 times about a model of shuffled labels, against another that learned other noise from them."""
+    decisions = []
+    for seed in range(REPETITIONS):
+        rng = np.random.default_rng(seed)
+        labels = rng.permutation(WINDOWS.labels)
+        ours, theirs = (walked(rng.normal(size=(len(WINDOWS), 2)), labels) for _ in range(2))
+        decisions.append(judged(ours, theirs, seed))
+    return decisions
+
+
+def rejections(decisions: list[Decision], name: str) -> int:
+    return sum(decision.numbers[f"{name}.p_value"] <= LEVEL for decision in decisions)
+
+
+@pytest.mark.parametrize("name", ["pesaran_timmermann", "champion", "mcnemar"])
+def test_on_shuffled_labels_a_test_rejects_at_its_level(name: str, by_chance: list[Decision]) -> None:
+    lowest, highest = binom.ppf([0.005, 0.995], REPETITIONS, LEVEL)
+    found = rejections(by_chance, name)
+    assert found <= highest
+    assert name == "mcnemar" or found >= lowest  # exact on few discordant windows: cautious
+
+
+def test_on_shuffled_labels_no_clause_passes_beyond_its_level(by_chance: list[Decision]) -> None:
+    levels = {
+        "pesaran_timmermann": LEVEL,
+        "majority": LEVEL,  # its rival knows the majority in advance
+        "base_rate": LEVEL / 2,  # one side of a 95 % interval; and what learned noise is worse than the base rate
+        "champion": LEVEL / 2,
+        "mcnemar": LEVEL / 2,  # one side of a two-sided test
+    }
+    for name, level in levels.items():
+        passed = sum(clause.passed for each in by_chance for clause in each.clauses if clause.name == name)
+        assert passed <= binom.ppf(0.995, REPETITIONS, level), name
+
+
+def test_on_shuffled_labels_the_strict_rule_promotes_at_most_at_its_level(by_chance: list[Decision]) -> None:
+    promoted = sum(decision.action == "promote" for decision in by_chance)
+    assert promoted <= binom.ppf(0.995, REPETITIONS, LEVEL)
+    assert promoted <= 2  # five clauses together: far below
+
+
+def planted(accuracy: float, seed: int) -> tuple[WalkForward, WalkForward]:
+    """Let the label follow an input with a probability; return who sees that input, and who sees noise."""
+    rng = np.random.default_rng(seed)
+    signal = rng.choice([-1.0, 1.0], size=len(WINDOWS))
+    labels = np.where(rng.random(len(WINDOWS)) < accuracy, signal > 0, signal < 0)
+    noise = rng.normal(size=(len(WINDOWS), 3))
+    return walked(np.column_stack([signal, noise[:, 0]]), labels), walked(noise[:, 1:], labels)
+
+
+def test_a_planted_signal_is_learned_and_found_about_as_often_as_computed() -> None:
+    repetitions = 60
+    for accuracy in (0.55, 0.60):
+        decisions = [judged(*planted(accuracy, seed), seed) for seed in range(repetitions)]
+        # Pesaran-Timmermann is sqrt(n) times the Matthews correlation, 2 accuracy - 1 on a fair coin.
+        drift = np.sqrt(300) * (2 * accuracy - 1) / np.sqrt(1 - (2 * accuracy - 1) ** 2)
+        computed = float(norm.sf(norm.isf(LEVEL) - drift))
+        assert computed == pytest.approx(power_of_accuracy(300, accuracy, LEVEL), abs=0.06)
+        lowest, highest = binom.ppf([0.005, 0.995], repetitions, computed)
+        assert lowest * 0.9 <= rejections(decisions, "pesaran_timmermann") <= highest  # learning costs some of it
+
+
+def test_the_strict_rule_promotes_what_learned_a_planted_signal_and_holds_the_swapped() -> None:
+    pairs = [planted(0.65, seed) for seed in range(12)]
+    assert sum(judged(ours, theirs, 1).action == "promote" for ours, theirs in pairs) >= 8
+    assert all(judged(theirs, ours, 1).action == "hold" for ours, theirs in pairs)
+
+
+def test_the_strict_rule_on_750_bars_is_as_powerful_as_its_weakest_clause_at_most() -> None:
+    repetitions, promoted, alone = 40, 0, 0
+    for seed in range(repetitions):
+        labels = coin_labels(750, seed=seed)
+        ours = daily_record(labels, forecast(labels, 0.55, seed=seed + 1000))
+        theirs = daily_record(labels, loud_forecast(labels, seed=seed + 2000, spread=0.05))
+        decision = decide(STRICT, SOUND, ours, np.full(750, 0.5), theirs, seed)
+        promoted += decision.action == "promote"
+        alone += decision.numbers["mcnemar.p_value"] <= LEVEL
+    # of the windows in which one alone is right, a wins 0.55 : 0.45, on about half of the 750
+    wins = norm.sf(norm.isf(LEVEL / 2) - 0.05 * np.sqrt(750) / np.sqrt(0.5 - 0.05**2))
+    lowest, highest = binom.ppf([0.005, 0.995], repetitions, wins)
+    assert lowest <= alone <= highest
+    assert 0 < promoted <= highest
