@@ -2,8 +2,11 @@
 
     python3 docker/probe.py closed            without credentials nothing opens; a strange host name is refused
     python3 docker/probe.py retrain [JSON]    starts a retrain through the Prefect API and waits for its end
+    python3 docker/probe.py start [JSON]      starts one, prints its id and does not wait
+    python3 docker/probe.py ended ID          waits for its end; how Prefect and MLflow say it ended
     python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
     python3 docker/probe.py predict           asks the champion over REST
+    python3 docker/probe.py parameters        everything that Prefect keeps about runs, deployments and work pools
 
 Passwords are read from the file that ENV_FILE names (docker/.env). Ports: PREFECT_PORT, MLFLOW_PORT, S3_PORT,
 PREDICT_PORT as for compose. It ends with 1 when something is not as it should be, and says what.
@@ -160,6 +163,25 @@ def wait(run: dict[str, Any], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
     raise SystemExit(f"flow run {run['id']}: expected an end within {seconds:.0f} s, found {state['name']}")
 
 
+def ended(run: str, seconds: float = WAIT_SECONDS) -> None:
+    """Print how a flow run ended, in Prefect and in MLflow, which is given two minutes more."""
+    state = wait({"id": run}, seconds)
+    user, status = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}", "none"
+    asked = {"experiment_ids": ["1"], "filter": f"tags.flow_run = '{run}'", "max_results": 1}
+    for _ in range(60):
+        try:
+            code, content = ask(MLFLOW, "POST", "/api/2.0/mlflow/runs/search", asked, user)
+            found = json.loads(content).get("runs", []) if code in OPEN_CODES else []
+            status = found[0]["info"]["status"] if found else "none"
+        except (OSError, http.client.HTTPException):
+            status = "away"
+        if status not in {"RUNNING", "away"}:
+            break
+        time.sleep(3)
+    message = (state.get("message") or "").splitlines() or [""]
+    print(f"Prefect {state['name']}, MLflow {status}; {message[0][:160]}")  # noqa: T201 - its product
+
+
 def champion() -> dict[str, str]:
     """Read the champion's version and its network through MLflow's own door, and print the hash."""
     user = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
@@ -196,9 +218,20 @@ def predict() -> dict[str, Any]:
     return answer
 
 
+def parameters() -> None:
+    """Print what Prefect keeps: parameters, variables of jobs, log lines."""
+    user = f"admin:{secrets()['PREFECT_PASSWORD']}"
+    for kind in ("flow_runs", "deployments", "work_pools", "logs", "block_documents", "variables", "artifacts"):
+        print(json.dumps(told(PREFECT, "POST", f"/api/{kind}/filter", {}, user)))  # noqa: T201 - its product
+
+
 if __name__ == "__main__":
     what, rest = sys.argv[1], sys.argv[2:]
     if what == "retrain":
         retrain(json.loads(rest[0]) if rest else None)
+    elif what == "start":
+        print(start_retrain(json.loads(rest[0]) if rest else SMALL)["id"])  # noqa: T201 - its product
+    elif what == "ended":
+        ended(rest[0])
     else:
-        {"closed": closed, "champion": champion, "predict": predict}[what]()
+        {"closed": closed, "champion": champion, "predict": predict, "parameters": parameters}[what]()
