@@ -36,7 +36,7 @@ HOURLY = Preset(
     window=WindowSpec(lookback_bars=24),
     folds=FoldSpec(test_bars=10_000),  # fourteen months; 750 hours would tell nothing from nothing
     network=NetworkSpec(scaling="last_close", dropout=0.2),
-    training=TrainingSpec(batch_size=1024, patience=6, plateau_patience=3),
+    training=TrainingSpec(batch_size=1024, patience=6, plateau_patience=3, members=5),
 )
 PRESETS = {"1h": HOURLY}
 

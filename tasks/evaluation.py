@@ -112,7 +112,12 @@ def baseline_probabilities(ref: WindowsRef, recipe: Recipe) -> dict[str, np.ndar
         name: np.concatenate(
             [
                 predict_baseline(
-                    name, windows, np.concatenate([fold.train, fold.validation]), fold.test, recipe.training.seed
+                    name,
+                    windows,
+                    np.concatenate([fold.train, fold.validation]),
+                    fold.test,
+                    recipe.training.seed,
+                    recipe.network.scaling,
                 )
                 for fold in folds
             ]

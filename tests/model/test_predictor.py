@@ -52,6 +52,21 @@ def test_keras_and_onnx_agree(kind: Kind) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_keras_and_onnx_agree_on_anchored_windows() -> None:
+    spec = WindowSpec(lookback_bars=9)
+    network = build_network(NetworkSpec(scaling="last_close", **SMALL), 9, 4)
+    randomise(network)
+    bars = random_walk(60)
+    bars.ohlcv[:15, :4] = 100.1  # closes that do not move
+    bars.ohlcv[30, 2] = 0.06  # a bad tick
+    _, found = Predictor(network_to_onnx(network), spec).predict(bars)
+    values = cut_windows(bars, spec).values()
+    for stored in (network, network_from_bytes(network_to_bytes(network))):
+        expected = np.asarray(stored(values, training=False))[:, 0]
+        assert expected.std() > 0.003
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_cents_of_a_high_price_survive_onnx(network: Any, predictor: Predictor) -> None:
     bars = random_walk(60)
     bars.ohlcv[:, :4] = 60_000.0 + 0.01 * np.random.default_rng(2).integers(0, 3, (60, 1))
