@@ -116,7 +116,8 @@ def _settled(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) -> 
         return mask
     times = _times(batch)
     settled = np.isin(times, times[released])
-    return (mask & ~settled) | (settled & ~released & (rule == "lesser_double"))
+    doubles: Bool[np.ndarray, " bar"] = settled & ~released & (rule == "lesser_double")
+    return np.asarray((mask & ~settled) | doubles, dtype=np.bool_)
 
 
 def series_figure(rule: str, batch: pd.DataFrame, limits: Limits) -> Figure:

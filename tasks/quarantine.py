@@ -82,10 +82,13 @@ class Quarantine:
         """Return the refused bars, oldest first, as mappings for JSON: times in ISO 8601, what is missing as None."""
         frame = self.read(series).rename(columns={"timestamp": "opened_at"})
         times = [name for name in frame.columns if name.endswith("_at")]
-        entries: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        entries = frame.astype(object).where(frame.notna(), None).to_dict("records")
         return [
-            entry | {name: entry[name].isoformat() if entry[name] is not None else None for name in times}
-            for entry in entries
+            {
+                str(name): value.isoformat() if name in times and value is not None else value
+                for name, value in each.items()
+            }
+            for each in entries
         ]
 
     def count(self, series: Series) -> int:

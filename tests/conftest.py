@@ -5,12 +5,25 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-CHECKED = tuple(
-    f"model.{name}"
-    for name in (
-        "bars features labels windows splits baselines metrics significance calibration trading promotion plots resample"
-    ).split()
-) + tuple(f"data_checks.{name}" for name in ("rules", "judge", "window_rules", "cross_check"))
+CHECKED = (
+    "model.bars",
+    "model.features",
+    "model.labels",
+    "model.windows",
+    "model.splits",
+    "model.baselines",
+    "model.metrics",
+    "model.significance",
+    "model.calibration",
+    "model.trading",
+    "model.promotion",
+    "model.plots",
+    "model.resample",
+    "data_checks.rules",
+    "data_checks.judge",
+    "data_checks.window_rules",
+    "data_checks.cross_check",
+)
 install_import_hook(CHECKED, "beartype.beartype")  # before anything imports these modules
 
 sys.path.insert(0, str(Path(__file__).parent / "reference"))  # tests are no package: `import article_windows`
