@@ -27,6 +27,7 @@ from model.networks import NetworkSpec
 from model.promotion import PromotionRule
 from model.splits import FoldSpec
 from model.training import TrainingSpec
+from model.tuning import TuneSpec
 from model.windows import WindowSpec
 from tasks.settings import Settings
 from tasks.sources.source import SourceSpec
@@ -469,6 +470,50 @@ def replay(
         _print_json(found.to_dict())
         return
     show_ledger([row.to_dict() for row in found.decisions])
+    show_lines(found.lines())
+
+
+@app.command
+def tune(
+    *,
+    symbol: str = "BTC-USD",
+    interval: IntervalName = "1d",
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    spec: Annotated[TuneSpec, Parameter(name="tune")] = TuneSpec(),
+) -> None:
+    """Search for a better recipe on the bars before the test bars, so that these stay unseen; resumable.
+
+    Parameters
+    ----------
+    symbol
+        Symbol of the stored series.
+    interval
+        Length of its bars.
+    """
+    from tasks.terminal import TerminalProgress, quiet_streams, show_lines
+
+    settings = _settings()
+    with quiet_streams(settings.log_folder) as (console, _), TerminalProgress(console) as progress:
+        from tasks.prefect_server import local_server
+        from tasks.reporting import reporting
+
+        with reporting(progress):
+            with local_server():
+                import tensorflow  # noqa: F401, ICN001 - its seconds overlap the server's
+
+                from flows.tune import tune as flow
+            found = flow(
+                symbol=symbol,
+                interval=interval,
+                window=window,
+                folds=folds,
+                network=network,
+                training=training,
+                spec=spec,
+            )
     show_lines(found.lines())
 
 

@@ -1,0 +1,42 @@
+"""A search for a better recipe, on the bars before the test bars."""
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from model.bars import IntervalName
+from model.networks import NetworkSpec
+from model.recipe import Recipe
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from model.tuning import TuneSpec
+from model.windows import WindowSpec
+from tasks.flowruns import flow_run_name
+from tasks.searching import search
+from tasks.tuning import Tuned
+
+
+@flow(name="tune", flow_run_name=flow_run_name)
+def tune(
+    symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
+    interval: IntervalName = "1d",
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    spec: TuneSpec = TuneSpec(),
+) -> Tuned:
+    """Search for a recipe with a lower log loss on the bars before the test bars; a search goes on where it stopped.
+
+    Args:
+        symbol: Symbol of the stored series.
+        interval: Length of its bars.
+        window: What a window shows; its lookback is varied.
+        folds: The test that the search must not see.
+        network: Where the search starts; its kind stays.
+        training: How trials are fitted; batch size and learning rate are varied.
+        spec: How long to search, and what judges a trial.
+    """
+    recipe = Recipe(symbol=symbol, interval=interval, window=window, folds=folds, network=network, training=training)
+    return search(recipe, spec)

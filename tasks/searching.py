@@ -1,0 +1,22 @@
+"""Tuning as a task: a thin cover over `tasks/tuning.py`."""
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from model.recipe import Recipe
+from model.tuning import TuneSpec
+from tasks.reporting import current_progress
+from tasks.tuning import Tuned, Tuning
+
+
+@task(name="search")
+def search(recipe: Recipe, spec: TuneSpec) -> Tuned:
+    """Run the trials that are left, and show the best recipe."""
+    run = current_progress()
+    with run.step("search"):
+        found = Tuning(recipe, spec, tell=run.say).search()
+    for line in found.lines():
+        get_run_logger().info("%s", line)
+    page = "\n\n".join(found.lines())
+    create_markdown_artifact(f"# {found.study}\n\n{page}\n", key="tune", description="What a search found")
+    return found
