@@ -44,7 +44,8 @@ def up(
     """
     data = settings.root / "data"
     data.mkdir(parents=True, exist_ok=True)
-    for plan in plans(parameters, spec):
+    table = plans(parameters, spec)
+    for plan in table:
         require_valid(plan.load(), plan.parameters, f"deployment {plan.name}")
     with sole_supervisor(settings.up_lock, settings.up_state):
         left = end_marked(MARK, str(settings.root))
@@ -57,7 +58,8 @@ def up(
             try:
                 for part in servers:
                     keeper.start(part)
-                keeper.start(Part("deployments", (sys.executable, "-m", "flows.serving", serving)))
+                last = f"{environment['PREFECT_API_URL']}/deployments/name/{table[-1].full_name}"
+                keeper.start(Part("deployments", (sys.executable, "-m", "flows.serving", serving), last))
                 _announce(say, environment, settings)
                 keeper.watch()
             finally:
