@@ -162,7 +162,8 @@ def _audit_windows(
     early: list[np.datetime64] = []
     values = windows.take(chosen).values()
     for number, which in enumerate(chosen):
-        end, decided_at = int(windows.ends[which]), windows.decided_at[which]
+        decided_at = windows.decided_at[which]
+        end = int(np.searchsorted(bars.closed_at, decided_at))
         for bad, kept in (
             (removed, without_later(bars, end)),
             (scrambled, with_later_scrambled(bars, end, rng)),
@@ -193,7 +194,7 @@ def _same_window(
 def _label_waits(bars: Bars, cut: Cut, spec: WindowSpec, windows: Windows, which: int) -> bool:
     """Say whether a label is unresolved until its bar has closed, and the same from then on."""
     decided_at, label = windows.decided_at[which], int(windows.labels[which])
-    end = int(windows.ends[which])
+    end = int(np.searchsorted(bars.closed_at, decided_at))
     # The bar that fixes the label, by time; where it is absent nothing ever resolves the window.
     target = int(np.searchsorted(bars.closed_at, decided_at + spec.horizon_bars * bars.delta))
     before = cut(without_later(bars, max(end, min(target, len(bars)) - 1)), spec)

@@ -2,12 +2,13 @@
 
 `Windows` keeps one feature matrix and, for each window, the index of its last bar; the windows themselves are a lazy
 view, so memory grows with the bars and not with bars times lookback. Features are raw columns (see
-`model.features`), times are closes, UTC. No window crosses a gap; a window whose LABEL would cross one, or lies
-beyond the newest bar, stays (it can be predicted) but is unresolved. The trap: indices count windows, `ends` count
-bars; with a stride or a gap the two differ.
+`model.features`), times are closes, UTC. No window crosses a gap (a short one may have been filled, see `model.gaps`);
+a window whose LABEL would cross one, or lies beyond the newest bar, stays (it can be predicted) but is unresolved. The
+trap: indices count windows, `ends` count rows of the matrix; with a stride, a gap or a filled bar the two differ, and a
+filled bar sets rows apart from the bars that came: find a window's bar by its time, `decided_at`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64, Shaped
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from model.bars import Bars
 from model.errors import BarsTooShort
 from model.features import FeatureName, feature_matrix
-from model.labels import label_rises, stretch_numbers
+from model.gaps import GapRule, fill_gaps
+from model.labels import UNRESOLVED, label_rises, stretch_numbers
 
 # Own choice: six typical moves and more are "very far"; a bad tick a thousand moves away says no more.
 FARTHEST_MOVES = 6.0
@@ -40,6 +42,7 @@ class WindowSpec(BaseModel):
         min_length=1,
         description="Columns a window shows: prices in the quote currency, volume in the unit of the source.",
     )
+    gaps: GapRule = Field(default=GapRule(), description="What is done about missing bars.")
 
     @field_validator("features")
     @classmethod
@@ -62,6 +65,7 @@ class Windows:
         resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label; NaT if unresolved.
         last_moves: shape (window,), int8: sign of the close's move from the last bar but one to the last: 1, 0, -1.
         lookback_bars: bars in a window.
+        filled: shape (filled,), int64: rows of `features` that were filled into gaps; none unless the spec says so.
     """
 
     interval: str
@@ -72,6 +76,7 @@ class Windows:
     resolved_at: Shaped[np.ndarray, " window"]
     last_moves: Int8[np.ndarray, " window"]
     lookback_bars: int
+    filled: Int64[np.ndarray, " filled"] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -117,6 +122,7 @@ class Windows:
             resolved_at=self.resolved_at[chosen],
             last_moves=self.last_moves[chosen],
             lookback_bars=self.lookback_bars,
+            filled=self.filled,
         )
 
     def resolved(self) -> "Windows":
@@ -131,10 +137,11 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
 
     Args:
         bars: shape (bar,), oldest first.
-        spec: lookback, horizon, stride and features.
+        spec: lookback, horizon, stride, features, and what is done about gaps.
 
     Returns:
-        Windows, oldest first. Those whose label bar is absent or beyond a gap have label -1 and `resolved_at` NaT.
+        Windows, oldest first, each ending at a real bar. Those whose label bar is absent or beyond a gap, filled or
+        not, have label -1 and `resolved_at` NaT.
 
     Raises:
         BarsTooShort: there is no window at all.
@@ -144,13 +151,18 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
         label and `resolved_at` on bars t..t+horizon.
     Source: the article's windows of WINDOW, STEP and FORECAST; gaps are our own.
     """
+    found = label_rises(bars, spec.horizon_bars)
+    bars, is_filled = fill_gaps(bars, spec.gaps)
     stretch = stretch_numbers(bars)
     first_end = spec.lookback_bars - 1
     same = stretch[first_end :: spec.stride_bars] == stretch[: max(0, len(bars) - first_end) : spec.stride_bars]
     ends = np.arange(first_end, len(bars), spec.stride_bars, dtype=np.int64)[same]
+    ends = ends[~is_filled[ends]]
     if not len(ends):
         raise BarsTooShort(_no_window(bars, spec, stretch))
-    labels = label_rises(bars, spec.horizon_bars)[ends]
+    labels = np.full(len(bars), UNRESOLVED, np.int8)
+    labels[~is_filled] = found  # read off the bars that came: no label crosses a gap, filled or not
+    labels = labels[ends]
     decided_at = bars.closed_at[ends]
     # A resolved label crosses no gap, so its bar closes exactly horizon_bars intervals later.
     resolved_at = np.where(labels >= 0, decided_at + spec.horizon_bars * bars.delta, np.datetime64("NaT"))
@@ -165,6 +177,7 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
         resolved_at=resolved_at,
         last_moves=moves[ends],
         lookback_bars=spec.lookback_bars,
+        filled=np.flatnonzero(is_filled),
     )
 
 

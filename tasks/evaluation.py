@@ -23,7 +23,7 @@ from tasks.records import parquet_bytes, pooled_record
 from tasks.reporting import current_progress
 from tasks.tracking import Tracking
 from tasks.training import FoldOutcome, tracking_for
-from tasks.windowing import WindowsRef, read_folds, read_windows
+from tasks.windowing import WindowsRef, read_folds
 
 NETWORK = "network"
 BUY_AND_HOLD = "buy_and_hold"
@@ -75,7 +75,14 @@ def evaluate(
         skill = judge_skill(record, baselines, seed)
         calibration_error = reliability_curve(record.labels, record.probabilities).expected_error
         _log_numbers(tracking, run_id, record, baselines, numbers, confusion)
-        tracking.log_values(run_id, metrics={**skill.metrics(), "expected_calibration_error": calibration_error})
+        tracking.log_values(
+            run_id,
+            metrics={
+                **skill.metrics(),
+                "expected_calibration_error": calibration_error,
+                "filled_bars": ref.filled_bars,
+            },
+        )
         trading = _log_trades(tracking, run_id, ref, record, costs, seed)
         _log_pictures(tracking, run_id, ref, record, confusion, folds)
         _show(numbers, tracking.run_link(run_id))
@@ -179,9 +186,8 @@ def _log_pictures(
     from model import plots
 
     histories = [tracking.read_curves(fold.run_id) for fold in folds]
-    windows = read_windows(ref.bars, ref.window)
     bars = open_store().read_bars(ref.bars)
-    close = bars.column("close")[windows.ends[np.searchsorted(windows.decided_at, record.decided_at)]]
+    close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     pictures = {
         "learning_curves": plots.learning_curves(histories),
         "confusion_matrix": plots.confusion_picture(confusion),

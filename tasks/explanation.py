@@ -110,11 +110,11 @@ def explain_at(
     windows = cut_windows(bars, window.model_copy(update={"stride_bars": 1}))
     place = len(windows) - 1 if at is None else _place(windows.decided_at, _naive(at))
     chosen = windows.take(np.arange(place, place + 1))
-    end = int(chosen.ends[0])
+    back = np.arange(window.lookback_bars, 0, -1)
     label = int(chosen.labels[0])
     return Explained(
         explanation=explain_window(network, chosen.values()[0], window.features),
-        opened_at=bars.opened_at[end - window.lookback_bars + 1 : end + 1],
+        opened_at=chosen.decided_at[0] - back * bars.delta,
         decided_at=chosen.decided_at[0],
         label=label,
         learned=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),

@@ -33,7 +33,6 @@ from tasks.runs import Retrain
 from tasks.settings import Settings
 from tasks.tracking import Tracking
 from tasks.training import FoldOutcome, tracking_for
-from tasks.windowing import read_windows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +81,7 @@ def gather(
         evaluation=result.evaluation,
         champion=beside_champion(tracking, promotion.champion_before, record, bars, seed),
         record=record,
-        close=_close_at(result, record, bars),
+        close=_close_at(record, bars),
         closed_at=equity.pop("closed_at").dt.tz_localize(None).to_numpy().astype("datetime64[us]"),
         costs=TradingSpec.model_validate(
             {name.removeprefix("trading."): value for name, value in params.items() if name.startswith("trading.")}
@@ -185,8 +184,7 @@ def _equity(tracking: Tracking, run_id: str) -> "pd.DataFrame":
     return pd.read_parquet(io.BytesIO(tracking.read_file(run_id, "evaluation/equity.parquet")))
 
 
-def _close_at(result: Retrain, record: Record, bars: Bars) -> np.ndarray:
+def _close_at(record: Record, bars: Bars) -> np.ndarray:
     """Return the close at each decision, shape (window,)."""
-    windows = read_windows(result.windows.bars, result.windows.window)
-    close: np.ndarray = bars.column("close")[windows.ends[np.searchsorted(windows.decided_at, record.decided_at)]]
+    close: np.ndarray = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     return close

@@ -27,6 +27,7 @@ class WindowsRef:
     windows: int
     resolved: int
     rises_share: float
+    filled_bars: int = 0
 
 
 @lru_cache(maxsize=2)
@@ -57,5 +58,7 @@ def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) ->
         resolved, _ = read_folds(bars, window, folds)
         report = check_windows(resolved, window, bars.series, check, Settings().docs_folder / bars.series.name)
         require_passed(report, check)
-        get_run_logger().info("%d windows, %d of them resolved", len(every), len(resolved))
-        return WindowsRef(bars, window, len(every), len(resolved), float(resolved.labels.mean()))
+        get_run_logger().info(
+            "%d windows, %d of them resolved; %d bars filled in", len(every), len(resolved), len(every.filled)
+        )
+        return WindowsRef(bars, window, len(every), len(resolved), float(resolved.labels.mean()), len(every.filled))
