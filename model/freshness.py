@@ -20,10 +20,10 @@ class ForecastSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_age_days: float = Field(
-        default=90.0, gt=0, le=100_000, description="oldest that the champion's newest training bar may be (days)"
+        default=90.0, gt=0, le=100_000, description="Oldest that the champion's newest training bar may be (days)"
     )
     max_bars_behind: float = Field(
-        default=2.0, gt=0, le=10_000, description="oldest that the close of the newest bar may be (bars of the series)"
+        default=2.0, gt=0, le=10_000, description="Oldest that the close of the newest bar may be (bars of the series)"
     )
 
 

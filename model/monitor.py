@@ -37,31 +37,31 @@ class MonitorSpec(BaseModel):
         default=0.05,
         gt=0,
         lt=0.5,
-        description="probability that the live score of a champion that is as good as its record ever raises an alarm",
+        description="Probability that the live score of a champion that is as good as its record ever raises an alarm",
     )
     score_tolerance: float = Field(
-        default=0.005, ge=0, le=1, description="how much worse than its record the champion may be (nats per decision)"
+        default=0.005, ge=0, le=1, description="How much worse than its record the champion may be (nats per decision)"
     )
     recent_bars: int = Field(
-        default=120, ge=30, le=100_000, description="newest bars that are held against the champion's training bars"
+        default=120, ge=30, le=100_000, description="Newest bars that are held against the champion's training bars"
     )
     drift_slack: float = Field(
         default=1.3,
         ge=1,
         le=10,
-        description="drift is what exceeds the most unusual stretch of the training bars by this factor",
+        description="Drift is what exceeds the most unusual stretch of the training bars by this factor",
     )
     max_level_factor: float = Field(
-        default=3.0, gt=1, le=1000, description="most by which the price may have left that of the last training bars"
+        default=3.0, gt=1, le=1000, description="Most by which the price may have left that of the last training bars"
     )
     max_champion_age_days: float = Field(
-        default=30.0, gt=0, le=10_000, description="oldest that the champion's newest training bar may be (days)"
+        default=30.0, gt=0, le=10_000, description="Oldest that the champion's newest training bar may be (days)"
     )
     max_missing_share: float = Field(
-        default=0.1, ge=0, le=1, description="share of the recent decisions that may lack a prediction"
+        default=0.1, ge=0, le=1, description="Share of the recent decisions that may lack a prediction"
     )
     cool_down_days: float = Field(
-        default=7.0, ge=0, le=1000, description="days until an alarm that persists is raised again"
+        default=7.0, ge=0, le=1000, description="Days until an alarm that persists is raised again"
     )
 
 

@@ -30,27 +30,27 @@ class NetworkSpec(BaseModel):
 
     kind: Kind = Field(
         default="cnn_lstm",
-        description="convolutions before an LSTM (cnn_lstm), convolutions alone (cnn), one recurrent layer alone "
+        description="Convolutions before an LSTM (cnn_lstm), convolutions alone (cnn), one recurrent layer alone "
         "(lstm, gru, bilstm), or dilated causal convolutions with residuals (tcn)",
     )
     filters: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
         default=(16, 8),
         min_length=1,
         max_length=6,
-        description="filters of each convolution of cnn_lstm and cnn; tcn uses the first number in every block",
+        description="Filters of each convolution of cnn_lstm and cnn; tcn uses the first number in every block",
     )
-    kernel_bars: int = Field(default=4, ge=1, le=64, description="width of each convolution, in bars")
+    kernel_bars: int = Field(default=4, ge=1, le=64, description="Width of each convolution, in bars")
     dropout: float = Field(
-        default=0.5, ge=0.0, lt=1.0, description="share of activations dropped after each convolution (training only)"
+        default=0.5, ge=0.0, lt=1.0, description="Share of activations dropped after each convolution (training only)"
     )
-    units: int = Field(default=32, ge=1, le=1024, description="units of the recurrent layer")
+    units: int = Field(default=32, ge=1, le=1024, description="Units of the recurrent layer")
     scaling: Scaling = Field(
         default="window",
-        description="how the first layer scales a window: each channel by its own mean and deviation (window, the "
+        description="How the first layer scales a window: each channel by its own mean and deviation (window, the "
         "article's), or prices by their distance from the last close in typical moves (last_close; price columns "
         "only, close last)",
     )
-    dense_units: int = Field(default=64, ge=1, le=4096, description="units of the dense layer before the probability")
+    dense_units: int = Field(default=64, ge=1, le=4096, description="Units of the dense layer before the probability")
 
 
 def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool = False) -> Any:

@@ -74,7 +74,7 @@ class PromotionRule(BaseModel):
         default=100,
         ge=1,
         le=1_000_000,
-        description="decisions that challenger and champion must share to be compared; with fewer the daily rule "
+        description="Decisions that challenger and champion must share to be compared; with fewer the daily rule "
         "judges by the base rate alone and the strict rule holds (bars)",
     )
     trading: TradingSpec = Field(

@@ -22,12 +22,12 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    symbol: str = Field("BTC-USD", description="Symbol of the series.")
-    interval: IntervalName = Field("1d", description="Length of a bar.")
-    window: WindowSpec = Field(WindowSpec(), description="What a window holds and what it is asked.")
-    folds: FoldSpec = Field(FoldSpec(), description="How it is judged.")
-    network: NetworkSpec = Field(NetworkSpec(), description="The network.")
-    training: TrainingSpec = Field(TrainingSpec(), description="How it is fitted.")
+    symbol: str = Field("BTC-USD", description="Symbol of the series")
+    interval: IntervalName = Field("1d", description="Length of a bar")
+    window: WindowSpec = Field(WindowSpec(), description="What a window holds and what it is asked")
+    folds: FoldSpec = Field(FoldSpec(), description="How it is judged")
+    network: NetworkSpec = Field(NetworkSpec(), description="The network")
+    training: TrainingSpec = Field(TrainingSpec(), description="How it is fitted")
 
     @model_validator(mode="after")
     def _anchor_prices_only(self) -> "Recipe":

@@ -28,14 +28,14 @@ class FoldSpec(BaseModel):
         default=750,
         ge=1,
         le=10_000_000,
-        description="Newest resolved windows to be predicted unseen: one a bar, at a stride of one bar.",
+        description="Newest resolved windows to be predicted unseen: one a bar, at a stride of one bar",
     )
-    count: int = Field(default=5, ge=1, le=1_000, description="Blocks the test is cut into; one training for each.")
+    count: int = Field(default=5, ge=1, le=1_000, description="Blocks the test is cut into; one training for each")
     validation_share: float = Field(
         default=0.15,
         ge=0.01,
         le=0.5,
-        description="Newest share of the training windows that training stops by and does not learn from.",
+        description="Newest share of the training windows that training stops by and does not learn from",
     )
 
     @model_validator(mode="after")

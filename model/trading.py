@@ -34,14 +34,14 @@ class TradingSpec(BaseModel):
         default=0.5,
         ge=0.5,
         lt=1,
-        description="long when P(rise) is above this; long_short is short when P(fall) is, and flat between "
+        description="Long when P(rise) is above this; long_short is short when P(fall) is, and flat between "
         "(probability)",
     )
     cost_bps: float = Field(
-        default=10, ge=0, le=1000, description="fee of the exchange on the value traded (basis points)"
+        default=10, ge=0, le=1000, description="Fee of the exchange on the value traded (basis points)"
     )
     slippage_bps: float = Field(
-        default=5, ge=0, le=1000, description="how much worse than the close a trade is filled (basis points)"
+        default=5, ge=0, le=1000, description="How much worse than the close a trade is filled (basis points)"
     )
 
 

@@ -35,24 +35,24 @@ class TrainingSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=60, ge=1, le=10_000, description="most epochs of a fit")
-    batch_size: int = Field(default=128, ge=2, le=65_536, description="windows of one optimizer step")
+    epochs: int = Field(default=60, ge=1, le=10_000, description="Most epochs of a fit")
+    batch_size: int = Field(default=128, ge=2, le=65_536, description="Windows of one optimizer step")
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Nadam's learning rate at the start")
     patience: int = Field(
-        default=8, ge=1, le=10_000, description="epochs without a better validation loss before the fit stops"
+        default=8, ge=1, le=10_000, description="Epochs without a better validation loss before the fit stops"
     )
     plateau_patience: int = Field(
-        default=4, ge=1, le=10_000, description="epochs without a better validation loss before the rate is lowered"
+        default=4, ge=1, le=10_000, description="Epochs without a better validation loss before the rate is lowered"
     )
-    plateau_factor: float = Field(default=0.5, gt=0.0, lt=1.0, description="what the rate is then multiplied by")
-    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="seed of weights, order of windows and dropout")
+    plateau_factor: float = Field(default=0.5, gt=0.0, lt=1.0, description="What the rate is then multiplied by")
+    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Seed of weights, order of windows and dropout")
     members: int = Field(
-        default=1, ge=1, le=50, description="networks of different seeds whose mean probability counts"
+        default=1, ge=1, le=50, description="Networks of different seeds whose mean probability counts"
     )
     warm_start: bool = Field(
-        default=False, description="start from the weights of a former champion instead of fresh ones, where one fits"
+        default=False, description="Start from the weights of a former champion instead of fresh ones, where one fits"
     )
-    require_gpu: bool = Field(default=False, description="refuse to train where TensorFlow sees no GPU")
+    require_gpu: bool = Field(default=False, description="Refuse to train where TensorFlow sees no GPU")
 
 
 @dataclass(frozen=True, slots=True)

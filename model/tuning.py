@@ -35,12 +35,12 @@ class TuneSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trials: int = Field(default=20, ge=1, le=10_000, description="Trials in all, those of earlier calls included.")
+    trials: int = Field(default=20, ge=1, le=10_000, description="Trials in all, those of earlier calls included")
     test_bars: int = Field(
-        default=500, ge=1, le=10_000_000, description="Newest windows BEFORE the recipe's test bars that judge a trial."
+        default=500, ge=1, le=10_000_000, description="Newest windows BEFORE the recipe's test bars that judge a trial"
     )
-    count: int = Field(default=3, ge=1, le=100, description="Blocks they are cut into; one training for each.")
-    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Seed of the search; trials train with the recipe's.")
+    count: int = Field(default=3, ge=1, le=100, description="Blocks they are cut into; one training for each")
+    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Seed of the search; trials train with the recipe's")
 
     @property
     def folds(self) -> FoldSpec:

@@ -30,19 +30,19 @@ class WindowSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars a window shows (the article's WINDOW).")
+    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars a window shows (the article's WINDOW)")
     horizon_bars: int = Field(
-        default=1, ge=1, le=10_000, description="Bars until the outcome; the article's FORECAST plus one."
+        default=1, ge=1, le=10_000, description="Bars until the outcome; the article's FORECAST plus one"
     )
     stride_bars: int = Field(
-        default=1, ge=1, le=10_000, description="Bars from one window to the next (the article's STEP)."
+        default=1, ge=1, le=10_000, description="Bars from one window to the next (the article's STEP)"
     )
     features: tuple[FeatureName, ...] = Field(
         default=("open", "high", "low", "close"),
         min_length=1,
-        description="Columns a window shows: prices in the quote currency, volume in the unit of the source.",
+        description="Columns a window shows: prices in the quote currency, volume in the unit of the source",
     )
-    gaps: GapRule = Field(default=GapRule(), description="What is done about missing bars.")
+    gaps: GapRule = Field(default=GapRule(), description="What is done about missing bars")
 
     @field_validator("features")
     @classmethod

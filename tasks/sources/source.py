@@ -35,45 +35,45 @@ class SourceSpec(BaseModel):
         description="sample: the Coinbase BTC-USD daily bars that come along; csv: a file (CSV, CSV.gz, zip, Parquet, "
         "Feather); exchange: an exchange's public bars",
     )
-    path: str = Field(default="", description="the file, for kind csv")
-    symbol: str = Field(default="BTC-USD", min_length=1, description="base and quote of the series, such as BTC-USD")
-    interval: IntervalName = Field(default="1d", description="length of a bar")
+    path: str = Field(default="", description="The file, for kind csv")
+    symbol: str = Field(default="BTC-USD", min_length=1, description="Base and quote of the series, such as BTC-USD")
+    interval: IntervalName = Field(default="1d", description="Length of a bar")
     columns: str = Field(
         default="",
-        description="which columns to read, such as 'timestamp=unix,volume=Volume BTC': names, or numbers from 1 on; "
+        description="Which columns to read, such as 'timestamp=unix,volume=Volume BTC': names, or numbers from 1 on; "
         "empty: inferred from the header",
     )
     timezone: str = Field(
         default="",
-        description="zone of times that carry none, such as Asia/Seoul; empty: the file's own zone, else UTC",
+        description="Zone of times that carry none, such as Asia/Seoul; empty: the file's own zone, else UTC",
     )
     timestamp_format: str = Field(
         default="",
-        description="how times are written, such as '%d/%m/%Y', or the unit of unix times (s, ms, us, ns); "
+        description="How times are written, such as '%d/%m/%Y', or the unit of unix times (s, ms, us, ns); "
         "empty: inferred",
     )
-    decimal: Literal["", ".", ","] = Field(default="", description="decimal mark of numbers; empty: inferred")
+    decimal: Literal["", ".", ","] = Field(default="", description="Decimal mark of numbers; empty: inferred")
     bar_stamp: Literal["open", "close"] = Field(
-        default="open", description="whether a bar's time is the moment it opens or the moment it closes"
+        default="open", description="Whether a bar's time is the moment it opens or the moment it closes"
     )
     cross_check: str = Field(
         default="",
-        description="a second source of the same series, against which dates and prices are checked: a file, or "
+        description="A second source of the same series, against which dates and prices are checked: a file, or "
         "exchange:NAME; empty: none",
     )
     exchange: str = Field(
         default="coinbase",
-        description="for kind exchange: ccxt's name of the exchange; several by commas, in order of preference, such "
+        description="For kind exchange: ccxt's name of the exchange; several by commas, in order of preference, such "
         "as coinbase,kraken",
     )
     backfill_from: str = Field(
         default="",
-        description="for kind exchange: date of the first bar fetched while none is stored, such as 2017-01-01; "
+        description="For kind exchange: date of the first bar fetched while none is stored, such as 2017-01-01; "
         "empty: 3,000 bars back",
     )
     base_url: str = Field(
         default="",
-        description="for kind exchange: scheme and host to use instead of the exchange's own, such as a mirror's; "
+        description="For kind exchange: scheme and host to use instead of the exchange's own, such as a mirror's; "
         "{exchange} in it stands for the exchange's name",
     )
 
