@@ -104,7 +104,7 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
         Plan("monitor", spec.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("rollback", "", series, "", ("champion",)),
         Plan("replay", "", recipe | series, tags=("training",)),
-        Plan("tune", tags=("training",)),
+        Plan("tune", "", {name: recipe[name] for name in recipe if name != "promotion"} | series, tags=("training",)),
     )
     return tuple(plan for plan in table if (FOLDER / f"{plan.name}.py").is_file())
 
@@ -204,9 +204,11 @@ def check_yaml(path: Path) -> list[str]:
     found = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]:
         where = f"{path.name}, deployment {entry.get('name')}"
-        strange = sorted(set(entry) - KNOWN_KEYS)
-        if strange:
-            raise SpecError(f"{where}: expected the keys {', '.join(sorted(KNOWN_KEYS))}; found {', '.join(strange)}")
+        _require_known(entry, KNOWN_KEYS, where)
+        for schedule in entry.get("schedules") or []:
+            _require_known(schedule, KNOWN_OF_SCHEDULE, f"{where}, schedules")
+        if isinstance(entry.get("concurrency_limit"), dict):
+            _require_known(entry["concurrency_limit"], KNOWN_OF_LIMIT, f"{where}, concurrency_limit")
         try:
             flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
         except Exception as error:
@@ -220,6 +222,16 @@ KNOWN_KEYS = frozenset(
     {"name", "description", "entrypoint", "parameters", "schedules", "concurrency_limit", "tags", "work_pool",
      "enforce_parameter_schema", "version"}
 )  # fmt: skip
+
+
+KNOWN_OF_SCHEDULE = frozenset({"cron", "interval", "rrule", "timezone", "anchor_date", "active", "parameters", "slug"})
+KNOWN_OF_LIMIT = frozenset({"limit", "collision_strategy", "grace_period_seconds"})
+
+
+def _require_known(content: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+    strange = sorted(set(content) - known)
+    if strange:
+        raise SpecError(f"{where}: expected the keys {', '.join(sorted(known))}; found {', '.join(strange)}")
 
 
 def _entry(plan: Plan, pool: str, gpu_pool: str) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""One table of deployments: prefect.yaml says the same, entrypoints load, forms are whole, errors are refused."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.deployments import UpSpec, check_yaml, plans, require_valid, served, yaml_text
+from model.errors import NoChampion, SpecError
+
+YAML = Path(__file__).parents[2] / "prefect.yaml"
+PLANS = plans()
+FLOWS = {plan.name: plan for plan in PLANS}
+ENTRIES = yaml.safe_load(YAML.read_text(encoding="utf-8"))["deployments"]
+
+
+def test_prefect_yaml_is_what_the_table_writes() -> None:
+    assert YAML.read_text(encoding="utf-8") == yaml_text(PLANS)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry['entrypoint']}/{entry['name']}")
+def test_every_entrypoint_loads_whole_and_takes_its_parameters(entry: dict[str, Any]) -> None:
+    flow = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
+    require_valid(flow, entry.get("parameters") or {}, entry["name"])
+    assert flow.name == entry["entrypoint"].split(":")[1]
+
+
+def test_check_yaml_lists_what_it_checked() -> None:
+    assert len(check_yaml(YAML)) == len(ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("symbol: BTC-USD", "symbl: BTC-USD", "symbl"),
+        ("collision_strategy: ENQUEUE", "colision_strategy: ENQUEUE", "colision_strategy"),
+        ("interval: 1d", "interval: 7d", "7d"),
+        ("  parameters:", "  paramters:", "paramters"),
+        ("flows/predict.py:predict", "flows/predict.py:predikt", "predikt"),
+    ],
+)
+def test_a_misspelt_key_of_prefect_yaml_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    text = YAML.read_text(encoding="utf-8")
+    assert old in text
+    changed = tmp_path / "prefect.yaml"
+    changed.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SpecError, match=reason):
+        check_yaml(changed)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"training": {"epochz": 3}}, "epochz"),
+        ({"training": {"epochs": 100_000}}, "maximum of 10000"),
+        ({"training": {"epochs": "many"}}, "'many' is not of type 'integer'"),
+        ({"source": {"interval": "7d"}}, "'7d' is not one of"),
+        ({"window": {"features": ["open", "open"]}}, "each column once"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_is_served(parameters: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SpecError, match=reason):
+        require_valid(FLOWS["retrain"].load(), parameters, "deployment retrain")
+
+
+def fields(schema: dict[str, Any], place: str = "") -> dict[str, dict[str, Any]]:
+    """Return every field of a form by its place, specs opened up."""
+    known = schema.get("definitions", {})
+    found = {}
+    for name, field in schema["properties"].items():
+        where = f"{place}{name}"
+        reference = field.get("$ref", "").rsplit("/", 1)[-1]
+        found[where] = field
+        if reference and "properties" in known[reference]:
+            found |= fields({**known[reference], "definitions": known}, f"{where}.")
+    return found
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_field_of_a_form_has_a_description_and_a_default_or_is_required(name: str) -> None:
+    schema = FLOWS[name].load().parameters.model_dump()
+    for where, field in fields(schema).items():
+        assert field.get("description"), where
+        assert "default" in field or where in schema["required"], where
+
+
+def test_the_form_of_retrain_shows_ranges_and_menus() -> None:
+    shown = fields(FLOWS["retrain"].load().parameters.model_dump())
+    assert (shown["training.epochs"]["minimum"], shown["training.epochs"]["maximum"]) == (1, 10_000)
+    assert shown["network.kind"]["enum"][0] == "cnn_lstm"
+    assert shown["source.interval"]["enum"][-1] == "1d"
+    assert shown["promotion.kind"]["enum"] == ["daily", "strict"]
+
+
+def test_number_fields_have_a_range() -> None:
+    for plan in PLANS:
+        for where, field in fields(plan.load().parameters.model_dump()).items():
+            if field.get("type") in {"integer", "number"}:
+                assert field.keys() & {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}, where
+
+
+def test_schedules_stay_on_and_one_retrain_runs_at_a_time() -> None:
+    made = {plan.full_name: served(plan) for plan in PLANS}
+    retrain = made["retrain/retrain"]
+    assert (retrain.concurrency_limit, retrain.paused) == (1, False)
+    assert retrain.concurrency_options is not None
+    assert retrain.concurrency_options.collision_strategy == "ENQUEUE"
+    crons = {name: each.schedules[0].schedule.cron for name, each in made.items() if each.schedules}  # type: ignore[union-attr]
+    assert crons["ingest/ingest"] == "2 * * * *"
+    assert crons["predict/predict"] == "5 0 * * *"
+    assert crons["retrain/retrain"] == "10 0 * * *"
+    assert crons["monitor/monitor"] == "30 0 * * *"
+    assert all(schedule.active for each in made.values() for schedule in each.schedules or ())
+
+
+def test_what_retrain_is_given_the_others_share() -> None:
+    given = {"source": {"kind": "exchange", "symbol": "ETH-USD", "interval": "4h"}, "training": {"epochs": 3}}
+    table = {plan.full_name: plan for plan in plans(given, UpSpec(collision="CANCEL_NEW"))}
+    assert table["ingest/ingest"].parameters == {"source": given["source"]}
+    assert table["predict/predict"].parameters == {"symbol": "ETH-USD", "interval": "4h"}
+    assert table["predict/predict"].cron == "5 */4 * * *"
+    assert table["retrain/retrain"].parameters == given
+    assert table["retrain/retrain"].collision == "CANCEL_NEW"
+    for plan in table.values():
+        require_valid(plan.load(), plan.parameters, plan.name)
+
+
+def test_a_pool_with_a_gpu_gets_what_trains() -> None:
+    entries = yaml.safe_load(yaml_text(PLANS, gpu_pool="big"))["deployments"]
+    pools = {f"{entry['entrypoint']}/{entry['name']}": (entry["work_pool"]["name"], entry["tags"]) for entry in entries}
+    pool, tags = pools["flows/retrain.py:retrain/retrain"]
+    assert (pool, "gpu" in tags) == ("big", True)
+    pool, tags = pools["flows/predict.py:predict/predict"]
+    assert (pool, "gpu" in tags) == ("riseorfall", False)
+
+
+def test_runs_are_named_after_series_and_day(home: Path) -> None:  # noqa: ARG001 - a home of its own
+    from prefect import runtime  # noqa: F401  # the name is made by it
+    from prefect.client.orchestration import get_client
+
+    from flows.monitor import monitor
+
+    with pytest.raises((NoChampion, SpecError)):
+        monitor(symbol="NO-SUCH", as_of=datetime(2026, 11, 24, tzinfo=UTC))
+    with get_client(sync_client=True) as client:
+        assert "monitor NO-SUCH 1d as of 2026-11-24" in {run.name for run in client.read_flow_runs()}
