@@ -6,6 +6,7 @@
     python3 docker/probe.py ended ID          waits for its end; how Prefect and MLflow say it ended
     python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
     python3 docker/probe.py predict           asks the champion over REST
+    python3 docker/probe.py pages             the pages of Prefect, MLflow, reports and Data Docs open
     python3 docker/probe.py parameters        everything that Prefect keeps about runs, deployments and work pools
 
 Passwords are read from the file that ENV_FILE names (docker/.env). Ports: PREFECT_PORT, MLFLOW_PORT, S3_PORT,
@@ -194,6 +195,9 @@ def champion() -> dict[str, str]:
     code, network = ask(MLFLOW, "GET", path, user=user)
     if code not in OPEN_CODES or not network:
         raise SystemExit(f"{place}: expected the network through the server, found {code}: {network[:200]!r}")
+    info = told(MLFLOW, "GET", "/api/3.0/mlflow/server-info", user=user)
+    if info.get("multipart_downloads_enabled"):
+        raise SystemExit("MLflow sends its clients to links of the store, which this machine may not reach")
     found = {"version": version["version"], "sha256": hashlib.sha256(network).hexdigest(), "bytes": str(len(network))}
     print("  champion " + json.dumps(found))  # noqa: T201 - its product
     return found
@@ -218,6 +222,23 @@ def predict() -> dict[str, Any]:
     return answer
 
 
+def pages() -> None:
+    """Look at the pages that a browser would open, with their passwords."""
+    known = secrets()
+    tries = (
+        ("Prefect", PREFECT, "/", ""),
+        ("Prefect, version 2", PREFECT, "/v2/", ""),
+        ("MLflow", MLFLOW, "/", f"admin:{known['MLFLOW_ADMIN_PASSWORD']}"),
+        ("reports", PAGES, "/reports/", f"admin:{known['PREFECT_PASSWORD']}"),
+        ("Data Docs", PAGES, "/docs/", f"admin:{known['PREFECT_PASSWORD']}"),
+    )
+    for name, where, path, user in tries:
+        code, content = ask(where, "GET", path, user=user)
+        if code not in {*OPEN_CODES, 307} or (code in OPEN_CODES and b"<html" not in content.lower()):
+            raise SystemExit(f"{name}: expected a page at {path} on {where}, found {code}: {content[:200]!r}")
+        print(f"  {name}: a page at {path} on {where}")  # noqa: T201 - its product
+
+
 def parameters() -> None:
     """Print what Prefect keeps: parameters, variables of jobs, log lines."""
     user = f"admin:{secrets()['PREFECT_PASSWORD']}"
@@ -234,4 +255,4 @@ if __name__ == "__main__":
     elif what == "ended":
         ended(rest[0])
     else:
-        {"closed": closed, "champion": champion, "predict": predict, "parameters": parameters}[what]()
+        {"closed": closed, "champion": champion, "predict": predict, "pages": pages, "parameters": parameters}[what]()

@@ -52,6 +52,8 @@ say "a retrain through the Prefect API"
 python3 docker/probe.py retrain
 say "the champion, read on the host through MLflow"
 python3 docker/probe.py champion | tee "$work/champion"
+say "pages open in a browser, with passwords"
+python3 docker/probe.py pages
 say "the champion over REST"
 up --profile predict
 python3 docker/probe.py predict
