@@ -28,7 +28,7 @@ def predict(
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        limits: When the champion is not asked.
+        limits: How old the champion and the newest bar may be.
         as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
     with shown("predict"):
