@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = {"1h": DATA / "btc_usdt_hourly_binance.parquet", "1d": DATA / "btc_usd_daily_yahoo.csv.gz"}
-WIDEST_BARS = 48  # every forecaster answers for the windows that have this many bars behind them
+# Every forecaster answers for the windows that have this many bars behind them: the widest lookback that was tried.
+WIDEST_BARS = {"1h": 48, "1d": 30}
 Forecast = Float64[np.ndarray, " window"]
 
 
@@ -55,7 +56,7 @@ def main() -> None:
         return
     source = FileSource(SourceSpec(kind="csv", path=str(file), interval=options.interval))
     bars = bars_from_frame(source.fetch().frame, options.interval)
-    ends = cut_windows(bars, WindowSpec(lookback_bars=WIDEST_BARS)).resolved().ends
+    ends = cut_windows(bars, WindowSpec(lookback_bars=WIDEST_BARS[options.interval])).resolved().ends
     ends = ends[: len(ends) - options.before]
     labels, forecasts = _forecasts(bars, ends, preset_for(options.interval), options.members)
     first, last = bars.closed_at[ends[-len(labels)]], bars.closed_at[ends[-1]]
