@@ -5,8 +5,10 @@ from datetime import datetime
 from prefect import get_run_logger, task
 
 from model.bars import Series
+from model.errors import UnsoundModel
 from model.freshness import ForecastSpec
 from tasks.artifacts import artifact_key, show_table
+from tasks.events import tell
 from tasks.forecasting import Forecast
 from tasks.guarding import forecast_guarded
 from tasks.reporting import current_progress
@@ -18,7 +20,11 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
     """Predict with the champion at the newest stored bar and for the days missed before it; store the probabilities."""
     with current_progress().step("predict"):
         series = Series(symbol, interval)
-        found = forecast_guarded(series, Settings(), limits, as_of)
+        try:
+            found = forecast_guarded(series, Settings(), limits, as_of)
+        except UnsoundModel as error:
+            tell("riseorfall.champion.broken", series.name, str(error))
+            raise
         newest = found.forecast
         get_run_logger().info(
             "P(rise) %.4f at %s by version %s; %d earlier ones made up",
