@@ -33,7 +33,7 @@ services() { $COMPOSE --profile predict ps --services --status running; }
 say "passwords: without them compose refuses"
 touch "$work/empty"
 ! $compose -p $project --env-file "$work/empty" -f docker/compose.yaml config -q 2>"$work/refusal" || fail "started without"
-head -1 "$work/refusal"
+grep -m1 required "$work/refusal"
 docker/passwords.sh "$ENV_FILE" >/dev/null
 for profile in "" "--profile gpu" "--profile predict"; do $COMPOSE $profile config -q; done
 
