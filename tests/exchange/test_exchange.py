@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from loopback_exchange import Fault, LoopbackExchange, Rows
+from misbehaviours import CHANGES, FAULTS
 
 from model.bars import Bars, bars_from_frame
 from model.errors import SourceUnavailable, SpecError
@@ -82,20 +83,6 @@ def test_pages_are_reported(exchange: LoopbackExchange, day_bars: Bars) -> None:
     assert reached[-1] == utc(exchange.now)
 
 
-FAULTS = {
-    "429 with Retry-After": Fault(status=429, headers={"Retry-After": "0"}, body='{"message": "slow down"}'),
-    "429 without": Fault(status=429, body="Too Many Requests"),
-    "500 as JSON": Fault(status=500, body='{"error": "INTERNAL", "message": "oh"}'),
-    "503 as HTML": Fault(status=503, body="<html><h1>Down</h1></html>"),
-    "slow": Fault(delay_seconds=1.0),
-    "closed connection": Fault(closes=True),
-    "answer cut off": Fault(cut_bytes=50),
-    "truncated JSON": Fault(truncated=True),
-    "HTML instead of JSON": Fault(body="<html>Just a moment...</html>"),
-    "empty answer": Fault(body=" "),
-}
-
-
 @pytest.mark.parametrize(
     ("fault", "name"),
     [*((fault, "binance") for fault in FAULTS), ("HTML instead of JSON", "coinbase"), ("500 as JSON", "coinbase")],
@@ -146,24 +133,6 @@ def test_an_exchange_that_is_not_there(exchange: LoopbackExchange) -> None:
     exchange.always["coinbase"] = Fault(closes=True)
     with pytest.raises(SourceUnavailable, match="coinbase: markets: expected an answer, found none in 4 attempts"):
         fetch(spec_of(exchange))
-
-
-def shuffled(rows: Rows) -> Rows:
-    return [rows[at] for at in np.random.default_rng(0).permutation(len(rows))]
-
-
-def with_holes(rows: Rows) -> Rows:
-    return [row for at, row in enumerate(rows) if not 20 <= at < 45]
-
-
-CHANGES = {
-    "out of order": shuffled,
-    "oldest missing": lambda rows: rows[: len(rows) // 2],
-    "newest missing": lambda rows: rows[len(rows) // 2 :],
-    "holes": with_holes,
-    "doubled": lambda rows: [*rows, *rows],
-    "no bars": lambda _: [],
-}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,236 @@
+"""Ingest, check, store as tasks against a real exchange on loopback: in each of its moods, alone, in two processes."""
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from prefect import flow
+from prefect.settings import PREFECT_API_URL
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "exchange"))  # tests are no package: `import loopback_exchange`
+
+from loopback_exchange import Fault, LoopbackExchange, Rows
+from misbehaviours import CHANGES, FAULTS
+from synthetic_bars import random_walk
+
+from data_checks.suites import CheckSpec
+from flows.ingest import ingest as ingest_flow
+from model.bars import Bars
+from model.errors import ChecksFailed, SourceUnavailable
+from tasks.barstore import BarStore
+from tasks.checks import check
+from tasks.ingestion import Stored, ingest, store
+from tasks.sources.exchange_client import RetryRule
+from tasks.sources.source import SourceSpec
+
+QUICK = RetryRule(attempts=4, first_delay_seconds=0.02, longest_delay_seconds=2, timeout_seconds=0.7)
+DAYS, STORED = 700, 500
+AT = datetime.fromisoformat("2020-01-01T00:00:00+00:00")
+NAME = "binance"
+
+
+@flow(name="ingest-without-waiting")
+def ingest_bars(source: SourceSpec, as_of: datetime | None = None, run_id: str = "test") -> Stored:
+    landing = ingest(source, as_of, run_id)
+    return store(landing, check(landing, source, CheckSpec()).accepted)
+
+
+@pytest.fixture(scope="module")
+def day_bars() -> Bars:
+    return random_walk(DAYS, seed=5)
+
+
+@pytest.fixture
+def exchange(day_bars: Bars) -> Iterator[LoopbackExchange]:
+    """An exchange five hours into the last of its days."""
+    with LoopbackExchange({"1d": day_bars}, day_bars.opened_at[-1] + np.timedelta64(5, "h")).running() as running:
+        yield running
+
+
+@pytest.fixture
+def source(exchange: LoopbackExchange) -> SourceSpec:
+    return SourceSpec(kind="exchange", exchange=NAME, base_url=exchange.base_url, backfill_from="2018-01-01")
+
+
+@pytest.fixture
+def bar_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BarStore:
+    """An empty store, in a home of its own; an exchange is not asked for minutes."""
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.setattr("tasks.sources.exchange.RetryRule", lambda: QUICK)
+    return BarStore(str(tmp_path / "data" / "tables"))
+
+
+@pytest.fixture
+def begun(bar_store: BarStore, source: SourceSpec, day_bars: Bars) -> BarStore:
+    """A store that holds the first days already."""
+    bar_store.merge(source.series, part(day_bars, STORED).frame(), {"source": "before"}, merged_at=AT)
+    return bar_store
+
+
+def part(bars: Bars, stop: int) -> Bars:
+    return Bars(bars.interval, bars.opened_at[:stop], bars.ohlcv[:stop])
+
+
+def require_equal(bar_store: BarStore, source: SourceSpec, expected: Bars) -> None:
+    pd.testing.assert_frame_equal(bar_store.read_frame(source.series), expected.frame())
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_passes_ends_with_every_bar_right(
+    fault: str, exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
+) -> None:
+    exchange.faults[NAME] = deque([FAULTS[fault], FAULTS[fault]])
+    stored = ingest_bars(source)
+    assert (stored.merge.added, stored.merge.revised) == (DAYS - 1 - STORED, 0)
+    require_equal(begun, source, part(day_bars, DAYS - 1))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_spoilt_page_ends_with_every_bar_right(
+    change: str, exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    exchange.faults[NAME] = deque([Fault(change=CHANGES[change])])
+    ingest_bars(source)
+    require_equal(bar_store, source, part(day_bars, DAYS - 1))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_stays_is_a_clear_error_and_the_table_is_as_it_was(
+    fault: str, exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
+) -> None:
+    before = begun.ref(source.series)
+    exchange.faults[NAME] = deque([FAULTS[fault]] * 20)
+    with pytest.raises(SourceUnavailable, match=r"binance: bars BTC/USD 1d from .*found none in 4 attempts; last: "):
+        ingest_bars(source)
+    assert begun.ref(source.series) == before
+    exchange.faults[NAME].clear()
+    ingest_bars(source)
+    require_equal(begun, source, part(day_bars, DAYS - 1))
+
+
+def spoilt(at: int, change: Callable[[list[float]], list[float]]) -> Callable[[Rows], Rows]:
+    def spoil(rows: Rows) -> Rows:
+        return [(row[0], *change(list(row[1:]))) if place == at else row for place, row in enumerate(rows)]  # type: ignore[misc]
+
+    return spoil
+
+
+def test_impossible_prices_are_a_clear_error_and_the_table_is_as_it_was(
+    exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
+) -> None:
+    before = begun.ref(source.series)
+    exchange.always[NAME] = Fault(change=spoilt(100, lambda row: [row[0], row[2], row[1], *row[3:]]))
+    with pytest.raises(ChecksFailed, match=r"contradicting_price: .*low <= open, close <= high"):
+        ingest_bars(source)
+    assert begun.ref(source.series) == before
+    assert set(begun.read_quarantine(source.series)["rule"]) == {"contradicting_price"}
+    exchange.always.clear()
+    ingest_bars(source)
+    require_equal(begun, source, part(day_bars, DAYS - 1))
+
+
+def test_a_bad_tick_goes_to_the_quarantine_and_comes_in_once_released(
+    exchange: LoopbackExchange, source: SourceSpec, begun: BarStore
+) -> None:
+    exchange.always[NAME] = Fault(change=spoilt(100, lambda row: [row[0], row[1], 0.06, *row[3:]]))
+    ingest_bars(source)
+    (refused,) = begun.refusals(source.series)
+    assert (refused["rule"], refused["value"]) == ("absurd_tick", "low 0.06")
+    opened_at = datetime.fromisoformat(refused["opened_at"])
+    assert pd.Timestamp(opened_at) not in set(begun.read_frame(source.series)["timestamp"])
+    begun.release(source.series, [opened_at], "the exchange confirms it", released_at=AT)
+    again = ingest_bars(source)
+    assert (again.merge.added, again.merge.revised) == (0, 0)
+    assert len(begun.read_frame(source.series)) == DAYS - 1
+    assert [entry["released_at"] is not None for entry in begun.refusals(source.series)] == [True]
+
+
+def test_twice_in_a_row_adds_nothing(source: SourceSpec, bar_store: BarStore, day_bars: Bars) -> None:
+    first, second = ingest_flow(source), ingest_flow(source)
+    assert first.merge.added == DAYS - 1
+    assert (second.merge.added, second.merge.revised, second.merge.unchanged) == (0, 0, 51)
+    assert second.ref == first.ref
+    require_equal(bar_store, source, part(day_bars, DAYS - 1))
+
+
+def test_a_revised_past_bar_is_written_and_its_old_value_kept(
+    exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    ingest_bars(source)
+    revised = Bars("1d", day_bars.opened_at, day_bars.ohlcv.copy())
+    revised.ohlcv[-20, 3] *= 1.0001
+    revised.ohlcv[-20, 1] = revised.ohlcv[-20, :4].max()
+    exchange.series["1d"] = revised
+    stored = ingest_bars(source)
+    assert (stored.merge.added, stored.merge.revised) == (0, 1)
+    require_equal(bar_store, source, part(revised, DAYS - 1))
+    (row,) = bar_store.read_revisions(source.series).to_dict("records")
+    assert (row["old_close"], row["new_close"]) == (day_bars.ohlcv[-20, 3], revised.ohlcv[-20, 3])
+    assert row["source"] == NAME
+
+
+@pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])
+def test_a_clock_that_is_off_lets_no_unfinished_bar_in(
+    error_seconds: int, exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
+) -> None:
+    exchange.clock_error_seconds = error_seconds
+    ingest_bars(source)
+    require_equal(begun, source, part(day_bars, DAYS - 1))
+
+
+INGEST = """
+import sys
+from datetime import datetime
+from flows.ingest import ingest
+from tasks.sources.source import SourceSpec
+import data_checks.expectations, ccxt
+
+source = SourceSpec.model_validate_json(sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    stored = ingest(source, as_of=datetime.fromisoformat(line.strip()))
+    print(f"added {stored.merge.added}", flush=True)
+"""
+
+
+@pytest.mark.e2e
+def test_two_ingests_at_once_lose_and_double_no_bar(
+    exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, day_bars: Bars, tmp_path: Path
+) -> None:
+    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value(), "RISEORFALL_HOME": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", INGEST, source.model_dump_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    try:
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2  # type: ignore[union-attr]
+        for days in (300, 420, 421, DAYS - 1):
+            exchange.now = day_bars.opened_at[days] + np.timedelta64(5, "h")
+            added = 0
+            for process in processes:
+                print(f"{exchange.now}+00:00", file=process.stdin, flush=True)
+            for process in processes:
+                told = process.stdout.readline()  # type: ignore[union-attr]
+                assert told.startswith("added ")
+                added += int(told.split()[1])
+            require_equal(bar_store, source, part(day_bars, days))
+            assert added == days - (0 if days == 300 else {420: 300, 421: 420, DAYS - 1: 421}[days])
+    finally:
+        for process in processes:
+            process.stdin.close()  # type: ignore[union-attr]
+            process.wait(timeout=60)
+            process.stdout.close()  # type: ignore[union-attr]
