@@ -105,7 +105,10 @@ def _verdicts(codes: Int8[np.ndarray, " bar"]) -> pd.Series:
 
 def row_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     """Mark the bars of a batch that break a rule, shape (bar,), in the order of the batch."""
-    mask = _ROW_RULES[rule](batch, limits)
+    if rule in rules.VALUE_RULES:
+        mask = rules.by_values(rule, _ohlcv(batch), limits["absurd_tick_factor"])
+    else:
+        mask = _ROW_RULES[rule](batch, limits)
     return _settled(rule, batch, mask) if rule in RELEASABLE else mask
 
 
@@ -270,25 +273,13 @@ def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     return mask
 
 
-def _contradicting(batch: pd.DataFrame, _: Limits) -> Bool[np.ndarray, " bar"]:
-    """Mark contradictions between real prices; a price of -1 contradicts nothing, it is no price."""
-    prices = _prices(batch)
-    mask: Bool[np.ndarray, " bar"] = rules.contradicting_prices(prices) & ~rules.unreal_prices(prices)
-    return mask
-
-
 def _unfinished(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     return rules.unfinished_bars(_times(batch), _delta(limits), _as_of(limits))
 
 
 _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]] = {
-    "unreal_price": lambda batch, _: rules.unreal_prices(_prices(batch)),
-    "contradicting_price": _contradicting,
-    "unreal_volume": lambda batch, _: rules.unreal_volumes(_volume(batch)),
     "undecided_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[1],
-    "absent_price": lambda batch, _: rules.absent_prices(_prices(batch)),
     "lesser_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[0],
-    "absurd_tick": lambda batch, limits: rules.absurd_ticks(_prices(batch), limits["absurd_tick_factor"]),
     "off_grid": lambda batch, limits: rules.times_off_grid(_times(batch), _delta(limits)),
     "future_bar": lambda batch, limits: rules.future_bars(_times(batch), _as_of(limits)),
     "unfinished_bar": _unfinished,

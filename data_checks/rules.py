@@ -9,11 +9,11 @@ each rule says itself what an absent value means to it.
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float64, Int64, Shaped
 
 ROUNDING = 1e-9  # relative slack between prices that a source computed separately; far under any exchange's price step
 PART_BAR_NEIGHBOURS = 20  # bars that say what a usual volume is; own: four trading weeks of daily bars
+VALUE_RULES = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
 VOLUME_BLOCKS = 2_000  # blocks that a series' volumes are read in, so that five million bars cost as little as 2,000
 VOLUME_BLOCK_BARS = 8  # fewest bars in a block
 VOLUME_SIDE_BLOCKS = 8  # blocks on either side whose medians must differ: a level that stays, not a busy day
@@ -81,6 +81,21 @@ def unknown_volumes(volume: Float64[np.ndarray, " bar"]) -> Bool[np.ndarray, " b
     return mask
 
 
+def by_values(rule: str, ohlcv: Float64[np.ndarray, "bar 5"], absurd_tick_factor: float) -> Bool[np.ndarray, " bar"]:
+    """Mark the bars that break one of `VALUE_RULES`, shape (bar,): it shows in the bar's own five values."""
+    prices = ohlcv[:, :4]
+    if rule == "unreal_price":
+        return unreal_prices(prices)
+    if rule == "contradicting_price":  # a price of -1 contradicts nothing, it is no price
+        mask: Bool[np.ndarray, " bar"] = contradicting_prices(prices) & ~unreal_prices(prices)
+        return mask
+    if rule == "unreal_volume":
+        return unreal_volumes(ohlcv[:, 4])
+    if rule == "absent_price":
+        return absent_prices(prices)
+    return absurd_ticks(prices, absurd_tick_factor)
+
+
 def times_running_back(times: Shaped[np.ndarray, " bar"]) -> Bool[np.ndarray, " bar"]:
     """Mark bars that stand after a bar of a later time, shape (bar,)."""
     mask = np.zeros(len(times), dtype=bool)
@@ -124,6 +139,8 @@ def doubled_times(
         return lesser, undecided
     prices = ohlcv[:, :4]
     sound = ~(absent_prices(prices) | unreal_prices(prices))
+    import pandas as pd  # here: takes a second, and only times out of order come so far
+
     doubled = np.flatnonzero(sound & pd.Series(np.where(sound, times, np.datetime64("NaT"))).duplicated(keep=False))
     if not len(doubled):
         return lesser, undecided

@@ -366,6 +366,10 @@ class BarStore:
         """Read the refused bars, oldest first, released ones (`released_at`) as well."""
         return self._quarantine.read(series)
 
+    def released(self, series: Series) -> Shaped[np.ndarray, " bar"]:
+        """Return the open times of bars that a person let pass, datetime64[us], oldest first, each once."""
+        return self._quarantine.released(series)
+
     def refusals(self, series: Series) -> list[dict[str, Any]]:
         """Return the refused bars, oldest first, ready for JSON: times in ISO 8601, what is missing as None."""
         return self._quarantine.entries(series)

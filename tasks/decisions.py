@@ -128,6 +128,7 @@ def load_as_served(tracking: Tracking, version: str) -> None:
     import mlflow.pyfunc  # here: two seconds that --help must not pay
 
     place, path = f"models:/{tracking.name}/{version}", list(sys.path)
+    tracking.point_mlflow()
     try:
         loaded = mlflow.pyfunc.load_model(place)
         answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pandas as pd
+from jaxtyping import Shaped
 
-from data_checks.judge import row_mask
-from data_checks.suites import CheckSpec
+from data_checks.rules import VALUE_RULES, by_values
+from data_checks.suites import NEVER_RELEASED, CheckSpec
 from model.bars import Bars, Series
 from model.errors import ChecksFailed
 from model.freshness import ForecastSpec, aware, require_fresh
@@ -26,7 +26,6 @@ from tasks.ledger import Ledger, LedgerRow, Prediction
 from tasks.settings import Settings
 from tasks.tracking import Tracking, Version
 
-LOOKED_AT = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
 LONGEST_ABSENCE_BARS = 400  # further back nothing is made up: that is a new start, not a day off
 
 
@@ -64,7 +63,7 @@ def forecast_guarded(
     bars = store.read_bars(store.ref(series))
     now = now_for(tracking, champion, bars, as_of)
     require_fresh(f"{series.name} version {champion.version}", champion.trained_until, bars, window, now, limits)
-    require_checked(series, bars, window, store.read_quarantine(series))
+    require_checked(series, bars, window, store.released(series))
     made_up = _make_up(tracking, ledger, champion, bars)
     return Guarded(forecast(series, settings), made_up)
 
@@ -78,25 +77,23 @@ def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime |
     return aware(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
 
 
-def require_checked(series: Series, bars: Bars, window: WindowSpec, quarantine: pd.DataFrame) -> None:
+def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Shaped[np.ndarray, " bar"]) -> None:
     """Refuse bars that came in another way than through the checks.
 
     Args:
         series: for the message.
         bars: shape (bar,), as stored.
         window: its lookback says how many of them are looked at.
-        quarantine: of the series; what a person released from it passes.
+        released: open times of bars that a person let pass, datetime64[us], UTC.
 
     Raises:
         ChecksFailed: a bar of the last window breaks a rule of the ingest.
     """
     last = Bars(bars.interval, bars.opened_at[-window.lookback_bars :], bars.ohlcv[-window.lookback_bars :])
-    let_through = pd.DatetimeIndex(quarantine.loc[quarantine["released_at"].notna(), "timestamp"]).tz_convert(None)
-    times = pd.DatetimeIndex(last.opened_at)
-    batch = last.frame().assign(timestamp=times, released=times.isin(let_through))
-    limits = CheckSpec().model_dump() | {"interval": series.interval, "as_of": None}
-    for rule in LOOKED_AT:
-        broken = np.flatnonzero(row_mask(rule, batch, limits))
+    let_through = np.isin(last.opened_at, released)
+    for rule in VALUE_RULES:
+        mask = by_values(rule, last.ohlcv, CheckSpec().absurd_tick_factor)
+        broken = np.flatnonzero(mask if rule in NEVER_RELEASED else mask & ~let_through)
         if len(broken):
             raise ChecksFailed(
                 f"{series.name}: expected checked bars, found one that breaks {rule} at "
@@ -114,10 +111,9 @@ def champion_then(rows: Sequence[LedgerRow], moment: datetime) -> str | None:
 def _make_up(tracking: Tracking, ledger: Ledger, champion: Version, bars: Bars) -> tuple[Prediction, ...]:
     """Store the predictions of decisions after the last stored one and before the newest bar; return them."""
     series = tracking.series
-    stored = ledger.predictions(series.name)
-    if stored.empty:
+    last = ledger.last_predicted(series.name)
+    if last is None:
         return ()
-    last = stored["decided_at"].max().to_pydatetime()
     rows = ledger.rows(series.name)
     fresh: list[Prediction] = []
     versions: dict[str, Version] = {champion.version: champion}

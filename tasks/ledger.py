@@ -277,6 +277,14 @@ class Ledger:
         found = _scan(table, self._predictions.schema, where).to_pylist()
         return Prediction(**{name: found[0][name] for name in _names(Prediction)}) if found else None
 
+    def last_predicted(self, series_name: str) -> datetime | None:
+        """Return the newest `decided_at` of the stored predictions of a series; None when there is none."""
+        table = self._predictions.open()
+        if table is None:
+            return None
+        found = _scan(table, self._predictions.schema, f"series_name = {quoted(series_name)}")
+        return max(found["decided_at"].to_pylist(), default=None)
+
     def predictions(self, series_name: str = "", version: str = "") -> "pd.DataFrame":
         """Read stored predictions of a series and a version (of all when empty), by `decided_at`, then version."""
         wanted = {"series_name": series_name, "version": version}

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from data_checks.suites import NEVER_RELEASED
 from model.bars import COLUMNS, Series
@@ -77,6 +78,10 @@ class Quarantine:
         return read_rows(self._table, series).sort_values(
             ["timestamp", "rule", "quarantined_at", "value"], ignore_index=True
         )
+
+    def released(self, series: Series) -> Shaped[np.ndarray, " bar"]:
+        """Return the open times of bars that a person let pass, datetime64[us], oldest first, each once."""
+        return np.unique(scan_times(self._table.open(), series, "released_at IS NOT NULL"))
 
     def entries(self, series: Series) -> list[dict[str, Any]]:
         """Return the refused bars, oldest first, as mappings for JSON: times in ISO 8601, what is missing as None."""

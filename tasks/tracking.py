@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from model.training import Epoch
 from tasks.barstore import BarsRef
+from tasks.registry import RegistryFile
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,16 +82,27 @@ class Tracking:
             series: the series that the models are of.
             name: name of the experiment and of the registered model; empty takes the series' own.
         """
-        import mlflow  # here: two seconds that --help must not pay
-
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(uri)
         self.uri = uri
         self.series = series
         self.name = name or series.name
         self.artifact_root = artifact_root
-        self.client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri)
+        self._file = RegistryFile(uri)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client, for everything that `tasks/registry.py` cannot answer."""
+        import mlflow  # here: three seconds, which --help and a prediction must not pay
+
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return mlflow.MlflowClient(tracking_uri=self.uri)
+
+    def point_mlflow(self) -> None:
+        """Let MLflow's functions, which take no address, mean this MLflow."""
+        import mlflow  # here: see client
+
+        assert self.client  # makes the folder of a local database
+        mlflow.set_tracking_uri(self.uri)
 
     # runs
 
@@ -125,7 +138,7 @@ class Tracking:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log metrics, parameters and tags of a run in one round trip; NaN metrics are left out."""
-        from mlflow.entities import Metric, Param, RunTag  # here: see __init__
+        from mlflow.entities import Metric, Param, RunTag  # here: see client
 
         now = int(datetime.now(UTC).timestamp() * 1000)
         self.client.log_batch(
@@ -137,7 +150,7 @@ class Tracking:
 
     def log_curves(self, run_id: str, curves: Mapping[str, Sequence[float]]) -> None:
         """Log one value per epoch (1..) and metric, in one round trip; NaN values are left out."""
-        from mlflow.entities import Metric  # here: see __init__
+        from mlflow.entities import Metric  # here: see client
 
         now = int(datetime.now(UTC).timestamp() * 1000)
         points = [
@@ -177,7 +190,10 @@ class Tracking:
 
     def run_params(self, run_id: str) -> dict[str, str]:
         """Return the parameters of a run; none where the run is gone."""
-        from mlflow.exceptions import MlflowException  # here: see __init__
+        known = self._file.params(run_id)
+        if known is not None:
+            return known
+        from mlflow.exceptions import MlflowException  # here: see client
 
         try:
             return dict(self.client.get_run(run_id).data.params)
@@ -191,15 +207,13 @@ class Tracking:
 
     def read_file(self, run_id: str, path: str) -> bytes:
         """Return one artifact file of a run."""
-        import mlflow.artifacts  # here: see __init__
-
         with tempfile.TemporaryDirectory() as place:
-            local = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=place)
+            local = self.client.download_artifacts(run_id, path, place)
             return Path(local).read_bytes()
 
     def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
         """Log the bars that a run used as a dataset: place, table version, content hash, span."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # here: see __init__
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # here: see client
 
         profile = {"rows": ref.rows, "first": str(ref.first), "last": str(ref.last), "sha256": ref.sha256}
         dataset = Dataset(
@@ -232,8 +246,9 @@ class Tracking:
             example: bars enough for one window; MLflow shows them as the input example.
             tags: what the version's page should say, `trained_until` among them.
         """
-        import mlflow.pyfunc  # here: see __init__
+        import mlflow.pyfunc  # here: see client
 
+        self.point_mlflow()
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
             # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
@@ -263,7 +278,7 @@ class Tracking:
 
         Such a version holds the same files and is read by `read_version`; MLflow itself cannot load it.
         """
-        from mlflow.exceptions import MlflowException  # here: see __init__
+        from mlflow.exceptions import MlflowException  # here: see client
 
         with tempfile.TemporaryDirectory() as place:
             write_model_files(Path(place), files)
@@ -293,7 +308,10 @@ class Tracking:
 
     def alias_number(self, alias: Alias) -> str | None:
         """Return the number of the version that an alias names, None when it names none."""
-        from mlflow.exceptions import MlflowException  # here: see __init__
+        known = self._file.alias(self.name, alias)
+        if known is not None:
+            return known[0]
+        from mlflow.exceptions import MlflowException  # here: see client
 
         try:
             number = self.client.get_registered_model(self.name).aliases.get(alias)
@@ -328,7 +346,10 @@ class Tracking:
         Raises:
             NoChampion: there is no such version.
         """
-        from mlflow.exceptions import MlflowException  # here: see __init__
+        known = self._file.version(self.name, number)
+        if known is not None:
+            return _version(number, known.run_id, known.tags)
+        from mlflow.exceptions import MlflowException  # here: see client
 
         try:
             found = self.client.get_model_version(self.name, number)
@@ -337,12 +358,7 @@ class Tracking:
                 f"{self.name}: expected version {number} in the registry at {self.uri}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
             ) from error
-        tags = dict(found.tags)
-        metrics = {
-            key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")
-        }
-        until = datetime.fromisoformat(tags["trained_until"])
-        return Version(number, str(found.run_id), until, metrics, tags)
+        return _version(number, str(found.run_id), dict(found.tags))
 
     def describe(self, version: str, text: str) -> None:
         """Write the description on a version's page."""
@@ -354,17 +370,33 @@ class Tracking:
         Raises:
             UnsoundModel: a file is missing or cannot be read.
         """
-        import mlflow.artifacts  # here: see __init__
-
         place = f"models:/{self.name}/{version}"
-        try:
-            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
-        except (mlflow.exceptions.MlflowException, OSError) as error:
-            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+        known = self._file.version(self.name, version)
+        folder = self._download(place) if known is None or known.folder is None else known.folder / "artifacts"
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
         return LoadedVersion(place, folder)
+
+    def _download(self, place: str) -> Path:
+        """Fetch the files of a version from wherever the registry keeps them.
+
+        Raises:
+            UnsoundModel: they are gone, or the registry knows no such version.
+        """
+        import mlflow.artifacts  # here: see client
+
+        self.point_mlflow()
+        try:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+
+
+def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:
+    """Take a version from what the registry says of it."""
+    metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
+    return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 
 
 def open_tracking(series: Series) -> Tracking:
@@ -436,7 +468,7 @@ def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
 
 
 def _signature() -> Any:
-    from mlflow.models import ModelSignature  # here: see Tracking.__init__
+    from mlflow.models import ModelSignature  # here: see Tracking.client
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -39,16 +40,18 @@ def files(gain: float = 1.0) -> ModelFiles:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home whose registry holds three whole versions and no champion."""
     home = tmp_path_factory.mktemp("template") / "home"
-    settings = Settings(home=home, tracking_uri="", store="")
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
-    example = random_walk(8).frame()
-    for _ in range(VERSIONS):
-        run_id = tracking.start_run("retrain", {})
-        tracking.register(run_id, files(), example, {"trained_until": UNTIL})
-    return home
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+        settings = Settings(home=home, tracking_uri="", store="")
+        tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+        example = random_walk(8).frame()
+        for _ in range(VERSIONS):
+            run_id = tracking.start_run("retrain", {})
+            tracking.register(run_id, files(), example, {"trained_until": UNTIL})
+        yield home
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Champion and challenger are compared on bars that neither learned from; what is broken is told and gives way."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,23 +47,25 @@ def record(probabilities: np.ndarray) -> Record:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home with three versions: two quiet ones, the third far too loud."""
     home = tmp_path_factory.mktemp("template") / "home"
-    settings = Settings(home=home, tracking_uri="", store="")
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
-    for version, onnx in ONNX.items():
-        run_id = tracking.start_run("retrain", {})
-        own = record(says(version))
-        frame = own.frame().assign(base_rate=0.5)
-        tracking.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
-        decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
-        probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
-        tracking.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
-        until = str(BARS.closed_at[UNTIL[version]]) + "+00:00"
-        files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=SPEC), record=own)
-        tracking.add_version(run_id, files, {"trained_until": until})
-    return home
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+        settings = Settings(home=home, tracking_uri="", store="")
+        tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+        for version, onnx in ONNX.items():
+            run_id = tracking.start_run("retrain", {})
+            own = record(says(version))
+            frame = own.frame().assign(base_rate=0.5)
+            tracking.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+            decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
+            probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
+            tracking.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
+            until = str(BARS.closed_at[UNTIL[version]]) + "+00:00"
+            files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=SPEC), record=own)
+            tracking.add_version(run_id, files, {"trained_until": until})
+        yield home
 
 
 @pytest.fixture
