@@ -106,7 +106,7 @@ def _verdicts(codes: Int8[np.ndarray, " bar"]) -> pd.Series:
 def row_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     """Mark the bars of a batch that break a rule, shape (bar,), in the order of the batch."""
     if rule in rules.VALUE_RULES:
-        mask = rules.by_values(rule, _ohlcv(batch), limits["absurd_tick_factor"])
+        mask = rules.by_values(rule, _known(batch), limits["absurd_tick_factor"])
     else:
         mask = _ROW_RULES[rule](batch, limits)
     return _settled(rule, batch, mask) if rule in RELEASABLE else mask
@@ -238,6 +238,11 @@ def _prices(batch: pd.DataFrame) -> Float64[np.ndarray, "bar 4"]:
 
 def _ohlcv(batch: pd.DataFrame) -> Float64[np.ndarray, "bar 5"]:
     return batch[[*PRICES, "volume"]].to_numpy(dtype=np.float64)
+
+
+def _known(batch: pd.DataFrame) -> Float64[np.ndarray, "bar 5"]:
+    """Return prices and volume; Great Expectations hands over the columns of a rule only, the others are NaN."""
+    return batch.reindex(columns=[*PRICES, "volume"]).to_numpy(dtype=np.float64)
 
 
 def _volume(batch: pd.DataFrame) -> Float64[np.ndarray, " bar"]:
