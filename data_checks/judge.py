@@ -10,6 +10,7 @@ ACCEPTED bars only.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,7 @@ def _verdicts(codes: Int8[np.ndarray, " bar"]) -> pd.Series:
 
 def row_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     """Mark the bars of a batch that break a rule, shape (bar,), in the order of the batch."""
-    if rule in rules.VALUE_RULES:
-        mask = rules.by_values(rule, _known(batch), limits["absurd_tick_factor"])
-    else:
-        mask = _ROW_RULES[rule](batch, limits)
+    mask = _ROW_RULES[rule](batch, limits)
     return _settled(rule, batch, mask) if rule in RELEASABLE else mask
 
 
@@ -282,7 +280,12 @@ def _unfinished(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]
     return rules.unfinished_bars(_times(batch), _delta(limits), _as_of(limits))
 
 
+def _by_values(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
+    return rules.by_values(rule, _known(batch), limits["absurd_tick_factor"])
+
+
 _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]] = {
+    **{name: partial(_by_values, name) for name in rules.VALUE_RULES},
     "undecided_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[1],
     "lesser_double": lambda batch, _: rules.doubled_times(_times(batch), _ohlcv(batch))[0],
     "off_grid": lambda batch, limits: rules.times_off_grid(_times(batch), _delta(limits)),
