@@ -9,10 +9,10 @@ run: $(READY)  ## one retrain on the sample that comes along
 	$(BIN)/riseorfall retrain
 
 test: $(READY)  ## everything but servers and browsers
-	$(BIN)/pytest
+	$(BIN)/pytest $(ARGS)
 
 e2e: $(READY)  ## real servers, a real browser
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m e2e $(ARGS)
 
 check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
