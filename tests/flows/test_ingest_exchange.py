@@ -1,5 +1,6 @@
 """Ingest, check, store as tasks against a real exchange on loopback: in each of its moods, alone, in two processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from misbehaviours import CHANGES, FAULTS
 from synthetic_bars import random_walk
 
 from data_checks.suites import CheckSpec
+from flows.cli import run
 from flows.ingest import ingest as ingest_flow
-from model.bars import Bars
+from model.bars import Bars, Series
 from model.errors import ChecksFailed, SourceUnavailable
 from tasks.barstore import BarStore
 from tasks.checks import check
@@ -234,3 +236,23 @@ def test_two_ingests_at_once_lose_and_double_no_bar(
             process.stdin.close()  # type: ignore[union-attr]
             process.wait(timeout=60)
             process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_the_command_line_ingests_lists_and_releases(bar_store: BarStore, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ingest"]) == 0
+    assert "BTC-USD 1d: 1768 added, 0 revised, 0 unchanged" in capfd.readouterr().out
+    assert run(["quarantine", "--json"]) == 0
+    (refused,) = json.loads(capfd.readouterr().out)
+    assert (refused["opened_at"], refused["value"]) == ("2017-04-15T00:00:00+00:00", "low 0.06 (line 906)")
+    assert run(["release", "--at", "2017-04-15", "--reason", "a test"]) == 0
+    assert "1 bars released" in capfd.readouterr().out
+    assert run(["release", "--at", "2017-04-15", "--reason", "a test"]) == 2
+    assert "found none at 2017-04-15" in capfd.readouterr().err
+    assert run(["ingest"]) == 0
+    assert "0 added, 0 revised, 1769 unchanged" in capfd.readouterr().out
+    assert run(["bars", "--json"]) == 0
+    (now,) = json.loads(capfd.readouterr().out)
+    assert run(["bars", "--as-of", str(now["version"] - 1), "--json"]) == 0
+    (then,) = json.loads(capfd.readouterr().out)
+    assert (then["rows"], now["rows"], now["quarantined"]) == (1768, 1769, 0)
+    assert len(bar_store.read_frame(Series("BTC-USD", "1d"))) == 1769
