@@ -26,7 +26,9 @@ def picture(page: Page, name: str) -> None:
 
 def open_form(up: Up, page: Page) -> None:
     page.goto(f"{up.address('Prefect')}/v2/deployments/deployment/{up.deployment('retrain')['id']}/run")
-    expect(page.get_by_label("Epochs (Optional)")).to_have_value("2")
+    expect(page.get_by_label("Epochs (Optional)")).to_have_value(
+        "2", timeout=120_000
+    )  # the first page of a cold server
 
 
 @pytest.fixture(scope="module")
