@@ -61,7 +61,7 @@ def monitor_picture(
     ]
     inputs.barh(names, ratios, color=[RED if ratio > 1 else BLUE for ratio in ratios])
     inputs.axvline(1, color=RED, linewidth=1, linestyle="--")
-    inputs.set_xlim(0, max(1.15, *ratios, 0) if ratios else 1.15)
+    inputs.set_xlim(0, 1.05 * max(1.1, *ratios, 0) if ratios else 1.15)
     inputs.set_xticks(RATIO_TICKS)
     inputs.invert_yaxis()
     inputs.set_title("Drift of the newest bars, as a share of its limit", loc="left")
