@@ -19,6 +19,7 @@ from model.networks import NetworkSpec, build_network
 from model.training import Epoch, Fitted, Trainer, TrainingSpec
 from model.windows import Windows
 
+MEMBER = "member_"
 CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
 
 
@@ -115,7 +116,7 @@ class EnsembleTrainer:
         for number, member in enumerate(fitted.members, 1):
             built = build_network(trainer.network, trainer.lookback_bars, trainer.feature_count)
             built.set_weights(member.weights)
-            said.append(keras.Model(built.inputs[0], built.outputs[0], name=f"member_{number}")(windows))
+            said.append(keras.Model(built.inputs[0], built.outputs[0], name=f"{MEMBER}{number}")(windows))
         mean = keras.layers.Average(dtype="float32", name="probability")(said)
         return keras.Model(windows, mean, name=f"{trainer.network.kind}_ensemble")
 
@@ -150,6 +151,25 @@ def open_trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: in
     if training.members == 1:
         return Trainer(network, training, lookback_bars, feature_count)
     return EnsembleTrainer(network, training, lookback_bars, feature_count)
+
+
+def typical_member(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> tuple[Any, str]:
+    """Return the network to look into for one window, and what to call it.
+
+    A network by itself is returned as it is. Of an ensemble it is the member whose answer lies nearest to the mean.
+
+    Args:
+        network: a stored `keras.Model`, one network or an ensemble.
+        window: shape (lookback, feature), float64, raw.
+
+    Time: depends on the bars of the window alone.
+    """
+    members = [layer for layer in network.layers if layer.name.startswith(MEMBER)]
+    if not members:
+        return network, str(network.name)
+    said = np.array([float(np.asarray(member(window[None]))[0, 0]) for member in members])
+    nearest = int(np.abs(said - said.mean()).argmin())
+    return members[nearest], f"{network.name}, member {nearest + 1} of {len(members)}"
 
 
 def member_seeds(seed: int, members: int) -> tuple[int, ...]:

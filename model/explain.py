@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from model.ensemble import typical_member
 from model.errors import SpecError, UnsoundModel
 
 FIRST_STEPS, MOST_STEPS = 128, 8192  # points on the path of the integral: doubled until the sum fits
@@ -90,7 +91,7 @@ class Explanation:
         activations: one a convolution, first to last.
         gates: one a recurrent layer and direction.
         attribution: of the probability.
-        lacks: a sentence for each part that this kind of network does not have.
+        lacks: a sentence for each part that this kind of network does not have, and one where others vote too.
     """
 
     kind: str
@@ -110,7 +111,8 @@ def explain_window(
     """Open up what a network makes of one window.
 
     Args:
-        network: a `keras.Model` of `model.networks.build_network`, as stored.
+        network: a `keras.Model` of `model.networks.build_network`, as stored; of an ensemble the member is opened
+            that answers nearest to the mean.
         window: shape (lookback, feature), float64, raw prices, oldest bar first.
         features: names of the channels, in the window's order.
 
@@ -126,11 +128,12 @@ def explain_window(
             f"explain: the network takes windows of {expected[0]} bars and {expected[1]} features, found "
             f"{window.shape} and the names {', '.join(features)}. Use the spec that it was trained with."
         )
+    network, kind = typical_member(network, window)
     seen = _seen(network, window)
     activations = activation_maps(network, seen)
     gates = gate_maps(network, seen)
     return Explanation(
-        kind=str(network.name),
+        kind=kind,
         features=tuple(features),
         window=window,
         seen=seen,
@@ -138,7 +141,7 @@ def explain_window(
         activations=activations,
         gates=gates,
         attribution=integrated_gradients(network, seen),
-        lacks=_lacks(network, has_filters=bool(activations), gates=gates),
+        lacks=_lacks(network, kind, has_filters=bool(activations), gates=gates),
     )
 
 
@@ -346,9 +349,11 @@ def _sigmoid(x: Float64[np.ndarray, " unit"]) -> Float64[np.ndarray, " unit"]:
     return opened
 
 
-def _lacks(network: Any, *, has_filters: bool, gates: tuple[GateMap, ...]) -> tuple[str, ...]:
-    """Say which parts this kind of network does not have."""
-    who, lacking = f"A network of kind {network.name} has", []
+def _lacks(network: Any, kind: str, *, has_filters: bool, gates: tuple[GateMap, ...]) -> tuple[str, ...]:
+    """Say which parts this kind of network does not have, and which network of an ensemble this is."""
+    who, lacking = f"A network of kind {kind} has", []
+    if kind != network.name:
+        lacking.append(f"This is {kind}: the one that answers nearest to the mean, which is what the ensemble says.")
     if not has_filters:
         lacking.append(f"{who} no convolution: there are no filters and no activation maps.")
     if not gates:

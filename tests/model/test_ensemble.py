@@ -6,6 +6,7 @@ from synthetic_bars import random_walk
 
 from model.ensemble import EnsembleTrainer, FittedEnsemble, member_seeds, open_trainer
 from model.errors import SpecError
+from model.explain import explain_window
 from model.networks import NetworkSpec
 from model.predictor import Predictor, network_from_bytes, network_to_bytes, network_to_onnx
 from model.splits import FoldSpec, split_folds
@@ -67,6 +68,19 @@ def test_keras_and_onnx_serve_it_as_one_model(trainer: EnsembleTrainer, fitted: 
     weights = again.get_weights()
     assert len(weights) == len(fitted.weights)
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(fitted.weights, weights, strict=True))
+
+
+def test_the_member_nearest_to_the_mean_explains_the_ensemble(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
+    window = WINDOWS.values()[5]
+    said = [trainer.trainer.predict(member, WINDOWS)[5] for member in fitted.members]
+    nearest = int(np.abs(np.array(said) - np.mean(said)).argmin())
+    explained = explain_window(trainer.keras_model(fitted), window, SPEC.features)
+    assert explained.kind == f"cnn_lstm_ensemble, member {nearest + 1} of 3"
+    assert explained.attribution.probability == pytest.approx(said[nearest], abs=1e-6)
+    alone = explain_window(trainer.trainer.keras_model(fitted.members[nearest]), window, SPEC.features)
+    assert alone.kind == "cnn_lstm"
+    assert alone.attribution.values == pytest.approx(explained.attribution.values, abs=1e-6)
+    assert [each.layer for each in alone.activations] == [each.layer for each in explained.activations]
 
 
 def test_one_member_is_the_network_alone() -> None:
