@@ -16,13 +16,14 @@ from tasks.auditing import audit_retrain
 from tasks.checks import check as check_bars
 from tasks.evaluation import evaluate
 from tasks.flowruns import flow_run_name
+from tasks.foldrunners import train_folds
 from tasks.ingestion import ingest, store
 from tasks.promotion import promote
 from tasks.registration import register
 from tasks.report import report
 from tasks.runs import Retrain, open_run, watched
 from tasks.sources.source import SourceSpec
-from tasks.training import fit_final, train_fold
+from tasks.training import fit_final
 from tasks.windowing import cut
 
 HOURS_6 = 6 * 3600  # a whole retrain of a large recipe on two cores; whatever takes longer hangs
@@ -58,7 +59,7 @@ def retrain(
         checked = check_bars(landing, source, check)
         stored = store(landing, checked.accepted, run_id)
         windows = cut(stored.ref, recipe.window, recipe.folds, check)
-        outcomes = [train_fold(windows, recipe, index, run_id) for index in range(recipe.folds.count)]
+        outcomes = train_folds(windows, recipe, run_id)
         evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_retrain(windows, recipe, run_id)

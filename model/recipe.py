@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.bars import IntervalName
 from model.networks import NetworkSpec
-from model.splits import FoldSpec
+from model.splits import WHERE, FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 
@@ -39,6 +39,11 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def identity(self) -> str:
+        """Everything that changes a number, as JSON; where folds run is left out."""
+        return self.model_dump_json(exclude={"folds": set(WHERE)})
+
+    @property
     def digest(self) -> str:
         """First characters of the SHA-256 of the recipe: the identity of the experiment."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:RECIPE_HASH_LENGTH]
+        return hashlib.sha256(self.identity.encode()).hexdigest()[:RECIPE_HASH_LENGTH]

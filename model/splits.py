@@ -7,6 +7,7 @@ dropping those is the purge, `horizon_bars` wide where there is no gap.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -17,6 +18,7 @@ from model.windows import Windows
 
 # Own choice: from fewer windows not even the base rate is known to better than 0.18 (two standard errors).
 MINIMUM_TRAINING_WINDOWS = 30
+WHERE = frozenset({"runner", "address"})  # fields of the spec that change no number
 
 
 class FoldSpec(BaseModel):
@@ -37,6 +39,21 @@ class FoldSpec(BaseModel):
         le=0.5,
         description="Newest share of the training windows that training stops by and does not learn from",
     )
+
+    runner: Literal["serial", "threads", "dask"] = Field(
+        default="threads",
+        description="Where folds are trained: one after the other, side by side on this machine's cores, or on a Dask "
+        "cluster (extra distributed); the numbers are the same",
+    )
+    address: str = Field(
+        default="", description="Address of the Dask scheduler, tcp://host:port; empty: a cluster on this machine"
+    )
+
+    @model_validator(mode="after")
+    def _address_a_cluster(self) -> "FoldSpec":
+        if self.address and self.runner != "dask":
+            raise ValueError(f"expected an address with runner dask only, found {self.address} with {self.runner}")
+        return self
 
     @model_validator(mode="after")
     def _fill_each_block(self) -> "FoldSpec":

@@ -169,7 +169,7 @@ class Replay:
     @property
     def digest(self) -> str:
         """Identity of recipe and rule."""
-        text = self.recipe.model_dump_json() + self.rule.model_dump_json()
+        text = self.recipe.identity + self.rule.model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def decision_id(self, day: date) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import Protocol
 
 from model.training import Epoch
@@ -73,18 +74,28 @@ class Run:
 
     progress: Progress = field(default_factory=LogProgress)
     seconds: dict[str, float] = field(default_factory=dict)
+    _open: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step; steps of one name add up."""
-        self.progress.started(name)
-        start = time.perf_counter()
+        """Time a step; steps of one name add up, and where they overlap, in threads, their time counts once."""
+        with self._lock:
+            count, start = self._open.get(name, (0, time.perf_counter()))
+            self._open[name] = (count + 1, start)
+            if not count:
+                self.progress.started(name)
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            self.progress.ended(name, spent)
+            with self._lock:
+                count, start = self._open.pop(name)
+                if count > 1:
+                    self._open[name] = (count - 1, start)
+                else:
+                    spent = time.perf_counter() - start
+                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
+                    self.progress.ended(name, spent)
 
     def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Pass an epoch on."""

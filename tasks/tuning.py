@@ -18,7 +18,7 @@ from model.bars import Bars, Series
 from model.errors import BarsTooShort, UnsoundModel
 from model.metrics import score
 from model.recipe import Recipe
-from model.splits import split_folds
+from model.splits import WHERE, split_folds
 from model.tuning import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.walkforward import Fits, walk_forward
 from model.windows import cut_windows
@@ -111,7 +111,7 @@ class Tuning:
     @property
     def study_name(self) -> str:
         """The same for the same recipe, folds and bars, however many trials are asked for."""
-        told = [self.recipe.model_dump_json(), self.spec.folds.model_dump_json(), str(self.spec.seed)]
+        told = [self.recipe.identity, self.spec.folds.model_dump_json(exclude=set(WHERE)), str(self.spec.seed)]
         digest = hashlib.sha256("".join([*told, hash_bars(self.bars)]).encode()).hexdigest()[:DIGEST_LENGTH]
         return f"{self.series.name}-{digest}"
 
