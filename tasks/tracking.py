@@ -8,6 +8,7 @@ search returns empty aliases, so they are read by alias; and its tables must exi
 import json
 import logging
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,11 +99,18 @@ class Tracking:
         return mlflow.MlflowClient(tracking_uri=self.uri)
 
     def point_mlflow(self) -> None:
-        """Let MLflow's functions, which take no address, mean this MLflow."""
+        """Let MLflow's functions, which take no address, mean this MLflow.
+
+        MLflow writes the address into the environment too, where another home's settings would find it: taken out.
+        """
         import mlflow  # here: see client
 
         assert self.client  # makes the folder of a local database
+        before = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(self.uri)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
     # runs
 
