@@ -12,6 +12,8 @@ from threading import Thread
 from tasks.settings import Settings
 from tasks.supervisor import SHARED, read_state
 
+STARTUP_SECONDS = 180  # on a machine that does much else; Prefect's own limit is 20
+
 
 @contextmanager
 def local_server() -> Iterator[None]:
@@ -23,7 +25,8 @@ def local_server() -> Iterator[None]:
     if get_current_settings().api.url:
         yield
         return
-    starter = Thread(target=SubprocessASGIServer().start, name="prefect-server")
+    # A start that gave up would leave its process behind, and the flow would start a second one.
+    starter = Thread(target=SubprocessASGIServer().start, args=(STARTUP_SECONDS,), name="prefect-server")
     starter.start()
     try:
         yield
