@@ -88,7 +88,7 @@ def test_the_run_page_has_what_a_reader_looks_for(first: Retrain, tracking: Trac
     children = tracking.client.search_runs(
         [run.info.experiment_id], f"tags.mlflow.parentRunId = '{first.run_id}'", order_by=["start_time ASC"]
     )
-    assert [child.data.tags["fold"] for child in children] == ["0", "1"]
+    assert sorted(child.data.tags["fold"] for child in children) == ["0", "1"]  # they run side by side
     for child in children:
         curve = tracking.client.get_metric_history(child.info.run_id, "validation_loss")
         assert [point.step for point in curve] == [1, 2]
