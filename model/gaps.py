@@ -22,7 +22,7 @@ class GapRule(BaseModel):
 
     kind: Literal["drop_windows", "fill"] = Field(
         default="drop_windows",
-        description="Drop_windows: no window crosses a gap; fill: short gaps are filled with flat bars of no volume",
+        description="drop_windows: no window crosses a gap; fill: short gaps are filled with flat bars of no volume",
     )
     max_fill_bars: int = Field(
         default=3, ge=1, le=1_000, description="Bars of the longest gap that is filled; a longer one stays a gap"
