@@ -30,7 +30,7 @@ from model.training import TrainingSpec
 from model.tuning import TuneSpec
 from model.windows import WindowSpec
 from tasks.settings import Settings
-from tasks.sources.source import SourceSpec
+from tasks.sources.source import SourceSpec, require_readable
 
 WRONG_USE, UNEXPECTED = 2, 1
 
@@ -96,6 +96,7 @@ def retrain(
     from tasks.terminal import TerminalProgress, quiet_streams, show_retrain
 
     settings = _settings()
+    require_readable(source)  # before the seconds that imports take
     with quiet_streams(settings.log_folder) as (console, log_file), TerminalProgress(console) as progress:
         from tasks.reporting import reporting
 

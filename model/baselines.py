@@ -23,6 +23,7 @@ BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 PROBABILITY_MARGIN = 1e-6  # own: far below what any number of test bars can tell from 0, far above float32 rounding
 BATCH_WINDOWS = 65_536  # own: 63 MB of float64 at 30 bars of 4 features
+ONE_THREAD_WINDOWS = 20_000  # own: a fit on fewer takes under a second in one thread
 LEARNED_WINDOWS = 100_000  # own: the newest of them; 96 MB at 30 bars of 4 features, so minute bars fit into memory
 
 
@@ -87,11 +88,16 @@ def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
 
 def _learn(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
     """Fit a scikit-learn classifier on the newest training windows and ask it about the test windows in batches."""
+    from threadpoolctl import threadpool_limits  # here: comes with scikit-learn
+
     newest = train.take(np.arange(max(0, len(train) - LEARNED_WINDOWS), len(train), dtype=np.int64))
-    learner.fit(_inputs(newest, scale), newest.labels)
     starts = range(0, len(test), BATCH_WINDOWS)
     indices = (np.arange(start, min(start + BATCH_WINDOWS, len(test)), dtype=np.int64) for start in starts)
-    batches = [learner.predict_proba(_inputs(test.take(index), scale))[:, 1] for index in indices]
+    # Threads wait for each other by spinning: on a busy machine a small fit took ten times as long with two of them.
+    # Their number changes no result.
+    with threadpool_limits(1 if len(newest) < ONE_THREAD_WINDOWS else None):
+        learner.fit(_inputs(newest, scale), newest.labels)
+        batches = [learner.predict_proba(_inputs(test.take(index), scale))[:, 1] for index in indices]
     return np.concatenate([np.empty(0), *batches])
 
 

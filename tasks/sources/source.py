@@ -9,6 +9,7 @@ be unfinished - whoever uses the bars drops it by `as_of`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OnPage = Callable[[datetime, datetime, datetime], None]
+QUICK_BYTES = 8_000_000  # a file up to this size is read within a second
 SourceKind = Literal["sample", "csv", "exchange"]
 
 
@@ -145,6 +147,18 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
     from tasks.sources.sample import SampleSource  # here: pandas and pyarrow take a second to import
 
     return SampleSource(spec)
+
+
+def require_readable(spec: SourceSpec) -> None:
+    """Raise at once what reading the source would raise, where that is quick to know: for a file that is not large.
+
+    Raises:
+        UnreadableFile: the file is not there or cannot be read as bars.
+        SpecError: fields of the spec contradict each other.
+    """
+    opened, path = open_source(spec), Path(spec.path)
+    if spec.kind == "csv" and (not path.is_file() or path.stat().st_size <= QUICK_BYTES):
+        opened.fetch()
 
 
 def open_cross_check(spec: SourceSpec) -> Source | None:

@@ -1,6 +1,7 @@
 """The command line: exit codes, JSON, what a command may import, what a person reads."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,17 @@ def _modules_after(words: list[str]) -> set[str]:
     code = f"import sys; from flows.cli import run; assert run({words!r}) == 0; print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    asks = (
+        "import sys; from flows.cli import run; "
+        f"code = run(['retrain', '--source.kind', 'csv', '--source.path', r'{tmp_path / 'none.csv'}']); "
+        "print(code, [name for name in ('prefect', 'mlflow', 'tensorflow') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks], capture_output=True, text=True, check=True,
+        env={**os.environ, "RISEORFALL_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout == "2 []\n"
+    assert "none.csv" in done.stderr
