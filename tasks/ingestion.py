@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import get_run_logger, task
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from model.bars import Series
 from model.errors import SourceUnavailable, UnreadableFile
