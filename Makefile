@@ -20,15 +20,17 @@ check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## speed and scale, as ratios
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(READY)  ## speed and scale, as ratios of two things that took turns
+	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
+	-.venv-bench/bin/pip install --quiet --disable-pip-version-check 'pip>=25.1' && .venv-bench/bin/pip install --quiet --group bench
+	$(BIN)/python benchmarks/run.py
 
 lock: $(READY)  ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 clean:  ## everything that can be made again; the bars and the runs stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
