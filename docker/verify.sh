@@ -55,7 +55,7 @@ python3 docker/probe.py champion | tee "$work/champion"
 say "pages open in a browser, with passwords"
 python3 docker/probe.py pages
 say "the champion over REST"
-up --profile predict
+$COMPOSE --profile predict up -d $UP_FLAGS --no-deps --wait predict >"$work/up.log" 2>&1 || { cat "$work/up.log"; fail "predict"; }
 python3 docker/probe.py predict
 
 say "no root, no capability, no new privilege, no write to the image"
