@@ -1,0 +1,72 @@
+"""What the compose files promise, read from the files themselves; docker/verify.sh shows it on a running stack."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = ("compose.yaml", "compose.worker.yaml")
+
+
+def services() -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for file in FILES:
+        content = yaml.safe_load((ROOT / "docker" / file).read_text(encoding="utf-8"))
+        found += [(f"{file}:{name}", service) for name, service in content["services"].items()]
+    return found
+
+
+SERVICES = services()
+
+
+def test_the_files_have_services() -> None:
+    assert len(SERVICES) >= 10
+
+
+@pytest.mark.parametrize(("name", "service"), SERVICES, ids=[name for name, _ in SERVICES])
+def test_every_service_is_guarded(name: str, service: dict[str, Any]) -> None:
+    assert service["read_only"] is True, name
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert not service.get("privileged")
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"]
+    assert service["mem_limit"]
+    assert service["logging"]["options"]["max-size"]
+    assert service["restart"] in {"unless-stopped", "no"}
+    assert service["restart"] == "no" or "healthcheck" in service or name.endswith(":predict")  # its image has one
+
+
+@pytest.mark.parametrize(("name", "service"), SERVICES, ids=[name for name, _ in SERVICES])
+def test_ports_listen_on_this_machine_unless_asked(name: str, service: dict[str, Any]) -> None:
+    assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service.get("ports", [])), name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_password_comes_from_outside_and_must_be_there(file: str) -> None:
+    text = (ROOT / "docker" / file).read_text(encoding="utf-8")
+    named = set(re.findall(r"\$\{(\w+(?:PASSWORD|SECRET_KEY|ACCESS_KEY))", text))
+    demanded = set(re.findall(r"\$\{(\w+):\?", text))
+    assert named
+    assert named <= demanded
+
+
+def test_passwords_are_written_for_all_that_is_demanded() -> None:
+    demanded = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")))
+    script = (ROOT / "docker" / "passwords.sh").read_text(encoding="utf-8")
+    assert not {name for name in demanded if name not in script}
+
+
+def test_the_folder_is_no_package() -> None:
+    assert not [*(ROOT / "docker").rglob("__init__.py")]  # it would hide the package `docker`
+
+
+def test_what_goes_to_the_builder_is_listed() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert lines[1] == "*"
+    copied = re.findall(r"docker/\w+\.(?:py|sh)", (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"))
+    assert copied
+    assert all(f"!{name}" in lines for name in copied)
