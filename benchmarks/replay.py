@@ -27,12 +27,17 @@ def lines(rounds: int) -> list[Line]:
     windows = walk_windows(WINDOWS + 200)
     values, labels = windows.values(), windows.labels.astype(np.float32)[:, None]
     trainer = Trainer(NetworkSpec(), TrainingSpec(batch_size=BATCH), windows.lookback_bars, 4)
+    lstm = Trainer(NetworkSpec(kind="lstm"), TrainingSpec(batch_size=BATCH), windows.lookback_bars, 4)
     days: Iterator[int] = count()
 
     def ours() -> None:
         day = next(days) % 100
         fitted = trainer.fit(windows, np.arange(day, day + WINDOWS), epochs=EPOCHS)
         trainer.predict(fitted, windows.take(np.arange(day + WINDOWS, day + WINDOWS + 1)))
+
+    def alone() -> None:
+        day = next(days) % 100
+        lstm.fit(windows, np.arange(day, day + WINDOWS), epochs=EPOCHS)
 
     def fresh() -> None:
         day = next(days) % 100
@@ -48,8 +53,10 @@ def lines(rounds: int) -> list[Line]:
     try:
         with Peer("neuralforecast", bars=WINDOWS, steps=100, batch=BATCH, days=DAYS) as peer:
             told: list[float] = []
-            own = alternate({"ours": ours, "peer": lambda: told.append(peer()["seconds"] / DAYS)}, min(rounds, 3))
-            found.append(compared(what, own["ours"], told[1:], 2))
+            ways = {"lstm": alone, "ours": ours, "peer": lambda: told.append(peer()["seconds"] / DAYS)}
+            own = alternate(ways, min(rounds, 3))
+            found.append(compared(f"{what}, LSTM against LSTM", own["lstm"], told[1:], 2))
+            found.append(compared(f"{what}, CNN + LSTM against its LSTM", own["ours"], told[1:]))
     except Missing as error:
         found.append(missing(what, str(error), "2x"))
     return found

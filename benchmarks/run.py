@@ -1,4 +1,4 @@
-"""All benchmarks: one table on standard output, and `benchmarks/results.json`.
+"""All benchmarks: a table on standard output, and `benchmarks/results.json`, which keeps what was not run anew.
 
 Each line but the last few compares two things that took turns within this run. `make bench` makes `.venv-bench` first
 where it can (PyTorch and neuralforecast, the peers); without it their lines say so. On a machine of its own all takes
@@ -15,9 +15,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from timing import Line, table
+
+from tasks.settings import Settings
 
 ALL = ("windowing", "training", "time_to_loss", "retrain", "replay", "prediction", "growth", "workers")
 RESULTS = Path(__file__).with_name("results.json")
@@ -30,22 +30,28 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ALL, default=ALL)
     parser.add_argument("--largest", type=int, default=5_000_000, help="bars of the largest size of growth")
     chosen = parser.parse_args()
-    found: list[Line] = []
+    Settings().announce()  # as the command line does, before TensorFlow is imported
+    told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ALL:
             wanted = name in chosen.only or (name == "retrain" and "prediction" in chosen.only)
             if wanted:
                 sys.stderr.write(f"{name} ...\n")
-                found += _lines(name, chosen, Path(folder))
-    told = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "processor": _processor(), "python": platform.python_version(),
-                    "load": os.getloadavg()},
-        "lines": [line.to_dict() for line in found],
-    }  # fmt: skip
+                found = _lines(name, chosen, Path(folder))
+                print(f"\n{name}\n\n{table(found)}", flush=True)
+                told[name] = _circumstances() | {"lines": [line.to_dict() for line in found]}
     RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(f"{told['at']}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    print(table(found))
+
+
+def _circumstances() -> dict[str, object]:
+    """Say when and where: the load is that of the last minute, our own included."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 def _lines(name: str, chosen: argparse.Namespace, home: Path) -> list[Line]:

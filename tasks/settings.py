@@ -97,6 +97,9 @@ class Settings(BaseSettings):
             "GX_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            # A small network learns faster with one thread an operation, and to the same bits on any number of cores;
+            # folds share the cores instead. For a large network, 0 takes them all.
+            "TF_NUM_INTRAOP_THREADS": "1",
             "GIT_PYTHON_REFRESH": "quiet",
         }
         if not environment.get("PREFECT_API_URL"):
