@@ -100,6 +100,7 @@ class Settings(BaseSettings):
             # A small network learns faster with one thread an operation, and to the same bits on any number of cores;
             # folds share the cores instead. For a large network, 0 takes them all.
             "TF_NUM_INTRAOP_THREADS": "1",
+            "TF_NUM_INTEROP_THREADS": "-1",  # a graph runs in the thread that asks: two folds do not queue in one pool
             "GIT_PYTHON_REFRESH": "quiet",
         }
         if not environment.get("PREFECT_API_URL"):
