@@ -3,7 +3,6 @@
     python3 docker/probe.py closed            without credentials nothing opens; a strange host name is refused
     python3 docker/probe.py retrain [JSON]    starts a retrain through the Prefect API and waits for its end
     python3 docker/probe.py start [JSON]      starts one, prints its id and does not wait
-    python3 docker/probe.py last              prints the id of the run that was started last
     python3 docker/probe.py ended ID          waits for its end; how Prefect and MLflow say it ended
     python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
     python3 docker/probe.py predict           asks the champion over REST
@@ -181,14 +180,7 @@ def ended(run: str, seconds: float = WAIT_SECONDS) -> None:
             break
         time.sleep(3)
     message = (state.get("message") or "").splitlines() or [""]
-    print(f"Prefect {state['name']}, MLflow {status}; {message[0][:160]}")  # noqa: T201 - its product
-
-
-def last() -> None:
-    """Print the id of the retrain that was started last."""
-    asked = {"sort": "START_TIME_DESC", "limit": 1, "deployments": {"name": {"any_": ["retrain"]}}}
-    user = f"admin:{secrets()['PREFECT_PASSWORD']}"
-    print(told(PREFECT, "POST", "/api/flow_runs/filter", asked, user)[0]["id"])  # noqa: T201 - its product
+    print(f"Prefect {state['name']}, MLflow {status}; {message[0][:600]}")  # noqa: T201 - its product
 
 
 def champion() -> dict[str, str]:
