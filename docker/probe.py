@@ -257,7 +257,6 @@ if __name__ == "__main__":
     else:
         {
             "closed": closed,
-            "last": last,
             "champion": champion,
             "predict": predict,
             "pages": pages,
