@@ -39,10 +39,8 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
         shifted = windows - windows[:, :1, :]
         centred = shifted - keras.ops.mean(shifted, axis=1, keepdims=True)
         deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(centred), axis=1, keepdims=True))
-        constant = deviation == 0.0
-        scores = centred / keras.ops.where(constant, keras.ops.ones_like(deviation), deviation)
-        scores = keras.ops.where(constant, keras.ops.zeros_like(centred), scores)
-        return keras.ops.cast(scores, "float32")
+        is_constant = keras.ops.cast(deviation == 0.0, "float64")  # then 0 / 1: cheaper than a choice, in each form
+        return keras.ops.cast(centred / (deviation + is_constant), "float32")
 
     def compute_output_spec(self, windows: Any) -> Any:
         """Declare the shape as it comes in, and float32."""
@@ -65,11 +63,10 @@ class AnchorWindows(StandardiseWindows):
         distances = windows - windows[:, -1:, -1:]
         steps = windows[:, 1:, -1:] - windows[:, :-1, -1:]
         step = keras.ops.sqrt(keras.ops.mean(keras.ops.square(steps), axis=1, keepdims=True))
-        still = step == 0.0
+        moves = keras.ops.cast(step != 0.0, "float64")
         reach = keras.ops.cast(np.sqrt(np.arange(lookback_bars, 0, -1.0))[None, :, None], "float64")
-        scaled = distances / (keras.ops.where(still, keras.ops.ones_like(step), step) * reach)
-        scaled = keras.ops.clip(scaled, -FARTHEST_MOVES, FARTHEST_MOVES)
-        scaled = keras.ops.where(still, keras.ops.zeros_like(scaled), scaled)
+        scaled = distances / ((step + (1.0 - moves)) * reach)
+        scaled = keras.ops.clip(scaled, -FARTHEST_MOVES, FARTHEST_MOVES) * moves
         return keras.ops.cast(scaled, "float32")
 
 
