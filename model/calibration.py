@@ -1,12 +1,13 @@
 """Whether 60 % means 60 %: reliability curves, and calibrators that stretch or bend probabilities.
 
 Knows labels (1 rise, 0 fall) and P(rise), not where they were made. A calibrator is a value fitted on one set of
-windows and applied to another. The trap: fitted on the windows it is judged on, any calibrator looks perfect; fit it
-on the validation windows of a fold and apply it to the test windows of that fold.
+windows and applied to another; it is stored as JSON. The trap: fitted on the windows it is judged on, any calibrator
+looks perfect; fit it on the validation windows of a fold and apply it to the test windows of that fold.
 """
 
+import json
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int64
@@ -104,6 +105,34 @@ class Calibrator(Protocol):
         """Return the calibrated probabilities, shape (window,); entry t depends on probability t alone."""
         ...
 
+    def plain(self) -> dict[str, Any]:
+        """Return everything it is made of, ready for JSON."""
+        ...
+
+    def __str__(self) -> str:
+        """Say in a few words what it does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Uncalibrated:
+    """Changes nothing, to the last bit."""
+
+    def apply(self, probabilities: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, " window"]:
+        """Return the probabilities as they are."""
+        return probabilities
+
+    def plain(self) -> dict[str, Any]:
+        """Return its name."""
+        return {"name": "none"}
+
+    def __str__(self) -> str:
+        """Say that there is none."""
+        return "none"
+
+
+UNCALIBRATED = Uncalibrated()
+
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
@@ -116,10 +145,17 @@ class Temperature:
 
     def apply(self, probabilities: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, " window"]:
         """Return the calibrated probabilities, shape (window,); entry t depends on probability t alone."""
-        from scipy.special import expit  # here: 0.3 s
-
-        calibrated: Float64[np.ndarray, " window"] = expit(_log_odds(probabilities) / self.temperature)
+        stretched = _log_odds(probabilities) / self.temperature
+        calibrated: Float64[np.ndarray, " window"] = np.exp(-np.logaddexp(0.0, -stretched))  # 1 / (1 + exp(-x))
         return calibrated
+
+    def plain(self) -> dict[str, Any]:
+        """Return name and temperature."""
+        return {"name": "temperature", "temperature": self.temperature}
+
+    def __str__(self) -> str:
+        """Say how much confidence it takes away or adds."""
+        return f"temperature {self.temperature:.3g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +175,14 @@ class Isotonic:
         calibrated: Float64[np.ndarray, " window"] = np.interp(probabilities, self.knots, self.values)
         return calibrated
 
+    def plain(self) -> dict[str, Any]:
+        """Return name, knots and values."""
+        return {"name": "isotonic", "knots": self.knots.tolist(), "values": self.values.tolist()}
+
+    def __str__(self) -> str:
+        """Say how fine its steps are and between which probabilities they lie."""
+        return f"isotonic, {len(self.knots)} knots, {self.values[0]:.1%} to {self.values[-1]:.1%}"
+
 
 def fit_calibrator(
     name: CalibrationName, labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]
@@ -155,7 +199,7 @@ def fit_calibrator(
         UnsoundModel: a probability is not finite or not within 0 to 1.
     """
     if name == "none":
-        return Temperature()
+        return UNCALIBRATED
     if not len(labels):
         raise SpecError(f"calibration {name}: expected windows to fit on, found none. Raise the validation share.")
     fit = fit_temperature if name == "temperature" else fit_isotonic
@@ -187,7 +231,34 @@ def fit_isotonic(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.
     windows = (counted.falls + counted.rises).astype(np.float64)
     fitted = isotonic_regression(counted.rises / windows, weights=windows).x
     edge = 1 / (len(labels) + 2)
-    return Isotonic(counted.probabilities, np.clip(np.asarray(fitted, dtype=np.float64), edge, 1 - edge))
+    values = np.clip(np.asarray(fitted, dtype=np.float64), edge, 1 - edge)
+    bends = np.diff(values, prepend=np.nan, append=np.nan) != 0  # the first and the last knot always do
+    needed = bends[:-1] | bends[1:]  # within a step a knot says nothing new
+    return Isotonic(counted.probabilities[needed], values[needed])
+
+
+def calibrator_from_json(text: str) -> Calibrator:
+    """Read a calibrator back, bit for bit, from the JSON of its `plain()`.
+
+    Raises:
+        SpecError: the text is no calibrator.
+    """
+    try:
+        found = json.loads(text)
+        if found["name"] == "none":
+            return UNCALIBRATED
+        if found["name"] == "temperature":
+            low, high = TEMPERATURES
+            if low <= found["temperature"] <= high:
+                return Temperature(float(found["temperature"]))
+        elif found["name"] == "isotonic":
+            knots, values = (np.array(found[name], dtype=np.float64) for name in ("knots", "values"))
+            climbs = knots.ndim == 1 and len(knots) > 0 and (np.diff(knots) > 0).all() and (np.diff(values) >= 0).all()
+            if knots.shape == values.shape and climbs and values[0] > 0 and values[-1] < 1:
+                return Isotonic(knots, values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpecError(f"calibrator: expected the JSON of one, found {text[:80]!r} ({error})") from error
+    raise SpecError(f"calibrator: expected a name of CalibrationName with values in their bounds, found {text[:80]!r}")
 
 
 def _log_odds(probabilities: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, " window"]:

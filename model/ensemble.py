@@ -1,12 +1,13 @@
-"""Seed ensembles: the same network fitted from several seeds, and the mean of what its members say.
+"""What a recipe is fitted by: one network, the mean of several seeds, either of them calibrated.
 
 A mean of probabilities is less at the mercy of one seed. `EnsembleTrainer` fits and predicts as a `Trainer` does, and
-hands out ONE Keras model, so storing and serving know nothing of members. The trap: each member stops at its own best
-epoch, so the ensemble's best epoch is the members' median, good for a final fit and not a checkpoint of its own.
+hands out ONE Keras model, so storing and serving know nothing of members. `CalibratedTrainer` lays a calibrator over
+either. The trap: each member stops at its own best epoch, so the ensemble's best epoch is the members' median, good
+for a final fit and not a checkpoint of its own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import median
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from model.calibration import UNCALIBRATED, CalibrationName, Calibrator, fit_calibrator
 from model.errors import SpecError
 from model.networks import NetworkSpec, build_network
 from model.training import Epoch, Fitted, Trainer, TrainingSpec
@@ -28,6 +30,7 @@ class FittedEnsemble:
     """The fitted members; reads like one `Fitted`."""
 
     members: tuple[Fitted, ...]
+    calibrator: Calibrator = UNCALIBRATED
 
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
@@ -146,11 +149,57 @@ class AnyTrainer(Protocol):
         ...
 
 
+class CalibratedTrainer:
+    """Fits as another trainer does, and on each fit's validation windows a calibrator of what it says.
+
+    A fit without validation windows gets none: its training windows would make any calibrator look perfect. The final
+    fit takes over the newest fold's.
+    """
+
+    def __init__(self, trainer: AnyTrainer, calibration: CalibrationName) -> None:
+        """Lay a calibration over a trainer."""
+        self.trainer = trainer
+        self.calibration = calibration
+
+    def fit(
+        self,
+        windows: Windows,
+        train_index: Int64[np.ndarray, " train"],
+        validation_index: Int64[np.ndarray, " validation"] | None = None,
+        epochs: int | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        seed: int | None = None,
+        start: tuple[np.ndarray, ...] | None = None,
+    ) -> Any:
+        """Fit, then calibrate on the windows at `validation_index`; see `Trainer.fit`.
+
+        Time: the calibrator depends on what the weights depend on, and on nothing else.
+        """
+        fitted = self.trainer.fit(windows, train_index, validation_index, epochs, on_epoch, seed, start)
+        if validation_index is None or not len(validation_index):
+            return fitted
+        judged = windows.take(validation_index)
+        said = self.trainer.predict(fitted, judged)
+        return replace(fitted, calibrator=fit_calibrator(self.calibration, judged.labels, said))
+
+    def predict(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " window"]:
+        """Return the calibrated P(rise) of each window, shape (window,), float64.
+
+        Time: entry w depends on the bars of window w, on the fitted weights and on the fitted calibrator.
+        """
+        calibrated: Float64[np.ndarray, " window"] = fitted.calibrator.apply(self.trainer.predict(fitted, windows))
+        return calibrated
+
+    def keras_model(self, fitted: Any) -> Any:
+        """Return one `keras.Model`, which says what it says before the calibrator."""
+        return self.trainer.keras_model(fitted)
+
+
 def open_trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> AnyTrainer:
-    """Return what fits a recipe: one network, or as many as its spec asks for."""
-    if training.members == 1:
-        return Trainer(network, training, lookback_bars, feature_count)
-    return EnsembleTrainer(network, training, lookback_bars, feature_count)
+    """Return what fits a recipe: one network, or as many as its spec asks for, calibrated or not."""
+    one_or_many = Trainer if training.members == 1 else EnsembleTrainer
+    trainer = one_or_many(network, training, lookback_bars, feature_count)
+    return trainer if training.calibration == "none" else CalibratedTrainer(trainer, training.calibration)
 
 
 def typical_member(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> tuple[Any, str]:

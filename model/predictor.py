@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from model.bars import Bars
+from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
 from model.windows import WindowSpec, cut_windows
 
@@ -56,14 +57,15 @@ def network_to_onnx(network: Any) -> bytes:
 
 
 class Predictor:
-    """P(rise) from bars, by onnxruntime alone."""
+    """P(rise) from bars, by onnxruntime and a calibrator alone."""
 
-    def __init__(self, onnx: bytes, window: WindowSpec) -> None:
+    def __init__(self, onnx: bytes, window: WindowSpec, calibrator: Calibrator = UNCALIBRATED) -> None:
         """Open the network.
 
         Args:
             onnx: what `network_to_onnx` returned.
             window: the spec that the network was trained with; its stride is ignored.
+            calibrator: what is applied to the network's probabilities.
 
         Raises:
             SpecError: the network takes windows of another shape.
@@ -75,6 +77,7 @@ class Predictor:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self.window = window.model_copy(update={"stride_bars": 1})
+        self._calibrator = calibrator
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         expected, found = list(self._session.get_inputs()[0].shape[1:]), [window.lookback_bars, len(window.features)]
@@ -126,4 +129,4 @@ class Predictor:
 
     def _probabilities(self, values: Float64[np.ndarray, "window lookback feature"]) -> Float64[np.ndarray, " window"]:
         (probabilities,) = self._session.run(None, {self._input: np.ascontiguousarray(values)})
-        return np.asarray(probabilities[:, 0], dtype=np.float64)
+        return self._calibrator.apply(np.asarray(probabilities[:, 0], dtype=np.float64))

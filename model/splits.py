@@ -18,7 +18,7 @@ from model.windows import Windows
 
 # Own choice: from fewer windows not even the base rate is known to better than 0.18 (two standard errors).
 MINIMUM_TRAINING_WINDOWS = 30
-WHERE = frozenset({"runner", "address"})  # fields of the spec that change no number
+WHERE = frozenset({"runner", "address", "seeds"})  # fields of the spec that change no number of the record
 
 
 class FoldSpec(BaseModel):
@@ -39,7 +39,12 @@ class FoldSpec(BaseModel):
         le=0.5,
         description="Newest share of the training windows that training stops by and does not learn from",
     )
-
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=50,
+        description="Seeds to train each fold with; the first one's record counts, the others show what a seed moves",
+    )
     runner: Literal["serial", "threads", "dask"] = Field(
         default="threads",
         description="Where folds are trained: one after the other, side by side on this machine's cores, or on a Dask "

@@ -1,17 +1,19 @@
-"""Does it hold over time? The numbers of a record period by period: by fold and by calendar year.
+"""Does it hold? The numbers of a record period by period, by fold and by calendar year, and seed by seed.
 
-One good number over all bars may come from one good year. Each period stands beside the base rate on its own bars.
-Knows records only. The trap: a period of few windows swings widely, so each carries the interval of its log loss
-against the base rate, and a period with one class only has NaN where a number is undefined.
+One good number over all bars may come from one good year, or from one good seed. Each period stands beside the base
+rate on its own bars. Knows records and probabilities only. The trap: a period of few windows swings widely, so each
+carries the interval of its log loss against the base rate, and a period with one class only has NaN where a number is
+undefined; and a seed chosen because it did best here is no longer measured by this.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int8, Shaped
 
 from model.metrics import Record, score
-from model.significance import PairedDifference, paired_difference, rate_block_bars
+from model.significance import Interval, PairedDifference, bootstrap_intervals, paired_difference, rate_block_bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,52 @@ class Period:
     rises_share: float
     scores: dict[str, float]
     against_base_rate: PairedDifference
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """The same recipe on the same windows, trained from several seeds.
+
+    Attributes:
+        numbers: by seed, the record's own first, and metric.
+    """
+
+    numbers: dict[int, dict[str, Interval]]
+
+    def spread(self, metric: str) -> float:
+        """Return the highest minus the lowest value over the seeds."""
+        values = self._values(metric)
+        return float(values.max() - values.min())
+
+    def deviation(self, metric: str) -> float:
+        """Return the standard deviation over the seeds, of a sample."""
+        return float(self._values(metric).std(ddof=1))
+
+    def metrics(self) -> dict[str, float]:
+        """Return what a run logs: each seed's log loss and accuracy, and how far apart they are."""
+        told = ("log_loss", "accuracy")
+        logged = {f"seed.{seed}.{name}": each[name].value for seed, each in self.numbers.items() for name in told}
+        logged |= {f"seeds.{name}_spread": self.spread(name) for name in told}
+        return logged | {f"seeds.{name}_deviation": self.deviation(name) for name in told}
+
+    def _values(self, metric: str) -> Float64[np.ndarray, " seed"]:
+        return np.array([each[metric].value for each in self.numbers.values()], dtype=np.float64)
+
+
+def further_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """Return the seeds after the recipe's own that a record is held against: the next ones, `count` with its own."""
+    return tuple((seed + further) % 2**31 for further in range(1, count))
+
+
+def by_seed(labels: Int8[np.ndarray, " window"], said: Mapping[int, Float64[np.ndarray, " window"]]) -> Seeds:
+    """Score what several seeds said of the same windows.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall.
+        said: shape (window,) each, float64: P(rise) by seed, the record's own seed first.
+    """
+    first = next(iter(said))  # one seed of the bootstrap, so that the intervals differ by the forecasts alone
+    return Seeds({seed: bootstrap_intervals(labels, each, first) for seed, each in said.items()})
 
 
 def periods_by_fold(record: Record, base_rate: Float64[np.ndarray, " window"], seed: int) -> tuple[Period, ...]:

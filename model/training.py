@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.calibration import UNCALIBRATED, CalibrationName, Calibrator
 from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
 from model.networks import NetworkSpec, build_network
 from model.windows import Windows
@@ -52,6 +53,10 @@ class TrainingSpec(BaseModel):
     warm_start: bool = Field(
         default=False, description="Start from the weights of a former champion instead of fresh ones, where one fits"
     )
+    calibration: CalibrationName = Field(
+        default="none",
+        description="What stretches or bends the probabilities afterwards, fitted on each fold's validation windows",
+    )
     require_gpu: bool = Field(default=False, description="Refuse to train where TensorFlow sees no GPU")
 
 
@@ -82,6 +87,7 @@ class Fitted:
         best_epoch: number of the epoch whose weights these are (counted from 1).
         device: `CPU`, or the name of the GPU.
         seconds: time of the fit.
+        calibrator: what is applied to the network's probabilities; a `Trainer` fits none.
     """
 
     weights: tuple[np.ndarray, ...]
@@ -89,6 +95,7 @@ class Fitted:
     best_epoch: int
     device: str
     seconds: float
+    calibrator: Calibrator = UNCALIBRATED
 
 
 class Trainer:

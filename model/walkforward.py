@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from model.baselines import predict_baseline
+from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import BarsTooShort
 from model.metrics import Record
 from model.splits import Fold
@@ -40,11 +41,13 @@ class WalkForward:
         record: the out-of-sample probabilities of all folds, oldest first.
         base_rate: shape (window,), float64: the base rate's P(rise) on the same windows, learned fold by fold.
         best_epochs: the best epoch of each fold.
+        calibrator: the newest fold's, for the final fit, which has no validation windows to fit one on.
     """
 
     record: Record
     base_rate: Float64[np.ndarray, " window"]
     best_epochs: tuple[int, ...]
+    calibrator: Calibrator = UNCALIBRATED
 
     @property
     def epochs(self) -> int:
@@ -78,7 +81,8 @@ def walk_forward(
         learned = np.concatenate([fold.train, fold.validation])
         base_rates.append(predict_baseline("base_rate", windows, learned, fold.test, seed))
         epochs.append(int(fitted.best_epoch))
+        calibrator = fitted.calibrator
     test = windows.take(np.concatenate([fold.test for fold in folds]))
     number = np.concatenate([np.full(len(fold.test), fold.index, dtype=np.int64) for fold in folds])
     record = Record(test.decided_at, test.resolved_at, test.labels, np.concatenate(said), number)
-    return WalkForward(record, np.concatenate(base_rates), tuple(epochs))
+    return WalkForward(record, np.concatenate(base_rates), tuple(epochs), calibrator)

@@ -26,6 +26,7 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
     with current_progress().step("audit"):
         tracking = tracking_for(recipe)
         record, _ = read_evaluation(tracking, run_id)
+        # Without the calibrator, which sees one probability at a time: a steep one would make much of a rounding.
         predictor = Predictor(tracking.read_file(run_id, "network/network.onnx"), recipe.window)
         bars = open_store().read_bars(ref.bars)
         found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)

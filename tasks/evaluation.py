@@ -16,10 +16,11 @@ from model.metrics import METRICS, Record, classification_report, confusion_matr
 from model.recipe import Recipe
 from model.significance import Interval, bootstrap_intervals
 from model.skill import Skill, judge_skill
+from model.stability import Seeds, by_seed
 from model.trading import TradingSpec, trade
 from tasks.artifacts import show_links, show_table
 from tasks.ingestion import open_store
-from tasks.records import parquet_bytes, pooled_record
+from tasks.records import parquet_bytes, pooled_record, pooled_seeds
 from tasks.reporting import current_progress
 from tasks.tracking import Tracking
 from tasks.training import FoldOutcome, tracking_for
@@ -43,6 +44,7 @@ class Evaluation:
         calibration_error: expected calibration error of the network.
         skill: the tests, beside each baseline.
         trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, after costs.
+        seeds: the same recipe from other seeds; None where the folds were trained with one.
     """
 
     windows: int
@@ -53,6 +55,7 @@ class Evaluation:
     calibration_error: float
     skill: Skill
     trading: dict[str, dict[str, float]]
+    seeds: Seeds | None = None
 
     def best_baseline(self) -> str:
         """Return the baseline with the lowest log loss."""
@@ -74,11 +77,13 @@ def evaluate(
         confusion = confusion_matrix(record.labels, record.probabilities)
         skill = judge_skill(record, baselines, seed)
         calibration_error = reliability_curve(record.labels, record.probabilities).expected_error
+        seeds = _seeds(tracking, recipe, record, folds)
         _log_numbers(tracking, run_id, record, baselines, numbers, confusion)
         tracking.log_values(
             run_id,
             metrics={
                 **skill.metrics(),
+                **(seeds.metrics() if seeds else {}),
                 "expected_calibration_error": calibration_error,
                 "filled_bars": ref.filled_bars,
             },
@@ -95,7 +100,16 @@ def evaluate(
         calibration_error,
         skill,
         trading,
+        seeds,
     )
+
+
+def _seeds(tracking: Tracking, recipe: Recipe, record: Record, folds: list[FoldOutcome]) -> Seeds | None:
+    """Score the folds' further seeds beside the record's own; None where there are none."""
+    if recipe.folds.seeds == 1:
+        return None
+    others = pooled_seeds(tracking, [fold.run_id for fold in folds])
+    return by_seed(record.labels, {recipe.training.seed: record.probabilities, **others})
 
 
 def _show(numbers: dict[str, dict[str, Interval]], link: str) -> None:

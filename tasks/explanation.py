@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars, Series
+from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
 from model.explain import explain_window
 from model.windows import WindowSpec, cut_windows
@@ -41,7 +42,8 @@ class WrittenExplanation:
             "interval": self.series.interval,
             "version": self.version,
             "decided_at": _iso(self.explained.decided_at),
-            "probability": found.attribution.probability,
+            "probability": self.explained.said,
+            "network_probability": found.attribution.probability,
             "flat_probability": found.attribution.flat_probability,
             "outcome": {1: "rise", 0: "fall"}.get(self.explained.label),
             "learned": self.explained.learned,
@@ -79,8 +81,9 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     store = BarStore(settings.store_root, settings.storage_options())
     bars = store.read_bars(store.ref(series))
     network = network_from_bytes(loaded.keras())
-    explained = explain_at(network, bars, loaded.recipe().window, champion.trained_until, at)
-    title = f"{series.symbol} {series.interval}: why P(rise) is {explained.explanation.attribution.probability:.1%}"
+    known = bars, loaded.recipe().window, champion.trained_until
+    explained = explain_at(network, *known, at, loaded.calibrator())
+    title = f"{series.symbol} {series.interval}: why P(rise) is {explained.said:.1%}"
     subtitle = f"Version {champion.version}, trained until {champion.trained_until:%Y-%m-%d %H:%M} UTC. "
     page = Page(title, subtitle + f"Decided at {moment(explained.decided_at)}.")
     page.lead(*explanation_parts(page, explained))
@@ -92,7 +95,12 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
 
 
 def explain_at(
-    network: Any, bars: Bars, window: WindowSpec, trained_until: datetime, at: datetime | None = None
+    network: Any,
+    bars: Bars,
+    window: WindowSpec,
+    trained_until: datetime,
+    at: datetime | None = None,
+    calibrator: Calibrator = UNCALIBRATED,
 ) -> Explained:
     """Explain the window decided at a moment, or the newest one.
 
@@ -102,6 +110,7 @@ def explain_at(
         window: what the network was trained with; its stride does not matter.
         trained_until: close of the last bar that it learned from.
         at: when the window was decided, UTC; None for the newest.
+        calibrator: what is applied to the network's probabilities before they are served.
 
     Raises:
         BarsTooShort: there is no window.
@@ -111,13 +120,15 @@ def explain_at(
     place = len(windows) - 1 if at is None else _place(windows.decided_at, _naive(at))
     chosen = windows.take(np.arange(place, place + 1))
     back = np.arange(window.lookback_bars, 0, -1)
-    label = int(chosen.labels[0])
+    label, values = int(chosen.labels[0]), chosen.values()
+    said = np.asarray(network(values, training=False), dtype=np.float64)[:, 0]
     return Explained(
-        explanation=explain_window(network, chosen.values()[0], window.features),
+        explanation=explain_window(network, values[0], window.features),
         opened_at=chosen.decided_at[0] - back * bars.delta,
         decided_at=chosen.decided_at[0],
         label=label,
         learned=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),
+        said=float(calibrator.apply(said)[0]),
     )
 
 

@@ -14,6 +14,7 @@ from model.explain import ActivationMap, Explanation
 from tasks.page import Html, Page, facts, heading, paragraph, side_by_side, table
 
 STRONGEST_BARS = 5
+SAME = 1e-6  # float32: below, the network explained says what is served
 STATES = ("cell state", "hidden state")  # run to both sides of zero; gates run from 0 to 1
 
 
@@ -27,6 +28,7 @@ class Explained:
         decided_at: close of its last bar, datetime64[us], UTC.
         label: what followed: 1 rise, 0 fall, -1 not known yet.
         learned: whether the network learned from this window, so that it knew the outcome.
+        said: P(rise) that is served: the mean of all members, calibrated; the explained network's own may differ.
     """
 
     explanation: Explanation
@@ -34,6 +36,7 @@ class Explained:
     decided_at: np.datetime64
     label: int
     learned: bool
+    said: float
 
     def strongest(self, count: int = STRONGEST_BARS) -> list[int]:
         """Return the places in the window of the bars that moved P(rise) most, the strongest first."""
@@ -57,7 +60,7 @@ def explanation_parts(page: Page, explained: Explained) -> list[Html]:
     if found.filters is not None:
         parts += [heading("What the first layer looks for"), page.chart(
             filters_chart(found.filters, found.features), "Kernels of the first convolution.",
-            "Blue counts for, orange against; each kernel slides over the z-scores of the window.")]  # fmt: skip
+            "Blue counts for, orange against; each kernel slides over the standardised window.")]  # fmt: skip
     if found.activations:
         maps = [_activation(page, each, explained) for each in found.activations]
         parts += [heading("What each filter answered to"), side_by_side(*maps)]
@@ -104,10 +107,13 @@ def _summary(explained: Explained) -> Html:
         if explained.learned
         else "The network did not learn from this window."
     )
+    differs = abs(found.probability - explained.said) >= SAME
+    own = {"Of the network explained": f"{found.probability:.2%}"} if differs else {}
     return facts(
         {
             "Decided at": moment(explained.decided_at),
-            "P(rise)": f"{found.probability:.2%}; {outcome(explained.label)}",
+            "P(rise)": f"{explained.said:.2%}; {outcome(explained.label)}",
+            **own,
             "Of a window in which nothing moves": f"{found.flat_probability:.2%}",
             "Difference, shared among the bars": f"{found.probability - found.flat_probability:+.2%} "
             f"(the shares miss it by {found.gap:.1e}, {found.steps} steps)",

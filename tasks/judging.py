@@ -145,7 +145,9 @@ def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> Soun
     """Load the registered files back and hold their probabilities against those of training."""
     try:
         probe = read_probe(tracking, challenger.run_id)
-        decided_at, probabilities = tracking.read_version(challenger.version).predictor().predict(bars)
+        loaded = tracking.read_version(challenger.version)
+        decided_at, said = loaded.predictor(calibrated=False).predict(bars)
+        probabilities = loaded.calibrator().apply(said)
     except Exception as error:  # noqa: BLE001 - whatever a broken file raises, it is the reason of the rejection
         log.error("%s: challenger version %s is broken: %s", tracking.name, challenger.version, error)  # noqa: TRY400
         return Soundness(
@@ -154,5 +156,5 @@ def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> Soun
     asked = probe["decided_at"].to_numpy().astype("datetime64[us]")
     _, ours, theirs = np.intersect1d(decided_at, asked, return_indices=True)
     expected = probe["probability"].to_numpy(dtype=np.float64)[theirs]
-    difference = float(np.abs(probabilities[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
+    difference = float(np.abs(said[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
     return judge_soundness(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)

@@ -68,9 +68,8 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
     ref = _bars_of(store, series, chosen)
     loaded = tracking.read_version(chosen.version)
     recipe = loaded.recipe()
-    found = audit(
-        store.read_bars(ref), recipe.window, recipe.folds, loaded.record(), loaded.predictor().predict, sample=sample
-    )
+    predict = loaded.predictor(calibrated=False).predict
+    found = audit(store.read_bars(ref), recipe.window, recipe.folds, loaded.record(), predict, sample=sample)
     tracking.log_values(chosen.run_id, **values(found))
     return VersionAudit(series.name, chosen.version, ref, ref.sha256 == chosen.tags.get("bars_sha256"), found)
 

@@ -1,8 +1,9 @@
 """The registered model: bars in, probabilities out. MLflow runs this file when it loads a version ("models from code").
 
-It wraps `model.predictor.Predictor` and knows only the files that lie beside it in the registry: `network.onnx` and
-`recipe.json`. No TensorFlow, no pickle. Input: a frame of bars, oldest first (`timestamp` = open time, UTC). Output:
-one row per decidable bar. The trap: this file travels with the model, so it may import nothing but `model/`.
+It wraps `model.predictor.Predictor` and knows only the files that lie beside it in the registry: `network.onnx`,
+`recipe.json`, and `calibrator.json` where the recipe asks for one. No TensorFlow, no pickle. Input: a frame of bars,
+oldest first (`timestamp` = open time, UTC). Output: one row per decidable bar. The trap: this file travels with the
+model, so it may import nothing but `model/`.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ import mlflow
 import pandas as pd
 
 from model.bars import bars_from_frame
+from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
 from model.predictor import Predictor
 from model.recipe import Recipe
 
@@ -21,8 +23,12 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
 
     def load_context(self, context: Any) -> None:
         """Open the network and the recipe that this version was registered with."""
-        self.recipe = Recipe.model_validate_json(Path(context.artifacts["recipe.json"]).read_text(encoding="utf-8"))
-        self.predictor = Predictor(Path(context.artifacts["network.onnx"]).read_bytes(), self.recipe.window)
+        files = {name: Path(path) for name, path in context.artifacts.items()}
+        self.recipe = Recipe.model_validate_json(files["recipe.json"].read_text(encoding="utf-8"))
+        calibrator: Calibrator = UNCALIBRATED
+        if self.recipe.training.calibration != "none":
+            calibrator = calibrator_from_json(files["calibrator.json"].read_text(encoding="utf-8"))
+        self.predictor = Predictor(files["network.onnx"].read_bytes(), self.recipe.window, calibrator)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
         """Return `decided_at` (UTC) and `probability`, one row per decidable bar.

@@ -7,7 +7,7 @@ from prefect import task
 from model.recipe import Recipe
 from tasks.barstore import BarStore
 from tasks.evaluation import NETWORK, Evaluation
-from tasks.records import pooled_record
+from tasks.records import pooled_record, read_calibrator
 from tasks.reporting import current_progress
 from tasks.settings import Settings
 from tasks.tracking import ModelFiles, Version
@@ -29,6 +29,7 @@ def register(
             onnx=tracking.read_file(run_id, "network/network.onnx"),
             recipe=recipe,
             record=pooled_record(tracking, [fold.run_id for fold in folds]),
+            calibrator=read_calibrator(tracking, run_id, "network/"),
         )
         tags = {
             "trained_until": final.trained_until,

@@ -273,7 +273,8 @@ class Replay:
             "recipe": recipe.digest,
             **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
         }
-        files = ModelFiles(network_to_bytes(network), network_to_onnx(network), recipe, walked.record)
+        stored = network_to_bytes(network), network_to_onnx(network)
+        files = ModelFiles(*stored, recipe, walked.record, walked.calibrator)
         version = self.tracking.add_version(run_id, files, tags)
         self.tracking.finish_run(run_id)
         return version

@@ -68,7 +68,8 @@ def gather(
     record, base_rate = read_evaluation(tracking, run_id)
     equity = _equity(tracking, run_id)
     seed = recipe.training.seed
-    network = network_from_bytes(tracking.read_version(version.version).keras())
+    loaded = tracking.read_version(version.version)
+    network, calibrator = network_from_bytes(loaded.keras()), loaded.calibrator()
     decision = open_ledger().find_decision(run_id)
     params, tags = tracking.run_values(run_id)
     return ReportContent(
@@ -89,7 +90,8 @@ def gather(
         equity={str(name): equity[name].to_numpy(dtype=np.float64) for name in equity.columns},
         periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),
         histories=[tracking.read_curves(fold.run_id) for fold in folds],
-        explained=explain_at(network, bars, recipe.window, version.trained_until),
+        explained=explain_at(network, bars, recipe.window, version.trained_until, calibrator=calibrator),
+        calibrator=str(calibrator),
         data=data_facts(result, open_store()),
         lineage=lineage(result, recipe, f"{tracking.name} version {version.version}", params, tags),
         links={

@@ -103,6 +103,7 @@ class ReportContent:
         periods: by fold, then by year.
         histories: epochs of each fold.
         explained: the newest window.
+        calibrator: of the version, in words; `none` without one.
         data: the bars.
         lineage: where it all comes from.
         links: address by name.
@@ -124,6 +125,7 @@ class ReportContent:
     periods: Sequence[Period]
     histories: Sequence[Sequence[EpochNumbers]]
     explained: Explained
+    calibrator: str
     data: DataFacts
     lineage: Lineage
     links: Mapping[str, str]
@@ -193,7 +195,7 @@ def _tiles(content: ReportContent) -> Html:
              _span(numbers["balanced_accuracy"], ".1%")),
             ("calibration error", f"{evaluation.calibration_error:.3f}", "expected, share"),
             ("long or flat, net", f"{traded['net_return']:+.1%}", f"buy and hold {held['net_return']:+.1%}"),
-            ("P(rise), newest", f"{last.explanation.attribution.probability:.1%}",
+            ("P(rise), newest", f"{last.said:.1%}",
              f"decided at {np.datetime_as_string(last.decided_at, unit='m').item().replace('T', ' ')} UTC"),
         ]
     )  # fmt: skip
@@ -281,9 +283,20 @@ def _calibration(page: Page, content: ReportContent) -> list[Html]:
             f"On the grey line it does. Expected calibration error {content.evaluation.calibration_error:.3f}; "
             "whiskers are 95 % intervals.",
         ),
+        paragraph(_calibrated(content)),
         heading("What happened and what was said"),
         table(("happened", "said fall", "said rise"), rows),
     ]
+
+
+def _calibrated(content: ReportContent) -> str:
+    """Say whether the probabilities are the network's own."""
+    if content.recipe.training.calibration == "none":
+        return "These are the network's own probabilities: the recipe asks for no calibration."
+    return (
+        "Calibrated: each fold's probabilities by what was fitted on its validation windows, which the test never "
+        f"touched. Version {content.version} goes on with the newest fold's: {content.calibrator}."
+    )
 
 
 def _trading(page: Page, content: ReportContent) -> list[Html]:
@@ -365,6 +378,28 @@ def _periods(content: ReportContent) -> list[Html]:
         table(head, rows),
         paragraph("A single good number may come from a single good year; below 0 the network beat the base rate "
                   "there (95 % interval below).", quiet=True),
+        *_seeds(content),
+    ]  # fmt: skip
+
+
+def _seeds(content: ReportContent) -> list[Html]:
+    """Show what another seed would have given; nothing where only one was trained."""
+    seeds = content.evaluation.seeds
+    if seeds is None:
+        return []
+    told = ("log_loss", "brier_score", "accuracy", "roc_auc")
+    rows = [
+        (f"seed {seed}", *(_with_span(found[name], FORMS[name]) for name in told))
+        for seed, found in seeds.numbers.items()
+    ]
+    loss = f"{seeds.spread('log_loss'):.4f} in log loss (standard deviation {seeds.deviation('log_loss'):.4f})"
+    return [
+        heading("Does the seed matter?"),
+        table(("the same recipe, windows and folds", *(METRIC_WORDS[name] for name in told)), rows, own=0),
+        paragraph(
+            f"The best and the worst of {len(seeds.numbers)} seeds lie {loss} and {seeds.spread('accuracy'):.1%} in "
+            "accuracy apart. Record and decision are the first one's; a difference smaller than this says nothing "
+            "about a recipe.", quiet=True),
     ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
+from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
 from model.errors import NoChampion, RiseOrFallError, SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.predictor import Predictor
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 Alias = Literal["champion", "challenger"]
 FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
+CALIBRATOR = "calibrator.json"  # beside them where the recipe asks for one
 SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "onnxruntime", "pydantic", "jaxtyping")
 
 
@@ -63,12 +65,13 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What a version is made of: the network twice, its recipe, its out-of-sample record."""
+    """What a version is made of: the network twice, its recipe, its out-of-sample record, its calibrator."""
 
     keras: bytes
     onnx: bytes
     recipe: Recipe
     record: Record
+    calibrator: Calibrator = UNCALIBRATED
 
 
 class Tracking:
@@ -428,14 +431,18 @@ class LoadedVersion:
         """Return the network for warm starts and inspection."""
         return (self.folder / "network.keras").read_bytes()
 
-    def predictor(self) -> Predictor:
+    def predictor(self, *, calibrated: bool = True) -> Predictor:
         """Return the network ready to predict, as serving would use it.
+
+        Args:
+            calibrated: with its calibrator; False for what the network says before it, where two answers are held
+                against each other: a steep calibrator makes much of a rounding.
 
         Raises:
             UnsoundModel: it cannot be opened, whatever the reason.
         """
         try:
-            return Predictor(self.onnx(), self.recipe().window)
+            return Predictor(self.onnx(), self.recipe().window, self.calibrator() if calibrated else UNCALIBRATED)
         except RiseOrFallError:
             raise
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
@@ -451,6 +458,19 @@ class LoadedVersion:
             return Recipe.model_validate_json((self.folder / "recipe.json").read_text(encoding="utf-8"))
         except ValueError as error:
             raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
+
+    def calibrator(self) -> Calibrator:
+        """Return what is applied to the network's probabilities.
+
+        Raises:
+            UnsoundModel: the recipe asks for one, and the file is missing or holds none.
+        """
+        if self.recipe().training.calibration == "none":
+            return UNCALIBRATED
+        try:
+            return calibrator_from_json((self.folder / CALIBRATOR).read_text(encoding="utf-8"))
+        except (OSError, SpecError) as error:
+            raise UnsoundModel(f"{self.place}: {CALIBRATOR} cannot be read: {error}") from error
 
     def record(self) -> Record:
         """Return the out-of-sample record.
@@ -472,7 +492,11 @@ def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
     (folder / "network.onnx").write_bytes(files.onnx)
     (folder / "recipe.json").write_text(files.recipe.model_dump_json(indent=2), encoding="utf-8")
     files.record.frame().to_parquet(folder / "record.parquet", index=False)
-    return {name: str(folder / name) for name in FILES}
+    names: tuple[str, ...] = FILES
+    if files.recipe.training.calibration != "none":
+        (folder / CALIBRATOR).write_text(json.dumps(files.calibrator.plain()), encoding="utf-8")
+        names = (*FILES, CALIBRATOR)
+    return {name: str(folder / name) for name in names}
 
 
 def _signature() -> Any:

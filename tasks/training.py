@@ -18,12 +18,13 @@ from model.bars import Series
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.recipe import Recipe
+from model.stability import further_seeds
 from model.training import Epoch, Fitted, TrainingSpec
 from tasks.ledger import Ledger
-from tasks.records import parquet_bytes
+from tasks.records import SEEDS, calibrator_bytes, parquet_bytes, read_calibrator
 from tasks.reporting import current_progress
 from tasks.settings import Settings
-from tasks.tracking import Tracking, open_tracking
+from tasks.tracking import CALIBRATOR, Tracking, open_tracking
 from tasks.warmstart import start_of_final, start_of_fold
 from tasks.windowing import WindowsRef, read_folds, read_windows
 
@@ -68,7 +69,12 @@ def trainer_for(network: NetworkSpec, training: TrainingSpec, lookback_bars: int
 
 @task(name="train fold", task_run_name="train fold {index}")
 def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) -> FoldOutcome:
-    """Fit the network on one fold, predict its unseen test block, and log both as a child run."""
+    """Fit the network on one fold, predict its unseen test block, and log both as a child run.
+
+    Further seeds do the same on the same windows; what they say is kept beside the record and not in it.
+    """
+    import pandas as pd
+
     run = current_progress()
     with run.step("train"):
         windows, folds = read_folds(ref.bars, ref.window, recipe.folds)
@@ -80,6 +86,11 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         fitted = trainer.fit(windows, fold.train, fold.validation, on_epoch=tell, start=start)
         test = windows.take(fold.test)
         probabilities = trainer.predict(fitted, test)
+        others = {}
+        for seed in further_seeds(recipe.training.seed, recipe.folds.seeds):
+            tell = _teller(f"{fit}, seed {seed}", recipe.training.epochs)
+            again = trainer.fit(windows, fold.train, fold.validation, on_epoch=tell, seed=seed, start=start)
+            others[str(seed)] = trainer.predict(again, test)
     with run.step("register"):
         record = Record(
             test.decided_at, test.resolved_at, test.labels, probabilities, np.full(len(test), index, dtype=np.int64)
@@ -90,10 +101,18 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         tracking.log_values(
             run_id,
             metrics={f"test_{name}": value for name, value in scores.items()},
-            params={"train_windows": len(fold.train), "test_windows": len(fold.test), "best_epoch": fitted.best_epoch},
+            params={
+                "train_windows": len(fold.train),
+                "test_windows": len(fold.test),
+                "best_epoch": fitted.best_epoch,
+                "calibrator": str(fitted.calibrator),
+            },
         )
         tracking.log_curves(run_id, curves(fitted))
-        tracking.log_files(run_id, {"record.parquet": parquet_bytes(record.frame())}, "")
+        files = {"record.parquet": parquet_bytes(record.frame()), CALIBRATOR: calibrator_bytes(fitted.calibrator)}
+        if others:
+            files[SEEDS] = parquet_bytes(pd.DataFrame(others))
+        tracking.log_files(run_id, files, "")
         tracking.finish_run(run_id)
     return FoldOutcome(
         index, run_id, fitted.best_epoch, len(fitted.history), fitted.seconds, fitted.device, scores["log_loss"]
@@ -102,7 +121,11 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
 
 @task(name="fit final model", task_run_name="fit final model")
 def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_run_id: str) -> FinalFit:
-    """Fit the network on every resolved window, for the number of epochs that the folds found, and log its files."""
+    """Fit the network on every resolved window, for the number of epochs that the folds found, and log its files.
+
+    Its calibrator is the newest fold's: every window of its own it has learned from. The probe is what the network
+    says before it.
+    """
     from model.predictor import network_to_bytes, network_to_onnx
 
     run = current_progress()
@@ -117,17 +140,19 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         probe = every.take(np.arange(max(0, len(every) - PROBE_WINDOWS), len(every), dtype=np.int64))
         probabilities = trainer.predict(fitted, probe)
     with run.step("register"):
+        tracking = tracking_for(recipe)
+        calibrator = read_calibrator(tracking, folds[-1].run_id)
         network = trainer.keras_model(fitted)
         files = {
             "network.keras": network_to_bytes(network),
             "network.onnx": network_to_onnx(network),
             "probe.parquet": parquet_bytes(_probe(probe.decided_at, probabilities)),
+            CALIBRATOR: calibrator_bytes(calibrator),
         }
-        tracking = tracking_for(recipe)
         tracking.log_files(parent_run_id, files, "network")
         final_loss = {f"final_{name}": values for name, values in curves(fitted).items()}
         tracking.log_curves(parent_run_id, final_loss)
-        tracking.log_values(parent_run_id, tags={"device": fitted.device})
+        tracking.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
     until = str(np.datetime_as_string(windows.resolved_at[-1], unit="s")) + "+00:00"
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
 

@@ -1,5 +1,7 @@
 """Reliability against scikit-learn and statsmodels, calibrators against the law of the lowest loss."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,8 +9,11 @@ from hypothesis import strategies as st
 from synthetic_records import coin_labels, forecast
 
 from model.calibration import (
+    TEMPERATURES,
+    Calibrator,
     Isotonic,
     Temperature,
+    calibrator_from_json,
     fit_calibrator,
     fit_isotonic,
     fit_temperature,
@@ -87,6 +92,30 @@ def test_a_calibrator_lowers_the_loss_on_windows_it_was_not_fitted_on(name: str)
     assert after < np.log(2)
 
 
+def test_a_temperature_by_hand() -> None:
+    """Odds to the power of 1 / T: at T = 2, odds of 4 to 1 become 2 to 1."""
+    assert Temperature(2.0).apply(np.array([0.8, 0.5, 0.2])) == pytest.approx([2 / 3, 0.5, 1 / 3])
+    said = np.random.default_rng(3).uniform(0.01, 0.99, 50)
+    powered = said ** (1 / 1.7), (1 - said) ** (1 / 1.7)
+    assert Temperature(1.7).apply(said) == pytest.approx(powered[0] / (powered[0] + powered[1]))
+    assert Temperature(TEMPERATURES[0]).apply(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, 0.5, 1])
+
+
+def test_no_temperature_has_a_lower_loss_than_the_fitted_one() -> None:
+    from sklearn.metrics import log_loss
+
+    labels = coin_labels(300, seed=11)
+    said = np.clip(0.5 + 0.2 * np.random.default_rng(12).normal(size=300) + 0.05 * (labels - 0.5), 0.01, 0.99)
+    fitted = fit_temperature(labels, said)
+    odds = said / (1 - said)
+    losses = [log_loss(labels, odds ** (1 / t) / (1 + odds ** (1 / t))) for t in np.geomspace(*TEMPERATURES, 400)]
+    assert log_loss(labels, fitted.apply(said)) <= min(losses) + 1e-9
+    assert min(losses) < log_loss(labels, said) - 0.01
+    ascending = np.linspace(0.02, 0.98, 97)
+    assert (np.diff(fitted.apply(ascending)) > 0).all()
+    assert ((fitted.apply(ascending) > 0.5) == (ascending > 0.5)).all()  # what it calls a rise stays one
+
+
 def test_isotonic_agrees_with_scikit_learn() -> None:
     from sklearn.isotonic import IsotonicRegression
 
@@ -116,7 +145,42 @@ def test_calibration_keeps_the_order(said: list[float], temperature: float) -> N
 
 def test_no_calibration_changes_nothing() -> None:
     said = np.array([0.0, 0.3, 0.5, 1.0])
-    assert fit_calibrator("none", np.empty(0, dtype=np.int8), np.empty(0)).apply(said) == pytest.approx(said)
+    assert fit_calibrator("none", np.empty(0, dtype=np.int8), np.empty(0)).apply(said).tolist() == said.tolist()
+
+
+def test_isotonic_keeps_no_knot_that_says_nothing_new() -> None:
+    labels = np.array([0, 1, 0, 0, 1, 1, 1], dtype=np.int8)
+    said = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    fitted = fit_isotonic(labels, said)  # pooled by hand: 0 | 1, 0, 0 -> 1/3 | 1, 1, 1; the edge is 1/9
+    assert fitted.knots.tolist() == [0.1, 0.2, 0.4, 0.5, 0.7]
+    assert fitted.values == pytest.approx([1 / 9, 1 / 3, 1 / 3, 8 / 9, 8 / 9])
+
+
+@pytest.mark.parametrize("name", ["none", "temperature", "isotonic"])
+def test_a_calibrator_comes_back_from_json_bit_for_bit(name: str) -> None:
+    labels, said = coin_labels(400, seed=2), np.random.default_rng(4).uniform(0.3, 0.7, 400)
+    fitted = fit_calibrator(name, labels, said)
+    again: Calibrator = calibrator_from_json(json.dumps(fitted.plain()))
+    assert again.apply(said).tolist() == fitted.apply(said).tolist()
+    assert str(again) == str(fitted)
+    assert str(fitted).startswith(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"name": "platt"}', '{"name": "temperature"}', '{"name": "temperature", "temperature": 0}',
+        '{"name": "temperature", "temperature": NaN}', '{"name": "isotonic", "knots": [], "values": []}',
+        '{"name": "isotonic", "knots": [0.6, 0.4], "values": [0.4, 0.5]}',
+        '{"name": "isotonic", "knots": [0.4, 0.6], "values": [0.5, 0.4]}',
+        '{"name": "isotonic", "knots": [0.4, 0.6], "values": [0.4, NaN]}',
+        '{"name": "isotonic", "knots": [0.4, 0.6], "values": [0.4]}',
+        '{"name": "isotonic", "knots": [0.4, 0.6], "values": [0.4, 1.2]}',
+    ],
+)  # fmt: skip
+def test_what_is_no_calibrator_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="calibrator: expected"):
+        calibrator_from_json(text)
 
 
 def test_a_calibrator_needs_windows() -> None:

@@ -1,10 +1,13 @@
-"""Seed ensembles: the mean of their members, one model to serve; and fits that start from given weights."""
+"""Seed ensembles: the mean of their members, one model to serve; warm starts; calibrated fits."""
+
+import json
 
 import numpy as np
 import pytest
-from synthetic_bars import random_walk
+from synthetic_bars import random_walk, scrambled
 
-from model.ensemble import EnsembleTrainer, FittedEnsemble, member_seeds, open_trainer
+from model.calibration import calibrator_from_json, fit_calibrator
+from model.ensemble import CalibratedTrainer, EnsembleTrainer, FittedEnsemble, member_seeds, open_trainer
 from model.errors import SpecError
 from model.explain import explain_window
 from model.networks import NetworkSpec
@@ -86,6 +89,63 @@ def test_the_member_nearest_to_the_mean_explains_the_ensemble(trainer: EnsembleT
 def test_one_member_is_the_network_alone() -> None:
     assert isinstance(open_trainer(NETWORK, TrainingSpec(), 6, 4), Trainer)
     assert isinstance(open_trainer(NETWORK, TrainingSpec(members=2), 6, 4), EnsembleTrainer)
+
+
+@pytest.fixture(scope="module", params=["temperature", "isotonic"])
+def calibrated(request: pytest.FixtureRequest) -> CalibratedTrainer:
+    return CalibratedTrainer(EnsembleTrainer(NETWORK, TRAINING, 6, 4), request.param)
+
+
+def test_a_calibrator_is_fitted_on_the_validation_windows(calibrated: CalibratedTrainer) -> None:
+    fitted = calibrated.fit(WINDOWS, TRAIN, VALIDATION)
+    raw = calibrated.trainer.predict(fitted, WINDOWS)
+    judged = WINDOWS.take(VALIDATION)
+    said = calibrated.trainer.predict(fitted, judged)
+    expected = fit_calibrator(calibrated.calibration, judged.labels, said)
+    assert fitted.calibrator.plain() == expected.plain()
+    assert calibrated.predict(fitted, WINDOWS).tolist() == expected.apply(raw).tolist()
+    assert np.abs(raw - expected.apply(raw)).max() > 1e-3
+    assert (np.diff(expected.apply(raw)[np.argsort(raw)]) >= 0).all()
+
+
+def test_a_calibrated_model_is_served_as_it_was_trained(calibrated: CalibratedTrainer) -> None:
+    fitted = calibrated.fit(WINDOWS, TRAIN, VALIDATION)
+    expected = calibrated.predict(fitted, WINDOWS)
+    network = network_from_bytes(network_to_bytes(calibrated.keras_model(fitted)))
+    stored = calibrator_from_json(json.dumps(fitted.calibrator.plain()))
+    said = np.asarray(network(WINDOWS.values()), dtype=np.float64)[:, 0]
+    decided_at, plain = Predictor(network_to_onnx(network), SPEC).predict(BARS)
+    known = np.isin(decided_at, WINDOWS.decided_at)
+    assert said == pytest.approx(plain[known], abs=1e-6)
+    _, by_onnx = Predictor(network_to_onnx(network), SPEC, stored).predict(BARS)
+    assert by_onnx.tolist() == stored.apply(plain).tolist()
+    # A step of the isotonic one is as steep as it is: there a rounding of the network's 1e-7 becomes more.
+    close = np.abs([stored.apply(said) - expected, by_onnx[known] - expected]) <= 1e-5
+    assert close.all() if calibrated.calibration == "temperature" else close.mean() > 0.95
+
+
+def test_no_test_bar_reaches_a_calibrator(calibrated: CalibratedTrainer) -> None:
+    """All bars after the newest block's first decision are scrambled: no calibrator moves, nor an answer before it."""
+    folds = split_folds(WINDOWS, FoldSpec(test_bars=60, count=2))
+    asked = int(np.searchsorted(BARS.closed_at, WINDOWS.decided_at[folds[1].test[0]]))
+    other = cut_windows(scrambled(BARS, asked + 1), SPEC).resolved()
+    assert (other.labels[folds[1].test] != WINDOWS.labels[folds[1].test]).any()
+    one, two = (walk_forward(calibrated, each, folds, seed=7) for each in (WINDOWS, other))
+    assert one.calibrator.plain() == two.calibrator.plain()
+    assert one.record.probabilities[:31].tolist() == two.record.probabilities[:31].tolist()
+    last = calibrated.fit(WINDOWS, folds[1].train, folds[1].validation)
+    assert one.calibrator.plain() == last.calibrator.plain()
+
+
+def test_a_fit_without_validation_is_not_calibrated(calibrated: CalibratedTrainer) -> None:
+    """It has learned all its windows: on them any calibrator would look perfect."""
+    assert str(calibrated.fit(WINDOWS, TRAIN, None, epochs=1).calibrator) == "none"
+
+
+def test_a_recipe_asks_for_a_calibration_or_not() -> None:
+    opened = open_trainer(NETWORK, TrainingSpec(calibration="isotonic"), 6, 4)
+    assert isinstance(opened, CalibratedTrainer)
+    assert isinstance(opened.trainer, Trainer)
 
 
 def test_a_warm_start_goes_on_from_the_given_weights(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:

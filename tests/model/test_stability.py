@@ -1,4 +1,6 @@
-"""Periods against scikit-learn on the same rows, and every window in exactly one of them."""
+"""Periods and seeds against scikit-learn on the same rows; every window lies in exactly one period."""
+
+import statistics
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from synthetic_records import coin_labels, daily_record, forecast
 
 from model.metrics import METRICS
-from model.stability import periods_by_fold, periods_by_year
+from model.stability import by_seed, further_seeds, periods_by_fold, periods_by_year
 
 LABELS = coin_labels(600, seed=3)
 RECORD = daily_record(LABELS, forecast(LABELS, 0.6, seed=4), folds=4)  # 2017-06-01 to 2019-01-21
@@ -45,3 +47,28 @@ def test_a_period_with_one_class_has_no_area_and_raises_nothing() -> None:
     (period,) = periods_by_fold(record, np.full(40, 0.5), 1)
     assert np.isnan(period.scores["roc_auc"])
     assert period.scores["accuracy"] == 1.0
+
+
+def test_seeds_are_told_apart_by_their_numbers() -> None:
+    said = {7: RECORD.probabilities, 8: forecast(LABELS, 0.52, seed=5), 9: np.full(600, 0.5)}
+    found = by_seed(LABELS, said)
+    losses = [log_loss(LABELS, each) for each in said.values()]
+    assert [each["log_loss"].value for each in found.numbers.values()] == pytest.approx(losses)
+    assert found.spread("log_loss") == pytest.approx(max(losses) - min(losses))
+    assert found.deviation("log_loss") == pytest.approx(statistics.stdev(losses))
+    logged = found.metrics()
+    assert logged["seed.8.log_loss"] == pytest.approx(losses[1])
+    assert logged["seeds.log_loss_spread"] == found.spread("log_loss")
+    assert {name.split(".")[1] for name in logged if name.startswith("seed.")} == {"7", "8", "9"}
+
+
+def test_one_forecast_said_twice_is_no_spread() -> None:
+    found = by_seed(LABELS, {7: RECORD.probabilities, 8: RECORD.probabilities})
+    assert found.numbers[7] == found.numbers[8]
+    assert found.spread("accuracy") == found.deviation("accuracy") == 0
+
+
+def test_further_seeds_follow_the_recipes_own() -> None:
+    assert further_seeds(7, 1) == ()
+    assert further_seeds(7, 4) == (8, 9, 10)
+    assert further_seeds(2**31 - 1, 3) == (0, 1)

@@ -48,7 +48,7 @@ def explained(label: int = -1) -> Explained:
         attribution=Attribution(shares, 0.53, 0.51, 1e-6, 128),
         lacks=("A network of kind cnn has no recurrent layer.",),
     )
-    return Explained(explanation, bars.opened_at, bars.closed_at[-1], label, learned=label >= 0)
+    return Explained(explanation, bars.opened_at, bars.closed_at[-1], label, learned=label >= 0, said=0.53)
 
 
 def evaluation_of(record: Record) -> Evaluation:

@@ -10,6 +10,7 @@ import pytest
 from synthetic_bars import random_walk, scrambled
 
 from model.bars import Bars, Series
+from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import UnsoundModel
 from model.networks import NetworkSpec
 from model.recipe import Recipe
@@ -31,6 +32,7 @@ SPEC = TuneSpec(trials=4, test_bars=60, count=2)
 class Fitted:
     probability: float
     best_epoch: int = 1
+    calibrator: Calibrator = UNCALIBRATED
 
 
 class Quiet:
