@@ -7,7 +7,7 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.networks import NetworkSpec
-from model.recipe import Recipe
+from model.presets import recipe_for
 from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.tuning import TuneSpec
@@ -38,5 +38,4 @@ def tune(
         training: How trials are fitted; batch size and learning rate are varied.
         spec: How long to search, and what judges a trial.
     """
-    recipe = Recipe(symbol=symbol, interval=interval, window=window, folds=folds, network=network, training=training)
-    return search(recipe, spec)
+    return search(recipe_for(symbol, interval, window, folds, network, training), spec)

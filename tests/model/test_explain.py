@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from random_weights import randomise
 
+from model.ensemble import EnsembleTrainer, FittedEnsemble
 from model.errors import SpecError, UnsoundModel
 from model.explain import COMPLETENESS, Explanation, activation_maps, explain_window, gate_maps, integrated_gradients
 from model.networks import Kind, NetworkSpec, build_network
 from model.predictor import network_from_bytes, network_to_bytes
+from model.training import Fitted, TrainingSpec
 from model.windows import standardise
 
 KINDS = get_args(Kind)
@@ -161,6 +163,67 @@ def test_a_stored_network_is_explained_as_the_one_that_was_stored() -> None:
     again = explain_window(stored, prices(), FEATURES)
     np.testing.assert_allclose(again.attribution.values, found.attribution.values, atol=1e-7)
     np.testing.assert_allclose(again.gates[0].maps["cell state"], found.gates[0].maps["cell state"], atol=1e-7)
+
+
+def anchored(window: np.ndarray) -> np.ndarray:
+    """Distance from the last close in typical moves over that distance in time, price by price, six moves at most."""
+    close, bars = window[:, 3], len(window)
+    move = np.sqrt(sum((close[t] - close[t - 1]) ** 2 for t in range(1, bars)) / (bars - 1))
+    moves = [[(price - close[-1]) / (move * np.sqrt(bars - t)) for price in window[t]] for t in range(bars)]
+    return np.clip(moves, -6.0, 6.0)
+
+
+def said_by_numpy(weights: dict[str, list[np.ndarray]], x: np.ndarray) -> np.ndarray:
+    """P(rise) of standardised windows, shape (window,), by a cnn_lstm of two convolutions."""
+    for number in (1, 2):
+        x = reference.conv1d_same(x, *weights[f"conv_{number}"])
+        x = reference.leaky_relu(reference.batch_norm(x, *weights[f"norm_{number}"]), 0.3)
+    x = reference.dense(reference.lstm(x, *weights["lstm"]), *weights["dense"])
+    x = reference.leaky_relu(reference.batch_norm(x, *weights["dense_norm"]), 0.3)
+    return reference.sigmoid(reference.dense(x, *weights["probability"]))[:, 0]
+
+
+def shares_by_numpy(weights: dict[str, list[np.ndarray]], seen: np.ndarray, steps: int = 256) -> np.ndarray:
+    """Integrated gradients by differences of the NumPy network along the straight path from zeros."""
+    nudge = 1e-5
+    moves = nudge * np.eye(seen.size).reshape(seen.size, *seen.shape)
+    total = np.zeros(seen.size)
+    for place in (np.arange(steps) + 0.5) / steps:
+        both = said_by_numpy(weights, np.concatenate([place * seen + moves, place * seen - moves]))
+        total += (both[: seen.size] - both[seen.size :]) / (2 * nudge)
+    return total.reshape(seen.shape) / steps * seen
+
+
+def test_an_anchored_ensemble_is_explained_by_the_member_nearest_to_its_mean() -> None:
+    spec = NetworkSpec(scaling="last_close", **SMALL)
+    members, every = [], []
+    for seed in (1, 2, 3):
+        network = build_network(spec, LOOKBACK, len(FEATURES))
+        every.append(randomise(network, seed))
+        members.append(Fitted(tuple(network.get_weights()), (), 1, "CPU", 0.0))
+    trainer = EnsembleTrainer(spec, TrainingSpec(members=3), LOOKBACK, len(FEATURES))
+    ensemble = trainer.keras_model(FittedEnsemble(tuple(members)))
+    seen = anchored(prices())
+    said = np.array([said_by_numpy(weights, seen[None])[0] for weights in every])
+    nearest = int(np.abs(said - said.mean()).argmin())
+    assert float(ensemble(prices()[None])[0, 0]) == pytest.approx(said.mean(), abs=1e-6)
+
+    found = explain_window(ensemble, prices(), FEATURES)
+    assert found.kind == f"cnn_lstm_ensemble, member {nearest + 1} of 3"
+    np.testing.assert_allclose(found.seen, seen, atol=1e-5)
+    assert found.attribution.probability == pytest.approx(said[nearest], abs=1e-6)
+    flat = said_by_numpy(every[nearest], np.zeros((1, *seen.shape)))[0]
+    assert found.attribution.values.sum() == pytest.approx(said[nearest] - flat, abs=COMPLETENESS + 1e-6)
+    expected = shares_by_numpy(every[nearest], seen)
+    assert np.abs(expected).max() > 0.005
+    np.testing.assert_allclose(found.attribution.values, expected, atol=2e-4)
+    lstm_state = found.gates[0].maps["hidden state"][-1]
+    x = seen[None]
+    for number, answered in enumerate(found.activations, 1):
+        x = reference.conv1d_same(x, *every[nearest][f"conv_{number}"])
+        x = reference.leaky_relu(reference.batch_norm(x, *every[nearest][f"norm_{number}"]), 0.3)
+        np.testing.assert_allclose(answered.values, x[0], atol=1e-5)
+    np.testing.assert_allclose(lstm_state, reference.lstm(x, *every[nearest]["lstm"])[0], atol=1e-5)
 
 
 def test_a_network_of_another_make_is_refused() -> None:

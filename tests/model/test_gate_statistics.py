@@ -12,6 +12,7 @@ from scipy.stats import binom, norm
 from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
+from model.calibration import UNCALIBRATED, Calibrator
 from model.promotion import Decision, PromotionRule, Soundness, decide
 from model.significance import power_of_accuracy
 from model.splits import FoldSpec, split_folds
@@ -50,6 +51,7 @@ class Line:
 class Learned:
     weights: Float64[np.ndarray, " weight"]
     best_epoch: int = 1
+    calibrator: Calibrator = UNCALIBRATED
 
 
 def walked(inputs: Float64[np.ndarray, "window input"], labels: np.ndarray) -> WalkForward:

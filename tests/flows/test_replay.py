@@ -1,0 +1,113 @@
+"""Thirty days of the sample replayed by the flow; stopped twice and gone on with, everything ends the same."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from flows.ingest import ingest
+from flows.replay import replay
+from model.networks import NetworkSpec
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+from tasks.ledger import Ledger, LedgerRow
+from tasks.registry import RegistryFile
+from tasks.replay import ReplaySummary
+from tasks.settings import Settings
+from tasks.tracking import Tracking
+
+NAME = "BTC-USD-1d-replay"
+SPAN = {"first": date(2019, 9, 1), "last": date(2019, 9, 30)}
+CHEAP = {
+    "window": WindowSpec(lookback_bars=5),
+    "folds": FoldSpec(test_bars=110, count=2),
+    "network": NetworkSpec(kind="cnn", filters=(2,), dense_units=4),
+    "training": TrainingSpec(epochs=1, batch_size=512),
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a replay leaves behind; names of runs, drawn by chance, are left out."""
+
+    rows: list[LedgerRow]
+    predictions: pd.DataFrame
+    versions: int
+    champion: str | None
+
+
+def left() -> Left:
+    settings = Settings()
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    file = RegistryFile(settings.mlflow_uri)
+    known = 0
+    while file.version(NAME, str(known + 1)) is not None:
+        known += 1
+    champion = file.alias(NAME, "champion")
+    rows = [replace(row, run_id="") for row in ledger.rows(NAME)]
+    return Left(rows, ledger.predictions(NAME), known, champion[0] if champion else None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReplaySummary, Left]:
+    """The thirty days in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("whole")))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        ingest()
+        return replay(**SPAN, **CHEAP), left()
+
+
+def test_every_day_is_decided_once(whole: tuple[ReplaySummary, Left]) -> None:
+    summary, found = whole
+    assert [row.decided_at.date().isoformat() for row in found.rows] == [f"2019-09-{day:02d}" for day in range(1, 31)]
+    assert [row.version for row in found.rows] == [str(number) for number in range(1, 31)]
+    assert found.versions == 30
+    assert found.champion == found.rows[-1].champion_after
+    assert (summary.predictions, set(summary.scores)) == (
+        30,
+        {"replayed", "never promoting", "always promoting"},
+    )
+    assert summary.cost is not None
+    assert summary.cost.mean == pytest.approx(
+        summary.scores["never promoting"]["log_loss"] - summary.scores["replayed"]["log_loss"]
+    )
+
+
+class PowerCut(Exception):
+    """Injected."""
+
+
+def test_stopped_twice_and_gone_on_with_it_ends_the_same(
+    whole: tuple[ReplaySummary, Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ingest()
+    for owner, name, days in ((Tracking, "add_version", 9), (Ledger, "enter", 10)):  # before a version; after another
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, _failing_after(days, getattr(owner, name)))
+            with pytest.raises(PowerCut):
+                replay(**SPAN, **CHEAP)
+    assert len(left().rows) == 19
+    summary = replay(**SPAN, **CHEAP)
+    (expected, before), found = whole, left()
+    assert found.rows == before.rows
+    assert found.predictions.equals(before.predictions)
+    assert (found.versions, found.champion) == (before.versions, before.champion)
+    assert (summary.scores, summary.cost) == (expected.scores, expected.cost)
+
+
+def _failing_after(times: int, true: Any) -> Any:
+    left_over = iter(range(times))
+
+    def act(*given: Any, **named: Any) -> Any:
+        if next(left_over, None) is None:
+            raise PowerCut
+        return true(*given, **named)
+
+    return act

@@ -1,0 +1,116 @@
+"""A search by the flow, with real networks: child runs in MLflow, gone on with, and blind to the test bars."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk, scrambled
+
+from flows.tune import tune
+from model.bars import Bars, Series
+from model.errors import UnsoundModel
+from model.networks import NetworkSpec
+from model.splits import FoldSpec
+from model.training import TrainingSpec
+from model.tuning import TuneSpec
+from model.windows import WindowSpec, cut_windows
+from tasks.barstore import BarStore
+from tasks.settings import Settings
+from tasks.tracking import Tracking
+from tasks.tuning import Tuned, Tuning
+
+SERIES = Series("BTC-USD", "1d")
+TEST_BARS = 100
+CHEAP: dict[str, Any] = {
+    "window": WindowSpec(lookback_bars=10),
+    "folds": FoldSpec(test_bars=TEST_BARS, count=2),
+    "network": NetworkSpec(kind="cnn", filters=(8, 4), dense_units=16),
+    "training": TrainingSpec(epochs=1),
+}
+BARS = random_walk(420, seed=8)
+
+
+def search(home: Path, patch: pytest.MonkeyPatch, trials: int, bars: Bars = BARS) -> Tuned:
+    """Search in a home that holds the bars."""
+    patch.setenv("RISEORFALL_HOME", str(home))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    BarStore(Settings().store_root).merge(SERIES, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
+    return tune(**CHEAP, spec=TuneSpec(trials=trials, test_bars=60, count=2))
+
+
+def trials_of(found: Tuned) -> list[tuple[dict[str, str], float, str]]:
+    """Return parameters, log loss and status of a search's child runs, in the order of the trials."""
+    tracking = Tracking(Settings().mlflow_uri, Settings().artifact_root, SERIES, f"{SERIES.name}-tune")
+    runs = tracking.client.search_runs([tracking.experiment_id()], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
+    runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
+    return [(run.data.params, run.data.metrics.get("log_loss", np.nan), run.info.status) for run in runs]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, list[tuple[dict[str, str], float, str]]]:
+    """Three trials in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = search(tmp_path_factory.mktemp("tune"), patch, trials=3)
+        return found, trials_of(found)
+
+
+def test_each_trial_is_a_child_run_and_the_best_is_told(whole: Any) -> None:
+    found, trials = whole
+    assert [status for _, _, status in trials] == ["FINISHED"] * 3
+    losses = [loss for _, loss, _ in trials]
+    assert (found.log_loss, found.default_log_loss) == (pytest.approx(min(losses)), pytest.approx(losses[0]))
+    assert trials[0][0]["lookback_bars"] == "10"  # the recipe as given comes first
+    best = trials[int(np.argmin(losses))][0]
+    assert {name: str(value) for name, value in found.values.items()} == best
+
+
+def test_scrambled_test_bars_change_nothing(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, trials = whole
+    first_test = cut_windows(BARS, CHEAP["window"]).resolved().decided_at[-TEST_BARS]
+    other = scrambled(BARS, int(np.searchsorted(BARS.closed_at, first_test)))
+    again = search(tmp_path, monkeypatch, trials=3, bars=other)
+    assert trials_of(again) == trials
+    assert (again.study, again.values, again.flags) == (found.study, found.values, found.flags)
+
+
+def test_a_stopped_search_goes_on_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    true = Tuning._objective
+
+    class Stop(Exception):
+        """Injected."""
+
+    def stopping(self: Tuning, trial: Any) -> float:
+        calls.append(trial.number)
+        if len(calls) == 2:
+            raise Stop
+        return true(self, trial)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tuning, "_objective", stopping)
+        with pytest.raises(Stop):
+            search(tmp_path, monkeypatch, trials=3)
+    found = search(tmp_path, monkeypatch, trials=3)
+    assert found.trials == 3
+    finished = [loss for _, loss, status in trials_of(found) if status == "FINISHED"]
+    assert len(finished) == 2  # the one before the stop, kept, and the one after it; the stopped trial counts as failed
+    assert found.log_loss == pytest.approx(min(finished))
+
+
+def test_hourly_bars_are_searched_from_their_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it advises is told as flags of `retrain`, which starts from the preset too."""
+    asked: list[Any] = []
+
+    def hear(self: Tuning) -> Tuned:
+        asked.append(self.recipe)
+        raise UnsoundModel("heard enough")
+
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.setattr(Tuning, "search", hear)
+    with pytest.raises(UnsoundModel, match="heard enough"):
+        tune(symbol="BTC/USDT", interval="1h", training=TrainingSpec(members=1))
+    (recipe,) = asked
+    assert (recipe.window.lookback_bars, recipe.network.scaling, recipe.folds.test_bars) == (24, "last_close", 10_000)
+    assert (recipe.training.members, recipe.training.batch_size) == (1, 1024)
