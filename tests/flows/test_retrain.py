@@ -105,6 +105,7 @@ def test_the_registered_model_says_what_its_keras_network_says(first: Retrain, t
     files = [path for path in loaded.folder.parent.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".joblib"}]
     bars = open_source(SourceSpec()).fetch().frame.tail(120)
+    tracking.point_mlflow()
     served = mlflow.pyfunc.load_model(f"models:/{SERIES.name}/{first.version.version}").predict(bars)
     network = network_from_bytes(loaded.keras())
     values = bars_from_frame(bars, "1d").ohlcv[:, :4]

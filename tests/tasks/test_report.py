@@ -16,9 +16,9 @@ from model.metrics import Record, confusion_matrix
 from model.recipe import Recipe
 from model.significance import bootstrap_intervals
 from model.skill import compare, judge_skill
-from model.stability import periods_by_fold, periods_by_year
+from model.stability import by_seed, periods_by_fold, periods_by_year
 from model.trading import TradingSpec
-from model.training import Epoch
+from model.training import Epoch, TrainingSpec
 from tasks.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from tasks.explanation import WrittenExplanation
 from tasks.explanation_page import Explained, explanation_parts
@@ -97,6 +97,7 @@ def content() -> ReportContent:
         periods=(*periods_by_fold(record, base_rate, 1), *periods_by_year(record, base_rate, 1)),
         histories=[history, history],
         explained=explained(),
+        calibrator="none",
         data=DataFacts(
             facts={"Source": f"bars {HOSTILE}.csv"},
             layout={"order": HOSTILE},
@@ -179,6 +180,39 @@ def test_without_a_champion_there_is_no_row_for_it(content: ReportContent) -> No
     page = report_page(replace(content, champion=None, champions=("none", "17"), action="promote"))
     assert "Promoted: it is the champion now." in page
     assert "<td>the champion</td>" not in page
+
+
+def test_calibration_and_seeds_are_told_where_they_were_asked_for(content: ReportContent, text: str) -> None:
+    assert "the network&#x27;s own probabilities: the recipe asks for no calibration" in text
+    assert "Does the seed matter?" not in text
+    record = content.record
+    seeds = by_seed(record.labels, {7: record.probabilities, 8: np.full(len(record), 0.5)})
+    page = report_page(
+        replace(
+            content,
+            recipe=Recipe(training=TrainingSpec(calibration="temperature")),
+            calibrator="temperature 1.37",
+            evaluation=replace(content.evaluation, seeds=seeds),
+        )
+    )
+    assert "Version 17 goes on with the newest fold&#x27;s: temperature 1.37." in page
+    assert f"of 2 seeds lie {abs(content_loss(content) - np.log(2)):.4f} in log loss" in page
+    assert '<td>seed 8</td><td class="number">0.6931<small>' in page
+
+
+def content_loss(content: ReportContent) -> float:
+    return float(content.evaluation.numbers[NETWORK]["log_loss"].value)
+
+
+def test_what_is_served_is_told_beside_the_network_that_is_explained() -> None:
+    page = Page("why")
+    page.lead(*explanation_parts(page, replace(explained(), said=0.61)))
+    text = without_scripts(page.html())
+    assert "<dt>P(rise)</dt><dd>61.00%; the outcome" in text
+    assert "<dt>Of the network explained</dt><dd>53.00%</dd>" in text
+    page = Page("the same")
+    page.lead(*explanation_parts(page, explained()))
+    assert "Of the network explained" not in page.html()
 
 
 def test_an_explanation_names_its_strongest_bars_and_what_it_lacks() -> None:
