@@ -5,6 +5,7 @@ Returns plotly figures and neither shows nor stores them; who embeds them brings
 read on a phone. The trap: plotly reads tags in its texts, so nothing that came from outside is written into a figure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 GRID = "#ececec"
 SIGNED = [[0.0, FALL], [0.5, "#f7f7f7"], [1.0, RISE]]  # falls to rises through nearly white
 MANY_POINTS = 4000  # from here on points are drawn by the graphics card
+FEW_DOTS = 1500  # as many lie beside one another without hiding much
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
@@ -117,10 +119,10 @@ def equity_chart(closed_at: Shaped[np.ndarray, " bar"], lines: Mapping[str, Floa
             name=name,
             mode="lines",
             line={"color": shade, "width": 1.6},
-            hovertemplate="%{y:.3f}",
+            hovertemplate="%{y:.3~r}",
         )
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dot"})
-    figure.update_yaxes(title="what 1 became", type="log", tickformat=".2~f", nticks=8)
+    figure.update_yaxes(title="what 1 became", type="log", tickformat=".2~r", nticks=8)
     figure.update_layout(hovermode="x unified")
     return figure
 
@@ -156,7 +158,7 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
             x=record.decided_at[those],
             y=record.probabilities[those],
             mode="markers",
-            marker={"color": shade, "size": 5, "opacity": 0.75},
+            marker={"color": shade, **_dots(len(record))},
             name=f"{CLASSES[label]} followed ({int(those.sum()):,})",
             hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:.1%}<extra></extra>",
         )
@@ -166,6 +168,12 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
     figure.update_yaxes(title="close", type="log" if _is_wide(close) else "linear", nticks=6, row=1, col=1)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     return figure
+
+
+def _dots(count: int) -> dict[str, float]:
+    """Return size and opacity of dots: the more there are, the smaller and fainter, so that none hides the others."""
+    crowd = min(1.0, math.sqrt(FEW_DOTS / max(count, 1)))
+    return {"size": max(2.0, 5 * crowd), "opacity": max(0.3, 0.75 * crowd)}
 
 
 def learning_chart(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":

@@ -179,7 +179,7 @@ def _verdict(content: ReportContent) -> Html:
         f"On {evaluation.windows:,} windows that the models had not seen ({evaluation.first[:10]} to "
         f"{evaluation.last[:10]}) the network's log loss is {ours.value:.4f}. The best baseline, {_words(rival)}, has "
         f"{theirs.value:.4f}: the network {standing}. {found} of skill in the direction (Pesaran-Timmermann, "
-        f"p = {_p(test.p_value)})."
+        f"p {_p(test.p_value, '= ')})."
     )
 
 
@@ -467,6 +467,6 @@ def _share(value: float) -> str:
     return "undefined" if np.isnan(value) else f"{value:.1%}"
 
 
-def _p(p_value: float) -> str:
+def _p(p_value: float, equals: str = "") -> str:
     """Word a p-value: never 0."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"  # noqa: PLR2004 - the usual least p-value worth printing
+    return "< 0.001" if p_value < 0.001 else f"{equals}{p_value:.3f}"  # noqa: PLR2004 - the usual least p-value worth printing
