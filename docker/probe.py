@@ -5,12 +5,13 @@
     python3 docker/probe.py start [JSON]      starts one, prints its id and does not wait
     python3 docker/probe.py ended ID          waits for its end; how Prefect and MLflow say it ended
     python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
+    python3 docker/probe.py dask              a retrain in threads, one on the Dask cluster: the same numbers
     python3 docker/probe.py predict           asks the champion over REST
     python3 docker/probe.py pages             the pages of Prefect, MLflow, reports and Data Docs open
     python3 docker/probe.py parameters        everything that Prefect keeps about runs, deployments and work pools
 
-Passwords are read from the file that ENV_FILE names (docker/.env). Ports: PREFECT_PORT, MLFLOW_PORT, S3_PORT,
-PREDICT_PORT as for compose. It ends with 1 when something is not as it should be, and says what.
+Passwords are read from the file that ENV_FILE names (docker/.env). BIND, PREFECT_PORT, MLFLOW_PORT,
+S3_PORT, PREDICT_PORT, PAGES_PORT as for compose. It ends with 1 when something is not as it should be, and says what.
 """
 
 import base64
@@ -25,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
+HOST = os.environ.get("BIND") or "127.0.0.1"
 SERIES = "BTC-USD-1d"
 SMALL = {  # a retrain that shows the way, not the skill
     "folds": {"count": 2, "test_bars": 100},
@@ -203,6 +204,36 @@ def champion() -> dict[str, str]:
     return found
 
 
+def dask() -> None:
+    """Retrain with the folds in the worker's threads, then on the cluster: all numbers of a fold must be the same."""
+    found = []
+    for where in ({"runner": "threads"}, {"runner": "dask", "address": "tcp://folds:8786"}):
+        run = retrain({**SMALL, "folds": {**SMALL["folds"], **where}})
+        found.append(fold_metrics(run["id"]))
+    threads, cluster = found
+    if not threads or threads != cluster:
+        raise SystemExit(f"expected the same numbers of each fold, found {threads} and on the cluster {cluster}")
+    for fold, metrics in sorted(cluster.items()):
+        print(f"  fold {fold}: {len(metrics)} numbers alike, log loss {metrics['test_log_loss']!r}")  # noqa: T201 - its product
+
+
+def fold_metrics(flow_run: str) -> dict[str, dict[str, float]]:
+    """Return what MLflow knows of each fold of a flow run: metric by name, by fold."""
+    user = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
+
+    def search(tag: str, value: str) -> list[dict[str, Any]]:
+        asked = {"experiment_ids": ["1"], "filter": f"tags.`{tag}` = '{value}'", "max_results": 100}
+        runs: list[dict[str, Any]] = told(MLFLOW, "POST", "/api/2.0/mlflow/runs/search", asked, user).get("runs", [])
+        return runs
+
+    parent = search("flow_run", flow_run)[0]["info"]["run_id"]
+    found = {}
+    for run in search("mlflow.parentRunId", parent):
+        tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+        found[tags["fold"]] = {each["key"]: each["value"] for each in run["data"]["metrics"]}
+    return found
+
+
 def predict() -> dict[str, Any]:
     """Ask the champion about a made-up series, and print its answer; a bad question must be refused with a reason."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -258,6 +289,7 @@ if __name__ == "__main__":
         {
             "closed": closed,
             "champion": champion,
+            "dask": dask,
             "predict": predict,
             "pages": pages,
             "parameters": parameters,

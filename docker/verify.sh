@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 engine=${ENGINE:-$(command -v docker >/dev/null && echo docker || echo podman)}
 compose=${COMPOSE:-$($engine compose version >/dev/null 2>&1 && echo "$engine compose" || echo docker-compose)}
 build=${BUILD:-$engine build}
-project=riseorfall-verify
+project=riseorfall-verify every="--profile predict --profile dask"
 work=$(mktemp -d)
 export ENV_FILE=$work/.env IMAGE=riseorfall TAG=verify
 export PREFECT_PORT=24200 MLFLOW_PORT=25000 S3_PORT=28333 PREDICT_PORT=28800 PAGES_PORT=28900
@@ -21,21 +21,21 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 end() {
     code=$?
     if [ "$code" != 0 ]; then $COMPOSE logs --tail 30 >&2 || true; fi
-    if [ -z "${KEEP:-}" ]; then $COMPOSE --profile predict down --volumes --timeout 20 >/dev/null 2>&1 || true; rm -rf "$work"; fi
+    if [ -z "${KEEP:-}" ]; then $COMPOSE $every down --volumes --timeout 20 >/dev/null 2>&1 || true; rm -rf "$work"; fi
     say "ends with $code"
 }
 trap end EXIT
 up() { $COMPOSE "$@" up -d $UP_FLAGS --wait >"$work/up.log" 2>&1 || { cat "$work/up.log"; fail "up"; }; }
 inside() { $COMPOSE exec -T "$@"; }
 tables() { inside worker riseorfall bars --json && inside worker riseorfall ledger --last 0 --json; }
-services() { $COMPOSE --profile predict ps --services --status running; }
+services() { $COMPOSE $every ps --services --status running; }
 
 say "passwords: without them compose refuses"
 touch "$work/empty"
 ! $compose -p $project --env-file "$work/empty" -f docker/compose.yaml config -q 2>"$work/refusal" || fail "started without"
 grep -m1 required "$work/refusal"
 docker/passwords.sh "$ENV_FILE" >/dev/null
-for profile in "" "--profile gpu" "--profile predict"; do $COMPOSE $profile config -q; done
+for profile in "" "--profile gpu" "--profile predict" "--profile dask"; do $COMPOSE $profile config -q; done
 
 for target in default predict ${GPU:+worker-gpu}; do
     case $target in default) name=$IMAGE ;; predict) name=$IMAGE-predict ;; *) name=$IMAGE-gpu ;; esac
@@ -57,6 +57,9 @@ python3 docker/probe.py pages
 say "the champion over REST"
 $COMPOSE --profile predict up -d $UP_FLAGS --no-deps --wait predict >"$work/up.log" 2>&1 || { cat "$work/up.log"; fail "predict"; }
 python3 docker/probe.py predict
+say "folds on a Dask cluster"
+$COMPOSE --profile dask up -d $UP_FLAGS --no-deps --wait folds folds-worker >"$work/up.log" 2>&1 || { cat "$work/up.log"; fail "dask"; }
+python3 docker/probe.py dask
 
 say "no root, no capability, no new privilege, no write to the image"
 for service in $(services); do
@@ -76,7 +79,7 @@ for name in "$IMAGE" "$IMAGE-predict"; do
     left=$($engine run --rm --user root --network none "$name:$TAG" find / -xdev \( -name .env -o -name id_rsa \))
     [ -z "$left" ] || fail "$name holds $left"
 done
-$COMPOSE --profile predict logs --no-color >"$work/logs" 2>&1
+$COMPOSE $every logs --no-color >"$work/logs" 2>&1
 ! secrets | grep -qFf - "$work/logs" || fail "a secret in a log"
 python3 docker/probe.py parameters >"$work/parameters"
 ! secrets | grep -qFf - "$work/parameters" || fail "a secret in Prefect"
@@ -91,7 +94,7 @@ tables >"$work/tables"
 say "backup"
 docker/backup.sh "$work/copy"
 say "destroy the volumes"
-$COMPOSE --profile predict down --volumes --timeout 20 >/dev/null 2>&1
+$COMPOSE $every down --volumes --timeout 20 >/dev/null 2>&1
 say "restore into empty ones"
 docker/restore.sh "$work/copy" >"$work/restore.log" 2>&1 || { tail -20 "$work/restore.log"; fail "restore"; }
 python3 docker/probe.py champion | cmp - "$work/champion" || fail "another champion after a restore"

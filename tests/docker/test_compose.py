@@ -70,3 +70,12 @@ def test_what_goes_to_the_builder_is_listed() -> None:
     copied = re.findall(r"docker/\w+\.(?:py|sh)", (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"))
     assert copied
     assert all(f"!{name}" in lines for name in copied)
+
+
+def test_a_dask_cluster_runs_what_it_is_sent_and_only_workers_reach_it() -> None:
+    content = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    assert content["networks"]["folds"] == {"internal": True}
+    assert content["services"]["folds"]["networks"] == ["folds"]
+    there = {name for name, service in content["services"].items() if "folds" in service["networks"]}
+    assert there == {"folds", "folds-worker", "worker", "worker-gpu"}
+    assert not any("ports" in content["services"][name] for name in there)
