@@ -51,7 +51,7 @@ python3 docker/probe.py closed
 say "a retrain through the Prefect API"
 python3 docker/probe.py retrain
 say "the champion, read on the host through MLflow"
-python3 docker/probe.py champion | tee "$work/champion"
+python3 docker/probe.py champion
 say "pages open in a browser, with passwords"
 python3 docker/probe.py pages
 say "the champion over REST"
@@ -85,6 +85,7 @@ python3 docker/probe.py parameters >"$work/parameters"
 ! secrets | grep -qFf - "$work/parameters" || fail "a secret in Prefect"
 echo "  $(secrets | wc -l) secrets; $(wc -l <"$work/logs") lines of log, $(wc -c <"$work/parameters") bytes of Prefect"
 
+python3 docker/probe.py champion >"$work/champion"
 say "restart"
 $COMPOSE --profile predict restart --timeout 30 >/dev/null 2>&1
 up --profile predict
