@@ -186,6 +186,7 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     from tasks.terminal import TerminalProgress, quiet_streams, show_lines
 
     settings = _settings()
+    require_readable(source)  # before the seconds that imports take
     with quiet_streams(settings.log_folder) as (console, log_file), TerminalProgress(console) as progress:
         from tasks.reporting import reporting
 
@@ -675,6 +676,7 @@ def up(
         "training": training, "promotion": promotion,
     }  # fmt: skip
     parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec != type(spec)()}
+    require_readable(source)
     ports = (prefect_port, mlflow_port, files_port)
     keep_up(_settings(), parameters, when, ports, lambda line: show_lines([line]))
 

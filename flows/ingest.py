@@ -10,7 +10,7 @@ from tasks.checks import check as check_bars
 from tasks.flowruns import flow_run_name
 from tasks.ingestion import Stored, source_unavailable, store
 from tasks.ingestion import ingest as ingest_bars
-from tasks.sources.source import SourceSpec
+from tasks.sources.source import SourceSpec, require_readable
 
 HOUR = 3600
 
@@ -24,6 +24,7 @@ def ingest(source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as
         check: What good bars are, and which failures stop the run.
         as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
+    require_readable(source)
     with shown("ingest", "check"):
         patient = ingest_bars.with_options(
             retries=3, retry_delay_seconds=[30, 120, 300], retry_condition_fn=source_unavailable

@@ -22,7 +22,7 @@ from tasks.promotion import promote
 from tasks.registration import register
 from tasks.report import report
 from tasks.runs import Retrain, open_run, watched
-from tasks.sources.source import SourceSpec
+from tasks.sources.source import SourceSpec, require_readable
 from tasks.training import fit_final
 from tasks.windowing import cut
 
@@ -52,6 +52,7 @@ def retrain(
         promotion: What it must show to become champion.
         as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
+    require_readable(source)
     recipe = recipe_for(source.symbol, source.interval, window, folds, network, training)
     run_id = open_run(recipe, source, promotion)
     with watched(recipe, run_id):

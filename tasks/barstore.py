@@ -299,9 +299,11 @@ class BarStore:
         table = self._open(version)
         bars = read(table, series, last=_newest_open(series, as_of))
         if not len(bars):
+            stored = sorted(f"{part['symbol']} {part['interval']}" for part in table.partitions())
             raise SpecError(
                 f"{series.symbol} {series.interval}: expected bars{f' closed by {as_of}' if as_of else ''} in "
-                f"version {table.version()} of {self._bars.uri}, found none. Ingest them first."
+                f"version {table.version()} of {self._bars.uri}, found none; it holds {', '.join(stored)}. "
+                "Ingest them first."
             )
         return BarsRef(
             uri=self._bars.uri,

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 BACKFILL_BARS = 3_000  # where neither a stored bar nor the spec says from when on
 HOLES_ASKED = 20  # holes that are asked for a second time; real ones stay
+ASK_ONCE = RetryRule(attempts=1, timeout_seconds=10.0)  # a look at the names before a run
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -129,6 +130,24 @@ class ExchangeSource:
                 log.warning("%s instead of %s: %s", name, self._names[0], layout["agreement"])
             return SourceBars(bars.frame(), layout, np.arange(1, len(bars) + 1, dtype=np.int64))
         raise SourceUnavailable(" | ".join(failures))
+
+    def require_traded(self) -> None:
+        """Raise where the first exchange that answers does not trade the symbol; if none answers, nothing is known.
+
+        Raises:
+            SpecError: an exchange, the symbol or the interval does not exist.
+        """
+        for name in self._names:
+            client = ExchangeClient(name, self._spec.base_url, ASK_ONCE)
+            try:
+                client.market(self._spec.symbol)
+                client.finest_interval(self._spec.interval)
+            except SourceUnavailable as error:
+                log.warning("%s", error)
+                continue
+            finally:
+                client.close()
+            return
 
     def default_as_of(self) -> datetime:
         """Return the time by the clock of the exchange that gave the bars."""

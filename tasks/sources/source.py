@@ -150,12 +150,20 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
 
 
 def require_readable(spec: SourceSpec) -> None:
-    """Raise at once what reading the source would raise, where that is quick to know: for a file that is not large.
+    """Raise at once what reading the source would raise, where that is quick to know.
+
+    A file is read unless it is large. Of an exchange only the names are looked up; one that does not answer is passed
+    over, as whoever fetches has more patience.
 
     Raises:
         UnreadableFile: the file is not there or cannot be read as bars.
-        SpecError: fields of the spec contradict each other.
+        SpecError: fields of the spec contradict each other, or the source has no such symbol; near ones are named.
     """
+    if spec.kind == "exchange":
+        from tasks.sources.exchange import ExchangeSource  # here: files need none of it
+
+        ExchangeSource(spec).require_traded()
+        return
     opened, path = open_source(spec), Path(spec.path)
     if spec.kind == "csv" and (not path.is_file() or path.stat().st_size <= QUICK_BYTES):
         opened.fetch()

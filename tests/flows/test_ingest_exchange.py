@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exchange"))  # tests are no package: `import loopback_exchange`
@@ -24,13 +26,14 @@ from synthetic_bars import random_walk
 from data_checks.suites import CheckSpec
 from flows.cli import run
 from flows.ingest import ingest as ingest_flow
+from flows.retrain import retrain
 from model.bars import Bars, Series
 from model.errors import ChecksFailed, SourceUnavailable
 from tasks.barstore import BarStore
 from tasks.checks import check
 from tasks.ingestion import Stored, ingest, store
 from tasks.sources.exchange_client import RetryRule
-from tasks.sources.source import SourceSpec
+from tasks.sources.source import SourceSpec, require_readable
 
 QUICK = RetryRule(attempts=4, first_delay_seconds=0.02, longest_delay_seconds=2, timeout_seconds=0.7)
 DAYS, STORED = 700, 500
@@ -152,6 +155,49 @@ def test_a_bad_tick_goes_to_the_quarantine_and_comes_in_once_released(
     assert (again.merge.added, again.merge.revised) == (0, 0)
     assert len(begun.read_frame(source.series)) == DAYS - 1
     assert [entry["released_at"] is not None for entry in begun.refusals(source.series)] == [True]
+
+
+def test_an_unknown_symbol_is_refused_before_anything_runs(
+    exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, tmp_path: Path
+) -> None:
+    wrong = source.model_copy(update={"symbol": "BTC-USDD"})
+    for flow_with_bars in (retrain, ingest_flow):
+        state = flow_with_bars(wrong, return_state=True)
+        assert state.is_failed()
+        assert "binance does not trade BTC/USDD; near it: BTC/USD" in (state.message or "")
+        with get_client(sync_client=True) as client:
+            assert client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+            ) == []  # fmt: skip
+    assert exchange.candles_asked() == 0
+    assert bar_store.read_frame(source.series).empty
+    assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.parametrize("command", ["retrain", "ingest", "up"])
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"symbol": "BTC-USDD"}, "binance does not trade BTC/USDD; near it: BTC/USD"),
+        ({"exchange": "binnance"}, "no exchange 'binnance'; near it: binance"),
+        ({"kind": "sample", "symbol": "BTC-EUR"}, "it holds BTC-USD at 1d only, found BTC-EUR"),
+        ({"kind": "csv", "path": "nowhere.csv"}, "nowhere.csv"),
+    ],
+)
+def test_a_shell_hears_of_an_unknown_symbol_at_once(
+    command: str, wrong: dict[str, str], reason: str, source: SourceSpec, bar_store: BarStore,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    flags = {"kind": "exchange", "exchange": NAME, "base-url": source.base_url} | wrong
+    assert run([command, *(word for name, value in flags.items() for word in (f"--source.{name}", value))]) == 2
+    assert reason in capsys.readouterr().err
+    assert not Path(bar_store.root).exists()
+
+
+def test_an_exchange_that_does_not_answer_is_left_to_the_fetch(exchange: LoopbackExchange, source: SourceSpec) -> None:
+    exchange.always[NAME] = Fault(closes=True)
+    require_readable(source)
+    assert len(exchange.asked) == 1
 
 
 def test_twice_in_a_row_adds_nothing(source: SourceSpec, bar_store: BarStore, day_bars: Bars) -> None:
