@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
-from model.errors import StaleChampion
+from model.errors import SpecError, StaleChampion
 from model.windows import WindowSpec, cut_windows
 
 
@@ -42,9 +42,15 @@ def require_fresh(
 
     Raises:
         StaleChampion: one of the two is too old.
+        SpecError: the champion learned from later bars.
         BarsTooShort: there is no whole window.
     """
     age = (now - trained_until) / timedelta(days=1)
+    if age < 0:
+        raise SpecError(
+            f"{name}: expected a champion that knew nothing of what came after {now:%Y-%m-%d %H:%M}, found one trained "
+            f"until {trained_until:%Y-%m-%d %H:%M}. Choose a later as_of; `riseorfall replay` goes into the past."
+        )
     if age > spec.max_age_days:
         raise StaleChampion(
             f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, "

@@ -34,7 +34,9 @@ class Forecast:
         return asdict(self)
 
 
-def forecast(series: Series, settings: Settings, now: datetime | None = None) -> Forecast:
+def forecast(
+    series: Series, settings: Settings, now: datetime | None = None, as_of: datetime | None = None
+) -> Forecast:
     """Predict with the champion at the newest stored bar; store the probability, then return it.
 
     A prediction that was stored before is returned as it was stored.
@@ -43,6 +45,7 @@ def forecast(series: Series, settings: Settings, now: datetime | None = None) ->
         series: whose champion and bars.
         settings: where both are.
         now: time of writing; the clock's when None.
+        as_of: only bars that had closed by then, UTC; all when None.
 
     Raises:
         NoChampion: nothing was promoted yet.
@@ -55,7 +58,7 @@ def forecast(series: Series, settings: Settings, now: datetime | None = None) ->
     loaded = tracking.read_version(champion.version)
     recipe = loaded.recipe()
     store = BarStore(settings.store_root, settings.storage_options())
-    bars = store.read_bars(store.ref(series))
+    bars = store.read_bars(store.ref(series, as_of=as_of))
     decided_at, probability = loaded.predictor().predict_last(bars)
     decided = _aware(decided_at)
     horizon = timedelta(seconds=recipe.window.horizon_bars * int(series.delta / np.timedelta64(1, "s")))

@@ -52,6 +52,7 @@ def forecast_guarded(
     Raises:
         NoChampion: nothing was promoted yet.
         StaleChampion: the champion or the newest bar is too old.
+        SpecError: the champion learned from bars that came after `as_of`.
         ChecksFailed: a bar of the last window is not one that the checks let pass.
     """
     limits = spec or ForecastSpec()
@@ -61,17 +62,18 @@ def forecast_guarded(
     window = tracking.read_version(champion.version).recipe().window
     store = BarStore(settings.store_root, settings.storage_options())
     bars = store.read_bars(store.ref(series))
-    now = now_for(tracking, champion, bars, as_of)
+    now = now_for(tracking, champion, bars, as_of)  # once: a bar that closes while this runs is the next run's
+    bars = bars.closed_by(np.datetime64(now.replace(tzinfo=None), "us"))
     require_fresh(f"{series.name} version {champion.version}", champion.trained_until, bars, window, now, limits)
     require_checked(series, bars, window, store.released(series))
     made_up = _make_up(tracking, ledger, champion, bars)
-    return Guarded(forecast(series, settings), made_up)
+    return Guarded(forecast(series, settings, as_of=now), made_up)
 
 
 def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime | None) -> datetime:
     """Return what counts as now for a series: what was said, the clock, or the newest close of a file."""
     if as_of is not None:
-        return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+        return as_of.astimezone(UTC) if as_of.tzinfo else as_of.replace(tzinfo=UTC)
     if tracking.run_params(champion.run_id).get("source.kind") == "exchange":
         return datetime.now(UTC)
     return aware(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)

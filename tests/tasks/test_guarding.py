@@ -1,7 +1,8 @@
 """Predictions: nothing stale, nothing unchecked, no day left out, and what is made up is marked late."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
-from model.errors import ChecksFailed, NoChampion, StaleChampion
+from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
 from model.freshness import ForecastSpec, aware
 from tasks.guarding import forecast_guarded
 from tasks.ledger import Ledger
@@ -58,6 +59,31 @@ def test_a_gap_is_not_made_up(settings: Settings) -> None:
     made_up = forecast_guarded(SERIES, settings).made_up
     whole = [aware(BARS.closed_at[each]) for each in (120, 121, 128)]  # five bars without a gap end only there
     assert [each.decided_at for each in made_up] == whole
+
+
+def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_midnight = aware(BARS.closed_at[119]) - timedelta(seconds=2)  # bar 119 is stored, and closes at midnight
+    moments = iter([before_midnight, *[before_midnight + timedelta(seconds=5)] * 9])
+    monkeypatch.setattr("tasks.guarding.datetime", SimpleNamespace(now=lambda _: next(moments)))
+    monkeypatch.setattr("tasks.tracking.Tracking.run_params", lambda *_: {"source.kind": "exchange"})
+    forecast_guarded(SERIES, settings)
+    assert _decided(settings) == [aware(BARS.closed_at[118])]
+    forecast_guarded(SERIES, settings)
+    assert _decided(settings) == [aware(BARS.closed_at[118]), aware(BARS.closed_at[119])]
+
+
+def _decided(settings: Settings) -> list[datetime]:
+    return [each.to_pydatetime() for each in Ledger(settings.store_root).predictions(SERIES.name)["decided_at"]]
+
+
+def test_a_prediction_as_of_the_past_knows_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
+    elsewhere = timezone(timedelta(hours=9))
+    found = forecast_guarded(SERIES, settings, as_of=aware(BARS.closed_at[110]).astimezone(elsewhere))
+    assert datetime.fromisoformat(found.forecast.decided_at) == aware(BARS.closed_at[110])
+    with pytest.raises(SpecError, match="knew nothing of what came after"):
+        forecast_guarded(SERIES, settings, as_of=aware(BARS.closed_at[TRAINED - 1]) - timedelta(seconds=1))
 
 
 def test_stale_bars_are_refused(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +123,18 @@ def test_an_old_champion_is_stale(settings: Settings) -> None:
 def test_a_look_knows_only_bars_that_had_closed(settings: Settings) -> None:
     predict(settings, np.full(249, 0.5))
     assert look(settings, as_of_bar=800).score.count == 50
+
+
+def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(settings, np.full(249, 0.5))
+    midnight = aware(BARS.closed_at[-1])
+    moments = iter([midnight - timedelta(seconds=1), *[midnight + timedelta(seconds=5)] * 9])
+    monkeypatch.setattr("tasks.guarding.datetime", SimpleNamespace(now=lambda _: next(moments)))
+    monkeypatch.setattr("tasks.tracking.Tracking.run_params", lambda *_: {"source.kind": "exchange"})
+    for seconds, count in ((-1, 248), (5, 249)):  # the last outcome is known from midnight on
+        watched = watch_champion(SERIES, settings, SPEC)
+        assert watched.look.watched_at == midnight + timedelta(seconds=seconds)
+        assert watched.score.count == count
 
 
 def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
