@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tasks.events import DECIDED, RETRAIN_ON
+from tasks.events import DECIDED, RETRAIN_ON, TOLD_ON
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -60,7 +60,7 @@ def _retrain_on_alarm(client: "SyncPrefectClient", cool_down: timedelta) -> "Aut
     deployment = client.read_deployment_by_name("retrain/retrain")
     return AutomationCore(
         name=RETRAIN,
-        description="Starts one retrain when the monitor says that the champion degraded, drifted or is stale.",
+        description="Starts one retrain when the champion degraded, drifted, is stale or broken.",
         trigger=EventTrigger(
             expect=set(RETRAIN_ON),
             match={"prefect.resource.id": "riseorfall.series.*"},
@@ -103,7 +103,7 @@ def _tell_alarms(block: Any) -> "AutomationCore":
         name=NOTIFY,
         description=f"Tells the notification block {BLOCK} of every alarm.",
         trigger=EventTrigger(
-            expect={*RETRAIN_ON, "riseorfall.predictions.missing", "riseorfall.checks.failed", "riseorfall.rejected"},
+            expect=set(TOLD_ON),
             match={"prefect.resource.id": "riseorfall.series.*"},
             posture=Posture.Reactive,
             threshold=1,

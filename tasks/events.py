@@ -13,6 +13,7 @@ EventName = Literal[
     "riseorfall.champion.drifted",
     "riseorfall.champion.stale",
     "riseorfall.champion.broken",
+    "riseorfall.champion.found-broken",
     "riseorfall.predictions.missing",
     "riseorfall.promoted",
     "riseorfall.held",
@@ -24,6 +25,14 @@ RETRAIN_ON: tuple[EventName, ...] = (
     "riseorfall.champion.degraded",
     "riseorfall.champion.drifted",
     "riseorfall.champion.stale",
+    "riseorfall.champion.broken",
+)
+TOLD_ON: tuple[EventName, ...] = (  # what a person should hear of; found-broken: by a retrain, which starts no other
+    *RETRAIN_ON,
+    "riseorfall.champion.found-broken",
+    "riseorfall.predictions.missing",
+    "riseorfall.checks.failed",
+    "riseorfall.rejected",
 )
 DECIDED: tuple[EventName, ...] = ("riseorfall.promoted", "riseorfall.held", "riseorfall.rejected")
 

@@ -8,6 +8,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from model.bars import Series
+from model.errors import UnsoundModel
 from model.monitor import MonitorSpec
 from tasks.artifacts import artifact_key, show_links, show_table
 from tasks.events import EventName, tell
@@ -38,7 +39,11 @@ def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None)
     """Look at the champion, show what was found, and emit an event for each alarm that is new."""
     with current_progress().step("monitor"):
         settings, series = Settings(), Series(symbol, interval)
-        watched = watch_champion(series, settings, spec, as_of)
+        try:
+            watched = watch_champion(series, settings, spec, as_of)
+        except UnsoundModel as error:
+            tell("riseorfall.champion.broken", series.name, str(error))
+            raise
         look, key = watched.look, artifact_key(f"monitor {series.name}")
         show_table(key, watched.rows(), f"Champion version {look.version} of {series.name}")
         picture = settings.link(watched.picture)

@@ -80,7 +80,7 @@ def _decide(
         standing = reconcile(tracking, ledger)
         judgement = judge(tracking, ledger, challenger, standing, bars, rule, seed)
         if judgement.trouble:
-            tell("riseorfall.champion.broken", tracking.name, judgement.trouble, version=standing.number)
+            tell("riseorfall.champion.found-broken", tracking.name, judgement.trouble, version=standing.number)
         row = _row(tracking, ref, challenger, rule, standing, judgement)
         try:
             return _enacted(tracking, ledger, row)

@@ -11,8 +11,13 @@ from prefect import flow, runtime
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Running
+from synthetic_bars import random_walk
+from tiny_home import tiny_home
 
 from flows.deployments import plans, served
+from flows.monitor import monitor
+from flows.predict import predict
+from model.errors import UnsoundModel
 from model.training import Epoch
 from tasks import artifacts
 from tasks.artifacts import artifact_key, show_links, show_table, shown
@@ -42,6 +47,7 @@ def test_alarms_start_one_retrain_in_three_days_and_quiet_days_are_reported(clie
     (retrain,) = client.read_automations_by_name(RETRAIN)
     assert retrain.trigger.expect == {
         "riseorfall.champion.degraded", "riseorfall.champion.drifted", "riseorfall.champion.stale",
+        "riseorfall.champion.broken",
     }  # fmt: skip
     assert (retrain.trigger.posture, retrain.trigger.within) == ("Reactive", timedelta(days=3))
     assert retrain.actions[0].deployment_id == client.read_deployment_by_name("retrain/retrain").id
@@ -71,6 +77,21 @@ def test_a_notification_block_is_told_of_alarms(client: SyncPrefectClient) -> No
     assert tell.actions[0].block_document_id == identity
     assert "riseorfall.checks.failed" in tell.trigger.expect
     client.delete_block_document(identity)
+
+
+def test_a_broken_champion_is_told_by_whoever_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tiny_home(tmp_path, random_walk(130, seed=4), 100)
+    told: list[tuple[str, str]] = []
+    for module in ("prediction", "monitoring"):
+        monkeypatch.setattr(f"tasks.{module}.tell", lambda name, series, *_, **__: told.append((name, series)))
+    for file, runs in (("network.onnx", predict), ("record.parquet", monitor)):
+        (found,) = tmp_path.rglob(file)
+        found.write_bytes(b"torn")
+        with pytest.raises(UnsoundModel, match=file):
+            runs()
+    assert told == [("riseorfall.champion.broken", "BTC-USD-1d")] * 2
 
 
 def test_a_run_left_running_is_marked_and_others_are_left_alone(client: SyncPrefectClient, home: Path) -> None:
