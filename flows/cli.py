@@ -24,6 +24,7 @@ from model.errors import RiseOrFallError, SpecError
 from model.freshness import ForecastSpec
 from model.monitor import MonitorSpec
 from model.networks import NetworkSpec
+from model.presets import with_preset
 from model.promotion import PromotionRule
 from model.splits import FoldSpec
 from model.training import TrainingSpec
@@ -671,9 +672,10 @@ def up(
     from flows.up import up as keep_up
     from tasks.terminal import show_lines
 
+    chosen = with_preset(source.interval, window, folds, network, training)  # the forms show it, and send it whole
     specs = {
-        "source": source, "check": check, "window": window, "folds": folds, "network": network,
-        "training": training, "promotion": promotion,
+        "source": source, "check": check, "window": chosen.window, "folds": chosen.folds, "network": chosen.network,
+        "training": chosen.training, "promotion": promotion,
     }  # fmt: skip
     parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec != type(spec)()}
     require_readable(source)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import SpecError
+from model.presets import PRESETS, preset_for
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -100,6 +101,7 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
         Plan("predict", spec.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
         Plan("retrain", spec.retrain_cron, given, spec.collision, ("training",)),
         Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: any number at a time
+        *(_of_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", spec.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("rollback", "", series, "", ("champion",)),
@@ -107,6 +109,16 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
         Plan("tune", "", {name: recipe[name] for name in recipe if name != "promotion"} | series, tags=("training",)),
     )
     return tuple(plan for plan in table if (FOLDER / f"{plan.name}.py").is_file())
+
+
+def _of_preset(interval: str, source: Mapping[str, Any]) -> Plan:
+    """Return a retrain by hand whose form shows an interval's preset: a form sends every field, nothing is unsaid."""
+    preset = preset_for(interval)
+    specs = {"window": preset.window, "folds": preset.folds, "network": preset.network, "training": preset.training}
+    exchange = dict(source) if source.get("kind") == "exchange" else {"symbol": source.get("symbol", "BTC-USD")}
+    parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
+    bars = exchange | {"kind": "exchange", "interval": interval}  # the sample and a file hold one interval
+    return Plan("retrain", "", {"source": bars, **parameters}, "ENQUEUE", ("training",), f"retrain-{interval}")
 
 
 def after_close(interval: str) -> str:

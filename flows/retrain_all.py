@@ -39,7 +39,8 @@ def retrain_all(
         promotion: What a model must show to become champion.
         as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
     """
-    specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training}
-    recipe = {name: spec.model_dump(mode="json") for name, spec in {**specs, "promotion": promotion}.items()}
+    specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training,
+             "promotion": promotion}  # fmt: skip
+    recipe = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in specs.items()}
     parameters = {**recipe, "as_of": as_of.isoformat() if as_of else None}
     return [start_retrain(ANY_NUMBER, source, parameters, str(runtime.flow_run.id)) for source in sources]

@@ -8,8 +8,13 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
+from flows.cli import run
 from flows.deployments import UpSpec, check_yaml, plans, require_valid, served, yaml_text
 from model.errors import NoChampion, SpecError
+from model.presets import HOURLY, recipe_for
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.windows import WindowSpec
 
 YAML = Path(__file__).parents[2] / "prefect.yaml"
 PLANS = plans()
@@ -127,6 +132,36 @@ def test_what_retrain_is_given_the_others_share() -> None:
     assert table["retrain/retrain"].collision == "CANCEL_NEW"
     for plan in table.values():
         require_valid(plan.load(), plan.parameters, plan.name)
+
+
+def asked_for(parameters: dict[str, Any]) -> Recipe:
+    """Return the recipe of a run that is given a deployment's parameters, each field of them, as a form sends them."""
+    given = FLOWS["retrain"].load().validate_parameters(parameters)
+    whole = {name: type(spec).model_validate(spec.model_dump()) for name, spec in given.items() if name in SPECS}
+    return recipe_for(given["source"].symbol, given["source"].interval, **whole)
+
+
+SPECS = ("window", "folds", "network", "training")
+
+
+def test_the_form_of_a_preset_shows_it_and_what_is_shown_is_what_runs() -> None:
+    (hourly,) = [plan for plan in PLANS if plan.full_name == "retrain/retrain-1h"]
+    assert dict(hourly.parameters["source"]) == {"symbol": "BTC-USD", "kind": "exchange", "interval": "1h"}
+    assert asked_for(dict(hourly.parameters)) == recipe_for("BTC-USD", "1h")
+    form = dict(hourly.parameters)
+    form["window"] = form["window"] | {"lookback_bars": 30}  # typed in, though it is the default of daily bars
+    assert asked_for(form) == recipe_for("BTC-USD", "1h", WindowSpec(lookback_bars=30))
+    assert "retrain/retrain-1h" not in {plan.full_name for plan in plans({"source": {"interval": "1h"}})}
+
+
+def test_up_of_hourly_bars_shows_their_preset_in_every_form(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("flows.cli.require_readable", lambda _: None)
+    monkeypatch.setattr("flows.up.up", lambda _, parameters, *__: given.append(parameters))
+    bars = ["--source.kind", "csv", "--source.path", str(home / "hours.csv"), "--source.interval", "1h"]
+    assert run(["up", *bars, "--training.epochs", "7"]) == 0
+    assert asked_for(given[0]) == recipe_for("BTC-USD", "1h", training=TrainingSpec(epochs=7))
+    assert plans(given[0])[-1].parameters["training"]["batch_size"] == HOURLY.training.batch_size
 
 
 def test_a_pool_with_a_gpu_gets_what_trains() -> None:

@@ -36,6 +36,13 @@ def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> No
     assert len({run.id for run in runs}) == len(symbols)
 
 
+def test_what_is_not_said_of_a_series_is_left_to_its_preset() -> None:
+    (identity,) = retrain_all([SourceSpec(symbol="LTC-USD", interval="1h")], training=TrainingSpec(epochs=3))
+    with get_client(sync_client=True) as client:
+        given = client.read_flow_run(UUID(identity)).parameters
+    assert (given["window"], given["training"]) == ({}, {"epochs": 3})
+
+
 def test_the_same_series_twice_in_one_call_is_one_run() -> None:
     ids = retrain_all([SourceSpec(symbol="BTC-USD"), SourceSpec(symbol="BTC-USD")])
     assert len(set(ids)) == 1
