@@ -143,6 +143,28 @@ def _require_clock(bars: Bars) -> None:
         )
 
 
+def require_possible(bars: Bars) -> None:
+    """Raise SpecError where a bar cannot be one: what a network is asked about by whoever sends bars.
+
+    Args:
+        bars: shape (bar,). Prices are finite and above 0, the low is the lowest and the high the highest; a volume is
+            not below 0, or NaN.
+
+    Time: entry t depends on bar t alone.
+    """
+    prices, volume = bars.ohlcv[:, :4], bars.column("volume")
+    low, high = bars.column("low")[:, None], bars.column("high")[:, None]
+    possible = ((prices > 0) & np.isfinite(prices) & (low <= prices) & (prices <= high)).all(axis=1) & ~(volume < 0)
+    bad = np.flatnonzero(~possible)
+    if len(bad):
+        first = int(bad[0])
+        found = ", ".join(f"{name} {value:g}" for name, value in zip(COLUMNS[1:], bars.ohlcv[first], strict=True))
+        raise SpecError(
+            f"bars {bars.interval}: expected finite prices above 0 with low <= open, close <= high, and no negative "
+            f"volume; found {found} at {bars.opened_at[first]} (bar {first}; {len(bad)} such bars)"
+        )
+
+
 def gap_sizes(bars: Bars) -> Shaped[np.ndarray, " step"]:
     """Count the bars missing between each bar and the next, shape (bar - 1,), int64; zero where there is no gap."""
     return (np.diff(bars.opened_at) // bars.delta).astype(np.int64) - 1

@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from model.bars import bars_from_frame
+from model.bars import bars_from_frame, require_possible
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
 from model.predictor import Predictor
 from model.recipe import Recipe
@@ -39,10 +39,12 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             params: unused; MLflow passes it.
 
         Raises:
-            RiseOrFallError: the frame is no series of bars, or too short for one window.
+            RiseOrFallError: the frame is no series of bars, one of them cannot be, or it is too short for one window.
         """
         frame = model_input.assign(timestamp=pd.to_datetime(model_input["timestamp"], utc=True))
-        decided_at, probabilities = self.predictor.predict(bars_from_frame(frame, self.recipe.interval))
+        bars = bars_from_frame(frame, self.recipe.interval)
+        require_possible(bars)
+        decided_at, probabilities = self.predictor.predict(bars)
         decided = pd.DatetimeIndex(decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
         return pd.DataFrame({"decided_at": decided, "probability": probabilities})
 

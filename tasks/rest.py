@@ -211,21 +211,17 @@ def serve(series: Series, settings: Settings, host: str, port: int) -> None:
 
 
 def _bars(question: Question, series: Series) -> Bars:
-    """Return the bars of a question; ValueError says which one is not a bar."""
-    from model.bars import bars_from_frame
+    """Return the bars of a question; SpecError says which one is not a bar."""
+    from model.bars import bars_from_frame, require_possible
 
     import pandas as pd  # isort: skip  # here: it is loaded when the first question comes
 
-    for number, bar in enumerate(question.bars):
-        if not (bar.low <= min(bar.open, bar.close) and max(bar.open, bar.close) <= bar.high):
-            raise ValueError(
-                f"bars[{number}]: expected low <= open, close <= high; found open {bar.open:g}, high {bar.high:g}, "
-                f"low {bar.low:g}, close {bar.close:g}"
-            )
     frame = pd.DataFrame([bar.model_dump() for bar in question.bars])
     frame["volume"] = frame["volume"].astype(float)
     times = [bar.timestamp if bar.timestamp.tzinfo else bar.timestamp.replace(tzinfo=UTC) for bar in question.bars]
-    return bars_from_frame(frame.assign(timestamp=pd.to_datetime(times, utc=True)), series.interval)
+    bars = bars_from_frame(frame.assign(timestamp=pd.to_datetime(times, utc=True)), series.interval)
+    require_possible(bars)
+    return bars
 
 
 def _aware(moment: np.datetime64) -> datetime:

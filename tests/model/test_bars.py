@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic_bars import random_walk
 
-from model.bars import INTERVAL_NAMES, Bars, Series, bars_from_frame, gap_sizes, interval_delta
+from model.bars import INTERVAL_NAMES, Bars, Series, bars_from_frame, gap_sizes, interval_delta, require_possible
 from model.errors import GapError, SpecError
 
 
@@ -52,6 +52,21 @@ def test_missing_volume_reads_as_nan_and_a_missing_price_is_refused() -> None:
     assert np.isnan(bars_from_frame(frame.drop(columns="volume"), "1d").column("volume")).all()
     with pytest.raises(SpecError, match="missing close"):
         bars_from_frame(frame.drop(columns="close"), "1d")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(0, -1.0), (1, 1.0), (2, np.inf), (3, 0.0), (3, np.nan), (4, -1.0), (2, 1e9)],
+    ids=["negative open", "high below low", "infinite low", "close 0", "no close", "negative volume", "low above high"],
+)
+def test_bars_that_cannot_be_are_refused(walk_bars: Bars, column: int, value: float) -> None:
+    require_possible(walk_bars)
+    ohlcv = walk_bars.ohlcv.copy()
+    ohlcv[:, 4] = np.nan  # a volume may be unknown
+    require_possible(Bars("1d", walk_bars.opened_at, ohlcv))
+    ohlcv[7, column] = value
+    with pytest.raises(SpecError, match=r"found open .* at 2018-01-08.*\(bar 7; 1 such bars\)"):
+        require_possible(Bars("1d", walk_bars.opened_at, ohlcv))
 
 
 @pytest.mark.parametrize(
