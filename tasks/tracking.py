@@ -260,6 +260,7 @@ class Tracking:
         import mlflow.pyfunc  # here: see client
 
         self.point_mlflow()
+        self._ensure_registered_model()
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
             # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
@@ -289,19 +290,29 @@ class Tracking:
 
         Such a version holds the same files and is read by `read_version`; MLflow itself cannot load it.
         """
-        from mlflow.exceptions import MlflowException  # here: see client
-
         with tempfile.TemporaryDirectory() as place:
             write_model_files(Path(place), files)
             self.client.log_artifacts(run_id, place, "model/artifacts")
-        try:
-            self.client.create_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        self._ensure_registered_model()
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
         made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))
         return self.version(str(made.version))
+
+    def _ensure_registered_model(self) -> None:
+        """Create the registered model of the series, with a description, on first use."""
+        from mlflow.exceptions import MlflowException  # here: see client
+
+        note = (
+            f"P(rise) of the next close of {self.series.symbol} {self.series.interval}: bars in, one probability for "
+            "each bar that ends a whole window. `champion` predicts; `challenger` was registered last. Each version "
+            "says until when it was trained, what it was worth on bars that it never saw, and why it was promoted or "
+            "not."
+        )
+        try:
+            self.client.create_registered_model(self.name, description=note)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
     def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
         """Return the versions that bear a tag of this value, oldest first."""
