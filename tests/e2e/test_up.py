@@ -1,5 +1,6 @@
 """The two UIs in a browser against a real `up`: the form, a run and what it shows, MLflow, restarts, alarms."""
 
+import json
 import os
 import re
 import signal
@@ -9,14 +10,27 @@ import time
 from pathlib import Path
 
 import pytest
+from planted import plant_degradation, plant_drift
 from playwright.sync_api import Page, expect
-from running_up import Up, launch, wait_for
+from receiver import Receiver
+from running_up import Up, answer_of, free_ports, launch, wait_for
+
+from model.bars import Series
+from tasks.barstore import BarStore
 
 pytestmark = pytest.mark.e2e
 expect.set_options(timeout=30_000)
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 KEEP_PICTURES = bool(os.environ.get("RISEORFALL_KEEP_PICTURES"))
+TO_THE_TOP = "field => { field.style.scrollMarginTop = '150px'; field.scrollIntoView(); }"
+SAVE_BLOCK = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+CustomWebhookNotificationBlock(
+    name="ours", url=sys.argv[1], json_data={"title": "{{subject}}", "text": "{{body}}"}
+).save("riseorfall", overwrite=True)
+"""  # as docs/operations.md says it
 
 
 def picture(page: Page, name: str) -> None:
@@ -39,7 +53,7 @@ def retrained(up: Up, browser) -> dict:  # noqa: ANN001 - playwright's
     open_form(up, page)
     page.get_by_label("Run Name").fill("by-hand")
     page.get_by_label("Epochs (Optional)").fill("3")
-    page.get_by_label("Epochs (Optional)").scroll_into_view_if_needed()
+    page.get_by_label("Epochs (Optional)").evaluate(TO_THE_TOP)
     picture(page, "prefect-form")
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/(flow-run|deployment)"))
@@ -54,6 +68,14 @@ def test_the_form_shows_descriptions_defaults_and_menus(up: Up, page: Page) -> N
     expect(page.get_by_label("Lookback Bars (Optional)")).to_have_value("30")
     page.get_by_role("button").filter(has_text="cnn_lstm").click()
     expect(page.get_by_role("option", name="tcn", exact=True)).to_be_visible()
+
+
+def test_the_form_of_hourly_bars_shows_their_preset(up: Up, page: Page) -> None:
+    deployment = up.ask("/deployments/name/retrain/retrain-1h")
+    page.goto(f"{up.address('Prefect')}/v2/deployments/deployment/{deployment['id']}/run")
+    expect(page.get_by_label("Lookback Bars (Optional)")).to_have_value("24")
+    expect(page.get_by_label("Batch Size (Optional)")).to_have_value("1024")
+    expect(page.get_by_label("Test Bars (Optional)")).to_have_value("10000")
 
 
 def asked_for_by_hand(up: Up) -> set[str]:
@@ -116,6 +138,7 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     expect(page.get_by_text("learning_rate").first).to_be_visible()
     page.goto(f"{up.address('MLflow')}/#/models/BTC-USD-1d")
     expect(page.get_by_text("@ champion").first).to_be_visible()
+    expect(page.get_by_text("P(rise) of the next close of BTC-USD 1d").first).to_be_visible()
     picture(page, "mlflow-model")
 
 
@@ -141,23 +164,107 @@ def test_predictions_are_stored_and_monitored(up: Up, retrained: dict) -> None:
         assert run["name"] == f"{name} BTC-USD 1d"
 
 
-def test_two_alarms_start_one_retrain(up: Up, retrained: dict) -> None:
+def mlflow_bad(rows: list[dict]) -> dict[str, tuple[dict, str]]:
+    """Return questions that MLflow's server must refuse, each with a part of the reason."""
+
+    def last(**changed: object) -> dict:
+        return {"dataframe_records": [*rows[:-1], {**rows[-1], **changed}]}
+
+    return {
+        "no bars": ({}, "dataframe_records"),
+        "no close": ({"dataframe_records": [{"timestamp": each["timestamp"], "open": 1.0} for each in rows]}, "close"),
+        "price as text": (last(close="much"), "close"),
+        "negative price": (last(low=-3.0), "expected finite prices above 0"),
+        "high below low": (last(high=1.0), "low <= open, close <= high"),
+        "no time": (last(timestamp="yesterday"), "yesterday"),
+        "newest first": ({"dataframe_records": rows[::-1]}, "oldest first"),
+        "too few": ({"dataframe_records": rows[:3]}, "at least 30 bars in a row"),
+    }
+
+
+def test_mlflow_serves_the_champion_and_refuses_what_is_no_question(up: Up, retrained: dict) -> None:
+    assert retrained["state_type"] == "COMPLETED"
+    frame = BarStore(str(up.home / "data" / "tables")).read_frame(Series("BTC-USD", "1d")).tail(40)
+    rows = frame.assign(timestamp=frame["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_dict("records")
+    (port,) = free_ports(1)
+    where = os.environ | {
+        "MLFLOW_TRACKING_URI": up.address("MLflow"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # mlflow starts uvicorn by its name
+    }
+    words = ["mlflow", "models", "serve", "-m", "models:/BTC-USD-1d@champion", "--env-manager", "local", "--port"]
+    with (up.home / "mlflow-serve.txt").open("wb") as log:
+        serving = subprocess.Popen(
+            [*words, "--port", str(port)], env=where, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(lambda: answer_of(f"http://127.0.0.1:{port}/ping")[0] == 200)
+        code, text = answer_of(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": rows})
+        assert code == 200, text
+        told = json.loads(text)["predictions"]
+        assert (len(told), told[-1]["decided_at"]) == (11, "2019-10-17T00:00:00Z")
+        for name, (body, reason) in mlflow_bad(rows).items():
+            code, text = answer_of(f"http://127.0.0.1:{port}/invocations", body)
+            assert (code, reason in text) == (400, True), f"{name}: {code} {text}"
+    finally:
+        os.killpg(serving.pid, signal.SIGTERM)  # and the uvicorn that it started
+        serving.wait(30)
+
+
+def retrains_besides(up: Up, before: set[str]) -> list[dict]:
+    return [run for run in up.runs("retrain") if run["id"] not in before and not run["auto_scheduled"]]
+
+
+def events(up: Up, name: str) -> list[dict]:
+    return up.ask("/events/filter", {"filter": {"event": {"name": [name]}}})["events"]
+
+
+def monitored(up: Up) -> str:
+    """Run the monitor and return its page; the planted bars leave the champion old, which is not what is looked for."""
+    run = up.finished(up.start("monitor", {"spec": {"max_champion_age_days": 1000}})["id"])
+    assert run["state_type"] == "COMPLETED", run["state"]
+    found = up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    return next(each["data"] for each in found if each["key"] == "monitor-btc-usd-1d-page")
+
+
+def one_retrain_follows(up: Up, before: set[str]) -> None:
+    """Wait for the retrain that an alarm starts; a further alarm at once starts none."""
+    started = wait_for(lambda: retrains_besides(up, before), 90)
+    told = "from tasks.events import tell\ntell('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
+    subprocess.run([sys.executable, "-c", told], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
+    assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
+    wait_for(lambda: events(up, "riseorfall.champion.broken"))
+    time.sleep(15)  # time for a second one, if there were one
+    assert len(retrains_besides(up, before)) == 1
+
+
+def test_planted_drift_is_told_once_and_starts_one_retrain(up: Up, retrained: dict) -> None:
     assert retrained["state_type"] == "COMPLETED"
     before = {run["id"] for run in up.runs("retrain")}
-    told = (
-        "from tasks.events import tell\n"
-        "for number in range(2):\n"
-        "    tell('riseorfall.champion.drifted', 'BTC-USD-1d', f'planted {number}')\n"
-    )
-    subprocess.run([sys.executable, "-c", told], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
+    plant_drift(up.home)
+    assert "**drifted** (new)" in monitored(up)
+    one_retrain_follows(up, before)
+    assert "**drifted** (raised before)" in monitored(up)
+    assert len(events(up, "riseorfall.champion.drifted")) == 1
 
-    def fresh() -> list[dict]:
-        return [run for run in up.runs("retrain") if run["id"] not in before and not run["auto_scheduled"]]
 
-    started = wait_for(fresh, 90)
-    time.sleep(15)  # time for a second one, if there were one
-    assert len(fresh()) == 1
-    assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
+def test_planted_degradation_is_told_to_the_block_and_starts_one_retrain(up: Up, retrained: dict) -> None:
+    """The automation is installed anew, by its command, so that its cool-down begins anew."""
+    assert retrained["state_type"] == "COMPLETED"
+    for automation in up.ask("/automations/filter", {}):
+        up.ask(f"/automations/{automation['id']}", method="DELETE")
+    with Receiver() as receiver:
+        environment = os.environ | {"PREFECT_API_URL": up.api, "RISEORFALL_HOME": str(up.home)}
+        subprocess.run([sys.executable, "-c", SAVE_BLOCK, receiver.address], env=environment, check=True)
+        command = Path(sys.executable).with_name("riseorfall")
+        subprocess.run([command, "automations"], env=environment, check=True)
+        before = {run["id"] for run in up.runs("retrain")}
+        plant_degradation(up.home)
+        assert "**degraded** (new)" in monitored(up)
+        one_retrain_follows(up, before)
+        assert "**degraded**" not in monitored(up)  # the evidence counts anew
+        assert len(events(up, "riseorfall.champion.degraded")) == 1
+        (told,) = [each for each in wait_for(lambda: receiver.heard) if "degraded" in each["title"]]
+        assert told["text"].startswith("BTC-USD-1d: ")
 
 
 def test_up_twice_says_what_runs(up: Up) -> None:

@@ -29,6 +29,18 @@ def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+def answer_of(address: str, body: Any = None) -> tuple[int, str]:
+    """Post a body as JSON (get without one) and return status and text; status 0 where nobody listens."""
+    content = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(address, content, {"Content-Type": "application/json"}), timeout=60) as reply:
+            return reply.status, reply.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
 @dataclass
 class Up:
     """A running `up`."""
@@ -48,13 +60,13 @@ class Up:
     def api(self) -> str:
         return f"{self.address('Prefect')}/api"
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def ask(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
         """Ask the Prefect server; a refusal comes back as (code, text)."""
         content = None if body is None else json.dumps(body).encode()
-        request = Request(f"{self.api}{path}", content, {"Content-Type": "application/json"})
+        request = Request(f"{self.api}{path}", content, {"Content-Type": "application/json"}, method=method)
         try:
             with urlopen(request, timeout=60) as reply:
-                return json.load(reply)
+                return json.loads(reply.read() or "null")
         except HTTPError as error:
             return error.code, error.read().decode()
 
