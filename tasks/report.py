@@ -54,7 +54,8 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         tracking.log_files(result.run_id, {ARTIFACT: text.encode()}, "")
         if content.champion is not None:
             tracking.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
-        create_link_artifact(settings.link(path), link_text="the report of this retrain", key="report")
+        link = settings.link(path)
+        create_link_artifact(link, link_text="the report", key="report", description=f"[the report]({link})")
         get_run_logger().info("report: %s", path)
     return str(path)
 

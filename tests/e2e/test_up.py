@@ -35,6 +35,7 @@ CustomWebhookNotificationBlock(
 
 def picture(page: Page, name: str) -> None:
     if KEEP_PICTURES:
+        page.wait_for_timeout(10_000)  # charts are drawn on a canvas, slowly without a graphics card
         page.screenshot(path=PICTURES / f"{name}.png")
 
 
@@ -108,7 +109,6 @@ def test_the_run_shows_progress_tables_decision_and_links_that_open(up: Up, page
     for key in ("decision", "metrics", "checks"):
         expect(page.get_by_text(key, exact=False).first).to_be_visible()
     page.set_viewport_size({"width": 1280, "height": 1500})
-    page.wait_for_timeout(1000)
     picture(page, "prefect-run")
     for key in ("mlflow-run", "data-docs"):
         link = re.search(r"\((http[^)]+)\)", by_key[key]["data"])
@@ -136,6 +136,7 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     page.get_by_text("fold 1 of 2").click()
     page.get_by_text("Model metrics").click()
     expect(page.get_by_text("learning_rate").first).to_be_visible()
+    picture(page, "mlflow-curves")
     page.goto(f"{up.address('MLflow')}/#/models/BTC-USD-1d")
     expect(page.get_by_text("@ champion").first).to_be_visible()
     expect(page.get_by_text("P(rise) of the next close of BTC-USD 1d").first).to_be_visible()
