@@ -273,7 +273,7 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
         showscale=False,
         hovertemplate="%{x|%Y-%m-%d %H:%M} %{y}: %{z:+.3%}<extra></extra>",
     )
-    figure.update_xaxes(rangeslider={"visible": False})
+    figure.update_xaxes(rangeslider={"visible": False}, **_three_bars(opened_at))
     figure.update_yaxes(title="price" if "close" in names else names[0], nticks=6, row=1, col=1)
     figure.update_yaxes(title="added to P(rise)", tickformat="+.1%", row=2, col=1)
     figure.update_yaxes(autorange="reversed", row=3, col=1)
@@ -306,7 +306,19 @@ def map_chart(
         hovertemplate=f"%{{x|%Y-%m-%d %H:%M}}, {row} %{{y}}: %{{z:.3f}}<extra></extra>",
     )
     figure.update_yaxes(title=row, autorange="reversed", nticks=8, gridcolor="rgba(0,0,0,0)", type="category")
+    figure.update_xaxes(**_three_bars(opened_at))
     return figure
+
+
+def _three_bars(opened_at: Shaped[np.ndarray, " lookback"]) -> dict[str, Any]:
+    """Return ticks that name three bars upright: plotly's own would be turned, or overlap, where a map is narrow."""
+    bars = len(opened_at)
+    several_a_day = bool((np.diff(opened_at) < np.timedelta64(1, "D")).any())
+    return {
+        "tickvals": opened_at[np.unique([bars // 6, bars // 2, bars - 1 - bars // 6])],
+        "tickformat": "%b %-d<br>%H:%M" if several_a_day else "%b %-d",
+        "tickangle": 0,
+    }
 
 
 def filters_chart(filters: Float64[np.ndarray, "kernel feature filter"], features: Sequence[str]) -> "Figure":

@@ -108,7 +108,7 @@ def _summary(explained: Explained) -> Html:
         else "The network did not learn from this window."
     )
     differs = abs(found.probability - explained.said) >= SAME
-    own = {"Of the network explained": f"{found.probability:.2%}"} if differs else {}
+    own = {"Of the network explained": f"{found.probability:.2%} ({explained.explanation.kind})"} if differs else {}
     return facts(
         {
             "Decided at": moment(explained.decided_at),

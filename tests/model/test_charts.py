@@ -3,7 +3,7 @@
 import numpy as np
 from synthetic_records import coin_labels, daily_record, forecast
 
-from model.charts import equity_chart, probabilities_chart
+from model.charts import equity_chart, map_chart, probabilities_chart
 from model.metrics import Record
 
 
@@ -33,3 +33,11 @@ def test_what_nearly_nothing_became_is_not_labelled_zero() -> None:
     figure = equity_chart(times, {"long or short": np.array([1.0, 0.01, 0.00005])})
     assert figure.layout.yaxis.tickformat == ".2~r"
     assert list(figure.data[0].y) == [1.0, 0.01, 0.00005]
+
+
+def test_a_map_names_three_bars_upright_and_hours_where_there_are_several_a_day() -> None:
+    for step, form in (("h", "%b %-d<br>%H:%M"), ("D", "%b %-d")):
+        opened_at = np.datetime64("2024-04-20", "us") + np.arange(24) * np.timedelta64(1, step)
+        axis = map_chart(np.ones((24, 3)), opened_at, row="unit", opens=True).layout.xaxis
+        assert (axis.tickformat, axis.tickangle) == (form, 0)
+        assert list(axis.tickvals) == list(opened_at[[4, 12, 19]])

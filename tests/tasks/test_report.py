@@ -209,7 +209,7 @@ def test_what_is_served_is_told_beside_the_network_that_is_explained() -> None:
     page.lead(*explanation_parts(page, replace(explained(), said=0.61)))
     text = without_scripts(page.html())
     assert "<dt>P(rise)</dt><dd>61.00%; the outcome" in text
-    assert "<dt>Of the network explained</dt><dd>53.00%</dd>" in text
+    assert "<dt>Of the network explained</dt><dd>53.00% (cnn_lstm)</dd>" in text
     page = Page("the same")
     page.lead(*explanation_parts(page, explained()))
     assert "Of the network explained" not in page.html()
