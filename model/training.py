@@ -55,7 +55,8 @@ class TrainingSpec(BaseModel):
     )
     calibration: CalibrationName = Field(
         default="none",
-        description="What stretches or bends the probabilities afterwards, fitted on each fold's validation windows",
+        description="What stretches (temperature) or bends (isotonic; wants thousands of windows) the probabilities "
+        "afterwards, fitted on each fold's validation windows",
     )
     require_gpu: bool = Field(default=False, description="Refuse to train where TensorFlow sees no GPU")
 
