@@ -43,7 +43,8 @@ class FoldSpec(BaseModel):
         default=1,
         ge=1,
         le=50,
-        description="Seeds to train each fold with; the first one's record counts, the others show what a seed moves",
+        description="Seeds that a retrain trains each fold with; the first one's record counts, the others show what "
+        "a seed moves",
     )
     runner: Literal["serial", "threads", "dask"] = Field(
         default="threads",
