@@ -1,37 +1,67 @@
 """The Prefect server that a run from a shell talks to: a configured one, that of a running `up`, or a temporary one.
 
-Prefect starts a temporary one by itself, but only when the flow begins; here it starts beside the imports, which
-takes its seconds off the run.
+Prefect starts a temporary one by itself, but only when the flow begins, and loads the whole server into the run's own
+process to do so. Here it starts beside the imports, on a leash: it ends with the run, however that one ends.
 """
 
+import atexit
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
 
+from tasks.fileserver import HOST
 from tasks.settings import Settings
-from tasks.supervisor import SHARED, read_state
+from tasks.supervisor import (
+    LOOK_SECONDS,
+    READY_SECONDS,
+    SHARED,
+    NotStarted,
+    Part,
+    answers,
+    free_port,
+    last_words,
+    launch,
+    read_state,
+)
 
-STARTUP_SECONDS = 180  # on a machine that does much else; Prefect's own limit is 20
+# As Prefect marks its own temporary servers: no pages, and none of the services that schedule or end other runs.
+BARE = {"PREFECT_UI_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1"}
 
 
 @contextmanager
 def local_server() -> Iterator[None]:
-    """Start a temporary server while the body runs, and leave once it answers; nothing where one is there already."""
-    use_server(Settings())
-    from prefect.server.api.server import SubprocessASGIServer
+    """Start a temporary server while the body runs, and leave once it answers; nothing where one is there already.
+
+    Raises:
+        NotStarted: it ended, or did not answer in time.
+    """
+    settings = Settings()
+    use_server(settings)
     from prefect.settings import get_current_settings
 
     if get_current_settings().api.url:
         yield
         return
-    # A start that gave up would leave its process behind, and the flow would start a second one.
-    starter = Thread(target=SubprocessASGIServer().start, args=(STARTUP_SECONDS,), name="prefect-server")
-    starter.start()
-    try:
-        yield
-    finally:
-        starter.join()
+    log_path = settings.log_folder / "prefect-temporary.log"
+    part = _temporary_server()
+    process = launch(part, os.environ | BARE, log_path)
+    atexit.register(_stop, process)
+    yield
+    limit = time.monotonic() + READY_SECONDS
+    while not answers(part.health_url):
+        if process.poll() is not None or time.monotonic() > limit:
+            raise NotStarted(
+                f"Prefect: expected an answer at {part.health_url} within {READY_SECONDS:.0f} s, found none. "
+                f"Its last words: {last_words(log_path)} (whole in {log_path})"
+            )
+        time.sleep(LOOK_SECONDS)
+    os.environ["PREFECT_API_URL"] = part.address
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
 
 
 def use_server(settings: Settings) -> None:
@@ -45,3 +75,16 @@ def use_server(settings: Settings) -> None:
     for name in SHARED:
         if name in state["environment"]:
             os.environ.setdefault(name, state["environment"][name])
+
+
+def _temporary_server() -> Part:
+    """The bare server, without its pages and without the command line that would load them."""
+    port = free_port()
+    address, where = f"http://{HOST}:{port}/api", ("--host", HOST, "--port", str(port))
+    app = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on", "--log-level", "error")
+    return Part("Prefect", (sys.executable, "-m", "uvicorn", *app, *where), f"{address}/health", address)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait()

@@ -160,21 +160,25 @@ class Supervisor:
             self.write_state()
 
     def _launch(self, part: Part) -> "subprocess.Popen[bytes]":
-        """Start a part on a leash; its output goes to its log file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        mark = f"{os.getpid()}-{part.name}-{time.time_ns()}"
-        with self._log_path(part).open("ab") as file:
-            return subprocess.Popen(  # noqa: S603 - our own words
-                [sys.executable, "-m", "tasks.tether", mark, *part.command],
-                env=dict(self.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,  # Ctrl-C is for the supervisor: it knows the order
-            )
+        return launch(part, self.environment, self._log_path(part))
 
     def _log_path(self, part: Part) -> Path:
         return self.folder / f"{part.name.replace(' ', '-').lower()}.log"
+
+
+def launch(part: Part, environment: Mapping[str, str], log_path: Path) -> "subprocess.Popen[bytes]":
+    """Start a part on a leash; its output goes to its log file."""
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    mark = f"{os.getpid()}-{part.name}-{time.time_ns()}"
+    with log_path.open("ab") as file:
+        return subprocess.Popen(  # noqa: S603 - our own words
+            [sys.executable, "-m", "tasks.tether", mark, *part.command],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # Ctrl-C is for whoever launched it: it knows the order
+        )
 
 
 SHARED = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_TRACKING_URI", "RISEORFALL_PUBLIC_URL")
@@ -254,6 +258,11 @@ def choose_port(wanted: int, usual: int, name: str, taken: Sequence[int] = ()) -
         return wanted
     if usual not in taken and _is_free(usual):
         return usual
+    return free_port()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
