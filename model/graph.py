@@ -44,9 +44,17 @@ class State(NamedTuple):
 class Graph:
     """The traced functions of one Keras model: an epoch of learning, and inference."""
 
-    def __init__(self, model: Any, lookback_bars: int, feature_count: int, batch_size: int) -> None:
-        """Lay out the weights of the model in one vector; tracing waits for the first call."""
-        self._model = model
+    def __init__(self, model: Any, judge: Any, lookback_bars: int, feature_count: int, batch_size: int) -> None:
+        """Lay out the weights of the model in one vector; tracing waits for the first call.
+
+        Args:
+            model: the network that learns.
+            judge: the network that answers: the same, or its twin that calculates in float32.
+            lookback_bars: bars of a window.
+            feature_count: features of a bar.
+            batch_size: windows of one optimizer step.
+        """
+        self._model, self._judge = model, judge
         self._lookback_bars = lookback_bars
         self._batch_size = batch_size
         self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
@@ -148,7 +156,7 @@ class Graph:
         def answer(chunk: Any, answers: Any) -> Any:
             rows = index[chunk * batch : (chunk + 1) * batch]
             windows = self._gather(features, tf.gather(ends, rows))
-            probabilities, _ = self._model.stateless_call(weights, others, windows, training=False)
+            probabilities, _ = self._judge.stateless_call(weights, others, windows, training=False)
             return chunk + 1, answers.write(chunk, probabilities[:, 0])
 
         answers = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=(None,))

@@ -53,7 +53,9 @@ class NetworkSpec(BaseModel):
     dense_units: int = Field(default=64, ge=1, le=4096, description="Units of the dense layer before the probability")
 
 
-def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool = False) -> Any:
+def build_network(
+    spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool = False, mixed: bool = False
+) -> Any:
     """Build the Keras model of a spec, with fresh weights.
 
     Args:
@@ -61,6 +63,7 @@ def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, 
         lookback_bars: bars of a window.
         feature_count: features of a bar.
         fused: run LSTMs in one CPU kernel (`model.layers.FusedLSTM`); same weights, for training only.
+        mixed: calculate in bfloat16 after the windows are scaled; the weights stay float32. For training only.
 
     Returns:
         A `keras.Model`: windows (window, lookback, feature) float64, raw, oldest bar first -> P(rise)
@@ -78,10 +81,21 @@ def build_network(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, 
     """
     import keras  # here: loads TensorFlow, which the spec does not need
 
-    from model.layers import AnchorWindows, FusedLSTM, StandardiseWindows
-
     if lookback_bars < 1 or feature_count < 1:
         raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {feature_count}")
+    former = keras.config.dtype_policy()  # a thread's own
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        return _build(spec, lookback_bars, feature_count, fused=fused)
+    finally:
+        keras.config.set_dtype_policy(former)
+
+
+def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool) -> Any:
+    import keras  # here: loads TensorFlow, which the spec does not need
+
+    from model.layers import AnchorWindows, FusedLSTM, StandardiseWindows
+
     lstm = FusedLSTM if fused else keras.layers.LSTM
     windows = keras.Input((lookback_bars, feature_count), dtype="float64", name="windows")
     scale = AnchorWindows if spec.scaling == "last_close" else StandardiseWindows

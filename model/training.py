@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -59,6 +59,11 @@ class TrainingSpec(BaseModel):
         "afterwards, fitted on each fold's validation windows",
     )
     require_gpu: bool = Field(default=False, description="Refuse to train where TensorFlow sees no GPU")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Numbers that a network learns with; bfloat16 (weights stay float32) is for large networks and "
+        "batches on a GPU",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +132,11 @@ class Trainer:
         self.lookback_bars = lookback_bars
         self.feature_count = feature_count
         self.device = choose_device(require_gpu=training.require_gpu)
-        # The fused LSTM has a CPU kernel only; a keras LSTM is cuDNN's on a GPU.
-        self._model = build_network(network, lookback_bars, feature_count, fused=self.device == "CPU")
-        self._graph = Graph(self._model, lookback_bars, feature_count, training.batch_size)
+        # The fused LSTM has a float32 kernel for the CPU only; a keras LSTM is cuDNN's on a GPU.
+        model = judge = build_network(network, lookback_bars, feature_count, fused=self.device == "CPU")
+        if training.precision != "float32":
+            model = build_network(network, lookback_bars, feature_count, mixed=True)
+        self._graph = Graph(model, judge, lookback_bars, feature_count, training.batch_size)
         self._on_device: tuple[np.ndarray, Any] | None = None
 
     @property

@@ -34,7 +34,7 @@ def with_labels(windows: Windows, labels: np.ndarray) -> Windows:
     return Windows(**{**fields, "labels": labels.astype(np.int8)})
 
 
-def new_trainer(kind: Kind = "cnn_lstm", dropout: float = 0.3, **training: float) -> Trainer:
+def new_trainer(kind: Kind = "cnn_lstm", dropout: float = 0.3, **training: float | str) -> Trainer:
     spec = TrainingSpec(**{"batch_size": 16, "learning_rate": 3e-3, **training})
     return Trainer(NetworkSpec(kind=kind, dropout=dropout, **SMALL), spec, LOOKBACK, 2)
 
@@ -243,6 +243,18 @@ def test_a_loss_that_is_not_finite_ends_the_fit(trainer: Trainer) -> None:
     windows.features[20] = np.nan
     with pytest.raises(UnsoundModel, match="found nan in epoch 1"):
         trainer.fit(windows, np.arange(60))
+
+
+@pytest.mark.parametrize("kind", ["cnn_lstm", "gru", "tcn"])
+def test_bfloat16_learns_nearly_the_same_and_answers_in_float32(kind: Kind, windows: Windows) -> None:
+    exact, mixed = (new_trainer(kind, dropout=0.0, precision=each) for each in ("float32", "bfloat16"))
+    full, short = exact.fit(windows, TRAIN, epochs=1), mixed.fit(windows, TRAIN, epochs=1)
+    assert {weight.dtype for weight in short.weights} == {np.dtype(np.float32)}
+    # bfloat16 keeps 8 bits: losses agree to some per cent, and no weight is the same to the last bit.
+    assert short.history[0].loss == pytest.approx(full.history[0].loss, rel=0.03)
+    assert not same(full, short)
+    # Whoever learned in few bits answers in many: as the float32 network with these weights does.
+    np.testing.assert_array_equal(mixed.predict(short, windows), exact.predict(short, windows))
 
 
 def test_a_required_gpu_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
