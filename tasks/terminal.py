@@ -269,8 +269,8 @@ def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
     outcome = f"a {found['outcome']} followed" if found["outcome"] else "not resolved yet"
     console.print(
         f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
-        f"{found['decided_at']} ({outcome}; version {found['version']}); a window in which nothing moves: "
-        f"{found['flat_probability']:.4f}",
+        f"{found['decided_at']} ({outcome}; version {found['version']}); the network explained says "
+        f"{found['network_probability']:.4f}, and of a window in which nothing moves {found['flat_probability']:.4f}",
         highlight=False,
     )
     strongest = {at: place for place, at in enumerate(found["strongest"][:rows])}

@@ -235,7 +235,8 @@ def test_an_explanation_as_plain_values() -> None:
     assert len(found["bars"]) == LOOKBACK
     assert found["bars"][7]["added_by"] == {"open": 0.0, "high": 0.0, "low": 0.0, "close": 0.03}
     assert found["strongest"][0] == found["bars"][7]["opened_at"] == "2018-01-08T00:00:00+00:00"
-    assert found["probability"] - found["flat_probability"] == pytest.approx(0.02)
+    assert found["network_probability"] - found["flat_probability"] == pytest.approx(0.02)
+    assert found["probability"] == 0.53
 
 
 def test_parts_of_a_page_escape_what_is_no_html() -> None:
