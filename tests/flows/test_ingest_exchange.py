@@ -233,6 +233,22 @@ def test_a_clock_that_is_off_lets_no_unfinished_bar_in(
     require_equal(begun, source, part(day_bars, DAYS - 1))
 
 
+def test_a_bar_that_closes_while_pages_are_fetched_belongs_to_the_next_run(
+    exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    midnight = day_bars.opened_at[-1]
+    exchange.now = midnight - np.timedelta64(1, "s")
+
+    def past_midnight(rows: Rows) -> Rows:
+        exchange.now = midnight + np.timedelta64(5, "s")
+        return [row for row in exchange.rows("1d") if row[0] >= rows[0][0]]
+
+    exchange.faults[NAME] = deque([Fault(change=past_midnight)])
+    for days in (DAYS - 2, DAYS - 1):
+        assert ingest_bars(source).merge.revised == 0
+        require_equal(bar_store, source, part(day_bars, days))
+
+
 INGEST = """
 import sys
 from datetime import datetime
