@@ -16,10 +16,11 @@ from receiver import Receiver
 from running_up import Up, answer_of, free_ports, launch, wait_for
 
 from model.bars import Series
+from model.presets import HOURLY
 from tasks.barstore import BarStore
 
 pytestmark = pytest.mark.e2e
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=60_000)
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 KEEP_PICTURES = bool(os.environ.get("RISEORFALL_KEEP_PICTURES"))
@@ -39,11 +40,11 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=PICTURES / f"{name}.png")
 
 
-def open_form(up: Up, page: Page) -> None:
-    page.goto(f"{up.address('Prefect')}/v2/deployments/deployment/{up.deployment('retrain')['id']}/run")
-    expect(page.get_by_label("Epochs (Optional)")).to_have_value(
-        "2", timeout=120_000
-    )  # the first page of a cold server
+def open_form(up: Up, page: Page, deployment: str = "retrain", epochs: int = 2) -> None:
+    found = up.ask(f"/deployments/name/retrain/{deployment}")
+    page.goto(f"{up.address('Prefect')}/v2/deployments/deployment/{found['id']}/run")
+    shown = page.get_by_label("Epochs (Optional)")
+    expect(shown).to_have_value(str(epochs), timeout=120_000)  # the first page of a cold server
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +73,7 @@ def test_the_form_shows_descriptions_defaults_and_menus(up: Up, page: Page) -> N
 
 
 def test_the_form_of_hourly_bars_shows_their_preset(up: Up, page: Page) -> None:
-    deployment = up.ask("/deployments/name/retrain/retrain-1h")
-    page.goto(f"{up.address('Prefect')}/v2/deployments/deployment/{deployment['id']}/run")
+    open_form(up, page, "retrain-1h", HOURLY.training.epochs)
     expect(page.get_by_label("Lookback Bars (Optional)")).to_have_value("24")
     expect(page.get_by_label("Batch Size (Optional)")).to_have_value("1024")
     expect(page.get_by_label("Test Bars (Optional)")).to_have_value("10000")
@@ -157,6 +157,13 @@ def test_the_server_refuses_what_the_flow_does_not_take(up: Up, parameters: dict
     assert reason in text
 
 
+def test_an_unknown_symbol_fails_before_the_first_step(up: Up) -> None:
+    run = up.finished(up.start("retrain", {"source": {"symbol": "BTC-EUR"}})["id"])
+    assert run["state_type"] == "FAILED"
+    assert "it holds BTC-USD at 1d only, found BTC-EUR" in run["state"]["message"]
+    assert up.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}) == []
+
+
 def test_predictions_are_stored_and_monitored(up: Up, retrained: dict) -> None:
     assert retrained["state_type"] == "COMPLETED"
     for name in ("predict", "monitor"):
@@ -194,9 +201,7 @@ def test_mlflow_serves_the_champion_and_refuses_what_is_no_question(up: Up, retr
     }
     words = ["mlflow", "models", "serve", "-m", "models:/BTC-USD-1d@champion", "--env-manager", "local", "--port"]
     with (up.home / "mlflow-serve.txt").open("wb") as log:
-        serving = subprocess.Popen(
-            [*words, "--port", str(port)], env=where, stdout=log, stderr=log, start_new_session=True
-        )
+        serving = subprocess.Popen([*words, str(port)], env=where, stdout=log, stderr=log, start_new_session=True)
     try:
         wait_for(lambda: answer_of(f"http://127.0.0.1:{port}/ping")[0] == 200)
         code, text = answer_of(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": rows})
