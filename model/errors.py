@@ -32,6 +32,10 @@ class SourceUnavailable(RiseOrFallError):
     """A source did not answer, or answered with something that is not bars."""
 
 
+class StoreUnavailable(RiseOrFallError):
+    """Files could not be put where they belong: the place is full, away, or not ours to write."""
+
+
 class BarsTooShort(RiseOrFallError):
     """There are fewer usable bars than the lookback, the horizon and the folds need."""
 

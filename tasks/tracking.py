@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
-from model.errors import NoChampion, RiseOrFallError, SpecError, UnsoundModel
+from model.errors import NoChampion, RiseOrFallError, SpecError, StoreUnavailable, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.predictor import Predictor
 from model.recipe import Recipe
@@ -182,11 +182,24 @@ class Tracking:
         self.client.log_text(run_id, text, path)
 
     def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str) -> None:
-        """Log named bytes as files of one artifact folder."""
+        """Log named bytes as files of one artifact folder.
+
+        Raises:
+            StoreUnavailable: they cannot be put there; MLflow says no more than that its store answered with an error.
+        """
+        from mlflow.exceptions import MlflowException  # here: see client
+
         with tempfile.TemporaryDirectory() as place:
             for name, content in files.items():
                 (Path(place) / name).write_bytes(content)
-            self.client.log_artifacts(run_id, place, folder)
+            try:
+                self.client.log_artifacts(run_id, place, folder)
+            except (MlflowException, OSError) as error:
+                size, where = sum(map(len, files.values())), self.client.get_run(run_id).info.artifact_uri
+                raise StoreUnavailable(
+                    f"{self.name}: expected to put {', '.join(files)} ({size:,} bytes) into {where}/{folder}, found: "
+                    f"{error}. Look whether the artifact store is full or away, then run again."
+                ) from error
 
     def read_curves(self, run_id: str) -> list[Epoch]:
         """Return the epochs of a fold's run, first to last."""
