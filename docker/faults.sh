@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# faults.sh [SERVICE ...]: kills each service of a running stack with SIGKILL in the middle of a retrain, and prints what
-# came of it: how that run ended in Prefect and in MLflow, whether the champion still loads, bars lost or doubled, and
-# whether the next run succeeds. COMPOSE and ENV_FILE as for verify.sh; AFTER (40) seconds pass between start and kill.
+# faults.sh [SERVICE ...]: kills each service of a running stack with SIGKILL while a retrain trains its folds, and prints
+# what came of it: how that run ended in Prefect and in MLflow, whether the champion still loads, bars lost or doubled,
+# and whether the next run succeeds. COMPOSE and ENV_FILE as for verify.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export COMPOSE=${COMPOSE:-docker compose -f docker/compose.yaml}
@@ -13,7 +13,7 @@ echo "before: $before"
 for service in "${services[@]}"; do
     began=$SECONDS
     run=$(python3 docker/probe.py start)
-    sleep "${AFTER:-40}"
+    python3 docker/probe.py training "$run"
     $COMPOSE exec -T "$service" sh -c 'kill -9 -1' >/dev/null 2>&1 || true  # everything in it but its init, which then ends
     ended=$(python3 docker/probe.py ended "$run" 2>&1) || true
     lasted=$((SECONDS - began))

@@ -3,6 +3,7 @@
     python3 docker/probe.py closed            without credentials nothing opens; a strange host name is refused
     python3 docker/probe.py retrain [JSON]    starts a retrain through the Prefect API and waits for its end
     python3 docker/probe.py start [JSON]      starts one, prints its id and does not wait
+    python3 docker/probe.py training ID       waits until a retrain trains its first fold
     python3 docker/probe.py ended ID          waits for its end; how Prefect and MLflow say it ended
     python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
     python3 docker/probe.py dask              a retrain in threads, one on the Dask cluster: the same numbers
@@ -165,6 +166,16 @@ def wait(run: dict[str, Any], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
     raise SystemExit(f"flow run {run['id']}: expected an end within {seconds:.0f} s, found {state['name']}")
 
 
+def training(run: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until a fold of a retrain is being trained."""
+    user, end = f"admin:{secrets()['PREFECT_PASSWORD']}", time.monotonic() + seconds
+    asked = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"name": {"like_": "train fold"}}}
+    while not told(PREFECT, "POST", "/api/task_runs/filter", asked, user):
+        if time.monotonic() > end:
+            raise SystemExit(f"flow run {run}: expected a fold in training within {seconds:.0f} s, found none")
+        time.sleep(1)
+
+
 def ended(run: str, seconds: float = WAIT_SECONDS) -> None:
     """Print how a flow run ended, in Prefect and in MLflow, which is given two minutes more."""
     state = wait({"id": run}, seconds)
@@ -283,8 +294,8 @@ if __name__ == "__main__":
         retrain(json.loads(rest[0]) if rest else None)
     elif what == "start":
         print(start_retrain(json.loads(rest[0]) if rest else SMALL)["id"])  # noqa: T201 - its product
-    elif what == "ended":
-        ended(rest[0])
+    elif what in {"training", "ended"}:
+        {"training": training, "ended": ended}[what](rest[0])
     else:
         {
             "closed": closed,
