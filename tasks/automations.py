@@ -6,11 +6,12 @@ block named `riseorfall`, where there is one, is told of every alarm.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tasks.events import DECIDED, RETRAIN_ON, TOLD_ON
+from model.bars import Series
+from tasks.events import DECIDED, RETRAIN_ON, TOLD_ON, series_resource
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -63,7 +64,7 @@ def _retrain_on_alarm(client: "SyncPrefectClient", cool_down: timedelta) -> "Aut
         description="Starts one retrain when the champion degraded, drifted, is stale or broken.",
         trigger=EventTrigger(
             expect=set(RETRAIN_ON),
-            match={"prefect.resource.id": "riseorfall.series.*"},
+            match={"prefect.resource.id": _resource(deployment.parameters.get("source") or {})},
             posture=Posture.Reactive,
             threshold=1,
             within=cool_down,
@@ -86,7 +87,7 @@ def _report_quiet_day(client: "SyncPrefectClient", dead_man: timedelta, block: A
         description="Runs the monitor, which reports the missing retrain, when a day passes without a decision.",
         trigger=EventTrigger(
             expect=set(DECIDED),
-            match={"prefect.resource.id": "riseorfall.series.*"},
+            match={"prefect.resource.id": _resource(deployment.parameters)},
             posture=Posture.Proactive,
             threshold=1,
             within=dead_man,
@@ -111,6 +112,11 @@ def _tell_alarms(block: Any) -> "AutomationCore":
         ),
         actions=[SendNotification(block_document_id=block.id, subject=SUBJECT, body=BODY)],
     )
+
+
+def _resource(told: Mapping[str, Any]) -> str:
+    """Return the series that a deployment is for: an alarm of another one must not retrain this one."""
+    return series_resource(Series(told.get("symbol", "BTC-USD"), told.get("interval", "1d")).name)
 
 
 def _block(client: "SyncPrefectClient") -> Any:

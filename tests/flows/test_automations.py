@@ -53,6 +53,8 @@ def test_alarms_start_one_retrain_in_three_days_and_quiet_days_are_reported(clie
     assert retrain.actions[0].deployment_id == client.read_deployment_by_name("retrain/retrain").id
     (quiet,) = client.read_automations_by_name(QUIET)
     assert (quiet.trigger.posture, quiet.trigger.within) == ("Proactive", timedelta(hours=26))
+    for automation in (retrain, quiet):  # another series' alarm or decision is none of theirs
+        assert automation.trigger.match.model_dump() == {"prefect.resource.id": "riseorfall.series.BTC-USD-1d"}
 
 
 def test_installing_twice_changes_nothing_and_a_new_cool_down_replaces_the_old(
