@@ -192,7 +192,7 @@ def ended(run: str, seconds: float = WAIT_SECONDS) -> None:
             break
         time.sleep(3)
     message = (state.get("message") or "").splitlines() or [""]
-    print(f"Prefect {state['name']}, MLflow {status}; {message[0][:600]}")  # noqa: T201 - its product
+    print(f"Prefect {state['name']}, MLflow {status}; {message[0][:900]}")  # noqa: T201 - its product
 
 
 def champion() -> dict[str, str]:
