@@ -227,7 +227,7 @@ def show_watched(watched: "Watched") -> None:
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the stored series."""
-    table = Table("series", "bars", "span", "gaps (bars)", "quarantined", "revised", "version", box=SIMPLE_HEAD)
+    table = Table("series", "bars", "span", "gaps (bars)", "refused", "revised", "version", box=SIMPLE_HEAD)
     for each in found:
         table.add_row(
             f"{each['symbol']} {each['interval']}",
