@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ALL, default=ALL)
     parser.add_argument("--largest", type=int, default=5_000_000, help="bars of the largest size of growth")
     chosen = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # whole processes are timed as users have them: compiled before
     Settings().announce()  # as the command line does, before TensorFlow is imported
     told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
 """Windowing against the article's loop, with equal output, and against `keras.utils.timeseries_dataset_from_array`."""
 
 import numpy as np
-from bars import article_loop, portions
+from bars import article_loop
 from series import walk
 from timing import Line, versus
 
-from model.windows import WindowSpec, cut_windows, standardise
+from model.windows import WindowSpec, cut_windows
 
 BARS = 20_000
 BATCH = 256
@@ -19,7 +19,7 @@ def lines(rounds: int) -> list[Line]:
 
     def ours() -> tuple[np.ndarray, np.ndarray]:
         windows = cut_windows(bars, spec).resolved()
-        return np.concatenate([standardise(part.values()) for part in portions(windows)]), windows.labels
+        return windows.standardised(), windows.labels
 
     (found, labels), (expected, outcomes) = ours(), article_loop(bars)
     assert np.array_equal(labels, outcomes)

@@ -6,7 +6,6 @@ process to do so. Here it starts beside the imports, on a leash: it ends with th
 
 import atexit
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -48,7 +47,7 @@ def local_server() -> Iterator[None]:
     log_path = settings.log_folder / "prefect-temporary.log"
     part = _temporary_server()
     process = launch(part, os.environ | BARE, log_path)
-    atexit.register(_stop, process)
+    atexit.register(process.terminate)  # the leash sees to the rest, and nobody waits for it
     yield
     limit = time.monotonic() + READY_SECONDS
     while not answers(part.health_url):
@@ -83,8 +82,3 @@ def _temporary_server() -> Part:
     address, where = f"http://{HOST}:{port}/api", ("--host", HOST, "--port", str(port))
     app = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on", "--log-level", "error")
     return Part("Prefect", (sys.executable, "-m", "uvicorn", *app, *where), f"{address}/health", address)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    process.wait()

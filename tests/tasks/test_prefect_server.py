@@ -47,17 +47,22 @@ def run(home: Path, *words: str) -> Iterator[tuple["subprocess.Popen[str]", str]
         yield process, told[1]
 
 
+def ends(address: str) -> None:
+    """Wait until nobody answers there any more."""
+    limit = time.monotonic() + 60
+    while answers(f"{address}/health") and time.monotonic() < limit:
+        time.sleep(0.2)
+    assert not answers(f"{address}/health")
+
+
 def test_a_run_brings_a_server_that_ends_with_it(tmp_path: Path) -> None:
     with run(tmp_path) as (process, address):
         assert process.wait(60) == 0
-    assert not answers(f"{address}/health")
+    ends(address)
 
 
 def test_a_killed_run_leaves_no_server(tmp_path: Path) -> None:
     with run(tmp_path, "wait") as (process, address):
         assert answers(f"{address}/health")
         process.send_signal(signal.SIGKILL)
-    limit = time.monotonic() + 60
-    while answers(f"{address}/health") and time.monotonic() < limit:
-        time.sleep(0.2)
-    assert not answers(f"{address}/health")
+    ends(address)
