@@ -237,8 +237,13 @@ def fit_isotonic(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.
     return Isotonic(counted.probabilities[needed], values[needed])
 
 
+def calibrator_to_json(calibrator: Calibrator) -> str:
+    """Write a calibrator as JSON, bit for bit."""
+    return json.dumps(calibrator.plain())
+
+
 def calibrator_from_json(text: str) -> Calibrator:
-    """Read a calibrator back, bit for bit, from the JSON of its `plain()`.
+    """Read a calibrator back from what `calibrator_to_json` wrote.
 
     Raises:
         SpecError: the text is no calibrator.

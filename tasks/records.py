@@ -4,7 +4,6 @@ A frame is kept as one Parquet file among a run's artifacts; paths are known her
 """
 
 import io
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -25,11 +24,6 @@ def parquet_bytes(frame: "pd.DataFrame") -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
-
-
-def calibrator_bytes(calibrator: Calibrator) -> bytes:
-    """Return a calibrator as the bytes of a JSON file."""
-    return json.dumps(calibrator.plain()).encode()
 
 
 def read_calibrator(tracking: Tracking, run_id: str, folder: str = "") -> Calibrator:

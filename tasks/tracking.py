@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
+from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
 from model.errors import NoChampion, RiseOrFallError, SpecError, StoreUnavailable, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.predictor import Predictor
@@ -518,7 +518,7 @@ def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
     files.record.frame().to_parquet(folder / "record.parquet", index=False)
     names: tuple[str, ...] = FILES
     if files.recipe.training.calibration != "none":
-        (folder / CALIBRATOR).write_text(json.dumps(files.calibrator.plain()), encoding="utf-8")
+        (folder / CALIBRATOR).write_text(calibrator_to_json(files.calibrator), encoding="utf-8")
         names = (*FILES, CALIBRATOR)
     return {name: str(folder / name) for name in names}
 

@@ -15,13 +15,14 @@ import numpy as np
 from prefect import task
 
 from model.bars import Series
+from model.calibration import calibrator_to_json
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.recipe import Recipe
 from model.stability import further_seeds
 from model.training import Epoch, Fitted, TrainingSpec
 from tasks.ledger import Ledger
-from tasks.records import SEEDS, calibrator_bytes, parquet_bytes, read_calibrator
+from tasks.records import SEEDS, parquet_bytes, read_calibrator
 from tasks.reporting import current_progress
 from tasks.settings import Settings
 from tasks.tracking import CALIBRATOR, Tracking, open_tracking
@@ -109,7 +110,10 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             },
         )
         tracking.log_curves(run_id, curves(fitted))
-        files = {"record.parquet": parquet_bytes(record.frame()), CALIBRATOR: calibrator_bytes(fitted.calibrator)}
+        files = {
+            "record.parquet": parquet_bytes(record.frame()),
+            CALIBRATOR: calibrator_to_json(fitted.calibrator).encode(),
+        }
         if others:
             files[SEEDS] = parquet_bytes(pd.DataFrame(others))
         tracking.log_files(run_id, files, "")
@@ -147,7 +151,7 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
             "network.keras": network_to_bytes(network),
             "network.onnx": network_to_onnx(network),
             "probe.parquet": parquet_bytes(_probe(probe.decided_at, probabilities)),
-            CALIBRATOR: calibrator_bytes(calibrator),
+            CALIBRATOR: calibrator_to_json(calibrator).encode(),
         }
         tracking.log_files(parent_run_id, files, "network")
         final_loss = {f"final_{name}": values for name, values in curves(fitted).items()}

@@ -1,12 +1,10 @@
 """Seed ensembles: the mean of their members, one model to serve; warm starts; calibrated fits."""
 
-import json
-
 import numpy as np
 import pytest
 from synthetic_bars import random_walk, scrambled
 
-from model.calibration import calibrator_from_json, fit_calibrator
+from model.calibration import calibrator_from_json, calibrator_to_json, fit_calibrator
 from model.ensemble import CalibratedTrainer, EnsembleTrainer, FittedEnsemble, member_seeds, open_trainer
 from model.errors import SpecError
 from model.explain import explain_window
@@ -112,7 +110,7 @@ def test_a_calibrated_model_is_served_as_it_was_trained(calibrated: CalibratedTr
     fitted = calibrated.fit(WINDOWS, TRAIN, VALIDATION)
     expected = calibrated.predict(fitted, WINDOWS)
     network = network_from_bytes(network_to_bytes(calibrated.keras_model(fitted)))
-    stored = calibrator_from_json(json.dumps(fitted.calibrator.plain()))
+    stored = calibrator_from_json(calibrator_to_json(fitted.calibrator))
     said = np.asarray(network(WINDOWS.values()), dtype=np.float64)[:, 0]
     decided_at, plain = Predictor(network_to_onnx(network), SPEC).predict(BARS)
     known = np.isin(decided_at, WINDOWS.decided_at)
