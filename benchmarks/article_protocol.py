@@ -24,14 +24,14 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64
 
 from model.bars import bars_from_frame
+from model.folds import FoldSpec, resolved_before, split_folds
 from model.metrics import CLASSES, confusion_matrix, normalise_rows
 from model.networks import NetworkSpec, build_network
 from model.significance import Interval, bootstrap_intervals
-from model.splits import FoldSpec, resolved_before, split_folds
 from model.training import Trainer, TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows, standardise
 from tasks.sources.files import FileSource
-from tasks.sources.source import SourceSpec
+from tasks.sources.source_spec import SourceSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,7 +169,7 @@ def _picture(verdicts: list[Verdict], labels: Int8[np.ndarray, " window"], seed:
     """Draw the matrices side by side, shares of each row large and counts small, over their accuracies' intervals."""
     from matplotlib.figure import Figure
 
-    from model.plots import INK, QUIET, RISE
+    from model.static_pictures import INK, QUIET, RISE
 
     figure = Figure(figsize=(11, 5.4), layout="constrained")
     axes = figure.subplots(2, len(verdicts), height_ratios=(4, 1))

@@ -21,7 +21,7 @@ import numpy as np
 
 from model.bars import Bars, Series
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.barstore import BarsRef, BarStore
+from tasks.store.bar_store import BarsRef, BarStore
 
 if TYPE_CHECKING:
     import pandas as pd

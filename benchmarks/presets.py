@@ -22,14 +22,14 @@ from jaxtyping import Float64
 
 from model.bars import Bars, bars_from_frame
 from model.baselines import BASELINES, predict_baseline
+from model.folds import split_folds
 from model.networks import Scaling
 from model.presets import DAILY, Preset, preset_for
 from model.significance import bootstrap_intervals, paired_difference
-from model.splits import split_folds
 from model.training import Trainer
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.sources.files import FileSource
-from tasks.sources.source import SourceSpec
+from tasks.sources.source_spec import SourceSpec
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from data_checks.pages import adopt_page, list_run
+from data_checks.offline_pages import adopt_page, list_run
 from data_checks.suites import Suite
 
 log = logging.getLogger(__name__)

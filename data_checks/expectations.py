@@ -3,7 +3,7 @@
 """The rules as Great Expectations' own kind: expectations with readable texts, and the metrics under them.
 
 Importing this file imports Great Expectations (about 5 s): import it inside functions only. Each class names its
-rule; the logic is `judge.py`'s and `window_rules.py`'s, the words are those of `suites.py`. Two kinds: row by row (a
+rule; the logic is `apply_rules.py`'s and `window_rules.py`'s, the words are those of `suites.py`. Two kinds: row by row (a
 map over columns) and about the whole batch (a figure). The trap: only the first few offending rows are kept on a
 page, so the quarantine is written from our masks, never from these results.
 """
@@ -29,16 +29,16 @@ from great_expectations.render import (
 )
 from great_expectations.render.renderer.renderer import renderer
 
-from data_checks import judge, window_rules
+from data_checks import apply_rules, window_rules
 from data_checks.suites import BAR_RULES, WINDOW_RULES, Rule
 
 RULES = {rule.name: rule for rule in (*BAR_RULES, *WINDOW_RULES)}
 UNSHOWN = ("verdict", "released")  # columns that a rule reads and a page leaves out
 BADGES = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
-MASKS = {rule.name: judge.row_mask for rule in BAR_RULES} | {
+MASKS = {rule.name: apply_rules.row_mask for rule in BAR_RULES} | {
     rule.name: window_rules.window_mask for rule in WINDOW_RULES
 }
-FIGURES = {rule.name: judge.series_figure for rule in BAR_RULES} | {
+FIGURES = {rule.name: apply_rules.series_figure for rule in BAR_RULES} | {
     rule.name: window_rules.window_figure for rule in WINDOW_RULES
 }
 
@@ -69,7 +69,7 @@ class _FigureMetric(TableMetricProvider):
         metric_value_kwargs: dict[str, Any],
         metrics: dict[str, Any],  # noqa: ARG002
         runtime_configuration: dict[str, Any],  # noqa: ARG002
-    ) -> judge.Figure:
+    ) -> apply_rules.Figure:
         batch, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.TABLE)
         return FIGURES[cls.rule](cls.rule, batch, metric_value_kwargs["limits"])
 
@@ -157,7 +157,7 @@ class _FigureExpectation(_Worded, BatchExpectation):
         runtime_configuration: Any = None,  # noqa: ARG002 - the signature is Great Expectations'
         execution_engine: Any = None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        figure: judge.Figure = metrics[self.metric_dependencies[0]]
+        figure: apply_rules.Figure = metrics[self.metric_dependencies[0]]
         first_at = "" if np.isnat(figure.first_at) else str(figure.first_at)
         details = {"unexpected": figure.unexpected, "first_at": first_at}
         return {"success": figure.passed, "result": {"observed_value": figure.observed, "details": details}}

@@ -15,10 +15,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from data_checks.apply_rules import (
+    NOT_YET,
+    Figure,
+    Judgement,
+    accepted_bars,
+    gap_list,
+    judge_bars,
+    line_at,
+    moment_words,
+)
+from data_checks.check_report import CheckReport, CheckResult, log_failures, require_passed
 from data_checks.cross_check import cross_check
 from data_checks.data_docs import Outcome, Validation, validate_batch
-from data_checks.judge import NOT_YET, Figure, Judgement, accepted_bars, gap_list, judge_bars, line_at, moment_words
-from data_checks.report import CheckReport, CheckResult, log_failures, require_passed
 from data_checks.suites import WINDOW_RULES, CheckSpec, Rule, Suite, applicable_rules
 from data_checks.window_rules import judge_windows, window_batch
 from model.bars import COLUMNS, PRICES, Series

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from data_checks.judge import Figure
+from data_checks.apply_rules import Figure
 from data_checks.suites import Suite
 from model.bars import interval_delta
 from model.windows import Windows

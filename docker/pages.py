@@ -7,7 +7,7 @@ from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from typing import Any
 
-from tasks.fileserver import Shown
+from tasks.services.file_server import Shown
 from tasks.settings import Settings
 
 PORT = 8900

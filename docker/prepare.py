@@ -155,7 +155,7 @@ def _automations() -> None:
     from prefect.states import StateType
 
     from flows.deployments import plans
-    from tasks.automations import install
+    from tasks.services.automations import install
 
     install([plan.full_name for plan in plans()])
     ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}

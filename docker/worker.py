@@ -11,7 +11,7 @@ import subprocess
 import sys
 from threading import Event
 
-from tasks.orphans import end_orphans
+from tasks.services.orphans import end_orphans
 from tasks.settings import Settings
 
 log = logging.getLogger("worker")

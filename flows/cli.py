@@ -21,17 +21,17 @@ from data_checks.suites import CheckSpec
 from flows.deployments import UpSpec
 from model.bars import IntervalName, Series
 from model.errors import RiseOrFallError, SpecError
+from model.folds import FoldSpec
 from model.freshness import ForecastSpec
 from model.monitor import MonitorSpec
 from model.networks import NetworkSpec
 from model.presets import with_preset
-from model.promotion import PromotionRule
-from model.splits import FoldSpec
+from model.promotion_rule import PromotionRule
+from model.search_space import TuneSpec
 from model.training import TrainingSpec
-from model.tuning import TuneSpec
 from model.windows import WindowSpec
 from tasks.settings import Settings
-from tasks.sources.source import SourceSpec, require_readable
+from tasks.sources.source_spec import SourceSpec, require_readable
 
 WRONG_USE, UNEXPECTED = 2, 1
 
@@ -94,16 +94,16 @@ def retrain(
     as_of
         What counts as now, UTC; without it the clock for an exchange, the last close for a file.
     """
-    from tasks.terminal import TerminalProgress, quiet_streams, show_retrain
+    from tasks.console.terminal import TerminalProgress, quiet_streams, show_retrain
 
     settings = _settings()
     require_readable(source)  # before the seconds that imports take
     with quiet_streams(settings.log_folder) as (console, log_file), TerminalProgress(console) as progress:
-        from tasks.reporting import reporting
+        from tasks.console.progress import reporting
 
         with reporting(progress) as told:
             with told.step("import"):
-                from tasks.prefect_server import local_server
+                from tasks.services.prefect_server import local_server
 
                 with local_server():
                     import tensorflow  # noqa: F401, ICN001 - its seconds belong to this step, and overlap the server's
@@ -137,9 +137,9 @@ def status(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: bool
     check
         End with 4 when there is an alarm, for cron.
     """
-    from tasks.health import health, require_well
-    from tasks.status import series_status
-    from tasks.terminal import show_health, show_status
+    from tasks.champion.health import health, require_well
+    from tasks.champion.series_status import series_status
+    from tasks.console.terminal import show_health, show_status
 
     with _quietly():
         found = series_status(Series(symbol, interval), _settings())
@@ -164,8 +164,8 @@ def bars(*, as_of: int | None = None, json: bool = False) -> None:
     json
         Print JSON.
     """
-    from tasks.barstore import BarStore
-    from tasks.terminal import show_bars
+    from tasks.console.terminal import show_bars
+    from tasks.store.bar_store import BarStore
 
     settings = _settings()
     found = [each.to_dict() for each in BarStore(settings.store_root, settings.storage_options()).series(as_of)]
@@ -184,16 +184,16 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     as_of
         What counts as now, UTC; without it the clock for an exchange, the last close for a file.
     """
-    from tasks.terminal import TerminalProgress, quiet_streams, show_lines
+    from tasks.console.terminal import TerminalProgress, quiet_streams, show_lines
 
     settings = _settings()
     require_readable(source)  # before the seconds that imports take
     with quiet_streams(settings.log_folder) as (console, log_file), TerminalProgress(console) as progress:
-        from tasks.reporting import reporting
+        from tasks.console.progress import reporting
 
         with reporting(progress) as told:
             with told.step("import"):
-                from tasks.prefect_server import local_server
+                from tasks.services.prefect_server import local_server
 
                 with local_server():
                     from flows.ingest import ingest as flow
@@ -221,8 +221,8 @@ def quarantine(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", json: 
     json
         Print JSON.
     """
-    from tasks.barstore import BarStore
-    from tasks.terminal import show_quarantine
+    from tasks.console.terminal import show_quarantine
+    from tasks.store.bar_store import BarStore
 
     settings = _settings()
     found = BarStore(settings.store_root, settings.storage_options()).refusals(Series(symbol, interval))
@@ -253,8 +253,8 @@ def release(
     reason
         Why these bars are good; kept with the release.
     """
-    from tasks.barstore import BarStore
-    from tasks.terminal import show_lines
+    from tasks.console.terminal import show_lines
+    from tasks.store.bar_store import BarStore
 
     settings, series = _settings(), Series(symbol, interval)
     store = BarStore(settings.store_root, settings.storage_options())
@@ -288,8 +288,8 @@ def predict(
     json
         Print JSON.
     """
-    from tasks.guarding import forecast_guarded
-    from tasks.terminal import show_forecast
+    from tasks.console.terminal import show_forecast
+    from tasks.serving.guarded_forecast import forecast_guarded
 
     with _quietly():
         found = forecast_guarded(Series(symbol, interval), _settings(), limits, as_of).forecast.to_dict()
@@ -324,8 +324,8 @@ def promote(
     reason
         Why, for the ledger.
     """
-    from tasks.rollback import promote_by_hand
-    from tasks.terminal import show_lines
+    from tasks.champion.manual_decisions import promote_by_hand
+    from tasks.console.terminal import show_lines
 
     with _quietly():
         row = promote_by_hand(Series(symbol, interval), _settings(), version, promotion, force=force, reason=reason)
@@ -360,9 +360,9 @@ def ledger(
     json
         Print JSON.
     """
-    from tasks.ledger import Ledger
-    from tasks.ledger_table import show_ledger
-    from tasks.terminal import show_lines
+    from tasks.console.decision_table import show_ledger
+    from tasks.console.terminal import show_lines
+    from tasks.store.decision_log import Ledger
 
     settings = _settings()
     known, series_name = Ledger(settings.store_root, settings.storage_options()), name or Series(symbol, interval).name
@@ -399,11 +399,11 @@ def explain(
     json
         Print JSON.
     """
-    from tasks.terminal import show_explanation
+    from tasks.console.terminal import show_explanation
 
     settings = _settings()
     with _quietly():
-        from tasks.explanation import explain_champion
+        from tasks.champion.champion_explanation import explain_champion
 
         found = explain_champion(Series(symbol, interval), settings, at).to_dict()
     if json:
@@ -444,13 +444,13 @@ def replay(
     json
         Print JSON.
     """
-    from tasks.ledger_table import show_ledger
-    from tasks.terminal import TerminalProgress, quiet_streams, show_lines
+    from tasks.console.decision_table import show_ledger
+    from tasks.console.terminal import TerminalProgress, quiet_streams, show_lines
 
     settings = _settings()
     with quiet_streams(settings.log_folder) as (console, _), TerminalProgress(console) as progress:
-        from tasks.prefect_server import local_server
-        from tasks.reporting import reporting
+        from tasks.console.progress import reporting
+        from tasks.services.prefect_server import local_server
 
         with reporting(progress):
             with local_server():
@@ -496,12 +496,12 @@ def tune(
     interval
         Length of its bars.
     """
-    from tasks.terminal import TerminalProgress, quiet_streams, show_lines
+    from tasks.console.terminal import TerminalProgress, quiet_streams, show_lines
 
     settings = _settings()
     with quiet_streams(settings.log_folder) as (console, _), TerminalProgress(console) as progress:
-        from tasks.prefect_server import local_server
-        from tasks.reporting import reporting
+        from tasks.console.progress import reporting
+        from tasks.services.prefect_server import local_server
 
         with reporting(progress):
             with local_server():
@@ -544,8 +544,8 @@ def audit(
     json
         Print JSON.
     """
-    from tasks.leaktest import audit_version
-    from tasks.terminal import show_lines
+    from tasks.champion.version_audit import audit_version
+    from tasks.console.terminal import show_lines
 
     with _quietly():
         found = audit_version(Series(symbol, interval), _settings(), version, sample)
@@ -575,8 +575,8 @@ def rollback(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", to: str 
     reason
         Why, for the ledger.
     """
-    from tasks.rollback import roll_back
-    from tasks.terminal import show_lines
+    from tasks.champion.manual_decisions import roll_back
+    from tasks.console.terminal import show_lines
 
     with _quietly():
         row = roll_back(Series(symbol, interval), _settings(), to, reason)
@@ -607,8 +607,8 @@ def monitor(
     json
         Print JSON.
     """
-    from tasks.terminal import show_watched
-    from tasks.watching import watch_champion
+    from tasks.champion.champion_monitor import watch_champion
+    from tasks.console.terminal import show_watched
 
     with _quietly():
         watched = watch_champion(Series(symbol, interval), _settings(), spec, as_of)
@@ -633,8 +633,8 @@ def serve(*, symbol: str = "BTC-USD", interval: IntervalName = "1d", host: str =
     port
         Port to listen at.
     """
-    from tasks.rest import serve as serve_champion
-    from tasks.terminal import show_lines
+    from tasks.console.terminal import show_lines
+    from tasks.serving.rest_server import serve as serve_champion
 
     settings = _settings()
     show_lines([f"POST http://{host}:{port}/predict; Ctrl-C ends it"])
@@ -670,7 +670,7 @@ def up(
         Port of Data Docs, reports and pictures; 0: 8900, or a free one.
     """
     from flows.up import up as keep_up
-    from tasks.terminal import show_lines
+    from tasks.console.terminal import show_lines
 
     chosen = with_preset(source.interval, window, folds, network, training)  # the forms show it, and send it whole
     specs = {
@@ -708,16 +708,16 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
 @app.command
 def automations() -> None:
     """Install the automations on the Prefect server that is configured or kept by `up`: retrain on alarm, dead man."""
-    from tasks.health import prefect_api
-    from tasks.prefect_server import use_server
-    from tasks.terminal import show_lines
+    from tasks.champion.health import prefect_api
+    from tasks.console.terminal import show_lines
+    from tasks.services.prefect_server import use_server
 
     settings = _settings()
     if not prefect_api(settings):
         raise SpecError("automations: expected a Prefect server, found none. Set PREFECT_API_URL, or `riseorfall up`.")
     use_server(settings)
     from flows.deployments import plans
-    from tasks.automations import install
+    from tasks.services.automations import install
 
     show_lines([f"installed: {name}" for name in install([plan.full_name for plan in plans()])])
 
@@ -731,7 +731,7 @@ def _settings() -> Settings:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep what libraries say off the terminal."""
-    from tasks.terminal import quiet_streams
+    from tasks.console.terminal import quiet_streams
 
     with quiet_streams(_settings().log_folder):
         yield

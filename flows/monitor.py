@@ -8,9 +8,9 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.monitor import MonitorSpec
-from tasks.artifacts import shown
-from tasks.flowruns import flow_run_name
 from tasks.monitoring import Monitoring, watch
+from tasks.pages.prefect_artifacts import shown
+from tasks.services.flow_run_names import flow_run_name
 
 QUARTER_HOUR = 900
 

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.freshness import ForecastSpec
-from tasks.artifacts import shown
-from tasks.flowruns import flow_run_name
-from tasks.forecasting import Forecast
+from tasks.pages.prefect_artifacts import shown
 from tasks.prediction import predict_last
+from tasks.services.flow_run_names import flow_run_name
+from tasks.serving.forecast import Forecast
 
 QUARTER_HOUR = 900
 

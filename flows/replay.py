@@ -7,15 +7,15 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.presets import recipe_for
-from model.promotion import PromotionRule
-from model.splits import FoldSpec
+from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.flowruns import flow_run_name
-from tasks.replay import ReplaySummary
-from tasks.replaying import open_replay, replay_day, summarise
+from tasks.champion.daily_replay import ReplaySummary
+from tasks.replay import open_replay, replay_day, summarise
+from tasks.services.flow_run_names import flow_run_name
 
 
 @flow(name="replay", flow_run_name=flow_run_name)

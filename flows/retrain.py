@@ -6,24 +6,24 @@ from datetime import datetime
 from prefect import flow
 
 from data_checks.suites import CheckSpec
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.presets import recipe_for
-from model.promotion import PromotionRule
-from model.splits import FoldSpec
+from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.auditing import audit_retrain
-from tasks.checks import check as check_bars
 from tasks.evaluation import evaluate
-from tasks.flowruns import flow_run_name
-from tasks.foldrunners import train_folds
+from tasks.fold_training import train_folds
 from tasks.ingestion import ingest, store
 from tasks.promotion import promote
 from tasks.registration import register
-from tasks.report import report
-from tasks.runs import Retrain, open_run, watched
-from tasks.sources.source import SourceSpec, require_readable
+from tasks.reporting import report
+from tasks.retrain_run import Retrain, open_run, watched
+from tasks.services.flow_run_names import flow_run_name
+from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.training import fit_final
+from tasks.validation import check as check_bars
 from tasks.windowing import cut
 
 HOURS_6 = 6 * 3600  # a whole retrain of a large recipe on two cores; whatever takes longer hangs

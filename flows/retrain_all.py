@@ -5,13 +5,13 @@ from datetime import datetime
 from prefect import flow, runtime
 
 from data_checks.suites import CheckSpec
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
-from model.promotion import PromotionRule
-from model.splits import FoldSpec
+from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.sources.source import SourceSpec
-from tasks.spreading import start_retrain
+from tasks.retrain_submission import start_retrain
+from tasks.sources.source_spec import SourceSpec
 
 ANY_NUMBER = "retrain/series"  # the deployment of retrain that lets any number run at a time
 

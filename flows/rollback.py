@@ -6,10 +6,10 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.artifacts import shown
-from tasks.events import decided, tell
-from tasks.flowruns import flow_run_name
-from tasks.rollback import roll_back
+from tasks.champion.manual_decisions import roll_back
+from tasks.pages.prefect_artifacts import shown
+from tasks.services.events import decided, tell
+from tasks.services.flow_run_names import flow_run_name
 from tasks.settings import Settings
 
 QUARTER_HOUR = 900

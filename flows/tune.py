@@ -6,15 +6,15 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.presets import recipe_for
-from model.splits import FoldSpec
+from model.search_space import TuneSpec
 from model.training import TrainingSpec
-from model.tuning import TuneSpec
 from model.windows import WindowSpec
-from tasks.flowruns import flow_run_name
-from tasks.searching import search
-from tasks.tuning import Tuned
+from tasks.champion.recipe_search import Tuned
+from tasks.services.flow_run_names import flow_run_name
+from tasks.tuning import search
 
 
 @flow(name="tune", flow_run_name=flow_run_name)

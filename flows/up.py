@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.deployments import UpSpec, plans, require_valid
-from tasks.fileserver import HOST
+from tasks.services.file_server import HOST
+from tasks.services.process_guard import end_marked
+from tasks.services.supervisor import Part, Supervisor, choose_port, sole_supervisor, stop_on_signals
 from tasks.settings import Settings
-from tasks.supervisor import Part, Supervisor, choose_port, sole_supervisor, stop_on_signals
-from tasks.tether import end_marked
 
 PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones; taken when free
 MARK = "RISEORFALL_UP"  # environment variable of every process below an `up`, with the home as its value
@@ -59,7 +59,7 @@ def up(
                 for part in servers:
                     keeper.start(part)
                 last = f"{environment['PREFECT_API_URL']}/deployments/name/{table[-1].full_name}"
-                keeper.start(Part("deployments", (sys.executable, "-m", "flows.serving", serving), last))
+                keeper.start(Part("deployments", (sys.executable, "-m", "flows.deployment_runner", serving), last))
                 _announce(say, environment, settings)
                 keeper.watch()
             finally:
@@ -100,7 +100,7 @@ def _servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict[str,
     if not settings.public_url:
         port = choose_port(ports[2], FILES_PORT, "pages", taken)
         address = f"http://{HOST}:{port}"
-        words = (sys.executable, "-m", "tasks.fileserver", str(settings.root / "data"), str(port))
+        words = (sys.executable, "-m", "tasks.services.file_server", str(settings.root / "data"), str(port))
         parts.append(Part("pages", words, f"{address}/", address))
         environment["RISEORFALL_PUBLIC_URL"] = address
     return environment, parts

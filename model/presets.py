@@ -12,9 +12,9 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from model.bars import IntervalName
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.recipe import Recipe
-from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 

@@ -9,8 +9,8 @@ import hashlib
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.bars import IntervalName
+from model.folds import WHERE, FoldSpec
 from model.networks import NetworkSpec
-from model.splits import WHERE, FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 

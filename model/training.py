@@ -4,7 +4,7 @@ The bars go to the device once and each batch gathers its windows there, so memo
 lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer` keeps
 none of them, so a refit equals a fit in a fresh Trainer, and the same bars, specs and seed give the same weights, bit
 for bit, on a CPU with as many cores (the share of a sum that each core takes decides its rounding). Which windows
-train and which validate is the caller's business (`model/splits.py`). The trap: the graph sees Keras layers through
+train and which validate is the caller's business (`model/folds.py`). The trap: the graph sees Keras layers through
 `stateless_call`; assigning to the Trainer's own model changes nothing.
 """
 
@@ -125,7 +125,7 @@ class Trainer:
             DeviceUnavailable: the spec requires a GPU and TensorFlow sees none.
             SpecError: a window without bars or without features.
         """
-        from model.graph import Graph  # here: loads TensorFlow, ten seconds, and specs are read without it
+        from model.training_step import Graph  # here: loads TensorFlow, ten seconds, and specs are read without it
 
         self.network = network
         self.training = training

@@ -2,7 +2,7 @@
 
 `Windows` keeps one feature matrix and, for each window, the index of its last bar; the windows themselves are a lazy
 view, so memory grows with the bars and not with bars times lookback. Features are raw columns (see
-`model.features`), times are closes, UTC. No window crosses a gap (a short one may have been filled, see `model.gaps`);
+`model.features`), times are closes, UTC. No window crosses a gap (a short one may have been filled, see `model.gap_filling`);
 a window whose LABEL would cross one, or lies beyond the newest bar, stays (it can be predicted) but is unresolved. The
 trap: indices count windows, `ends` count rows of the matrix; with a stride, a gap or a filled bar the two differ, and a
 filled bar sets rows apart from the bars that came: find a window's bar by its time, `decided_at`.
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from model.bars import Bars
 from model.errors import BarsTooShort
 from model.features import FeatureName, feature_matrix
-from model.gaps import GapRule, fill_gaps
+from model.gap_filling import GapRule, fill_gaps
 from model.labels import UNRESOLVED, label_rises, stretch_numbers
 
 # Own choice: six typical moves and more are "very far"; a bad tick a thousand moves away says no more.

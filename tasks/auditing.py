@@ -1,17 +1,17 @@
 """The leak self-test as a task of every retrain, in a short form, before anything is registered.
 
-The checks are `model/audit.py`'s. What failed is logged before it is raised, and nothing is promoted after it.
+The checks are `model/leak_audit.py`'s. What failed is logged before it is raised, and nothing is promoted after it.
 """
 
 from prefect import get_run_logger, task
 
-from model.audit import SHORT_SAMPLE, audit
+from model.leak_audit import SHORT_SAMPLE, audit
 from model.predictor import Predictor
 from model.recipe import Recipe
+from tasks.champion.version_audit import values
+from tasks.console.progress import current_progress
 from tasks.ingestion import open_store
-from tasks.leaktest import values
-from tasks.records import read_evaluation
-from tasks.reporting import current_progress
+from tasks.registry.run_artifacts import read_evaluation
 from tasks.training import tracking_for
 from tasks.windowing import WindowsRef
 

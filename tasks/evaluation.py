@@ -14,15 +14,15 @@ from model.baselines import BASELINES, predict_baseline
 from model.calibration import reliability_curve
 from model.metrics import METRICS, Record, classification_report, confusion_matrix, normalise_rows
 from model.recipe import Recipe
+from model.scores_by_period import Seeds, by_seed
 from model.significance import Interval, bootstrap_intervals
-from model.skill import Skill, judge_skill
-from model.stability import Seeds, by_seed
+from model.skill_tests import Skill, judge_skill
 from model.trading import TradingSpec, trade
-from tasks.artifacts import show_links, show_table
+from tasks.console.progress import current_progress
 from tasks.ingestion import open_store
-from tasks.records import parquet_bytes, pooled_record, pooled_seeds
-from tasks.reporting import current_progress
-from tasks.tracking import Tracking
+from tasks.pages.prefect_artifacts import show_links, show_table
+from tasks.registry.run_artifacts import parquet_bytes, pooled_record, pooled_seeds
+from tasks.registry.tracking import Tracking
 from tasks.training import FoldOutcome, tracking_for
 from tasks.windowing import WindowsRef, read_folds
 
@@ -197,16 +197,16 @@ def _log_trades(
 def _log_pictures(
     tracking: Tracking, run_id: str, ref: WindowsRef, record: Record, confusion: np.ndarray, folds: list[FoldOutcome]
 ) -> None:
-    from model import plots
+    from model import static_pictures
 
     histories = [tracking.read_curves(fold.run_id) for fold in folds]
     bars = open_store().read_bars(ref.bars)
     close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     pictures = {
-        "learning_curves": plots.learning_curves(histories),
-        "confusion_matrix": plots.confusion_picture(confusion),
-        "probabilities": plots.probabilities_picture(record, close),
-        "reliability": plots.reliability_picture(record),
+        "learning_curves": static_pictures.learning_curves(histories),
+        "confusion_matrix": static_pictures.confusion_picture(confusion),
+        "probabilities": static_pictures.probabilities_picture(record, close),
+        "reliability": static_pictures.reliability_picture(record),
     }
     for name, figure in pictures.items():
         tracking.log_figure(run_id, figure, f"pictures/{name}.png")

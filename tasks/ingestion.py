@@ -1,7 +1,7 @@
 """Ingestion as tasks: bars land beside the store as their source gave them, and join it after they were checked.
 
 `ingest` reads the source and drops what had not closed by `as_of`; `store` merges what the checks accepted. Between
-the two stands `tasks/checks.py`, so a bar that was refused never enters the table that models learn from.
+the two stands `tasks/validation.py`, so a bar that was refused never enters the table that models learn from.
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from prefect.client.schemas.objects import State
 
 from model.bars import Series
 from model.errors import SourceUnavailable, UnreadableFile
-from tasks.barstore import BarsRef, BarStore, MergeResult
-from tasks.reporting import current_progress
+from tasks.console.progress import current_progress
+from tasks.registry.tracking import open_tracking
 from tasks.settings import Settings
-from tasks.sources.source import SourceSpec, open_source
-from tasks.tracking import open_tracking
+from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.store.bar_store import BarsRef, BarStore, MergeResult
 
 if TYPE_CHECKING:
     import pandas as pd

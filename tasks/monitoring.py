@@ -1,4 +1,4 @@
-"""The monitor as a task: a thin cover over `tasks/watching.py` that shows what was found and emits events."""
+"""The monitor as a task: a thin cover over `tasks/champion/champion_monitor.py` that shows what was found and emits events."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +10,11 @@ from prefect.artifacts import create_markdown_artifact
 from model.bars import Series
 from model.errors import UnsoundModel
 from model.monitor import MonitorSpec
-from tasks.artifacts import artifact_key, show_links, show_table
-from tasks.events import EventName, tell
-from tasks.reporting import current_progress
+from tasks.champion.champion_monitor import Watched, watch_champion
+from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table
+from tasks.services.events import EventName, tell
 from tasks.settings import Settings
-from tasks.watching import Watched, watch_champion
 
 EVENTS: dict[str, EventName] = {
     "degraded": "riseorfall.champion.degraded",

@@ -1,4 +1,4 @@
-"""Prediction as a task: a thin cover over `tasks/guarding.py` that shows what was predicted."""
+"""Prediction as a task: a thin cover over `tasks/serving/guarded_forecast.py` that shows what was predicted."""
 
 from datetime import datetime
 
@@ -7,11 +7,11 @@ from prefect import get_run_logger, task
 from model.bars import Series
 from model.errors import UnsoundModel
 from model.freshness import ForecastSpec
-from tasks.artifacts import artifact_key, show_table
-from tasks.events import tell
-from tasks.forecasting import Forecast
-from tasks.guarding import forecast_guarded
-from tasks.reporting import current_progress
+from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import artifact_key, show_table
+from tasks.services.events import tell
+from tasks.serving.forecast import Forecast
+from tasks.serving.guarded_forecast import forecast_guarded
 from tasks.settings import Settings
 
 

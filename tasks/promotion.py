@@ -1,6 +1,6 @@
 """Promotion as a task: a decision about the challenger, made real, shown, and told where somebody listens.
 
-How it is judged stands in `tasks/judging.py`, how a decision becomes alias and ledger row in `tasks/decisions.py`.
+How it is judged stands in `tasks/champion/challenger_vs_champion.py`, how a decision becomes alias and ledger row in `tasks/champion/commit_decision.py`.
 A retry of this task finds its own decision in the ledger and repeats nothing.
 """
 
@@ -12,16 +12,16 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from model.errors import UnsoundModel
-from model.promotion import PromotionRule
+from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from tasks.decisions import Standing, enact, ledger_steps, reconcile
-from tasks.events import decided, tell
+from tasks.champion.challenger_vs_champion import Judgement, judge
+from tasks.champion.commit_decision import Standing, enact, ledger_steps, reconcile
+from tasks.console.progress import current_progress
 from tasks.ingestion import open_store
-from tasks.judging import Judgement, judge
-from tasks.ledger import ChampionChanged, Ledger, LedgerRow
-from tasks.reporting import current_progress
+from tasks.registry.tracking import Tracking, Version
+from tasks.services.events import decided, tell
 from tasks.settings import Settings
-from tasks.tracking import Tracking, Version
+from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
 from tasks.training import tracking_for
 from tasks.windowing import WindowsRef
 
@@ -143,7 +143,7 @@ def show_decision(tracking: Tracking, ledger: Ledger, row: LedgerRow, challenger
             "mlflow.note.content": describe(row, challenger),
         },
     )
-    from model.history import champion_history_picture  # here: matplotlib takes a second
+    from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
 
     tracking.describe(row.version, describe(row, challenger))
     tracking.log_figure(

@@ -5,12 +5,12 @@ from typing import Any
 from prefect import task
 
 from model.recipe import Recipe
-from tasks.barstore import BarStore
+from tasks.console.progress import current_progress
 from tasks.evaluation import NETWORK, Evaluation
-from tasks.records import pooled_record, read_calibrator
-from tasks.reporting import current_progress
+from tasks.registry.run_artifacts import pooled_record, read_calibrator
+from tasks.registry.tracking import ModelFiles, Version
 from tasks.settings import Settings
-from tasks.tracking import ModelFiles, Version
+from tasks.store.bar_store import BarStore
 from tasks.training import FinalFit, FoldOutcome, tracking_for
 from tasks.windowing import WindowsRef
 

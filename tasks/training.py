@@ -19,14 +19,14 @@ from model.calibration import calibrator_to_json
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.recipe import Recipe
-from model.stability import further_seeds
+from model.scores_by_period import further_seeds
 from model.training import Epoch, Fitted, TrainingSpec
-from tasks.ledger import Ledger
-from tasks.records import SEEDS, parquet_bytes, read_calibrator
-from tasks.reporting import current_progress
+from tasks.champion.warm_start import start_of_final, start_of_fold
+from tasks.console.progress import current_progress
+from tasks.registry.run_artifacts import SEEDS, parquet_bytes, read_calibrator
+from tasks.registry.tracking import CALIBRATOR, Tracking, open_tracking
 from tasks.settings import Settings
-from tasks.tracking import CALIBRATOR, Tracking, open_tracking
-from tasks.warmstart import start_of_final, start_of_fold
+from tasks.store.decision_log import Ledger
 from tasks.windowing import WindowsRef, read_folds, read_windows
 
 if TYPE_CHECKING:

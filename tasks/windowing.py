@@ -11,11 +11,11 @@ from prefect import get_run_logger, task
 
 from data_checks.suites import CheckSpec
 from data_checks.validate import check_windows, require_passed
-from model.splits import Fold, FoldSpec, split_folds
+from model.folds import Fold, FoldSpec, split_folds
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.barstore import BarsRef, BarStore
-from tasks.reporting import current_progress
+from tasks.console.progress import current_progress
 from tasks.settings import Settings
+from tasks.store.bar_store import BarsRef, BarStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.bar_resampling import resample_bars
 from model.bars import Bars, bars_from_frame, interval_delta
 from model.errors import SourceUnavailable, SpecError
-from model.resample import resample_bars
 from tasks.sources.exchange_client import ExchangeClient, RetryRule
-from tasks.sources.source import OnPage, SourceBars, SourceSpec
+from tasks.sources.source_spec import OnPage, SourceBars, SourceSpec
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,7 +32,8 @@ from jaxtyping import Float64, Int64, Shaped
 
 from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
-from tasks.sources.layout import (
+from tasks.sources.source_spec import SourceBars, SourceSpec
+from tasks.sources.text_layout import (
     CLOCK,
     DELIMITERS,
     EMPTY_CELLS,
@@ -42,8 +43,7 @@ from tasks.sources.layout import (
     columns_by_position,
     infer_text_layout,
 )
-from tasks.sources.source import SourceBars, SourceSpec
-from tasks.sources.times import Place, Times, read_times
+from tasks.sources.time_formats import Place, Times, read_times
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_checks.apply_rules import Judgement, judge_bars
 from data_checks.cross_check import CrossCheck, cross_check
-from data_checks.judge import Judgement, judge_bars
 from data_checks.suites import CheckSpec, Suite, applicable_rules
 from data_checks.validate import check_bars, require_passed
 from model.bars import Series

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_checks import judge, validate
+from data_checks import apply_rules, validate
+from data_checks.apply_rules import Figure
+from data_checks.check_report import CheckReport
 from data_checks.data_docs import Outcome, Validation
-from data_checks.judge import Figure
-from data_checks.report import CheckReport
 from data_checks.suites import BAR_RULES, WINDOW_RULES, CheckSpec
 from data_checks.validate import check_bars, check_windows, require_passed
 from model.bars import Bars, Series
@@ -225,14 +225,14 @@ def test_a_release_settles_a_doubled_day(bars: pd.DataFrame, series: Series) -> 
 def broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that works in our own run and raises in the library's."""
     runs = iter([True])
-    works = judge._ROW_RULES["absurd_tick"]
+    works = apply_rules._ROW_RULES["absurd_tick"]
 
     def works_once(batch: pd.DataFrame, limits: dict[str, Any]) -> Any:
         if next(runs, False):
             return works(batch, limits)
         raise ZeroDivisionError("the rule broke")
 
-    monkeypatch.setitem(judge._ROW_RULES, "absurd_tick", works_once)
+    monkeypatch.setitem(apply_rules._ROW_RULES, "absurd_tick", works_once)
 
 
 @pytest.mark.usefixtures("broken_rule")

@@ -17,7 +17,7 @@ from running_up import Up, answer_of, free_ports, launch, wait_for
 
 from model.bars import Series
 from model.presets import HOURLY
-from tasks.barstore import BarStore
+from tasks.store.bar_store import BarStore
 
 pytestmark = pytest.mark.e2e
 expect.set_options(timeout=60_000)
@@ -235,7 +235,7 @@ def monitored(up: Up) -> str:
 def one_retrain_follows(up: Up, before: set[str]) -> None:
     """Wait for the retrain that an alarm starts; a further alarm at once starts none."""
     started = wait_for(lambda: retrains_besides(up, before), 90)
-    told = "from tasks.events import tell\ntell('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
+    told = "from tasks.services.events import tell\ntell('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
     subprocess.run([sys.executable, "-c", told], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
     assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
     wait_for(lambda: events(up, "riseorfall.champion.broken"))

@@ -16,9 +16,9 @@ os.environ |= {
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
-from model.splits import FoldSpec
+from model.folds import FoldSpec
 from model.training import TrainingSpec
-from tasks.runs import Retrain
+from tasks.retrain_run import Retrain
 
 QUICK = {"folds": FoldSpec(test_bars=240, count=2), "training": TrainingSpec(epochs=2)}
 

@@ -19,11 +19,11 @@ from flows.monitor import monitor
 from flows.predict import predict
 from model.errors import UnsoundModel
 from model.training import Epoch
-from tasks import artifacts
-from tasks.artifacts import artifact_key, show_links, show_table, shown
-from tasks.automations import NOTIFY, QUIET, RETRAIN, install
-from tasks.leftovers import INTERRUPTED, mark_leftovers
-from tasks.reporting import current_progress
+from tasks.console.progress import current_progress
+from tasks.pages import prefect_artifacts
+from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table, shown
+from tasks.services.automations import NOTIFY, QUIET, RETRAIN, install
+from tasks.services.leftovers import INTERRUPTED, mark_leftovers
 from tasks.settings import Settings
 
 NAMES = ["retrain/retrain", "monitor/monitor"]
@@ -123,7 +123,7 @@ def speaks() -> str:
 def test_a_deployed_run_shows_bars_tables_and_links_that_open(
     client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "runtime", SimpleNamespace(deployment=SimpleNamespace(id=str(uuid4()))))
+    monkeypatch.setattr(prefect_artifacts, "runtime", SimpleNamespace(deployment=SimpleNamespace(id=str(uuid4()))))
     run_id = speaks()
     found = {each.key: each for each in client.read_artifacts() if str(each.flow_run_id) == run_id}
     assert found.keys() == {"progress", "fold-1-of-5", "metrics", "data-docs"}

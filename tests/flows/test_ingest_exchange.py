@@ -12,15 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from loopback_exchange import Fault, LoopbackExchange, Rows
+from misbehaviours import CHANGES, FAULTS
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "exchange"))  # tests are no package: `import loopback_exchange`
-
-from loopback_exchange import Fault, LoopbackExchange, Rows
-from misbehaviours import CHANGES, FAULTS
 from synthetic_bars import random_walk
 
 from data_checks.suites import CheckSpec
@@ -29,11 +26,11 @@ from flows.ingest import ingest as ingest_flow
 from flows.retrain import retrain
 from model.bars import Bars, Series
 from model.errors import ChecksFailed, SourceUnavailable
-from tasks.barstore import BarStore
-from tasks.checks import check
 from tasks.ingestion import Stored, ingest, store
 from tasks.sources.exchange_client import RetryRule
-from tasks.sources.source import SourceSpec, require_readable
+from tasks.sources.source_spec import SourceSpec, require_readable
+from tasks.store.bar_store import BarStore
+from tasks.validation import check
 
 QUICK = RetryRule(attempts=4, first_delay_seconds=0.02, longest_delay_seconds=2, timeout_seconds=0.7)
 DAYS, STORED = 700, 500
@@ -253,7 +250,7 @@ INGEST = """
 import sys
 from datetime import datetime
 from flows.ingest import ingest
-from tasks.sources.source import SourceSpec
+from tasks.sources.source_spec import SourceSpec
 import data_checks.expectations, ccxt
 
 source = SourceSpec.model_validate_json(sys.argv[1])

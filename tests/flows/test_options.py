@@ -14,15 +14,15 @@ from sklearn.metrics import log_loss
 from flows.retrain import retrain
 from model.bars import Series
 from model.calibration import calibrator_from_json, fit_temperature
+from model.folds import FoldSpec, split_folds
 from model.networks import NetworkSpec
 from model.predictor import network_from_bytes
-from model.splits import FoldSpec, split_folds
 from model.training import Trainer, TrainingSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.barstore import BarStore
-from tasks.runs import Retrain
+from tasks.registry.tracking import Tracking
+from tasks.retrain_run import Retrain
 from tasks.settings import Settings
-from tasks.tracking import Tracking
+from tasks.store.bar_store import BarStore
 
 FOLDS = FoldSpec(test_bars=120, count=2, seeds=2)
 TRAINING = TrainingSpec(epochs=1, calibration="temperature")

@@ -10,15 +10,15 @@ import pytest
 
 from flows.ingest import ingest
 from flows.replay import replay
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
-from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.ledger import Ledger, LedgerRow
-from tasks.registry import RegistryFile
-from tasks.replay import ReplaySummary
+from tasks.champion.daily_replay import ReplaySummary
+from tasks.registry.local_database import RegistryFile
+from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.tracking import Tracking
+from tasks.store.decision_log import Ledger, LedgerRow
 
 NAME = "BTC-USD-1d-replay"
 SPAN = {"first": date(2019, 9, 1), "last": date(2019, 9, 30)}

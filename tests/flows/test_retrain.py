@@ -14,17 +14,17 @@ from flows.rollback import rollback
 from model.bars import Series, bars_from_frame
 from model.baselines import BASELINES
 from model.errors import BarsTooShort, ChecksFailed, NoChampion
+from model.folds import FoldSpec
 from model.metrics import METRICS
 from model.predictor import network_from_bytes
-from model.splits import FoldSpec
 from model.training import TrainingSpec
-from tasks.barstore import BarStore
-from tasks.forecasting import forecast
-from tasks.ledger import Ledger
-from tasks.runs import Retrain
+from tasks.registry.tracking import Tracking
+from tasks.retrain_run import Retrain
+from tasks.serving.forecast import forecast
 from tasks.settings import Settings
-from tasks.sources.source import SourceSpec, open_source
-from tasks.tracking import Tracking
+from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import Ledger
 
 SERIES = Series("BTC-USD", "1d")
 TEST_WINDOWS, FOLDS = 240, 2

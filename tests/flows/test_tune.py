@@ -11,15 +11,15 @@ from synthetic_bars import random_walk, scrambled
 from flows.tune import tune
 from model.bars import Bars, Series
 from model.errors import UnsoundModel
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
-from model.splits import FoldSpec
+from model.search_space import TuneSpec
 from model.training import TrainingSpec
-from model.tuning import TuneSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.barstore import BarStore
+from tasks.champion.recipe_search import Tuned, Tuning
+from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.tracking import Tracking
-from tasks.tuning import Tuned, Tuning
+from tasks.store.bar_store import BarStore
 
 SERIES = Series("BTC-USD", "1d")
 TEST_BARS = 100

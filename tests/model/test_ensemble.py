@@ -7,12 +7,12 @@ from synthetic_bars import random_walk, scrambled
 from model.calibration import calibrator_from_json, calibrator_to_json, fit_calibrator
 from model.ensemble import CalibratedTrainer, EnsembleTrainer, FittedEnsemble, member_seeds, open_trainer
 from model.errors import SpecError
-from model.explain import explain_window
+from model.explanation import explain_window
+from model.folds import FoldSpec, split_folds
 from model.networks import NetworkSpec
 from model.predictor import Predictor, network_from_bytes, network_to_bytes, network_to_onnx
-from model.splits import FoldSpec, split_folds
 from model.training import Fitted, Trainer, TrainingSpec
-from model.walkforward import walk_forward
+from model.walk_forward import walk_forward
 from model.windows import WindowSpec, cut_windows
 
 SPEC = WindowSpec(lookback_bars=6)

@@ -13,10 +13,10 @@ from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
 from model.calibration import UNCALIBRATED, Calibrator
-from model.promotion import Decision, PromotionRule, Soundness, decide
+from model.folds import Fold, FoldSpec, split_folds
+from model.promotion_rule import Decision, PromotionRule, Soundness, decide
 from model.significance import power_of_accuracy
-from model.splits import Fold, FoldSpec, split_folds
-from model.walkforward import WalkForward, walk_forward
+from model.walk_forward import WalkForward, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows
 
 REPETITIONS = 200

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.presets import DAILY, HOURLY, Preset, preset_for, with_preset
 from model.recipe import Recipe
-from model.splits import FoldSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 

@@ -273,7 +273,7 @@ def test_a_required_gpu_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_initial_weights_are_spread_as_kerass() -> None:
-    from model.graph import _initial
+    from model.training_step import _initial
 
     network = build_network(NetworkSpec(), 30, 4)
     again = build_network(NetworkSpec(), 30, 4)

@@ -7,9 +7,9 @@ import numpy as np
 
 from model.bars import Bars, Series
 from model.freshness import aware
-from tasks.barstore import BarStore
-from tasks.ledger import Ledger, Prediction
 from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import Ledger, Prediction
 
 SERIES = Series("BTC-USD", "1d")
 DAYS = 120

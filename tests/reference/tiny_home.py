@@ -11,9 +11,9 @@ from model.metrics import Record
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.windows import WindowSpec, cut_windows
-from tasks.barstore import BarStore
+from tasks.registry.tracking import ModelFiles, Tracking
 from tasks.settings import Settings
-from tasks.tracking import ModelFiles, Tracking
+from tasks.store.bar_store import BarStore
 
 SERIES = Series("BTC-USD", "1d")
 WINDOW = WindowSpec(lookback_bars=5)

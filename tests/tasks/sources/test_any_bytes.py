@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import RiseOrFallError
-from tasks.sources.source import SourceSpec, open_source
+from tasks.sources.source_spec import SourceSpec, open_source
 
 DAYS = pd.date_range("2017-09-01", periods=40)
 CSV = "Date,Open,High,Low,Close,Volume\n" + "".join(

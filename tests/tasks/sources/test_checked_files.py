@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_checks.report import CheckReport
+from data_checks.check_report import CheckReport
 from data_checks.suites import CheckSpec
 from data_checks.validate import check_bars
-from tasks.sources.source import SourceBars, SourceSpec, open_source
+from tasks.sources.source_spec import SourceBars, SourceSpec, open_source
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT.parent / "shared" / "data"

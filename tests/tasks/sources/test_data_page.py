@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from model.bars import interval_delta
-from tasks.sources.source import SourceSpec, open_source
+from tasks.sources.source_spec import SourceSpec, open_source
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT.parent / "shared" / "data"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.bars import COLUMNS
 from model.errors import AmbiguousFile, SpecError
-from tasks.sources.source import SourceBars, SourceSpec, open_cross_check, open_source
+from tasks.sources.source_spec import SourceBars, SourceSpec, open_cross_check, open_source
 
 TIMES = pd.DatetimeIndex(["2017-09-13", "2017-09-14", "2017-09-15", "2017-09-16"], tz="UTC")
 OHLCV = np.array(

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
-from tasks.sources.source import SourceSpec, open_source
+from tasks.sources.source_spec import SourceSpec, open_source
 
 HEADER = "date,open,high,low,close,volume\n"
 LINES = [f"2017-09-{day},10.5,12.5,9.5,11.5,100\n" for day in (13, 14, 15, 16)]

@@ -1,0 +1,80 @@
+"""Makes the Data Docs readable without a network: pages that fetch nothing, and an index of the runs.
+
+Great Expectations' pages load styles, scripts and pictures from other hosts, and its index is drawn by such a script:
+behind a firewall there would be bare text and an empty list. Here those references are taken out and a few rules of
+our own are written in. It knows files, not checks. The trap: it changes the HTML that one version of the library
+writes; a page of another version stays readable, only less neat.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+STYLES = Path(__file__).with_name("offline_pages.css")
+RUNS = "runs.jsonl"  # one line a run, appended; the index is drawn from it
+LISTED_RUNS = 100  # newest runs on the index: three months of daily runs; the pages of older ones stay on disk
+ELSEWHERE = re.compile(
+    r"""<script[^>]*\ssrc="https?://[^>]*>\s*</script>|<(?:link|img)[^>]*?(?:href|src)="(?:https?:|[./]*static/)[^>]*>""",
+    re.DOTALL,
+)
+FILTER = (
+    "<script>function showAllValidations(){document.body.classList.remove('failed-only')}"
+    "function hideSucceededValidations(){document.body.classList.add('failed-only')}</script>"
+)
+
+
+def adopt_page(built: Path, page: Path) -> None:
+    """Write a page as it was built to its place, so that it fetches nothing from another host."""
+    html = ELSEWHERE.sub("", built.read_text(encoding="utf-8"))
+    html = html.replace("<br> Data asset: None", "")
+    html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    html = html.replace("</head>", f"<style>{STYLES.read_text(encoding='utf-8')}</style></head>", 1)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(html.replace("</body>", f"{FILTER}</body>", 1), encoding="utf-8")
+
+
+def list_run(docs_dir: Path, run: dict[str, Any]) -> None:
+    """Add a run (page, suite, run, checked_at, failures by severity) to the index, and point `latest.html` to it."""
+    with (docs_dir / RUNS).open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(run) + "\n")
+    runs = [json.loads(line) for line in (docs_dir / RUNS).read_text(encoding="utf-8").splitlines() if line.strip()]
+    (docs_dir / "index.html").write_text(_index(reversed(runs[-LISTED_RUNS:])), encoding="utf-8")
+    target = escape(quote(run["page"]))
+    (docs_dir / "latest.html").write_text(
+        '<!doctype html><meta charset="utf-8"><title>Newest check</title>'
+        f'<meta http-equiv="refresh" content="0; url={target}"><a href="{target}">The newest check</a>\n',
+        encoding="utf-8",
+    )
+
+
+def _index(runs: Iterable[dict[str, Any]]) -> str:
+    rows = "\n".join(_row(run) for run in runs)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data checks</title>'
+        f"<style>{STYLES.read_text(encoding='utf-8')}</style></head><body><h4>Data checks, newest first</h4>"
+        "<p>Each line is one run of a suite of rules; its page shows every rule and the bars that broke it.</p>"
+        "<table><thead><tr><th>Checked</th><th>Suite</th><th>Run</th><th>Rules</th><th>Failures</th></tr></thead>"
+        f"<tbody>\n{rows}\n</tbody></table></body></html>\n"
+    )
+
+
+def _row(run: dict[str, Any]) -> str:
+    classes = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
+    failures = "".join(
+        f'<span class="badge {classes[severity]}">{count} {severity}</span>'
+        for severity, count in run["failures"].items()
+        if count
+    )
+    page = escape(quote(run["page"]))
+    cells = (
+        f'<a href="{page}">{escape(run["checked_at"])}</a>',
+        escape(run["suite"]),
+        escape(run["run"]),
+        str(run["rules"]),
+        failures or '<i class="fas fa-check-circle"></i> none',
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,0 +1,123 @@
+"""The champion's history as a picture: who was champion when, what was decided, and how each challenger compared.
+
+Knows decisions as small values, not the ledger they come from. Losses are log losses in nats, challenger minus base
+rate on the same unseen bars: below zero the challenger is the better one. The trap: many decisions may bear nearly
+one time (a day of retrains by hand), so they are drawn by their place in the ledger, and times are only labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from model.static_pictures import FALL, INK, QUIET, RISE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Action = Literal["promote", "hold", "reject", "rollback"]
+MARKS: dict[Action, tuple[str, str]] = {  # marker and colour; told apart by shape as well
+    "promote": ("^", RISE),
+    "hold": ("s", QUIET),
+    "reject": ("x", FALL),
+    "rollback": ("v", "#cc79a7"),
+}
+MOST_LABELS = 12  # times and versions that fit below and beside the axes
+LAST_STEPS = 120  # older decisions would be narrower than a pixel or two
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision.
+
+    Attributes:
+        decided_at: datetime64[us], UTC.
+        action: what was decided.
+        version: about which version.
+        champion: champion from then on; empty where there was none.
+        forced: promoted by a person against the rule.
+        difference: log loss of the challenger minus the base rate's, nats; NaN where it was not measured.
+        low: lower bound of its 95 % interval.
+        high: upper bound.
+    """
+
+    decided_at: np.datetime64
+    action: Action
+    version: str
+    champion: str
+    forced: bool = False
+    difference: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+def champion_history_picture(steps: Sequence[Step]) -> "Figure":
+    """Draw the champion and each decision, above how far each challenger was from the base rate.
+
+    Args:
+        steps: decisions in the order of the ledger; the newest `LAST_STEPS` are drawn.
+    """
+    from matplotlib.figure import Figure  # here: matplotlib takes a second
+
+    shown = list(steps)[-LAST_STEPS:]
+    figure = Figure(figsize=(10.0, 5.4), dpi=110, layout="constrained")
+    champions, losses = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
+    _draw_champions(champions, shown)
+    _draw_losses(losses, shown)
+    _label_times(losses, shown)
+    handles, labels = champions.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    for ax in (champions, losses):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.tick_params(labelsize=8)
+    return figure
+
+
+def _draw_champions(ax: "Axes", steps: Sequence[Step]) -> None:
+    """Draw the champion as a line of steps, and each decision at the version it was about."""
+    seen = {step.version for step in steps} | {step.champion for step in steps if step.champion}
+    versions = sorted(seen, key=lambda version: (len(version), version))
+    place = {version: number for number, version in enumerate(versions)}
+    line = np.array([place.get(step.champion, np.nan) for step in steps], dtype=np.float64)
+    if len(steps):
+        ax.step(np.arange(len(steps) + 1), np.append(line, line[-1]), where="post", color=INK, linewidth=2,
+                label="champion", zorder=2)  # fmt: skip
+    for action, (marker, shade) in MARKS.items():
+        those = [k for k, step in enumerate(steps) if step.action == action]
+        if those:
+            ax.scatter(those, [place[steps[k].version] for k in those], marker=marker, color=shade, s=42, zorder=3,
+                       label=f"{action} ({len(those)})")  # fmt: skip
+    forced = [k for k, step in enumerate(steps) if step.forced]
+    if forced:
+        ax.scatter(forced, [place[steps[k].version] for k in forced], marker="o", s=130, facecolors="none",
+                   edgecolors=INK, zorder=4, label=f"forced ({len(forced)})")  # fmt: skip
+    every = max(1, -(-len(versions) // MOST_LABELS))
+    ax.set_yticks(range(0, len(versions), every), [f"version {version}" for version in versions[::every]])
+    ax.set_title(f"Champion after each of {len(steps)} decisions", fontsize=10)
+
+
+def _draw_losses(ax: "Axes", steps: Sequence[Step]) -> None:
+    """Draw each challenger's log loss against the base rate's, with its interval."""
+    measured = [(k, step) for k, step in enumerate(steps) if np.isfinite(step.difference)]
+    for k, step in measured:
+        ax.plot([k, k], [step.low, step.high], color=MARKS[step.action][1], linewidth=1.2)
+        ax.plot(k, step.difference, marker="o", markersize=3.5, color=MARKS[step.action][1])
+    ax.axhline(0.0, color=QUIET, linewidth=0.8, zorder=1)
+    ax.set_ylabel("log loss against\nthe base rate (nats)", fontsize=8)
+
+
+def _label_times(ax: "Axes", steps: Sequence[Step]) -> None:
+    """Write the day of some decisions below the axis."""
+    every = max(1, -(-len(steps) // MOST_LABELS))
+    ax.set_xticks(
+        range(0, len(steps), every),
+        [np.datetime_as_string(step.decided_at, unit="D").item() for step in steps[::every]],
+        rotation=30,
+        ha="right",
+    )
+    ax.set_xlim(-0.6, max(len(steps), 1) + 0.1)

@@ -1,0 +1,297 @@
+"""Leak self-test: does anything that was decided at a time depend on what came later?
+
+Re-derives a sample of windows, labels and predictions with all later bars removed and with later bars scrambled, and
+holds labels, resolution and folds against plain second formulas that read bars and times alone. The functions under
+suspicion are parameters, so a leaky copy can be passed. It trusts no time that those functions report: when a label
+was known is computed here, from the bars. The trap: a leak through earlier bars only (a mean of the past) is none.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+from model.bars import Bars
+from model.errors import AuditFailed, BarsTooShort
+from model.folds import Fold, FoldSpec, split_folds
+from model.metrics import Record
+from model.windows import Windows, WindowSpec, cut_windows
+
+Cut = Callable[[Bars, WindowSpec], Windows]
+Split = Callable[[Windows, FoldSpec], tuple[Fold, ...]]
+Predict = Callable[[Bars], tuple[np.ndarray, np.ndarray]]
+
+FULL_SAMPLE, SHORT_SAMPLE = 64, 8
+SAME_PROBABILITY = 1e-6  # one window alone and among thousands: float32 sums differ by some 1e-7
+MOST_BARS = 20_000  # newest ones on which predictions are repeated: each repetition predicts them all
+SCRAMBLE = (0.2, 5.0)  # later prices are multiplied by anything from a fifth to five
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of the check.
+        passed: nothing was amiss.
+        looked_at: windows, labels or predictions examined.
+        detail: what was found, with the first offending time.
+    """
+
+    name: str
+    passed: bool
+    looked_at: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a leak self-test found."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """No check found anything."""
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def looked_at(self) -> int:
+        """Everything examined, over all checks."""
+        return sum(finding.looked_at for finding in self.findings)
+
+    def require(self, name: str) -> None:
+        """Raise where a leak was found.
+
+        Args:
+            name: what was audited.
+
+        Raises:
+            AuditFailed: with each finding that failed.
+        """
+        failed = [f"{finding.name}: {finding.detail}" for finding in self.findings if not finding.passed]
+        if failed:
+            raise AuditFailed(
+                f"{name}: the leak self-test found {len(failed)} of {len(self.findings)} checks failing - "
+                f"{'; '.join(failed)}. Its numbers are not to be believed; nothing was promoted."
+            )
+
+
+def audit(
+    bars: Bars,
+    window: WindowSpec,
+    folds: FoldSpec,
+    record: Record | None = None,
+    predict: Predict | None = None,
+    *,
+    sample: int = FULL_SAMPLE,
+    seed: int = 0,
+    cut: Cut = cut_windows,
+    split: Split = split_folds,
+) -> Audit:
+    """Look for leaks of the future into windows, labels, folds and predictions.
+
+    Args:
+        bars: shape (bar,), oldest first.
+        window: how windows are cut.
+        folds: how they are split.
+        record: an out-of-sample record on these windows; None leaves it out.
+        predict: bars -> (decided_at, probabilities); None leaves predictions out.
+        sample: windows and predictions re-derived, each twice; newest, oldest and random ones.
+        seed: of the sample and of the scrambling.
+        cut: cuts windows.
+        split: splits resolved windows into folds.
+
+    Returns:
+        One finding a check.
+
+    Raises:
+        BarsTooShort: there is no window, or too few for the folds.
+    """
+    rng = np.random.default_rng(seed)
+    windows = cut(bars, window)
+    chosen = _sample(len(windows), sample, rng)
+    resolved = windows.resolved()
+    every = split(resolved, folds)
+    findings = [
+        *_audit_windows(bars, window, windows, chosen, cut, rng),
+        _audit_labels(bars, window, windows),
+        *_audit_folds(bars, window, resolved, every),
+    ]
+    if record is not None:
+        findings.append(_audit_record(bars, window, record, resolved, every))
+    if predict is not None:
+        findings += _audit_predictions(bars, predict, sample, rng)
+    return Audit(tuple(findings))
+
+
+def _sample(count: int, size: int, rng: np.random.Generator) -> Int64[np.ndarray, " chosen"]:
+    """Choose the oldest, the newest and random indices below `count`, ascending, at most `size`."""
+    if count <= size:
+        return np.arange(count, dtype=np.int64)
+    inner = rng.choice(np.arange(1, count - 1), size=max(size - 2, 0), replace=False)
+    return np.unique(np.concatenate([[0, count - 1], inner])).astype(np.int64)
+
+
+def without_later(bars: Bars, end: int) -> Bars:
+    """Return the bars up to and including index `end`."""
+    return Bars(bars.interval, bars.opened_at[: end + 1], bars.ohlcv[: end + 1])
+
+
+def with_later_scrambled(bars: Bars, end: int, rng: np.random.Generator) -> Bars:
+    """Return the bars with every number after index `end` multiplied by chance; times stay, ranges hold together."""
+    ohlcv = bars.ohlcv.copy()
+    factors = rng.uniform(*SCRAMBLE, size=(len(bars) - end - 1, 1))
+    ohlcv[end + 1 :, :4] *= factors
+    ohlcv[end + 1 :, 4:] *= rng.uniform(*SCRAMBLE, size=factors.shape)
+    return Bars(bars.interval, bars.opened_at, ohlcv)
+
+
+def _audit_windows(
+    bars: Bars,
+    spec: WindowSpec,
+    windows: Windows,
+    chosen: Int64[np.ndarray, " chosen"],
+    cut: Cut,
+    rng: np.random.Generator,
+) -> list[Finding]:
+    """Cut sampled windows and labels again without and with scrambled later bars."""
+    removed: list[np.datetime64] = []
+    scrambled: list[np.datetime64] = []
+    early: list[np.datetime64] = []
+    values = windows.take(chosen).values()
+    for number, which in enumerate(chosen):
+        decided_at = windows.decided_at[which]
+        end = int(np.searchsorted(bars.closed_at, decided_at))
+        for bad, kept in (
+            (removed, without_later(bars, end)),
+            (scrambled, with_later_scrambled(bars, end, rng)),
+        ):
+            if not _same_window(cut, kept, spec, decided_at, values[number]):
+                bad.append(decided_at)
+        if not _label_waits(bars, cut, spec, windows, int(which)):
+            early.append(decided_at)
+    return [
+        _finding("windows with later bars removed", removed, len(chosen), "windows differ"),
+        _finding("windows with later bars scrambled", scrambled, len(chosen), "windows differ"),
+        _finding("labels with later bars removed", early, len(chosen), "labels are known too early or differ"),
+    ]
+
+
+def _same_window(
+    cut: Cut, bars: Bars, spec: WindowSpec, decided_at: np.datetime64, expected: Float64[np.ndarray, "lookback feature"]
+) -> bool:
+    """Say whether the window decided at a time holds exactly the same numbers when cut from other bars."""
+    try:
+        again = cut(bars, spec)
+    except BarsTooShort:
+        return False
+    place = np.flatnonzero(again.decided_at == decided_at)
+    return len(place) == 1 and bool(np.array_equal(again.take(place).values()[0], expected))
+
+
+def _label_waits(bars: Bars, cut: Cut, spec: WindowSpec, windows: Windows, which: int) -> bool:
+    """Say whether a label is unresolved until its bar has closed, and the same from then on."""
+    decided_at, label = windows.decided_at[which], int(windows.labels[which])
+    end = int(np.searchsorted(bars.closed_at, decided_at))
+    # The bar that fixes the label, by time; where it is absent nothing ever resolves the window.
+    target = int(np.searchsorted(bars.closed_at, decided_at + spec.horizon_bars * bars.delta))
+    before = cut(without_later(bars, max(end, min(target, len(bars)) - 1)), spec)
+    waits = int(before.labels[before.decided_at == decided_at][0]) == -1
+    if label < 0 or target >= len(bars):
+        return waits and label < 0
+    after = cut(without_later(bars, target), spec)
+    return waits and int(after.labels[after.decided_at == decided_at][0]) == label
+
+
+def _audit_labels(bars: Bars, spec: WindowSpec, windows: Windows) -> Finding:
+    """Hold every label and its resolution against the closes, found by their times."""
+    labels, resolved_at = _expected_labels(bars, spec, windows.decided_at)
+    same_time = (windows.resolved_at == resolved_at) | (np.isnat(windows.resolved_at) & np.isnat(resolved_at))
+    bad = windows.decided_at[(windows.labels != labels) | ~same_time]
+    return _finding("labels against the closes", list(bad), len(windows), "labels or their resolution differ")
+
+
+def _expected_labels(
+    bars: Bars, spec: WindowSpec, decided_at: Shaped[np.ndarray, " window"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Look the two closes of each decision up by their times; -1 and NaT where one, or a bar between, is absent."""
+    place = {moment: index for index, moment in enumerate(bars.closed_at.astype(np.int64).tolist())}
+    step, close = int(bars.delta.astype(np.int64)), bars.column("close")
+    labels = np.full(len(decided_at), -1, np.int8)
+    resolved_at = np.full(len(decided_at), np.datetime64("NaT", "us"))
+    for number, moment in enumerate(decided_at.astype("datetime64[us]").astype(np.int64).tolist()):
+        now, later = place.get(moment), place.get(moment + spec.horizon_bars * step)
+        if now is None or later is None or later - now != spec.horizon_bars:
+            continue
+        labels[number] = int(close[later] > close[now])
+        resolved_at[number] = np.datetime64(moment + spec.horizon_bars * step, "us")
+    return labels, resolved_at
+
+
+def _audit_folds(bars: Bars, spec: WindowSpec, resolved: Windows, folds: Sequence[Fold]) -> list[Finding]:
+    """Ask that whatever a fold learned or stopped by was known before it was asked, by the bars' own times."""
+    known_at = resolved.decided_at + spec.horizon_bars * bars.delta
+    unpurged: list[np.datetime64] = []
+    leaning: list[np.datetime64] = []
+    tested = np.zeros(len(resolved), np.int64)
+    for fold in folds:
+        asked_at = resolved.decided_at[fold.test].min()
+        learned = np.concatenate([fold.train, fold.validation])
+        unpurged += list(resolved.decided_at[learned[known_at[learned] >= asked_at]])
+        stopped_at = resolved.decided_at[fold.validation].min()
+        leaning += list(resolved.decided_at[fold.train[known_at[fold.train] >= stopped_at]])
+        np.add.at(tested, fold.test, 1)
+    twice = list(resolved.decided_at[tested > 1])
+    looked_at = sum(len(fold.train) + len(fold.validation) for fold in folds)
+    if not folds:
+        unpurged.append(np.datetime64("NaT", "us"))
+    return [
+        _finding("purge before each test block", unpurged, looked_at, "windows were learned unresolved"),
+        _finding("purge before each validation", leaning, looked_at, "training windows resolve inside the validation"),
+        _finding("test blocks apart", twice, int(tested.sum()), "windows are tested twice"),
+    ]  # fmt: skip
+
+
+def _audit_record(bars: Bars, spec: WindowSpec, record: Record, resolved: Windows, folds: Sequence[Fold]) -> Finding:
+    """Ask that the record holds the test windows, each once, with the outcomes that the closes give."""
+    labels, resolved_at = _expected_labels(bars, spec, record.decided_at)
+    bad = list(record.decided_at[(record.labels != labels) | (record.resolved_at != resolved_at)])
+    tested = resolved.decided_at[np.concatenate([fold.test for fold in folds])]
+    bad += list(np.setxor1d(record.decided_at, tested))
+    values, counts = np.unique(record.decided_at, return_counts=True)
+    bad += list(values[counts > 1])
+    return _finding("record against folds and closes", bad, len(record), "decisions differ")
+
+
+def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random.Generator) -> list[Finding]:
+    """Predict sampled decisions again without and with scrambled later bars."""
+    bars = Bars(bars.interval, bars.opened_at[-MOST_BARS:], bars.ohlcv[-MOST_BARS:])
+    decided_at, probabilities = predict(bars)
+    chosen = _sample(len(decided_at), sample, rng)
+    removed: list[np.datetime64] = []
+    scrambled: list[np.datetime64] = []
+    ends = np.searchsorted(bars.closed_at, decided_at)
+    for which in chosen:
+        end = int(ends[which])
+        for bad, kept in (
+            (removed, without_later(bars, end)),
+            (scrambled, with_later_scrambled(bars, end, rng)),
+        ):
+            moments, again = predict(kept)
+            place = np.flatnonzero(moments == decided_at[which])
+            if len(place) != 1 or not abs(float(again[place[0]] - probabilities[which])) <= SAME_PROBABILITY:
+                bad.append(decided_at[which])
+    return [
+        _finding("predictions with later bars removed", removed, len(chosen), "predictions differ"),
+        _finding("predictions with later bars scrambled", scrambled, len(chosen), "predictions differ"),
+    ]
+
+
+def _finding(name: str, bad: list[np.datetime64], looked_at: int, complaint: str) -> Finding:
+    """Word what a check found."""
+    if not bad:
+        return Finding(name, passed=True, looked_at=looked_at, detail=f"{looked_at} looked at")
+    detail = f"{len(bad)} of {looked_at} {complaint}, the first decided at {min(bad)}"
+    return Finding(name, passed=False, looked_at=looked_at, detail=detail)

@@ -1,0 +1,118 @@
+"""What `tune` may change in a recipe, and on which bars it looks: those before the test bars, never the test bars.
+
+Pure: a trial is a mapping of plain values, so any searcher can propose one. The trap: a search that saw the test bars
+has used them up; the record of the recipe it finds would be as selected as the article's checkpoint.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.bars import Bars
+from model.folds import FoldSpec, split_folds
+from model.recipe import Recipe
+from model.windows import cut_windows
+
+Choices = dict[str, tuple[Any, ...]]
+Ranges = dict[str, tuple[float, float]]
+
+# Around the default recipe, in steps of two where a network's size is meant.
+CHOICES: Choices = {
+    "lookback_bars": (10, 15, 30, 60),
+    "filters": ("8,4", "16,8", "32,16", "64,32"),
+    "kernel_bars": (2, 3, 4, 6),
+    "units": (8, 16, 32, 64),
+    "dense_units": (16, 32, 64, 128),
+    "batch_size": (32, 64, 128, 256),
+}
+RANGES: Ranges = {"dropout": (0.0, 0.7), "learning_rate": (1e-4, 1e-2)}  # the latter on a logarithmic scale
+
+
+class TuneSpec(BaseModel):
+    """How long to search, and what a trial is judged by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trials: int = Field(default=20, ge=1, le=10_000, description="Trials in all, those of earlier calls included")
+    test_bars: int = Field(
+        default=500, ge=1, le=10_000_000, description="Newest windows BEFORE the recipe's test bars that judge a trial"
+    )
+    count: int = Field(default=3, ge=1, le=100, description="Blocks they are cut into; one training for each")
+    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Seed of the search; trials train with the recipe's")
+
+    @property
+    def folds(self) -> FoldSpec:
+        """The folds that judge a trial."""
+        return FoldSpec(test_bars=self.test_bars, count=self.count)
+
+
+def bars_before_test(bars: Bars, recipe: Recipe) -> Bars:
+    """Return the bars that closed before the first decision of the recipe's test.
+
+    Raises:
+        BarsTooShort: there are too few bars for the recipe's own folds.
+
+    Time: no bar that closes at or after that decision is among them, so no test label depends on them.
+    """
+    windows = cut_windows(bars, recipe.window).resolved()
+    first = min(windows.decided_at[fold.test].min() for fold in split_folds(windows, recipe.folds))
+    return bars.closed_by(first - np.timedelta64(1, "us"))
+
+
+def choices_of(recipe: Recipe) -> Choices:
+    """Return the choices of a search, the recipe's own values among them."""
+    own = values_of(recipe)
+    return {
+        name: values if own[name] in values else tuple(sorted((*values, own[name]), key=str))
+        for name, values in CHOICES.items()
+    }
+
+
+def ranges_of(recipe: Recipe) -> Ranges:
+    """Return the ranges of a search, widened to hold the recipe's own values."""
+    own = values_of(recipe)
+    return {name: (min(low, own[name]), max(high, own[name])) for name, (low, high) in RANGES.items()}
+
+
+def values_of(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as a trial."""
+    return {
+        "lookback_bars": recipe.window.lookback_bars,
+        "filters": ",".join(map(str, recipe.network.filters)),
+        "kernel_bars": recipe.network.kernel_bars,
+        "units": recipe.network.units,
+        "dense_units": recipe.network.dense_units,
+        "dropout": recipe.network.dropout,
+        "batch_size": recipe.training.batch_size,
+        "learning_rate": recipe.training.learning_rate,
+    }
+
+
+def recipe_of(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with a trial's values in place of its own."""
+    network = {name: values[name] for name in ("kernel_bars", "units", "dense_units", "dropout")}
+    filters = tuple(int(part) for part in str(values["filters"]).split(","))
+    training = {name: values[name] for name in ("batch_size", "learning_rate")}
+    parts = {
+        "window": recipe.window.model_dump() | {"lookback_bars": values["lookback_bars"]},
+        "network": recipe.network.model_dump() | network | {"filters": filters},
+        "training": recipe.training.model_dump() | training,
+    }
+    return Recipe.model_validate(recipe.model_dump() | parts)
+
+
+def flags_of(recipe: Recipe, values: Mapping[str, Any]) -> str:
+    """Return the flags with which `riseorfall retrain` trains a trial's recipe; only those that differ."""
+    place = {"lookback_bars": "window", "batch_size": "training", "learning_rate": "training"}
+    own = values_of(recipe)
+    flags = []
+    for name, value in values.items():
+        if value != own[name]:
+            flag = f"--{place.get(name, 'network')}.{name.replace('_', '-')}"
+            parts = (
+                str(value).split(",") if name == "filters" else [f"{value:.6g}" if isinstance(value, float) else value]
+            )
+            flags += [f"{flag} {part}" for part in parts]
+    return " ".join(flags)

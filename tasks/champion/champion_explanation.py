@@ -1,0 +1,155 @@
+"""Explanation: one window of a series, opened up with its champion's network, written as a page. Plain.
+
+The network is the one that the registry holds for warm starts and inspection (`network.keras`), so TensorFlow is
+loaded here, unlike for a prediction. The trap: a window that the network learned from shows what was memorised; the
+page says so.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.bars import Bars, Series
+from model.calibration import UNCALIBRATED, Calibrator
+from model.errors import SpecError
+from model.explanation import explain_window
+from model.windows import WindowSpec, cut_windows
+from tasks.pages.explanation_page import Explained, explanation_parts, moment
+from tasks.pages.html_page import Page
+from tasks.registry.tracking import Tracking
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenExplanation:
+    """A page about one window, and what it says in short."""
+
+    series: Series
+    version: str
+    explained: Explained
+    path: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was explained as plain values: every bar's share, oldest first."""
+        found, names = self.explained.explanation, self.explained.explanation.features
+        total, shares = found.attribution.by_bar(), found.attribution.values
+        return {
+            "symbol": self.series.symbol,
+            "interval": self.series.interval,
+            "version": self.version,
+            "decided_at": _iso(self.explained.decided_at),
+            "probability": self.explained.said,
+            "network_probability": found.attribution.probability,
+            "flat_probability": found.attribution.flat_probability,
+            "outcome": {1: "rise", 0: "fall"}.get(self.explained.label),
+            "learned": self.explained.learned,
+            "bars": [
+                {
+                    "opened_at": _iso(at),
+                    "added": float(total[place]),
+                    "added_by": {name: float(shares[place, k]) for k, name in enumerate(names)},
+                }
+                for place, at in enumerate(self.explained.opened_at)
+            ],
+            "strongest": [_iso(self.explained.opened_at[place]) for place in self.explained.strongest()],
+            "page": str(self.path),
+        }
+
+
+def explain_champion(series: Series, settings: Settings, at: datetime | None = None) -> WrittenExplanation:
+    """Explain what the champion says of one window, and write the page.
+
+    Args:
+        series: whose champion and bars.
+        settings: where both are, and where the page goes.
+        at: when the window was decided, UTC: the close of its last bar; None for the newest.
+
+    Raises:
+        NoChampion: nothing was promoted yet.
+        SpecError: no window was decided then.
+        UnsoundModel: the champion's files cannot be read.
+    """
+    from model.predictor import network_from_bytes  # here: loads TensorFlow
+
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    champion = tracking.champion()
+    loaded = tracking.read_version(champion.version)
+    store = BarStore(settings.store_root, settings.storage_options())
+    bars = store.read_bars(store.ref(series))
+    network = network_from_bytes(loaded.keras())
+    known = bars, loaded.recipe().window, champion.trained_until
+    explained = explain_at(network, *known, at, loaded.calibrator())
+    title = f"{series.symbol} {series.interval}: why P(rise) is {explained.said:.1%}"
+    subtitle = f"Version {champion.version}, trained until {champion.trained_until:%Y-%m-%d %H:%M} UTC. "
+    page = Page(title, subtitle + f"Decided at {moment(explained.decided_at)}.")
+    page.lead(*explanation_parts(page, explained))
+    stamp = np.datetime_as_string(explained.decided_at, unit="m").item().replace(":", "")
+    path = settings.report_path(series.name, f"explain-{stamp}Z.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page.html(), encoding="utf-8")
+    return WrittenExplanation(series, champion.version, explained, path)
+
+
+def explain_at(
+    network: Any,
+    bars: Bars,
+    window: WindowSpec,
+    trained_until: datetime,
+    at: datetime | None = None,
+    calibrator: Calibrator = UNCALIBRATED,
+) -> Explained:
+    """Explain the window decided at a moment, or the newest one.
+
+    Args:
+        network: a `keras.Model` of `model.networks.build_network`.
+        bars: the bars, oldest first.
+        window: what the network was trained with; its stride does not matter.
+        trained_until: close of the last bar that it learned from.
+        at: when the window was decided, UTC; None for the newest.
+        calibrator: what is applied to the network's probabilities before they are served.
+
+    Raises:
+        BarsTooShort: there is no window.
+        SpecError: no window was decided then; the message names the nearest ones.
+    """
+    windows = cut_windows(bars, window.model_copy(update={"stride_bars": 1}))
+    place = len(windows) - 1 if at is None else _place(windows.decided_at, _naive(at))
+    chosen = windows.take(np.arange(place, place + 1))
+    back = np.arange(window.lookback_bars, 0, -1)
+    label, values = int(chosen.labels[0]), chosen.values()
+    said = np.asarray(network(values, training=False), dtype=np.float64)[:, 0]
+    return Explained(
+        explanation=explain_window(network, values[0], window.features),
+        opened_at=chosen.decided_at[0] - back * bars.delta,
+        decided_at=chosen.decided_at[0],
+        label=label,
+        learned=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),
+        said=float(calibrator.apply(said)[0]),
+    )
+
+
+def _place(decided_at: np.ndarray, wanted: np.datetime64) -> int:
+    """Return the index of the window decided at a moment."""
+    place = int(np.searchsorted(decided_at, wanted))
+    if place < len(decided_at) and decided_at[place] == wanted:
+        return place
+    near = [moment(decided_at[k]) for k in (place - 1, place) if 0 <= k < len(decided_at)]
+    raise SpecError(
+        f"explain: expected a window decided at {moment(wanted)} (the close of its last bar), found none; the nearest: "
+        f"{' and '.join(near)}. Choose one of these with --at, or leave it out for the newest."
+    )
+
+
+def _naive(moment_given: datetime) -> np.datetime64:
+    """Return a moment as datetime64[us] in UTC; one without a zone is UTC."""
+    if moment_given.tzinfo is not None:
+        moment_given = moment_given.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(moment_given, "us")
+
+
+def _iso(at: np.datetime64) -> str:
+    return f"{np.datetime_as_string(at, unit='s').item()}+00:00"

@@ -1,0 +1,218 @@
+"""One look at a champion: stored predictions beside outcomes, recent bars beside training bars; what is wrong is said.
+
+Plain; no Prefect. The judgement is `model.monitor`'s; here its inputs are gathered and its findings kept: a row in the
+book, a picture below HOME/data/monitor. Predictions that were stored late are no evidence and do not count.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model.bars import Bars, Series
+from model.errors import SpecError
+from model.metrics import Record
+from model.monitor import (
+    Alarm,
+    Drift,
+    LiveScore,
+    MonitorSpec,
+    alarms,
+    allowed_excess,
+    drifts,
+    live_score,
+    outcomes,
+)
+from model.windows import WindowSpec, cut_windows
+from tasks.champion.commit_decision import reconcile
+from tasks.registry.tracking import Tracking, Version
+from tasks.serving.guarded_forecast import now_for
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import Ledger
+from tasks.store.monitor_log import Look, Watchbook, fresh_alarms, score_from
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Predictions with an outcome, each decision once, oldest first."""
+
+    decided_at: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What one look found.
+
+    Attributes:
+        look: as the book keeps it.
+        score: live score.
+        drift: by property; empty where there are too few bars to compare.
+        raised: alarms that were not raised lately.
+        picture: file of the picture.
+        notes: what could not be judged, and why.
+    """
+
+    look: Look
+    score: LiveScore
+    drift: tuple[Drift, ...]
+    raised: tuple[Alarm, ...]
+    picture: Path
+    notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the findings as a table: what, value, interval or limit."""
+        score = self.score
+        rows = [
+            {"what": "live predictions with an outcome", "value": str(score.count), "range or limit": ""},
+            {"what": "accuracy", **_spread(score.accuracy)},
+            {"what": "log loss", **_spread(score.log_loss)},
+            {"what": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
+            {"what": "rises seen minus said", **_spread(score.calibration)},
+            {
+                "what": "evidence against the champion",
+                "value": _text(float(score.wealth.max()) if score.count else 1.0),
+                "range or limit": "",
+            },
+        ]
+        for each in self.drift:
+            if each.name == "level":
+                rows.append(
+                    {"what": "price level, factor", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
+                )
+            else:
+                rows.append(
+                    {"what": f"{each.name}, KS", "value": _text(each.ks), "range or limit": _text(each.ks_limit)}
+                )
+                rows.append(
+                    {"what": f"{each.name}, PSI", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
+                )
+        rows += [
+            {"what": name.replace("_", " "), "value": _text(self.look.numbers[name]), "range or limit": ""}
+            for name in ("champion_age_days", "missing", "late")
+        ]
+        return rows
+
+
+def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of: datetime | None = None) -> Watched:
+    """Look at the champion of a series, write down what was found, and say which alarms are new.
+
+    Args:
+        series: whose champion.
+        settings: where everything is.
+        spec: when it is an alarm.
+        as_of: what counts as now; None: see `tasks.serving.guarded_forecast.now_for`.
+
+    Raises:
+        NoChampion: nothing was promoted yet.
+    """
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    book = Watchbook(settings.store_root, settings.storage_options())
+    store = BarStore(settings.store_root, settings.storage_options())
+    champion = reconcile(tracking, ledger).require(series.name)
+    loaded = tracking.read_version(champion.version)
+    bars = store.read_bars(store.ref(series))
+    now = now_for(tracking, champion, bars, as_of)
+    bars = bars.closed_by(np.datetime64(now.replace(tzinfo=None), "us"))
+    looks = book.looks(series.name)
+    stored = ledger.predictions(series.name)
+    live = join(stored, bars, score_from(looks))
+    score = score_live(live, loaded.record(), spec)
+    drift, notes = _drift(bars, champion, spec)
+    numbers = {**_numbers(score), **_gaps(stored, bars, loaded.recipe().window, spec)}
+    numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
+    found = alarms(score, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec)
+    raised = fresh_alarms(looks, found, now, timedelta(days=spec.cool_down_days))
+    look = Look(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
+    picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift, spec)
+    book.write(look)
+    return Watched(look, score, drift, raised, picture, notes)
+
+
+def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
+    """Return the predictions that have an outcome and were stored before it; of one decision the first stored."""
+    kept = stored[~stored["late"].astype(bool)]
+    if since is not None:
+        kept = kept[kept["decided_at"] > since]
+    kept = kept.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
+    decided = _naive(kept["decided_at"])
+    labels = outcomes(decided, _naive(kept["resolves_at"]), bars)
+    known = labels >= 0
+    return Live(decided[known], labels[known], kept["probability"].to_numpy(dtype=np.float64)[known])
+
+
+def score_live(live: Live, record: Record, spec: MonitorSpec) -> LiveScore:
+    """Score live predictions against what the champion's record allows."""
+    base_rate = float(np.clip(record.labels.mean(), 0.01, 0.99))
+    excess = allowed_excess(record.labels, record.probabilities, base_rate, spec.score_tolerance)
+    return live_score(live.labels, live.probabilities, base_rate, excess, spec)
+
+
+def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
+    """Hold the bars after the training, filled up with the last of it, against the training bars."""
+    until = np.datetime64(champion.trained_until.replace(tzinfo=None), "us")
+    training = bars.closed_by(until)
+    try:
+        return drifts(training, bars, spec), ()
+    except SpecError as error:
+        return (), (str(error),)
+
+
+def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorSpec) -> dict[str, float]:
+    """Count recent decisions since the first stored prediction, those without one of their time, and those late."""
+    if stored.empty:
+        return {"decisions": 0.0, "missing": 0.0, "late": 0.0}
+    decided = cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-spec.recent_bars :]
+    decided = decided[decided >= _naive(stored["decided_at"]).min()]
+    newest = bars.closed_at[-1]
+    decided = decided[decided < newest]  # the newest one may be predicted in a minute
+    late = stored["late"].astype(bool).to_numpy()
+    on_time = np.isin(decided, _naive(stored["decided_at"])[~late])
+    made_up = np.isin(decided, _naive(stored["decided_at"])[late]) & ~on_time
+    return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(made_up.sum())}
+
+
+def _numbers(score: LiveScore) -> dict[str, float]:
+    told = {"live_predictions": float(score.count), "allowed_excess": score.allowed_excess}
+    if score.count:
+        told |= {
+            "live_accuracy": score.accuracy[0],
+            "live_log_loss": score.log_loss[0],
+            "base_rate_log_loss": score.base_rate_loss,
+            "evidence": float(score.wealth.max()),
+        }
+    return told
+
+
+def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...], spec: MonitorSpec) -> Path:
+    from model.monitor_picture import monitor_picture  # here: judging needs no picture
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = monitor_picture(live.decided_at, live.labels, live.probabilities, score, drift, spec)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _naive(times: "pd.Series[Any]") -> np.ndarray:
+    plain: np.ndarray = times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return plain
+
+
+def _row(what: str, value: float, limit: float) -> dict[str, str]:
+    return {"what": what, "value": _text(value), "range or limit": _text(limit)}
+
+
+def _text(number: float) -> str:
+    return f"{number:.4g}"
+
+
+def _spread(value: tuple[float, float, float]) -> dict[str, str]:
+    return {"value": _text(value[0]), "range or limit": f"{_text(value[1])} .. {_text(value[2])}"}

@@ -1,0 +1,162 @@
+"""A decision made real: the ledger and the alias `champion` change together, or not at all. Plain; no Prefect.
+
+The ledger is the truth and its row the commit. A version is first loaded and asked as serving would, then the row is
+written - refused if the champion is no longer the one the decision was made against -, then the alias follows. A
+crash before the row leaves everything as it was; a crash after it leaves the alias behind, and whoever comes next
+(`promote`, `rollback`, `status`, `predict`) lets it catch up first. No lock is held, so none can be left behind, and
+it holds on a folder as on S3. The trap: the alias alone says nothing; ask `reconcile` who is champion.
+"""
+
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+
+import numpy as np
+
+from model.champion_timeline_picture import Step
+from model.errors import NoChampion, UnsoundModel
+from tasks.registry.tracking import Tracking, Version
+from tasks.store.decision_log import Ledger, LedgerRow
+
+log = logging.getLogger(__name__)
+
+TURNS = 10  # decisions of others that may come between reading the ledger and setting the alias
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who is champion, by the ledger.
+
+    Attributes:
+        number: version of the champion; None when nothing was promoted yet.
+        version: that version as the registry knows it; None when the registry has lost it.
+        trouble: what is wrong between ledger and registry; empty when nothing is.
+    """
+
+    number: str | None
+    version: Version | None
+    trouble: str = ""
+
+    def require(self, name: str) -> Version:
+        """Return the champion.
+
+        Raises:
+            NoChampion: nothing was promoted yet.
+            UnsoundModel: the registry has lost it.
+        """
+        if self.version is not None:
+            return self.version
+        if self.number is None:
+            raise NoChampion(
+                f"{name}: expected a champion, found none. Run `riseorfall retrain` first; `riseorfall status` shows "
+                "what is registered."
+            )
+        raise UnsoundModel(f"{name}: {self.trouble}. `riseorfall retrain` replaces it, `riseorfall rollback` too.")
+
+
+def reconcile(tracking: Tracking, ledger: Ledger) -> Standing:
+    """Let the alias `champion` follow the ledger, and return who is champion.
+
+    Where the ledger knows nothing of the series yet, the alias stays as it is and counts.
+    """
+    return _catch_up(tracking, ledger, logging.WARNING)
+
+
+def enact(
+    tracking: Tracking,
+    ledger: Ledger,
+    row: LedgerRow,
+    smoke_test: Callable[[Tracking, str], None] | None = None,
+) -> None:
+    """Write a decision into the ledger and let the alias `champion` follow.
+
+    Args:
+        tracking: the registry.
+        ledger: the ledger.
+        row: the decision; its `champion_before` is the champion it was made against.
+        smoke_test: raises UnsoundModel where a version cannot serve; `load_as_served` when None.
+
+    Raises:
+        UnsoundModel: the new champion does not pass the smoke test; nothing has changed.
+        ChampionChanged: another decision came first; nothing has changed.
+    """
+    if row.champion_after is not None and row.champion_after != row.champion_before:
+        (smoke_test or load_as_served)(tracking, row.champion_after)
+    ledger.enter(row)
+    _catch_up(tracking, ledger, logging.INFO)
+
+
+def _catch_up(tracking: Tracking, ledger: Ledger, level: int) -> Standing:
+    """Move the alias to where the ledger has it, again if others decide in the meantime; say so at `level`."""
+    for _ in range(TURNS):
+        last = ledger.last(tracking.name)
+        aliased = tracking.alias_number("champion")
+        number = last.champion_after if last else aliased
+        version, trouble = _look_up(tracking, number)
+        if aliased == number or trouble:
+            break
+        log.log(level, "%s: champion is version %s by the ledger, %s by the alias, which follows",
+                tracking.name, number or "none", aliased or "none")  # fmt: skip
+        if number is None:
+            tracking.drop_alias("champion")
+        else:
+            tracking.set_alias("champion", number)
+    if trouble:
+        log.error("%s: %s", tracking.name, trouble)
+    return Standing(number, version, trouble)
+
+
+def _look_up(tracking: Tracking, number: str | None) -> tuple[Version | None, str]:
+    """Return a version, or what is wrong with it."""
+    if number is None:
+        return None, ""
+    try:
+        return tracking.version(number), ""
+    except NoChampion as lost:
+        return None, f"the registry has lost champion version {number} ({lost})"
+
+
+def load_as_served(tracking: Tracking, version: str) -> None:
+    """Load a version as a server does, ask it about its own input example, and look at the answer.
+
+    Raises:
+        UnsoundModel: it cannot be loaded, fails, or answers with something that is no probability.
+    """
+    import mlflow.pyfunc  # here: two seconds that --help must not pay
+
+    place, path = f"models:/{tracking.name}/{version}", list(sys.path)
+    tracking.point_mlflow()
+    try:
+        loaded = mlflow.pyfunc.load_model(place)
+        answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)
+    except Exception as error:  # whatever a broken file makes mlflow, onnxruntime or pandas raise
+        raise UnsoundModel(f"{place}: it cannot be loaded as it would be served: {error}") from error
+    finally:
+        sys.path[:] = path  # mlflow puts the version's own copy of model/ first, for good
+    if not len(answer) or not ((answer > 0) & (answer < 1)).all():
+        raise UnsoundModel(f"{place}: expected probabilities between 0 and 1 on its input example, found {answer}")
+
+
+def ledger_steps(rows: Sequence[LedgerRow]) -> list[Step]:
+    """Return decisions as the champion's history is drawn from them, oldest first."""
+    return [
+        Step(
+            decided_at=np.datetime64(row.decided_at.astimezone(UTC).replace(tzinfo=None), "us"),
+            action=row.action,
+            version=row.version,
+            champion=row.champion_after or "",
+            forced=row.forced and row.action == "promote",
+            difference=_number(row, "base_rate.difference"),
+            low=_number(row, "base_rate.low"),
+            high=_number(row, "base_rate.high"),
+        )
+        for row in rows
+    ]
+
+
+def _number(row: LedgerRow, name: str) -> float:
+    value = row.numbers.get(name)
+    return math.nan if value is None else float(value)

@@ -1,0 +1,154 @@
+"""Champions by hand: a former one put back, or a version promoted, written down like every other decision. Plain.
+
+A person may overrule the rule, with a reason, and the ledger marks it; nobody can make a version champion that does
+not load and answer.
+"""
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from model.bars import Series
+from model.errors import NoChampion, SpecError
+from model.promotion_rule import PromotionRule
+from tasks.champion.commit_decision import Standing, enact, reconcile
+from tasks.registry.tracking import Tracking, Version
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import Ledger, LedgerRow
+
+
+def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LedgerRow:
+    """Make a former champion the champion again.
+
+    Args:
+        series: whose champion.
+        settings: where registry and ledger are.
+        to: the version; empty takes the champion before this one.
+        reason: why, for the ledger.
+
+    Returns:
+        The row that the ledger now holds.
+
+    Raises:
+        NoChampion: there is no champion, or no former one.
+        SpecError: the version is the champion already.
+        UnsoundModel: the version cannot be loaded; the champion stays.
+        ChampionChanged: another decision came first.
+    """
+    tracking, ledger = _open(series, settings)
+    standing = reconcile(tracking, ledger)
+    if standing.number is None:
+        standing.require(series.name)
+    version = tracking.version(to or _former(ledger, series, str(standing.number)))
+    _require_other(series, standing, version)
+    why = reason or f"rolled back from version {standing.number}"
+    row = replace(
+        _row(series, version, standing), action="rollback", reasons=(why,), rule="rollback", forced=True,
+        forced_reason=reason,
+    )  # fmt: skip
+    enact(tracking, ledger, row)
+    return row
+
+
+def promote_by_hand(
+    series: Series,
+    settings: Settings,
+    version: str,
+    rule: PromotionRule = PromotionRule(),
+    *,
+    force: bool = False,
+    reason: str = "",
+) -> LedgerRow:
+    """Decide anew about a registered version: by the rule on the newest bars, or forced by a person with a reason.
+
+    Args:
+        series: whose champion.
+        settings: where registry, ledger and bars are.
+        version: the version.
+        rule: what it must show, unless forced.
+        force: promote it whatever the rule says; it must load and answer even so.
+        reason: why, for the ledger.
+
+    Returns:
+        The row that the ledger now holds.
+
+    Raises:
+        SpecError: forced without a reason, or the version is the champion already.
+        NoChampion: there is no such version.
+        UnsoundModel: the version cannot be loaded; the champion stays.
+        ChampionChanged: another decision came first.
+    """
+    if force and not reason.strip():
+        raise SpecError(
+            'promote: expected a reason with --force, found none. Give --reason "..."; the ledger keeps it.'
+        )
+    tracking, ledger = _open(series, settings)
+    standing, challenger = reconcile(tracking, ledger), tracking.version(version)
+    _require_other(series, standing, challenger)
+    row = replace(_row(series, challenger, standing), rule=rule.kind)
+    if force:
+        row = replace(row, reasons=(f"forced: {reason}",), rule="forced", forced=True, forced_reason=reason)
+        enact(tracking, ledger, row)
+        return row
+    from tasks.champion.challenger_vs_champion import (
+        judge,  # here: loads Prefect, three seconds that a rollback does not need
+    )
+
+    store = BarStore(settings.store_root, settings.storage_options())
+    ref = store.ref(series)
+    seed = tracking.read_version(version).recipe().training.seed
+    found = judge(tracking, ledger, challenger, standing, store.read_bars(ref), rule, seed)
+    row = replace(
+        row,
+        action=found.decision.action,
+        champion_after=version if found.decision.action == "promote" else standing.number,
+        reasons=(*((reason,) if reason else ()), *found.reasons),
+        numbers=found.decision.numbers,
+        bars_version=ref.version,
+        bars_sha256=ref.sha256,
+    )
+    enact(tracking, ledger, row)
+    return row
+
+
+def _open(series: Series, settings: Settings) -> tuple[Tracking, Ledger]:
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    return Tracking(settings.mlflow_uri, settings.artifact_root, series), ledger
+
+
+def _row(series: Series, version: Version, standing: Standing) -> LedgerRow:
+    """Return a row that promotes a version, on the bars it was trained on."""
+    return LedgerRow(
+        decision_id=uuid.uuid4().hex,
+        decided_at=datetime.now(UTC),
+        series_name=series.name,
+        symbol=series.symbol,
+        interval=series.interval,
+        action="promote",
+        version=version.version,
+        champion_before=standing.number,
+        champion_after=version.version,
+        run_id=version.run_id,
+        bars_version=int(version.tags.get("bars_version", "-1")),
+        bars_sha256=version.tags.get("bars_sha256", ""),
+    )
+
+
+def _require_other(series: Series, standing: Standing, version: Version) -> None:
+    """Raise where there is nothing to decide."""
+    if version.version == standing.number:
+        raise SpecError(
+            f"{series.name}: version {version.version} is the champion already. `riseorfall ledger` shows the others."
+        )
+
+
+def _former(ledger: Ledger, series: Series, champion: str) -> str:
+    """Return the champion that this one took the place of when it was promoted, by the ledger."""
+    for row in reversed(ledger.rows(series.name)):
+        promoted = row.action == "promote" and row.champion_after == champion
+        if promoted and row.champion_before not in (None, champion):
+            return str(row.champion_before)
+    raise NoChampion(
+        f"{series.name}: expected a champion before version {champion} in the ledger, found none. Name one with --to."
+    )

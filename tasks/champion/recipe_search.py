@@ -1,0 +1,217 @@
+"""Tuning: a search over recipes on the bars before the test bars, with Optuna; resumable. Plain.
+
+Each trial is a child run in MLflow, the search is its parent. What was tried lies in a journal below `data/tune`, so
+an interrupted search goes on, and asking for more trials adds to those done. Another recipe, other folds or other
+bars make another search. The trap: numbers found here are the best of many and look better than they are; the retrain
+of the recipe found measures it on bars that the search never saw.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from model.bars import Bars, Series
+from model.errors import BarsTooShort, UnsoundModel
+from model.folds import WHERE, split_folds
+from model.metrics import score
+from model.recipe import Recipe
+from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.walk_forward import Fits, walk_forward
+from model.windows import cut_windows
+from tasks.registry.tracking import Tracking
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore, hash_bars
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger(__name__)
+
+DIGEST_LENGTH = 12
+RUN = "run_id"  # where a study keeps its MLflow run
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a search found.
+
+    Attributes:
+        study: name of the search.
+        trials: trials finished, failed ones included.
+        values: of the best trial.
+        log_loss: its log loss on the bars before the test bars, nats.
+        default_log_loss: that of the recipe as it was given.
+        base_rate_log_loss: that of the base rate on the bars of the default.
+        flags: for `riseorfall retrain`; empty when the given recipe was best.
+        run_id: MLflow run.
+    """
+
+    study: str
+    trials: int
+    values: dict[str, Any]
+    log_loss: float
+    default_log_loss: float
+    base_rate_log_loss: float
+    flags: str
+    run_id: str
+
+    def lines(self) -> list[str]:
+        """Word what was found."""
+        numbers = (
+            f"best log loss {self.log_loss:.4f}, as given {self.default_log_loss:.4f}, base rate "
+            f"{self.base_rate_log_loss:.4f}, all on bars before the test bars"
+        )
+        advice = f"riseorfall retrain {self.flags}" if self.flags else "the recipe as given was the best"
+        return [f"{self.trials} trials; {numbers}", advice]
+
+
+def new_trainer(recipe: Recipe) -> Fits:
+    """Return what fits a recipe."""
+    from model.ensemble import open_trainer  # here: loads TensorFlow, ten seconds
+
+    window = recipe.window
+    return open_trainer(recipe.network, recipe.training, window.lookback_bars, len(window.features))
+
+
+@dataclass
+class Tuning:
+    """One search.
+
+    Attributes:
+        recipe: where it starts; what it does not vary stays.
+        spec: how long it goes on, and on which bars.
+        settings: where bars, journal and MLflow are.
+        trainer: makes what fits a recipe.
+        tell: hears a line about each trial.
+    """
+
+    recipe: Recipe
+    spec: TuneSpec
+    settings: Settings = field(default_factory=Settings)
+    trainer: Callable[[Recipe], Fits] = new_trainer
+    tell: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        """Point at MLflow."""
+        self.series = Series(self.recipe.symbol, self.recipe.interval)
+        self.tracking = Tracking(
+            self.settings.mlflow_uri, self.settings.artifact_root, self.series, f"{self.series.name}-tune"
+        )
+
+    @cached_property
+    def bars(self) -> Bars:
+        """The bars that the search may see."""
+        store = BarStore(self.settings.store_root, self.settings.storage_options())
+        return bars_before_test(store.read_bars(store.ref(self.series)), self.recipe)
+
+    @property
+    def study_name(self) -> str:
+        """The same for the same recipe, folds and bars, however many trials are asked for."""
+        told = [self.recipe.identity, self.spec.folds.model_dump_json(exclude=set(WHERE)), str(self.spec.seed)]
+        digest = hashlib.sha256("".join([*told, hash_bars(self.bars)]).encode()).hexdigest()[:DIGEST_LENGTH]
+        return f"{self.series.name}-{digest}"
+
+    def search(self) -> Tuned:
+        """Run the trials that are left, and return the best of all.
+
+        Raises:
+            UnsoundModel: no trial came to an end.
+        """
+        import optuna  # here: a second that --help must not pay
+
+        optuna.logging.disable_default_handler()
+        study = self._open()
+        done = _finished(study)
+        self.tell(
+            f"{study.study_name}: {done} of {self.spec.trials} trials done, {len(self.bars)} bars before the test"
+        )
+        if done < self.spec.trials:
+            study.optimize(self._objective, n_trials=self.spec.trials - done, catch=(UnsoundModel, BarsTooShort))
+        return self._found(study)
+
+    def _open(self) -> "optuna.Study":
+        """Open the study, or go on with it; the recipe as given is its first trial."""
+        import optuna  # here: see `search`
+        from optuna.storages.journal import JournalFileBackend
+
+        folder = self.settings.root / "data" / "tune"
+        folder.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(folder / f"{self.series.name}.journal"))
+        study = optuna.create_study(
+            study_name=self.study_name,
+            storage=optuna.storages.JournalStorage(backend),
+            load_if_exists=True,
+            direction="minimize",
+        )
+        # A seed alone would propose again, after a pause, what it proposed before it.
+        study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials))
+        if not study.trials:
+            study.enqueue_trial(values_of(self.recipe))
+        if RUN not in study.user_attrs:
+            run_id = self.tracking.start_run(f"tune {self.series.name}", {"recipe": self.recipe.digest})
+            self.tracking.log_values(run_id, params={**self.spec.folds.model_dump(), "study": study.study_name})
+            study.set_user_attr(RUN, run_id)
+        return study
+
+    def _objective(self, trial: "optuna.Trial") -> float:
+        """Judge one recipe walking forward, as a child run."""
+        values: dict[str, Any] = {
+            name: trial.suggest_categorical(name, choices) for name, choices in choices_of(self.recipe).items()
+        }
+        for name, (low, high) in ranges_of(self.recipe).items():
+            values[name] = trial.suggest_float(name, low, high, log=name == "learning_rate")
+        recipe = recipe_of(self.recipe, values)
+        parent = str(trial.study.user_attrs[RUN])
+        run_id = self.tracking.start_run(f"trial {trial.number}", {"trial": str(trial.number)}, parent=parent)
+        self.tracking.log_values(run_id, params=values)
+        try:
+            windows = cut_windows(self.bars, recipe.window).resolved()
+            folds = split_folds(windows, self.spec.folds)
+            walked = walk_forward(self.trainer(recipe), windows, folds, recipe.training.seed)
+            numbers = score(walked.record.labels, walked.record.probabilities)
+            base_rate = score(walked.record.labels, walked.base_rate)["log_loss"]
+        except BaseException:
+            self.tracking.finish_run(run_id, "FAILED")
+            raise
+        self.tracking.log_values(run_id, metrics={**numbers, "base_rate_log_loss": base_rate, "epochs": walked.epochs})
+        self.tracking.finish_run(run_id)
+        trial.set_user_attr("base_rate_log_loss", base_rate)
+        self.tell(f"trial {trial.number}: log loss {numbers['log_loss']:.4f} (base rate {base_rate:.4f})")
+        return numbers["log_loss"]
+
+    def _found(self, study: "optuna.Study") -> Tuned:
+        """Return the best trial and log it to the parent run."""
+        complete = [trial for trial in study.trials if trial.value is not None]
+        if not complete:
+            raise UnsoundModel(f"tune {study.study_name}: expected a trial that came to an end, found none")
+        best = study.best_trial
+        given = next((trial for trial in complete if trial.number == 0), best)
+        run_id = str(study.user_attrs[RUN])
+        found = Tuned(
+            study=study.study_name,
+            trials=_finished(study),
+            values=dict(best.params),
+            log_loss=float(study.best_value),
+            default_log_loss=float(given.value or "nan"),
+            base_rate_log_loss=float(given.user_attrs["base_rate_log_loss"]),
+            flags=flags_of(self.recipe, best.params),
+            run_id=run_id,
+        )
+        self.tracking.log_values(
+            run_id,
+            metrics={"log_loss": found.log_loss, "default_log_loss": found.default_log_loss,
+                     "base_rate_log_loss": found.base_rate_log_loss, "trials": float(found.trials)},
+            tags={"flags": found.flags, "best_trial": str(best.number)},
+        )  # fmt: skip
+        self.tracking.log_text(run_id, json.dumps(found.values, indent=2), "best.json")
+        self.tracking.finish_run(run_id)
+        return found
+
+
+def _finished(study: "optuna.Study") -> int:
+    """Count the trials that ended, well or not; one that was killed in the middle has not."""
+    return sum(trial.state.is_finished() for trial in study.trials)

@@ -1,0 +1,33 @@
+"""What there is of a series: champion, challenger, bars, the last decisions. Plain, and quick to start."""
+
+from typing import Any
+
+from model.bars import Series
+from tasks.champion.commit_decision import reconcile
+from tasks.registry.tracking import Tracking
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import Ledger
+
+LAST_DECISIONS = 5
+
+
+def series_status(series: Series, settings: Settings) -> dict[str, Any]:
+    """Return champion and challenger (None where there is none), bars, and the last decisions, newest last.
+
+    Where a crash left the alias behind the ledger, it catches up first; `trouble` says what could not be mended.
+    """
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    ledger = Ledger(settings.store_root, settings.storage_options())
+    standing, challenger = reconcile(tracking, ledger), tracking.aliased("challenger")
+    summary = BarStore(settings.store_root, settings.storage_options()).summary(series)
+    bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
+    rows = ledger.rows(series.name, last=LAST_DECISIONS)
+    return {
+        "series": series.name,
+        "champion": standing.version.summary() if standing.version else None,
+        "trouble": standing.trouble,
+        "challenger": challenger.summary() if challenger else None,
+        "bars": summary.to_dict() if summary else bars,
+        "decisions": [row.to_dict() for row in rows],
+    }

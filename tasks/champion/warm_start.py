@@ -1,0 +1,81 @@
+"""Warm starts: weights of a former champion for a fit that may know what that champion knew. Plain.
+
+The final fit may start from the champion. A fold may not: the champion has learned from the fold's test block. It
+starts from the newest former champion that had been trained before the fold's validation began - the one that would
+have been there at that time -, else from fresh weights.
+"""
+
+import logging
+from datetime import UTC
+
+import numpy as np
+
+from model.errors import RiseOrFallError
+from model.folds import Fold
+from model.recipe import Recipe
+from model.windows import Windows
+from tasks.registry.tracking import Tracking, Version
+from tasks.store.decision_log import Ledger
+
+log = logging.getLogger(__name__)
+
+Weights = tuple[np.ndarray, ...]
+
+
+def start_weights(tracking: Tracking, ledger: Ledger, recipe: Recipe, before: np.datetime64) -> Weights | None:
+    """Return the weights of the newest former champion that a fit may start from; None where there is none.
+
+    Args:
+        tracking: the registry.
+        ledger: knows the champions.
+        recipe: of the fit; a champion of another network, window or number of members does not fit.
+        before: the champion must have been trained on nothing that became known at this time or later,
+            datetime64[us], UTC.
+    """
+    if not recipe.training.warm_start:
+        return None
+    for number in _champions(ledger, tracking.name):
+        try:
+            version = tracking.version(number)
+            if not _until(version) < before:
+                continue
+            loaded = tracking.read_version(number)
+            if not _fits(loaded.recipe(), recipe):
+                continue
+            content = loaded.keras()
+        except (RiseOrFallError, OSError) as error:
+            log.warning("%s: version %s is no warm start: %s", tracking.name, number, error)
+            continue
+        from model.predictor import network_from_bytes  # loads TensorFlow
+
+        return tuple(network_from_bytes(content).get_weights())
+    return None
+
+
+def start_of_fold(tracking: Tracking, ledger: Ledger, recipe: Recipe, windows: Windows, fold: Fold) -> Weights | None:
+    """Return the weights that a fold may start from: a champion that had seen neither its validation nor its test."""
+    return start_weights(tracking, ledger, recipe, windows.decided_at[fold.validation].min())
+
+
+def start_of_final(tracking: Tracking, ledger: Ledger, recipe: Recipe, windows: Windows) -> Weights | None:
+    """Return the weights that the fit on all resolved windows may start from: no champion knew more than they hold."""
+    return start_weights(tracking, ledger, recipe, windows.resolved_at.max() + np.timedelta64(1, "us"))
+
+
+def _champions(ledger: Ledger, name: str) -> tuple[str, ...]:
+    """Return everybody who was champion, the present one first, each once."""
+    rows = reversed(ledger.rows(name))
+    return tuple(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
+
+
+def _until(version: Version) -> np.datetime64:
+    return np.datetime64(version.trained_until.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def _fits(theirs: Recipe, ours: Recipe) -> bool:
+    return (
+        theirs.network == ours.network
+        and theirs.window.lookback_bars == ours.window.lookback_bars
+        and theirs.window.features == ours.window.features
+        and theirs.training.members == ours.training.members
+    )

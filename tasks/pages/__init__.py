@@ -1,0 +1,1 @@
+"""What a browser shows: HTML reports and explanations, artifacts of Prefect runs."""

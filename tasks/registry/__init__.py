@@ -1,0 +1,1 @@
+"""MLflow: runs, model versions and aliases, run artifacts, the pyfunc model."""

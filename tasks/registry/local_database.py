@@ -1,0 +1,89 @@
+"""The local registry read with sqlite3: aliases, versions and parameters without importing MLflow.
+
+MLflow takes seconds to import, which a prediction from a shell would spend most of its time on. This reads, and never
+writes, the tables of MLflow's own database; `tasks/registry/tracking.py` falls back to MLflow's client where it answers None
+(another MLflow, no tables yet, a server instead of a file), so nothing depends on it but speed. The trap: a version
+that was deleted stays in the table, marked by its stage.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+DELETED = "Deleted_Internal"  # MLflow's own mark
+# Where the registry may name no other workspace than this one, an entry is found by its name alone.
+DEFAULT_WORKSPACE = "default"
+BUSY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version, as the table says.
+
+    Attributes:
+        run_id: the run that made it.
+        tags: of the version.
+        folder: where its files are on this machine; None where they are elsewhere.
+    """
+
+    run_id: str
+    tags: dict[str, str]
+    folder: Path | None
+
+
+class RegistryFile:
+    """MLflow's database, read only; every answer is None where only MLflow itself can give one."""
+
+    def __init__(self, uri: str) -> None:
+        """Name the database; `uri` is the tracking address, of whatever kind."""
+        path = uri.removeprefix("sqlite:///")
+        self._path = Path(path).resolve() if uri.startswith("sqlite:///") and "?" not in path else None
+
+    def alias(self, name: str, alias: str) -> tuple[str | None] | None:
+        """Return the version that an alias names, in a tuple: None in it when it names none."""
+        rows = self._rows(
+            "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ? AND workspace = ?",
+            (name, alias, DEFAULT_WORKSPACE),
+        )
+        return None if rows is None else (str(rows[0][0]) if rows else None,)
+
+    def version(self, name: str, number: str) -> Entry | None:
+        """Return a version that exists."""
+        key = (name, number, DEFAULT_WORKSPACE)
+        where = "WHERE name = ? AND version = ? AND workspace = ?"
+        rows = self._rows(f"SELECT run_id, storage_location, source, current_stage FROM model_versions {where}", key)  # noqa: S608 - our own words
+        tags = self._rows(f"SELECT key, value FROM model_version_tags {where}", key)  # noqa: S608 - our own words
+        if not rows or tags is None or rows[0][3] == DELETED:
+            return None
+        run_id, location, source, _ = rows[0]
+        return Entry(str(run_id), dict(tags), _folder(location or source))
+
+    def params(self, run_id: str) -> dict[str, str] | None:
+        """Return the parameters of a run."""
+        if not self._rows("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)):
+            return None
+        rows = self._rows("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,))
+        return None if rows is None else dict(rows)
+
+    def _rows(self, query: str, values: Sequence[str]) -> list[Any] | None:
+        if self._path is None or not self._path.is_file():
+            return None
+        try:
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", BUSY_SECONDS, uri=True)) as database:
+                return database.execute(query, values).fetchall()
+        except sqlite3.Error:  # other tables than those of the MLflow that this was written for
+            return None
+
+
+def _folder(location: str | None) -> Path | None:
+    """Return the folder of an address of files on this machine."""
+    if not location:
+        return None
+    parts = urlsplit(location)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return Path(location) if location.startswith("/") else None

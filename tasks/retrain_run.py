@@ -1,0 +1,111 @@
+"""The MLflow run around one retrain: what it was asked, by whom, on which code; and how it ended."""
+
+import getpass
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime, task
+
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
+from tasks.console.progress import current_progress
+from tasks.evaluation import Evaluation
+from tasks.ingestion import Landing, Stored
+from tasks.pages.prefect_artifacts import shown
+from tasks.promotion import Promotion
+from tasks.registry.tracking import Version
+from tasks.sources.source_spec import SourceSpec
+from tasks.training import FinalFit, tracking_for
+from tasks.validation import Checked
+from tasks.windowing import WindowsRef
+
+STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote", "report")  # as the tasks name them
+
+
+@dataclass(frozen=True, slots=True)
+class Retrain:
+    """Everything a retrain can tell about itself."""
+
+    run_id: str
+    landing: Landing
+    checked: Checked
+    stored: Stored
+    windows: WindowsRef
+    evaluation: Evaluation
+    final: FinalFit
+    version: Version
+    promotion: Promotion
+    report: str = ""
+
+
+@task(name="open run")
+def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
+    """Start the MLflow run of a retrain, with its specs as parameters, and return its id."""
+    with current_progress().step("register"):
+        tracking = tracking_for(recipe)
+        tags = {
+            "recipe": recipe.digest,
+            "symbol": recipe.symbol,
+            "interval": recipe.interval,
+            "seed": str(recipe.training.seed),
+            "cores": str(os.cpu_count()),  # on a CPU the weights repeat on the same number of cores
+            "trigger": trigger(),
+            "flow_run": str(runtime.flow_run.id or ""),
+            "mlflow.source.name": "flows/retrain.py",
+            "mlflow.source.type": "PROJECT",
+            "mlflow.user": getpass.getuser(),
+            **code_version(),
+        }
+        run_id = tracking.start_run(str(runtime.flow_run.name or "retrain"), tags)
+        specs = {"recipe": recipe.model_dump(), "source": source.model_dump(), "promotion": rule.model_dump()}
+        flat = {name.removeprefix("recipe."): value for name, value in _flat(specs).items()}
+        tracking.log_values(run_id, params=flat)
+        return run_id
+
+
+@contextmanager
+def watched(recipe: Recipe, run_id: str) -> Iterator[None]:
+    """End the MLflow run as the flow ends: finished, or failed with the reason as a tag."""
+    try:
+        with shown(*STEPS):
+            yield
+    except BaseException as error:
+        tracking = tracking_for(recipe)
+        tracking.log_values(run_id, tags={"failure": f"{type(error).__name__}: {error}"[:5000]})
+        tracking.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    tracking_for(recipe).finish_run(run_id)
+
+
+def trigger() -> str:
+    """Say what started this run: a schedule, a hand in the UI, or a shell."""
+    if not runtime.deployment.id:
+        return "shell"
+    return "schedule" if "auto-scheduled" in (runtime.flow_run.tags or []) else "manual"
+
+
+def code_version() -> dict[str, str]:
+    """Return the git commit of the code and whether it was changed since; empty where there is no repository."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed words
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+    except FileNotFoundError:  # no git here
+        return {}
+    return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(git("status", "--porcelain")))} if commit else {}
+
+
+def _flat(specs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in specs.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

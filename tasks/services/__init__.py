@@ -1,0 +1,1 @@
+"""The processes of `riseorfall up`: supervisor, servers, stale runs, events, automations."""

@@ -1,0 +1,1 @@
+"""What answers: forecasts with their guards and backfill, the REST server."""

@@ -1,0 +1,228 @@
+"""The champion over http: bars in, probabilities out, from a session that stays warm.
+
+Knows requests and replies; the probabilities are `model.predictor`'s. A new champion is noticed within
+`LOOK_SECONDS`. What is wrong with a request is said in `detail` with a 4xx code; nothing in it is trusted: size, count,
+times and prices are looked at before the network sees them. It stores nothing: a question is no prediction of record.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from model.bars import Bars, Series
+from model.errors import NoChampion, RiseOrFallError, UnsoundModel
+from model.predictor import Predictor
+from model.recipe import Recipe
+from tasks.registry.tracking import Tracking
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+MAX_BARS = 10_000
+MAX_FAULTS = 5  # told in one reply
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+Price = Annotated[FiniteFloat, Field(gt=0, description="in the quote currency", strict=True)]
+
+
+class BarIn(BaseModel):
+    """One closed bar."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timestamp: datetime = Field(description="open time, ISO 8601 with a zone, or UTC")
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Annotated[FiniteFloat, Field(ge=0, strict=True)] | None = Field(None, description="in the source's unit")
+
+
+class Question(BaseModel):
+    """Closed bars of the series, oldest first, without a gap in the last window."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bars: Annotated[list[BarIn], Field(min_length=1, max_length=MAX_BARS)]
+
+
+class Answer(BaseModel):
+    """One row for each decidable bar, oldest first."""
+
+    symbol: str
+    interval: str
+    version: str
+    predictions: list["Row"]
+
+
+class Row(BaseModel):
+    """What the champion says at one close."""
+
+    decided_at: datetime
+    probability: float = Field(description="that the close `horizon` bars later is higher")
+
+
+class Health(BaseModel):
+    """Whether a champion is ready."""
+
+    status: Literal["ok"]
+    series: str
+    version: str
+    trained_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A champion in memory."""
+
+    version: str
+    trained_until: datetime
+    recipe: Recipe
+    predictor: Predictor
+
+
+class Champion:
+    """The champion of a series, loaded once and again when another one takes its place."""
+
+    def __init__(self, series: Series, settings: Settings) -> None:
+        """Point at a series; nothing is loaded yet."""
+        self.series = series
+        self.settings = settings
+        self._lock = Lock()
+        self._ready: Ready | None = None
+        self._looked_at = float("-inf")
+
+    def ready(self) -> Ready:
+        """Return the champion.
+
+        Raises:
+            NoChampion: nothing was promoted yet.
+            UnsoundModel: its files cannot be read, and no former one is in memory.
+        """
+        with self._lock:
+            if self._ready is None or time.monotonic() - self._looked_at > LOOK_SECONDS:
+                self._look()
+            assert self._ready is not None
+            return self._ready
+
+    def _look(self) -> None:
+        tracking = Tracking(self.settings.mlflow_uri, self.settings.artifact_root, self.series)
+        try:
+            champion = tracking.champion()
+            if self._ready is None or self._ready.version != champion.version:
+                loaded = tracking.read_version(champion.version)
+                self._ready = Ready(champion.version, champion.trained_until, loaded.recipe(), loaded.predictor())
+                log.info("%s: version %s answers from now on", self.series.name, champion.version)
+        except RiseOrFallError:
+            if self._ready is None:
+                raise
+            log.exception(
+                "%s: the new champion cannot be loaded; version %s goes on", self.series.name, self._ready.version
+            )
+        self._looked_at = time.monotonic()
+
+
+def application(champion: Champion) -> "FastAPI":
+    """Return the web application of one series."""
+    from fastapi import FastAPI, HTTPException, Request, Response  # here: they come with Prefect, half a second
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+
+    app = FastAPI(
+        title=f"riseorfall: {champion.series.name}",
+        description="P(rise) of the next close by the champion. Not advice.",
+        docs_url="/docs",
+    )
+
+    @app.middleware("http")
+    async def bound(request: Request, call_next: Any) -> Response:
+        """Refuse bodies that are too large before they are read."""
+        length = request.headers.get("content-length", "")
+        if request.method == "POST" and not length.isdigit():
+            return JSONResponse({"detail": "expected a Content-Length"}, status_code=411)
+        if request.method == "POST" and int(length) > MAX_BODY_BYTES:
+            said = f"expected at most {MAX_BODY_BYTES} bytes, found {length}"
+            return JSONResponse({"detail": said}, status_code=413)
+        answer: Response = await call_next(request)
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(_: Request, error: RequestValidationError) -> Response:
+        """Word what is wrong; what was sent is not sent back: it may be no JSON (NaN), or long."""
+        found = error.errors()
+        words = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in found[:MAX_FAULTS]]
+        more = [f"and {len(found) - MAX_FAULTS} more"] if len(found) > MAX_FAULTS else []
+        return JSONResponse({"detail": "; ".join([*words, *more])}, status_code=422)
+
+    @app.get("/health")
+    def health() -> Health:
+        """Say which version answers; 503 while there is none."""
+        try:
+            ready = champion.ready()
+        except (NoChampion, UnsoundModel) as error:
+            raise HTTPException(503, str(error)) from error
+        return Health(
+            status="ok", series=champion.series.name, version=ready.version, trained_until=ready.trained_until
+        )
+
+    @app.post("/predict")
+    def predict(question: Question) -> Answer:
+        """Return P(rise) at each decidable bar."""
+        try:
+            ready = champion.ready()
+        except (NoChampion, UnsoundModel) as error:
+            raise HTTPException(503, str(error)) from error
+        try:
+            decided_at, probabilities = ready.predictor.predict(_bars(question, champion.series))
+        except (RiseOrFallError, ValueError) as error:
+            raise HTTPException(422, str(error)) from error
+        rows = [
+            Row(decided_at=_aware(each), probability=float(p))
+            for each, p in zip(decided_at, probabilities, strict=True)
+        ]
+        return Answer(
+            symbol=champion.series.symbol, interval=champion.series.interval, version=ready.version, predictions=rows
+        )
+
+    return app
+
+
+def serve(series: Series, settings: Settings, host: str, port: int) -> None:
+    """Serve the champion until a signal comes.
+
+    Raises:
+        NoChampion: nothing was promoted yet: better said now than at the first question.
+    """
+    import uvicorn  # here: it comes with Prefect and MLflow
+
+    champion = Champion(series, settings)
+    champion.ready()
+    uvicorn.run(application(champion), host=host, port=port, log_level="warning", access_log=False)
+
+
+def _bars(question: Question, series: Series) -> Bars:
+    """Return the bars of a question; SpecError says which one is not a bar."""
+    from model.bars import bars_from_frame, require_possible
+
+    import pandas as pd  # isort: skip  # here: it is loaded when the first question comes
+
+    frame = pd.DataFrame([bar.model_dump() for bar in question.bars])
+    frame["volume"] = frame["volume"].astype(float)
+    times = [bar.timestamp if bar.timestamp.tzinfo else bar.timestamp.replace(tzinfo=UTC) for bar in question.bars]
+    bars = bars_from_frame(frame.assign(timestamp=pd.to_datetime(times, utc=True)), series.interval)
+    require_possible(bars)
+    return bars
+
+
+def _aware(moment: np.datetime64) -> datetime:
+    return datetime.fromtimestamp(int(moment.astype("datetime64[s]").astype(np.int64)), UTC)

@@ -1,0 +1,1 @@
+"""Delta tables: bars, quarantine, decisions, predictions, the monitor's log."""

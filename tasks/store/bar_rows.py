@@ -1,0 +1,292 @@
+"""How bars lie in a Delta table: one row a bar, read by span, compared to the last bit.
+
+Knows columns, partitions (symbol, interval, year) and conditions, and when two bars are the same (NaN equals NaN).
+When a table changes is the bar store's business. Times are open times, UTC, datetime64[us] inside and
+timestamp[us, UTC] in the table. The trap: `interval` and `timestamp` are words of SQL, so conditions quote them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, Shaped
+
+from model.bars import COLUMNS, Bars, Series
+from model.errors import GapError, SpecError
+from tasks.store.delta_table import Table, quoted, utc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+VALUES = COLUMNS[1:]
+BATCH_BARS = 131_072  # bars handed over at once: 6 MB
+SPAN_BARS = 524_288  # bars compared at once: 25 MB on either side
+
+
+def key_fields() -> "list[pa.Field]":
+    """Return the columns that each table begins with."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    return [
+        pa.field("symbol", pa.string()),
+        pa.field("interval", pa.string()),
+        pa.field("timestamp", pa.timestamp("us", "UTC")),
+    ]
+
+
+def sorted_bars(series: Series, frame: "pd.DataFrame") -> Bars:
+    """Take a frame in any order as bars, oldest first; SpecError or GapError where its times cannot be."""
+    import pandas as pd  # here: reading bars needs no pandas
+
+    missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
+    if missing:
+        raise SpecError(f"{series.symbol} {series.interval}: expected columns {', '.join(COLUMNS)}; missing {missing}")
+    times = pd.DatetimeIndex(frame["timestamp"])
+    if times.tz is not None:
+        times = times.tz_convert("UTC").tz_localize(None)
+    if times.hasnans:
+        raise SpecError(
+            f"{series.symbol} {series.interval}: expected a time for each bar; "
+            f"row {int(times.isna().argmax())} has none"
+        )
+    opened_at = times.to_numpy().astype("datetime64[us]")
+    ohlcv = frame.reindex(columns=list(VALUES)).to_numpy(dtype=np.float64)
+    order = np.argsort(opened_at, kind="stable")
+    bars = Bars(series.interval, opened_at[order], np.ascontiguousarray(ohlcv[order]))
+    steps = np.diff(bars.opened_at)
+    doubled = np.flatnonzero(steps == np.timedelta64(0))
+    if len(doubled):
+        raise SpecError(
+            f"{series.symbol} {series.interval}: expected one bar at each open time, found {len(doubled)} doubled, the "
+            f"first at {bars.opened_at[doubled[0]]}. The data checks put such bars into the quarantine; run them first."
+        )
+    off = np.flatnonzero(steps % series.delta != np.timedelta64(0))
+    if len(off):
+        raise GapError(
+            f"{series.symbol} {series.interval}: expected open times whole intervals apart, found "
+            f"{bars.opened_at[off[0] + 1]} after {bars.opened_at[off[0]]} ({len(off)} such steps). "
+            "The data checks put such bars into the quarantine; run them first."
+        )
+    return bars
+
+
+def require_one_clock(series: Series, incoming: Bars, anchor: np.datetime64 | None) -> None:
+    """Raise GapError where incoming bars lie between the stored ones: another time zone, or another day's start."""
+    if anchor is None or not len(incoming):
+        return
+    shift = (incoming.opened_at[0] - anchor) % series.delta
+    if shift != np.timedelta64(0):
+        raise GapError(
+            f"{series.symbol} {series.interval}: expected open times on the clock of the stored bars (such as "
+            f"{anchor}), found {incoming.opened_at[0]}, off by {shift.astype('timedelta64[s]')}. "
+            "The source's time zone or start of the day is another: say which it is, or store it under another symbol."
+        )
+
+
+def layout(table: "DeltaTable", series: Series) -> tuple[Counter[int], np.datetime64 | None]:
+    """Count the files of a series by year, and return the open time of one of its bars (None without bars)."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow.compute as pc  # here: the same
+
+    files = pa.table(table.get_add_actions(flatten=True))
+    ours = files.filter(
+        pc.and_(
+            pc.equal(files["partition.symbol"], series.symbol), pc.equal(files["partition.interval"], series.interval)
+        )
+    )
+    years = Counter(ours["partition.year"].to_pylist())
+    if not years or "min.timestamp" not in ours.column_names:
+        return years, None
+    times = ours["min.timestamp"].drop_null().slice(0, 1).combine_chunks()
+    return years, _times(times)[0] if len(times) else None
+
+
+def read(
+    table: "DeltaTable",
+    series: Series,
+    first: np.datetime64 | None = None,
+    last: np.datetime64 | None = None,
+    years: Sequence[int] = (),
+) -> Bars:
+    """Read bars from `first` to `last` (both included, None for no bound), of some years only, oldest first.
+
+    Files outside those bounds are not opened.
+    """
+    times, blocks = [], []
+    for batch in _scan(table, series, ["timestamp", *VALUES], first, last, years):
+        times.append(_times(batch.column(0)))
+        block = np.empty((batch.num_rows, len(VALUES)))
+        for position in range(len(VALUES)):
+            block[:, position] = batch.column(position + 1).to_numpy(zero_copy_only=False)
+        blocks.append(block)
+    if not times:
+        return no_bars(series)
+    opened_at, ohlcv = np.concatenate(times), np.concatenate(blocks)
+    del times, blocks  # half of the memory at this point
+    if np.any(opened_at[1:] <= opened_at[:-1]):
+        order = np.argsort(opened_at, kind="stable")
+        opened_at, ohlcv = opened_at[order], ohlcv[order]
+    return Bars(series.interval, opened_at, ohlcv)
+
+
+def read_times(table: "DeltaTable", series: Series, years: Sequence[int] = ()) -> Shaped[np.ndarray, " bar"]:
+    """Read open times alone, of some years only if any are named, oldest first, shape (bar,), datetime64[us]."""
+    return np.sort(scan_times(table, series, partition(series, years)))
+
+
+def scan_times(table: "DeltaTable | None", series: Series, condition: str) -> Shaped[np.ndarray, " row"]:
+    """Read the times of a series' rows that meet a SQL condition, in no order, datetime64[us]."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    found = table.scan(["timestamp"], f"{partition(series)} AND {condition}") if table else None
+    parts = [_times(batch.column(0)) for batch in pa.RecordBatchReader.from_stream(found)] if found else []
+    return np.concatenate([np.empty(0, "datetime64[us]"), *parts])
+
+
+def _scan(
+    table: "DeltaTable",
+    series: Series,
+    columns: list[str],
+    first: np.datetime64 | None = None,
+    last: np.datetime64 | None = None,
+    years: Sequence[int] = (),
+) -> "pa.RecordBatchReader":
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    bounds = [partition(series, years)]
+    bounds += [f"\"timestamp\" >= '{first}Z'"] if first is not None else []
+    bounds += [f"\"timestamp\" <= '{last}Z'"] if last is not None else []
+    return pa.RecordBatchReader.from_stream(table.scan(columns, " AND ".join(bounds)))
+
+
+def partition(series: Series, years: Sequence[int] = ()) -> str:
+    """Return the SQL condition that holds for a series, in some years only if any are named."""
+    whole = f'symbol = {quoted(series.symbol)} AND "interval" = {quoted(series.interval)}'
+    return f"{whole} AND year IN ({', '.join(str(year) for year in years)})" if len(years) else whole
+
+
+def compare(
+    table: "DeltaTable", series: Series, incoming: Bars
+) -> tuple[Bool[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
+    """Say which incoming bars the table lacks, and which it holds with other values; a span at a time."""
+    added, revised = np.zeros(len(incoming), dtype=bool), np.zeros(len(incoming), dtype=bool)
+    for first, last in spans(series, *incoming.opened_at[[0, -1]]) if len(incoming) else []:
+        part = slice(*np.searchsorted(incoming.opened_at, [first, last + np.timedelta64(1, "us")]))
+        if part.start == part.stop:
+            continue
+        arrived, stored = picked(incoming, part), read(table, series, first, last)
+        spot, known = positions(stored, arrived)
+        added[part] = ~known
+        revised[part][known] = differ(arrived.ohlcv[known], stored.ohlcv[spot[known]])
+    return added, revised
+
+
+def positions(stored: Bars, wanted: Bars) -> tuple[Int64[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
+    """Say for each wanted bar where the stored one of its time is, and whether there is one."""
+    spot = np.searchsorted(stored.opened_at, wanted.opened_at)
+    known = spot < len(stored)
+    known[known] = stored.opened_at[spot[known]] == wanted.opened_at[known]
+    return spot, known
+
+
+def picked(bars: Bars, which: "np.ndarray | slice") -> Bars:
+    """Take some bars, by position, by mask or by slice."""
+    return Bars(bars.interval, bars.opened_at[which], bars.ohlcv[which])
+
+
+def differ(values: Float64[np.ndarray, "bar 5"], others: Float64[np.ndarray, "bar 5"]) -> Bool[np.ndarray, " bar"]:
+    """Say which bars have a value that is not exactly the other's; NaN equals NaN."""
+    unequal: np.ndarray = ((values != others) & ~(np.isnan(values) & np.isnan(others))).any(axis=1)
+    return unequal
+
+
+def spans(series: Series, first: np.datetime64, last: np.datetime64) -> list[tuple[np.datetime64, np.datetime64]]:
+    """Cut the time from one open time to another into spans that hold few bars each, both ends included."""
+    starts = np.arange(first, last + series.delta, SPAN_BARS * series.delta)
+    return [(start, min(start + (SPAN_BARS - 1) * series.delta, last)) for start in starts]
+
+
+def overlaid(stored: Bars, changed: Bars) -> Bars:
+    """Lay changed bars over stored ones, oldest first."""
+    opened_at = np.concatenate([stored.opened_at, changed.opened_at])
+    order = np.argsort(opened_at, kind="stable")  # of two bars at one time the changed one comes last
+    opened_at = opened_at[order]
+    newest = np.append(opened_at[1:] != opened_at[:-1], True)
+    return Bars(stored.interval, opened_at[newest], np.concatenate([stored.ohlcv, changed.ohlcv])[order[newest]])
+
+
+def rows(schema: "pa.Schema", series: Series, bars: Bars) -> "pa.RecordBatchReader":
+    """Hand bars over as rows of the table, a batch at a time."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    return pa.RecordBatchReader.from_batches(schema, _batches(schema, series, bars))
+
+
+def _batches(schema: "pa.Schema", series: Series, bars: Bars) -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    for start in range(0, len(bars), BATCH_BARS):
+        part = picked(bars, slice(start, start + BATCH_BARS))
+        columns = [
+            pa.repeat(series.symbol, len(part)),
+            pa.repeat(series.interval, len(part)),
+            *value_columns(part),
+            pa.array(years(part)),
+        ]
+        yield pa.record_batch(columns, schema=schema)
+
+
+def value_columns(*alternatives: Bars) -> "list[pa.Array]":
+    """Return the open times, then the values of each of several sets of bars of those times, as columns."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    times = pa.array(alternatives[0].opened_at.astype(np.int64)).cast(pa.timestamp("us", "UTC"))
+    return [times, *[pa.array(np.ascontiguousarray(column)) for bars in alternatives for column in bars.ohlcv.T]]
+
+
+def no_bars(series: Series) -> Bars:
+    """Return bars of a series that has none."""
+    return Bars(series.interval, np.empty(0, "datetime64[us]"), np.empty((0, len(VALUES))))
+
+
+def _times(column: "pa.Array") -> Shaped[np.ndarray, " bar"]:
+    """Take a column of times as datetime64[us]."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    times: np.ndarray = column.cast(pa.int64()).to_numpy(zero_copy_only=False).astype("datetime64[us]")
+    return times
+
+
+def years(bars: Bars) -> Shaped[np.ndarray, " bar"]:
+    """Return the calendar years of open times, int32."""
+    return bars.opened_at.astype("datetime64[Y]").astype(np.int32) + np.int32(1970)
+
+
+def instant(moment: datetime) -> np.datetime64:
+    """Return a datetime as datetime64[us], UTC."""
+    return np.datetime64(utc(moment).replace(tzinfo=None), "us")
+
+
+def aware(moment: np.datetime64) -> datetime:
+    """Return a datetime64[us] as a UTC-aware datetime."""
+    naive: datetime = moment.astype("datetime64[us]").item()
+    return naive.replace(tzinfo=UTC)
+
+
+def scan_rows(table: "DeltaTable", schema: "pa.Schema", series: Series) -> "pd.DataFrame":
+    """Read all columns of a series from a table whose first partitions are symbol and interval."""
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    found: pd.DataFrame = pa.table(table.scan(schema.names, partition(series))).cast(schema).to_pandas()
+    return found
+
+
+def read_rows(table: Table, series: Series) -> "pd.DataFrame":
+    """Read all columns of a series from the newest version; no row when the table was never written."""
+    newest = table.open()
+    empty: pd.DataFrame = table.schema.empty_table().to_pandas()
+    return scan_rows(newest, table.schema, series) if newest else empty

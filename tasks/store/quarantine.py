@@ -1,0 +1,189 @@
+"""The quarantine: bars that a check refused, kept with the rule, so that nothing refused is ever lost.
+
+Knows how refusals are kept (Delta table `quarantine`) and which are still open. It does not judge bars and has no
+clock: times of writing are passed in. The same refusal (time, rule, values) is kept once, so running twice adds
+nothing. The trap: one open time can have several refused bars, for a doubled bar is refused twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from data_checks.suites import NEVER_RELEASED
+from model.bars import COLUMNS, Series
+from model.errors import SpecError
+from tasks.store.bar_rows import VALUES, key_fields, partition, read_rows, scan_rows, scan_times
+from tasks.store.delta_table import Change, Table, place, utc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+
+class Quarantine:
+    """The table of refused bars below one root."""
+
+    def __init__(self, root: str, storage_options: Mapping[str, str]) -> None:
+        """Name the place; nothing is opened or made yet."""
+        self.root = root
+        self.storage_options = storage_options
+
+    @cached_property
+    def _table(self) -> Table:
+        import pyarrow as pa  # here: a command that reads no bars starts without it
+
+        fields = [
+            *key_fields(),
+            *[pa.field(name, pa.float64()) for name in VALUES],
+            *[pa.field(name, pa.string()) for name in ("rule", "severity", "value", "source")],
+            pa.field("quarantined_at", pa.timestamp("us", "UTC")),
+            pa.field("released_at", pa.timestamp("us", "UTC")),
+            pa.field("release_reason", pa.string()),
+        ]
+        return Table(place(self.root, "quarantine"), pa.schema(fields), ("symbol", "interval"), self.storage_options)
+
+    def add(self, series: Series, frame: "pd.DataFrame", *, at: datetime, source: str) -> int:
+        """Keep refused bars (columns of `COLUMNS` and `rule`, `severity`, `value`); return how many were new."""
+        refused = _refused(frame)
+        added = 0
+
+        def plan(table: "DeltaTable") -> Change | None:
+            nonlocal added
+            known = set(_refusals(scan_rows(table, self._table.schema, series)))
+            fresh = {refusal: position for position, refusal in enumerate(_refusals(refused)) if refusal not in known}
+            added = len(fresh)
+            if not fresh:
+                return None
+            rows = refused.iloc[list(fresh.values())].assign(
+                symbol=series.symbol,
+                interval=series.interval,
+                source=source,
+                quarantined_at=utc(at),
+                released_at=None,
+                release_reason=None,
+            )
+            return Change(_rows(self._table.schema, rows))
+
+        if len(refused):
+            self._table.change(plan)
+        return added
+
+    def read(self, series: Series) -> "pd.DataFrame":
+        """Read the refused bars, oldest first, released ones (`released_at`) as well."""
+        return read_rows(self._table, series).sort_values(
+            ["timestamp", "rule", "quarantined_at", "value"], ignore_index=True
+        )
+
+    def released(self, series: Series) -> Shaped[np.ndarray, " bar"]:
+        """Return the open times of bars that a person let pass, datetime64[us], oldest first, each once."""
+        return np.unique(scan_times(self._table.open(), series, "released_at IS NOT NULL"))
+
+    def entries(self, series: Series) -> list[dict[str, Any]]:
+        """Return the refused bars, oldest first, as mappings for JSON: times in ISO 8601, what is missing as None."""
+        frame = self.read(series).rename(columns={"timestamp": "opened_at"})
+        times = [name for name in frame.columns if name.endswith("_at")]
+        entries = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        return [
+            {
+                str(name): value.isoformat() if name in times and value is not None else value
+                for name, value in each.items()
+            }
+            for each in entries
+        ]
+
+    def count(self, series: Series) -> int:
+        """Count the open times with a refusal that was not released."""
+        return len(np.unique(scan_times(self._table.open(), series, "released_at IS NULL")))
+
+    def held(self, series: Series, opened_at: Sequence[datetime], reason: str) -> "pd.DataFrame":
+        """Return the refused bars of some open times, one each, for their release.
+
+        Raises:
+            SpecError: the reason is empty, a time has no open refusal, one was refused by a rule that nobody can waive,
+                or refusals of one time have different values.
+        """
+        if not reason.strip():
+            raise SpecError("release: expected a reason, found none. Say why these bars are good.")
+        wanted = {utc(time) for time in opened_at}
+        refusals = self.read(series)
+        held = refusals[refusals["timestamp"].isin(wanted) & refusals["released_at"].isna()]
+        absent = wanted - set(held["timestamp"])
+        if absent:
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected refused bars at {len(wanted)} open times, found none at "
+                f"{min(absent).isoformat()} ({len(absent)} such). Look at the quarantine for their times."
+            )
+        hopeless = held[held["rule"].isin(NEVER_RELEASED)]
+        if len(hopeless):
+            first = hopeless.iloc[0]
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected bars that can be used, found {first['rule']} "
+                f"({first['value']}) at {first['timestamp'].isoformat()}. Correct the source and ingest it."
+            )
+        frame = held[list(COLUMNS)].drop_duplicates()
+        doubled = frame["timestamp"][frame["timestamp"].duplicated()]
+        if len(doubled):
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected one refused bar at {doubled.iloc[0].isoformat()}, found "
+                "several with different values. Which one is right cannot be told; correct the source and ingest it."
+            )
+        return frame
+
+    def mark_released(self, series: Series, opened_at: Sequence[datetime], reason: str, *, at: datetime) -> None:
+        """Close the open refusals of some open times."""
+        wanted = {utc(time) for time in opened_at}
+
+        def plan(table: "DeltaTable") -> Change | None:
+            rows = scan_rows(table, self._table.schema, series)
+            released = rows["timestamp"].isin(wanted) & rows["released_at"].isna()
+            if not released.any():
+                return None
+            rows.loc[released, "released_at"] = utc(at)
+            rows["release_reason"] = rows["release_reason"].astype(object).where(~released, reason)
+            return Change(_rows(self._table.schema, rows), partition(series))
+
+        self._table.change(plan)
+
+
+def _refused(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Take refused bars as rows of the quarantine: times UTC-aware or missing, values float64, the rest text."""
+    import pandas as pd  # here: reading bars needs no pandas
+
+    rows = pd.DataFrame(index=range(len(frame)))
+    rows["timestamp"] = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], utc=True)).as_unit("us")
+    for name in VALUES:
+        rows[name] = frame[name].to_numpy(dtype=np.float64) if name in frame.columns else np.nan
+    for name in ("rule", "severity", "value"):
+        rows[name] = [str(text) for text in frame[name]] if name in frame.columns else ""
+    return rows
+
+
+def _refusals(rows: "pd.DataFrame") -> list[tuple[int, str, bytes]]:
+    """Return what makes a refusal the same one: time, rule and values."""
+    values = rows[list(VALUES)].to_numpy(dtype=np.float64) + 0.0
+    values[np.isnan(values)] = np.nan
+    times = rows["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+    return [
+        (time, rule, block.tobytes()) for time, rule, block in zip(times.tolist(), rows["rule"], values, strict=True)
+    ]
+
+
+def _rows(schema: "pa.Schema", frame: "pd.DataFrame") -> "pa.Table":
+    """Take a frame as rows of a table, what is missing as null."""
+    import pandas as pd  # here: reading bars needs no pandas
+    import pyarrow as pa  # here: a command that reads no bars starts without it
+
+    columns = []
+    for part in schema:
+        column = frame[part.name]
+        if pa.types.is_timestamp(part.type):
+            column = pd.DatetimeIndex(pd.to_datetime(column, utc=True)).tz_localize(None).as_unit("us").to_numpy()
+            columns.append(pa.array(column.astype(np.int64), mask=np.isnat(column)).cast(part.type))
+        else:
+            columns.append(pa.array(column, part.type, from_pandas=True))
+    return pa.Table.from_arrays(columns, schema=schema)

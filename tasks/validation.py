@@ -1,0 +1,130 @@
+"""Checks as a task: landed bars are judged together with the stored ones; refused bars go to the quarantine.
+
+A bar that a person released from the quarantine is let through as long as the source says the same of it; otherwise the
+next ingest of the same file would refuse it again. Failures name the line of the file that a bar stands in.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import get_run_logger, task
+
+from data_checks.check_report import CheckReport
+from data_checks.suites import CheckSpec
+from data_checks.validate import check_bars, require_passed
+from model.errors import ChecksFailed
+from tasks.console.progress import current_progress
+from tasks.ingestion import Landing, open_store
+from tasks.pages.prefect_artifacts import show_links, show_table
+from tasks.services.events import tell
+from tasks.settings import Settings
+from tasks.sources.source_spec import SourceSpec, open_cross_check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checks found, in words; the accepted bars lie in a file."""
+
+    accepted: str
+    rows: int
+    refused: int
+    refused_by: dict[str, int]
+    failed: tuple[dict[str, Any], ...]
+    gaps: int
+    docs: str
+
+
+@task(name="check")
+def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
+    """Judge landed bars, write the Data Docs, put refused bars into the quarantine, and stop at a grave failure.
+
+    Raises:
+        ChecksFailed: a check of a stopping severity failed. The quarantine is written, the store is as it was.
+    """
+    import pandas as pd
+
+    run = current_progress()
+    with run.step("check"):
+        settings, store = Settings(), open_store()
+        landed = pd.read_parquet(landing.path)
+        second = open_cross_check(source)
+        report = check_bars(
+            _with_stored(_placed(landed, source), store.read_frame(landing.series, as_of=landing.as_of)),
+            landing.series,
+            spec,
+            landing.as_of,
+            settings.docs_folder / landing.series.name,
+            against=second.fetch().frame if second else None,
+            released=_released(store.read_quarantine(landing.series)),
+        )
+        refused = report.quarantined
+        if len(refused):
+            kept_as = refused.assign(value=_values_with_lines(refused))
+            store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
+        for line in report.lines():
+            get_run_logger().info("%s", line)
+        _show(report, landing, settings)
+        try:
+            require_passed(report, spec)
+        except ChecksFailed as failed:
+            tell("riseorfall.checks.failed", landing.series.name, str(failed))
+            raise
+        kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
+        accepted = Path(landing.path).with_suffix(".accepted.parquet")
+        kept.to_parquet(accepted, index=False)
+        run.say(f"{len(report.accepted)} bars accepted, {len(refused)} refused")
+        summary = report.summary()
+        return Checked(
+            accepted=str(accepted),
+            rows=len(report.accepted),
+            refused=len(refused),
+            refused_by=summary["quarantined_by_rule"],
+            failed=tuple(summary["failed"]),
+            gaps=len(report.gaps),
+            docs=settings.link(Path(report.page_url)) if report.page_url else "",
+        )
+
+
+def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
+    """Show every rule and where the Data Docs are, before a failure ends the run."""
+    rows = [
+        {"rule": each.rule, "severity": each.severity, "held": "yes" if each.passed else "NO", "found": each.observed}
+        for each in report.results
+    ]
+    refused = f"{len(report.quarantined)} bars refused"
+    show_table("checks", sorted(rows, key=lambda row: row["held"]), f"{landing.series.name}: {refused}")
+    if report.page_url:
+        show_links({"Data Docs": settings.link(Path(report.page_url))})
+
+
+def _placed(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":
+    """Keep where each bar stands in its file; an exchange's answer has no lines to look at."""
+    return landed.drop(columns="line") if source.kind == "exchange" else landed
+
+
+def _released(quarantine: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the bars that a person released."""
+    return quarantine[quarantine["released_at"].notna()]
+
+
+def _values_with_lines(refused: "pd.DataFrame") -> list[str]:
+    """Return the offending values in words, with the line of the file where it is known."""
+    lines = refused["line"] if "line" in refused else [0] * len(refused)
+    return [f"{value} (line {line})" if line else value for value, line in zip(refused["value"], lines, strict=True)]
+
+
+def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the landed bars and those stored ones that they do not bring again, oldest first; doubles keep order."""
+    import pandas as pd
+
+    if stored.empty:
+        return landed
+    others = stored[~stored["timestamp"].isin(landed["timestamp"])]
+    if others.empty:
+        return landed
+    return pd.concat([others, landed], ignore_index=True).sort_values("timestamp", kind="stable", ignore_index=True)

@@ -1,0 +1,82 @@
+"""Folds give the same numbers wherever they are trained, and stay one child run each."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefect import flow
+
+from model.errors import SpecError
+from model.folds import FoldSpec
+from model.metrics import Record
+from model.recipe import Recipe
+from tasks.fold_training import train_folds
+from tasks.registry.run_artifacts import pooled_record
+from tasks.retrain_run import Retrain
+from tasks.training import FoldOutcome, tracking_for
+
+RECIPE = Recipe.model_validate({"folds": {"test_bars": 240, "count": 2}, "training": {"epochs": 2}})
+
+
+@flow
+def folds_alone(first: Retrain, recipe: Recipe) -> tuple[list[FoldOutcome], Record]:
+    """Train the folds of a recipe on the bars of a retrain."""
+    run_id = tracking_for(recipe).start_run("folds", {})
+    outcomes = train_folds(first.windows, recipe, run_id)
+    return outcomes, pooled_record(tracking_for(recipe), [fold.run_id for fold in outcomes])
+
+
+def running(runner: str, address: str = "") -> Recipe:
+    return RECIPE.model_copy(update={"folds": FoldSpec(test_bars=240, count=2, runner=runner, address=address)})
+
+
+def test_threads_give_the_numbers_of_one_after_the_other(first: Retrain, tracking_children: list[str]) -> None:
+    serial, one_by_one = folds_alone(first, running("serial"))
+    threads, at_once = folds_alone(first, running("threads"))
+    np.testing.assert_array_equal(at_once.probabilities, one_by_one.probabilities)
+    np.testing.assert_array_equal(at_once.fold, one_by_one.fold)
+    assert [fold.best_epoch for fold in threads] == [fold.best_epoch for fold in serial]
+    assert len({fold.run_id for fold in threads}) == len(tracking_children) == 2
+
+
+@pytest.fixture
+def tracking_children(first: Retrain) -> list[str]:
+    """The child runs of a whole retrain, whose folds ran in threads."""
+    client = tracking_for(RECIPE).client
+    experiment = tracking_for(RECIPE).experiment_id()
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{first.run_id}'")
+    return [run.info.run_id for run in found]
+
+
+def test_where_folds_run_is_no_part_of_the_recipes_identity() -> None:
+    assert running("serial").digest == running("threads").digest == running("dask", "tcp://host:8786").digest
+    assert FoldSpec(count=4) != FoldSpec()
+    assert RECIPE.model_copy(update={"folds": FoldSpec(count=4)}).digest != RECIPE.digest
+
+
+def test_an_address_is_for_a_cluster_only() -> None:
+    with pytest.raises(ValueError, match="expected an address with runner dask only"):
+        FoldSpec(address="tcp://host:8786")
+
+
+def test_a_cluster_that_is_not_there_is_told(first: Retrain) -> None:
+    pytest.importorskip("prefect_dask")
+    with pytest.raises(SpecError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9"):
+        folds_alone(first, running("dask", "tcp://127.0.0.1:9"))
+
+
+@pytest.mark.e2e
+def test_a_dask_cluster_gives_the_numbers_of_one_after_the_other(
+    first: Retrain, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("prefect_dask")
+    from distributed import LocalCluster
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1] / "reference")]))
+    _, one_by_one = folds_alone(first, running("serial"))
+    assert home.is_dir()
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        outcomes, on_cluster = folds_alone(first, running("dask", cluster.scheduler_address))
+    np.testing.assert_array_equal(on_cluster.probabilities, one_by_one.probabilities)
+    assert len({fold.run_id for fold in outcomes}) == 2

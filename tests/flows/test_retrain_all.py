@@ -1,0 +1,69 @@
+"""Many series as runs of their own, and MLflow runs whose flow run died."""
+
+from pathlib import Path
+from uuid import UUID
+
+import mlflow
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed, Running
+
+from flows.deployments import plans, served
+from flows.retrain_all import retrain_all
+from model.training import TrainingSpec
+from tasks.services.orphans import end_orphans
+from tasks.settings import Settings
+from tasks.sources.source_spec import SourceSpec
+
+
+@flow
+def idle() -> None:
+    """Do nothing."""
+
+
+def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> None:
+    for plan in plans():
+        if plan.full_name == "retrain/series":
+            served(plan).apply()
+    symbols = ["BTC-USD", "ETH-USD", "SOL-USD"]
+    ids = retrain_all([SourceSpec(symbol=symbol) for symbol in symbols], training=TrainingSpec(epochs=3))
+    with get_client(sync_client=True) as client:
+        runs = [client.read_flow_run(UUID(each)) for each in ids]
+    assert [run.parameters["source"]["symbol"] for run in runs] == symbols
+    assert all(run.parameters["training"]["epochs"] == 3 for run in runs)
+    assert all(run.state is not None and run.state.is_scheduled() for run in runs)
+    assert len({run.id for run in runs}) == len(symbols)
+
+
+def test_what_is_not_said_of_a_series_is_left_to_its_preset() -> None:
+    (identity,) = retrain_all([SourceSpec(symbol="LTC-USD", interval="1h")], training=TrainingSpec(epochs=3))
+    with get_client(sync_client=True) as client:
+        given = client.read_flow_run(UUID(identity)).parameters
+    assert (given["window"], given["training"]) == ({}, {"epochs": 3})
+
+
+def test_the_same_series_twice_in_one_call_is_one_run() -> None:
+    ids = retrain_all([SourceSpec(symbol="BTC-USD"), SourceSpec(symbol="BTC-USD")])
+    assert len(set(ids)) == 1
+
+
+def test_runs_of_mlflow_end_when_their_flow_run_is_over_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISEORFALL_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = mlflow.MlflowClient(tracking_uri=Settings().mlflow_uri)
+    experiment = client.create_experiment("orphans", artifact_location=tmp_path.as_uri())
+    with get_client(sync_client=True) as prefect:
+        dead, alive = (prefect.create_flow_run(idle, state=Running()) for _ in range(2))
+        prefect.set_flow_run_state(dead.id, Crashed(message="killed"), force=True)
+    gone = client.create_run(experiment, tags={"flow_run": str(dead.id)}).info.run_id
+    fold = client.create_run(experiment, tags={"mlflow.parentRunId": gone}).info.run_id
+    works = client.create_run(experiment, tags={"flow_run": str(alive.id)}).info.run_id
+    shell = client.create_run(experiment, tags={"flow_run": ""}).info.run_id
+
+    assert end_orphans(Settings()) == 2
+    states = {run: client.get_run(run).info.status for run in (gone, fold, works, shell)}
+    assert states == {gone: "KILLED", fold: "KILLED", works: "RUNNING", shell: "RUNNING"}
+    assert "Crashed" in client.get_run(gone).data.tags["failure"]
+    assert end_orphans(Settings()) == 0

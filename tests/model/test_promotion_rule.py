@@ -1,0 +1,275 @@
+"""The rules: what promotes, what holds, what rejects; and that a worse challenger never fares better."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float64, Int8
+from pydantic import ValidationError
+from scipy.stats import binom
+from synthetic_bars import bars_of_closes
+from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_forecast
+
+from model.errors import SpecError
+from model.metrics import Record
+from model.promotion_rule import Decision, PromotionRule, Soundness, decide, judge_soundness
+from model.trading import TradingResult, TradingSpec, trade
+
+DAILY, STRICT = PromotionRule(), PromotionRule(kind="strict")
+SOUND = Soundness(finite=True, not_constant=True, both_classes_possible=True, reloads_equal=True)
+LABELS = coin_labels(750, seed=1)
+SKILLED = daily_record(LABELS, forecast(LABELS, 0.65, seed=2))
+QUIET = daily_record(LABELS, loud_forecast(LABELS, seed=3, spread=0.02))
+BASE_RATE = np.full(750, 0.5)
+
+
+def decided(
+    challenger: Record,
+    champion: Record | None,
+    rule: PromotionRule = DAILY,
+    soundness: Soundness = SOUND,
+    trading: TradingResult | None = None,
+) -> Decision:
+    """Decide with the base rate 0.5 and a fixed seed."""
+    base_rate = np.full(len(challenger), 0.5)
+    return decide(rule, soundness, challenger, base_rate, champion, seed=7, trading=trading)
+
+
+def failed(decision: Decision) -> list[str]:
+    """Return the names of the clauses that were not met."""
+    return [clause.name for clause in decision.clauses if not clause.passed]
+
+
+@pytest.mark.parametrize("rule", [DAILY, STRICT])
+def test_the_first_skilled_challenger_is_promoted_and_told_that_there_was_no_champion(rule: PromotionRule) -> None:
+    decision = decided(SKILLED, None, rule)
+    assert decision.action == "promote"
+    assert "there was no champion to compare with" in decision.reasons
+
+
+def test_the_daily_rule_promotes_a_first_challenger_without_skill_and_the_strict_rule_does_not() -> None:
+    assert decided(QUIET, None).action == "promote"
+    assert decided(QUIET, None, STRICT).action == "hold"
+
+
+@pytest.mark.parametrize("rule", [DAILY, STRICT])
+def test_swapping_challenger_and_champion_flips_the_decision(rule: PromotionRule) -> None:
+    assert decided(SKILLED, QUIET, rule).action == "promote"
+    swapped = decided(QUIET, SKILLED, rule)
+    assert swapped.action == "hold"
+    assert "champion" in failed(swapped)
+
+
+def test_a_retrain_that_is_as_good_is_promoted_daily_but_not_strictly() -> None:
+    assert decided(SKILLED, SKILLED).action == "promote"
+    strictly = decided(SKILLED, SKILLED, STRICT)
+    assert strictly.action == "hold"
+    assert failed(strictly) == ["champion", "mcnemar"]
+
+
+def test_a_challenger_far_below_the_base_rate_is_held_even_without_a_champion() -> None:
+    shouting = daily_record(LABELS, loud_forecast(LABELS, seed=5, spread=0.45))
+    decision = decided(shouting, None)
+    assert decision.action == "hold"
+    assert failed(decision) == ["base_rate"]
+    assert "worse by more than 0.01 with evidence" in decision.reasons[0]
+
+
+def test_a_margin_holds_without_evidence() -> None:
+    few = SKILLED.take(np.arange(120))
+    worse = replace(few, probabilities=loud_forecast(few.labels, seed=5, spread=0.25))
+    rule = PromotionRule(champion_tolerance=1, champion_margin=0.02, base_rate_tolerance=1, base_rate_margin=1)
+    decision = decided(worse, few, rule)
+    assert failed(decision) == ["champion"]
+    assert "worse by more than 0.02 on average" in decision.reasons[0]
+    assert decided(worse, few, rule.model_copy(update={"champion_margin": 1.0})).action == "promote"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"finite": False}, "not finite"),
+        ({"not_constant": False}, "the same whatever the bars"),
+        ({"both_classes_possible": False}, "exactly 0 or 1"),
+        ({"reloads_equal": False}, "after loading"),
+    ],
+)
+@pytest.mark.parametrize("champion", [None, QUIET])
+def test_an_unsound_challenger_is_rejected(change: dict[str, bool], words: str, champion: Record | None) -> None:
+    decision = decided(SKILLED, champion, soundness=replace(SOUND, **change, detail="what was seen"))
+    assert decision.action == "reject"
+    assert words in decision.reasons[0]
+    assert "what was seen" in decision.reasons[0]
+
+
+def test_a_record_that_is_not_finite_is_rejected_whatever_is_claimed() -> None:
+    probabilities = SKILLED.probabilities.copy()
+    probabilities[17] = np.nan
+    assert decided(replace(SKILLED, probabilities=probabilities), QUIET).action == "reject"
+    assert decided(SKILLED.take(np.arange(0)), QUIET).action == "reject"
+
+
+def test_only_common_bars_are_compared() -> None:
+    champion = daily_record(LABELS, QUIET.probabilities)
+    champion = replace(champion, decided_at=champion.decided_at + 300 * DAY)  # 450 of its bars are the challenger's
+    decision = decided(SKILLED, champion)
+    assert decision.numbers["champion.n"] == 450
+    assert decision.numbers["base_rate.n"] == 750
+
+
+def test_bars_that_the_champion_could_not_predict_are_left_out() -> None:
+    probabilities = QUIET.probabilities.copy()
+    probabilities[:50] = np.nan
+    assert decided(SKILLED, replace(QUIET, probabilities=probabilities)).numbers["champion.n"] == 700
+
+
+def test_pairing_does_not_ask_for_an_order() -> None:
+    shuffled = QUIET.take(np.random.default_rng(0).permutation(750))
+    assert decided(SKILLED, shuffled).numbers == decided(SKILLED, QUIET).numbers
+
+
+def test_too_few_common_bars_are_said_and_the_base_rate_decides() -> None:
+    champion = SKILLED.take(np.arange(99))
+    daily = decided(QUIET, champion)
+    assert daily.action == "promote"
+    assert "only 99 bars in common with the champion, 100 needed: judged by the base rate alone" in daily.reasons
+    strict = decided(SKILLED, champion, STRICT)
+    assert strict.action == "hold"
+    assert failed(strict) == ["champion"]
+
+
+def test_failed_clauses_come_first_and_every_number_is_kept() -> None:
+    decision = decided(QUIET, SKILLED)
+    assert decision.action == "hold"
+    assert failed(decision) == ["champion"]
+    assert "against the champion" in decision.reasons[0]
+    assert len(decision.reasons) == len(decision.clauses) == 3
+    assert decision.numbers["champion.low"] > decision.numbers["champion.tolerance"]
+    assert all(type(number) is float for number in decision.numbers.values())
+
+
+def test_a_constant_forecast_is_no_exception() -> None:
+    constant = daily_record(LABELS, np.full(750, 0.52))
+    assert decided(constant, constant, STRICT).action == "hold"
+    assert decided(constant, None).action == "promote"  # whether it may be served is soundness, judged apart
+
+
+def test_overlapping_labels_are_not_taken_as_independent() -> None:
+    overlapping = replace(SKILLED, resolved_at=SKILLED.decided_at + 5 * DAY)
+    numbers = decided(overlapping, QUIET, STRICT).numbers
+    assert numbers["pesaran_timmermann.n"] == 150
+    assert numbers["mcnemar.n"] == 150
+    assert numbers["champion.n"] == 750
+
+
+def test_the_strict_rule_asks_for_gain_after_costs_where_trades_are_shown() -> None:
+    close = 100 * np.cumprod(np.concatenate([[1, 1], np.where(LABELS == 1, 1.02, 0.98)]))
+    bars = bars_of_closes(close)
+    record = replace(SKILLED, decided_at=bars.closed_at[1:751], resolved_at=bars.closed_at[2:752])
+    cheap, dear = (trade(record, bars, TradingSpec(cost_bps=bps), seed=1) for bps in (1, 500))
+    assert decided(record, None, STRICT, trading=cheap).action == "promote"
+    held = decided(record, None, STRICT, trading=dear)
+    assert failed(held) == ["net_of_costs"]
+    assert decided(record, None, DAILY, trading=dear).action == "promote"
+
+
+def worsened(record: Record, shares: Float64[np.ndarray, " window"]) -> Record:
+    """Move each probability towards the wrong end by a share of the way."""
+    wrong = 1.0 - record.labels
+    return replace(record, probabilities=record.probabilities + shares * (wrong - record.probabilities))
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(0.5, 0.68),
+    st.floats(0, 0.3),
+    st.floats(0, 1),
+    st.sampled_from(["daily", "strict"]),
+)
+def test_raising_the_challengers_loss_never_turns_hold_into_promote(
+    seed: int, accuracy: float, most: float, touched: float, kind: str
+) -> None:
+    generator = np.random.default_rng(seed)
+    labels = coin_labels(200, seed=seed, rises=0.53)
+    challenger = daily_record(labels, forecast(labels, accuracy, seed=seed + 1))
+    champion = daily_record(labels, loud_forecast(labels, seed=seed + 2, spread=0.05))
+    rule = PromotionRule(kind=kind, base_rate_tolerance=0.002, base_rate_margin=0.01)
+    shares = most * generator.random(200) * (generator.random(200) < touched)
+    before, after = (decided(record, champion, rule) for record in (challenger, worsened(challenger, shares)))
+    assert not (before.action == "hold" and after.action == "promote")
+    for was, became in zip(before.clauses, after.clauses, strict=True):
+        assert was.passed or not became.passed, was.name
+
+
+def strict_promotions(accuracy: float, repetitions: int) -> int:
+    """Count the strict promotions of a challenger of a true accuracy against an ignorant champion."""
+    promoted = 0
+    for seed in range(repetitions):
+        labels: Int8[np.ndarray, " window"] = coin_labels(750, seed=seed, rises=0.52)
+        challenger = daily_record(labels, forecast(labels, accuracy, seed=seed + 1000))
+        champion = daily_record(labels, loud_forecast(labels, seed=seed + 2000, spread=0.05))
+        promoted += decided(challenger, champion, STRICT).action == "promote"
+    return promoted
+
+
+def test_the_strict_rule_promotes_chance_at_most_at_its_level() -> None:
+    promoted = 0
+    for seed in range(200):
+        labels = coin_labels(300, seed=seed, rises=0.52)
+        ours, theirs = (daily_record(labels, loud_forecast(labels, seed=seed + k, spread=0.05)) for k in (1000, 2000))
+        promoted += decided(ours, theirs, STRICT).action == "promote"
+    assert promoted <= binom.ppf(0.995, 200, STRICT.alpha)
+
+
+def test_the_strict_rule_promotes_a_planted_signal() -> None:
+    assert strict_promotions(0.60, 20) >= 12  # the base rate clause alone has a power of 0.79
+    assert strict_promotions(0.65, 20) == 20
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "broken"),
+    [
+        ([0.4, 0.6], set()),
+        ([0.4, np.nan], {"finite", "not_constant", "both_classes_possible"}),
+        ([], {"finite", "not_constant", "both_classes_possible"}),
+        ([0.5, 0.5 + 1e-8], {"not_constant"}),
+        ([0.4, 1.0], {"both_classes_possible"}),
+        ([0.0, 0.6], {"both_classes_possible"}),
+    ],
+)
+def test_soundness_is_judged_by_what_is_said(probabilities: list[float], broken: set[str]) -> None:
+    found = judge_soundness(np.array(probabilities), reloads_equal=True)
+    flags = ("finite", "not_constant", "both_classes_possible", "reloads_equal")
+    assert {name for name in flags if not getattr(found, name)} == broken
+    assert found.sound is (not broken)
+    assert not judge_soundness(np.array(probabilities), reloads_equal=False).sound
+
+
+def test_a_base_rate_of_another_length_is_refused() -> None:
+    with pytest.raises(SpecError, match="750 windows, found 749"):
+        decide(DAILY, SOUND, SKILLED, BASE_RATE[1:], None, seed=1)
+
+
+def test_a_misspelt_or_impossible_rule_is_refused() -> None:
+    with pytest.raises(ValidationError, match="tolerence"):
+        PromotionRule(tolerence=1)
+    with pytest.raises(ValidationError, match="champion_margin"):
+        PromotionRule(champion_margin=-1)
+
+
+def test_every_field_is_bounded_and_described() -> None:
+    for name, field in PromotionRule.model_fields.items():
+        assert field.description, name
+        assert field.metadata or name in {"kind", "trading"}, name
+
+
+def test_promotion_knows_neither_prefect_nor_mlflow() -> None:
+    import subprocess
+
+    code = "import sys, model.promotion_rule; print({'prefect', 'mlflow', 'sklearn', 'tensorflow'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

@@ -1,0 +1,168 @@
+"""Champion and challenger are compared on bars that neither learned from; what is broken is told and gives way."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_network import tiny_onnx
+
+from model.bars import Series
+from model.metrics import Record
+from model.predictor import Predictor
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
+from model.windows import WindowSpec, cut_windows
+from tasks.champion.challenger_vs_champion import champion_record, check_soundness, joined, judge, later_record
+from tasks.champion.commit_decision import Standing
+from tasks.registry.run_artifacts import parquet_bytes
+from tasks.registry.tracking import ModelFiles, Tracking, Version
+from tasks.settings import Settings
+from tasks.store.decision_log import Ledger
+
+SERIES = Series("BTC-USD", "1d")
+SPEC = WindowSpec(lookback_bars=5)
+BARS = random_walk(400, seed=3)
+WINDOWS = cut_windows(BARS, SPEC).resolved()
+NEWEST = WINDOWS.take(np.arange(len(WINDOWS) - 250, len(WINDOWS)))
+RULE = PromotionRule()
+ONNX = {"1": tiny_onnx(5, gain=2.0), "2": tiny_onnx(5, gain=3.0), "3": tiny_onnx(5, gain=60.0)}
+UNTIL = {"1": 200, "2": 350, "3": 399}  # windows whose outcome each version knew
+
+
+def says(version: str) -> np.ndarray:
+    """Return what a version's network says of the newest windows."""
+    _, probabilities = Predictor(ONNX[version], SPEC).predict(BARS)
+    return probabilities[: len(WINDOWS)][-len(NEWEST) :]
+
+
+def record(probabilities: np.ndarray) -> Record:
+    return Record(
+        NEWEST.decided_at, NEWEST.resolved_at, NEWEST.labels, probabilities, np.zeros(len(NEWEST), dtype=np.int64)
+    )
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with three versions: two quiet ones, the third far too loud."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+        settings = Settings(home=home, tracking_uri="", store="")
+        tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+        for version, onnx in ONNX.items():
+            run_id = tracking.start_run("retrain", {})
+            own = record(says(version))
+            frame = own.frame().assign(base_rate=0.5)
+            tracking.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+            decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
+            probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
+            tracking.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
+            until = str(BARS.closed_at[UNTIL[version]]) + "+00:00"
+            files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=SPEC), record=own)
+            tracking.add_version(run_id, files, {"trained_until": until})
+        yield home
+
+
+@pytest.fixture
+def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="")
+
+
+@pytest.fixture
+def tracking(settings: Settings) -> Tracking:
+    return Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Ledger:
+    return Ledger(settings.store_root)
+
+
+def standing(tracking: Tracking, version: str) -> Standing:
+    return Standing(version, tracking.version(version))
+
+
+def broken(tracking: Tracking, version: str, name: str = "network.onnx") -> Version:
+    (tracking.read_version(version).folder / name).write_bytes(b"junk")
+    return tracking.version(version)
+
+
+def test_a_sound_version_repeats_what_training_saw(tracking: Tracking, settings: Settings) -> None:
+    found = check_soundness(tracking, tracking.version("2"), BARS)
+    assert found.sound
+    folder = settings.root / "mlruns" / "artifacts" / SERIES.name / tracking.version("2").run_id
+    (folder / "artifacts" / "network" / "probe.parquet").write_bytes(_shifted_probe())
+    assert not check_soundness(tracking, tracking.version("2"), BARS).reloads_equal
+
+
+def _shifted_probe() -> bytes:
+    _, probabilities = Predictor(ONNX["2"], SPEC).predict(BARS)
+    decided_at = cut_windows(BARS, SPEC).decided_at
+    return parquet_bytes(pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:] + 2e-5}))
+
+
+def test_the_champion_is_scored_by_its_own_record_and_then_by_its_predictions(
+    tracking: Tracking, ledger: Ledger
+) -> None:
+    stored = record(np.full(len(NEWEST), 0.25)).take(np.arange(40))
+    until = NEWEST.decided_at[100]
+    later = later_record(NEWEST.decided_at, says("1"), until, record(says("2")))
+    assert (later.decided_at == NEWEST.decided_at[100:]).all()
+    both = joined(stored, later)
+    assert (both.probabilities == np.concatenate([np.full(40, 0.25), says("1")[100:]])).all()
+    found = champion_record(tracking, ledger, standing(tracking, "1"), BARS, record(says("2")))
+    assert found.trouble == ""
+    assert found.record is not None
+    assert found.record.probabilities == pytest.approx(says("1"), abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "recipe.json", "record.parquet"])
+def test_a_broken_champion_is_told_judged_by_its_run_and_replaced(
+    name: str, tracking: Tracking, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    champion = Standing("1", broken(tracking, "1", name))
+    with caplog.at_level(logging.ERROR):
+        found = judge(tracking, ledger, tracking.version("2"), champion, BARS, RULE, seed=7)
+    assert found.decision.action == "promote"
+    assert found.decision.numbers["champion.n"] == len(NEWEST)
+    assert "champion version 1 cannot be loaded" in found.reasons[0]
+    assert "judged by the record of its run" in caplog.text
+
+
+def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(
+    tracking: Tracking, ledger: Ledger
+) -> None:
+    whole = judge(tracking, ledger, tracking.version("3"), standing(tracking, "1"), BARS, RULE, seed=7)
+    assert whole.decision.action == "hold"
+    champion = Standing("1", broken(tracking, "1"))
+    found = judge(tracking, ledger, tracking.version("3"), champion, BARS, RULE, seed=7)
+    assert found.decision.action == "promote"
+    assert "the champion cannot predict any more" in found.reasons[1]
+    assert found.decision.numbers == whole.decision.numbers  # its stored record and its predictions agree here
+
+
+def test_a_champion_of_which_nothing_is_left_is_no_obstacle(tracking: Tracking, ledger: Ledger) -> None:
+    lost = Standing("9", None, "the registry has lost champion version 9")
+    found = judge(tracking, ledger, tracking.version("2"), lost, BARS, RULE, seed=7)
+    assert found.decision.action == "promote"
+    assert "its record is lost too" in found.trouble
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "recipe.json"])
+def test_a_broken_challenger_is_rejected_with_the_reason(name: str, tracking: Tracking, ledger: Ledger) -> None:
+    for champion in (standing(tracking, "1"), Standing("1", broken(tracking, "1"))):
+        found = judge(tracking, ledger, broken(tracking, "2", name), champion, BARS, RULE, seed=7)
+        assert found.decision.action == "reject"
+        assert f"{name} cannot be" in " ".join(found.reasons)
+
+
+def test_champion_and_challenger_swapped_flip_the_decision(tracking: Tracking, ledger: Ledger) -> None:
+    held = judge(tracking, ledger, tracking.version("3"), standing(tracking, "2"), BARS, RULE, seed=7)
+    promoted = judge(tracking, ledger, tracking.version("2"), standing(tracking, "3"), BARS, RULE, seed=7)
+    assert (held.decision.action, promoted.decision.action) == ("hold", "promote")

@@ -1,0 +1,150 @@
+"""Planted degradation, drift and absence raise their alarms once; an honest year raises none."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_home import SERIES, store_bars, tiny_home
+
+from model.bars import Bars
+from model.freshness import aware
+from model.monitor import Alarm, MonitorSpec
+from tasks.champion.champion_monitor import Watched, watch_champion
+from tasks.settings import Settings
+from tasks.store.decision_log import Ledger, Prediction
+from tasks.store.monitor_log import Look, Watchbook, fresh_alarms, score_from
+
+BARS = random_walk(1000, seed=11)
+TRAINED = 750
+SPEC = MonitorSpec(max_champion_age_days=400)
+DAY = timedelta(days=1)
+
+
+def scaled(prices: np.ndarray, since: int) -> Bars:
+    """The same bars with prices multiplied from a bar on."""
+    ohlcv = BARS.ohlcv.copy()
+    ohlcv[since:, :4] *= prices
+    return Bars(BARS.interval, BARS.opened_at, ohlcv)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home to copy: MLflow takes seconds to make its database."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    tiny_home(home, BARS, TRAINED)
+    return home
+
+
+@pytest.fixture
+def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
+
+
+def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED) -> None:
+    """Store predictions, one a day, each a minute after its bar closed."""
+    stored = []
+    for place, probability in enumerate(probabilities):
+        at = aware(BARS.closed_at[since + place])
+        stored.append(
+            Prediction(
+                SERIES.name, "BTC-USD", "1d", at, at + DAY, "1", float(probability), at + timedelta(minutes=1)
+            )
+        )  # fmt: skip
+    Ledger(settings.store_root).store_all(stored)
+
+
+def rises() -> np.ndarray:
+    close = BARS.column("close")
+    return (np.diff(close)[TRAINED:] > 0).astype(float)
+
+
+def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> Watched:
+    return watch_champion(SERIES, settings, spec, aware(BARS.closed_at[as_of_bar]))
+
+
+def test_an_honest_year_raises_nothing(settings: Settings) -> None:
+    predict(settings, np.full(249, 0.5))
+    watched = look(settings)
+    assert watched.look.alarms == ()
+    assert watched.score.count == 249
+    assert watched.score.accuracy[0] == pytest.approx(1 - rises()[:249].mean())
+    assert watched.picture.stat().st_size > 10_000
+
+
+def test_a_champion_that_says_the_opposite_is_degraded_once(settings: Settings) -> None:
+    predict(settings, 0.5 - 0.3 * (2 * rises()[:249] - 1))
+    watched = look(settings)
+    assert [alarm.kind for alarm in watched.raised] == ["degraded"]
+    again = look(settings)
+    assert again.raised == ()
+    assert again.score.count == 0  # after an alarm the evidence counts anew
+
+
+def test_scaled_prices_are_drift_once_within_the_cool_down(settings: Settings) -> None:
+    store_bars(settings, scaled(np.array(100.0), 900))
+    predict(settings, np.full(249, 0.5))
+    assert [alarm.kind for alarm in look(settings, 950).raised] == ["drifted"]
+    assert look(settings, 953).raised == ()
+    assert [alarm.kind for alarm in look(settings, 957).raised] == ["drifted"]  # a week later it still is
+
+
+def test_late_predictions_are_no_evidence_and_count_as_missing(settings: Settings) -> None:
+    predict(settings, np.full(200, 0.5))
+    late = [
+        replace(each, stored_at=each.resolves_at + DAY)
+        for place in range(200, 249)
+        for each in [
+            Prediction(
+                SERIES.name, "BTC-USD", "1d", aware(BARS.closed_at[TRAINED + place]),
+                aware(BARS.closed_at[TRAINED + place]) + DAY, "1", 0.01, aware(BARS.closed_at[TRAINED + place]),
+            )
+        ]
+    ]  # fmt: skip
+    Ledger(settings.store_root).store_all(late)
+    watched = look(settings)
+    assert watched.score.count == 200
+    assert watched.look.numbers["missing"] == 49
+    assert watched.look.numbers["late"] == 49
+    assert [alarm.kind for alarm in watched.raised] == ["missing"]
+
+
+def test_an_old_champion_is_stale(settings: Settings) -> None:
+    watched = look(settings, spec=MonitorSpec(max_champion_age_days=249))
+    assert [alarm.kind for alarm in watched.raised] == ["stale"]
+    assert watched.look.numbers["champion_age_days"] == 250
+
+
+def test_a_look_knows_only_bars_that_had_closed(settings: Settings) -> None:
+    predict(settings, np.full(249, 0.5))
+    assert look(settings, as_of_bar=800).score.count == 50
+
+
+def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(settings, np.full(249, 0.5))
+    midnight = aware(BARS.closed_at[-1])
+    moments = iter([midnight - timedelta(seconds=1), *[midnight + timedelta(seconds=5)] * 9])
+    monkeypatch.setattr("tasks.serving.guarded_forecast.datetime", SimpleNamespace(now=lambda _: next(moments)))
+    monkeypatch.setattr("tasks.registry.tracking.Tracking.run_params", lambda *_: {"source.kind": "exchange"})
+    for seconds, count in ((-1, 248), (5, 249)):  # the last outcome is known from midnight on
+        watched = watch_champion(SERIES, settings, SPEC)
+        assert watched.look.watched_at == midnight + timedelta(seconds=seconds)
+        assert watched.score.count == count
+
+
+def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
+    book, start = Watchbook(str(tmp_path)), aware(BARS.closed_at[0])
+    alarm = Alarm("stale", "old")
+    book.write(Look("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
+    book.write(Look("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))
+    looks = book.looks("A-1d")
+    assert [each.alarms for each in looks] == [(alarm,), (alarm,)]
+    assert score_from(looks) == start + DAY
+    assert fresh_alarms(looks, [alarm], start + 6 * DAY, timedelta(days=7)) == ()
+    assert fresh_alarms(looks, [alarm], start + 7 * DAY, timedelta(days=7)) == (alarm,)
+    assert book.last("B-1d") is None

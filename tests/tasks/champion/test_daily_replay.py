@@ -1,0 +1,180 @@
+"""Replay: past days decided as they would have been; interrupted anywhere and resumed, the ledger is the same."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+
+from model.bars import Bars, Series
+from model.errors import BarsTooShort, SpecError
+from model.folds import FoldSpec
+from model.metrics import score
+from model.networks import NetworkSpec
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.windows import WindowSpec, cut_windows
+from tasks.champion.daily_replay import Replay
+from tasks.registry.tracking import Tracking
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import Ledger, LedgerRow
+
+RECIPE = Recipe(
+    window=WindowSpec(lookback_bars=5),
+    folds=FoldSpec(test_bars=110, count=2),
+    network=NetworkSpec(kind="cnn", filters=(2,), dense_units=4),
+    training=TrainingSpec(epochs=2),
+)
+RULE = PromotionRule()
+BARS = random_walk(260, seed=5)  # 2018-01-01 .. 2018-09-17
+FIRST, LAST = date(2018, 8, 20), date(2018, 8, 23)
+
+
+def home(place: Path, bars: Bars = BARS) -> Settings:
+    settings = Settings(home=place, tracking_uri="", store="")
+    store = BarStore(settings.store_root)
+    store.merge(Series(RECIPE.symbol, RECIPE.interval), bars.frame(), {}, merged_at=datetime(2018, 9, 18, tzinfo=UTC))
+    return settings
+
+
+def replay(settings: Settings, first: date = FIRST, last: date = LAST) -> Replay:
+    return Replay(RECIPE, RULE, first, last, settings)
+
+
+def run_all(opened: Replay) -> None:
+    for day in opened.days:
+        opened.run_day(day)
+
+
+def told(opened: Replay) -> list[LedgerRow]:
+    """Return the ledger without the names of runs, which are drawn by chance."""
+    return [replace(row, run_id="") for row in opened.ledger.rows(opened.name)]
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Replay:
+    """Four days, not interrupted."""
+    opened = replay(home(tmp_path_factory.mktemp("whole")))
+    run_all(opened)
+    return opened
+
+
+def test_each_day_is_decided_with_the_bars_closed_by_then(whole: Replay) -> None:
+    rows = whole.ledger.rows(whole.name)
+    assert [row.decided_at.date() for row in rows] == list(whole.days)
+    assert [row.version for row in rows] == ["1", "2", "3", "4"]
+    assert (rows[0].champion_before, rows[0].champion_after) == (None, "1")
+    for row in rows:
+        version = whole.tracking.version(row.version)
+        assert version.trained_until == row.decided_at
+        newest = whole.tracking.read_version(row.version).record().resolved_at.max()
+        assert newest == np.datetime64(row.decided_at.replace(tzinfo=None))
+    assert whole.tracking.alias_number("champion") == rows[-1].champion_after
+
+
+def test_nothing_of_it_touches_the_real_champion(whole: Replay) -> None:
+    real = Tracking(whole.settings.mlflow_uri, whole.settings.artifact_root, whole.series)
+    assert real.alias_number("champion") is None
+    assert whole.ledger.rows(whole.series.name) == ()
+    assert whole.ledger.predictions(whole.series.name).empty
+
+
+def test_a_past_day_does_not_depend_on_later_bars(whole: Replay, tmp_path: Path) -> None:
+    ohlcv = BARS.ohlcv.copy()
+    later = BARS.opened_at >= np.datetime64(LAST)
+    ohlcv[later] *= 3.0
+    other = replay(home(tmp_path, Bars(BARS.interval, BARS.opened_at, ohlcv)))
+    run_all(other)
+    assert told(other) == told(whole)
+
+
+class Crash(BaseException):
+    """Injected."""
+
+
+@pytest.mark.parametrize("place", ["version", "predictions", "row", "alias"])
+def test_interrupted_anywhere_and_resumed_it_ends_the_same(
+    place: str, whole: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = home(tmp_path)
+    interrupted = replay(settings)
+    interrupted.run_day(FIRST)
+    owner, name = {
+        "version": (Tracking, "add_version"),
+        "predictions": (Ledger, "store_all"),
+        "row": (Ledger, "enter"),
+        "alias": (Tracking, "set_alias"),
+    }[place]
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, crash)
+        with pytest.raises(Crash):
+            interrupted.run_day(FIRST + timedelta(days=1))
+    resumed = replay(settings)
+    run_all(resumed)
+    assert told(resumed) == told(whole)
+    frame, expected = (each.ledger.predictions(each.name) for each in (resumed, whole))
+    assert frame.equals(expected)
+    assert resumed.tracking.alias_number("champion") == whole.tracking.alias_number("champion")
+
+
+def test_a_day_that_is_done_is_not_done_again(whole: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(Tracking, "add_version", crash)
+    again = replay(whole.settings)
+    assert again.pending() == ()
+    before = told(again)
+    run_all(again)
+    assert told(again) == before
+
+
+def test_it_shows_whoever_was_champion_beside_never_promoting(whole: Replay) -> None:
+    summary = whole.summary()
+    windows = cut_windows(BARS, RECIPE.window).resolved()
+    days = [np.datetime64(day, "us") for day in whole.days]
+    labels = windows.labels[np.isin(windows.decided_at, days)]
+    rows = whole.ledger.rows(whole.name)
+
+    def said(versions: list[str]) -> np.ndarray:
+        found = []
+        for day, version in zip(days, versions, strict=True):
+            decided_at, probabilities = whole.tracking.read_version(version).predictor().predict(BARS)
+            found.append(probabilities[decided_at == day][0])
+        return np.array(found)
+
+    assert summary.predictions == len(labels) == 4
+    champions = [str(row.champion_after) for row in rows]
+    assert summary.scores["replayed"] == pytest.approx(score(labels, said(champions)), abs=1e-6)
+    assert summary.scores["never promoting"] == pytest.approx(score(labels, said(["1"] * 4)), abs=1e-6)
+    assert summary.scores["always promoting"] == pytest.approx(score(labels, said([r.version for r in rows])), abs=1e-6)
+    assert summary.cost is None  # four decisions say nothing
+    assert "never promoting: log loss" in summary.lines()[2]
+    run_id = whole.show(summary)
+    assert whole.tracking.read_file(run_id, "pictures/champion_history.png")[:4] == b"\x89PNG"
+
+
+def test_what_cannot_be_continued_is_refused(whole: Replay) -> None:
+    with pytest.raises(SpecError, match="found 2018-08-19: a day cannot be put in"):
+        replay(whole.settings, FIRST - timedelta(days=1))
+    with pytest.raises(SpecError, match="another recipe or rule"):
+        Replay(RECIPE, PromotionRule(kind="strict"), FIRST, LAST, whole.settings)
+    with pytest.raises(SpecError, match="expected --to at or after --from"):
+        replay(whole.settings, LAST, FIRST)
+    with pytest.raises(SpecError, match="a name of its own"):
+        Replay(RECIPE, RULE, FIRST, LAST, whole.settings, whole.series.name)
+    with pytest.raises(BarsTooShort):
+        Replay(RECIPE, RULE, date(2018, 3, 1), date(2018, 3, 1), whole.settings, "early").run_day(date(2018, 3, 1))

@@ -1,0 +1,164 @@
+"""Tuning: sees nothing of the test bars, goes on where it was stopped, and never does worse than it was given."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk, scrambled
+
+from model.bars import Bars, Series
+from model.calibration import UNCALIBRATED, Calibrator
+from model.errors import UnsoundModel
+from model.folds import FoldSpec, split_folds
+from model.networks import NetworkSpec
+from model.recipe import Recipe
+from model.search_space import RANGES, TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.training import TrainingSpec
+from model.windows import Windows, WindowSpec, cut_windows
+from tasks.champion.recipe_search import Tuned, Tuning
+from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
+
+RECIPE = Recipe(window=WindowSpec(lookback_bars=12), folds=FoldSpec(test_bars=100, count=2))
+BARS = random_walk(420, seed=8)
+FIRST_TEST = cut_windows(BARS, RECIPE.window).resolved().decided_at[-100]
+SPEC = TuneSpec(trials=4, test_bars=60, count=2)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    probability: float
+    best_epoch: int = 1
+    calibrator: Calibrator = UNCALIBRATED
+
+
+class Quiet:
+    """Says one probability, the farther from one half the higher the dropout; fast, and never seen after the test."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, *, start: Any = None) -> Fitted:
+        del train_index, validation_index, start
+        assert windows.resolved_at.max() < FIRST_TEST
+        if self.recipe.network.dropout > 0.65:
+            raise UnsoundModel("diverged")
+        return Fitted(0.5 + self.recipe.network.dropout / 4)
+
+    def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:
+        return np.full(len(windows), fitted.probability)
+
+
+def home(place: Path, bars: Bars = BARS) -> Settings:
+    settings = Settings(home=place, tracking_uri="", store="")
+    series = Series(RECIPE.symbol, RECIPE.interval)
+    BarStore(settings.store_root).merge(series, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
+    return settings
+
+
+def tuning(settings: Settings, spec: TuneSpec = SPEC, trainer: Any = Quiet) -> Tuning:
+    return Tuning(RECIPE, spec, settings, trainer)
+
+
+def losses(found: Tuned, opened: Tuning) -> list[float]:
+    """Return each trial's log loss as its child run has it, in the order of the trials."""
+    experiment = opened.tracking.experiment_id()
+    runs = opened.tracking.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
+    runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
+    return [run.data.metrics["log_loss"] for run in runs if "log_loss" in run.data.metrics]
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_bars_of_a_search_end_before_the_first_test_decision() -> None:
+    before = bars_before_test(BARS, RECIPE)
+    folds = split_folds(cut_windows(BARS, RECIPE.window).resolved(), RECIPE.folds)
+    assert folds[0].test[0] == len(cut_windows(BARS, RECIPE.window).resolved()) - 100
+    assert before.closed_at[-1] < FIRST_TEST
+    assert BARS.closed_at[len(before)] == FIRST_TEST  # and not a bar earlier than they must
+
+
+def test_a_search_starts_with_what_it_was_given_and_never_ends_worse(tmp_path: Path) -> None:
+    opened = tuning(home(tmp_path))
+    found = opened.search()
+    seen = losses(found, opened)
+    assert found.trials == 4
+    assert found.default_log_loss == pytest.approx(seen[0])
+    assert found.log_loss == pytest.approx(min(seen))
+    assert found.log_loss <= found.default_log_loss
+    assert "4 trials; best log loss" in found.lines()[0]
+
+
+def test_what_happens_on_the_test_bars_changes_nothing(tmp_path: Path) -> None:
+    start = int(np.searchsorted(BARS.closed_at, FIRST_TEST))
+    one, other = (tuning(home(tmp_path / name, bars)) for name, bars in (("a", BARS), ("b", scrambled(BARS, start))))
+    assert one.study_name == other.study_name
+    first, second = one.search(), other.search()
+    assert losses(first, one) == losses(second, other)
+    assert first.values == second.values
+
+
+class Crash(BaseException):
+    """Injected."""
+
+
+def test_an_interrupted_search_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    settings, calls = home(tmp_path), []
+
+    def crashing(recipe: Recipe) -> Quiet:
+        calls.append(recipe)
+        if len(calls) == 3:
+            raise Crash
+        return Quiet(recipe)
+
+    with pytest.raises(Crash):
+        tuning(settings, trainer=crashing).search()
+    resumed = tuning(settings)
+    found = resumed.search()
+    assert len(losses(found, resumed)) >= 3  # of the trial that crashed there is a failed run
+    more = tuning(settings, SPEC.model_copy(update={"trials": 6}))
+    again = more.search()
+    assert (again.run_id, again.study, again.trials) == (found.run_id, found.study, 6)
+    assert again.log_loss <= found.log_loss
+    calls.clear()
+    tuning(settings, SPEC.model_copy(update={"trials": 6}), trainer=crashing).search()
+    assert calls == []
+
+
+def test_where_every_trial_fails_it_is_said(tmp_path: Path) -> None:
+    def failing(_: Recipe) -> Quiet:
+        raise UnsoundModel("never finite")
+
+    with pytest.raises(UnsoundModel, match="expected a trial that came to an end"):
+        tuning(home(tmp_path), SPEC.model_copy(update={"trials": 2}), trainer=failing).search()
+
+
+def test_a_trial_is_a_recipe_and_its_flags_say_what_differs() -> None:
+    own = values_of(RECIPE)
+    assert recipe_of(RECIPE, own) == RECIPE
+    assert flags_of(RECIPE, own) == ""
+    values = own | {"lookback_bars": 60, "filters": "32,16", "dropout": 0.25, "learning_rate": 0.0005}
+    changed = recipe_of(RECIPE, values)
+    assert changed.window.lookback_bars == 60
+    assert changed.network == NetworkSpec(filters=(32, 16), dropout=0.25)
+    assert changed.training.learning_rate == 0.0005
+    assert changed.folds == RECIPE.folds
+    assert flags_of(RECIPE, values) == (
+        "--window.lookback-bars 60 --network.filters 32 --network.filters 16 --network.dropout 0.25 "
+        "--training.learning-rate 0.0005"
+    )
+
+
+def test_the_given_recipe_lies_in_the_space() -> None:
+    own, choices = values_of(RECIPE), choices_of(RECIPE)
+    assert all(own[name] in values for name, values in choices.items())
+    assert all(low <= own[name] <= high for name, (low, high) in ranges_of(RECIPE).items())
+    assert set(choices) | set(RANGES) == set(own)
+    hasty = RECIPE.model_copy(update={"training": TrainingSpec(learning_rate=0.5)})
+    assert ranges_of(hasty) == RANGES | {"learning_rate": (1e-4, 0.5)}

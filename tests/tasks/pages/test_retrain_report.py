@@ -1,0 +1,247 @@
+"""The report says what was decided, needs nothing beside it, and believes nothing from outside."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
+
+from model.bars import Series
+from model.baselines import BASELINES
+from model.explanation import ActivationMap, Attribution, Explanation, GateMap
+from model.metrics import Record, confusion_matrix
+from model.recipe import Recipe
+from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
+from model.significance import bootstrap_intervals
+from model.skill_tests import compare, judge_skill
+from model.trading import TradingSpec
+from model.training import Epoch, TrainingSpec
+from tasks.champion.champion_explanation import WrittenExplanation
+from tasks.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
+from tasks.pages.explanation_page import Explained, explanation_parts
+from tasks.pages.html_page import Page, escaped, link, table
+from tasks.pages.retrain_report import DataFacts, Lineage, ReportContent, report_page
+
+HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
+LOOKBACK = 12
+
+
+def explained(label: int = -1) -> Explained:
+    """Return an explanation whose numbers were written by hand."""
+    rng = np.random.default_rng(1)
+    bars = random_walk(LOOKBACK, seed=2)
+    shares = np.zeros((LOOKBACK, 4))
+    shares[7, 3], shares[2, 0] = 0.03, -0.01
+    maps = {name: rng.random((LOOKBACK, 5)) for name in ("input gate", "forget gate", "output gate")}
+    states = {name: rng.normal(size=(LOOKBACK, 5)) for name in ("cell state", "hidden state")}
+    explanation = Explanation(
+        kind="cnn_lstm",
+        features=("open", "high", "low", "close"),
+        window=bars.ohlcv[:, :4],
+        seen=rng.normal(size=(LOOKBACK, 4)),
+        filters=rng.normal(size=(4, 4, 6)),
+        activations=(ActivationMap("conv_1", rng.normal(size=(LOOKBACK, 6)), 1, 2),),
+        gates=(GateMap("lstm", maps | states),),
+        attribution=Attribution(shares, 0.53, 0.51, 1e-6, 128),
+        lacks=("A network of kind cnn has no recurrent layer.",),
+    )
+    return Explained(explanation, bars.opened_at, bars.closed_at[-1], label, learned=label >= 0, said=0.53)
+
+
+def evaluation_of(record: Record) -> Evaluation:
+    rivals = {name: loud_forecast(record.labels, seed=k, spread=0.03) for k, name in enumerate(BASELINES)}
+    forecasts = {NETWORK: record.probabilities, **rivals}
+    confusion = confusion_matrix(record.labels, record.probabilities)
+    figures = {
+        "net_return": 0.5, "gross_return": 0.6, "max_drawdown": 0.2, "turnover": 30.0, "exposure": 0.4,
+        "sharpe": 1.0, "sharpe_low": -0.2, "sharpe_high": 2.0,
+    }  # fmt: skip
+    return Evaluation(
+        windows=len(record),
+        first="2017-06-01T00:00:00Z",
+        last="2018-01-01T00:00:00Z",
+        numbers={
+            name: bootstrap_intervals(record.labels, given, 1, repetitions=50) for name, given in forecasts.items()
+        },
+        confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
+        calibration_error=0.0421,
+        skill=judge_skill(record, rivals, 1),
+        trading={"long_flat": figures, "long_short": figures, BUY_AND_HOLD: figures},
+    )
+
+
+@pytest.fixture(scope="module")
+def content() -> ReportContent:
+    labels = coin_labels(200, seed=1)
+    record = daily_record(labels, forecast(labels, 0.6, seed=2), folds=2)
+    base_rate = np.full(200, 0.5)
+    history = [Epoch(n, 0.70, 0.5, 0.69 + 0.01 * n, 0.5, 0.001, 0.1) for n in (1, 2, 3)]
+    line = np.cumprod(np.full(200, 1.001))
+    return ReportContent(
+        version="17",
+        action="hold",
+        reasons=("worse than the champion by 0.1234", HOSTILE),
+        champions=("16", "16"),
+        decided_at="2026-11-24 16:00 UTC",
+        recipe=Recipe(),
+        evaluation=evaluation_of(record),
+        champion=compare(record, base_rate, 1),
+        record=record,
+        close=np.linspace(100, 200, 200),
+        closed_at=record.resolved_at,
+        costs=TradingSpec(),
+        equity={"long_flat": line, "long_short": line, BUY_AND_HOLD: line},
+        periods=(*periods_by_fold(record, base_rate, 1), *periods_by_year(record, base_rate, 1)),
+        histories=[history, history],
+        explained=explained(),
+        calibrator="none",
+        data=DataFacts(
+            facts={"Source": f"bars {HOSTILE}.csv"},
+            layout={"order": HOSTILE},
+            failed=[("absurd_tick", "warning", HOSTILE, HOSTILE)],
+            quarantined=[("2017-04-15", "absurd_tick", "warning", HOSTILE, HOSTILE)],
+            quarantined_count=1,
+            docs="javascript:alert(1)",
+        ),
+        lineage=Lineage({"Bars": "table version 3, SHA-256 abc", "Table": HOSTILE}, {"source.path": HOSTILE}),
+        links={"MLflow run": "http://127.0.0.1:5000/#/run", "this page": "file:///tmp/x.html"},
+    )
+
+
+@pytest.fixture(scope="module")
+def text(content: ReportContent) -> str:
+    return report_page(content)
+
+
+def without_scripts(text: str) -> str:
+    """Return the page less plotly's own code and the charts' numbers."""
+    return re.sub(
+        r"<script(?: type=\"application/json\" id=\"chart-\d+-json\")?>.*?</script>", "", text, flags=re.DOTALL
+    )
+
+
+def test_decision_and_reasons_come_first(text: str) -> None:
+    places = [text.index(words) for words in ("Held: the champion stays.", "worse than the champion by 0.1234",
+                                             "network&#x27;s log loss is", "<nav>", ">Skill</h2>", ">Trading</h2>",
+                                             ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
+    assert places == sorted(places)
+    assert "Champion before: 16; now: 16." in text
+
+
+def test_numbers_are_the_evaluations(text: str, content: ReportContent) -> None:
+    found = content.evaluation
+    for name in (NETWORK, *BASELINES):
+        interval = found.numbers[name]["log_loss"]
+        assert f"{interval.value:.4f}<small>{interval.low:.4f} .. {interval.high:.4f}</small>" in text
+    assert found.skill.pesaran_timmermann.reading in text
+    assert f"a true 53% with probability {found.skill.power[0.53]:.0%}" in text
+    assert "Expected calibration error 0.042" in text
+    assert "Costs of 10 bps and slippage of 5 bps" in text
+    assert "-0.20 .. 2.00, includes 0: what was earned, or lost, could be luck" in text
+    assert "<td>fold 1<small>" in text
+    assert "<td>2017<small>" in text
+    assert "the champion</td>" in text
+
+
+def test_nothing_is_loaded_from_anywhere(text: str) -> None:
+    page = without_scripts(text)
+    assert not re.findall(r"<(?:script|link|img|iframe|object|embed|source|video|audio|base)\b", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "default-src 'none'" in page
+    assert re.findall(r'(?:src|href)="(http[^"]*)', page) == ["http://127.0.0.1:5000/#/run"]
+
+
+def test_what_comes_from_outside_is_only_text(text: str) -> None:
+    page = without_scripts(text)
+    assert "evil.example" in page
+    assert "<script src" not in text
+    assert "<img" not in page
+    assert "&lt;script src=&quot;https://evil.example/x.js&quot;&gt;" in page
+    assert 'href="javascript' not in page
+
+
+def test_plotly_is_embedded_once_and_every_chart_has_its_numbers(text: str) -> None:
+    assert text.count("plotly.js v") == 1
+    charts = re.findall(r'<div class="chart" id="(chart-\d+)"', text)
+    assert len(charts) >= 10
+    assert [f"{chart}-json" in text for chart in charts] == [True] * len(charts)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+
+
+def test_tables_scroll_within_their_own_box(text: str) -> None:
+    assert text.count("<table>") == text.count('<div class="scroll"><table>') > 5
+
+
+def test_without_a_champion_there_is_no_row_for_it(content: ReportContent) -> None:
+    page = report_page(replace(content, champion=None, champions=("none", "17"), action="promote"))
+    assert "Promoted: it is the champion now." in page
+    assert "<td>the champion</td>" not in page
+
+
+def test_calibration_and_seeds_are_told_where_they_were_asked_for(content: ReportContent, text: str) -> None:
+    assert "the network&#x27;s own probabilities: the recipe asks for no calibration" in text
+    assert "Does the seed matter?" not in text
+    record = content.record
+    seeds = by_seed(record.labels, {7: record.probabilities, 8: np.full(len(record), 0.5)})
+    page = report_page(
+        replace(
+            content,
+            recipe=Recipe(training=TrainingSpec(calibration="temperature")),
+            calibrator="temperature 1.37",
+            evaluation=replace(content.evaluation, seeds=seeds),
+        )
+    )
+    assert "Version 17 goes on with the newest fold&#x27;s: temperature 1.37." in page
+    assert f"of 2 seeds lie {abs(content_loss(content) - np.log(2)):.4f} in log loss" in page
+    assert '<td>seed 8</td><td class="number">0.6931<small>' in page
+
+
+def content_loss(content: ReportContent) -> float:
+    return float(content.evaluation.numbers[NETWORK]["log_loss"].value)
+
+
+def test_what_is_served_is_told_beside_the_network_that_is_explained() -> None:
+    page = Page("why")
+    page.lead(*explanation_parts(page, replace(explained(), said=0.61)))
+    text = without_scripts(page.html())
+    assert "<dt>P(rise)</dt><dd>61.00%; the outcome" in text
+    assert "<dt>Of the network explained</dt><dd>53.00% (cnn_lstm)</dd>" in text
+    page = Page("the same")
+    page.lead(*explanation_parts(page, explained()))
+    assert "Of the network explained" not in page.html()
+
+
+def test_an_explanation_names_its_strongest_bars_and_what_it_lacks() -> None:
+    page = Page("why")
+    found = explained(label=1)
+    page.lead(*explanation_parts(page, found))
+    text = without_scripts(page.html())
+    assert found.strongest(2) == [7, 2]
+    assert "a rise followed" in text
+    assert "what was memorised" in text
+    assert "A network of kind cnn has no recurrent layer." in text
+    assert "Forget gate." in text
+    assert "bars t - 1 to t + 2" in text
+    assert text.index("+3.000%") < text.index("-1.000%")
+
+
+def test_an_explanation_as_plain_values() -> None:
+    found = WrittenExplanation(Series("BTC-USD", "1d"), "3", explained(), Path("page.html")).to_dict()
+    assert found["outcome"] is None
+    assert len(found["bars"]) == LOOKBACK
+    assert found["bars"][7]["added_by"] == {"open": 0.0, "high": 0.0, "low": 0.0, "close": 0.03}
+    assert found["strongest"][0] == found["bars"][7]["opened_at"] == "2018-01-08T00:00:00+00:00"
+    assert found["network_probability"] - found["flat_probability"] == pytest.approx(0.02)
+    assert found["probability"] == 0.53
+
+
+def test_parts_of_a_page_escape_what_is_no_html() -> None:
+    assert escaped("<b>") == "&lt;b&gt;"
+    assert "<td>&lt;b&gt;</td>" in table(("a", "b"), [("<b>", 1)])
+    assert link("x", 'https://a.example/"onload="y').count('"') == 4
+    assert link("x", "javascript:alert(1)") == "x: javascript:alert(1)"
+    assert link("x", "") == "x"

@@ -1,0 +1,73 @@
+"""The registry read from its file says what MLflow's client says, and nothing where only MLflow can answer."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home
+
+from model.errors import NoChampion
+from tasks.registry.local_database import RegistryFile
+from tasks.registry.tracking import Tracking
+from tasks.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return tiny_home(tmp_path_factory.mktemp("home"), random_walk(400, seed=3), 395)
+
+
+def test_alias_version_and_folder_are_those_of_the_client(settings: Settings) -> None:
+    file = RegistryFile(settings.mlflow_uri)
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    found = tracking.client.get_model_version(SERIES.name, "1")
+    entry = file.version(SERIES.name, "1")
+    assert entry is not None
+    assert (entry.run_id, entry.tags) == (found.run_id, dict(found.tags))
+    assert file.alias(SERIES.name, "champion") == ("1",)
+    assert file.alias(SERIES.name, "challenger") == (None,)
+    assert entry.folder is not None
+    assert (entry.folder / "artifacts" / "network.onnx").read_bytes() == tracking.read_version("1").onnx()
+
+
+def test_a_deleted_version_is_gone(settings: Settings) -> None:
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES, name="other")
+    tracking.client.create_registered_model("other")
+    tracking.client.create_model_version(
+        "other", "file:///nowhere", tags={"trained_until": "2020-01-01T00:00:00+00:00"}
+    )
+    assert tracking.version("1").tags
+    tracking.client.delete_model_version("other", "1")
+    assert RegistryFile(settings.mlflow_uri).version("other", "1") is None
+    with pytest.raises(NoChampion):
+        tracking.version("1")
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "sqlite:////nowhere/mlflow.db"])
+def test_another_mlflow_is_left_to_the_client(uri: str) -> None:
+    file = RegistryFile(uri)
+    assert (file.alias("a", "champion"), file.version("a", "1"), file.params("1")) == (None, None, None)
+
+
+def test_tables_of_another_mlflow_are_left_to_the_client(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("CREATE TABLE model_versions (name TEXT)")
+    assert RegistryFile(f"sqlite:///{tmp_path / 'mlflow.db'}").version("a", "1") is None
+
+
+def test_a_prediction_from_a_shell_imports_neither_mlflow_nor_tensorflow(settings: Settings) -> None:
+    asks = (
+        "import sys; from flows.cli import run; code = run(['predict']); "
+        "assert code == 0; print([name for name in ('mlflow', 'tensorflow', 'prefect') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks], capture_output=True, text=True, check=True,
+        env={"RISEORFALL_HOME": str(settings.home), "PATH": ""}, cwd=settings.home,
+    )  # fmt: skip
+    assert done.stdout.endswith("[]\n"), done.stdout

@@ -1,0 +1,74 @@
+"""A version in the registry says through MLflow what its files say here, calibrated where its recipe asks for it."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+from tiny_network import tiny_onnx
+
+from model.bars import Series
+from model.calibration import Calibrator, Isotonic, Temperature
+from model.errors import UnsoundModel
+from model.metrics import Record
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.windows import WindowSpec, cut_windows
+from tasks.registry.tracking import LoadedVersion, ModelFiles, Tracking
+from tasks.settings import Settings
+
+WINDOW = WindowSpec(lookback_bars=5)
+BARS = random_walk(60, seed=4)
+CALIBRATORS = {
+    "temperature": Temperature(2.5),
+    "isotonic": Isotonic(np.array([0.45, 0.5, 0.55]), np.array([0.4, 0.52, 0.57])),
+}
+
+
+def register(home: Path, name: str) -> tuple[Tracking, LoadedVersion]:
+    settings = Settings(home=home, tracking_uri="", store="")
+    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, Series("BTC-USD", "1d"))
+    windows = cut_windows(BARS, WINDOW).resolved()
+    record = Record(windows.decided_at, windows.resolved_at, windows.labels, np.full(len(windows), 0.5),
+                    np.zeros(len(windows), dtype=np.int64))  # fmt: skip
+    recipe = Recipe(window=WINDOW, training=TrainingSpec(calibration=name))
+    files = ModelFiles(b"not asked for", tiny_onnx(5, gain=3.0), recipe, record, CALIBRATORS[name])
+    run_id = tracking.start_run("retrain", {})
+    version = tracking.register(run_id, files, BARS.frame().tail(8), {"trained_until": f"{BARS.closed_at[-1]}+00:00"})
+    return tracking, tracking.read_version(version.version)
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_registry_and_files_say_the_same(name: str, tmp_path: Path) -> None:
+    tracking, loaded = register(tmp_path, name)
+    closes = BARS.column("close")
+    raw = 1 / (1 + np.exp(-3.0 * (closes[4:] / closes[:-4] - 1)))
+    expected = CALIBRATORS[name].apply(raw.astype(np.float32).astype(np.float64))
+    _, here = loaded.predictor().predict(BARS)
+    assert here == pytest.approx(expected, abs=1e-6)
+    assert loaded.predictor(calibrated=False).predict(BARS)[1] == pytest.approx(raw, abs=1e-6)
+    assert np.abs(expected - raw).max() > 0.01
+    tracking.point_mlflow()
+    served = mlflow.pyfunc.load_model(f"models:/{tracking.name}/1").predict(BARS.frame())
+    assert served["probability"].tolist() == here.tolist()
+    again: Calibrator = loaded.calibrator()
+    assert again.plain() == CALIBRATORS[name].plain()
+    assert not list(loaded.folder.parent.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_lost_calibrator_is_no_calibrator_of_ones_own(content: str | None, tmp_path: Path) -> None:
+    """Probabilities that were judged calibrated are not served without it."""
+    _, loaded = register(tmp_path, "temperature")
+    path = loaded.folder / "calibrator.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UnsoundModel, match=r"calibrator\.json cannot be read"):
+        loaded.predictor()

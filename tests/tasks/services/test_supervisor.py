@@ -1,0 +1,186 @@
+"""Programs that are kept running: restarts, leashes, the one lock of a home, and what the pages' server shows."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tasks.services.file_server import file_server
+from tasks.services.process_guard import end_marked, marked
+from tasks.services.supervisor import (
+    AlreadyRunning,
+    NotStarted,
+    Part,
+    Supervisor,
+    answers,
+    choose_port,
+    read_state,
+    sole_supervisor,
+)
+
+SLEEP = "import time; time.sleep(600)"
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def wait_until(what: object, seconds: float = 20) -> None:
+    limit = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[Supervisor]:
+    said: list[str] = []
+    supervisor = Supervisor(tmp_path, dict(os.environ), tmp_path / "up.json", said.append)
+    yield supervisor
+    supervisor.stopping.set()
+    supervisor.stop()
+
+
+def test_a_part_that_dies_is_started_again_and_the_state_says_so(keeper: Supervisor) -> None:
+    keeper.start(Part("sleeper", (sys.executable, "-c", SLEEP)))
+    watcher = Thread(target=keeper.watch)
+    watcher.start()
+    first = keeper.kept["sleeper"].process.pid
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: keeper.kept["sleeper"].restarts == 1)
+    assert keeper.kept["sleeper"].process.pid != first
+    keeper.stopping.set()
+    watcher.join()
+
+
+def test_a_part_that_cannot_start_is_told_with_its_last_words(keeper: Supervisor) -> None:
+    part = Part("broken", (sys.executable, "-c", "import sys; sys.exit('no bars today')"), "http://127.0.0.1:9/")
+    with pytest.raises(NotStarted, match="no bars today"):
+        keeper.start(part)
+
+
+def test_a_part_is_ready_when_it_answers(keeper: Supervisor, tmp_path: Path) -> None:
+    port = choose_port(0, 1, "pages")
+    address = f"http://127.0.0.1:{port}/"
+    keeper.start(
+        Part("pages", (sys.executable, "-m", "tasks.services.file_server", str(tmp_path), str(port)), address, address)
+    )
+    assert answers(address)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="descendants are found by /proc")
+def test_sigkill_of_the_parent_ends_program_and_descendants(tmp_path: Path) -> None:
+    # The grandchild leaves its session, as a flow run's process does.
+    grandchild = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"
+    child = f"{grandchild}; {SLEEP}"
+    script = (
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-m', 'tasks.services.process_guard', 'mark-of-test', sys.executable, '-c', {child!r}])\n"
+        "time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    try:
+        wait_until(lambda: len(marked("RISEORFALL_TETHER", "mark-of-test")) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not marked("RISEORFALL_TETHER", "mark-of-test"))
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="descendants are found by /proc")
+def test_leftovers_are_ended_by_their_mark_alone() -> None:
+    ours = subprocess.Popen([sys.executable, "-c", SLEEP], env=os.environ | {"RISEORFALL_UP": "/a/home"})
+    others = subprocess.Popen([sys.executable, "-c", SLEEP], env=os.environ | {"RISEORFALL_UP": "/a/home2"})
+    try:
+        wait_until(lambda: marked("RISEORFALL_UP", "/a/home"))
+        assert end_marked("RISEORFALL_UP", "/a/home", grace_seconds=0.5) == 1
+        assert ours.wait(5) != 0
+        assert alive(others.pid)
+    finally:
+        for each in (ours, others):
+            each.kill()
+            each.wait()
+
+
+def test_a_home_has_one_supervisor_and_a_dead_one_blocks_nothing(tmp_path: Path) -> None:
+    lock, state = tmp_path / "up.lock", tmp_path / "up.json"
+    script = (
+        "import pathlib, time\nfrom tasks.services.supervisor import sole_supervisor\n"
+        f"with sole_supervisor(pathlib.Path({str(lock)!r}), pathlib.Path({str(state)!r})):\n"
+        f'    pathlib.Path({str(state)!r}).write_text(\'{{"pid": 1, "parts": {{}}, "environment": {{}}}}\')\n'
+        "    time.sleep(600)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        wait_until(state.exists)
+        with pytest.raises(AlreadyRunning, match="already running"), sole_supervisor(lock, state):
+            pass
+        assert read_state(lock, state)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert read_state(lock, state) is None  # the file is there, its writer is not
+    with sole_supervisor(lock, state):
+        pass
+
+
+def test_a_taken_port_is_refused_by_name_and_avoided_otherwise(tmp_path: Path) -> None:
+    server = file_server(tmp_path, 0)
+    port = server.server_address[1]
+    try:
+        with pytest.raises(NotStarted, match=f"MLflow: expected port {port} to be free"):
+            choose_port(port, 1, "MLflow")
+        assert choose_port(0, port, "MLflow") != port
+        free = choose_port(0, 1, "MLflow")
+        assert choose_port(0, free, "MLflow", taken=[free]) != free
+    finally:
+        server.server_close()
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Iterator[int]:
+    for name in ("docs/index.html", "tables/secret.parquet", "up.json", "prefect/prefect.db"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "outside.txt").write_text("outside")
+    (tmp_path / "data" / "docs" / "way-out").symlink_to(tmp_path)
+    server = file_server(tmp_path / "data", 0)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200), ("/docs/index.html", 200), ("/docs/", 200),
+        ("/docs/../up.json", 404), ("/docs/%2e%2e/up.json", 404),
+        ("/tables/secret.parquet", 404), ("/up.json", 404), ("/prefect/prefect.db", 404), ("//up.json", 404),
+        ("/docs/way-out/outside.txt", 404), ("/docs/../../outside.txt", 404), ("/..%2foutside.txt", 404),
+    ],
+)  # fmt: skip
+def test_only_what_is_meant_to_be_seen_is_served(pages: int, path: str, status: int) -> None:
+    connection = HTTPConnection("127.0.0.1", pages, timeout=5)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    body = reply.read().decode()
+    connection.close()
+    assert reply.status == status
+    assert "outside" not in body
+    assert "secret" not in body

@@ -1,0 +1,124 @@
+"""Predictions: nothing stale, nothing unchecked, no day left out, and what is made up is marked late."""
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_home import SERIES, store_bars, tiny_home
+
+from model.bars import Bars
+from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
+from model.freshness import ForecastSpec, aware
+from tasks.serving.guarded_forecast import forecast_guarded
+from tasks.settings import Settings
+from tasks.store.decision_log import Ledger
+
+BARS = random_walk(130, seed=4)
+TRAINED = 100
+
+
+def first(count: int) -> Bars:
+    return Bars(BARS.interval, BARS.opened_at[:count], BARS.ohlcv[:count])
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home to copy: MLflow takes seconds to make its database."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    tiny_home(home, first(120), TRAINED)
+    return home
+
+
+@pytest.fixture
+def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
+
+
+def test_days_between_two_predictions_are_made_up_once_and_are_late(settings: Settings) -> None:
+    assert forecast_guarded(SERIES, settings).made_up == ()
+    store_bars(settings, BARS)
+    found = forecast_guarded(SERIES, settings)
+    assert [each.decided_at for each in found.made_up] == [aware(each) for each in BARS.closed_at[120:129]]
+    assert all(each.late for each in found.made_up)
+    assert forecast_guarded(SERIES, settings).made_up == ()
+    stored = Ledger(settings.store_root).predictions(SERIES.name)
+    assert stored["decided_at"].is_unique
+    assert len(stored) == 11
+
+
+def test_a_gap_is_not_made_up(settings: Settings) -> None:
+    forecast_guarded(SERIES, settings)
+    keep = np.r_[0:122, 124:130]
+    store_bars(settings, Bars(BARS.interval, BARS.opened_at[keep], BARS.ohlcv[keep]))
+    made_up = forecast_guarded(SERIES, settings).made_up
+    whole = [aware(BARS.closed_at[each]) for each in (120, 121, 128)]  # five bars without a gap end only there
+    assert [each.decided_at for each in made_up] == whole
+
+
+def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_midnight = aware(BARS.closed_at[119]) - timedelta(seconds=2)  # bar 119 is stored, and closes at midnight
+    moments = iter([before_midnight, *[before_midnight + timedelta(seconds=5)] * 9])
+    monkeypatch.setattr("tasks.serving.guarded_forecast.datetime", SimpleNamespace(now=lambda _: next(moments)))
+    monkeypatch.setattr("tasks.registry.tracking.Tracking.run_params", lambda *_: {"source.kind": "exchange"})
+    forecast_guarded(SERIES, settings)
+    assert _decided(settings) == [aware(BARS.closed_at[118])]
+    forecast_guarded(SERIES, settings)
+    assert _decided(settings) == [aware(BARS.closed_at[118]), aware(BARS.closed_at[119])]
+
+
+def _decided(settings: Settings) -> list[datetime]:
+    return [each.to_pydatetime() for each in Ledger(settings.store_root).predictions(SERIES.name)["decided_at"]]
+
+
+def test_a_prediction_as_of_the_past_knows_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
+    elsewhere = timezone(timedelta(hours=9))
+    found = forecast_guarded(SERIES, settings, as_of=aware(BARS.closed_at[110]).astimezone(elsewhere))
+    assert datetime.fromisoformat(found.forecast.decided_at) == aware(BARS.closed_at[110])
+    with pytest.raises(SpecError, match="knew nothing of what came after"):
+        forecast_guarded(SERIES, settings, as_of=aware(BARS.closed_at[TRAINED - 1]) - timedelta(seconds=1))
+
+
+def test_stale_bars_are_refused(settings: Settings) -> None:
+    now = aware(BARS.closed_at[119])
+    forecast_guarded(SERIES, settings, as_of=now + timedelta(days=2))
+    with pytest.raises(StaleChampion, match=r"at most 2 bars before .*\(2\.1 bars\)"):
+        forecast_guarded(SERIES, settings, as_of=now + timedelta(days=2.1))
+
+
+def test_a_stale_champion_is_refused(settings: Settings) -> None:
+    with pytest.raises(StaleChampion, match="trained at most 5 days before"):
+        forecast_guarded(SERIES, settings, ForecastSpec(max_age_days=5))
+
+
+def test_a_bar_that_the_checks_never_saw_is_refused(settings: Settings) -> None:
+    bad = first(120).ohlcv.copy()
+    bad[118, 1] = bad[118, 3] / 2  # a high below the close
+    store_bars(settings, Bars(BARS.interval, first(120).opened_at, bad))
+    with pytest.raises(ChecksFailed, match="contradicting_price"):
+        forecast_guarded(SERIES, settings)
+    assert Ledger(settings.store_root).predictions(SERIES.name).empty
+
+
+def test_without_a_champion_nothing_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = Settings(home=tmp_path, tracking_uri="", store="")
+    store_bars(settings, BARS)
+    with pytest.raises(NoChampion, match="expected a champion"):
+        forecast_guarded(SERIES, settings)
+
+
+def test_probabilities_are_those_of_the_network(settings: Settings) -> None:
+    close = BARS.column("close")[115:120]
+    expected = 1 / (1 + np.exp(-(close[-1] / close[0] - 1)))
+    assert forecast_guarded(SERIES, settings).forecast.probability == pytest.approx(expected, abs=1e-6)
+    assert pd.Timestamp(forecast_guarded(SERIES, settings).forecast.decided_at) == pd.Timestamp(
+        BARS.closed_at[119], tz="UTC"
+    )

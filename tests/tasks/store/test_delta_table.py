@@ -1,0 +1,98 @@
+"""A change lands on the version that it was planned for, or is planned anew."""
+
+import socket
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from model.errors import SpecError
+from tasks.store import delta_table
+from tasks.store.delta_table import EVERYTHING, Change, Table, TableBusy, TableUnreachable, place, quoted
+
+ROWS = pa.table({"kind": ["a"], "number": [1]})
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(str(tmp_path / "numbers"), ROWS.schema, partition_by=("kind",))
+
+
+def numbers(table: Table, version: int | None = None) -> list[int]:
+    opened = table.open(version)
+    assert opened is not None
+    return sorted(pa.table(opened.scan(["number"]))["number"].to_pylist())
+
+
+def test_a_table_comes_into_being_with_its_first_change(table: Table) -> None:
+    assert table.open() is None
+    assert table.change(lambda _: None) == 0
+    assert table.change(lambda _: Change(ROWS)) == 1
+    assert numbers(table) == [1]
+
+
+def test_a_lost_race_is_planned_anew(table: Table) -> None:
+    planned_on: list[int] = []
+
+    def plan(opened: DeltaTable) -> Change:
+        planned_on.append(opened.version())
+        if len(planned_on) < 4:
+            table.change(lambda _: Change(ROWS))
+        return Change(ROWS)
+
+    assert table.change(plan) == 4
+    assert planned_on == [0, 1, 2, 3]
+    assert numbers(table) == [1, 1, 1, 1]
+
+
+def test_a_race_lost_each_time_ends(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_table, "ATTEMPTS", 3)
+
+    def plan(_: DeltaTable) -> Change:
+        table.change(lambda _: Change(ROWS))
+        return Change(ROWS)
+
+    with pytest.raises(TableBusy, match="within 3 attempts"):
+        table.change(plan)
+
+
+def test_a_change_replaces_a_partition_or_everything(table: Table) -> None:
+    table.change(lambda _: Change(ROWS))
+    table.change(lambda _: Change(pa.table({"kind": ["b'c"], "number": [2]})))
+    table.change(lambda _: Change(pa.table({"kind": ["b'c"], "number": [4]}), replaces="kind = " + quoted("b'c")))
+    assert numbers(table) == [1, 4]
+    table.change(lambda _: Change(ROWS, replaces=EVERYTHING, metadata={"why": "again"}, mark=("seen", 7)))
+    assert numbers(table) == [1]
+    assert numbers(table, 2) == [1, 2]
+    opened = table.open()
+    assert opened is not None
+    assert opened.transaction_version("seen") == 7
+    assert [table.commit_at(version).get("why") for version in (2, 4)] == [None, "again"]
+
+
+def test_a_version_that_is_not_there_is_named(table: Table) -> None:
+    with pytest.raises(SpecError, match="version from 0 to -1, found 0"):
+        table.commit_at(0)
+    table.change(lambda _: Change(ROWS))
+    for version in (-1, 2):
+        with pytest.raises(SpecError, match=f"version from 0 to 1, found {version}"):
+            table.open(version)
+        with pytest.raises(SpecError, match=f"version from 0 to 1, found {version}"):
+            table.commit_at(version)
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    options = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true"}
+    options |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.raises(TableUnreachable, match="Connection refused") as caught:
+        Table("s3://bucket/numbers", ROWS.schema, storage_options=options).open()
+    assert "\x1b" not in str(caught.value)
+
+
+def test_places_are_absolute() -> None:
+    assert place("s3://bucket/prefix/", "bars") == "s3://bucket/prefix/bars"
+    assert place("tables", "bars") == str(Path.cwd() / "tables" / "bars")
