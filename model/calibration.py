@@ -18,6 +18,7 @@ from model.metrics import CLIP, log_losses, tally
 CalibrationName = Literal["none", "temperature", "isotonic"]
 BIN_COUNT = 10
 Z_95 = 1.959963984540054  # quantile of the normal distribution at 97.5 %
+REPETITIONS = 1_000  # simulated sets of labels for the error of a perfectly calibrated forecaster
 TEMPERATURES = (0.05, 50.0)  # beyond, a network is broken rather than miscalibrated
 
 
@@ -64,9 +65,7 @@ def reliability_curve(
     if not len(labels) or bin_count < 1:
         raise SpecError(f"reliability: expected windows and at least 1 bin; found {len(labels)} and {bin_count}")
     counted = tally(labels, probabilities)
-    steps = np.linspace(0, 1, bin_count + 1)[1:-1]
-    edges = np.quantile(probabilities, steps) if bins == "quantile" else steps
-    place = np.searchsorted(edges, counted.probabilities, side="left")
+    place = np.searchsorted(_bin_edges(probabilities, bin_count, bins), counted.probabilities, side="left")
     windows = counted.falls + counted.rises
     counts = np.bincount(place, weights=windows, minlength=bin_count)
     sums = np.bincount(place, weights=windows * counted.probabilities, minlength=bin_count)
@@ -82,6 +81,49 @@ def reliability_curve(
         highs=highs,
         expected_error=float(np.abs(rises - sums).sum() / counts.sum()),
     )
+
+
+def _bin_edges(
+    probabilities: Float64[np.ndarray, " window"], bin_count: int, bins: Literal["quantile", "width"]
+) -> Float64[np.ndarray, " edge"]:
+    """Return the inner edges of the bins, ascending."""
+    steps = np.linspace(0, 1, bin_count + 1)[1:-1]
+    edges: Float64[np.ndarray, " edge"] = np.quantile(probabilities, steps) if bins == "quantile" else steps
+    return edges
+
+
+def perfectly_calibrated_error(
+    probabilities: Float64[np.ndarray, " window"],
+    seed: int,
+    bin_count: int = BIN_COUNT,
+    repetitions: int = REPETITIONS,
+) -> float:
+    """Return the mean expected calibration error of a forecaster whose probabilities are exactly right.
+
+    Labels are simulated from the probabilities themselves, so all of the error is sampling noise. It falls with the
+    root of the number of windows; an observed error near it is no evidence of miscalibration.
+
+    Args:
+        probabilities: shape (window,), float64: P(rise), finite, 0 to 1.
+        seed: of the simulation.
+        bin_count: quantile bins at most, as in `reliability_curve`.
+        repetitions: simulated sets of labels.
+
+    Raises:
+        SpecError: there is no window, or fewer than 1 bin.
+
+    Source: Broecker and Smith 2007 (consistency resampling).
+    """
+    n = len(probabilities)
+    if not n or bin_count < 1:
+        raise SpecError(f"calibration error: expected windows and at least 1 bin; found {n} and {bin_count}")
+    place = np.searchsorted(_bin_edges(probabilities, bin_count, "quantile"), probabilities, side="left")
+    generator = np.random.default_rng(seed)
+    errors = [
+        np.abs(np.bincount(place, weights=(generator.random(n) < probabilities) - probabilities)).sum() / n
+        for _ in range(repetitions)
+    ]
+    return float(np.mean(errors))
 
 
 def wilson_interval(

@@ -198,3 +198,19 @@ def sharpe_interval(returns: Float64[np.ndarray, " bar"], bars_a_year: float, se
 
     value = float(ratio(np.ones((1, n)))[0, 0])
     return Interval(value, *bounds(resample(ratio, n, optimal_block_bars(returns), seed)[:, 0]))
+
+
+def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Interval:
+    """Return the compounded return of the whole span with its 95 % stationary block bootstrap interval, as shares.
+
+    Draws the same resamples as `sharpe_interval` for the same seed.
+
+    Args:
+        returns: shape (bar,), float64: simple returns after costs, each above -1.
+        seed: of the resampling.
+    """
+    growth = np.log1p(returns)
+    resamples = resample(
+        lambda counts: np.expm1(counts @ growth)[:, None], len(returns), optimal_block_bars(returns), seed
+    )[:, 0]
+    return Interval(float(np.expm1(growth.sum())), *bounds(resamples))

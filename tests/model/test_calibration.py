@@ -16,6 +16,7 @@ from model.calibration import (
     fit_calibrator,
     fit_isotonic,
     fit_temperature,
+    perfectly_calibrated_error,
     reliability_curve,
     wilson_interval,
 )
@@ -30,6 +31,34 @@ def test_reliability_by_hand() -> None:
     assert found.mean_probabilities == pytest.approx([0.2, 0.8])
     assert found.observed_shares.tolist() == [0.5, 1]
     assert found.expected_error == pytest.approx((2 * 0.3 + 2 * 0.2) / 4)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ([0.5], 0.5),  # the label is 0 or 1: always 0.5 away
+        ([0.5, 0.5], 0.25),  # shares 0, 0.5, 1 with probabilities 1/4, 1/2, 1/4
+        ([0.2], 0.32),  # 0.2 away with probability 0.8, 0.8 away with probability 0.2
+        ([0.0, 1.0], 0.0),  # labels are certain
+        (np.full(750, 0.5), np.sqrt(2 / np.pi) * 0.5 / np.sqrt(750)),  # one bin: mean absolute deviation of a share
+    ],
+)
+def test_the_error_of_perfect_calibration_by_hand(probabilities: list[float], expected: float) -> None:
+    found = perfectly_calibrated_error(np.array(probabilities), seed=1, repetitions=20_000)
+    assert found == pytest.approx(expected, abs=0.005)
+
+
+def test_750_perfectly_calibrated_windows_in_ten_bins_show_an_error_near_0_047() -> None:
+    probabilities = np.clip(0.5 + 0.03 * np.random.default_rng(1).normal(size=750), 0, 1)
+    found = perfectly_calibrated_error(probabilities, seed=1)
+    assert found == pytest.approx(np.sqrt(2 / np.pi) * 0.5 / np.sqrt(75), abs=0.001)  # 75 windows a bin
+    assert found == pytest.approx(0.046, abs=0.001)
+    assert found == perfectly_calibrated_error(probabilities, seed=1)
+
+
+def test_the_error_of_perfect_calibration_needs_windows() -> None:
+    with pytest.raises(SpecError, match="found 0 and 10"):
+        perfectly_calibrated_error(np.array([]), seed=1)
 
 
 @pytest.mark.parametrize(("bins", "strategy"), [("quantile", "quantile"), ("width", "uniform")])

@@ -9,7 +9,7 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 from model.bars import Bars
 from model.errors import SpecError
 from model.metrics import Record
-from model.trading import Performance, TradingSpec, sharpe_interval, take_positions, trade
+from model.trading import Performance, TradingSpec, net_return_interval, sharpe_interval, take_positions, trade
 
 FREE = TradingSpec(cost_bps=0, slippage_bps=0)
 
@@ -128,3 +128,18 @@ def test_a_record_without_bars_is_refused() -> None:
         trade(record.take(np.arange(0)), bars, FREE, seed=1)
     with pytest.raises(SpecError, match="after the decision at 2018-01-02"):
         trade(record, bars.closed_by(bars.closed_at[0]), FREE, seed=1)
+
+
+def test_the_net_return_compounds_and_its_interval_is_that_of_resampled_sums_of_logs() -> None:
+    returns = np.random.default_rng(3).normal(0.001, 0.02, 400)
+    found = net_return_interval(returns, seed=1)
+    assert found.value == pytest.approx(np.prod(1 + returns) - 1)
+    spread = 1.96 * np.log1p(returns).std() * np.sqrt(len(returns))  # returns are independent
+    assert np.log1p([found.low, found.high]) == pytest.approx(np.log1p(returns).sum() + np.array([-spread, spread]),
+                                                              abs=0.3 * spread)  # fmt: skip
+    assert found == net_return_interval(returns, seed=1)
+
+
+def test_constant_returns_leave_no_room_for_chance() -> None:
+    found = net_return_interval(np.full(100, 0.01), seed=1)
+    assert [found.low, found.value, found.high] == pytest.approx([1.01**100 - 1] * 3)
