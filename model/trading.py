@@ -206,11 +206,11 @@ def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Inte
     Draws the same resamples as `sharpe_interval` for the same seed.
 
     Args:
-        returns: shape (bar,), float64: simple returns after costs, each above -1.
+        returns: shape (bar,), float64: simple returns after costs; -1 or less is a total loss.
         seed: of the resampling.
     """
-    growth = np.log1p(returns)
+    growth = np.log(np.maximum(1 + returns, np.finfo(np.float64).tiny))
     resamples = resample(
         lambda counts: np.expm1(counts @ growth)[:, None], len(returns), optimal_block_bars(returns), seed
     )[:, 0]
-    return Interval(float(np.expm1(growth.sum())), *bounds(resamples))
+    return Interval(float(np.prod(1 + returns) - 1), *bounds(resamples))

@@ -25,7 +25,8 @@ from tasks.champion.challenger_vs_champion import joined, later_record
 from tasks.champion.champion_explanation import explain_at
 from tasks.console.progress import current_progress
 from tasks.ingestion import open_store
-from tasks.pages.retrain_report import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent, report_page
+from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
+from tasks.pages.retrain_report import report_page
 from tasks.promotion import open_ledger
 from tasks.registry.run_artifacts import read_evaluation
 from tasks.registry.tracking import Tracking

@@ -1,8 +1,8 @@
-"""Explanation: one window of a series, opened up with its champion's network, written as a page. Plain.
+"""Explains one window of a series with the champion's network and writes the explanation as a page.
 
-The network is the one that the registry holds for warm starts and inspection (`network.keras`), so TensorFlow is
-loaded here, unlike for a prediction. The trap: a window that the network learned from shows what was memorised; the
-page says so.
+The network is the Keras file that the registry keeps for warm starts and inspection (`network.keras`), so TensorFlow is
+loaded here, unlike for a prediction. The trap: the explanation of an in-sample window shows what the network memorised;
+the page marks it.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
 from model.explanation import explain_window
 from model.windows import WindowSpec, cut_windows
-from tasks.pages.explanation_page import Explained, explanation_parts, moment
+from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page
+from tasks.pages.number_format import moment_text
 from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
@@ -26,7 +27,7 @@ from tasks.store.bar_store import BarStore
 
 @dataclass(frozen=True, slots=True)
 class WrittenExplanation:
-    """A page about one window, and what it says in short."""
+    """The explanation of one window, and the path of its page."""
 
     series: Series
     version: str
@@ -34,7 +35,7 @@ class WrittenExplanation:
     path: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was explained as plain values: every bar's share, oldest first."""
+        """Return the explanation as JSON values: the contribution of every bar, oldest first."""
         found, names = self.explained.explanation, self.explained.explanation.features
         total, shares = found.attribution.by_bar(), found.attribution.values
         return {
@@ -42,11 +43,11 @@ class WrittenExplanation:
             "interval": self.series.interval,
             "version": self.version,
             "decided_at": _iso(self.explained.decided_at),
-            "probability": self.explained.said,
+            "probability": self.explained.probability,
             "network_probability": found.attribution.probability,
             "flat_probability": found.attribution.flat_probability,
             "outcome": {1: "rise", 0: "fall"}.get(self.explained.label),
-            "learned": self.explained.learned,
+            "learned": self.explained.in_sample,
             "bars": [
                 {
                     "opened_at": _iso(at),
@@ -61,16 +62,16 @@ class WrittenExplanation:
 
 
 def explain_champion(series: Series, settings: Settings, at: datetime | None = None) -> WrittenExplanation:
-    """Explain what the champion says of one window, and write the page.
+    """Explain the champion's probability for one window, and write the page.
 
     Args:
         series: whose champion and bars.
-        settings: where both are, and where the page goes.
-        at: when the window was decided, UTC: the close of its last bar; None for the newest.
+        settings: where both are stored, and where the page is written.
+        at: decision time of the window, UTC: the close of its last bar; None for the newest.
 
     Raises:
-        NoChampion: nothing was promoted yet.
-        SpecError: no window was decided then.
+        NoChampion: no version has been promoted yet.
+        SpecError: no window has that decision time.
         UnsoundModel: the champion's files cannot be read.
     """
     from model.predictor import network_from_bytes  # here: loads TensorFlow
@@ -83,9 +84,9 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     network = network_from_bytes(loaded.keras())
     known = bars, loaded.recipe().window, champion.trained_until
     explained = explain_at(network, *known, at, loaded.calibrator())
-    title = f"{series.symbol} {series.interval}: why P(rise) is {explained.said:.1%}"
+    title = f"{series.symbol} {series.interval}: why P(rise) is {explained.probability:.1%}"
     subtitle = f"Version {champion.version}, trained until {champion.trained_until:%Y-%m-%d %H:%M} UTC. "
-    page = Page(title, subtitle + f"Decided at {moment(explained.decided_at)}.")
+    page = Page(title, subtitle + f"Decided at {moment_text(explained.decided_at)}.")
     page.lead(*explanation_parts(page, explained))
     stamp = np.datetime_as_string(explained.decided_at, unit="m").item().replace(":", "")
     path = settings.report_path(series.name, f"explain-{stamp}Z.html")
@@ -102,53 +103,53 @@ def explain_at(
     at: datetime | None = None,
     calibrator: Calibrator = UNCALIBRATED,
 ) -> Explained:
-    """Explain the window decided at a moment, or the newest one.
+    """Explain the window with a given decision time, or the newest one.
 
     Args:
         network: a `keras.Model` of `model.networks.build_network`.
         bars: the bars, oldest first.
-        window: what the network was trained with; its stride does not matter.
-        trained_until: close of the last bar that it learned from.
-        at: when the window was decided, UTC; None for the newest.
-        calibrator: what is applied to the network's probabilities before they are served.
+        window: spec of the network's training windows; its stride does not matter.
+        trained_until: close of the last bar of its training data.
+        at: decision time of the window, UTC; None for the newest.
+        calibrator: applied to the network's probabilities before they are served.
 
     Raises:
         BarsTooShort: there is no window.
-        SpecError: no window was decided then; the message names the nearest ones.
+        SpecError: no window has that decision time; the message names the nearest ones.
     """
     windows = cut_windows(bars, window.model_copy(update={"stride_bars": 1}))
     place = len(windows) - 1 if at is None else _place(windows.decided_at, _naive(at))
     chosen = windows.take(np.arange(place, place + 1))
     back = np.arange(window.lookback_bars, 0, -1)
     label, values = int(chosen.labels[0]), chosen.values()
-    said = np.asarray(network(values, training=False), dtype=np.float64)[:, 0]
+    predicted = np.asarray(network(values, training=False), dtype=np.float64)[:, 0]
     return Explained(
         explanation=explain_window(network, values[0], window.features),
         opened_at=chosen.decided_at[0] - back * bars.delta,
         decided_at=chosen.decided_at[0],
         label=label,
-        learned=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),
-        said=float(calibrator.apply(said)[0]),
+        in_sample=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),
+        probability=float(calibrator.apply(predicted)[0]),
     )
 
 
 def _place(decided_at: np.ndarray, wanted: np.datetime64) -> int:
-    """Return the index of the window decided at a moment."""
+    """Return the index of the window with a decision time."""
     place = int(np.searchsorted(decided_at, wanted))
     if place < len(decided_at) and decided_at[place] == wanted:
         return place
-    near = [moment(decided_at[k]) for k in (place - 1, place) if 0 <= k < len(decided_at)]
+    near = [moment_text(decided_at[k]) for k in (place - 1, place) if 0 <= k < len(decided_at)]
     raise SpecError(
-        f"explain: expected a window decided at {moment(wanted)} (the close of its last bar), found none; the nearest: "
-        f"{' and '.join(near)}. Choose one of these with --at, or leave it out for the newest."
+        f"explain: expected a window decided at {moment_text(wanted)} (the close of its last bar), found none; "
+        f"the nearest: {' and '.join(near)}. Pass one of these with --at, or omit --at for the newest."
     )
 
 
-def _naive(moment_given: datetime) -> np.datetime64:
-    """Return a moment as datetime64[us] in UTC; one without a zone is UTC."""
-    if moment_given.tzinfo is not None:
-        moment_given = moment_given.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(moment_given, "us")
+def _naive(time: datetime) -> np.datetime64:
+    """Return a time as datetime64[us] in UTC; one without a zone is UTC."""
+    if time.tzinfo is not None:
+        time = time.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(time, "us")
 
 
 def _iso(at: np.datetime64) -> str:

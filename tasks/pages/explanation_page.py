@@ -1,21 +1,33 @@
-"""An explanation as parts of a page: what each bar added, what the filters answered to, how the gates moved.
+"""The explanation of one prediction as parts of a page: attribution by bar, filter activations, gates.
 
-Words and pictures only; the numbers are `model/explanation.py`'s. The same parts make the page of `riseorfall explain` and
-a section of a retrain's report.
+Text and charts only; the numbers come from `model/explanation.py`. `riseorfall explain` makes a page of these parts; a
+retrain report shows them in a section.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Shaped
+from markupsafe import Markup
 
 from model.explanation import ActivationMap, Explanation
 from model.interactive_charts import attribution_chart, filters_chart, map_chart
-from tasks.pages.html_page import Html, Page, facts, heading, paragraph, side_by_side, table
+from tasks.pages.html_page import Page, facts, heading, paragraph, side_by_side, table
+from tasks.pages.number_format import moment_text
 
 STRONGEST_BARS = 5
-SAME = 1e-6  # float32: below, the network explained says what is served
-STATES = ("cell state", "hidden state")  # run to both sides of zero; gates run from 0 to 1
+FLOAT32_TOLERANCE = 1e-6  # a smaller difference between the network's and the served probability is rounding
+STATES = ("cell state", "hidden state")  # of either sign; gates run from 0 to 1
+OUTCOMES = {1: "a rise followed", 0: "a fall followed", -1: "the outcome is not known yet"}
+MAP_NOTES = {
+    "input gate": "Blue, open: the new input enters the cell state.",
+    "forget gate": "Blue, open: the cell state is kept; orange, closed: it is dropped.",
+    "output gate": "Blue, open: the cell state is passed on.",
+    "cell state": "The memory of the layer.",
+    "hidden state": "The output of the layer; the prediction uses the last column.",
+    "update gate": "Blue, open: the state is kept; orange, closed: it is replaced.",
+    "reset gate": "Orange, closed: the new candidate state ignores the old state.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,51 +38,52 @@ class Explained:
         explanation: of the window.
         opened_at: shape (lookback,), datetime64[us], UTC: open times of its bars.
         decided_at: close of its last bar, datetime64[us], UTC.
-        label: what followed: 1 rise, 0 fall, -1 not known yet.
-        learned: whether the network learned from this window, so that it knew the outcome.
-        said: P(rise) that is served: the mean of all members, calibrated; the explained network's own may differ.
+        label: the outcome: 1 rise, 0 fall, -1 not known yet.
+        in_sample: whether the window and its outcome were training data of the network.
+        probability: P(rise) as served: the mean of all ensemble members, calibrated. The explained network's own may
+            differ.
     """
 
     explanation: Explanation
     opened_at: Shaped[np.ndarray, " lookback"]
     decided_at: np.datetime64
     label: int
-    learned: bool
-    said: float
+    in_sample: bool
+    probability: float
 
     def strongest(self, count: int = STRONGEST_BARS) -> list[int]:
-        """Return the places in the window of the bars that moved P(rise) most, the strongest first."""
+        """Return the positions in the window of the bars with the largest attributions, the largest first."""
         order = np.argsort(-np.abs(self.explanation.attribution.by_bar()), kind="stable")
-        return [int(place) for place in order[:count]]
+        return [int(position) for position in order[:count]]
 
 
-def explanation_parts(page: Page, explained: Explained) -> list[Html]:
-    """Return everything that is to be said about one window, as parts of a section."""
+def explanation_parts(page: Page, explained: Explained) -> list[Markup]:
+    """Return the explanation of one window as parts of a section."""
     found = explained.explanation
     parts = [_summary(explained)]
     parts.append(
         page.chart(
             attribution_chart(found, explained.opened_at),
-            "What each bar added to P(rise).",
-            "Blue pushed towards a rise, orange towards a fall; below, which channel did. The shares sum to the "
-            "difference from a window in which nothing moves.",
+            "Attribution: the contribution of each bar to P(rise).",
+            "Blue raises P(rise), orange lowers it; below, by feature. Contributions sum to the difference from a "
+            "window of constant prices.",
         )
     )
-    parts += [heading("The strongest bars"), _strongest_table(explained)]
+    parts += [heading("Bars with the largest contributions"), _strongest_table(explained)]
     if found.filters is not None:
-        parts += [heading("What the first layer looks for"), page.chart(
+        parts += [heading("Filters of the first layer"), page.chart(
             filters_chart(found.filters, found.features), "Kernels of the first convolution.",
-            "Blue counts for, orange against; each kernel slides over the standardised window.")]  # fmt: skip
+            "Blue: positive weights; orange: negative. Each kernel slides over the standardised window.")]  # fmt: skip
     if found.activations:
         maps = [_activation(page, each, explained) for each in found.activations]
-        parts += [heading("What each filter answered to"), side_by_side(*maps)]
+        parts += [heading("Activation of each filter"), side_by_side(*maps)]
     for gates in found.gates:
-        parts.append(heading(f"How the {gates.layer} opened and closed"))
+        parts.append(heading(f"Gates and states of the {gates.layer}"))
         charts = [
             page.chart(
                 map_chart(values, explained.opened_at, row="unit", opens=name not in STATES),
                 f"{name[0].upper()}{name[1:]}.",
-                _READINGS[name],
+                MAP_NOTES[name],
             )
             for name, values in gates.maps.items()
         ]
@@ -79,69 +92,48 @@ def explanation_parts(page: Page, explained: Explained) -> list[Html]:
     return parts
 
 
-_READINGS = {
-    "input gate": "Blue, open: what is new enters the memory.",
-    "forget gate": "Blue, open: the memory is kept; orange, shut: it is dropped.",
-    "output gate": "Blue, open: the memory is handed on.",
-    "cell state": "The memory itself.",
-    "hidden state": "What is handed on; the last column is what the decision rests on.",
-    "update gate": "Blue, open: the state is kept; orange, shut: it is replaced.",
-    "reset gate": "Orange, shut: the old state is left out of the new one.",
-}
-
-
-def outcome(label: int) -> str:
-    """Word what followed."""
-    return {1: "a rise followed", 0: "a fall followed"}.get(label, "the outcome is not known yet")
-
-
-def moment(at: np.datetime64) -> str:
-    """Word a moment, to the minute, UTC."""
-    return f"{np.datetime_as_string(at, unit='m').item().replace('T', ' ')} UTC"
-
-
-def _summary(explained: Explained) -> Html:
+def _summary(explained: Explained) -> Markup:
     found = explained.explanation.attribution
-    learned = (
-        "The network learned from this window, so it shows what was memorised, not what was foreseen."
-        if explained.learned
-        else "The network did not learn from this window."
+    training = (
+        "In-sample: the network was trained on this window, so its probability is no forecast."
+        if explained.in_sample
+        else "Out-of-sample: the network was not trained on this window."
     )
-    differs = abs(found.probability - explained.said) >= SAME
-    own = {"Of the network explained": f"{found.probability:.2%} ({explained.explanation.kind})"} if differs else {}
+    differs = abs(found.probability - explained.probability) >= FLOAT32_TOLERANCE
+    own = {"Explained network's own": f"{found.probability:.2%} ({explained.explanation.kind})"} if differs else {}
     return facts(
         {
-            "Decided at": moment(explained.decided_at),
-            "P(rise)": f"{explained.said:.2%}; {outcome(explained.label)}",
+            "Decided at": moment_text(explained.decided_at),
+            "P(rise)": f"{explained.probability:.2%}; {OUTCOMES[explained.label]}",
             **own,
-            "Of a window in which nothing moves": f"{found.flat_probability:.2%}",
-            "Difference, shared among the bars": f"{found.probability - found.flat_probability:+.2%} "
-            f"(the shares miss it by {found.gap:.1e}, {found.steps} steps)",
-            "Learned": learned,
+            "At constant prices": f"{found.flat_probability:.2%}",
+            "Difference, attributed to the bars": f"{found.probability - found.flat_probability:+.2%} "
+            f"(numerical error {found.gap:.1e}, {found.steps} steps)",
+            "Training data": training,
         }
     )
 
 
-def _strongest_table(explained: Explained) -> Html:
+def _strongest_table(explained: Explained) -> Markup:
     found = explained.explanation
-    shares = found.attribution.by_bar()
+    contributions = found.attribution.by_bar()
     rows = [
         (
-            moment(explained.opened_at[place]),
-            f"{shares[place]:+.3%}",
+            moment_text(explained.opened_at[place]),
+            f"{contributions[place]:+.3%}",
             *(f"{found.attribution.values[place, k]:+.3%}" for k in range(len(found.features))),
             *(f"{found.window[place, k]:,.6g}" for k in range(len(found.features))),
         )
         for place in explained.strongest()
     ]
-    head = ("bar opened at", "added", *(f"by {name}" for name in found.features), *found.features)
+    head = ("bar opened at", "contribution", *(f"of {name}" for name in found.features), *found.features)
     return table(head, rows)
 
 
-def _activation(page: Page, found: ActivationMap, explained: Explained) -> Html:
-    reach = f"Column t looks at bars t - {found.reach_before} to t + {found.reach_after}."
+def _activation(page: Page, found: ActivationMap, explained: Explained) -> Markup:
+    reach = f"Column t depends on bars t - {found.reach_before} to t + {found.reach_after}."
     return page.chart(
         map_chart(found.values, explained.opened_at, row="filter", opens=False),
         f"{found.layer}, {found.values.shape[1]} filters.",
-        f"{reach} Blue: the pattern is there; orange: its opposite.",
+        f"{reach} Blue: the filter's pattern is present; orange: its opposite.",
     )

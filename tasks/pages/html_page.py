@@ -1,39 +1,40 @@
 """One self-contained HTML page: sections, tables and interactive charts, readable on a phone and without a network.
 
-Knows HTML and nothing of retrains. Everything goes through `escaped` unless it is `Html` already, which only this
-module and the pages that use it make. Plotly's script is embedded once, charts as JSON, and the page forbids itself to
-load anything (Content-Security-Policy). The trap: JSON inside a script element ends at the first `</script`, so `<`
-is written as an escape.
+Knows HTML and nothing of retrains. The HTML is in `templates/` (Jinja2 with autoescape): text is escaped unless it is
+`Markup`, which only the macros of `templates/parts.html.j2` make. Plotly's script is embedded once, each chart as JSON,
+and the page's Content-Security-Policy forbids loading anything. The trap: JSON inside a script element ends at the
+first `</script`, so it is written with `<` escaped.
 """
 
-import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-LINKED = ("http://", "https://", "file://")  # schemes that may stand in a link
-# Nothing is loaded from anywhere. `unsafe-eval`: plotly compiles the shaders' bindings of its larger charts.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
+LINK_SCHEMES = ("http://", "https://", "file://")  # other addresses, such as javascript:, are shown as text
+CHART_HEIGHT_PIXELS = 400  # where the figure names none
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
-DRAW = """
-for (const place of document.querySelectorAll(".chart")) {
-  const chart = JSON.parse(document.getElementById(place.id + "-json").textContent);
-  Plotly.newPlot(place, chart.data, chart.layout, {responsive: true, displayModeBar: false, scrollZoom: false});
-}
-"""
 
 
-class Html(str):
-    """Text that is HTML already."""
+class Section(NamedTuple):
+    """A section of a page: its title, and its parts in order."""
 
-    __slots__ = ()
+    title: str
+    parts: tuple[Markup, ...]
 
 
 class Page:
@@ -47,146 +48,125 @@ class Page:
             subtitle: a line below it.
         """
         self.title = title
-        self._head = [f"<h1>{escaped(title)}</h1>", paragraph(subtitle, quiet=True) if subtitle else ""]
-        self._sections: list[tuple[str, str]] = []
-        self._charts: list[str] = []
+        self._lead: list[Markup] = [paragraph(subtitle, quiet=True)]
+        self._sections: list[Section] = []
+        self._charts: list[Markup] = []
 
-    def lead(self, *parts: Html) -> None:
-        """Add what stands above all sections."""
-        self._head += parts
+    def lead(self, *parts: Markup) -> None:
+        """Add parts above all sections."""
+        self._lead += parts
 
-    def section(self, title: str, *parts: Html) -> None:
-        """Add a section; it appears among the links at the top."""
-        self._sections.append((title, "\n".join(parts)))
+    def section(self, title: str, *parts: Markup) -> None:
+        """Add a section; the navigation at the top links to it."""
+        self._sections.append(Section(title, parts))
 
-    def chart(self, figure: "Figure", caption: str, note: str = "") -> Html:
-        """Take a chart into the page; return where it is to stand.
+    def chart(self, figure: "Figure", caption: str, note: str = "") -> Markup:
+        """Embed a chart's numbers in the page; return the element that shows it.
 
         Args:
             figure: the chart.
             caption: what it shows.
             note: how to read it.
         """
-        number = len(self._charts) + 1
-        self._charts.append(str(figure.to_json()).replace("<", "\\u003c"))
-        height = int(figure.layout.height or 400)
-        return Html(
-            f"<figure><figcaption>{escaped(caption)} <span>{escaped(note)}</span></figcaption>"
-            f'<div class="chart" id="chart-{number}" style="height:{height}px"></div></figure>'
-        )
+        self._charts.append(htmlsafe_json_dumps(figure, dumps=lambda chart: str(chart.to_json())))
+        height = int(figure.layout.height or CHART_HEIGHT_PIXELS)
+        return _part("chart", len(self._charts), height, caption, note)
 
     def html(self) -> str:
-        """Return the whole page."""
-        links = "".join(f'<a href="#part-{n}">{escaped(title)}</a>' for n, (title, _) in enumerate(self._sections, 1))
-        parts = [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            f"<title>{escaped(self.title)}</title>",
-            f"<style>{_style()}</style></head><body><main>",
-            *self._head,
-            f"<nav>{links}</nav>" if links else "",
-            *(
-                f'<section><h2 id="part-{n}">{escaped(title)}</h2>{body}</section>'
-                for n, (title, body) in enumerate(self._sections, 1)
-            ),
-            "</main>",
-            *(
-                f'<script type="application/json" id="chart-{n}-json">{chart}</script>'
-                for n, chart in enumerate(self._charts, 1)
-            ),
-            f"<script>{_plotly_script()}</script><script>{DRAW}</script>" if self._charts else "",
-            "</body></html>",
-        ]
-        return "\n".join(part for part in parts if part)
+        """Render the page."""
+        return TEMPLATES.get_template("page.html.j2").render(
+            title=self.title,
+            lead=self._lead,
+            sections=self._sections,
+            charts=self._charts,
+            plotly=_plotly_script() if self._charts else "",
+        )
 
 
-def escaped(text: object) -> str:
-    """Return text as HTML: as it is where it is `Html`, escaped otherwise."""
-    return text if isinstance(text, Html) else html.escape(str(text))
+def paragraph(text: object, *, quiet: bool = False) -> Markup:
+    """Return a paragraph; nothing for an empty text."""
+    return _part("paragraph", text, quiet) if text else Markup()
 
 
-def paragraph(text: object, *, quiet: bool = False) -> Html:
-    """Return a paragraph."""
-    kind = ' class="quiet"' if quiet else ""
-    return Html(f"<p{kind}>{escaped(text)}</p>") if text else Html("")
-
-
-def heading(text: object) -> Html:
+def heading(text: object) -> Markup:
     """Return a heading within a section."""
-    return Html(f"<h3>{escaped(text)}</h3>")
+    return _part("heading", text)
 
 
-def link(text: str, address: str) -> Html:
-    """Return a link; the bare text where the address is empty or of a scheme that a report has no use for."""
-    if not address.startswith(LINKED):
-        return Html(escaped(text if not address else f"{text}: {address}"))
-    return Html(f'<a href="{html.escape(address)}" rel="noreferrer">{escaped(text)}</a>')
+def link(text: str, address: str) -> Markup:
+    """Return a link; plain text where the address is empty or its scheme is not one of `LINK_SCHEMES`."""
+    if address.startswith(LINK_SCHEMES):
+        return _part("link", text, address)
+    return _part("value_with_note", f"{text}: {address}" if address else text, "")
 
 
-def number(text: object, note: object = "") -> Html:
-    """Return a number with a smaller note below it, such as its interval."""
-    return Html(f"{escaped(text)}<small>{escaped(note)}</small>" if note else escaped(text))
+def value_with_note(value: object, note: object = "") -> Markup:
+    """Return a value with a smaller note below it, such as its confidence interval."""
+    return _part("value_with_note", value, note)
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, text_columns: int = 1, own: int = -1) -> Html:
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, text_columns: int = 1, own: int = -1) -> Markup:
     """Return a table that scrolls within its own box.
 
     Args:
-        head: names of the columns.
+        head: column names.
         rows: cells.
-        text_columns: leading columns that are words; the others are numbers, set to the right.
-        own: index of a row to be set apart; none by default.
+        text_columns: leading columns that hold text; the others hold numbers, aligned right.
+        own: index of the row to emphasise; none by default.
     """
-    kinds = ["" if column < text_columns else ' class="number"' for column in range(len(head))]
-    cells = "".join(f"<th{kind}>{escaped(name)}</th>" for kind, name in zip(kinds, head, strict=True))
-    lines = [f"<tr>{cells}</tr>"]
-    for place, row in enumerate(rows):
-        cells = "".join(f"<td{kind}>{escaped(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
-        kind = ' class="own"' if place == own else ""
-        lines.append(f"<tr{kind}>{cells}</tr>")
-    return Html(f'<div class="scroll"><table>{"".join(lines)}</table></div>')
+    return _part("table", head, list(rows), text_columns, own)
 
 
-def facts(pairs: Mapping[str, object]) -> Html:
-    """Return names and what they stand for; empty ones are left out."""
-    lines = [f"<dt>{escaped(name)}</dt><dd>{escaped(what)}</dd>" for name, what in pairs.items() if str(what)]
-    return Html(f"<dl>{''.join(lines)}</dl>")
+def facts(pairs: Mapping[str, object]) -> Markup:
+    """Return a list of names and values; empty values are left out."""
+    return _part("facts", [(name, value) for name, value in pairs.items() if str(value)])
 
 
-def tiles(found: Iterable[tuple[str, str, str]]) -> Html:
-    """Return name, value and note of a few numbers, large."""
-    parts = [
-        f'<div class="tile"><div class="name">{escaped(name)}</div><div class="value">{escaped(value)}</div>'
-        f'<div class="note">{escaped(note)}</div></div>'
-        for name, value, note in found
-    ]
-    return Html(f'<div class="tiles">{"".join(parts)}</div>')
+def tiles(found: Iterable[tuple[str, str, str]]) -> Markup:
+    """Return the name, value and note of a few headline numbers."""
+    return _part("tiles", list(found))
 
 
-def side_by_side(*parts: Html) -> Html:
-    """Return charts beside one another where the page is wide enough."""
-    return Html(f'<div class="pair">{"".join(parts)}</div>')
+def side_by_side(*parts: Markup) -> Markup:
+    """Return charts next to one another where the page is wide enough."""
+    return _part("side_by_side", parts)
 
 
-def folded(summary: str, *parts: Html) -> Html:
+def folded(summary: str, *parts: Markup) -> Markup:
     """Return parts that open on demand."""
-    return Html(f"<details><summary>{escaped(summary)}</summary>{''.join(parts)}</details>")
+    return _part("folded", summary, parts)
 
 
-def preformatted(value: object) -> Html:
+def preformatted(value: object) -> Markup:
     """Return a value as indented JSON."""
-    return Html(f"<pre>{html.escape(json.dumps(value, indent=2, default=str))}</pre>")
+    return _part("preformatted", json.dumps(value, indent=2, default=str))
 
 
-@lru_cache(maxsize=1)
-def _style() -> str:
-    return Path(__file__).with_name("html_page.css").read_text(encoding="utf-8")
+def decision_banner(kind: str, headline: str, reasons: Sequence[str], note: str) -> Markup:
+    """Return the decision with its reasons.
+
+    Args:
+        kind: promote, hold or reject: the colour; empty for none.
+        headline: the decision in a sentence.
+        reasons: one line each.
+        note: a smaller line below.
+    """
+    return _part("decision", kind, headline, reasons, note)
+
+
+def joined(parts: Iterable[object], separator: str) -> Markup:
+    """Return parts in one line with a separator between them."""
+    return _part("joined", list(parts), separator)
+
+
+def _part(macro: str, *values: Any) -> Markup:
+    """Render a macro of `templates/parts.html.j2`."""
+    part: Markup = getattr(TEMPLATES.get_template("parts.html.j2").module, macro)(*values)
+    return part
 
 
 @lru_cache(maxsize=1)
 def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs  # here: five megabytes that only a report needs
+    from plotly.offline import get_plotlyjs  # here: five megabytes that only a page with charts needs
 
     return str(get_plotlyjs())

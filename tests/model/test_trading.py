@@ -143,3 +143,8 @@ def test_the_net_return_compounds_and_its_interval_is_that_of_resampled_sums_of_
 def test_constant_returns_leave_no_room_for_chance() -> None:
     found = net_return_interval(np.full(100, 0.01), seed=1)
     assert [found.low, found.value, found.high] == pytest.approx([1.01**100 - 1] * 3)
+
+
+def test_a_total_loss_loses_everything_in_each_resample_that_holds_it() -> None:
+    found = net_return_interval(np.array([*[0.01] * 50, -1.2]), seed=1)
+    assert found.low == -1.0

@@ -1,5 +1,6 @@
-"""The report says what was decided, needs nothing beside it, and believes nothing from outside."""
+"""The report shows the decision and its evidence, loads nothing, and escapes everything from outside."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
 from model.bars import Series
 from model.baselines import BASELINES
+from model.calibration import perfectly_calibrated_error
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
 from model.metrics import Record, confusion_matrix
 from model.recipe import Recipe
@@ -22,15 +24,16 @@ from model.training import Epoch, TrainingSpec
 from tasks.champion.champion_explanation import WrittenExplanation
 from tasks.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from tasks.pages.explanation_page import Explained, explanation_parts
-from tasks.pages.html_page import Page, escaped, link, table
-from tasks.pages.retrain_report import DataFacts, Lineage, ReportContent, report_page
+from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
+from tasks.pages.report_content import DataFacts, Lineage, ReportContent
+from tasks.pages.retrain_report import report_page
 
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
 LOOKBACK = 12
 
 
 def explained(label: int = -1) -> Explained:
-    """Return an explanation whose numbers were written by hand."""
+    """Return an explanation with hand-written numbers."""
     rng = np.random.default_rng(1)
     bars = random_walk(LOOKBACK, seed=2)
     shares = np.zeros((LOOKBACK, 4))
@@ -48,7 +51,7 @@ def explained(label: int = -1) -> Explained:
         attribution=Attribution(shares, 0.53, 0.51, 1e-6, 128),
         lacks=("A network of kind cnn has no recurrent layer.",),
     )
-    return Explained(explanation, bars.opened_at, bars.closed_at[-1], label, learned=label >= 0, said=0.53)
+    return Explained(explanation, bars.opened_at, bars.closed_at[-1], label, in_sample=label >= 0, probability=0.53)
 
 
 def evaluation_of(record: Record) -> Evaluation:
@@ -117,7 +120,7 @@ def text(content: ReportContent) -> str:
 
 
 def without_scripts(text: str) -> str:
-    """Return the page less plotly's own code and the charts' numbers."""
+    """Return the page without plotly's code and the charts' numbers."""
     return re.sub(
         r"<script(?: type=\"application/json\" id=\"chart-\d+-json\")?>.*?</script>", "", text, flags=re.DOTALL
     )
@@ -125,7 +128,7 @@ def without_scripts(text: str) -> str:
 
 def test_decision_and_reasons_come_first(text: str) -> None:
     places = [text.index(words) for words in ("Held: the champion stays.", "worse than the champion by 0.1234",
-                                             "network&#x27;s log loss is", "<nav>", ">Skill</h2>", ">Trading</h2>",
+                                             "network&#39;s log loss is", "<nav>", ">Skill</h2>", ">Trading</h2>",
                                              ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
     assert places == sorted(places)
     assert "Champion before: 16; now: 16." in text
@@ -135,12 +138,12 @@ def test_numbers_are_the_evaluations(text: str, content: ReportContent) -> None:
     found = content.evaluation
     for name in (NETWORK, *BASELINES):
         interval = found.numbers[name]["log_loss"]
-        assert f"{interval.value:.4f}<small>{interval.low:.4f} .. {interval.high:.4f}</small>" in text
+        assert f"{interval.value:.4f}<small>[{interval.low:.4f}, {interval.high:.4f}]</small>" in text
     assert found.skill.pesaran_timmermann.reading in text
-    assert f"a true 53% with probability {found.skill.power[0.53]:.0%}" in text
+    assert f"{found.skill.power[0.53]:.0%} for a true accuracy of 53%" in text
     assert "Expected calibration error 0.042" in text
     assert "Costs of 10 bps and slippage of 5 bps" in text
-    assert "-0.20 .. 2.00, includes 0: what was earned, or lost, could be luck" in text
+    assert "[-0.20, 2.00], includes 0: the return may be chance" in text
     assert "<td>fold 1<small>" in text
     assert "<td>2017<small>" in text
     assert "the champion</td>" in text
@@ -160,7 +163,7 @@ def test_what_comes_from_outside_is_only_text(text: str) -> None:
     assert "evil.example" in page
     assert "<script src" not in text
     assert "<img" not in page
-    assert "&lt;script src=&quot;https://evil.example/x.js&quot;&gt;" in page
+    assert "&lt;script src=&#34;https://evil.example/x.js&#34;&gt;" in page
     assert 'href="javascript' not in page
 
 
@@ -182,9 +185,9 @@ def test_without_a_champion_there_is_no_row_for_it(content: ReportContent) -> No
     assert "<td>the champion</td>" not in page
 
 
-def test_calibration_and_seeds_are_told_where_they_were_asked_for(content: ReportContent, text: str) -> None:
-    assert "the network&#x27;s own probabilities: the recipe asks for no calibration" in text
-    assert "Does the seed matter?" not in text
+def test_calibration_and_seeds_are_shown_where_the_recipe_has_them(content: ReportContent, text: str) -> None:
+    assert "The probabilities are the network&#39;s own: the recipe has no calibration." in text
+    assert "Sensitivity to the seed" not in text
     record = content.record
     seeds = by_seed(record.labels, {7: record.probabilities, 8: np.full(len(record), 0.5)})
     page = report_page(
@@ -195,8 +198,8 @@ def test_calibration_and_seeds_are_told_where_they_were_asked_for(content: Repor
             evaluation=replace(content.evaluation, seeds=seeds),
         )
     )
-    assert "Version 17 goes on with the newest fold&#x27;s: temperature 1.37." in page
-    assert f"of 2 seeds lie {abs(content_loss(content) - np.log(2)):.4f} in log loss" in page
+    assert "Version 17 uses the newest fold&#39;s: temperature 1.37." in page
+    assert f"of 2 seeds differ by {abs(content_loss(content) - np.log(2)):.4f} in log loss" in page
     assert '<td>seed 8</td><td class="number">0.6931<small>' in page
 
 
@@ -204,25 +207,25 @@ def content_loss(content: ReportContent) -> float:
     return float(content.evaluation.numbers[NETWORK]["log_loss"].value)
 
 
-def test_what_is_served_is_told_beside_the_network_that_is_explained() -> None:
+def test_the_served_probability_is_shown_with_the_explained_networks_own() -> None:
     page = Page("why")
-    page.lead(*explanation_parts(page, replace(explained(), said=0.61)))
+    page.lead(*explanation_parts(page, replace(explained(), probability=0.61)))
     text = without_scripts(page.html())
     assert "<dt>P(rise)</dt><dd>61.00%; the outcome" in text
-    assert "<dt>Of the network explained</dt><dd>53.00% (cnn_lstm)</dd>" in text
-    page = Page("the same")
+    assert "<dt>Explained network&#39;s own</dt><dd>53.00% (cnn_lstm)</dd>" in text
+    page = Page("equal")
     page.lead(*explanation_parts(page, explained()))
-    assert "Of the network explained" not in page.html()
+    assert "Explained network" not in page.html()
 
 
-def test_an_explanation_names_its_strongest_bars_and_what_it_lacks() -> None:
+def test_an_explanation_lists_the_largest_contributions_and_what_the_network_lacks() -> None:
     page = Page("why")
     found = explained(label=1)
     page.lead(*explanation_parts(page, found))
     text = without_scripts(page.html())
     assert found.strongest(2) == [7, 2]
     assert "a rise followed" in text
-    assert "what was memorised" in text
+    assert "In-sample: the network was trained on this window" in text
     assert "A network of kind cnn has no recurrent layer." in text
     assert "Forget gate." in text
     assert "bars t - 1 to t + 2" in text
@@ -239,9 +242,71 @@ def test_an_explanation_as_plain_values() -> None:
     assert found["probability"] == 0.53
 
 
-def test_parts_of_a_page_escape_what_is_no_html() -> None:
-    assert escaped("<b>") == "&lt;b&gt;"
-    assert "<td>&lt;b&gt;</td>" in table(("a", "b"), [("<b>", 1)])
+HOSTILE_ESCAPED = (
+    "&lt;script src=&#34;https://evil.example/x.js&#34;&gt;&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;"
+)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        paragraph(HOSTILE),
+        table((HOSTILE, "b"), [(HOSTILE, 1)]),
+        facts({HOSTILE: HOSTILE}),
+        tiles([(HOSTILE, HOSTILE, HOSTILE)]),
+        folded(HOSTILE, paragraph("text")),
+        preformatted({"value": HOSTILE}),
+        decision_banner("hold", HOSTILE, [HOSTILE], HOSTILE),
+        link(HOSTILE, "https://a.example/"),
+        link("text", HOSTILE),
+    ],
+)
+def test_every_part_of_a_page_escapes_text(part: str) -> None:
+    assert "<script" not in part
+    assert "<img" not in part
+    assert "&lt;script" in part
+    assert "&lt;img" in part
+
+
+def test_a_title_a_section_and_a_decision_kind_are_escaped() -> None:
+    page = Page(HOSTILE, HOSTILE)
+    page.section(HOSTILE, decision_banner('"><script>', "", [], ""))
+    text = page.html()
+    assert "<script" not in text
+    assert text.count(HOSTILE_ESCAPED) == 5  # tab, heading, subtitle, navigation, section
+    assert 'class="decision &#34;&gt;&lt;script&gt;"' in text
+
+
+def test_a_chart_cannot_end_its_script_element() -> None:
+    import plotly.graph_objects as go
+
+    page = Page("chart")
+    page.lead(page.chart(go.Figure(go.Scatter(x=[HOSTILE], y=[1])), "caption"))
+    (embedded,) = re.findall(r'id="chart-1-json">(.*?)</script>', page.html(), flags=re.DOTALL)
+    assert "<" not in embedded
+    assert json.loads(embedded)["data"][0]["x"] == [HOSTILE]
+
+
+def test_links_have_known_schemes_only() -> None:
     assert link("x", 'https://a.example/"onload="y').count('"') == 4
     assert link("x", "javascript:alert(1)") == "x: javascript:alert(1)"
     assert link("x", "") == "x"
+
+
+def test_the_net_return_and_the_calibration_error_have_something_to_compare_with(
+    content: ReportContent, text: str
+) -> None:
+    curve = content.equity["long_flat"]
+    bound = f"{curve[-1] - 1:+.0%}"  # every bar of this curve grows by the same share: no spread
+    assert f'<div class="value">+50.0%</div><div class="note">[{bound}, {bound}]; buy and hold +50.0%</div>' in text
+    noise = perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
+    assert f'<div class="note">perfectly calibrated: {noise:.3f}</div>' in text
+    assert f"would show {noise:.3f} on 200 windows" in text
+
+
+def test_the_standard_terms_are_used(text: str) -> None:
+    page = without_scripts(text)
+    for term in ("Confusion matrix (actual x predicted)", "Equity curve", "maximum drawdown", "vs. base rate",
+                 "out-of-sample", "Expected calibration error", "Holm-adjusted", "early stopping"):  # fmt: skip
+        assert term in page
+    assert not re.findall(r"\b(?:told|said|asked|unseen|rival|beside|luck)\b", page)

@@ -1,0 +1,278 @@
+"""The out-of-sample sections of a report: skill, calibration, trading, probabilities, folds and years.
+
+Text, tables and charts of numbers that were computed before; the exceptions are two intervals of sampling noise, of
+the net return and of the calibration error, which nothing else needs. Wording follows the vocabulary of the docs.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from model.calibration import perfectly_calibrated_error
+from model.interactive_charts import equity_chart, probabilities_chart, reliability_chart, rivals_chart
+from model.metrics import LOWER_IS_BETTER, METRICS
+from model.significance import Interval, SkillTest
+from model.skill_tests import ALPHA
+from model.trading import net_return_interval
+from tasks.evaluation import BUY_AND_HOLD, NETWORK
+from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
+from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
+from tasks.pages.report_content import ReportContent
+
+METRIC_NAMES = {
+    "log_loss": "log loss",
+    "brier_score": "Brier score",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "mcc": "Matthews corr.",
+    "roc_auc": "ROC AUC",
+}
+FORMS = {
+    "log_loss": ".4f",
+    "brier_score": ".4f",
+    "accuracy": ".1%",
+    "balanced_accuracy": ".1%",
+    "mcc": ".3f",
+    "roc_auc": ".3f",
+}
+SEED_METRICS = ("log_loss", "brier_score", "accuracy", "roc_auc")
+STRATEGY_NAMES = {"long_flat": "long or flat", "long_short": "long or short", BUY_AND_HOLD: "buy and hold"}
+
+
+def skill_section(page: Page, content: ReportContent) -> list[Markup]:
+    """Return the network's and the baselines' numbers, and the tests of skill."""
+    evaluation = content.evaluation
+    skill = evaluation.skill
+    order = sorted(evaluation.numbers, key=lambda name: (name != NETWORK, evaluation.numbers[name]["log_loss"].value))
+    rows = [
+        (forecaster_name(name), *(with_interval(evaluation.numbers[name][metric], FORMS[metric]) for metric in METRICS))
+        for name in order
+    ]
+    arrows = [f"{METRIC_NAMES[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS]
+    opponents = {forecaster_name(name): found for name, found in skill.rivals.items()}
+    if content.champion is not None:
+        opponents = {"the champion": content.champion, **opponents}
+    chart = page.chart(
+        rivals_chart({name: found.difference for name, found in opponents.items()}),
+        "Log loss of the network vs. the champion and each baseline, same windows.",
+        "Difference with its 95 % interval (paired stationary block bootstrap). Blue: significantly better; orange: "
+        "significantly worse.",
+    )
+    compared = [
+        (
+            name,
+            value_with_note(
+                f"{found.difference.mean:+.4f}", interval_text(found.difference.low, found.difference.high, "+.4f")
+            ),
+            p_value_text(found.difference.p_value),
+            p_value_text(found.mcnemar_p_value),
+            found.mcnemar.reading,
+        )
+        for name, found in opponents.items()
+    ]
+    return [
+        table(("out-of-sample", *arrows), rows, own=order.index(NETWORK)),
+        paragraph(
+            f"Below each number its 95 % interval (stationary block bootstrap). {evaluation.windows:,} windows.",
+            quiet=True,
+        ),
+        chart,
+        heading("Significance"),
+        table(
+            ("test", "finding", "p-value", "evidence"),
+            [_test_row(test) for test in (skill.pesaran_timmermann, skill.majority)],
+            text_columns=2,
+        ),
+        table(("network vs.", "log loss difference", "p-value", "McNemar p-value", "only one was right"), compared),
+        paragraph(
+            "McNemar tests whether both are right equally often. Its p-values vs. the baselines are Holm-adjusted.",
+            quiet=True,
+        ),
+        paragraph(_power(content)),
+    ]
+
+
+def _power(content: ReportContent) -> str:
+    """Describe the power of the tests on these windows."""
+    skill = content.evaluation.skill
+    powers = ", ".join(f"{power:.0%} for a true accuracy of {accuracy:.0%}" for accuracy, power in skill.power.items())
+    return (
+        f"Power on {skill.n:,} independent windows (exact binomial test against 50 %, significance level {ALPHA:.0%}): "
+        f"{powers}. Where power is low, a test without evidence does not show that there is no skill."
+    )
+
+
+def _test_row(test: SkillTest) -> tuple[object, ...]:
+    return (test.name, test.reading, p_value_text(test.p_value), "skill" if test.p_value <= ALPHA else "none")
+
+
+def calibration_section(page: Page, content: ReportContent) -> list[Markup]:
+    """Return the reliability diagram, the calibration error and the confusion matrix."""
+    (fall_fall, fall_rise), (rise_fall, rise_rise) = content.evaluation.confusion
+    falls, rises = max(fall_fall + fall_rise, 1), max(rise_fall + rise_rise, 1)
+    rows = [
+        (f"fall ({fall_fall + fall_rise:,})", value_with_note(f"{fall_fall:,}", f"{fall_fall / falls:.1%}"),
+         value_with_note(f"{fall_rise:,}", f"{fall_rise / falls:.1%}")),
+        (f"rise ({rise_fall + rise_rise:,})", value_with_note(f"{rise_fall:,}", f"{rise_fall / rises:.1%}"),
+         value_with_note(f"{rise_rise:,}", f"{rise_rise / rises:.1%}")),
+    ]  # fmt: skip
+    return [
+        page.chart(
+            reliability_chart(content.record),
+            "Reliability diagram: observed share of rises by predicted probability.",
+            "A calibrated forecaster lies on the grey line. Whiskers are 95 % intervals.",
+        ),
+        paragraph(
+            f"Expected calibration error {content.evaluation.calibration_error:.3f} (ten bins). A perfectly "
+            f"calibrated forecaster would show {calibration_noise(content):.3f} on {len(content.record):,} windows, "
+            "from sampling noise alone."
+        ),
+        paragraph(_calibrator(content)),
+        heading("Confusion matrix (actual x predicted)"),
+        table(("actual", "predicted fall", "predicted rise"), rows),
+    ]
+
+
+def calibration_noise(content: ReportContent) -> float:
+    """Return the expected calibration error of a perfectly calibrated forecaster with the network's probabilities."""
+    return perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
+
+
+def _calibrator(content: ReportContent) -> str:
+    """Describe what the probabilities were calibrated with."""
+    if content.recipe.training.calibration == "none":
+        return "The probabilities are the network's own: the recipe has no calibration."
+    return (
+        "Each fold's probabilities are calibrated by a calibrator fitted on the fold's validation windows, which "
+        f"precede its test windows. Version {content.version} uses the newest fold's: {content.calibrator}."
+    )
+
+
+def trading_section(page: Page, content: ReportContent) -> list[Markup]:
+    """Return the equity curves and the figures of each strategy after costs."""
+    figures = content.evaluation.trading
+    rows = [
+        (
+            STRATEGY_NAMES.get(name, name),
+            with_interval(strategy_return(content, name), "+.1%"),
+            f"{found['gross_return']:+.1%}",
+            value_with_note(f"{found['sharpe']:.2f}", interval_text(found["sharpe_low"], found["sharpe_high"], ".2f")),
+            f"{found['max_drawdown']:.1%}",
+            f"{found['turnover']:,.0f} x",
+            f"{found['exposure']:.0%}",
+        )
+        for name, found in figures.items()
+    ]
+    head = (
+        "strategy",
+        "net return",
+        "gross return",
+        "Sharpe ratio, annual",
+        "maximum drawdown",
+        "turnover",
+        "exposure",
+    )
+    costs = (
+        f"Costs of {content.costs.cost_bps:g} bps and slippage of {content.costs.slippage_bps:g} bps per trade; "
+        f"long above P(rise) {content.costs.threshold:.0%}."
+    )
+    curves = {STRATEGY_NAMES.get(name, name): curve for name, curve in content.equity.items()}
+    return [
+        page.chart(
+            equity_chart(content.closed_at, curves),
+            "Equity curve, net of costs.",
+            "Each trade is filled at the close of its decision. Logarithmic scale.",
+        ),
+        table(head, rows),
+        paragraph(_sharpe_evidence(figures["long_flat"])),
+        paragraph(
+            f"{costs} Unfilled orders, funding and borrowing fees are not modelled. Below net return and Sharpe ratio "
+            "their 95 % intervals (stationary block bootstrap).",
+            quiet=True,
+        ),
+    ]
+
+
+def strategy_return(content: ReportContent, strategy: str) -> Interval:
+    """Return a strategy's net return with the 95 % interval of its equity curve's bootstrap."""
+    curve = content.equity[strategy]
+    interval = net_return_interval(curve / np.concatenate([[1.0], curve[:-1]]) - 1, content.recipe.training.seed)
+    return Interval(content.evaluation.trading[strategy]["net_return"], interval.low, interval.high)
+
+
+def _sharpe_evidence(figures: Mapping[str, float]) -> str:
+    """State whether the Sharpe ratio differs significantly from 0."""
+    evidence = "includes 0: the return may be chance"
+    if figures["sharpe_low"] > 0 or figures["sharpe_high"] < 0:
+        evidence = "does not include 0"
+    return (
+        "The 95 % interval of the Sharpe ratio of long or flat, "
+        f"{interval_text(figures['sharpe_low'], figures['sharpe_high'], '.2f')}, {evidence}. "
+        "A rising equity curve alone is no evidence of skill."
+    )
+
+
+def probabilities_section(page: Page, content: ReportContent) -> list[Markup]:
+    """Return the out-of-sample probabilities below the price."""
+    return [
+        page.chart(
+            probabilities_chart(content.record, content.close),
+            "Close and predicted P(rise).",
+            "Each point is out-of-sample: its fold was trained on earlier bars. Dotted lines separate the folds.",
+        )
+    ]
+
+
+def periods_section(content: ReportContent) -> list[Markup]:
+    """Return the numbers by fold, by year and by seed."""
+    rows = [
+        (
+            value_with_note(period.name, day_span(period.first, period.last)),
+            f"{period.windows:,}",
+            f"{period.rises_share:.1%}",
+            f"{period.scores['log_loss']:.4f}",
+            value_with_note(
+                f"{period.against_base_rate.mean:+.4f}",
+                interval_text(period.against_base_rate.low, period.against_base_rate.high, "+.4f"),
+            ),
+            f"{period.scores['accuracy']:.1%}",
+            number_text(period.scores["balanced_accuracy"], ".1%"),
+            number_text(period.scores["mcc"]),
+            number_text(period.scores["roc_auc"]),
+        )
+        for period in content.periods
+    ]
+    head = ("period", "windows", "rises", "log loss", "vs. base rate", "accuracy", "balanced accuracy",
+            "Matthews corr.", "ROC AUC")  # fmt: skip
+    return [
+        table(head, rows),
+        paragraph("Log loss vs. base rate: below 0 the network is the better one; its 95 % interval below. One good "
+                  "period can make the pooled number look good.", quiet=True),
+        *_seeds(content),
+    ]  # fmt: skip
+
+
+def _seeds(content: ReportContent) -> Sequence[Markup]:
+    """Return the numbers of other seeds; nothing where only one was trained."""
+    seeds = content.evaluation.seeds
+    if seeds is None:
+        return []
+    rows = [
+        (f"seed {seed}", *(with_interval(found[name], FORMS[name]) for name in SEED_METRICS))
+        for seed, found in seeds.numbers.items()
+    ]
+    return [
+        heading("Sensitivity to the seed"),
+        table(("same recipe, windows and folds", *(METRIC_NAMES[name] for name in SEED_METRICS)), rows, own=0),
+        paragraph(
+            f"The best and the worst of {len(seeds.numbers)} seeds differ by {seeds.spread('log_loss'):.4f} in log "
+            f"loss (standard deviation {seeds.deviation('log_loss'):.4f}) and by {seeds.spread('accuracy'):.1%} in "
+            "accuracy. Record and decision are those of the first seed. Two recipes that differ by less cannot be "
+            "told apart.", quiet=True),
+    ]  # fmt: skip
+
+
+def forecaster_name(name: str) -> str:
+    """Return a forecaster's name as text."""
+    return name.replace("_", " ")
