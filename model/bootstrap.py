@@ -1,0 +1,194 @@
+"""Bootstrap intervals for the numbers of out-of-sample probabilities, and for differences of log loss.
+
+Knows labels (1 rise, 0 fall) and P(rise) of one or two forecasters on the same windows. Resampling is the stationary
+block bootstrap, because neighbouring bars depend on each other; the block lengths of the whole project are chosen
+here. Losses are in nats. The trap: where labels overlap (horizon above the stride), blocks must be longer than the
+overlap (`record_block_bars`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int8
+
+from model.errors import SpecError
+from model.metrics import METRICS, Record, log_losses, score, score_resamples
+
+CONFIDENCE = 0.95
+REPETITIONS = 1000
+CHUNK_CELLS = 4_000_000  # resample times window held at once: 32 MB
+MIN_WINDOWS_FOR_BLOCKS = 20  # too few windows to estimate an autocorrelation below this
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number with its bootstrap percentile interval, 95 % unless stated otherwise."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean log loss of a minus that of b on the same windows, nats; negative where a is better.
+
+    Attributes:
+        mean: mean difference.
+        low: lower bound of its interval.
+        high: upper bound of its interval.
+        p_value: two-sided, of the null hypothesis that the mean is zero.
+        n: windows compared.
+        block_bars: mean block length, windows.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    block_bars: int
+
+
+def optimal_block_bars(series: Float64[np.ndarray, " window"]) -> int:
+    """Return the mean block length (windows) that is optimal for the autocorrelation of a series, at least 1.
+
+    Source: Politis and White 2004, corrected by Patton, Politis and White 2009; arch's `optimal_block_length`.
+    """
+    if len(series) < MIN_WINDOWS_FOR_BLOCKS or np.ptp(series) <= 1e-12 * np.abs(series).max():
+        return 1
+    from arch.bootstrap import optimal_block_length  # here: 1 s
+
+    length = float(optimal_block_length(series)["stationary"].iloc[0])
+    if not np.isfinite(length):
+        return rate_block_bars(len(series))
+    return int(np.clip(np.ceil(length), 1, len(series) // 4))
+
+
+def rate_block_bars(n: int) -> int:
+    """Return the mean block length (windows) that depends on the number of windows alone: the cube root of n.
+
+    Use it where a bound must be monotone in the losses: equal n draws equal windows, so higher losses cannot lower
+    the bound of their mean.
+
+    Source: Politis and White 2004, the rate at which the optimal length grows.
+    """
+    return max(1, int(np.ceil(np.cbrt(n))))
+
+
+def record_block_bars(record: Record) -> int:
+    """Return the mean block length (windows) for a record: `rate_block_bars`, at least twice the label overlap."""
+    return max(rate_block_bars(len(record)), 2 * record.overlap_bars())
+
+
+def resample(
+    statistic: Callable[[Float64[np.ndarray, "resample window"]], Float64[np.ndarray, "resample number"]],
+    n: int,
+    block_bars: int,
+    seed: int,
+    repetitions: int = REPETITIONS,
+) -> Float64[np.ndarray, "resample number"]:
+    """Compute numbers on stationary block bootstrap resamples of n windows.
+
+    Args:
+        statistic: takes the count of draws of each window, shape (resample, window); returns shape (resample, number).
+        n: windows.
+        block_bars: mean block length, windows.
+        seed: the same seed, n and block length draw the same windows.
+        repetitions: resamples.
+
+    Returns:
+        Shape (resample, number).
+
+    Raises:
+        SpecError: there is no window.
+
+    Source: Politis and Romano 1994; arch's `StationaryBootstrap`.
+    """
+    if n < 1:
+        raise SpecError("bootstrap: expected at least one window, found none")
+    from arch.bootstrap import StationaryBootstrap  # here: 1 s
+
+    generator = np.random.default_rng(seed)
+    draws = StationaryBootstrap(block_bars, np.arange(n), seed=generator).bootstrap(repetitions)
+    rows = max(1, CHUNK_CELLS // n)
+    chunks = []
+    for start in range(0, repetitions, rows):
+        drawn = [next(draws)[0][0] for _ in range(min(rows, repetitions - start))]
+        counts = np.stack([np.bincount(index, minlength=n) for index in drawn]).astype(np.float64)
+        chunks.append(statistic(counts))
+    return np.concatenate(chunks)
+
+
+def percentile_bounds(resamples: Float64[np.ndarray, " resample"], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the lower and upper percentile bound of resampled numbers, without NaN; NaN where all are NaN."""
+    finite = resamples[np.isfinite(resamples)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_intervals(
+    labels: Int8[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, " window"],
+    seed: int,
+    repetitions: int = REPETITIONS,
+) -> dict[str, Interval]:
+    """Return the six numbers of `METRICS`, each with its 95 % stationary block bootstrap interval.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall; oldest first.
+        probabilities: shape (window,), float64: P(rise).
+        seed: of the resampling.
+        repetitions: resamples.
+
+    Returns:
+        By name; the value as `score` returns it, the bounds from the resamples in which the number is defined.
+    """
+    values = score(labels, probabilities)
+    block_bars = optimal_block_bars(log_losses(labels, probabilities))
+
+    def six_numbers(counts: Float64[np.ndarray, "resample window"]) -> Float64[np.ndarray, "resample number"]:
+        scores = score_resamples(labels, probabilities, counts)
+        return np.stack([scores[name] for name in METRICS], axis=1)
+
+    resamples = resample(six_numbers, len(labels), block_bars, seed, repetitions)
+    return {name: Interval(values[name], *percentile_bounds(resamples[:, k])) for k, name in enumerate(METRICS)}
+
+
+def paired_difference(
+    labels: Int8[np.ndarray, " window"],
+    probabilities_a: Float64[np.ndarray, " window"],
+    probabilities_b: Float64[np.ndarray, " window"],
+    seed: int,
+    block_bars: int = 0,
+    repetitions: int = REPETITIONS,
+) -> PairedDifference:
+    """Compare the log loss of two forecasters on the same windows: a minus b, nats.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall; oldest first.
+        probabilities_a: shape (window,), float64: P(rise) of a.
+        probabilities_b: shape (window,), float64: P(rise) of b.
+        seed: of the resampling.
+        block_bars: mean block length, windows; 0: the optimal length for the differences.
+        repetitions: resamples.
+
+    Returns:
+        The mean with its 95 % interval, and the two-sided p-value: the share of resamples, centred at zero, that lie
+        at least as far from zero as the mean.
+    """
+    differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
+    block_bars = block_bars or optimal_block_bars(differences)
+    mean = float(differences.mean())
+    means = resample(
+        lambda counts: (counts @ differences / len(differences))[:, None],
+        len(differences),
+        block_bars,
+        seed,
+        repetitions,
+    )[:, 0]
+    extreme = int((np.abs(means - mean) >= abs(mean)).sum())
+    return PairedDifference(mean, *percentile_bounds(means), (1 + extreme) / (1 + repetitions), len(differences), block_bars)

@@ -1,0 +1,102 @@
+"""Raise alarms about a champion from its live score, drift, age and missing predictions; each names its numbers.
+
+Knows the results of `model.live_score` and `model.drift`, and limits; no store, no clock, and not which alarms were
+raised before.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.drift import Drift
+from model.live_score import LiveScore
+
+AlarmKind = Literal["degraded", "drifted", "stale", "missing"]
+
+
+class MonitorSpec(BaseModel):
+    """Limits of the monitor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    false_alarm_rate: float = Field(
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="Probability that a champion as good as its record ever raises a score alarm",
+    )
+    score_tolerance: float = Field(
+        default=0.005, ge=0, le=1, description="Mean log loss above the record's that is tolerated (nats per decision)"
+    )
+    recent_bars: int = Field(
+        default=120, ge=30, le=100_000, description="Newest bars compared with the champion's training bars"
+    )
+    drift_slack: float = Field(
+        default=1.3,
+        ge=1,
+        le=10,
+        description="A drift alarm needs a distance above that of the most unusual training stretch times this factor",
+    )
+    max_level_factor: float = Field(
+        default=3.0, gt=1, le=1000, description="Largest ratio of the price level to that of the last training bars"
+    )
+    max_champion_age_days: float = Field(
+        default=30.0, gt=0, le=10_000, description="Largest age of the champion's newest training bar (days)"
+    )
+    max_missing_share: float = Field(
+        default=0.1, ge=0, le=1, description="Largest share of recent decisions without a prediction"
+    )
+    cool_down_days: float = Field(
+        default=7.0, ge=0, le=1000, description="Days until an alarm that persists is raised again"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A problem that needs a person or a retrain."""
+
+    kind: AlarmKind
+    message: str
+
+
+def find_alarms(
+    score: LiveScore, drift: tuple[Drift, ...], age_days: float, missing: int, expected: int, spec: MonitorSpec
+) -> tuple[Alarm, ...]:
+    """Return an alarm for each limit that is exceeded, with its numbers in one sentence.
+
+    Args:
+        score: live score of the champion.
+        drift: what `measure_drift` returned; empty where there are too few bars.
+        age_days: age of the champion's newest training bar.
+        missing: recent decisions without a prediction.
+        expected: recent decisions.
+        spec: limits.
+    """
+    found = []
+    if score.degraded:
+        worse = score.log_loss[0] - score.base_rate_loss
+        found.append(
+            Alarm(
+                "degraded",
+                f"log loss {score.log_loss[0]:.4f} over {score.count} live predictions, {worse:+.4f} vs. the base rate "
+                f"where its record allows {score.allowed_excess:+.4f}; e-value {score.e_values.max():.0f}, "
+                f"limit {1 / spec.false_alarm_rate:.0f}",
+            )
+        )
+    moved = [_describe_drift(each) for each in drift if each.drifted]
+    if moved:
+        found.append(Alarm("drifted", f"recent bars differ from the training bars: {'; '.join(moved)}"))
+    if age_days > spec.max_champion_age_days:
+        message = f"newest training bar {age_days:.1f} days old; limit {spec.max_champion_age_days:g} days"
+        found.append(Alarm("stale", message))
+    if missing > spec.max_missing_share * expected:
+        found.append(Alarm("missing", f"{missing} of the last {expected} decisions have no prediction made in time"))
+    return tuple(found)
+
+
+def _describe_drift(drift: Drift) -> str:
+    if drift.name == "level":
+        return f"price {drift.psi:.3g} times that of the last training bars (limit {drift.psi_limit:g})"
+    ks, index = f"KS {drift.ks:.2f} (limit {drift.ks_limit:.2f})", f"PSI {drift.psi:.2f} (limit {drift.psi_limit:.2f})"
+    return f"{drift.name} {ks}, {index}"
