@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64
 
 from model.bars import bars_from_frame
+from model.bootstrap import Interval, bootstrap_intervals
 from model.folds import FoldSpec, resolved_before, split_folds
 from model.metrics import CLASSES, confusion_matrix, normalise_rows
 from model.networks import NetworkSpec, build_network
-from model.significance import Interval, bootstrap_intervals
 from model.training import Trainer, TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows, standardise
 from tasks.sources.files import FileSource

@@ -19,7 +19,8 @@ import numpy as np
 from series import walk
 from timing import Line, versus
 
-from model.predictor import Predictor, network_from_bytes
+from model.network_files import network_from_bytes
+from model.predictor import Predictor
 from model.recipe import Recipe
 from model.windows import cut_windows
 

@@ -22,10 +22,10 @@ from jaxtyping import Float64
 
 from model.bars import Bars, bars_from_frame
 from model.baselines import BASELINES, predict_baseline
+from model.bootstrap import bootstrap_intervals, paired_difference
 from model.folds import split_folds
 from model.networks import Scaling
 from model.presets import DAILY, Preset, preset_for
-from model.significance import bootstrap_intervals, paired_difference
 from model.training import Trainer
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.sources.files import FileSource

@@ -23,7 +23,7 @@ from model.bars import IntervalName, Series
 from model.errors import RiseOrFallError, SpecError
 from model.folds import FoldSpec
 from model.freshness import ForecastSpec
-from model.monitor import MonitorSpec
+from model.monitor_alarms import MonitorSpec
 from model.networks import NetworkSpec
 from model.presets import with_preset
 from model.promotion_rule import PromotionRule

@@ -7,7 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName
-from model.monitor import MonitorSpec
+from model.monitor_alarms import MonitorSpec
 from tasks.monitoring import Monitoring, watch
 from tasks.pages.prefect_artifacts import shown
 from tasks.services.flow_run_names import flow_run_name

@@ -121,7 +121,9 @@ def resample(
     return np.concatenate(chunks)
 
 
-def percentile_bounds(resamples: Float64[np.ndarray, " resample"], confidence: float = CONFIDENCE) -> tuple[float, float]:
+def percentile_bounds(
+    resamples: Float64[np.ndarray, " resample"], confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Return the lower and upper percentile bound of resampled numbers, without NaN; NaN where all are NaN."""
     finite = resamples[np.isfinite(resamples)]
     if not len(finite):
@@ -191,4 +193,6 @@ def paired_difference(
         repetitions,
     )[:, 0]
     extreme = int((np.abs(means - mean) >= abs(mean)).sum())
-    return PairedDifference(mean, *percentile_bounds(means), (1 + extreme) / (1 + repetitions), len(differences), block_bars)
+    return PairedDifference(
+        mean, *percentile_bounds(means), (1 + extreme) / (1 + repetitions), len(differences), block_bars
+    )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from model.bootstrap import PairedDifference
 from model.calibration import reliability_curve
 from model.explanation import Explanation
 from model.metrics import CLASSES, THRESHOLD, Record
-from model.significance import PairedDifference
 from model.static_pictures import FALL, FOLD_SHADES, INK, LOSS_OF_IGNORANCE, QUIET, RISE, EpochNumbers
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FEW_DOTS = 1500  # as many lie beside one another without hiding much
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
-def rivals_chart(differences: Mapping[str, PairedDifference]) -> "Figure":
+def loss_differences_chart(differences: Mapping[str, PairedDifference]) -> "Figure":
     """Draw the log loss difference to each rival with its interval: left of zero the network is the better one."""
     figure = _figure(60 + 46 * len(differences))
     names = list(differences)[::-1]

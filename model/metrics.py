@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int64, Shaped
+from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
 from model.errors import SpecError, UnsoundModel
 
@@ -28,7 +28,7 @@ RECORD_COLUMNS = ("decided_at", "resolved_at", "label", "probability", "fold")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Out-of-sample probabilities with what happened, oldest first: each by a model that had not seen its bar.
+    """Out-of-sample probabilities with the actual labels, oldest first.
 
     Attributes:
         decided_at: shape (window,), datetime64[us], UTC: close of the window's last bar.
@@ -67,6 +67,16 @@ class Record:
             return 1
         later = np.searchsorted(self.decided_at, self.resolved_at, side="left") - np.arange(len(self))
         return max(1, int(later.max()))
+
+    def independent_windows(self) -> Int64[np.ndarray, " chosen"]:
+        """Return the indices of every n-th window, n being `overlap_bars`, so that no two labels share a bar."""
+        return np.arange(0, len(self), self.overlap_bars(), dtype=np.int64)
+
+    def common_decisions(self, other: "Record") -> tuple["Record", "Record"]:
+        """Return the windows that both records decided, from each; the other's NaN probabilities are no decisions."""
+        other = other.take(np.isfinite(other.probabilities))
+        _, ours, theirs = np.intersect1d(self.decided_at, other.decided_at, return_indices=True)
+        return self.take(ours), other.take(theirs)
 
     def frame(self) -> "pd.DataFrame":
         """Return a frame with the columns of `RECORD_COLUMNS`, oldest first, times UTC-aware."""
@@ -222,10 +232,10 @@ def _scores(
 ) -> dict[str, Float64[np.ndarray, " resample"]]:
     """Return the numbers of `METRICS` from counts by probability (values ascending) in each resample."""
     rise_losses, fall_losses = _losses(values)
-    says_rise = (values > THRESHOLD).astype(np.float64)
+    predicted = predicts_rise(values).astype(np.float64)
     rise_total, fall_total = rises.sum(axis=-1), falls.sum(axis=-1)
     total = rise_total + fall_total
-    true_rises, false_rises = rises @ says_rise, falls @ says_rise
+    true_rises, false_rises = rises @ predicted, falls @ predicted
     true_falls, false_falls = fall_total - false_rises, rise_total - true_rises
     pairs_in_order = (rises * (np.cumsum(falls, axis=-1) - falls / 2)).sum(axis=-1)
     both = np.where((rise_total > 0) & (fall_total > 0), 1.0, np.nan)
@@ -264,6 +274,11 @@ def log_losses(
     return np.where(labels == 1, rise_losses, fall_losses)
 
 
+def predicts_rise(probabilities: Float64[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
+    """Return whether each probability predicts a rise: above `THRESHOLD`; at it, a fall."""
+    return np.asarray(probabilities > THRESHOLD, dtype=np.bool_)
+
+
 def _losses(
     probabilities: Float64[np.ndarray, " value"],
 ) -> tuple[Float64[np.ndarray, " value"], Float64[np.ndarray, " value"]]:
@@ -282,7 +297,7 @@ def confusion_matrix(
         UnsoundModel: a probability is not finite or not within 0 to 1.
     """
     _require_pair(labels, probabilities)
-    cell = labels.astype(np.int64) * 2 + (probabilities > THRESHOLD)
+    cell = labels.astype(np.int64) * 2 + predicts_rise(probabilities)
     return np.bincount(cell, minlength=4).astype(np.int64).reshape(2, 2)
 
 

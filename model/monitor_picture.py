@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
+from model.drift import Drift
+from model.live_score import LiveScore
 from model.metrics import log_losses
-from model.monitor import Drift, LiveScore, MonitorSpec
+from model.monitor_alarms import MonitorSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +43,7 @@ def monitor_picture(
     if len(labels):
         mine = np.cumsum(log_losses(labels, probabilities)) / count
         losses.plot(decided_at, mine, color=BLUE, label="champion")
-        evidence.plot(decided_at, score.wealth, color=BLUE)
+        evidence.plot(decided_at, score.e_values, color=BLUE)
         evidence.axhline(1 / spec.false_alarm_rate, color=RED, linewidth=1, linestyle="--")
         evidence.set_yscale("log")
         losses.axhline(score.base_rate_loss, color=GREY, linestyle="--", label="base rate, at the end")

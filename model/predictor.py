@@ -1,16 +1,10 @@
-"""Serve a fitted network: its two stored forms, and probabilities from bars without TensorFlow.
+"""Predict P(rise) from bars with the ONNX form of a network, without TensorFlow.
 
-A network is stored as `.keras` (inspection, warm start) and as ONNX (serving: starts in a fraction of a second).
-`Predictor` needs the second only, takes raw bars as they are and standardises nothing: the network does. It knows
-neither where models are kept nor which one is the champion. The trap: Keras and tf2onnx write to paths only, so the
-two conversions go through a temporary folder, the one place where `model/` touches a disk; it is gone on return.
+`Predictor` takes raw bars and standardises nothing: the network does. It knows neither where models are stored nor
+which one is the champion. Registered versions import this module by name, so it keeps its path.
 """
 
-import tempfile
-import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -20,52 +14,20 @@ from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
 from model.windows import WindowSpec, cut_windows
 
-OPSET = 18  # pinned: what the pinned tf2onnx writes and the oldest supported onnxruntime reads
-CHUNK_WINDOWS = 256  # windows predicted at once: bounds memory, and stays in the cache
-THREADS = 2  # chunks predicted side by side, each in one thread: within a chunk, threads spin more than they work
-
-
-def network_to_bytes(network: Any) -> bytes:
-    """Return a `keras.Model` as the bytes of a `.keras` file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "network.keras")
-        network.save(path)
-        return path.read_bytes()
-
-
-def network_from_bytes(content: bytes) -> Any:
-    """Return the `keras.Model` that a `.keras` file holds; nothing in the file is run as code."""
-    import keras  # here: loads TensorFlow, which prediction does without
-
-    import model.layers  # noqa: F401  # registers the layers of our own
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "network.keras")
-        path.write_bytes(content)
-        return keras.models.load_model(path)
-
-
-def network_to_onnx(network: Any) -> bytes:
-    """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "network.onnx")
-        with warnings.catch_warnings():
-            # Keras asks NumPy whether it still has `np.object`, and NumPy warns of the question.
-            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
-            network.export(path, format="onnx", verbose=False, input_signature=network.inputs, opset_version=OPSET)
-        return path.read_bytes()
+CHUNK_WINDOWS = 256  # windows predicted at once: bounds memory and fits the cache
+THREADS = 2  # chunks predicted in parallel, each on one thread: onnxruntime gains nothing from more threads per chunk
 
 
 class Predictor:
-    """P(rise) from bars, by onnxruntime and a calibrator alone."""
+    """P(rise) from bars, with onnxruntime and a calibrator."""
 
     def __init__(self, onnx: bytes, window: WindowSpec, calibrator: Calibrator = UNCALIBRATED) -> None:
         """Open the network.
 
         Args:
-            onnx: what `network_to_onnx` returned.
+            onnx: what `model.network_files.network_to_onnx` returned.
             window: the spec that the network was trained with; its stride is ignored.
-            calibrator: what is applied to the network's probabilities.
+            calibrator: applied to the network's probabilities.
 
         Raises:
             SpecError: the network takes windows of another shape.
@@ -83,8 +45,8 @@ class Predictor:
         expected, found = list(self._session.get_inputs()[0].shape[1:]), [window.lookback_bars, len(window.features)]
         if expected != found:
             raise SpecError(
-                f"predictor: the network takes windows of {expected[0]} bars and {expected[1]} features, the spec says "
-                f"{found[0]} and {found[1]}. Use the spec that the network was trained with."
+                f"predictor: the network takes windows of {expected[0]} bars and {expected[1]} features, the spec "
+                f"has {found[0]} and {found[1]}. Use the spec that the network was trained with."
             )
 
     def predict(self, bars: Bars) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, " window"]]:
@@ -94,8 +56,8 @@ class Predictor:
             bars: shape (bar,), oldest first, closed ones only.
 
         Returns:
-            decided_at (window,) datetime64[us] UTC, oldest first, and P(rise) (window,) float64. Bars that a gap
-            separates from their lookback are not among them.
+            decided_at (window,) datetime64[us] UTC, oldest first, and P(rise) (window,) float64. Bars whose lookback
+            crosses a gap are left out.
 
         Raises:
             BarsTooShort: there is no whole window.

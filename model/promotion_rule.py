@@ -15,17 +15,10 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.bootstrap import PairedDifference, paired_difference, record_block_bars
 from model.errors import SpecError
 from model.metrics import Record
-from model.significance import (
-    PairedDifference,
-    SkillTest,
-    binomial_against_majority,
-    mcnemar,
-    paired_difference,
-    pesaran_timmermann,
-    rate_block_bars,
-)
+from model.significance_tests import SkillTest, binomial_against_majority, mcnemar, pesaran_timmermann
 from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
@@ -195,7 +188,7 @@ def decide(
     sound = _soundness_clause(soundness, challenger)
     if not sound.passed:
         return _decision("reject", (sound,))
-    common = None if champion is None else _common(challenger, champion)
+    common = None if champion is None else challenger.common_decisions(champion)
     judge = _strict_clauses if rule.kind == "strict" else _daily_clauses
     clauses = (sound, *judge(rule, challenger, base_rate_probabilities, common, seed))
     if rule.kind == "strict" and trading is not None:
@@ -221,21 +214,6 @@ def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     return Decision(action, tuple(reasons), numbers, clauses)
 
 
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """The decisions that both made: the challenger's record of them, and the champion's probabilities."""
-
-    challenger: Record
-    champion_probabilities: Float64[np.ndarray, " window"]
-
-
-def _common(challenger: Record, champion: Record) -> _Common:
-    """Pair two records by `decided_at`."""
-    champion = champion.take(np.isfinite(champion.probabilities))
-    _, ours, theirs = np.intersect1d(challenger.decided_at, champion.decided_at, return_indices=True)
-    return _Common(challenger.take(ours), champion.probabilities[theirs])
-
-
 def _soundness_clause(soundness: Soundness, challenger: Record) -> Clause:
     """Ask that the model may be served, and that its record is finite and not empty."""
     record_finite = bool(len(challenger) and np.isfinite(challenger.probabilities).all())
@@ -256,7 +234,7 @@ def _daily_clauses(
     rule: PromotionRule,
     challenger: Record,
     base_rate_probabilities: Float64[np.ndarray, " window"],
-    common: _Common | None,
+    common: tuple[Record, Record] | None,
     seed: int,
 ) -> tuple[Clause, ...]:
     """Ask that the challenger is not worse than the base rate, nor than the champion, beyond what is tolerated."""
@@ -269,12 +247,12 @@ def _daily_clauses(
     )
     if common is None:
         return (against_base_rate, _no_champion())
-    if len(common.challenger) < rule.min_common_bars:
+    if len(common[0]) < rule.min_common_bars:
         return (against_base_rate, _too_few(rule, common, "judged by the base rate alone", passed=True))
     against_champion = _not_worse(
         "champion",
         "the champion",
-        _difference(common.challenger, common.champion_probabilities, seed),
+        _difference(common[0], common[1].probabilities, seed),
         rule.champion_tolerance,
         rule.champion_margin,
     )
@@ -298,12 +276,12 @@ def _strict_clauses(
     rule: PromotionRule,
     challenger: Record,
     base_rate_probabilities: Float64[np.ndarray, " window"],
-    common: _Common | None,
+    common: tuple[Record, Record] | None,
     seed: int,
 ) -> tuple[Clause, ...]:
     """Ask for direction skill, and for a lower loss than the base rate's and the champion's, with evidence."""
-    apart = _apart(challenger)
-    labels, probabilities = apart.labels, apart.probabilities
+    independent = challenger.take(challenger.independent_windows())
+    labels, probabilities = independent.labels, independent.probabilities
     clauses = [
         _skilled("pesaran_timmermann", pesaran_timmermann(labels, probabilities), rule.alpha),
         _skilled("majority", binomial_against_majority(labels, probabilities), rule.alpha),
@@ -311,22 +289,13 @@ def _strict_clauses(
     ]
     if common is None:
         return (*clauses, _no_champion())
-    if len(common.challenger) < rule.min_common_bars:
+    if len(common[0]) < rule.min_common_bars:
         return (*clauses, _too_few(rule, common, "too few for evidence", passed=False))
-    clauses.append(
-        _better("champion", "the champion", _difference(common.challenger, common.champion_probabilities, seed))
-    )
-    step = common.challenger.overlap_bars()
-    theirs = common.champion_probabilities[::step]
-    ours = _apart(common.challenger)
-    direction = mcnemar(ours.labels, ours.probabilities, theirs)
+    clauses.append(_better("champion", "the champion", _difference(common[0], common[1].probabilities, seed)))
+    ours, theirs = (each.take(common[0].independent_windows()) for each in common)
+    direction = mcnemar(ours.labels, ours.probabilities, theirs.probabilities)
     clauses.append(_skilled("mcnemar", direction, rule.alpha, holds=lambda test: test.statistic > 0.5))  # noqa: PLR2004 - even share
     return tuple(clauses)
-
-
-def _apart(record: Record) -> Record:
-    """Return every n-th window, so that no two labels share a bar: what tests of independent windows ask for."""
-    return record.take(np.arange(0, len(record), record.overlap_bars()))
 
 
 def _skilled(name: str, test: SkillTest, alpha: float, holds: Callable[[SkillTest], bool] = lambda _: True) -> Clause:
@@ -369,17 +338,16 @@ def _no_champion() -> Clause:
     return Clause("champion", passed=True, reason="there was no champion to compare with", numbers={})
 
 
-def _too_few(rule: PromotionRule, common: _Common, consequence: str, *, passed: bool) -> Clause:
+def _too_few(rule: PromotionRule, common: tuple[Record, Record], consequence: str, *, passed: bool) -> Clause:
     """Say that challenger and champion share too few decisions."""
-    n = len(common.challenger)
+    n = len(common[0])
     reason = f"only {n} bars in common with the champion, {rule.min_common_bars} needed: {consequence}"
     return Clause("champion", passed, reason, {"n": float(n), "min_common_bars": float(rule.min_common_bars)})
 
 
 def _difference(record: Record, rival: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
     """Compare log losses, challenger minus rival, on blocks that outlast the overlap of labels."""
-    block_bars = max(rate_block_bars(len(record)), 2 * record.overlap_bars())
-    return paired_difference(record.labels, record.probabilities, rival, seed, block_bars)
+    return paired_difference(record.labels, record.probabilities, rival, seed, record_block_bars(record))
 
 
 def _numbers(found: PairedDifference) -> dict[str, float]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
+from model.bootstrap import Interval, PairedDifference, bootstrap_intervals, paired_difference, record_block_bars
 from model.metrics import Record, score
-from model.significance import Interval, PairedDifference, bootstrap_intervals, paired_difference, rate_block_bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _period(
 ) -> Period:
     """Score the windows under a mask."""
     part = record.take(chosen)
-    block_bars = max(rate_block_bars(len(part)), 2 * part.overlap_bars())
+    block_bars = record_block_bars(part)
     return Period(
         name=name,
         first=part.decided_at[0],

@@ -65,7 +65,9 @@ def binomial_against_majority(
     rises = float((labels == 1).mean())
     majority = max(rises, 1 - rises)
     p_value = float(binomtest(hits, n, majority, alternative="greater").pvalue)
-    return SkillTest(name, hits / n, p_value, n, f"accuracy {hits / n:.1%} on {n} windows, majority class {majority:.1%}")
+    return SkillTest(
+        name, hits / n, p_value, n, f"accuracy {hits / n:.1%} on {n} windows, majority class {majority:.1%}"
+    )
 
 
 def mcnemar(

@@ -14,9 +14,9 @@ from jaxtyping import Float64, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
+from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.errors import SpecError
 from model.metrics import Record
-from model.significance import Interval, bounds, optimal_block_bars, resample
 
 BPS = 1e-4
 YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: coins trade on every day of the year
@@ -197,7 +197,7 @@ def sharpe_interval(returns: Float64[np.ndarray, " bar"], bars_a_year: float, se
         return np.where(moved, sharpe, 0.0)[:, None]
 
     value = float(ratio(np.ones((1, n)))[0, 0])
-    return Interval(value, *bounds(resample(ratio, n, optimal_block_bars(returns), seed)[:, 0]))
+    return Interval(value, *percentile_bounds(resample(ratio, n, optimal_block_bars(returns), seed)[:, 0]))
 
 
 def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Interval:
@@ -213,4 +213,4 @@ def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Inte
     resamples = resample(
         lambda counts: np.expm1(counts @ growth)[:, None], len(returns), optimal_block_bars(returns), seed
     )[:, 0]
-    return Interval(float(np.prod(1 + returns) - 1), *bounds(resamples))
+    return Interval(float(np.prod(1 + returns) - 1), *percentile_bounds(resamples))

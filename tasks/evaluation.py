@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from prefect import task
 
+from model.baseline_comparison import Skill, measure_skill
 from model.baselines import BASELINES, predict_baseline
+from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
 from model.metrics import METRICS, Record, classification_report, confusion_matrix, normalise_rows
 from model.recipe import Recipe
 from model.scores_by_period import Seeds, by_seed
-from model.significance import Interval, bootstrap_intervals
-from model.skill_tests import Skill, judge_skill
 from model.trading import TradingSpec, trade
 from tasks.console.progress import current_progress
 from tasks.ingestion import open_store
@@ -75,7 +75,7 @@ def evaluate(
         forecasts = {NETWORK: record.probabilities, **baselines}
         numbers = {name: bootstrap_intervals(record.labels, given, seed) for name, given in forecasts.items()}
         confusion = confusion_matrix(record.labels, record.probabilities)
-        skill = judge_skill(record, baselines, seed)
+        skill = measure_skill(record, baselines, seed)
         calibration_error = reliability_curve(record.labels, record.probabilities).expected_error
         seeds = _seeds(tracking, recipe, record, folds)
         _log_numbers(tracking, run_id, record, baselines, numbers, confusion)

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from model.bars import Series
 from model.errors import UnsoundModel
-from model.monitor import MonitorSpec
+from model.monitor_alarms import MonitorSpec
 from tasks.champion.champion_monitor import Watched, watch_champion
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table

@@ -14,12 +14,12 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact
 
 from model.bars import Bars
+from model.baseline_comparison import Comparison, compare_records, comparison_metrics
 from model.errors import RiseOrFallError
 from model.metrics import Record
-from model.predictor import network_from_bytes
+from model.network_files import network_from_bytes
 from model.recipe import Recipe
 from model.scores_by_period import periods_by_fold, periods_by_year
-from model.skill_tests import Comparison, compare_with_record, comparison_metrics
 from model.trading import TradingSpec
 from tasks.champion.challenger_vs_champion import joined, later_record
 from tasks.champion.champion_explanation import explain_at
@@ -119,7 +119,7 @@ def beside_champion(
     except (RiseOrFallError, OSError) as error:
         get_run_logger().warning("report: champion version %s cannot be compared: %s", champion_before, error)
         return None
-    return compare_with_record(record, theirs, seed)
+    return compare_records(record, theirs, seed)
 
 
 def data_facts(result: Retrain, store: BarStore) -> DataFacts:

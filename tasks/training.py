@@ -130,7 +130,7 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
     Its calibrator is the newest fold's: every window of its own it has learned from. The probe is what the network
     says before it.
     """
-    from model.predictor import network_to_bytes, network_to_onnx
+    from model.network_files import network_to_bytes, network_to_onnx
 
     run = current_progress()
     epochs = max(1, round(median(fold.best_epoch for fold in folds)))

@@ -22,7 +22,7 @@ from home_0_1 import (
 
 from flows.cli import run
 from model.bars import Bars, Series
-from model.predictor import network_from_bytes
+from model.network_files import network_from_bytes
 from model.promotion_rule import PromotionRule
 from model.windows import cut_windows
 from tasks.champion.challenger_vs_champion import judge

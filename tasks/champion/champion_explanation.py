@@ -74,7 +74,7 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
         SpecError: no window has that decision time.
         UnsoundModel: the champion's files cannot be read.
     """
-    from model.predictor import network_from_bytes  # here: loads TensorFlow
+    from model.network_files import network_from_bytes  # here: loads TensorFlow
 
     tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
     champion = tracking.champion()

@@ -1,6 +1,6 @@
 """One look at a champion: stored predictions beside outcomes, recent bars beside training bars; what is wrong is said.
 
-Plain; no Prefect. The judgement is `model.monitor`'s; here its inputs are gathered and its findings kept: a row in the
+Plain; no Prefect. The judgement is `model.monitor_alarms`'s; here its inputs are gathered and its findings kept: a row in the
 book, a picture below HOME/data/monitor. Predictions that were stored late are no evidence and do not count.
 """
 
@@ -12,19 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.bars import Bars, Series
+from model.drift import Drift, measure_drift
 from model.errors import SpecError
+from model.live_score import LiveScore, allowed_excess, live_score, outcomes
 from model.metrics import Record
-from model.monitor import (
-    Alarm,
-    Drift,
-    LiveScore,
-    MonitorSpec,
-    alarms,
-    allowed_excess,
-    drifts,
-    live_score,
-    outcomes,
-)
+from model.monitor_alarms import Alarm, MonitorSpec, find_alarms
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import reconcile
 from tasks.registry.tracking import Tracking, Version
@@ -78,7 +70,7 @@ class Watched:
             {"what": "rises seen minus said", **_spread(score.calibration)},
             {
                 "what": "evidence against the champion",
-                "value": _text(float(score.wealth.max()) if score.count else 1.0),
+                "value": _text(float(score.e_values.max()) if score.count else 1.0),
                 "range or limit": "",
             },
         ]
@@ -129,7 +121,9 @@ def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of:
     drift, notes = _drift(bars, champion, spec)
     numbers = {**_numbers(score), **_gaps(stored, bars, loaded.recipe().window, spec)}
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
-    found = alarms(score, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec)
+    found = find_alarms(
+        score, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
+    )
     raised = fresh_alarms(looks, found, now, timedelta(days=spec.cool_down_days))
     look = Look(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
     picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift, spec)
@@ -153,7 +147,7 @@ def score_live(live: Live, record: Record, spec: MonitorSpec) -> LiveScore:
     """Score live predictions against what the champion's record allows."""
     base_rate = float(np.clip(record.labels.mean(), 0.01, 0.99))
     excess = allowed_excess(record.labels, record.probabilities, base_rate, spec.score_tolerance)
-    return live_score(live.labels, live.probabilities, base_rate, excess, spec)
+    return live_score(live.labels, live.probabilities, base_rate, excess, spec.false_alarm_rate)
 
 
 def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
@@ -161,7 +155,7 @@ def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drif
     until = np.datetime64(champion.trained_until.replace(tzinfo=None), "us")
     training = bars.closed_by(until)
     try:
-        return drifts(training, bars, spec), ()
+        return measure_drift(training, bars, spec.recent_bars, spec.drift_slack, spec.max_level_factor), ()
     except SpecError as error:
         return (), (str(error),)
 
@@ -187,7 +181,7 @@ def _numbers(score: LiveScore) -> dict[str, float]:
             "live_accuracy": score.accuracy[0],
             "live_log_loss": score.log_loss[0],
             "base_rate_log_loss": score.base_rate_loss,
-            "evidence": float(score.wealth.max()),
+            "evidence": float(score.e_values.max()),
         }
     return told
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars, Series
+from model.bootstrap import PairedDifference, paired_difference
 from model.errors import BarsTooShort, SpecError
 from model.folds import split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from model.significance import PairedDifference, paired_difference
 from model.windows import Windows, cut_windows
 from tasks.champion.commit_decision import enact, ledger_steps, reconcile
 from tasks.champion.warm_start import start_of_final, start_of_fold
@@ -241,7 +241,7 @@ class Replay:
         made = self.tracking.find_versions("as_of", self.decision_id(day))
         if made:
             return self.tracking.version(made[0])
-        from model.predictor import network_to_bytes, network_to_onnx
+        from model.network_files import network_to_bytes, network_to_onnx
         from model.walk_forward import walk_forward
         from tasks.registry.run_artifacts import parquet_bytes
         from tasks.training import trainer_for

@@ -46,7 +46,7 @@ def start_weights(tracking: Tracking, ledger: Ledger, recipe: Recipe, before: np
         except (RiseOrFallError, OSError) as error:
             log.warning("%s: version %s is no warm start: %s", tracking.name, number, error)
             continue
-        from model.predictor import network_from_bytes  # loads TensorFlow
+        from model.network_files import network_from_bytes  # loads TensorFlow
 
         return tuple(network_from_bytes(content).get_weights())
     return None

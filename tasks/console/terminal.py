@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from model.bootstrap import Interval
 from model.metrics import METRICS
-from model.significance import Interval
 from model.training import Epoch
 from tasks.console.progress import losses
 from tasks.settings import Settings

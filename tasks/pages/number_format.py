@@ -3,7 +3,7 @@
 import numpy as np
 from markupsafe import Markup
 
-from model.significance import Interval
+from model.bootstrap import Interval
 from tasks.pages.html_page import value_with_note
 
 LEAST_P_VALUE = 0.001  # the usual least p-value worth printing

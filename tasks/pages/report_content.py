@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from model.baseline_comparison import Comparison
 from model.metrics import Record
 from model.recipe import Recipe
 from model.scores_by_period import Period
-from model.skill_tests import Comparison
 from model.static_pictures import EpochNumbers
 from model.trading import TradingSpec
 from tasks.evaluation import Evaluation

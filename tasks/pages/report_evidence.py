@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from model.baseline_comparison import ALPHA
+from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
-from model.interactive_charts import equity_chart, probabilities_chart, reliability_chart, rivals_chart
+from model.interactive_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.metrics import LOWER_IS_BETTER, METRICS
-from model.significance import Interval, SkillTest
-from model.skill_tests import ALPHA
+from model.significance_tests import SkillTest
 from model.trading import net_return_interval
 from tasks.evaluation import BUY_AND_HOLD, NETWORK
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
@@ -50,11 +51,11 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         for name in order
     ]
     arrows = [f"{METRIC_NAMES[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS]
-    opponents = {forecaster_name(name): found for name, found in skill.rivals.items()}
+    opponents = {forecaster_name(name): found for name, found in skill.baselines.items()}
     if content.champion is not None:
         opponents = {"the champion": content.champion, **opponents}
     chart = page.chart(
-        rivals_chart({name: found.difference for name, found in opponents.items()}),
+        loss_differences_chart({name: found.difference for name, found in opponents.items()}),
         "Log loss of the network vs. the champion and each baseline, same windows.",
         "Difference with its 95 % interval (paired stationary block bootstrap). Blue: significantly better; orange: "
         "significantly worse.",

@@ -6,8 +6,8 @@ quarantined values, paths) is escaped by the templates of `tasks/pages/html_page
 
 from markupsafe import Markup
 
+from model.baseline_comparison import ALPHA
 from model.interactive_charts import learning_chart
-from model.skill_tests import ALPHA
 from tasks.evaluation import BUY_AND_HOLD, NETWORK
 from tasks.pages.explanation_page import explanation_parts
 from tasks.pages.html_page import (
@@ -78,7 +78,7 @@ def _summary(content: ReportContent) -> Markup:
     evaluation = content.evaluation
     baseline = evaluation.best_baseline()
     ours, theirs = evaluation.numbers[NETWORK]["log_loss"], evaluation.numbers[baseline]["log_loss"]
-    difference = evaluation.skill.rivals[baseline].difference
+    difference = evaluation.skill.baselines[baseline].difference
     finding = "does not differ significantly from it"
     if difference.high < 0:
         finding = "is significantly better"

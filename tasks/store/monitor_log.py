@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from model.monitor import Alarm
+from model.monitor_alarms import Alarm
 from tasks.store.delta_table import Change, Table, place, quoted, utc
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from flows.retrain import retrain
 from model.bars import Series
 from model.calibration import calibrator_from_json, fit_temperature
 from model.folds import FoldSpec, split_folds
+from model.network_files import network_from_bytes
 from model.networks import NetworkSpec
-from model.predictor import network_from_bytes
 from model.training import Trainer, TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.registry.tracking import Tracking

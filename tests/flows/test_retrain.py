@@ -16,7 +16,7 @@ from model.baselines import BASELINES
 from model.errors import BarsTooShort, ChecksFailed, NoChampion
 from model.folds import FoldSpec
 from model.metrics import METRICS
-from model.predictor import network_from_bytes
+from model.network_files import network_from_bytes
 from model.training import TrainingSpec
 from tasks.registry.tracking import Tracking
 from tasks.retrain_run import Retrain

@@ -9,8 +9,9 @@ from model.ensemble import CalibratedTrainer, EnsembleTrainer, FittedEnsemble, m
 from model.errors import SpecError
 from model.explanation import explain_window
 from model.folds import FoldSpec, split_folds
+from model.network_files import network_from_bytes, network_to_bytes, network_to_onnx
 from model.networks import NetworkSpec
-from model.predictor import Predictor, network_from_bytes, network_to_bytes, network_to_onnx
+from model.predictor import Predictor
 from model.training import Fitted, Trainer, TrainingSpec
 from model.walk_forward import walk_forward
 from model.windows import WindowSpec, cut_windows

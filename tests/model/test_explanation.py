@@ -17,8 +17,8 @@ from model.explanation import (
     gate_maps,
     integrated_gradients,
 )
+from model.network_files import network_from_bytes, network_to_bytes
 from model.networks import Kind, NetworkSpec, build_network
-from model.predictor import network_from_bytes, network_to_bytes
 from model.training import Fitted, TrainingSpec
 from model.windows import standardise
 

@@ -15,7 +15,7 @@ from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 from model.calibration import UNCALIBRATED, Calibrator
 from model.folds import Fold, FoldSpec, split_folds
 from model.promotion_rule import Decision, PromotionRule, Soundness, decide
-from model.significance import power_of_accuracy
+from model.significance_tests import power_of_accuracy
 from model.walk_forward import WalkForward, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows
 

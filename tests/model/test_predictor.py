@@ -12,8 +12,9 @@ from synthetic_bars import random_walk, scrambled
 
 from model.bars import Bars
 from model.errors import BarsTooShort, SpecError
+from model.network_files import network_from_bytes, network_to_bytes, network_to_onnx
 from model.networks import Kind, NetworkSpec, build_network
-from model.predictor import Predictor, network_from_bytes, network_to_bytes, network_to_onnx
+from model.predictor import Predictor
 from model.windows import WindowSpec, cut_windows
 
 WINDOW = WindowSpec(lookback_bars=9, stride_bars=4, features=("close", "volume"))

@@ -33,3 +33,18 @@ def scrambled(bars: Bars, start: int, *, seed: int = 99) -> Bars:
     ohlcv = bars.ohlcv.copy()
     ohlcv[start:] = np.random.default_rng(seed).uniform(1, 1e6, ohlcv[start:].shape)
     return Bars(bars.interval, bars.opened_at, ohlcv)
+
+
+def garch_bars(count: int, rng: np.random.Generator, *, scale: np.ndarray | float = 1.0) -> Bars:
+    """Return daily bars whose volatility clusters: GARCH(1,1), Student t of 5 degrees of freedom, persistence 0.98."""
+    draws = rng.standard_t(5, count) / np.sqrt(5 / 3)
+    moves, variance = np.empty(count), 1.0
+    for t in range(count):
+        moves[t] = np.sqrt(variance) * draws[t]
+        variance = 0.02 + 0.1 * moves[t] ** 2 + 0.88 * variance
+    close = 100 * np.exp(np.cumsum(0.02 * moves * scale))
+    opened = np.concatenate([[100.0], close[:-1]])
+    high = np.maximum(opened, close) * np.exp(0.005 * rng.random(count) * scale)
+    low = np.minimum(opened, close) * np.exp(-0.005 * rng.random(count) * scale)
+    times = np.datetime64("2020-01-01", "us") + np.arange(count) * np.timedelta64(1, "D")
+    return Bars("1d", times, np.stack([opened, high, low, close, np.ones(count)], axis=1))

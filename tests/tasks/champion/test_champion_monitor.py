@@ -13,7 +13,7 @@ from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
 from model.freshness import aware
-from model.monitor import Alarm, MonitorSpec
+from model.monitor_alarms import Alarm, MonitorSpec
 from tasks.champion.champion_monitor import Watched, watch_champion
 from tasks.settings import Settings
 from tasks.store.decision_log import Ledger, Prediction

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic_bars import random_walk
 
-from model import predictor
+from model import network_files
 from model.errors import NoChampion, UnsoundModel
 from model.folds import FoldSpec, split_folds
 from model.networks import NetworkSpec
@@ -60,7 +60,7 @@ def networks_are_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(content: bytes) -> Any:
         return SimpleNamespace(get_weights=lambda: [np.array(int(content))])
 
-    monkeypatch.setattr(predictor, "network_from_bytes", read)
+    monkeypatch.setattr(network_files, "network_from_bytes", read)
 
 
 def chosen(weights: Any) -> int | None:

@@ -11,14 +11,14 @@ from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
 from model.bars import Series
+from model.baseline_comparison import compare_forecasts, measure_skill
 from model.baselines import BASELINES
+from model.bootstrap import bootstrap_intervals
 from model.calibration import perfectly_calibrated_error
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
 from model.metrics import Record, confusion_matrix
 from model.recipe import Recipe
 from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
-from model.significance import bootstrap_intervals
-from model.skill_tests import compare, judge_skill
 from model.trading import TradingSpec
 from model.training import Epoch, TrainingSpec
 from tasks.champion.champion_explanation import WrittenExplanation
@@ -71,7 +71,7 @@ def evaluation_of(record: Record) -> Evaluation:
         },
         confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
         calibration_error=0.0421,
-        skill=judge_skill(record, rivals, 1),
+        skill=measure_skill(record, rivals, 1),
         trading={"long_flat": figures, "long_short": figures, BUY_AND_HOLD: figures},
     )
 
@@ -91,7 +91,7 @@ def content() -> ReportContent:
         decided_at="2026-11-24 16:00 UTC",
         recipe=Recipe(),
         evaluation=evaluation_of(record),
-        champion=compare(record, base_rate, 1),
+        champion=compare_forecasts(record, base_rate, 1),
         record=record,
         close=np.linspace(100, 200, 200),
         closed_at=record.resolved_at,

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from model.network_files import network_from_bytes, network_to_bytes
 from model.networks import NetworkSpec, build_network
-from model.predictor import network_from_bytes, network_to_bytes
 
 
 def test_a_model_archive_with_a_path_that_leaves_it_writes_nothing_outside(

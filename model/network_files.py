@@ -1,0 +1,44 @@
+"""Convert a network to its two stored forms, `.keras` and ONNX, and read the first one back.
+
+A network is stored as `.keras` (inspection, warm start) and as ONNX (serving without TensorFlow, see
+`model.predictor`). Where files are kept is not known here. The trap: Keras and tf2onnx write to paths only, so the
+conversions use a temporary folder, the one place where `model/` touches a disk; it is removed on return.
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+OPSET = 18  # pinned: what the pinned tf2onnx writes and the oldest supported onnxruntime reads
+
+
+def network_to_bytes(network: Any) -> bytes:
+    """Return a `keras.Model` as the bytes of a `.keras` file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.keras")
+        network.save(path)
+        return path.read_bytes()
+
+
+def network_from_bytes(content: bytes) -> Any:
+    """Return the `keras.Model` that a `.keras` file holds; nothing in the file is run as code."""
+    import keras  # here: loads TensorFlow
+
+    import model.layers  # noqa: F401  # registers the custom layers
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.keras")
+        path.write_bytes(content)
+        return keras.models.load_model(path)
+
+
+def network_to_onnx(network: Any) -> bytes:
+    """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.onnx")
+        with warnings.catch_warnings():
+            # Keras tests for the removed alias `np.object`, at which NumPy warns.
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+            network.export(path, format="onnx", verbose=False, input_signature=network.inputs, opset_version=OPSET)
+        return path.read_bytes()

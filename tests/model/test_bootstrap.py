@@ -1,0 +1,104 @@
+"""Bootstrap intervals: coverage at the stated rate, and values from second formulas."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm
+from synthetic_records import coin_labels, forecast, loud_forecast
+
+from model import bootstrap
+from model.bootstrap import bootstrap_intervals, optimal_block_bars, paired_difference, percentile_bounds, resample
+from model.errors import SpecError
+from model.metrics import METRICS, log_losses, score
+
+REPETITIONS = 200  # of each experiment
+WINDOWS = 300
+
+
+def test_intervals_cover_the_truth_at_the_stated_rate() -> None:
+    accuracy = 0.6
+    truth = {
+        "accuracy": accuracy,
+        "log_loss": -(accuracy * np.log(accuracy) + (1 - accuracy) * np.log(1 - accuracy)),
+        "mcc": 2 * accuracy - 1,  # of a symmetric channel and a fair coin
+        "roc_auc": accuracy,
+    }
+    covered = dict.fromkeys(truth, 0)
+    for seed in range(REPETITIONS):
+        labels = coin_labels(WINDOWS, seed=seed)
+        found = bootstrap_intervals(labels, forecast(labels, accuracy, seed=seed + 1000), seed, repetitions=200)
+        for name, value in truth.items():
+            covered[name] += found[name].low <= value <= found[name].high
+    for name, count in covered.items():
+        assert count >= binom.ppf(0.001, REPETITIONS, 0.95), name  # percentile bounds run a little short
+
+
+def test_a_planted_signal_beats_the_base_rate_as_often_as_computed() -> None:
+    # an honest 60 % gains 0.0201 nats a window on 0.5, with a deviation of log(1.5) sqrt(0.24) = 0.199
+    gain = np.log(2) + 0.6 * np.log(0.6) + 0.4 * np.log(0.4)
+    expected = norm.sf(1.96 - gain / (np.log(1.5) * np.sqrt(0.24 / 750)))
+    found = 0
+    for seed in range(100):
+        labels = coin_labels(750, seed=seed)
+        ours = forecast(labels, 0.6, seed=seed + 1000)
+        found += paired_difference(labels, ours, np.full(750, 0.5), seed, repetitions=300).high < 0
+    lowest, highest = binom.ppf([0.005, 0.995], 100, expected)
+    assert lowest <= found <= highest
+
+
+def test_an_interval_surrounds_its_value_and_repeats_with_its_seed() -> None:
+    labels = coin_labels(500, seed=4)
+    probabilities = forecast(labels, 0.55, seed=5)
+    first, again = (bootstrap_intervals(labels, probabilities, seed=9) for _ in range(2))
+    assert tuple(first) == METRICS
+    assert first == again
+    values = score(labels, probabilities)
+    assert all(found.low <= values[name] <= found.high for name, found in first.items())
+
+
+def test_a_constant_forecast_has_intervals() -> None:
+    found = bootstrap_intervals(coin_labels(100, seed=1), np.full(100, 0.5), seed=1)
+    assert (found["mcc"].low, found["mcc"].high) == (0, 0)
+    assert found["log_loss"].low == pytest.approx(np.log(2))
+
+
+def test_labels_of_one_class_have_nan_where_a_number_is_undefined() -> None:
+    found = bootstrap_intervals(np.ones(50, dtype=np.int8), np.linspace(0.3, 0.7, 50), seed=1)
+    assert np.isnan([found["roc_auc"].value, found["roc_auc"].low, found["roc_auc"].high]).all()
+    assert np.isfinite(found["log_loss"].high)
+
+
+def test_resampling_in_chunks_draws_the_same_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = resample(lambda counts: counts, 40, 3, seed=5, repetitions=25)
+    monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 160)
+    chunks = resample(lambda counts: counts, 40, 3, seed=5, repetitions=25)
+    assert (whole == chunks).all()
+    assert (whole.sum(axis=1) == 40).all()
+
+
+def test_zero_windows_cannot_be_resampled() -> None:
+    with pytest.raises(SpecError, match="at least one window"):
+        resample(lambda counts: counts, 0, 1, seed=1)
+
+
+def test_persistence_needs_longer_blocks() -> None:
+    noise = np.random.default_rng(0).normal(size=1000)
+    persistent = np.empty(1000)
+    persistent[0] = noise[0]
+    for t in range(1, 1000):
+        persistent[t] = 0.9 * persistent[t - 1] + noise[t]
+    assert optimal_block_bars(persistent) > 4 * optimal_block_bars(noise)
+    assert optimal_block_bars(np.full(1000, 0.7)) == 1
+
+
+def test_bounds_ignore_undefined_resamples() -> None:
+    assert percentile_bounds(np.array([1.0, np.nan, 1.0])) == (1.0, 1.0)
+    assert np.isnan(percentile_bounds(np.array([np.nan]))).all()
+
+
+def test_the_paired_difference_is_the_difference_of_mean_losses() -> None:
+    labels = coin_labels(200, seed=6)
+    ours, theirs = forecast(labels, 0.55, seed=7), loud_forecast(labels, seed=8, spread=0.1)
+    found = paired_difference(labels, ours, theirs, seed=1)
+    assert found.mean == pytest.approx(log_losses(labels, ours).mean() - log_losses(labels, theirs).mean())
+    swapped = paired_difference(labels, theirs, ours, seed=1)
+    assert (swapped.mean, swapped.low, swapped.high) == pytest.approx((-found.mean, -found.high, -found.low))

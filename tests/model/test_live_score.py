@@ -1,0 +1,55 @@
+"""The live score: outcomes by hand, and the false alarms of honest champions counted over simulated years."""
+
+import numpy as np
+import pytest
+from synthetic_bars import garch_bars
+
+from model.live_score import allowed_excess, live_score, outcomes
+from model.monitor_alarms import MonitorSpec
+
+SPEC = MonitorSpec()
+RATE = SPEC.false_alarm_rate
+YEAR = 250
+RECORD = 750
+
+
+def test_outcomes_follow_from_the_closes() -> None:
+    bars = garch_bars(10, np.random.default_rng(1))
+    decided = bars.closed_at[[2, 5, 9]]
+    labels = outcomes(decided, decided + np.timedelta64(1, "D"), bars)
+    close = bars.column("close")
+    assert labels.tolist() == [int(close[3] > close[2]), int(close[6] > close[5]), -1]
+
+
+def test_a_decision_between_two_closes_has_no_outcome() -> None:
+    bars = garch_bars(10, np.random.default_rng(1))
+    decided = bars.closed_at[[2]] + np.timedelta64(1, "h")
+    assert outcomes(decided, decided + np.timedelta64(1, "D"), bars).tolist() == [-1]
+
+
+def honest_year(rng: np.random.Generator, spread: float) -> bool:
+    """Simulate a year of a champion that is as good as its record; return whether it raises an alarm."""
+    truth = np.clip(0.52 + 0.03 * rng.normal(size=RECORD + YEAR), 0.05, 0.95)
+    predicted = np.clip(truth + spread * rng.normal(size=len(truth)), 0.02, 0.98)
+    labels = (rng.random(len(truth)) < truth).astype(np.int8)
+    excess = allowed_excess(labels[:RECORD], predicted[:RECORD], 0.52, SPEC.score_tolerance)
+    return live_score(labels[RECORD:], predicted[RECORD:], 0.52, excess, RATE).degraded
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.15])
+def test_honest_years_raise_at_most_the_stated_rate_of_false_alarms(spread: float) -> None:
+    rng = np.random.default_rng(5)
+    years = [honest_year(rng, spread) for _ in range(1000)]
+    assert np.mean(years) <= RATE  # Ville's bound; the rate over these years is well below
+
+
+def test_a_champion_that_becomes_worse_is_detected_within_the_year() -> None:
+    rng = np.random.default_rng(6)
+    found = []
+    for _ in range(50):
+        predicted = np.clip(0.5 + 0.15 * rng.normal(size=RECORD + YEAR), 0.05, 0.95)
+        labels = (rng.random(len(predicted)) < predicted).astype(np.int8)
+        labels[RECORD:] = 1 - labels[RECORD:]  # from now on the opposite of the prediction
+        excess = allowed_excess(labels[:RECORD], predicted[:RECORD], 0.5, SPEC.score_tolerance)
+        found.append(live_score(labels[RECORD:], predicted[RECORD:], 0.5, excess, RATE).degraded)
+    assert np.mean(found) > 0.9
