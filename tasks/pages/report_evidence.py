@@ -244,7 +244,7 @@ def periods_section(content: ReportContent) -> list[Markup]:
         )
         for period in content.periods
     ]
-    head = ("period", "windows", "rises", "log loss", "vs. base rate", "accuracy", "balanced accuracy",
+    head = ("period", "windows", "rises", "log loss", "vs. base rate", "accuracy", "balanced acc.",
             "Matthews corr.", "ROC AUC")  # fmt: skip
     return [
         table(head, rows),
