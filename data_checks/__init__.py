@@ -1,1 +1,1 @@
-"""What good bars are."""
+"""What good bars are: the rules, their severities, the checks and their Data Docs."""

@@ -1,9 +1,9 @@
-"""The rules of good bars as pure functions: arrays in, a mask over the bars or a figure of the series out.
+"""The rules of good bars as pure functions: from arrays to a mask over the bars or to a number of the series.
 
-This file is the only place where a rule's logic stands; the judgement of `judge.py` and the expectations of
-`expectations.py` both call it. It does not know severities, words, or Great Expectations. Times are open times,
-datetime64[us], UTC; prices in the quote currency; volumes in the source's unit. The trap: NaN compares false, so
-each rule says itself what an absent value means to it.
+The logic of each rule is here and nowhere else; `apply_rules.py` and, through it, the Great Expectations expectations
+call it. It knows no severities, no messages and no Great Expectations. Times are open times, datetime64[us], UTC;
+prices are in the quote currency, volumes in the source's unit. The trap: comparisons with NaN are false, so each rule
+states how it treats an absent value.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
 ROUNDING = 1e-9  # relative slack between prices that a source computed separately; far under any exchange's price step
-PART_BAR_NEIGHBOURS = 20  # bars that say what a usual volume is; own: four trading weeks of daily bars
+PART_BAR_NEIGHBOURS = 20  # bars that define a usual volume; own: four trading weeks of daily bars
 VALUE_RULES = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
-VOLUME_BLOCKS = 2_000  # blocks that a series' volumes are read in, so that five million bars cost as little as 2,000
+VOLUME_BLOCKS = 2_000  # blocks that volumes are grouped into, so that five million bars cost as little as 2,000
 VOLUME_BLOCK_BARS = 8  # fewest bars in a block
-VOLUME_SIDE_BLOCKS = 8  # blocks on either side whose medians must differ: a level that stays, not a busy day
+VOLUME_SIDE_BLOCKS = 8  # blocks on each side whose medians must differ: a lasting level, not a busy day
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeBreak:
-    """A bar from which volumes stay at another order of magnitude.
+    """A bar after which volumes stay at another order of magnitude.
 
     Attributes:
         bar: index of the first bar after the break.
@@ -35,7 +35,7 @@ class VolumeBreak:
 
     @property
     def is_swap(self) -> bool:
-        """Whether the factor is about the price (or its inverse): coin and quote volume changed places."""
+        """Whether the factor is about the price (or its inverse): base and quote volume were swapped."""
         nearness = abs(abs(np.log10(self.factor)) - abs(np.log10(self.price)))
         return bool(nearness < 0.5)  # noqa: PLR2004 - half an order of magnitude
 
@@ -47,13 +47,13 @@ def absent_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " ba
 
 
 def unreal_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
-    """Mark bars with a price that is zero, negative or infinite, shape (bar,); NaN is `absent_prices`' matter."""
+    """Mark bars with a price that is zero, negative or infinite, shape (bar,); NaN is left to `absent_prices`."""
     mask: Bool[np.ndarray, " bar"] = ((prices <= 0) | np.isinf(prices)).any(axis=1)
     return mask
 
 
 def contradicting_prices(prices: Float64[np.ndarray, "bar 4"]) -> Bool[np.ndarray, " bar"]:
-    """Mark bars that break low <= open, close <= high, shape (bar,); a comparison with NaN breaks nothing."""
+    """Mark bars that break low <= open, close <= high, shape (bar,); NaN violates nothing."""
     opened, high, low, close = prices.T
     above = np.fmax(opened, close) > high * (1 + ROUNDING)
     below = np.fmin(opened, close) < low * (1 - ROUNDING)
@@ -123,25 +123,25 @@ def clock_phase(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> np.
 def doubled_times(
     times: Shaped[np.ndarray, " bar"], ohlcv: Float64[np.ndarray, "bar 5"]
 ) -> tuple[Bool[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
-    """Judge bars that share an open time.
+    """Find bars that share an open time, and decide which of them to keep.
 
-    Of each group the bar of the largest volume (then the widest range, then the first) is held against the others.
-    Another is a lesser copy when it is identical, or an earlier state of the same bar: same open, low and high
-    inside, and a smaller volume. Bars with unreal or absent prices are not considered: other rules refuse them.
+    In each group the bar of the largest volume (then the widest range, then the first) is compared with the others.
+    Another bar is a duplicate when it is identical, or an earlier state of the same bar: same open, low and high
+    within its range, and a smaller volume. Bars with unreal or absent prices are ignored: other rules refuse them.
 
     Returns:
-        lesser: shape (bar,), bars that a fuller bar of the same time replaces.
-        undecided: shape (bar,), all bars of groups in which that is not so.
+        lesser: shape (bar,), duplicates that a more complete bar of the same open time replaces.
+        undecided: shape (bar,), all bars of groups that contain a bar which is no duplicate.
     """
     lesser = np.zeros(len(times), dtype=bool)
     undecided = np.zeros(len(times), dtype=bool)
     if len(times) < 2 or (np.diff(times) > np.timedelta64(0)).all():  # noqa: PLR2004 - a pair
         return lesser, undecided
     prices = ohlcv[:, :4]
-    sound = ~(absent_prices(prices) | unreal_prices(prices))
-    import pandas as pd  # here: takes a second, and only times out of order come so far
+    real = ~(absent_prices(prices) | unreal_prices(prices))
+    import pandas as pd  # here: takes a second, and only times out of order need it
 
-    doubled = np.flatnonzero(sound & pd.Series(np.where(sound, times, np.datetime64("NaT"))).duplicated(keep=False))
+    doubled = np.flatnonzero(real & pd.Series(np.where(real, times, np.datetime64("NaT"))).duplicated(keep=False))
     if not len(doubled):
         return lesser, undecided
     span = ohlcv[doubled, 1] - ohlcv[doubled, 2]
@@ -153,9 +153,9 @@ def doubled_times(
     identical = ((bar == fullest) | (np.isnan(bar) & np.isnan(fullest))).all(axis=1)
     inside = (bar[:, 1] <= fullest[:, 1]) & (bar[:, 2] >= fullest[:, 2]) & (bar[:, 0] == fullest[:, 0])
     explained = identical | (inside & (bar[:, 4] < fullest[:, 4]))
-    contested = np.bincount(group, ~explained) > 0
-    lesser[order[~starts & ~contested[group]]] = True
-    undecided[order[contested[group]]] = True
+    contradicted = np.bincount(group, ~explained) > 0
+    lesser[order[~starts & ~contradicted[group]]] = True
+    undecided[order[contradicted[group]]] = True
     return lesser, undecided
 
 
@@ -167,20 +167,20 @@ def unfinished_bars(
 
 
 def future_bars(times: Shaped[np.ndarray, " bar"], as_of: np.datetime64) -> Bool[np.ndarray, " bar"]:
-    """Mark bars that had not even opened at `as_of`, shape (bar,)."""
+    """Mark bars that had not opened at `as_of`, shape (bar,)."""
     return times > as_of
 
 
-def part_bars(ohlcv: Float64[np.ndarray, "bar 5"], share: float, *, judge_last: bool) -> Bool[np.ndarray, " bar"]:
+def part_bars(ohlcv: Float64[np.ndarray, "bar 5"], share: float, *, check_last: bool) -> Bool[np.ndarray, " bar"]:
     """Mark a first or last bar that covers a part of its interval only, shape (bar,).
 
-    Such a bar trades less than `share` of the median volume of its neighbours, in a range under their median range.
+    Such a bar has less than `share` of the median volume of its neighbours and a range below their median range.
     """
     mask = np.zeros(len(ohlcv), dtype=bool)
     if len(ohlcv) <= PART_BAR_NEIGHBOURS:
         return mask
     mask[0] = _is_part(ohlcv[0], ohlcv[1 : PART_BAR_NEIGHBOURS + 1], share)
-    mask[-1] = judge_last and _is_part(ohlcv[-1], ohlcv[-PART_BAR_NEIGHBOURS - 1 : -1], share)
+    mask[-1] = check_last and _is_part(ohlcv[-1], ohlcv[-PART_BAR_NEIGHBOURS - 1 : -1], share)
     return mask
 
 
@@ -224,7 +224,7 @@ def volume_breaks(
 ) -> tuple[VolumeBreak, ...]:
     """Find the bars from which the volume stays more than `factor` times higher or lower than before.
 
-    Works on medians of log10 volume in blocks (bars without a volume left out), so that one busy day is no break.
+    Compares medians of log10 volume in blocks (without bars that have no volume), so that one busy day is no break.
     """
     traded = np.flatnonzero(volume > 0)
     size = max(VOLUME_BLOCK_BARS, len(traded) // VOLUME_BLOCKS)
@@ -247,7 +247,7 @@ def volume_breaks(
 
 
 def _split(level: np.ndarray) -> int:
-    """Return where one step fits `level` best in least squares (first index after it)."""
+    """Return the first index after the step that fits `level` best by least squares."""
     count = np.arange(1, len(level))
     before = np.cumsum(level)[:-1]
     after = level.sum() - before

@@ -1,7 +1,7 @@
-"""The report of a check: a result a rule, the bars accepted, the bars refused, and where the pages are.
+"""The report of a check: the result of each rule, the accepted and the refused bars, and the paths of the pages.
 
-It words results and decides whether they stop a run; it computes no rule and writes no file. The trap: a rule whose
-check itself broke is reported as a critical failure, never left out.
+It formats results and decides whether they stop a run; it computes no rule and writes no file. The trap: a rule whose
+check raised an exception is reported as a critical failure, never dropped.
 """
 
 import logging
@@ -23,13 +23,13 @@ LOG_LEVELS: dict[Severity, int] = {"critical": logging.ERROR, "warning": logging
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one rule found.
+    """The result of one rule, as reported.
 
     Attributes:
         rule: name of the rule.
-        severity: how grave its failure is.
-        passed: whether it held.
-        unexpected: bars, gaps or breaks against it.
+        severity: of a failure.
+        passed: whether the rule passed.
+        unexpected: number of bars, gaps or breaks that violate it.
         observed: what was found, with numbers.
         message: expected, found, where, and what to do next.
         first_at: open time of the first offending bar in ISO form, UTC; empty when there is none.
@@ -46,16 +46,16 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found, rule by rule, and what it leaves.
+    """The result of each rule, the accepted bars and the refused ones.
 
     Attributes:
         series: the series that was checked.
-        results: one result a rule, in the order of the rules.
+        results: one per rule, in the order of the rules.
         accepted: bars that may be used, oldest first (columns of `COLUMNS`; timestamps UTC-aware).
-        quarantined: refused bars with `rule`, `severity` and `value`, the offending value in words; `line` where the
-            bars came with one.
+        quarantined: refused bars with `rule`, `severity` and `value`, the offending value as text; `line` where the
+            input had it.
         gaps: last_before, first_after (UTC), missing_bars: the holes in the clock of the accepted bars.
-        unfinished_bars: bars left out because they had not closed, or not even opened; they are not bad.
+        unfinished_bars: bars dropped because they had not closed, or not opened; they are not bad.
         docs_url: path of the Data Docs' first page; empty when none were written.
         page_url: path of this check's own page; empty when none was written.
     """
@@ -70,7 +70,7 @@ class CheckReport:
     page_url: str
 
     def failed(self) -> tuple[CheckResult, ...]:
-        """Return the results of the rules that did not hold."""
+        """Return the results of the rules that failed."""
         return tuple(result for result in self.results if not result.passed)
 
     def stopping(self, spec: CheckSpec) -> tuple[CheckResult, ...]:
@@ -78,11 +78,11 @@ class CheckReport:
         return tuple(result for result in self.failed() if result.severity in STOPPING[spec.stop_on])
 
     def passed(self, spec: CheckSpec) -> bool:
-        """Whether nothing that stops a run under `spec` failed."""
+        """Whether no failure stops a run under `spec`."""
         return not self.stopping(spec)
 
     def summary(self) -> dict[str, Any]:
-        """Return the report as JSON-able figures: counts, and one entry a rule that failed."""
+        """Return the report as JSON values: counts, and one entry per failed rule."""
         return {
             "symbol": self.series.symbol,
             "interval": self.series.interval,
@@ -111,7 +111,7 @@ class CheckReport:
         }
 
     def lines(self) -> tuple[str, ...]:
-        """Return the report in lines for a log: the counts, then each failure."""
+        """Return the report as log lines: the counts, then each failure."""
         counts = f"{self.series.symbol} {self.series.interval}: {len(self.accepted)} bars accepted, "
         counts += f"{len(self.quarantined)} quarantined, {self.unfinished_bars} unfinished, {len(self.gaps)} gaps"
         return (counts, *(f"{result.severity}: {result.message}" for result in self.failed()))
@@ -124,10 +124,10 @@ def log_failures(report: CheckReport) -> None:
 
 
 def require_passed(report: CheckReport, spec: CheckSpec) -> None:
-    """Raise when a failure stops the run.
+    """Raise if a failure stops the run.
 
     Raises:
-        ChecksFailed: names each stopping rule, what it expected and found, where, and what to do next.
+        ChecksFailed: lists each rule that stops the run: expected, found, where, what to do next.
     """
     stopping = report.stopping(spec)
     if not stopping:

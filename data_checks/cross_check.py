@@ -1,10 +1,10 @@
-"""Holds a series against a second one: do prices and labels agree, and would a shift in time make them agree?
+"""Compares a series with a second one: do prices and labels agree, or would they after a shift in time?
 
-A date one day off passes every check of a single series and ruins each label; a second series shows it. Pure: frames
-in, figures out. Closes are compared at the moments at which both series close a bar, so the two may differ in
-interval. A shift is what must be ADDED to our times: -1 day means that they are dated a day late. The trap: honest
-sources agree on 91-98 % of daily labels only, so agreement is judged against what other shifts reach, never against
-100 %; and a few days of closes already tell a shift, long before there are enough labels.
+Dates that are one day off pass every check of a single series and make each label wrong; a second series shows it.
+Closes are compared at the times at which both series close a bar, so their intervals may differ. A shift is what must
+be ADDED to our times: -1 day means that they are dated a day late. The trap: correct sources agree on only 91-98 % of
+daily labels, so agreement is compared with that of other shifts, never with 100 %; and a few days of closes already
+show a shift, long before there are enough labels.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,22 +16,22 @@ import pandas as pd
 from data_checks.suites import CheckSpec
 from model.bars import INTERVAL_NAMES, interval_delta
 
-MIN_CLOSES = 4  # closes in common under which nothing can be said
-CLEARLY_BETTER = 0.5  # a shift must leave less than this part of the spread that no shift leaves: own
-LEAST_SPREAD = 0.002  # spread of closes, as a share, that honest sources may show: 0.03-0.45 % were measured by day
+MIN_CLOSES = 4  # fewest closes in common for a comparison
+CLEARLY_BETTER = 0.5  # a shift must reduce the spread to less than this share of the unshifted spread: own
+LEAST_SPREAD = 0.002  # spread of closes (share) that correct sources may show: 0.03-0.45 % measured on daily bars
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
-ZONE_HOURS = 24  # time zones lie within a day of one another
+ZONE_HOURS = 24  # time zones differ by less than a day
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How two series fit at one shift.
+    """The agreement of two series at one shift.
 
     Attributes:
         shift_seconds: what was added to our times.
         closes: closes in common.
-        level: median of our close over the second's, less one.
-        spread: median distance of that ratio from its median: what remains when the level is taken out.
+        level: median ratio of our close to the second's, minus one.
+        spread: median absolute deviation of that ratio from its median, relative to the median.
         labels: labels in common (rise or not from one close to the next).
         agreement: share of the labels that are equal; NaN without labels.
     """
@@ -46,13 +46,13 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class CrossCheck:
-    """How far a series agrees with a second one.
+    """The agreement of a series with a second one.
 
     Attributes:
         unshifted: the fit as the bars are dated.
-        best: the fit at the shift that fits clearly best; the same as `unshifted` when none does.
+        best: the fit at the clearly best shift; equal to `unshifted` when there is none.
         agrees: whether times, labels and price level fit the second series.
-        message: what was found, in words.
+        message: what was found, with numbers.
     """
 
     unshifted: Fit
@@ -60,20 +60,20 @@ class CrossCheck:
     agrees: bool
     message: str
 
-    def figures(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able mapping; what is not known is None."""
-        figures = asdict(self)
-        for fit in (figures["unshifted"], figures["best"]):
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; unknown numbers are None."""
+        fields = asdict(self)
+        for fit in (fields["unshifted"], fields["best"]):
             fit |= {name: None for name, value in fit.items() if value != value}  # noqa: PLR0124 - only NaN is not itself
-        return figures
+        return fields
 
 
 def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: CheckSpec) -> CrossCheck:
-    """Compare a series with a second one as dated, and at shifts of a few bars, of hours, and of days.
+    """Compare a series with a second one, unshifted and at shifts of a few bars, hours and days.
 
     Args:
-        bars: ours (columns `timestamp`, naive UTC, and `close`); need be neither sorted nor free of doubles.
-        other: the second series, likewise; its interval is read off its times.
+        bars: ours (columns `timestamp`, naive UTC, and `close`); may be unsorted and contain duplicates.
+        other: the second series, likewise; its interval is inferred from its times.
         interval: length of our bars.
         spec: limits.
     """
@@ -87,16 +87,16 @@ def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: Ch
         message = f"{unshifted.closes} closes in common, at least {MIN_CLOSES} needed: the two do not overlap"
         return CrossCheck(unshifted, unshifted, agrees=False, message=message)
     if best is not unshifted:
-        return CrossCheck(unshifted, best, agrees=False, message=_shift_words(unshifted, best, spec))
+        return CrossCheck(unshifted, best, agrees=False, message=_shift_message(unshifted, best, spec))
     enough = unshifted.labels >= spec.min_overlap_bars
     same_labels = not enough or unshifted.agreement >= spec.min_agreement
     same_level = abs(unshifted.level) <= spec.max_price_difference
     agrees = same_labels and same_level
-    return CrossCheck(unshifted, best, agrees, _fit_words(unshifted, enough=enough, same_level=same_level))
+    return CrossCheck(unshifted, best, agrees, _fit_message(unshifted, enough=enough, same_level=same_level))
 
 
 def _closes(bars: pd.DataFrame, step: np.timedelta64) -> pd.Series:
-    """Return closes by the moment of closing (microseconds since 1970), sorted, each moment once, real ones only."""
+    """Return positive, finite closes by closing time (microseconds since 1970), sorted, each time once."""
     moments = (bars["timestamp"].to_numpy().astype("datetime64[us]") + step).astype(np.int64)
     closes = pd.Series(bars["close"].to_numpy(dtype=np.float64), index=moments)
     closes = closes[(closes > 0) & np.isfinite(closes)]
@@ -104,7 +104,7 @@ def _closes(bars: pd.DataFrame, step: np.timedelta64) -> pd.Series:
 
 
 def _commonest_step(bars: pd.DataFrame) -> np.timedelta64:
-    """Return the interval of a series as its times tell it: the commonest step, timedelta64[us]."""
+    """Return the interval of a series, inferred from its times: the most common step, timedelta64[us]."""
     times = np.unique(bars["timestamp"].to_numpy().astype("datetime64[us]"))
     if len(times) < 2:  # noqa: PLR2004 - a pair
         return interval_delta("1d")
@@ -114,7 +114,7 @@ def _commonest_step(bars: pd.DataFrame) -> np.timedelta64:
 
 
 def _shifts(ours: np.timedelta64, theirs: np.timedelta64, bars: int) -> list[np.timedelta64]:
-    """Return the shifts to be tried, none first: some bars, hours of a time zone, days of a calendar."""
+    """Return the shifts to try, zero first: a few bars, hours of a time zone, days."""
     grid = min(ours, theirs)
     sizes = {number * grid for number in range(1, bars + 1)}
     sizes |= {number * max(ours, theirs) for number in range(1, bars + 1)}
@@ -125,7 +125,7 @@ def _shifts(ours: np.timedelta64, theirs: np.timedelta64, bars: int) -> list[np.
 
 
 def _fit(ours: pd.Series, theirs: pd.Series, shift: np.timedelta64) -> Fit:
-    """Return how our closes, moved by `shift`, fit the second series'."""
+    """Compare our closes, moved by `shift`, with those of the second series."""
     moved = ours.index.to_numpy() + shift.astype(np.int64)
     moments, mine, other = np.intersect1d(moved, theirs.index.to_numpy(), assume_unique=True, return_indices=True)
     seconds = int(shift // np.timedelta64(1, "s"))
@@ -142,7 +142,7 @@ def _fit(ours: pd.Series, theirs: pd.Series, shift: np.timedelta64) -> Fit:
 
 
 def _clearly_best(fits: list[Fit]) -> Fit | None:
-    """Return the fit of least spread if it is clearly better than the first, else the first; None without any."""
+    """Return the fit of smallest spread if clearly better than the first, else the first; None if none is known."""
     known = [fit for fit in fits if fit.closes >= MIN_CLOSES]
     if not known:
         return None
@@ -153,8 +153,8 @@ def _clearly_best(fits: list[Fit]) -> Fit | None:
     return best if better else first
 
 
-def _shift_words(unshifted: Fit, best: Fit, spec: CheckSpec) -> str:
-    size = _span_words(abs(best.shift_seconds))
+def _shift_message(unshifted: Fit, best: Fit, spec: CheckSpec) -> str:
+    size = _span_text(abs(best.shift_seconds))
     late = "late" if best.shift_seconds < 0 else "early"
     sign = "-" if best.shift_seconds < 0 else "+"
     looks = f"{'dates' if abs(best.shift_seconds) % 86_400 == 0 else 'times'} look {size} {late}"
@@ -165,7 +165,7 @@ def _shift_words(unshifted: Fit, best: Fit, spec: CheckSpec) -> str:
     return f"{looks}: {best.agreement:.0%} of labels agree {after}, {unshifted.agreement:.0%} without; {spreads}"
 
 
-def _span_words(seconds: int) -> str:
+def _span_text(seconds: int) -> str:
     for name, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds % length == 0:
             number = seconds // length
@@ -173,7 +173,7 @@ def _span_words(seconds: int) -> str:
     return f"{seconds} seconds"
 
 
-def _fit_words(fit: Fit, *, enough: bool, same_level: bool) -> str:
+def _fit_message(fit: Fit, *, enough: bool, same_level: bool) -> str:
     labels = (
         f"{fit.agreement:.1%} of {fit.labels} labels agree" if enough else f"{fit.labels} labels in common, too few"
     )

@@ -1,9 +1,9 @@
-"""Runs a suite in Great Expectations and writes its Data Docs: the one place that makes a GX context.
+"""Runs a suite in Great Expectations (GX) and writes its Data Docs: the one place that creates a GX context.
 
-The context lives in memory; only when a folder is given are pages kept in it: `index.html` (the runs), `latest.html`
-(leads to the newest), one page a run under `validations/`. Nothing is sent anywhere and no progress bar is drawn. The
-trap: an expectation that raised is reported by GX as a plain failure; here it is `broken`, with its message, so that
-nobody mistakes a fault of the check for a fault of the bars.
+The context lives in memory; pages are written only if a folder is given: `index.html` (the runs), `latest.html`
+(redirects to the newest), one page per run under `validations/`. No analytics are sent and no progress bar is drawn.
+The trap: GX reports an expectation that raised as an ordinary failure; here it is `broken`, with its message, so that
+an error of the check is not mistaken for a defect of the bars.
 """
 
 import logging
@@ -23,17 +23,17 @@ from data_checks.suites import Suite
 
 log = logging.getLogger(__name__)
 
-SHOWN_ROWS = 20  # offending rows shown on a page
+SHOWN_ROWS = 20  # rows that violate a rule, shown on a page
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What Great Expectations said about one rule.
+    """The result of one rule in Great Expectations.
 
     Attributes:
         success: whether the expectation was met.
-        unexpected: offending rows; None where the expectation counts none.
-        broken: message of the exception that the check raised; empty when it ran.
+        unexpected: number of rows that violate it; None where the expectation does not count rows.
+        broken: message of the exception that the check raised; empty if it ran.
     """
 
     success: bool
@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The outcome of each rule by name, and where the pages are; paths are empty when none were written."""
+    """The outcome of each rule by name, and the paths of the pages; empty if none were written."""
 
     outcomes: dict[str, Outcome]
     docs_url: str
@@ -51,8 +51,8 @@ class Validation:
 
 
 def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: Path | None) -> Validation:
-    """Hold a batch to a suite, and write its page into `docs_dir`, if given."""
-    # The library's site builder deletes pages of runs that its store no longer knows: let it build elsewhere.
+    """Validate a batch against a suite, and write its page into `docs_dir`, if given."""
+    # GX's site builder deletes pages of runs that are not in its store, so it builds in a folder of its own.
     with _quiet(), TemporaryDirectory() as folder:
         site = None if docs_dir is None else Path(folder).resolve()
         outcomes, identifier, built = _run_suite(batch, suite, run_name, site)
@@ -95,7 +95,7 @@ def _run_suite(
 
 
 def _run_line(suite: Suite, outcomes: dict[str, Outcome], run_name: str, identifier: Any, page: Path) -> dict[str, Any]:
-    """Return a run as a line of the index."""
+    """Return the index entry of a run."""
     failures = dict.fromkeys(("critical", "warning", "info"), 0)
     for rule in suite.rules:
         outcome = outcomes.get(rule.name)
@@ -115,7 +115,7 @@ def _run_line(suite: Suite, outcomes: dict[str, Outcome], run_name: str, identif
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's own warnings and log lines, which are none of a user's business, off the terminal."""
+    """Silence the warnings and log lines of Great Expectations itself."""
     library = logging.getLogger("great_expectations")
     level = library.level
     library.setLevel(logging.ERROR)
@@ -128,7 +128,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _open_context(site: Path | None) -> Any:
-    """Make a context in memory that builds pages in `site`, if given."""
+    """Create a context in memory that builds pages in `site`, if given."""
     import great_expectations as gx  # here: takes 5 s, and only checks need it
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -158,7 +158,7 @@ def _outcome(result: Any) -> Outcome:
 
 
 def _exception_of(found: dict[str, Any] | None) -> str:
-    """Return the message of an exception in GX's record: one record, or one by metric."""
+    """Return the message of an exception in GX's result: one record, or one per metric."""
     if not found:
         return ""
     records = [found] if "raised_exception" in found else list(found.values())

@@ -1,11 +1,11 @@
 # mypy: disable-error-code="misc,untyped-decorator"
 # Reason: Great Expectations publishes no types that mypy can follow, so its classes are Any and its decorators untyped.
-"""The rules as Great Expectations' own kind: expectations with readable texts, and the metrics under them.
+"""The rules as Great Expectations expectations, with readable texts, and the metrics behind them.
 
-Importing this file imports Great Expectations (about 5 s): import it inside functions only. Each class names its
-rule; the logic is `apply_rules.py`'s and `window_rules.py`'s, the words are those of `suites.py`. Two kinds: row by row (a
-map over columns) and about the whole batch (a figure). The trap: only the first few offending rows are kept on a
-page, so the quarantine is written from our masks, never from these results.
+Importing this file imports Great Expectations (about 5 s): import it inside functions only. Each class has one rule;
+its logic is in `apply_rules.py` and `window_rules.py`, its text in `suites.py`. There are two kinds: row by row (a map
+over columns) and for the whole batch (a finding). The trap: a page keeps only the first few rows that violate a rule,
+so the quarantine is written from our masks, never from these results.
 """
 
 from typing import Any, ClassVar, Literal
@@ -33,18 +33,18 @@ from data_checks import apply_rules, window_rules
 from data_checks.suites import BAR_RULES, WINDOW_RULES, Rule
 
 RULES = {rule.name: rule for rule in (*BAR_RULES, *WINDOW_RULES)}
-UNSHOWN = ("verdict", "released")  # columns that a rule reads and a page leaves out
+UNSHOWN = ("verdict", "released")  # columns that a rule reads and a page does not show
 BADGES = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
 MASKS = {rule.name: apply_rules.row_mask for rule in BAR_RULES} | {
     rule.name: window_rules.window_mask for rule in WINDOW_RULES
 }
-FIGURES = {rule.name: apply_rules.series_figure for rule in BAR_RULES} | {
-    rule.name: window_rules.window_figure for rule in WINDOW_RULES
+FINDINGS = {rule.name: apply_rules.series_finding for rule in BAR_RULES} | {
+    rule.name: window_rules.windows_finding for rule in WINDOW_RULES
 }
 
 
 class _RowMetric(MulticolumnMapMetricProvider):
-    """Whether each row keeps to the rule `rule`; subclasses name it."""
+    """Whether each row passes the rule `rule`, which subclasses set."""
 
     rule: ClassVar[str]
     condition_value_keys = ("limits",)
@@ -55,8 +55,8 @@ class _RowMetric(MulticolumnMapMetricProvider):
         return pd.Series(~mask, index=column_list.index)
 
 
-class _FigureMetric(TableMetricProvider):
-    """What the whole batch shows about the rule `rule`; subclasses name it."""
+class _BatchMetric(TableMetricProvider):
+    """The finding of the rule `rule` in the whole batch; subclasses set the rule."""
 
     rule: ClassVar[str]
     value_keys = ("limits",)
@@ -69,13 +69,13 @@ class _FigureMetric(TableMetricProvider):
         metric_value_kwargs: dict[str, Any],
         metrics: dict[str, Any],  # noqa: ARG002
         runtime_configuration: dict[str, Any],  # noqa: ARG002
-    ) -> apply_rules.Figure:
+    ) -> apply_rules.Finding:
         batch, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.TABLE)
-        return FIGURES[cls.rule](cls.rule, batch, metric_value_kwargs["limits"])
+        return FINDINGS[cls.rule](cls.rule, batch, metric_value_kwargs["limits"])
 
 
-class _Worded:
-    """The words of an expectation in the Data Docs: a badge with the severity, then what must hold."""
+class _RuleText:
+    """The text of an expectation in the Data Docs: a badge with the severity, then what is expected."""
 
     rule: ClassVar[str] = ""
 
@@ -105,7 +105,7 @@ class _Worded:
     def _diagnostic_unexpected_statement_renderer(cls, result: Any = None, **_: Any) -> list[Any]:
         if result.success:
             return []
-        if not result.result:  # the check raised: the library shows the exception
+        if not result.result:  # the check raised: GX shows the exception
             return list(super()._diagnostic_unexpected_statement_renderer(result=result))
         template = {"template": "\n\nWhat to do: $advice.", "params": {"advice": RULES[cls.rule].advice()}}
         return [RenderedStringTemplateContent(content_block_type="string_template", string_template=template)]
@@ -128,8 +128,8 @@ def _cell(value: Any) -> str:
     return str(value).removesuffix("T00:00:00").replace("T", " ")
 
 
-class _RowExpectation(_Worded, MulticolumnMapExpectation):
-    """Every row keeps to the rule `rule`."""
+class _RowExpectation(_RuleText, MulticolumnMapExpectation):
+    """Every row passes the rule `rule`."""
 
     rule: ClassVar[str] = ""
     limits: dict[str, Any]
@@ -138,8 +138,8 @@ class _RowExpectation(_Worded, MulticolumnMapExpectation):
     success_keys = ("mostly", "limits")
 
 
-class _FigureExpectation(_Worded, BatchExpectation):
-    """The batch as a whole keeps to the rule `rule`."""
+class _BatchExpectation(_RuleText, BatchExpectation):
+    """The batch as a whole passes the rule `rule`."""
 
     rule: ClassVar[str] = ""
     limits: dict[str, Any]
@@ -148,7 +148,7 @@ class _FigureExpectation(_Worded, BatchExpectation):
 
     @classmethod
     def is_abstract(cls) -> bool:
-        """Whether the class names no rule yet."""
+        """Whether the class has no rule."""
         return not cls.rule
 
     def _validate(
@@ -157,28 +157,28 @@ class _FigureExpectation(_Worded, BatchExpectation):
         runtime_configuration: Any = None,  # noqa: ARG002 - the signature is Great Expectations'
         execution_engine: Any = None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        figure: apply_rules.Figure = metrics[self.metric_dependencies[0]]
-        first_at = "" if np.isnat(figure.first_at) else str(figure.first_at)
-        details = {"unexpected": figure.unexpected, "first_at": first_at}
-        return {"success": figure.passed, "result": {"observed_value": figure.observed, "details": details}}
+        finding: apply_rules.Finding = metrics[self.metric_dependencies[0]]
+        first_at = "" if np.isnat(finding.first_at) else str(finding.first_at)
+        details = {"unexpected": finding.unexpected, "first_at": first_at}
+        return {"success": finding.passed, "result": {"observed_value": finding.observed, "details": details}}
 
 
 def _expectation_of(rule: Rule) -> type[Any]:
-    """Make the metric and the expectation class of a rule; defining them registers them."""
+    """Create the metric and the expectation class of a rule; defining them registers them with GX."""
     metric_name = f"riseorfall.{rule.name}"
     kind = "".join(word.capitalize() for word in rule.expectation.split("_"))
     shared = {"rule": rule.name, "__module__": __name__, "__doc__": f"{rule.expected}."}
     if rule.columns:
         type(f"{kind}Condition", (_RowMetric,), shared | {"condition_metric_name": metric_name})
         return type(kind, (_RowExpectation,), shared | {"map_metric": metric_name})
-    type(f"{kind}Figure", (_FigureMetric,), shared | {"metric_name": metric_name})
-    return type(kind, (_FigureExpectation,), shared | {"metric_dependencies": (metric_name,)})
+    type(f"{kind}Finding", (_BatchMetric,), shared | {"metric_name": metric_name})
+    return type(kind, (_BatchExpectation,), shared | {"metric_dependencies": (metric_name,)})
 
 
 EXPECTATIONS: dict[str, type[Any]] = {rule.name: _expectation_of(rule) for rule in RULES.values()}
 
 
 def build_expectation(rule: Rule, limits: dict[str, Any], severity: str) -> Any:
-    """Return the expectation that holds a batch to `rule` within `limits`."""
+    """Return the expectation that checks a batch against `rule` within `limits`."""
     columns = {"column_list": list(rule.columns)} if rule.columns else {}
     return EXPECTATIONS[rule.name](limits=limits, severity=severity, **columns)

@@ -1,9 +1,9 @@
-"""Makes the Data Docs readable without a network: pages that fetch nothing, and an index of the runs.
+"""Makes the Data Docs readable offline: pages that load nothing, and an index of the runs.
 
-Great Expectations' pages load styles, scripts and pictures from other hosts, and its index is drawn by such a script:
-behind a firewall there would be bare text and an empty list. Here those references are taken out and a few rules of
-our own are written in. It knows files, not checks. The trap: it changes the HTML that one version of the library
-writes; a page of another version stays readable, only less neat.
+Great Expectations' pages load styles, scripts and images from other hosts, and such a script draws its index: behind a
+firewall there would be unstyled text and an empty list. This module removes those references and adds a small style
+sheet. It knows files, not checks. The trap: it edits HTML as one version of the library writes it; pages of another
+version stay readable with less styling.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 STYLES = Path(__file__).with_name("offline_pages.css")
-RUNS = "runs.jsonl"  # one line a run, appended; the index is drawn from it
+RUNS = "runs.jsonl"  # one line per run, appended; the index is made from it
 LISTED_RUNS = 100  # newest runs on the index: three months of daily runs; the pages of older ones stay on disk
 ELSEWHERE = re.compile(
     r"""<script[^>]*\ssrc="https?://[^>]*>\s*</script>|<(?:link|img)[^>]*?(?:href|src)="(?:https?:|[./]*static/)[^>]*>""",
@@ -28,7 +28,7 @@ FILTER = (
 
 
 def adopt_page(built: Path, page: Path) -> None:
-    """Write a page as it was built to its place, so that it fetches nothing from another host."""
+    """Copy a built page to its place without the references to other hosts."""
     html = ELSEWHERE.sub("", built.read_text(encoding="utf-8"))
     html = html.replace("<br> Data asset: None", "")
     html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
@@ -38,7 +38,7 @@ def adopt_page(built: Path, page: Path) -> None:
 
 
 def list_run(docs_dir: Path, run: dict[str, Any]) -> None:
-    """Add a run (page, suite, run, checked_at, failures by severity) to the index, and point `latest.html` to it."""
+    """Add a run (page, suite, run, checked_at, failures by severity) to the index, and redirect `latest.html` to it."""
     with (docs_dir / RUNS).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(run) + "\n")
     runs = [json.loads(line) for line in (docs_dir / RUNS).read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -56,7 +56,7 @@ def _index(runs: Iterable[dict[str, Any]]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data checks</title>'
         f"<style>{STYLES.read_text(encoding='utf-8')}</style></head><body><h4>Data checks, newest first</h4>"
-        "<p>Each line is one run of a suite of rules; its page shows every rule and the bars that broke it.</p>"
+        "<p>Each line is one run of a suite of rules; its page shows every rule and the bars that violate it.</p>"
         "<table><thead><tr><th>Checked</th><th>Suite</th><th>Run</th><th>Rules</th><th>Failures</th></tr></thead>"
         f"<tbody>\n{rows}\n</tbody></table></body></html>\n"
     )

@@ -1,8 +1,9 @@
-"""Checks bars and windows: judges them, has Great Expectations confirm and show it, and reports.
+"""Checks bars and windows: applies the rules, validates the same rules in Great Expectations, and reports.
 
-Our masks decide what is quarantined; Great Expectations runs the same rules as a suite and writes the Data Docs. Where
-the two differ, or a check raised, that rule is a critical failure. It fetches nothing, knows no clock (`as_of` is
-given), and writes only into the docs folder. The trap: `accepted` leaves out the unfinished bar without calling it bad.
+Our masks decide what is quarantined; Great Expectations runs the same rules as a suite and writes the Data Docs. If the
+two differ, or a check raises, the rule is a critical failure. This module reads no source and no clock (`as_of` is an
+argument), and writes only into the docs folder. The trap: an unfinished bar is not in `accepted`, although it is not
+bad.
 """
 
 import logging
@@ -17,19 +18,19 @@ from jaxtyping import Bool
 
 from data_checks.apply_rules import (
     NOT_YET,
-    Figure,
-    Judgement,
+    Finding,
+    RuleResults,
     accepted_bars,
+    apply_bar_rules,
     gap_list,
-    judge_bars,
     line_at,
-    moment_words,
 )
 from data_checks.check_report import CheckReport, CheckResult, log_failures, require_passed
 from data_checks.cross_check import cross_check
 from data_checks.data_docs import Outcome, Validation, validate_batch
+from data_checks.offending_values import time_text
 from data_checks.suites import WINDOW_RULES, CheckSpec, Rule, Suite, applicable_rules
-from data_checks.window_rules import judge_windows, window_batch
+from data_checks.window_rules import apply_window_rules, window_batch
 from model.bars import COLUMNS, PRICES, Series
 from model.errors import SpecError
 from model.windows import Windows, WindowSpec
@@ -48,18 +49,18 @@ def check_bars(
     against: pd.DataFrame | None = None,
     released: pd.DataFrame | None = None,
 ) -> CheckReport:
-    """Hold bars to the suite of bars; nothing is raised for bad bars: see `require_passed`.
+    """Apply the rules for bars; bad bars raise nothing here: see `require_passed`.
 
     Args:
-        frame: bars as they came (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC). A column `line`,
-            if there, says where each bar stands in its file (from 1; missing where it is in none).
-        series: what they are bars of.
-        spec: limits, and which failures stop.
-        as_of: what counts as now, UTC-aware; None leaves out the rules that need it.
+        frame: bars as read (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC). An optional column
+            `line` is the line of each bar in its file (from 1; missing where there is none).
+        series: symbol and interval of the bars.
+        spec: limits, and which failures stop a run.
+        as_of: the current time of the check, UTC-aware; None omits the rules that need it.
         docs_dir: folder of the Data Docs; None writes none.
         against: bars of a second source of the same interval, in the same columns.
-        released: bars that were refused once and released by a person, in the same columns: they pass as long as the
-            source says the same of them, and they settle a doubled time.
+        released: bars that were refused before and released by a person, in the same columns. They are accepted as
+            long as their values have not changed, and replace other bars of their open time.
 
     Returns:
         The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.
@@ -70,20 +71,18 @@ def check_bars(
     bars = _plain_bars(frame, series)
     if released is not None and len(released):
         bars["released"] = _found_again(bars, _plain_bars(released, series))
-    moment = None if as_of is None else moment_words(as_of.astimezone(UTC).replace(tzinfo=None))
+    now = None if as_of is None else time_text(as_of.astimezone(UTC).replace(tzinfo=None))
     comparison = None if against is None else cross_check(bars, _plain_bars(against, series), series.interval, spec)
     limits = spec.model_dump(mode="json") | {
         "interval": series.interval,
-        "as_of": moment,
-        "comparison": None if comparison is None else comparison.figures(),
+        "as_of": now,
+        "comparison": None if comparison is None else comparison.to_dict(),
     }
     rules = applicable_rules(with_clock=as_of is not None, with_second_series=against is not None)
     suite = Suite(f"{series.name}-bars", rules, limits, spec.tolerate)
-    judgement = judge_bars(bars, suite)
-    validation = validate_batch(
-        judgement.batch, suite, (f"as of {moment}" if moment else "bars").replace(" ", "-"), docs_dir
-    )
-    report = _bar_report(judgement, series, suite, validation)
+    applied = apply_bar_rules(bars, suite)
+    validation = validate_batch(applied.batch, suite, (f"as of {now}" if now else "bars").replace(" ", "-"), docs_dir)
+    report = _bar_report(applied, series, suite, validation)
     log.info(report.lines()[0])
     log_failures(report)
     return report
@@ -96,13 +95,13 @@ def check_windows(
     spec: CheckSpec,
     docs_dir: Path | None = None,
 ) -> CheckReport:
-    """Hold windows to the suite of windows; `accepted` and `quarantined` of the report are empty.
+    """Apply the rules for windows; `accepted` and `quarantined` of the report are empty.
 
     Args:
-        windows: as cut; unresolved ones are left out.
+        windows: as cut; unresolved ones are ignored.
         window: the spec that they were cut with.
-        series: what they are windows of.
-        spec: limits, and which failures stop.
+        series: symbol and interval of the windows.
+        spec: limits, and which failures stop a run.
         docs_dir: folder of the Data Docs; None writes none.
     """
     limits = spec.model_dump(mode="json") | {
@@ -113,7 +112,7 @@ def check_windows(
     suite = Suite(f"{series.name}-windows", WINDOW_RULES, limits, ())
     batch = window_batch(windows)
     validation = validate_batch(batch, suite, "windows", docs_dir)
-    results = _results(suite, judge_windows(batch, suite), validation, series, batch)
+    results = _results(suite, apply_window_rules(batch, suite), validation, series, batch)
     none = pd.DataFrame(columns=[*COLUMNS, "rule", "severity", "value"])
     gaps = pd.DataFrame(columns=["last_before", "first_after", "missing_bars"])
     report = CheckReport(series, results, none[list(COLUMNS)], none, gaps, 0, validation.docs_url, validation.page_url)
@@ -122,7 +121,7 @@ def check_windows(
 
 
 def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
-    """Return the columns of `COLUMNS` as naive UTC times and float64, sharing what needs no change."""
+    """Return the columns of `COLUMNS` as naive UTC times and float64, without copying what needs no change."""
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
     if missing:
         found = ", ".join(map(str, frame.columns))
@@ -144,7 +143,7 @@ def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
 
 
 def _found_again(bars: pd.DataFrame, released: pd.DataFrame) -> Bool[np.ndarray, " bar"]:
-    """Mark bars that equal a released one in time and values, of copies the first, shape (bar,)."""
+    """Mark bars that equal a released one in time and values (the first of identical ones), shape (bar,)."""
     columns = list(COLUMNS)
     near = np.flatnonzero(bars["timestamp"].isin(released["timestamp"]))
     both = pd.concat([released[columns].drop_duplicates(), bars[columns].iloc[near]], ignore_index=True)
@@ -155,51 +154,51 @@ def _found_again(bars: pd.DataFrame, released: pd.DataFrame) -> Bool[np.ndarray,
 
 
 def _results(
-    suite: Suite, figures: dict[str, Figure], validation: Validation, series: Series, batch: pd.DataFrame
+    suite: Suite, findings: dict[str, Finding], validation: Validation, series: Series, batch: pd.DataFrame
 ) -> tuple[CheckResult, ...]:
-    """Word the figure of each rule; one that Great Expectations does not confirm becomes a critical failure."""
+    """Return the result of each rule; one that Great Expectations does not confirm is a critical failure."""
     results = []
     for rule in suite.rules:
-        figure = figures[rule.name]
-        figure = replace(figure, first_line=figure.first_line or line_at(batch, figure.first_at))
-        fault = _fault(figure, validation.outcomes.get(rule.name))
-        results.append(_broken(rule, fault, series) if fault else _result(rule, figure, suite, series))
+        finding = findings[rule.name]
+        finding = replace(finding, first_line=finding.first_line or line_at(batch, finding.first_at))
+        problem = _disagreement(finding, validation.outcomes.get(rule.name))
+        results.append(_broken(rule, problem, series) if problem else _result(rule, finding, suite, series))
     return tuple(results)
 
 
-def _fault(figure: Figure, outcome: Outcome | None) -> str:
-    """Say how Great Expectations failed to confirm a figure; empty when it confirms it."""
+def _disagreement(finding: Finding, outcome: Outcome | None) -> str:
+    """Return why Great Expectations does not confirm a finding; empty if it does."""
     if outcome is None:
         return "Great Expectations returned no result for it"
     if outcome.broken:
         return f"the check raised: {outcome.broken}"
-    if outcome.success != figure.passed or outcome.unexpected not in {None, figure.unexpected}:
-        counted = f"{outcome.unexpected} by Great Expectations, {figure.unexpected} by the rule itself"
+    if outcome.success != finding.passed or outcome.unexpected not in {None, finding.unexpected}:
+        counted = f"{outcome.unexpected} by Great Expectations, {finding.unexpected} by the rule itself"
         return f"two runs of the rule disagree: {counted}"
     return ""
 
 
-def _broken(rule: Rule, fault: str, series: Series) -> CheckResult:
-    message = f"expected a check that runs; found that {fault} ({series.symbol} {series.interval}). Report this fault."
-    return CheckResult(rule.name, "critical", passed=False, unexpected=0, observed=fault, message=message)
+def _broken(rule: Rule, problem: str, series: Series) -> CheckResult:
+    message = f"expected a check that runs; found: {problem} ({series.symbol} {series.interval}). Report this as a bug."
+    return CheckResult(rule.name, "critical", passed=False, unexpected=0, observed=problem, message=message)
 
 
-def _result(rule: Rule, figure: Figure, suite: Suite, series: Series) -> CheckResult:
-    first_at = "" if np.isnat(figure.first_at) else moment_words(figure.first_at)
+def _result(rule: Rule, finding: Finding, suite: Suite, series: Series) -> CheckResult:
+    first_at = "" if np.isnat(finding.first_at) else time_text(finding.first_at)
     where = f"{series.symbol} {series.interval}" + (f", first at {first_at}" if first_at else "")
-    where += f", line {figure.first_line}" if figure.first_line else ""
+    where += f", line {finding.first_line}" if finding.first_line else ""
     expected = rule.statement(suite.limits)
     expected = expected[0].lower() + expected[1:]
-    message = f"expected: {expected}; found {figure.observed} ({where})"
-    if not figure.passed:
+    message = f"expected: {expected}; found {finding.observed} ({where})"
+    if not finding.passed:
         message += f". What to do: {rule.advice()}."
     return CheckResult(
-        rule.name, suite.severity(rule), figure.passed, figure.unexpected, figure.observed, message, first_at
+        rule.name, suite.severity(rule), finding.passed, finding.unexpected, finding.observed, message, first_at
     )
 
 
-def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: Validation) -> CheckReport:
-    times, ohlcv = accepted_bars(judgement.batch)
+def _bar_report(applied: RuleResults, series: Series, suite: Suite, validation: Validation) -> CheckReport:
+    times, ohlcv = accepted_bars(applied.batch)
     accepted = pd.DataFrame(ohlcv, columns=list(COLUMNS[1:]), copy=False)
     accepted.insert(0, "timestamp", pd.DatetimeIndex(times).tz_localize("UTC"))
     gaps = gap_list(times, series.delta)
@@ -207,19 +206,19 @@ def _bar_report(judgement: Judgement, series: Series, suite: Suite, validation: 
         gaps[column] = pd.DatetimeIndex(gaps[column]).tz_localize("UTC")
     return CheckReport(
         series,
-        _results(suite, judgement.figures, validation, series, judgement.batch),
+        _results(suite, applied.findings, validation, series, applied.batch),
         accepted,
-        _quarantined(judgement, suite),
+        _quarantined(applied, suite),
         gaps,
-        int(judgement.batch["verdict"].isin(NOT_YET).sum()),
+        int(applied.batch["verdict"].isin(NOT_YET).sum()),
         validation.docs_url,
         validation.page_url,
     )
 
 
-def _quarantined(judgement: Judgement, suite: Suite) -> pd.DataFrame:
+def _quarantined(applied: RuleResults, suite: Suite) -> pd.DataFrame:
     severities = {rule.name: suite.severity(rule) for rule in suite.rules}
-    bad = judgement.refused().reset_index(drop=True)
+    bad = applied.refused().reset_index(drop=True)
     bad["timestamp"] = pd.DatetimeIndex(bad["timestamp"]).tz_localize("UTC")
     bad["severity"] = bad["rule"].map(severities).astype("str")
     lines = ["line"] if "line" in bad else []

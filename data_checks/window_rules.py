@@ -1,8 +1,8 @@
-"""The rules of good windows, judged on one row a window; a small companion of `judge.py`.
+"""The rules of good windows, applied to one row per window.
 
 It knows windows as `model.windows` cuts them, and nothing of bars, files or severities. Times are UTC. The trap:
-the windows do not carry the times of all their bars, so a gap inside a window shows in its neighbours: where two
-windows share bars, their decisions must lie as many intervals apart as their last bars do.
+windows do not store the times of all their bars, so a gap inside a window is found from its neighbours: where two
+windows share bars, their decisions must be as many intervals apart as their last bars.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from data_checks.apply_rules import Figure
+from data_checks.apply_rules import Finding
 from data_checks.suites import Suite
 from model.bars import interval_delta
 from model.windows import Windows
@@ -21,7 +21,7 @@ Limits = Mapping[str, Any]
 
 
 def window_batch(windows: Windows) -> pd.DataFrame:
-    """Return one row a resolved window: decided_at, resolved_at, label, finite, crosses_gap."""
+    """Return one row per resolved window: decided_at, resolved_at, label, finite, crosses_gap."""
     resolved = windows.resolved()
     delta = interval_delta(resolved.interval)
     bars_apart, time_apart = np.diff(resolved.ends), np.diff(resolved.decided_at)
@@ -39,39 +39,39 @@ def window_batch(windows: Windows) -> pd.DataFrame:
 
 
 def _finite_windows(windows: Windows) -> Bool[np.ndarray, " window"]:
-    """Mark windows whose features are all finite, by a running count of bars that are not."""
-    unfinite = np.r_[0, np.cumsum(~np.isfinite(windows.features).all(axis=1))]
+    """Mark windows whose features are all finite, by a cumulative count of bars that are not."""
+    nonfinite = np.r_[0, np.cumsum(~np.isfinite(windows.features).all(axis=1))]
     finite: Bool[np.ndarray, " window"] = (
-        unfinite[windows.ends + 1] == unfinite[windows.ends + 1 - windows.lookback_bars]
+        nonfinite[windows.ends + 1] == nonfinite[windows.ends + 1 - windows.lookback_bars]
     )
     return finite
 
 
 def window_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
-    """Mark the windows of a batch that break a rule, shape (window,)."""
+    """Mark the windows of a batch that violate a rule, shape (window,)."""
     return _ROW_RULES[rule](batch, limits)
 
 
-def window_figure(rule: str, batch: pd.DataFrame, limits: Limits) -> Figure:
-    """Say what the windows of a batch show about a rule of all of them."""
+def windows_finding(rule: str, batch: pd.DataFrame, limits: Limits) -> Finding:
+    """Apply a rule about the whole set to the windows of a batch."""
     return _SET_RULES[rule](batch, limits)
 
 
-def judge_windows(batch: pd.DataFrame, suite: Suite) -> dict[str, Figure]:
-    """Hold the windows of a batch to each rule, and return the figure of each."""
+def apply_window_rules(batch: pd.DataFrame, suite: Suite) -> dict[str, Finding]:
+    """Apply each rule to the windows of a batch, and return the findings by rule name."""
     return {
-        rule.name: _row_figure(batch, window_mask(rule.name, batch, suite.limits))
+        rule.name: _row_finding(batch, window_mask(rule.name, batch, suite.limits))
         if rule.columns
-        else window_figure(rule.name, batch, suite.limits)
+        else windows_finding(rule.name, batch, suite.limits)
         for rule in suite.rules
     }
 
 
-def _row_figure(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> Figure:
+def _row_finding(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> Finding:
     if not mask.any():
-        return Figure(passed=True, unexpected=0, observed="none")
+        return Finding(passed=True, unexpected=0, observed="none")
     first = batch["decided_at"].to_numpy()[int(mask.argmax())].astype("datetime64[us]")
-    return Figure(False, int(mask.sum()), f"{int(mask.sum())} of {len(batch)} windows", first)
+    return Finding(False, int(mask.sum()), f"{int(mask.sum())} of {len(batch)} windows", first)
 
 
 def _wrong_label_times(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
@@ -87,24 +87,24 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " window
 }
 
 
-def _enough(batch: pd.DataFrame, limits: Limits) -> Figure:
+def _enough(batch: pd.DataFrame, limits: Limits) -> Finding:
     missing = max(0, limits["min_windows"] - len(batch))
-    return Figure(missing == 0, missing, f"{len(batch)} windows with a label")
+    return Finding(missing == 0, missing, f"{len(batch)} windows with a label")
 
 
-def _both_labels(batch: pd.DataFrame, _: Limits) -> Figure:
+def _both_labels(batch: pd.DataFrame, _: Limits) -> Finding:
     rises = int((batch["label"] == 1).sum())
     both = 0 < rises < len(batch)
-    return Figure(both, 0 if both else len(batch), f"{rises} rises, {len(batch) - rises} falls")
+    return Finding(both, 0 if both else len(batch), f"{rises} rises, {len(batch) - rises} falls")
 
 
-def _rise_share(batch: pd.DataFrame, limits: Limits) -> Figure:
+def _rise_share(batch: pd.DataFrame, limits: Limits) -> Finding:
     share = float((batch["label"] == 1).mean()) if len(batch) else 0.0
     plausible = limits["min_rise_share"] <= share <= limits["max_rise_share"]
-    return Figure(plausible, 0 if plausible else len(batch), f"{share:.1%} rises")
+    return Finding(plausible, 0 if plausible else len(batch), f"{share:.1%} rises")
 
 
-_SET_RULES: dict[str, Callable[[pd.DataFrame, Limits], Figure]] = {
+_SET_RULES: dict[str, Callable[[pd.DataFrame, Limits], Finding]] = {
     "enough_windows": _enough,
     "both_labels": _both_labels,
     "rise_share": _rise_share,

@@ -1,4 +1,4 @@
-"""Hand-made bars for the checks: a quiet series that breaks no rule, to be spoilt row by row."""
+"""Synthetic bars for the checks: a quiet series that violates no rule, to be corrupted row by row."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def series() -> Series:
 
 @pytest.fixture
 def bars() -> pd.DataFrame:
-    """300 daily bars from 2020-01-01 that break no rule, naive UTC."""
+    """300 daily bars from 2020-01-01 that violate no rule, naive UTC."""
     return quiet_bars(300)
 
 

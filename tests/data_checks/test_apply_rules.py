@@ -1,4 +1,4 @@
-"""Which bars are refused under which rule, and what the series as a whole shows."""
+"""Which rule refuses which bars, and the findings for the series as a whole."""
 
 from typing import Any
 
@@ -6,32 +6,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_checks.apply_rules import ACCEPTED, Judgement, accepted_bars, gap_list, judge_bars, moment_words
+from data_checks.apply_rules import ACCEPTED, RuleResults, accepted_bars, apply_bar_rules, gap_list
+from data_checks.offending_values import time_text
 from data_checks.suites import BAR_RULES, CheckSpec, Suite, applicable_rules
 
 SERIES_RULES = [rule.name for rule in BAR_RULES if not rule.columns]
 
 
-def judge(bars: pd.DataFrame, as_of: str | None = None, interval: str = "1d", **limits: Any) -> Judgement:
+def results_of(bars: pd.DataFrame, as_of: str | None = None, interval: str = "1d", **limits: Any) -> RuleResults:
     spec = CheckSpec(**limits)
     rules = applicable_rules(with_clock=as_of is not None, with_second_series=False)
     filled = spec.model_dump(mode="json") | {"interval": interval, "as_of": as_of, "comparison": None}
-    return judge_bars(bars.reset_index(drop=True), Suite("bars", rules, filled, ()))
+    return apply_bar_rules(bars.reset_index(drop=True), Suite("bars", rules, filled, ()))
 
 
-def failed(judgement: Judgement) -> set[str]:
-    return {name for name, figure in judgement.figures.items() if not figure.passed}
+def failed(applied: RuleResults) -> set[str]:
+    return {name for name, finding in applied.findings.items() if not finding.passed}
 
 
-def refused(judgement: Judgement) -> dict[int, tuple[str, str]]:
-    bars = judgement.refused()
+def refused(applied: RuleResults) -> dict[int, tuple[str, str]]:
+    bars = applied.refused()
     return dict(zip(bars.index.tolist(), zip(bars["rule"], bars["value"], strict=True), strict=True))
 
 
 def test_quiet_bars_break_no_rule(bars: pd.DataFrame) -> None:
-    judgement = judge(bars, "2020-10-27")
-    assert failed(judgement) == set()
-    assert (judgement.batch["verdict"] == ACCEPTED).all()
+    applied = results_of(bars, "2020-10-27")
+    assert failed(applied) == set()
+    assert (applied.batch["verdict"] == ACCEPTED).all()
 
 
 def test_each_bad_bar_is_refused_under_its_rule_with_its_value(bars: pd.DataFrame) -> None:
@@ -41,8 +42,8 @@ def test_each_bad_bar_is_refused_under_its_rule_with_its_value(bars: pd.DataFram
     bars.loc[40, "open"] = np.nan
     bars.loc[50, "low"] = 0.06
     bars.loc[60, "timestamp"] += np.timedelta64(7, "h")
-    judgement = judge(bars)
-    found = refused(judgement)
+    applied = results_of(bars)
+    found = refused(applied)
     assert {row: rule for row, (rule, _) in found.items()} == {
         10: "unreal_price",
         20: "contradicting_price",
@@ -57,103 +58,103 @@ def test_each_bad_bar_is_refused_under_its_rule_with_its_value(bars: pd.DataFram
     assert found[40][1] == "open absent"
     assert found[50][1] == "low 0.06"
     assert found[60][1] == "opened 2020-03-01 07:00"
-    assert failed(judgement) == {*(rule for rule, _ in found.values()), "gap"}
-    assert judgement.figures["gap"].unexpected == 6
-    assert str(judgement.figures["unreal_price"].first_at) == "2020-01-11T00:00:00.000000"
+    assert failed(applied) == {*(rule for rule, _ in found.values()), "gap"}
+    assert applied.findings["gap"].unexpected == 6
+    assert str(applied.findings["unreal_price"].first_at) == "2020-01-11T00:00:00.000000"
 
 
-def test_of_a_doubled_day_the_lesser_row_goes_and_the_clock_keeps_the_day(bars: pd.DataFrame) -> None:
+def test_of_a_duplicated_day_the_partial_row_is_refused_and_no_gap_appears(bars: pd.DataFrame) -> None:
     part = bars.iloc[[50]].assign(high=bars["open"][50], low=bars["open"][50], close=bars["open"][50], volume=1.5)
-    judgement = judge(pd.concat([bars[:50], part, bars[50:]]))
-    assert refused(judgement) == {50: ("lesser_double", "volume 1.5")}
-    assert failed(judgement) == {"lesser_double"}
+    applied = results_of(pd.concat([bars[:50], part, bars[50:]]))
+    assert refused(applied) == {50: ("lesser_double", "volume 1.5")}
+    assert failed(applied) == {"lesser_double"}
 
 
-def test_rows_of_one_day_that_contradict_one_another_go_both(bars: pd.DataFrame) -> None:
+def test_contradicting_rows_of_one_day_are_both_refused(bars: pd.DataFrame) -> None:
     other = bars.iloc[[50]].assign(close=bars["open"][50] * 1.001)
-    judgement = judge(pd.concat([bars[:50], other, bars[50:]]))
-    assert {row: rule for row, (rule, _) in refused(judgement).items()} == {
+    applied = results_of(pd.concat([bars[:50], other, bars[50:]]))
+    assert {row: rule for row, (rule, _) in refused(applied).items()} == {
         50: "undecided_double",
         51: "undecided_double",
     }
 
 
-def test_an_unfinished_bar_is_left_out_but_not_refused(bars: pd.DataFrame) -> None:
-    judgement = judge(bars, "2020-10-26 05:00")
-    assert refused(judgement) == {}
-    assert failed(judgement) == {"unfinished_bar"}
-    assert len(accepted_bars(judgement.batch)[0]) == 299
+def test_an_unfinished_bar_is_dropped_but_not_refused(bars: pd.DataFrame) -> None:
+    applied = results_of(bars, "2020-10-26 05:00")
+    assert refused(applied) == {}
+    assert failed(applied) == {"unfinished_bar"}
+    assert len(accepted_bars(applied.batch)[0]) == 299
 
 
-def test_bars_of_the_future_are_left_out_but_not_refused(bars: pd.DataFrame) -> None:
-    judgement = judge(bars, "2020-10-23 05:00")
-    assert refused(judgement) == {}
-    assert len(accepted_bars(judgement.batch)[0]) == 296
-    assert failed(judgement) == {"future_bar", "unfinished_bar"}
+def test_bars_of_the_future_are_dropped_but_not_refused(bars: pd.DataFrame) -> None:
+    applied = results_of(bars, "2020-10-23 05:00")
+    assert refused(applied) == {}
+    assert len(accepted_bars(applied.batch)[0]) == 296
+    assert failed(applied) == {"future_bar", "unfinished_bar"}
 
 
 @pytest.mark.parametrize(("as_of", "refuses"), [("2020-10-27", True), (None, True), ("2020-10-27 00:05", False)])
-def test_a_small_last_bar_is_a_part_unless_a_clock_says_that_it_closed(
+def test_a_small_last_bar_is_a_part_bar_unless_as_of_is_past_its_close(
     bars: pd.DataFrame, as_of: str | None, refuses: bool
 ) -> None:
     bars.loc[299, ["high", "low", "close", "volume"]] = *[bars["open"][299]] * 3, 3.0
-    found = refused(judge(bars, as_of))
+    found = refused(results_of(bars, as_of))
     assert found == ({299: ("part_bar", "volume 3")} if refuses else {})
 
 
 def test_too_many_refused_bars_fail_the_series(bars: pd.DataFrame) -> None:
     bars.loc[:6, "low"] = 0.06
-    assert "too_many_refused" in failed(judge(bars))
-    assert "too_many_refused" not in failed(judge(bars, max_quarantined_share=0.03))
+    assert "too_many_refused" in failed(results_of(bars))
+    assert "too_many_refused" not in failed(results_of(bars, max_quarantined_share=0.03))
 
 
-def test_a_file_joined_to_itself_loses_no_bar(bars: pd.DataFrame) -> None:
-    judgement = judge(pd.concat([bars, bars]))
-    assert failed(judgement) == {"lesser_double", "running_back"}
-    times, ohlcv = accepted_bars(judgement.batch)
+def test_a_file_appended_to_itself_loses_no_bar(bars: pd.DataFrame) -> None:
+    applied = results_of(pd.concat([bars, bars]))
+    assert failed(applied) == {"lesser_double", "running_back"}
+    times, ohlcv = accepted_bars(applied.batch)
     assert (times == bars["timestamp"].to_numpy()).all()
     assert (ohlcv == bars.iloc[:, 1:].to_numpy()).all()
 
 
 def test_accepted_bars_are_sorted(bars: pd.DataFrame) -> None:
-    judgement = judge(bars[::-1])
-    assert failed(judgement) == {"running_back"}
-    assert (accepted_bars(judgement.batch)[0] == bars["timestamp"].to_numpy()).all()
+    applied = results_of(bars[::-1])
+    assert failed(applied) == {"running_back"}
+    assert (accepted_bars(applied.batch)[0] == bars["timestamp"].to_numpy()).all()
 
 
 def test_gaps_are_listed(bars: pd.DataFrame) -> None:
     gone = bars.drop(index=[10, 11, 12, 100])
-    judgement = judge(gone)
-    assert judgement.figures["gap"].observed == "2 gaps, 4 bars missing, longest 3 after 2020-01-10"
-    gaps = gap_list(accepted_bars(judgement.batch)[0], np.timedelta64(1, "D"))
+    applied = results_of(gone)
+    assert applied.findings["gap"].observed == "2 gaps, 4 bars missing, longest 3 after 2020-01-10"
+    gaps = gap_list(accepted_bars(applied.batch)[0], np.timedelta64(1, "D"))
     assert gaps["missing_bars"].tolist() == [3, 1]
-    assert moment_words(gaps["first_after"][0]) == "2020-01-14"
+    assert time_text(gaps["first_after"][0]) == "2020-01-14"
 
 
-def test_stale_short_jumping_flat_and_misplaced_series_are_told(bars: pd.DataFrame) -> None:
-    assert failed(judge(bars, "2020-10-31 12:00")) == {"stale"}
-    assert failed(judge(bars[:50])) == {"enough_bars"}
+def test_stale_short_jumping_flat_and_misaligned_series_are_reported(bars: pd.DataFrame) -> None:
+    assert failed(results_of(bars, "2020-10-31 12:00")) == {"stale"}
+    assert failed(results_of(bars[:50])) == {"enough_bars"}
     jumping = bars.copy()
     jumping.loc[100:, ["open", "high", "low", "close"]] *= 3
-    assert failed(judge(jumping)) == {"price_jump"}
+    assert failed(results_of(jumping)) == {"price_jump"}
     flat = bars.copy()
     flat.loc[100:103, ["open", "high", "low", "close", "volume"]] = 100.0, 100.0, 100.0, 100.0, 0.0
-    assert failed(judge(flat)) == {"flat_run"}
-    misplaced = bars.assign(timestamp=bars["timestamp"] + np.timedelta64(4, "h"))
-    assert judge(misplaced).figures["clock_phase"].observed == "bars open 04:00 after it"
-    assert failed(judge(misplaced)) == {"clock_phase"}
+    assert failed(results_of(flat)) == {"flat_run"}
+    misaligned = bars.assign(timestamp=bars["timestamp"] + np.timedelta64(4, "h"))
+    assert results_of(misaligned).findings["clock_phase"].observed == "bars open 04:00 after it"
+    assert failed(results_of(misaligned)) == {"clock_phase"}
 
 
 def test_a_series_without_volumes_breaks_no_rule(bars: pd.DataFrame) -> None:
-    assert failed(judge(bars.assign(volume=np.nan))) == set()
+    assert failed(results_of(bars.assign(volume=np.nan))) == set()
 
 
-def test_no_bars_fail_only_for_being_none(bars: pd.DataFrame) -> None:
-    assert failed(judge(bars[:0], "2020-10-27")) == {"enough_bars", "stale"}
+def test_an_empty_series_fails_only_for_having_no_bars(bars: pd.DataFrame) -> None:
+    assert failed(results_of(bars[:0], "2020-10-27")) == {"enough_bars", "stale"}
 
 
-def test_every_rule_is_asked_in_the_order_of_the_suite(bars: pd.DataFrame) -> None:
+def test_every_rule_is_applied_in_the_order_of_the_suite(bars: pd.DataFrame) -> None:
     names = [rule.name for rule in applicable_rules(with_clock=True, with_second_series=False)]
-    assert list(judge(bars, "2020-10-27").figures) == names
+    assert list(results_of(bars, "2020-10-27").findings) == names
     assert "second_series" not in names
     assert "second_series" in SERIES_RULES

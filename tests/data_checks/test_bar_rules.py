@@ -1,4 +1,4 @@
-"""Each rule by hand: a bar that breaks it, and its neighbours that do not."""
+"""Each rule by hand: bars that violate it, and bars that do not."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_volume_may_be_unknown_or_zero_but_not_negative_or_infinite() -> None:
     assert marked(bar_rules.unknown_volumes(np.full(3, np.nan))) == []
 
 
-def test_a_part_day_row_gives_way_to_the_full_day_row_of_the_same_time() -> None:
+def test_a_partial_row_is_replaced_by_the_full_row_of_the_same_time() -> None:
     bars = rows(
         [17448, 17448, 17442, 17444, 1.67],
         [17448, 17992, 17318, 17930, 1904.4],
@@ -66,7 +66,7 @@ def test_a_part_day_row_gives_way_to_the_full_day_row_of_the_same_time() -> None
     assert marked(undecided) == []
 
 
-def test_of_identical_rows_the_first_stays() -> None:
+def test_of_identical_rows_the_first_is_kept() -> None:
     bar = [100.0, 110.0, 90.0, 105.0, np.nan]
     lesser, undecided = bar_rules.doubled_times(days(0, 1, 1, 1), rows(bar, bar, bar, bar))
     assert marked(lesser) == [2, 3]
@@ -79,7 +79,7 @@ def test_of_identical_rows_the_first_stays() -> None:
         [100.0, 110.0, 90.0, 106.0, 7.0],  # another close, the same volume
         [100.0, 120.0, 90.0, 106.0, 3.0],  # a smaller volume in a wider range
         [101.0, 109.0, 95.0, 106.0, 3.0],  # another open
-        [100.0, 109.0, 95.0, 106.0, np.nan],  # nothing tells which is the fuller
+        [100.0, 109.0, 95.0, 106.0, np.nan],  # nothing shows which is the more complete
     ],
 )
 def test_rows_of_one_time_that_contradict_one_another_are_all_undecided(other: list[float]) -> None:
@@ -96,7 +96,7 @@ def test_a_row_without_real_prices_does_not_contest_the_good_row_of_its_time() -
     assert not undecided.any()
 
 
-def test_times_run_forward_on_the_commonest_grid() -> None:
+def test_times_increase_on_the_most_common_grid() -> None:
     assert marked(bar_rules.times_running_back(days(0, 2, 1, 3))) == [2]
     times = days(0, 1, 2, 3) + np.array([4, 4, 5, 4]).astype("timedelta64[h]")
     assert marked(bar_rules.times_off_grid(times, DAY)) == [2]
@@ -115,11 +115,11 @@ def test_gaps_are_counted_before_the_bar_that_follows_them() -> None:
     assert bar_rules.missing_before(days(0, 1, 4, 5), DAY).tolist() == [0, 0, 2, 0]
 
 
-def test_a_jump_is_judged_in_both_directions() -> None:
+def test_a_jump_is_found_in_both_directions() -> None:
     assert marked(bar_rules.price_jumps(np.array([100.0, 199.0, 401.0, 200.0]), 2.0)) == [2, 3]
 
 
-def test_only_flat_runs_longer_than_allowed_are_marked() -> None:
+def test_only_flat_runs_above_the_limit_are_marked() -> None:
     flat, moved = [5.0, 5.0, 5.0, 5.0, 0.0], [5.0, 6.0, 5.0, 6.0, 0.0]
     bars = rows(flat, moved, flat, flat, flat, moved, flat)
     assert marked(bar_rules.flat_runs(bars, 2)) == [2, 3, 4]
@@ -127,14 +127,14 @@ def test_only_flat_runs_longer_than_allowed_are_marked() -> None:
 
 
 @pytest.mark.parametrize(("volume", "span", "is_part"), [(10.0, 1.0, True), (30.0, 1.0, False), (10.0, 30.0, False)])
-def test_a_last_bar_is_a_part_when_it_trades_little_in_a_small_range(volume: float, span: float, is_part: bool) -> None:
+def test_a_last_bar_of_small_volume_and_range_is_a_part_bar(volume: float, span: float, is_part: bool) -> None:
     bars = np.tile([100.0, 110.0, 90.0, 105.0, 100.0], (30, 1))
     bars[-1, 1:5] = 100 + span, 100.0, 100.0, volume
-    assert marked(bar_rules.part_bars(bars, 0.25, judge_last=True)) == ([29] if is_part else [])
-    assert not bar_rules.part_bars(bars, 0.25, judge_last=False).any()
+    assert marked(bar_rules.part_bars(bars, 0.25, check_last=True)) == ([29] if is_part else [])
+    assert not bar_rules.part_bars(bars, 0.25, check_last=False).any()
 
 
-def test_swapped_volume_columns_are_found_at_the_very_bar() -> None:
+def test_swapped_volume_columns_are_found_at_the_exact_bar() -> None:
     rng = np.random.default_rng(0)
     close = np.full(600, 9_000.0)
     volume = rng.uniform(500, 5_000, 600)
@@ -154,7 +154,7 @@ def test_a_busy_week_and_a_thin_start_are_no_break_of_the_volume() -> None:
     assert bar_rules.volume_breaks(volume[:40], np.full(40, 9_000.0), 50.0) == ()
 
 
-def test_every_rule_takes_no_bars_at_all() -> None:
+def test_every_rule_accepts_an_empty_series() -> None:
     none, times = np.empty((0, 5)), days()
     assert not bar_rules.doubled_times(times, none)[0].any()
     assert not bar_rules.times_off_grid(times, DAY).any()

@@ -1,4 +1,4 @@
-"""A second series tells what no single one can: dates a day off, times of another zone, prices of another level."""
+"""A second series shows what a single one cannot: dates a day off, times of another zone, another price level."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def moved(bars: pd.DataFrame, amount: int, unit: str) -> pd.DataFrame:
     return bars.assign(timestamp=bars["timestamp"] + np.timedelta64(amount, unit))
 
 
-def test_an_honest_second_source_agrees() -> None:
+def test_a_correct_second_source_agrees() -> None:
     bars = walk(500, "D")
     found = cross_check(bars, another_source(bars), "1d", SPEC)
     assert found.agrees
@@ -36,19 +36,19 @@ def test_an_honest_second_source_agrees() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "words"), [(1, "dates look 1 day late"), (-1, "dates look 1 day early"), (2, "dates look 2 days late")]
+    ("days", "start"), [(1, "dates look 1 day late"), (-1, "dates look 1 day early"), (2, "dates look 2 days late")]
 )
-def test_dates_that_are_off_are_told_with_the_shift_that_mends_them(days: int, words: str) -> None:
+def test_shifted_dates_are_reported_with_the_shift_that_corrects_them(days: int, start: str) -> None:
     bars = walk(500, "D")
     found = cross_check(moved(bars, days, "D"), another_source(bars), "1d", SPEC)
     assert not found.agrees
-    assert found.message.startswith(words)
+    assert found.message.startswith(start)
     assert found.best.shift_seconds == -days * 86_400
     assert f"after a shift of {'-' if days > 0 else '+'}{abs(days)} day" in found.message
     assert found.unshifted.agreement == pytest.approx(0.5, abs=0.08)
 
 
-def test_minutes_of_another_zone_are_told_by_a_few_days_of_another_interval() -> None:
+def test_minutes_of_another_zone_are_found_from_a_few_days_of_another_interval() -> None:
     minutes = walk(7 * 1_440, "m")
     closes = minutes.iloc[1_439::1_440]
     days = another_source(moved(closes, -1_439, "m"), noise=0.0003)
@@ -59,7 +59,7 @@ def test_minutes_of_another_zone_are_told_by_a_few_days_of_another_interval() ->
     assert "7 closes in common" in found.message
 
 
-def test_hours_stamped_by_their_close_are_told() -> None:
+def test_hours_stamped_by_their_close_are_found() -> None:
     hours = walk(2_000, "h")
     found = cross_check(moved(hours, 1, "h"), another_source(hours, noise=0.0005), "1h", SPEC)
     assert found.message.startswith("times look 1 hour late")
@@ -73,7 +73,7 @@ def test_another_price_level_is_no_shift() -> None:
     assert "another symbol, currency or unit?" in found.message
 
 
-def test_two_unlike_series_do_not_agree() -> None:
+def test_two_unrelated_series_do_not_agree() -> None:
     found = cross_check(walk(500, "D", seed=1), walk(500, "D", seed=2), "1d", SPEC)
     assert not found.agrees
 
@@ -82,10 +82,10 @@ def test_without_overlap_nothing_is_claimed() -> None:
     found = cross_check(walk(100, "D"), moved(walk(100, "D"), 1_000, "D"), "1d", SPEC)
     assert not found.agrees
     assert "do not overlap" in found.message
-    assert found.figures()["unshifted"]["agreement"] is None
+    assert found.to_dict()["unshifted"]["agreement"] is None
 
 
-def test_doubled_unsorted_and_unreal_closes_are_survived() -> None:
+def test_duplicated_unsorted_and_unreal_closes_are_handled() -> None:
     bars = walk(300, "D")
     messy = pd.concat([bars[::-1], bars[100:110], bars[:1].assign(close=-1.0)])
     assert cross_check(messy, another_source(bars), "1d", SPEC).agrees

@@ -1,4 +1,4 @@
-"""Real files with their real defects; skipped where they are not at hand. The sample comes along with the code."""
+"""Real files with their real defects; skipped where they are absent, except the bundled sample."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_checks.apply_rules import Judgement, judge_bars
+from data_checks.apply_rules import RuleResults, apply_bar_rules
 from data_checks.cross_check import CrossCheck, cross_check
 from data_checks.suites import CheckSpec, Suite, applicable_rules
 from data_checks.validate import check_bars, require_passed
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 SAMPLE = ROOT / "tasks" / "sources" / "Coinbase_BTCUSD_d.csv"
 PRICES = ("open", "high", "low", "close")
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not at hand")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real files are not here")
 
 
 def read(name: str, time: str, columns: tuple[str, ...] = (*PRICES, "volume"), **options: Any) -> pd.DataFrame:
@@ -32,10 +32,10 @@ def read(name: str, time: str, columns: tuple[str, ...] = (*PRICES, "volume"), *
     return pd.DataFrame({"timestamp": times, **bars}).sort_values("timestamp", kind="stable", ignore_index=True)
 
 
-def judge(bars: pd.DataFrame, interval: str) -> Judgement:
+def results_of(bars: pd.DataFrame, interval: str) -> RuleResults:
     limits = CheckSpec().model_dump(mode="json") | {"interval": interval, "as_of": None, "comparison": None}
     rules = applicable_rules(with_clock=False, with_second_series=False)
-    return judge_bars(bars, Suite("bars", rules, limits, ()))
+    return apply_bar_rules(bars, Suite("bars", rules, limits, ()))
 
 
 def test_the_sample_passes_with_its_one_bad_tick_quarantined() -> None:
@@ -64,31 +64,31 @@ def test_the_sample_passes_with_its_one_bad_tick_quarantined() -> None:
 @needs_shared
 def test_the_nine_doubled_days_and_the_swapped_volumes_of_bitstamp() -> None:
     bars = read("btc_usd_daily_bitstamp.csv.gz", "date", (*PRICES, "Volume BTC"))
-    judgement = judge(bars, "1d")
-    refused = judgement.refused()
+    applied = results_of(bars, "1d")
+    refused = applied.refused()
     assert refused["rule"].tolist() == ["lesser_double"] * 9
     assert refused["timestamp"].dt.strftime("%Y-%m-%d").tolist() == [f"2023-01-{day}" for day in range(11, 20)]
     assert (refused["volume"] < 20).all()
-    swapped = judgement.figures["volume_unit"]
+    swapped = applied.findings["volume_unit"]
     assert str(swapped.first_at) == "2018-02-28T00:00:00.000000"
     assert "change places" in swapped.observed
 
 
 @needs_shared
 def test_part_days_absurd_ticks_and_gaps_of_the_long_files() -> None:
-    long = judge(read("btc_usd_daily_bitstamp_long.csv.gz", "timestamp"), "1d")
+    long = results_of(read("btc_usd_daily_bitstamp_long.csv.gz", "timestamp"), "1d")
     assert set(long.refused().query("rule == 'absurd_tick'")["value"]) == {"high 15", "low 1.5"}
-    part = judge(read("btc_usd_daily_coinbase.csv.gz", "date", (*PRICES, "volume_btc"), skiprows=1), "1d")
-    assert part.figures["part_bar"].observed == "1 of 1770 bars, first volume 1570.08"
-    hourly = judge(read("btc_usdt_hourly_binance.parquet", "date"), "1h")
-    assert hourly.figures["gap"].observed == "28 gaps, 128 bars missing, longest 33 after 2018-02-08"
+    part = results_of(read("btc_usd_daily_coinbase.csv.gz", "date", (*PRICES, "volume_btc"), skiprows=1), "1d")
+    assert part.findings["part_bar"].observed == "1 of 1770 bars, first volume 1570.08"
+    hourly = results_of(read("btc_usdt_hourly_binance.parquet", "date"), "1h")
+    assert hourly.findings["gap"].observed == "28 gaps, 128 bars missing, longest 33 after 2018-02-08"
 
 
 @needs_shared
 @pytest.mark.parametrize("name", ["btc_usd_daily_yahoo.csv.gz"])
 def test_the_cleanest_file_breaks_no_rule(name: str) -> None:
-    judgement = judge(read(name, "Date", ("Open", "High", "Low", "Close", "Volume")), "1d")
-    assert [rule for rule, figure in judgement.figures.items() if not figure.passed] == []
+    applied = results_of(read(name, "Date", ("Open", "High", "Low", "Close", "Volume")), "1d")
+    assert [rule for rule, finding in applied.findings.items() if not finding.passed] == []
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def yahoo() -> pd.DataFrame:
 
 @needs_shared
 @pytest.mark.parametrize(
-    ("name", "time", "columns", "interval", "words"),
+    ("name", "time", "columns", "interval", "start"),
     [
         ("btc_usd_daily_coindesk.csv.gz", "Date", ("Closing Price (USD)",) * 4, "1d", "dates look 1 day late"),
         ("btc_usdt_daily_binance_stockindicators.csv.gz", "date", PRICES, "1d", "dates look 1 day early"),
@@ -108,9 +108,9 @@ def yahoo() -> pd.DataFrame:
         ("btc_usdt_1min_binance_2025.parquet", "date", PRICES, "1m", ""),
     ],
 )
-def test_shifted_files_are_refused_with_their_shift_and_honest_ones_agree(
-    yahoo: pd.DataFrame, name: str, time: str, columns: tuple[str, ...], interval: str, words: str
+def test_shifted_files_are_refused_with_their_shift_and_correct_ones_agree(
+    yahoo: pd.DataFrame, name: str, time: str, columns: tuple[str, ...], interval: str, start: str
 ) -> None:
     found: CrossCheck = cross_check(read(name, time, columns), yahoo, interval, CheckSpec())
-    assert found.agrees == (words == "")
-    assert found.message.startswith(words)
+    assert found.agrees == (start == "")
+    assert found.message.startswith(start)

@@ -1,4 +1,4 @@
-"""Checks run through Great Expectations: the report, the pages, and what is made of a check that breaks."""
+"""Checks run in Great Expectations: the report, the pages, and checks that raise."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from data_checks import apply_rules, validate
-from data_checks.apply_rules import Figure
+from data_checks.apply_rules import Finding
 from data_checks.check_report import CheckReport
 from data_checks.data_docs import Outcome, Validation
 from data_checks.suites import BAR_RULES, WINDOW_RULES, CheckSpec
@@ -27,7 +27,7 @@ WINDOW = WindowSpec(lookback_bars=10, horizon_bars=2)
 
 @pytest.fixture(scope="session")
 def spoilt() -> pd.DataFrame:
-    """Bars that break most rules, each in a row or two of its own."""
+    """Bars that violate most rules, each in one or two rows of its own."""
     rng = np.random.default_rng(3)
     close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 300)))
     opened = np.r_[100.0, close[:-1]]
@@ -60,7 +60,7 @@ def report(spoilt: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Ch
     return check_bars(spoilt, Series("BTC-USD", "1d"), CheckSpec(), AS_OF, docs, against=second)
 
 
-def test_the_library_confirms_every_rule_by_itself(report: CheckReport) -> None:
+def test_great_expectations_confirms_every_rule(report: CheckReport) -> None:
     assert not [result for result in report.results if "disagree" in result.observed or "raised" in result.observed]
     assert [result.rule for result in report.results] == [rule.name for rule in BAR_RULES]
     assert {result.rule: result.unexpected for result in report.failed()} == {
@@ -90,7 +90,7 @@ def test_refused_bars_keep_their_rule_severity_and_value(report: CheckReport) ->
     assert report.gaps["missing_bars"].tolist() == [1] * 7
 
 
-def test_a_failure_says_what_was_expected_found_where_and_what_to_do(report: CheckReport) -> None:
+def test_a_failure_names_expected_found_place_and_remedy(report: CheckReport) -> None:
     with pytest.raises(ChecksFailed) as raised:
         require_passed(report, CheckSpec())
     message = str(raised.value)
@@ -111,7 +111,7 @@ def test_a_summary_is_json_and_its_lines_name_each_failure(report: CheckReport) 
     assert len(report.lines()) == 1 + len(report.failed())
 
 
-def test_the_pages_are_readable_and_fetch_nothing(report: CheckReport) -> None:
+def test_the_pages_are_readable_and_load_nothing(report: CheckReport) -> None:
     page = Path(report.page_url).read_text(encoding="utf-8")
     assert "Each price is positive and finite" in page
     assert "badge-danger" in page
@@ -199,7 +199,7 @@ def test_a_released_bar_passes_as_long_as_its_values_are_the_same(bars: pd.DataF
     assert len(report.accepted) == 300
     bars.loc[10, "close"] = -1.0
     released = bars.iloc[[10, 20]]
-    hopeless = check_bars(bars, series, CheckSpec(), released=released)  # a price of -1 is none, whoever says so
+    hopeless = check_bars(bars, series, CheckSpec(), released=released)  # a price of -1 is unusable even if released
     assert hopeless.quarantined["rule"].tolist() == ["unreal_price"]
     bars.loc[10, "close"] = bars["open"][10]
     bars.loc[20, "low"] = 0.07
@@ -223,7 +223,7 @@ def test_a_release_settles_a_doubled_day(bars: pd.DataFrame, series: Series) -> 
 
 @pytest.fixture
 def broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule that works in our own run and raises in the library's."""
+    """A rule that works in our own run and raises in Great Expectations."""
     runs = iter([True])
     works = apply_rules._ROW_RULES["absurd_tick"]
 
@@ -248,7 +248,7 @@ def test_a_check_that_raises_is_a_critical_failure_and_its_page_renders(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "fault"),
+    ("outcome", "problem"),
     [
         (Outcome(success=True, unexpected=0, broken=""), ""),
         (Outcome(success=True, unexpected=None, broken=""), ""),
@@ -257,8 +257,8 @@ def test_a_check_that_raises_is_a_critical_failure_and_its_page_renders(
         (None, "Great Expectations returned no result for it"),
     ],
 )
-def test_what_the_library_does_not_confirm_is_a_fault(outcome: Outcome | None, fault: str) -> None:
-    assert validate._fault(Figure(passed=True, unexpected=0, observed="none"), outcome).startswith(fault)
+def test_what_great_expectations_does_not_confirm_is_a_problem(outcome: Outcome | None, problem: str) -> None:
+    assert validate._disagreement(Finding(passed=True, unexpected=0, observed="none"), outcome).startswith(problem)
 
 
 def test_good_windows_pass(walk_bars: Bars, gappy_bars: Bars, series: Series, tmp_path: Path) -> None:
@@ -269,9 +269,9 @@ def test_good_windows_pass(walk_bars: Bars, gappy_bars: Bars, series: Series, tm
     assert "No window crosses a gap" in Path(report.page_url).read_text(encoding="utf-8")
 
 
-def test_bad_windows_are_told(gappy_bars: Bars, series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_windows_are_reported(gappy_bars: Bars, series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validate, "validate_batch", lambda *_: Validation({}, "", ""))
-    monkeypatch.setattr(validate, "_fault", lambda *_: "")
+    monkeypatch.setattr(validate, "_disagreement", lambda *_: "")
 
     def failures(windows: Windows, window: WindowSpec = WINDOW) -> set[str]:
         report = check_windows(windows, window, series, CheckSpec())
@@ -296,10 +296,10 @@ def test_bad_windows_are_told(gappy_bars: Bars, series: Series, monkeypatch: pyt
     assert failures(good.take(good.labels == 1)) >= {"both_labels", "rise_share"}
     features = good.features.copy()
     features[100, 0] = np.nan
-    unfinite = Windows(
+    nonfinite = Windows(
         "1d", features, good.ends, good.labels, good.decided_at, good.resolved_at, good.last_moves, good.lookback_bars
     )
-    assert failures(unfinite) == {"finite_features"}
+    assert failures(nonfinite) == {"finite_features"}
 
 
 def test_importing_the_checks_imports_no_great_expectations() -> None:
