@@ -96,28 +96,31 @@ class TradingResult:
 def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int) -> TradingResult:
     """Trade a record over the bars that follow its decisions.
 
+    A position is held until the next decision, at most until the outcome of its own: a forecast of five bars is held
+    for five bars where decisions are five bars apart, and is replaced at each close where they are one bar apart.
+
     Args:
         record: out-of-sample probabilities, oldest first.
-        bars: the bars that the record was decided on and the one after the last decision, more do not matter.
+        bars: the bars from the first decision to the last outcome; more do not matter.
         spec: positions and costs.
         seed: of the bootstrap of the Sharpe ratios.
 
     Returns:
-        One entry for each bar after the first decision, until the bar after the last one.
+        One entry for each bar after the first decision, until the outcome of the last one.
 
     Raises:
         SpecError: the record is empty, or no bar follows a decision.
 
-    Time: entry t depends on the decision at close t and on closes t and t + 1.
+    Time: entry t depends on the newest decision at or before close t and on closes t and t + 1.
     """
     first, last = _span(record, bars)
     decided_at = bars.closed_at[first:last]
     closes = bars.column("close")[first : last + 1]
     returns = closes[1:] / closes[:-1] - 1
-    place = np.minimum(np.searchsorted(record.decided_at, decided_at), len(record) - 1)
+    newest = np.maximum(np.searchsorted(record.decided_at, decided_at, side="right") - 1, 0)
     adjacent = np.diff(bars.opened_at[first : last + 1]) == bars.delta
-    decided = (record.decided_at[place] == decided_at) & adjacent
-    positions = np.where(decided, take_positions(record.probabilities[place], spec), 0.0)
+    held = (record.decided_at[newest] <= decided_at) & (decided_at < record.resolved_at[newest]) & adjacent
+    positions = np.where(held, take_positions(record.probabilities[newest], spec), 0.0)
     bars_a_year = float(YEAR / bars.delta)
     return TradingResult(
         closed_at=bars.closed_at[first + 1 : last + 1],
@@ -127,12 +130,12 @@ def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int) -> TradingRe
 
 
 def _span(record: Record, bars: Bars) -> tuple[int, int]:
-    """Return the index of the bar of the first decision, and of the bar after the last one."""
+    """Return the index of the bar of the first decision, and of the bar of the last outcome."""
     if not len(record):
         raise SpecError("trading: expected a record of at least one decision, found none")
     closed_at = bars.closed_at
     first = int(np.searchsorted(closed_at, record.decided_at[0], side="left"))
-    last = min(int(np.searchsorted(closed_at, record.decided_at[-1], side="left")) + 1, len(bars) - 1)
+    last = min(int(np.searchsorted(closed_at, record.resolved_at[-1], side="left")), len(bars) - 1)
     if first >= last:
         raise SpecError(
             f"trading: expected bars {bars.interval} after the decision at {record.decided_at[0]}, found the last "

@@ -1,6 +1,7 @@
 """Positions, costs and ratios by hand; nothing is earned on the bar of the decision, nor after costs by chance."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,33 @@ def test_a_gap_and_a_missing_decision_are_spent_flat() -> None:
     assert found.strategy.positions.tolist() == [1, 0, 0, 1]
     assert found.strategy.net_return == pytest.approx(1.1 * 150 / 140 - 1)
     assert found.buy_and_hold.net_return == pytest.approx(0.5)
+
+
+def with_horizon(record: Record, bars: Bars, horizon_bars: int) -> Record:
+    return replace(record, resolved_at=record.decided_at + horizon_bars * bars.delta)
+
+
+def test_a_forecast_is_held_until_its_outcome_where_decisions_are_further_apart() -> None:
+    bars = bars_of_closes([100, 110, 121, 110, 99, 198, 99])
+    record = with_horizon(record_on(bars, [0, 3], [0.9, 0.9]), bars, 2)
+    found = trade(record, bars, FREE, seed=1)
+    assert found.strategy.positions.tolist() == [1, 1, 0, 1, 1]  # bar 2 has no forecast: the first one resolved
+    assert found.strategy.gross_return == pytest.approx(1.21 * 198 / 110 - 1)
+
+
+def test_a_later_decision_replaces_a_forecast_that_has_not_resolved() -> None:
+    bars = bars_of_closes([100, 110, 121, 110, 99])
+    record = with_horizon(record_on(bars, [0, 1], [0.9, 0.1]), bars, 3)
+    assert trade(record, bars, FREE, seed=1).strategy.positions.tolist() == [1, 0, 0, 0]
+
+
+def test_who_knows_the_outcome_of_five_bars_earns_all_of_them() -> None:
+    bars = random_walk(500, seed=3)
+    close, chosen = bars.column("close"), np.arange(0, 495, 5)
+    rises = close[chosen + 5] > close[chosen]
+    record = with_horizon(record_on(bars, chosen, np.where(rises, 0.9, 0.1)), bars, 5)
+    expected = np.prod(np.where(rises, close[chosen + 5] / close[chosen], 1.0)) - 1
+    assert trade(record, bars, FREE, seed=1).strategy.gross_return == pytest.approx(expected)
 
 
 def test_the_sharpe_ratio_by_numpy() -> None:
