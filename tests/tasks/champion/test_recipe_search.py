@@ -84,6 +84,18 @@ def test_the_bars_of_a_search_end_before_the_first_test_decision() -> None:
     assert BARS.closed_at[len(before)] == FIRST_TEST  # and not a bar earlier than they must
 
 
+def test_no_recipe_that_a_search_may_find_is_tested_on_bars_that_the_search_used() -> None:
+    gappy = random_walk(420, seed=8, absent=(330, 360, 390))  # each gap costs a longer lookback more windows
+    before = bars_before_test(gappy, RECIPE)
+    firsts = []
+    for lookback_bars in choices_of(RECIPE)["lookback_bars"]:
+        window = RECIPE.window.model_copy(update={"lookback_bars": lookback_bars})
+        firsts.append(cut_windows(gappy, window).resolved().decided_at[-100])
+    assert min(firsts) < cut_windows(gappy, RECIPE.window).resolved().decided_at[-100]
+    assert before.closed_at[-1] < min(firsts)
+    assert gappy.closed_at[len(before)] == min(firsts)
+
+
 def test_a_search_starts_with_what_it_was_given_and_never_ends_worse(tmp_path: Path) -> None:
     opened = tuning(home(tmp_path))
     found = opened.search()
