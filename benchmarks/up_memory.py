@@ -23,7 +23,7 @@ PARTS = ("Prefect", "MLflow", "pages", "deployments")
 def main(retrains: int) -> None:
     """Start an `up` in a folder of its own, retrain, and print a line every few retrains."""
     with tempfile.TemporaryDirectory() as folder:
-        up = launch(Path(folder) / "home", "--when.ingest-cron", "0 0 1 1 *")
+        up = launch(Path(folder) / "home", "--schedule.ingest-cron", "0 0 1 1 *")
         try:
             print(f"{'retrains':>8}  " + "  ".join(f"{part:>11}" for part in PARTS), flush=True)
             tell(up, 0)

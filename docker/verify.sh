@@ -27,7 +27,7 @@ end() {
 trap end EXIT
 up() { $COMPOSE "$@" up -d $UP_FLAGS --wait >"$work/up.log" 2>&1 || { cat "$work/up.log"; fail "up"; }; }
 inside() { $COMPOSE exec -T "$@"; }
-tables() { inside worker riseorfall bars --json && inside worker riseorfall ledger --last 0 --json; }
+tables() { inside worker riseorfall bars --json && inside worker riseorfall decisions --last 0 --json; }
 services() { $COMPOSE $every ps --services --status running; }
 
 say "passwords: without them compose refuses"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from threading import Event
 
-from tasks.services.orphans import end_orphans
+from tasks.services.stale_runs import end_stale_mlflow_runs
 from tasks.settings import Settings
 
 log = logging.getLogger("worker")
@@ -34,7 +34,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     while worker.poll() is None:
         try:
-            end_orphans(Settings())
+            end_stale_mlflow_runs(Settings())
         except Exception as error:  # noqa: BLE001 - a server that is away comes back; the worker goes on
             log.warning("runs of MLflow that nobody ends: not looked at now: %s", type(error).__name__)
         try:

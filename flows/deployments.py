@@ -26,7 +26,7 @@ Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 GRACE_SECONDS = 600  # a run that did not begin by then gives its place back: a dead one does not block
 
 
-class UpSpec(BaseModel):
+class ScheduleSpec(BaseModel):
     """When the deployments run, and what happens to a run that finds another one at work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +83,7 @@ class Plan:
         return flow
 
 
-def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = None) -> tuple[Plan, ...]:
+def plans(parameters: Mapping[str, Any] | None = None, spec: ScheduleSpec | None = None) -> tuple[Plan, ...]:
     """Return the table; flows whose file is not there are left out.
 
     Args:
@@ -91,7 +91,7 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: UpSpec | None = Non
             take what they share.
         spec: when they run.
     """
-    given, spec = dict(parameters or {}), spec or UpSpec()
+    given, spec = dict(parameters or {}), spec or ScheduleSpec()
     source = dict(given.get("source", {}))
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
     recipe = {name: given[name] for name in RECIPE if name in given}

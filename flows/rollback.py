@@ -8,7 +8,7 @@ from pydantic import Field
 from model.bars import IntervalName, Series
 from tasks.champion.manual_decisions import roll_back
 from tasks.pages.prefect_artifacts import shown
-from tasks.services.events import decided, tell
+from tasks.services.events import decision_event, emit_event_for
 from tasks.services.flow_run_names import flow_run_name
 from tasks.settings import Settings
 
@@ -33,6 +33,8 @@ def rollback(
     with shown("rollback") as run, run.step("rollback"):
         row = roll_back(Series(symbol, interval), Settings(), to, reason)
         message = f"version {row.version} is champion again, in place of {row.champion_before}"
-        tell(decided(row.action), row.series_name, message, version=row.version, champion=row.champion_after)
-        run.say(message)
+        emit_event_for(
+            decision_event(row.action), row.series_name, message, version=row.version, champion=row.champion_after
+        )
+        run.report_line(message)
         return row.version

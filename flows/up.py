@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.deployments import UpSpec, plans, require_valid
+from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.services.file_server import HOST
 from tasks.services.process_guard import end_marked
 from tasks.services.supervisor import Part, Supervisor, choose_port, sole_supervisor, stop_on_signals
@@ -24,7 +24,7 @@ MARK = "RISEORFALL_UP"  # environment variable of every process below an `up`, w
 def up(
     settings: Settings,
     parameters: Mapping[str, Any],
-    spec: UpSpec,
+    spec: ScheduleSpec,
     ports: tuple[int, int, int],
     say: Callable[[str], None],
 ) -> None:
@@ -52,7 +52,7 @@ def up(
         if left:
             say(f"ended {left} processes that an earlier `up` had left behind")
         environment, servers = _servers(settings, ports)
-        serving = json.dumps({"parameters": parameters, "spec": spec.model_dump()})
+        serving = json.dumps({"parameters": parameters, "schedule": spec.model_dump()})
         keeper = Supervisor(data / "logs", environment, settings.up_state, say)
         with stop_on_signals(keeper.stopping):
             try:

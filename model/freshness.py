@@ -55,7 +55,7 @@ def require_fresh(
         raise StaleChampion(
             f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, "
             f"found one trained until {trained_until:%Y-%m-%d} ({age:.1f} days). Run `riseorfall retrain`, or allow "
-            "more with --limits.max-age-days."
+            "more with --staleness.max-age-days."
         )
     decided_at = aware(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
     behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))
@@ -67,7 +67,7 @@ def require_fresh(
         raise StaleChampion(
             f"{name}: expected a window that closed at most {spec.max_bars_behind:g} bars before {now:%Y-%m-%d %H:%M}, "
             f"found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){gap}. Ingest newer bars, or allow "
-            "more with --limits.max-bars-behind."
+            "more with --staleness.max-bars-behind."
         )
 
 

@@ -74,7 +74,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     """
     run = current_progress()
     with run.step("ingest"):
-        opened = open_source(source, run.page, _known(source))
+        opened = open_source(source, run.page_read, _known(source))
         bars = opened.fetch(_since(source))
         moment = as_utc(as_of or opened.default_as_of())
         closed = bars.frame["timestamp"] + np.timedelta64(source.series.delta) <= moment
@@ -91,7 +91,9 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
             get_run_logger().info("%s: %s", name, value)
         layout = {"source": source.path or source.kind, **bars.layout}
         unfinished = int((~closed).sum())
-        run.say(f"{len(landed)} bars from {layout['source']}, {unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC")
+        run.report_line(
+            f"{len(landed)} bars from {layout['source']}, {unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
+        )
         return Landing(str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout)
 
 

@@ -13,7 +13,7 @@ from model.monitor_alarms import MonitorSpec
 from tasks.champion.champion_monitor import Watched, watch_champion
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table
-from tasks.services.events import EventName, tell
+from tasks.services.events import EventName, emit_event_for
 from tasks.settings import Settings
 
 EVENTS: dict[str, EventName] = {
@@ -42,7 +42,7 @@ def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None)
         try:
             watched = watch_champion(series, settings, spec, as_of)
         except UnsoundModel as error:
-            tell("riseorfall.champion.broken", series.name, str(error))
+            emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
         look, key = watched.look, artifact_key(f"monitor {series.name}")
         show_table(key, watched.rows(), f"Champion version {look.version} of {series.name}")
@@ -51,7 +51,7 @@ def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None)
         show_links({"Monitor picture": picture})
         for alarm in watched.raised:
             get_run_logger().warning("%s: %s", alarm.kind, alarm.message)
-            tell(EVENTS[alarm.kind], series.name, alarm.message, version=look.version)
+            emit_event_for(EVENTS[alarm.kind], series.name, alarm.message, version=look.version)
         told = tuple(f"{alarm.kind}: {alarm.message}" for alarm in look.alarms)
         return Monitoring(look.version, dict(look.numbers), told, look.raised)
 

@@ -9,7 +9,7 @@ from model.errors import UnsoundModel
 from model.freshness import ForecastSpec
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_table
-from tasks.services.events import tell
+from tasks.services.events import emit_event_for
 from tasks.serving.forecast import Forecast
 from tasks.serving.guarded_forecast import forecast_guarded
 from tasks.settings import Settings
@@ -23,7 +23,7 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
         try:
             found = forecast_guarded(series, Settings(), limits, as_of)
         except UnsoundModel as error:
-            tell("riseorfall.champion.broken", series.name, str(error))
+            emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
         newest = found.forecast
         get_run_logger().info(

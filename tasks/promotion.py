@@ -19,7 +19,7 @@ from tasks.champion.commit_decision import Standing, enact, ledger_steps, reconc
 from tasks.console.progress import current_progress
 from tasks.ingestion import open_store
 from tasks.registry.tracking import Tracking, Version
-from tasks.services.events import decided, tell
+from tasks.services.events import decision_event, emit_event_for
 from tasks.settings import Settings
 from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
 from tasks.training import tracking_for
@@ -57,7 +57,9 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
         reconcile(tracking, ledger)
         show_decision(tracking, ledger, row, challenger)
         message = f"{row.action} version {row.version}: {row.reasons[0]}"
-        tell(decided(row.action), tracking.name, message, version=row.version, champion=row.champion_after)
+        emit_event_for(
+            decision_event(row.action), tracking.name, message, version=row.version, champion=row.champion_after
+        )
         get_run_logger().info("%s version %s: %s", row.action, row.version, "; ".join(row.reasons))
         settings = Settings()
         report = settings.link(settings.report_path(tracking.name, f"{run_id}.html"))
@@ -80,7 +82,9 @@ def _decide(
         standing = reconcile(tracking, ledger)
         judgement = judge(tracking, ledger, challenger, standing, bars, rule, seed)
         if judgement.trouble:
-            tell("riseorfall.champion.found-broken", tracking.name, judgement.trouble, version=standing.number)
+            emit_event_for(
+                "riseorfall.champion.found-broken", tracking.name, judgement.trouble, version=standing.number
+            )
         row = _row(tracking, ref, challenger, rule, standing, judgement)
         try:
             return _enacted(tracking, ledger, row)

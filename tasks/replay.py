@@ -17,7 +17,7 @@ def open_replay(recipe: Recipe, rule: PromotionRule, first: date, last: date, na
     """Open a replay, or go on with one that was interrupted."""
     replay = Replay(recipe, rule, first, last, name=name)
     done = len(replay.days) - len(replay.pending())
-    current_progress().say(f"{replay.name}: {len(replay.days)} days, {done} of them done already")
+    current_progress().report_line(f"{replay.name}: {len(replay.days)} days, {done} of them done already")
     return replay
 
 
@@ -28,7 +28,7 @@ def replay_day(replay: Replay, day: date) -> str:
     with run.step("replay"):
         row = replay.run_day(day)
     told = f"{day}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"
-    run.say(told)
+    run.report_line(told)
     get_run_logger().info("%s", told)
     return told
 

@@ -185,4 +185,4 @@ def _probe(decided_at: np.ndarray, probabilities: np.ndarray) -> "pd.DataFrame":
 
 def _teller(fit: str, epochs: int) -> "Callable[[Epoch], None]":
     run = current_progress()
-    return lambda epoch: run.epoch(fit, epoch, epochs)
+    return lambda epoch: run.epoch_finished(fit, epoch, epochs)

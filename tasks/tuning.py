@@ -14,7 +14,7 @@ def search(recipe: Recipe, spec: TuneSpec) -> Tuned:
     """Run the trials that are left, and show the best recipe."""
     run = current_progress()
     with run.step("search"):
-        found = Tuning(recipe, spec, tell=run.say).search()
+        found = Tuning(recipe, spec, tell=run.report_line).search()
     for line in found.lines():
         get_run_logger().info("%s", line)
     page = "\n\n".join(found.lines())

@@ -18,7 +18,7 @@ from model.errors import ChecksFailed
 from tasks.console.progress import current_progress
 from tasks.ingestion import Landing, open_store
 from tasks.pages.prefect_artifacts import show_links, show_table
-from tasks.services.events import tell
+from tasks.services.events import emit_event_for
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
 
@@ -72,12 +72,12 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         try:
             require_passed(report, spec)
         except ChecksFailed as failed:
-            tell("riseorfall.checks.failed", landing.series.name, str(failed))
+            emit_event_for("riseorfall.checks.failed", landing.series.name, str(failed))
             raise
         kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
         accepted = Path(landing.path).with_suffix(".accepted.parquet")
         kept.to_parquet(accepted, index=False)
-        run.say(f"{len(report.accepted)} bars accepted, {len(refused)} refused")
+        run.report_line(f"{len(report.accepted)} bars accepted, {len(refused)} refused")
         summary = report.summary()
         return Checked(
             accepted=str(accepted),

@@ -139,7 +139,8 @@ def _require_other(series: Series, standing: Standing, version: Version) -> None
     """Raise where there is nothing to decide."""
     if version.version == standing.number:
         raise SpecError(
-            f"{series.name}: version {version.version} is the champion already. `riseorfall ledger` shows the others."
+            f"{series.name}: version {version.version} is already the champion. "
+            "`riseorfall decisions` shows the others."
         )
 
 

@@ -1,1 +1,1 @@
-"""What a terminal shows: progress and tables."""
+"""Terminal output: progress of a run, tables of results."""

@@ -1,7 +1,7 @@
-"""What a run says while it works, and the small values that its end is told with.
+"""Report the progress of a run: steps, epochs, pages read, lines of text.
 
-`Progress` is a plain protocol: a terminal, a Prefect artifact or a log may stand behind it. The one in use travels in
-a context variable, so tasks need no parameter for it. It decides nothing and computes nothing.
+`Progress` is a protocol; a terminal, Prefect artifacts or a log implement it. The one in use travels in a context
+variable, so tasks need no parameter for it. This module decides and computes nothing.
 """
 
 import logging
@@ -20,57 +20,57 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Something that is told what happens."""
+    """Receive the progress of a run."""
 
-    def started(self, step: str) -> None:
-        """Hear that a step begins."""
+    def step_started(self, step: str) -> None:
+        """Show that a step starts."""
 
-    def ended(self, step: str, seconds: float) -> None:
-        """Hear that a step ended."""
+    def step_finished(self, step: str, seconds: float) -> None:
+        """Show that a step finished, and its time."""
 
-    def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
-        """Hear how an epoch of a fit went; `epochs` is the most there may be."""
+    def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
+        """Show the losses of an epoch; `epochs` is the maximum number of epochs of the fit."""
 
-    def page(self, reached: datetime, share: float) -> None:
-        """Hear up to which moment an exchange was read, and what share of the whole that is (0 to 1)."""
+    def page_read(self, reached: datetime, share: float) -> None:
+        """Show up to which time an exchange was read, and which share of the whole that is (0 to 1)."""
 
-    def say(self, line: str) -> None:
-        """Hear one line worth reading."""
+    def report_line(self, line: str) -> None:
+        """Show one line of text."""
 
 
 class LogProgress:
-    """Progress as log lines: for workers and for pipes."""
+    """Write progress to the log: for workers and pipes."""
 
-    def started(self, step: str) -> None:
+    def step_started(self, step: str) -> None:
         """Log the step."""
         log.info("%s ...", step)
 
-    def ended(self, step: str, seconds: float) -> None:
-        """Log the step's time."""
+    def step_finished(self, step: str, seconds: float) -> None:
+        """Log the time of the step."""
         log.info("%s: %.1f s", step, seconds)
 
-    def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
-        """Log the epoch's losses."""
-        log.info("%s epoch %d/%d: %s", fit, epoch.number, epochs, losses(epoch))
+    def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
+        """Log the losses of the epoch."""
+        log.info("%s epoch %d/%d: %s", fit, epoch.number, epochs, format_losses(epoch))
 
-    def page(self, reached: datetime, share: float) -> None:
-        """Log how far the bars were read."""
+    def page_read(self, reached: datetime, share: float) -> None:
+        """Log up to which time the bars were read."""
         log.info("read up to %s (%.0f %%)", reached, 100 * share)
 
-    def say(self, line: str) -> None:
+    def report_line(self, line: str) -> None:
         """Log the line."""
         log.info("%s", line)
 
 
-def losses(epoch: Epoch) -> str:
-    """Word an epoch's losses."""
+def format_losses(epoch: Epoch) -> str:
+    """Format the training loss and, where there is one, the validation loss of an epoch."""
     validation = "" if epoch.validation_loss != epoch.validation_loss else f", validation {epoch.validation_loss:.4f}"
     return f"loss {epoch.loss:.4f}{validation}"
 
 
 @dataclass(slots=True)
-class Run:
-    """The progress of one run and the seconds each step took."""
+class RunProgress:
+    """Forward the progress of one run and record the seconds of each step."""
 
     progress: Progress = field(default_factory=LogProgress)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -79,12 +79,12 @@ class Run:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step; steps of one name add up, and where they overlap, in threads, their time counts once."""
+        """Time a step; steps of one name add up, and steps that overlap (threads) count once."""
         with self._lock:
             count, start = self._open.get(name, (0, time.perf_counter()))
             self._open[name] = (count + 1, start)
             if not count:
-                self.progress.started(name)
+                self.progress.step_started(name)
         try:
             yield
         finally:
@@ -95,37 +95,37 @@ class Run:
                 else:
                     spent = time.perf_counter() - start
                     self.seconds[name] = self.seconds.get(name, 0.0) + spent
-                    self.progress.ended(name, spent)
+                    self.progress.step_finished(name, spent)
 
-    def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
-        """Pass an epoch on."""
-        self.progress.epoch(fit, epoch, epochs)
+    def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
+        """Forward the losses of an epoch."""
+        self.progress.epoch_finished(fit, epoch, epochs)
 
-    def page(self, start: datetime, reached: datetime, end: datetime) -> None:
-        """Pass on that an exchange was read from `start` up to `reached`, of what is wanted up to `end`."""
-        self.progress.page(reached, (reached - start) / (end - start) if end > start else 1.0)
+    def page_read(self, start: datetime, reached: datetime, end: datetime) -> None:
+        """Forward that the bars of an exchange were read from `start` to `reached`; the last one needed is at `end`."""
+        self.progress.page_read(reached, (reached - start) / (end - start) if end > start else 1.0)
 
-    def say(self, line: str) -> None:
-        """Pass a line on."""
-        self.progress.say(line)
-
-
-_current: ContextVar[Run | None] = ContextVar("run", default=None)
+    def report_line(self, line: str) -> None:
+        """Forward a line of text."""
+        self.progress.report_line(line)
 
 
-def current_progress() -> Run:
-    """Return the run that the current context reports to; a logging one where nobody began any."""
+_current: ContextVar[RunProgress | None] = ContextVar("run_progress", default=None)
+
+
+def current_progress() -> RunProgress:
+    """Return the progress of the current context; one that logs if none was set."""
     run = _current.get()
     if run is None:
-        run = Run()
+        run = RunProgress()
         _current.set(run)
     return run
 
 
 @contextmanager
-def reporting(progress: Progress | None = None) -> Iterator[Run]:
-    """Report to `progress` (to the log without one) inside the context."""
-    run = Run(progress or LogProgress())
+def report_progress_to(progress: Progress | None = None) -> Iterator[RunProgress]:
+    """Report to `progress` inside the context; to the log if it is None."""
+    run = RunProgress(progress or LogProgress())
     token = _current.set(run)
     try:
         yield run

@@ -25,7 +25,7 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from model.training import Epoch
-from tasks.console.progress import Run, current_progress, losses, reporting
+from tasks.console.progress import RunProgress, current_progress, format_losses, report_progress_to
 
 log = logging.getLogger(__name__)
 
@@ -55,26 +55,26 @@ class PrefectProgress:
     bars: dict[str, Bar] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
 
-    def started(self, step: str) -> None:
+    def step_started(self, step: str) -> None:
         """Say which step works now."""
         self._move("progress", self._share(), f"{step} ...", at_once=True)
 
-    def ended(self, step: str, seconds: float) -> None:
+    def step_finished(self, step: str, seconds: float) -> None:
         """Move the bar of the steps."""
         if step not in self.done:
             self.done.append(step)
         self._move("progress", self._share(), f"{step}: {seconds:.1f} s", at_once=True)
 
-    def epoch(self, fit: str, epoch: Epoch, epochs: int) -> None:
+    def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Move the bar of the fit."""
-        told = f"{fit}: epoch {epoch.number} of at most {epochs}, {losses(epoch)}"
+        told = f"{fit}: epoch {epoch.number} of at most {epochs}, {format_losses(epoch)}"
         self._move(artifact_key(fit), 100 * epoch.number / epochs, told, at_once=epoch.number == epochs)
 
-    def page(self, reached: datetime, share: float) -> None:
+    def page_read(self, reached: datetime, share: float) -> None:
         """Move the bar of an exchange's bars."""
         self._move("bars", 100 * share, f"bars up to {reached:%Y-%m-%d %H:%M}", at_once=share >= 1)
 
-    def say(self, line: str) -> None:
+    def report_line(self, line: str) -> None:
         """Write the line to the run's log."""
         get_run_logger().info("%s", line)
 
@@ -102,7 +102,7 @@ class PrefectProgress:
 
 
 @contextmanager
-def shown(*steps: str) -> Iterator[Run]:
+def shown(*steps: str) -> Iterator[RunProgress]:
     """Report to the Prefect UI inside the context when this run belongs to a deployment, else as it was set up.
 
     Args:
@@ -112,7 +112,7 @@ def shown(*steps: str) -> Iterator[Run]:
         yield current_progress()
         return
     progress = PrefectProgress(steps)
-    with reporting(progress) as run:
+    with report_progress_to(progress) as run:
         yield run
         progress.finish(f"done in {sum(run.seconds.values()):.0f} s")
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from model.bars import Series
-from tasks.services.events import DECIDED, RETRAIN_ON, TOLD_ON, series_resource
+from tasks.services.events import DECISION_EVENTS, NOTIFY_ON, RETRAIN_ON, series_resource
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -86,7 +86,7 @@ def _report_quiet_day(client: "SyncPrefectClient", dead_man: timedelta, block: A
         name=QUIET,
         description="Runs the monitor, which reports the missing retrain, when a day passes without a decision.",
         trigger=EventTrigger(
-            expect=set(DECIDED),
+            expect=set(DECISION_EVENTS),
             match={"prefect.resource.id": _resource(deployment.parameters)},
             posture=Posture.Proactive,
             threshold=1,
@@ -104,7 +104,7 @@ def _tell_alarms(block: Any) -> "AutomationCore":
         name=NOTIFY,
         description=f"Tells the notification block {BLOCK} of every alarm.",
         trigger=EventTrigger(
-            expect=set(TOLD_ON),
+            expect=set(NOTIFY_ON),
             match={"prefect.resource.id": "riseorfall.series.*"},
             posture=Posture.Reactive,
             threshold=1,

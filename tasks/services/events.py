@@ -1,8 +1,8 @@
-"""Events: what happened to a series, told to Prefect, where automations may act on it.
+"""Emit events about a series to Prefect, where automations react to them.
 
-The names are part of the interface. An event's resource is the series, `riseorfall.series.BTC-USD-1d`; its payload
-says in `message` what a person should read. Where no server answers, the event is lost with a line in the log: what
-counts stands in the ledger and in the table of alarms.
+The names are an interface: automations of users refer to them. The resource of an event is the series,
+`riseorfall.series.BTC-USD-1d`; its payload holds the text for people in `message`. If no server answers, the event is
+lost and a warning logged; the decision log and the monitor log keep what matters.
 """
 
 import logging
@@ -27,26 +27,26 @@ RETRAIN_ON: tuple[EventName, ...] = (
     "riseorfall.champion.stale",
     "riseorfall.champion.broken",
 )
-TOLD_ON: tuple[EventName, ...] = (  # what a person should hear of; found-broken: by a retrain, which starts no other
+NOTIFY_ON: tuple[EventName, ...] = (
     *RETRAIN_ON,
-    "riseorfall.champion.found-broken",
+    "riseorfall.champion.found-broken",  # emitted by a retrain, so it must not start another one
     "riseorfall.predictions.missing",
     "riseorfall.checks.failed",
     "riseorfall.rejected",
 )
-DECIDED: tuple[EventName, ...] = ("riseorfall.promoted", "riseorfall.held", "riseorfall.rejected")
+DECISION_EVENTS: tuple[EventName, ...] = ("riseorfall.promoted", "riseorfall.held", "riseorfall.rejected")
 
 log = logging.getLogger(__name__)
 
 
-def tell(name: EventName, series_name: str, message: str, **payload: Any) -> None:
-    """Emit an event about a series."""
-    from prefect.events import emit_event  # here: Prefect takes 3 seconds, and alarms are judged without it
+def emit_event_for(name: EventName, series_name: str, message: str, **payload: Any) -> None:
+    """Emit an event about a series; log a warning if it cannot be sent."""
+    from prefect.events import emit_event  # takes 3 seconds; the modules that raise alarms work without it
 
     resource = {"prefect.resource.id": series_resource(series_name), "prefect.resource.name": series_name}
     try:
         emit_event(event=name, resource=resource, payload={"message": message, **payload})
-    except Exception as error:  # noqa: BLE001 - an event that is lost must not undo what it tells of
+    except Exception as error:  # noqa: BLE001 - a lost event must not undo what it reports
         log.warning("event %s of %s was not sent: %s", name, series_name, error)
 
 
@@ -55,8 +55,8 @@ def series_resource(series_name: str) -> str:
     return f"riseorfall.series.{series_name}"
 
 
-def decided(action: str) -> EventName:
-    """Return the event of a decision."""
+def decision_event(action: str) -> EventName:
+    """Return the name of the event for an action of the decision log."""
     names: dict[str, EventName] = {
         "promote": "riseorfall.promoted",
         "hold": "riseorfall.held",

@@ -22,7 +22,7 @@ def ports() -> dict[str, int]:
 def up(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[Up]:
     """One `up` on ports of its own, whose bars are fetched every minute; stopped by SIGTERM at the end."""
     words = [word for name, port in ports.items() for word in (name, str(port))]
-    running = launch(tmp_path_factory.mktemp("up"), *words, "--when.ingest-cron", "* * * * *")
+    running = launch(tmp_path_factory.mktemp("up"), *words, "--schedule.ingest-cron", "* * * * *")
     yield running
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGTERM)

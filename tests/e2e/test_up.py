@@ -235,8 +235,11 @@ def monitored(up: Up) -> str:
 def one_retrain_follows(up: Up, before: set[str]) -> None:
     """Wait for the retrain that an alarm starts; a further alarm at once starts none."""
     started = wait_for(lambda: retrains_besides(up, before), 90)
-    told = "from tasks.services.events import tell\ntell('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
-    subprocess.run([sys.executable, "-c", told], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
+    script = (
+        "from tasks.services.events import emit_event_for\n"
+        "emit_event_for('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
     assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
     wait_for(lambda: events(up, "riseorfall.champion.broken"))
     time.sleep(15)  # time for a second one, if there were one
@@ -294,7 +297,7 @@ def test_after_sigkill_the_interrupted_run_is_marked_and_the_schedule_goes_on(up
     up.process.kill()
     up.process.wait()
     words = [word for name, port in ports.items() for word in (name, str(port))]
-    again = launch(up.home, *words, "--when.ingest-cron", "* * * * *")
+    again = launch(up.home, *words, "--schedule.ingest-cron", "* * * * *")
     up.process, up.output = again.process, again.output
     marked = wait_for(lambda: (run := up.ask(f"/flow_runs/{long['id']}"))["state_type"] == "CRASHED" and run, 60)
     assert "interrupted" in marked["state"]["message"]

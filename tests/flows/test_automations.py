@@ -23,7 +23,7 @@ from tasks.console.progress import current_progress
 from tasks.pages import prefect_artifacts
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table, shown
 from tasks.services.automations import NOTIFY, QUIET, RETRAIN, install
-from tasks.services.leftovers import INTERRUPTED, mark_leftovers
+from tasks.services.stale_runs import INTERRUPTED, end_runs_of_earlier_up
 from tasks.settings import Settings
 
 NAMES = ["retrain/retrain", "monitor/monitor"]
@@ -87,7 +87,9 @@ def test_a_broken_champion_is_told_by_whoever_meets_it(tmp_path: Path, monkeypat
     tiny_home(tmp_path, random_walk(130, seed=4), 100)
     told: list[tuple[str, str]] = []
     for module in ("prediction", "monitoring"):
-        monkeypatch.setattr(f"tasks.{module}.tell", lambda name, series, *_, **__: told.append((name, series)))
+        monkeypatch.setattr(
+            f"tasks.{module}.emit_event_for", lambda name, series, *_, **__: told.append((name, series))
+        )
     for file, runs in (("network.onnx", predict), ("record.parquet", monitor)):
         (found,) = tmp_path.rglob(file)
         found.write_bytes(b"torn")
@@ -100,12 +102,12 @@ def test_a_run_left_running_is_marked_and_others_are_left_alone(client: SyncPref
     deployment = client.read_deployment_by_name("monitor/monitor")
     left = client.create_flow_run_from_deployment(deployment.id, state=Running())
     scheduled = client.create_flow_run_from_deployment(deployment.id)
-    assert mark_leftovers(NAMES, Settings(home=home)) == 1
+    assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 1
     marked = client.read_flow_run(left.id)
     assert marked.state is not None
     assert (marked.state.type, marked.state.message) == ("CRASHED", INTERRUPTED)
     assert client.read_flow_run(scheduled.id).state_type == "SCHEDULED"
-    assert mark_leftovers(NAMES, Settings(home=home)) == 0
+    assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 0
 
 
 @flow
@@ -114,7 +116,7 @@ def speaks() -> str:
         run = current_progress()
         with run.step("train"):
             for number in (1, 2, 3):
-                run.epoch("fold 1 of 5", Epoch(number, 0.7, 0.5, 0.69, 0.5, 0.001, 0.1), 60)
+                run.epoch_finished("fold 1 of 5", Epoch(number, 0.7, 0.5, 0.69, 0.5, 0.001, 0.1), 60)
         show_table("metrics", [{"log loss": "0.69"}], "on unseen bars")
         show_links({"Data Docs": "http://127.0.0.1/docs", "A file": "file:///tmp/x"})
     return str(runtime.flow_run.id)

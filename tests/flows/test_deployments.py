@@ -9,7 +9,7 @@ import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli import run
-from flows.deployments import UpSpec, check_yaml, plans, require_valid, served, yaml_text
+from flows.deployments import ScheduleSpec, check_yaml, plans, require_valid, served, yaml_text
 from model.errors import NoChampion, SpecError
 from model.presets import HOURLY, recipe_for
 from model.recipe import Recipe
@@ -124,7 +124,7 @@ def test_schedules_stay_on_and_one_retrain_runs_at_a_time() -> None:
 
 def test_what_retrain_is_given_the_others_share() -> None:
     given = {"source": {"kind": "exchange", "symbol": "ETH-USD", "interval": "4h"}, "training": {"epochs": 3}}
-    table = {plan.full_name: plan for plan in plans(given, UpSpec(collision="CANCEL_NEW"))}
+    table = {plan.full_name: plan for plan in plans(given, ScheduleSpec(collision="CANCEL_NEW"))}
     assert table["ingest/ingest"].parameters == {"source": given["source"]}
     assert table["predict/predict"].parameters == {"symbol": "ETH-USD", "interval": "4h"}
     assert table["predict/predict"].cron == "5 */4 * * *"
@@ -156,7 +156,7 @@ def test_the_form_of_a_preset_shows_it_and_what_is_shown_is_what_runs() -> None:
 
 def test_up_of_hourly_bars_shows_their_preset_in_every_form(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr("flows.cli.require_readable", lambda _: None)
+    monkeypatch.setattr("flows.cli.service_commands.require_readable", lambda _: None)
     monkeypatch.setattr("flows.up.up", lambda _, parameters, *__: given.append(parameters))
     bars = ["--source.kind", "csv", "--source.path", str(home / "hours.csv"), "--source.interval", "1h"]
     assert run(["up", *bars, "--training.epochs", "7"]) == 0

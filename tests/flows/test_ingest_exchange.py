@@ -311,7 +311,7 @@ def test_the_command_line_ingests_lists_and_releases(bar_store: BarStore, capfd:
     assert "0 added, 0 revised, 1769 unchanged" in capfd.readouterr().out
     assert run(["bars", "--json"]) == 0
     (now,) = json.loads(capfd.readouterr().out)
-    assert run(["bars", "--as-of", str(now["version"] - 1), "--json"]) == 0
+    assert run(["bars", "--table-version", str(now["version"] - 1), "--json"]) == 0
     (then,) = json.loads(capfd.readouterr().out)
     assert (then["rows"], now["rows"], now["quarantined"]) == (1768, 1769, 0)
     assert len(bar_store.read_frame(Series("BTC-USD", "1d"))) == 1769

@@ -12,7 +12,7 @@ from prefect.states import Crashed, Running
 from flows.deployments import plans, served
 from flows.retrain_all import retrain_all
 from model.training import TrainingSpec
-from tasks.services.orphans import end_orphans
+from tasks.services.stale_runs import end_stale_mlflow_runs
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
 
@@ -62,8 +62,8 @@ def test_runs_of_mlflow_end_when_their_flow_run_is_over_and_only_then(
     works = client.create_run(experiment, tags={"flow_run": str(alive.id)}).info.run_id
     shell = client.create_run(experiment, tags={"flow_run": ""}).info.run_id
 
-    assert end_orphans(Settings()) == 2
+    assert end_stale_mlflow_runs(Settings()) == 2
     states = {run: client.get_run(run).info.status for run in (gone, fold, works, shell)}
     assert states == {gone: "KILLED", fold: "KILLED", works: "RUNNING", shell: "RUNNING"}
     assert "Crashed" in client.get_run(gone).data.tags["failure"]
-    assert end_orphans(Settings()) == 0
+    assert end_stale_mlflow_runs(Settings()) == 0

@@ -1,0 +1,105 @@
+"""Entry point of the command `riseorfall`: registers the commands, formats errors and sets the exit code.
+
+Flags are derived from the specs, so a flag, a form field in the Prefect UI and an MLflow parameter have one name.
+Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 unexpected error, 2 wrong
+usage or unreadable input, 3 failed data checks, 4 alarms (`status --check`). `--help` imports nothing heavy: each
+command imports what it needs when it runs.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from pydantic import ValidationError
+
+from flows.cli.bar_commands import bars, ingest, quarantine, release
+from flows.cli.champion_commands import audit, explain, monitor, predict, status
+from flows.cli.decision_commands import decisions, promote, rollback
+from flows.cli.old_spellings import replace_old_spellings
+from flows.cli.service_commands import automations, deployments, serve, up
+from flows.cli.training_commands import replay, retrain, tune
+from model.errors import RiseOrFallError
+from tasks.settings import Settings
+
+WRONG_USAGE, UNEXPECTED = 2, 1
+COMMANDS = (
+    *(ingest, bars, quarantine, release),
+    *(retrain, replay, tune),
+    *(status, predict, monitor, explain, audit),
+    *(decisions, promote, rollback),
+    *(up, serve, deployments, automations),
+)
+
+app = App(
+    name="riseorfall",
+    help="Retrain a CNN + LSTM on price bars every day, and promote a version only on out-of-sample evidence.",
+    version_flags=["--version"],
+)
+for command in COMMANDS:
+    app.command(command)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its exit code."""
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    sys.exit(run(sys.argv[1:] if words is None else words))
+
+
+def _exit_on_signal(number: int, _: object) -> None:
+    """Exit normally, so that exit handlers stop a temporary server."""
+    sys.exit(128 + number)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors are printed on standard error, not raised."""
+    words, warnings = replace_old_spellings(words)
+    for warning in warnings:
+        _print_error(warning)
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(_format_usage_error(error), WRONG_USAGE)
+    except ValidationError as error:
+        return _fail(_format_validation_error(error), WRONG_USAGE)
+    except RiseOrFallError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the champion is unchanged", UNEXPECTED)
+    except Exception as error:  # noqa: BLE001 - the last resort: one line here, the traceback in a file
+        folder = Settings().log_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "unexpected.log"
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+        return _fail(f"unexpected {type(error).__name__}: {error} (traceback in {path})", UNEXPECTED)
+    return 0
+
+
+def _fail(text: str, code: int) -> int:
+    """Print an error and return the exit code."""
+    _print_error(text)
+    return code
+
+
+def _print_error(text: str) -> None:
+    sys.stderr.write(f"riseorfall: {text}\n")
+
+
+def _format_usage_error(error: CycloptsError) -> str:
+    """Format an error of the command line; if a spec caused it, format the spec's validation error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ValidationError):
+            return _format_validation_error(cause)
+        cause = cause.__cause__
+    return str(error)
+
+
+def _format_validation_error(error: ValidationError) -> str:
+    """Format a validation error: the field, what was expected, what was found."""
+    lines = []
+    for found in error.errors(include_url=False):
+        name = ".".join(str(part) for part in found["loc"])
+        lines.append(f"{error.title} {name}: {found['msg']}; found {found['input']!r}")
+    return "; ".join(lines)

@@ -1,0 +1,98 @@
+"""Commands about bars: ingest, bars, quarantine, release."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from data_checks.suites import CheckSpec
+from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
+from flows.cli.terminal_session import flow_progress, load_settings, print_json
+from tasks.sources.source_spec import SourceSpec, require_readable
+
+
+def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as_of: datetime | None = None) -> None:
+    """Fetch, check and store the bars that closed since the last run; nothing is trained.
+
+    Parameters
+    ----------
+    as_of
+        Time of the run, UTC; default: now for an exchange, the last close for a file.
+    """
+    from tasks.console.tables import show_lines
+
+    settings = load_settings()
+    require_readable(source)  # before the imports, which take seconds
+    with flow_progress(settings) as (run, log_file):
+        with run.step("import"):
+            from tasks.services.prefect_server import local_server
+
+            with local_server():
+                from flows.ingest import ingest as flow
+        stored = flow(source=source, check=check, as_of=as_of)
+    ref, merge = stored.ref, stored.merge
+    show_lines(
+        [
+            f"{ref.symbol} {ref.interval}: {merge.added} added, {merge.revised} revised, {merge.unchanged} unchanged",
+            f"{ref.rows} bars from {ref.first.isoformat()} to {ref.last.isoformat()}, version {ref.version}",
+            f"log: {log_file}",
+        ]
+    )
+
+
+def bars(*, table_version: int | None = None, json: JsonFlag = False) -> None:
+    """List the stored series: number of bars, period, gaps, refused and revised bars.
+
+    Parameters
+    ----------
+    table_version
+        Version of the bar table to read; default: the newest.
+    """
+    from tasks.console.tables import show_bars
+    from tasks.store.bar_store import BarStore
+
+    settings = load_settings()
+    store = BarStore(settings.store_root, settings.storage_options())
+    found = [each.to_dict() for each in store.series(table_version)]
+    if json:
+        print_json(found)
+    else:
+        show_bars(found)
+
+
+def quarantine(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False) -> None:
+    """List the bars that the data checks refused, released ones included: time, rule, value, source."""
+    from tasks.console.tables import show_quarantine
+    from tasks.store.bar_store import BarStore
+
+    settings = load_settings()
+    found = BarStore(settings.store_root, settings.storage_options()).refusals(options.series)
+    if json:
+        print_json(found)
+    else:
+        show_quarantine(found)
+
+
+def release(
+    *,
+    options: SeriesOptions = DEFAULT_SERIES,
+    at: Annotated[list[datetime], Parameter(consume_multiple=True)],
+    reason: str,
+) -> None:
+    """Accept refused bars; later checks accept them too, as long as the source reports the same values.
+
+    Parameters
+    ----------
+    at
+        Open times of the bars, UTC, one or more.
+    reason
+        Why these bars are correct; stored with the release.
+    """
+    from tasks.console.tables import show_lines
+    from tasks.store.bar_store import BarStore
+
+    settings = load_settings()
+    store = BarStore(settings.store_root, settings.storage_options())
+    merged = store.release(options.series, at, reason, released_at=datetime.now(UTC))
+    counts = f"{merged.added} bars released, {merged.revised} revised; version {merged.version}"
+    show_lines([f"{options.symbol} {options.interval}: {counts}"])

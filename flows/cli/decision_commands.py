@@ -1,0 +1,93 @@
+"""Commands about decisions: decisions (the decision log), promote, rollback."""
+
+from datetime import datetime
+
+from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
+from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from model.promotion_rule import PromotionRule
+
+
+def decisions(
+    *,
+    options: SeriesOptions = DEFAULT_SERIES,
+    name: str = "",
+    last: int = 20,
+    on: datetime | None = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the logged decisions about a series, or show which version was champion on a day.
+
+    Parameters
+    ----------
+    name
+        Name of another decision log, such as that of a replay; default: that of the series.
+    last
+        Number of decisions to list, the newest; 0 for all.
+    on
+        Show the champion at the end of this day (UTC), or at this time.
+    """
+    from tasks.console.tables import show_decisions, show_lines
+    from tasks.store.decision_log import Ledger
+
+    settings = load_settings()
+    log, series_name = Ledger(settings.store_root, settings.storage_options()), name or options.series.name
+    if on is not None:
+        moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
+        champion = log.champion_on(series_name, moment)
+        if json:
+            print_json({"series": series_name, "on": moment.isoformat(), "champion": champion})
+        else:
+            version = f"version {champion}" if champion else "no version"
+            show_lines([f"{series_name}: {version} was champion on {moment.isoformat()}"])
+        return
+    rows = [row.to_dict() for row in log.rows(series_name, last=last or None)]
+    if json:
+        print_json(rows)
+    else:
+        show_decisions(rows)
+
+
+def promote(
+    *,
+    version: str,
+    options: SeriesOptions = DEFAULT_SERIES,
+    promotion: PromotionRule = PromotionRule(),
+    force: bool = False,
+    reason: str = "",
+) -> None:
+    """Decide again about a registered version: by the promotion rule, or by force with a reason.
+
+    Parameters
+    ----------
+    version
+        Version to decide about.
+    force
+        Promote it whatever the rule decides; requires a reason, and the decision log marks it.
+    reason
+        Reason, for the decision log.
+    """
+    from tasks.champion.manual_decisions import promote_by_hand
+    from tasks.console.tables import show_lines
+
+    with quiet_libraries():
+        row = promote_by_hand(options.series, load_settings(), version, promotion, force=force, reason=reason)
+    show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
+    show_lines([f"  {each}" for each in row.reasons])
+
+
+def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: str = "") -> None:
+    """Make a former champion the champion again.
+
+    Parameters
+    ----------
+    to
+        Version to restore; default: the champion before this one.
+    reason
+        Reason, for the decision log.
+    """
+    from tasks.champion.manual_decisions import roll_back
+    from tasks.console.tables import show_lines
+
+    with quiet_libraries():
+        row = roll_back(options.series, load_settings(), to, reason)
+    show_lines([f"{row.series_name}: version {row.version} is champion again, in place of {row.champion_before}"])

@@ -1,0 +1,114 @@
+"""Commands that run or configure services: up, serve, deployments, automations."""
+
+import sys
+
+from data_checks.suites import CheckSpec
+from flows.cli.series_options import DEFAULT_SERIES, SeriesOptions
+from flows.cli.terminal_session import load_settings, quiet_libraries
+from flows.deployments import ScheduleSpec
+from model.errors import SpecError
+from model.folds import FoldSpec
+from model.networks import NetworkSpec
+from model.presets import with_preset
+from model.promotion_rule import PromotionRule
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+from tasks.sources.source_spec import SourceSpec, require_readable
+
+
+def up(
+    *,
+    source: SourceSpec = SourceSpec(),
+    check: CheckSpec = CheckSpec(),
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    schedule: ScheduleSpec = ScheduleSpec(),
+    prefect_port: int = 0,
+    mlflow_port: int = 0,
+    files_port: int = 0,
+) -> None:
+    """Run unattended on this machine: a Prefect server, an MLflow server, pages, and every flow on its schedule.
+
+    Specs become the parameters of the scheduled flows; without any, the bundled sample is retrained.
+
+    Parameters
+    ----------
+    prefect_port
+        Port of the Prefect server; 0: 4200, or a free one.
+    mlflow_port
+        Port of the MLflow server; 0: 5000, or a free one.
+    files_port
+        Port of Data Docs, reports and pictures; 0: 8900, or a free one.
+    """
+    from flows.up import up as run_services
+    from tasks.console.tables import show_lines
+
+    chosen = with_preset(source.interval, window, folds, network, training)  # the forms show and send every field
+    specs = {
+        "source": source, "check": check, "window": chosen.window, "folds": chosen.folds, "network": chosen.network,
+        "training": chosen.training, "promotion": promotion,
+    }  # fmt: skip
+    parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec != type(spec)()}
+    require_readable(source)
+    ports = (prefect_port, mlflow_port, files_port)
+    run_services(load_settings(), parameters, schedule, ports, lambda line: show_lines([line]))
+
+
+def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve the champion over REST: POST /predict with bars, GET /health, GET /docs.
+
+    Parameters
+    ----------
+    host
+        Address to listen on; there is no authentication, so keep it local or behind a proxy.
+    port
+        Port to listen on.
+    """
+    from tasks.console.tables import show_lines
+    from tasks.serving.rest_server import serve as serve_champion
+
+    settings = load_settings()
+    show_lines([f"POST http://{host}:{port}/predict; Ctrl-C stops the server"])
+    serve_champion(options.series, settings, host, port)
+
+
+def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = "") -> None:
+    """Print prefect.yaml for work pools, or validate one against the flows.
+
+    Parameters
+    ----------
+    check
+        Path of a prefect.yaml to validate: entrypoints, parameters and keys.
+    pool
+        Work pool that runs the flows.
+    gpu_pool
+        Work pool for the flows that train, tagged gpu; default: the other pool.
+    """
+    from pathlib import Path
+
+    from flows.deployments import check_yaml, plans, yaml_text
+
+    with quiet_libraries():
+        text = "\n".join(check_yaml(Path(check))) + "\n" if check else yaml_text(plans(), pool, gpu_pool)
+    sys.stdout.write(text)
+
+
+def automations() -> None:
+    """Install the automations on the Prefect server in use: retrain on alarm, report a day without a retrain."""
+    from tasks.champion.health import prefect_api
+    from tasks.console.tables import show_lines
+    from tasks.services.prefect_server import use_server
+
+    settings = load_settings()
+    if not prefect_api(settings):
+        raise SpecError(
+            "automations: expected a Prefect server, found none. Set PREFECT_API_URL, or start `riseorfall up`."
+        )
+    use_server(settings)
+    from flows.deployments import plans
+    from tasks.services.automations import install
+
+    show_lines([f"installed: {name}" for name in install([plan.full_name for plan in plans()])])

@@ -1,0 +1,143 @@
+"""Commands that train: retrain, replay, tune."""
+
+from datetime import datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from data_checks.suites import CheckSpec
+from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
+from flows.cli.terminal_session import flow_progress, load_settings, print_json
+from model.folds import FoldSpec
+from model.networks import NetworkSpec
+from model.promotion_rule import PromotionRule
+from model.search_space import TuneSpec
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+from tasks.sources.source_spec import SourceSpec, require_readable
+
+
+def retrain(
+    *,
+    source: SourceSpec = SourceSpec(),
+    check: CheckSpec = CheckSpec(),
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    as_of: datetime | None = None,
+) -> None:
+    """Retrain one series, and promote the new version if the promotion rule allows it.
+
+    Parameters
+    ----------
+    as_of
+        Time of the run, UTC; default: now for an exchange, the last close for a file.
+    """
+    from tasks.console.tables import show_retrain
+
+    settings = load_settings()
+    require_readable(source)  # before the imports, which take seconds
+    with flow_progress(settings) as (run, log_file):
+        with run.step("import"):
+            from tasks.services.prefect_server import local_server
+
+            with local_server():  # starts while TensorFlow is imported
+                import tensorflow  # noqa: F401, ICN001 - imported here so that its time belongs to this step
+
+                from flows.retrain import retrain as flow
+        result = flow(
+            source=source,
+            check=check,
+            window=window,
+            folds=folds,
+            network=network,
+            training=training,
+            promotion=promotion,
+            as_of=as_of,
+        )
+    show_retrain(result, run.seconds, settings, log_file)
+
+
+def replay(
+    *,
+    first: Annotated[datetime, Parameter(name="--from")],
+    last: Annotated[datetime, Parameter(name="--to")],
+    options: SeriesOptions = DEFAULT_SERIES,
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    promotion: PromotionRule = PromotionRule(),
+    name: str = "",
+    json: JsonFlag = False,
+) -> None:
+    """Replay the daily retrain and its decision for each day of a period, from stored bars; resumable.
+
+    Parameters
+    ----------
+    first
+        First day; its decision is made at 00:00 UTC with the bars closed by then.
+    last
+        Last day.
+    name
+        Name of the replay's model registry and decision log; default: the name of the series with -replay.
+    """
+    from tasks.console.tables import show_decisions, show_lines
+
+    with flow_progress(load_settings()):
+        from tasks.services.prefect_server import local_server
+
+        with local_server():  # starts while TensorFlow is imported
+            import tensorflow  # noqa: F401, ICN001 - imported while the server starts
+
+            from flows.replay import replay as flow
+        found = flow(
+            first=first.date(),
+            last=last.date(),
+            symbol=options.symbol,
+            interval=options.interval,
+            window=window,
+            folds=folds,
+            network=network,
+            training=training,
+            promotion=promotion,
+            name=name,
+        )
+    if json:
+        print_json(found.to_dict())
+        return
+    show_decisions([row.to_dict() for row in found.decisions])
+    show_lines(found.lines())
+
+
+def tune(
+    *,
+    options: SeriesOptions = DEFAULT_SERIES,
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+    spec: Annotated[TuneSpec, Parameter(name="tune")] = TuneSpec(),
+) -> None:
+    """Search for a better recipe on the bars before the test bars, which stay out-of-sample; resumable."""
+    from tasks.console.tables import show_lines
+
+    with flow_progress(load_settings()):
+        from tasks.services.prefect_server import local_server
+
+        with local_server():  # starts while TensorFlow is imported
+            import tensorflow  # noqa: F401, ICN001 - imported while the server starts
+
+            from flows.tune import tune as flow
+        found = flow(
+            symbol=options.symbol,
+            interval=options.interval,
+            window=window,
+            folds=folds,
+            network=network,
+            training=training,
+            spec=spec,
+        )
+    show_lines(found.lines())

@@ -1,0 +1,112 @@
+"""Show the progress of a run on a terminal: a spinner for each step, a progress bar for each fit.
+
+Libraries write to standard error whatever their settings are. While a run works, `quiet_streams` sends that stream to
+a log file, so that the terminal shows progress only. On a pipe the same progress is printed as plain lines.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from model.training import Epoch
+from tasks.console.progress import format_losses
+
+EPOCHS_PER_LINE = 10  # on a pipe
+
+
+@contextmanager
+def quiet_streams(log_folder: Path) -> Iterator[tuple[Console, Path]]:
+    """Redirect standard error to a new log file; yield a console on the real one, and the path of the file.
+
+    Redirects the file descriptor, so that the output of native libraries and child processes is caught too.
+    """
+    log_folder.mkdir(parents=True, exist_ok=True)
+    path = log_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("a", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
+        os.dup2(file.fileno(), 2)
+        logging.captureWarnings(True)
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield Console(file=terminal), path
+        finally:
+            logging.getLogger().removeHandler(handler)
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+    os.close(kept)
+
+
+class TerminalProgress:
+    """Draw a spinner for the current step and a bar for the epochs of each fit; print plain lines on a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on `console`."""
+        self.console = console
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self.fits: dict[str, TaskID] = {}
+        self.steps: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing."""
+        if self.console.is_terminal:
+            self.bars.stop()
+
+    def step_started(self, step: str) -> None:
+        """Draw the spinner of the step."""
+        if self.console.is_terminal:
+            self.steps[step] = self.bars.add_task(step, total=None, detail="")
+
+    def step_finished(self, step: str, seconds: float) -> None:
+        """Remove the spinner; on a pipe print the time of the step."""
+        if self.console.is_terminal:
+            self.bars.remove_task(self.steps.pop(step))
+        else:
+            self.report_line(f"{step}: {seconds:.1f} s")
+
+    def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
+        """Move the bar of the fit; on a pipe print every tenth epoch."""
+        if self.console.is_terminal:
+            if fit not in self.fits:
+                self.fits[fit] = self.bars.add_task(fit, total=epochs, detail="")
+            self.bars.update(self.fits[fit], completed=epoch.number, detail=format_losses(epoch))
+        elif epoch.number == 1 or epoch.number % EPOCHS_PER_LINE == 0:
+            self.report_line(f"{fit} epoch {epoch.number}/{epochs}: {format_losses(epoch)}")
+
+    def page_read(self, reached: datetime, share: float) -> None:
+        """Move the bar of the bars that are read; on a pipe print the time reached."""
+        if self.console.is_terminal:
+            if "bars" not in self.fits:
+                self.fits["bars"] = self.bars.add_task("bars", total=100, detail="")
+            self.bars.update(self.fits["bars"], completed=int(100 * share), detail=f"up to {reached:%Y-%m-%d %H:%M}")
+        else:
+            self.report_line(f"bars up to {reached:%Y-%m-%d %H:%M} ({share:.0%})")
+
+    def report_line(self, line: str) -> None:
+        """Print the line above the bars."""
+        self.console.print(line, highlight=False)
