@@ -1,10 +1,10 @@
-"""What probabilities are worth on bars that the model never saw: the record and its six numbers.
+"""Score out-of-sample probabilities: the record of decisions and its six metrics.
 
-Knows labels (1 rise, 0 fall) and P(rise), nothing of how they came about. Log loss is in nats. A probability above
-0.5 reads as a rise, 0.5 itself as a fall. All six numbers follow from a `Tally`, which merges: the tally of merged
-folds IS the tally of the pooled sample. The trap: where the labels hold one class only, balanced accuracy, Matthews
-correlation and ROC AUC are undefined and come back as NaN; a forecast that always says the same is no skill
-(balanced accuracy 0.5, correlation 0, area 0.5), not an error.
+Knows labels (1 rise, 0 fall) and P(rise), not the models. Log loss (nats) and Brier score are proper scoring rules:
+only the true probability minimises their expectation. A probability above 0.5 predicts a rise, 0.5 itself a fall. All
+six metrics follow from a `Tally`, which merges: the tally of merged folds equals that of the pooled sample. The trap:
+where the labels hold one class only, balanced accuracy, Matthews correlation and ROC AUC are undefined and returned as
+NaN; a constant forecast is no skill (balanced accuracy 0.5, correlation 0, area 0.5), not an error.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 METRICS = ("log_loss", "brier_score", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
 LOWER_IS_BETTER = frozenset({"log_loss", "brier_score"})
 CLASSES = ("fall", "rise")
-THRESHOLD = 0.5
-CLIP = float(np.finfo(np.float64).eps)  # scikit-learn's: a certain and wrong forecast costs 36 nats, not infinity
+THRESHOLD = 0.5  # a probability above it predicts a rise: the one decision threshold of the project
+# Log loss is clipped at two places, because probabilities come in two precisions. Records are float64 and take
+# scikit-learn's clip: a certain and wrong forecast costs 36 nats, not infinity. Training sees float32 probabilities and
+# takes Keras' epsilon, so that training and validation losses of a fit are comparable.
+CLIP = float(np.finfo(np.float64).eps)
+TRAINING_CLIP = 1e-7
 RECORD_COLUMNS = ("decided_at", "resolved_at", "label", "probability", "fold")
 
 
@@ -35,7 +39,7 @@ class Record:
         resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label.
         labels: shape (window,), int8: 1 rise, 0 fall.
         probabilities: shape (window,), float64: P(rise).
-        fold: shape (window,), int64: the fold whose test block holds the window.
+        fold: shape (window,), int64: number of the test fold that holds the window.
     """
 
     decided_at: Shaped[np.ndarray, " window"]
@@ -59,9 +63,9 @@ class Record:
         )
 
     def overlap_bars(self) -> int:
-        """Count the decisions made within the life of one label, itself included: 1 where labels do not overlap.
+        """Count the decisions until a label is resolved, its own included: 1 where labels do not overlap.
 
-        With more than 1 neighbouring outcomes share bars, and a test that takes them as independent claims too much.
+        Above 1, neighbouring labels share bars, and a test that assumes independence is too optimistic.
         """
         if not len(self):
             return 1
@@ -80,7 +84,7 @@ class Record:
 
     def frame(self) -> "pd.DataFrame":
         """Return a frame with the columns of `RECORD_COLUMNS`, oldest first, times UTC-aware."""
-        import pandas as pd  # here: arrays inside need no pandas
+        import pandas as pd  # here: pandas takes a second
 
         return pd.DataFrame(
             {
@@ -94,7 +98,7 @@ class Record:
 
 
 def record_from_frame(frame: "pd.DataFrame") -> Record:
-    """Take a frame with the columns of `RECORD_COLUMNS` (times UTC-aware or naive UTC) as a record, oldest first.
+    """Return a record from a frame with the columns of `RECORD_COLUMNS`, times UTC-aware or naive UTC.
 
     Raises:
         SpecError: a column is missing, or a label is neither 0 nor 1.
@@ -117,7 +121,7 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
 
 def _naive_utc(column: "pd.Series") -> Shaped[np.ndarray, " window"]:
     """Return times as datetime64[us] in UTC without a zone, shape (window,)."""
-    import pandas as pd  # here: arrays inside need no pandas
+    import pandas as pd  # here: pandas takes a second
 
     times = pd.DatetimeIndex(column)
     if times.tz is not None:
@@ -127,7 +131,7 @@ def _naive_utc(column: "pd.Series") -> Shaped[np.ndarray, " window"]:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How often each probability was given, by what happened: all that the six numbers need, and it merges.
+    """Counts of rises and falls by predicted probability: sufficient for the six metrics, and mergeable.
 
     Law: `tally(a) + tally(b)` equals `tally` of a and b pooled, to the last bit, in any order.
 
@@ -155,7 +159,7 @@ class Tally:
         return int(self.falls.sum() + self.rises.sum())
 
     def score(self) -> dict[str, float]:
-        """Return the numbers of `METRICS` by name; NaN where one is undefined."""
+        """Return the metrics of `METRICS` by name; NaN where one is undefined."""
         falls, rises = self.falls.astype(np.float64), self.rises.astype(np.float64)
         return {name: float(value[0]) for name, value in _scores(self.probabilities, falls[None], rises[None]).items()}
 
@@ -178,7 +182,7 @@ def tally(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray
 
 
 def score(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> dict[str, float]:
-    """Return the six numbers of `METRICS` by name.
+    """Return the six metrics of `METRICS` by name.
 
     Args:
         labels: shape (window,), int8: 1 rise, 0 fall.
@@ -201,15 +205,15 @@ def score_resamples(
     probabilities: Float64[np.ndarray, " window"],
     counts: Float64[np.ndarray, "resample window"],
 ) -> dict[str, Float64[np.ndarray, " resample"]]:
-    """Return the numbers of `METRICS` for many resamples of the same windows at once.
+    """Return the metrics of `METRICS` for many resamples of the same windows at once.
 
     Args:
         labels: shape (window,), int8: 1 rise, 0 fall.
         probabilities: shape (window,), float64: P(rise).
-        counts: shape (resample, window): how often each resample drew each window.
+        counts: shape (resample, window): count of draws of each window in each resample.
 
     Returns:
-        By name, shape (resample,); NaN where a resample holds one class and the number is undefined.
+        By name, shape (resample,); NaN where a resample holds one class and the metric is undefined.
 
     Raises:
         SpecError: lengths differ, or a label is neither 0 nor 1.
@@ -230,7 +234,7 @@ def _scores(
     falls: Float64[np.ndarray, "resample value"],
     rises: Float64[np.ndarray, "resample value"],
 ) -> dict[str, Float64[np.ndarray, " resample"]]:
-    """Return the numbers of `METRICS` from counts by probability (values ascending) in each resample."""
+    """Return the metrics of `METRICS` from counts by probability (values ascending) in each resample."""
     rise_losses, fall_losses = _losses(values)
     predicted = predicts_rise(values).astype(np.float64)
     rise_total, fall_total = rises.sum(axis=-1), falls.sum(axis=-1)
@@ -282,7 +286,7 @@ def predicts_rise(probabilities: Float64[np.ndarray, " window"]) -> Bool[np.ndar
 def _losses(
     probabilities: Float64[np.ndarray, " value"],
 ) -> tuple[Float64[np.ndarray, " value"], Float64[np.ndarray, " value"]]:
-    """Return the log loss of each probability if a rise, and if a fall, follows."""
+    """Return the log loss of each probability for an actual rise, and for an actual fall."""
     clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     return -np.log(clipped), -np.log1p(-clipped)
 
@@ -290,7 +294,7 @@ def _losses(
 def confusion_matrix(
     labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]
 ) -> Int64[np.ndarray, "2 2"]:
-    """Count windows by what happened (rows: fall, rise) and by what was said (columns: fall, rise).
+    """Count windows by actual class (rows: fall, rise) and predicted class (columns: fall, rise).
 
     Raises:
         SpecError: lengths differ, or a label is neither 0 nor 1.
@@ -302,7 +306,7 @@ def confusion_matrix(
 
 
 def normalise_rows(matrix: Int64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "2 2"]:
-    """Divide each row by its sum, so that the diagonal holds the recalls; a row without windows stays zero."""
+    """Divide each row by its sum, so that the diagonal holds the recalls; a row without windows is zero."""
     shares: Float64[np.ndarray, "2 2"] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return shares
 
@@ -310,21 +314,21 @@ def normalise_rows(matrix: Int64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "2 2
 def classification_report(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> str:
     """Return precision, recall, F1 and support of fall and rise as text, in scikit-learn's layout.
 
-    A ratio over nothing counts as 0, as scikit-learn does with `zero_division=0`.
+    A ratio with denominator 0 is 0, as in scikit-learn with `zero_division=0`.
 
     Raises:
         SpecError: lengths differ, or a label is neither 0 nor 1.
         UnsoundModel: a probability is not finite or not within 0 to 1.
     """
     matrix = confusion_matrix(labels, probabilities)
-    right, said, happened = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
-    precision, recall = right / np.maximum(said, 1), right / np.maximum(happened, 1)
-    table = np.stack([precision, recall, 2 * right / np.maximum(said + happened, 1)], axis=1)
-    total = int(happened.sum())
-    weights = happened / max(total, 1)
+    hits, predicted, actual = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(actual, 1)
+    table = np.stack([precision, recall, 2 * hits / np.maximum(predicted + actual, 1)], axis=1)
+    total = int(actual.sum())
+    weights = actual / max(total, 1)
     rows = [f"{'':>12} " + "".join(f" {name:>9}" for name in ("precision", "recall", "f1-score", "support")), ""]
-    rows += [_report_row(name, table[k], int(happened[k])) for k, name in enumerate(CLASSES)]
-    rows += ["", f"{'accuracy':>12} {'':>20} {right.sum() / max(total, 1):>9.2f} {total:>9}"]
+    rows += [_report_row(name, table[k], int(actual[k])) for k, name in enumerate(CLASSES)]
+    rows += ["", f"{'accuracy':>12} {'':>20} {hits.sum() / max(total, 1):>9.2f} {total:>9}"]
     rows += [_report_row("macro avg", table.mean(axis=0), total), _report_row("weighted avg", weights @ table, total)]
     return "\n".join(rows) + "\n"
 
@@ -335,23 +339,23 @@ def _report_row(name: str, values: Float64[np.ndarray, " column"], support: int)
 
 
 def score_by_fold(record: Record) -> dict[int, dict[str, float]]:
-    """Return the numbers of `METRICS` for each fold, oldest first."""
+    """Return the metrics of `METRICS` for each fold, oldest first."""
     return {int(fold): _score_where(record, record.fold == fold) for fold in np.unique(record.fold)}
 
 
 def score_by_year(record: Record) -> dict[int, dict[str, float]]:
-    """Return the numbers of `METRICS` for each calendar year (UTC) of the decision, oldest first."""
+    """Return the metrics of `METRICS` for each calendar year (UTC) of the decision, oldest first."""
     years = record.decided_at.astype("datetime64[Y]").astype(np.int64) + 1970
     return {int(year): _score_where(record, years == year) for year in np.unique(years)}
 
 
 def _score_where(record: Record, mask: Shaped[np.ndarray, " window"]) -> dict[str, float]:
-    """Return the numbers of the windows under a mask."""
+    """Return the metrics of the windows where the mask holds."""
     return score(record.labels[mask], record.probabilities[mask])
 
 
 def _require_pair(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " _"]) -> None:
-    """Raise unless labels and probabilities are of one length, 0 or 1, and finite within 0 to 1."""
+    """Raise unless there is a probability in [0, 1] for each label, and each label is 0 or 1."""
     if labels.shape != probabilities.shape:
         raise SpecError(f"expected a probability for each label; found {len(probabilities)} for {len(labels)}")
     _require_labels(labels)
@@ -359,7 +363,7 @@ def _require_pair(labels: Int8[np.ndarray, " window"], probabilities: Float64[np
     if len(bad):
         raise UnsoundModel(
             f"expected probabilities from 0 to 1; found {len(bad)} of {len(probabilities)} outside or not finite, "
-            f"the first {probabilities[bad[0]]} at window {bad[0]}. Train again with a lower learning rate."
+            f"the first {probabilities[bad[0]]} at window {bad[0]}. Retrain with a lower learning rate."
         )
 
 
@@ -369,5 +373,5 @@ def _require_labels(labels: Int8[np.ndarray, " window"]) -> None:
     if len(bad):
         raise SpecError(
             f"expected labels 0 (fall) or 1 (rise); found {labels[bad[0]]} at window {bad[0]} ({len(bad)} such). "
-            "Drop the windows that are not resolved first."
+            "Drop unresolved windows first."
         )

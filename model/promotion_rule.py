@@ -1,10 +1,10 @@
-"""Whether a challenger becomes champion: every clause named, its numbers kept, and a reason for each.
+"""Decide whether a challenger becomes champion: named clauses, each with its numbers and a reason.
 
-Knows out-of-sample records, never models or registries. Losses are log losses in nats, paired bar by bar: challenger
-minus the other, so above zero the challenger is the worse one. The daily rule guards a recipe that is retrained every
-day: it holds what got clearly worse. The strict rule is for a new recipe: it promotes only what is better with
-evidence. The trap: a bound that moves with the losses in more ways than one could reward a worse challenger, so the
-blocks drawn depend on the number of bars alone, and raising the challenger's loss never turns hold into promote.
+Knows out-of-sample records, never models or registries. Losses are log losses in nats, paired by decision: challenger
+minus opponent, so a positive difference means that the challenger is worse. The daily rule is for a refit of a known
+recipe: a non-inferiority test. The strict rule is for a new recipe: significantly better. The trap: a bound that is
+not monotone in the losses could favour a worse challenger, so block lengths depend on the number of bars alone, and
+raising the challenger's loss never turns hold into promote.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from model.significance_tests import SkillTest, binomial_against_majority, mcnem
 from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
-CONSTANT_SPREAD = 1e-6  # a float32 sigmoid that answers to its input moves more than this over a few hundred windows
+CONSTANT_SPREAD = 1e-6  # over a few hundred windows, a float32 sigmoid that depends on its input varies by more
 
 
 class PromotionRule(BaseModel):
@@ -32,62 +32,60 @@ class PromotionRule(BaseModel):
 
     kind: Literal["daily", "strict"] = Field(
         default="daily",
-        description="daily: a retrain of a known recipe, held when it got worse; strict: a new recipe, promoted only "
-        "when it is better with evidence",
+        description="daily: a refit of a known recipe, promoted when non-inferior; strict: a new recipe, promoted "
+        "only when significantly better",
     )
     champion_tolerance: float = Field(
         default=0.002,
         ge=0,
         le=1,
-        description="daily: hold when the challenger is worse than the champion by more than this with evidence "
-        "(lower bound of the 95 % interval of the paired log loss difference, nats)",
+        description="daily: non-inferiority margin vs. the champion; hold when the lower bound of the 95 % interval "
+        "of the paired log loss difference exceeds it (nats)",
     )
     champion_margin: float = Field(
         default=0.02,
         ge=0,
         le=1,
-        description="daily: hold when the challenger's mean log loss is worse than the champion's by more than this, "
-        "evidence or not (nats)",
+        description="daily: hold when the mean log loss exceeds the champion's by more than this, significant or not "
+        "(nats)",
     )
     base_rate_tolerance: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="daily: hold when the challenger is worse than the base rate by more than this with evidence "
-        "(lower bound of the 95 % interval of the paired log loss difference, nats)",
+        description="daily: non-inferiority margin vs. the base rate; hold when the lower bound of the 95 % interval "
+        "of the paired log loss difference exceeds it (nats)",
     )
     base_rate_margin: float = Field(
         default=0.05,
         ge=0,
         le=1,
-        description="daily: hold when the challenger's mean log loss is worse than the base rate's by more than this, "
-        "evidence or not (nats)",
+        description="daily: hold when the mean log loss exceeds the base rate's by more than this, significant or "
+        "not (nats)",
     )
     min_common_bars: int = Field(
         default=100,
         ge=1,
         le=1_000_000,
-        description="Decisions that challenger and champion must share to be compared; with fewer the daily rule "
-        "judges by the base rate alone and the strict rule holds (bars)",
+        description="Common decisions of challenger and champion that a comparison needs; with fewer, the daily rule "
+        "uses the base rate alone and the strict rule holds (bars)",
     )
     trading: TradingSpec = Field(
         default=TradingSpec(), description="strict: how the probabilities are traded, and at what costs"
     )
-    alpha: float = Field(
-        default=0.05, gt=0, lt=0.5, description="strict: level of each test, as a probability of being fooled"
-    )
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="strict: significance level of each test")
 
 
 @dataclass(frozen=True, slots=True)
-class Soundness:
-    """Whether a model may be served at all, whatever its score.
+class SanityCheck:
+    """The check whether a model may be served at all, whatever its score.
 
     Attributes:
-        finite: every probability is a number.
-        not_constant: the probabilities move with the bars.
-        both_classes_possible: no probability is exactly 0 or 1, so that nothing is ruled out.
-        reloads_equal: the stored model predicts what the trained one did.
-        detail: what was found, for the reader.
+        finite: every probability is a finite number.
+        not_constant: the probabilities depend on the bars.
+        both_classes_possible: no probability is exactly 0 or 1.
+        reloads_equal: the stored model predicts the same as the trained one.
+        detail: the numbers found, for the reader.
     """
 
     finite: bool
@@ -97,27 +95,27 @@ class Soundness:
     detail: str = ""
 
     @property
-    def sound(self) -> bool:
+    def passed(self) -> bool:
         """All four hold."""
         return self.finite and self.not_constant and self.both_classes_possible and self.reloads_equal
 
 
-def judge_soundness(probabilities: Float64[np.ndarray, " window"], *, reloads_equal: bool) -> Soundness:
-    """Judge the probabilities of the model that would be served.
+def run_sanity_check(probabilities: Float64[np.ndarray, " window"], *, reloads_equal: bool) -> SanityCheck:
+    """Check the probabilities of the model that would be served.
 
     Args:
-        probabilities: shape (window,), float64: P(rise), of as many windows as there are; NaN counts as not finite.
+        probabilities: shape (window,), float64: P(rise); NaN counts as not finite, no window as not finite too.
         reloads_equal: whether the stored model was loaded and predicted the same.
     """
     finite = bool(len(probabilities) and np.isfinite(probabilities).all())
     if not finite:
         missing = int((~np.isfinite(probabilities)).sum())
         detail = f"{missing} of {len(probabilities)} probabilities are not finite"
-        return Soundness(
+        return SanityCheck(
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=reloads_equal, detail=detail
         )
     low, high = float(probabilities.min()), float(probabilities.max())
-    return Soundness(
+    return SanityCheck(
         finite=True,
         not_constant=high - low > CONSTANT_SPREAD,
         both_classes_possible=low > 0 and high < 1,
@@ -128,7 +126,7 @@ def judge_soundness(probabilities: Float64[np.ndarray, " window"], *, reloads_eq
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One condition of a rule: whether it was met, why, and the numbers it was judged by."""
+    """One condition of a rule: whether it was met, the reason, and its numbers."""
 
     name: str
     passed: bool
@@ -138,13 +136,13 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of the challenger.
+    """The decision about a challenger.
 
     Attributes:
-        action: promote, hold (the champion stays; the challenger is sound), reject (the challenger is unsound).
-        reasons: a sentence for each clause, those that failed first.
+        action: promote, hold (the champion stays), reject (the challenger failed the sanity check).
+        reasons: a sentence for each clause, failed ones first.
         numbers: every number of every clause, by `clause.number`.
-        clauses: the conditions, in the order judged.
+        clauses: the conditions, in the order of evaluation.
     """
 
     action: Action
@@ -155,27 +153,27 @@ class Decision:
 
 def decide(
     rule: PromotionRule,
-    soundness: Soundness,
+    sanity_check: SanityCheck,
     challenger: Record,
     base_rate_probabilities: Float64[np.ndarray, " window"],
     champion: Record | None,
     seed: int,
     trading: TradingResult | None = None,
 ) -> Decision:
-    """Decide what becomes of a challenger.
+    """Decide whether a challenger is promoted, held or rejected.
 
     Args:
-        rule: what it must show.
-        soundness: of the model that would be served.
+        rule: conditions of a promotion.
+        sanity_check: of the model that would be served.
         challenger: its out-of-sample record.
         base_rate_probabilities: shape (window,), float64: the base rate's out-of-sample P(rise) on those windows.
-        champion: the champion's out-of-sample record; None where there is no champion. Only decisions that both
-            made are compared, by `decided_at` and with the challenger's labels; a champion's NaN is no decision.
+        champion: the champion's out-of-sample record; None where there is no champion. Common decisions are compared,
+            by `decided_at` and with the challenger's labels; NaN in the champion's record is no decision.
         seed: of the bootstrap.
-        trading: the challenger's trades; where given, the strict rule asks for gain after costs.
+        trading: the challenger's trades; where given, the strict rule requires a gain net of costs.
 
     Returns:
-        Reject where the challenger is unsound, promote where every clause is met, else hold.
+        Reject where the sanity check failed, promote where every clause is met, else hold.
 
     Raises:
         SpecError: the base rate has not one probability for each window of the challenger.
@@ -185,25 +183,25 @@ def decide(
             f"promotion: expected a base rate for each of the challenger's {len(challenger)} windows, found "
             f"{len(base_rate_probabilities)}. Pass the baseline's probabilities on the same windows."
         )
-    sound = _soundness_clause(soundness, challenger)
-    if not sound.passed:
-        return _decision("reject", (sound,))
+    sane = _sanity_clause(sanity_check, challenger)
+    if not sane.passed:
+        return _decision("reject", (sane,))
     common = None if champion is None else challenger.common_decisions(champion)
-    judge = _strict_clauses if rule.kind == "strict" else _daily_clauses
-    clauses = (sound, *judge(rule, challenger, base_rate_probabilities, common, seed))
+    evaluate = _strict_clauses if rule.kind == "strict" else _daily_clauses
+    clauses = (sane, *evaluate(rule, challenger, base_rate_probabilities, common, seed))
     if rule.kind == "strict" and trading is not None:
         clauses = (*clauses, _costs_clause(trading))
     return _decision("promote" if all(clause.passed for clause in clauses) else "hold", clauses)
 
 
-def over_broken_champion(decision: Decision) -> Decision:
-    """Turn a hold into a promotion: the champion cannot be loaded, so whatever is sound predicts better than nothing.
+def replace_broken_champion(decision: Decision) -> Decision:
+    """Turn a hold into a promotion because the champion cannot predict; a rejection stays one.
 
-    A rejection stays one, and every reason and number is kept.
+    Every reason and number is kept.
     """
     if decision.action != "hold":
         return decision
-    reason = "the champion cannot predict any more, so a sound challenger replaces it"
+    reason = "the champion cannot predict any more, so a challenger that passes the sanity check replaces it"
     return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)
 
 
@@ -214,19 +212,20 @@ def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     return Decision(action, tuple(reasons), numbers, clauses)
 
 
-def _soundness_clause(soundness: Soundness, challenger: Record) -> Clause:
-    """Ask that the model may be served, and that its record is finite and not empty."""
+def _sanity_clause(sanity_check: SanityCheck, challenger: Record) -> Clause:
+    """Require that the model may be served, and that its record is finite and not empty."""
     record_finite = bool(len(challenger) and np.isfinite(challenger.probabilities).all())
-    complaints = {
-        "its probabilities are not finite": soundness.finite,
-        "it says the same whatever the bars": soundness.not_constant,
-        "it gives a probability of exactly 0 or 1": soundness.both_classes_possible,
-        "it does not predict the same after loading": soundness.reloads_equal,
+    problems = {
+        "its probabilities are not finite": sanity_check.finite,
+        "its probability is constant": sanity_check.not_constant,
+        "it predicts a probability of exactly 0 or 1": sanity_check.both_classes_possible,
+        "it does not predict the same after loading": sanity_check.reloads_equal,
         "its out-of-sample record is empty or not finite": record_finite,
     }
-    found = [complaint for complaint, fine in complaints.items() if not fine]
-    detail = f" ({soundness.detail})" if soundness.detail else ""
-    reason = "sound" if not found else "unsound: " + "; ".join(found)
+    found = [problem for problem, fine in problems.items() if not fine]
+    detail = f" ({sanity_check.detail})" if sanity_check.detail else ""
+    reason = "passes the sanity check" if not found else "fails the sanity check: " + "; ".join(found)
+    # `soundness.complaints` is the name of the number in stored decisions.
     return Clause("soundness", not found, f"{reason}{detail}", {"complaints": float(len(found))})
 
 
@@ -237,8 +236,8 @@ def _daily_clauses(
     common: tuple[Record, Record] | None,
     seed: int,
 ) -> tuple[Clause, ...]:
-    """Ask that the challenger is not worse than the base rate, nor than the champion, beyond what is tolerated."""
-    against_base_rate = _not_worse(
+    """Require non-inferiority to the base rate and to the champion."""
+    against_base_rate = _non_inferior(
         "base_rate",
         "the base rate",
         _difference(challenger, base_rate_probabilities, seed),
@@ -248,8 +247,8 @@ def _daily_clauses(
     if common is None:
         return (against_base_rate, _no_champion())
     if len(common[0]) < rule.min_common_bars:
-        return (against_base_rate, _too_few(rule, common, "judged by the base rate alone", passed=True))
-    against_champion = _not_worse(
+        return (against_base_rate, _too_few(rule, common, "compared with the base rate alone", passed=True))
+    against_champion = _non_inferior(
         "champion",
         "the champion",
         _difference(common[0], common[1].probabilities, seed),
@@ -259,17 +258,21 @@ def _daily_clauses(
     return (against_base_rate, against_champion)
 
 
-def _not_worse(name: str, rival: str, found: PairedDifference, tolerance: float, margin: float) -> Clause:
-    """Fail where the loss is higher by more than the tolerance with evidence, or than the margin without."""
-    told = f"log loss {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against {rival} on {found.n} bars"
-    numbers = {**_numbers(found), "tolerance": tolerance, "margin": margin}
+def _non_inferior(name: str, opponent: str, found: PairedDifference, tolerance: float, margin: float) -> Clause:
+    """Fail where the interval lies above the tolerance, or the mean above the margin."""
     if found.low > tolerance:
-        return Clause(
-            name, passed=False, reason=f"{told}: worse by more than {tolerance:g} with evidence", numbers=numbers
-        )
-    if found.mean > margin:
-        return Clause(name, passed=False, reason=f"{told}: worse by more than {margin:g} on average", numbers=numbers)
-    return Clause(name, passed=True, reason=f"{told}: not worse beyond what is tolerated", numbers=numbers)
+        finding = f"significantly worse (margin {tolerance:g})"
+    elif found.mean > margin:
+        finding = f"worse by more than {margin:g} on average"
+    else:
+        finding = f"non-inferior (margin {tolerance:g})"
+    passed = found.low <= tolerance and found.mean <= margin
+    numbers = {**_numbers(found), "tolerance": tolerance, "margin": margin}
+    return Clause(name, passed, f"{_describe(found, opponent)}: {finding}", numbers)
+
+
+def _describe(found: PairedDifference, opponent: str) -> str:
+    return f"log loss {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] vs. {opponent} on {found.n} bars"
 
 
 def _strict_clauses(
@@ -279,7 +282,7 @@ def _strict_clauses(
     common: tuple[Record, Record] | None,
     seed: int,
 ) -> tuple[Clause, ...]:
-    """Ask for direction skill, and for a lower loss than the base rate's and the champion's, with evidence."""
+    """Require direction skill, and a significantly lower loss than the base rate's and the champion's."""
     independent = challenger.take(challenger.independent_windows())
     labels, probabilities = independent.labels, independent.probabilities
     clauses = [
@@ -290,7 +293,7 @@ def _strict_clauses(
     if common is None:
         return (*clauses, _no_champion())
     if len(common[0]) < rule.min_common_bars:
-        return (*clauses, _too_few(rule, common, "too few for evidence", passed=False))
+        return (*clauses, _too_few(rule, common, "too few for a test", passed=False))
     clauses.append(_better("champion", "the champion", _difference(common[0], common[1].probabilities, seed)))
     ours, theirs = (each.take(common[0].independent_windows()) for each in common)
     direction = mcnemar(ours.labels, ours.probabilities, theirs.probabilities)
@@ -299,30 +302,27 @@ def _strict_clauses(
 
 
 def _skilled(name: str, test: SkillTest, alpha: float, holds: Callable[[SkillTest], bool] = lambda _: True) -> Clause:
-    """Ask that a test finds skill at the level, and in the challenger's favour."""
+    """Require that a test is significant, in the challenger's favour."""
     passed = test.p_value <= alpha and holds(test)
-    reason = f"{test.name}: {test.reading}, p = {test.p_value:.3g}: {'evidence' if passed else 'no evidence'} of skill"
+    reason = f"{test.name}: {test.reading}, p = {test.p_value:.3g}: {'significant' if passed else 'not significant'}"
     numbers = {"statistic": test.statistic, "p_value": test.p_value, "n": float(test.n), "alpha": alpha}
     return Clause(name, passed, reason, numbers)
 
 
-def _better(name: str, rival: str, found: PairedDifference) -> Clause:
-    """Ask that the whole interval of the loss difference lies below zero."""
+def _better(name: str, opponent: str, found: PairedDifference) -> Clause:
+    """Require that the whole interval of the loss difference lies below zero."""
     passed = found.high < 0
-    reason = (
-        f"log loss {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against {rival} on {found.n} bars: "
-        f"{'better' if passed else 'not better'} with evidence"
-    )
-    return Clause(name, passed, reason, _numbers(found))
+    finding = "significantly better" if passed else "not significantly better"
+    return Clause(name, passed, f"{_describe(found, opponent)}: {finding}", _numbers(found))
 
 
 def _costs_clause(trading: TradingResult) -> Clause:
-    """Ask that trading by the probabilities gains after costs, and more for its risk than buying and holding."""
+    """Require a gain net of costs and a higher Sharpe ratio than buy-and-hold."""
     ours, theirs = trading.strategy, trading.buy_and_hold
     passed = ours.net_return > 0 and ours.sharpe.value > theirs.sharpe.value
     reason = (
-        f"net of costs {ours.net_return:+.1%} (Sharpe {ours.sharpe.value:.2f}) against {theirs.net_return:+.1%} "
-        f"(Sharpe {theirs.sharpe.value:.2f}) of buy-and-hold: {'earns' if passed else 'does not earn'} its risk"
+        f"net of costs {ours.net_return:+.1%} (Sharpe {ours.sharpe.value:.2f}) vs. buy-and-hold "
+        f"{theirs.net_return:+.1%} (Sharpe {theirs.sharpe.value:.2f}): {'better' if passed else 'not better'}"
     )
     numbers = {
         "net_return": ours.net_return,
@@ -334,20 +334,20 @@ def _costs_clause(trading: TradingResult) -> Clause:
 
 
 def _no_champion() -> Clause:
-    """Say that there is nobody to be compared with."""
-    return Clause("champion", passed=True, reason="there was no champion to compare with", numbers={})
+    """Return the clause of a challenger without a champion."""
+    return Clause("champion", passed=True, reason="there is no champion to compare with", numbers={})
 
 
 def _too_few(rule: PromotionRule, common: tuple[Record, Record], consequence: str, *, passed: bool) -> Clause:
-    """Say that challenger and champion share too few decisions."""
+    """Return the clause of a challenger that shares too few decisions with the champion."""
     n = len(common[0])
-    reason = f"only {n} bars in common with the champion, {rule.min_common_bars} needed: {consequence}"
+    reason = f"{n} decisions in common with the champion, {rule.min_common_bars} needed: {consequence}"
     return Clause("champion", passed, reason, {"n": float(n), "min_common_bars": float(rule.min_common_bars)})
 
 
-def _difference(record: Record, rival: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
-    """Compare log losses, challenger minus rival, on blocks that outlast the overlap of labels."""
-    return paired_difference(record.labels, record.probabilities, rival, seed, record_block_bars(record))
+def _difference(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
+    """Compare log losses, challenger minus opponent, with blocks longer than the label overlap."""
+    return paired_difference(record.labels, record.probabilities, opponent, seed, record_block_bars(record))
 
 
 def _numbers(found: PairedDifference) -> dict[str, float]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.bars import Bars
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.errors import SpecError
-from model.metrics import Record
+from model.metrics import THRESHOLD, Record
 
 BPS = 1e-4
 YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: coins trade on every day of the year
@@ -31,10 +31,10 @@ class TradingSpec(BaseModel):
         default="long_flat", description="long_flat: out of the market when not long; long_short: short on a fall"
     )
     threshold: float = Field(
-        default=0.5,
-        ge=0.5,
+        default=THRESHOLD,
+        ge=THRESHOLD,
         lt=1,
-        description="Long when P(rise) is above this; long_short is short when P(fall) is, and flat between "
+        description="Long when P(rise) is above this; long_short: short when P(fall) is above this, flat otherwise "
         "(probability)",
     )
     cost_bps: float = Field(

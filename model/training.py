@@ -1,11 +1,11 @@
-"""Train a network: whole epochs inside one TensorFlow graph, traced once and run for every fold, seed and day.
+"""Train a network with early stopping: whole epochs inside one TensorFlow graph, traced once for every fold and seed.
 
-The bars go to the device once and each batch gathers its windows there, so memory grows with the bars, whatever the
-lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer` keeps
-none of them, so a refit equals a fit in a fresh Trainer, and the same bars, specs and seed give the same weights, bit
-for bit, on a CPU with as many cores (the share of a sum that each core takes decides its rounding). Which windows
-train and which validate is the caller's business (`model/folds.py`). The trap: the graph sees Keras layers through
-`stateless_call`; assigning to the Trainer's own model changes nothing.
+The bars are put on the device once and each batch gathers its windows there, so memory grows with the bars, whatever
+the lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer`
+keeps none of them, so the same bars, specs and seed give the same weights, bit for bit, on a CPU with as many cores
+(the number of cores decides the rounding of a sum). Which windows are training and which are validation is decided by
+`model.folds`. The trap: the graph calls Keras layers through `stateless_call`; assigning weights to the Trainer's own
+model changes nothing.
 """
 
 import logging
@@ -20,49 +20,62 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.calibration import UNCALIBRATED, CalibrationName, Calibrator
 from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
+from model.metrics import TRAINING_CLIP, predicts_rise
 from model.networks import NetworkSpec, build_network
 from model.windows import Windows
 
 log = logging.getLogger(__name__)
 
-LEAST_WINDOWS = 2  # a batch norm of one window learns nothing
-LEAST_LIKELIHOOD = 1e-7  # keras's epsilon: the likelihood below which a log loss no longer grows
-RISE_ABOVE = 0.5  # a probability above this says rise
-LEAST_GAIN = 1e-4  # a validation loss must fall by more than this to count as better; keras's min_delta of a plateau
+MIN_WINDOWS = 2  # a batch norm needs two windows
+MIN_GAIN = 1e-4  # smallest fall of the validation loss that resets the plateau; Keras' min_delta
 
 
 class TrainingSpec(BaseModel):
-    """How a network is trained: Nadam, reduced on a plateau, stopped early, the best epoch kept."""
+    """How a network is trained: Nadam, reduce-on-plateau, early stopping with the weights of the best epoch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=60, ge=1, le=10_000, description="Most epochs of a fit")
-    batch_size: int = Field(default=128, ge=2, le=65_536, description="Windows of one optimizer step")
-    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Nadam's learning rate at the start")
+    epochs: int = Field(default=60, ge=1, le=10_000, description="Maximum number of epochs")
+    batch_size: int = Field(default=128, ge=2, le=65_536, description="Windows per optimizer step")
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Nadam's initial learning rate")
     patience: int = Field(
-        default=8, ge=1, le=10_000, description="Epochs without a better validation loss before the fit stops"
+        default=8,
+        ge=1,
+        le=10_000,
+        description="Early stopping: epochs without a better validation loss before the fit stops",
     )
     plateau_patience: int = Field(
-        default=4, ge=1, le=10_000, description="Epochs without a better validation loss before the rate is lowered"
+        default=4,
+        ge=1,
+        le=10_000,
+        description="Learning-rate schedule: epochs without a better validation loss before the rate is reduced",
     )
-    plateau_factor: float = Field(default=0.5, gt=0.0, lt=1.0, description="What the rate is then multiplied by")
-    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Seed of weights, order of windows and dropout")
+    plateau_factor: float = Field(
+        default=0.5, gt=0.0, lt=1.0, description="Learning-rate schedule: factor of each reduction"
+    )
+    seed: int = Field(
+        default=7, ge=0, le=2**31 - 1, description="Seed of initial weights, order of windows and dropout"
+    )
     members: int = Field(
-        default=1, ge=1, le=50, description="Networks of different seeds whose mean probability counts"
+        default=1,
+        ge=1,
+        le=50,
+        description="Ensemble size: networks with different seeds whose probabilities are averaged",
     )
     warm_start: bool = Field(
-        default=False, description="Start from the weights of a former champion instead of fresh ones, where one fits"
+        default=False,
+        description="Start from the weights of a former champion where one fits, instead of fresh weights",
     )
     calibration: CalibrationName = Field(
         default="none",
-        description="What stretches (temperature) or bends (isotonic; wants thousands of windows) the probabilities "
-        "afterwards, fitted on each fold's validation windows",
+        description="Calibration of the probabilities, fitted on each fold's validation windows: temperature "
+        "scaling, or isotonic regression (needs thousands of windows)",
     )
     require_gpu: bool = Field(default=False, description="Refuse to train where TensorFlow sees no GPU")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="Numbers that a network learns with; bfloat16 (weights stay float32) is for large networks and "
-        "batches on a GPU",
+        description="Precision of the training; bfloat16 (weights stay float32) is for large networks and batches on "
+        "a GPU",
     )
 
 
@@ -70,8 +83,8 @@ class TrainingSpec(BaseModel):
 class Epoch:
     """One pass over the training windows; losses are mean log losses in nats, accuracies shares of windows.
 
-    `loss` and `accuracy` are taken while learning (dropout on, weights moving), the validation's after the epoch;
-    the latter are NaN where nothing validates.
+    `loss` and `accuracy` are measured during the epoch (dropout on, weights changing), those of the validation after
+    it; they are NaN without validation windows.
     """
 
     number: int
@@ -88,12 +101,12 @@ class Fitted:
     """A trained network.
 
     Attributes:
-        weights: the arrays of the Keras model's `weights`, in its order, as after the best epoch.
+        weights: the arrays of the Keras model's `weights`, in its order, after the best epoch.
         history: every epoch run, first to last.
         best_epoch: number of the epoch whose weights these are (counted from 1).
         device: `CPU`, or the name of the GPU.
         seconds: time of the fit.
-        calibrator: what is applied to the network's probabilities; a `Trainer` fits none.
+        calibrator: applied to the network's probabilities; a `Trainer` fits none.
     """
 
     weights: tuple[np.ndarray, ...]
@@ -105,11 +118,11 @@ class Fitted:
 
 
 class Trainer:
-    """Traces one network for one shape of window, then fits it as often as asked.
+    """Traces one network for one window shape, then fits it any number of times.
 
-    Nothing of a fit stays in the Trainer but the bars last put on the device, so several threads may fit with one
-    Trainer at once, and get what they would have got one after the other. A network this small keeps little more than
-    one core busy: two folds at a time on two cores take little more than half the time.
+    A fit leaves nothing in the Trainer but the bars on the device, so several threads may fit with one Trainer at
+    once, with the same results as in sequence. A network this small uses little more than one core: two folds in
+    parallel on two cores take little more than half the time.
     """
 
     def __init__(self, network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> None:
@@ -117,31 +130,31 @@ class Trainer:
 
         Args:
             network: shape of the network.
-            training: how it is trained.
+            training: how the network is trained.
             lookback_bars: bars of a window.
             feature_count: features of a bar.
 
         Raises:
-            DeviceUnavailable: the spec requires a GPU and TensorFlow sees none.
+            DeviceUnavailable: the spec requires a GPU and TensorFlow finds none.
             SpecError: a window without bars or without features.
         """
-        from model.training_step import Graph  # here: loads TensorFlow, ten seconds, and specs are read without it
+        from model.training_step import TrainingGraph  # here: TensorFlow takes ten seconds to load
 
         self.network = network
         self.training = training
         self.lookback_bars = lookback_bars
         self.feature_count = feature_count
         self.device = choose_device(require_gpu=training.require_gpu)
-        # The fused LSTM has a float32 kernel for the CPU only; a keras LSTM is cuDNN's on a GPU.
-        model = judge = build_network(network, lookback_bars, feature_count, fused=self.device == "CPU")
+        # The fused LSTM has a float32 kernel for the CPU only; on a GPU a Keras LSTM uses cuDNN.
+        model = inference_model = build_network(network, lookback_bars, feature_count, fused=self.device == "CPU")
         if training.precision != "float32":
             model = build_network(network, lookback_bars, feature_count, mixed=True)
-        self._graph = Graph(model, judge, lookback_bars, feature_count, training.batch_size)
+        self._graph = TrainingGraph(model, inference_model, lookback_bars, feature_count, training.batch_size)
         self._on_device: tuple[np.ndarray, Any] | None = None
 
     @property
     def trace_count(self) -> int:
-        """How often the training epoch was traced so far; stays 1 whatever is fitted."""
+        """Count the traces of the training epoch so far; stays 1 whatever is fitted."""
         return int(self._graph.epoch.experimental_get_tracing_count())
 
     def fit(
@@ -154,31 +167,31 @@ class Trainer:
         seed: int | None = None,
         start: tuple[np.ndarray, ...] | None = None,
     ) -> Fitted:
-        """Fit the network, from fresh weights or from given ones.
+        """Fit the network, from fresh or given weights.
 
-        With validation windows the fit stops early, lowers its rate on a plateau and returns the weights of the epoch
-        with the lowest validation loss. Without, it runs every epoch at one rate and returns the last weights.
+        With validation windows the fit uses early stopping, reduces the learning rate on a plateau and returns the
+        weights of the epoch with the lowest validation loss. Without, it runs every epoch at one learning rate and
+        returns the last weights.
 
         Args:
             windows: windows of one series.
-            train_index: shape (train,), windows to learn from, all resolved.
-            validation_index: shape (validation,), windows to judge an epoch by, all resolved; None or empty for none.
-            epochs: most epochs; the spec's when None.
+            train_index: shape (train,), training windows, all resolved.
+            validation_index: shape (validation,), validation windows, all resolved; None or empty for none.
+            epochs: maximum number of epochs; the spec's when None.
             on_epoch: called after each epoch.
             seed: seed of this fit; the spec's when None.
-            start: weights to start from, as `Fitted.weights`; fresh ones when None. What they learned from, this fit
-                has learned from too.
+            start: initial weights, as `Fitted.weights`; fresh ones when None. The bars that those weights were
+                trained on are in-sample for this fit too.
 
         Returns:
             The fitted network.
 
         Raises:
             BarsTooShort: there are fewer than two training windows.
-            SpecError: windows of another shape, or unresolved ones, or no epoch.
+            SpecError: the windows have another shape or are unresolved, or there is no epoch.
             UnsoundModel: a loss is not finite.
 
-        Time: the weights depend on `start` and on the windows at `train_index` and `validation_index`, and on nothing
-            else.
+        Time: the weights depend on `start` and on the windows at `train_index` and `validation_index` alone.
         """
         started = time.perf_counter()
         if validation_index is None:
@@ -188,31 +201,31 @@ class Trainer:
         rng = np.random.default_rng(self.training.seed if seed is None else seed)
         state = self._graph.initial_state(rng) if start is None else self._graph.warm_state(start, rng)
         features, ends, labels = self._inputs(windows)
-        course = _Course(self.training, has_validation=len(validation_index) > 0)
+        stopping = EarlyStopping(self.training, has_validation=len(validation_index) > 0)
         best = state
-        while course.goes_on and len(course.history) < epochs:
+        while not stopping.stopped and len(stopping.history) < epochs:
             epoch_started = time.perf_counter()
             order = rng.permutation(train_index)
-            state, loss, accuracy = self._graph.epoch(features, ends, labels, order, state, course.learning_rate)
-            judged = self._judge(windows, validation_index, state)
+            state, loss, accuracy = self._graph.epoch(features, ends, labels, order, state, stopping.learning_rate)
+            validation = self._validate(windows, validation_index, state)
             epoch = Epoch(
-                len(course.history) + 1,
+                len(stopping.history) + 1,
                 float(loss),
                 float(accuracy),
-                *judged,
-                course.learning_rate,
+                *validation,
+                stopping.learning_rate,
                 time.perf_counter() - epoch_started,
             )
-            if course.add(epoch):
+            if stopping.add(epoch):
                 best = state
             if on_epoch is not None:
                 on_epoch(epoch)
         weights = self._graph.weights(best)
         seconds = time.perf_counter() - started
         log.debug(
-            "fitted %s on %s: best epoch %d of %d", self.network.kind, self.device, course.best, len(course.history)
+            "fitted %s on %s: best epoch %d of %d", self.network.kind, self.device, stopping.best, len(stopping.history)
         )
-        return Fitted(weights, tuple(course.history), course.best, self.device, seconds)
+        return Fitted(weights, tuple(stopping.history), stopping.best, self.device, seconds)
 
     def predict(self, fitted: Fitted, windows: Windows) -> Float64[np.ndarray, " window"]:
         """Return P(rise) of each window, shape (window,), float64.
@@ -223,14 +236,14 @@ class Trainer:
         return self._probabilities(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))
 
     def keras_model(self, fitted: Fitted) -> Any:
-        """Return the fitted network as a `keras.Model` of standard layers, fit to be stored."""
+        """Return the fitted network as a `keras.Model` that can be stored."""
         model = build_network(self.network, self.lookback_bars, self.feature_count)
         model.set_weights(fitted.weights)
         return model
 
     def _inputs(self, windows: Windows) -> tuple[Any, Any, Any]:
-        """Put features, ends and labels on the device; the features only if they are not the ones last put there."""
-        import tensorflow as tf  # here: takes ten seconds, and specs are read without it
+        """Put features, ends and labels on the device; features that are there already are reused."""
+        import tensorflow as tf  # here: takes ten seconds to load
 
         kept = self._on_device
         if kept is None or kept[0] is not windows.features:
@@ -245,15 +258,15 @@ class Trainer:
         features, ends, _ = self._inputs(windows)
         return np.asarray(self._graph.infer(features, ends, index, state), dtype=np.float64)
 
-    def _judge(self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any) -> tuple[float, float]:
-        """Log loss and accuracy on these windows; NaN where there are none."""
+    def _validate(self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any) -> tuple[float, float]:
+        """Return log loss and accuracy on these windows; NaN where there are none."""
         if not len(index):
             return float("nan"), float("nan")
         probabilities = self._probabilities(windows, index, state)
         rises = windows.labels[index] == 1
         likelihood = np.where(rises, probabilities, 1.0 - probabilities)
-        return float(-np.log(np.maximum(likelihood, LEAST_LIKELIHOOD)).mean()), float(
-            ((probabilities > RISE_ABOVE) == rises).mean()
+        return float(-np.log(np.maximum(likelihood, TRAINING_CLIP)).mean()), float(
+            (predicts_rise(probabilities) == rises).mean()
         )
 
     def _check_shape(self, windows: Windows) -> None:
@@ -274,52 +287,52 @@ class Trainer:
         self._check_shape(windows)
         if epochs < 1:
             raise SpecError(f"training: expected at least 1 epoch, found {epochs}")
-        if len(train_index) < LEAST_WINDOWS:
+        if len(train_index) < MIN_WINDOWS:
             raise BarsTooShort(
-                f"training: expected at least {LEAST_WINDOWS} windows to learn from, found {len(train_index)}. Give "
-                "more bars, or ask for fewer test bars, or for a shorter lookback."
+                f"training: expected at least {MIN_WINDOWS} training windows, found {len(train_index)}. Give more "
+                "bars, fewer test bars, or a shorter lookback."
             )
         used = windows.take(np.concatenate([train_index, validation_index]))
         if (used.labels < 0).any():
             first = used.decided_at[used.labels < 0].min()
             raise SpecError(
-                f"training: expected resolved windows only, found {(used.labels < 0).sum()} whose outcome is unknown, "
-                f"the first decided at {first}. Train on `windows.resolved()`."
+                f"training: expected resolved windows only, found {(used.labels < 0).sum()} unresolved, the "
+                f"first decided at {first}. Train on `windows.resolved()`."
             )
 
 
 def choose_device(*, require_gpu: bool = False) -> str:
-    """Return the device that TensorFlow will use: `CPU`, or the name of its first GPU, which then grows its memory.
+    """Return the device that TensorFlow will use: `CPU`, or the name of its first GPU, with memory growth enabled.
 
     Raises:
-        DeviceUnavailable: a GPU is required and TensorFlow sees none.
+        DeviceUnavailable: a GPU is required and TensorFlow finds none.
     """
-    import tensorflow as tf  # here: takes ten seconds, and specs are read without it
+    import tensorflow as tf  # here: takes ten seconds to load
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         if require_gpu:
             raise DeviceUnavailable(
-                "training: expected a GPU, found none that TensorFlow sees. Install riseorfall[gpu] and the NVIDIA "
+                "training: expected a GPU, TensorFlow found none. Install riseorfall[gpu] and the NVIDIA "
                 "driver, or train without --training.require-gpu."
             )
         return "CPU"
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError as error:  # TensorFlow was used before: it keeps what it took
+        except RuntimeError as error:  # TensorFlow was initialised before: its setting stays
             log.warning("GPU memory growth could not be set: %s", error)
     return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
 
 
-class _Course:
-    """What the validation losses say so far: the best epoch, the learning rate, and whether to go on."""
+class EarlyStopping:
+    """Early stopping and learning-rate schedule: the best epoch so far, the learning rate, and whether to stop."""
 
     def __init__(self, training: TrainingSpec, *, has_validation: bool) -> None:
         self.history: list[Epoch] = []
         self.best = 0
         self.learning_rate = training.learning_rate
-        self.goes_on = True
+        self.stopped = False
         self._training = training
         self._has_validation = has_validation
         self._best_loss = float("inf")
@@ -327,7 +340,7 @@ class _Course:
         self._plateau_epochs = 0
 
     def add(self, epoch: Epoch) -> bool:
-        """Note an epoch; return whether it is the best so far.
+        """Add an epoch; return whether it is the best so far.
 
         Raises:
             UnsoundModel: its loss is not finite.
@@ -336,7 +349,7 @@ class _Course:
         if not np.isfinite(loss):
             raise UnsoundModel(
                 f"training: expected a finite loss, found {loss} in epoch {epoch.number}. Lower "
-                "--training.learning-rate, or look for bars that are not finite."
+                "--training.learning-rate, or check that all bars are finite."
             )
         self.history.append(epoch)
         if not self._has_validation:
@@ -346,12 +359,12 @@ class _Course:
         is_best = loss < self._best_loss
         if is_best:
             self.best, self._best_loss = epoch.number, loss
-        self.goes_on = epoch.number - self.best < self._training.patience
+        self.stopped = epoch.number - self.best >= self._training.patience
         return is_best
 
     def _follow_plateau(self, loss: float) -> None:
-        """Lower the rate after `plateau_patience` epochs in a row that gained less than `LEAST_GAIN`."""
-        if loss < self._plateau_loss - LEAST_GAIN:
+        """Reduce the rate after `plateau_patience` epochs in a row with a gain below `MIN_GAIN`."""
+        if loss < self._plateau_loss - MIN_GAIN:
             self._plateau_loss, self._plateau_epochs = loss, 0
             return
         self._plateau_epochs += 1

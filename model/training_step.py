@@ -1,9 +1,9 @@
-"""Whole epochs of learning inside one TensorFlow graph: windows gathered, learned from, weights carried.
+"""Run whole training epochs inside one TensorFlow graph: gather windows, take gradient steps, carry the weights.
 
-Importing this module loads TensorFlow. All that changes while learning is a `State` that goes into a graph and comes
-back; nothing is kept between calls, so one traced graph serves every fold, seed and day. It does not know what is
-training and what validation, nor when to stop (`model/training.py`). The trap: it calls the Keras model by
-`stateless_call`, so the model's own variables only lend their shapes and initial constants.
+Importing this module loads TensorFlow. Everything that changes in training is a `State` that goes into the graph and
+comes back; nothing is kept between calls, so one traced graph serves every fold, seed and day. Early stopping and the
+choice of training and validation windows are `model.training`'s. The trap: the Keras model is called by
+`stateless_call`, so its own variables only give the shapes and the initial constants.
 """
 
 from typing import Any, NamedTuple
@@ -12,20 +12,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.metrics import THRESHOLD
+
 # Nadam after Dozat, 2016, with the constants of keras.optimizers.Nadam.
 BETA_1, BETA_2, EPSILON, MOMENTUM_DECAY = 0.9, 0.999, 1e-7, 0.96
-PREDICT_BARS = (
-    32_768  # bars of all windows at once where nothing is learned: quick, and the same memory at any lookback
-)
-RISE_ABOVE = 0.5  # a probability above this says rise
+PREDICT_BARS = 32_768  # bars of all windows in one inference batch: the same memory at any lookback
 
 
 class State(NamedTuple):
-    """All that changes while a network learns; every fit has its own.
+    """Everything that changes while a network is trained; each fit has its own.
 
     Attributes:
-        weights: all trainable weights in one vector, float32: one optimizer step is a dozen operations, not a dozen
-            for each weight.
+        weights: all trainable weights in one vector, float32, so that one optimizer step is a dozen operations and not
+            a dozen for each weight.
         momentum: Nadam's first moment, one entry a weight.
         velocity: Nadam's second moment, one entry a weight.
         step: optimizer steps taken, float32.
@@ -41,20 +40,22 @@ class State(NamedTuple):
     others: tuple[Any, ...]
 
 
-class Graph:
-    """The traced functions of one Keras model: an epoch of learning, and inference."""
+class TrainingGraph:
+    """The traced functions of one Keras model: a training epoch, and inference."""
 
-    def __init__(self, model: Any, judge: Any, lookback_bars: int, feature_count: int, batch_size: int) -> None:
-        """Lay out the weights of the model in one vector; tracing waits for the first call.
+    def __init__(
+        self, model: Any, inference_model: Any, lookback_bars: int, feature_count: int, batch_size: int
+    ) -> None:
+        """Lay out the weights of the model in one vector; tracing happens at the first call.
 
         Args:
-            model: the network that learns.
-            judge: the network that answers: the same, or its twin that calculates in float32.
+            model: the network to train.
+            inference_model: the network for inference: the same, or its float32 version where `model` is mixed.
             lookback_bars: bars of a window.
             feature_count: features of a bar.
-            batch_size: windows of one optimizer step.
+            batch_size: windows per optimizer step.
         """
-        self._model, self._judge = model, judge
+        self._model, self._inference_model = model, inference_model
         self._lookback_bars = lookback_bars
         self._batch_size = batch_size
         self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
@@ -78,7 +79,7 @@ class Graph:
         return self._state([by_path[v.path] for v in self._model.trainable_variables], others)
 
     def warm_state(self, weights: tuple[np.ndarray, ...], rng: np.random.Generator) -> State:
-        """Return the state to go on learning from: fitted weights, fresh moments, fresh seeds of dropouts."""
+        """Return the state of a warm start: fitted weights, fresh moments, fresh dropout seeds."""
         state = self.state_of(weights)
         pairs = zip(self._model.non_trainable_variables, state.others, self._fresh_others(rng), strict=True)
         others = tuple(tf.constant(new) if "seed_generator" in v.path else old for v, old, new in pairs)
@@ -97,7 +98,7 @@ class Graph:
         return State(vector, zeros, zeros, tf.constant(0.0), tf.constant(1.0), tuple(map(tf.constant, others)))
 
     def _fresh_others(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """Moving statistics as a new model has them; for each dropout a seed of its own, counter at zero."""
+        """Return initial moving statistics, and for each dropout its own seed with the counter at zero."""
         fresh = []
         for variable in self._model.non_trainable_variables:
             if "seed_generator" in variable.path:
@@ -112,15 +113,15 @@ class Graph:
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def _gather(self, features: Any, ends: Any) -> Any:
-        """Cut windows out of the bars: (window, lookback, feature), raw."""
+        """Gather the windows that end at these bars: (window, lookback, feature), raw."""
         offsets = tf.range(1 - self._lookback_bars, 1, dtype=tf.int64)
         return tf.gather(features, ends[:, None] + offsets)
 
     def _epoch(self, features: Any, ends: Any, labels: Any, order: Any, state: State, rate: Any) -> Any:
-        """Learn from the windows in this order, batch by batch; the last batch takes what is left."""
+        """Train on the windows in this order, batch by batch; the last batch may be smaller."""
         count = tf.size(order)
 
-        def learn(start: Any, state: State, loss_sum: Any, hits: Any) -> Any:
+        def train_batch(start: Any, state: State, loss_sum: Any, hits: Any) -> Any:
             rows = order[start : start + self._batch_size]
             state, loss, right = self._step(
                 self._gather(features, tf.gather(ends, rows)), tf.gather(labels, rows), state, rate
@@ -131,11 +132,11 @@ class Graph:
             return start < count
 
         start = (tf.constant(0), state, tf.constant(0.0), tf.constant(0.0))
-        _, state, loss_sum, hits = tf.while_loop(is_left, learn, start, parallel_iterations=1)
+        _, state, loss_sum, hits = tf.while_loop(is_left, train_batch, start, parallel_iterations=1)
         return state, loss_sum / tf.cast(count, tf.float32), hits / tf.cast(count, tf.float32)
 
     def _step(self, windows: Any, labels: Any, state: State, rate: Any) -> tuple[State, Any, Any]:
-        """Take one optimizer step; return the new state, the mean loss and the count of right answers."""
+        """Take one optimizer step; return the new state, the mean loss and the count of correct predictions."""
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
             probabilities, others = self._model.stateless_call(
@@ -143,25 +144,25 @@ class Graph:
             )
             loss = tf.reduce_mean(keras.ops.binary_crossentropy(labels[:, None], probabilities))
         gradient = tape.gradient(loss, state.weights)
-        right = tf.reduce_sum(tf.cast((probabilities[:, 0] > RISE_ABOVE) == (labels > RISE_ABOVE), tf.float32))
+        right = tf.reduce_sum(tf.cast((probabilities[:, 0] > THRESHOLD) == (labels > THRESHOLD), tf.float32))
         return _nadam_step(state, gradient, rate)._replace(others=tuple(others)), loss, right
 
     def _infer(self, features: Any, ends: Any, index: Any, state: State) -> Any:
-        """P(rise) of the windows at `index`, shape (index,), some at a time."""
+        """Return P(rise) of the windows at `index`, shape (index,), computed in batches."""
         weights, others = self._unpack(state.weights), list(state.others)
         count = tf.size(index)
         batch = max(1, PREDICT_BARS // self._lookback_bars)
         chunks = (count + batch - 1) // batch
 
-        def answer(chunk: Any, answers: Any) -> Any:
+        def predict_chunk(chunk: Any, results: Any) -> Any:
             rows = index[chunk * batch : (chunk + 1) * batch]
             windows = self._gather(features, tf.gather(ends, rows))
-            probabilities, _ = self._judge.stateless_call(weights, others, windows, training=False)
-            return chunk + 1, answers.write(chunk, probabilities[:, 0])
+            probabilities, _ = self._inference_model.stateless_call(weights, others, windows, training=False)
+            return chunk + 1, results.write(chunk, probabilities[:, 0])
 
-        answers = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=(None,))
-        _, answers = tf.while_loop(lambda chunk, _: chunk < chunks, answer, (tf.constant(0), answers))
-        return answers.concat()
+        results = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=(None,))
+        _, results = tf.while_loop(lambda chunk, _: chunk < chunks, predict_chunk, (tf.constant(0), results))
+        return results.concat()
 
 
 def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
@@ -181,9 +182,9 @@ def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
 
 
 def _initial(variable: Any, rng: np.random.Generator) -> np.ndarray:
-    """Draw a fresh trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTMs that remember.
+    """Draw an initial trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTM forget bias of 1.
 
-    Drawn by NumPy, so that a seed means the same weights whatever else used TensorFlow's generators.
+    Drawn by NumPy, so that a seed gives the same weights whatever else used TensorFlow's generators.
     """
     shape, name = tuple(variable.shape), variable.path.rsplit("/", 1)[-1]
     if name == "kernel":
@@ -193,5 +194,5 @@ def _initial(variable: Any, rng: np.random.Generator) -> np.ndarray:
     if name == "recurrent_kernel":
         q, r = np.linalg.qr(rng.standard_normal((shape[1], shape[0])))
         return np.ascontiguousarray((q * np.sign(np.diag(r))).T, dtype=np.float32)
-    # Biases, scales and shifts are constants; the built model still holds them, and nothing ever assigns to it.
+    # Biases, scales and shifts have constant initial values, which the built model still holds.
     return np.asarray(variable.value, dtype=np.float32)

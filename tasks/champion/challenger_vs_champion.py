@@ -15,7 +15,7 @@ import numpy as np
 from model.bars import Bars
 from model.errors import RiseOrFallError, UnsoundModel
 from model.metrics import Record
-from model.promotion_rule import Decision, PromotionRule, Soundness, decide, judge_soundness, over_broken_champion
+from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, run_sanity_check, replace_broken_champion
 from model.trading import trade
 from tasks.champion.commit_decision import Standing
 from tasks.registry.run_artifacts import read_evaluation, read_probe
@@ -65,7 +65,7 @@ def judge(
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     decision = decide(rule, soundness, record, base_rate, rival.record, seed, trades)
     if rival.trouble:
-        decision = over_broken_champion(decision)
+        decision = replace_broken_champion(decision)
         log.error("%s: %s", tracking.name, rival.trouble)
     reasons = (*((rival.trouble,) if rival.trouble else ()), *decision.reasons)
     return Judgement(decision, reasons, rival.trouble)
@@ -141,7 +141,7 @@ def joined(stored: Record, later: Record) -> Record:
     )
 
 
-def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> Soundness:
+def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> SanityCheck:
     """Load the registered files back and hold their probabilities against those of training."""
     try:
         probe = read_probe(tracking, challenger.run_id)
@@ -150,11 +150,11 @@ def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> Soun
         probabilities = loaded.calibrator().apply(said)
     except Exception as error:  # noqa: BLE001 - whatever a broken file raises, it is the reason of the rejection
         log.error("%s: challenger version %s is broken: %s", tracking.name, challenger.version, error)  # noqa: TRY400
-        return Soundness(
+        return SanityCheck(
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)
         )
     asked = probe["decided_at"].to_numpy().astype("datetime64[us]")
     _, ours, theirs = np.intersect1d(decided_at, asked, return_indices=True)
     expected = probe["probability"].to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(said[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
-    return judge_soundness(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
+    return run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)

@@ -1,4 +1,4 @@
-"""The rules: what promotes, what holds, what rejects; and that a worse challenger never fares better."""
+"""The promotion rules: promote, hold and reject; and a higher loss never turns hold into promote."""
 
 import sys
 from dataclasses import replace
@@ -15,11 +15,11 @@ from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_for
 
 from model.errors import SpecError
 from model.metrics import Record
-from model.promotion_rule import Decision, PromotionRule, Soundness, decide, judge_soundness
+from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, run_sanity_check
 from model.trading import TradingResult, TradingSpec, trade
 
 DAILY, STRICT = PromotionRule(), PromotionRule(kind="strict")
-SOUND = Soundness(finite=True, not_constant=True, both_classes_possible=True, reloads_equal=True)
+SANE = SanityCheck(finite=True, not_constant=True, both_classes_possible=True, reloads_equal=True)
 LABELS = coin_labels(750, seed=1)
 SKILLED = daily_record(LABELS, forecast(LABELS, 0.65, seed=2))
 QUIET = daily_record(LABELS, loud_forecast(LABELS, seed=3, spread=0.02))
@@ -30,12 +30,12 @@ def decided(
     challenger: Record,
     champion: Record | None,
     rule: PromotionRule = DAILY,
-    soundness: Soundness = SOUND,
+    sanity_check: SanityCheck = SANE,
     trading: TradingResult | None = None,
 ) -> Decision:
     """Decide with the base rate 0.5 and a fixed seed."""
     base_rate = np.full(len(challenger), 0.5)
-    return decide(rule, soundness, challenger, base_rate, champion, seed=7, trading=trading)
+    return decide(rule, sanity_check, challenger, base_rate, champion, seed=7, trading=trading)
 
 
 def failed(decision: Decision) -> list[str]:
@@ -44,10 +44,12 @@ def failed(decision: Decision) -> list[str]:
 
 
 @pytest.mark.parametrize("rule", [DAILY, STRICT])
-def test_the_first_skilled_challenger_is_promoted_and_told_that_there_was_no_champion(rule: PromotionRule) -> None:
+def test_the_first_skilled_challenger_is_promoted_and_the_reason_names_the_missing_champion(
+    rule: PromotionRule,
+) -> None:
     decision = decided(SKILLED, None, rule)
     assert decision.action == "promote"
-    assert "there was no champion to compare with" in decision.reasons
+    assert "there is no champion to compare with" in decision.reasons
 
 
 def test_the_daily_rule_promotes_a_first_challenger_without_skill_and_the_strict_rule_does_not() -> None:
@@ -63,7 +65,7 @@ def test_swapping_challenger_and_champion_flips_the_decision(rule: PromotionRule
     assert "champion" in failed(swapped)
 
 
-def test_a_retrain_that_is_as_good_is_promoted_daily_but_not_strictly() -> None:
+def test_an_equal_refit_is_promoted_daily_but_not_strictly() -> None:
     assert decided(SKILLED, SKILLED).action == "promote"
     strictly = decided(SKILLED, SKILLED, STRICT)
     assert strictly.action == "hold"
@@ -75,10 +77,10 @@ def test_a_challenger_far_below_the_base_rate_is_held_even_without_a_champion() 
     decision = decided(shouting, None)
     assert decision.action == "hold"
     assert failed(decision) == ["base_rate"]
-    assert "worse by more than 0.01 with evidence" in decision.reasons[0]
+    assert "significantly worse (margin 0.01)" in decision.reasons[0]
 
 
-def test_a_margin_holds_without_evidence() -> None:
+def test_the_mean_margin_holds_without_significance() -> None:
     few = SKILLED.take(np.arange(120))
     worse = replace(few, probabilities=loud_forecast(few.labels, seed=5, spread=0.25))
     rule = PromotionRule(champion_tolerance=1, champion_margin=0.02, base_rate_tolerance=1, base_rate_margin=1)
@@ -89,23 +91,25 @@ def test_a_margin_holds_without_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "reason"),
     [
         ({"finite": False}, "not finite"),
-        ({"not_constant": False}, "the same whatever the bars"),
+        ({"not_constant": False}, "constant"),
         ({"both_classes_possible": False}, "exactly 0 or 1"),
         ({"reloads_equal": False}, "after loading"),
     ],
 )
 @pytest.mark.parametrize("champion", [None, QUIET])
-def test_an_unsound_challenger_is_rejected(change: dict[str, bool], words: str, champion: Record | None) -> None:
-    decision = decided(SKILLED, champion, soundness=replace(SOUND, **change, detail="what was seen"))
+def test_a_challenger_that_fails_the_sanity_check_is_rejected(
+    change: dict[str, bool], reason: str, champion: Record | None
+) -> None:
+    decision = decided(SKILLED, champion, sanity_check=replace(SANE, **change, detail="what was found"))
     assert decision.action == "reject"
-    assert words in decision.reasons[0]
-    assert "what was seen" in decision.reasons[0]
+    assert reason in decision.reasons[0]
+    assert "what was found" in decision.reasons[0]
 
 
-def test_a_record_that_is_not_finite_is_rejected_whatever_is_claimed() -> None:
+def test_a_record_that_is_not_finite_is_rejected_whatever_the_sanity_check() -> None:
     probabilities = SKILLED.probabilities.copy()
     probabilities[17] = np.nan
     assert decided(replace(SKILLED, probabilities=probabilities), QUIET).action == "reject"
@@ -120,22 +124,22 @@ def test_only_common_bars_are_compared() -> None:
     assert decision.numbers["base_rate.n"] == 750
 
 
-def test_bars_that_the_champion_could_not_predict_are_left_out() -> None:
+def test_decisions_without_a_champion_probability_are_left_out() -> None:
     probabilities = QUIET.probabilities.copy()
     probabilities[:50] = np.nan
     assert decided(SKILLED, replace(QUIET, probabilities=probabilities)).numbers["champion.n"] == 700
 
 
-def test_pairing_does_not_ask_for_an_order() -> None:
+def test_pairing_needs_no_order() -> None:
     shuffled = QUIET.take(np.random.default_rng(0).permutation(750))
     assert decided(SKILLED, shuffled).numbers == decided(SKILLED, QUIET).numbers
 
 
-def test_too_few_common_bars_are_said_and_the_base_rate_decides() -> None:
+def test_with_too_few_common_decisions_the_base_rate_decides() -> None:
     champion = SKILLED.take(np.arange(99))
     daily = decided(QUIET, champion)
     assert daily.action == "promote"
-    assert "only 99 bars in common with the champion, 100 needed: judged by the base rate alone" in daily.reasons
+    assert "99 decisions in common with the champion, 100 needed: compared with the base rate alone" in daily.reasons
     strict = decided(SKILLED, champion, STRICT)
     assert strict.action == "hold"
     assert failed(strict) == ["champion"]
@@ -145,7 +149,7 @@ def test_failed_clauses_come_first_and_every_number_is_kept() -> None:
     decision = decided(QUIET, SKILLED)
     assert decision.action == "hold"
     assert failed(decision) == ["champion"]
-    assert "against the champion" in decision.reasons[0]
+    assert "vs. the champion" in decision.reasons[0]
     assert len(decision.reasons) == len(decision.clauses) == 3
     assert decision.numbers["champion.low"] > decision.numbers["champion.tolerance"]
     assert all(type(number) is float for number in decision.numbers.values())
@@ -154,10 +158,10 @@ def test_failed_clauses_come_first_and_every_number_is_kept() -> None:
 def test_a_constant_forecast_is_no_exception() -> None:
     constant = daily_record(LABELS, np.full(750, 0.52))
     assert decided(constant, constant, STRICT).action == "hold"
-    assert decided(constant, None).action == "promote"  # whether it may be served is soundness, judged apart
+    assert decided(constant, None).action == "promote"  # a constant model is rejected by the sanity check instead
 
 
-def test_overlapping_labels_are_not_taken_as_independent() -> None:
+def test_overlapping_labels_are_thinned_for_tests_of_independent_windows() -> None:
     overlapping = replace(SKILLED, resolved_at=SKILLED.decided_at + 5 * DAY)
     numbers = decided(overlapping, QUIET, STRICT).numbers
     assert numbers["pesaran_timmermann.n"] == 150
@@ -165,7 +169,7 @@ def test_overlapping_labels_are_not_taken_as_independent() -> None:
     assert numbers["champion.n"] == 750
 
 
-def test_the_strict_rule_asks_for_gain_after_costs_where_trades_are_shown() -> None:
+def test_the_strict_rule_requires_a_gain_net_of_costs() -> None:
     close = 100 * np.cumprod(np.concatenate([[1, 1], np.where(LABELS == 1, 1.02, 0.98)]))
     bars = bars_of_closes(close)
     record = replace(SKILLED, decided_at=bars.closed_at[1:751], resolved_at=bars.closed_at[2:752])
@@ -206,7 +210,7 @@ def test_raising_the_challengers_loss_never_turns_hold_into_promote(
 
 
 def strict_promotions(accuracy: float, repetitions: int) -> int:
-    """Count the strict promotions of a challenger of a true accuracy against an ignorant champion."""
+    """Count the strict promotions of a challenger of a true accuracy vs. a champion without skill."""
     promoted = 0
     for seed in range(repetitions):
         labels: Int8[np.ndarray, " window"] = coin_labels(750, seed=seed, rises=0.52)
@@ -216,7 +220,7 @@ def strict_promotions(accuracy: float, repetitions: int) -> int:
     return promoted
 
 
-def test_the_strict_rule_promotes_chance_at_most_at_its_level() -> None:
+def test_the_strict_rule_promotes_chance_at_most_at_its_significance_level() -> None:
     promoted = 0
     for seed in range(200):
         labels = coin_labels(300, seed=seed, rises=0.52)
@@ -241,17 +245,17 @@ def test_the_strict_rule_promotes_a_planted_signal() -> None:
         ([0.0, 0.6], {"both_classes_possible"}),
     ],
 )
-def test_soundness_is_judged_by_what_is_said(probabilities: list[float], broken: set[str]) -> None:
-    found = judge_soundness(np.array(probabilities), reloads_equal=True)
+def test_the_sanity_check_by_hand(probabilities: list[float], broken: set[str]) -> None:
+    found = run_sanity_check(np.array(probabilities), reloads_equal=True)
     flags = ("finite", "not_constant", "both_classes_possible", "reloads_equal")
     assert {name for name in flags if not getattr(found, name)} == broken
-    assert found.sound is (not broken)
-    assert not judge_soundness(np.array(probabilities), reloads_equal=False).sound
+    assert found.passed is (not broken)
+    assert not run_sanity_check(np.array(probabilities), reloads_equal=False).passed
 
 
 def test_a_base_rate_of_another_length_is_refused() -> None:
     with pytest.raises(SpecError, match="750 windows, found 749"):
-        decide(DAILY, SOUND, SKILLED, BASE_RATE[1:], None, seed=1)
+        decide(DAILY, SANE, SKILLED, BASE_RATE[1:], None, seed=1)
 
 
 def test_a_misspelt_or_impossible_rule_is_refused() -> None:

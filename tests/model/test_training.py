@@ -11,7 +11,7 @@ from synthetic_bars import random_walk, scrambled
 
 from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
 from model.networks import Kind, NetworkSpec, build_network
-from model.training import Epoch, Fitted, Trainer, TrainingSpec, _Course, choose_device
+from model.training import EarlyStopping, Epoch, Fitted, Trainer, TrainingSpec, choose_device
 from model.windows import Windows, WindowSpec, cut_windows
 
 LOOKBACK = 8
@@ -143,29 +143,29 @@ def test_fixed_epochs_without_validation(trainer: Trainer, windows: Windows) -> 
     assert len(trainer.fit(windows, TRAIN).history) == 6  # the spec's
 
 
-def course_over(losses: Iterable[float], **training: float) -> _Course:
-    course = _Course(TrainingSpec(learning_rate=0.1, **training), has_validation=True)
+def stopping_over(losses: Iterable[float], **training: float) -> EarlyStopping:
+    stopping = EarlyStopping(TrainingSpec(learning_rate=0.1, **training), has_validation=True)
     for number, loss in enumerate(losses, 1):
-        if not course.goes_on:
+        if stopping.stopped:
             break
-        course.add(Epoch(number, 0.5, 0.5, loss, 0.5, course.learning_rate, 0.0))
-    return course
+        stopping.add(Epoch(number, 0.5, 0.5, loss, 0.5, stopping.learning_rate, 0.0))
+    return stopping
 
 
-def test_plateau_lowers_the_rate_by_hand() -> None:
+def test_a_plateau_reduces_the_learning_rate_by_hand() -> None:
     losses = [1.0, 0.9, 0.9, 0.9, 0.8, 0.81, 0.82, 0.83, 0.84, 0.7]
-    course = course_over(losses, patience=9, plateau_patience=2, plateau_factor=0.5)
-    rates = [epoch.learning_rate for epoch in course.history]
+    stopping = stopping_over(losses, patience=9, plateau_patience=2, plateau_factor=0.5)
+    rates = [epoch.learning_rate for epoch in stopping.history]
     assert rates == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125]
-    assert course.best == 10
+    assert stopping.best == 10
 
 
-def test_stops_after_patience_by_hand() -> None:
-    course = course_over([1.0, 0.9, 0.95, 0.9, 0.91, 0.1], patience=3)
-    assert (course.best, len(course.history), course.goes_on) == (2, 5, False)
+def test_early_stopping_by_hand() -> None:
+    stopping = stopping_over([1.0, 0.9, 0.95, 0.9, 0.91, 0.1], patience=3)
+    assert (stopping.best, len(stopping.history), stopping.stopped) == (2, 5, True)
 
 
-def test_null_labels_teach_nothing_and_a_planted_signal_is_learned() -> None:
+def test_shuffled_labels_give_no_skill_and_a_planted_signal_is_learned() -> None:
     windows = windows_of(700)
     train, validation, test = np.arange(450), np.arange(450, 550), np.arange(550, 700)
     trainer = new_trainer(epochs=25, patience=6, dropout=0.1, learning_rate=5e-3)
@@ -174,9 +174,9 @@ def test_null_labels_teach_nothing_and_a_planted_signal_is_learned() -> None:
     log_losses = []
     for labelled in (noise, planted):
         fitted = trainer.fit(labelled, train, validation)
-        unseen = labelled.take(test)
-        probabilities = trainer.predict(fitted, unseen)
-        log_losses.append(-np.log(np.where(unseen.labels == 1, probabilities, 1 - probabilities)).mean())
+        held_out = labelled.take(test)
+        probabilities = trainer.predict(fitted, held_out)
+        log_losses.append(-np.log(np.where(held_out.labels == 1, probabilities, 1 - probabilities)).mean())
     assert log_losses[0] == pytest.approx(np.log(2), abs=0.05)
     assert log_losses[1] < 0.4
 
