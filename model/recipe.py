@@ -8,7 +8,7 @@ import hashlib
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model.bars import IntervalName
+from model.bars import IntervalName, Series
 from model.folds import WHERE, FoldSpec
 from model.networks import NetworkSpec
 from model.training import TrainingSpec
@@ -37,6 +37,11 @@ class Recipe(BaseModel):
                 f"network.scaling last_close: expected price columns only, close last; found {', '.join(features)}"
             )
         return self
+
+    @property
+    def series(self) -> Series:
+        """The series that the model predicts."""
+        return Series(self.symbol, self.interval)
 
     @property
     def identity(self) -> str:

@@ -10,10 +10,9 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.champion.version_audit import values
 from tasks.console.progress import current_progress
-from tasks.ingestion import open_store
 from tasks.registry.run_artifacts import read_evaluation
-from tasks.training import tracking_for
 from tasks.windowing import WindowsRef
+from tasks.workspace import open_workspace
 
 
 @task(name="audit")
@@ -24,11 +23,11 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
         AuditFailed: something depends on bars that came later; nothing is registered then.
     """
     with current_progress().step("audit"):
-        tracking = tracking_for(recipe)
+        tracking = open_workspace(recipe.series).tracking
         record, _ = read_evaluation(tracking, run_id)
         # Without the calibrator, which sees one probability at a time: a steep one would make much of a rounding.
         predictor = Predictor(tracking.read_file(run_id, "network/network.onnx"), recipe.window)
-        bars = open_store().read_bars(ref.bars)
+        bars = open_workspace().bar_store.read_bars(ref.bars)
         found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
         tracking.log_values(run_id, **values(found))
         for finding in found.findings:

@@ -19,12 +19,12 @@ from model.recipe import Recipe
 from model.scores_by_period import Seeds, by_seed
 from model.trading import TradingSpec, trade
 from tasks.console.progress import current_progress
-from tasks.ingestion import open_store
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.registry.run_artifacts import parquet_bytes, pooled_record, pooled_seeds
 from tasks.registry.tracking import Tracking
-from tasks.training import FoldOutcome, tracking_for
+from tasks.training import FoldOutcome
 from tasks.windowing import WindowsRef, read_folds
+from tasks.workspace import open_workspace
 
 NETWORK = "network"
 BUY_AND_HOLD = "buy_and_hold"
@@ -68,7 +68,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge the network and the baselines on the pooled test blocks; log numbers, tests, trades and pictures."""
     with current_progress().step("evaluate"):
-        tracking = tracking_for(recipe)
+        tracking = open_workspace(recipe.series).tracking
         record = pooled_record(tracking, [fold.run_id for fold in folds])
         baselines = baseline_probabilities(ref, recipe)
         seed = recipe.training.seed
@@ -180,7 +180,7 @@ def _log_trades(
     """Trade the record both ways beside buying and holding; log figures and equity, and return the figures."""
     import pandas as pd
 
-    bars = open_store().read_bars(ref.bars)
+    bars = open_workspace().bar_store.read_bars(ref.bars)
     results = {way: trade(record, bars, costs.model_copy(update={"kind": way}), seed) for way in WAYS}
     lines = {way: result.strategy for way, result in results.items()}
     lines[BUY_AND_HOLD] = results[WAYS[0]].buy_and_hold
@@ -200,7 +200,7 @@ def _log_pictures(
     from model import static_pictures
 
     histories = [tracking.read_curves(fold.run_id) for fold in folds]
-    bars = open_store().read_bars(ref.bars)
+    bars = open_workspace().bar_store.read_bars(ref.bars)
     close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     pictures = {
         "learning_curves": static_pictures.learning_curves(histories),

@@ -16,10 +16,10 @@ from prefect.client.schemas.objects import State
 from model.bars import Series
 from model.errors import SourceUnavailable, UnreadableFile
 from tasks.console.progress import current_progress
-from tasks.registry.tracking import open_tracking
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source
-from tasks.store.bar_store import BarsRef, BarStore, MergeResult
+from tasks.store.bar_store import BarsRef, MergeResult
+from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,12 +51,6 @@ class Stored:
 
     ref: BarsRef
     merge: MergeResult
-
-
-def open_store() -> BarStore:
-    """Return the bar store of the settings."""
-    settings = Settings()
-    return BarStore(settings.store_root, settings.storage_options())
 
 
 @task(name="ingest", task_run_name="ingest {source.symbol} {source.interval} from {source.kind}")
@@ -109,12 +103,12 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
     import pandas as pd
 
     with current_progress().step("ingest"):
-        bars = open_store()
+        bars = open_workspace().bar_store
         frame = pd.read_parquet(accepted)
         merged = bars.merge(landing.series, frame, landing.layout, merged_at=datetime.now(UTC))
         ref = bars.ref(landing.series, as_of=landing.as_of)
         if run_id:
-            tracking = open_tracking(landing.series)
+            tracking = open_workspace(landing.series).tracking
             tracking.log_bars(run_id, ref, "training")
             tracking.log_values(run_id, tags={"bars_version": str(ref.version), "bars_sha256": ref.sha256})
         for path in (landing.path, accepted):
@@ -138,13 +132,17 @@ def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa:
 
 def _since(source: SourceSpec) -> datetime | None:
     """Return from when on an exchange is asked: some bars before the newest stored one; None for files."""
-    newest = open_store().newest(source.series) if source.kind == "exchange" else None
+    newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
     return None if newest is None else newest - timedelta(seconds=OVERLAP_BARS * _seconds(source.series))
 
 
 def _known(source: SourceSpec) -> "pd.DataFrame | None":
     """Return the stored bars that a fail-over to another exchange is compared with; None for files."""
-    return open_store().read_frame(source.series) if "," in source.exchange and source.kind == "exchange" else None
+    return (
+        open_workspace().bar_store.read_frame(source.series)
+        if "," in source.exchange and source.kind == "exchange"
+        else None
+    )
 
 
 def _seconds(series: Series) -> int:

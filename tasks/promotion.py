@@ -17,13 +17,12 @@ from model.recipe import Recipe
 from tasks.champion.challenger_vs_champion import Judgement, judge
 from tasks.champion.commit_decision import Standing, enact, ledger_steps, reconcile
 from tasks.console.progress import current_progress
-from tasks.ingestion import open_store
 from tasks.registry.tracking import Tracking, Version
 from tasks.services.events import decision_event, emit_event_for
 from tasks.settings import Settings
 from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
-from tasks.training import tracking_for
 from tasks.windowing import WindowsRef
+from tasks.workspace import open_workspace
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +40,13 @@ class Promotion:
     champion_after: str | None
 
 
-def open_ledger() -> Ledger:
-    """Return the ledger of the settings."""
-    settings = Settings()
-    return Ledger(settings.store_root, settings.storage_options())
-
-
 @task(name="promote")
 def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: PromotionRule, run_id: str) -> Promotion:
     """Decide about the challenger, write the ledger, let the alias follow, and show the decision."""
     run = current_progress()
     with run.step("promote"):
-        tracking, ledger = tracking_for(recipe), open_ledger()
+        workspace = open_workspace(recipe.series)
+        tracking, ledger = workspace.tracking, workspace.decision_log
         row = ledger.find_decision(run_id) or _decide(tracking, ledger, ref, challenger, rule, recipe.training.seed)
         reconcile(tracking, ledger)
         show_decision(tracking, ledger, row, challenger)
@@ -77,7 +71,7 @@ def _decide(
     Raises:
         ChampionChanged: others came first every time.
     """
-    bars = open_store().read_bars(ref.bars)
+    bars = open_workspace().bar_store.read_bars(ref.bars)
     for attempt in range(1, ATTEMPTS + 1):
         standing = reconcile(tracking, ledger)
         judgement = judge(tracking, ledger, challenger, standing, bars, rule, seed)

@@ -9,10 +9,9 @@ from tasks.console.progress import current_progress
 from tasks.evaluation import NETWORK, Evaluation
 from tasks.registry.run_artifacts import pooled_record, read_calibrator
 from tasks.registry.tracking import ModelFiles, Version
-from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.training import FinalFit, FoldOutcome, tracking_for
+from tasks.training import FinalFit, FoldOutcome
 from tasks.windowing import WindowsRef
+from tasks.workspace import open_workspace
 
 EXAMPLE_WINDOWS = 3  # windows that the input example of a version makes
 
@@ -23,7 +22,7 @@ def register(
 ) -> Version:
     """Register the final network with its recipe and its out-of-sample record."""
     with current_progress().step("register"):
-        tracking = tracking_for(recipe)
+        tracking = open_workspace(recipe.series).tracking
         files = ModelFiles(
             keras=tracking.read_file(run_id, "network/network.keras"),
             onnx=tracking.read_file(run_id, "network/network.onnx"),
@@ -43,6 +42,5 @@ def register(
 
 def _example(ref: WindowsRef) -> Any:
     """Return the newest bars, enough for a few windows, as the frame that a caller would send."""
-    settings = Settings()
-    bars = BarStore(settings.store_root, settings.storage_options()).read_bars(ref.bars)
+    bars = open_workspace().bar_store.read_bars(ref.bars)
     return bars.frame().tail(ref.window.lookback_bars + EXAMPLE_WINDOWS - 1).reset_index(drop=True)

@@ -24,16 +24,15 @@ from model.trading import TradingSpec
 from tasks.champion.challenger_vs_champion import joined, later_record
 from tasks.champion.champion_explanation import explain_at
 from tasks.console.progress import current_progress
-from tasks.ingestion import open_store
 from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
-from tasks.promotion import open_ledger
 from tasks.registry.run_artifacts import read_evaluation
 from tasks.registry.tracking import Tracking
 from tasks.retrain_run import Retrain
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
-from tasks.training import FoldOutcome, tracking_for
+from tasks.training import FoldOutcome
+from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +45,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
     """Write the report of a retrain, log it to the run, link it in Prefect; return its path."""
     run = current_progress()
     with run.step("report"):
-        settings, tracking = Settings(), tracking_for(recipe)
+        settings, tracking = Settings(), open_workspace(recipe.series).tracking
         content = gather(result, recipe, folds, tracking, settings)
         text = report_page(content)
         path = settings.report_path(tracking.name, f"{result.run_id}.html")
@@ -66,13 +65,13 @@ def gather(
 ) -> ReportContent:
     """Collect everything that the page tells."""
     run_id, promotion, version = result.run_id, result.promotion, result.version
-    bars = open_store().read_bars(result.windows.bars)
+    bars = open_workspace().bar_store.read_bars(result.windows.bars)
     record, base_rate = read_evaluation(tracking, run_id)
     equity = _equity(tracking, run_id)
     seed = recipe.training.seed
     loaded = tracking.read_version(version.version)
     network, calibrator = network_from_bytes(loaded.keras()), loaded.calibrator()
-    decision = open_ledger().find_decision(run_id)
+    decision = open_workspace().decision_log.find_decision(run_id)
     params, tags = tracking.run_values(run_id)
     return ReportContent(
         version=version.version,
@@ -94,7 +93,7 @@ def gather(
         histories=[tracking.read_curves(fold.run_id) for fold in folds],
         explained=explain_at(network, bars, recipe.window, version.trained_until, calibrator=calibrator),
         calibrator=str(calibrator),
-        data=data_facts(result, open_store()),
+        data=data_facts(result, open_workspace().bar_store),
         lineage=lineage(result, recipe, f"{tracking.name} version {version.version}", params, tags),
         links={
             "MLflow run": tracking.run_link(run_id),

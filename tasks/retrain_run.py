@@ -20,9 +20,10 @@ from tasks.pages.prefect_artifacts import shown
 from tasks.promotion import Promotion
 from tasks.registry.tracking import Version
 from tasks.sources.source_spec import SourceSpec
-from tasks.training import FinalFit, tracking_for
+from tasks.training import FinalFit
 from tasks.validation import Checked
 from tasks.windowing import WindowsRef
+from tasks.workspace import open_workspace
 
 STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote", "report")  # as the tasks name them
 
@@ -47,7 +48,7 @@ class Retrain:
 def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
     """Start the MLflow run of a retrain, with its specs as parameters, and return its id."""
     with current_progress().step("register"):
-        tracking = tracking_for(recipe)
+        tracking = open_workspace(recipe.series).tracking
         tags = {
             "recipe": recipe.digest,
             "symbol": recipe.symbol,
@@ -75,11 +76,11 @@ def watched(recipe: Recipe, run_id: str) -> Iterator[None]:
         with shown(*STEPS):
             yield
     except BaseException as error:
-        tracking = tracking_for(recipe)
+        tracking = open_workspace(recipe.series).tracking
         tracking.log_values(run_id, tags={"failure": f"{type(error).__name__}: {error}"[:5000]})
         tracking.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    tracking_for(recipe).finish_run(run_id)
+    open_workspace(recipe.series).tracking.finish_run(run_id)
 
 
 def trigger() -> str:

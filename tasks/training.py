@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prefect import task
 
-from model.bars import Series
 from model.calibration import calibrator_to_json
 from model.metrics import Record, score
 from model.networks import NetworkSpec
@@ -24,10 +23,9 @@ from model.training import Epoch, Fitted, TrainingSpec
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.console.progress import current_progress
 from tasks.registry.run_artifacts import SEEDS, parquet_bytes, read_calibrator
-from tasks.registry.tracking import CALIBRATOR, Tracking, open_tracking
-from tasks.settings import Settings
-from tasks.store.decision_log import Ledger
+from tasks.registry.tracking import CALIBRATOR
 from tasks.windowing import WindowsRef, read_folds, read_windows
+from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +80,8 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         fold = folds[index]
         trainer = trainer_for(recipe.network, recipe.training, ref.window.lookback_bars, len(ref.window.features))
         fit = f"fold {index + 1} of {len(folds)}"
-        start = start_of_fold(tracking_for(recipe), _ledger(), recipe, windows, fold)
+        workspace = open_workspace(recipe.series)
+        start = start_of_fold(workspace.tracking, workspace.decision_log, recipe, windows, fold)
         tell = _teller(fit, recipe.training.epochs)
         fitted = trainer.fit(windows, fold.train, fold.validation, on_epoch=tell, start=start)
         test = windows.take(fold.test)
@@ -97,7 +96,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             test.decided_at, test.resolved_at, test.labels, probabilities, np.full(len(test), index, dtype=np.int64)
         )
         scores = score(record.labels, record.probabilities)
-        tracking = tracking_for(recipe)
+        tracking = workspace.tracking
         run_id = tracking.start_run(fit, {"fold": str(index)}, parent=parent_run_id)
         tracking.log_values(
             run_id,
@@ -139,12 +138,13 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         windows = every.resolved()
         trainer = trainer_for(recipe.network, recipe.training, ref.window.lookback_bars, len(ref.window.features))
         everything = np.arange(len(windows), dtype=np.int64)
-        start = start_of_final(tracking_for(recipe), _ledger(), recipe, windows)
+        workspace = open_workspace(recipe.series)
+        start = start_of_final(workspace.tracking, workspace.decision_log, recipe, windows)
         fitted = trainer.fit(windows, everything, None, epochs, _teller("final fit", epochs), start=start)
         probe = every.take(np.arange(max(0, len(every) - PROBE_WINDOWS), len(every), dtype=np.int64))
         probabilities = trainer.predict(fitted, probe)
     with run.step("register"):
-        tracking = tracking_for(recipe)
+        tracking = workspace.tracking
         calibrator = read_calibrator(tracking, folds[-1].run_id)
         network = trainer.keras_model(fitted)
         files = {
@@ -159,16 +159,6 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         tracking.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
     until = str(np.datetime_as_string(windows.resolved_at[-1], unit="s")) + "+00:00"
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
-
-
-def tracking_for(recipe: Recipe) -> Tracking:
-    """Return the MLflow adapter of a recipe's series."""
-    return open_tracking(Series(recipe.symbol, recipe.interval))
-
-
-def _ledger() -> Ledger:
-    settings = Settings()
-    return Ledger(settings.store_root, settings.storage_options())
 
 
 def curves(fitted: "Fitted | FittedEnsemble") -> dict[str, list[float]]:

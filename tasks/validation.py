@@ -16,11 +16,12 @@ from data_checks.suites import CheckSpec
 from data_checks.validate import check_bars, require_passed
 from model.errors import ChecksFailed
 from tasks.console.progress import current_progress
-from tasks.ingestion import Landing, open_store
+from tasks.ingestion import Landing
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.services.events import emit_event_for
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
+from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
 
     run = current_progress()
     with run.step("check"):
-        settings, store = Settings(), open_store()
+        settings, store = Settings(), open_workspace().bar_store
         landed = pd.read_parquet(landing.path)
         second = open_cross_check(source)
         report = check_bars(

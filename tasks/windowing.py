@@ -15,7 +15,8 @@ from model.folds import Fold, FoldSpec, split_folds
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.console.progress import current_progress
 from tasks.settings import Settings
-from tasks.store.bar_store import BarsRef, BarStore
+from tasks.store.bar_store import BarsRef
+from tasks.workspace import open_workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,7 @@ class WindowsRef:
 @lru_cache(maxsize=2)
 def read_windows(bars: BarsRef, window: WindowSpec) -> Windows:
     """Read the bars and cut all windows, unresolved ones included; the same objects within a process."""
-    settings = Settings()
-    store = BarStore(settings.store_root, settings.storage_options())
-    return cut_windows(store.read_bars(bars), window)
+    return cut_windows(open_workspace().bar_store.read_bars(bars), window)
 
 
 @lru_cache(maxsize=2)

@@ -30,8 +30,7 @@ from tasks.champion.commit_decision import reconcile
 from tasks.registry.run_artifacts import read_evaluation, read_probe
 from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 OTHER_MACHINE = 1e-6  # single precision differs by this much between processors
@@ -52,12 +51,12 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture
 def registry(settings: Settings) -> Tracking:
-    return Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    return Workspace(settings, SERIES).tracking
 
 
 @pytest.fixture
 def bars(settings: Settings) -> Bars:
-    store = BarStore(settings.store_root)
+    store = Workspace(settings).bar_store
     return store.read_bars(store.ref(SERIES))
 
 
@@ -75,7 +74,7 @@ def by_code_0_1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """
     tmp_path = tmp_path_factory.mktemp("by_code_0_1")
     settings = Settings(home=unpack_home(tmp_path / "home"), tracking_uri="", store="")
-    store = BarStore(settings.store_root)
+    store = Workspace(settings).bar_store
     bars = store.read_bars(store.ref(SERIES))
     bars.frame().to_parquet(tmp_path / "bars.parquet")
     code = (
@@ -151,7 +150,7 @@ def test_the_keras_file_loads_with_its_layers_of_the_old_module_path(registry: T
 
 
 def test_the_gate_scores_the_champion(settings: Settings, registry: Tracking, bars: Bars) -> None:
-    decisions = Ledger(settings.store_root)
+    decisions = Workspace(settings).decision_log
     state = reconcile(registry, decisions)
     found = judge(registry, decisions, registry.version("1"), state, bars, PromotionRule(), 7)
     assert found.decision.action == "promote"
@@ -162,7 +161,7 @@ def test_what_the_report_reads_is_there(registry: Tracking, settings: Settings) 
     record, base_rate = read_evaluation(registry, DECISION_ID)
     assert len(record) == len(base_rate) == 750
     assert len(read_probe(registry, DECISION_ID)) == 64
-    (decision,) = Ledger(settings.store_root).rows(SERIES.name)
+    (decision,) = Workspace(settings).decision_log.rows(SERIES.name)
     assert decision.decided_at == datetime(2026, 11, 26, 12, 14, 27, 681323, UTC)
 
 

@@ -9,6 +9,7 @@ from data_checks.suites import CheckSpec
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
 from tasks.sources.source_spec import SourceSpec, require_readable
+from tasks.workspace import Workspace
 
 
 def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as_of: datetime | None = None) -> None:
@@ -49,10 +50,9 @@ def bars(*, table_version: int | None = None, json: JsonFlag = False) -> None:
         Version of the bar table to read; default: the newest.
     """
     from tasks.console.tables import show_bars
-    from tasks.store.bar_store import BarStore
 
     settings = load_settings()
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = Workspace(settings).bar_store
     found = [each.to_dict() for each in store.series(table_version)]
     if json:
         print_json(found)
@@ -63,10 +63,9 @@ def bars(*, table_version: int | None = None, json: JsonFlag = False) -> None:
 def quarantine(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False) -> None:
     """List the bars that the data checks refused, released ones included: time, rule, value, source."""
     from tasks.console.tables import show_quarantine
-    from tasks.store.bar_store import BarStore
 
     settings = load_settings()
-    found = BarStore(settings.store_root, settings.storage_options()).refusals(options.series)
+    found = Workspace(settings).bar_store.refusals(options.series)
     if json:
         print_json(found)
     else:
@@ -89,10 +88,9 @@ def release(
         Why these bars are correct; stored with the release.
     """
     from tasks.console.tables import show_lines
-    from tasks.store.bar_store import BarStore
 
     settings = load_settings()
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = Workspace(settings).bar_store
     merged = store.release(options.series, at, reason, released_at=datetime.now(UTC))
     counts = f"{merged.added} bars released, {merged.revised} revised; version {merged.version}"
     show_lines([f"{options.symbol} {options.interval}: {counts}"])

@@ -5,6 +5,7 @@ from datetime import datetime
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.promotion_rule import PromotionRule
+from tasks.workspace import Workspace
 
 
 def decisions(
@@ -27,10 +28,9 @@ def decisions(
         Show the champion at the end of this day (UTC), or at this time.
     """
     from tasks.console.tables import show_decisions, show_lines
-    from tasks.store.decision_log import Ledger
 
     settings = load_settings()
-    log, series_name = Ledger(settings.store_root, settings.storage_options()), name or options.series.name
+    log, series_name = Workspace(settings).decision_log, name or options.series.name
     if on is not None:
         moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
         champion = log.champion_on(series_name, moment)

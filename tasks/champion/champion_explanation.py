@@ -20,9 +20,8 @@ from model.windows import WindowSpec, cut_windows
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page
 from tasks.pages.number_format import moment_text
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
+from tasks.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +75,11 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     """
     from model.network_files import network_from_bytes  # here: loads TensorFlow
 
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
     champion = tracking.champion()
     loaded = tracking.read_version(champion.version)
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = workspace.bar_store
     bars = store.read_bars(store.ref(series))
     network = network_from_bytes(loaded.keras())
     known = bars, loaded.recipe().window, champion.trained_until

@@ -19,12 +19,11 @@ from model.metrics import Record
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Tracking, Version
+from tasks.registry.tracking import Version
 from tasks.serving.guarded_forecast import now_for
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger
-from tasks.store.monitor_log import Look, Watchbook, fresh_alarms, score_from
+from tasks.store.monitor_log import Look, fresh_alarms, score_from
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,10 +104,11 @@ def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of:
     Raises:
         NoChampion: nothing was promoted yet.
     """
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    ledger = Ledger(settings.store_root, settings.storage_options())
-    book = Watchbook(settings.store_root, settings.storage_options())
-    store = BarStore(settings.store_root, settings.storage_options())
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
+    ledger = workspace.decision_log
+    book = workspace.monitor_log
+    store = workspace.bar_store
     champion = reconcile(tracking, ledger).require(series.name)
     loaded = tracking.read_version(champion.version)
     bars = store.read_bars(store.ref(series))

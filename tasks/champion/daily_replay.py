@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from model.bars import Bars, Series
+from model.bars import Bars
 from model.bootstrap import PairedDifference, paired_difference
 from model.errors import BarsTooShort, SpecError
 from model.folds import split_folds
@@ -32,7 +32,8 @@ from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.tracking import ModelFiles, Tracking, Version
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
-from tasks.store.decision_log import Ledger, LedgerRow, Prediction
+from tasks.store.decision_log import LedgerRow, Prediction
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -139,12 +140,13 @@ class Replay:
         """
         if self.last < self.first:
             raise SpecError(f"replay: expected --to at or after --from, found {self.last} before {self.first}")
-        self.series = Series(self.recipe.symbol, self.recipe.interval)
+        self.series = self.recipe.series
         self.name = self.name or f"{self.series.name}-replay"
         if self.name == self.series.name:
             raise SpecError(f"replay: expected a name of its own, found the series' own, {self.name}")
-        self.tracking = Tracking(self.settings.mlflow_uri, self.settings.artifact_root, self.series, self.name)
-        self.ledger = Ledger(self.settings.store_root, self.settings.storage_options())
+        self.workspace = Workspace(self.settings, self.series, self.name)
+        self.tracking = self.workspace.tracking
+        self.ledger = self.workspace.decision_log
         self._require_continuation()
 
     @cached_property
@@ -159,7 +161,7 @@ class Replay:
 
     @cached_property
     def _store(self) -> BarStore:
-        return BarStore(self.settings.store_root, self.settings.storage_options())
+        return self.workspace.bar_store
 
     @property
     def days(self) -> tuple[date, ...]:

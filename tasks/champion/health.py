@@ -15,12 +15,10 @@ from urllib.request import Request, urlopen
 from model.bars import Series
 from model.errors import NoChampion, RiseOrFallError
 from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Tracking
 from tasks.services.supervisor import read_state
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import Ledger
-from tasks.store.monitor_log import Watchbook
+from tasks.workspace import Workspace
 
 QUIET_HOURS = 26.0  # as the dead-man automation
 MAX_BARS_BEHIND = 3.0  # as the check of freshness
@@ -42,10 +40,11 @@ def health(series: Series, settings: Settings, now: datetime | None = None) -> d
         now: the clock's when None.
     """
     moment = now or datetime.now(UTC)
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    ledger = Ledger(settings.store_root, settings.storage_options())
-    look = Watchbook(settings.store_root, settings.storage_options()).last(series.name)
-    newest = BarStore(settings.store_root, settings.storage_options()).newest(series)
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
+    ledger = workspace.decision_log
+    look = workspace.monitor_log.last(series.name)
+    newest = workspace.bar_store.newest(series)
     closed = newest + timedelta(seconds=int(series.delta.astype("timedelta64[s]").astype(int))) if newest else None
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in look.alarms] if look else []
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed), "live": {}}

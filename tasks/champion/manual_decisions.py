@@ -14,8 +14,8 @@ from model.promotion_rule import PromotionRule
 from tasks.champion.commit_decision import Standing, enact, reconcile
 from tasks.registry.tracking import Tracking, Version
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.workspace import Workspace
 
 
 def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LedgerRow:
@@ -95,7 +95,7 @@ def promote_by_hand(
         judge,  # here: loads Prefect, three seconds that a rollback does not need
     )
 
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = Workspace(settings).bar_store
     ref = store.ref(series)
     seed = tracking.read_version(version).recipe().training.seed
     found = judge(tracking, ledger, challenger, standing, store.read_bars(ref), rule, seed)
@@ -113,8 +113,8 @@ def promote_by_hand(
 
 
 def _open(series: Series, settings: Settings) -> tuple[Tracking, Ledger]:
-    ledger = Ledger(settings.store_root, settings.storage_options())
-    return Tracking(settings.mlflow_uri, settings.artifact_root, series), ledger
+    workspace = Workspace(settings, series)
+    return workspace.tracking, workspace.decision_log
 
 
 def _row(series: Series, version: Version, standing: Standing) -> LedgerRow:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from model.bars import Bars, Series
+from model.bars import Bars
 from model.errors import BarsTooShort, UnsoundModel
 from model.folds import WHERE, split_folds
 from model.metrics import score
@@ -22,9 +22,9 @@ from model.recipe import Recipe
 from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.walk_forward import Fits, walk_forward
 from model.windows import cut_windows
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore, hash_bars
+from tasks.store.bar_store import hash_bars
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import optuna
@@ -97,15 +97,14 @@ class Tuning:
 
     def __post_init__(self) -> None:
         """Point at MLflow."""
-        self.series = Series(self.recipe.symbol, self.recipe.interval)
-        self.tracking = Tracking(
-            self.settings.mlflow_uri, self.settings.artifact_root, self.series, f"{self.series.name}-tune"
-        )
+        self.series = self.recipe.series
+        self.workspace = Workspace(self.settings, self.series, f"{self.series.name}-tune")
+        self.tracking = self.workspace.tracking
 
     @cached_property
     def bars(self) -> Bars:
         """The bars that the search may see."""
-        store = BarStore(self.settings.store_root, self.settings.storage_options())
+        store = self.workspace.bar_store
         return bars_before_test(store.read_bars(store.ref(self.series)), self.recipe)
 
     @property

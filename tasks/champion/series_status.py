@@ -4,10 +4,8 @@ from typing import Any
 
 from model.bars import Series
 from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 LAST_DECISIONS = 5
 
@@ -17,10 +15,11 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
 
     Where a crash left the alias behind the ledger, it catches up first; `trouble` says what could not be mended.
     """
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    ledger = Ledger(settings.store_root, settings.storage_options())
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
+    ledger = workspace.decision_log
     standing, challenger = reconcile(tracking, ledger), tracking.aliased("challenger")
-    summary = BarStore(settings.store_root, settings.storage_options()).summary(series)
+    summary = workspace.bar_store.summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
     rows = ledger.rows(series.name, last=LAST_DECISIONS)
     return {

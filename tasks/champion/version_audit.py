@@ -6,10 +6,10 @@ from typing import Any
 from model.bars import Series
 from model.leak_audit import FULL_SAMPLE, Audit, audit
 from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Tracking, Version
+from tasks.registry.tracking import Version
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore
-from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,14 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
         NoChampion: there is no such version.
         UnsoundModel: its files cannot be read.
     """
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
     if version:
         chosen = tracking.version(version)
     else:
-        ledger = Ledger(settings.store_root, settings.storage_options())
+        ledger = workspace.decision_log
         chosen = reconcile(tracking, ledger).require(series.name)
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = workspace.bar_store
     ref = _bars_of(store, series, chosen)
     loaded = tracking.read_version(chosen.version)
     recipe = loaded.recipe()

@@ -434,12 +434,6 @@ def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 
 
-def open_tracking(series: Series) -> Tracking:
-    """Return the MLflow adapter of a series, at the address of the settings."""
-    settings = Settings()
-    return Tracking(settings.mlflow_uri, settings.artifact_root, series)
-
-
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
     """The files of one version on this machine; each is read when asked for."""

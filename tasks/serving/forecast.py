@@ -12,10 +12,9 @@ import numpy as np
 
 from model.bars import Series
 from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger, Prediction
+from tasks.store.decision_log import Prediction
+from tasks.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,13 @@ def forecast(
         UnsoundModel: the champion's files are gone or broken.
         SpecError: there are no bars.
     """
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    ledger = Ledger(settings.store_root, settings.storage_options())
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
+    ledger = workspace.decision_log
     champion = reconcile(tracking, ledger).require(series.name)
     loaded = tracking.read_version(champion.version)
     recipe = loaded.recipe()
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = workspace.bar_store
     bars = store.read_bars(store.ref(series, as_of=as_of))
     decided_at, probability = loaded.predictor().predict_last(bars)
     decided = _aware(decided_at)

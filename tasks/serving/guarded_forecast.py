@@ -23,8 +23,8 @@ from tasks.champion.commit_decision import reconcile
 from tasks.registry.tracking import Tracking, Version
 from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import Ledger, LedgerRow, Prediction
+from tasks.workspace import Workspace
 
 LONGEST_ABSENCE_BARS = 400  # further back nothing is made up: that is a new start, not a day off
 
@@ -56,11 +56,12 @@ def forecast_guarded(
         ChecksFailed: a bar of the last window is not one that the checks let pass.
     """
     limits = spec or ForecastSpec()
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, series)
-    ledger = Ledger(settings.store_root, settings.storage_options())
+    workspace = Workspace(settings, series)
+    tracking = workspace.tracking
+    ledger = workspace.decision_log
     champion = reconcile(tracking, ledger).require(series.name)
     window = tracking.read_version(champion.version).recipe().window
-    store = BarStore(settings.store_root, settings.storage_options())
+    store = workspace.bar_store
     bars = store.read_bars(store.ref(series))
     now = now_for(tracking, champion, bars, as_of)  # once: a bar that closes while this runs is the next run's
     bars = bars.closed_by(np.datetime64(now.replace(tzinfo=None), "us"))

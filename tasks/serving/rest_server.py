@@ -19,8 +19,8 @@ from model.bars import Bars, Series
 from model.errors import NoChampion, RiseOrFallError, UnsoundModel
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -97,7 +97,7 @@ class Champion:
     def __init__(self, series: Series, settings: Settings) -> None:
         """Point at a series; nothing is loaded yet."""
         self.series = series
-        self.settings = settings
+        self.workspace = Workspace(settings, series)
         self._lock = Lock()
         self._ready: Ready | None = None
         self._looked_at = float("-inf")
@@ -116,7 +116,7 @@ class Champion:
             return self._ready
 
     def _look(self) -> None:
-        tracking = Tracking(self.settings.mlflow_uri, self.settings.artifact_root, self.series)
+        tracking = self.workspace.tracking
         try:
             champion = tracking.champion()
             if self._ready is None or self._ready.version != champion.version:

@@ -22,7 +22,7 @@ from model.windows import WindowSpec, cut_windows
 from tasks.registry.tracking import Tracking
 from tasks.retrain_run import Retrain
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
+from tasks.workspace import Workspace
 
 FOLDS = FoldSpec(test_bars=120, count=2, seeds=2)
 TRAINING = TrainingSpec(epochs=1, calibration="temperature")
@@ -36,14 +36,14 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Options]:
         patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("options")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         done = retrain(folds=FOLDS, training=TRAINING)
-        tracking = Tracking(Settings().mlflow_uri, Settings().artifact_root, Series("BTC-USD", "1d"))
+        tracking = Workspace(Settings(), Series("BTC-USD", "1d")).tracking
         found = tracking.client.search_runs([tracking.experiment_id()], f"tags.mlflow.parentRunId = '{done.run_id}'")
         yield done, tracking, [run.info.run_id for run in sorted(found, key=lambda run: run.data.tags["fold"])]
 
 
 def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -> None:
     result, tracking, runs = asked
-    store = BarStore(Settings().store_root, Settings().storage_options())
+    store = Workspace(Settings()).bar_store
     windows = cut_windows(store.read_bars(result.stored.ref), WindowSpec()).resolved()
     trainer = Trainer(NetworkSpec(), TRAINING, 30, 4)
     frame = pd.read_parquet(io.BytesIO(tracking.read_file(result.run_id, "evaluation/record.parquet")))
@@ -70,7 +70,7 @@ def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:
     newest = json.loads(tracking.read_file(runs[-1], "calibrator.json"))
     assert loaded.calibrator().plain() == newest
     assert result.promotion.action == "promote"  # its files repeat what training saw
-    store = BarStore(Settings().store_root, Settings().storage_options())
+    store = Workspace(Settings()).bar_store
     bars = store.read_bars(result.stored.ref)
     windows = cut_windows(bars, WindowSpec())
     said = np.asarray(network_from_bytes(loaded.keras())(windows.values()), dtype=np.float64)[:, 0]

@@ -19,6 +19,7 @@ from tasks.registry.local_database import RegistryFile
 from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
 from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.workspace import Workspace
 
 NAME = "BTC-USD-1d-replay"
 SPAN = {"first": date(2019, 9, 1), "last": date(2019, 9, 30)}
@@ -42,7 +43,7 @@ class Left:
 
 def left() -> Left:
     settings = Settings()
-    ledger = Ledger(settings.store_root, settings.storage_options())
+    ledger = Workspace(settings).decision_log
     file = RegistryFile(settings.mlflow_uri)
     known = 0
     while file.version(NAME, str(known + 1)) is not None:

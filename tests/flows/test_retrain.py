@@ -24,7 +24,7 @@ from tasks.serving.forecast import forecast
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source
 from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 TEST_WINDOWS, FOLDS = 240, 2
@@ -32,12 +32,12 @@ TEST_WINDOWS, FOLDS = 240, 2
 
 @pytest.fixture
 def tracking(first: Retrain) -> Tracking:  # noqa: ARG001 - something must be registered
-    return Tracking(Settings().mlflow_uri, Settings().artifact_root, SERIES)
+    return Workspace(Settings(), SERIES).tracking
 
 
 @pytest.fixture
 def store() -> BarStore:
-    return BarStore(Settings().store_root, Settings().storage_options())
+    return Workspace(Settings()).bar_store
 
 
 def test_the_sample_is_read_checked_and_cut_as_counted_by_hand(first: Retrain) -> None:
@@ -121,7 +121,7 @@ def test_a_second_retrain_adds_no_bar_and_is_judged_against_the_first(first: Ret
     assert second.version.version == "2"
     assert second.promotion.champion_before == "1"
     assert second.promotion.numbers["champion.n"] == TEST_WINDOWS
-    rows = Ledger(Settings().store_root).rows(SERIES.name)
+    rows = Workspace(Settings()).decision_log.rows(SERIES.name)
     assert [(row.version, row.action) for row in rows[:2]] == [("1", "promote"), ("2", second.promotion.action)]
 
 
@@ -172,7 +172,7 @@ def test_a_prediction_is_stored_once_before_its_outcome(second: Retrain) -> None
     asked = [forecast(SERIES, Settings(), now=pd.Timestamp("2019-10-17 00:05", tz="UTC")) for _ in range(2)]
     assert asked[0] == asked[1]
     assert (asked[0].decided_at, asked[0].resolves_at) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
-    stored = Ledger(Settings().store_root).predictions(SERIES.name, asked[0].version)
+    stored = Workspace(Settings()).decision_log.predictions(SERIES.name, asked[0].version)
     assert stored["probability"].tolist() == [asked[0].probability]
     assert not stored["late"].any()
 
@@ -182,7 +182,7 @@ def test_rollback_puts_the_former_champion_back(second: Retrain, tracking: Track
     former = rollback(reason="the test says so")
     assert former != before
     assert tracking.champion().version == former
-    row = Ledger(Settings().store_root).rows(SERIES.name)[-1]
+    row = Workspace(Settings()).decision_log.rows(SERIES.name)[-1]
     assert (row.action, row.champion_before, row.champion_after) == ("rollback", before, former)
     assert row.reasons == ("the test says so",)
 

@@ -17,9 +17,8 @@ from model.search_space import TuneSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.recipe_search import Tuned, Tuning
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 TEST_BARS = 100
@@ -36,13 +35,13 @@ def search(home: Path, patch: pytest.MonkeyPatch, trials: int, bars: Bars = BARS
     """Search in a home that holds the bars."""
     patch.setenv("RISEORFALL_HOME", str(home))
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    BarStore(Settings().store_root).merge(SERIES, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
+    Workspace(Settings()).bar_store.merge(SERIES, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
     return tune(**CHEAP, spec=TuneSpec(trials=trials, test_bars=60, count=2))
 
 
 def trials_of(found: Tuned) -> list[tuple[dict[str, str], float, str]]:
     """Return parameters, log loss and status of a search's child runs, in the order of the trials."""
-    tracking = Tracking(Settings().mlflow_uri, Settings().artifact_root, SERIES, f"{SERIES.name}-tune")
+    tracking = Workspace(Settings(), SERIES, f"{SERIES.name}-tune").tracking
     runs = tracking.client.search_runs([tracking.experiment_id()], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
     runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
     return [(run.data.params, run.data.metrics.get("log_loss", np.nan), run.info.status) for run in runs]

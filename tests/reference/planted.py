@@ -8,8 +8,8 @@ import numpy as np
 from model.bars import Bars, Series
 from model.freshness import aware
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger, Prediction
+from tasks.store.decision_log import Prediction
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 DAYS = 120
@@ -18,7 +18,7 @@ SCALE, MORE_VOLATILE = 5.0, 3.0
 
 def plant_drift(home: Path) -> None:
     """Add days like the last stored ones, with prices scaled and each move, from open to close or between, tripled."""
-    store = BarStore(_settings(home).store_root)
+    store = Workspace(_settings(home)).bar_store
     bars = store.read_bars(store.ref(SERIES))
     ohlcv = bars.ohlcv[-DAYS:].copy()
     logs = np.log(ohlcv[:, :4])
@@ -30,7 +30,7 @@ def plant_drift(home: Path) -> None:
 def plant_degradation(home: Path) -> None:
     """Store predictions of the last stored days that say the opposite of what happened, each before its outcome."""
     settings = _settings(home)
-    store, ledger = BarStore(settings.store_root), Ledger(settings.store_root)
+    store, ledger = Workspace(settings).bar_store, Workspace(settings).decision_log
     bars = store.read_bars(store.ref(SERIES))
     close, closed_at = bars.column("close")[-DAYS:], bars.closed_at[-DAYS:]
     version = str(ledger.rows(SERIES.name)[-1].champion_after)

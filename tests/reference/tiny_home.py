@@ -11,9 +11,9 @@ from model.metrics import Record
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.windows import WindowSpec, cut_windows
-from tasks.registry.tracking import ModelFiles, Tracking
+from tasks.registry.tracking import ModelFiles
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 WINDOW = WindowSpec(lookback_bars=5)
@@ -26,7 +26,7 @@ def tiny_home(home: Path, bars: Bars, trained_bars: int, *, gain: float = 1.0) -
     """
     settings = Settings(home=home, tracking_uri="", store="", public_url="")
     store_bars(settings, bars)
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    tracking = Workspace(settings, SERIES).tracking
     run_id = tracking.start_run("retrain", {})
     known = Bars(bars.interval, bars.opened_at[:trained_bars], bars.ohlcv[:trained_bars])
     windows = cut_windows(known, WINDOW).resolved()
@@ -43,4 +43,4 @@ def tiny_home(home: Path, bars: Bars, trained_bars: int, *, gain: float = 1.0) -
 
 def store_bars(settings: Settings, bars: Bars) -> None:
     """Let bars join the store, as the flow `ingest` would."""
-    BarStore(settings.store_root).merge(SERIES, bars.frame(), {"source": "test"}, merged_at=datetime.now(UTC))
+    Workspace(settings).bar_store.merge(SERIES, bars.frame(), {"source": "test"}, merged_at=datetime.now(UTC))

@@ -23,6 +23,7 @@ from tasks.registry.run_artifacts import parquet_bytes
 from tasks.registry.tracking import ModelFiles, Tracking, Version
 from tasks.settings import Settings
 from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 SPEC = WindowSpec(lookback_bars=5)
@@ -53,7 +54,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
         settings = Settings(home=home, tracking_uri="", store="")
-        tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+        tracking = Workspace(settings, SERIES).tracking
         for version, onnx in ONNX.items():
             run_id = tracking.start_run("retrain", {})
             own = record(says(version))
@@ -76,12 +77,12 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def tracking(settings: Settings) -> Tracking:
-    return Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    return Workspace(settings, SERIES).tracking
 
 
 @pytest.fixture
 def ledger(settings: Settings) -> Ledger:
-    return Ledger(settings.store_root)
+    return Workspace(settings).decision_log
 
 
 def standing(tracking: Tracking, version: str) -> Standing:

@@ -16,8 +16,9 @@ from model.freshness import aware
 from model.monitor_alarms import Alarm, MonitorSpec
 from tasks.champion.champion_monitor import Watched, watch_champion
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger, Prediction
+from tasks.store.decision_log import Prediction
 from tasks.store.monitor_log import Look, Watchbook, fresh_alarms, score_from
+from tasks.workspace import Workspace
 
 BARS = random_walk(1000, seed=11)
 TRAINED = 750
@@ -56,7 +57,7 @@ def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED)
                 SERIES.name, "BTC-USD", "1d", at, at + DAY, "1", float(probability), at + timedelta(minutes=1)
             )
         )  # fmt: skip
-    Ledger(settings.store_root).store_all(stored)
+    Workspace(settings).decision_log.store_all(stored)
 
 
 def rises() -> np.ndarray:
@@ -106,7 +107,7 @@ def test_late_predictions_are_no_evidence_and_count_as_missing(settings: Setting
             )
         ]
     ]  # fmt: skip
-    Ledger(settings.store_root).store_all(late)
+    Workspace(settings).decision_log.store_all(late)
     watched = look(settings)
     assert watched.score.count == 200
     assert watched.look.numbers["missing"] == 49

@@ -26,6 +26,7 @@ from tasks.champion.series_status import series_status
 from tasks.registry.tracking import ModelFiles, Tracking
 from tasks.settings import Settings
 from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 RECIPE = Recipe(window=WindowSpec(lookback_bars=5))
@@ -46,7 +47,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
         settings = Settings(home=home, tracking_uri="", store="")
-        tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+        tracking = Workspace(settings, SERIES).tracking
         example = random_walk(8).frame()
         for _ in range(VERSIONS):
             run_id = tracking.start_run("retrain", {})
@@ -63,12 +64,12 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def tracking(settings: Settings) -> Tracking:
-    return Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    return Workspace(settings, SERIES).tracking
 
 
 @pytest.fixture
 def ledger(settings: Settings) -> Ledger:
-    return Ledger(settings.store_root)
+    return Workspace(settings).decision_log
 
 
 def row(number: int, version: str, before: str | None, after: str | None, run_id: str = "") -> LedgerRow:
@@ -140,11 +141,12 @@ from tasks.champion.commit_decision import enact
 from tasks.store.decision_log import Ledger, LedgerRow
 from tasks.settings import Settings
 from tasks.registry.tracking import Tracking
+from tasks.workspace import Workspace
 
 settings, series = Settings(home=Path(sys.argv[1]), tracking_uri="", store=""), Series("BTC-USD", "1d")
 Tracking.set_alias = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 row = LedgerRow("2", datetime(2026, 11, 2, tzinfo=UTC), series.name, "BTC-USD", "1d", "promote", "2", "1", "2")
-enact(Tracking(settings.mlflow_uri, settings.artifact_root, series), Ledger(settings.store_root), row,
+enact(Workspace(settings, series).tracking, Workspace(settings).decision_log, row,
       smoke_test=lambda *_: None)
 """
 
@@ -171,10 +173,11 @@ from tasks.champion.commit_decision import enact, reconcile
 from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
 from tasks.settings import Settings
 from tasks.registry.tracking import Tracking
+from tasks.workspace import Workspace
 
 settings, mine = Settings(home=Path(sys.argv[1]), tracking_uri="", store=""), sys.argv[2]
 series = Series("BTC-USD", "1d")
-tracking, ledger = Tracking(settings.mlflow_uri, settings.artifact_root, series), Ledger(settings.store_root)
+tracking, ledger = Workspace(settings, series).tracking, Workspace(settings).decision_log
 refused = 0
 print("ready", flush=True)
 sys.stdin.readline()

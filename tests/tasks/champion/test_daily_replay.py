@@ -20,8 +20,8 @@ from model.windows import WindowSpec, cut_windows
 from tasks.champion.daily_replay import Replay
 from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.workspace import Workspace
 
 RECIPE = Recipe(
     window=WindowSpec(lookback_bars=5),
@@ -36,7 +36,7 @@ FIRST, LAST = date(2018, 8, 20), date(2018, 8, 23)
 
 def home(place: Path, bars: Bars = BARS) -> Settings:
     settings = Settings(home=place, tracking_uri="", store="")
-    store = BarStore(settings.store_root)
+    store = Workspace(settings).bar_store
     store.merge(Series(RECIPE.symbol, RECIPE.interval), bars.frame(), {}, merged_at=datetime(2018, 9, 18, tzinfo=UTC))
     return settings
 
@@ -82,7 +82,7 @@ def test_each_day_is_decided_with_the_bars_closed_by_then(whole: Replay) -> None
 
 
 def test_nothing_of_it_touches_the_real_champion(whole: Replay) -> None:
-    real = Tracking(whole.settings.mlflow_uri, whole.settings.artifact_root, whole.series)
+    real = Workspace(whole.settings, whole.series).tracking
     assert real.alias_number("champion") is None
     assert whole.ledger.rows(whole.series.name) == ()
     assert whole.ledger.predictions(whole.series.name).empty

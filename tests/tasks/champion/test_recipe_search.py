@@ -20,7 +20,7 @@ from model.training import TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.champion.recipe_search import Tuned, Tuning
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
+from tasks.workspace import Workspace
 
 RECIPE = Recipe(window=WindowSpec(lookback_bars=12), folds=FoldSpec(test_bars=100, count=2))
 BARS = random_walk(420, seed=8)
@@ -55,7 +55,7 @@ class Quiet:
 def home(place: Path, bars: Bars = BARS) -> Settings:
     settings = Settings(home=place, tracking_uri="", store="")
     series = Series(RECIPE.symbol, RECIPE.interval)
-    BarStore(settings.store_root).merge(series, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
+    Workspace(settings).bar_store.merge(series, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
     return settings
 
 

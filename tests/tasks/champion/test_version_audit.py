@@ -16,9 +16,9 @@ from model.metrics import Record
 from model.recipe import Recipe
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.version_audit import audit_version
-from tasks.registry.tracking import ModelFiles, Tracking
+from tasks.registry.tracking import ModelFiles
 from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
+from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 RECIPE = Recipe(window=WindowSpec(lookback_bars=5), folds=FoldSpec(test_bars=60, count=2))
@@ -39,10 +39,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def test_an_honest_version_passes_and_a_shifted_one_fails(settings: Settings) -> None:
-    store = BarStore(settings.store_root)
+    store = Workspace(settings).bar_store
     store.merge(SERIES, BARS.frame(), {}, merged_at=AT)
     ref = store.ref(SERIES)
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    tracking = Workspace(settings, SERIES).tracking
     honest = honest_record()
     shifted = replace(honest, labels=np.roll(honest.labels, 1))
     tags = {

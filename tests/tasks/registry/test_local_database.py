@@ -12,8 +12,8 @@ from tiny_home import SERIES, tiny_home
 
 from model.errors import NoChampion
 from tasks.registry.local_database import RegistryFile
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def test_alias_version_and_folder_are_those_of_the_client(settings: Settings) -> None:
     file = RegistryFile(settings.mlflow_uri)
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    tracking = Workspace(settings, SERIES).tracking
     found = tracking.client.get_model_version(SERIES.name, "1")
     entry = file.version(SERIES.name, "1")
     assert entry is not None
@@ -37,7 +37,7 @@ def test_alias_version_and_folder_are_those_of_the_client(settings: Settings) ->
 
 
 def test_a_deleted_version_is_gone(settings: Settings) -> None:
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES, name="other")
+    tracking = Workspace(settings, SERIES, "other").tracking
     tracking.client.create_registered_model("other")
     tracking.client.create_model_version(
         "other", "file:///nowhere", tags={"trained_until": "2020-01-01T00:00:00+00:00"}

@@ -17,6 +17,7 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.registry.tracking import LoadedVersion, ModelFiles, Tracking
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 WINDOW = WindowSpec(lookback_bars=5)
 BARS = random_walk(60, seed=4)
@@ -28,7 +29,7 @@ CALIBRATORS = {
 
 def register(home: Path, name: str) -> tuple[Tracking, LoadedVersion]:
     settings = Settings(home=home, tracking_uri="", store="")
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, Series("BTC-USD", "1d"))
+    tracking = Workspace(settings, Series("BTC-USD", "1d")).tracking
     windows = cut_windows(BARS, WINDOW).resolved()
     record = Record(windows.decided_at, windows.resolved_at, windows.labels, np.full(len(windows), 0.5),
                     np.zeros(len(windows), dtype=np.int64))  # fmt: skip

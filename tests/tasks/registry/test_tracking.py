@@ -6,14 +6,14 @@ import pytest
 
 from model.bars import Series
 from model.errors import StoreUnavailable
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 
 def test_files_that_find_no_place_say_which_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
     settings = Settings(home=tmp_path / "home", tracking_uri="", store="")
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, Series("BTC-USD", "1d"))
+    tracking = Workspace(settings, Series("BTC-USD", "1d")).tracking
     run_id = tracking.start_run("retrain", {})
     tracking.log_files(run_id, {"record.parquet": b"12345"}, "evaluation")
     place = Path(tracking.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))

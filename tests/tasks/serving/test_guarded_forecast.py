@@ -16,7 +16,7 @@ from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
 from model.freshness import ForecastSpec, aware
 from tasks.serving.guarded_forecast import forecast_guarded
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 BARS = random_walk(130, seed=4)
 TRAINED = 100
@@ -47,7 +47,7 @@ def test_days_between_two_predictions_are_made_up_once_and_are_late(settings: Se
     assert [each.decided_at for each in found.made_up] == [aware(each) for each in BARS.closed_at[120:129]]
     assert all(each.late for each in found.made_up)
     assert forecast_guarded(SERIES, settings).made_up == ()
-    stored = Ledger(settings.store_root).predictions(SERIES.name)
+    stored = Workspace(settings).decision_log.predictions(SERIES.name)
     assert stored["decided_at"].is_unique
     assert len(stored) == 11
 
@@ -75,7 +75,7 @@ def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
 
 
 def _decided(settings: Settings) -> list[datetime]:
-    return [each.to_pydatetime() for each in Ledger(settings.store_root).predictions(SERIES.name)["decided_at"]]
+    return [each.to_pydatetime() for each in Workspace(settings).decision_log.predictions(SERIES.name)["decided_at"]]
 
 
 def test_a_prediction_as_of_the_past_knows_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
@@ -104,7 +104,7 @@ def test_a_bar_that_the_checks_never_saw_is_refused(settings: Settings) -> None:
     store_bars(settings, Bars(BARS.interval, first(120).opened_at, bad))
     with pytest.raises(ChecksFailed, match="contradicting_price"):
         forecast_guarded(SERIES, settings)
-    assert Ledger(settings.store_root).predictions(SERIES.name).empty
+    assert Workspace(settings).decision_log.predictions(SERIES.name).empty
 
 
 def test_without_a_champion_nothing_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

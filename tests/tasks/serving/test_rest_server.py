@@ -17,6 +17,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.serving.rest_server import MAX_BARS, MAX_BODY_BYTES, Champion, Ready, application
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the test client speaks of its successor
@@ -147,14 +148,14 @@ def test_without_a_champion_the_server_says_so() -> None:
 def test_a_new_champion_takes_over_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tiny_home import tiny_home
 
-    from tasks.registry.tracking import ModelFiles, Tracking
+    from tasks.registry.tracking import ModelFiles
     from tasks.serving import rest_server
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = tiny_home(tmp_path, random_walk(60, seed=1), 50)
     champion = Champion(SERIES, settings)
     assert champion.ready().version == "1"
-    tracking = Tracking(settings.mlflow_uri, settings.artifact_root, SERIES)
+    tracking = Workspace(settings, SERIES).tracking
     record = tracking.read_version("1").record()
     until = {"trained_until": "2018-03-01T00:00:00+00:00"}
     for onnx in (tiny_onnx(5, gain=2.0), b"broken"):
