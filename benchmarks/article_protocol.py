@@ -30,7 +30,7 @@ from model.metrics import CLASSES, confusion_matrix, normalise_rows
 from model.networks import NetworkSpec, build_network
 from model.training import Trainer, TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows, standardise
-from tasks.sources.files import FileSource
+from tasks.sources.file_source import FileSource
 from tasks.sources.source_spec import SourceSpec
 
 if TYPE_CHECKING:

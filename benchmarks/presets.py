@@ -28,7 +28,7 @@ from model.networks import Scaling
 from model.presets import DAILY, Preset, preset_for
 from model.training import Trainer
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.sources.files import FileSource
+from tasks.sources.file_source import FileSource
 from tasks.sources.source_spec import SourceSpec
 
 log = logging.getLogger(__name__)

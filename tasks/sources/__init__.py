@@ -1,1 +1,1 @@
-"""Where bars come from."""
+"""Where bars come from: files, exchanges, the bundled sample."""

@@ -1,9 +1,9 @@
-"""Where bars come from: one spec, one protocol, one value.
+"""The spec of a source of bars, the protocol that sources implement, and the bars that they return.
 
-A source hands over bars as its file or exchange holds them: UTC open times, oldest first, bad and doubled bars
-included, with a record of how they were read. It does not judge bars (`data_checks/` does) and stores nothing.
-Prices are in the quote currency; the layout names the volume's unit where it can be known. The trap: the last bar may
-be unfinished - whoever uses the bars drops it by `as_of`.
+A source returns bars as its file or exchange has them: UTC open times, oldest first, with bad and duplicated bars, and
+a record of how they were read. It checks no bars (`data_checks/` does) and stores nothing. Prices are in the quote
+currency; the layout states the unit of the volume if it is known. The trap: the last bar may be unfinished; callers
+drop it by `as_of`.
 """
 
 from collections.abc import Callable
@@ -28,16 +28,16 @@ SourceKind = Literal["sample", "csv", "exchange"]
 
 
 class SourceSpec(BaseModel):
-    """Which bars are read, and what the file cannot say about itself."""
+    """The source of bars, and what its file or exchange does not state."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: SourceKind = Field(
         default="sample",
-        description="sample: the Coinbase BTC-USD daily bars that come along; csv: a file (CSV, CSV.gz, zip, Parquet, "
+        description="sample: the bundled Coinbase BTC-USD daily bars; csv: a file (CSV, CSV.gz, zip, Parquet, "
         "Feather); exchange: an exchange's public bars",
     )
-    path: str = Field(default="", description="The file, for kind csv")
+    path: str = Field(default="", description="Path of the file, for kind csv")
     symbol: str = Field(default="BTC-USD", min_length=1, description="Base and quote of the series, such as BTC-USD")
     interval: IntervalName = Field(default="1d", description="Length of a bar")
     columns: str = Field(
@@ -47,55 +47,53 @@ class SourceSpec(BaseModel):
     )
     timezone: str = Field(
         default="",
-        description="Zone of times that carry none, such as Asia/Seoul; empty: the file's own zone, else UTC",
+        description="Time zone of times without one, such as Asia/Seoul; empty: the zone in the file, else UTC",
     )
     timestamp_format: str = Field(
         default="",
-        description="How times are written, such as '%d/%m/%Y', or the unit of unix times (s, ms, us, ns); "
-        "empty: inferred",
+        description="Format of times, such as '%d/%m/%Y', or the unit of unix times (s, ms, us, ns); empty: inferred",
     )
     decimal: Literal["", ".", ","] = Field(default="", description="Decimal mark of numbers; empty: inferred")
     bar_stamp: Literal["open", "close"] = Field(
-        default="open", description="Whether a bar's time is the moment it opens or the moment it closes"
+        default="open", description="Whether the time of a bar is its open time or its close time"
     )
     cross_check: str = Field(
         default="",
-        description="A second source of the same series, against which dates and prices are checked: a file, or "
+        description="A second source of the same series to compare dates and prices with: a file, or "
         "exchange:NAME; empty: none",
     )
     exchange: str = Field(
         default="coinbase",
-        description="For kind exchange: ccxt's name of the exchange; several by commas, in order of preference, such "
-        "as coinbase,kraken",
+        description="For kind exchange: name of the exchange in ccxt; several separated by commas, in order of "
+        "preference, such as coinbase,kraken",
     )
     backfill_from: str = Field(
         default="",
-        description="For kind exchange: date of the first bar fetched while none is stored, such as 2017-01-01; "
+        description="For kind exchange: date of the first bar to fetch if none is stored, such as 2017-01-01; "
         "empty: 3,000 bars back",
     )
     base_url: str = Field(
         default="",
-        description="For kind exchange: scheme and host to use instead of the exchange's own, such as a mirror's; "
-        "{exchange} in it stands for the exchange's name",
+        description="For kind exchange: scheme and host that replace the exchange's own, such as those of a mirror; "
+        "{exchange} is replaced by the name of the exchange",
     )
 
     @property
     def series(self) -> Series:
-        """The series that these bars make."""
+        """The series of these bars."""
         return Series(self.symbol, self.interval)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceBars:
-    """Bars as a source holds them, and how they were read.
+    """Bars as a source has them, and how they were read.
 
     Attributes:
-        frame: columns of `COLUMNS`, one row a bar, oldest first; `timestamp` is the open time, UTC-aware. Bad and
-            doubled bars are in it; of doubled bars the one that the source wrote earlier in time order comes first.
-            A price or volume that the source leaves empty is NaN.
-        layout: what was inferred or told about the source, by name.
-        line_numbers: shape (bar,), int64: where each bar stands in the file, counted from 1; for Parquet and Feather
-            the row, for an exchange the bar's place in the answer.
+        frame: columns of `COLUMNS`, one row per bar, oldest first; `timestamp` is the open time, UTC-aware. Bad and
+            duplicated bars are included; duplicates keep the order of the source. An empty price or volume is NaN.
+        layout: what was inferred or configured about the source, by name.
+        line_numbers: shape (bar,), int64: line of each bar in the file, from 1; for Parquet and Feather the row, for an
+            exchange the position in the answer.
     """
 
     frame: "pd.DataFrame"
@@ -108,14 +106,14 @@ class SourceBars:
 
 
 class Source(Protocol):
-    """Something that holds bars of one series."""
+    """A source of the bars of one series."""
 
     def fetch(self, since: datetime | None = None) -> SourceBars:
         """Return the bars that opened at `since` or later; all of them without it."""
         ...
 
     def default_as_of(self) -> datetime:
-        """Return the moment that counts as now where nobody names one, UTC-aware."""
+        """Return the default as-of time, UTC-aware."""
         ...
 
 
@@ -124,24 +122,24 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
 
     Args:
         spec: which bars.
-        on_page: for an exchange, called after each page with the start, the moment reached, and the end of the fetch.
-        known: for an exchange, stored bars (columns of `COLUMNS`) that a fail-over to another one is compared with.
+        on_page: for an exchange, called after each page with the start, the time reached, and the end of the fetch.
+        known: for an exchange, stored bars (columns of `COLUMNS`) to compare with those of a fail-over exchange.
 
     Raises:
         SpecError: fields of the spec contradict each other.
     """
     if spec.kind == "csv":
-        from tasks.sources.files import FileSource  # here: pandas and pyarrow take a second to import
+        from tasks.sources.file_source import FileSource  # here: pandas and pyarrow take a second to import
 
         if not spec.path:
-            raise SpecError("source csv: expected a file, found no path; name it with --source.path FILE")
+            raise SpecError("source csv: expected a file, found no path; set it with --source.path FILE")
         return FileSource(spec)
     if spec.path:
         raise SpecError(
             f"source {spec.kind}: expected no file, found --source.path {spec.path}; add --source.kind csv to read it"
         )
     if spec.kind == "exchange":
-        from tasks.sources.exchange import ExchangeSource  # here: files need none of it
+        from tasks.sources.exchange_source import ExchangeSource  # here: files need none of it
 
         return ExchangeSource(spec, on_page=on_page, known=known)
     from tasks.sources.bundled_sample import SampleSource  # here: pandas and pyarrow take a second to import
@@ -150,17 +148,18 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
 
 
 def require_readable(spec: SourceSpec) -> None:
-    """Raise at once what reading the source would raise, where that is quick to know.
+    """Raise now what reading the source would raise later, if that is quick to find out.
 
-    A file is read unless it is large. Of an exchange only the names are looked up; one that does not answer is passed
-    over, as whoever fetches has more patience.
+    A file is read unless it is large. For an exchange only its name and the symbol are checked; one that does not
+    answer is skipped, because a fetch retries for longer.
 
     Raises:
-        UnreadableFile: the file is not there or cannot be read as bars.
-        SpecError: fields of the spec contradict each other, or the source has no such symbol; near ones are named.
+        UnreadableFile: the file does not exist or contains no bars.
+        SpecError: fields of the spec contradict each other, or the source has no such symbol; the message lists similar
+            ones.
     """
     if spec.kind == "exchange":
-        from tasks.sources.exchange import ExchangeSource  # here: files need none of it
+        from tasks.sources.exchange_source import ExchangeSource  # here: files need none of it
 
         ExchangeSource(spec).require_traded()
         return
@@ -170,10 +169,9 @@ def require_readable(spec: SourceSpec) -> None:
 
 
 def open_cross_check(spec: SourceSpec) -> Source | None:
-    """Open the second source that `spec.cross_check` names, or return None where it names none.
+    """Open the second source that `spec.cross_check` names, or return None if it names none.
 
-    A second file is read by its own layout: what the spec says about the first file's columns, zone and times does
-    not hold for it.
+    A second file is read by its own layout: columns, zone and time format of the spec apply to the first file only.
     """
     if not spec.cross_check:
         return None

@@ -1,9 +1,9 @@
-"""How times are written in a file of bars, and what moments they mean.
+"""The formats of times in a file of bars, and their conversion to UTC.
 
-Takes one column of a file (text, numbers, or times) and returns UTC moments, with a record of the unit, format and zone
-that were found. A column that can be read in two ways (03/04/2017) is an error. Unix times are told apart by size:
-seconds, milliseconds, microseconds and nanoseconds of the years 1990 to 2100 do not overlap. The trap: a time without a
-zone is taken as UTC unless the spec names another; nothing inside one file can show that it is not.
+Takes one column of a file (text, numbers, or times) and returns UTC times, with a record of the unit, format and zone
+that were found. A column that can be read in two ways (03/04/2017) is an error. The unit of unix times follows from
+their size: seconds, milliseconds, microseconds and nanoseconds of the years 1990 to 2100 do not overlap. The trap: a
+time without a zone is taken as UTC unless the spec names another; nothing inside one file can show that it is not.
 """
 
 import difflib
@@ -42,13 +42,13 @@ SAMPLE_ROWS = 100  # enough to drop most formats before the whole column is read
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Moments of one column.
+    """The times of one column.
 
     Attributes:
         moments: shape (row,), datetime64[us], UTC, in the file's order.
         unit: seconds, milliseconds, ... for unix times; `date and time` for the rest.
-        format: how they are written.
-        zone: the zone they were taken in, and why.
+        format: of the text.
+        zone: their time zone, and how it is known.
     """
 
     moments: Shaped[np.ndarray, " row"]
@@ -59,7 +59,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a column stands, for messages.
+    """The position of a column's values in the file, for messages.
 
     Attributes:
         source: the file's name.
@@ -72,25 +72,25 @@ class Place:
     numbers: Int64[np.ndarray, " row"]
 
     def of(self, row: int) -> str:
-        """Name the place of a row, such as `bars.csv line 7`."""
+        """Return the place of a row, such as `bars.csv line 7`."""
         return f"{self.source} {self.word} {self.numbers[row]}"
 
 
-def read_times(column: pa.ChunkedArray, told_format: str, told_zone: str, place: Place) -> Times:
+def read_times(column: pa.ChunkedArray, given_format: str, given_zone: str, place: Place) -> Times:
     """Read a column of times.
 
     Args:
         column: text, numbers, dates or times, in the file's order.
-        told_format: a strptime format, a unix unit, or empty to infer.
-        told_zone: zone of times that carry none; empty is UTC.
-        place: where the column stands.
+        given_format: a strptime format, a unix unit, or empty to infer.
+        given_zone: zone of times without one; empty is UTC.
+        place: of the column.
 
     Raises:
-        UnreadableFile: a value is missing or is no time; the message names its line.
+        UnreadableFile: a value is missing or no time; the message names its line.
         AmbiguousFile: the column can be read in two ways.
-        SpecError: the zone does not exist, or the file's times carry another.
+        SpecError: the zone does not exist, or contradicts that of the file.
     """
-    zone = _known_zone(told_zone)
+    zone = _known_zone(given_zone)
     if column.null_count:
         row = int(pc.index(column.is_null(), pa.scalar(value=True)).as_py())
         raise UnreadableFile(f"{place.of(row)}: expected a time, found an empty cell ({column.null_count} such)")
@@ -100,20 +100,20 @@ def read_times(column: pa.ChunkedArray, told_format: str, told_zone: str, place:
         at = _microseconds(column)
         return _in_zone(at, own, zone, "date and time", str(kind), place)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return _numeric_times(column, told_format, zone, place)
-    return _text_times(pc.utf8_trim_whitespace(column), told_format, zone, place)
+        return _numeric_times(column, given_format, zone, place)
+    return _text_times(pc.utf8_trim_whitespace(column), given_format, zone, place)
 
 
-def _text_times(column: pa.ChunkedArray, told_format: str, zone: str, place: Place) -> Times:
-    """Read times written as text: as told, as unix times, as ISO 8601, or as the one format that fits."""
-    if told_format and told_format not in UNIX_UNITS:
-        own = "UTC" if "%z" in told_format else None
-        return _in_zone(_told_times(column, told_format, place), own, zone, "date and time", told_format, place)
+def _text_times(column: pa.ChunkedArray, given_format: str, zone: str, place: Place) -> Times:
+    """Read times written as text: in the given format, as unix times, as ISO 8601, or in the one format that fits."""
+    if given_format and given_format not in UNIX_UNITS:
+        own = "UTC" if "%z" in given_format else None
+        return _in_zone(_formatted_times(column, given_format, place), own, zone, "date and time", given_format, place)
     number = _cast(column, pa.int64()) or _cast(column, pa.float64())
     if number is not None:
-        return _numeric_times(number, told_format, zone, place)
-    if told_format:
-        _refuse_first(pd.to_numeric(column.to_pandas(), errors="coerce").isna().to_numpy(), column, told_format, place)
+        return _numeric_times(number, given_format, zone, place)
+    if given_format:
+        _refuse_first(pd.to_numeric(column.to_pandas(), errors="coerce").isna().to_numpy(), column, given_format, place)
     plain = _cast(column, pa.timestamp("us")) or _cast(column, pa.timestamp("ns"))
     if plain is not None:
         return _in_zone(_microseconds(plain), None, zone, "date and time", "ISO 8601", place)
@@ -129,12 +129,12 @@ def _text_times(column: pa.ChunkedArray, told_format: str, zone: str, place: Pla
 
 
 def _known_zone(name: str) -> str:
-    """Return a zone's name after looking whether there is such a zone."""
+    """Return the name of a zone, after checking that it exists."""
     try:
         ZoneInfo(name or "UTC")
     except (ZoneInfoNotFoundError, ValueError):
         near = difflib.get_close_matches(name, sorted(available_timezones()), n=3)
-        hint = f"; near it: {', '.join(near)}" if near else ", such as UTC or Asia/Seoul"
+        hint = f"; similar: {', '.join(near)}" if near else ", such as UTC or Asia/Seoul"
         raise SpecError(f"--source.timezone: there is no zone {name!r}{hint}") from None
     return name
 
@@ -148,7 +148,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
 
 
 def _microseconds(column: pa.ChunkedArray) -> Shaped[np.ndarray, " row"]:
-    """Times of any unit and zone as datetime64[us], UTC where they have a zone."""
+    """Return times of any unit and zone as datetime64[us], UTC where they have a zone."""
     whole = pc.cast(column, pa.timestamp("us"), safe=False) if pa.types.is_date(column.type) else column
     unit = pa.timestamp("us", whole.type.tz)
     counts: Int64[np.ndarray, " row"] = pc.cast(pc.cast(whole, unit, safe=False), pa.int64()).to_numpy()
@@ -158,35 +158,37 @@ def _microseconds(column: pa.ChunkedArray) -> Shaped[np.ndarray, " row"]:
 def _in_zone(
     at: Shaped[np.ndarray, " row"], own: str | None, zone: str, unit: str, written: str, place: Place
 ) -> Times:
-    """Turn times without a zone into UTC; times with one are UTC already."""
+    """Convert times without a zone to UTC; times with one are UTC already."""
     if own is not None:
         if zone not in ("", own, "UTC"):
             raise SpecError(
-                f"{place.source}: its times carry their own zone ({own}), which --source.timezone {zone} contradicts; "
-                "leave it out"
+                f"{place.source}: its times have their own zone ({own}), which --source.timezone {zone} contradicts; "
+                "omit the option"
             )
-        return Times(at, unit, written, f"{own}, as the file says")
+        return Times(at, unit, written, f"{own}, from the file")
     if zone in ("", "UTC"):
-        return Times(at, unit, written, "UTC, as told" if zone else "UTC, assumed: the file names no zone")
+        return Times(
+            at, unit, written, "UTC, from --source.timezone" if zone else "UTC, assumed: the file names no zone"
+        )
     local = pd.DatetimeIndex(at)
     try:
         utc = local.tz_localize(zone, ambiguous="infer").tz_convert("UTC").tz_localize(None)
     except ValueError as error:
         raise AmbiguousFile(
             f"{place.source}: not every time exists exactly once in --source.timezone {zone} ({error}); "
-            "give a file with UTC times"
+            "use a file with UTC times"
         ) from error
-    return Times(utc.to_numpy().astype("datetime64[us]"), unit, written, f"{zone}, as told")
+    return Times(utc.to_numpy().astype("datetime64[us]"), unit, written, f"{zone}, from --source.timezone")
 
 
-def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) -> Times:
-    """Read unix times, each by its size; digits that spell a date (20170905) are read as one."""
+def _numeric_times(column: pa.ChunkedArray, given_unit: str, zone: str, place: Place) -> Times:
+    """Read unix times, the unit of each by its size; digits that form a date (20170905) are read as a date."""
     values = pc.cast(column, pa.float64(), safe=False).to_numpy()
     exact = column.to_numpy() if pa.types.is_integer(column.type) else values
     low, high = UNIX_YEARS
     scales = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
     fits = {unit: (values >= low * scale) & (values < high * scale) for unit, scale in scales.items()}
-    compact = None if told else _compact_times(column, values)
+    compact = None if given_unit else _compact_times(column, values)
     if compact is not None:
         at, written = compact
         if fits["s"].all():
@@ -195,15 +197,15 @@ def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) 
                 f"--source.timestamp-format s or --source.timestamp-format '{written}'"
             )
         return _in_zone(at, None, zone, "date and time", written, place)
-    if told:
-        fits = {told: np.isfinite(values)}
+    if given_unit:
+        fits = {given_unit: np.isfinite(values)}
     unknown = ~np.logical_or.reduce(list(fits.values()))
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
         raise UnreadableFile(
             f"{place.of(row)}: expected a time, found {exact[row]}, which is no unix time of 1990 to 2100 "
-            f"({int(unknown.sum())} such); if it is the time column, name its unit with "
-            "--source.timestamp-format s|ms|us|ns, else name the column with --source.columns 'timestamp=NAME'"
+            f"({int(unknown.sum())} such); if this is the time column, set its unit with "
+            "--source.timestamp-format s|ms|us|ns, else set the column with --source.columns 'timestamp=NAME'"
         )
     at = np.zeros(len(values), dtype=np.int64)
     for unit, mask in fits.items():
@@ -212,7 +214,7 @@ def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) 
             part = exact[mask]
             at[mask] = np.rint(part * factor if factor else part / 1000).astype(np.int64)
     present = {unit: mask for unit, mask in fits.items() if mask.any()}
-    words = ", ".join(
+    units = ", ".join(
         UNIX_UNITS[unit][0] + (f" ({int(mask.sum())} rows)" if len(present) > 1 else "")
         for unit, mask in present.items()
     )
@@ -220,14 +222,14 @@ def _numeric_times(column: pa.ChunkedArray, told: str, zone: str, place: Place) 
     if len(present) > 1:
         _require_one_clock(moments, present, place)
     own = None if zone not in ("", "UTC") else "UTC"
-    read = _in_zone(moments, own, zone, f"unix {words}", "number", place)
+    read = _in_zone(moments, own, zone, f"unix {units}", "number", place)
     return Times(read.moments, read.unit, read.format, "UTC, as unix times are" if own else read.zone)
 
 
 def _compact_times(
     column: pa.ChunkedArray, values: Shaped[np.ndarray, " row"]
 ) -> tuple[Shaped[np.ndarray, " row"], str] | None:
-    """Read digits that spell a date, such as 20170905, where every value does."""
+    """Read digits that form a date, such as 20170905; None unless every value does."""
     if not pa.types.is_integer(column.type):
         return None
     digits = {len(str(int(value))) for value in (values.min(), values.max())}
@@ -236,7 +238,7 @@ def _compact_times(
         return None
     few = _by_format(pc.cast(column[:SAMPLE_ROWS], pa.string()).to_pandas(), written)
     if few is None or np.isnat(few).any():
-        return None  # unix times are found out by a few rows
+        return None  # a few rows show that these are unix times
     at = _by_format(pc.cast(column, pa.string()).to_pandas(), written)
     return None if at is None or np.isnat(at).any() else (at, written)
 
@@ -244,7 +246,7 @@ def _compact_times(
 def _require_one_clock(
     moments: Shaped[np.ndarray, " row"], present: dict[str, Shaped[np.ndarray, " row"]], place: Place
 ) -> None:
-    """Refuse a column whose unit changes where time does not run on."""
+    """Raise if the unit changes where the times do not continue in order."""
     which = np.zeros(len(moments), dtype=np.int8)
     for number, mask in enumerate(present.values()):
         which[mask] = number
@@ -255,13 +257,13 @@ def _require_one_clock(
         row = int(wrong[0]) + 1
         raise UnreadableFile(
             f"{place.of(row)}: the unit of the unix times changes here and time runs "
-            f"{'back' if forward else 'on'} ({moments[row - 1]} to {moments[row]}); name another time column with "
-            "--source.columns 'timestamp=NAME'"
+            f"{'backwards' if forward else 'forwards'} ({moments[row - 1]} to {moments[row]}); choose another time "
+            "column with --source.columns 'timestamp=NAME'"
         )
 
 
-def _told_times(column: pa.ChunkedArray, written: str, place: Place) -> Shaped[np.ndarray, " row"]:
-    """Read times by the format that the spec names."""
+def _formatted_times(column: pa.ChunkedArray, written: str, place: Place) -> Shaped[np.ndarray, " row"]:
+    """Read times in the format of the spec."""
     at = _by_format(column.to_pandas(), written)
     if at is None:
         raise SpecError(f"--source.timestamp-format {written!r}: expected a strptime format such as '%d/%m/%Y'")
@@ -275,12 +277,12 @@ def _refuse_first(bad: Shaped[np.ndarray, " row"], column: pa.ChunkedArray, writ
         row = int(np.flatnonzero(bad)[0])
         raise UnreadableFile(
             f"{place.of(row)}: expected a time written as {written!r}, found {column[row].as_py()!r} "
-            f"({int(bad.sum())} such); mend the line, or name another format with --source.timestamp-format"
+            f"({int(bad.sum())} such); correct the line, or set another format with --source.timestamp-format"
         )
 
 
 def _by_format(texts: pd.Series, written: str) -> Shaped[np.ndarray, " row"] | None:
-    """Read texts by one format; NaT where one does not fit, None where the format itself is wrong."""
+    """Read texts in one format; NaT where a text does not fit, None if the format is invalid."""
     try:
         read = pd.to_datetime(texts, format=written, errors="coerce")
     except ValueError:
@@ -324,5 +326,5 @@ def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.nd
 
 
 def _day(moment: np.datetime64) -> str:
-    """The date of a moment."""
+    """Return the date of a time."""
     return str(moment)[:10]

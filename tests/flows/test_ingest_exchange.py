@@ -65,7 +65,7 @@ def source(exchange: LoopbackExchange) -> SourceSpec:
 def bar_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BarStore:
     """An empty store, in a home of its own; an exchange is not asked for minutes."""
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
-    monkeypatch.setattr("tasks.sources.exchange.RetryRule", lambda: QUICK)
+    monkeypatch.setattr("tasks.sources.exchange_source.RetryRule", lambda: QUICK)
     return BarStore(str(tmp_path / "data" / "tables"))
 
 
@@ -161,7 +161,7 @@ def test_an_unknown_symbol_is_refused_before_anything_runs(
     for flow_with_bars in (retrain, ingest_flow):
         state = flow_with_bars(wrong, return_state=True)
         assert state.is_failed()
-        assert "binance does not trade BTC/USDD; near it: BTC/USD" in (state.message or "")
+        assert "binance does not trade BTC/USDD; similar: BTC/USD" in (state.message or "")
         with get_client(sync_client=True) as client:
             assert client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
@@ -175,8 +175,8 @@ def test_an_unknown_symbol_is_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"symbol": "BTC-USDD"}, "binance does not trade BTC/USDD; near it: BTC/USD"),
-        ({"exchange": "binnance"}, "no exchange 'binnance'; near it: binance"),
+        ({"symbol": "BTC-USDD"}, "binance does not trade BTC/USDD; similar: BTC/USD"),
+        ({"exchange": "binnance"}, "no exchange 'binnance'; similar: binance"),
         ({"kind": "sample", "symbol": "BTC-EUR"}, "it holds BTC-USD at 1d only, found BTC-EUR"),
         ({"kind": "csv", "path": "nowhere.csv"}, "nowhere.csv"),
     ],

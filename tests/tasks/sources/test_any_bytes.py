@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it gives bars or an error raised on purpose."""
+"""Whatever a file contains, reading it gives bars or one of the project's errors."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ PIECES = (b"", b",", b"\n", b'"', b";", b"\0", b"-", b"\xff\xfe", b"nan", b"1e99
     cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60), st.sampled_from(PIECES)), max_size=4),
     keep=st.floats(0, 1),
 )
-def test_spoilt_files(
+def test_corrupted_files(
     seed: bytes, cuts: list[tuple[float, int, bytes]], keep: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(seed)
@@ -37,7 +37,7 @@ def test_spoilt_files(
         content[at : at + length] = piece
     if keep < 0.2:
         del content[int(keep * 5 * len(content)) :]
-    require_bars_or_reason(bytes(content), tmp_path_factory.getbasetemp() / "spoilt")
+    require_bars_or_reason(bytes(content), tmp_path_factory.getbasetemp() / "corrupted")
 
 
 @settings(max_examples=200)

@@ -1,4 +1,4 @@
-"""The second table of docs/data.md says what the checks find: it is made from the files, and held against them."""
+"""The second table of docs/data.md lists what the checks find: it is made from the files and compared with them."""
 
 import gzip
 import re
@@ -65,14 +65,14 @@ CASES = (
 
 @cache
 def read(file: str) -> pd.DataFrame:
-    """Read a second series as the ingest does: by its own layout, at its own interval."""
+    """Read a second series as ingestion does: by its own layout, at its own interval."""
     interval = "5m" if "5min" in file else "1d"
     return open_source(SourceSpec(kind="csv", path=str(FILES / file), interval=interval)).fetch().frame  # type: ignore[arg-type]
 
 
 @cache
 def checked(case: Case) -> tuple[SourceBars, CheckReport]:
-    """Check a file as an ingest checks it."""
+    """Check a file as ingestion does."""
     source = open_source(case.spec())
     bars = source.fetch()
     frame = bars.frame.assign(line=bars.line_numbers)
@@ -96,36 +96,36 @@ def table_line(case: Case) -> str:
 
 
 def _refused(quarantined: pd.DataFrame) -> list[str]:
-    """Name the refused bars by rule: two of them with day, value and line, more as a count."""
-    told = []
+    """Return the refused bars by rule: up to two with day, value and line, more as a range."""
+    listed = []
     for rule, bars in quarantined.groupby("rule", sort=False):
         named = [f"{bar.timestamp:%Y-%m-%d} {bar.value} (line {bar.line})" for bar in bars.itertuples()]
-        words = ", ".join(named) if len(named) <= 2 else f"{named[0]} to {named[-1]}"
-        told.append(f"{rule} {len(bars)}: {words}")
-    return told
+        text = ", ".join(named) if len(named) <= 2 else f"{named[0]} to {named[-1]}"
+        listed.append(f"{rule} {len(bars)}: {text}")
+    return listed
 
 
 @needs_files
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}-{case.timezone}")
-def test_the_page_says_what_the_checks_find(case: Case) -> None:
+def test_the_page_lists_what_the_checks_find(case: Case) -> None:
     assert table_line(case) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
 @needs_files
 @pytest.mark.parametrize(
-    ("file", "words"),
+    ("file", "shift"),
     [(COINDESK, "dates look 1 day late"), (EARLY, "dates look 1 day early"), (KOREAN, "times look 9 hours late")],
 )
-def test_shifted_files_are_refused_with_the_shift_that_fits(file: str, words: str) -> None:
+def test_shifted_files_are_refused_with_the_shift_that_fits(file: str, shift: str) -> None:
     _, report = checked(next(case for case in CASES if case.file == file and not case.timezone))
     assert not report.passed(CheckSpec())
     (stopping,) = report.stopping(CheckSpec())
-    assert words in stopping.message
+    assert shift in stopping.message
 
 
 @needs_files
-def test_the_last_day_of_the_long_file_is_a_part_day_indeed() -> None:
-    """Its own column of last trades says so: 17 minutes before midnight, where no other day's is more than four."""
+def test_the_last_day_of_the_long_file_is_a_part_day() -> None:
+    """Its last trade was 17 minutes before midnight, that of every other recent day less than four minutes."""
     raw = pd.read_csv(FILES / LONG)
     ends = pd.to_datetime(raw["time_period_end"], utc=True, format="ISO8601")
     early = ends - pd.to_datetime(raw["time_close"], utc=True, format="ISO8601")
@@ -134,7 +134,7 @@ def test_the_last_day_of_the_long_file_is_a_part_day_indeed() -> None:
 
 
 @needs_files
-def test_each_line_of_a_refused_bar_is_the_line_of_the_file() -> None:
+def test_the_line_of_each_refused_bar_is_the_line_in_the_file() -> None:
     for case in CASES:
         if not case.file.endswith(".csv.gz"):
             continue

@@ -1,4 +1,4 @@
-"""The table of docs/data.md says what reading gives: it is made from the files, and held against them."""
+"""The table of docs/data.md lists what reading each file gives: it is made from the files and compared with them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "data.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One file, the options it needs, and a remark that reading cannot give."""
+    """One file, the options it needs, and a remark that does not come from reading."""
 
     file: str
     interval: str
@@ -74,7 +74,7 @@ ROWS = (
 
 
 def table_line(row: Row) -> str:
-    """Read a file and write its line of the table; the counts are formulas of this test's own."""
+    """Read a file and write its line of the table; the counts are computed by this test."""
     spec = SourceSpec(
         kind="csv",
         path=str(FILES / row.file),
@@ -113,7 +113,7 @@ def table_line(row: Row) -> str:
 
 @pytest.mark.skipif(not FILES.is_dir(), reason="the collection of bar files is not here")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.file)
-def test_the_page_says_what_reading_gives(row: Row) -> None:
+def test_the_page_lists_what_reading_gives(row: Row) -> None:
     assert table_line(row) in PAGE.read_text().splitlines()
 
 
@@ -132,7 +132,7 @@ def test_a_file_of_many_symbols_is_refused_by_name(path: Path) -> None:
         source.fetch()
 
 
-def test_the_sample_has_the_defects_that_the_page_names() -> None:
+def test_the_sample_has_the_defects_that_the_page_lists() -> None:
     frame = open_source(SourceSpec()).fetch().frame.set_index("timestamp")
     days = pd.date_range(frame.index[0], frame.index[-1], freq="D")
     missing = days.difference(frame.index)

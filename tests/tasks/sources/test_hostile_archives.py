@@ -1,4 +1,4 @@
-"""Archives that would write where they should not, or run what they carry."""
+"""Archives that would write outside their folder, or run code that they contain."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def test_a_model_archive_with_a_path_that_leaves_it_writes_nothing_outside(
     assert not [*inner.iterdir()]
 
 
-def test_a_model_archive_that_carries_code_is_refused() -> None:
+def test_a_model_archive_that_contains_code_is_refused() -> None:
     import keras
 
     code = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x * 2)])

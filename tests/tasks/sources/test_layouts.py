@@ -1,4 +1,4 @@
-"""Layouts that files of bars come in: each has to give the same four bars."""
+"""Layouts of files of bars: each must give the same four bars."""
 
 import gzip
 import io
@@ -76,7 +76,7 @@ LAYOUTS = {
     "windows line ends": PLAIN.replace("\n", "\r\n"),
     "byte order mark": "\ufeff" + PLAIN,
     "no newline at the end": PLAIN.rstrip(),
-    "adjusted close beside": text("Date,Open,High,Low,Close,Adj Close,Volume", rows(DAYS, "ohlccv")),
+    "adjusted close too": text("Date,Open,High,Low,Close,Adj Close,Volume", rows(DAYS, "ohlccv")),
     "newest first": text(HEADED, rows(DAYS)[::-1]),
     "out of order": text(HEADED, [rows(DAYS)[at] for at in (0, 2, 1, 3)]),
     "banner": "Created on 10-17-2019,https://example.org\n" + PLAIN,
@@ -84,7 +84,7 @@ LAYOUTS = {
     "other order": text("Date,BTC.open,BTC.close,BTC.high,BTC.low,BTC.volume", rows(DAYS, "ochlv")),
     "semicolons, decimal commas": text(HEADED.replace(",", ";"), [european(line) for line in rows(DAYS, between=";")]),
     "tabs, angle brackets": text("<DATE>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<VOL>", rows(DAYS, between="\t")),
-    "date and clock apart": text(
+    "date and time of day in two columns": text(
         "<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", rows([f"{day},00:00" for day in DAYS])
     ),
     "unix seconds": text("unix,open,high,low,close,volume", rows(unix(1))),
@@ -116,7 +116,7 @@ LAYOUTS = {
     "two volumes": text(
         "date,symbol,open,high,low,close,Volume USD,Volume BTC", rows([f"{d},BTC/USD" for d in DAYS], "ohlccv")
     ),
-    "volume untagged beside USD": text("date,open,high,low,close,volume,Volume USD", rows(DAYS, "ohlcvc")),
+    "volume without unit and in USD": text("date,open,high,low,close,volume,Volume USD", rows(DAYS, "ohlcvc")),
     "currency signs": text(HEADED, [line.replace(",4", ",$4").replace(",3", ",$3") for line in rows(DAYS)]),
     "exports": text(
         "Currency,Date,Closing Price (USD),24h Open (USD),24h High (USD),24h Low (USD),Vol.",
@@ -131,7 +131,7 @@ def test_each_layout_gives_the_same_bars(layout: str, write: Write) -> None:
     pd.testing.assert_frame_equal(fetch(write(LAYOUTS[layout])).frame, BARS, check_dtype=False)
 
 
-def test_the_frame_has_the_columns_and_types_that_were_promised(write: Write) -> None:
+def test_the_frame_has_the_columns_and_types_that_were_documented(write: Write) -> None:
     frame = fetch(write(PLAIN)).frame
     assert tuple(frame.columns) == COLUMNS
     assert str(frame["timestamp"].dtype) == "datetime64[us, UTC]"
@@ -216,7 +216,7 @@ def test_a_file_without_volume_reads_as_nan(write: Write) -> None:
     assert bars.layout["volume unit"] == "none: the file has no volume"
 
 
-def test_bad_bars_are_handed_on(write: Write) -> None:
+def test_bad_bars_are_passed_on(write: Write) -> None:
     lines = rows(DAYS)
     lines[1] = f"{DAYS[1]},-1,,inf,0,-5"
     bar = fetch(write(text(HEADED, lines))).frame.iloc[1]
@@ -224,7 +224,7 @@ def test_bad_bars_are_handed_on(write: Write) -> None:
     assert np.isnan(bar["high"])
 
 
-def test_the_layout_says_what_was_inferred(write: Write) -> None:
+def test_the_layout_records_what_was_inferred(write: Write) -> None:
     lines = rows([f"{d},BTCUSD" for d in shown("%d/%m/%Y")], "ohlcvc")[::-1]
     bars = fetch(write("a banner\n" + text("date,symbol,open,high,low,close,volume_btc,volume", lines)))
     assert bars.layout == {
@@ -238,10 +238,10 @@ def test_the_layout_says_what_was_inferred(write: Write) -> None:
         "time unit": "date and time",
         "time format": "%d/%m/%Y",
         "timezone": "UTC, assumed: the file names no zone",
-        "bar stamp": "open time, assumed unless told",
+        "bar stamp": "open time (assumed; see --source.bar-stamp)",
         "numbers": "decimal point",
         "volume unit": "base",
-        "notes": "of two volumes 'volume_btc' was taken, as the one in base units, and 'volume' left",
+        "notes": "of several volumes 'volume_btc' was used, the one in base units; not used: 'volume'",
     }
 
 
@@ -253,15 +253,15 @@ def test_the_volume_unit_is_read_from_the_name(name: str, unit: str, write: Writ
     assert fetch(write(text(f"date,open,high,low,close,{name}", rows(DAYS)))).layout["volume unit"] == unit
 
 
-def test_mixed_unix_units_are_said(write: Write) -> None:
+def test_mixed_unix_units_are_recorded(write: Write) -> None:
     bars = fetch(write(LAYOUTS["seconds, then milliseconds"]))
     assert bars.layout["time unit"] == "unix seconds (2 rows), milliseconds (2 rows)"
 
 
 def test_closing_stamps_move_to_the_open(write: Write) -> None:
-    told = fetch(write(PLAIN, bar_stamp="close"))
-    assert (told.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(days=1)).all()
-    assert told.layout["bar stamp"] == "close time"
+    bars = fetch(write(PLAIN, bar_stamp="close"))
+    assert (bars.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(days=1)).all()
+    assert bars.layout["bar stamp"] == "close time"
 
 
 @pytest.mark.parametrize("clock", ["23:59:59", "23:59:59.999"])
@@ -273,41 +273,41 @@ def test_a_close_just_before_midnight_belongs_to_its_day(clock: str, write: Writ
 
 
 def test_a_zone_moves_times_to_utc(write: Write) -> None:
-    told = fetch(write(PLAIN, timezone="Asia/Seoul"))
-    assert (told.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
-    assert told.layout["timezone"] == "Asia/Seoul, as told"
+    bars = fetch(write(PLAIN, timezone="Asia/Seoul"))
+    assert (bars.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
+    assert bars.layout["timezone"] == "Asia/Seoul, from --source.timezone"
 
 
 def test_a_zone_that_contradicts_the_file_is_refused(write: Write) -> None:
-    with pytest.raises(SpecError, match=r"carry their own zone \(UTC\)"):
+    with pytest.raises(SpecError, match=r"have their own zone \(UTC\)"):
         fetch(write(LAYOUTS["offset"], timezone="Asia/Seoul"))
     assert len(fetch(write(LAYOUTS["offset"], timezone="UTC"))) == 4
 
 
-def test_unix_times_of_a_wall_clock_can_be_told(write: Write) -> None:
-    told = fetch(write(LAYOUTS["unix seconds"], timezone="Asia/Seoul"))
-    assert (told.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
+def test_unix_times_of_a_local_clock_can_be_converted(write: Write) -> None:
+    bars = fetch(write(LAYOUTS["unix seconds"], timezone="Asia/Seoul"))
+    assert (bars.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
 
 
-def test_columns_can_be_told_by_name_and_number(write: Write) -> None:
+def test_columns_can_be_set_by_name_and_number(write: Write) -> None:
     content = text("when,a,b,c,d,Volume BTC,Volume USD", rows(DAYS, "ohlcvc"))
     spec = write(content, columns="timestamp=when,open=a,high=b,low=c,close=5,volume=Volume BTC")
     pd.testing.assert_frame_equal(fetch(spec).frame, BARS, check_dtype=False)
 
 
-def test_columns_without_names_can_be_told_by_number(write: Write) -> None:
+def test_columns_without_names_can_be_set_by_number(write: Write) -> None:
     content = "\n".join(rows(unix(1), "lhocv"))
-    told = "timestamp=1,low=2,high=3,open=4,close=5,volume=6"
-    pd.testing.assert_frame_equal(fetch(write(content, columns=told)).frame, BARS, check_dtype=False)
+    columns = "timestamp=1,low=2,high=3,open=4,close=5,volume=6"
+    pd.testing.assert_frame_equal(fetch(write(content, columns=columns)).frame, BARS, check_dtype=False)
     with pytest.raises(AmbiguousFile, match=r"no column names.*--source\.columns"):
         fetch(write(content))
 
 
-@pytest.mark.parametrize("told", ["%d/%m/%Y", "%m/%d/%Y"])
-def test_an_ambiguous_date_can_be_told(told: str, write: Write) -> None:
-    days = pd.date_range("2017-03-01", periods=9).strftime(told)
+@pytest.mark.parametrize("given_format", ["%d/%m/%Y", "%m/%d/%Y"])
+def test_the_format_of_an_ambiguous_date_can_be_set(given_format: str, write: Write) -> None:
+    days = pd.date_range("2017-03-01", periods=9).strftime(given_format)
     content = text(HEADED, [f"{day},1,2,1,2,3" for day in days])
-    assert fetch(write(content, timestamp_format=told)).frame["timestamp"].iloc[0] == pd.Timestamp(
+    assert fetch(write(content, timestamp_format=given_format)).frame["timestamp"].iloc[0] == pd.Timestamp(
         "2017-03-01", tz="UTC"
     )
 
@@ -332,7 +332,7 @@ def test_line_numbers_hold_across_blocks_and_blank_lines(write: Write) -> None:
     assert all(float(all_lines[line - 1].rsplit(",", 1)[1]) == at for at, line in enumerate(bars.line_numbers))
 
 
-def test_doubled_bars_stay_in_their_order(write: Write) -> None:
+def test_duplicated_bars_keep_their_order(write: Write) -> None:
     lines = rows(DAYS)
     lines.insert(2, f"{DAYS[1]},1,1,1,1,1")
     bars = fetch(write(text(HEADED, lines)))
@@ -356,12 +356,12 @@ def test_newest_first_equals_oldest_first(
         (folder / name).write_text(text(HEADED, ordered))
         try:
             frames.append(fetch(SourceSpec(kind="csv", path=str(folder / name))).frame)
-        except SpecError as error:  # the commonest step is not a day: refused either way round
+        except SpecError as error:  # the most common step is not a day: refused in both orders
             frames.append(pd.DataFrame([str(error).split(":", 1)[1]]))
     pd.testing.assert_frame_equal(frames[0], frames[1])
 
 
-def test_fetching_since_a_moment_leaves_out_what_opened_before(write: Write) -> None:
+def test_fetching_since_a_time_omits_bars_that_opened_before(write: Write) -> None:
     source = open_source(write(LAYOUTS["newest first"]))
     later = source.fetch(TIMES[2].to_pydatetime())
     assert later.frame["timestamp"].tolist() == list(TIMES[2:])
@@ -369,7 +369,7 @@ def test_fetching_since_a_moment_leaves_out_what_opened_before(write: Write) -> 
     assert len(source.fetch()) == 4
 
 
-def test_a_file_counts_as_now_the_close_of_its_last_bar(write: Write) -> None:
+def test_the_default_as_of_of_a_file_is_the_close_of_its_last_bar(write: Write) -> None:
     assert open_source(write(LAYOUTS["newest first"])).default_as_of().isoformat() == "2017-09-17T00:00:00+00:00"
 
 

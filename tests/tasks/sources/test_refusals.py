@@ -1,4 +1,4 @@
-"""Files that cannot be read, or could be read in two ways: the message names the line and what settles it."""
+"""Files that cannot be read, or can be read in two ways: the message names the line and the option that settles it."""
 
 import gzip
 import io
@@ -21,7 +21,7 @@ Refuse = Callable[..., str]
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Refuse:
-    """Write a file, read it, and return the message of the error that has to come."""
+    """Write a file, read it, and return the message of the expected error."""
 
     def read(content: str | bytes, error: type[RiseOrFallError], name: str = "bars.csv", **spec: str) -> str:
         path = tmp_path / name
@@ -48,9 +48,9 @@ def zipped(**members: str) -> bytes:
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match=r"nowhere\.csv: .*nothing there; check --source\.path"):
+    with pytest.raises(UnreadableFile, match=r"nowhere\.csv: .*found none; check --source\.path"):
         open_source(SourceSpec(kind="csv", path=str(tmp_path / "nowhere.csv"))).fetch()
-    with pytest.raises(UnreadableFile, match="found a folder; name one file of it"):
+    with pytest.raises(UnreadableFile, match="found a folder; choose a file in it"):
         open_source(SourceSpec(kind="csv", path=str(tmp_path))).fetch()
 
 
@@ -90,12 +90,12 @@ def test_text_that_is_no_table(content: str, refuse: Refuse) -> None:
 
 def test_missing_price_columns(refuse: Refuse) -> None:
     message = refuse("date,close,volume\n2017-09-05,1.5,2\n2017-09-06,1.5,2\n", UnreadableFile)
-    assert "missing open, high, low among date, close, volume; name them with --source.columns" in message
+    assert "missing open, high, low among date, close, volume; set them with --source.columns" in message
 
 
 def test_a_missing_time_column(refuse: Refuse) -> None:
     message = refuse("open,high,low,close\n1,2,1,2\n1,2,1,2\n", UnreadableFile)
-    assert "expected a column of times, found open, high, low, close; name it with --source.columns" in message
+    assert "expected a column of times, found open, high, low, close; set it with --source.columns" in message
 
 
 @pytest.mark.parametrize("column", [1, 3, 4, 5])
@@ -168,29 +168,29 @@ def test_digits_that_are_a_date_and_a_unix_time(refuse: Refuse) -> None:
 
 def test_a_unit_that_changes_where_time_runs_back(refuse: Refuse) -> None:
     message = refuse(dated(["1504569600", "1504656000", "1504483200000", "1504742400"]), UnreadableFile)
-    assert "line 4: the unit of the unix times changes here and time runs back" in message
+    assert "line 4: the unit of the unix times changes here and time runs backwards" in message
 
 
 def test_time_columns_that_disagree(refuse: Refuse) -> None:
     content = "unix,date,open,high,low,close\n1504569600,2017-09-05,1,2,1,2\n1504656000,2017-09-07,1,2,1,2\n"
     message = refuse(content, AmbiguousFile)
-    assert "line 3: 'unix' says 2017-09-06T00:00:00.000000, 'date' says 2017-09-07" in message
+    assert "line 3: 'unix' is 2017-09-06T00:00:00.000000, 'date' is 2017-09-07" in message
     assert "choose with --source.columns 'timestamp=unix' or 'timestamp=date'" in message
 
 
-def test_a_time_column_that_seems_to_hold_closes(refuse: Refuse) -> None:
+def test_a_time_column_that_seems_to_hold_closing_times(refuse: Refuse) -> None:
     content = PLAIN.replace("date", "close_time")
     assert "--source.columns 'timestamp=close_time' --source.bar-stamp close" in refuse(content, AmbiguousFile)
 
 
-def test_two_columns_that_could_be_the_same(refuse: Refuse) -> None:
+def test_two_columns_of_the_same_role(refuse: Refuse) -> None:
     message = refuse("date,BTC.open,ETH.open,high,low,close\n2017-09-05,1,1,2,1,2\n", AmbiguousFile)
     assert "'BTC.open' and 'ETH.open' could each be the open; choose with --source.columns 'open=BTC.open'" in message
     message = refuse("date,open,high,low,close,volume,vol\n2017-09-05,1,2,1,2,3,3\n", AmbiguousFile)
     assert "could each be the volume" in message
 
 
-def test_columns_told_wrongly(refuse: Refuse) -> None:
+def test_wrong_columns_in_the_spec(refuse: Refuse) -> None:
     assert "has no column 'Close price'; it has date, open" in refuse(PLAIN, SpecError, columns="close=Close price")
     assert "with a role of timestamp, open" in refuse(PLAIN, SpecError, columns="price=close")
     message = refuse(PLAIN.replace("volume", "close"), AmbiguousFile, columns="close=close")
@@ -216,24 +216,24 @@ def test_another_symbol_than_the_spec(refuse: Refuse) -> None:
 
 
 def test_another_interval_than_the_spec(refuse: Refuse) -> None:
-    assert "expected bars of 1h, found 1d between 3 of 4 bars; say --source.interval 1d" in refuse(
+    assert "expected bars of 1h, found 1d between 3 of 4 bars; set --source.interval 1d" in refuse(
         PLAIN, SpecError, interval="1h"
     )
     weeks = dated(list(pd.date_range("2017-09-04", periods=5, freq="7D").strftime("%Y-%m-%d")))
     assert "found 7 days 00:00:00" in refuse(weeks, SpecError)
 
 
-def test_columns_without_names_that_speak_against_their_order(refuse: Refuse) -> None:
+def test_columns_without_names_whose_prices_contradict_the_order(refuse: Refuse) -> None:
     prices = [(10, 13, 9, 12), (12, 15, 11, 14), (14, 15, 12, 13), (13, 13, 10, 11)]
     swapped = [f"{1504569600 + 86400 * at},{c},{h},{low},{o},5" for at, (o, h, low, c) in enumerate(prices)]
     assert "columns 2 and 5 look like close and open" in refuse("\n".join(swapped), AmbiguousFile)
     wide = [f"{1504569600 + 86400 * at},{o},{h},{low},{c},5,6,7" for at, (o, h, low, c) in enumerate(prices)]
-    assert "no column names, and 8 columns" in refuse("\n".join(wide), AmbiguousFile)
+    assert "no column names, and no known layout has 8 columns" in refuse("\n".join(wide), AmbiguousFile)
 
 
 def test_archives_that_are_refused(refuse: Refuse, tmp_path: Path) -> None:
     message = refuse(zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), AmbiguousFile, "bars.zip")
-    assert "found 2 (a.csv, b.csv); unpack it and name one of them with --source.path" in message
+    assert "found 2 (a.csv, b.csv); unpack it and choose one of them with --source.path" in message
     for name in ("../../evil.csv", "/etc/evil.csv", "C:\\evil.csv", "..\\evil.csv"):
         assert "the path" in refuse(zipped(**{name: PLAIN}), UnreadableFile, "bars.zip")
     assert "found none" in refuse(zipped(**{"folder/": ""}), UnreadableFile, "bars.zip")
@@ -267,7 +267,7 @@ def test_parquet_columns_of_the_wrong_type(refuse: Refuse) -> None:
 
 
 def test_a_zone_that_does_not_exist(refuse: Refuse) -> None:
-    assert "no zone 'Asia/Soul'; near it: Asia/Seoul" in refuse(PLAIN, SpecError, timezone="Asia/Soul")
+    assert "no zone 'Asia/Soul'; similar: Asia/Seoul" in refuse(PLAIN, SpecError, timezone="Asia/Soul")
 
 
 def test_a_zone_in_which_a_time_does_not_exist(refuse: Refuse) -> None:
@@ -277,11 +277,11 @@ def test_a_zone_in_which_a_time_does_not_exist(refuse: Refuse) -> None:
 
 
 def test_specs_that_contradict_themselves() -> None:
-    with pytest.raises(SpecError, match=r"found no path; name it with --source\.path FILE"):
+    with pytest.raises(SpecError, match=r"found no path; set it with --source\.path FILE"):
         open_source(SourceSpec(kind="csv"))
     with pytest.raises(SpecError, match=r"add --source\.kind csv"):
         open_source(SourceSpec(path="bars.csv"))
-    with pytest.raises(SpecError, match="it holds BTC-USD at 1d only, found BTC-USD at 1h"):
+    with pytest.raises(SpecError, match="expected BTC-USD at 1d, found BTC-USD at 1h"):
         open_source(SourceSpec(interval="1h"))
     with pytest.raises(ValidationError, match="extra"):
         SourceSpec(pth="bars.csv")  # type: ignore[call-arg]

@@ -15,7 +15,7 @@ DAYS = 1000
 
 @pytest.fixture(scope="session")
 def day_bars() -> Bars:
-    """What the loopback exchange trades in days; the last of them is not finished."""
+    """Daily bars of the loopback exchange; the last is unfinished."""
     return random_walk(DAYS, seed=5)
 
 

@@ -1,4 +1,4 @@
-"""Bars from exchanges: the real ccxt client against a real HTTP server, well-behaved and not."""
+"""Bars from exchanges: the real ccxt client against a real HTTP server, with and without faults."""
 
 import time
 from collections import deque
@@ -14,8 +14,8 @@ from misbehaviours import CHANGES, FAULTS
 from model.bar_resampling import resample_bars
 from model.bars import Bars, bars_from_frame
 from model.errors import SourceUnavailable, SpecError
-from tasks.sources.exchange import ExchangeSource, label_agreement
 from tasks.sources.exchange_client import RetryRule
+from tasks.sources.exchange_source import ExchangeSource, label_agreement
 from tasks.sources.source_spec import SourceBars, SourceSpec, open_cross_check, open_source
 
 QUICK = RetryRule(attempts=4, first_delay_seconds=0.02, longest_delay_seconds=2, timeout_seconds=0.7)
@@ -33,9 +33,9 @@ def fetch(spec: SourceSpec, since: datetime | None = None) -> SourceBars:
 
 
 def require_equal(bars: SourceBars, expected: Bars) -> None:
-    heard = bars_from_frame(bars.frame, expected.interval)
-    np.testing.assert_array_equal(heard.opened_at, expected.opened_at)
-    np.testing.assert_array_equal(heard.ohlcv, expected.ohlcv)
+    received = bars_from_frame(bars.frame, expected.interval)
+    np.testing.assert_array_equal(received.opened_at, expected.opened_at)
+    np.testing.assert_array_equal(received.ohlcv, expected.ohlcv)
 
 
 def part(bars: Bars, start: int, stop: int | None = None) -> Bars:
@@ -47,7 +47,7 @@ def utc(moment: np.datetime64) -> datetime:
 
 
 @pytest.mark.parametrize(("name", "reach"), [("coinbase", 1000), ("binance", 1000), ("kraken", 720)])
-def test_each_exchange_gives_every_closed_bar(
+def test_each_exchange_returns_every_closed_bar(
     name: str, reach: int, exchange: LoopbackExchange, day_bars: Bars
 ) -> None:
     source = ExchangeSource(spec_of(exchange, name), QUICK)
@@ -60,7 +60,7 @@ def test_each_exchange_gives_every_closed_bar(
         assert "kraken has no bar before" in bars.layout["notes"]
 
 
-def test_fetching_since_a_moment_asks_for_no_more(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_fetching_since_a_time_requests_no_more(exchange: LoopbackExchange, day_bars: Bars) -> None:
     bars = fetch(spec_of(exchange), utc(day_bars.opened_at[-30]))
     require_equal(bars, part(day_bars, -30, -1))
     assert exchange.candles_asked() == 1
@@ -73,13 +73,13 @@ def test_without_a_date_three_thousand_bars_are_fetched(exchange: LoopbackExchan
 
 
 def test_pages_are_reported(exchange: LoopbackExchange, day_bars: Bars) -> None:
-    told: list[tuple[datetime, datetime, datetime]] = []
-    source = open_source(spec_of(exchange), on_page=lambda *moments: told.append(moments))
+    pages: list[tuple[datetime, datetime, datetime]] = []
+    source = open_source(spec_of(exchange), on_page=lambda *moments: pages.append(moments))
     source.fetch(utc(day_bars.opened_at[0]))
-    reached = [moment for _, moment, _ in told]
-    assert len(told) >= 4
+    reached = [moment for _, moment, _ in pages]
+    assert len(pages) >= 4
     assert reached == sorted(reached)
-    assert {(start, end) for start, _, end in told} == {(utc(day_bars.opened_at[0]), utc(exchange.now))}
+    assert {(start, end) for start, _, end in pages} == {(utc(day_bars.opened_at[0]), utc(exchange.now))}
     assert reached[-1] == utc(exchange.now)
 
 
@@ -87,15 +87,15 @@ def test_pages_are_reported(exchange: LoopbackExchange, day_bars: Bars) -> None:
     ("fault", "name"),
     [*((fault, "binance") for fault in FAULTS), ("HTML instead of JSON", "coinbase"), ("500 as JSON", "coinbase")],
 )
-def test_what_passes_is_waited_out(fault: str, name: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_transient_faults_are_retried(fault: str, name: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults[name] = deque([FAULTS[fault], FAULTS[fault]])
     bars = fetch(spec_of(exchange, name), utc(day_bars.opened_at[-250]))
     require_equal(bars, part(day_bars, -250, -1))
-    assert bars.layout["asked again"] == "2"
+    assert bars.layout["retries"] == "2"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_stays_is_an_error_that_says_so(fault: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_lasting_faults_are_an_error_with_the_reason(fault: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["binance"] = deque([FAULTS[fault]] * 20)
     with pytest.raises(SourceUnavailable, match="found none in 4 attempts; last: ") as caught:
         fetch(spec_of(exchange, "binance"), utc(day_bars.opened_at[-250]))
@@ -103,12 +103,12 @@ def test_what_stays_is_an_error_that_says_so(fault: str, exchange: LoopbackExcha
     assert exchange.candles_asked() == 4
 
 
-def test_kraken_errors_inside_an_answer_are_waited_out(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_kraken_errors_inside_a_response_are_retried(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["kraken"] = deque([Fault(body='{"error": ["EService:Unavailable"]}')])
     require_equal(fetch(spec_of(exchange, "kraken"), utc(day_bars.opened_at[-50])), part(day_bars, -50, -1))
 
 
-def test_retry_after_is_honoured(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_retry_after_is_respected(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["binance"] = deque([Fault(status=429, headers={"Retry-After": "1"}, body="{}")])
     source = ExchangeSource(spec_of(exchange, "binance"), QUICK)
     began = time.monotonic()
@@ -116,20 +116,20 @@ def test_retry_after_is_honoured(exchange: LoopbackExchange, day_bars: Bars) -> 
     assert time.monotonic() - began >= 1.0
 
 
-def test_a_wait_beyond_patience_is_an_error(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_a_wait_above_the_limit_is_an_error(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["binance"] = deque([Fault(status=429, headers={"Retry-After": "3600"}, body="{}")])
-    with pytest.raises(SourceUnavailable, match="it asks to wait 3600 s, longer than 2 s"):
+    with pytest.raises(SourceUnavailable, match="it demands a wait of 3600 s, the limit is 2 s"):
         fetch(spec_of(exchange, "binance"), utc(day_bars.opened_at[-50]))
 
 
-def test_a_refusal_is_not_asked_again(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_a_refusal_is_not_retried(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["binance"] = deque([Fault(status=403, body='{"code": -1, "msg": "Not from there."}')] * 9)
     with pytest.raises(SourceUnavailable, match=r"refused, HTTP 403.*Not from there"):
         fetch(spec_of(exchange, "binance"), utc(day_bars.opened_at[-50]))
     assert exchange.candles_asked() == 1
 
 
-def test_an_exchange_that_is_not_there(exchange: LoopbackExchange) -> None:
+def test_an_exchange_that_does_not_answer(exchange: LoopbackExchange) -> None:
     exchange.always["coinbase"] = Fault(closes=True)
     with pytest.raises(SourceUnavailable, match="coinbase: markets: expected an answer, found none in 4 attempts"):
         fetch(spec_of(exchange))
@@ -138,12 +138,12 @@ def test_an_exchange_that_is_not_there(exchange: LoopbackExchange) -> None:
 @pytest.mark.parametrize(
     ("change", "name"), [*((change, "binance") for change in CHANGES), ("holes", "coinbase"), ("no bars", "coinbase")]
 )
-def test_a_spoilt_page_is_mended(change: str, name: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_a_faulty_page_is_corrected(change: str, name: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults[name] = deque([Fault(change=CHANGES[change])])
     require_equal(fetch(spec_of(exchange, name)), part(day_bars, 0, -1))
 
 
-def test_pages_that_overlap_give_each_bar_once(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_overlapping_pages_give_each_bar_once(exchange: LoopbackExchange, day_bars: Bars) -> None:
     def with_the_past(rows: Rows) -> Rows:
         return [*exchange.rows("1d")[:700], *rows]
 
@@ -157,10 +157,10 @@ def test_bars_that_do_not_exist_stay_absent(exchange: LoopbackExchange, day_bars
     exchange.series["1d"] = thin
     bars = fetch(spec_of(exchange))
     require_equal(bars, part(thin, 0, -1))
-    assert bars.layout["notes"] == "bars missing in 2 places, 0 of them closed by asking again"
+    assert bars.layout["notes"] == "2 gaps, 0 of them closed by fetching them again"
 
 
-def test_the_unfinished_bar_is_dropped_and_comes_when_it_has_closed(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_the_unfinished_bar_is_dropped_until_it_has_closed(exchange: LoopbackExchange, day_bars: Bars) -> None:
     since = utc(day_bars.opened_at[-20])
     require_equal(fetch(spec_of(exchange), since), part(day_bars, -20, -1))
     exchange.now = day_bars.opened_at[-1] + np.timedelta64(24, "h")
@@ -168,21 +168,19 @@ def test_the_unfinished_bar_is_dropped_and_comes_when_it_has_closed(exchange: Lo
 
 
 @pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])
-def test_a_clock_that_is_off_lets_no_unfinished_bar_through(
-    error_seconds: int, exchange: LoopbackExchange, day_bars: Bars
-) -> None:
+def test_a_wrong_clock_admits_no_unfinished_bar(error_seconds: int, exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.clock_error_seconds = error_seconds
     require_equal(fetch(spec_of(exchange), utc(day_bars.opened_at[-20])), part(day_bars, -20, -1))
 
 
-def test_a_clock_ahead_of_the_date_of_its_answer_is_not_believed(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_a_clock_ahead_of_the_date_of_its_response_is_ignored(exchange: LoopbackExchange, day_bars: Bars) -> None:
     source = ExchangeSource(spec_of(exchange), QUICK)
     exchange.clock_error_seconds = 10**6
     source.fetch(utc(day_bars.opened_at[-20]))
     assert source.default_as_of() == utc(exchange.now)
 
 
-def test_a_revised_bar_is_heard_again(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_a_revised_bar_is_fetched_again(exchange: LoopbackExchange, day_bars: Bars) -> None:
     since = utc(day_bars.opened_at[-20])
     before = fetch(spec_of(exchange), since)
     revised = Bars("1d", day_bars.opened_at, day_bars.ohlcv.copy())
@@ -194,7 +192,7 @@ def test_a_revised_bar_is_heard_again(exchange: LoopbackExchange, day_bars: Bars
 
 
 @pytest.mark.parametrize(("interval", "made_from"), [("4h", "2h"), ("8h", "2h"), ("12h", "6h")])
-def test_an_interval_that_lacks_is_made_from_a_finer_one(
+def test_a_missing_interval_is_made_from_a_shorter_one(
     interval: str, made_from: str, exchange: LoopbackExchange
 ) -> None:
     hours = exchange.series["1h"]
@@ -202,13 +200,13 @@ def test_an_interval_that_lacks_is_made_from_a_finer_one(
     exchange.now = hours.opened_at[-1] - np.timedelta64(150, "m")
     bars = fetch(spec_of(exchange, interval=interval))
     expected = resample_bars(hours, interval).closed_by(exchange.now)
-    heard = bars_from_frame(bars.frame, interval)
-    np.testing.assert_array_equal(heard.opened_at, expected.opened_at)
-    np.testing.assert_allclose(heard.ohlcv, expected.ohlcv, rtol=1e-12)
+    received = bars_from_frame(bars.frame, interval)
+    np.testing.assert_array_equal(received.opened_at, expected.opened_at)
+    np.testing.assert_allclose(received.ohlcv, expected.ohlcv, rtol=1e-12)
     assert f"made from {made_from}" in bars.layout["bars"]
 
 
-def test_fail_over_shows_how_far_the_two_agree(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_fail_over_reports_the_agreement_of_both_exchanges(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.always["coinbase"] = Fault(status=503, body="<html>down</html>")
     spec = spec_of(exchange, "coinbase,binance")
     known = part(day_bars, 900, 990).frame()
@@ -219,11 +217,11 @@ def test_fail_over_shows_how_far_the_two_agree(exchange: LoopbackExchange, day_b
     assert bars.layout["agreement"] == ("labels agree on 100.0% of 89 bars in common, closes differ by 0.00% (median)")
 
 
-def test_fail_over_in_the_middle_compares_what_was_heard(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_fail_over_in_the_middle_compares_what_was_received(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["coinbase"] = deque([Fault(), Fault(), *[Fault(status=500, body="{}")] * 20])
     bars = fetch(spec_of(exchange, "coinbase,binance"))
     require_equal(bars, part(day_bars, 0, -1))
-    assert "of 599 bars in common" in bars.layout["agreement"]  # two whole pages of 300 were heard
+    assert "of 599 bars in common" in bars.layout["agreement"]  # two whole pages of 300 were received
 
 
 def test_all_exchanges_down_names_each(exchange: LoopbackExchange) -> None:
@@ -232,18 +230,18 @@ def test_all_exchanges_down_names_each(exchange: LoopbackExchange) -> None:
         fetch(spec_of(exchange, "coinbase,binance"))
 
 
-def test_names_that_do_not_exist_are_answered_with_near_ones(exchange: LoopbackExchange) -> None:
-    with pytest.raises(SpecError, match=r"no exchange 'coinbse'; near it: coinbase"):
+def test_errors_for_unknown_names_list_similar_ones(exchange: LoopbackExchange) -> None:
+    with pytest.raises(SpecError, match=r"no exchange 'coinbse'; similar: coinbase"):
         fetch(spec_of(exchange, "coinbse"))
-    with pytest.raises(SpecError, match=r"coinbase does not trade BTC/USDD; near it: BTC/USD, .*it has 3 symbols"):
+    with pytest.raises(SpecError, match=r"coinbase does not trade BTC/USDD; similar: BTC/USD, .*it has 3 symbols"):
         fetch(spec_of(exchange, symbol="BTC-USDD"))
     with pytest.raises(SpecError, match=r"expected a date such as 2017-01-01, found 'soon'"):
         fetch(spec_of(exchange, backfill_from="soon"))
-    with pytest.raises(SpecError, match=r"found none; name it with --source\.exchange"):
+    with pytest.raises(SpecError, match=r"found none; set it with --source\.exchange"):
         fetch(spec_of(exchange, " , "))
 
 
-def test_symbols_may_be_written_as_files_do(exchange: LoopbackExchange, day_bars: Bars) -> None:
+def test_symbols_may_be_written_in_any_common_form(exchange: LoopbackExchange, day_bars: Bars) -> None:
     for symbol in ("BTC/USD", "btc-usd", "BTC_USD"):
         assert len(fetch(spec_of(exchange, symbol=symbol), utc(day_bars.opened_at[-5]))) == 4
 
@@ -269,7 +267,7 @@ def test_label_agreement_by_hand() -> None:
     assert agreement.bars == 4
     assert agreement.same_labels == pytest.approx(2 / 3)  # up/up, down/down, down/up
     assert agreement.median_difference == pytest.approx((0.2 / 2.2 + 0.3 / 3.3) / 2)
-    assert "no two bars" in str(label_agreement(first, part(second, 0, 0)))
+    assert "fewer than two bars in common" in str(label_agreement(first, part(second, 0, 0)))
 
 
 @pytest.mark.skipif(not FILES.is_dir(), reason="the collection of bar files is not here")

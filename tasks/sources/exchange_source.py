@@ -1,9 +1,9 @@
-"""Exchanges as sources: bars fetched page by page from a date on, closed ones only, by the first exchange that answers.
+"""Exchanges as a source: closed bars, fetched page by page from a date on, from the first exchange that answers.
 
-Knows pages, gaps between them, and which exchange comes next when one fails; a single exchange is `exchange_client.py`.
-Whatever order, overlap or repetition an exchange answers in, each open time comes out once, with the values heard last.
-The trap: an exchange serves the bar that is not finished, so bars that had not closed by the exchange's own clock are
-dropped here.
+Handles pages, gaps between them, and the fail-over to the next exchange; calls to one exchange are in
+`exchange_client.py`. Pages may be unordered, overlap or repeat: each open time is returned once, with the values
+received last. The trap: an exchange also serves the unfinished bar, so bars that have not closed by the exchange's own
+clock are dropped here.
 """
 
 import itertools
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKFILL_BARS = 3_000  # where neither a stored bar nor the spec says from when on
-HOLES_ASKED = 20  # holes that are asked for a second time; real ones stay
-ASK_ONCE = RetryRule(attempts=1, timeout_seconds=10.0)  # a look at the names before a run
+BACKFILL_BARS = 3_000  # without a stored bar and without `backfill_from`
+MAX_REFETCHED_GAPS = 20  # newest gaps that are fetched a second time; real ones remain
+ONE_ATTEMPT = RetryRule(attempts=1, timeout_seconds=10.0)  # to check names before a run
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How well two sources of one series agree.
+    """The agreement of two sources of one series.
 
     Attributes:
         bars: bars that both have.
-        same_labels: share of those bars on which both closes rise, or both do not; NaN with fewer than two bars.
-        median_difference: median of the closes' relative difference; NaN without bars.
+        same_labels: share of those bars with the same label, from the second on; NaN with fewer than two bars.
+        median_difference: median relative difference of the closes; NaN without bars.
     """
 
     bars: int
@@ -46,9 +46,9 @@ class Agreement:
     median_difference: float
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the agreement as one line."""
         if self.bars < 2:  # noqa: PLR2004 - a label needs two
-            return "no two bars in common to compare labels on"
+            return "fewer than two bars in common, no labels to compare"
         return (
             f"labels agree on {self.same_labels:.1%} of {self.bars - 1} bars in common, "
             f"closes differ by {self.median_difference:.2%} (median)"
@@ -58,7 +58,7 @@ class Agreement:
 def label_agreement(first: Bars, second: Bars) -> Agreement:
     """Compare the closes of two sources on the bars that both have.
 
-    Time: says something about the past alone, decides nothing.
+    Time: label t depends on closes t-1 and t.
     Source: own.
     """
     _, here, there = np.intersect1d(first.opened_at, second.opened_at, return_indices=True)
@@ -71,7 +71,7 @@ def label_agreement(first: Bars, second: Bars) -> Agreement:
 
 
 class ExchangeSource:
-    """Exchanges in order of preference as one source."""
+    """One or more exchanges, in order of preference, as one source."""
 
     def __init__(
         self,
@@ -80,18 +80,18 @@ class ExchangeSource:
         on_page: OnPage | None = None,
         known: "pd.DataFrame | None" = None,
     ) -> None:
-        """Take the spec; nothing is asked before `fetch`.
+        """Take the spec; no request is made before `fetch`.
 
         Args:
-            spec: which exchanges and which series.
-            retry: how patiently each exchange is asked.
-            on_page: called after each page with the start, the moment reached, and the end of what is fetched.
-            known: stored bars (columns of `COLUMNS`), which a fail-over is compared with.
+            spec: exchanges and series.
+            retry: attempts, delays and timeout for each exchange.
+            on_page: called after each page with the start, the time reached, and the end of the fetch.
+            known: stored bars (columns of `COLUMNS`), to compare with those of a fail-over exchange.
         """
         self._spec = spec
         self._names = [name.strip().lower() for name in spec.exchange.split(",") if name.strip()]
         if not self._names:
-            raise SpecError("source exchange: expected an exchange, found none; name it with --source.exchange")
+            raise SpecError("source exchange: expected an exchange, found none; set it with --source.exchange")
         self._retry = retry or RetryRule()
         self._on_page = on_page
         self._known = known
@@ -101,10 +101,10 @@ class ExchangeSource:
         """Return the closed bars that opened at `since` or later, from the first exchange that answers.
 
         Args:
-            since: from when on; without it, from the spec's `backfill_from`, else 3,000 bars back.
+            since: start; without it, `backfill_from` of the spec, else 3,000 bars back.
 
         Raises:
-            SourceUnavailable: none of the exchanges gave the bars; each one's reason is named.
+            SourceUnavailable: no exchange returned bars; the message has the reason of each.
             SpecError: an exchange, the symbol or the interval does not exist.
         """
         failures: list[str] = []
@@ -116,7 +116,7 @@ class ExchangeSource:
             except SourceUnavailable as error:
                 failures.append(str(error))
                 log.warning("%s", error)
-                partial = fetching.whole_bars() if partial is None else partial
+                partial = fetching.wgap_bars() if partial is None else partial
                 continue
             finally:
                 fetching.client.close()
@@ -132,13 +132,13 @@ class ExchangeSource:
         raise SourceUnavailable(" | ".join(failures))
 
     def require_traded(self) -> None:
-        """Raise where the first exchange that answers does not trade the symbol; if none answers, nothing is known.
+        """Raise if the first exchange that answers does not trade the symbol; if none answers, do nothing.
 
         Raises:
             SpecError: an exchange, the symbol or the interval does not exist.
         """
         for name in self._names:
-            client = ExchangeClient(name, self._spec.base_url, ASK_ONCE)
+            client = ExchangeClient(name, self._spec.base_url, ONE_ATTEMPT)
             try:
                 client.market(self._spec.symbol)
                 client.finest_interval(self._spec.interval)
@@ -150,14 +150,14 @@ class ExchangeSource:
             return
 
     def default_as_of(self) -> datetime:
-        """Return the time by the clock of the exchange that gave the bars."""
+        """Return the time by the clock of the exchange that returned the bars."""
         if self._clock is None:
             self.fetch()
         assert self._clock is not None
         return self._clock
 
     def _known_bars(self) -> Bars | None:
-        """Return the stored bars, if there are any."""
+        """Return the stored bars; None without any."""
         if self._known is None or self._known.empty:
             return None
         return bars_from_frame(self._known, self._spec.interval)
@@ -178,20 +178,20 @@ class _Fetch:
         self._notes: list[str] = []
 
     def closed_bars(self, since: datetime | None) -> Bars:
-        """Fetch all pages, ask again for holes, and return what had closed."""
+        """Fetch all pages, fetch gaps again, and return the bars that had closed."""
         market = self.client.market(self._spec.symbol)
         self._interval = self.client.finest_interval(self._spec.interval)
         self.now = self.client.clock()
-        self._start = _aligned(since or self._first_wanted(), self._spec.interval)
+        self._start = _aligned(since or self._default_start(), self._spec.interval)
         step = _milliseconds(self._interval)
         start, end = _epoch_ms(self._start), _epoch_ms(self.now)
         limit = self.client.page_bars(market)
-        self._pages_between(market, start, end - step, limit)
-        self._ask_for_holes(market, step, limit)
-        late = [at for at in self._rows if at + step > end]
-        for at in late:
+        self._fetch_pages(market, start, end - step, limit)
+        self._refetch_gaps(market, step, limit)
+        unfinished = [at for at in self._rows if at + step > end]
+        for at in unfinished:
             del self._rows[at]
-        bars = self.whole_bars().closed_by(np.datetime64(self.now.replace(tzinfo=None), "us"))
+        bars = self.wgap_bars().closed_by(np.datetime64(self.now.replace(tzinfo=None), "us"))
         if not len(bars):
             raise SourceUnavailable(
                 f"{self.client.name}: expected bars of {market} {self._spec.interval} from "
@@ -201,12 +201,12 @@ class _Fetch:
         if first > self._start:
             self._notes.append(
                 f"{self.client.name} has no bar before {first:%Y-%m-%d %H:%M}; "
-                f"{self._start:%Y-%m-%d %H:%M} was asked for"
+                f"{self._start:%Y-%m-%d %H:%M} was requested"
             )
         return bars
 
-    def whole_bars(self) -> Bars:
-        """Return the bars heard so far, of the wanted interval, oldest first, each open time once."""
+    def wgap_bars(self) -> Bars:
+        """Return the bars received so far, of the requested interval, oldest first, each open time once."""
         at = sorted(self._rows)
         values = [[float("nan") if value is None else value for value in self._rows[time]] for time in at]
         opened_at = (np.asarray(at, dtype=np.int64) * 1000).astype("datetime64[us]")
@@ -214,25 +214,25 @@ class _Fetch:
         return resample_bars(bars, self._spec.interval)
 
     def layout(self) -> dict[str, str]:
-        """Say how the bars were got."""
-        made = f", made from {self._interval}" if self._interval != self._spec.interval else ""
-        said = {
+        """Return how the bars were fetched, by name."""
+        resampled = f", made from {self._interval}" if self._interval != self._spec.interval else ""
+        layout = {
             "source": self.client.name,
             "kind": "exchange",
             "columns": "timestamp, open, high, low, close, volume",
-            "bars": f"{self._spec.symbol} {self._spec.interval}{made}",
+            "bars": f"{self._spec.symbol} {self._spec.interval}{resampled}",
             "from": f"{self._start:%Y-%m-%d %H:%M}",
             "exchange clock": f"{self.now:%Y-%m-%d %H:%M:%S}",
             "timezone": "UTC",
             "bar stamp": "open time",
             "volume unit": "base",
             "pages": str(self._pages),
-            "asked again": str(self.client.retries),
+            "retries": str(self.client.retries),
         }
-        return said | ({"notes": "; ".join(self._notes)} if self._notes else {})
+        return layout | ({"notes": "; ".join(self._notes)} if self._notes else {})
 
-    def _first_wanted(self) -> datetime:
-        """Return from when on bars are fetched where nothing is stored."""
+    def _default_start(self) -> datetime:
+        """Return the start of the fetch if no bar is stored."""
         if not self._spec.backfill_from:
             return self.now - BACKFILL_BARS * timedelta(milliseconds=_milliseconds(self._spec.interval))
         try:
@@ -243,12 +243,12 @@ class _Fetch:
             ) from error
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
-    def _pages_between(self, market: str, start: int, end: int, limit: int) -> None:
+    def _fetch_pages(self, market: str, start: int, end: int, limit: int) -> None:
         """Fetch pages from `start` until the bar that opens at `end` or before; both in ms."""
         step, at = _milliseconds(self._interval), start
         while at <= end:
             new = self._page(market, at, limit)
-            # An empty page may lie in a hole: go on half a page later, as limits are not always what they seem.
+            # An empty page may lie in a gap: continue half a page later, as real limits may be smaller than stated.
             at = max(max(new) + step, at + step) if new else at + step * max(1, limit // 2)
             if self._on_page is not None:
                 reached = min(_from_ms(at), self.now)
@@ -258,52 +258,52 @@ class _Fetch:
         """Fetch one page, keep its bars, and return their open times (ms) from `at` on."""
         step = _milliseconds(self._interval)
         self._pages += 1
-        heard = []
+        received = []
         for opened, *values in self.client.bars(market, self._interval, at, limit):
             opened_ms = int(opened)
             if opened_ms % step:
                 raise SourceUnavailable(
-                    f"{self.client.name}: expected {self._interval} bars of {market} that open at whole intervals, "
+                    f"{self.client.name}: expected {self._interval} bars of {market} that open at wgap intervals, "
                     f"found one at {_from_ms(opened_ms):%Y-%m-%d %H:%M:%S}"
                 )
             if opened_ms >= _epoch_ms(self._start):
                 self._rows[opened_ms] = values[:5]
             if opened_ms >= at:
-                heard.append(opened_ms)
-        return heard
+                received.append(opened_ms)
+        return received
 
-    def _ask_for_holes(self, market: str, step: int, limit: int) -> None:
-        """Ask once more for the bars that are missing between others: a page may have left some out."""
+    def _refetch_gaps(self, market: str, step: int, limit: int) -> None:
+        """Fetch once more the bars that are missing between others: a page may have omitted some."""
         at = [_epoch_ms(self._start) - step, *sorted(self._rows)]
-        holes = [here + step for here, after in itertools.pairwise(at) if after - here > step]
+        gaps = [here + step for here, after in itertools.pairwise(at) if after - here > step]
         reached = 0
-        for hole in holes[-HOLES_ASKED:]:
-            if hole >= reached:
-                self._page(market, hole, limit)
-                reached = hole + limit * step
-        inner = [hole for hole in holes if hole > at[0] + step]
+        for gap in gaps[-MAX_REFETCHED_GAPS:]:
+            if gap >= reached:
+                self._page(market, gap, limit)
+                reached = gap + limit * step
+        inner = [gap for gap in gaps if gap > at[0] + step]
         if inner:
-            closed = sum(hole in self._rows for hole in inner)
-            self._notes.append(f"bars missing in {len(inner)} places, {closed} of them closed by asking again")
+            closed = sum(gap in self._rows for gap in inner)
+            self._notes.append(f"{len(inner)} gaps, {closed} of them closed by fetching them again")
 
 
 def _aligned(moment: datetime, interval: str) -> datetime:
-    """Return the open of the bar that a moment falls into."""
+    """Return the open time of the bar that contains a time."""
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     milliseconds = _epoch_ms(aware)
     return _from_ms(milliseconds - milliseconds % _milliseconds(interval))
 
 
 def _milliseconds(interval: str) -> int:
-    """Length of an interval in ms."""
+    """Return the length of an interval in ms."""
     return int(interval_delta(interval) / np.timedelta64(1, "ms"))
 
 
 def _epoch_ms(moment: datetime) -> int:
-    """Return a moment in ms since 1970."""
+    """Return a time in ms since 1970."""
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def _from_ms(milliseconds: int) -> datetime:
-    """Return the moment of ms since 1970."""
+    """Return the time of ms since 1970."""
     return EPOCH + timedelta(milliseconds=milliseconds)

@@ -1,0 +1,220 @@
+"""A file as a source of bars: CSV (plain or compressed), zip, Parquet and Feather, read as they are and never written.
+
+Reads the columns (`file_tables.py`), their times and numbers (`time_formats.py`, `number_formats.py`), and orders the
+bars. Bad bars are passed on, a negative price for example: the data checks refuse them. The trap: what the file does
+not say (time zone, open or close stamp) is assumed and recorded in the layout, not known.
+"""
+
+import gzip
+import logging
+import re
+import zipfile
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+from jaxtyping import Float64, Int64, Shaped
+
+from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
+from model.errors import AmbiguousFile, SpecError, UnreadableFile
+from tasks.sources.archives import first_few, open_unpacked
+from tasks.sources.file_tables import Table, read_table
+from tasks.sources.number_formats import read_numbers
+from tasks.sources.source_spec import SourceBars, SourceSpec
+from tasks.sources.time_formats import Times, read_times
+
+log = logging.getLogger(__name__)
+
+LAST_SECOND = 1_000_000  # microseconds  # microseconds
+
+
+class FileSource:
+    """A file as a source. It is read once and then kept in memory."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        """Take the spec; the file is opened at the first fetch."""
+        self._spec = spec
+        self._bars: SourceBars | None = None
+
+    def fetch(self, since: datetime | None = None) -> SourceBars:
+        """Return the file's bars that opened at `since` or later.
+
+        Raises:
+            UnreadableFile: the file is missing, empty, or contains no bars.
+            AmbiguousFile: the file can be read in more than one way.
+            SpecError: the file has another interval or symbol than the spec.
+        """
+        bars = self._bars = self._bars or read_file(self._spec)
+        if since is None:
+            return bars
+        start = pd.Timestamp(since if since.tzinfo else since.replace(tzinfo=UTC))
+        keep = (bars.frame["timestamp"] >= start).to_numpy()
+        return SourceBars(bars.frame[keep].reset_index(drop=True), bars.layout, bars.line_numbers[keep])
+
+    def default_as_of(self) -> datetime:
+        """Return the close of the file's last bar."""
+        last = self.fetch().frame["timestamp"].iloc[-1].tz_localize(None).to_numpy()
+        return cast("datetime", (last + interval_delta(self._spec.interval)).astype("datetime64[us]").item()).replace(
+            tzinfo=UTC
+        )
+
+
+def read_file(spec: SourceSpec) -> SourceBars:
+    """Read all bars of a file; see `FileSource.fetch`."""
+    path = Path(spec.path).expanduser()
+    name = path.name
+    if path.is_dir():
+        raise UnreadableFile(f"{spec.path}: expected a file of bars, found a folder; choose a file in it")
+    if not path.is_file():
+        raise UnreadableFile(f"{spec.path}: expected a file of bars, found none; check --source.path")
+    try:
+        with path.open("rb") as stream, open_unpacked(stream, name) as opened:
+            table = read_table(opened, spec)
+    except PermissionError as error:
+        raise UnreadableFile(f"{spec.path}: expected a readable file, found that read permission is denied") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise UnreadableFile(f"{name}: expected a whole compressed file, found a damaged one ({error})") from error
+    if not len(table.place.numbers):
+        raise UnreadableFile(f"{name}: expected bars, found column names and no rows")
+    return _assemble(table, spec)
+
+
+def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
+    """Convert the columns of a file into bars, oldest first."""
+    columns, place = table.columns, table.place
+    _require_symbol(table, spec)
+    times = _times(table, spec)
+    numbers, style = read_numbers(table, spec.decimal)
+    opened_at = _opened_at(times.moments, spec, place.source)
+    opened_at, numbers, lines, order = _oldest_first(opened_at, numbers, place.numbers)
+    _require_interval(opened_at, spec, place.source)
+    frame = pd.DataFrame(dict(zip(COLUMNS[1:], numbers, strict=True)), copy=False)
+    frame.insert(0, "timestamp", pd.DatetimeIndex(opened_at).tz_localize("UTC"))
+    names = [table.names[at] or f"column {at + 1}" for at in range(len(table.names))]
+    used = {"timestamp": "+".join(names[at] for at in columns.timestamp)}
+    used |= {
+        role: names[at] for role, at in zip(COLUMNS[1:], (*columns.prices, columns.volume), strict=True) if at >= 0
+    }
+    layout = {
+        "source": place.source,
+        **table.layout,
+        "columns": ", ".join(f"{role}={name}" for role, name in used.items()),
+        "order": order,
+        "time unit": times.unit,
+        "time format": times.format,
+        "timezone": times.zone,
+        "bar stamp": f"{spec.bar_stamp} time"
+        + ("" if spec.bar_stamp == "close" else " (assumed; see --source.bar-stamp)"),
+        "numbers": style,
+        "volume unit": columns.volume_unit,
+    }
+    if columns.notes:
+        layout["notes"] = "; ".join(columns.notes)
+    log.info("%s: %d bars; %s", place.source, len(lines), "; ".join(f"{key}: {value}" for key, value in layout.items()))
+    return SourceBars(frame, layout, lines)
+
+
+def _require_symbol(table: Table, spec: SourceSpec) -> None:
+    """Raise if the file has several symbols, or another one than the spec."""
+    if table.columns.symbol < 0:
+        return
+    values = [str(value) for value in pc.unique(table.fields[table.columns.symbol]).to_pylist() if value is not None]
+    column = table.names[table.columns.symbol]
+    if len(values) > 1:
+        raise AmbiguousFile(
+            f"{table.place.source}: expected bars of one symbol, found {len(values)} in column {column!r} "
+            f"({first_few(values)}); write the bars of one symbol to a file of their own"
+        )
+    wanted = re.split(r"[^A-Z0-9]", spec.symbol.upper())[0]
+    for value in values:
+        held = re.sub(r"[^A-Z0-9]", "", value.upper()).replace("XBT", "BTC")
+        if held.isalnum() and value == value.upper() and not held.startswith(wanted.replace("XBT", "BTC")):
+            raise SpecError(
+                f"{table.place.source}: expected bars of {spec.symbol}, found {value!r} in column {column!r}; "
+                "set --source.symbol"
+            )
+
+
+def _times(table: Table, spec: SourceSpec) -> Times:
+    """Read the time column, and compare further time columns with it."""
+    columns, place = table.columns, table.place
+    column = table.fields[columns.timestamp[0]]
+    if len(columns.timestamp) > 1:
+        clock = table.fields[columns.timestamp[1]]
+        column = pc.binary_join_element_wise(pc.utf8_trim_whitespace(column), pc.utf8_trim_whitespace(clock), " ")
+    times = read_times(column, spec.timestamp_format, spec.timezone, place)
+    for witness in columns.witnesses:
+        try:
+            other = read_times(table.fields[witness], "", spec.timezone if "unix" not in times.unit else "", place)
+        except (UnreadableFile, SpecError):
+            continue  # not a time column after all
+        rows = np.flatnonzero(
+            (other.moments != times.moments) & (other.moments != times.moments.astype("datetime64[D]"))
+        )
+        if len(rows):
+            row = int(rows[0])
+            first, second = table.names[columns.timestamp[0]], table.names[witness]
+            raise AmbiguousFile(
+                f"{place.of(row)}: {first!r} is {times.moments[row]}, {second!r} is {other.moments[row]} "
+                f"({len(rows)} rows differ); choose with --source.columns 'timestamp={first}' or 'timestamp={second}'"
+            )
+    return times
+
+
+def _opened_at(moments: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: str) -> Shaped[np.ndarray, " bar"]:
+    """Convert the times of the file into open times; a closing time of 23:59:59 is the next midnight."""
+    delta = interval_delta(spec.interval)
+    short = -moments.astype(np.int64) % delta.astype(np.int64)  # microseconds up to the next whole interval
+    almost = (short > 0) & (short <= LAST_SECOND)
+    if spec.bar_stamp == "close":
+        return np.where(almost, moments + short.astype("timedelta64[us]"), moments) - delta
+    if almost.mean() > 0.5:  # noqa: PLR2004 - most of them
+        raise AmbiguousFile(
+            f"{source}: times such as {moments[int(np.flatnonzero(almost)[0])]} look like the close of a bar; "
+            "set --source.bar-stamp close"
+        )
+    return moments
+
+
+def _oldest_first(
+    opened_at: Shaped[np.ndarray, " bar"], numbers: list[Float64[np.ndarray, " bar"]], lines: Int64[np.ndarray, " bar"]
+) -> tuple[Shaped[np.ndarray, " bar"], list[Float64[np.ndarray, " bar"]], Int64[np.ndarray, " bar"], str]:
+    """Sort bars by time; duplicates keep their order in the file, read from oldest to newest."""
+    steps = np.diff(opened_at).astype(np.int64)
+    newest_first = bool((steps < 0).sum() > (steps > 0).sum())
+    if newest_first:
+        opened_at, lines, numbers = opened_at[::-1], lines[::-1], [column[::-1] for column in numbers]
+    broken = int((np.diff(opened_at).astype(np.int64) < 0).sum())
+    order = ("newest first" if newest_first else "oldest first") if len(lines) > 1 else "one bar"
+    if broken:
+        order += f", out of order at {broken} places"
+        by_time = np.argsort(opened_at, kind="stable")
+        opened_at, lines, numbers = opened_at[by_time], lines[by_time], [column[by_time] for column in numbers]
+    return (
+        np.ascontiguousarray(opened_at),
+        [np.ascontiguousarray(column) for column in numbers],
+        np.ascontiguousarray(lines),
+        order,
+    )
+
+
+def _require_interval(opened_at: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: str) -> None:
+    """Raise if the most common time step of the file is not the interval of the spec."""
+    steps = np.diff(opened_at).astype(np.int64)
+    steps = steps[steps > 0]
+    if not len(steps):
+        return
+    sizes, counts = np.unique(steps, return_counts=True)
+    found = int(sizes[np.argmax(counts)])
+    if found == interval_delta(spec.interval).astype(np.int64):
+        return
+    name = next((name for name in INTERVAL_NAMES if interval_delta(name).astype(np.int64) == found), "")
+    remedy = f"set --source.interval {name}" if name else f"known intervals are {', '.join(INTERVAL_NAMES)}"
+    raise SpecError(
+        f"{source}: expected bars of {spec.interval}, found {name or pd.Timedelta(found, 'us')} between "
+        f"{counts.max()} of {len(opened_at)} bars; {remedy}"
+    )

@@ -1,0 +1,118 @@
+"""How numbers in text files are style: decimal mark, thousands separators, currency signs, suffixes such as K and M.
+
+All number columns of a file are style alike. A comma that could mark decimals or thousands is an error unless another
+cell or the spec settles it. Empty cells become NaN; a cell that is no number is an error that names its line.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float64
+
+from model.errors import AmbiguousFile, UnreadableFile
+from tasks.sources.file_tables import PLAIN_NUMBER, Table
+from tasks.sources.text_layout import EMPTY_CELLS
+
+DECIMAL_MARKS = {".": "point", ",": "comma"}
+SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9}
+
+
+def read_numbers(table: Table, decimal: str) -> tuple[list[Float64[np.ndarray, " bar"]], str]:
+    """Convert prices and volume to float64, NaN where a cell is empty; return them with a description of their format.
+
+    Args:
+        table: columns of a file.
+        decimal: decimal mark; empty to infer it.
+
+    Raises:
+        UnreadableFile: a cell is no number.
+        AmbiguousFile: the decimal mark is ambiguous.
+    """
+    places = (*table.columns.prices, table.columns.volume)
+    texts = {at: _bare_numbers(field) for at, field in table.fields.items() if at in places and _is_text(field)}
+    mark = decimal or _decimal_mark(texts, table)
+    style = f"decimal {DECIMAL_MARKS[mark]}"
+    thousands = "," if mark == "." else "."
+    separated = [at for at, text in texts.items() if pc.any(pc.match_substring(text, thousands)).as_py()]
+    if separated:
+        names = ", ".join(table.names[at] or f"column {at + 1}" for at in separated)
+        style += f", thousands {'comma' if thousands == ',' else 'point'} in {names}"
+    numbers: list[Float64[np.ndarray, " bar"]] = []
+    for at in places:
+        if at < 0:
+            numbers.append(np.full(len(table.place.numbers), np.nan))
+        elif at in texts:
+            numbers.append(_from_text(texts[at], mark, at, table))
+        else:
+            numbers.append(_float64(table.fields[at], at, table))
+    return numbers, style
+
+
+def _is_text(field: pa.ChunkedArray) -> bool:
+    """Whether a column holds text."""
+    return bool(pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
+
+
+def _bare_numbers(field: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Remove blanks, currency signs and apostrophes from numbers; markers of an empty cell become null."""
+    bare = pc.replace_substring_regex(pc.cast(field, pa.string()), "[\\s\u00a0\u202f'$€£]", "")
+    return pc.if_else(pc.is_in(bare, pa.array(EMPTY_CELLS)), pa.scalar(None, pa.string()), bare)
+
+
+def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: Table) -> str:
+    """Find the decimal mark that is consistent with all numbers of a file."""
+    points = commas = False  # is the mark proven to be a point, a comma?
+    open_question: tuple[int, int] | None = None
+    for at, text in texts.items():
+        if not pc.any(pc.match_substring(text, ",")).as_py():
+            continue
+        for mark, other in ((".", ","), (",", ".")):
+            proof = (
+                rf"^[^\{mark}]*\{other}\d{{3}}\{mark}|\{other}\d{{3}}\{other}|^[^\{other}]*\{mark}(\d{{1,2}}|\d{{4,}})$"
+            )
+            if pc.any(pc.match_substring_regex(text, proof)).as_py():
+                points, commas = points or mark == ".", commas or mark == ","
+        if open_question is None:
+            row = int(pc.index(pc.match_substring(text, ","), pa.scalar(value=True)).as_py())
+            open_question = (at, row)
+    if open_question is not None and points == commas:
+        at, row = open_question
+        found = "other cells prove both" if points else "no other cell settles it"
+        raise AmbiguousFile(
+            f"{table.place.of(row)}: the comma in {texts[at][row].as_py()!r} could mark decimals or thousands, "
+            f"and {found}; choose with --source.decimal . or --source.decimal ,"
+        )
+    return "," if commas else "."
+
+
+def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: Table) -> Float64[np.ndarray, " bar"]:
+    """Convert text to numbers; a cell that is no number is an error."""
+    thousands = "," if mark == "." else "."
+    plain = pc.replace_substring(text, thousands, "")
+    if mark == ",":
+        plain = pc.replace_substring(plain, ",", ".")
+    factor: Float64[np.ndarray, " bar"] | float = 1.0
+    if at == table.columns.volume:
+        suffix = pc.utf8_slice_codeunits(pc.utf8_upper(plain), -1).to_pandas()
+        factor = suffix.map(SUFFIXES).fillna(1.0).to_numpy(dtype=np.float64)
+        plain = pc.replace_substring_regex(plain, "[KkMmBb]$", "")
+    try:
+        return np.asarray(pc.cast(plain, pa.float64()).to_numpy() * factor)
+    except pa.ArrowInvalid:
+        bad = pc.and_(pc.is_valid(plain), pc.invert(pc.match_substring_regex(plain, f"^(?:{PLAIN_NUMBER.pattern})$")))
+        row = int(pc.index(pc.fill_null(bad, fill_value=False), pa.scalar(value=True)).as_py())
+        raise UnreadableFile(
+            f"{table.place.of(row)}: expected a number in column {table.names[at] or at + 1!r}, found "
+            f"{table.fields[at][row].as_py()!r}; correct the line, or empty the cell: then only this bar is refused"
+        ) from None
+
+
+def _float64(field: pa.ChunkedArray, at: int, table: Table) -> Float64[np.ndarray, " bar"]:
+    """Convert a column of numbers."""
+    try:
+        return np.asarray(pc.cast(field, pa.float64(), safe=False).to_numpy())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UnreadableFile(
+            f"{table.place.source}: expected numbers in column {table.names[at]!r}, found {field.type}; "
+            "choose another column with --source.columns"
+        ) from error
