@@ -160,7 +160,7 @@ def test_the_server_refuses_what_the_flow_does_not_take(up: Up, parameters: dict
 def test_an_unknown_symbol_fails_before_the_first_step(up: Up) -> None:
     run = up.finished(up.start("retrain", {"source": {"symbol": "BTC-EUR"}})["id"])
     assert run["state_type"] == "FAILED"
-    assert "it holds BTC-USD at 1d only, found BTC-EUR" in run["state"]["message"]
+    assert "expected BTC-USD at 1d, found BTC-EUR" in run["state"]["message"]
     assert up.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}) == []
 
 

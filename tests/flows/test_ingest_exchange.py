@@ -177,7 +177,7 @@ def test_an_unknown_symbol_is_refused_before_anything_runs(
     [
         ({"symbol": "BTC-USDD"}, "binance does not trade BTC/USDD; similar: BTC/USD"),
         ({"exchange": "binnance"}, "no exchange 'binnance'; similar: binance"),
-        ({"kind": "sample", "symbol": "BTC-EUR"}, "it holds BTC-USD at 1d only, found BTC-EUR"),
+        ({"kind": "sample", "symbol": "BTC-EUR"}, "expected BTC-USD at 1d, found BTC-EUR"),
         ({"kind": "csv", "path": "nowhere.csv"}, "nowhere.csv"),
     ],
 )
