@@ -5,9 +5,10 @@ from datetime import datetime
 from prefect import flow, runtime
 
 from data_checks.suites import CheckSpec
-from tasks.ingestion import Stored, source_unavailable, store
 from tasks.ingestion import ingest as ingest_bars
+from tasks.ingestion import source_unavailable, store
 from tasks.pages.prefect_artifacts import shown
+from tasks.results import Stored
 from tasks.services.flow_run_names import flow_run_name
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.validation import check as check_bars

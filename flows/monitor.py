@@ -8,8 +8,9 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.monitor_alarms import MonitorSpec
-from tasks.monitoring import Monitoring, watch
+from tasks.monitoring import watch
 from tasks.pages.prefect_artifacts import shown
+from tasks.results import Monitoring
 from tasks.services.flow_run_names import flow_run_name
 
 QUARTER_HOUR = 900

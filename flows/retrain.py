@@ -14,15 +14,15 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.auditing import audit_retrain
 from tasks.evaluation import evaluate
-from tasks.fold_training import train_folds
 from tasks.ingestion import ingest, store
 from tasks.promotion import promote
 from tasks.registration import register
 from tasks.reporting import report
-from tasks.retrain_run import Retrain, open_run, watched
+from tasks.results import Retrain
+from tasks.retrain_run import open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
 from tasks.sources.source_spec import SourceSpec, require_readable
-from tasks.training import fit_final
+from tasks.training import fit_final, train_folds
 from tasks.validation import check as check_bars
 from tasks.windowing import cut
 
@@ -55,7 +55,7 @@ def retrain(
     require_readable(source)
     recipe = recipe_for(source.symbol, source.interval, window, folds, network, training)
     run_id = open_run(recipe, source, promotion)
-    with watched(recipe, run_id):
+    with track_run(recipe, run_id):
         landing = ingest(source, as_of, run_id)
         checked = check_bars(landing, source, check)
         stored = store(landing, checked.accepted, run_id)

@@ -1,41 +1,78 @@
-"""Walk forward: fit a network on each fold, predict its unseen block, and pool what was said.
+"""Walk forward: fit a network on each fold, predict its test fold, pool the record; then fit the final network.
 
-Knows windows, folds and anything that fits and predicts; not where results go. Replays and tuning judge a recipe by
-it in one process, without a run for each fold. The trap: what is chosen by a record - a recipe, an epoch - is no
-longer measured by it.
+The only training path: retrain, replay and tuning call these functions and differ only in where results go. Knows
+windows, folds and trainers; not MLflow, Prefect or progress bars. The trap: what is chosen by a record - a recipe, an
+epoch - is no longer measured by it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from model.baselines import predict_baseline
+from model.baselines import BASELINES, BaselineName, predict_baseline
 from model.calibration import UNCALIBRATED, Calibrator
+from model.ensemble import AnyTrainer, open_trainer
 from model.errors import BarsTooShort
 from model.folds import Fold
 from model.metrics import Record
+from model.networks import NetworkSpec, Scaling
+from model.recipe import Recipe
+from model.training import Epoch, TrainingSpec
 from model.windows import Windows
 
+PROBE_WINDOWS = 64  # own: newest windows on which the registered files must repeat the trained network's probabilities
 
-class Fits(Protocol):
-    """What fits a network and predicts with it, such as a `model.training.Trainer`."""
+Weights = tuple[np.ndarray, ...]
 
-    def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, *, start: Any = None) -> Any:
-        """Fit on windows, from given weights or from fresh ones."""
-        ...
 
-    def predict(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " window"]:
-        """Return P(rise)."""
-        ...
+@dataclass(frozen=True, slots=True)
+class FoldFit:
+    """One fold, fitted and predicted.
+
+    Attributes:
+        record: the out-of-sample probabilities of the test fold.
+        best_epoch: number of the epoch with the lowest validation loss, counted from 1.
+        history: every epoch run.
+        calibrator: fitted on the validation windows.
+        device: where it was fitted.
+        seconds: time of the fit.
+        further_seeds: shape (window,), float64, by seed: P(rise) of the same test windows.
+    """
+
+    record: Record
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    calibrator: Calibrator
+    device: str
+    seconds: float
+    further_seeds: dict[int, Float64[np.ndarray, " window"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalNetwork:
+    """The network that will serve, fitted on every resolved window.
+
+    Attributes:
+        fitted: what the trainer returned.
+        epochs: epochs run.
+        probe_decided_at: shape (window,), datetime64[us], UTC: the newest windows, unresolved ones included.
+        probe: shape (window,), float64: its uncalibrated P(rise) of them.
+    """
+
+    fitted: Any
+    epochs: int
+    probe_decided_at: np.ndarray
+    probe: Float64[np.ndarray, " window"]
 
 
 @dataclass(frozen=True, slots=True)
 class WalkForward:
-    """What walking forward found.
+    """All folds, fitted and predicted.
 
     Attributes:
         record: the out-of-sample probabilities of all folds, oldest first.
@@ -51,38 +88,162 @@ class WalkForward:
 
     @property
     def epochs(self) -> int:
-        """Epochs for the final fit: the median of the folds' best ones."""
-        return max(1, round(median(self.best_epochs)))
+        """Epochs of the final fit."""
+        return final_epochs(self.best_epochs)
+
+
+def trainer_for(recipe: Recipe) -> AnyTrainer:
+    """Return the trainer of a recipe; a process builds and traces it once."""
+    return _trainer(recipe.network, recipe.training, recipe.window.lookback_bars, len(recipe.window.features))
+
+
+@lru_cache(maxsize=1)
+def _trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> AnyTrainer:
+    return open_trainer(network, training, lookback_bars, feature_count)
 
 
 def walk_forward(
-    trainer: Fits, windows: Windows, folds: tuple[Fold, ...], seed: int, start: Callable[[Fold], Any] = lambda _: None
+    trainer: AnyTrainer,
+    windows: Windows,
+    folds: tuple[Fold, ...],
+    seed: int,
+    start: Callable[[Fold], Weights | None] = lambda _: None,
 ) -> WalkForward:
     """Fit and predict each fold in turn.
 
     Args:
         trainer: fits networks.
         windows: resolved windows.
-        folds: over those windows, oldest test block first.
-        seed: of the baseline.
+        folds: over those windows, oldest test fold first.
+        seed: of networks and baseline.
         start: weights that a fold may start from; None for fresh ones.
 
     Raises:
         BarsTooShort: there is no fold.
 
-    Time: the probability of a window depends on what was resolved before its block was asked.
+    Time: the probability of a window depends on what was resolved before its test fold began.
     """
     if not folds:
         raise BarsTooShort("walk forward: expected at least one fold, found none")
-    said, base_rates, epochs = [], [], []
-    for fold in folds:
-        fitted = trainer.fit(windows, fold.train, fold.validation, start=start(fold))
-        said.append(trainer.predict(fitted, windows.take(fold.test)))
-        learned = np.concatenate([fold.train, fold.validation])
-        base_rates.append(predict_baseline("base_rate", windows, learned, fold.test, seed))
-        epochs.append(int(fitted.best_epoch))
-        calibrator = fitted.calibrator
-    test = windows.take(np.concatenate([fold.test for fold in folds]))
-    number = np.concatenate([np.full(len(fold.test), fold.index, dtype=np.int64) for fold in folds])
-    record = Record(test.decided_at, test.resolved_at, test.labels, np.concatenate(said), number)
-    return WalkForward(record, np.concatenate(base_rates), tuple(epochs), calibrator)
+    fits = [fit_fold(trainer, windows, fold, seed, start=start(fold)) for fold in folds]
+    base_rate = walk_baselines_forward(windows, folds, seed, names=("base_rate",))["base_rate"]
+    record = pool_records([each.record for each in fits])
+    return WalkForward(record, base_rate, tuple(each.best_epoch for each in fits), fits[-1].calibrator)
+
+
+def fit_fold(
+    trainer: AnyTrainer,
+    windows: Windows,
+    fold: Fold,
+    seed: int,
+    further_seeds: Sequence[int] = (),
+    *,
+    start: Weights | None = None,
+    on_epoch: Callable[[int, Epoch], None] = lambda _seed, _epoch: None,
+) -> FoldFit:
+    """Fit one fold with early stopping on its validation windows, and predict its test fold.
+
+    Args:
+        trainer: fits networks.
+        windows: resolved windows.
+        fold: which of them train, validate and test.
+        seed: of the network whose probabilities are the record.
+        further_seeds: fitted and predicted on the same windows, for the spread between seeds.
+        start: weights to start from; None for fresh ones.
+        on_epoch: called with seed and epoch after each epoch.
+
+    Time: the probabilities depend on what was resolved before the test fold began.
+    """
+    test = windows.take(fold.test)
+
+    def fit(each: int) -> tuple[Any, Float64[np.ndarray, " window"]]:
+        fitted = trainer.fit(
+            windows, fold.train, fold.validation, on_epoch=lambda epoch: on_epoch(each, epoch), seed=each, start=start
+        )
+        return fitted, trainer.predict(fitted, test)
+
+    fitted, probabilities = fit(seed)
+    number = np.full(len(test), fold.index, dtype=np.int64)
+    return FoldFit(
+        record=Record(test.decided_at, test.resolved_at, test.labels, probabilities, number),
+        best_epoch=int(fitted.best_epoch),
+        history=fitted.history,
+        calibrator=fitted.calibrator,
+        device=fitted.device,
+        seconds=fitted.seconds,
+        further_seeds={each: fit(each)[1] for each in further_seeds},
+    )
+
+
+def final_epochs(best_epochs: Sequence[int]) -> int:
+    """Return the epochs of the final fit: the median of the folds' best epochs, at least 1."""
+    return max(1, round(median(best_epochs)))
+
+
+def fit_final_network(
+    trainer: AnyTrainer,
+    windows: Windows,
+    best_epochs: Sequence[int],
+    *,
+    start: Weights | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> FinalNetwork:
+    """Fit the network on every resolved window for `final_epochs`, and predict the newest windows with it.
+
+    Args:
+        trainer: fits networks.
+        windows: all windows; the unresolved ones are predicted only.
+        best_epochs: the best epoch of each fold.
+        start: weights to start from; None for fresh ones.
+        on_epoch: called after each epoch.
+
+    Time: the weights depend on every resolved window.
+    """
+    resolved, epochs = windows.resolved(), final_epochs(best_epochs)
+    everything = np.arange(len(resolved), dtype=np.int64)
+    fitted = trainer.fit(resolved, everything, None, epochs, on_epoch, start=start)
+    newest = windows.take(np.arange(max(0, len(windows) - PROBE_WINDOWS), len(windows), dtype=np.int64))
+    return FinalNetwork(fitted, epochs, newest.decided_at, trainer.predict(fitted, newest))
+
+
+def walk_baselines_forward(
+    windows: Windows,
+    folds: Sequence[Fold],
+    seed: int,
+    scaling: Scaling = "window",
+    names: Sequence[BaselineName] = BASELINES,
+) -> dict[str, Float64[np.ndarray, " window"]]:
+    """Return each baseline's P(rise) on the pooled test folds: shape (window,), learned fold by fold.
+
+    A baseline learns from the windows that train and validate the network.
+
+    Args:
+        windows: resolved windows.
+        folds: over those windows, oldest test fold first.
+        seed: of gradient boosting.
+        scaling: how the network scales its windows; the learning baselines see the same.
+        names: which baselines.
+
+    Time: the probability of a window depends on what was resolved before its test fold began.
+    """
+    learned = [np.concatenate([fold.train, fold.validation]) for fold in folds]
+    return {
+        name: np.concatenate(
+            [
+                predict_baseline(name, windows, train, fold.test, seed, scaling)
+                for train, fold in zip(learned, folds, strict=True)
+            ]
+        )
+        for name in names
+    }
+
+
+def pool_records(records: Sequence[Record]) -> Record:
+    """Return the records of several folds as one, in their order."""
+    return Record(
+        np.concatenate([each.decided_at for each in records]),
+        np.concatenate([each.resolved_at for each in records]),
+        np.concatenate([each.labels for each in records]),
+        np.concatenate([each.probabilities for each in records]),
+        np.concatenate([each.fold for each in records]),
+    )

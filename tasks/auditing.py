@@ -10,8 +10,8 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.champion.version_audit import values
 from tasks.console.progress import current_progress
-from tasks.registry.run_artifacts import read_evaluation
-from tasks.windowing import WindowsRef
+from tasks.registry.run_artifacts import ONNX, read_evaluation
+from tasks.results import WindowsRef
 from tasks.workspace import open_workspace
 
 
@@ -26,7 +26,7 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
         tracking = open_workspace(recipe.series).tracking
         record, _ = read_evaluation(tracking, run_id)
         # Without the calibrator, which sees one probability at a time: a steep one would make much of a rounding.
-        predictor = Predictor(tracking.read_file(run_id, "network/network.onnx"), recipe.window)
+        predictor = Predictor(tracking.read_file(run_id, ONNX), recipe.window)
         bars = open_workspace().bar_store.read_bars(ref.bars)
         found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
         tracking.log_values(run_id, **values(found))

@@ -4,7 +4,6 @@
 the two stands `tasks/validation.py`, so a bar that was refused never enters the table that models learn from.
 """
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,41 +15,15 @@ from prefect.client.schemas.objects import State
 from model.bars import Series
 from model.errors import SourceUnavailable, UnreadableFile
 from tasks.console.progress import current_progress
+from tasks.results import Landing, Stored
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source
-from tasks.store.bar_store import BarsRef, MergeResult
 from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OVERLAP_BARS = 50  # stored bars that an exchange is asked for again, so that its revisions are seen
-
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """Bars as their source gave them, in a file of their own, not yet checked."""
-
-    path: str
-    symbol: str
-    interval: str
-    rows: int
-    unfinished: int
-    as_of: datetime
-    layout: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def series(self) -> Series:
-        """The series that the bars belong to."""
-        return Series(self.symbol, self.interval)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What joined the store, and the bars that are now to be used."""
-
-    ref: BarsRef
-    merge: MergeResult
 
 
 @task(name="ingest", task_run_name="ingest {source.symbol} {source.interval} from {source.kind}")

@@ -1,6 +1,5 @@
 """The monitor as a task: a thin cover over `tasks/champion/champion_monitor.py` that shows what was found and emits events."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from model.monitor_alarms import MonitorSpec
 from tasks.champion.champion_monitor import Watched, watch_champion
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table
+from tasks.results import Monitoring
 from tasks.services.events import EventName, emit_event_for
 from tasks.settings import Settings
 
@@ -22,16 +22,6 @@ EVENTS: dict[str, EventName] = {
     "stale": "riseorfall.champion.stale",
     "missing": "riseorfall.predictions.missing",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Monitoring:
-    """What the monitor found, in words."""
-
-    version: str
-    numbers: dict[str, float]
-    alarms: tuple[str, ...]
-    raised: tuple[str, ...]
 
 
 @task(name="monitor")

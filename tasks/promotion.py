@@ -5,7 +5,7 @@ A retry of this task finds its own decision in the ledger and repeats nothing.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
@@ -17,27 +17,17 @@ from model.recipe import Recipe
 from tasks.champion.challenger_vs_champion import Judgement, judge
 from tasks.champion.commit_decision import Standing, enact, ledger_steps, reconcile
 from tasks.console.progress import current_progress
+from tasks.registry.run_artifacts import picture_path
 from tasks.registry.tracking import Tracking, Version
+from tasks.results import Promotion, WindowsRef
 from tasks.services.events import decision_event, emit_event_for
 from tasks.settings import Settings
 from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
-from tasks.windowing import WindowsRef
 from tasks.workspace import open_workspace
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # decisions of others that may come first before this one gives up
-
-
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """What was decided about a version, and who is champion now."""
-
-    action: str
-    reasons: tuple[str, ...]
-    numbers: dict[str, float]
-    champion_before: str | None
-    champion_after: str | None
 
 
 @task(name="promote")
@@ -145,7 +135,7 @@ def show_decision(tracking: Tracking, ledger: Ledger, row: LedgerRow, challenger
 
     tracking.describe(row.version, describe(row, challenger))
     tracking.log_figure(
-        row.run_id, champion_history_picture(ledger_steps(ledger.rows(tracking.name))), "pictures/champion_history.png"
+        row.run_id, champion_history_picture(ledger_steps(ledger.rows(tracking.name))), picture_path("champion_history")
     )
 
 

@@ -4,13 +4,12 @@ from typing import Any
 
 from prefect import task
 
+from model.evaluation import NETWORK, Evaluation
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
-from tasks.evaluation import NETWORK, Evaluation
-from tasks.registry.run_artifacts import pooled_record, read_calibrator
+from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record, read_calibrator
 from tasks.registry.tracking import ModelFiles, Version
-from tasks.training import FinalFit, FoldOutcome
-from tasks.windowing import WindowsRef
+from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.workspace import open_workspace
 
 EXAMPLE_WINDOWS = 3  # windows that the input example of a version makes
@@ -24,11 +23,11 @@ def register(
     with current_progress().step("register"):
         tracking = open_workspace(recipe.series).tracking
         files = ModelFiles(
-            keras=tracking.read_file(run_id, "network/network.keras"),
-            onnx=tracking.read_file(run_id, "network/network.onnx"),
+            keras=tracking.read_file(run_id, KERAS),
+            onnx=tracking.read_file(run_id, ONNX),
             recipe=recipe,
             record=pooled_record(tracking, [fold.run_id for fold in folds]),
-            calibrator=read_calibrator(tracking, run_id, "network/"),
+            calibrator=read_calibrator(tracking, run_id, CALIBRATOR),
         )
         tags = {
             "trained_until": final.trained_until,

@@ -1,193 +1,33 @@
-"""The report as a task: what a retrain left in MLflow and in the store, gathered and written as one HTML page.
+"""Write the report of a retrain as one HTML page: to the home, where a browser opens it, and to its MLflow run."""
 
-The page is kept twice: with the run in MLflow (`report.html`) and below the home, where a browser opens it. Numbers
-come from the evaluation; only the comparison with the champion, the periods and the explanation are made here, by
-`model/`. The trap: after the decision the alias may name the challenger itself, so the rival is the champion BEFORE.
-"""
-
-import io
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-import numpy as np
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact
 
-from model.bars import Bars
-from model.baseline_comparison import Comparison, compare_records, comparison_metrics
-from model.errors import RiseOrFallError
-from model.metrics import Record
-from model.network_files import network_from_bytes
+from model.baseline_comparison import comparison_metrics
 from model.recipe import Recipe
-from model.scores_by_period import periods_by_fold, periods_by_year
-from model.trading import TradingSpec
-from tasks.champion.challenger_vs_champion import joined, later_record
-from tasks.champion.champion_explanation import explain_at
 from tasks.console.progress import current_progress
-from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
+from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
-from tasks.registry.run_artifacts import read_evaluation
-from tasks.registry.tracking import Tracking
-from tasks.retrain_run import Retrain
-from tasks.settings import Settings
-from tasks.store.bar_store import BarStore
-from tasks.training import FoldOutcome
+from tasks.registry.run_artifacts import REPORT, log_artifacts
+from tasks.results import FoldOutcome, Retrain
 from tasks.workspace import open_workspace
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-ARTIFACT = "report.html"
 
 
 @task(name="report")
 def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
     """Write the report of a retrain, log it to the run, link it in Prefect; return its path."""
-    run = current_progress()
-    with run.step("report"):
-        settings, tracking = Settings(), open_workspace(recipe.series).tracking
-        content = gather(result, recipe, folds, tracking, settings)
+    with current_progress().step("report"):
+        workspace = open_workspace(recipe.series)
+        settings, tracking = workspace.settings, workspace.tracking
+        content = gather_report(result, recipe, folds, workspace)
         text = report_page(content)
         path = settings.report_path(tracking.name, f"{result.run_id}.html")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        tracking.log_files(result.run_id, {ARTIFACT: text.encode()}, "")
+        log_artifacts(tracking, result.run_id, {REPORT: text.encode()})
         if content.champion is not None:
             tracking.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
         link = settings.link(path)
         create_link_artifact(link, link_text="the report", key="report", description=f"[the report]({link})")
         get_run_logger().info("report: %s", path)
     return str(path)
-
-
-def gather(
-    result: Retrain, recipe: Recipe, folds: list[FoldOutcome], tracking: Tracking, settings: Settings
-) -> ReportContent:
-    """Collect everything that the page tells."""
-    run_id, promotion, version = result.run_id, result.promotion, result.version
-    bars = open_workspace().bar_store.read_bars(result.windows.bars)
-    record, base_rate = read_evaluation(tracking, run_id)
-    equity = _equity(tracking, run_id)
-    seed = recipe.training.seed
-    loaded = tracking.read_version(version.version)
-    network, calibrator = network_from_bytes(loaded.keras()), loaded.calibrator()
-    decision = open_workspace().decision_log.find_decision(run_id)
-    params, tags = tracking.run_values(run_id)
-    return ReportContent(
-        version=version.version,
-        action=promotion.action,
-        reasons=promotion.reasons,
-        champions=(promotion.champion_before or "none", promotion.champion_after or "none"),
-        decided_at=f"{decision.decided_at:%Y-%m-%d %H:%M} UTC" if decision else "",
-        recipe=recipe,
-        evaluation=result.evaluation,
-        champion=beside_champion(tracking, promotion.champion_before, record, bars, seed),
-        record=record,
-        close=_close_at(record, bars),
-        closed_at=equity.pop("closed_at").dt.tz_localize(None).to_numpy().astype("datetime64[us]"),
-        costs=TradingSpec.model_validate(
-            {name.removeprefix("trading."): value for name, value in params.items() if name.startswith("trading.")}
-        ),
-        equity={str(name): equity[name].to_numpy(dtype=np.float64) for name in equity.columns},
-        periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),
-        histories=[tracking.read_curves(fold.run_id) for fold in folds],
-        explained=explain_at(network, bars, recipe.window, version.trained_until, calibrator=calibrator),
-        calibrator=str(calibrator),
-        data=data_facts(result, open_workspace().bar_store),
-        lineage=lineage(result, recipe, f"{tracking.name} version {version.version}", params, tags),
-        links={
-            "MLflow run": tracking.run_link(run_id),
-            "Data Docs": result.checked.docs,
-            "this page": settings.link(settings.report_path(tracking.name, f"{run_id}.html")),
-        },
-    )
-
-
-def beside_champion(
-    tracking: Tracking, champion_before: str | None, record: Record, bars: Bars, seed: int
-) -> Comparison | None:
-    """Compare with the champion that was before; None where there was none, or it cannot be read any more."""
-    if champion_before is None:
-        return None
-    try:
-        champion = tracking.version(champion_before)
-        loaded = tracking.read_version(champion_before)
-        decided_at, probabilities = loaded.predictor().predict(bars)
-        until = np.datetime64(champion.trained_until.replace(tzinfo=None), "us")
-        theirs = joined(loaded.record(), later_record(decided_at, probabilities, until, record))
-    except (RiseOrFallError, OSError) as error:
-        get_run_logger().warning("report: champion version %s cannot be compared: %s", champion_before, error)
-        return None
-    return compare_records(record, theirs, seed)
-
-
-def data_facts(result: Retrain, store: BarStore) -> DataFacts:
-    """Word what is known of the bars."""
-    landing, checked, merge, ref = result.landing, result.checked, result.stored.merge, result.windows.bars
-    quarantined = store.read_quarantine(landing.series)
-    newest = quarantined.sort_values("timestamp", ascending=False).head(QUARANTINE_ROWS)
-    layout = {name.replace("_", " "): value for name, value in landing.layout.items() if name != "source"}
-    by_rule = ", ".join(f"{rule} {count}" for rule, count in checked.refused_by.items())
-    facts = {
-        "Source": landing.layout.get("source", ""),
-        "Read": f"{landing.rows:,} bars closed by {landing.as_of:%Y-%m-%d %H:%M} UTC, {landing.unfinished} unfinished",
-        "Accepted": f"{checked.rows:,}, with {checked.gaps} gaps",
-        "Refused": f"{checked.refused:,}" + (f": {by_rule}" if by_rule else ""),
-        "Joined the store": f"{merge.added:,} added, {merge.revised:,} revised, {merge.unchanged:,} unchanged",
-        "Used": f"{ref.rows:,} bars opened {ref.first:%Y-%m-%d %H:%M} to {ref.last:%Y-%m-%d %H:%M} UTC",
-        "Windows": f"{result.windows.windows:,}, {result.windows.resolved:,} with an outcome, "
-        f"{result.windows.rises_share:.1%} of them rises",
-    }
-    return DataFacts(
-        facts=facts,
-        layout=layout,
-        failed=[
-            (str(each["rule"]), str(each["severity"]), str(each["observed"]), str(each["message"]))
-            for each in checked.failed
-        ],
-        quarantined=[
-            (str(row.timestamp), str(row.rule), str(row.severity), str(row.value), str(row.source))
-            for row in newest.itertuples()
-        ],
-        quarantined_count=len(quarantined),
-        docs=checked.docs,
-    )
-
-
-def lineage(
-    result: Retrain, recipe: Recipe, registered: str, params: Mapping[str, str], tags: Mapping[str, str]
-) -> Lineage:
-    """Word where the model comes from, as the parameters and tags of its run have it."""
-    ref, final = result.windows.bars, result.final
-    dirty = ", changed since" if tags.get("git_dirty") == "True" else ""
-    commit = tags.get("mlflow.source.git.commit", "")
-    return Lineage(
-        facts={
-            "Bars": f"table version {ref.version}, SHA-256 {ref.sha256}",
-            "Table": ref.uri,
-            "Code": f"{commit}{dirty}" if commit else "no repository",
-            "Recipe": f"{recipe.digest}, a {recipe.network.kind} over {recipe.window.lookback_bars} bars of "
-            f"{', '.join(recipe.window.features)}, {recipe.window.horizon_bars} ahead",
-            "Seed": recipe.training.seed,
-            "Device": final.device,
-            "Final fit": f"{final.epochs} epochs on everything resolved until {final.trained_until}, "
-            f"{final.seconds:.1f} s",
-            "Registered": registered,
-            "Run": result.run_id,
-            "Trigger": tags.get("trigger", ""),
-            "Leak self-test": tags.get("audit", ""),
-        },
-        specs=params,
-    )
-
-
-def _equity(tracking: Tracking, run_id: str) -> "pd.DataFrame":
-    import pandas as pd  # here: arrays inside need no pandas
-
-    return pd.read_parquet(io.BytesIO(tracking.read_file(run_id, "evaluation/equity.parquet")))
-
-
-def _close_at(record: Record, bars: Bars) -> np.ndarray:
-    """Return the close at each decision, shape (window,)."""
-    close: np.ndarray = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
-    return close

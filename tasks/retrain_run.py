@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,11 @@ from prefect import runtime, task
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
-from tasks.evaluation import Evaluation
-from tasks.ingestion import Landing, Stored
 from tasks.pages.prefect_artifacts import shown
-from tasks.promotion import Promotion
-from tasks.registry.tracking import Version
 from tasks.sources.source_spec import SourceSpec
-from tasks.training import FinalFit
-from tasks.validation import Checked
-from tasks.windowing import WindowsRef
 from tasks.workspace import open_workspace
 
 STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote", "report")  # as the tasks name them
-
-
-@dataclass(frozen=True, slots=True)
-class Retrain:
-    """Everything a retrain can tell about itself."""
-
-    run_id: str
-    landing: Landing
-    checked: Checked
-    stored: Stored
-    windows: WindowsRef
-    evaluation: Evaluation
-    final: FinalFit
-    version: Version
-    promotion: Promotion
-    report: str = ""
 
 
 @task(name="open run")
@@ -70,7 +46,7 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
 
 
 @contextmanager
-def watched(recipe: Recipe, run_id: str) -> Iterator[None]:
+def track_run(recipe: Recipe, run_id: str) -> Iterator[None]:
     """End the MLflow run as the flow ends: finished, or failed with the reason as a tag."""
     try:
         with shown(*STEPS):

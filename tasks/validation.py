@@ -4,10 +4,9 @@ A bar that a person released from the quarantine is let through as long as the s
 next ingest of the same file would refuse it again. Failures name the line of the file that a bar stands in.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
@@ -16,8 +15,8 @@ from data_checks.suites import CheckSpec
 from data_checks.validate import check_bars, require_passed
 from model.errors import ChecksFailed
 from tasks.console.progress import current_progress
-from tasks.ingestion import Landing
 from tasks.pages.prefect_artifacts import show_links, show_table
+from tasks.results import Checked, Landing
 from tasks.services.events import emit_event_for
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
@@ -25,19 +24,6 @@ from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What the checks found, in words; the accepted bars lie in a file."""
-
-    accepted: str
-    rows: int
-    refused: int
-    refused_by: dict[str, int]
-    failed: tuple[dict[str, Any], ...]
-    gaps: int
-    docs: str
 
 
 @task(name="check")

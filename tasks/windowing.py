@@ -4,7 +4,6 @@ Between tasks travels `WindowsRef`, a few words; whoever needs the windows cuts 
 costs milliseconds and is remembered within a process.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from prefect import get_run_logger, task
@@ -14,21 +13,10 @@ from data_checks.validate import check_windows, require_passed
 from model.folds import Fold, FoldSpec, split_folds
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.console.progress import current_progress
+from tasks.results import WindowsRef
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef
 from tasks.workspace import open_workspace
-
-
-@dataclass(frozen=True, slots=True)
-class WindowsRef:
-    """Windows that can be cut again: the bars they come from and how they are cut."""
-
-    bars: BarsRef
-    window: WindowSpec
-    windows: int
-    resolved: int
-    rises_share: float
-    filled_bars: int = 0
 
 
 @lru_cache(maxsize=2)

@@ -15,7 +15,7 @@ import numpy as np
 from model.bars import Bars
 from model.errors import RiseOrFallError, UnsoundModel
 from model.metrics import Record
-from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, run_sanity_check, replace_broken_champion
+from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, replace_broken_champion, run_sanity_check
 from model.trading import trade
 from tasks.champion.commit_decision import Standing
 from tasks.registry.run_artifacts import read_evaluation, read_probe

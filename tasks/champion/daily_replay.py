@@ -26,9 +26,12 @@ from model.folds import split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from model.windows import Windows, cut_windows
+from model.walk_forward import fit_final_network, trainer_for, walk_forward
+from model.windows import cut_windows
+from tasks.champion.challenger_vs_champion import judge
 from tasks.champion.commit_decision import enact, ledger_steps, reconcile
 from tasks.champion.warm_start import start_of_final, start_of_fold
+from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_probe, log_record, picture_path
 from tasks.registry.tracking import ModelFiles, Tracking, Version
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
@@ -209,8 +212,6 @@ class Replay:
         done = self.ledger.find_decision(self.decision_id(day))
         if done is not None:
             return done
-        from tasks.champion.challenger_vs_champion import judge  # here: loads Prefect, which a summary does not need
-
         as_of = datetime.combine(day, time(0), UTC)
         bars = self.bars.closed_by(_naive(as_of))
         version = self._version_of(day, bars)
@@ -243,35 +244,29 @@ class Replay:
         made = self.tracking.find_versions("as_of", self.decision_id(day))
         if made:
             return self.tracking.version(made[0])
-        from model.network_files import network_to_bytes, network_to_onnx
-        from model.walk_forward import walk_forward
-        from tasks.registry.run_artifacts import parquet_bytes
-        from tasks.training import trainer_for
+        from model.network_files import network_to_bytes, network_to_onnx  # here: loads TensorFlow
 
         recipe = self.recipe
-        every = cut_windows(bars, recipe.window)
-        windows = every.resolved()
-        trainer = trainer_for(recipe.network, recipe.training, recipe.window.lookback_bars, len(recipe.window.features))
-        known = (self.tracking, self.ledger, recipe, windows)
+        windows = cut_windows(bars, recipe.window)
+        resolved, trainer = windows.resolved(), trainer_for(recipe)
+        known = (self.tracking, self.ledger, recipe, resolved)
         walked = walk_forward(
             trainer,
-            windows,
-            split_folds(windows, recipe.folds),
+            resolved,
+            split_folds(resolved, recipe.folds),
             recipe.training.seed,
             start=lambda fold: start_of_fold(*known, fold),
         )
-        everything = np.arange(len(windows), dtype=np.int64)
-        fitted = trainer.fit(windows, everything, None, epochs=walked.epochs, start=start_of_final(*known))
-        network = trainer.keras_model(fitted)
+        final = fit_final_network(trainer, windows, walked.best_epochs, start=start_of_final(*known))
+        network = trainer.keras_model(final.fitted)
         run_id = self.tracking.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
-        frame = walked.record.frame().assign(base_rate=walked.base_rate)
-        self.tracking.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
-        self.tracking.log_files(run_id, {"probe.parquet": parquet_bytes(_probe(trainer, fitted, every))}, "network")
+        log_record(self.tracking, run_id, walked.record, {"base_rate": walked.base_rate})
+        log_probe(self.tracking, run_id, final)
         numbers = score(walked.record.labels, walked.record.probabilities)
-        self.tracking.log_values(run_id, metrics={**numbers, "epochs": float(walked.epochs)})
+        self.tracking.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
         tags = {
             "as_of": self.decision_id(day),
-            "trained_until": f"{np.datetime_as_string(windows.resolved_at[-1], unit='s')}+00:00",
+            "trained_until": f"{np.datetime_as_string(resolved.resolved_at[-1], unit='s')}+00:00",
             "recipe": recipe.digest,
             **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
         }
@@ -368,8 +363,8 @@ class Replay:
             metrics |= {"cost_of_not_promoting": cost.mean, "cost_low": cost.low, "cost_high": cost.high}
         self.tracking.log_values(run_id, metrics=metrics)
         picture = champion_history_picture(ledger_steps(summary.decisions))
-        self.tracking.log_figure(run_id, picture, "pictures/champion_history.png")
-        self.tracking.log_text(run_id, json.dumps(summary.to_dict(), indent=2), "replay.json")
+        self.tracking.log_figure(run_id, picture, picture_path("champion_history"))
+        self.tracking.log_text(run_id, json.dumps(summary.to_dict(), indent=2), REPLAY_SUMMARY)
         self.tracking.finish_run(run_id)
         return run_id
 
@@ -381,16 +376,6 @@ def _row_of(rows: Sequence[LedgerRow], moment: datetime) -> LedgerRow | None:
         if begin <= moment < begin + DAY:
             return row
     return None
-
-
-def _probe(trainer: Any, fitted: Any, windows: Windows) -> Any:
-    """Return the network's probabilities of the newest windows, as the final fit of a retrain leaves them."""
-    import pandas as pd  # here: arrays inside need no pandas
-
-    from tasks.training import PROBE_WINDOWS
-
-    newest = windows.take(np.arange(max(0, len(windows) - PROBE_WINDOWS), len(windows), dtype=np.int64))
-    return pd.DataFrame({"decided_at": newest.decided_at, "probability": trainer.predict(fitted, newest)})
 
 
 def _newest(bars: Bars, recipe: Recipe) -> Bars:

@@ -15,13 +15,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from model.bars import Bars
+from model.ensemble import AnyTrainer
 from model.errors import BarsTooShort, UnsoundModel
 from model.folds import WHERE, split_folds
 from model.metrics import score
 from model.recipe import Recipe
 from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
-from model.walk_forward import Fits, walk_forward
+from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
+from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.settings import Settings
 from tasks.store.bar_store import hash_bars
 from tasks.workspace import Workspace
@@ -69,14 +71,6 @@ class Tuned:
         return [f"{self.trials} trials; {numbers}", advice]
 
 
-def new_trainer(recipe: Recipe) -> Fits:
-    """Return what fits a recipe."""
-    from model.ensemble import open_trainer  # here: loads TensorFlow, ten seconds
-
-    window = recipe.window
-    return open_trainer(recipe.network, recipe.training, window.lookback_bars, len(window.features))
-
-
 @dataclass
 class Tuning:
     """One search.
@@ -92,7 +86,7 @@ class Tuning:
     recipe: Recipe
     spec: TuneSpec
     settings: Settings = field(default_factory=Settings)
-    trainer: Callable[[Recipe], Fits] = new_trainer
+    trainer: Callable[[Recipe], AnyTrainer] = trainer_for
     tell: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -206,7 +200,7 @@ class Tuning:
                      "base_rate_log_loss": found.base_rate_log_loss, "trials": float(found.trials)},
             tags={"flags": found.flags, "best_trial": str(best.number)},
         )  # fmt: skip
-        self.tracking.log_text(run_id, json.dumps(found.values, indent=2), "best.json")
+        self.tracking.log_text(run_id, json.dumps(found.values, indent=2), BEST_VALUES)
         self.tracking.finish_run(run_id)
         return found
 

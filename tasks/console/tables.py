@@ -18,7 +18,7 @@ from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.champion.champion_monitor import Watched
-    from tasks.retrain_run import Retrain
+    from tasks.results import Retrain
 
 
 def show_retrain(result: "Retrain", seconds: Mapping[str, float], settings: Settings, log_file: Path) -> None:

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from model.baseline_comparison import Comparison
+from model.evaluation import Evaluation
 from model.metrics import Record
 from model.recipe import Recipe
 from model.scores_by_period import Period
 from model.static_pictures import EpochNumbers
 from model.trading import TradingSpec
-from tasks.evaluation import Evaluation
 from tasks.pages.explanation_page import Explained
 
 QUARANTINE_ROWS = 200  # refused bars shown; the quarantine table of the store has them all

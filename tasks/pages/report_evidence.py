@@ -12,11 +12,11 @@ from markupsafe import Markup
 from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
+from model.evaluation import BUY_AND_HOLD, NETWORK
 from model.interactive_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.metrics import LOWER_IS_BETTER, METRICS
 from model.significance_tests import SkillTest
 from model.trading import net_return_interval
-from tasks.evaluation import BUY_AND_HOLD, NETWORK
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_content import ReportContent

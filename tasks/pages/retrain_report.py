@@ -7,8 +7,8 @@ quarantined values, paths) is escaped by the templates of `tasks/pages/html_page
 from markupsafe import Markup
 
 from model.baseline_comparison import ALPHA
+from model.evaluation import BUY_AND_HOLD, NETWORK
 from model.interactive_charts import learning_chart
-from tasks.evaluation import BUY_AND_HOLD, NETWORK
 from tasks.pages.explanation_page import explanation_parts
 from tasks.pages.html_page import (
     Page,

@@ -26,6 +26,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from model.training import Epoch
 from tasks.registry.local_database import RegistryFile
+from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 Alias = Literal["champion", "challenger"]
 FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
-CALIBRATOR = "calibrator.json"  # beside them where the recipe asks for one
+CALIBRATOR = "calibrator.json"  # also stored where the recipe asks for one
 SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "onnxruntime", "pydantic", "jaxtyping")
 
 
@@ -305,7 +306,7 @@ class Tracking:
         """
         with tempfile.TemporaryDirectory() as place:
             write_model_files(Path(place), files)
-            self.client.log_artifacts(run_id, place, "model/artifacts")
+            self.client.log_artifacts(run_id, place, MODEL_FOLDER)
         self._ensure_registered_model()
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
         made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))

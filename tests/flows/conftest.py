@@ -18,7 +18,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.retrain import retrain
 from model.folds import FoldSpec
 from model.training import TrainingSpec
-from tasks.retrain_run import Retrain
+from tasks.results import Retrain
 
 QUICK = {"folds": FoldSpec(test_bars=240, count=2), "training": TrainingSpec(epochs=2)}
 

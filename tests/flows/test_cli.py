@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import run
-from tasks.retrain_run import Retrain
+from tasks.results import Retrain
 from tasks.sources.source_spec import SourceSpec, open_source
 
 HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pandas", "matplotlib", "prefect", "ccxt")

@@ -11,10 +11,9 @@ from model.errors import SpecError
 from model.folds import FoldSpec
 from model.metrics import Record
 from model.recipe import Recipe
-from tasks.fold_training import train_folds
 from tasks.registry.run_artifacts import pooled_record
-from tasks.retrain_run import Retrain
-from tasks.training import FoldOutcome
+from tasks.results import FoldOutcome, Retrain
+from tasks.training import train_folds
 from tasks.workspace import open_workspace
 
 RECIPE = Recipe.model_validate({"folds": {"test_bars": 240, "count": 2}, "training": {"epochs": 2}})

@@ -26,7 +26,8 @@ from flows.ingest import ingest as ingest_flow
 from flows.retrain import retrain
 from model.bars import Bars, Series
 from model.errors import ChecksFailed, SourceUnavailable
-from tasks.ingestion import Stored, ingest, store
+from tasks.ingestion import ingest, store
+from tasks.results import Stored
 from tasks.sources.exchange_client import RetryRule
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.store.bar_store import BarStore

@@ -20,7 +20,7 @@ from model.networks import NetworkSpec
 from model.training import Trainer, TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.registry.tracking import Tracking
-from tasks.retrain_run import Retrain
+from tasks.results import Retrain
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

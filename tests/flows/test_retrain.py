@@ -19,7 +19,7 @@ from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
 from tasks.registry.tracking import Tracking
-from tasks.retrain_run import Retrain
+from tasks.results import Retrain
 from tasks.serving.forecast import forecast
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source

@@ -48,10 +48,8 @@ class LeastSquares:
     inputs: Float64[np.ndarray, "window input"]
     windows: Windows
 
-    def fit(
-        self, windows: Windows, train_index: np.ndarray, validation_index: object = None, *, start: object = None
-    ) -> "Learned":
-        del validation_index, start
+    def fit(self, windows: Windows, train_index: np.ndarray, validation_index: object = None, **_: object) -> "Learned":
+        del validation_index
         x = np.column_stack([np.ones(len(train_index)), self.inputs[train_index]])
         weights, *_ = np.linalg.lstsq(x, windows.labels[train_index].astype(np.float64), rcond=None)
         return Learned(weights)
@@ -67,6 +65,9 @@ class Learned:
     weights: Float64[np.ndarray, " weight"]
     best_epoch: int = 1
     calibrator: Calibrator = UNCALIBRATED
+    history: tuple[()] = ()
+    device: str = "CPU"
+    seconds: float = 0.0
 
 
 def walk(inputs: Float64[np.ndarray, "window input"], labels: np.ndarray, on: SimulatedSeries = SHORT) -> WalkForward:

@@ -178,7 +178,9 @@ def test_a_frame_with_an_unresolved_label_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("horizon_bars", "stride_bars", "overlap"), [(1, 1, 1), (5, 1, 5), (5, 2, 3), (5, 5, 1)])
-def test_overlap_counts_the_decisions_until_a_label_is_resolved(horizon_bars: int, stride_bars: int, overlap: int) -> None:
+def test_overlap_counts_the_decisions_until_a_label_is_resolved(
+    horizon_bars: int, stride_bars: int, overlap: int
+) -> None:
     base = daily_record(*sample()).take(np.arange(100))
     decided_at = base.decided_at[0] + np.arange(100) * stride_bars * DAY
     long = Record(decided_at, decided_at + horizon_bars * DAY, base.labels, base.probabilities, base.fold)

@@ -33,6 +33,9 @@ class Fitted:
     probability: float
     best_epoch: int = 1
     calibrator: Calibrator = UNCALIBRATED
+    history: tuple[()] = ()
+    device: str = "CPU"
+    seconds: float = 0.0
 
 
 class Quiet:
@@ -41,8 +44,8 @@ class Quiet:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
-    def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, *, start: Any = None) -> Fitted:
-        del train_index, validation_index, start
+    def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, **_: Any) -> Fitted:
+        del train_index, validation_index
         assert windows.resolved_at.max() < FIRST_TEST
         if self.recipe.network.dropout > 0.65:
             raise UnsoundModel("diverged")

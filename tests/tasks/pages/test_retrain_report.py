@@ -15,6 +15,7 @@ from model.baseline_comparison import compare_forecasts, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import bootstrap_intervals
 from model.calibration import perfectly_calibrated_error
+from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
 from model.metrics import Record, confusion_matrix
 from model.recipe import Recipe
@@ -22,7 +23,6 @@ from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from model.training import Epoch, TrainingSpec
 from tasks.champion.champion_explanation import WrittenExplanation
-from tasks.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
 from tasks.pages.report_content import DataFacts, Lineage, ReportContent

@@ -1,0 +1,98 @@
+"""Evaluate a retrain out of sample: metrics with intervals, tests of skill, calibration, trading, spread between seeds.
+
+Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds.
+Knows no MLflow and no pages. The trap: a record that a choice was made by is no longer out of sample.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from model.bars import Bars
+from model.baseline_comparison import Skill, measure_skill
+from model.baselines import BASELINES
+from model.bootstrap import Interval, bootstrap_intervals
+from model.calibration import reliability_curve
+from model.metrics import Record, confusion_matrix
+from model.scores_by_period import Seeds, by_seed
+from model.trading import Performance, TradingResult, TradingSpec, trade
+
+NETWORK = "network"
+BUY_AND_HOLD = "buy_and_hold"
+WAYS = ("long_flat", "long_short")  # both are traded; the spec's own `kind` is the one a promotion rule reads
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Out-of-sample results of one retrain.
+
+    Attributes:
+        windows: number of test windows.
+        first: first decision, ISO 8601, UTC.
+        last: last decision.
+        numbers: by forecaster (`network` and each baseline) and metric.
+        confusion: rows actual (fall, rise), columns predicted.
+        calibration_error: expected calibration error of the network.
+        skill: tests of the network, alone and vs. each baseline.
+        trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, net of costs.
+        seeds: the same recipe with other seeds; None where the folds were trained with one.
+    """
+
+    windows: int
+    first: str
+    last: str
+    numbers: dict[str, dict[str, Interval]]
+    confusion: tuple[tuple[int, int], tuple[int, int]]
+    calibration_error: float
+    skill: Skill
+    trading: dict[str, dict[str, float]]
+    seeds: Seeds | None = None
+
+    def best_baseline(self) -> str:
+        """Return the baseline with the lowest log loss."""
+        return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
+
+
+def evaluate_record(
+    record: Record,
+    baselines: Mapping[str, Float64[np.ndarray, " window"]],
+    traded: Mapping[str, TradingResult],
+    seed: int,
+    further_seeds: Mapping[int, Float64[np.ndarray, " window"]] | None = None,
+) -> Evaluation:
+    """Evaluate a record, alone and vs. the baselines.
+
+    Args:
+        record: pooled out-of-sample probabilities, oldest first.
+        baselines: by name, shape (window,), float64: P(rise) on the record's windows.
+        traded: what `trade_both_ways` returned for the record.
+        seed: of the record's network and of the bootstrap.
+        further_seeds: by seed, shape (window,), float64: P(rise) of networks of other seeds on the same windows.
+    """
+    forecasts = {NETWORK: record.probabilities, **baselines}
+    confusion = confusion_matrix(record.labels, record.probabilities)
+    lines = performances(traded)
+    return Evaluation(
+        windows=len(record),
+        first=np.datetime_as_string(record.decided_at[0], unit="s").item() + "Z",
+        last=np.datetime_as_string(record.decided_at[-1], unit="s").item() + "Z",
+        numbers={name: bootstrap_intervals(record.labels, given, seed) for name, given in forecasts.items()},
+        confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
+        calibration_error=reliability_curve(record.labels, record.probabilities).expected_error,
+        skill=measure_skill(record, baselines, seed),
+        trading={name: line.numbers() for name, line in lines.items()},
+        seeds=by_seed(record.labels, {seed: record.probabilities, **further_seeds}) if further_seeds else None,
+    )
+
+
+def trade_both_ways(record: Record, bars: Bars, costs: TradingSpec, seed: int) -> dict[str, TradingResult]:
+    """Trade a record long or flat and long or short, whatever the spec's `kind`; see `trade`."""
+    return {way: trade(record, bars, costs.model_copy(update={"kind": way}), seed) for way in WAYS}
+
+
+def performances(traded: Mapping[str, TradingResult]) -> dict[str, Performance]:
+    """Return the performance of each way of trading, and of buying and holding."""
+    lines = {way: result.strategy for way, result in traded.items()}
+    return lines | {BUY_AND_HOLD: traded[WAYS[0]].buy_and_hold}
