@@ -2,16 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Processes that share the tests; each needs a core and 2 GB.
+WORKERS ?= 2
 
 .PHONY: run test e2e check bench lock clean
 
 run: $(READY)  ## one retrain on the sample that comes along
 	$(BIN)/riseorfall retrain
 
-test: $(READY)  ## everything but servers and browsers
-	$(BIN)/pytest $(ARGS)
+test: $(READY)  ## everything but servers, browsers and kills; in random order
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-e2e: $(READY)  ## real servers, a real browser
+e2e: $(READY)  ## real servers, a real browser, processes killed at work
 	$(BIN)/pytest -m e2e $(ARGS)
 
 check: $(READY)  ## lint, format, types, import contracts

@@ -2,30 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import install_import_hook
 
-CHECKED = (
-    "model.bars",
-    "model.features",
-    "model.labels",
-    "model.windows",
-    "model.folds",
-    "model.baselines",
-    "model.metrics",
-    "model.bootstrap",
-    "model.significance_tests",
-    "model.calibration",
-    "model.trading",
-    "model.promotion_rule",
-    "model.static_pictures",
-    "model.bar_resampling",
-    "data_checks.bar_rules",
-    "data_checks.apply_rules",
-    "data_checks.window_rules",
-    "data_checks.cross_check",
-)
-install_import_hook(CHECKED, "beartype.beartype")  # before anything imports these modules
+install_import_hook(("model", "data_checks"), "beartype.beartype")  # before anything imports these packages
 
 sys.path.insert(0, str(Path(__file__).parent / "reference"))  # tests are no package: `import article_windows`
 
@@ -50,3 +31,15 @@ def walk_bars() -> Bars:
 def gappy_bars() -> Bars:
     """The same walk with bars 40, 41, 120 and 250..261 absent."""
     return random_walk(300, seed=1, absent=(40, 41, 120, *range(250, 262)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests/flows on one worker, which starts the Prefect server; other files go to whoever is free."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FlowsTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/flows" if nodeid.startswith("tests/flows/") else super()._split_scope(nodeid)
+
+    return FlowsTogether(config, log) if config.getvalue("dist") == "loadfile" else None

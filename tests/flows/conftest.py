@@ -1,7 +1,13 @@
-"""One Prefect server for the session, and one home in which the sample was retrained."""
+"""One Prefect server for the session, and homes in which the sample was retrained once or twice.
+
+Each test gets a copy of its own, so it may write, and no test depends on another. The results name files of the home
+that was copied, which nobody changes.
+"""
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +19,7 @@ os.environ |= {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
+from copied_home import copy_home
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
@@ -23,29 +30,64 @@ from tasks.results import Retrain
 QUICK = {"folds": FoldSpec(test_bars=240, count=2), "training": TrainingSpec(epochs=2)}
 
 
+@dataclass(frozen=True)
+class Retrained:
+    """A home and the results of the retrains in it, oldest first."""
+
+    home: Path
+    runs: tuple[Retrain, ...]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=180):
         yield
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, named by the environment."""
+    place = tmp_path / "home"
+    place.mkdir()
+    _use_home(monkeypatch, place)
+    return place
+
+
+@pytest.fixture
+def first(home: Path, retrained_once: Retrained) -> Retrain:
+    """The first retrain of the sample, on an empty registry; the test's home is a copy of what it left."""
+    copy_home(retrained_once.home, home)
+    return retrained_once.runs[0]
+
+
+@pytest.fixture
+def both(home: Path, retrained_twice: Retrained) -> tuple[Retrain, ...]:
+    """The same retrain twice, one after the other; the test's home is a copy of what they left."""
+    copy_home(retrained_twice.home, home)
+    return retrained_twice.runs
+
+
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home of its own, named by the environment while the session lasts."""
-    place = tmp_path_factory.mktemp("home")
+def retrained_once(tmp_path_factory: pytest.TempPathFactory) -> Retrained:
+    place = tmp_path_factory.mktemp("once")
+    with _home_at(place):
+        return Retrained(place, (retrain(**QUICK),))
+
+
+@pytest.fixture(scope="session")
+def retrained_twice(retrained_once: Retrained, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
+    place = copy_home(retrained_once.home, tmp_path_factory.mktemp("twice"))
+    with _home_at(place):
+        return Retrained(place, (*retrained_once.runs, retrain(**QUICK)))
+
+
+@contextmanager
+def _home_at(place: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RISEORFALL_HOME", str(place))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield place
+        _use_home(patch, place)
+        yield
 
 
-@pytest.fixture(scope="session")
-def first(home: Path) -> Retrain:  # noqa: ARG001 - the home must be there
-    """The first retrain of the sample, on an empty registry."""
-    return retrain(**QUICK)
-
-
-@pytest.fixture(scope="session")
-def second(first: Retrain) -> Retrain:  # noqa: ARG001 - the second comes after the first
-    """The same retrain once more."""
-    return retrain(**QUICK)
+def _use_home(patch: pytest.MonkeyPatch, place: Path) -> None:
+    patch.setenv("RISEORFALL_HOME", str(place))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -40,8 +40,10 @@ def test_status_tells_champion_bars_and_decisions(first: Retrain, capsys: pytest
     assert found["decisions"][0]["run_id"] == first.run_id
 
 
-def test_status_of_a_series_never_seen_is_empty_not_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert home.is_dir()
+def test_status_of_a_series_never_seen_is_empty_not_an_error(
+    first: Retrain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert first.version.version == "1"
     assert run(["status", "--symbol", "ETH-USD", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["champion"], found["challenger"], found["decisions"]) == (None, None, [])

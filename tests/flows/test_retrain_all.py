@@ -22,10 +22,14 @@ def idle() -> None:
     """Do nothing."""
 
 
-def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def deployed() -> None:
     for plan in plans():
         if plan.full_name == "retrain/series":
             served(plan).apply()
+
+
+def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> None:
     symbols = ["BTC-USD", "ETH-USD", "SOL-USD"]
     ids = retrain_all([SourceSpec(symbol=symbol) for symbol in symbols], training=TrainingSpec(epochs=3))
     with get_client(sync_client=True) as client:

@@ -11,7 +11,7 @@ def copy_home(source: Path, target: Path) -> Path:
 
     MLflow caches within a process where a run's artifacts are WRITTEN: write into a copied run by its path.
     """
-    shutil.copytree(source, target)
+    shutil.copytree(source, target, dirs_exist_ok=True)
     repoint_registry(target, source)
     return target
 
