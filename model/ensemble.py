@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -124,6 +124,7 @@ class EnsembleTrainer:
         return keras.Model(windows, mean, name=f"{trainer.network.kind}_ensemble")
 
 
+@runtime_checkable
 class AnyTrainer(Protocol):
     """What a `Trainer` and an `EnsembleTrainer` have in common; what one of them fitted, only that one reads."""
 

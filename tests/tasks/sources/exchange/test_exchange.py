@@ -108,9 +108,7 @@ def test_kraken_errors_inside_a_response_are_retried(exchange: LoopbackExchange,
     require_equal(fetch(spec_of(exchange, "kraken"), utc(day_bars.opened_at[-50])), part(day_bars, -50, -1))
 
 
-def test_retry_after_is_respected(
-    exchange: LoopbackExchange, day_bars: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retry_after_is_respected(exchange: LoopbackExchange, day_bars: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("tasks.sources.exchange_client.time", SimpleNamespace(sleep=waits.append))
     exchange.faults["binance"] = deque([Fault(status=429, headers={"Retry-After": "1"}, body="{}")])
