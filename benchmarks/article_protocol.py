@@ -1,11 +1,11 @@
-"""The article's protocol beside ours on the same days: what its 64 % is made of.
+"""The article's protocol vs. ours on the same days: where its accuracy of 64 % comes from.
 
 The article (CNN + LSTM on CoinMarketCap days up to September 2017) splits its windows in time, trains 400 epochs and
-keeps the checkpoint that does best on the TEST windows. Here that is run again in plain Keras: windows of 30 days
+keeps the checkpoint that does best on the TEST windows. This program repeats that in plain Keras: windows of 30 days
 standardised by their own mean and deviation, FORECAST = 1 (a horizon of 2 bars), two softmax units, Nadam 0.002,
-batches of 50, a rate reduced on a plateau of the test. From that one run come (a) the checkpoint chosen on the test
-and (b) the last epoch; (c) is our walk-forward over the same test windows, each of which is predicted by a model that
-never saw it. Volume is left out: the file has none for the oldest 243 days. Writes docs/pictures/article_protocol.png.
+batches of 50, learning rate reduced on a plateau of the test. That run gives (a) the checkpoint chosen on the test and
+(b) the last epoch; (c) is our walk-forward over the same test windows, all out-of-sample. Volume is left out: the file
+has none for the oldest 243 days. Writes docs/pictures/article_protocol.png.
 
 Run: python benchmarks/article_protocol.py [FILE] [--share 0.1] [--epochs 400] [--seed 7]
 """
@@ -48,8 +48,8 @@ FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one way of choosing and testing says: its name and P(rise) of each test window."""
+class Protocol:
+    """One way of choosing and testing a network: its name and its P(rise) of each test window."""
 
     name: str
     note: str
@@ -57,33 +57,33 @@ class Verdict:
 
 
 def main() -> None:
-    """Run all ways, print their tables and draw the picture."""
-    given = argparse.ArgumentParser(description="The article's protocol beside ours on the same days.")
+    """Run all protocols, print their tables and draw the picture."""
+    given = argparse.ArgumentParser(description="The article's protocol vs. ours on the same days.")
     given.add_argument("file", nargs="?", type=Path, default=FILE)
-    given.add_argument("--share", type=float, default=0.1, help="newest share of the windows that is the test")
+    given.add_argument("--share", type=float, default=0.1, help="newest share of the windows, used as the test")
     given.add_argument("--epochs", type=int, default=400)
     given.add_argument("--seed", type=int, default=7)
     given.add_argument("--picture", type=Path, default=PICTURE)
     options = given.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not options.file.exists():
-        log.info("no file %s: name CoinMarketCap's daily bars of Bitcoin (Kaggle's layout) to run this", options.file)
+        log.info("no file %s: pass CoinMarketCap's daily Bitcoin bars (layout of Kaggle)", options.file)
         return
     source = FileSource(SourceSpec(kind="csv", path=str(options.file)))
     windows = cut_windows(bars_from_frame(source.fetch().frame, "1d"), WINDOW).resolved()
     count = len(windows) - int(len(windows) * (1 - options.share))
     labels = windows.labels[-count:]
     log.info("%d windows, the newest %d are the test, %.1f %% of them rises", len(windows), count, 100 * labels.mean())
-    verdicts = [*_article(windows, count, options.epochs, options.seed), _ours(windows, count, options.seed)]
-    for verdict in verdicts:
-        _tell(verdict, labels, options.seed)
+    protocols = [*_article(windows, count, options.epochs, options.seed), _ours(windows, count, options.seed)]
+    for protocol in protocols:
+        _print_table(protocol, labels, options.seed)
     options.picture.parent.mkdir(parents=True, exist_ok=True)
-    shown = [each for each in verdicts if each.note]
+    shown = [each for each in protocols if each.note]
     _picture(shown, labels, options.seed).savefig(options.picture, dpi=130)
     log.info("drawn: %s", options.picture)
 
 
-def _article(windows: Windows, count: int, epochs: int, seed: int) -> list[Verdict]:
+def _article(windows: Windows, count: int, epochs: int, seed: int) -> list[Protocol]:
     """Train as the article does; return the two checkpoints chosen on the test, and the last epoch."""
     import keras
 
@@ -117,11 +117,13 @@ def _article(windows: Windows, count: int, epochs: int, seed: int) -> list[Verdi
             chosen[monitor] = predict()
     best, least = int(np.argmax(history["val_accuracy"])) + 1, int(np.argmin(history["val_loss"])) + 1
     return [
-        Verdict(
-            f"Checkpoint chosen on the test\n(epoch {best} of {epochs})", "the article's way", chosen["val_accuracy"]
+        Protocol(
+            f"Checkpoint chosen on the test\n(epoch {best} of {epochs})",
+            "the article's protocol",
+            chosen["val_accuracy"],
         ),
-        Verdict(f"the same by test loss instead of accuracy (epoch {least})", "", chosen["val_loss"]),
-        Verdict(f"Last epoch\n(number {epochs})", "same run, nothing chosen", last),
+        Protocol(f"the same by test loss instead of accuracy (epoch {least})", "", chosen["val_loss"]),
+        Protocol(f"Last epoch\n(number {epochs})", "same run, nothing chosen", last),
     ]
 
 
@@ -137,76 +139,84 @@ def _article_network(shape: tuple[int, ...]) -> Any:
     return network
 
 
-def _ours(windows: Windows, count: int, seed: int) -> Verdict:
-    """Walk forward over the same test windows: train on what was resolved, stop by its tail, predict the next block."""
+def _ours(windows: Windows, count: int, seed: int) -> Protocol:
+    """Walk forward over the same test windows: train on resolved windows, stop early on their tail, predict."""
     folds = split_folds(windows, FoldSpec(test_bars=count, count=FOLDS))
     trainer = Trainer(NetworkSpec(), TrainingSpec(seed=seed), windows.lookback_bars, windows.features.shape[1])
-    blocks = []
+    predicted = []
     for fold in folds:
         learned = np.concatenate([fold.train, fold.validation])
         assert resolved_before(windows.take(learned), windows.decided_at[fold.test[0]]).all()
-        blocks.append(trainer.predict(trainer.fit(windows, fold.train, fold.validation), windows.take(fold.test)))
-    return Verdict("Walk-forward\n(nothing of the test is used)", "this project's way", np.concatenate(blocks))
+        predicted.append(trainer.predict(trainer.fit(windows, fold.train, fold.validation), windows.take(fold.test)))
+    return Protocol("Walk-forward\n(nothing of the test is used)", "this project's protocol", np.concatenate(predicted))
 
 
-def _tell(verdict: Verdict, labels: Int8[np.ndarray, " window"], seed: int) -> None:
+def _print_table(protocol: Protocol, labels: Int8[np.ndarray, " window"], seed: int) -> None:
     """Print one confusion matrix, counts and shares of each row, and accuracy and log loss with their intervals."""
-    matrix = confusion_matrix(labels, verdict.probabilities)
-    numbers = bootstrap_intervals(labels, verdict.probabilities, seed)
-    log.info("\n%s", verdict.name.replace("\n", " "))
+    matrix = confusion_matrix(labels, protocol.probabilities)
+    numbers = bootstrap_intervals(labels, protocol.probabilities, seed)
+    log.info("\n%s", protocol.name.replace("\n", " "))
     for row, counts, shares in zip(CLASSES, matrix, normalise_rows(matrix), strict=True):
-        log.info("  %-4s said fall %4d (%5.1f %%)  said rise %4d (%5.1f %%)", row, *_beside(counts, 100 * shares))
+        log.info(
+            "  %-4s predicted fall %4d (%5.1f %%)  predicted rise %4d (%5.1f %%)",
+            row,
+            *_interleaved(counts, 100 * shares),
+        )
     for name in ("accuracy", "balanced_accuracy", "log_loss"):
         each = numbers[name]
         log.info("  %-18s %.4f  (95 %%: %.4f to %.4f)", name, each.value, each.low, each.high)
 
 
-def _beside(counts: Int64[np.ndarray, "2"], shares: Float64[np.ndarray, "2"]) -> list[float]:
+def _interleaved(counts: Int64[np.ndarray, "2"], shares: Float64[np.ndarray, "2"]) -> list[float]:
     return [number for pair in zip(counts, shares, strict=True) for number in pair]
 
 
-def _picture(verdicts: list[Verdict], labels: Int8[np.ndarray, " window"], seed: int) -> "Figure":
-    """Draw the matrices side by side, shares of each row large and counts small, over their accuracies' intervals."""
+def _picture(protocols: list[Protocol], labels: Int8[np.ndarray, " window"], seed: int) -> "Figure":
+    """Draw the confusion matrices (row shares large, counts small) above the intervals of the accuracies."""
     from matplotlib.figure import Figure
 
     from model.static_pictures import INK, QUIET, RISE
 
     figure = Figure(figsize=(11, 5.4), layout="constrained")
-    axes = figure.subplots(2, len(verdicts), height_ratios=(4, 1))
+    axes = figure.subplots(2, len(protocols), height_ratios=(4, 1))
     rises, majority = float(labels.mean()), float(max(labels.mean(), 1 - labels.mean()))
-    for column, verdict in enumerate(verdicts):
-        matrix, (square, line) = confusion_matrix(labels, verdict.probabilities), axes[:, column]
+    for column, protocol in enumerate(protocols):
+        matrix, (square, line) = confusion_matrix(labels, protocol.probabilities), axes[:, column]
         shares = normalise_rows(matrix)
         square.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for row in range(2):
-            for said in range(2):
-                ink = "white" if shares[row, said] > 0.55 else INK
-                square.text(said, row - 0.06, f"{shares[row, said]:.0%}", ha="center", va="center", color=ink, size=18)
-                square.text(said, row + 0.2, f"{matrix[row, said]} days", ha="center", va="center", color=ink, size=9)
-        square.set_xticks([0, 1], [f"said {name}" for name in CLASSES])
+            for predicted in range(2):
+                ink = "white" if shares[row, predicted] > 0.55 else INK
+                square.text(
+                    predicted, row - 0.06, f"{shares[row, predicted]:.0%}", ha="center", va="center", color=ink, size=18
+                )
+                square.text(
+                    predicted, row + 0.2, f"{matrix[row, predicted]} days", ha="center", va="center", color=ink, size=9
+                )
+        square.set_xticks([0, 1], [f"predicted {name}" for name in CLASSES])
         square.set_yticks([0, 1], [f"{name}" for name in CLASSES] if not column else ["", ""])
         square.tick_params(length=0)
         square.spines[:].set_visible(False)
-        square.set_title(f"{verdict.name}\n{verdict.note}", fontsize=10)
-        accuracy = bootstrap_intervals(labels, verdict.probabilities, seed)["accuracy"]
+        square.set_title(f"{protocol.name}\n{protocol.note}", fontsize=10)
+        accuracy = bootstrap_intervals(labels, protocol.probabilities, seed)["accuracy"]
         _draw_accuracy(line, accuracy, majority, (INK, QUIET, RISE))
     figure.suptitle(
-        f"One network, the same {len(labels)} test days of 2017: {rises:.1%} of them were rises, so always saying rise "
-        f"is right that often",
+        f"One network, the same {len(labels)} test days of 2017: {rises:.1%} of them were rises, the "
+        f"accuracy of always predicting a rise",
         fontsize=12,
     )
     return figure
 
 
 def _draw_accuracy(ax: Any, accuracy: Interval, majority: float, inks: tuple[str, str, str]) -> None:
-    """Draw one accuracy with its interval on a line from 40 to 90 %, beside what always naming the majority hits."""
+    """Draw one accuracy with its interval, 40 to 90 %, vs. always predicting the majority class."""
     ink, quiet, blue = inks
     ax.hlines(0, accuracy.low, accuracy.high, color=blue, linewidth=5, alpha=0.35)
     ax.plot(accuracy.value, 0, "o", color=blue, markersize=9)
     ax.vlines(majority, -0.35, 0.5, color=quiet, linewidth=1.4, linestyle="--")
-    ax.text(majority, 0.65, f"always the commoner: {majority:.1%}", color=quiet, ha="center", size=8)
-    told = f"{accuracy.value:.1%} right (95%: {accuracy.low:.1%} to {accuracy.high:.1%})"
-    ax.text(0.65, -0.8, told, color=ink, ha="center", size=10)
+    ax.text(majority, 0.65, f"majority class: {majority:.1%}", color=quiet, ha="center", size=8)
+    text = f"accuracy {accuracy.value:.1%} (95%: {accuracy.low:.1%} to {accuracy.high:.1%})"
+    ax.text(0.65, -0.8, text, color=ink, ha="center", size=10)
     ax.set(xlim=(0.4, 0.9), ylim=(-1, 1), yticks=[])
     ax.set_xticks([0.4, 0.5, 0.6, 0.7, 0.8, 0.9], ["40%", "50%", "60%", "70%", "80%", "90%"], fontsize=8)
     ax.spines[["left", "right", "top"]].set_visible(False)

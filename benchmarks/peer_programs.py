@@ -1,4 +1,4 @@
-"""The peers' own code, run by a Python of `.venv-bench`: it imports nothing of this project.
+"""The programs of the peers, run by the Python of `.venv-bench`; they import nothing from this project.
 
 `torch`: the default network of this project in PyTorch, an epoch over windows held in memory, with NAdam.
 `neuralforecast`: `cross_validation(refit=True)` of an LSTM with 32 units, a step ahead, on a random walk.
@@ -63,7 +63,8 @@ def torch_epoch(settings: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         return {}
 
     seconds = {}
-    for threads in (1, os.cpu_count() or 1):  # what is quicker for a network this small differs from machine to machine
+    # The faster number of threads for such a small network depends on the machine.
+    for threads in (1, os.cpu_count() or 1):
         torch.set_num_threads(threads)
         epoch()
         started = time.perf_counter()
@@ -74,7 +75,7 @@ def torch_epoch(settings: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 
 
 def neuralforecast_days(settings: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Return a cross-validation that refits an LSTM each day; it says its seconds a day."""
+    """Return a cross-validation that refits an LSTM each day, and its seconds."""
     import pandas as pd
     from neuralforecast import NeuralForecast
     from neuralforecast.losses.pytorch import DistributionLoss
@@ -107,7 +108,7 @@ def neuralforecast_days(settings: dict[str, Any]) -> Callable[[], dict[str, Any]
 
 
 def main(program: str, settings: dict[str, Any]) -> None:
-    """Get ready, then work once for each line that comes in."""
+    """Prepare, then do one unit of work per input line."""
     try:
         work = {"torch": torch_epoch, "neuralforecast": neuralforecast_days}[program](settings)
     except ImportError as error:
@@ -116,8 +117,8 @@ def main(program: str, settings: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps({"peer": program}) + "\n")
     sys.stdout.flush()
     for _ in sys.stdin:
-        told = work()
-        sys.stdout.write(json.dumps({"peer": program, **told}) + "\n")
+        result = work()
+        sys.stdout.write(json.dumps({"peer": program, **result}) + "\n")
         sys.stdout.flush()
 
 

@@ -1,8 +1,8 @@
-"""All benchmarks: a table on standard output, and `benchmarks/results.json`, which keeps what was not run anew.
+"""Runs the benchmarks: prints a table of each, and updates their entries in `benchmarks/results.json`.
 
-Each line but the last few compares two things that took turns within this run. `make bench` makes `.venv-bench` first
-where it can (PyTorch and neuralforecast, the peers); without it their lines say so. On a machine of its own all takes
-about half an hour. Run: python benchmarks/run.py [--rounds 5] [--only windowing training ...] [--largest 5000000]
+Most lines compare two programs that alternate within this run. `make bench` first creates `.venv-bench` (PyTorch and
+neuralforecast, the peers) if it can; without it their lines state that they were not measured. All benchmarks take
+about half an hour on an idle machine. Run: python benchmarks/run.py [--rounds 5] [--only windowing training ...]
 """
 
 import argparse
@@ -15,37 +15,46 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from timing import Line, table
+from timed_comparison import Line, table
 
 from tasks.settings import Settings
 
-ALL = ("windowing", "training", "time_to_loss", "retrain", "replay", "prediction", "growth", "workers")
+MODULES = {
+    "windowing": "windowing_speed",
+    "training": "training_speed",
+    "time_to_loss": "time_to_loss",
+    "retrain": "retrain_speed",
+    "replay": "replay_speed",
+    "prediction": "prediction_speed",  # uses the home of `retrain`
+    "growth": "growth_with_bars",
+    "workers": "parallel_folds",
+}
 RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the chosen benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each comparison")
-    parser.add_argument("--only", nargs="*", choices=ALL, default=ALL)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison")
+    parser.add_argument("--only", nargs="*", choices=MODULES, default=list(MODULES))
     parser.add_argument("--largest", type=int, default=5_000_000, help="bars of the largest size of growth")
     chosen = parser.parse_args()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # whole processes are timed as users have them: compiled before
-    Settings().announce()  # as the command line does, before TensorFlow is imported
-    told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # whole processes are timed with compiled bytecode, as installed
+    Settings().announce()  # before TensorFlow is imported, as the command line does
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in ALL:
+        for name in MODULES:
             wanted = name in chosen.only or (name == "retrain" and "prediction" in chosen.only)
             if wanted:
                 sys.stderr.write(f"{name} ...\n")
                 found = _lines(name, chosen, Path(folder))
                 print(f"\n{name}\n\n{table(found)}", flush=True)
-                told[name] = _circumstances() | {"lines": [line.to_dict() for line in found]}
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                results[name] = _environment() | {"lines": [line.to_dict() for line in found]}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def _circumstances() -> dict[str, object]:
-    """Say when and where: the load is that of the last minute, our own included."""
+def _environment() -> dict[str, object]:
+    """Return time and machine; the load is that of the last minute, including this process."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -56,7 +65,7 @@ def _circumstances() -> dict[str, object]:
 
 
 def _lines(name: str, chosen: argparse.Namespace, home: Path) -> list[Line]:
-    module = importlib.import_module(name)
+    module = importlib.import_module(MODULES[name])
     lines: list[Line]
     if name == "retrain":
         lines = module.lines(home)

@@ -1,8 +1,8 @@
-"""Prediction: a cold `riseorfall predict`, windows a second, and the REST server's latency.
+"""Prediction speed: a cold `riseorfall predict`, windows per second, and the latency of the REST server.
 
-`HOME` is that of a retrain with a champion. The cold start is a whole process from its start to its end, against a
-process that imports Keras, loads the champion's Keras file and predicts one window: the TensorFlow route. Both take
-turns; the first of each, which fills the page cache, is not counted.
+Needs the home of a retrain with a champion. The cold start is a whole process, compared with a process that imports
+Keras, loads the champion's Keras file and predicts one window (the TensorFlow route). Both alternate; the first run of
+each, which fills the page cache, is not counted.
 """
 
 import json
@@ -16,8 +16,8 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-from series import walk
-from timing import Line, versus
+from synthetic_series import walk
+from timed_comparison import Line, versus
 
 from model.network_files import network_from_bytes
 from model.predictor import Predictor
@@ -38,8 +38,8 @@ def lines(rounds: int, home: Path) -> list[Line]:
     environment = os.environ | {"RISEORFALL_HOME": str(home), "TF_CPP_MIN_LOG_LEVEL": "3"}
     files = next(iter(sorted(home.glob("mlruns/artifacts/**/network.onnx"))[-1:])).parent
 
-    def run(words: list[str]) -> None:
-        subprocess.run(words, env=environment, check=True, capture_output=True)
+    def run(command: list[str]) -> None:
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
     cold = versus(
         "cold start, whole process: TensorFlow route (import Keras, load network.keras, predict)",
@@ -52,8 +52,8 @@ def lines(rounds: int, home: Path) -> list[Line]:
     predictor = Predictor((files / "network.onnx").read_bytes(), recipe.window)
     network = network_from_bytes((files / "network.keras").read_bytes())
     values = cut_windows(bars, recipe.window).values()
-    _, said = predictor.predict(bars)
-    np.testing.assert_allclose(said, network.predict(values, batch_size=1024, verbose=0)[:, 0], atol=1e-5)
+    _, predicted = predictor.predict(bars)
+    np.testing.assert_allclose(predicted, network.predict(values, batch_size=1024, verbose=0)[:, 0], atol=1e-5)
     throughput = versus(
         f"P(rise) of {COUNT:,} windows: keras predict, batches of 1024",
         lambda: predictor.predict(bars), lambda: network.predict(values, batch_size=1024, verbose=0), rounds, 3,
@@ -67,7 +67,7 @@ def lines(rounds: int, home: Path) -> list[Line]:
 
 
 def _rest(environment: dict[str, str], recipe: Recipe) -> Line:
-    """Ask a server for one window again and again, one request at a time."""
+    """Request one window repeatedly from a server, one request at a time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,21 +84,21 @@ def _rest(environment: dict[str, str], recipe: Recipe) -> Line:
     )  # fmt: skip
     try:
         seconds = []
-        for turn in range(-400, REQUESTS):
+        for attempt in range(-400, REQUESTS):
             started = time.perf_counter()
             try:
                 request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     answer.read()
             except urllib.error.URLError as error:
-                if isinstance(error, urllib.error.HTTPError) or turn >= -1 or server.poll() is not None:
+                if isinstance(error, urllib.error.HTTPError) or attempt >= -1 or server.poll() is not None:
                     raise
                 time.sleep(0.2)
                 continue
-            if turn >= 0:
+            if attempt >= 0:
                 seconds.append(time.perf_counter() - started)
     finally:
         server.terminate()
         server.wait()
     cuts = statistics.quantiles(seconds, n=100)
-    return Line("REST, one window: p50, and p99 beside it", 1e3 * cuts[49], 1e3 * cuts[98], "ms", None)
+    return Line("REST latency, one window: p50 (ours), p99 (other)", 1e3 * cuts[49], 1e3 * cuts[98], "ms", None)

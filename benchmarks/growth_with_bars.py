@@ -1,9 +1,9 @@
-"""Growth: 1k to 5M one-minute bars - seconds and peak memory of check, windowing and one epoch, each in its process.
+"""Seconds and peak memory of check, windowing and one epoch for 1k to 5M one-minute bars, each in its own process.
 
-Lookback 60, batches of 1024. The epoch takes all windows. Lookbacks of 60 and 240 are compared by another two runs on
-all bars, in batches of 256 (a batch's own activations grow with the lookback) and on every 32nd window, since memory
-does not know how long the epoch lasts. Peak memory is that of the whole process, imports included. Draws
-docs/pictures/growth.png. Run alone: `python benchmarks/growth.py [LARGEST]`.
+Lookback 60, batches of 1024; the epoch uses all windows. Two further runs on all bars compare lookbacks of 60 and 240,
+in batches of 256 (activations of a batch grow with the lookback) and on every 32nd window, because peak memory does not
+depend on the length of the epoch. Peak memory is that of the whole process, with imports. Draws
+docs/pictures/growth.png. Run alone: `python benchmarks/growth_with_bars.py [LARGEST]`.
 """
 
 import json
@@ -18,8 +18,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from bars import SERIES, synthetic_frame
-from timing import Line
+from five_million_bars import SERIES, synthetic_frame
+from timed_comparison import Line
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 5_000_000)
 LARGEST = SIZES[-1]
@@ -29,13 +29,13 @@ LIMIT_GIB = 2.0
 
 
 def lines(largest: int = LARGEST) -> list[Line]:
-    """Measure every size, draw the picture, and judge the memory of the largest."""
+    """Measure every size, draw the picture, and compare the memory of the largest with its limit."""
     sizes = [size for size in SIZES if size <= largest]
     found = {(size, step): measured(step, size, 60) for size in sizes for step in STEPS}
     draw(found, sizes)
     rows = [
-        Line(f"{size:,} bars: {step}; peak GiB beside it", told["seconds"], told["peak"], "", None)
-        for (size, step), told in found.items()
+        Line(f"{size:,} bars, {step}: seconds (ours), peak GiB (other)", numbers["seconds"], numbers["peak"], "", None)
+        for (size, step), numbers in found.items()
     ]
     peak = found[sizes[-1], "epoch"]["peak"]
     short, long = measured("part", sizes[-1], 60)["peak"], measured("part", sizes[-1], 240)["peak"]
@@ -43,21 +43,21 @@ def lines(largest: int = LARGEST) -> list[Line]:
         *rows,
         Line(f"one epoch of {sizes[-1]:,} bars, lookback 60: peak GiB", peak, None, "GiB", None, "2 GiB", "",
              peak < LIMIT_GIB),
-        Line(f"{sizes[-1]:,} bars, batches of 256: peak at lookback 240, at 60 beside it", long, short, "GiB",
+        Line(f"{sizes[-1]:,} bars, batches of 256: peak at lookback 240 (ours), at 60 (other)", long, short, "GiB",
              long / short, "within 10 %", "", abs(long / short - 1) < 0.1),
     ]  # fmt: skip
 
 
 def measured(step: str, count: int, lookback_bars: int) -> dict[str, Any]:
-    """Do a step in a process of its own."""
-    words = [sys.executable, __file__, step, str(count), str(lookback_bars)]
-    ended = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    """Run a step in a process of its own."""
+    command = [sys.executable, __file__, step, str(count), str(lookback_bars)]
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    numbers: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return numbers
 
 
 def work(step: str, count: int, lookback_bars: int) -> float:
-    """Do a step, and return its seconds."""
+    """Run a step, and return its seconds."""
     from datetime import UTC, datetime
 
     from data_checks.suites import CheckSpec
@@ -117,6 +117,6 @@ if __name__ == "__main__":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         sys.stdout.write(json.dumps({"seconds": spent, "peak": peak}) + "\n")
     else:
-        from timing import table
+        from timed_comparison import table
 
         print(table(lines(int(sys.argv[1]) if len(sys.argv) == 2 else LARGEST)))

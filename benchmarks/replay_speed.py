@@ -1,9 +1,9 @@
-"""A day of a replay: 100 optimizer steps of 128 windows and one prediction, from fresh weights.
+"""Speed of one replay day: 100 optimizer steps of 128 windows and one prediction, from fresh weights.
 
-Against a loop that builds, compiles and fits a fresh Keras model each day, and against neuralforecast's
-`cross_validation(refit=True)` of an LSTM with 32 units at as many steps of as many windows. Every day is trained on
-all windows resolved before it. Ours is the engine alone: what a replay adds to it - folds, gate, registry - is not
-work that the others do.
+Compared with a loop that builds, compiles and fits a fresh Keras model each day, and with neuralforecast's
+`cross_validation(refit=True)` of an LSTM with 32 units, for the same number of steps and windows. Every day is trained
+on all windows resolved before it. Ours is the training engine only: folds, gate and registry of a replay are left out,
+because the others do not do that work.
 """
 
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from itertools import count
 
 import keras
 import numpy as np
-from peers import Missing, Peer
-from series import walk_windows
-from timing import Line, alternate, compared, missing
+from peer_process import Missing, Peer
+from synthetic_series import walk_windows
+from timed_comparison import Line, alternate, compared, missing
 
 from model.networks import NetworkSpec, build_network
 from model.training import Trainer, TrainingSpec
 
 WINDOWS, BATCH, EPOCHS = 3_200, 128, 4  # 25 steps an epoch: 100 a day
-DAYS = 3  # of the neuralforecast peer in one round
+DAYS = 3  # of the neuralforecast peer per round
 
 
 def lines(rounds: int) -> list[Line]:
@@ -52,11 +52,11 @@ def lines(rounds: int) -> list[Line]:
     what = "a replay day: neuralforecast's refit"
     try:
         with Peer("neuralforecast", bars=WINDOWS, steps=100, batch=BATCH, days=DAYS) as peer:
-            told: list[float] = []
-            ways = {"lstm": alone, "ours": ours, "peer": lambda: told.append(peer()["seconds"] / DAYS)}
+            peer_seconds: list[float] = []
+            ways = {"lstm": alone, "ours": ours, "peer": lambda: peer_seconds.append(peer()["seconds"] / DAYS)}
             own = alternate(ways, min(rounds, 3))
-            found.append(compared(f"{what}, LSTM against LSTM", own["lstm"], told[1:], 2))
-            found.append(compared(f"{what}, CNN + LSTM against its LSTM", own["ours"], told[1:]))
+            found.append(compared(f"{what}, LSTM vs. LSTM", own["lstm"], peer_seconds[1:], 2))
+            found.append(compared(f"{what}, CNN + LSTM vs. its LSTM", own["ours"], peer_seconds[1:]))
     except Missing as error:
         found.append(missing(what, str(error), "2x"))
     return found

@@ -1,8 +1,8 @@
-"""Training throughput: this Trainer against `keras.Model.fit` and PyTorch, same network, windows and batch size.
+"""Training speed: this Trainer vs. `keras.Model.fit` and PyTorch; same network, windows and batch size.
 
-All train the default network (dropout on) on 4,000 windows of 30 bars, and take turns after a first epoch each to
-trace and warm up. PyTorch lives in an environment and a process of its own (`benchmarks/peers.py`); it holds its
-windows in memory and steps eagerly, as its users write it.
+All train the default network (with dropout) on 4,000 windows of 30 bars, and alternate after a first epoch each to
+trace and warm up. PyTorch runs in an environment and a process of its own (`benchmarks/peer_process.py`); it keeps its
+windows in memory and runs eagerly, as is usual.
 """
 
 from collections.abc import Callable
@@ -10,23 +10,23 @@ from contextlib import ExitStack
 
 import keras
 import numpy as np
-from peers import Missing, Peer
-from series import walk_windows
-from timing import Line, alternate, compared, missing
+from peer_process import Missing, Peer
+from synthetic_series import walk_windows
+from timed_comparison import Line, alternate, compared, missing
 
 from model.networks import NetworkSpec, build_network
 from model.training import Trainer, TrainingSpec
 from model.windows import Windows
 
 COUNT = 4_000
-ASKED = {50: (2.5, 1.5), 256: (2.0, 1.2), 1024: (None, None)}  # against Keras, against PyTorch
+TARGETS = {50: (2.5, 1.5), 256: (2.0, 1.2), 1024: (None, None)}  # ratio vs. Keras, vs. PyTorch
 
 
 def lines(rounds: int) -> list[Line]:
     """Compare at each batch size."""
     windows = walk_windows(COUNT)
     found = []
-    for batch, (against_keras, against_torch) in ASKED.items():
+    for batch, (against_keras, against_torch) in TARGETS.items():
         ways = {"ours": trainer_epoch(windows, batch), "keras": keras_epoch(windows, batch)}
         with ExitStack() as stack:
             try:
@@ -46,7 +46,7 @@ def lines(rounds: int) -> list[Line]:
 
 
 def trainer_epoch(windows: Windows, batch: int) -> Callable[[], object]:
-    """Return an epoch of ours."""
+    """Return an epoch of this project's Trainer."""
     trainer = Trainer(NetworkSpec(), TrainingSpec(batch_size=batch), windows.lookback_bars, 4)
     return lambda: trainer.fit(windows, np.arange(len(windows)), epochs=1)
 

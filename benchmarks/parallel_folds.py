@@ -1,10 +1,10 @@
-"""Eight folds on two workers against one: threads that share one traced network."""
+"""Eight folds in two threads vs. one; the threads share one traced network."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from series import walk_windows
-from timing import Line, versus
+from synthetic_series import walk_windows
+from timed_comparison import Line, versus
 
 from model.networks import NetworkSpec
 from model.training import Fitted, Trainer, TrainingSpec
@@ -13,7 +13,7 @@ COUNT, FOLDS, EPOCHS = 4_000, 8, 6
 
 
 def lines(rounds: int) -> list[Line]:
-    """Compare; the weights of every fold must be the same bit for bit."""
+    """Compare; the weights of every fold must be equal bit for bit."""
     windows = walk_windows(COUNT)
     trainer = Trainer(NetworkSpec(), TrainingSpec(), windows.lookback_bars, 4)
 
@@ -25,7 +25,7 @@ def lines(rounds: int) -> list[Line]:
             assert all(np.array_equal(a, b) for a, b in zip(one.weights, two.weights, strict=True))
         return [
             versus(
-                "eight folds in two threads: in one",
+                "eight folds: two threads vs. one",
                 lambda: list(pool.map(fit, range(FOLDS))), lambda: list(map(fit, range(FOLDS))), rounds, 1.7,
             )
         ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Two things timed in turn: medians with their spread, and the ratio of the medians.
+"""Times two programs in alternation: medians, and the median ratio with its range.
 
-Absolute times mean nothing on another machine, nor on this one while others use it; a ratio of two things that took
-turns within one run does. Each way runs once before it is timed.
+Absolute times do not transfer to another machine, or to this one under another load; the ratio of two programs that
+alternate within one run does. Each program runs once before it is timed.
 """
 
 import gc
@@ -20,13 +20,13 @@ class Line:
 
     Attributes:
         what: what is compared.
-        ours: median seconds of ours, or another number in `unit`.
-        theirs: the same of the other; None where it could not be measured.
+        ours: median seconds of this project, or another number in `unit`.
+        theirs: the same of the other program; None where it could not be measured.
         unit: of both.
-        ratio: how much better ours is (or the share, see `what`); None where it could not be measured.
-        at_least: what was asked for; None where nothing was.
-        spread: range over the rounds, in words; why it is missing where it is.
-        passed: whether what was asked for was reached; None where nothing was asked or measured.
+        ratio: theirs over ours (or the share that `what` names); None where it could not be measured.
+        at_least: the target; empty where there is none.
+        spread: range over the rounds as text, or why there is no number.
+        passed: whether the target was reached; None without a target or a number.
     """
 
     what: str
@@ -39,22 +39,21 @@ class Line:
     passed: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields ready for JSON."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def alternate(ways: Mapping[str, Action], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
-    """Run each way once to warm up, then all in turn, and return the seconds of each round.
+    """Run each program once to warm up, then all in alternation; return the wall seconds of each round.
 
-    The seconds are those of the wall: what a user waits for. The order turns round each time, so that neither way
-    always follows the other.
+    The order is reversed in every other round, so that neither program always runs after the other.
     """
     if warm:
         for action in ways.values():
             action()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds):
-        for name, action in reversed(ways.items()) if turn % 2 else ways.items():
+    for number in range(rounds):
+        for name, action in reversed(ways.items()) if number % 2 else ways.items():
             gc.collect()
             started = time.perf_counter()
             action()
@@ -65,13 +64,13 @@ def alternate(ways: Mapping[str, Action], rounds: int, *, warm: bool = True) -> 
 def versus(
     what: str, ours: Action, theirs: Action, rounds: int, at_least: float | None = None, *, warm: bool = True
 ) -> Line:
-    """Compare two ways of the same work: how many times as long theirs takes."""
+    """Compare two programs for the same work; the ratio is their seconds over ours."""
     seconds = alternate({"ours": ours, "theirs": theirs}, rounds, warm=warm)
     return compared(what, seconds["ours"], seconds["theirs"], at_least)
 
 
 def compared(what: str, ours: list[float], theirs: list[float], at_least: float | None = None) -> Line:
-    """Return the line of two lists of seconds, measured in turn."""
+    """Return the line of two lists of seconds, measured in alternation."""
     ratios = [other / own for own, other in zip(ours, theirs, strict=True)]
     ratio = statistics.median(ratios)
     return Line(
@@ -82,13 +81,13 @@ def compared(what: str, ours: list[float], theirs: list[float], at_least: float 
 
 
 def missing(what: str, why: str, at_least: str = "") -> Line:
-    """Return a line that says why there is no figure."""
+    """Return a line without numbers that states why."""
     return Line(what, None, None, "", None, at_least, why)
 
 
 def table(lines: list[Line]) -> str:
     """Return the lines as a table in Markdown."""
-    rows = ["| what | ours | other | ratio | asked | spread |", "|---|---|---|---|---|---|"]
+    rows = ["| what | ours | other | ratio | target | spread |", "|---|---|---|---|---|---|"]
     for line in lines:
         ratio = "-" if line.ratio is None else f"{line.ratio:.2f}{'' if line.passed is not False else ' (missed)'}"
         cells = (line.what, _number(line.ours, line.unit), _number(line.theirs, line.unit), ratio, line.at_least)

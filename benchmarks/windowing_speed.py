@@ -1,9 +1,9 @@
-"""Windowing against the article's loop, with equal output, and against `keras.utils.timeseries_dataset_from_array`."""
+"""Windowing speed vs. the article's loop, with equal output, and vs. `keras.utils.timeseries_dataset_from_array`."""
 
 import numpy as np
-from bars import article_loop
-from series import walk
-from timing import Line, versus
+from five_million_bars import article_loop
+from synthetic_series import walk
+from timed_comparison import Line, versus
 
 from model.windows import WindowSpec, cut_windows
 

@@ -1,9 +1,9 @@
-"""Five million synthetic 1-minute bars: seconds and peak memory of ingest, check and windowing; the article's loop.
+"""Seconds and peak memory of ingestion, check and windowing of five million 1-minute bars; and the article's loop.
 
-Each step runs in a process of its own, so that its peak memory is its own (imports included). The bars are a random
-walk of a fixed seed without gaps. The article's loop and ours are compared in processor seconds, which other work on
-the machine lengthens less. The trap: a lazy view is not yet standardised values, and the article's output is, so what
-counts is cutting AND standardising every window. Run: `python benchmarks/bars.py [BARS]`.
+Each step runs in a process of its own, so that its peak memory is its own (with imports). The bars are a random walk of
+a fixed seed without gaps. The article's loop and ours are compared in processor seconds, which depend less on other
+work on the machine. The trap: our lazy view is not standardised and the article's output is, so the comparison is with
+cutting AND standardising every window. Run: `python benchmarks/five_million_bars.py [BARS]`.
 """
 
 import json
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 BARS = 5_000_000
 PEAK_GIB = 2.5
-LOOP_BARS = 100_000  # the article's loop is timed on so many: it takes a millisecond for a few windows
+LOOP_BARS = 100_000  # of the comparison with the article's loop, which takes a millisecond for a few windows
 LEAST_RATIO = 100
-PORTION = 65_536  # windows standardised at a time: 60 MB
-REPEATS = 5  # of our side of the comparison, which takes milliseconds; the best counts
+BATCH_WINDOWS = 65_536  # windows standardised at a time: 60 MB
+REPEATS = 5  # of our side of the comparison, which takes milliseconds; the fastest is used
 SERIES = Series("SYNTHETIC", "1m")
 START = np.datetime64("2016-01-01", "us")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ SPEC = WindowSpec()
 
 def synthetic_frame(count: int) -> "pd.DataFrame":
     """Return bars of a geometric random walk, oldest first."""
-    import pandas as pd  # here: windowing runs without it
+    import pandas as pd  # here: windowing does not need it
 
     rng = np.random.default_rng(7)
     close = 20_000 * np.exp(np.cumsum(rng.normal(0, 2e-4, count)))
@@ -61,7 +61,7 @@ def synthetic_frame(count: int) -> "pd.DataFrame":
 
 
 def timed(name: str, action: Callable[[], Result]) -> Result:
-    """Run an action; print its seconds, processor seconds, and the peak memory of the process so far, as JSON."""
+    """Run an action; print its seconds, processor seconds and the peak memory of the process as JSON."""
     started, worked = time.perf_counter(), time.process_time()
     result = action()
     seconds, cpu = time.perf_counter() - started, time.process_time() - worked
@@ -71,19 +71,19 @@ def timed(name: str, action: Callable[[], Result]) -> Result:
 
 
 def ingest(store: BarStore, count: int, kept: Path) -> None:
-    """Merge all bars but one into an empty table, then that one, then all of them again; name them."""
+    """Merge all bars but one into an empty table, then that one, then all again; make a reference."""
     frame = synthetic_frame(count)
     first = timed("ingest: merge into an empty table", lambda: store.merge(SERIES, frame.iloc[:-1], {}, merged_at=AT))
     one = timed("ingest: merge one more bar", lambda: store.merge(SERIES, frame.iloc[-1:], {}, merged_at=AT))
     again = timed("ingest: merge them all again", lambda: store.merge(SERIES, frame, {}, merged_at=AT))
     assert (first.added, one.added, again.unchanged, again.version) == (count - 1, 1, count, one.version)
-    ref = timed("ingest: name the bars (sha256)", lambda: store.ref(SERIES))
+    ref = timed("ingest: make a reference (sha256)", lambda: store.ref(SERIES))
     kept.write_text(json.dumps(ref.to_dict()))
 
 
 def check(store: BarStore, kept: Path) -> None:
-    """Hold the stored bars to the suite of bars, Data Docs included."""
-    from data_checks.suites import CheckSpec  # here: Great Expectations takes 5 s, which is no step of the others
+    """Check the stored bars, with Data Docs."""
+    from data_checks.suites import CheckSpec  # here: Great Expectations takes 5 s to import
     from data_checks.validate import check_bars
 
     ref = BarsRef.from_dict(json.loads(kept.read_text()))
@@ -102,17 +102,17 @@ def window(store: BarStore, kept: Path) -> None:
     bars = timed("window: read and verify the bars", lambda: store.read_bars(ref))
     windows = timed("window: cut all windows", lambda: cut_windows(bars, SPEC))
     assert len(windows) == ref.rows - SPEC.lookback_bars + 1
-    timed("window: standardise all, in portions", lambda: [part.standardised().sum() for part in portions(windows)])
+    timed("window: standardise all, in batches", lambda: [part.standardised().sum() for part in batches(windows)])
 
 
-def portions(windows: Windows) -> "map[Windows]":
-    """Yield all windows, some at a time."""
-    starts = range(0, len(windows), PORTION)
-    return map(lambda start: windows.take(np.arange(start, min(start + PORTION, len(windows)))), starts)  # noqa: C417
+def batches(windows: Windows) -> "map[Windows]":
+    """Yield all windows, in batches."""
+    starts = range(0, len(windows), BATCH_WINDOWS)
+    return map(lambda start: windows.take(np.arange(start, min(start + BATCH_WINDOWS, len(windows)))), starts)  # noqa: C417
 
 
 def article_loop(bars: Bars) -> tuple[np.ndarray, np.ndarray]:
-    """Cut windows as the article does: one at a time, z-scores by channel, lists that become arrays at the end.
+    """Cut windows as the article does: one at a time, z-scores by channel, converted to arrays at the end.
 
     Source: A. Honchar, "Neural networks for algorithmic trading. Multivariate time series" (2017).
     """
@@ -133,7 +133,7 @@ def article_loop(bars: Bars) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(store: BarStore, kept: Path) -> None:
-    """Time the article's loop and ours on the same bars, and assert equal output."""
+    """Time the article's loop and ours on the same bars, and require equal output."""
     ref = BarsRef.from_dict(json.loads(kept.read_text()))
     everything = store.read_bars(ref)
     bars = Bars(SERIES.interval, everything.opened_at[:LOOP_BARS], everything.ohlcv[:LOOP_BARS])
@@ -146,7 +146,7 @@ def compare(store: BarStore, kept: Path) -> None:
 
 
 def main(count: int) -> None:
-    """Run each step in its own process and print the table; a figure beyond its bound ends with an error."""
+    """Run each step in its own process and print the table; raise if a number misses its target."""
     with tempfile.TemporaryDirectory() as folder:
         rows = []
         for step in ("ingest", "check", "window", "compare"):

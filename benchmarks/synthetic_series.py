@@ -1,4 +1,4 @@
-"""Bars that benchmarks share: a random walk, and one in which a signal is planted."""
+"""Synthetic bars for the benchmarks: random walks, optionally with a planted signal."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from model.bars import Bars
 from model.windows import Windows, WindowSpec, cut_windows
 
 START = np.datetime64("1800-01-01", "us")
-PERSISTENCE = 0.45  # of a move into the next one: enough that log loss falls visibly below the base rate's
+PERSISTENCE = 0.45  # autocorrelation of moves: enough that log loss falls visibly below that of the base rate
 
 
 def walk(count: int, *, planted: bool = False, seed: int = 0) -> Bars:
-    """Return daily bars of a random walk, shape (bar,); with `planted`, each move repeats part of the one before."""
+    """Return daily bars of a random walk, shape (bar,); with `planted`, each move depends on the previous one."""
     moves = np.random.default_rng(seed).normal(0, 0.02, count)
     if planted:
         for bar in range(1, count):
@@ -22,6 +22,6 @@ def walk(count: int, *, planted: bool = False, seed: int = 0) -> Bars:
 
 
 def walk_windows(count: int, *, lookback_bars: int = 30, planted: bool = False, seed: int = 0) -> Windows:
-    """Return `count` resolved windows of such bars."""
+    """Return `count` resolved windows of daily bars of a random walk."""
     bars = walk(count + lookback_bars, planted=planted, seed=seed)
     return cut_windows(bars, WindowSpec(lookback_bars=lookback_bars)).resolved()

@@ -1,12 +1,12 @@
-"""What an interval's preset is worth on bars that it was not chosen by, beside all that is to be beaten.
+"""Skill of an interval's preset on held-out bars vs. the baselines and the daily default network.
 
-Walks forward over the newest windows in the preset's blocks and prints log loss and accuracy with 95 % block bootstrap
-intervals: base rate, persistence, logistic regression and gradient boosting (for hourly bars the learners twice: on
-the article's z-scores of 30 bars, and on what the preset's network sees), the daily default network, and the preset's
-network seed by seed and averaged. Then the paired differences. `--before N` leaves out the newest N windows: that is
-how the hourly preset was developed; each run without it is a look at the held-out bars, to be counted in docs/log.md.
+Walks forward over the newest windows in the preset's folds and prints log loss and accuracy with 95 % block bootstrap
+intervals of: base rate, persistence, logistic regression and gradient boosting (for hourly bars both learners on the
+article's z-scores of 30 bars and on the inputs of the preset's network), the daily default network, and the preset's
+network by seed and averaged. Then the paired differences. `--before N` leaves out the newest N windows, as in the
+development of the hourly preset; each run without it looks at the held-out bars once more: count it in docs/log.md.
 
-Run: python benchmarks/presets.py 1h [FILE] [--before 10000] [--members 5]
+Run: python benchmarks/preset_skill.py 1h [FILE] [--before 10000] [--members 5]
 """
 
 import argparse
@@ -35,16 +35,16 @@ log = logging.getLogger(__name__)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = {"1h": DATA / "btc_usdt_hourly_binance.parquet", "1d": DATA / "btc_usd_daily_yahoo.csv.gz"}
-# Every forecaster answers for the windows that have this many bars behind them: the widest lookback that was tried.
-WIDEST_BARS = {"1h": 48, "1d": 30}
+# Every forecaster predicts the windows with this many earlier bars: the longest lookback that was tried.
+LONGEST_LOOKBACK_BARS = {"1h": 48, "1d": 30}
 Forecast = Float64[np.ndarray, " window"]
 
 
 def main() -> None:
     """Print the table and the differences."""
-    given = argparse.ArgumentParser(description="A preset on bars that it was not chosen by.")
+    given = argparse.ArgumentParser(description="Skill of a preset on held-out bars.")
     given.add_argument("interval", choices=sorted(FILES))
-    given.add_argument("file", nargs="?", type=Path, help="its bars; without it those of ../shared/data")
+    given.add_argument("file", nargs="?", type=Path, help="file of bars; default: the one in ../shared/data")
     given.add_argument("--before", type=int, default=0, help="newest windows to leave out")
     given.add_argument("--members", type=int, default=5, help="seeds whose probabilities are averaged")
     options = given.parse_args()
@@ -52,50 +52,50 @@ def main() -> None:
     logging.getLogger("tasks").setLevel(logging.WARNING)
     file = options.file or FILES[options.interval]
     if not file.exists():
-        log.info("no file %s: name one with %s bars (of any layout) to run this", file, options.interval)
+        log.info("no file %s: pass a file of %s bars (any layout)", file, options.interval)
         return
     source = FileSource(SourceSpec(kind="csv", path=str(file), interval=options.interval))
     bars = bars_from_frame(source.fetch().frame, options.interval)
-    ends = cut_windows(bars, WindowSpec(lookback_bars=WIDEST_BARS[options.interval])).resolved().ends
+    ends = cut_windows(bars, WindowSpec(lookback_bars=LONGEST_LOOKBACK_BARS[options.interval])).resolved().ends
     ends = ends[: len(ends) - options.before]
     labels, forecasts = _forecasts(bars, ends, preset_for(options.interval), options.members)
     first, last = bars.closed_at[ends[-len(labels)]], bars.closed_at[ends[-1]]
     log.info("%d windows decided from %s to %s, %.2f %% rises", len(labels), first, last, 100 * labels.mean())
     for name, probabilities in forecasts.items():
         numbers = bootstrap_intervals(labels, probabilities, 7)
-        told = [f"{n.value:.4f} ({n.low:.4f} to {n.high:.4f})" for n in (numbers["log_loss"], numbers["accuracy"])]
-        log.info("%-46s log loss %s  accuracy %s", name, *told)
+        intervals = [f"{n.value:.4f} ({n.low:.4f} to {n.high:.4f})" for n in (numbers["log_loss"], numbers["accuracy"])]
+        log.info("%-46s log loss %s  accuracy %s", name, *intervals)
     ensemble = f"preset, {options.members} seeds averaged"
     for name in forecasts:
         if name != ensemble:
             found = paired_difference(labels, forecasts[ensemble], forecasts[name], 7)
             parts = (found.mean, found.low, found.high, found.p_value)
-            log.info("%s less %-46s %+.5f (%+.5f to %+.5f) p %.3f", ensemble, name, *parts)
+            log.info("%s minus %-46s %+.5f (%+.5f to %+.5f) p %.3f", ensemble, name, *parts)
 
 
 def _forecasts(bars: Bars, ends: np.ndarray, preset: Preset, members: int) -> tuple[np.ndarray, dict[str, Forecast]]:
     """Return the labels of the test windows and every forecaster's P(rise)."""
-    seen, scores = _windows(bars, ends, preset), _windows(bars, ends, DAILY)
-    folds = split_folds(seen, preset.folds)
+    preset_windows, scores = _windows(bars, ends, preset), _windows(bars, ends, DAILY)
+    folds = split_folds(preset_windows, preset.folds)
     forecasts: dict[str, Forecast] = {}
     inputs: list[tuple[Windows, Scaling, str]] = [(scores, "window", "z-scores of 30 bars")]
     if preset != DAILY:
-        inputs.append((seen, preset.network.scaling, "what the preset's network sees"))
+        inputs.append((preset_windows, preset.network.scaling, "inputs of the preset's network"))
     for name in BASELINES:
-        for windows, scaling, told in inputs:
+        for windows, scaling, label in inputs:
             plain = name in ("base_rate", "persistence")
-            blocks = [
+            folded = [
                 predict_baseline(name, windows, np.concatenate([fold.train, fold.validation]), fold.test, 7, scaling)
                 for fold in folds
             ]
-            forecasts[name if plain else f"{name}, {told}"] = np.concatenate(blocks)
+            forecasts[name if plain else f"{name}, {label}"] = np.concatenate(folded)
     if preset != DAILY:
         daily = Preset(DAILY.window, preset.folds, DAILY.network, DAILY.training)
         forecasts["daily defaults, seed 7"] = _walk(daily, scores, (7,))[0]
-    each = _walk(preset, seen, tuple(range(7, 7 + members)))
+    each = _walk(preset, preset_windows, tuple(range(7, 7 + members)))
     forecasts |= {f"preset, seed {7 + k}": probabilities for k, probabilities in enumerate(each)}
     forecasts[f"preset, {members} seeds averaged"] = np.mean(each, axis=0)
-    return seen.labels[np.concatenate([fold.test for fold in folds])], forecasts
+    return preset_windows.labels[np.concatenate([fold.test for fold in folds])], forecasts
 
 
 def _windows(bars: Bars, ends: np.ndarray, preset: Preset) -> Windows:
@@ -109,11 +109,11 @@ def _walk(preset: Preset, windows: Windows, seeds: tuple[int, ...]) -> list[Fore
     trainer = Trainer(preset.network, preset.training, windows.lookback_bars, windows.features.shape[1])
     pooled = []
     for seed in seeds:
-        blocks = []
+        folded = []
         for fold in split_folds(windows, preset.folds):
             fitted = trainer.fit(windows, fold.train, fold.validation, seed=seed)
-            blocks.append(trainer.predict(fitted, windows.take(fold.test)))
-        pooled.append(np.concatenate(blocks))
+            folded.append(trainer.predict(fitted, windows.take(fold.test)))
+        pooled.append(np.concatenate(folded))
         log.info("seed %d: %.0f s so far", seed, time.perf_counter() - started)
     return pooled
 
