@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tasks.services.supervisor import answers
+
+pytestmark = pytest.mark.e2e
 
 RUN = """
 import sys, time

@@ -1,11 +1,11 @@
-"""Kill -9 in the middle of an ingest, fifty times: the bars are those before it or those after it, never between."""
+"""Ingests killed at each step of each write: the bars are those before it or those after it, never between."""
 
-import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,43 +19,94 @@ pytestmark = pytest.mark.e2e
 
 SERIES = Series("BTC/USD", "1m")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-KILLS = 50
-ROUNDS_OF_A_STORE = 10  # then a new one, so that the making of the tables is interrupted as well
 NEW_BARS = 20_000
 REVISED_BARS = 40
 
-# One process that has imported everything forks a child for each ingest, kills it, and tells how it ended.
+# The writes of each ingest: the first makes the table of bars, the second that of revisions.
+LATER = ("write bars", "write revisions")
+WRITES = (
+    ("create bars", "write bars"),
+    ("write bars", "create revisions", "write revisions"),
+    *[LATER] * 4,
+)
+STEPS = ("before", "at 100 bytes of", "at 500 bytes of", "after")
+CASES = [(number, f"{step} {write}") for number, writes in enumerate(WRITES) for write in writes for step in STEPS]
+
+# One process that has imported everything forks a child for each ingest, and reports how the child ended. The child
+# kills itself before or after a write; in the middle of one, the kernel kills it at a size limit of files.
 INGESTS = """
-import os, signal, sys, time
+import os, resource, signal, sys
 import pyarrow.compute, pandas as pd
 from datetime import UTC, datetime
 from model.bars import Series
+from tasks.store import delta_table
 from tasks.store.bar_store import BarStore
+
+def stopping(true, verb, step):
+    def write(table, *given, **named):
+        name = f"{verb} {os.path.basename(str(getattr(table, 'table_uri', table)).rstrip('/'))}"
+        moment, _, write_to_stop = step.partition(":")
+        if name == write_to_stop and moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == write_to_stop and moment.isdigit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(moment), int(moment)))
+        found = true(table, *given, **named)
+        if name == write_to_stop and moment == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    return write
 
 print("ready", flush=True)
 for line in sys.stdin:
-    root, path, seconds = line.split()
+    root, path, step = line.rstrip().split("|")
     frame = pd.read_pickle(path)
     child = os.fork()
     if child == 0:
+        delta_table.DeltaTable.create = stopping(delta_table.DeltaTable.create, "create", step)
+        delta_table.write_deltalake = stopping(delta_table.write_deltalake, "write", step)
         at = datetime(2026, 1, 1, tzinfo=UTC)
         BarStore(root).merge(Series("BTC/USD", "1m"), frame, {"source": "crash"}, merged_at=at)
         os._exit(0)
-    if seconds != "never":
-        time.sleep(float(seconds))
-        os.kill(child, signal.SIGKILL)  # one that has ended already takes no notice
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-@pytest.fixture
-def ingests() -> Iterator["subprocess.Popen[str]"]:
+@dataclass(frozen=True)
+class Ingests:
+    """The process that forks ingests; the frame of each, and the store as it was before each."""
+
+    process: "subprocess.Popen[str]"
+    frames: list[Path]
+    stores: list[Path]
+
+    def run(self, store: BarStore, number: int, step: str = "") -> int:
+        """Run an ingest until a step (`moment:write`), to its end without one, and return its exit code."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(store.root, self.frames[number], step, sep="|", file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def ingests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingests]:
+    place = tmp_path_factory.mktemp("ingests")
+    frames = [place / f"{number}.pickle" for number in range(len(WRITES))]
+    stores = [place / f"before{number}" for number in range(len(WRITES) + 1)]
+    for number, path in enumerate(frames):
+        ingest_frame(number).to_pickle(path)
     with subprocess.Popen(
         [sys.executable, "-c", INGESTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        yield process
+        found = Ingests(process, frames, stores)
+        stores[0].mkdir()
+        for number in range(len(WRITES)):
+            shutil.copytree(stores[number], stores[number + 1])
+            assert found.run(BarStore(str(stores[number + 1])), number) == 0
+        yield found
         assert process.stdin is not None
         process.stdin.close()
 
@@ -79,49 +130,26 @@ def merged(before: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     return both.sort_values("timestamp", ignore_index=True)
 
 
-def run(ingests: "subprocess.Popen[str]", store: BarStore, path: Path, seconds: float | None) -> int:
-    """Start an ingest, kill it after some seconds (never if None), and return its exit code."""
-    assert ingests.stdin is not None
-    assert ingests.stdout is not None
-    ingests.stdin.write(f"{store.root} {path} {'never' if seconds is None else seconds}\n")
-    ingests.stdin.flush()
-    return int(ingests.stdout.readline())
-
-
-def test_killed_ingests_leave_a_readable_table_that_the_next_ingest_completes(
-    ingests: "subprocess.Popen[str]", tmp_path: Path
+@pytest.mark.parametrize(("number", "step"), CASES, ids=[f"ingest {number} {step}" for number, step in CASES])
+def test_a_killed_ingest_leaves_a_readable_table_that_the_next_ingest_completes(
+    number: int, step: str, ingests: Ingests, tmp_path: Path
 ) -> None:
-    moments = random.Random(20261124)
-    paths = [tmp_path / f"{number}.pickle" for number in range(ROUNDS_OF_A_STORE)]
-    for number, path in enumerate(paths):
-        ingest_frame(number).to_pickle(path)
-    started = time.monotonic()
-    for path in paths[:3]:
-        assert run(ingests, BarStore(str(tmp_path / "unharmed")), path, None) == 0
-    whole = (time.monotonic() - started) / 3
-    outcomes = {"killed": 0, "before": 0, "after": 0, "unrecorded": 0}
-    for attempt in range(6 * KILLS):
-        if outcomes["killed"] == KILLS:
-            break
-        number = attempt % ROUNDS_OF_A_STORE
-        if number == 0:
-            store, before = BarStore(str(tmp_path / f"store{attempt}")), ingest_frame(0).head(0)
-        frame = pd.read_pickle(paths[number])
-        after = merged(before, frame)
-        outcomes["killed"] += run(ingests, store, paths[number], moments.uniform(0, 2 * whole)) == -signal.SIGKILL
-        found = store.read_frame(SERIES)
-        left_as_it_was = len(found) == len(before)
-        pd.testing.assert_frame_equal(found, before if left_as_it_was else after, check_dtype=False)
-        recorded = len(store.read_revisions(SERIES))
-        outcomes["before" if left_as_it_was else "after"] += 1
-        outcomes["unrecorded"] += not left_as_it_was and recorded < number * REVISED_BARS
-        result = store.merge(SERIES, frame, {"source": "next"}, merged_at=AT)
-        assert (result.added > 0) == left_as_it_was
-        pd.testing.assert_frame_equal(store.read_frame(SERIES), after)
-        revisions = store.read_revisions(SERIES)
-        assert len(revisions) == number * REVISED_BARS
-        assert revisions["timestamp"].is_unique
-        before = after
-    print(outcomes, f"{whole:.3f} s an ingest")  # noqa: T201  shown by pytest -rP
-    assert outcomes["killed"] == KILLS
-    assert outcomes["before"] > 0
+    before = BarStore(str(ingests.stores[number])).read_frame(SERIES)
+    frame = pd.read_pickle(ingests.frames[number])
+    after = merged(before, frame)
+    store = BarStore(str(shutil.copytree(ingests.stores[number], tmp_path / "store")))
+
+    write = " ".join(step.split()[-2:])
+    moment = step.removesuffix(write).strip()
+    size = moment.split()[1] if moment.startswith("at ") else ""
+    code = ingests.run(store, number, f"{size or moment}:{write}")
+    assert code == (-signal.SIGXFSZ if size else -signal.SIGKILL)
+
+    committed = step == "after write bars" or write.endswith("revisions")
+    pd.testing.assert_frame_equal(store.read_frame(SERIES), after if committed else before, check_dtype=False)
+    result = store.merge(SERIES, frame, {"source": "next"}, merged_at=AT)
+    assert (result.added > 0) == (not committed)
+    pd.testing.assert_frame_equal(store.read_frame(SERIES), after)
+    revisions = store.read_revisions(SERIES)
+    assert len(revisions) == number * REVISED_BARS
+    assert revisions["timestamp"].is_unique
