@@ -175,7 +175,7 @@ def _picture(protocols: list[Protocol], labels: Int8[np.ndarray, " window"], see
     """Draw the confusion matrices (row shares large, counts small) above the intervals of the accuracies."""
     from matplotlib.figure import Figure
 
-    from model.static_pictures import INK, QUIET, RISE
+    from model.chart_style import INK, QUIET, RISE
 
     figure = Figure(figsize=(11, 5.4), layout="constrained")
     axes = figure.subplots(2, len(protocols), height_ratios=(4, 1))

@@ -1,8 +1,8 @@
-"""The champion's history as a picture: who was champion when, what was decided, and how each challenger compared.
+"""Draw the history of the champion: each decision, the champion after it, and each challenger vs. the base rate.
 
-Knows decisions as small values, not the ledger they come from. Losses are log losses in nats, challenger minus base
-rate on the same unseen bars: below zero the challenger is the better one. The trap: many decisions may bear nearly
-one time (a day of retrains by hand), so they are drawn by their place in the ledger, and times are only labels.
+Knows decisions as small values, not the decision log. Losses are out-of-sample log losses in nats, challenger minus
+base rate: negative where the challenger is better. The trap: many decisions may have nearly the same time (a day of
+manual retrains), so they are drawn by their position in the log, and times are labels only.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from model.static_pictures import FALL, INK, QUIET, RISE
+from model.chart_style import FALL, INK, QUIET, RISE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Action = Literal["promote", "hold", "reject", "rollback"]
-MARKS: dict[Action, tuple[str, str]] = {  # marker and colour; told apart by shape as well
+MARKS: dict[Action, tuple[str, str]] = {  # marker and colour
     "promote": ("^", RISE),
     "hold": ("s", QUIET),
     "reject": ("x", FALL),
     "rollback": ("v", "#cc79a7"),
 }
-MOST_LABELS = 12  # times and versions that fit below and beside the axes
-LAST_STEPS = 120  # older decisions would be narrower than a pixel or two
+MAX_LABELS = 12  # times and versions that fit on the axes
+LAST_STEPS = 120  # newest decisions drawn; more would be too narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Step:
 
     Attributes:
         decided_at: datetime64[us], UTC.
-        action: what was decided.
-        version: about which version.
-        champion: champion from then on; empty where there was none.
+        action: the decision.
+        version: the version decided about.
+        champion: champion after the decision; empty where there was none.
         forced: promoted by a person against the rule.
-        difference: log loss of the challenger minus the base rate's, nats; NaN where it was not measured.
+        difference: log loss of the challenger minus the base rate's, nats; NaN where not measured.
         low: lower bound of its 95 % interval.
         high: upper bound.
     """
@@ -54,10 +54,10 @@ class Step:
 
 
 def champion_history_picture(steps: Sequence[Step]) -> "Figure":
-    """Draw the champion and each decision, above how far each challenger was from the base rate.
+    """Draw the champion and each decision, above each challenger's log loss difference to the base rate.
 
     Args:
-        steps: decisions in the order of the ledger; the newest `LAST_STEPS` are drawn.
+        steps: decisions in the order of the decision log; the newest `LAST_STEPS` are drawn.
     """
     from matplotlib.figure import Figure  # here: matplotlib takes a second
 
@@ -79,7 +79,7 @@ def champion_history_picture(steps: Sequence[Step]) -> "Figure":
 
 
 def _draw_champions(ax: "Axes", steps: Sequence[Step]) -> None:
-    """Draw the champion as a line of steps, and each decision at the version it was about."""
+    """Draw the champion as a step line, and each decision at its version."""
     seen = {step.version for step in steps} | {step.champion for step in steps if step.champion}
     versions = sorted(seen, key=lambda version: (len(version), version))
     place = {version: number for number, version in enumerate(versions)}
@@ -96,24 +96,24 @@ def _draw_champions(ax: "Axes", steps: Sequence[Step]) -> None:
     if forced:
         ax.scatter(forced, [place[steps[k].version] for k in forced], marker="o", s=130, facecolors="none",
                    edgecolors=INK, zorder=4, label=f"forced ({len(forced)})")  # fmt: skip
-    every = max(1, -(-len(versions) // MOST_LABELS))
+    every = max(1, -(-len(versions) // MAX_LABELS))
     ax.set_yticks(range(0, len(versions), every), [f"version {version}" for version in versions[::every]])
     ax.set_title(f"Champion after each of {len(steps)} decisions", fontsize=10)
 
 
 def _draw_losses(ax: "Axes", steps: Sequence[Step]) -> None:
-    """Draw each challenger's log loss against the base rate's, with its interval."""
+    """Draw each challenger's log loss difference to the base rate, with its interval."""
     measured = [(k, step) for k, step in enumerate(steps) if np.isfinite(step.difference)]
     for k, step in measured:
         ax.plot([k, k], [step.low, step.high], color=MARKS[step.action][1], linewidth=1.2)
         ax.plot(k, step.difference, marker="o", markersize=3.5, color=MARKS[step.action][1])
     ax.axhline(0.0, color=QUIET, linewidth=0.8, zorder=1)
-    ax.set_ylabel("log loss against\nthe base rate (nats)", fontsize=8)
+    ax.set_ylabel("log loss vs.\nthe base rate (nats)", fontsize=8)
 
 
 def _label_times(ax: "Axes", steps: Sequence[Step]) -> None:
-    """Write the day of some decisions below the axis."""
-    every = max(1, -(-len(steps) // MOST_LABELS))
+    """Label some decisions with their day."""
+    every = max(1, -(-len(steps) // MAX_LABELS))
     ax.set_xticks(
         range(0, len(steps), every),
         [np.datetime_as_string(step.decided_at, unit="D").item() for step in steps[::every]],

@@ -1,8 +1,8 @@
-"""Interactive charts of a retrain and of one prediction, as plotly figures: the report's pictures.
+"""Draw the interactive charts of a retrain and of one prediction, as plotly figures for the report.
 
-Returns plotly figures and neither shows nor stores them; who embeds them brings the script. Colours are those of
-`model/static_pictures.py`: rises blue, falls orange. Charts carry no titles of their own and grow with the page, so that they
-read on a phone. The trap: plotly reads tags in its texts, so nothing that came from outside is written into a figure.
+Returns plotly figures and neither shows nor stores them. Charts have no titles and adapt to the width of the page, so
+that they can be read on a phone. The trap: plotly interprets tags in its texts, so no text from outside the project
+is written into a figure.
 """
 
 import math
@@ -14,22 +14,35 @@ from jaxtyping import Float64, Shaped
 
 from model.bootstrap import PairedDifference
 from model.calibration import reliability_curve
+from model.chart_style import (
+    COIN_LOSS,
+    FALL,
+    FOLD_SHADES,
+    INK,
+    QUIET,
+    RISE,
+    gap_starts,
+    is_best_epoch,
+    loss_limits,
+    needs_log_scale,
+    probability_limits,
+)
 from model.explanation import Explanation
 from model.metrics import CLASSES, THRESHOLD, Record
-from model.static_pictures import FALL, FOLD_SHADES, INK, LOSS_OF_IGNORANCE, QUIET, RISE, EpochNumbers
+from model.static_pictures import EpochNumbers
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 GRID = "#ececec"
-SIGNED = [[0.0, FALL], [0.5, "#f7f7f7"], [1.0, RISE]]  # falls to rises through nearly white
-MANY_POINTS = 4000  # from here on points are drawn by the graphics card
-FEW_DOTS = 1500  # as many lie beside one another without hiding much
+SIGNED = [[0.0, FALL], [0.5, "#f7f7f7"], [1.0, RISE]]  # colour scale from negative to positive
+MANY_POINTS = 4000  # above, points are drawn with WebGL
+FEW_DOTS = 1500  # above, dots become smaller and fainter
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
 def loss_differences_chart(differences: Mapping[str, PairedDifference]) -> "Figure":
-    """Draw the log loss difference to each rival with its interval: left of zero the network is the better one."""
+    """Draw the log loss difference to each opponent with its interval: left of zero the network is better."""
     figure = _figure(60 + 46 * len(differences))
     names = list(differences)[::-1]
     found = [differences[name] for name in names]
@@ -60,10 +73,10 @@ def loss_differences_chart(differences: Mapping[str, PairedDifference]) -> "Figu
 
 
 def reliability_chart(record: Record) -> "Figure":
-    """Draw what happened by what was said, with 95 % intervals, above how often each probability was said."""
+    """Draw observed by predicted share of rises, with 95 % intervals, above a histogram of the probabilities."""
     curve = reliability_curve(record.labels, record.probabilities)
     figure = _panels(420, rows=2, row_heights=[0.75, 0.25])
-    low, high = _probability_span(record.probabilities)
+    low, high = probability_limits(record.probabilities)
     figure.add_shape(
         type="line", x0=0, x1=1, y0=0, y1=1, line={"color": QUIET, "width": 1}, layer="below", row=1, col=1
     )
@@ -85,7 +98,7 @@ def reliability_chart(record: Record) -> "Figure":
             "width": 3,
         },
         customdata=curve.counts,
-        hovertemplate="said %{x:.1%}, rose %{y:.1%} (%{customdata} windows)<extra></extra>",
+        hovertemplate="predicted %{x:.1%}, observed %{y:.1%} (%{customdata} windows)<extra></extra>",
         showlegend=False,
     )
     _add(
@@ -99,15 +112,17 @@ def reliability_chart(record: Record) -> "Figure":
         showlegend=False,
     )
     floor, ceiling = min(float(curve.lows.min()), low), max(float(curve.highs.max()), high)
-    figure.update_yaxes(title="share that rose", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02], row=1, col=1)
+    figure.update_yaxes(
+        title="observed share of rises", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02], row=1, col=1
+    )
     figure.update_yaxes(title="windows", row=2, col=1)
     figure.update_xaxes(range=[low, high], tickformat=".0%")
-    figure.update_xaxes(title="P(rise) said", row=2, col=1)
+    figure.update_xaxes(title="predicted P(rise)", row=2, col=1)
     return figure
 
 
 def equity_chart(closed_at: Shaped[np.ndarray, " bar"], lines: Mapping[str, Float64[np.ndarray, " bar"]]) -> "Figure":
-    """Draw what 1 became, after costs, for each way of trading; the scale is logarithmic."""
+    """Draw the equity curve, net of costs, of each strategy; the scale is logarithmic."""
     figure = _figure(380)
     shades = (RISE, "#e69f00", QUIET)
     for (name, equity), shade in zip(lines.items(), shades, strict=False):
@@ -122,13 +137,13 @@ def equity_chart(closed_at: Shaped[np.ndarray, " bar"], lines: Mapping[str, Floa
             hovertemplate="%{y:.3~r}",
         )
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dot"})
-    figure.update_yaxes(title="what 1 became", type="log", tickformat=".2~r", nticks=8)
+    figure.update_yaxes(title="equity (start 1)", type="log", tickformat=".2~r", nticks=8)
     figure.update_layout(hovermode="x unified")
     return figure
 
 
 def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -> "Figure":
-    """Draw P(rise), coloured by what happened, below the close of the same bars.
+    """Draw P(rise), coloured by the actual outcome, below the close of the same bars.
 
     Args:
         record: out-of-sample probabilities, oldest first.
@@ -159,13 +174,13 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
             y=record.probabilities[those],
             mode="markers",
             marker={"color": shade, **_dots(len(record))},
-            name=f"{CLASSES[label]} followed ({int(those.sum()):,})",
+            name=f"actual {CLASSES[label]} ({int(those.sum()):,})",
             hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:.1%}<extra></extra>",
         )
     figure.add_hline(y=THRESHOLD, line={"color": INK, "width": 1, "dash": "dot"}, row=2, col=1)
     for start in record.decided_at[1:][np.diff(record.fold) != 0]:
         figure.add_vline(x=str(start), line={"color": QUIET, "width": 0.6, "dash": "dot"})
-    figure.update_yaxes(title="close", type="log" if _is_wide(close) else "linear", nticks=6, row=1, col=1)
+    figure.update_yaxes(title="close", type="log" if needs_log_scale(close) else "linear", nticks=6, row=1, col=1)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     return figure
 
@@ -198,34 +213,16 @@ def learning_chart(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
         _add(figure, "Scatter", y=training, mode="lines", name=f"{group}, training", showlegend=False,
              line={"color": shade, "width": 1, "dash": "dash"}, opacity=0.7, **shared)  # fmt: skip
         _add(figure, "Scatter", y=validation, mode="lines+markers", name=group, line={"color": shade, "width": 1.8},
-             marker={"size": [10 if best else 0 for best in _is_best(validation)]}, **shared)  # fmt: skip
-    figure.add_hline(y=LOSS_OF_IGNORANCE, line={"color": QUIET, "width": 1, "dash": "dot"})
+             marker={"size": [10 if best else 0 for best in is_best_epoch(validation)]}, **shared)  # fmt: skip
+    figure.add_hline(y=COIN_LOSS, line={"color": QUIET, "width": 1, "dash": "dot"})
     last = max((epoch.number for history in histories for epoch in history), default=1)
     figure.update_xaxes(title="epoch", dtick=max(1, round(last / 8)), range=[0.5, last + 0.5])
-    figure.update_yaxes(title="log loss (nats)", range=_loss_range(losses))
+    figure.update_yaxes(title="log loss (nats)", range=loss_limits(losses))
     return figure
 
 
-def _is_best(losses: Float64[np.ndarray, " epoch"]) -> list[bool]:
-    """Mark the epoch of the lowest loss."""
-    if not np.isfinite(losses).any():
-        return [False] * len(losses)
-    best = int(np.nanargmin(losses))
-    return [place == best for place in range(len(losses))]
-
-
-def _loss_range(losses: Sequence[float]) -> list[float] | None:
-    """Cut the loss axis where one diverged epoch would hide the others."""
-    finite = np.array([each for each in losses if np.isfinite(each)])
-    if not len(finite):
-        return None
-    low, high = min(float(finite.min()), LOSS_OF_IGNORANCE), max(float(np.quantile(finite, 0.98)), LOSS_OF_IGNORANCE)
-    room = max(high - low, 0.01) * 0.08
-    return [low - room, high + room]
-
-
 def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " lookback"]) -> "Figure":
-    """Draw a window's prices, what each bar added to P(rise), and which channel did.
+    """Draw a window's prices, the attribution of P(rise) to each bar, and that to each bar and channel.
 
     Args:
         explanation: of the window.
@@ -283,13 +280,13 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
 def map_chart(
     values: Float64[np.ndarray, "lookback row"], opened_at: Shaped[np.ndarray, " lookback"], *, row: str, opens: bool
 ) -> "Figure":
-    """Draw a heatmap along the window: one row a filter or unit.
+    """Draw a heatmap along the window, one row per filter or unit.
 
     Args:
         values: shape (lookback, row), float64, oldest bar first.
         opened_at: shape (lookback,), datetime64[us], UTC.
-        row: what a row is, such as `filter`.
-        opens: values run from 0 (shut) to 1 (open), else to both sides of zero.
+        row: name of a row, such as `filter`.
+        opens: whether values are gates from 0 (closed) to 1 (open); otherwise they may have either sign.
     """
     reach = float(np.abs(values).max()) or 1.0
     figure = _figure(70 + 7 * min(max(values.shape[1], 16), 40))
@@ -311,7 +308,7 @@ def map_chart(
 
 
 def _three_bars(opened_at: Shaped[np.ndarray, " lookback"]) -> dict[str, Any]:
-    """Return ticks that name three bars upright: plotly's own would be turned, or overlap, where a map is narrow."""
+    """Return three upright time ticks: plotly's default would rotate or overlap where a map is narrow."""
     bars = len(opened_at)
     several_a_day = bool((np.diff(opened_at) < np.timedelta64(1, "D")).any())
     return {
@@ -352,15 +349,15 @@ def filters_chart(filters: Float64[np.ndarray, "kernel feature filter"], feature
 
 
 def _figure(height_pixels: int) -> "Figure":
-    """Return an empty figure in the house's style."""
-    import plotly.graph_objects as go  # here: a second that only a report needs
+    """Return an empty figure in the project's style."""
+    import plotly.graph_objects as go  # here: plotly takes a second
 
     return _styled(go.Figure(), height_pixels)
 
 
 def _panels(height_pixels: int, **layout: Any) -> "Figure":
-    """Return panels below one another that share their time axis."""
-    from plotly.subplots import make_subplots  # here: a second that only a report needs
+    """Return stacked panels with a shared time axis."""
+    from plotly.subplots import make_subplots  # here: plotly takes a second
 
     return _styled(make_subplots(cols=1, shared_xaxes=True, vertical_spacing=0.05, **layout), height_pixels)
 
@@ -375,7 +372,7 @@ def _styled(figure: "Figure", height_pixels: int) -> "Figure":
         font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}},
         hoverlabel={"font": {"size": 12}},
-        dragmode=False,  # a finger on a phone scrolls the page
+        dragmode=False,  # on a phone, dragging scrolls the page
     )
     axes = {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": "#cccccc"}
     figure.update_xaxes(**axes)
@@ -384,15 +381,15 @@ def _styled(figure: "Figure", height_pixels: int) -> "Figure":
 
 
 def _add(figure: "Figure", kind: str, row: int | None = None, **trace: Any) -> None:
-    """Add one trace, to a panel where a row is given."""
-    import plotly.graph_objects as go  # here: a second that only a report needs
+    """Add one trace, to the panel in that row if one is given."""
+    import plotly.graph_objects as go  # here: plotly takes a second
 
     place = {} if row is None else {"row": row, "col": 1}
     figure.add_trace(getattr(go, kind)(**{key: _plain(value) for key, value in trace.items()}), **place)
 
 
 def _plain(value: Any) -> Any:
-    """Take an array as a list: plotly would pack it as base64, which is unreadable and no smaller once compressed."""
+    """Return an array as a list: plotly would encode it in base64, unreadable and no smaller once compressed."""
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind == "M":
@@ -403,7 +400,7 @@ def _plain(value: Any) -> Any:
 
 
 def _short(number: float) -> float | None:
-    """Round to seven figures, which no screen shows; nothing where there is no number."""
+    """Round to seven significant digits; None where the number is not finite."""
     return float(f"{number:.7g}") if np.isfinite(number) else None
 
 
@@ -414,20 +411,6 @@ def _scatter(points: int) -> str:
 def _broken_at_gaps(
     times: Shaped[np.ndarray, " window"], values: Float64[np.ndarray, " window"]
 ) -> tuple[Shaped[np.ndarray, " point"], Float64[np.ndarray, " point"]]:
-    """Put a hole where a step is far longer than the usual one, so that no line claims what happened in between."""
-    steps = np.diff(times)
-    if not len(steps):
-        return times, values
-    holes = np.flatnonzero(steps > 2 * np.median(steps)) + 1
-    return np.insert(times, holes, times[holes - 1]), np.insert(values, holes, np.nan)
-
-
-def _is_wide(close: Float64[np.ndarray, " window"]) -> bool:
-    return bool(len(close) and np.nanmin(close) > 0 and np.nanmax(close) / np.nanmin(close) > 5)  # noqa: PLR2004 - five-fold
-
-
-def _probability_span(probabilities: Float64[np.ndarray, " window"]) -> tuple[float, float]:
-    """Return an axis that shows all probabilities and is never narrower than 0.1."""
-    low, high = float(probabilities.min()), float(probabilities.max())
-    room = max(0.05 * (high - low), (0.1 - (high - low)) / 2)
-    return max(low - room, -0.02), min(high + room, 1.02)
+    """Insert NaN at each gap, so that no line is drawn across it."""
+    gaps = gap_starts(times)
+    return np.insert(times, gaps, times[gaps - 1]), np.insert(values, gaps, np.nan)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model.windows import FARTHEST_MOVES
+from model.windows import MAX_MOVES
 
 
 @keras.saving.register_keras_serializable(package="riseorfall")
@@ -66,7 +66,7 @@ class AnchorWindows(StandardiseWindows):
         moves = keras.ops.cast(step != 0.0, "float64")
         reach = keras.ops.cast(np.sqrt(np.arange(lookback_bars, 0, -1.0))[None, :, None], "float64")
         scaled = distances / ((step + (1.0 - moves)) * reach)
-        scaled = keras.ops.clip(scaled, -FARTHEST_MOVES, FARTHEST_MOVES) * moves
+        scaled = keras.ops.clip(scaled, -MAX_MOVES, MAX_MOVES) * moves
         return keras.ops.cast(scaled, "float32")
 
 

@@ -1,10 +1,11 @@
-"""The monitor's picture: the live score as it ran, the evidence against the champion, and the drift of its inputs."""
+"""Draw the monitor's picture: running log loss, e-process against the champion, and drift of the bars."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
+from model.chart_style import FALL, QUIET, RISE
 from model.drift import Drift
 from model.live_score import LiveScore
 from model.metrics import log_losses
@@ -13,7 +14,6 @@ from model.monitor_alarms import MonitorSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, GREY, RED = "#1f5a99", "#8a8a8a", "#b3261e"
 RATIO_TICKS = (0.0, 0.5, 1.0)
 
 
@@ -25,34 +25,34 @@ def monitor_picture(
     drift: tuple[Drift, ...],
     spec: MonitorSpec,
 ) -> "Figure":
-    """Draw running log loss, evidence and drift in three rows.
+    """Draw running log loss, e-process and drift in three rows.
 
     Args:
         decided_at: shape (prediction,), datetime64[us], UTC, oldest first.
         labels: shape (prediction,), int8: 1 rise, 0 fall.
         probabilities: shape (prediction,), float64: P(rise).
-        score: of the same predictions.
-        drift: what was found; may be empty.
-        spec: the limits.
+        score: live score of the same predictions.
+        drift: as `measure_drift` returns it; may be empty.
+        spec: limits of the monitor.
     """
-    from matplotlib.figure import Figure  # here: half a second, and judging needs no picture
+    from matplotlib.figure import Figure  # here: matplotlib takes a second
 
     figure = Figure(figsize=(9, 7.5), layout="constrained")
-    losses, evidence, inputs = figure.subplots(3, 1, height_ratios=(3, 2, 2))
+    losses, evidence, drifts = figure.subplots(3, 1, height_ratios=(3, 2, 2))
     count = np.arange(1, len(labels) + 1)
     if len(labels):
-        mine = np.cumsum(log_losses(labels, probabilities)) / count
-        losses.plot(decided_at, mine, color=BLUE, label="champion")
-        evidence.plot(decided_at, score.e_values, color=BLUE)
-        evidence.axhline(1 / spec.false_alarm_rate, color=RED, linewidth=1, linestyle="--")
+        running = np.cumsum(log_losses(labels, probabilities)) / count
+        losses.plot(decided_at, running, color=RISE, label="champion")
+        evidence.plot(decided_at, score.e_values, color=RISE)
+        evidence.axhline(1 / spec.false_alarm_rate, color=FALL, linewidth=1, linestyle="--")
         evidence.set_yscale("log")
-        losses.axhline(score.base_rate_loss, color=GREY, linestyle="--", label="base rate, at the end")
+        losses.axhline(score.base_rate_loss, color=QUIET, linestyle="--", label="base rate, final mean")
         losses.legend(frameon=False, loc="upper right")
     else:
-        losses.text(0.5, 0.5, "no prediction has an outcome yet", ha="center", va="center", transform=losses.transAxes)
-    losses.set_title(f"Mean log loss so far (nats), {len(labels)} live predictions", loc="left")
+        losses.text(0.5, 0.5, "no prediction with an outcome yet", ha="center", va="center", transform=losses.transAxes)
+    losses.set_title(f"Running mean log loss (nats), {len(labels)} live predictions", loc="left")
     evidence.set_title(
-        f"Evidence that the champion is worse than its record; alarm at {1 / spec.false_alarm_rate:g}", loc="left"
+        f"E-process for a champion worse than its record; alarm at {1 / spec.false_alarm_rate:g}", loc="left"
     )
     names = [f"{each.name}, {kind}" for each in drift if each.name != "level" for kind in ("KS", "PSI")]
     ratios = [
@@ -61,12 +61,12 @@ def monitor_picture(
         if each.name != "level"
         for value, limit in ((each.ks, each.ks_limit), (each.psi, each.psi_limit))
     ]
-    inputs.barh(names, ratios, color=[RED if ratio > 1 else BLUE for ratio in ratios])
-    inputs.axvline(1, color=RED, linewidth=1, linestyle="--")
-    inputs.set_xlim(0, 1.05 * max(1.1, *ratios, 0) if ratios else 1.15)
-    inputs.set_xticks(RATIO_TICKS)
-    inputs.invert_yaxis()
-    inputs.set_title("Drift of the newest bars, as a share of its limit", loc="left")
-    for axes in (losses, evidence, inputs):
+    drifts.barh(names, ratios, color=[FALL if ratio > 1 else RISE for ratio in ratios])
+    drifts.axvline(1, color=FALL, linewidth=1, linestyle="--")
+    drifts.set_xlim(0, 1.05 * max(1.1, *ratios, 0) if ratios else 1.15)
+    drifts.set_xticks(RATIO_TICKS)
+    drifts.invert_yaxis()
+    drifts.set_title("Drift of the newest bars, in multiples of its limit", loc="left")
+    for axes in (losses, evidence, drifts):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

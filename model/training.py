@@ -329,6 +329,7 @@ class EarlyStopping:
     """Early stopping and learning-rate schedule: the best epoch so far, the learning rate, and whether to stop."""
 
     def __init__(self, training: TrainingSpec, *, has_validation: bool) -> None:
+        """Start without an epoch; without validation windows nothing stops early and the rate stays."""
         self.history: list[Epoch] = []
         self.best = 0
         self.learning_rate = training.learning_rate

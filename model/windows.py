@@ -1,11 +1,11 @@
-"""Windows: the last `lookback_bars` bars before a decision, and the label that came of them.
+"""Cut windows from bars: the last `lookback_bars` bars before a decision, with their label.
 
 `Windows` keeps one feature matrix and, for each window, the index of its last bar; the windows themselves are a lazy
-view, so memory grows with the bars and not with bars times lookback. Features are raw columns (see
-`model.features`), times are closes, UTC. No window crosses a gap (a short one may have been filled, see `model.gap_filling`);
-a window whose LABEL would cross one, or lies beyond the newest bar, stays (it can be predicted) but is unresolved. The
-trap: indices count windows, `ends` count rows of the matrix; with a stride, a gap or a filled bar the two differ, and a
-filled bar sets rows apart from the bars that came: find a window's bar by its time, `decided_at`.
+view, so memory grows with the bars and not with bars times lookback. Features are raw columns (see `model.features`),
+times are closes, UTC. No window crosses a gap, unless a short one was filled (see `model.gap_filling`). A window whose
+label crosses a gap or lies beyond the newest bar can be predicted, but is unresolved. The trap: indices count windows,
+`ends` counts rows of the matrix; with a stride, a gap or a filled bar the two differ. Find the bar of a window by its
+time, `decided_at`.
 """
 
 from dataclasses import dataclass, field
@@ -20,19 +20,22 @@ from model.features import FeatureName, feature_matrix
 from model.gap_filling import GapRule, fill_gaps
 from model.labels import UNRESOLVED, label_rises, stretch_numbers
 
-# Own choice: six typical moves and more are "very far"; a bad tick a thousand moves away says no more.
-FARTHEST_MOVES = 6.0
-CHUNK_VALUES = 32_768  # values standardised at once: 256 kB, which a core's cache holds
+# Own choice: distances are clipped at six typical moves, so that a bad tick does not dominate.
+MAX_MOVES = 6.0
+CHUNK_VALUES = 32_768  # values standardised at once: 256 kB, which fit the cache of a core
 
 
 class WindowSpec(BaseModel):
-    """How windows are cut from the bars, and what is asked of each."""
+    """How windows are cut from the bars, and when their label is due."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars a window shows (the article's WINDOW)")
+    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars in a window (the article's WINDOW)")
     horizon_bars: int = Field(
-        default=1, ge=1, le=10_000, description="Bars until the outcome; the article's FORECAST plus one"
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Bars from the decision to the outcome (the article's FORECAST plus one)",
     )
     stride_bars: int = Field(
         default=1, ge=1, le=10_000, description="Bars from one window to the next (the article's STEP)"
@@ -40,9 +43,9 @@ class WindowSpec(BaseModel):
     features: tuple[FeatureName, ...] = Field(
         default=("open", "high", "low", "close"),
         min_length=1,
-        description="Columns a window shows: prices in the quote currency, volume in the unit of the source",
+        description="Columns of a window: prices in the quote currency, volume in the unit of the source",
     )
-    gaps: GapRule = Field(default=GapRule(), description="What is done about missing bars")
+    gaps: GapRule = Field(default=GapRule(), description="Treatment of missing bars")
 
     @field_validator("features")
     @classmethod
@@ -65,7 +68,7 @@ class Windows:
         resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label; NaT if unresolved.
         last_moves: shape (window,), int8: sign of the close's move from the last bar but one to the last: 1, 0, -1.
         lookback_bars: bars in a window.
-        filled: shape (filled,), int64: rows of `features` that were filled into gaps; none unless the spec says so.
+        filled: shape (filled,), int64: rows of `features` that were filled into gaps; empty unless the spec allows it.
     """
 
     interval: str
@@ -84,7 +87,7 @@ class Windows:
 
     @property
     def view(self) -> Float64[np.ndarray, "_ lookback feature"]:
-        """Every run of `lookback_bars` rows, gaps or not: shape (bar - lookback + 1, lookback, feature), no copy.
+        """All runs of `lookback_bars` rows, gaps included: shape (bar - lookback + 1, lookback, feature), not copied.
 
         Window w is `view[ends[w] - lookback_bars + 1]`.
         """
@@ -93,22 +96,22 @@ class Windows:
     def values(self) -> Float64[np.ndarray, "window lookback feature"]:
         """Copy the windows out: shape (window, lookback, feature), float64, raw, oldest bar first.
 
-        Costs window x lookback x feature x 8 bytes: for many windows, `take` some at a time.
+        Needs window x lookback x feature x 8 bytes: for many windows, `take` a part at a time.
         """
         return np.ascontiguousarray(self.view[self.ends - self.lookback_bars + 1])
 
     def standardised(self) -> Float64[np.ndarray, "window lookback feature"]:
-        """Return `standardise(self.values())`, bit by bit, without copying the raw windows out first."""
-        side_by_side = np.ascontiguousarray(self.features.T)
-        runs = np.lib.stride_tricks.sliding_window_view(side_by_side, self.lookback_bars, axis=1).transpose(2, 0, 1)
+        """Return `standardise(self.values())`, bit for bit, without copying the raw windows first."""
+        by_feature = np.ascontiguousarray(self.features.T)
+        runs = np.lib.stride_tricks.sliding_window_view(by_feature, self.lookback_bars, axis=1).transpose(2, 0, 1)
         starts = self.ends - self.lookback_bars + 1
-        result = np.empty((len(self), self.lookback_bars, len(side_by_side)))
-        chunks, rooms = _chunks(result.shape)
-        for some in chunks:
-            first, last = starts[some][0], starts[some][-1]
-            one_by_one = last - first == some.stop - some.start - 1
-            raw = runs[:, :, first : last + 1] if one_by_one else runs[:, :, starts[some]]
-            _standardise(raw, result[some], rooms)
+        result = np.empty((len(self), self.lookback_bars, len(by_feature)))
+        chunks, buffers = _chunks(result.shape)
+        for part in chunks:
+            first, last = starts[part][0], starts[part][-1]
+            consecutive = last - first == part.stop - part.start - 1
+            raw = runs[:, :, first : last + 1] if consecutive else runs[:, :, starts[part]]
+            _standardise(raw, result[part], buffers)
         return result
 
     def take(self, chosen: Int64[np.ndarray, " index"] | Bool[np.ndarray, " window"]) -> "Windows":
@@ -137,11 +140,11 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
 
     Args:
         bars: shape (bar,), oldest first.
-        spec: lookback, horizon, stride, features, and what is done about gaps.
+        spec: lookback, horizon, stride, features and treatment of gaps.
 
     Returns:
-        Windows, oldest first, each ending at a real bar. Those whose label bar is absent or beyond a gap, filled or
-        not, have label -1 and `resolved_at` NaT.
+        Windows, oldest first, each ending at a real bar. Where the bar of the label is missing or lies beyond a gap,
+        filled or not, the label is -1 and `resolved_at` NaT.
 
     Raises:
         BarsTooShort: there is no window at all.
@@ -161,10 +164,10 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
     if not len(ends):
         raise BarsTooShort(_no_window(bars, spec, stretch))
     labels = np.full(len(bars), UNRESOLVED, np.int8)
-    labels[~is_filled] = found  # read off the bars that came: no label crosses a gap, filled or not
+    labels[~is_filled] = found  # labels of the real bars only: none crosses a gap, filled or not
     labels = labels[ends]
     decided_at = bars.closed_at[ends]
-    # A resolved label crosses no gap, so its bar closes exactly horizon_bars intervals later.
+    # A resolved label crosses no gap, so its bar closes exactly horizon_bars intervals after the decision.
     resolved_at = np.where(labels >= 0, decided_at + spec.horizon_bars * bars.delta, np.datetime64("NaT"))
     change = np.diff(bars.column("close"), prepend=np.nan)
     moves = (change > 0).astype(np.int8) - (change < 0).astype(np.int8)
@@ -182,7 +185,7 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
 
 
 def _no_window(bars: Bars, spec: WindowSpec, stretch: Int64[np.ndarray, " bar"]) -> str:
-    """Say why there is no window, and what to do."""
+    """Describe why there is no window, and what to do."""
     reach = f", {bars.opened_at[0]} to {bars.opened_at[-1]}" if len(bars) else ""
     longest, gaps = (int(np.bincount(stretch).max()), int(stretch[-1])) if len(bars) else (0, 0)
     on_grid = f", ending on every {spec.stride_bars}th bar" if spec.stride_bars > 1 else ""
@@ -196,11 +199,10 @@ def _no_window(bars: Bars, spec: WindowSpec, stretch: Int64[np.ndarray, " bar"])
 def standardise(
     values: Float64[np.ndarray, "window lookback feature"],
 ) -> Float64[np.ndarray, "window lookback feature"]:
-    """Bring each window and channel to mean 0 and deviation 1 over its own lookback.
+    """Standardise each window and channel to mean 0 and standard deviation 1 over its own lookback (z-score).
 
-    The first bar of the window is subtracted before anything else. That changes no result, but differences of nearby
-    prices are exact: 60,000.01 stays apart from 60,000.02, and a constant channel is exactly zero instead of
-    rounding noise blown up to deviation 1.
+    The first bar of the window is subtracted first. Differences of nearby prices are exact, so 60,000.01 and 60,000.02
+    stay different, and a constant channel is exactly zero instead of rounding noise scaled to deviation 1.
 
     Args:
         values: shape (window, lookback, feature), float64, finite.
@@ -212,28 +214,27 @@ def standardise(
     Source: the article's `(x - mean(x)) / std(x)`, population deviation.
     """
     result = np.empty(values.shape)
-    chunks, rooms = _chunks(values.shape)
-    for some in chunks:
-        _standardise(values[some].transpose(1, 2, 0), result[some], rooms)
+    chunks, buffers = _chunks(values.shape)
+    for part in chunks:
+        _standardise(values[part].transpose(1, 2, 0), result[part], buffers)
     return result
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[list[slice], np.ndarray]:
-    """Cut windows of a shape (window, lookback, feature) into chunks that fit a core's cache, and make two rooms."""
+    """Split windows of shape (window, lookback, feature) into chunks that fit the cache, and allocate two buffers."""
     windows, lookback, features = shape
     size = max(1, CHUNK_VALUES // (lookback * features))
     chunks = [slice(start, min(start + size, windows)) for start in range(0, windows, size)]
     return chunks, np.empty((2, lookback, features, min(size, windows)))
 
 
-def _standardise(raw: np.ndarray, result: np.ndarray, rooms: np.ndarray) -> None:
-    """Standardise windows that lie side by side, shape (lookback, feature, window), into (window, lookback, feature).
+def _standardise(raw: np.ndarray, result: np.ndarray, buffers: np.ndarray) -> None:
+    """Standardise windows of shape (lookback, feature, window) into shape (window, lookback, feature).
 
-    With the windows innermost each step runs over long rows instead of over a few features at a time, and a sum over
-    the lookback adds whole rows: the processor's wide instructions work, and no result depends on the chunk. The two
-    rooms are used again and again, for fresh memory costs as much as the arithmetic.
+    With the windows innermost, each operation runs over long rows, which vectorises, and no result depends on the
+    chunk. The two buffers are reused, because allocating memory costs as much as the arithmetic.
     """
-    centred, squares = rooms[..., : raw.shape[2]]
+    centred, squares = buffers[..., : raw.shape[2]]
     np.subtract(raw, raw[0], out=centred)
     centred -= np.add.reduce(centred, axis=0) / len(raw)
     deviation = np.sqrt(np.add.reduce(np.multiply(centred, centred, out=squares), axis=0) / len(raw))
@@ -244,12 +245,12 @@ def _standardise(raw: np.ndarray, result: np.ndarray, rooms: np.ndarray) -> None
 def anchor(
     values: Float64[np.ndarray, "window lookback feature"],
 ) -> Float64[np.ndarray, "window lookback feature"]:
-    """Measure each price from the window's last close, in typical moves over that distance in time.
+    """Express each price as its distance from the window's last close, in typical moves over that time.
 
     A price k bars before the last one is divided by the window's typical move from close to close (root of the mean
-    square) times the root of k + 1: what a random walk would be expected to move meanwhile. So an entry says how
-    unusual the way from there to now was, near bars count as much as far ones, and unlike z-scores it keeps where the
-    window stands now against all that came before.
+    square) times the root of k + 1: the move that a random walk is expected to make in that time. So an entry states
+    how unusual the move since that bar is, on one scale for near and far bars, and unlike z-scores it keeps the
+    position of the last close relative to the window.
 
     Args:
         values: shape (window, lookback, feature), float64, finite; prices only, the last feature is the close.
@@ -265,4 +266,4 @@ def anchor(
     reach = np.sqrt(np.arange(values.shape[1], 0, -1.0))[None, :, None]
     scaled: Float64[np.ndarray, "window lookback feature"] = np.zeros_like(distances)
     np.divide(distances, step * reach, out=scaled, where=step > 0)
-    return np.clip(scaled, -FARTHEST_MOVES, FARTHEST_MOVES, out=scaled)
+    return np.clip(scaled, -MAX_MOVES, MAX_MOVES, out=scaled)

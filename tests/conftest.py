@@ -6,9 +6,8 @@ from typing import Any
 
 from jaxtyping import install_import_hook
 
-install_import_hook(("model", "data_checks"), "beartype.beartype")  # before anything imports these packages
-
 sys.path.insert(0, str(Path(__file__).parent / "reference"))  # tests are no package: `import article_windows`
+install_import_hook(("model", "data_checks"), "type_checker.checked")  # before anything imports these packages
 
 import pytest  # noqa: E402  the hook comes first
 from hypothesis import settings  # noqa: E402

@@ -1,4 +1,4 @@
-"""The champion's history as a picture: who was champion, and what was decided about whom."""
+"""The picture of the champion's history shows each decision and the champion after it."""
 
 import io
 from dataclasses import replace
@@ -12,8 +12,8 @@ FIRST = Step(np.datetime64("2026-11-01", "us"), "promote", "1", "1", difference=
 
 
 def steps() -> list[Step]:
-    """Promote 1, 2 and 10; hold 3; reject 4 unmeasured; force 5; go back to 2."""
-    told: list[tuple[Action, str, str]] = [
+    """Promote 1, 2 and 10; hold 3; reject 4 unmeasured; force 5; roll back to 2."""
+    decisions: list[tuple[Action, str, str]] = [
         ("promote", "1", "1"),
         ("promote", "2", "2"),
         ("hold", "3", "2"),
@@ -22,7 +22,9 @@ def steps() -> list[Step]:
         ("rollback", "2", "2"),
         ("promote", "10", "10"),
     ]
-    made = [replace(FIRST, action=action, version=version, champion=champion) for action, version, champion in told]
+    made = [
+        replace(FIRST, action=action, version=version, champion=champion) for action, version, champion in decisions
+    ]
     made[3] = replace(made[3], difference=np.nan, low=np.nan, high=np.nan)
     made[4] = replace(made[4], forced=True)
     return made
@@ -38,7 +40,7 @@ def test_the_line_follows_the_champion_and_versions_are_ordered_as_numbers() -> 
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["champion", "promote (4)", "hold (1)", "reject (1)", "rollback (1)", "forced (1)"]
     dots = [line for line in losses.get_lines() if line.get_marker() == "o"]
-    assert len(dots) == 6  # what was not measured is not drawn
+    assert len(dots) == 6  # the unmeasured one is not drawn
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
@@ -51,11 +53,11 @@ def test_any_number_of_decisions_can_be_drawn(count: int) -> None:
     figure.savefig(io.BytesIO())
 
 
-def test_without_a_champion_the_line_breaks_off() -> None:
+def test_without_a_champion_the_line_has_a_gap() -> None:
     figure = champion_history_picture([replace(FIRST, action="reject", champion=""), FIRST])
     (line,) = figure.axes[0].get_lines()
     assert np.isnan(np.asarray(line.get_ydata(), dtype=np.float64)[0])
 
 
-def test_actions_are_told_apart_by_shape_too() -> None:
+def test_each_action_has_its_own_marker() -> None:
     assert len({marker for marker, _ in MARKS.values()}) == len(MARKS)

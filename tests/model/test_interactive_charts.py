@@ -1,4 +1,4 @@
-"""Charts hold the numbers they were given, and stay readable when there are many or very small ones."""
+"""Each chart holds its data, and stays readable with many or very small numbers."""
 
 import numpy as np
 from synthetic_records import coin_labels, daily_record, forecast
@@ -12,12 +12,12 @@ def record(count: int) -> Record:
     return daily_record(labels, forecast(labels, 0.6, seed=2), folds=2)
 
 
-def test_every_probability_is_drawn_in_the_colour_of_what_followed() -> None:
+def test_every_probability_is_drawn_in_the_colour_of_its_outcome() -> None:
     made = record(300)
     _, rises, falls = probabilities_chart(made, np.linspace(1, 2, 300)).data[:3]
     assert np.array_equal(rises.y, made.probabilities[made.labels == 1])
     assert np.array_equal(falls.y, made.probabilities[made.labels == 0])
-    assert rises.name == f"rise followed ({(made.labels == 1).sum()})"
+    assert rises.name == f"actual rise ({(made.labels == 1).sum()})"
 
 
 def test_many_dots_are_smaller_and_fainter_than_few() -> None:
@@ -27,8 +27,8 @@ def test_many_dots_are_smaller_and_fainter_than_few() -> None:
     assert 0.3 <= many.opacity < few.opacity
 
 
-def test_what_nearly_nothing_became_is_not_labelled_zero() -> None:
-    """Two significant digits: 0.00005 of 1 is not 0."""
+def test_a_tiny_equity_is_not_labelled_zero() -> None:
+    """Two significant digits: 0.00005 is not 0."""
     times = np.arange("2020-01-01", "2020-01-04", dtype="datetime64[D]").astype("datetime64[us]")
     figure = equity_chart(times, {"long or short": np.array([1.0, 0.01, 0.00005])})
     assert figure.layout.yaxis.tickformat == ".2~r"

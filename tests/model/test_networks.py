@@ -9,7 +9,7 @@ from random_weights import randomise
 
 from model.errors import SpecError
 from model.networks import Kind, NetworkSpec, build_network
-from model.windows import FARTHEST_MOVES, anchor, standardise
+from model.windows import MAX_MOVES, anchor, standardise
 
 KINDS = get_args(Kind)
 SMALL = {"filters": (5, 3), "units": 6, "dense_units": 7}
@@ -162,7 +162,7 @@ def test_anchoring_computes_what_numpy_computes_and_answers_zeros_where_nothing_
     found = np.asarray(AnchorWindows()(windows))
     np.testing.assert_allclose(found, anchor(windows), atol=1e-6)
     assert not found[1].any()
-    assert found[2].max() == FARTHEST_MOVES
+    assert found[2].max() == MAX_MOVES
     network = build_network(NetworkSpec(scaling="last_close", **SMALL), LOOKBACK, FEATURES)
     weights = randomise(network)
     expected = head(weights, expected_cnn_lstm(weights, anchor(windows)))

@@ -1,4 +1,4 @@
-"""The pictures draw on any input that a retrain may hand them, and show what they say."""
+"""The static pictures show their data, and are drawn on any input that a retrain may produce."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -82,7 +82,7 @@ def test_an_empty_row_is_drawn() -> None:
     assert png(confusion_picture(confusion_matrix(np.ones(3, dtype=np.int8), np.array([0.4, 0.6, 0.7]))))
 
 
-def test_probabilities_are_coloured_by_what_followed() -> None:
+def test_probabilities_are_coloured_by_the_actual_outcome() -> None:
     shown = record()
     figure = probabilities_picture(shown, np.linspace(100, 200, 200))
     falls, rises = figure.axes[1].collections
@@ -104,9 +104,9 @@ def test_a_price_that_grew_many_fold_is_drawn_on_a_logarithmic_axis() -> None:
     assert png(figure)
 
 
-@pytest.mark.parametrize("said", [0.5, 0.0, 1.0])
-def test_constant_probabilities_are_drawn(said: float) -> None:
-    shown = daily_record(coin_labels(50, seed=1), np.full(50, said))
+@pytest.mark.parametrize("constant", [0.5, 0.0, 1.0])
+def test_constant_probabilities_are_drawn(constant: float) -> None:
+    shown = daily_record(coin_labels(50, seed=1), np.full(50, constant))
     assert png(probabilities_picture(shown, np.full(50, 100.0)))
     assert png(reliability_picture(shown))
 

@@ -10,7 +10,7 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 
 from model.bars import Bars
 from model.errors import BarsTooShort, SpecError
-from model.windows import FARTHEST_MOVES, Windows, WindowSpec, anchor, cut_windows, standardise
+from model.windows import MAX_MOVES, Windows, WindowSpec, anchor, cut_windows, standardise
 
 specs = st.builds(
     WindowSpec,
@@ -236,7 +236,7 @@ def test_anchoring_says_very_far_of_a_bad_tick_and_nothing_of_a_standstill() -> 
     values[0, 12, 2] = 0.06  # a low, as a real file has it
     values[1] = 0.1 + 0.2
     anchored = anchor(values)
-    assert anchored[0, 12, 2] == -FARTHEST_MOVES
+    assert anchored[0, 12, 2] == -MAX_MOVES
     assert not anchored[1].any()
     assert np.isfinite(anchored).all()
 
