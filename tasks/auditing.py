@@ -23,13 +23,13 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
         AuditFailed: something depends on bars that came later; nothing is registered then.
     """
     with current_progress().step("audit"):
-        tracking = open_workspace(recipe.series).tracking
-        record, _ = read_evaluation(tracking, run_id)
+        workspace = open_workspace(recipe.series)
+        record, _ = read_evaluation(workspace.runs, run_id)
         # Without the calibrator, which sees one probability at a time: a steep one would make much of a rounding.
-        predictor = Predictor(tracking.read_file(run_id, ONNX), recipe.window)
+        predictor = Predictor(workspace.runs.read_file(run_id, ONNX), recipe.window)
         bars = open_workspace().bar_store.read_bars(ref.bars)
         found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
-        tracking.log_values(run_id, **values(found))
+        workspace.runs.log_values(run_id, **values(found))
         for finding in found.findings:
             get_run_logger().info("audit: %s: %s", finding.name, finding.detail)
         found.require(ref.bars.series.name)

@@ -27,10 +27,9 @@ from tasks.registry.run_artifacts import (
     pooled_record,
     pooled_seeds,
 )
-from tasks.registry.tracking import Tracking
 from tasks.results import FoldOutcome, WindowsRef
 from tasks.windowing import read_folds
-from tasks.workspace import open_workspace
+from tasks.workspace import Workspace, open_workspace
 
 
 @task(name="evaluate")
@@ -40,25 +39,24 @@ def evaluate(
     """Evaluate the network and the baselines on the pooled test folds, and log the results."""
     with current_progress().step("evaluate"):
         workspace, seed = open_workspace(recipe.series), recipe.training.seed
-        tracking = workspace.tracking
         fold_run_ids = [fold.run_id for fold in folds]
-        record = pooled_record(tracking, fold_run_ids)
+        record = pooled_record(workspace.runs, fold_run_ids)
         windows, split = read_folds(ref.bars, ref.window, recipe.folds)
         baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
         bars = workspace.bar_store.read_bars(ref.bars)
         traded = trade_both_ways(record, bars, costs, seed)
-        further_seeds = pooled_seeds(tracking, fold_run_ids) if recipe.folds.seeds > 1 else None
+        further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
-        log_record(tracking, run_id, record, baselines)
-        _log_numbers(tracking, run_id, evaluation, ref.filled_bars)
-        _log_report(tracking, run_id, record, np.array(evaluation.confusion))
-        _log_trades(tracking, run_id, traded, costs)
-        _log_pictures(tracking, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
-        _show(evaluation.numbers, tracking.run_link(run_id))
+        log_record(workspace.runs, run_id, record, baselines)
+        _log_numbers(workspace, run_id, evaluation, ref.filled_bars)
+        _log_report(workspace, run_id, record, np.array(evaluation.confusion))
+        _log_trades(workspace, run_id, traded, costs)
+        _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
+        _show(evaluation.numbers, workspace.runs.run_link(run_id))
     return evaluation
 
 
-def _log_numbers(tracking: Tracking, run_id: str, evaluation: Evaluation, filled_bars: int) -> None:
+def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, filled_bars: int) -> None:
     """Log metrics with their intervals, those of the baselines, and the tests of skill."""
     network = evaluation.numbers[NETWORK]
     metrics = {name: interval.value for name, interval in network.items()}
@@ -69,49 +67,49 @@ def _log_numbers(tracking: Tracking, run_id: str, evaluation: Evaluation, filled
     metrics |= evaluation.skill.metrics()
     metrics |= evaluation.seeds.metrics() if evaluation.seeds else {}
     metrics |= {"expected_calibration_error": evaluation.calibration_error, "filled_bars": filled_bars}
-    tracking.log_values(run_id, metrics=metrics)
+    workspace.runs.log_values(run_id, metrics=metrics)
     table = {
         forecaster: {name: [each.value, each.low, each.high] for name, each in numbers.items()}
         for forecaster, numbers in evaluation.numbers.items()
     }
-    tracking.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
+    workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
 
 
-def _log_report(tracking: Tracking, run_id: str, record: Record, confusion: np.ndarray) -> None:
+def _log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:
     """Log the classification report as text."""
     text = (
         f"{classification_report(record.labels, record.probabilities)}\n\n"
         f"confusion matrix (rows: actual fall, rise; columns: predicted)\n{confusion}\n\n"
         f"row-normalised\n{np.array2string(normalise_rows(confusion), precision=3)}\n"
     )
-    tracking.log_text(run_id, text, CLASSIFICATION_REPORT)
+    workspace.runs.log_text(run_id, text, CLASSIFICATION_REPORT)
 
 
-def _log_trades(tracking: Tracking, run_id: str, traded: Mapping[str, TradingResult], costs: TradingSpec) -> None:
+def _log_trades(workspace: Workspace, run_id: str, traded: Mapping[str, TradingResult], costs: TradingSpec) -> None:
     """Log the figures and the equity curves of each way of trading."""
     lines = performances(traded)
     closed_at = next(iter(traded.values())).closed_at
-    log_equity(tracking, run_id, closed_at, {name: line.equity for name, line in lines.items()})
+    log_equity(workspace.runs, run_id, closed_at, {name: line.equity for name, line in lines.items()})
     metrics = {f"trading.{name}.{key}": value for name, line in lines.items() for key, value in line.numbers().items()}
     params = {f"trading.{key}": value for key, value in costs.model_dump().items()}
-    tracking.log_values(run_id, metrics=metrics, params=params)
+    workspace.runs.log_values(run_id, metrics=metrics, params=params)
 
 
 def _log_pictures(
-    tracking: Tracking, run_id: str, record: Record, bars: Bars, confusion: np.ndarray, fold_run_ids: list[str]
+    workspace: Workspace, run_id: str, record: Record, bars: Bars, confusion: np.ndarray, fold_run_ids: list[str]
 ) -> None:
     """Log the static pictures of the record and of the folds' training."""
     from model import static_pictures  # here: matplotlib takes a second
 
     close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     pictures = {
-        "learning_curves": static_pictures.learning_curves([tracking.read_curves(each) for each in fold_run_ids]),
+        "learning_curves": static_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
         "confusion_matrix": static_pictures.confusion_picture(confusion),
         "probabilities": static_pictures.probabilities_picture(record, close),
         "reliability": static_pictures.reliability_picture(record),
     }
     for name, figure in pictures.items():
-        tracking.log_figure(run_id, figure, picture_path(name))
+        workspace.runs.log_figure(run_id, figure, picture_path(name))
 
 
 def _show(numbers: Mapping[str, Mapping[str, Interval]], link: str) -> None:

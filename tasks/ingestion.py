@@ -81,9 +81,9 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
         merged = bars.merge(landing.series, frame, landing.layout, merged_at=datetime.now(UTC))
         ref = bars.ref(landing.series, as_of=landing.as_of)
         if run_id:
-            tracking = open_workspace(landing.series).tracking
-            tracking.log_bars(run_id, ref, "training")
-            tracking.log_values(run_id, tags={"bars_version": str(ref.version), "bars_sha256": ref.sha256})
+            workspace = open_workspace(landing.series)
+            workspace.runs.log_bars(run_id, ref, "training")
+            workspace.runs.log_values(run_id, tags={"bars_version": str(ref.version), "bars_sha256": ref.sha256})
         for path in (landing.path, accepted):
             Path(path).unlink(missing_ok=True)
         get_run_logger().info(

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from model.bars import Series
 from model.errors import UnsoundModel
 from model.monitor_alarms import MonitorSpec
-from tasks.champion.champion_monitor import Watched, watch_champion
+from tasks.champion.champion_monitor import MonitorResult, monitor_champion
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table
 from tasks.results import Monitoring
@@ -30,7 +30,7 @@ def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None)
     with current_progress().step("monitor"):
         settings, series = Settings(), Series(symbol, interval)
         try:
-            watched = watch_champion(series, settings, spec, as_of)
+            watched = monitor_champion(series, settings, spec, as_of)
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
@@ -46,7 +46,7 @@ def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None)
         return Monitoring(look.version, dict(look.numbers), told, look.raised)
 
 
-def page(watched: Watched, picture: str) -> str:
+def page(watched: MonitorResult, picture: str) -> str:
     """Word one look as markdown."""
     look = watched.look
     lines: list[Any] = [f"# Champion version {look.version} of {look.series_name}", ""]

@@ -28,12 +28,12 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
         newest = found.forecast
         get_run_logger().info(
             "P(rise) %.4f at %s by version %s; %d earlier ones made up",
-            newest.probability, newest.decided_at, newest.version, len(found.made_up),
+            newest.probability, newest.decided_at, newest.version, len(found.backfilled),
         )  # fmt: skip
         rows = [
             {"decided at": each.decided_at.isoformat(), "P(rise)": f"{each.probability:.4f}", "version": each.version,
              "late": str(each.late)}
-            for each in found.made_up
+            for each in found.backfilled
         ]  # fmt: skip
         rows.append(
             {"decided at": newest.decided_at, "P(rise)": f"{newest.probability:.4f}", "version": newest.version}

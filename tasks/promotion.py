@@ -14,16 +14,16 @@ from prefect.artifacts import create_markdown_artifact
 from model.errors import UnsoundModel
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from tasks.champion.challenger_vs_champion import Judgement, judge
-from tasks.champion.commit_decision import Standing, enact, ledger_steps, reconcile
+from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
+from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
 from tasks.console.progress import current_progress
+from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
-from tasks.registry.tracking import Tracking, Version
 from tasks.results import Promotion, WindowsRef
 from tasks.services.events import decision_event, emit_event_for
 from tasks.settings import Settings
-from tasks.store.decision_log import ChampionChanged, Ledger, LedgerRow
-from tasks.workspace import open_workspace
+from tasks.store.decision_log import ChampionChanged, LoggedDecision
+from tasks.workspace import Workspace, open_workspace
 
 log = logging.getLogger(__name__)
 
@@ -36,42 +36,41 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
     run = current_progress()
     with run.step("promote"):
         workspace = open_workspace(recipe.series)
-        tracking, ledger = workspace.tracking, workspace.decision_log
-        row = ledger.find_decision(run_id) or _decide(tracking, ledger, ref, challenger, rule, recipe.training.seed)
-        reconcile(tracking, ledger)
-        show_decision(tracking, ledger, row, challenger)
+        row = workspace.decision_log.find_decision(run_id) or _decide(
+            workspace, ref, challenger, rule, recipe.training.seed
+        )
+        sync_champion_alias(workspace)
+        show_decision(workspace, row, challenger)
         message = f"{row.action} version {row.version}: {row.reasons[0]}"
         emit_event_for(
-            decision_event(row.action), tracking.name, message, version=row.version, champion=row.champion_after
+            decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after
         )
         get_run_logger().info("%s version %s: %s", row.action, row.version, "; ".join(row.reasons))
         settings = Settings()
-        report = settings.link(settings.report_path(tracking.name, f"{run_id}.html"))
-        page = decision_page(row, challenger, tracking.run_link(run_id), report)
+        report = settings.link(settings.report_path(workspace.name, f"{run_id}.html"))
+        page = decision_page(row, challenger, workspace.runs.run_link(run_id), report)
         create_markdown_artifact(page, key="decision", description="What was decided")
     numbers = {name: value for name, value in row.numbers.items() if value is not None}
     return Promotion(row.action, row.reasons, numbers, row.champion_before, row.champion_after)
 
 
 def _decide(
-    tracking: Tracking, ledger: Ledger, ref: WindowsRef, challenger: Version, rule: PromotionRule, seed: int
-) -> LedgerRow:
-    """Judge the challenger and enact the decision; again where another decision came first.
+    workspace: Workspace, ref: WindowsRef, challenger: Version, rule: PromotionRule, seed: int
+) -> LoggedDecision:
+    """Judge the challenger and commit the decision; again where another decision came first.
 
     Raises:
         ChampionChanged: others came first every time.
     """
     bars = open_workspace().bar_store.read_bars(ref.bars)
     for attempt in range(1, ATTEMPTS + 1):
-        standing = reconcile(tracking, ledger)
-        judgement = judge(tracking, ledger, challenger, standing, bars, rule, seed)
-        if judgement.trouble:
-            emit_event_for(
-                "riseorfall.champion.found-broken", tracking.name, judgement.trouble, version=standing.number
-            )
-        row = _row(tracking, ref, challenger, rule, standing, judgement)
+        state = sync_champion_alias(workspace)
+        judgement = compare_with_champion(workspace, challenger, state, bars, rule, seed)
+        if judgement.problem:
+            emit_event_for("riseorfall.champion.found-broken", workspace.name, judgement.problem, version=state.number)
+        row = _row(workspace, ref, challenger, rule, state, judgement)
         try:
-            return _enacted(tracking, ledger, row)
+            return _committed(workspace, row)
         except ChampionChanged as changed:
             log.warning("%s", changed)
             if attempt == ATTEMPTS:
@@ -80,24 +79,24 @@ def _decide(
 
 
 def _row(
-    tracking: Tracking,
+    workspace: Workspace,
     ref: WindowsRef,
     challenger: Version,
     rule: PromotionRule,
-    standing: Standing,
-    judgement: Judgement,
-) -> LedgerRow:
-    decision, series = judgement.decision, tracking.series
-    return LedgerRow(
+    state: ChampionState,
+    judgement: GateResult,
+) -> LoggedDecision:
+    decision, series = judgement.decision, workspace.runs.series
+    return LoggedDecision(
         decision_id=challenger.run_id,
         decided_at=datetime.now(UTC),
-        series_name=tracking.name,
+        series_name=workspace.name,
         symbol=series.symbol,
         interval=series.interval,
         action=decision.action,
         version=challenger.version,
-        champion_before=standing.number,
-        champion_after=challenger.version if decision.action == "promote" else standing.number,
+        champion_before=state.number,
+        champion_after=challenger.version if decision.action == "promote" else state.number,
         reasons=judgement.reasons,
         numbers=decision.numbers,
         run_id=challenger.run_id,
@@ -107,21 +106,21 @@ def _row(
     )
 
 
-def _enacted(tracking: Tracking, ledger: Ledger, row: LedgerRow) -> LedgerRow:
+def _committed(workspace: Workspace, row: LoggedDecision) -> LoggedDecision:
     """Enact a decision; a challenger that cannot be served after all is rejected, and the champion stays."""
     try:
-        enact(tracking, ledger, row)
+        commit_decision(workspace, row)
     except UnsoundModel as error:
-        log.error("%s: challenger version %s fails its smoke test: %s", tracking.name, row.version, error)  # noqa: TRY400
+        log.error("%s: challenger version %s fails its smoke test: %s", workspace.name, row.version, error)  # noqa: TRY400
         reasons = (f"unsound: {error}", *row.reasons)
         row = replace(row, action="reject", champion_after=row.champion_before, reasons=reasons)
-        enact(tracking, ledger, row)
+        commit_decision(workspace, row)
     return row
 
 
-def show_decision(tracking: Tracking, ledger: Ledger, row: LedgerRow, challenger: Version) -> None:
+def show_decision(workspace: Workspace, row: LoggedDecision, challenger: Version) -> None:
     """Log a decision to the challenger's run, with the champion's history as a picture, and to its version's page."""
-    tracking.log_values(
+    workspace.runs.log_values(
         row.run_id,
         metrics={f"decision.{name}": value for name, value in row.numbers.items() if value is not None},
         tags={
@@ -133,13 +132,15 @@ def show_decision(tracking: Tracking, ledger: Ledger, row: LedgerRow, challenger
     )
     from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
 
-    tracking.describe(row.version, describe(row, challenger))
-    tracking.log_figure(
-        row.run_id, champion_history_picture(ledger_steps(ledger.rows(tracking.name))), picture_path("champion_history")
+    workspace.registry.describe(row.version, describe(row, challenger))
+    workspace.runs.log_figure(
+        row.run_id,
+        champion_history_picture(timeline_steps(workspace.decision_log.rows(workspace.name))),
+        picture_path("champion_history"),
     )
 
 
-def describe(row: LedgerRow, challenger: Version) -> str:
+def describe(row: LoggedDecision, challenger: Version) -> str:
     """Word what a version's page in the registry should say."""
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in challenger.metrics.items())
     return (
@@ -147,7 +148,7 @@ def describe(row: LedgerRow, challenger: Version) -> str:
     )
 
 
-def decision_page(row: LedgerRow, challenger: Version, link: str, report: str) -> str:
+def decision_page(row: LoggedDecision, challenger: Version, link: str, report: str) -> str:
     """Word a decision as markdown."""
     numbers = "\n".join(f"| {name} | {value:.4f} |" for name, value in challenger.metrics.items())
     reasons = "\n".join(f"- {reason}" for reason in row.reasons)

@@ -7,8 +7,9 @@ from prefect import task
 from model.evaluation import NETWORK, Evaluation
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
+from tasks.registry.model_files import ModelFiles
+from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record, read_calibrator
-from tasks.registry.tracking import ModelFiles, Version
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.workspace import open_workspace
 
@@ -21,13 +22,13 @@ def register(
 ) -> Version:
     """Register the final network with its recipe and its out-of-sample record."""
     with current_progress().step("register"):
-        tracking = open_workspace(recipe.series).tracking
+        workspace = open_workspace(recipe.series)
         files = ModelFiles(
-            keras=tracking.read_file(run_id, KERAS),
-            onnx=tracking.read_file(run_id, ONNX),
+            keras=workspace.runs.read_file(run_id, KERAS),
+            onnx=workspace.runs.read_file(run_id, ONNX),
             recipe=recipe,
-            record=pooled_record(tracking, [fold.run_id for fold in folds]),
-            calibrator=read_calibrator(tracking, run_id, CALIBRATOR),
+            record=pooled_record(workspace.runs, [fold.run_id for fold in folds]),
+            calibrator=read_calibrator(workspace.runs, run_id, CALIBRATOR),
         )
         tags = {
             "trained_until": final.trained_until,
@@ -36,7 +37,7 @@ def register(
             "bars_sha256": ref.bars.sha256,
             **{f"metric.{name}": f"{each.value:.6f}" for name, each in evaluation.numbers[NETWORK].items()},
         }
-        return tracking.register(run_id, files, _example(ref), tags)
+        return workspace.registry.register(run_id, files, _example(ref), tags)
 
 
 def _example(ref: WindowsRef) -> Any:

@@ -18,15 +18,15 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
     """Write the report of a retrain, log it to the run, link it in Prefect; return its path."""
     with current_progress().step("report"):
         workspace = open_workspace(recipe.series)
-        settings, tracking = workspace.settings, workspace.tracking
+        settings = workspace.settings
         content = gather_report(result, recipe, folds, workspace)
         text = report_page(content)
-        path = settings.report_path(tracking.name, f"{result.run_id}.html")
+        path = settings.report_path(workspace.name, f"{result.run_id}.html")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        log_artifacts(tracking, result.run_id, {REPORT: text.encode()})
+        log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
         if content.champion is not None:
-            tracking.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
+            workspace.runs.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
         link = settings.link(path)
         create_link_artifact(link, link_text="the report", key="report", description=f"[the report]({link})")
         get_run_logger().info("report: %s", path)

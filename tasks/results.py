@@ -11,7 +11,7 @@ from typing import Any
 from model.bars import Series
 from model.evaluation import Evaluation
 from model.windows import WindowSpec
-from tasks.registry.tracking import Version
+from tasks.registry.model_registry import Version
 from tasks.store.bar_store import BarsRef, MergeResult
 
 

@@ -24,7 +24,7 @@ STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote"
 def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
     """Start the MLflow run of a retrain, with its specs as parameters, and return its id."""
     with current_progress().step("register"):
-        tracking = open_workspace(recipe.series).tracking
+        workspace = open_workspace(recipe.series)
         tags = {
             "recipe": recipe.digest,
             "symbol": recipe.symbol,
@@ -38,10 +38,10 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
             "mlflow.user": getpass.getuser(),
             **code_version(),
         }
-        run_id = tracking.start_run(str(runtime.flow_run.name or "retrain"), tags)
+        run_id = workspace.runs.start_run(str(runtime.flow_run.name or "retrain"), tags)
         specs = {"recipe": recipe.model_dump(), "source": source.model_dump(), "promotion": rule.model_dump()}
         flat = {name.removeprefix("recipe."): value for name, value in _flat(specs).items()}
-        tracking.log_values(run_id, params=flat)
+        workspace.runs.log_values(run_id, params=flat)
         return run_id
 
 
@@ -52,11 +52,11 @@ def track_run(recipe: Recipe, run_id: str) -> Iterator[None]:
         with shown(*STEPS):
             yield
     except BaseException as error:
-        tracking = open_workspace(recipe.series).tracking
-        tracking.log_values(run_id, tags={"failure": f"{type(error).__name__}: {error}"[:5000]})
-        tracking.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        workspace = open_workspace(recipe.series)
+        workspace.runs.log_values(run_id, tags={"failure": f"{type(error).__name__}: {error}"[:5000]})
+        workspace.runs.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    open_workspace(recipe.series).tracking.finish_run(run_id)
+    open_workspace(recipe.series).runs.finish_run(run_id)
 
 
 def trigger() -> str:

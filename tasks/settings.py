@@ -6,7 +6,8 @@ is imported.
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -113,3 +114,15 @@ class Settings(BaseSettings):
         if self.public_url and path.is_relative_to(self.root / "data"):
             return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
         return path.as_uri()
+
+
+@contextmanager
+def preserve_tracking_uri() -> Iterator[None]:
+    """Restore MLflow's variable of the tracking address after a call that overwrites it."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

@@ -62,14 +62,13 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             folds[index],
             seed,
             further_seeds(seed, recipe.folds.seeds),
-            start=start_of_fold(workspace.tracking, workspace.decision_log, recipe, windows, folds[index]),
+            start=start_of_fold(workspace.registry, workspace.decision_log, recipe, windows, folds[index]),
             on_epoch=on_epoch,
         )
     with progress.step("register"):
         scores = score(fitted.record.labels, fitted.record.probabilities)
-        tracking = workspace.tracking
-        run_id = tracking.start_run(name, {"fold": str(index)}, parent=parent_run_id)
-        tracking.log_values(
+        run_id = workspace.runs.start_run(name, {"fold": str(index)}, parent=parent_run_id)
+        workspace.runs.log_values(
             run_id,
             metrics={f"test_{metric}": value for metric, value in scores.items()},
             params={
@@ -79,9 +78,9 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
                 "calibrator": str(fitted.calibrator),
             },
         )
-        tracking.log_curves(run_id, curves(fitted.history))
-        log_fold(tracking, run_id, fitted)
-        tracking.finish_run(run_id)
+        workspace.runs.log_curves(run_id, curves(fitted.history))
+        log_fold(workspace.runs, run_id, fitted)
+        workspace.runs.finish_run(run_id)
     return FoldOutcome(
         index, run_id, fitted.best_epoch, len(fitted.history), fitted.seconds, fitted.device, scores["log_loss"]
     )
@@ -104,15 +103,17 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
             trainer,
             windows,
             best_epochs,
-            start=start_of_final(workspace.tracking, workspace.decision_log, recipe, resolved),
+            start=start_of_final(workspace.registry, workspace.decision_log, recipe, resolved),
             on_epoch=lambda epoch: progress.epoch_finished("final fit", epoch, epochs),
         )
     with progress.step("register"):
-        tracking, fitted = workspace.tracking, final.fitted
-        calibrator = read_calibrator(tracking, folds[-1].run_id)
-        log_final_network(tracking, parent_run_id, trainer.keras_model(fitted), final, calibrator)
-        tracking.log_curves(parent_run_id, {f"final_{name}": values for name, values in curves(fitted.history).items()})
-        tracking.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
+        fitted = final.fitted
+        calibrator = read_calibrator(workspace.runs, folds[-1].run_id)
+        log_final_network(workspace.runs, parent_run_id, trainer.keras_model(fitted), final, calibrator)
+        workspace.runs.log_curves(
+            parent_run_id, {f"final_{name}": values for name, values in curves(fitted.history).items()}
+        )
+        workspace.runs.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
     until = str(np.datetime_as_string(resolved.resolved_at[-1], unit="s")) + "+00:00"
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
 

@@ -1,7 +1,7 @@
-"""The one place that opens bars, logs and MLflow, as the settings name their addresses.
+"""The one place that opens bars, logs and MLflow, at the addresses of the settings.
 
-A `Workspace` is cheap to make: each part is opened when it is first used, and once. It decides nothing. `series` may be
-left out by callers that need tables only; whatever belongs to a series then raises SpecError.
+A `Workspace` is cheap to make: each part is opened on first use, once. It decides nothing. Commands that need tables
+only may leave `series` out; parts that belong to a series then raise SpecError.
 """
 
 from dataclasses import dataclass
@@ -9,11 +9,13 @@ from functools import cached_property
 
 from model.bars import Series
 from model.errors import SpecError
-from tasks.registry.tracking import Tracking
+from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger
-from tasks.store.monitor_log import Watchbook
+from tasks.store.decision_log import DecisionLog
+from tasks.store.monitor_log import MonitorLog
+from tasks.store.prediction_log import PredictionLog
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,40 @@ class Workspace:
         return BarStore(self.settings.store_root, self.settings.storage_options())
 
     @cached_property
-    def decision_log(self) -> Ledger:
-        """Promotion decisions and stored predictions."""
-        return Ledger(self.settings.store_root, self.settings.storage_options())
+    def decision_log(self) -> DecisionLog:
+        """Promotion decisions."""
+        return DecisionLog(self.settings.store_root, self.settings.storage_options())
 
     @cached_property
-    def monitor_log(self) -> Watchbook:
+    def prediction_log(self) -> PredictionLog:
+        """Stored predictions."""
+        return PredictionLog(self.settings.store_root, self.settings.storage_options())
+
+    @cached_property
+    def monitor_log(self) -> MonitorLog:
         """Results of the monitor."""
-        return Watchbook(self.settings.store_root, self.settings.storage_options())
+        return MonitorLog(self.settings.store_root, self.settings.storage_options())
 
     @cached_property
-    def tracking(self) -> Tracking:
-        """MLflow runs and registered versions of the series.
+    def runs(self) -> ExperimentRuns:
+        """MLflow runs of the series.
 
         Raises:
             SpecError: the workspace was opened without a series.
         """
         if self.series is None:
-            raise SpecError(
-                "workspace: expected a series for MLflow, found none. Open it with Workspace(settings, series)."
-            )
-        return Tracking(self.settings.mlflow_uri, self.settings.artifact_root, self.series, self.experiment)
+            raise SpecError("workspace: expected a series for MLflow, found none. Open Workspace(settings, series).")
+        return ExperimentRuns(self.settings.mlflow_uri, self.settings.artifact_root, self.series, self.experiment)
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """Registered versions of the series, in the same MLflow as `runs`."""
+        return ModelRegistry(self.runs)
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment, of the registered model, and of the series in decision and prediction log."""
+        return self.runs.name
 
 
 def open_workspace(series: Series | None = None) -> Workspace:

@@ -25,10 +25,9 @@ from model.bars import Bars, Series
 from model.network_files import network_from_bytes
 from model.promotion_rule import PromotionRule
 from model.windows import cut_windows
-from tasks.champion.challenger_vs_champion import judge
-from tasks.champion.commit_decision import reconcile
+from tasks.champion.challenger_vs_champion import compare_with_champion
+from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.run_artifacts import read_evaluation, read_probe
-from tasks.registry.tracking import Tracking
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -50,8 +49,8 @@ def settings(home: Path) -> Settings:
 
 
 @pytest.fixture
-def registry(settings: Settings) -> Tracking:
-    return Workspace(settings, SERIES).tracking
+def workspace(settings: Settings) -> Workspace:
+    return Workspace(settings, SERIES)
 
 
 @pytest.fixture
@@ -123,25 +122,25 @@ def test_a_probability_computed_again_is_the_same_to_the_last_bit(
 
 
 def test_the_version_predicts_the_same_to_the_last_bit(
-    registry: Tracking, bars: Bars, by_code_0_1: dict[str, float]
+    workspace: Workspace, bars: Bars, by_code_0_1: dict[str, float]
 ) -> None:
-    decided_at, probabilities = registry.read_version("1").predictor().predict(bars)
+    decided_at, probabilities = workspace.registry.read_version("1").predictor().predict(bars)
     found = dict(zip((f"{moment.astype('datetime64[s]')}Z" for moment in decided_at), probabilities, strict=True))
     assert found == by_code_0_1
     assert {moment: found[moment] for moment in PROBABILITIES} == pytest.approx(PROBABILITIES, abs=OTHER_MACHINE)
 
 
-def test_mlflow_loads_the_version_into_a_process_that_runs_newer_code(registry: Tracking, bars: Bars) -> None:
+def test_mlflow_loads_the_version_into_a_process_that_runs_newer_code(workspace: Workspace, bars: Bars) -> None:
     import mlflow
 
-    registry.point_mlflow()
+    workspace.runs.set_global_uri()
     answer = mlflow.pyfunc.load_model("models:/BTC-USD-1d@champion").predict(bars.frame())
-    _, probabilities = registry.read_version("1").predictor().predict(bars)
+    _, probabilities = workspace.registry.read_version("1").predictor().predict(bars)
     assert answer["probability"].to_numpy() == pytest.approx(probabilities, abs=0.0)
 
 
-def test_the_keras_file_loads_with_its_layers_of_the_old_module_path(registry: Tracking, bars: Bars) -> None:
-    loaded = registry.read_version("1")
+def test_the_keras_file_loads_with_its_layers_of_the_old_module_path(workspace: Workspace, bars: Bars) -> None:
+    loaded = workspace.registry.read_version("1")
     windows = cut_windows(bars, loaded.recipe().window)
     newest = windows.take(np.arange(len(windows) - len(KERAS_PROBABILITIES), len(windows)))
     network = network_from_bytes(loaded.keras())
@@ -149,19 +148,18 @@ def test_the_keras_file_loads_with_its_layers_of_the_old_module_path(registry: T
     assert found == pytest.approx(np.array(KERAS_PROBABILITIES), abs=OTHER_MACHINE)
 
 
-def test_the_gate_scores_the_champion(settings: Settings, registry: Tracking, bars: Bars) -> None:
-    decisions = Workspace(settings).decision_log
-    state = reconcile(registry, decisions)
-    found = judge(registry, decisions, registry.version("1"), state, bars, PromotionRule(), 7)
+def test_the_gate_scores_the_champion(workspace: Workspace, bars: Bars) -> None:
+    state = sync_champion_alias(workspace)
+    found = compare_with_champion(workspace, workspace.registry.version("1"), state, bars, PromotionRule(), 7)
     assert found.decision.action == "promote"
     assert {name: found.decision.numbers[name] for name in GATE_NUMBERS} == pytest.approx(GATE_NUMBERS, abs=1e-9)
 
 
-def test_what_the_report_reads_is_there(registry: Tracking, settings: Settings) -> None:
-    record, base_rate = read_evaluation(registry, DECISION_ID)
+def test_what_the_report_reads_is_there(workspace: Workspace) -> None:
+    record, base_rate = read_evaluation(workspace.runs, DECISION_ID)
     assert len(record) == len(base_rate) == 750
-    assert len(read_probe(registry, DECISION_ID)) == 64
-    (decision,) = Workspace(settings).decision_log.rows(SERIES.name)
+    assert len(read_probe(workspace.runs, DECISION_ID)) == 64
+    (decision,) = workspace.decision_log.rows(SERIES.name)
     assert decision.decided_at == datetime(2026, 11, 26, 12, 14, 27, 681323, UTC)
 
 

@@ -76,11 +76,11 @@ def monitor(
     as_of
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
     """
-    from tasks.champion.champion_monitor import watch_champion
+    from tasks.champion.champion_monitor import monitor_champion
     from tasks.console.tables import show_watched
 
     with quiet_libraries():
-        watched = watch_champion(options.series, load_settings(), spec, as_of)
+        watched = monitor_champion(options.series, load_settings(), spec, as_of)
     if json:
         print_json(watched.look.to_dict())
     else:

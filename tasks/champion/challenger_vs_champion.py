@@ -17,10 +17,10 @@ from model.errors import RiseOrFallError, UnsoundModel
 from model.metrics import Record
 from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, replace_broken_champion, run_sanity_check
 from model.trading import trade
-from tasks.champion.commit_decision import Standing
+from tasks.champion.commit_decision import ChampionState
+from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import read_evaluation, read_probe
-from tasks.registry.tracking import Tracking, Version
-from tasks.store.decision_log import Ledger
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -33,82 +33,81 @@ class ChampionRecord:
 
     Attributes:
         record: its probabilities; None where there is no champion, or nothing of it is left.
-        trouble: why the champion cannot predict any more; empty where it can.
+        problem: why the champion cannot predict any more; empty where it can.
     """
 
     record: Record | None
-    trouble: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class GateResult:
     """A decision, with what was found about the champion on the way."""
 
     decision: Decision
     reasons: tuple[str, ...]
-    trouble: str
+    problem: str
 
 
-def judge(
-    tracking: Tracking,
-    ledger: Ledger,
+def compare_with_champion(
+    workspace: Workspace,
     challenger: Version,
-    standing: Standing,
+    state: ChampionState,
     bars: Bars,
     rule: PromotionRule,
     seed: int,
-) -> Judgement:
+) -> GateResult:
     """Decide about a challenger by its rule; a champion that cannot be loaded gives way to any sound one."""
-    record, base_rate = read_evaluation(tracking, challenger.run_id)
-    rival = champion_record(tracking, ledger, standing, bars, record)
-    soundness = check_soundness(tracking, challenger, bars)
+    record, base_rate = read_evaluation(workspace.runs, challenger.run_id)
+    rival = champion_record(workspace, state, bars, record)
+    soundness = check_registered_network(workspace, challenger, bars)
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     decision = decide(rule, soundness, record, base_rate, rival.record, seed, trades)
-    if rival.trouble:
+    if rival.problem:
         decision = replace_broken_champion(decision)
-        log.error("%s: %s", tracking.name, rival.trouble)
-    reasons = (*((rival.trouble,) if rival.trouble else ()), *decision.reasons)
-    return Judgement(decision, reasons, rival.trouble)
+        log.error("%s: %s", workspace.name, rival.problem)
+    reasons = (*((rival.problem,) if rival.problem else ()), *decision.reasons)
+    return GateResult(decision, reasons, rival.problem)
 
 
-def champion_record(
-    tracking: Tracking, ledger: Ledger, standing: Standing, bars: Bars, challenger: Record
-) -> ChampionRecord:
+def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, challenger: Record) -> ChampionRecord:
     """Return the champion's record on the challenger's bars, or what is left of it and why."""
-    if standing.number is None:
+    if state.number is None:
         return ChampionRecord(None)
     try:
-        champion = standing.require(tracking.name)
-        loaded = tracking.read_version(champion.version)
+        champion = state.require(workspace.name)
+        loaded = workspace.registry.read_version(champion.version)
         stored = loaded.record()
         decided_at, probabilities = loaded.predictor().predict(bars)
     except (RiseOrFallError, OSError) as error:
-        return _what_is_left(tracking, ledger, standing, error)
+        return _what_is_left(workspace, state, error)
     until = np.datetime64(champion.trained_until.astimezone(UTC).replace(tzinfo=None), "us")
     return ChampionRecord(joined(stored, later_record(decided_at, probabilities, until, challenger)))
 
 
-def _what_is_left(tracking: Tracking, ledger: Ledger, standing: Standing, error: Exception) -> ChampionRecord:
+def _what_is_left(workspace: Workspace, state: ChampionState, error: Exception) -> ChampionRecord:
     """Return the record that the broken champion's run kept."""
-    trouble = f"champion version {standing.number} cannot be loaded ({error})"
+    problem = f"champion version {state.number} cannot be loaded ({error})"
     try:
-        record, _ = read_evaluation(tracking, _run_of(ledger, tracking.name, standing))
+        record, _ = read_evaluation(workspace.runs, _run_of(workspace, state))
     except Exception as lost:  # noqa: BLE001 - whatever a store without the file raises: mlflow's, boto's, pandas'
-        return ChampionRecord(None, f"{trouble}, and its record is lost too ({lost})")
-    return ChampionRecord(record, f"{trouble}; it is judged by the record of its run")
+        return ChampionRecord(None, f"{problem}, and its record is lost too ({lost})")
+    return ChampionRecord(record, f"{problem}; it is judged by the record of its run")
 
 
-def _run_of(ledger: Ledger, name: str, standing: Standing) -> str:
+def _run_of(workspace: Workspace, state: ChampionState) -> str:
     """Return the run of the champion: by the registry, else by the ledger.
 
     Raises:
         UnsoundModel: neither knows.
     """
-    if standing.version is not None:
-        return standing.version.run_id
-    runs = [row.run_id for row in ledger.rows(name) if row.version == standing.number and row.run_id]
+    if state.version is not None:
+        return state.version.run_id
+    runs = [
+        row.run_id for row in workspace.decision_log.rows(workspace.name) if row.version == state.number and row.run_id
+    ]
     if not runs:
-        raise UnsoundModel(f"{name}: neither registry nor ledger knows the run of version {standing.number}")
+        raise UnsoundModel(f"{workspace.name}: neither registry nor ledger knows the run of version {state.number}")
     return runs[-1]
 
 
@@ -141,15 +140,15 @@ def joined(stored: Record, later: Record) -> Record:
     )
 
 
-def check_soundness(tracking: Tracking, challenger: Version, bars: Bars) -> SanityCheck:
+def check_registered_network(workspace: Workspace, challenger: Version, bars: Bars) -> SanityCheck:
     """Load the registered files back and hold their probabilities against those of training."""
     try:
-        probe = read_probe(tracking, challenger.run_id)
-        loaded = tracking.read_version(challenger.version)
+        probe = read_probe(workspace.runs, challenger.run_id)
+        loaded = workspace.registry.read_version(challenger.version)
         decided_at, said = loaded.predictor(calibrated=False).predict(bars)
         probabilities = loaded.calibrator().apply(said)
     except Exception as error:  # noqa: BLE001 - whatever a broken file raises, it is the reason of the rejection
-        log.error("%s: challenger version %s is broken: %s", tracking.name, challenger.version, error)  # noqa: TRY400
+        log.error("%s: challenger version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
         return SanityCheck(
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)
         )

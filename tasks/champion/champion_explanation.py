@@ -76,9 +76,8 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     from model.network_files import network_from_bytes  # here: loads TensorFlow
 
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    champion = tracking.champion()
-    loaded = tracking.read_version(champion.version)
+    champion = workspace.registry.champion()
+    loaded = workspace.registry.read_version(champion.version)
     store = workspace.bar_store
     bars = store.read_bars(store.ref(series))
     network = network_from_bytes(loaded.keras())

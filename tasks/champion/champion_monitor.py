@@ -18,11 +18,11 @@ from model.live_score import LiveScore, allowed_excess, live_score, outcomes
 from model.metrics import Record
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms
 from model.windows import WindowSpec, cut_windows
-from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Version
+from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.model_registry import Version
 from tasks.serving.guarded_forecast import now_for
 from tasks.settings import Settings
-from tasks.store.monitor_log import Look, fresh_alarms, score_from
+from tasks.store.monitor_log import MonitorEntry, fresh_alarms, score_from
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class MonitorResult:
     """What one look found.
 
     Attributes:
@@ -51,7 +51,7 @@ class Watched:
         notes: what could not be judged, and why.
     """
 
-    look: Look
+    look: MonitorEntry
     score: LiveScore
     drift: tuple[Drift, ...]
     raised: tuple[Alarm, ...]
@@ -92,7 +92,9 @@ class Watched:
         return rows
 
 
-def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of: datetime | None = None) -> Watched:
+def monitor_champion(
+    series: Series, settings: Settings, spec: MonitorSpec, as_of: datetime | None = None
+) -> MonitorResult:
     """Look at the champion of a series, write down what was found, and say which alarms are new.
 
     Args:
@@ -105,17 +107,15 @@ def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of:
         NoChampion: nothing was promoted yet.
     """
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    ledger = workspace.decision_log
     book = workspace.monitor_log
     store = workspace.bar_store
-    champion = reconcile(tracking, ledger).require(series.name)
-    loaded = tracking.read_version(champion.version)
+    champion = sync_champion_alias(workspace).require(series.name)
+    loaded = workspace.registry.read_version(champion.version)
     bars = store.read_bars(store.ref(series))
-    now = now_for(tracking, champion, bars, as_of)
+    now = now_for(workspace, champion, bars, as_of)
     bars = bars.closed_by(np.datetime64(now.replace(tzinfo=None), "us"))
     looks = book.looks(series.name)
-    stored = ledger.predictions(series.name)
+    stored = workspace.prediction_log.read(series.name)
     live = join(stored, bars, score_from(looks))
     score = score_live(live, loaded.record(), spec)
     drift, notes = _drift(bars, champion, spec)
@@ -125,10 +125,10 @@ def watch_champion(series: Series, settings: Settings, spec: MonitorSpec, as_of:
         score, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
     )
     raised = fresh_alarms(looks, found, now, timedelta(days=spec.cool_down_days))
-    look = Look(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
+    look = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
     picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift, spec)
     book.write(look)
-    return Watched(look, score, drift, raised, picture, notes)
+    return MonitorResult(look, score, drift, raised, picture, notes)
 
 
 def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
@@ -170,8 +170,8 @@ def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorS
     decided = decided[decided < newest]  # the newest one may be predicted in a minute
     late = stored["late"].astype(bool).to_numpy()
     on_time = np.isin(decided, _naive(stored["decided_at"])[~late])
-    made_up = np.isin(decided, _naive(stored["decided_at"])[late]) & ~on_time
-    return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(made_up.sum())}
+    backfilled = np.isin(decided, _naive(stored["decided_at"])[late]) & ~on_time
+    return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(backfilled.sum())}
 
 
 def _numbers(score: LiveScore) -> dict[str, float]:

@@ -4,7 +4,7 @@ The ledger is the truth and its row the commit. A version is first loaded and as
 written - refused if the champion is no longer the one the decision was made against -, then the alias follows. A
 crash before the row leaves everything as it was; a crash after it leaves the alias behind, and whoever comes next
 (`promote`, `rollback`, `status`, `predict`) lets it catch up first. No lock is held, so none can be left behind, and
-it holds on a folder as on S3. The trap: the alias alone says nothing; ask `reconcile` who is champion.
+it holds on a folder as on S3. The trap: the alias alone says nothing; ask `sync_champion_alias` who is champion.
 """
 
 import logging
@@ -18,27 +18,28 @@ import numpy as np
 
 from model.champion_timeline_picture import Step
 from model.errors import NoChampion, UnsoundModel
-from tasks.registry.tracking import Tracking, Version
-from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.registry.model_registry import Version
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-TURNS = 10  # decisions of others that may come between reading the ledger and setting the alias
+MAX_ATTEMPTS = 10  # decisions of others that may come between reading the ledger and setting the alias
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ChampionState:
     """Who is champion, by the ledger.
 
     Attributes:
         number: version of the champion; None when nothing was promoted yet.
         version: that version as the registry knows it; None when the registry has lost it.
-        trouble: what is wrong between ledger and registry; empty when nothing is.
+        problem: what is wrong between ledger and registry; empty when nothing is.
     """
 
     number: str | None
     version: Version | None
-    trouble: str = ""
+    problem: str = ""
 
     def require(self, name: str) -> Version:
         """Return the champion.
@@ -54,28 +55,26 @@ class Standing:
                 f"{name}: expected a champion, found none. Run `riseorfall retrain` first; `riseorfall status` shows "
                 "what is registered."
             )
-        raise UnsoundModel(f"{name}: {self.trouble}. `riseorfall retrain` replaces it, `riseorfall rollback` too.")
+        raise UnsoundModel(f"{name}: {self.problem}. `riseorfall retrain` replaces it, `riseorfall rollback` too.")
 
 
-def reconcile(tracking: Tracking, ledger: Ledger) -> Standing:
+def sync_champion_alias(workspace: Workspace) -> ChampionState:
     """Let the alias `champion` follow the ledger, and return who is champion.
 
     Where the ledger knows nothing of the series yet, the alias stays as it is and counts.
     """
-    return _catch_up(tracking, ledger, logging.WARNING)
+    return _catch_up(workspace, logging.WARNING)
 
 
-def enact(
-    tracking: Tracking,
-    ledger: Ledger,
-    row: LedgerRow,
-    smoke_test: Callable[[Tracking, str], None] | None = None,
+def commit_decision(
+    workspace: Workspace,
+    row: LoggedDecision,
+    smoke_test: Callable[[Workspace, str], None] | None = None,
 ) -> None:
     """Write a decision into the ledger and let the alias `champion` follow.
 
     Args:
-        tracking: the registry.
-        ledger: the ledger.
+        workspace: registry and decision log.
         row: the decision; its `champion_before` is the champion it was made against.
         smoke_test: raises UnsoundModel where a version cannot serve; `load_as_served` when None.
 
@@ -84,42 +83,42 @@ def enact(
         ChampionChanged: another decision came first; nothing has changed.
     """
     if row.champion_after is not None and row.champion_after != row.champion_before:
-        (smoke_test or load_as_served)(tracking, row.champion_after)
-    ledger.enter(row)
-    _catch_up(tracking, ledger, logging.INFO)
+        (smoke_test or load_as_served)(workspace, row.champion_after)
+    workspace.decision_log.append_if_current(row)
+    _catch_up(workspace, logging.INFO)
 
 
-def _catch_up(tracking: Tracking, ledger: Ledger, level: int) -> Standing:
+def _catch_up(workspace: Workspace, level: int) -> ChampionState:
     """Move the alias to where the ledger has it, again if others decide in the meantime; say so at `level`."""
-    for _ in range(TURNS):
-        last = ledger.last(tracking.name)
-        aliased = tracking.alias_number("champion")
+    for _ in range(MAX_ATTEMPTS):
+        last = workspace.decision_log.last(workspace.name)
+        aliased = workspace.registry.alias_number("champion")
         number = last.champion_after if last else aliased
-        version, trouble = _look_up(tracking, number)
-        if aliased == number or trouble:
+        version, problem = _look_up(workspace, number)
+        if aliased == number or problem:
             break
         log.log(level, "%s: champion is version %s by the ledger, %s by the alias, which follows",
-                tracking.name, number or "none", aliased or "none")  # fmt: skip
+                workspace.name, number or "none", aliased or "none")  # fmt: skip
         if number is None:
-            tracking.drop_alias("champion")
+            workspace.registry.drop_alias("champion")
         else:
-            tracking.set_alias("champion", number)
-    if trouble:
-        log.error("%s: %s", tracking.name, trouble)
-    return Standing(number, version, trouble)
+            workspace.registry.set_alias("champion", number)
+    if problem:
+        log.error("%s: %s", workspace.name, problem)
+    return ChampionState(number, version, problem)
 
 
-def _look_up(tracking: Tracking, number: str | None) -> tuple[Version | None, str]:
+def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, str]:
     """Return a version, or what is wrong with it."""
     if number is None:
         return None, ""
     try:
-        return tracking.version(number), ""
+        return workspace.registry.version(number), ""
     except NoChampion as lost:
         return None, f"the registry has lost champion version {number} ({lost})"
 
 
-def load_as_served(tracking: Tracking, version: str) -> None:
+def load_as_served(workspace: Workspace, version: str) -> None:
     """Load a version as a server does, ask it about its own input example, and look at the answer.
 
     Raises:
@@ -127,8 +126,8 @@ def load_as_served(tracking: Tracking, version: str) -> None:
     """
     import mlflow.pyfunc  # here: two seconds that --help must not pay
 
-    place, path = f"models:/{tracking.name}/{version}", list(sys.path)
-    tracking.point_mlflow()
+    place, path = f"models:/{workspace.name}/{version}", list(sys.path)
+    workspace.runs.set_global_uri()
     try:
         loaded = mlflow.pyfunc.load_model(place)
         answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)
@@ -140,7 +139,7 @@ def load_as_served(tracking: Tracking, version: str) -> None:
         raise UnsoundModel(f"{place}: expected probabilities between 0 and 1 on its input example, found {answer}")
 
 
-def ledger_steps(rows: Sequence[LedgerRow]) -> list[Step]:
+def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:
     """Return decisions as the champion's history is drawn from them, oldest first."""
     return [
         Step(
@@ -157,6 +156,6 @@ def ledger_steps(rows: Sequence[LedgerRow]) -> list[Step]:
     ]
 
 
-def _number(row: LedgerRow, name: str) -> float:
+def _number(row: LoggedDecision, name: str) -> float:
     value = row.numbers.get(name)
     return math.nan if value is None else float(value)

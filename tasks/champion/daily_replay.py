@@ -28,14 +28,16 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from model.walk_forward import fit_final_network, trainer_for, walk_forward
 from model.windows import cut_windows
-from tasks.champion.challenger_vs_champion import judge
-from tasks.champion.commit_decision import enact, ledger_steps, reconcile
+from tasks.champion.challenger_vs_champion import compare_with_champion
+from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.warm_start import start_of_final, start_of_fold
+from tasks.registry.model_files import ModelFiles
+from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_probe, log_record, picture_path
-from tasks.registry.tracking import ModelFiles, Tracking, Version
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
-from tasks.store.decision_log import LedgerRow, Prediction
+from tasks.store.decision_log import LoggedDecision
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class ReplaySummary:
     name: str
     first: date
     last: date
-    decisions: tuple[LedgerRow, ...]
+    decisions: tuple[LoggedDecision, ...]
     scores: dict[str, dict[str, float]]
     predictions: int
     cost: PairedDifference | None
@@ -148,8 +150,6 @@ class Replay:
         if self.name == self.series.name:
             raise SpecError(f"replay: expected a name of its own, found the series' own, {self.name}")
         self.workspace = Workspace(self.settings, self.series, self.name)
-        self.tracking = self.workspace.tracking
-        self.ledger = self.workspace.decision_log
         self._require_continuation()
 
     @cached_property
@@ -183,12 +183,12 @@ class Replay:
 
     def pending(self) -> tuple[date, ...]:
         """Return the days that are not in the ledger yet."""
-        done = {row.decision_id for row in self.ledger.rows(self.name)}
+        done = {row.decision_id for row in self.workspace.decision_log.rows(self.name)}
         return tuple(day for day in self.days if self.decision_id(day) not in done)
 
     def _require_continuation(self) -> None:
         """Raise where the ledger of this name cannot be continued by this replay."""
-        rows = self.ledger.rows(self.name)
+        rows = self.workspace.decision_log.rows(self.name)
         others = [row for row in rows if not row.decision_id.endswith(f"#{self.digest}")]
         if others:
             raise SpecError(
@@ -203,22 +203,22 @@ class Replay:
                 "put in before others were decided. Give this replay another --name."
             )
 
-    def run_day(self, day: date) -> LedgerRow:
+    def run_day(self, day: date) -> LoggedDecision:
         """Retrain and decide as of the beginning of a day; a day in the ledger is returned as it was decided.
 
         Raises:
             BarsTooShort: the bars closed by then do not suffice.
         """
-        done = self.ledger.find_decision(self.decision_id(day))
+        done = self.workspace.decision_log.find_decision(self.decision_id(day))
         if done is not None:
             return done
         as_of = datetime.combine(day, time(0), UTC)
         bars = self.bars.closed_by(_naive(as_of))
         version = self._version_of(day, bars)
-        standing = reconcile(self.tracking, self.ledger)
-        found = judge(self.tracking, self.ledger, version, standing, bars, self.rule, self.recipe.training.seed)
+        state = sync_champion_alias(self.workspace)
+        found = compare_with_champion(self.workspace, version, state, bars, self.rule, self.recipe.training.seed)
         promoted = found.decision.action == "promote"
-        row = LedgerRow(
+        row = LoggedDecision(
             decision_id=self.decision_id(day),
             decided_at=as_of,
             series_name=self.name,
@@ -226,8 +226,8 @@ class Replay:
             interval=self.series.interval,
             action=found.decision.action,
             version=version.version,
-            champion_before=standing.number,
-            champion_after=version.version if promoted else standing.number,
+            champion_before=state.number,
+            champion_after=version.version if promoted else state.number,
             reasons=found.reasons,
             numbers=found.decision.numbers,
             run_id=version.run_id,
@@ -236,20 +236,20 @@ class Replay:
             rule=self.rule.kind,
         )
         self._predict(row, as_of)
-        enact(self.tracking, self.ledger, row, smoke_test=_judged_already)
+        commit_decision(self.workspace, row, smoke_test=_judged_already)
         return row
 
     def _version_of(self, day: date, bars: Bars) -> Version:
         """Return the day's version; train it if an interrupted run has not done so already."""
-        made = self.tracking.find_versions("as_of", self.decision_id(day))
+        made = self.workspace.registry.find_versions("as_of", self.decision_id(day))
         if made:
-            return self.tracking.version(made[0])
+            return self.workspace.registry.version(made[0])
         from model.network_files import network_to_bytes, network_to_onnx  # here: loads TensorFlow
 
         recipe = self.recipe
         windows = cut_windows(bars, recipe.window)
         resolved, trainer = windows.resolved(), trainer_for(recipe)
-        known = (self.tracking, self.ledger, recipe, resolved)
+        known = (self.workspace.registry, self.workspace.decision_log, recipe, resolved)
         walked = walk_forward(
             trainer,
             resolved,
@@ -259,11 +259,11 @@ class Replay:
         )
         final = fit_final_network(trainer, windows, walked.best_epochs, start=start_of_final(*known))
         network = trainer.keras_model(final.fitted)
-        run_id = self.tracking.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
-        log_record(self.tracking, run_id, walked.record, {"base_rate": walked.base_rate})
-        log_probe(self.tracking, run_id, final)
+        run_id = self.workspace.runs.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
+        log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})
+        log_probe(self.workspace.runs, run_id, final)
         numbers = score(walked.record.labels, walked.record.probabilities)
-        self.tracking.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
+        self.workspace.runs.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
         tags = {
             "as_of": self.decision_id(day),
             "trained_until": f"{np.datetime_as_string(resolved.resolved_at[-1], unit='s')}+00:00",
@@ -272,11 +272,11 @@ class Replay:
         }
         stored = network_to_bytes(network), network_to_onnx(network)
         files = ModelFiles(*stored, recipe, walked.record, walked.calibrator)
-        version = self.tracking.add_version(run_id, files, tags)
-        self.tracking.finish_run(run_id)
+        version = self.workspace.registry.add_version(run_id, files, tags)
+        self.workspace.runs.finish_run(run_id)
         return version
 
-    def _predict(self, row: LedgerRow, as_of: datetime) -> None:
+    def _predict(self, row: LoggedDecision, as_of: datetime) -> None:
         """Store what the champion, the first champion and the challenger say of the day's decisions."""
         first = self._first_champion() or row.champion_after
         asked = {version for version in (row.champion_after, first, row.version) if version is not None}
@@ -285,7 +285,7 @@ class Replay:
         bars = self.bars.closed_by(_naive(as_of + DAY) - np.timedelta64(1, "us"))
         newest, predictions = _newest(bars, self.recipe), []
         for version in sorted(asked):
-            predictor = self.tracking.read_version(version).predictor()
+            predictor = self.workspace.registry.read_version(version).predictor()
             try:
                 decided_at, probabilities = predictor.predict(newest)
             except BarsTooShort:  # a gap: nothing can be decided on this day
@@ -293,7 +293,7 @@ class Replay:
             for moment, probability in zip(decided_at, probabilities, strict=True):
                 if moment >= _naive(as_of):
                     predictions.append(self._prediction(version, moment, float(probability)))
-        self.ledger.store_all(predictions)
+        self.workspace.prediction_log.store_all(predictions)
 
     def _prediction(self, version: str, decided_at: np.datetime64, probability: float) -> Prediction:
         horizon = self.recipe.window.horizon_bars * self.series.delta
@@ -307,12 +307,18 @@ class Replay:
 
     def _first_champion(self) -> str | None:
         """Return the version that was promoted first."""
-        promoted = [row.champion_after for row in self.ledger.rows(self.name) if row.champion_after is not None]
+        promoted = [
+            row.champion_after for row in self.workspace.decision_log.rows(self.name) if row.champion_after is not None
+        ]
         return promoted[0] if promoted else None
 
     def summary(self) -> ReplaySummary:
         """Score whoever was champion on each day, beside never and always promoting, on the same decisions."""
-        rows = tuple(row for row in self.ledger.rows(self.name) if self.first <= row.decided_at.date() <= self.last)
+        rows = tuple(
+            row
+            for row in self.workspace.decision_log.rows(self.name)
+            if self.first <= row.decided_at.date() <= self.last
+        )
         said = self._said(rows)
         labels, probabilities = said["labels"].astype(np.int8), {name: said[name] for name in STRATEGIES}
         scores = {name: score(labels, given) for name, given in probabilities.items()}
@@ -322,11 +328,11 @@ class Replay:
             cost = paired_difference(labels, never, replayed, self.recipe.training.seed)
         return ReplaySummary(self.name, self.first, self.last, rows, scores, len(labels), cost)
 
-    def _said(self, rows: Sequence[LedgerRow]) -> dict[str, np.ndarray]:
+    def _said(self, rows: Sequence[LoggedDecision]) -> dict[str, np.ndarray]:
         """Return labels and each strategy's probabilities on the decisions that all three made and that resolved."""
         windows = cut_windows(self.bars, self.recipe.window.model_copy(update={"stride_bars": 1})).resolved()
         outcome = dict(zip(windows.decided_at.astype("datetime64[us]").tolist(), windows.labels.tolist(), strict=True))
-        frame = self.ledger.predictions(self.name)
+        frame = self.workspace.prediction_log.read(self.name)
         stored = {
             (moment.to_pydatetime().replace(tzinfo=None), version): probability
             for moment, version, probability in zip(
@@ -352,7 +358,7 @@ class Replay:
         """Log a summary and the champion's history as a run of the replay's experiment; return its id."""
         from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
 
-        run_id = self.tracking.start_run(f"summary {self.first} to {self.last}", {"recipe": self.recipe.digest})
+        run_id = self.workspace.runs.start_run(f"summary {self.first} to {self.last}", {"recipe": self.recipe.digest})
         metrics = {
             f"{strategy.replace(' ', '_')}_{name}": summary.scores[strategy][name]
             for strategy in STRATEGIES
@@ -361,15 +367,15 @@ class Replay:
         if summary.cost is not None:
             cost = summary.cost
             metrics |= {"cost_of_not_promoting": cost.mean, "cost_low": cost.low, "cost_high": cost.high}
-        self.tracking.log_values(run_id, metrics=metrics)
-        picture = champion_history_picture(ledger_steps(summary.decisions))
-        self.tracking.log_figure(run_id, picture, picture_path("champion_history"))
-        self.tracking.log_text(run_id, json.dumps(summary.to_dict(), indent=2), REPLAY_SUMMARY)
-        self.tracking.finish_run(run_id)
+        self.workspace.runs.log_values(run_id, metrics=metrics)
+        picture = champion_history_picture(timeline_steps(summary.decisions))
+        self.workspace.runs.log_figure(run_id, picture, picture_path("champion_history"))
+        self.workspace.runs.log_text(run_id, json.dumps(summary.to_dict(), indent=2), REPLAY_SUMMARY)
+        self.workspace.runs.finish_run(run_id)
         return run_id
 
 
-def _row_of(rows: Sequence[LedgerRow], moment: datetime) -> LedgerRow | None:
+def _row_of(rows: Sequence[LoggedDecision], moment: datetime) -> LoggedDecision | None:
     """Return the decision that was in force at a moment (naive UTC), within its own day."""
     for row in rows:
         begin = row.decided_at.astimezone(UTC).replace(tzinfo=None)
@@ -388,5 +394,5 @@ def _naive(moment: datetime) -> np.datetime64:
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 
-def _judged_already(_tracking: Tracking, _version: str) -> None:
+def _judged_already(_workspace: Workspace, _version: str) -> None:
     """Leave the smoke test out: the version's files were loaded and asked when it was judged."""

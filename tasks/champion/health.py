@@ -14,10 +14,10 @@ from urllib.request import Request, urlopen
 
 from model.bars import Series
 from model.errors import NoChampion, RiseOrFallError
-from tasks.champion.commit_decision import reconcile
+from tasks.champion.commit_decision import sync_champion_alias
 from tasks.services.supervisor import read_state
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger
+from tasks.store.decision_log import DecisionLog
 from tasks.workspace import Workspace
 
 QUIET_HOURS = 26.0  # as the dead-man automation
@@ -41,21 +41,19 @@ def health(series: Series, settings: Settings, now: datetime | None = None) -> d
     """
     moment = now or datetime.now(UTC)
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    ledger = workspace.decision_log
     look = workspace.monitor_log.last(series.name)
     newest = workspace.bar_store.newest(series)
     closed = newest + timedelta(seconds=int(series.delta.astype("timedelta64[s]").astype(int))) if newest else None
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in look.alarms] if look else []
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed), "live": {}}
     try:
-        champion = reconcile(tracking, ledger).require(series.name)
+        champion = sync_champion_alias(workspace).require(series.name)
     except NoChampion as error:
         alarms.append(str(error))
     else:
         found["champion_age_days"] = round((moment - champion.trained_until) / timedelta(days=1), 2)
-        if tracking.run_params(champion.run_id).get("source.kind") == "exchange":
-            alarms += _clock_alarms(series, ledger, closed, moment)
+        if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
+            alarms += _clock_alarms(series, workspace.decision_log, closed, moment)
     if look:
         found["live"] = {"version": look.version, "watched_at": look.watched_at.isoformat(), **look.numbers}
     state = read_state(settings.up_lock, settings.up_state)
@@ -78,10 +76,10 @@ def prefect_api(settings: Settings) -> str:
     return configured or (state["environment"].get("PREFECT_API_URL", "") if state else "")
 
 
-def _clock_alarms(series: Series, ledger: Ledger, closed: datetime | None, now: datetime) -> list[str]:
+def _clock_alarms(series: Series, log: DecisionLog, closed: datetime | None, now: datetime) -> list[str]:
     """Return what is overdue by the clock."""
     alarms = []
-    rows = ledger.rows(series.name, last=1)
+    rows = log.rows(series.name, last=1)
     quiet = _hours(now, rows[-1].decided_at) if rows else None
     if quiet is not None and quiet > QUIET_HOURS:
         alarms.append(f"quiet: the last retrain decided {quiet:.1f} hours ago; {QUIET_HOURS:g} are allowed")

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from model.bars import Series
 from model.errors import NoChampion, SpecError
 from model.promotion_rule import PromotionRule
-from tasks.champion.commit_decision import Standing, enact, reconcile
-from tasks.registry.tracking import Tracking, Version
+from tasks.champion.challenger_vs_champion import compare_with_champion
+from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias
+from tasks.registry.model_registry import Version
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.workspace import Workspace
 
 
-def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LedgerRow:
+def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LoggedDecision:
     """Make a former champion the champion again.
 
     Args:
@@ -36,18 +37,18 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
         UnsoundModel: the version cannot be loaded; the champion stays.
         ChampionChanged: another decision came first.
     """
-    tracking, ledger = _open(series, settings)
-    standing = reconcile(tracking, ledger)
-    if standing.number is None:
-        standing.require(series.name)
-    version = tracking.version(to or _former(ledger, series, str(standing.number)))
-    _require_other(series, standing, version)
-    why = reason or f"rolled back from version {standing.number}"
+    workspace = Workspace(settings, series)
+    state = sync_champion_alias(workspace)
+    if state.number is None:
+        state.require(series.name)
+    version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
+    _require_other(series, state, version)
+    why = reason or f"rolled back from version {state.number}"
     row = replace(
-        _row(series, version, standing), action="rollback", reasons=(why,), rule="rollback", forced=True,
+        _row(series, version, state), action="rollback", reasons=(why,), rule="rollback", forced=True,
         forced_reason=reason,
     )  # fmt: skip
-    enact(tracking, ledger, row)
+    commit_decision(workspace, row)
     return row
 
 
@@ -59,7 +60,7 @@ def promote_by_hand(
     *,
     force: bool = False,
     reason: str = "",
-) -> LedgerRow:
+) -> LoggedDecision:
     """Decide anew about a registered version: by the rule on the newest bars, or forced by a person with a reason.
 
     Args:
@@ -83,43 +84,35 @@ def promote_by_hand(
         raise SpecError(
             'promote: expected a reason with --force, found none. Give --reason "..."; the ledger keeps it.'
         )
-    tracking, ledger = _open(series, settings)
-    standing, challenger = reconcile(tracking, ledger), tracking.version(version)
-    _require_other(series, standing, challenger)
-    row = replace(_row(series, challenger, standing), rule=rule.kind)
+    workspace = Workspace(settings, series)
+    state, challenger = sync_champion_alias(workspace), workspace.registry.version(version)
+    _require_other(series, state, challenger)
+    row = replace(_row(series, challenger, state), rule=rule.kind)
     if force:
         row = replace(row, reasons=(f"forced: {reason}",), rule="forced", forced=True, forced_reason=reason)
-        enact(tracking, ledger, row)
+        commit_decision(workspace, row)
         return row
-    from tasks.champion.challenger_vs_champion import (
-        judge,  # here: loads Prefect, three seconds that a rollback does not need
-    )
 
     store = Workspace(settings).bar_store
     ref = store.ref(series)
-    seed = tracking.read_version(version).recipe().training.seed
-    found = judge(tracking, ledger, challenger, standing, store.read_bars(ref), rule, seed)
+    seed = workspace.registry.read_version(version).recipe().training.seed
+    found = compare_with_champion(workspace, challenger, state, store.read_bars(ref), rule, seed)
     row = replace(
         row,
         action=found.decision.action,
-        champion_after=version if found.decision.action == "promote" else standing.number,
+        champion_after=version if found.decision.action == "promote" else state.number,
         reasons=(*((reason,) if reason else ()), *found.reasons),
         numbers=found.decision.numbers,
         bars_version=ref.version,
         bars_sha256=ref.sha256,
     )
-    enact(tracking, ledger, row)
+    commit_decision(workspace, row)
     return row
 
 
-def _open(series: Series, settings: Settings) -> tuple[Tracking, Ledger]:
-    workspace = Workspace(settings, series)
-    return workspace.tracking, workspace.decision_log
-
-
-def _row(series: Series, version: Version, standing: Standing) -> LedgerRow:
+def _row(series: Series, version: Version, state: ChampionState) -> LoggedDecision:
     """Return a row that promotes a version, on the bars it was trained on."""
-    return LedgerRow(
+    return LoggedDecision(
         decision_id=uuid.uuid4().hex,
         decided_at=datetime.now(UTC),
         series_name=series.name,
@@ -127,7 +120,7 @@ def _row(series: Series, version: Version, standing: Standing) -> LedgerRow:
         interval=series.interval,
         action="promote",
         version=version.version,
-        champion_before=standing.number,
+        champion_before=state.number,
         champion_after=version.version,
         run_id=version.run_id,
         bars_version=int(version.tags.get("bars_version", "-1")),
@@ -135,18 +128,18 @@ def _row(series: Series, version: Version, standing: Standing) -> LedgerRow:
     )
 
 
-def _require_other(series: Series, standing: Standing, version: Version) -> None:
+def _require_other(series: Series, state: ChampionState, version: Version) -> None:
     """Raise where there is nothing to decide."""
-    if version.version == standing.number:
+    if version.version == state.number:
         raise SpecError(
             f"{series.name}: version {version.version} is already the champion. "
             "`riseorfall decisions` shows the others."
         )
 
 
-def _former(ledger: Ledger, series: Series, champion: str) -> str:
+def _former(log: DecisionLog, series: Series, champion: str) -> str:
     """Return the champion that this one took the place of when it was promoted, by the ledger."""
-    for row in reversed(ledger.rows(series.name)):
+    for row in reversed(log.rows(series.name)):
         promoted = row.action == "promote" and row.champion_after == champion
         if promoted and row.champion_before not in (None, champion):
             return str(row.champion_before)

@@ -93,7 +93,6 @@ class Tuning:
         """Point at MLflow."""
         self.series = self.recipe.series
         self.workspace = Workspace(self.settings, self.series, f"{self.series.name}-tune")
-        self.tracking = self.workspace.tracking
 
     @cached_property
     def bars(self) -> Bars:
@@ -145,8 +144,8 @@ class Tuning:
         if not study.trials:
             study.enqueue_trial(values_of(self.recipe))
         if RUN not in study.user_attrs:
-            run_id = self.tracking.start_run(f"tune {self.series.name}", {"recipe": self.recipe.digest})
-            self.tracking.log_values(run_id, params={**self.spec.folds.model_dump(), "study": study.study_name})
+            run_id = self.workspace.runs.start_run(f"tune {self.series.name}", {"recipe": self.recipe.digest})
+            self.workspace.runs.log_values(run_id, params={**self.spec.folds.model_dump(), "study": study.study_name})
             study.set_user_attr(RUN, run_id)
         return study
 
@@ -159,8 +158,8 @@ class Tuning:
             values[name] = trial.suggest_float(name, low, high, log=name == "learning_rate")
         recipe = recipe_of(self.recipe, values)
         parent = str(trial.study.user_attrs[RUN])
-        run_id = self.tracking.start_run(f"trial {trial.number}", {"trial": str(trial.number)}, parent=parent)
-        self.tracking.log_values(run_id, params=values)
+        run_id = self.workspace.runs.start_run(f"trial {trial.number}", {"trial": str(trial.number)}, parent=parent)
+        self.workspace.runs.log_values(run_id, params=values)
         try:
             windows = cut_windows(self.bars, recipe.window).resolved()
             folds = split_folds(windows, self.spec.folds)
@@ -168,10 +167,12 @@ class Tuning:
             numbers = score(walked.record.labels, walked.record.probabilities)
             base_rate = score(walked.record.labels, walked.base_rate)["log_loss"]
         except BaseException:
-            self.tracking.finish_run(run_id, "FAILED")
+            self.workspace.runs.finish_run(run_id, "FAILED")
             raise
-        self.tracking.log_values(run_id, metrics={**numbers, "base_rate_log_loss": base_rate, "epochs": walked.epochs})
-        self.tracking.finish_run(run_id)
+        self.workspace.runs.log_values(
+            run_id, metrics={**numbers, "base_rate_log_loss": base_rate, "epochs": walked.epochs}
+        )
+        self.workspace.runs.finish_run(run_id)
         trial.set_user_attr("base_rate_log_loss", base_rate)
         self.tell(f"trial {trial.number}: log loss {numbers['log_loss']:.4f} (base rate {base_rate:.4f})")
         return numbers["log_loss"]
@@ -194,14 +195,14 @@ class Tuning:
             flags=flags_of(self.recipe, best.params),
             run_id=run_id,
         )
-        self.tracking.log_values(
+        self.workspace.runs.log_values(
             run_id,
             metrics={"log_loss": found.log_loss, "default_log_loss": found.default_log_loss,
                      "base_rate_log_loss": found.base_rate_log_loss, "trials": float(found.trials)},
             tags={"flags": found.flags, "best_trial": str(best.number)},
         )  # fmt: skip
-        self.tracking.log_text(run_id, json.dumps(found.values, indent=2), BEST_VALUES)
-        self.tracking.finish_run(run_id)
+        self.workspace.runs.log_text(run_id, json.dumps(found.values, indent=2), BEST_VALUES)
+        self.workspace.runs.finish_run(run_id)
         return found
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from model.bars import Series
-from tasks.champion.commit_decision import reconcile
+from tasks.champion.commit_decision import sync_champion_alias
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -13,19 +13,17 @@ LAST_DECISIONS = 5
 def series_status(series: Series, settings: Settings) -> dict[str, Any]:
     """Return champion and challenger (None where there is none), bars, and the last decisions, newest last.
 
-    Where a crash left the alias behind the ledger, it catches up first; `trouble` says what could not be mended.
+    Where a crash left the alias behind the ledger, it catches up first; `problem` says what could not be mended.
     """
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    ledger = workspace.decision_log
-    standing, challenger = reconcile(tracking, ledger), tracking.aliased("challenger")
+    state, challenger = sync_champion_alias(workspace), workspace.registry.aliased("challenger")
     summary = workspace.bar_store.summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
-    rows = ledger.rows(series.name, last=LAST_DECISIONS)
+    rows = workspace.decision_log.rows(series.name, last=LAST_DECISIONS)
     return {
         "series": series.name,
-        "champion": standing.version.summary() if standing.version else None,
-        "trouble": standing.trouble,
+        "champion": state.version.summary() if state.version else None,
+        "problem": state.problem,
         "challenger": challenger.summary() if challenger else None,
         "bars": summary.to_dict() if summary else bars,
         "decisions": [row.to_dict() for row in rows],

@@ -5,8 +5,8 @@ from typing import Any
 
 from model.bars import Series
 from model.leak_audit import FULL_SAMPLE, Audit, audit
-from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Version
+from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore
 from tasks.workspace import Workspace
@@ -59,19 +59,15 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
         UnsoundModel: its files cannot be read.
     """
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    if version:
-        chosen = tracking.version(version)
-    else:
-        ledger = workspace.decision_log
-        chosen = reconcile(tracking, ledger).require(series.name)
+    registry = workspace.registry
+    chosen = registry.version(version) if version else sync_champion_alias(workspace).require(series.name)
     store = workspace.bar_store
     ref = _bars_of(store, series, chosen)
-    loaded = tracking.read_version(chosen.version)
+    loaded = workspace.registry.read_version(chosen.version)
     recipe = loaded.recipe()
     predict = loaded.predictor(calibrated=False).predict
     found = audit(store.read_bars(ref), recipe.window, recipe.folds, loaded.record(), predict, sample=sample)
-    tracking.log_values(chosen.run_id, **values(found))
+    workspace.runs.log_values(chosen.run_id, **values(found))
     return VersionAudit(series.name, chosen.version, ref, ref.sha256 == chosen.tags.get("bars_sha256"), found)
 
 

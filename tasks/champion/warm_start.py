@@ -14,37 +14,39 @@ from model.errors import RiseOrFallError
 from model.folds import Fold
 from model.recipe import Recipe
 from model.windows import Windows
-from tasks.registry.tracking import Tracking, Version
-from tasks.store.decision_log import Ledger
+from tasks.registry.model_registry import ModelRegistry, Version
+from tasks.store.decision_log import DecisionLog
 
 log = logging.getLogger(__name__)
 
 Weights = tuple[np.ndarray, ...]
 
 
-def start_weights(tracking: Tracking, ledger: Ledger, recipe: Recipe, before: np.datetime64) -> Weights | None:
+def start_weights(
+    registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, before: np.datetime64
+) -> Weights | None:
     """Return the weights of the newest former champion that a fit may start from; None where there is none.
 
     Args:
-        tracking: the registry.
-        ledger: knows the champions.
+        registry: versions and their files.
+        decisions: names the former champions.
         recipe: of the fit; a champion of another network, window or number of members does not fit.
         before: the champion must have been trained on nothing that became known at this time or later,
             datetime64[us], UTC.
     """
     if not recipe.training.warm_start:
         return None
-    for number in _champions(ledger, tracking.name):
+    for number in _champions(decisions, registry.name):
         try:
-            version = tracking.version(number)
+            version = registry.version(number)
             if not _until(version) < before:
                 continue
-            loaded = tracking.read_version(number)
+            loaded = registry.read_version(number)
             if not _fits(loaded.recipe(), recipe):
                 continue
             content = loaded.keras()
         except (RiseOrFallError, OSError) as error:
-            log.warning("%s: version %s is no warm start: %s", tracking.name, number, error)
+            log.warning("%s: version %s is no warm start: %s", registry.name, number, error)
             continue
         from model.network_files import network_from_bytes  # loads TensorFlow
 
@@ -52,19 +54,21 @@ def start_weights(tracking: Tracking, ledger: Ledger, recipe: Recipe, before: np
     return None
 
 
-def start_of_fold(tracking: Tracking, ledger: Ledger, recipe: Recipe, windows: Windows, fold: Fold) -> Weights | None:
+def start_of_fold(
+    registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, windows: Windows, fold: Fold
+) -> Weights | None:
     """Return the weights that a fold may start from: a champion that had seen neither its validation nor its test."""
-    return start_weights(tracking, ledger, recipe, windows.decided_at[fold.validation].min())
+    return start_weights(registry, decisions, recipe, windows.decided_at[fold.validation].min())
 
 
-def start_of_final(tracking: Tracking, ledger: Ledger, recipe: Recipe, windows: Windows) -> Weights | None:
+def start_of_final(registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, windows: Windows) -> Weights | None:
     """Return the weights that the fit on all resolved windows may start from: no champion knew more than they hold."""
-    return start_weights(tracking, ledger, recipe, windows.resolved_at.max() + np.timedelta64(1, "us"))
+    return start_weights(registry, decisions, recipe, windows.resolved_at.max() + np.timedelta64(1, "us"))
 
 
-def _champions(ledger: Ledger, name: str) -> tuple[str, ...]:
+def _champions(decisions: DecisionLog, name: str) -> tuple[str, ...]:
     """Return everybody who was champion, the present one first, each once."""
-    rows = reversed(ledger.rows(name))
+    rows = reversed(decisions.rows(name))
     return tuple(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
 
 

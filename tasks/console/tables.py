@@ -17,7 +17,7 @@ from model.metrics import METRICS
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from tasks.champion.champion_monitor import Watched
+    from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain
 
 
@@ -131,7 +131,7 @@ def show_health(found: Mapping[str, Any]) -> None:
         console.print("no alarm")
 
 
-def show_watched(watched: "Watched") -> None:
+def show_watched(watched: "MonitorResult") -> None:
     """Print the result of a monitor run."""
     console = Console(highlight=False)
     table = Table("what", "value", "range or limit", title=f"{watched.look.series_name} version {watched.look.version}")

@@ -21,7 +21,6 @@ from tasks.champion.challenger_vs_champion import joined, later_record
 from tasks.champion.champion_explanation import explain_at
 from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation
-from tasks.registry.tracking import Tracking
 from tasks.results import FoldOutcome, Retrain
 from tasks.store.bar_store import BarStore
 from tasks.workspace import Workspace
@@ -32,15 +31,15 @@ log = logging.getLogger(__name__)
 def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], workspace: Workspace) -> ReportContent:
     """Return everything that the page shows."""
     run_id, promotion, version = result.run_id, result.promotion, result.version
-    settings, store, tracking = workspace.settings, workspace.bar_store, workspace.tracking
+    settings, store = workspace.settings, workspace.bar_store
     bars = store.read_bars(result.windows.bars)
-    record, base_rate = read_evaluation(tracking, run_id)
-    equity = read_equity(tracking, run_id)
+    record, base_rate = read_evaluation(workspace.runs, run_id)
+    equity = read_equity(workspace.runs, run_id)
     seed = recipe.training.seed
-    loaded = tracking.read_version(version.version)
+    loaded = workspace.registry.read_version(version.version)
     network, calibrator = network_from_bytes(loaded.keras()), loaded.calibrator()
     decision = workspace.decision_log.find_decision(run_id)
-    params, tags = tracking.run_values(run_id)
+    params, tags = workspace.runs.run_values(run_id)
     return ReportContent(
         version=version.version,
         action=promotion.action,
@@ -49,7 +48,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         decided_at=f"{decision.decided_at:%Y-%m-%d %H:%M} UTC" if decision else "",
         recipe=recipe,
         evaluation=result.evaluation,
-        champion=beside_champion(tracking, promotion.champion_before, record, bars, seed),
+        champion=beside_champion(workspace, promotion.champion_before, record, bars, seed),
         record=record,
         close=_close_at(record, bars),
         closed_at=equity.pop("closed_at").dt.tz_localize(None).to_numpy().astype("datetime64[us]"),
@@ -58,28 +57,28 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         ),
         equity={str(name): equity[name].to_numpy(dtype=np.float64) for name in equity.columns},
         periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),
-        histories=[tracking.read_curves(fold.run_id) for fold in folds],
+        histories=[workspace.runs.read_curves(fold.run_id) for fold in folds],
         explained=explain_at(network, bars, recipe.window, version.trained_until, calibrator=calibrator),
         calibrator=str(calibrator),
         data=data_facts(result, store),
-        lineage=lineage(result, recipe, f"{tracking.name} version {version.version}", params, tags),
+        lineage=lineage(result, recipe, f"{workspace.name} version {version.version}", params, tags),
         links={
-            "MLflow run": tracking.run_link(run_id),
+            "MLflow run": workspace.runs.run_link(run_id),
             "Data Docs": result.checked.docs,
-            "this page": settings.link(settings.report_path(tracking.name, f"{run_id}.html")),
+            "this page": settings.link(settings.report_path(workspace.name, f"{run_id}.html")),
         },
     )
 
 
 def beside_champion(
-    tracking: Tracking, champion_before: str | None, record: Record, bars: Bars, seed: int
+    workspace: Workspace, champion_before: str | None, record: Record, bars: Bars, seed: int
 ) -> Comparison | None:
     """Compare with the champion that was before; None where there was none, or it cannot be read any more."""
     if champion_before is None:
         return None
     try:
-        champion = tracking.version(champion_before)
-        loaded = tracking.read_version(champion_before)
+        champion = workspace.registry.version(champion_before)
+        loaded = workspace.registry.read_version(champion_before)
         decided_at, probabilities = loaded.predictor().predict(bars)
         until = np.datetime64(champion.trained_until.replace(tzinfo=None), "us")
         theirs = joined(loaded.record(), later_record(decided_at, probabilities, until, record))

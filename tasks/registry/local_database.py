@@ -1,7 +1,7 @@
 """The local registry read with sqlite3: aliases, versions and parameters without importing MLflow.
 
 MLflow takes seconds to import, which a prediction from a shell would spend most of its time on. This reads, and never
-writes, the tables of MLflow's own database; `tasks/registry/tracking.py` falls back to MLflow's client where it answers None
+writes, the tables of MLflow's own database; the adapters fall back to MLflow's client where it answers None
 (another MLflow, no tables yet, a server instead of a file), so nothing depends on it but speed. The trap: a version
 that was deleted stays in the table, marked by its stage.
 """
@@ -35,7 +35,7 @@ class Entry:
     folder: Path | None
 
 
-class RegistryFile:
+class LocalDatabase:
     """MLflow's database, read only; every answer is None where only MLflow itself can give one."""
 
     def __init__(self, uri: str) -> None:

@@ -1,7 +1,7 @@
 """Files that a retrain, replay or search keeps in its MLflow runs: the only module that knows their paths.
 
 A frame is kept as one Parquet file. Paths are stored formats: older homes hold them. The files of a registered
-version are `tracking.py`'s; only their place in the run, `MODEL_FOLDER`, is named here.
+version are named in `model_files.py`; only their place in the run, `MODEL_FOLDER`, is named here.
 """
 
 import io
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from model.walk_forward import FinalNetwork, FoldFit
-    from tasks.registry.tracking import Tracking
+    from tasks.registry.experiment_runs import ExperimentRuns
 
 # A fold's run.
 FOLD_RECORD = "record.parquet"
@@ -44,7 +44,7 @@ def picture_path(name: str) -> str:
     return f"pictures/{name}.png"
 
 
-def log_fold(tracking: "Tracking", run_id: str, fold: "FoldFit") -> None:
+def log_fold(runs: "ExperimentRuns", run_id: str, fold: "FoldFit") -> None:
     """Log what a fitted fold leaves: its record, its calibrator, the probabilities of further seeds."""
     import pandas as pd  # here: arrays inside need no pandas
 
@@ -55,11 +55,11 @@ def log_fold(tracking: "Tracking", run_id: str, fold: "FoldFit") -> None:
     if fold.further_seeds:
         frame = pd.DataFrame({str(seed): probabilities for seed, probabilities in fold.further_seeds.items()})
         files[FOLD_SEEDS] = parquet_bytes(frame)
-    log_artifacts(tracking, run_id, files)
+    log_artifacts(runs, run_id, files)
 
 
 def log_final_network(
-    tracking: "Tracking", run_id: str, network: Any, final: "FinalNetwork", calibrator: Calibrator
+    runs: "ExperimentRuns", run_id: str, network: Any, final: "FinalNetwork", calibrator: Calibrator
 ) -> None:
     """Log a final network: the `keras.Model` in both stored forms, its probe and its calibrator."""
     from model.network_files import network_to_bytes, network_to_onnx  # here: loads TensorFlow
@@ -70,12 +70,12 @@ def log_final_network(
         ONNX: network_to_onnx(network),
         CALIBRATOR: calibrator_to_json(calibrator).encode(),
     }
-    log_artifacts(tracking, run_id, files)
+    log_artifacts(runs, run_id, files)
 
 
-def log_probe(tracking: "Tracking", run_id: str, final: "FinalNetwork") -> None:
+def log_probe(runs: "ExperimentRuns", run_id: str, final: "FinalNetwork") -> None:
     """Log the trained network's probabilities of the newest windows; the registered files must repeat them."""
-    log_artifacts(tracking, run_id, {PROBE: _probe_bytes(final)})
+    log_artifacts(runs, run_id, {PROBE: _probe_bytes(final)})
 
 
 def _probe_bytes(final: "FinalNetwork") -> bytes:
@@ -84,28 +84,28 @@ def _probe_bytes(final: "FinalNetwork") -> bytes:
     return parquet_bytes(pd.DataFrame({"decided_at": final.probe_decided_at, "probability": final.probe}))
 
 
-def log_record(tracking: "Tracking", run_id: str, record: Record, baselines: dict[str, np.ndarray]) -> None:
+def log_record(runs: "ExperimentRuns", run_id: str, record: Record, baselines: dict[str, np.ndarray]) -> None:
     """Log an out-of-sample record with the baselines' probabilities on the same windows, `base_rate` among them."""
-    log_artifacts(tracking, run_id, {RECORD: parquet_bytes(record.frame().assign(**baselines))})
+    log_artifacts(runs, run_id, {RECORD: parquet_bytes(record.frame().assign(**baselines))})
 
 
-def log_equity(tracking: "Tracking", run_id: str, closed_at: np.ndarray, equity: dict[str, np.ndarray]) -> None:
+def log_equity(runs: "ExperimentRuns", run_id: str, closed_at: np.ndarray, equity: dict[str, np.ndarray]) -> None:
     """Log equity curves by name, shape (bar,), with the closes of their bars."""
     import pandas as pd  # here: arrays inside need no pandas
 
     frame = pd.DataFrame(equity)
     frame.insert(0, "closed_at", pd.DatetimeIndex(closed_at).tz_localize("UTC"))
-    log_artifacts(tracking, run_id, {EQUITY: parquet_bytes(frame)})
+    log_artifacts(runs, run_id, {EQUITY: parquet_bytes(frame)})
 
 
-def log_artifacts(tracking: "Tracking", run_id: str, files: dict[str, bytes]) -> None:
+def log_artifacts(runs: "ExperimentRuns", run_id: str, files: dict[str, bytes]) -> None:
     """Log files by their paths in the run."""
     folders: dict[str, dict[str, bytes]] = {}
     for path, content in files.items():
         folder, _, name = path.rpartition("/")
         folders.setdefault(folder, {})[name] = content
     for folder, named in folders.items():
-        tracking.log_files(run_id, named, folder)
+        runs.log_files(run_id, named, folder)
 
 
 def parquet_bytes(frame: "pd.DataFrame") -> bytes:
@@ -115,44 +115,44 @@ def parquet_bytes(frame: "pd.DataFrame") -> bytes:
     return buffer.getvalue()
 
 
-def read_calibrator(tracking: "Tracking", run_id: str, path: str = FOLD_CALIBRATOR) -> Calibrator:
+def read_calibrator(runs: "ExperimentRuns", run_id: str, path: str = FOLD_CALIBRATOR) -> Calibrator:
     """Return the calibrator of a fold's run, or, at `CALIBRATOR`, of a retrain's final network."""
-    return calibrator_from_json(tracking.read_file(run_id, path).decode())
+    return calibrator_from_json(runs.read_file(run_id, path).decode())
 
 
-def pooled_record(tracking: "Tracking", fold_run_ids: Iterable[str]) -> Record:
+def pooled_record(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> Record:
     """Return the out-of-sample record of all folds, oldest first."""
     import pandas as pd
 
-    frames = [_read_frame(tracking, run_id, FOLD_RECORD) for run_id in fold_run_ids]
+    frames = [_read_frame(runs, run_id, FOLD_RECORD) for run_id in fold_run_ids]
     return record_from_frame(pd.concat(frames, ignore_index=True))
 
 
-def pooled_seeds(tracking: "Tracking", fold_run_ids: Iterable[str]) -> dict[int, np.ndarray]:
+def pooled_seeds(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> dict[int, np.ndarray]:
     """Return P(rise) of all test windows by further seed, oldest first: shape (window,) each."""
     import pandas as pd
 
-    frame = pd.concat([_read_frame(tracking, run_id, FOLD_SEEDS) for run_id in fold_run_ids], ignore_index=True)
+    frame = pd.concat([_read_frame(runs, run_id, FOLD_SEEDS) for run_id in fold_run_ids], ignore_index=True)
     return {int(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
 
 
-def read_evaluation(tracking: "Tracking", run_id: str) -> tuple[Record, np.ndarray]:
+def read_evaluation(runs: "ExperimentRuns", run_id: str) -> tuple[Record, np.ndarray]:
     """Return the out-of-sample record of a retrain, and the base rate's probabilities on the same windows."""
-    frame = _read_frame(tracking, run_id, RECORD)
+    frame = _read_frame(runs, run_id, RECORD)
     return record_from_frame(frame), frame["base_rate"].to_numpy(dtype=np.float64)
 
 
-def read_probe(tracking: "Tracking", run_id: str) -> "pd.DataFrame":
+def read_probe(runs: "ExperimentRuns", run_id: str) -> "pd.DataFrame":
     """Return the trained network's probabilities of the newest windows: decided_at, probability."""
-    return _read_frame(tracking, run_id, PROBE)
+    return _read_frame(runs, run_id, PROBE)
 
 
-def read_equity(tracking: "Tracking", run_id: str) -> "pd.DataFrame":
+def read_equity(runs: "ExperimentRuns", run_id: str) -> "pd.DataFrame":
     """Return the equity curves of a retrain: closed_at, then one column per way of trading."""
-    return _read_frame(tracking, run_id, EQUITY)
+    return _read_frame(runs, run_id, EQUITY)
 
 
-def _read_frame(tracking: "Tracking", run_id: str, path: str) -> "pd.DataFrame":
+def _read_frame(runs: "ExperimentRuns", run_id: str, path: str) -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.read_parquet(io.BytesIO(tracking.read_file(run_id, path)))
+    return pd.read_parquet(io.BytesIO(runs.read_file(run_id, path)))

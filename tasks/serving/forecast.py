@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from model.bars import Series
-from tasks.champion.commit_decision import reconcile
+from tasks.champion.commit_decision import sync_champion_alias
 from tasks.settings import Settings
-from tasks.store.decision_log import Prediction
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 
@@ -52,10 +52,8 @@ def forecast(
         SpecError: there are no bars.
     """
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    ledger = workspace.decision_log
-    champion = reconcile(tracking, ledger).require(series.name)
-    loaded = tracking.read_version(champion.version)
+    champion = sync_champion_alias(workspace).require(series.name)
+    loaded = workspace.registry.read_version(champion.version)
     recipe = loaded.recipe()
     store = workspace.bar_store
     bars = store.read_bars(store.ref(series, as_of=as_of))
@@ -72,8 +70,8 @@ def forecast(
         probability=probability,
         stored_at=now or datetime.now(UTC),
     )
-    ledger.store(prediction)
-    kept = ledger.find(series.name, decided, champion.version) or prediction
+    workspace.prediction_log.store(prediction)
+    kept = workspace.prediction_log.find(series.name, decided, champion.version) or prediction
     return Forecast(
         series.symbol,
         series.interval,

@@ -19,11 +19,12 @@ from model.bars import Bars, Series
 from model.errors import ChecksFailed
 from model.freshness import ForecastSpec, aware, require_fresh
 from model.windows import WindowSpec
-from tasks.champion.commit_decision import reconcile
-from tasks.registry.tracking import Tracking, Version
+from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.model_registry import Version
 from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger, LedgerRow, Prediction
+from tasks.store.decision_log import LoggedDecision
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 LONGEST_ABSENCE_BARS = 400  # further back nothing is made up: that is a new start, not a day off
@@ -34,7 +35,7 @@ class Guarded:
     """The prediction for the newest bar, and those that were made up for days before it."""
 
     forecast: Forecast
-    made_up: tuple[Prediction, ...]
+    backfilled: tuple[Prediction, ...]
 
 
 def forecast_guarded(
@@ -57,25 +58,23 @@ def forecast_guarded(
     """
     limits = spec or ForecastSpec()
     workspace = Workspace(settings, series)
-    tracking = workspace.tracking
-    ledger = workspace.decision_log
-    champion = reconcile(tracking, ledger).require(series.name)
-    window = tracking.read_version(champion.version).recipe().window
+    champion = sync_champion_alias(workspace).require(series.name)
+    window = workspace.registry.read_version(champion.version).recipe().window
     store = workspace.bar_store
     bars = store.read_bars(store.ref(series))
-    now = now_for(tracking, champion, bars, as_of)  # once: a bar that closes while this runs is the next run's
+    now = now_for(workspace, champion, bars, as_of)  # once: a bar that closes while this runs is the next run's
     bars = bars.closed_by(np.datetime64(now.replace(tzinfo=None), "us"))
     require_fresh(f"{series.name} version {champion.version}", champion.trained_until, bars, window, now, limits)
     require_checked(series, bars, window, store.released(series))
-    made_up = _make_up(tracking, ledger, champion, bars)
-    return Guarded(forecast(series, settings, as_of=now), made_up)
+    backfilled = _backfill(workspace, champion, bars)
+    return Guarded(forecast(series, settings, as_of=now), backfilled)
 
 
-def now_for(tracking: Tracking, champion: Version, bars: Bars, as_of: datetime | None) -> datetime:
+def now_for(workspace: Workspace, champion: Version, bars: Bars, as_of: datetime | None) -> datetime:
     """Return what counts as now for a series: what was said, the clock, or the newest close of a file."""
     if as_of is not None:
         return as_of.astimezone(UTC) if as_of.tzinfo else as_of.replace(tzinfo=UTC)
-    if tracking.run_params(champion.run_id).get("source.kind") == "exchange":
+    if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
         return datetime.now(UTC)
     return aware(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
 
@@ -105,19 +104,19 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Sh
             )
 
 
-def champion_then(rows: Sequence[LedgerRow], moment: datetime) -> str | None:
+def champion_at(rows: Sequence[LoggedDecision], moment: datetime) -> str | None:
     """Return who was champion at a moment, by the ledger; None where nobody was yet."""
     past = [row for row in rows if row.decided_at <= moment]
     return past[-1].champion_after if past else None
 
 
-def _make_up(tracking: Tracking, ledger: Ledger, champion: Version, bars: Bars) -> tuple[Prediction, ...]:
+def _backfill(workspace: Workspace, champion: Version, bars: Bars) -> tuple[Prediction, ...]:
     """Store the predictions of decisions after the last stored one and before the newest bar; return them."""
-    series = tracking.series
-    last = ledger.last_predicted(series.name)
+    series = workspace.runs.series
+    last = workspace.prediction_log.last_predicted(series.name)
     if last is None:
         return ()
-    rows = ledger.rows(series.name)
+    rows = workspace.decision_log.rows(series.name)
     fresh: list[Prediction] = []
     versions: dict[str, Version] = {champion.version: champion}
     answers: dict[str, dict[datetime, float]] = {}
@@ -125,13 +124,13 @@ def _make_up(tracking: Tracking, ledger: Ledger, champion: Version, bars: Bars) 
         moment = aware(closed)
         if moment <= last:
             continue
-        number = champion_then(rows, moment) or champion.version
+        number = champion_at(rows, moment) or champion.version
         if number not in answers:
-            versions.setdefault(number, tracking.version(number))
-            decided_at, probabilities = tracking.read_version(number).predictor().predict(bars)
+            versions.setdefault(number, workspace.registry.version(number))
+            decided_at, probabilities = workspace.registry.read_version(number).predictor().predict(bars)
             answers[number] = {aware(each): float(p) for each, p in zip(decided_at, probabilities, strict=True)}
         if moment in answers[number] and versions[number].trained_until <= moment:
-            horizon = tracking.read_version(number).recipe().window.horizon_bars
+            horizon = workspace.registry.read_version(number).recipe().window.horizon_bars
             resolves = moment + horizon * timedelta(seconds=int(series.delta / np.timedelta64(1, "s")))
             fresh.append(
                 Prediction(
@@ -139,5 +138,5 @@ def _make_up(tracking: Tracking, ledger: Ledger, champion: Version, bars: Bars) 
                     answers[number][moment], datetime.now(UTC),
                 )
             )  # fmt: skip
-    ledger.store_all(fresh)
+    workspace.prediction_log.store_all(fresh)
     return tuple(fresh)

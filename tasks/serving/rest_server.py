@@ -116,11 +116,11 @@ class Champion:
             return self._ready
 
     def _look(self) -> None:
-        tracking = self.workspace.tracking
+        workspace = self.workspace
         try:
-            champion = tracking.champion()
+            champion = workspace.registry.champion()
             if self._ready is None or self._ready.version != champion.version:
-                loaded = tracking.read_version(champion.version)
+                loaded = workspace.registry.read_version(champion.version)
                 self._ready = Ready(champion.version, champion.trained_until, loaded.recipe(), loaded.predictor())
                 log.info("%s: version %s answers from now on", self.series.name, champion.version)
         except RiseOrFallError:

@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 200
 LONGEST_PAUSE_SECONDS = 0.5
 EVERYTHING = "*"
+MAX_FILES = 64  # a log in more files than this is rewritten as one
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
     "delta.enableExpiredLogCleanup": "false",
@@ -179,6 +180,28 @@ def place(root: str, name: str) -> str:
     """Return where a table of this name lies: an absolute folder, or an address below an S3 prefix."""
     base = root.rstrip("/") if "://" in root else str(Path(root).resolve())
     return f"{base}/{name}"
+
+
+def read_rows(table: DeltaTable, schema: "pa.Schema", where: str | None = None) -> "pa.Table":
+    """Read the rows that meet a SQL condition; all when it is None."""
+    import pyarrow as pa  # here: a command that reads no table starts without it
+
+    return pa.table(table.scan(schema.names, where)).cast(schema)
+
+
+def append_rows(table: DeltaTable, schema: "pa.Schema", stored: "pa.Table", rows: list[dict[str, Any]]) -> Change:
+    """Append rows to a log; a table that has grown to `MAX_FILES` files is rewritten as one, with the new rows."""
+    import pyarrow as pa  # here: a command that reads no table starts without it
+
+    added = pa.Table.from_pylist(rows, schema=schema)
+    if len(table.file_uris()) < MAX_FILES:
+        return Change(added)
+    return Change(pa.concat_tables([stored, added]), replaces=EVERYTHING)
+
+
+def field_names(kind: Callable[..., Any]) -> list[str]:
+    """Return the names of a dataclass's fields, in order."""
+    return [part.name for part in fields(kind)]  # type: ignore[arg-type]
 
 
 def quoted(text: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MonitorEntry:
     """One look at a champion.
 
     Attributes:
@@ -49,7 +49,7 @@ class Look:
         }
 
 
-class Watchbook:
+class MonitorLog:
     """Looks below one root."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
@@ -70,7 +70,7 @@ class Watchbook:
         schema = pa.schema([*texts, pa.field("watched_at", pa.timestamp("us", "UTC"))])
         return Table(place(self.root, "monitor"), schema, (), self.storage_options)
 
-    def write(self, look: Look) -> None:
+    def write(self, look: MonitorEntry) -> None:
         """Append a look."""
         import pyarrow as pa  # here: see _table
 
@@ -88,7 +88,7 @@ class Watchbook:
 
         self._table.change(plan)
 
-    def looks(self, series_name: str) -> list[Look]:
+    def looks(self, series_name: str) -> list[MonitorEntry]:
         """Return the looks at a series, oldest first."""
         table = self._table.open()
         if table is None:
@@ -96,35 +96,35 @@ class Watchbook:
         rows = _rows(table, self._table.schema, series_name)
         return sorted((_look(row) for row in rows), key=lambda look: look.watched_at)
 
-    def last(self, series_name: str) -> Look | None:
+    def last(self, series_name: str) -> MonitorEntry | None:
         """Return the newest look; None when nobody looked yet."""
         looks = self.looks(series_name)
         return looks[-1] if looks else None
 
 
 def fresh_alarms(
-    looks: Sequence[Look], found: Sequence[Alarm], now: datetime, cool_down: timedelta
+    looks: Sequence[MonitorEntry], found: Sequence[Alarm], now: datetime, cool_down: timedelta
 ) -> tuple[Alarm, ...]:
     """Return the alarms that were not raised within the cool-down before `now`."""
     recent = {kind for look in looks if utc(now) - look.watched_at < cool_down for kind in look.raised}
     return tuple(alarm for alarm in found if alarm.kind not in recent)
 
 
-def score_from(looks: Sequence[Look]) -> datetime | None:
+def score_from(looks: Sequence[MonitorEntry]) -> datetime | None:
     """Return when the score was last found wanting: evidence counts anew from there; None: from the beginning."""
     past = [look.watched_at for look in looks if "degraded" in look.raised]
     return past[-1] if past else None
 
 
 def _rows(table: "DeltaTable", schema: "pa.Schema", series_name: str) -> list[dict[str, Any]]:
-    import pyarrow as pa  # here: see Watchbook._table
+    import pyarrow as pa  # here: see MonitorLog._table
 
     found: list[dict[str, Any]] = pa.table(table.scan(schema.names, f"series_name = {quoted(series_name)}")).to_pylist()
     return found
 
 
-def _look(row: Mapping[str, Any]) -> Look:
-    return Look(
+def _look(row: Mapping[str, Any]) -> MonitorEntry:
+    return MonitorEntry(
         row["series_name"],
         utc(row["watched_at"]),
         row["version"],

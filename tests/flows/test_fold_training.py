@@ -22,9 +22,9 @@ RECIPE = Recipe.model_validate({"folds": {"test_bars": 240, "count": 2}, "traini
 @flow
 def folds_alone(first: Retrain, recipe: Recipe) -> tuple[list[FoldOutcome], Record]:
     """Train the folds of a recipe on the bars of a retrain."""
-    run_id = open_workspace(recipe.series).tracking.start_run("folds", {})
+    run_id = open_workspace(recipe.series).runs.start_run("folds", {})
     outcomes = train_folds(first.windows, recipe, run_id)
-    return outcomes, pooled_record(open_workspace(recipe.series).tracking, [fold.run_id for fold in outcomes])
+    return outcomes, pooled_record(open_workspace(recipe.series).runs, [fold.run_id for fold in outcomes])
 
 
 def running(runner: str, address: str = "") -> Recipe:
@@ -43,8 +43,8 @@ def test_threads_give_the_numbers_of_one_after_the_other(first: Retrain, trackin
 @pytest.fixture
 def tracking_children(first: Retrain) -> list[str]:
     """The child runs of a whole retrain, whose folds ran in threads."""
-    client = open_workspace(RECIPE.series).tracking.client
-    experiment = open_workspace(RECIPE.series).tracking.experiment_id()
+    client = open_workspace(RECIPE.series).runs.client
+    experiment = open_workspace(RECIPE.series).runs.experiment_id()
     found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{first.run_id}'")
     return [run.info.run_id for run in found]
 

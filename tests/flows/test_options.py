@@ -19,14 +19,13 @@ from model.network_files import network_from_bytes
 from model.networks import NetworkSpec
 from model.training import Trainer, TrainingSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.registry.tracking import Tracking
 from tasks.results import Retrain
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
 FOLDS = FoldSpec(test_bars=120, count=2, seeds=2)
 TRAINING = TrainingSpec(epochs=1, calibration="temperature")
-Options = tuple[Retrain, Tracking, list[str]]
+Options = tuple[Retrain, Workspace, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +35,19 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Options]:
         patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("options")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         done = retrain(folds=FOLDS, training=TRAINING)
-        tracking = Workspace(Settings(), Series("BTC-USD", "1d")).tracking
-        found = tracking.client.search_runs([tracking.experiment_id()], f"tags.mlflow.parentRunId = '{done.run_id}'")
-        yield done, tracking, [run.info.run_id for run in sorted(found, key=lambda run: run.data.tags["fold"])]
+        workspace = Workspace(Settings(), Series("BTC-USD", "1d"))
+        found = workspace.runs.client.search_runs(
+            [workspace.runs.experiment_id()], f"tags.mlflow.parentRunId = '{done.run_id}'"
+        )
+        yield done, workspace, [run.info.run_id for run in sorted(found, key=lambda run: run.data.tags["fold"])]
 
 
 def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -> None:
-    result, tracking, runs = asked
+    result, workspace, runs = asked
     store = Workspace(Settings()).bar_store
     windows = cut_windows(store.read_bars(result.stored.ref), WindowSpec()).resolved()
     trainer = Trainer(NetworkSpec(), TRAINING, 30, 4)
-    frame = pd.read_parquet(io.BytesIO(tracking.read_file(result.run_id, "evaluation/record.parquet")))
+    frame = pd.read_parquet(io.BytesIO(workspace.runs.read_file(result.run_id, "evaluation/record.parquet")))
     calibrated: dict[int, list[np.ndarray]] = {7: [], 8: []}
     for fold, run_id in zip(split_folds(windows, FOLDS), runs, strict=True):
         for seed, pooled in calibrated.items():
@@ -55,9 +56,9 @@ def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -
             expected = fit_temperature(judged.labels, trainer.predict(fitted, judged))
             pooled.append(expected.apply(trainer.predict(fitted, windows.take(fold.test))))
             if seed == 7:
-                assert calibrator_from_json(tracking.read_file(run_id, "calibrator.json").decode()) == expected
+                assert calibrator_from_json(workspace.runs.read_file(run_id, "calibrator.json").decode()) == expected
     assert frame["probability"].to_numpy() == pytest.approx(np.concatenate(calibrated[7]), abs=1e-12)
-    logged = tracking.client.get_run(result.run_id).data.metrics
+    logged = workspace.runs.client.get_run(result.run_id).data.metrics
     losses = [log_loss(frame["label"], np.concatenate(calibrated[seed])) for seed in (7, 8)]
     assert [logged[f"seed.{seed}.log_loss"] for seed in (7, 8)] == pytest.approx(losses)
     assert logged["log_loss"] == pytest.approx(losses[0])
@@ -65,9 +66,9 @@ def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -
 
 
 def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:
-    result, tracking, runs = asked
-    loaded = tracking.read_version(result.version.version)
-    newest = json.loads(tracking.read_file(runs[-1], "calibrator.json"))
+    result, workspace, runs = asked
+    loaded = workspace.registry.read_version(result.version.version)
+    newest = json.loads(workspace.runs.read_file(runs[-1], "calibrator.json"))
     assert loaded.calibrator().plain() == newest
     assert result.promotion.action == "promote"  # its files repeat what training saw
     store = Workspace(Settings()).bar_store
@@ -75,16 +76,16 @@ def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:
     windows = cut_windows(bars, WindowSpec())
     said = np.asarray(network_from_bytes(loaded.keras())(windows.values()), dtype=np.float64)[:, 0]
     odds = (said / (1 - said)) ** (1 / newest["temperature"])
-    tracking.point_mlflow()
-    served = mlflow.pyfunc.load_model(f"models:/{tracking.name}@champion").predict(bars.frame())
+    workspace.runs.set_global_uri()
+    served = mlflow.pyfunc.load_model(f"models:/{workspace.name}@champion").predict(bars.frame())
     np.testing.assert_allclose(served["probability"], odds / (1 + odds), atol=1e-5)
 
 
 def test_run_and_page_say_so(asked: Options) -> None:
-    result, tracking, runs = asked
-    run = tracking.client.get_run(result.run_id).data
+    result, workspace, runs = asked
+    run = workspace.runs.client.get_run(result.run_id).data
     assert (run.params["training.calibration"], run.params["folds.seeds"]) == ("temperature", "2")
-    told = tracking.client.get_run(runs[-1]).data.params["calibrator"]
+    told = workspace.runs.client.get_run(runs[-1]).data.params["calibrator"]
     assert run.tags["calibrator"] == told
     page = Path(result.report).read_text(encoding="utf-8")
     assert f"goes on with the newest fold&#x27;s: {told}." in page

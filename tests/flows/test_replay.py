@@ -15,10 +15,10 @@ from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.daily_replay import ReplaySummary
-from tasks.registry.local_database import RegistryFile
-from tasks.registry.tracking import Tracking
+from tasks.registry.local_database import LocalDatabase
+from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.workspace import Workspace
 
 NAME = "BTC-USD-1d-replay"
@@ -35,7 +35,7 @@ CHEAP = {
 class Left:
     """What a replay leaves behind; names of runs, drawn by chance, are left out."""
 
-    rows: list[LedgerRow]
+    rows: list[LoggedDecision]
     predictions: pd.DataFrame
     versions: int
     champion: str | None
@@ -43,14 +43,14 @@ class Left:
 
 def left() -> Left:
     settings = Settings()
-    ledger = Workspace(settings).decision_log
-    file = RegistryFile(settings.mlflow_uri)
+    workspace = Workspace(settings)
+    file = LocalDatabase(settings.mlflow_uri)
     known = 0
     while file.version(NAME, str(known + 1)) is not None:
         known += 1
     champion = file.alias(NAME, "champion")
-    rows = [replace(row, run_id="") for row in ledger.rows(NAME)]
-    return Left(rows, ledger.predictions(NAME), known, champion[0] if champion else None)
+    rows = [replace(row, run_id="") for row in workspace.decision_log.rows(NAME)]
+    return Left(rows, workspace.prediction_log.read(NAME), known, champion[0] if champion else None)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,10 @@ def test_stopped_twice_and_gone_on_with_it_ends_the_same(
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ingest()
-    for owner, name, days in ((Tracking, "add_version", 9), (Ledger, "enter", 10)):  # before a version; after another
+    for owner, name, days in (
+        (ModelRegistry, "add_version", 9),
+        (DecisionLog, "enter", 10),
+    ):  # before a version; after another
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, _failing_after(days, getattr(owner, name)))
             with pytest.raises(PowerCut):

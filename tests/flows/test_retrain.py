@@ -19,7 +19,7 @@ from model.folds import FoldSpec
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
-from tasks.registry.tracking import Tracking
+from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.results import Retrain
 from tasks.serving.forecast import forecast
 from tasks.settings import Settings
@@ -32,8 +32,8 @@ TEST_WINDOWS, FOLDS = 240, 2
 
 
 @pytest.fixture
-def tracking(home: Path) -> Tracking:  # noqa: ARG001 - the settings name it
-    return Workspace(Settings(), SERIES).tracking
+def workspace(home: Path) -> Workspace:  # noqa: ARG001 - the settings name it
+    return Workspace(Settings(), SERIES)
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_the_sample_is_read_checked_and_cut_as_counted_by_hand(first: Retrain) -
     assert (first.windows.windows, first.windows.resolved) == (1768 - 3 * 29, 1768 - 3 * 30)
 
 
-def test_the_record_holds_the_newest_windows_with_their_real_outcomes(first: Retrain, tracking: Tracking) -> None:
-    frame = _artifact(tracking, first.run_id, "evaluation/record.parquet")
+def test_the_record_holds_the_newest_windows_with_their_real_outcomes(first: Retrain, workspace: Workspace) -> None:
+    frame = _artifact(workspace.runs, first.run_id, "evaluation/record.parquet")
     sample = open_source(SourceSpec()).fetch().frame.set_index("timestamp")["close"]
     day = pd.Timedelta(days=1)
     rises = [int(sample[at] > sample[at - day]) for at in frame["resolved_at"] - day]  # the bar that closed then
@@ -61,9 +61,9 @@ def test_the_record_holds_the_newest_windows_with_their_real_outcomes(first: Ret
     assert frame["resolved_at"].max() == pd.Timestamp("2019-10-17", tz="UTC")
 
 
-def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, tracking: Tracking) -> None:
-    frame = _artifact(tracking, first.run_id, "evaluation/record.parquet")
-    logged = tracking.client.get_run(first.run_id).data.metrics
+def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, workspace: Workspace) -> None:
+    frame = _artifact(workspace.runs, first.run_id, "evaluation/record.parquet")
+    logged = workspace.runs.client.get_run(first.run_id).data.metrics
     for prefix, column in [("", "probability"), *((f"{name}_", name) for name in BASELINES)]:
         given = frame[column]
         assert logged[f"{prefix}log_loss"] == pytest.approx(sklearn_metrics.log_loss(frame["label"], given))
@@ -74,24 +74,24 @@ def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, tracking: 
         assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"]
 
 
-def test_the_run_page_has_what_a_reader_looks_for(first: Retrain, tracking: Tracking) -> None:
-    run = tracking.client.get_run(first.run_id)
+def test_the_run_page_has_what_a_reader_looks_for(first: Retrain, workspace: Workspace) -> None:
+    run = workspace.runs.client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["window.lookback_bars"] == "30"
     assert run.data.params["training.epochs"] == "2"
     assert {"decision", "recipe", "seed", "device", "trigger", "flow_run"} <= run.data.tags.keys()
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.digest == first.stored.ref.sha256[:36]
-    pictures = {each.path for each in tracking.client.list_artifacts(first.run_id, "pictures")}
+    pictures = {each.path for each in workspace.runs.client.list_artifacts(first.run_id, "pictures")}
     assert pictures >= {
         f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "probabilities", "reliability")
     }
-    children = tracking.client.search_runs(
+    children = workspace.runs.client.search_runs(
         [run.info.experiment_id], f"tags.mlflow.parentRunId = '{first.run_id}'", order_by=["start_time ASC"]
     )
     assert sorted(child.data.tags["fold"] for child in children) == ["0", "1"]  # they run side by side
     for child in children:
-        curve = tracking.client.get_metric_history(child.info.run_id, "validation_loss")
+        curve = workspace.runs.client.get_metric_history(child.info.run_id, "validation_loss")
         assert [point.step for point in curve] == [1, 2]
 
 
@@ -101,12 +101,12 @@ def test_the_first_sound_model_becomes_champion(first: Retrain) -> None:
     assert any("no champion" in reason for reason in first.promotion.reasons)
 
 
-def test_the_registered_model_says_what_its_keras_network_says(first: Retrain, tracking: Tracking) -> None:
-    loaded = tracking.read_version(first.version.version)
+def test_the_registered_model_says_what_its_keras_network_says(first: Retrain, workspace: Workspace) -> None:
+    loaded = workspace.registry.read_version(first.version.version)
     files = [path for path in loaded.folder.parent.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".joblib"}]
     bars = open_source(SourceSpec()).fetch().frame.tail(120)
-    tracking.point_mlflow()
+    workspace.runs.set_global_uri()
     served = mlflow.pyfunc.load_model(f"models:/{SERIES.name}/{first.version.version}").predict(bars)
     network = network_from_bytes(loaded.keras())
     values = bars_from_frame(bars, "1d").ohlcv[:, :4]
@@ -128,9 +128,9 @@ def test_a_second_retrain_adds_no_bar_and_is_judged_against_the_first(both: tupl
 
 
 def test_the_same_bars_recipe_and_seed_give_the_same_probabilities(
-    both: tuple[Retrain, Retrain], tracking: Tracking
+    both: tuple[Retrain, Retrain], workspace: Workspace
 ) -> None:
-    probabilities = [_artifact(tracking, run.run_id, "evaluation/record.parquet")["probability"] for run in both]
+    probabilities = [_artifact(workspace.runs, run.run_id, "evaluation/record.parquet")["probability"] for run in both]
     np.testing.assert_array_equal(*probabilities)
 
 
@@ -145,21 +145,23 @@ def test_as_of_a_past_day_nothing_later_is_known(first: Retrain) -> None:
 
 
 def test_bad_bars_stop_the_run_and_leave_everything_as_it_was(
-    first: Retrain, tracking: Tracking, store: BarStore, tmp_path: Path
+    first: Retrain, workspace: Workspace, store: BarStore, tmp_path: Path
 ) -> None:
     assert first.version.version == "1"
     frame = open_source(SourceSpec()).fetch().frame.head(400)
     frame.loc[200, "close"] = -1.0
     path = tmp_path / "bad.csv"
     frame.to_csv(path, index=False)
-    champion, version = tracking.champion().version, store.ref(SERIES).version
+    champion, version = workspace.registry.champion().version, store.ref(SERIES).version
     with pytest.raises(ChecksFailed, match=r"-1.*2015-06-19"):
         retrain(source=SourceSpec(kind="csv", path=str(path)), training=TrainingSpec(epochs=1))
-    assert tracking.champion().version == champion
+    assert workspace.registry.champion().version == champion
     assert store.ref(SERIES).version == version
     refused = store.read_quarantine(SERIES)
     assert "unreal_price" in set(refused["rule"])
-    latest = tracking.client.search_runs([tracking.experiment_id()], order_by=["start_time DESC"], max_results=1)[0]
+    latest = workspace.runs.client.search_runs(
+        [workspace.runs.experiment_id()], order_by=["start_time DESC"], max_results=1
+    )[0]
     assert latest.info.status == "FAILED"
     assert "ChecksFailed" in latest.data.tags["failure"]
 
@@ -173,17 +175,17 @@ def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:
     asked = [forecast(SERIES, Settings(), now=pd.Timestamp("2019-10-17 00:05", tz="UTC")) for _ in range(2)]
     assert asked[0] == asked[1]
     assert (asked[0].decided_at, asked[0].resolves_at) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
-    stored = Workspace(Settings()).decision_log.predictions(SERIES.name, asked[0].version)
+    stored = Workspace(Settings()).prediction_log.read(SERIES.name, asked[0].version)
     assert stored["probability"].tolist() == [asked[0].probability]
     assert not stored["late"].any()
 
 
-def test_rollback_puts_the_former_champion_back(both: tuple[Retrain, Retrain], tracking: Tracking) -> None:
+def test_rollback_puts_the_former_champion_back(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
     assert both[1].promotion.action == "promote"
-    before = tracking.champion().version
+    before = workspace.registry.champion().version
     former = rollback(reason="the test says so")
     assert (before, former) == ("2", "1")
-    assert tracking.champion().version == former
+    assert workspace.registry.champion().version == former
     row = Workspace(Settings()).decision_log.rows(SERIES.name)[-1]
     assert (row.action, row.champion_before, row.champion_after) == ("rollback", before, former)
     assert row.reasons == ("the test says so",)
@@ -194,5 +196,5 @@ def test_without_a_champion_a_prediction_says_what_to_do(home: Path) -> None:  #
         forecast(Series("ETH-USD", "1d"), Settings())
 
 
-def _artifact(tracking: Tracking, run_id: str, path: str) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(tracking.read_file(run_id, path)))
+def _artifact(runs: ExperimentRuns, run_id: str, path: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(runs.read_file(run_id, path)))

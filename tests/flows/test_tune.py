@@ -41,8 +41,10 @@ def search(home: Path, patch: pytest.MonkeyPatch, trials: int, bars: Bars = BARS
 
 def trials_of(found: Tuned) -> list[tuple[dict[str, str], float, str]]:
     """Return parameters, log loss and status of a search's child runs, in the order of the trials."""
-    tracking = Workspace(Settings(), SERIES, f"{SERIES.name}-tune").tracking
-    runs = tracking.client.search_runs([tracking.experiment_id()], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
+    workspace = Workspace(Settings(), SERIES, f"{SERIES.name}-tune")
+    runs = workspace.runs.client.search_runs(
+        [workspace.runs.experiment_id()], f"tags.`mlflow.parentRunId` = '{found.run_id}'"
+    )
     runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
     return [(run.data.params, run.data.metrics.get("log_loss", np.nan), run.info.status) for run in runs]
 

@@ -8,7 +8,7 @@ import numpy as np
 from model.bars import Bars, Series
 from model.freshness import aware
 from tasks.settings import Settings
-from tasks.store.decision_log import Prediction
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
@@ -30,13 +30,14 @@ def plant_drift(home: Path) -> None:
 def plant_degradation(home: Path) -> None:
     """Store predictions of the last stored days that say the opposite of what happened, each before its outcome."""
     settings = _settings(home)
-    store, ledger = Workspace(settings).bar_store, Workspace(settings).decision_log
+    workspace = Workspace(settings)
+    store = workspace.bar_store
     bars = store.read_bars(store.ref(SERIES))
     close, closed_at = bars.column("close")[-DAYS:], bars.closed_at[-DAYS:]
-    version = str(ledger.rows(SERIES.name)[-1].champion_after)
+    version = str(workspace.decision_log.rows(SERIES.name)[-1].champion_after)
     wrong = np.where(np.diff(close) > 0, 0.1, 0.9)
     day = timedelta(days=1)
-    ledger.store_all(
+    workspace.prediction_log.store_all(
         [
             Prediction(SERIES.name, "BTC-USD", "1d", at, at + day, version, float(says), at + timedelta(minutes=1))
             for at, says in zip(map(aware, closed_at[:-1]), wrong, strict=True)

@@ -11,7 +11,7 @@ from model.metrics import Record
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.windows import WindowSpec, cut_windows
-from tasks.registry.tracking import ModelFiles
+from tasks.registry.model_files import ModelFiles
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -26,8 +26,8 @@ def tiny_home(home: Path, bars: Bars, trained_bars: int, *, gain: float = 1.0) -
     """
     settings = Settings(home=home, tracking_uri="", store="", public_url="")
     store_bars(settings, bars)
-    tracking = Workspace(settings, SERIES).tracking
-    run_id = tracking.start_run("retrain", {})
+    workspace = Workspace(settings, SERIES)
+    run_id = workspace.runs.start_run("retrain", {})
     known = Bars(bars.interval, bars.opened_at[:trained_bars], bars.ohlcv[:trained_bars])
     windows = cut_windows(known, WINDOW).resolved()
     onnx = tiny_onnx(5, gain=gain)
@@ -36,8 +36,8 @@ def tiny_home(home: Path, bars: Bars, trained_bars: int, *, gain: float = 1.0) -
     said = probabilities[: len(windows)][-len(newest) :]
     own = Record(newest.decided_at, newest.resolved_at, newest.labels, said, np.zeros(len(newest), dtype=np.int64))
     files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=WINDOW), record=own)
-    version = tracking.add_version(run_id, files, {"trained_until": f"{known.closed_at[-1]}+00:00"})
-    tracking.set_alias("champion", version.version)
+    version = workspace.registry.add_version(run_id, files, {"trained_until": f"{known.closed_at[-1]}+00:00"})
+    workspace.registry.set_alias("champion", version.version)
     return settings
 
 

@@ -17,12 +17,18 @@ from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from model.windows import WindowSpec, cut_windows
-from tasks.champion.challenger_vs_champion import champion_record, check_soundness, joined, judge, later_record
-from tasks.champion.commit_decision import Standing
+from tasks.champion.challenger_vs_champion import (
+    champion_record,
+    check_registered_network,
+    compare_with_champion,
+    joined,
+    later_record,
+)
+from tasks.champion.commit_decision import ChampionState
+from tasks.registry.model_files import ModelFiles
+from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import parquet_bytes
-from tasks.registry.tracking import ModelFiles, Tracking, Version
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
@@ -54,18 +60,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
         settings = Settings(home=home, tracking_uri="", store="")
-        tracking = Workspace(settings, SERIES).tracking
+        workspace = Workspace(settings, SERIES)
         for version, onnx in ONNX.items():
-            run_id = tracking.start_run("retrain", {})
+            run_id = workspace.runs.start_run("retrain", {})
             own = record(says(version))
             frame = own.frame().assign(base_rate=0.5)
-            tracking.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+            workspace.runs.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
             decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
             probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
-            tracking.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
+            workspace.runs.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
             until = str(BARS.closed_at[UNTIL[version]]) + "+00:00"
             files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=SPEC), record=own)
-            tracking.add_version(run_id, files, {"trained_until": until})
+            workspace.registry.add_version(run_id, files, {"trained_until": until})
         yield home
 
 
@@ -76,30 +82,25 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def tracking(settings: Settings) -> Tracking:
-    return Workspace(settings, SERIES).tracking
+def workspace(settings: Settings) -> Workspace:
+    return Workspace(settings, SERIES)
 
 
-@pytest.fixture
-def ledger(settings: Settings) -> Ledger:
-    return Workspace(settings).decision_log
+def state(workspace: Workspace, version: str) -> ChampionState:
+    return ChampionState(version, workspace.registry.version(version))
 
 
-def standing(tracking: Tracking, version: str) -> Standing:
-    return Standing(version, tracking.version(version))
+def broken(workspace: Workspace, version: str, name: str = "network.onnx") -> Version:
+    (workspace.registry.read_version(version).folder / name).write_bytes(b"junk")
+    return workspace.registry.version(version)
 
 
-def broken(tracking: Tracking, version: str, name: str = "network.onnx") -> Version:
-    (tracking.read_version(version).folder / name).write_bytes(b"junk")
-    return tracking.version(version)
-
-
-def test_a_sound_version_repeats_what_training_saw(tracking: Tracking, settings: Settings) -> None:
-    found = check_soundness(tracking, tracking.version("2"), BARS)
+def test_a_sound_version_repeats_what_training_saw(workspace: Workspace, settings: Settings) -> None:
+    found = check_registered_network(workspace, workspace.registry.version("2"), BARS)
     assert found.passed
-    folder = settings.root / "mlruns" / "artifacts" / SERIES.name / tracking.version("2").run_id
+    folder = settings.root / "mlruns" / "artifacts" / SERIES.name / workspace.registry.version("2").run_id
     (folder / "artifacts" / "network" / "probe.parquet").write_bytes(_shifted_probe())
-    assert not check_soundness(tracking, tracking.version("2"), BARS).reloads_equal
+    assert not check_registered_network(workspace, workspace.registry.version("2"), BARS).reloads_equal
 
 
 def _shifted_probe() -> bytes:
@@ -108,62 +109,60 @@ def _shifted_probe() -> bytes:
     return parquet_bytes(pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:] + 2e-5}))
 
 
-def test_the_champion_is_scored_by_its_own_record_and_then_by_its_predictions(
-    tracking: Tracking, ledger: Ledger
-) -> None:
+def test_the_champion_is_scored_by_its_own_record_and_then_by_its_predictions(workspace: Workspace) -> None:
     stored = record(np.full(len(NEWEST), 0.25)).take(np.arange(40))
     until = NEWEST.decided_at[100]
     later = later_record(NEWEST.decided_at, says("1"), until, record(says("2")))
     assert (later.decided_at == NEWEST.decided_at[100:]).all()
     both = joined(stored, later)
     assert (both.probabilities == np.concatenate([np.full(40, 0.25), says("1")[100:]])).all()
-    found = champion_record(tracking, ledger, standing(tracking, "1"), BARS, record(says("2")))
-    assert found.trouble == ""
+    found = champion_record(workspace, state(workspace, "1"), BARS, record(says("2")))
+    assert found.problem == ""
     assert found.record is not None
     assert found.record.probabilities == pytest.approx(says("1"), abs=1e-7)
 
 
 @pytest.mark.parametrize("name", ["network.onnx", "recipe.json", "record.parquet"])
 def test_a_broken_champion_is_told_judged_by_its_run_and_replaced(
-    name: str, tracking: Tracking, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    name: str, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    champion = Standing("1", broken(tracking, "1", name))
+    champion = ChampionState("1", broken(workspace, "1", name))
     with caplog.at_level(logging.ERROR):
-        found = judge(tracking, ledger, tracking.version("2"), champion, BARS, RULE, seed=7)
+        found = compare_with_champion(workspace, workspace.registry.version("2"), champion, BARS, RULE, seed=7)
     assert found.decision.action == "promote"
     assert found.decision.numbers["champion.n"] == len(NEWEST)
     assert "champion version 1 cannot be loaded" in found.reasons[0]
     assert "judged by the record of its run" in caplog.text
 
 
-def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(
-    tracking: Tracking, ledger: Ledger
-) -> None:
-    whole = judge(tracking, ledger, tracking.version("3"), standing(tracking, "1"), BARS, RULE, seed=7)
+def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(workspace: Workspace) -> None:
+    whole = compare_with_champion(workspace, workspace.registry.version("3"), state(workspace, "1"), BARS, RULE, seed=7)
     assert whole.decision.action == "hold"
-    champion = Standing("1", broken(tracking, "1"))
-    found = judge(tracking, ledger, tracking.version("3"), champion, BARS, RULE, seed=7)
+    champion = ChampionState("1", broken(workspace, "1"))
+    found = compare_with_champion(workspace, workspace.registry.version("3"), champion, BARS, RULE, seed=7)
     assert found.decision.action == "promote"
     assert "the champion cannot predict any more" in found.reasons[1]
     assert found.decision.numbers == whole.decision.numbers  # its stored record and its predictions agree here
 
 
-def test_a_champion_of_which_nothing_is_left_is_no_obstacle(tracking: Tracking, ledger: Ledger) -> None:
-    lost = Standing("9", None, "the registry has lost champion version 9")
-    found = judge(tracking, ledger, tracking.version("2"), lost, BARS, RULE, seed=7)
+def test_a_champion_of_which_nothing_is_left_is_no_obstacle(workspace: Workspace) -> None:
+    lost = ChampionState("9", None, "the registry has lost champion version 9")
+    found = compare_with_champion(workspace, workspace.registry.version("2"), lost, BARS, RULE, seed=7)
     assert found.decision.action == "promote"
-    assert "its record is lost too" in found.trouble
+    assert "its record is lost too" in found.problem
 
 
 @pytest.mark.parametrize("name", ["network.onnx", "recipe.json"])
-def test_a_broken_challenger_is_rejected_with_the_reason(name: str, tracking: Tracking, ledger: Ledger) -> None:
-    for champion in (standing(tracking, "1"), Standing("1", broken(tracking, "1"))):
-        found = judge(tracking, ledger, broken(tracking, "2", name), champion, BARS, RULE, seed=7)
+def test_a_broken_challenger_is_rejected_with_the_reason(name: str, workspace: Workspace) -> None:
+    for champion in (state(workspace, "1"), ChampionState("1", broken(workspace, "1"))):
+        found = compare_with_champion(workspace, broken(workspace, "2", name), champion, BARS, RULE, seed=7)
         assert found.decision.action == "reject"
         assert f"{name} cannot be" in " ".join(found.reasons)
 
 
-def test_champion_and_challenger_swapped_flip_the_decision(tracking: Tracking, ledger: Ledger) -> None:
-    held = judge(tracking, ledger, tracking.version("3"), standing(tracking, "2"), BARS, RULE, seed=7)
-    promoted = judge(tracking, ledger, tracking.version("2"), standing(tracking, "3"), BARS, RULE, seed=7)
+def test_champion_and_challenger_swapped_flip_the_decision(workspace: Workspace) -> None:
+    held = compare_with_champion(workspace, workspace.registry.version("3"), state(workspace, "2"), BARS, RULE, seed=7)
+    promoted = compare_with_champion(
+        workspace, workspace.registry.version("2"), state(workspace, "3"), BARS, RULE, seed=7
+    )
     assert (held.decision.action, promoted.decision.action) == ("hold", "promote")

@@ -14,10 +14,10 @@ from tiny_home import SERIES, store_bars, tiny_home
 from model.bars import Bars
 from model.freshness import aware
 from model.monitor_alarms import Alarm, MonitorSpec
-from tasks.champion.champion_monitor import Watched, watch_champion
+from tasks.champion.champion_monitor import MonitorResult, monitor_champion
 from tasks.settings import Settings
-from tasks.store.decision_log import Prediction
-from tasks.store.monitor_log import Look, Watchbook, fresh_alarms, score_from
+from tasks.store.monitor_log import MonitorEntry, MonitorLog, fresh_alarms, score_from
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 BARS = random_walk(1000, seed=11)
@@ -57,7 +57,7 @@ def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED)
                 SERIES.name, "BTC-USD", "1d", at, at + DAY, "1", float(probability), at + timedelta(minutes=1)
             )
         )  # fmt: skip
-    Workspace(settings).decision_log.store_all(stored)
+    Workspace(settings).prediction_log.store_all(stored)
 
 
 def rises() -> np.ndarray:
@@ -65,8 +65,8 @@ def rises() -> np.ndarray:
     return (np.diff(close)[TRAINED:] > 0).astype(float)
 
 
-def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> Watched:
-    return watch_champion(SERIES, settings, spec, aware(BARS.closed_at[as_of_bar]))
+def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> MonitorResult:
+    return monitor_champion(SERIES, settings, spec, aware(BARS.closed_at[as_of_bar]))
 
 
 def test_an_honest_year_raises_nothing(settings: Settings) -> None:
@@ -107,7 +107,7 @@ def test_late_predictions_are_no_evidence_and_count_as_missing(settings: Setting
             )
         ]
     ]  # fmt: skip
-    Workspace(settings).decision_log.store_all(late)
+    Workspace(settings).prediction_log.store_all(late)
     watched = look(settings)
     assert watched.score.count == 200
     assert watched.look.numbers["missing"] == 49
@@ -131,18 +131,20 @@ def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, mon
     midnight = aware(BARS.closed_at[-1])
     moments = iter([midnight - timedelta(seconds=1), *[midnight + timedelta(seconds=5)] * 9])
     monkeypatch.setattr("tasks.serving.guarded_forecast.datetime", SimpleNamespace(now=lambda _: next(moments)))
-    monkeypatch.setattr("tasks.registry.tracking.Tracking.run_params", lambda *_: {"source.kind": "exchange"})
+    monkeypatch.setattr(
+        "tasks.registry.experiment_runs.ExperimentRuns.run_params", lambda *_: {"source.kind": "exchange"}
+    )
     for seconds, count in ((-1, 248), (5, 249)):  # the last outcome is known from midnight on
-        watched = watch_champion(SERIES, settings, SPEC)
+        watched = monitor_champion(SERIES, settings, SPEC)
         assert watched.look.watched_at == midnight + timedelta(seconds=seconds)
         assert watched.score.count == count
 
 
 def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
-    book, start = Watchbook(str(tmp_path)), aware(BARS.closed_at[0])
+    book, start = MonitorLog(str(tmp_path)), aware(BARS.closed_at[0])
     alarm = Alarm("stale", "old")
-    book.write(Look("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
-    book.write(Look("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))
+    book.write(MonitorEntry("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
+    book.write(MonitorEntry("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))
     looks = book.looks("A-1d")
     assert [each.alarms for each in looks] == [(alarm,), (alarm,)]
     assert score_from(looks) == start + DAY

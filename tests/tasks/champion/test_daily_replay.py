@@ -18,9 +18,10 @@ from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.daily_replay import Replay
-from tasks.registry.tracking import Tracking
+from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
-from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.store.decision_log import DecisionLog, LoggedDecision
+from tasks.store.prediction_log import PredictionLog
 from tasks.workspace import Workspace
 
 RECIPE = Recipe(
@@ -50,9 +51,9 @@ def run_all(opened: Replay) -> None:
         opened.run_day(day)
 
 
-def told(opened: Replay) -> list[LedgerRow]:
+def told(opened: Replay) -> list[LoggedDecision]:
     """Return the ledger without the names of runs, which are drawn by chance."""
-    return [replace(row, run_id="") for row in opened.ledger.rows(opened.name)]
+    return [replace(row, run_id="") for row in opened.workspace.decision_log.rows(opened.name)]
 
 
 @pytest.fixture(autouse=True)
@@ -69,23 +70,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 
 
 def test_each_day_is_decided_with_the_bars_closed_by_then(whole: Replay) -> None:
-    rows = whole.ledger.rows(whole.name)
+    rows = whole.workspace.decision_log.rows(whole.name)
     assert [row.decided_at.date() for row in rows] == list(whole.days)
     assert [row.version for row in rows] == ["1", "2", "3", "4"]
     assert (rows[0].champion_before, rows[0].champion_after) == (None, "1")
     for row in rows:
-        version = whole.tracking.version(row.version)
+        version = whole.workspace.registry.version(row.version)
         assert version.trained_until == row.decided_at
-        newest = whole.tracking.read_version(row.version).record().resolved_at.max()
+        newest = whole.workspace.registry.read_version(row.version).record().resolved_at.max()
         assert newest == np.datetime64(row.decided_at.replace(tzinfo=None))
-    assert whole.tracking.alias_number("champion") == rows[-1].champion_after
+    assert whole.workspace.registry.alias_number("champion") == rows[-1].champion_after
 
 
 def test_nothing_of_it_touches_the_real_champion(whole: Replay) -> None:
-    real = Workspace(whole.settings, whole.series).tracking
+    real = Workspace(whole.settings, whole.series).registry
     assert real.alias_number("champion") is None
-    assert whole.ledger.rows(whole.series.name) == ()
-    assert whole.ledger.predictions(whole.series.name).empty
+    assert whole.workspace.decision_log.rows(whole.series.name) == ()
+    assert whole.workspace.prediction_log.read(whole.series.name).empty
 
 
 def test_a_past_day_does_not_depend_on_later_bars(whole: Replay, tmp_path: Path) -> None:
@@ -109,10 +110,10 @@ def test_interrupted_anywhere_and_resumed_it_ends_the_same(
     interrupted = replay(settings)
     interrupted.run_day(FIRST)
     owner, name = {
-        "version": (Tracking, "add_version"),
-        "predictions": (Ledger, "store_all"),
-        "row": (Ledger, "enter"),
-        "alias": (Tracking, "set_alias"),
+        "version": (ModelRegistry, "add_version"),
+        "predictions": (PredictionLog, "store_all"),
+        "row": (DecisionLog, "append_if_current"),
+        "alias": (ModelRegistry, "set_alias"),
     }[place]
 
     def crash(*_: object, **__: object) -> None:
@@ -125,16 +126,16 @@ def test_interrupted_anywhere_and_resumed_it_ends_the_same(
     resumed = replay(settings)
     run_all(resumed)
     assert told(resumed) == told(whole)
-    frame, expected = (each.ledger.predictions(each.name) for each in (resumed, whole))
+    frame, expected = (each.workspace.prediction_log.read(each.name) for each in (resumed, whole))
     assert frame.equals(expected)
-    assert resumed.tracking.alias_number("champion") == whole.tracking.alias_number("champion")
+    assert resumed.workspace.registry.alias_number("champion") == whole.workspace.registry.alias_number("champion")
 
 
 def test_a_day_that_is_done_is_not_done_again(whole: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object, **__: object) -> None:
         raise Crash
 
-    monkeypatch.setattr(Tracking, "add_version", crash)
+    monkeypatch.setattr(ModelRegistry, "add_version", crash)
     again = replay(whole.settings)
     assert again.pending() == ()
     before = told(again)
@@ -147,12 +148,12 @@ def test_it_shows_whoever_was_champion_beside_never_promoting(whole: Replay) -> 
     windows = cut_windows(BARS, RECIPE.window).resolved()
     days = [np.datetime64(day, "us") for day in whole.days]
     labels = windows.labels[np.isin(windows.decided_at, days)]
-    rows = whole.ledger.rows(whole.name)
+    rows = whole.workspace.decision_log.rows(whole.name)
 
     def said(versions: list[str]) -> np.ndarray:
         found = []
         for day, version in zip(days, versions, strict=True):
-            decided_at, probabilities = whole.tracking.read_version(version).predictor().predict(BARS)
+            decided_at, probabilities = whole.workspace.registry.read_version(version).predictor().predict(BARS)
             found.append(probabilities[decided_at == day][0])
         return np.array(found)
 
@@ -164,7 +165,7 @@ def test_it_shows_whoever_was_champion_beside_never_promoting(whole: Replay) -> 
     assert summary.cost is None  # four decisions say nothing
     assert "never promoting: log loss" in summary.lines()[2]
     run_id = whole.show(summary)
-    assert whole.tracking.read_file(run_id, "pictures/champion_history.png")[:4] == b"\x89PNG"
+    assert whole.workspace.runs.read_file(run_id, "pictures/champion_history.png")[:4] == b"\x89PNG"
 
 
 def test_what_cannot_be_continued_is_refused(whole: Replay) -> None:

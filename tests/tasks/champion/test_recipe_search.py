@@ -68,8 +68,8 @@ def tuning(settings: Settings, spec: TuneSpec = SPEC, trainer: Any = Quiet) -> T
 
 def losses(found: Tuned, opened: Tuning) -> list[float]:
     """Return each trial's log loss as its child run has it, in the order of the trials."""
-    experiment = opened.tracking.experiment_id()
-    runs = opened.tracking.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
+    experiment = opened.workspace.runs.experiment_id()
+    runs = opened.workspace.runs.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
     runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
     return [run.data.metrics["log_loss"] for run in runs if "log_loss" in run.data.metrics]
 

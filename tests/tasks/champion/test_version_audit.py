@@ -16,7 +16,7 @@ from model.metrics import Record
 from model.recipe import Recipe
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.version_audit import audit_version
-from tasks.registry.tracking import ModelFiles
+from tasks.registry.model_files import ModelFiles
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -42,7 +42,7 @@ def test_an_honest_version_passes_and_a_shifted_one_fails(settings: Settings) ->
     store = Workspace(settings).bar_store
     store.merge(SERIES, BARS.frame(), {}, merged_at=AT)
     ref = store.ref(SERIES)
-    tracking = Workspace(settings, SERIES).tracking
+    workspace = Workspace(settings, SERIES)
     honest = honest_record()
     shifted = replace(honest, labels=np.roll(honest.labels, 1))
     tags = {
@@ -51,11 +51,11 @@ def test_an_honest_version_passes_and_a_shifted_one_fails(settings: Settings) ->
         "bars_sha256": ref.sha256,
     }
     for record in (honest, shifted):
-        run_id = tracking.start_run("retrain", {})
-        tracking.add_version(run_id, ModelFiles(b"not asked for", tiny_onnx(5), RECIPE, record), tags)
+        run_id = workspace.runs.start_run("retrain", {})
+        workspace.registry.add_version(run_id, ModelFiles(b"not asked for", tiny_onnx(5), RECIPE, record), tags)
     with pytest.raises(NoChampion):
         audit_version(SERIES, settings)
-    tracking.set_alias("champion", "1")
+    workspace.registry.set_alias("champion", "1")
     found = audit_version(SERIES, settings, sample=10)
     assert (found.version, found.same_bars, found.audit.passed) == ("1", True, True)
     assert len(found.to_dict()["findings"]) == 10
@@ -64,6 +64,6 @@ def test_an_honest_version_passes_and_a_shifted_one_fails(settings: Settings) ->
     assert (failed.same_bars, failed.audit.passed) == (True, False)
     with pytest.raises(AuditFailed, match=r"record against folds and closes: .* decisions differ"):
         failed.audit.require("BTC-USD-1d version 2")
-    runs = tracking.client.search_runs([tracking.experiment_id()])
+    runs = workspace.runs.client.search_runs([workspace.runs.experiment_id()])
     told = {run.data.tags["audit"].split(":")[0] for run in runs}
     assert told == {"passed", "failed"}

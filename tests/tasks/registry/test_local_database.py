@@ -11,7 +11,7 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
 from model.errors import NoChampion
-from tasks.registry.local_database import RegistryFile
+from tasks.registry.local_database import LocalDatabase
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -24,41 +24,41 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def test_alias_version_and_folder_are_those_of_the_client(settings: Settings) -> None:
-    file = RegistryFile(settings.mlflow_uri)
-    tracking = Workspace(settings, SERIES).tracking
-    found = tracking.client.get_model_version(SERIES.name, "1")
+    file = LocalDatabase(settings.mlflow_uri)
+    workspace = Workspace(settings, SERIES)
+    found = workspace.runs.client.get_model_version(SERIES.name, "1")
     entry = file.version(SERIES.name, "1")
     assert entry is not None
     assert (entry.run_id, entry.tags) == (found.run_id, dict(found.tags))
     assert file.alias(SERIES.name, "champion") == ("1",)
     assert file.alias(SERIES.name, "challenger") == (None,)
     assert entry.folder is not None
-    assert (entry.folder / "artifacts" / "network.onnx").read_bytes() == tracking.read_version("1").onnx()
+    assert (entry.folder / "artifacts" / "network.onnx").read_bytes() == workspace.registry.read_version("1").onnx()
 
 
 def test_a_deleted_version_is_gone(settings: Settings) -> None:
-    tracking = Workspace(settings, SERIES, "other").tracking
-    tracking.client.create_registered_model("other")
-    tracking.client.create_model_version(
+    workspace = Workspace(settings, SERIES, "other")
+    workspace.runs.client.create_registered_model("other")
+    workspace.runs.client.create_model_version(
         "other", "file:///nowhere", tags={"trained_until": "2020-01-01T00:00:00+00:00"}
     )
-    assert tracking.version("1").tags
-    tracking.client.delete_model_version("other", "1")
-    assert RegistryFile(settings.mlflow_uri).version("other", "1") is None
+    assert workspace.registry.version("1").tags
+    workspace.runs.client.delete_model_version("other", "1")
+    assert LocalDatabase(settings.mlflow_uri).version("other", "1") is None
     with pytest.raises(NoChampion):
-        tracking.version("1")
+        workspace.registry.version("1")
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "sqlite:////nowhere/mlflow.db"])
 def test_another_mlflow_is_left_to_the_client(uri: str) -> None:
-    file = RegistryFile(uri)
+    file = LocalDatabase(uri)
     assert (file.alias("a", "champion"), file.version("a", "1"), file.params("1")) == (None, None, None)
 
 
 def test_tables_of_another_mlflow_are_left_to_the_client(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("CREATE TABLE model_versions (name TEXT)")
-    assert RegistryFile(f"sqlite:///{tmp_path / 'mlflow.db'}").version("a", "1") is None
+    assert LocalDatabase(f"sqlite:///{tmp_path / 'mlflow.db'}").version("a", "1") is None
 
 
 def test_a_prediction_from_a_shell_imports_neither_mlflow_nor_tensorflow(settings: Settings) -> None:

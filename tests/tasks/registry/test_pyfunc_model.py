@@ -15,7 +15,7 @@ from model.metrics import Record
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.registry.tracking import LoadedVersion, ModelFiles, Tracking
+from tasks.registry.model_files import LoadedVersion, ModelFiles
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -27,17 +27,19 @@ CALIBRATORS = {
 }
 
 
-def register(home: Path, name: str) -> tuple[Tracking, LoadedVersion]:
+def register(home: Path, name: str) -> tuple[Workspace, LoadedVersion]:
     settings = Settings(home=home, tracking_uri="", store="")
-    tracking = Workspace(settings, Series("BTC-USD", "1d")).tracking
+    workspace = Workspace(settings, Series("BTC-USD", "1d"))
     windows = cut_windows(BARS, WINDOW).resolved()
     record = Record(windows.decided_at, windows.resolved_at, windows.labels, np.full(len(windows), 0.5),
                     np.zeros(len(windows), dtype=np.int64))  # fmt: skip
     recipe = Recipe(window=WINDOW, training=TrainingSpec(calibration=name))
     files = ModelFiles(b"not asked for", tiny_onnx(5, gain=3.0), recipe, record, CALIBRATORS[name])
-    run_id = tracking.start_run("retrain", {})
-    version = tracking.register(run_id, files, BARS.frame().tail(8), {"trained_until": f"{BARS.closed_at[-1]}+00:00"})
-    return tracking, tracking.read_version(version.version)
+    run_id = workspace.runs.start_run("retrain", {})
+    version = workspace.registry.register(
+        run_id, files, BARS.frame().tail(8), {"trained_until": f"{BARS.closed_at[-1]}+00:00"}
+    )
+    return workspace, workspace.registry.read_version(version.version)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", CALIBRATORS)
 def test_registry_and_files_say_the_same(name: str, tmp_path: Path) -> None:
-    tracking, loaded = register(tmp_path, name)
+    workspace, loaded = register(tmp_path, name)
     closes = BARS.column("close")
     raw = 1 / (1 + np.exp(-3.0 * (closes[4:] / closes[:-4] - 1)))
     expected = CALIBRATORS[name].apply(raw.astype(np.float32).astype(np.float64))
@@ -55,8 +57,8 @@ def test_registry_and_files_say_the_same(name: str, tmp_path: Path) -> None:
     assert here == pytest.approx(expected, abs=1e-6)
     assert loaded.predictor(calibrated=False).predict(BARS)[1] == pytest.approx(raw, abs=1e-6)
     assert np.abs(expected - raw).max() > 0.01
-    tracking.point_mlflow()
-    served = mlflow.pyfunc.load_model(f"models:/{tracking.name}/1").predict(BARS.frame())
+    workspace.runs.set_global_uri()
+    served = mlflow.pyfunc.load_model(f"models:/{workspace.name}/1").predict(BARS.frame())
     assert served["probability"].tolist() == here.tolist()
     again: Calibrator = loaded.calibrator()
     assert again.plain() == CALIBRATORS[name].plain()

@@ -41,13 +41,13 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_days_between_two_predictions_are_made_up_once_and_are_late(settings: Settings) -> None:
-    assert forecast_guarded(SERIES, settings).made_up == ()
+    assert forecast_guarded(SERIES, settings).backfilled == ()
     store_bars(settings, BARS)
     found = forecast_guarded(SERIES, settings)
-    assert [each.decided_at for each in found.made_up] == [aware(each) for each in BARS.closed_at[120:129]]
-    assert all(each.late for each in found.made_up)
-    assert forecast_guarded(SERIES, settings).made_up == ()
-    stored = Workspace(settings).decision_log.predictions(SERIES.name)
+    assert [each.decided_at for each in found.backfilled] == [aware(each) for each in BARS.closed_at[120:129]]
+    assert all(each.late for each in found.backfilled)
+    assert forecast_guarded(SERIES, settings).backfilled == ()
+    stored = Workspace(settings).prediction_log.read(SERIES.name)
     assert stored["decided_at"].is_unique
     assert len(stored) == 11
 
@@ -56,9 +56,9 @@ def test_a_gap_is_not_made_up(settings: Settings) -> None:
     forecast_guarded(SERIES, settings)
     keep = np.r_[0:122, 124:130]
     store_bars(settings, Bars(BARS.interval, BARS.opened_at[keep], BARS.ohlcv[keep]))
-    made_up = forecast_guarded(SERIES, settings).made_up
+    backfilled = forecast_guarded(SERIES, settings).backfilled
     whole = [aware(BARS.closed_at[each]) for each in (120, 121, 128)]  # five bars without a gap end only there
-    assert [each.decided_at for each in made_up] == whole
+    assert [each.decided_at for each in backfilled] == whole
 
 
 def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
@@ -67,7 +67,9 @@ def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
     before_midnight = aware(BARS.closed_at[119]) - timedelta(seconds=2)  # bar 119 is stored, and closes at midnight
     moments = iter([before_midnight, *[before_midnight + timedelta(seconds=5)] * 9])
     monkeypatch.setattr("tasks.serving.guarded_forecast.datetime", SimpleNamespace(now=lambda _: next(moments)))
-    monkeypatch.setattr("tasks.registry.tracking.Tracking.run_params", lambda *_: {"source.kind": "exchange"})
+    monkeypatch.setattr(
+        "tasks.registry.experiment_runs.ExperimentRuns.run_params", lambda *_: {"source.kind": "exchange"}
+    )
     forecast_guarded(SERIES, settings)
     assert _decided(settings) == [aware(BARS.closed_at[118])]
     forecast_guarded(SERIES, settings)
@@ -75,7 +77,7 @@ def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
 
 
 def _decided(settings: Settings) -> list[datetime]:
-    return [each.to_pydatetime() for each in Workspace(settings).decision_log.predictions(SERIES.name)["decided_at"]]
+    return [each.to_pydatetime() for each in Workspace(settings).prediction_log.read(SERIES.name)["decided_at"]]
 
 
 def test_a_prediction_as_of_the_past_knows_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
@@ -104,7 +106,7 @@ def test_a_bar_that_the_checks_never_saw_is_refused(settings: Settings) -> None:
     store_bars(settings, Bars(BARS.interval, first(120).opened_at, bad))
     with pytest.raises(ChecksFailed, match="contradicting_price"):
         forecast_guarded(SERIES, settings)
-    assert Workspace(settings).decision_log.predictions(SERIES.name).empty
+    assert Workspace(settings).prediction_log.read(SERIES.name).empty
 
 
 def test_without_a_champion_nothing_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,20 +148,20 @@ def test_without_a_champion_the_server_says_so() -> None:
 def test_a_new_champion_takes_over_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tiny_home import tiny_home
 
-    from tasks.registry.tracking import ModelFiles
+    from tasks.registry.model_files import ModelFiles
     from tasks.serving import rest_server
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = tiny_home(tmp_path, random_walk(60, seed=1), 50)
     champion = Champion(SERIES, settings)
     assert champion.ready().version == "1"
-    tracking = Workspace(settings, SERIES).tracking
-    record = tracking.read_version("1").record()
+    workspace = Workspace(settings, SERIES)
+    record = workspace.registry.read_version("1").record()
     until = {"trained_until": "2018-03-01T00:00:00+00:00"}
     for onnx in (tiny_onnx(5, gain=2.0), b"broken"):
         files = ModelFiles(keras=b"", onnx=onnx, recipe=Recipe(window=WINDOW), record=record)
-        tracking.add_version(tracking.start_run("retrain", {}), files, until)
+        workspace.registry.add_version(workspace.runs.start_run("retrain", {}), files, until)
     monkeypatch.setattr(rest_server, "LOOK_SECONDS", 0.0)
     for version, expected in (("2", "2"), ("3", "2")):
-        tracking.set_alias("champion", version)
+        workspace.registry.set_alias("champion", version)
         assert champion.ready().version == expected

@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from model.bars import Series
 from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import Ledger, LedgerRow
+from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.delta_table import Change, Table
 
 pytestmark = pytest.mark.e2e
@@ -120,10 +120,10 @@ def test_refusals_and_decisions_are_kept(storage_options: dict[str, str]) -> Non
     refused = daily(1).assign(rule="tick", severity="critical", value=1.0)
     assert [store.quarantine(SERIES, refused, at=START, source="a") for _ in range(2)] == [1, 0]
     assert store.release(SERIES, [START], "checked", released_at=START).added == 1
-    ledger = Ledger("s3://bars/two", storage_options)
-    row = LedgerRow("run", START, SERIES.name, SERIES.symbol, SERIES.interval, "promote", "1", None, "1")
-    assert [ledger.append(row) for _ in range(2)] == [True, False]
-    assert ledger.champion_on(SERIES.name, START) == "1"
+    decision_log = DecisionLog("s3://bars/two", storage_options)
+    row = LoggedDecision("run", START, SERIES.name, SERIES.symbol, SERIES.interval, "promote", "1", None, "1")
+    assert [decision_log.append(row) for _ in range(2)] == [True, False]
+    assert decision_log.champion_on(SERIES.name, START) == "1"
 
 
 def test_a_commit_on_top_of_an_old_version_is_refused(storage_options: dict[str, str]) -> None:

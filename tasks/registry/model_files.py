@@ -1,0 +1,107 @@
+"""Files of one registered version: the network twice, its recipe, its out-of-sample record, its calibrator."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
+from model.errors import RiseOrFallError, SpecError, UnsoundModel
+from model.metrics import Record, record_from_frame
+from model.predictor import Predictor
+from model.recipe import Recipe
+
+FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
+CALIBRATOR = "calibrator.json"  # only if the recipe calibrates
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a version is made of: the network twice, its recipe, its out-of-sample record, its calibrator."""
+
+    keras: bytes
+    onnx: bytes
+    recipe: Recipe
+    record: Record
+    calibrator: Calibrator = UNCALIBRATED
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """The files of one version on this machine; each is read when asked for."""
+
+    place: str
+    folder: Path
+
+    def onnx(self) -> bytes:
+        """Return the network for serving."""
+        return (self.folder / "network.onnx").read_bytes()
+
+    def keras(self) -> bytes:
+        """Return the network for warm starts and inspection."""
+        return (self.folder / "network.keras").read_bytes()
+
+    def predictor(self, *, calibrated: bool = True) -> Predictor:
+        """Return the network ready to predict, as serving would use it.
+
+        Args:
+            calibrated: with its calibrator; False for what the network says before it, where two answers are held
+                against each other: a steep calibrator makes much of a rounding.
+
+        Raises:
+            UnsoundModel: it cannot be opened, whatever the reason.
+        """
+        try:
+            return Predictor(self.onnx(), self.recipe().window, self.calibrator() if calibrated else UNCALIBRATED)
+        except RiseOrFallError:
+            raise
+        except Exception as error:  # onnxruntime raises classes of its own, without a common root
+            raise UnsoundModel(f"{self.place}: network.onnx cannot be opened: {error}") from error
+
+    def recipe(self) -> Recipe:
+        """Return the recipe.
+
+        Raises:
+            UnsoundModel: the file is no recipe.
+        """
+        try:
+            return Recipe.model_validate_json((self.folder / "recipe.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
+
+    def calibrator(self) -> Calibrator:
+        """Return what is applied to the network's probabilities.
+
+        Raises:
+            UnsoundModel: the recipe asks for one, and the file is missing or holds none.
+        """
+        if self.recipe().training.calibration == "none":
+            return UNCALIBRATED
+        try:
+            return calibrator_from_json((self.folder / CALIBRATOR).read_text(encoding="utf-8"))
+        except (OSError, SpecError) as error:
+            raise UnsoundModel(f"{self.place}: {CALIBRATOR} cannot be read: {error}") from error
+
+    def record(self) -> Record:
+        """Return the out-of-sample record.
+
+        Raises:
+            UnsoundModel: the file is no record.
+        """
+        import pandas as pd  # here: serving needs no record
+
+        try:
+            return record_from_frame(pd.read_parquet(self.folder / "record.parquet"))
+        except (OSError, ValueError, SpecError) as error:
+            raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
+
+
+def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
+    """Write what a version is made of; return artifact name -> path."""
+    (folder / "network.keras").write_bytes(files.keras)
+    (folder / "network.onnx").write_bytes(files.onnx)
+    (folder / "recipe.json").write_text(files.recipe.model_dump_json(indent=2), encoding="utf-8")
+    files.record.frame().to_parquet(folder / "record.parquet", index=False)
+    names: tuple[str, ...] = FILES
+    if files.recipe.training.calibration != "none":
+        (folder / CALIBRATOR).write_text(calibrator_to_json(files.calibrator), encoding="utf-8")
+        names = (*FILES, CALIBRATOR)
+    return {name: str(folder / name) for name in names}

@@ -1,0 +1,252 @@
+"""Registered versions of one series and their aliases. One series is one registered model.
+
+`challenger` is the version registered last, `champion` the one that predicts. It decides nothing. The trap: the
+registry's search returns empty aliases, so they are read by alias.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from model.bars import Series
+from model.errors import NoChampion, UnsoundModel
+from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
+from tasks.registry.run_artifacts import MODEL_FOLDER
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.tracking import MlflowClient
+
+Alias = Literal["champion", "challenger"]
+SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "onnxruntime", "pydantic", "jaxtyping")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a registered model, as far as decisions need it."""
+
+    version: str
+    run_id: str
+    trained_until: datetime
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Return version, training end and metrics as plain values."""
+        return {
+            "version": self.version,
+            "trained_until": self.trained_until.isoformat(),
+            **self.metrics,
+            "run_id": self.run_id,
+            "recipe": self.tags.get("recipe", ""),
+        }
+
+
+class ModelRegistry:
+    """Versions of one registered model."""
+
+    def __init__(self, runs: ExperimentRuns) -> None:
+        """Use the MLflow of the runs; the model has the experiment's name."""
+        self.runs = runs
+        self.name = runs.name
+
+    @property
+    def series(self) -> Series:
+        """Series that the model predicts."""
+        return self.runs.series
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client."""
+        return self.runs.client
+
+    def register(self, run_id: str, files: ModelFiles, example: "pd.DataFrame", tags: Mapping[str, str]) -> Version:
+        """Register a model version with everything it is made of, and give it the alias `challenger`.
+
+        Args:
+            run_id: the retrain's run.
+            files: the network twice, recipe and record.
+            example: bars enough for one window; MLflow shows them as the input example.
+            tags: what the version's page should say, `trained_until` among them.
+        """
+        import mlflow.pyfunc  # here: see client
+
+        self.runs.set_global_uri()
+        self._ensure_registered_model()
+        with tempfile.TemporaryDirectory() as place:
+            artifacts = write_model_files(Path(place), files)
+            # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
+            mlflow.set_experiment(experiment_id=self.runs.experiment_id())
+            mlflow.models.Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=mlflow.pyfunc,
+                run_id=run_id,
+                registered_model_name=self.name,
+                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                artifacts=artifacts,
+                code_paths=[str(Path(__file__).parents[2] / "model")],
+                signature=_signature(),
+                input_example=example,
+                pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING_PACKAGES],
+            )
+        found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")
+        version = str(max(int(each.version) for each in found))
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.name, version, key, value)
+        self.set_alias("challenger", version)
+        return self.version(version)
+
+    def add_version(self, run_id: str, files: ModelFiles, tags: Mapping[str, str]) -> Version:
+        """Register a version in one step, its tags included, without MLflow's wrapping: quick, for replays.
+
+        Such a version holds the same files and is read by `read_version`; MLflow itself cannot load it.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            write_model_files(Path(place), files)
+            self.client.log_artifacts(run_id, place, MODEL_FOLDER)
+        self._ensure_registered_model()
+        source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
+        made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))
+        return self.version(str(made.version))
+
+    def _ensure_registered_model(self) -> None:
+        """Create the registered model of the series, with a description, on first use."""
+        from mlflow.exceptions import MlflowException  # here: see client
+
+        note = (
+            f"P(rise) of the next close of {self.series.symbol} {self.series.interval}: bars in, one probability for "
+            "each bar that ends a whole window. `champion` predicts; `challenger` was registered last. Each version "
+            "says until when it was trained, what it was worth on bars that it never saw, and why it was promoted or "
+            "not."
+        )
+        try:
+            self.client.create_registered_model(self.name, description=note)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
+        """Return the versions that bear a tag of this value, oldest first."""
+        text = value.replace("'", "''")
+        found = self.client.search_model_versions(f"name = '{self.name}' and tag.`{tag}` = '{text}'")
+        return tuple(sorted((str(each.version) for each in found), key=int))
+
+    def set_alias(self, alias: Alias, version: str) -> None:
+        """Let an alias name a version."""
+        self.client.set_registered_model_alias(self.name, alias, version)
+
+    def drop_alias(self, alias: Alias) -> None:
+        """Let an alias name nothing."""
+        self.client.delete_registered_model_alias(self.name, alias)
+
+    def alias_number(self, alias: Alias) -> str | None:
+        """Return the number of the version that an alias names, None when it names none."""
+        known = self.runs.database.alias(self.name, alias)
+        if known is not None:
+            return known[0]
+        from mlflow.exceptions import MlflowException  # here: see client
+
+        try:
+            number = self.client.get_registered_model(self.name).aliases.get(alias)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return None if number is None else str(number)
+
+    def aliased(self, alias: Alias) -> Version | None:
+        """Return the version that an alias names, None when it names none."""
+        number = self.alias_number(alias)
+        return None if number is None else self.version(number)
+
+    def champion(self) -> Version:
+        """Return the champion.
+
+        Raises:
+            NoChampion: no version was promoted yet.
+        """
+        version = self.aliased("champion")
+        if version is None:
+            raise NoChampion(
+                f"{self.name}: expected a champion in the registry at {self.runs.uri}, found none. "
+                "Run `riseorfall retrain` first; `riseorfall status` shows what is registered."
+            )
+        return version
+
+    def version(self, number: str) -> Version:
+        """Return one version with its tags and metrics.
+
+        Raises:
+            NoChampion: there is no such version.
+        """
+        known = self.runs.database.version(self.name, number)
+        if known is not None:
+            return _version(number, known.run_id, known.tags)
+        from mlflow.exceptions import MlflowException  # here: see client
+
+        try:
+            found = self.client.get_model_version(self.name, number)
+        except MlflowException as error:
+            raise NoChampion(
+                f"{self.name}: expected version {number} in the registry at {self.runs.uri}, found none. "
+                "`riseorfall status` shows the versions that decisions were made about."
+            ) from error
+        return _version(number, str(found.run_id), dict(found.tags))
+
+    def describe(self, version: str, text: str) -> None:
+        """Write the description on a version's page."""
+        self.client.update_model_version(self.name, version, description=text)
+
+    def read_version(self, version: str) -> LoadedVersion:
+        """Open the files of a version, wherever the registry keeps them.
+
+        Raises:
+            UnsoundModel: a file is missing or cannot be read.
+        """
+        place = f"models:/{self.name}/{version}"
+        known = self.runs.database.version(self.name, version)
+        folder = self._download(place) if known is None or known.folder is None else known.folder / "artifacts"
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
+        return LoadedVersion(place, folder)
+
+    def _download(self, place: str) -> Path:
+        """Fetch the files of a version from wherever the registry keeps them.
+
+        Raises:
+            UnsoundModel: they are gone, or the registry knows no such version.
+        """
+        import mlflow.artifacts  # here: see client
+
+        self.runs.set_global_uri()
+        try:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+
+
+def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:
+    """Take a version from what the registry says of it."""
+    metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
+    return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature  # here: see ExperimentRuns.client
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    prices = [ColSpec(DataType.double, name) for name in ("open", "high", "low", "close")]
+    when = ColSpec(
+        AnyType(), "timestamp"
+    )  # a time with or without a zone, or ISO text: MLflow's datetime takes one of these
+    inputs = [when, *prices, ColSpec(DataType.double, "volume", required=False)]
+    outputs = [ColSpec(DataType.string, "decided_at"), ColSpec(DataType.double, "probability")]
+    return ModelSignature(Schema(inputs), Schema(outputs))

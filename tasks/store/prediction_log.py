@@ -1,0 +1,158 @@
+"""The prediction log: every probability as it was made, stored before its outcome was known; nothing is overwritten.
+
+It has no clock: times are passed in. A prediction is identified by series name, `decided_at` and version: writing the
+same one again changes nothing, also from two processes at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from model.errors import SpecError
+from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows, utc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from deltalake import DeltaTable
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One probability, as it was known when it was made.
+
+    Attributes:
+        series_name: registered model, such as `BTC-USD-1d`.
+        symbol: of the bars.
+        interval: of the bars.
+        decided_at: close of the last bar that the model saw, UTC.
+        resolves_at: close of the bar that will say who was right, UTC.
+        version: version of the model.
+        probability: P(rise).
+        stored_at: time of writing, UTC.
+    """
+
+    series_name: str
+    symbol: str
+    interval: str
+    decided_at: datetime
+    resolves_at: datetime
+    version: str
+    probability: float
+    stored_at: datetime
+
+    @property
+    def late(self) -> bool:
+        """Stored when the outcome was known already: no evidence of skill."""
+        return utc(self.stored_at) >= utc(self.resolves_at)
+
+    @property
+    def key(self) -> tuple[str, datetime, str]:
+        """What makes it the same prediction."""
+        return self.series_name, utc(self.decided_at), self.version
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and `late` ready for JSON, times in ISO 8601."""
+        times = {name: getattr(self, name).isoformat() for name in ("decided_at", "resolves_at", "stored_at")}
+        return {**asdict(self), **times, "late": self.late}
+
+
+class PredictionLog:
+    """Predictions below one root."""
+
+    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+        """Set the place of the table; nothing is opened or created yet.
+
+        Args:
+            root: folder, or `s3://bucket/prefix`.
+            storage_options: connection of an S3 store, with deltalake's keys.
+        """
+        self.root = root
+        self.storage_options = dict(storage_options or {})
+
+    @cached_property
+    def _table(self) -> Table:
+        import pyarrow as pa  # here: a command that reads no table starts without it
+
+        types = dict.fromkeys((part.name for part in fields(Prediction)), pa.string()) | {
+            "probability": pa.float64(),
+            **dict.fromkeys(("decided_at", "resolves_at", "stored_at"), pa.timestamp("us", "UTC")),
+            "late": pa.bool_(),
+        }
+        schema = pa.schema(list(types.items()))
+        return Table(place(self.root, "predictions"), schema, storage_options=self.storage_options)
+
+    def store(self, prediction: Prediction) -> bool:
+        """Write a prediction; False when it is there already, which then stays as it is."""
+        return self.store_all([prediction]) == 1
+
+    def store_all(self, predictions: Sequence[Prediction]) -> int:
+        """Write predictions in one commit, and return how many were not there yet; those that were stay as they are.
+
+        Raises:
+            SpecError: a probability outside 0 .. 1, or an outcome that is not later than its decision.
+        """
+        for prediction in predictions:
+            _require_sense(prediction)
+        fresh: dict[tuple[str, datetime, str], Prediction] = {}
+
+        def plan(table: "DeltaTable") -> Change | None:
+            nonlocal fresh
+            rows = read_rows(table, self._table.schema)
+            known = set(
+                zip(*(rows[name].to_pylist() for name in ("series_name", "decided_at", "version")), strict=True)
+            )
+            fresh = {one.key: one for one in reversed(predictions) if one.key not in known}
+            if not fresh:
+                return None
+            written = [_prediction_fields(one) for one in reversed(fresh.values())]
+            return append_rows(table, self._table.schema, rows, written)
+
+        if predictions:
+            self._table.change(plan)
+        return len(fresh)
+
+    def find(self, series_name: str, decided_at: datetime, version: str) -> Prediction | None:
+        """Return the stored prediction of a version for one decision; None when it made none."""
+        table = self._table.open()
+        if table is None:
+            return None
+        where = (
+            f"series_name = {quoted(series_name)} AND version = {quoted(version)} "
+            f"AND decided_at = {quoted(utc(decided_at).isoformat())}"
+        )
+        found = read_rows(table, self._table.schema, where).to_pylist()
+        return Prediction(**{name: found[0][name] for name in field_names(Prediction)}) if found else None
+
+    def last_predicted(self, series_name: str) -> datetime | None:
+        """Return the newest `decided_at` of the stored predictions of a series; None when there is none."""
+        table = self._table.open()
+        if table is None:
+            return None
+        found = read_rows(table, self._table.schema, f"series_name = {quoted(series_name)}")
+        return max(found["decided_at"].to_pylist(), default=None)
+
+    def read(self, series_name: str = "", version: str = "") -> "pd.DataFrame":
+        """Read stored predictions of a series and a version (of all when empty), by `decided_at`, then version."""
+        wanted = {"series_name": series_name, "version": version}
+        where = " AND ".join(f"{name} = {quoted(text)}" for name, text in wanted.items() if text) or None
+        table = self._table.open()
+        schema = self._table.schema
+        found = schema.empty_table() if table is None else read_rows(table, schema, where)
+        rows: pd.DataFrame = found.to_pandas()
+        return rows.sort_values(["decided_at", "version"], ignore_index=True)
+
+
+def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
+    times = {name: utc(getattr(prediction, name)) for name in ("decided_at", "resolves_at", "stored_at")}
+    return {name: getattr(prediction, name) for name in field_names(Prediction)} | times | {"late": prediction.late}
+
+
+def _require_sense(prediction: Prediction) -> None:
+    """Raise SpecError where a prediction cannot be one."""
+    where = f"{prediction.series_name} version {prediction.version}, decided {prediction.decided_at}"
+    if not 0 <= prediction.probability <= 1:
+        raise SpecError(f"{where}: expected a probability from 0 to 1, found {prediction.probability}")
+    if utc(prediction.resolves_at) <= utc(prediction.decided_at):
+        raise SpecError(f"{where}: expected an outcome after the decision, found {prediction.resolves_at}")
