@@ -2,15 +2,25 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from running_up import Up, free_ports, launch
+from running_up import PATIENCE_SECONDS, Up, free_ports, launch
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run",
 )  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of this folder in the order of the file: they share one `up`, whose bars grow as they run."""
+    here = Path(__file__).parent
+    places = [place for place, item in enumerate(items) if item.path.is_relative_to(here)]
+    in_order = sorted((items[place] for place in places), key=lambda item: (item.path, item.reportinfo()[1]))
+    for place, item in zip(places, in_order, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +36,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Itera
     yield running
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGTERM)
-        running.process.wait(90)
+        running.process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +50,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(60_000)
+    opened.set_default_timeout(PATIENCE_SECONDS * 1000)
     yield opened
     opened.close()

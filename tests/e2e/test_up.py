@@ -7,20 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from planted import plant_degradation, plant_drift
 from playwright.sync_api import Page, expect
 from receiver import Receiver
-from running_up import Up, answer_of, free_ports, launch, wait_for
+from running_up import PATIENCE_SECONDS, Up, answer_of, free_ports, launch, wait_for
 
 from model.bars import Series
 from model.presets import HOURLY
 from tasks.store.bar_store import BarStore
 
 pytestmark = pytest.mark.e2e
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 KEEP_PICTURES = bool(os.environ.get("RISEORFALL_KEEP_PICTURES"))
@@ -44,14 +46,14 @@ def open_form(up: Up, page: Page, deployment: str = "retrain", epochs: int = 2) 
     found = up.ask(f"/deployments/name/retrain/{deployment}")
     page.goto(f"{up.address('Prefect')}/v2/deployments/deployment/{found['id']}/run")
     shown = page.get_by_label("Epochs (Optional)")
-    expect(shown).to_have_value(str(epochs), timeout=120_000)  # the first page of a cold server
+    expect(shown).to_have_value(str(epochs))
 
 
 @pytest.fixture(scope="module")
 def retrained(up: Up, browser) -> dict:  # noqa: ANN001 - playwright's
     """A run of `retrain` that was filled in and submitted in the form."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
     open_form(up, page)
     page.get_by_label("Run Name").fill("by-hand")
     page.get_by_label("Epochs (Optional)").fill("3")
@@ -232,9 +234,26 @@ def monitored(up: Up) -> str:
     return next(each["data"] for each in found if each["key"] == "monitor-btc-usd-1d-page")
 
 
+def wait_for_automations(up: Up) -> None:
+    """Wait until the server has acted on every event so far: a later event of its own automation was acted on."""
+    event = f"test.{uuid4()}"
+    trigger = {"type": "event", "posture": "Reactive", "expect": [event], "threshold": 1, "within": 0}
+    made = up.ask("/automations/", {"name": event, "trigger": trigger, "actions": [{"type": "do-nothing"}]})
+    resource = f"prefect.automation.{made['id']}"
+
+    def acted_on() -> bool:  # an automation that the server has not loaded yet misses the event: emit it again
+        sent = {"id": str(uuid4()), "event": event, "occurred": datetime.now(UTC).isoformat(), "payload": {}}
+        up.ask("/events", [sent | {"resource": {"prefect.resource.id": event}, "related": []}])
+        done = events(up, "prefect.automation.action.executed")
+        return any(each["resource"]["prefect.resource.id"] == resource for each in done)
+
+    wait_for(acted_on)
+    up.ask(f"/automations/{made['id']}", method="DELETE")
+
+
 def one_retrain_follows(up: Up, before: set[str]) -> None:
     """Wait for the retrain that an alarm starts; a further alarm at once starts none."""
-    started = wait_for(lambda: retrains_besides(up, before), 90)
+    started = wait_for(lambda: retrains_besides(up, before))
     script = (
         "from tasks.services.events import emit_event_for\n"
         "emit_event_for('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
@@ -242,7 +261,7 @@ def one_retrain_follows(up: Up, before: set[str]) -> None:
     subprocess.run([sys.executable, "-c", script], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
     assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
     wait_for(lambda: events(up, "riseorfall.champion.broken"))
-    time.sleep(15)  # time for a second one, if there were one
+    wait_for_automations(up)
     assert len(retrains_besides(up, before)) == 1
 
 
@@ -287,11 +306,11 @@ def test_up_twice_says_what_runs(up: Up) -> None:
 
 def test_a_part_that_dies_is_started_again(up: Up) -> None:
     os.kill(up.state["parts"]["pages"]["pid"], signal.SIGKILL)
-    wait_for(lambda: up.state["parts"]["pages"]["restarts"] == 1, 30)
+    wait_for(lambda: up.state["parts"]["pages"]["restarts"] == 1)
 
 
 def test_after_sigkill_the_interrupted_run_is_marked_and_the_schedule_goes_on(up: Up, ports: dict[str, int]) -> None:
-    wait_for(lambda: up.runs("ingest", types=["COMPLETED"]), 150)  # the minute's schedule fires
+    wait_for(lambda: up.runs("ingest", types=["COMPLETED"]))  # the minute's schedule fires
     long = up.start("retrain", {"training": {"epochs": 10_000, "patience": 1000}})
     wait_for(lambda: up.ask(f"/flow_runs/{long['id']}")["state_type"] == "RUNNING")
     up.process.kill()
@@ -299,16 +318,14 @@ def test_after_sigkill_the_interrupted_run_is_marked_and_the_schedule_goes_on(up
     words = [word for name, port in ports.items() for word in (name, str(port))]
     again = launch(up.home, *words, "--schedule.ingest-cron", "* * * * *")
     up.process, up.output = again.process, again.output
-    marked = wait_for(lambda: (run := up.ask(f"/flow_runs/{long['id']}"))["state_type"] == "CRASHED" and run, 60)
+    marked = wait_for(lambda: (run := up.ask(f"/flow_runs/{long['id']}"))["state_type"] == "CRASHED" and run)
     assert "interrupted" in marked["state"]["message"]
     assert [schedule["active"] for schedule in up.deployment("retrain")["schedules"]] == [True]
     since = time.time()
-    wait_for(lambda: [r for r in up.runs("ingest", types=["COMPLETED"]) if _ended(r) > since], 150)
+    wait_for(lambda: [r for r in up.runs("ingest", types=["COMPLETED"]) if _ended(r) > since])
     queued = up.start("retrain", {"training": {"epochs": 10_000, "patience": 1000}})  # its place is free again
     wait_for(lambda: up.ask(f"/flow_runs/{queued['id']}")["state_type"] == "RUNNING")
 
 
 def _ended(run: dict) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(run["end_time"]).timestamp() if run["end_time"] else 0.0

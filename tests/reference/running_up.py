@@ -60,7 +60,9 @@ class Up:
     def api(self) -> str:
         return f"{self.address('Prefect')}/api"
 
-    def ask(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
+    def ask(
+        self, path: str, body: dict[str, Any] | list[dict[str, Any]] | None = None, method: str | None = None
+    ) -> Any:
         """Ask the Prefect server; a refusal comes back as (code, text)."""
         content = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.api}{path}", content, {"Content-Type": "application/json"}, method=method)
