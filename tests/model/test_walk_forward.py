@@ -1,0 +1,132 @@
+"""Walk forward and final fit, with a trainer that is quick and whose probabilities are known."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+
+from model.baselines import BASELINES, predict_baseline
+from model.calibration import UNCALIBRATED, Calibrator
+from model.errors import BarsTooShort
+from model.folds import FoldSpec, split_folds
+from model.training import Epoch
+from model.walk_forward import (
+    PROBE_WINDOWS,
+    final_epochs,
+    fit_final_network,
+    fit_fold,
+    walk_baselines_forward,
+    walk_forward,
+)
+from model.windows import Windows, WindowSpec, cut_windows
+
+WINDOWS = cut_windows(random_walk(260, seed=4), WindowSpec(lookback_bars=5, horizon_bars=3))
+RESOLVED = WINDOWS.resolved()
+FOLDS = split_folds(RESOLVED, FoldSpec(test_bars=90, count=3))
+EPOCH = Epoch(1, 0.7, 0.5, 0.69, 0.5, 1e-3, 0.1)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    probability: float
+    best_epoch: int
+    history: tuple[Epoch, ...] = (EPOCH,)
+    device: str = "CPU"
+    seconds: float = 0.5
+    calibrator: Calibrator = UNCALIBRATED
+
+
+@dataclass
+class ShareOfRises:
+    """Predicts the share of rises among the training windows, shifted by the seed; keeps what it was called with."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def fit(
+        self,
+        windows: Windows,
+        train_index: np.ndarray,
+        validation_index: np.ndarray | None = None,
+        epochs: int | None = None,
+        on_epoch: Any = None,
+        seed: int | None = None,
+        start: Any = None,
+    ) -> Fitted:
+        self.calls.append({"train": train_index, "validation": validation_index, "epochs": epochs, "start": start})
+        if on_epoch is not None:
+            on_epoch(EPOCH)
+        share = float(windows.labels[train_index].mean()) + (seed or 0) / 1000
+        return Fitted(share, best_epoch=len(self.calls))
+
+    def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:
+        return np.full(len(windows), fitted.probability)
+
+    def keras_model(self, fitted: Fitted) -> Any:
+        raise NotImplementedError(fitted)
+
+
+def test_the_record_pools_what_each_fold_predicts() -> None:
+    walked = walk_forward(ShareOfRises(), RESOLVED, FOLDS, seed=7)
+    one_by_one = [fit_fold(ShareOfRises(), RESOLVED, fold, 7).record for fold in FOLDS]
+    assert len(FOLDS) == 3
+    np.testing.assert_array_equal(walked.record.probabilities, np.concatenate([e.probabilities for e in one_by_one]))
+    np.testing.assert_array_equal(walked.record.decided_at, RESOLVED.decided_at[-90:])
+    np.testing.assert_array_equal(walked.record.labels, RESOLVED.labels[-90:])
+    assert walked.record.fold.tolist() == [0] * 30 + [1] * 30 + [2] * 30
+    assert walked.best_epochs == (1, 2, 3)
+    assert walked.epochs == 2
+
+
+def test_a_fold_starts_from_the_weights_it_is_given() -> None:
+    trainer, weights = ShareOfRises(), {fold.index: (np.array([float(fold.index)]),) for fold in FOLDS}
+    walk_forward(trainer, RESOLVED, FOLDS, seed=7, start=lambda fold: weights[fold.index])
+    assert [call["start"] for call in trainer.calls] == [weights[fold.index] for fold in FOLDS]
+
+
+def test_further_seeds_predict_the_same_windows_and_leave_the_record_alone() -> None:
+    epochs: list[int] = []
+    alone = fit_fold(ShareOfRises(), RESOLVED, FOLDS[0], 7)
+    several = fit_fold(ShareOfRises(), RESOLVED, FOLDS[0], 7, (8, 9), on_epoch=lambda seed, _: epochs.append(seed))
+    np.testing.assert_array_equal(several.record.probabilities, alone.record.probabilities)
+    assert alone.further_seeds == {}
+    assert epochs == [7, 8, 9]
+    for seed in (8, 9):
+        np.testing.assert_allclose(
+            several.further_seeds[seed], alone.record.probabilities + (seed - 7) / 1000, rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("best_epochs", "epochs"), [((5,), 5), ((1, 9, 4), 4), ((1, 2), 2), ((2, 3), 2), ((0, 0, 0), 1)]
+)
+def test_the_final_fit_runs_the_median_of_the_folds_best_epochs(best_epochs: tuple[int, ...], epochs: int) -> None:
+    assert final_epochs(best_epochs) == epochs
+
+
+def test_the_final_fit_learns_from_every_resolved_window_and_predicts_the_newest() -> None:
+    trainer, start = ShareOfRises(), (np.array([1.0]),)
+    final = fit_final_network(trainer, WINDOWS, [3, 4, 9], start=start)
+    (call,) = trainer.calls
+    assert call["train"].tolist() == list(range(len(RESOLVED)))
+    assert (call["validation"], call["epochs"], call["start"]) == (None, 4, start)
+    assert final.epochs == 4
+    assert len(WINDOWS) > len(RESOLVED)
+    np.testing.assert_array_equal(final.probe_decided_at, WINDOWS.decided_at[-PROBE_WINDOWS:])
+    assert final.probe == pytest.approx(np.full(PROBE_WINDOWS, RESOLVED.labels.mean()))
+
+
+def test_a_baseline_learns_from_the_windows_that_train_and_validate_the_network() -> None:
+    found = walk_baselines_forward(RESOLVED, FOLDS, seed=7)
+    assert tuple(found) == BASELINES
+    learned = np.concatenate([FOLDS[1].train, FOLDS[1].validation])
+    for name, probabilities in found.items():
+        expected = predict_baseline(name, RESOLVED, learned, FOLDS[1].test, 7)
+        np.testing.assert_array_equal(probabilities[30:60], expected)
+    np.testing.assert_array_equal(walk_forward(ShareOfRises(), RESOLVED, FOLDS, 7).base_rate, found["base_rate"])
+
+
+def test_without_a_fold_there_is_nothing_to_walk() -> None:
+    with pytest.raises(BarsTooShort, match="at least one fold"):
+        walk_forward(ShareOfRises(), RESOLVED, (), seed=7)
