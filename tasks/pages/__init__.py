@@ -1,1 +1,1 @@
-"""What a browser shows: HTML reports and explanations, artifacts of Prefect runs."""
+"""What a browser shows: HTML reports and explanations, and the artifacts of Prefect runs."""

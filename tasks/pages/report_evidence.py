@@ -270,7 +270,7 @@ def _seeds(content: ReportContent) -> Sequence[Markup]:
             f"The best and the worst of {len(seeds.numbers)} seeds differ by {seeds.spread('log_loss'):.4f} in log "
             f"loss (standard deviation {seeds.deviation('log_loss'):.4f}) and by {seeds.spread('accuracy'):.1%} in "
             "accuracy. Record and decision are those of the first seed. Two recipes that differ by less cannot be "
-            "told apart.", quiet=True),
+            "distinguished.", quiet=True),
     ]  # fmt: skip
 
 

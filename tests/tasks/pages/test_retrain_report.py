@@ -55,8 +55,8 @@ def explained(label: int = -1) -> Explained:
 
 
 def evaluation_of(record: Record) -> Evaluation:
-    rivals = {name: loud_forecast(record.labels, seed=k, spread=0.03) for k, name in enumerate(BASELINES)}
-    forecasts = {NETWORK: record.probabilities, **rivals}
+    baselines = {name: loud_forecast(record.labels, seed=k, spread=0.03) for k, name in enumerate(BASELINES)}
+    forecasts = {NETWORK: record.probabilities, **baselines}
     confusion = confusion_matrix(record.labels, record.probabilities)
     figures = {
         "net_return": 0.5, "gross_return": 0.6, "max_drawdown": 0.2, "turnover": 30.0, "exposure": 0.4,
@@ -71,7 +71,7 @@ def evaluation_of(record: Record) -> Evaluation:
         },
         confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
         calibration_error=0.0421,
-        skill=measure_skill(record, rivals, 1),
+        skill=measure_skill(record, baselines, 1),
         trading={"long_flat": figures, "long_short": figures, BUY_AND_HOLD: figures},
     )
 
@@ -127,7 +127,7 @@ def without_scripts(text: str) -> str:
 
 
 def test_decision_and_reasons_come_first(text: str) -> None:
-    places = [text.index(words) for words in ("Held: the champion stays.", "worse than the champion by 0.1234",
+    places = [text.index(part) for part in ("Held: the champion stays.", "worse than the champion by 0.1234",
                                              "network&#39;s log loss is", "<nav>", ">Skill</h2>", ">Trading</h2>",
                                              ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
     assert places == sorted(places)
