@@ -99,7 +99,7 @@ def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = No
 
     settings = load_settings()
     with quiet_libraries():
-        from tasks.champion.champion_explanation import explain_champion
+        from tasks.pages.champion_explanation import explain_champion
 
         found = explain_champion(options.series, settings, at).to_dict()
     if json:

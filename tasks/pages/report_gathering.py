@@ -1,7 +1,7 @@
-"""Gather what the report of a retrain shows: from its results, its MLflow run, the bar store and the decision log.
+"""Gathers the content of a retrain report from its results, its MLflow run, the bar store and the decision log.
 
 Only the comparison with the champion, the periods and the explanation are computed here, by `model/`. The trap: after
-the decision the alias may name the challenger itself, so the opponent is the champion BEFORE the decision.
+the decision the champion alias may name the challenger itself, so the comparison is with the champion BEFORE it.
 """
 
 import logging
@@ -18,7 +18,7 @@ from model.recipe import Recipe
 from model.scores_by_period import periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from tasks.champion.challenger_vs_champion import joined, later_record
-from tasks.champion.champion_explanation import explain_at
+from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation
 from tasks.results import FoldOutcome, Retrain
@@ -29,7 +29,14 @@ log = logging.getLogger(__name__)
 
 
 def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], workspace: Workspace) -> ReportContent:
-    """Return everything that the page shows."""
+    """Return the content of the report of a retrain.
+
+    Args:
+        result: of the retrain.
+        recipe: of the trained network.
+        folds: outcome of each fold, oldest first.
+        workspace: stores and settings.
+    """
     run_id, promotion, version = result.run_id, result.promotion, result.version
     settings, store = workspace.settings, workspace.bar_store
     bars = store.read_bars(result.windows.bars)
@@ -48,7 +55,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         decided_at=f"{decision.decided_at:%Y-%m-%d %H:%M} UTC" if decision else "",
         recipe=recipe,
         evaluation=result.evaluation,
-        champion=beside_champion(workspace, promotion.champion_before, record, bars, seed),
+        champion=compare_with_previous_champion(workspace, promotion.champion_before, record, bars, seed),
         record=record,
         close=_close_at(record, bars),
         closed_at=equity.pop("closed_at").dt.tz_localize(None).to_numpy().astype("datetime64[us]"),
@@ -70,10 +77,10 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
     )
 
 
-def beside_champion(
+def compare_with_previous_champion(
     workspace: Workspace, champion_before: str | None, record: Record, bars: Bars, seed: int
 ) -> Comparison | None:
-    """Compare with the champion that was before; None where there was none, or it cannot be read any more."""
+    """Compare with the champion before the decision; None if there was none, or it cannot be read any more."""
     if champion_before is None:
         return None
     try:
@@ -89,7 +96,7 @@ def beside_champion(
 
 
 def data_facts(result: Retrain, store: BarStore) -> DataFacts:
-    """Word what is known of the bars."""
+    """Return what is known about the bars, as text."""
     landing, checked, merge, ref = result.landing, result.checked, result.stored.merge, result.windows.bars
     quarantined = store.read_quarantine(landing.series)
     newest = quarantined.sort_values("timestamp", ascending=False).head(QUARANTINE_ROWS)
@@ -100,7 +107,7 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
         "Read": f"{landing.rows:,} bars closed by {landing.as_of:%Y-%m-%d %H:%M} UTC, {landing.unfinished} unfinished",
         "Accepted": f"{checked.rows:,}, with {checked.gaps} gaps",
         "Refused": f"{checked.refused:,}" + (f": {by_rule}" if by_rule else ""),
-        "Joined the store": f"{merge.added:,} added, {merge.revised:,} revised, {merge.unchanged:,} unchanged",
+        "Merged into the store": f"{merge.added:,} added, {merge.revised:,} revised, {merge.unchanged:,} unchanged",
         "Used": f"{ref.rows:,} bars opened {ref.first:%Y-%m-%d %H:%M} to {ref.last:%Y-%m-%d %H:%M} UTC",
         "Windows": f"{result.windows.windows:,}, {result.windows.resolved:,} with an outcome, "
         f"{result.windows.rises_share:.1%} of them rises",
@@ -124,20 +131,20 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
 def lineage(
     result: Retrain, recipe: Recipe, registered: str, params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Lineage:
-    """Word where the model comes from, as the parameters and tags of its run have it."""
+    """Return where the model comes from, as text, from the parameters and tags of its run."""
     ref, final = result.windows.bars, result.final
-    dirty = ", changed since" if tags.get("git_dirty") == "True" else ""
+    dirty = ", with uncommitted changes" if tags.get("git_dirty") == "True" else ""
     commit = tags.get("mlflow.source.git.commit", "")
     return Lineage(
         facts={
             "Bars": f"table version {ref.version}, SHA-256 {ref.sha256}",
             "Table": ref.uri,
             "Code": f"{commit}{dirty}" if commit else "no repository",
-            "Recipe": f"{recipe.digest}, a {recipe.network.kind} over {recipe.window.lookback_bars} bars of "
-            f"{', '.join(recipe.window.features)}, {recipe.window.horizon_bars} ahead",
+            "Recipe": f"{recipe.digest}: {recipe.network.kind}, lookback {recipe.window.lookback_bars} bars of "
+            f"{', '.join(recipe.window.features)}; horizon {recipe.window.horizon_bars}",
             "Seed": recipe.training.seed,
             "Device": final.device,
-            "Final fit": f"{final.epochs} epochs on everything resolved until {final.trained_until}, "
+            "Final fit": f"{final.epochs} epochs on all windows resolved until {final.trained_until}, "
             f"{final.seconds:.1f} s",
             "Registered": registered,
             "Run": result.run_id,

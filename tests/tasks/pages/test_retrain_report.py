@@ -22,7 +22,7 @@ from model.recipe import Recipe
 from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from model.training import Epoch, TrainingSpec
-from tasks.champion.champion_explanation import WrittenExplanation
+from tasks.pages.champion_explanation import WrittenExplanation
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
 from tasks.pages.report_content import DataFacts, Lineage, ReportContent
