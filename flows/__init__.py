@@ -1,1 +1,1 @@
-"""What happens, in order: the flows and the command line."""
+"""The flows, one module each, and the command line."""

@@ -1,8 +1,8 @@
-"""The one table of deployments: which flow runs when, with what, and how many at a time.
+"""The table of deployments: for each flow its schedule, parameters and concurrency limit.
 
 `riseorfall up` serves them; `riseorfall deployments` writes prefect.yaml, for work pools, from the same table.
-Schedules are UTC. The traps: a schedule must stay on when the server of runs stops; a misspelt key in a deployment's
-parameters must be refused here, because a run would find out only days later.
+Schedules are UTC. The traps: a schedule must stay active when the process that serves it stops; a misspelt key in the
+parameters must be refused here, because otherwise the first run, maybe days later, would find it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,23 +21,26 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 POOL = "riseorfall"
-RECIPE = ("window", "folds", "network", "training", "promotion")  # what replay shares with retrain
+RECIPE = ("window", "folds", "network", "training", "promotion")  # parameters that replay shares with retrain
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]
-GRACE_SECONDS = 600  # a run that did not begin by then gives its place back: a dead one does not block
+GRACE_SECONDS = 600  # a run that has not started by then frees its place, so that a dead one does not block
 
 
 class ScheduleSpec(BaseModel):
-    """When the deployments run, and what happens to a run that finds another one at work."""
+    """When the deployments run, and what happens to a run while another one of its deployment is running."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ingest_cron: str = Field("2 * * * *", description="When newly closed bars are fetched (cron, UTC).")
+    ingest_cron: str = Field("2 * * * *", description="When newly closed bars are ingested (cron, UTC).")
     predict_cron: str = Field(
         "", description="When the champion predicts (cron, UTC); empty: 5 minutes after each close."
     )
     retrain_cron: str = Field("10 0 * * *", description="When the model is retrained (cron, UTC).")
-    monitor_cron: str = Field("30 0 * * *", description="When the champion is looked after (cron, UTC).")
-    collision: Collision = Field("ENQUEUE", description="A retrain that finds another one: waits, or is cancelled.")
+    monitor_cron: str = Field("30 0 * * *", description="When the champion is monitored (cron, UTC).")
+    collision: Collision = Field(
+        "ENQUEUE",
+        description="A retrain that starts while another one runs: waits (ENQUEUE), or is cancelled (CANCEL_NEW).",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,11 @@ class Plan:
 
     Attributes:
         name: of the flow and its file.
-        cron: when it runs, UTC; empty: by hand.
-        parameters: what it is given; the rest is the flow's default.
-        collision: what becomes of a run beyond the first at a time; empty: any number at a time.
+        cron: schedule, UTC; empty: started by hand.
+        parameters: those that differ from the flow's defaults.
+        collision: what happens to a second concurrent run; empty: no concurrency limit.
         tags: for filters in the UI.
-        deployment: its name, where it is not the flow's.
+        deployment: name of the deployment, if it differs from the name of the flow.
     """
 
     name: str
@@ -67,43 +70,43 @@ class Plan:
 
     @property
     def entrypoint(self) -> str:
-        """Return file and function, as Prefect reads them."""
+        """Return file and function in Prefect's notation."""
         return f"flows/{self.name}.py:{self.name}"
 
     @property
     def full_name(self) -> str:
-        """Return flow and deployment."""
+        """Return `flow/deployment`."""
         return f"{self.name}/{self.deployed_as}"
 
     def load(self) -> "Flow[..., Any]":
         """Import the flow."""
-        from importlib import import_module  # here: the flows import Prefect, 3 seconds
+        from importlib import import_module  # the flows import Prefect, which takes 3 seconds
 
         flow: Flow[..., Any] = getattr(import_module(f"flows.{self.name}"), self.name)
         return flow
 
 
-def plans(parameters: Mapping[str, Any] | None = None, spec: ScheduleSpec | None = None) -> tuple[Plan, ...]:
-    """Return the table; flows whose file is not there are left out.
+def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | None = None) -> tuple[Plan, ...]:
+    """Return the table of deployments; flows without a file are left out.
 
     Args:
         parameters: parameters of `retrain` that differ from its defaults (`source`, `training`, ...); the other flows
-            take what they share.
-        spec: when they run.
+            get those that they share with it.
+        schedule: when they run.
     """
-    given, spec = dict(parameters or {}), spec or ScheduleSpec()
+    given, schedule = dict(parameters or {}), schedule or ScheduleSpec()
     source = dict(given.get("source", {}))
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
     recipe = {name: given[name] for name in RECIPE if name in given}
-    landing: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
+    ingestion: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
     table = (
-        Plan("ingest", spec.ingest_cron, landing, "CANCEL_NEW", ("bars",)),
-        Plan("predict", spec.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
-        Plan("retrain", spec.retrain_cron, given, spec.collision, ("training",)),
-        Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: any number at a time
-        *(_of_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
+        Plan("ingest", schedule.ingest_cron, ingestion, "CANCEL_NEW", ("bars",)),
+        Plan("predict", schedule.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
+        Plan("retrain", schedule.retrain_cron, given, schedule.collision, ("training",)),
+        Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: no concurrency limit
+        *(_retrain_with_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
-        Plan("monitor", spec.monitor_cron, series, "ENQUEUE", ("champion",)),
+        Plan("monitor", schedule.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("rollback", "", series, "", ("champion",)),
         Plan("replay", "", recipe | series, tags=("training",)),
         Plan("tune", "", {name: recipe[name] for name in recipe if name != "promotion"} | series, tags=("training",)),
@@ -111,18 +114,18 @@ def plans(parameters: Mapping[str, Any] | None = None, spec: ScheduleSpec | None
     return tuple(plan for plan in table if (FOLDER / f"{plan.name}.py").is_file())
 
 
-def _of_preset(interval: str, source: Mapping[str, Any]) -> Plan:
-    """Return a retrain by hand whose form shows an interval's preset: a form sends every field, nothing is unsaid."""
+def _retrain_with_preset(interval: str, source: Mapping[str, Any]) -> Plan:
+    """Return a retrain started by hand whose form shows the preset of an interval; a form sends every field."""
     preset = preset_for(interval)
     specs = {"window": preset.window, "folds": preset.folds, "network": preset.network, "training": preset.training}
     exchange = dict(source) if source.get("kind") == "exchange" else {"symbol": source.get("symbol", "BTC-USD")}
     parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
-    bars = exchange | {"kind": "exchange", "interval": interval}  # the sample and a file hold one interval
+    bars = exchange | {"kind": "exchange", "interval": interval}  # the bundled sample and a file have one interval only
     return Plan("retrain", "", {"source": bars, **parameters}, "ENQUEUE", ("training",), f"retrain-{interval}")
 
 
 def after_close(interval: str) -> str:
-    """Return when bars of an interval have closed and come in, as cron: 5 minutes later; each close below an hour.
+    """Return a cron schedule 5 minutes after each close of an interval; at each close below one hour.
 
     >>> after_close("1d"), after_close("4h"), after_close("1h"), after_close("15m")
     ('5 0 * * *', '5 */4 * * *', '5 * * * *', '*/15 * * * *')
@@ -132,17 +135,17 @@ def after_close(interval: str) -> str:
 
 
 def require_valid(flow: "Flow[..., Any]", parameters: Mapping[str, Any], where: str) -> None:
-    """Raise SpecError where parameters are not what a flow takes: misspelt, out of range, of the wrong kind.
+    """Raise SpecError if parameters do not match the flow: misspelt, out of range, of the wrong type.
 
-    What a flow requires may be missing from a deployment: a person fills it into the form.
+    A required parameter may be missing from a deployment: the form asks for it.
     """
     from prefect.exceptions import ParameterTypeError
     from prefect.utilities.schema_tools import validate
 
-    strange = sorted(set(parameters) - flow.parameters.properties.keys())
-    if strange:
+    unknown = sorted(set(parameters) - flow.parameters.properties.keys())
+    if unknown:
         known = ", ".join(flow.parameters.properties)
-        raise SpecError(f"{where}: expected the parameters {known}; found {', '.join(strange)}")
+        raise SpecError(f"{where}: expected the parameters {known}; found {', '.join(unknown)}")
     found = validate(dict(parameters), flow.parameters.model_dump_for_openapi(), ignore_required=True)
     if not found and set(flow.parameters.required) <= set(parameters):
         try:
@@ -150,15 +153,15 @@ def require_valid(flow: "Flow[..., Any]", parameters: Mapping[str, Any], where: 
         except (ParameterTypeError, ValidationError, ValueError) as error:
             raise SpecError(f"{where}: {error}") from error
     if found:
-        told = "; ".join(f"{'.'.join(map(str, each.absolute_path))}: {each.message}" for each in found)
-        raise SpecError(f"{where}: {told}")
+        problems = "; ".join(f"{'.'.join(map(str, each.absolute_path))}: {each.message}" for each in found)
+        raise SpecError(f"{where}: {problems}")
 
 
 def served(plan: Plan) -> "RunnerDeployment":
-    """Return a plan as a deployment that `up` serves.
+    """Return the deployment of a plan, for `up` to serve.
 
     Raises:
-        SpecError: its parameters are not the flow's.
+        SpecError: its parameters do not match the flow.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
@@ -171,7 +174,7 @@ def served(plan: Plan) -> "RunnerDeployment":
         collision_strategy=ConcurrencyLimitStrategy(plan.collision or "ENQUEUE"),
         grace_period_seconds=GRACE_SECONDS,
     )
-    return flow.to_deployment(  # type: ignore[return-value]  # sync here: there is no event loop
+    return flow.to_deployment(  # type: ignore[return-value]  # not a coroutine: there is no event loop
         name=plan.deployed_as,
         schedules=[Cron(plan.cron, timezone="UTC")] if plan.cron else None,
         paused=False,
@@ -184,14 +187,14 @@ def served(plan: Plan) -> "RunnerDeployment":
 
 
 def yaml_text(table: Sequence[Plan], pool: str = POOL, gpu_pool: str = "") -> str:
-    """Return `prefect.yaml` for a table: the same deployments, for work pools; what trains for the one with a GPU."""
+    """Return `prefect.yaml` for work pools; the flows that train go to the GPU pool if there is one."""
     import yaml  # type: ignore[import-untyped]  # a dependency of Prefect and MLflow
 
     head = (
         "# For work pools: `prefect work-pool create --type process riseorfall`, then `prefect deploy --all`.\n"
-        "# Written by `riseorfall deployments > prefect.yaml` from flows/deployments.py; `riseorfall up` serves them,\n"
-        "# a test holds the two together. Times are UTC. RISEORFALL_CODE: the folder of the code on the worker.\n"
-        "# A pool with a GPU: `riseorfall deployments --gpu-pool NAME` sends what trains there and tags it gpu.\n"
+        "# Generated from flows/deployments.py by `riseorfall deployments > prefect.yaml`; a test compares the two.\n"
+        "# `riseorfall up` serves the same deployments. Times are UTC. RISEORFALL_CODE: folder of the code on a worker.\n"
+        "# GPU pool: `riseorfall deployments --gpu-pool NAME` sends the flows that train there and tags them gpu.\n"
     )
     content = {
         "name": "riseorfall",
@@ -205,10 +208,10 @@ def yaml_text(table: Sequence[Plan], pool: str = POOL, gpu_pool: str = "") -> st
 
 
 def check_yaml(path: Path) -> list[str]:
-    """Load every entrypoint of a `prefect.yaml` and hold its parameters against the flow; return what was found.
+    """Load every entrypoint of a `prefect.yaml`, validate its parameters, and return one line for each.
 
     Raises:
-        SpecError: an entrypoint that does not load, a key that is not known, a parameter that is not the flow's.
+        SpecError: an entrypoint does not load, a key is unknown, or a parameter does not match the flow.
     """
     import yaml  # a dependency of Prefect and MLflow
     from prefect.flows import load_flow_from_entrypoint
@@ -216,11 +219,11 @@ def check_yaml(path: Path) -> list[str]:
     found = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]:
         where = f"{path.name}, deployment {entry.get('name')}"
-        _require_known(entry, KNOWN_KEYS, where)
+        _require_known_keys(entry, DEPLOYMENT_KEYS, where)
         for schedule in entry.get("schedules") or []:
-            _require_known(schedule, KNOWN_OF_SCHEDULE, f"{where}, schedules")
+            _require_known_keys(schedule, SCHEDULE_KEYS, f"{where}, schedules")
         if isinstance(entry.get("concurrency_limit"), dict):
-            _require_known(entry["concurrency_limit"], KNOWN_OF_LIMIT, f"{where}, concurrency_limit")
+            _require_known_keys(entry["concurrency_limit"], LIMIT_KEYS, f"{where}, concurrency_limit")
         try:
             flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
         except Exception as error:
@@ -230,20 +233,20 @@ def check_yaml(path: Path) -> list[str]:
     return found
 
 
-KNOWN_KEYS = frozenset(
+DEPLOYMENT_KEYS = frozenset(
     {"name", "description", "entrypoint", "parameters", "schedules", "concurrency_limit", "tags", "work_pool",
      "enforce_parameter_schema", "version"}
 )  # fmt: skip
 
 
-KNOWN_OF_SCHEDULE = frozenset({"cron", "interval", "rrule", "timezone", "anchor_date", "active", "parameters", "slug"})
-KNOWN_OF_LIMIT = frozenset({"limit", "collision_strategy", "grace_period_seconds"})
+SCHEDULE_KEYS = frozenset({"cron", "interval", "rrule", "timezone", "anchor_date", "active", "parameters", "slug"})
+LIMIT_KEYS = frozenset({"limit", "collision_strategy", "grace_period_seconds"})
 
 
-def _require_known(content: Mapping[str, Any], known: frozenset[str], where: str) -> None:
-    strange = sorted(set(content) - known)
-    if strange:
-        raise SpecError(f"{where}: expected the keys {', '.join(sorted(known))}; found {', '.join(strange)}")
+def _require_known_keys(content: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise SpecError(f"{where}: expected the keys {', '.join(sorted(known))}; found {', '.join(unknown)}")
 
 
 def _entry(plan: Plan, pool: str, gpu_pool: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Newly closed bars join the store, after they were checked. Twice adds nothing, so a failed fetch is tried again."""
+"""Ingest newly closed bars: fetch, check, store. Idempotent, so a failed fetch is retried."""
 
 from datetime import datetime
 
@@ -18,17 +18,17 @@ HOUR = 3600
 
 @flow(name="ingest", flow_run_name=flow_run_name, timeout_seconds=HOUR)
 def ingest(source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as_of: datetime | None = None) -> Stored:
-    """Append the bars that closed since last time, checked.
+    """Check and store the bars that closed since the last run.
 
     Args:
         source: Where the bars come from.
-        check: What good bars are, and which failures stop the run.
-        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
+        check: Rules for bars, and which failures stop the run.
+        as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
     """
     require_readable(source)
     with shown("ingest", "check"):
-        patient = ingest_bars.with_options(
+        ingest_with_retries = ingest_bars.with_options(
             retries=3, retry_delay_seconds=[30, 120, 300], retry_condition_fn=source_unavailable
         )
-        landing = patient(source, as_of, str(runtime.flow_run.id))
+        landing = ingest_with_retries(source, as_of, str(runtime.flow_run.id))
         return store(landing, check_bars(landing, source, check).accepted)

@@ -1,4 +1,4 @@
-"""How the champion fares: stored predictions against outcomes, inputs against its training bars; alarms as events."""
+"""Monitor the champion: stored predictions against outcomes, inputs against training bars; alarms become events."""
 
 from datetime import datetime
 from typing import Annotated
@@ -23,13 +23,13 @@ def monitor(
     spec: MonitorSpec = MonitorSpec(),
     as_of: datetime | None = None,
 ) -> Monitoring:
-    """Score the stored predictions, look for drift, and raise alarms.
+    """Score the stored predictions, test for drift, and raise alarms.
 
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        spec: When an alarm is raised.
-        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
+        spec: Limits at which an alarm is raised.
+        as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
     """
     with shown("monitor"):
         return watch(symbol, interval, spec, as_of)

@@ -1,9 +1,9 @@
-"""The champion's probability for the last closed bar, stored before its outcome is known; missed days made up."""
+"""Predict with the champion: one probability, stored before its outcome is known; missed days are backfilled."""
 
 from datetime import datetime
 from typing import Annotated
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from pydantic import Field
 
 from model.bars import IntervalName
@@ -20,16 +20,20 @@ QUARTER_HOUR = 900
 def predict(
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",
-    limits: ForecastSpec = ForecastSpec(),
+    staleness: ForecastSpec = ForecastSpec(),
     as_of: datetime | None = None,
+    limits: ForecastSpec | None = None,
 ) -> Forecast:
     """Predict the bar after the last closed one with the champion, and store the probability.
 
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        limits: How old the champion and the newest bar may be.
-        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
+        staleness: Maximum age of the champion and of the newest bar.
+        as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
+        limits: Deprecated name of staleness; overrides it when set.
     """
+    if limits:
+        get_run_logger().warning("the parameter limits is deprecated, use staleness")
     with shown("predict"):
-        return predict_last(symbol, interval, limits, as_of)
+        return predict_last(symbol, interval, limits or staleness, as_of)

@@ -1,4 +1,4 @@
-"""The daily retrain and its gate, as they would have gone on each day of a span, from stored bars."""
+"""Replay the daily retrain and its promotion decision on each day of a period, from stored bars."""
 
 from datetime import date
 from typing import Annotated
@@ -32,19 +32,19 @@ def replay(
     promotion: PromotionRule = PromotionRule(),
     name: str = "",
 ) -> ReplaySummary:
-    """Replay the daily decision for each day of a span; days done before are not done again.
+    """Replay the daily decision for each day of a period; days already replayed are skipped.
 
     Args:
         first: First day; its decision is made at 00:00 UTC with the bars closed by then.
         last: Last day.
         symbol: Symbol of the stored series.
         interval: Length of its bars.
-        window: What a window shows and what is asked of it.
-        folds: How a model is judged on bars that it never saw.
-        network: The network.
-        training: How it is fitted.
-        promotion: What it must show to become champion.
-        name: Name of the replay's registry and ledger; empty: the series' name with -replay.
+        window: Lookback, horizon, features and gaps.
+        folds: Walk-forward evaluation on out-of-sample bars.
+        network: Architecture of the network.
+        training: Optimiser, epochs, early stopping, ensemble size and seed.
+        promotion: Rule that promotes, holds or rejects.
+        name: Name of the replay's model registry and decision log; empty: the name of the series with -replay.
     """
     recipe = recipe_for(symbol, interval, window, folds, network, training)
     opened = open_replay(recipe, promotion, first, last, name)

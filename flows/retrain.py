@@ -1,4 +1,4 @@
-"""The daily retrain: ingest, check, window, train and judge walk-forward, fit, register, promote or hold, report."""
+"""Retrain: ingest, check, store, cut windows, train walk-forward, evaluate, fit, audit, register, promote, report."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -26,7 +26,7 @@ from tasks.training import fit_final, train_folds
 from tasks.validation import check as check_bars
 from tasks.windowing import cut
 
-HOURS_6 = 6 * 3600  # a whole retrain of a large recipe on two cores; whatever takes longer hangs
+HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a longer run hangs
 
 
 @flow(name="retrain", flow_run_name=flow_run_name, timeout_seconds=HOURS_6)
@@ -40,17 +40,17 @@ def retrain(
     promotion: PromotionRule = PromotionRule(),
     as_of: datetime | None = None,
 ) -> Retrain:
-    """Retrain one series and promote the new model only if it earns it.
+    """Retrain one series, and promote the new version if the promotion rule allows it.
 
     Args:
         source: Where the bars come from.
-        check: What good bars are, and which failures stop the run.
-        window: What a window shows and what is asked of it.
-        folds: How the model is judged on bars that it never saw.
-        network: The network.
-        training: How it is fitted.
-        promotion: What it must show to become champion.
-        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
+        check: Rules for bars, and which failures stop the run.
+        window: Lookback, horizon, features and gaps.
+        folds: Walk-forward evaluation on out-of-sample bars.
+        network: Architecture of the network.
+        training: Optimiser, epochs, early stopping, ensemble size and seed.
+        promotion: Rule that promotes, holds or rejects.
+        as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
     """
     require_readable(source)
     recipe = recipe_for(source.symbol, source.interval, window, folds, network, training)

@@ -1,4 +1,4 @@
-"""One retrain for each of many series, spread over the workers of the pools."""
+"""Start one retrain for each of many series, distributed over the workers of the work pools."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from model.windows import WindowSpec
 from tasks.retrain_submission import start_retrain
 from tasks.sources.source_spec import SourceSpec
 
-ANY_NUMBER = "retrain/series"  # the deployment of retrain that lets any number run at a time
+UNLIMITED = "retrain/series"  # the deployment of retrain without a concurrency limit
 
 
 @flow(name="retrain_all", flow_run_name="retrain all")
@@ -27,20 +27,20 @@ def retrain_all(
     promotion: PromotionRule = PromotionRule(),
     as_of: datetime | None = None,
 ) -> list[str]:
-    """Start one retrain for each series and return the ids of the runs; none is waited for.
+    """Start one retrain for each series and return the run ids without waiting for the runs.
 
     Args:
         sources: Where the bars of each series come from.
-        check: What good bars are, and which failures stop the run.
-        window: What a window shows and what is asked of it.
-        folds: How the models are judged on bars that they never saw.
-        network: The network.
-        training: How it is fitted.
-        promotion: What a model must show to become champion.
-        as_of: What counts as now (UTC); empty: the clock for an exchange, the last close for a file.
+        check: Rules for bars, and which failures stop the run.
+        window: Lookback, horizon, features and gaps.
+        folds: Walk-forward evaluation on out-of-sample bars.
+        network: Architecture of the network.
+        training: Optimiser, epochs, early stopping, ensemble size and seed.
+        promotion: Rule that promotes, holds or rejects.
+        as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
     """
     specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training,
              "promotion": promotion}  # fmt: skip
     recipe = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in specs.items()}
     parameters = {**recipe, "as_of": as_of.isoformat() if as_of else None}
-    return [start_retrain(ANY_NUMBER, source, parameters, str(runtime.flow_run.id)) for source in sources]
+    return [start_retrain(UNLIMITED, source, parameters, str(runtime.flow_run.id)) for source in sources]

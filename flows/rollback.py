@@ -1,4 +1,4 @@
-"""Put a former champion back."""
+"""Roll back: make a former champion the champion again."""
 
 from typing import Annotated
 
@@ -27,8 +27,8 @@ def rollback(
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        to: Version to put back; empty: the champion before this one.
-        reason: Why, for the ledger.
+        to: Version to restore; empty: the champion before this one.
+        reason: Reason, for the decision log.
     """
     with shown("rollback") as run, run.step("rollback"):
         row = roll_back(Series(symbol, interval), Settings(), to, reason)

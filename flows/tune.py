@@ -1,4 +1,4 @@
-"""A search for a better recipe, on the bars before the test bars."""
+"""Tune: search for a better recipe on the bars before the test bars."""
 
 from typing import Annotated
 
@@ -27,15 +27,15 @@ def tune(
     training: TrainingSpec = TrainingSpec(),
     spec: TuneSpec = TuneSpec(),
 ) -> Tuned:
-    """Search for a recipe with a lower log loss on the bars before the test bars; a search goes on where it stopped.
+    """Search for a recipe with a lower log loss on the bars before the test bars; an interrupted search resumes.
 
     Args:
         symbol: Symbol of the stored series.
         interval: Length of its bars.
-        window: What a window shows; its lookback is varied.
-        folds: The test that the search must not see.
-        network: Where the search starts; its kind stays.
-        training: How trials are fitted; batch size and learning rate are varied.
-        spec: How long to search, and what judges a trial.
+        window: Lookback, horizon, features and gaps; the search varies the lookback.
+        folds: Test bars, which stay out-of-sample; the search uses earlier bars only.
+        network: Start of the search; its kind is fixed.
+        training: Training of the trials; the search varies batch size and learning rate.
+        spec: Number of trials, time limit, and the validation of a trial.
     """
     return search(recipe_for(symbol, interval, window, folds, network, training), spec)

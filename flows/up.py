@@ -1,7 +1,7 @@
-"""`riseorfall up`: a Prefect server, an MLflow server, a server of pages, and the deployments, on one machine.
+"""`riseorfall up`: run a Prefect server, an MLflow server, a page server and the deployments on one machine.
 
-Servers that are configured already are used instead of started. Everything listens on this machine only. What runs is
-written to HOME/data/up.json for the other commands.
+A server that is already configured is used instead of started. Everything listens on this machine only. The addresses
+and processes are written to HOME/data/up.json for the other commands.
 """
 
 import json
@@ -14,110 +14,103 @@ from typing import Any
 from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.services.file_server import HOST
 from tasks.services.process_guard import end_marked
-from tasks.services.supervisor import Part, Supervisor, choose_port, sole_supervisor, stop_on_signals
+from tasks.services.supervisor import Service, Supervisor, choose_port, hold_home_lock, stop_on_signals
 from tasks.settings import Settings
 
-PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones; taken when free
-MARK = "RISEORFALL_UP"  # environment variable of every process below an `up`, with the home as its value
+PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones, used if free
+MARK = "RISEORFALL_UP"  # environment variable of every process that an `up` starts; its value is the home
 
 
 def up(
     settings: Settings,
     parameters: Mapping[str, Any],
-    spec: ScheduleSpec,
+    schedule: ScheduleSpec,
     ports: tuple[int, int, int],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Start everything, print where it is, and keep it running until a signal comes.
+    """Start every service, report the addresses, and keep the services running until a signal arrives.
 
     Args:
-        settings: where.
-        parameters: of `retrain`, as far as they differ from its defaults.
-        spec: when the deployments run.
+        settings: folders and addresses.
+        parameters: of `retrain`, where they differ from its defaults.
+        schedule: when the deployments run.
         ports: of Prefect, MLflow and the pages; 0 takes the usual one, or a free one.
-        say: told what happens, a line at a time.
+        report: receives one line of text for each event.
 
     Raises:
-        AlreadyRunning: this home has an `up` already.
-        NotStarted: a part did not come up.
-        SpecError: the parameters are not those of the flows.
+        AlreadyRunning: an `up` runs for this home.
+        ServiceNotStarted: a service did not start.
+        SpecError: the parameters do not match those of the flows.
     """
     data = settings.root / "data"
     data.mkdir(parents=True, exist_ok=True)
-    table = plans(parameters, spec)
+    table = plans(parameters, schedule)
     for plan in table:
         require_valid(plan.load(), plan.parameters, f"deployment {plan.name}")
-    with sole_supervisor(settings.up_lock, settings.up_state):
-        left = end_marked(MARK, str(settings.root))
-        if left:
-            say(f"ended {left} processes that an earlier `up` had left behind")
-        environment, servers = _servers(settings, ports)
-        serving = json.dumps({"parameters": parameters, "schedule": spec.model_dump()})
-        keeper = Supervisor(data / "logs", environment, settings.up_state, say)
-        with stop_on_signals(keeper.stopping):
+    with hold_home_lock(settings.up_lock, settings.up_state):
+        orphaned = end_marked(MARK, str(settings.root))
+        if orphaned:
+            report(f"ended {orphaned} processes of an earlier `up`")
+        environment, servers = _plan_servers(settings, ports)
+        configuration = json.dumps({"parameters": parameters, "schedule": schedule.model_dump()})
+        supervisor = Supervisor(data / "logs", environment, settings.up_state, report)
+        with stop_on_signals(supervisor.stopping):
             try:
-                for part in servers:
-                    keeper.start(part)
+                for server in servers:
+                    supervisor.start(server)
                 last = f"{environment['PREFECT_API_URL']}/deployments/name/{table[-1].full_name}"
-                keeper.start(Part("deployments", (sys.executable, "-m", "flows.deployment_runner", serving), last))
-                _announce(say, environment, settings)
-                keeper.watch()
+                supervisor.start(
+                    Service("deployments", (sys.executable, "-m", "flows.deployment_runner", configuration), last)
+                )
+                _report_addresses(report, environment, settings)
+                supervisor.run_until_stopped()
             finally:
-                say("stopping ...")
-                keeper.stop()
+                report("stopping ...")
+                supervisor.stop()
 
 
-def _servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict[str, str], list[Part]]:
-    """Return the environment of every part, and the servers that have to be started."""
+def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict[str, str], list[Service]]:
+    """Return the environment of every service, and the servers to start."""
     settings.announce()
     environment = dict(os.environ) | {"RISEORFALL_HOME": str(settings.root), MARK: str(settings.root)}
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # 1.5 GB for what is not used
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves 1.5 GB; job execution is not used
     environment |= {"PYTHONUNBUFFERED": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1"}
-    parts, taken = [], []
+    servers, taken = [], []
     if not environment.get("PREFECT_API_URL"):
         port = choose_port(ports[0], PREFECT_PORT, "Prefect")
         taken.append(port)
         address = f"http://{HOST}:{port}"
         environment |= {"PREFECT_API_URL": f"{address}/api", "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
-        words: tuple[str, ...] = (
-            sys.executable,
-            "-m",
-            "prefect",
-            "server",
-            "start",
-            "--host",
-            HOST,
-            "--port",
-            str(port),
-        )
-        parts.append(Part("Prefect", words, f"{address}/api/health", address))
+        arguments = ("server", "start", "--host", HOST, "--port", str(port))
+        command: tuple[str, ...] = (sys.executable, "-m", "prefect", *arguments)
+        servers.append(Service("Prefect", command, f"{address}/api/health", address))
     if not settings.mlflow_uri.startswith("http"):
         port = choose_port(ports[1], MLFLOW_PORT, "MLflow", taken)
         taken.append(port)
         address = f"http://{HOST}:{port}"
-        parts.append(Part("MLflow", _mlflow_words(settings, port), f"{address}/health", address))
+        servers.append(Service("MLflow", _mlflow_command(settings, port), f"{address}/health", address))
         environment |= {"MLFLOW_TRACKING_URI": address, "RISEORFALL_TRACKING_URI": address}
     if not settings.public_url:
         port = choose_port(ports[2], FILES_PORT, "pages", taken)
         address = f"http://{HOST}:{port}"
-        words = (sys.executable, "-m", "tasks.services.file_server", str(settings.root / "data"), str(port))
-        parts.append(Part("pages", words, f"{address}/", address))
+        command = (sys.executable, "-m", "tasks.services.file_server", str(settings.root / "data"), str(port))
+        servers.append(Service("pages", command, f"{address}/", address))
         environment["RISEORFALL_PUBLIC_URL"] = address
-    return environment, parts
+    return environment, servers
 
 
-def _mlflow_words(settings: Settings, port: int) -> tuple[str, ...]:
-    """Return the command of the MLflow server: clients on this machine read and write the artifact files themselves."""
+def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
+    """Return the command of the MLflow server; clients on this machine read and write artifact files directly."""
     artifacts = settings.root / "mlruns" / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
-    words = ("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", artifacts.as_uri())
-    where = ("--no-serve-artifacts", "--host", HOST, "--port", str(port), "--workers", "1")
-    return (sys.executable, "-m", "mlflow", "server", *words, *where)
+    stores = ("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", artifacts.as_uri())
+    options = ("--no-serve-artifacts", "--host", HOST, "--port", str(port), "--workers", "1")
+    return (sys.executable, "-m", "mlflow", "server", *stores, *options)
 
 
-def _announce(say: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:
-    say(f"Prefect      {environment['PREFECT_API_URL'].removesuffix('/api')}")
-    say(f"MLflow       {environment.get('MLFLOW_TRACKING_URI') or settings.mlflow_uri}")
-    say(f"pages        {environment.get('RISEORFALL_PUBLIC_URL') or settings.public_url}")
-    say(f"logs         {Path(settings.root / 'data' / 'logs')}")
-    say("Ctrl-C stops everything; the schedules stay on for the next `riseorfall up`.")
+def _report_addresses(report: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:
+    report(f"Prefect      {environment['PREFECT_API_URL'].removesuffix('/api')}")
+    report(f"MLflow       {environment.get('MLFLOW_TRACKING_URI') or settings.mlflow_uri}")
+    report(f"pages        {environment.get('RISEORFALL_PUBLIC_URL') or settings.public_url}")
+    report(f"logs         {Path(settings.root / 'data' / 'logs')}")
+    report("Ctrl-C stops everything; the schedules stay on for the next `riseorfall up`.")

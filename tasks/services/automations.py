@@ -1,8 +1,8 @@
-"""Automations: what the Prefect server does by itself when something is told, or when nothing is told for too long.
+"""Install the automations: actions of the Prefect server on an event, or when an event is missing for too long.
 
-Installed by `riseorfall up`, and by `riseorfall automations` for a server of your own; a second time changes nothing.
-The cool-down is the trigger's own: it acts at the first alarm, then waits out the rest of its time. A notification
-block named `riseorfall`, where there is one, is told of every alarm.
+`riseorfall up` installs them, and so does `riseorfall automations` on any Prefect server; installing again changes
+nothing. The trigger implements the cool-down: it acts on the first alarm, then ignores alarms until the time is over.
+If there is a notification block named `riseorfall`, it receives every alarm.
 """
 
 import logging
@@ -19,24 +19,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COOL_DOWN = timedelta(days=3)  # between two retrains that alarms start; the daily ones go on
-DEAD_MAN = timedelta(hours=26)  # a day and two hours: the daily retrain may be late, and takes its time
+COOL_DOWN = timedelta(days=3)  # between two retrains started by alarms; the daily ones go on
+MAX_QUIET = timedelta(hours=26)  # a day and two hours: a daily retrain may start late and takes its time
 BLOCK = "riseorfall"
 RETRAIN, QUIET, NOTIFY = (
     "riseorfall: retrain on alarm",
-    "riseorfall: a day without a retrain",
-    "riseorfall: tell alarms",
+    "riseorfall: report a missing retrain",
+    "riseorfall: notify about alarms",
 )
+NAMES_OF_0_1 = {QUIET: "riseorfall: a day without a retrain", NOTIFY: "riseorfall: tell alarms"}
 SUBJECT, BODY = "riseorfall: {{ event.event }}", "{{ event.resource.name }}: {{ event.payload.message }}"
 
 
-def install(deployments: Sequence[str], cool_down: timedelta = COOL_DOWN, dead_man: timedelta = DEAD_MAN) -> list[str]:
-    """Install what can be installed, and return the names.
+def install(
+    deployments: Sequence[str], cool_down: timedelta = COOL_DOWN, max_quiet: timedelta = MAX_QUIET
+) -> list[str]:
+    """Install the automations whose deployment or notification block exists, and return their names.
 
     Args:
         deployments: `flow/deployment` names that exist on the server.
-        cool_down: time in which alarms start one retrain.
-        dead_man: time without a decision after which the monitor reports.
+        cool_down: time in which alarms start one retrain only.
+        max_quiet: time without a decision after which the monitor runs and reports it.
     """
     from prefect.client.orchestration import get_client
 
@@ -46,9 +49,9 @@ def install(deployments: Sequence[str], cool_down: timedelta = COOL_DOWN, dead_m
         if "retrain/retrain" in deployments:
             wanted.append(_retrain_on_alarm(client, cool_down))
         if "monitor/monitor" in deployments:
-            wanted.append(_report_quiet_day(client, dead_man, block))
+            wanted.append(_report_missing_retrain(client, max_quiet, block))
         if block is not None:
-            wanted.append(_tell_alarms(block))
+            wanted.append(_notify_about_alarms(block))
         for automation in wanted:
             _put(client, automation)
     return [automation.name for automation in wanted]
@@ -61,7 +64,7 @@ def _retrain_on_alarm(client: "SyncPrefectClient", cool_down: timedelta) -> "Aut
     deployment = client.read_deployment_by_name("retrain/retrain")
     return AutomationCore(
         name=RETRAIN,
-        description="Starts one retrain when the champion degraded, drifted, is stale or broken.",
+        description="Starts one retrain when the champion is degraded, drifted, stale or broken.",
         trigger=EventTrigger(
             expect=set(RETRAIN_ON),
             match={"prefect.resource.id": _resource(deployment.parameters.get("source") or {})},
@@ -73,36 +76,36 @@ def _retrain_on_alarm(client: "SyncPrefectClient", cool_down: timedelta) -> "Aut
     )
 
 
-def _report_quiet_day(client: "SyncPrefectClient", dead_man: timedelta, block: Any) -> "AutomationCore":
+def _report_missing_retrain(client: "SyncPrefectClient", max_quiet: timedelta, block: Any) -> "AutomationCore":
     from prefect.events.actions import RunDeployment, SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
     deployment = client.read_deployment_by_name("monitor/monitor")
     actions: list[Any] = [RunDeployment(deployment_id=deployment.id)]
     if block is not None:
-        said = f"riseorfall: no retrain came to a decision within {dead_man}"
-        actions.append(SendNotification(block_document_id=block.id, subject=said, body=said))
+        message = f"riseorfall: no retrain decision within {max_quiet}"
+        actions.append(SendNotification(block_document_id=block.id, subject=message, body=message))
     return AutomationCore(
         name=QUIET,
-        description="Runs the monitor, which reports the missing retrain, when a day passes without a decision.",
+        description="Runs the monitor, which reports the missing retrain, after a day without a decision.",
         trigger=EventTrigger(
             expect=set(DECISION_EVENTS),
             match={"prefect.resource.id": _resource(deployment.parameters)},
             posture=Posture.Proactive,
             threshold=1,
-            within=dead_man,
+            within=max_quiet,
         ),
         actions=actions,
     )
 
 
-def _tell_alarms(block: Any) -> "AutomationCore":
+def _notify_about_alarms(block: Any) -> "AutomationCore":
     from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
     return AutomationCore(
         name=NOTIFY,
-        description=f"Tells the notification block {BLOCK} of every alarm.",
+        description=f"Sends every alarm to the notification block {BLOCK}.",
         trigger=EventTrigger(
             expect=set(NOTIFY_ON),
             match={"prefect.resource.id": "riseorfall.series.*"},
@@ -114,31 +117,36 @@ def _tell_alarms(block: Any) -> "AutomationCore":
     )
 
 
-def _resource(told: Mapping[str, Any]) -> str:
-    """Return the series that a deployment is for: an alarm of another one must not retrain this one."""
-    return series_resource(Series(told.get("symbol", "BTC-USD"), told.get("interval", "1d")).name)
+def _resource(parameters: Mapping[str, Any]) -> str:
+    """Return the resource id of a deployment's series: an alarm about another series must not retrain this one."""
+    return series_resource(Series(parameters.get("symbol", "BTC-USD"), parameters.get("interval", "1d")).name)
 
 
 def _block(client: "SyncPrefectClient") -> Any:
-    """Return the notification block named `riseorfall`; None where there is none."""
+    """Return the notification block named `riseorfall`; None if there is none."""
     named = [block for block in client.read_block_documents() if block.name == BLOCK]
     return named[0] if named else None
 
 
 def _put(client: "SyncPrefectClient", automation: "AutomationCore") -> None:
-    """Create an automation, or replace the one of its name; one that is the same already keeps its clock."""
+    """Create or update an automation; one that has not changed keeps its timer.
+
+    One that version 0.1 installed is renamed by the update, so that its timer and its `enabled` survive.
+    """
     present = client.read_automations_by_name(automation.name)
-    for double in present[1:]:
-        client.delete_automation(double.id)
+    if automation.name in NAMES_OF_0_1:
+        present += client.read_automations_by_name(NAMES_OF_0_1[automation.name])
+    for duplicate in present[1:]:
+        client.delete_automation(duplicate.id)
     if not present:
         client.create_automation(automation)
         return
-    if _essence(present[0]) != _essence(automation):
+    if _definition(present[0]) != _definition(automation):
         client.update_automation(present[0].id, automation.model_copy(update={"enabled": present[0].enabled}))
 
 
-def _essence(automation: "AutomationCore") -> dict[str, Any]:
-    """Return what makes it the same automation: not ids that the server gave to its parts."""
-    told = automation.model_dump(mode="json", include={"description", "trigger", "actions"})
-    trigger = {name: told["trigger"][name] for name in ("match", "posture", "threshold", "within")}
-    return {**told, "trigger": trigger | {"expect": sorted(told["trigger"]["expect"])}}
+def _definition(automation: "AutomationCore") -> dict[str, Any]:
+    """Return what defines the automation, without the ids that the server gave to its parts."""
+    content = automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
+    trigger = {name: content["trigger"][name] for name in ("match", "posture", "threshold", "within")}
+    return {**content, "trigger": trigger | {"expect": sorted(content["trigger"]["expect"])}}

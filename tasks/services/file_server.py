@@ -1,7 +1,7 @@
-"""A static http server for what a browser may see below HOME/data: Data Docs, reports, the monitor's pictures.
+"""Serve the pages below HOME/data over HTTP: Data Docs, reports, pictures of the monitor.
 
-Run as `python -m tasks.services.file_server FOLDER PORT`. It serves the folders of `SHOWN` and nothing else: beside them lie
-databases, logs and tables. It listens on this machine only.
+Run as `python -m tasks.services.file_server FOLDER PORT`. It serves the folders in
+`SERVED_FOLDERS` only: the others hold databases, logs and tables. It listens on this machine only.
 """
 
 import sys
@@ -11,53 +11,55 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-SHOWN = ("docs", "reports", "monitor")
+SERVED_FOLDERS = ("docs", "reports", "monitor")
 HOST = "127.0.0.1"
 PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>riseorfall</title>"
     "<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}}</style>"
-    "<h1>riseorfall</h1><p>What was written to be read:</p><ul>{items}</ul></html>"
+    "<h1>riseorfall</h1><p>Pages on this machine:</p><ul>{items}</ul></html>"
 )
 
 
-class Shown(SimpleHTTPRequestHandler):
-    """Files of the shown folders; a short page of links at the root."""
+class PageHandler(SimpleHTTPRequestHandler):
+    """Serve files of the served folders, and an index page at the root."""
 
     def do_GET(self) -> None:
-        """Answer with a file, a listing, or 404."""
+        """Respond with a file, a listing, or 404."""
         if self._is_root():
             self._send_root()
-        elif self._is_shown():
+        elif self._is_served():
             super().do_GET()
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def do_HEAD(self) -> None:
-        """Answer as GET does, without the body."""
-        if self._is_shown():
+        """Respond as GET does, without the body."""
+        if self._is_served():
             super().do_HEAD()
         else:
             self.send_error(HTTPStatus.OK if self._is_root() else HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
-        """Let a browser ask again each time: pages of one name are written anew each day."""
+        """Disable caching: pages keep their name and change every day."""
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Keep quiet."""
+        """Log nothing."""
 
     def _is_root(self) -> bool:
         return urlsplit(self.path).path in {"", "/"}
 
-    def _is_shown(self) -> bool:
+    def _is_served(self) -> bool:
         folder = Path(self.directory).resolve()
-        place = Path(self.translate_path(self.path)).resolve()  # follows links: none leads out
+        place = Path(
+            self.translate_path(self.path)
+        ).resolve()  # resolves symbolic links, so none leads out of the folder
         first = unquote(urlsplit(self.path).path).strip("/").split("/")[0]
-        return first in SHOWN and place.is_relative_to(folder / first)
+        return first in SERVED_FOLDERS and place.is_relative_to(folder / first)
 
     def _send_root(self) -> None:
-        present = [name for name in SHOWN if (Path(self.directory) / name).is_dir()]
+        present = [name for name in SERVED_FOLDERS if (Path(self.directory) / name).is_dir()]
         items = "".join(f'<li><a href="{name}/">{name}</a></li>' for name in present) or "<li>nothing yet</li>"
         body = PAGE.format(items=items).encode()
         self.send_response(HTTPStatus.OK)
@@ -68,10 +70,10 @@ class Shown(SimpleHTTPRequestHandler):
 
 
 def file_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Return a server that is bound and ready to serve; port 0 takes a free one."""
+    """Return a server that is bound to the port; 0 takes a free one."""
 
-    def handler(*args: Any) -> Shown:
-        return Shown(*args, directory=str(folder))
+    def handler(*args: Any) -> PageHandler:
+        return PageHandler(*args, directory=str(folder))
 
     return ThreadingHTTPServer((HOST, port), handler)
 

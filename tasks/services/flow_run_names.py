@@ -1,4 +1,4 @@
-"""Names of flow runs: what runs, on which series, as of when, so that a list of runs can be read."""
+"""Name flow runs by flow, series and as-of time."""
 
 from datetime import UTC, datetime
 
@@ -9,9 +9,9 @@ from tasks.sources.source_spec import SourceSpec
 
 
 def flow_run_name() -> str:
-    """Name a run after its flow, its series and its as-of time: `retrain BTC-USD 1d as of 2026-11-24`.
+    """Return the name of the current flow run, such as `retrain BTC-USD 1d as of 2026-11-24`.
 
-    Without an as-of time an exchange's run is as of today; a file's newest bar is not known before it is read.
+    Without an as-of time a run on an exchange is as of today; the newest bar of a file is unknown before it is read.
     """
     given = runtime.flow_run.parameters
     source: SourceSpec | None = given.get("source")

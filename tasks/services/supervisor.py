@@ -1,8 +1,8 @@
-"""Keeps programs running: starts them in order, restarts one that dies, and stops them all.
+"""Keep programs running: start them in order, restart one that dies, and stop them all.
 
-Knows commands, ports and health addresses, not what the programs do. Each program runs on a leash (`tasks.services.process_guard`), so
-that none outlives this process, whatever ends it. One supervisor a home: the kernel drops its file lock with the
-process, so no stale lock can block the next one.
+Knows commands, ports and health addresses, not what the programs do. Each program runs under a process guard
+(`tasks.services.process_guard`), so that none outlives this process, however it ends. One supervisor for each home:
+the kernel releases its file lock with the process, so a stale lock cannot block the next one.
 """
 
 import fcntl
@@ -29,31 +29,33 @@ from tasks.services.file_server import HOST
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
-STEADY_SECONDS = 60.0  # a program that ran this long has its delay forgotten
-READY_SECONDS = 180.0  # Prefect and MLflow make their databases first, on a slow machine beside a training
-LOOK_SECONDS = 0.25
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 60.0  # between restarts: doubled each time
+STABLE_SECONDS = 60.0  # after this uptime the delay starts again at the first one
+STARTUP_TIMEOUT_SECONDS = 180.0  # Prefect and MLflow create their databases first, maybe while a training runs
+STOP_TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 0.25
+SHARED_VARIABLES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_TRACKING_URI", "RISEORFALL_PUBLIC_URL")
 
 
 class AlreadyRunning(RiseOrFallError):
-    """Another `up` keeps this home; the message says where its parts are."""
+    """Another `up` runs for this home; the message lists its services."""
 
     exit_code = 0
 
 
-class NotStarted(RiseOrFallError):
-    """A part did not come up."""
+class ServiceNotStarted(RiseOrFallError):
+    """A service did not start."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Service:
     """A program to keep running.
 
     Attributes:
-        name: what people call it.
+        name: shown to people.
         command: program and arguments.
-        health_url: answers 200 once it is ready; empty: ready when started.
-        address: where people find it; empty for a program without a page.
+        health_url: returns 200 once the service is ready; empty: ready when started.
+        address: shown to people; empty for a program without a page.
     """
 
     name: str
@@ -63,133 +65,138 @@ class Part:
 
 
 @dataclass(slots=True)
-class Kept:
-    """A part, its process and how its restarts go."""
+class ManagedProcess:
+    """The process of a service, and the state of its restarts; times are those of the monotonic clock."""
 
-    part: Part
+    service: Service
     process: "subprocess.Popen[bytes]"
-    started: float
+    started_at: float
     restarts: int = 0
-    delay: float = FIRST_DELAY_SECONDS
-    due: float = 0.0
+    delay_seconds: float = FIRST_DELAY_SECONDS
+    restart_at: float = 0.0
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs parts until it is told to stop.
+    """Start services, restart those that die, and stop them.
 
     Attributes:
-        folder: where the parts' logs go.
-        environment: what the parts find in theirs.
-        state_path: file that says what runs, for other commands.
-        say: told what happens, a line at a time.
+        log_folder: of the services' log files.
+        environment: of the services.
+        state_path: file that lists what runs, for other commands.
+        report: receives one line of text for each event.
     """
 
-    folder: Path
+    log_folder: Path
     environment: Mapping[str, str]
     state_path: Path
-    say: Callable[[str], None]
-    kept: dict[str, Kept] = field(default_factory=dict)
+    report: Callable[[str], None]
+    processes: dict[str, ManagedProcess] = field(default_factory=dict)
     stopping: Event = field(default_factory=Event)
 
-    def start(self, part: Part) -> None:
-        """Start a part and wait until it answers.
+    def start(self, service: Service) -> None:
+        """Start a service and wait until its health check succeeds.
 
         Raises:
-            NotStarted: it ended, or did not answer in time.
+            ServiceNotStarted: it exited, or was not healthy in time.
         """
-        self.kept[part.name] = Kept(part, self._launch(part), time.monotonic())
-        limit = time.monotonic() + READY_SECONDS
-        while part.health_url and not answers(part.health_url) and not self.stopping.is_set():
-            if self.kept[part.name].process.poll() is not None or time.monotonic() > limit:
-                raise NotStarted(
-                    f"{part.name}: expected an answer at {part.health_url} within {READY_SECONDS:.0f} s, found none. "
-                    f"Its last words: {last_words(self._log_path(part))} (whole in {self._log_path(part)})"
-                )
-            self.stopping.wait(LOOK_SECONDS)
+        managed = ManagedProcess(service, self._launch(service), time.monotonic())
+        self.processes[service.name] = managed
+        limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
+        while service.health_url and not is_healthy(service.health_url) and not self.stopping.is_set():
+            if managed.process.poll() is not None or time.monotonic() > limit:
+                raise ServiceNotStarted(describe_failed_start(service, self._log_path(service)))
+            self.stopping.wait(POLL_SECONDS)
         self.write_state()
 
-    def watch(self) -> None:
-        """Restart what dies, each time after a longer pause, until told to stop."""
-        while not self.stopping.wait(LOOK_SECONDS):
-            for kept in self.kept.values():
-                self._look_after(kept)
+    def run_until_stopped(self) -> None:
+        """Restart services that die, each time after a longer delay, until `stopping` is set."""
+        while not self.stopping.wait(POLL_SECONDS):
+            for managed in self.processes.values():
+                self._restart_if_dead(managed)
 
     def stop(self) -> None:
-        """Stop the parts, last started first; each has its own time to end."""
-        for kept in reversed(self.kept.values()):
-            if kept.process.poll() is None:
-                kept.process.terminate()
+        """Stop the services in reverse order; kill one that does not end in time."""
+        for managed in reversed(self.processes.values()):
+            if managed.process.poll() is None:
+                managed.process.terminate()
                 try:
-                    kept.process.wait(30)
+                    managed.process.wait(STOP_TIMEOUT_SECONDS)
                 except subprocess.TimeoutExpired:
-                    kept.process.kill()
-                    kept.process.wait()
+                    managed.process.kill()
+                    managed.process.wait()
         self.state_path.unlink(missing_ok=True)
 
     def write_state(self) -> None:
-        """Write which parts run, with process and address."""
+        """Write process and address of each service."""
         state = {
             "pid": os.getpid(),
             "parts": {
-                name: {"pid": kept.process.pid, "address": kept.part.address, "restarts": kept.restarts}
-                for name, kept in self.kept.items()
+                name: {"pid": managed.process.pid, "address": managed.service.address, "restarts": managed.restarts}
+                for name, managed in self.processes.items()
             },
-            "environment": {name: self.environment[name] for name in SHARED if name in self.environment},
+            "environment": {name: self.environment[name] for name in SHARED_VARIABLES if name in self.environment},
             "written_at": datetime.now(UTC).isoformat(),
         }
         fresh = self.state_path.with_suffix(".new")
         fresh.write_text(json.dumps(state, indent=2), encoding="utf-8")
         fresh.replace(self.state_path)
 
-    def _look_after(self, kept: Kept) -> None:
+    def _restart_if_dead(self, managed: ManagedProcess) -> None:
         now = time.monotonic()
-        code = kept.process.poll()
+        code = managed.process.poll()
         if code is None:
-            if now - kept.started > STEADY_SECONDS:
-                kept.delay = FIRST_DELAY_SECONDS
+            if now - managed.started_at > STABLE_SECONDS:
+                managed.delay_seconds = FIRST_DELAY_SECONDS
             return
-        if not kept.due:
-            kept.due = now + kept.delay
-            words = last_words(self._log_path(kept.part))
-            self.say(f"{kept.part.name} ended with {code}; again in {kept.delay:.0f} s. Its last words: {words}")
-            kept.delay = min(2 * kept.delay, LONGEST_DELAY_SECONDS)
-        elif now >= kept.due:
-            kept.process, kept.started, kept.due = self._launch(kept.part), now, 0.0
-            kept.restarts += 1
+        if not managed.restart_at:
+            managed.restart_at = now + managed.delay_seconds
+            self.report(
+                f"{managed.service.name} exited with code {code}; restart in {managed.delay_seconds:.0f} s. "
+                f"End of its log: {last_log_lines(self._log_path(managed.service))}"
+            )
+            managed.delay_seconds = min(2 * managed.delay_seconds, MAX_DELAY_SECONDS)
+        elif now >= managed.restart_at:
+            managed.process, managed.started_at, managed.restart_at = self._launch(managed.service), now, 0.0
+            managed.restarts += 1
             self.write_state()
 
-    def _launch(self, part: Part) -> "subprocess.Popen[bytes]":
-        return launch(part, self.environment, self._log_path(part))
+    def _launch(self, service: Service) -> "subprocess.Popen[bytes]":
+        return launch(service, self.environment, self._log_path(service))
 
-    def _log_path(self, part: Part) -> Path:
-        return self.folder / f"{part.name.replace(' ', '-').lower()}.log"
+    def _log_path(self, service: Service) -> Path:
+        return self.log_folder / f"{service.name.replace(' ', '-').lower()}.log"
 
 
-def launch(part: Part, environment: Mapping[str, str], log_path: Path) -> "subprocess.Popen[bytes]":
-    """Start a part on a leash; its output goes to its log file."""
+def launch(service: Service, environment: Mapping[str, str], log_path: Path) -> "subprocess.Popen[bytes]":
+    """Start a service under a process guard; its output goes to the log file."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{os.getpid()}-{part.name}-{time.time_ns()}"
+    mark = f"{os.getpid()}-{service.name}-{time.time_ns()}"
     with log_path.open("ab") as file:
-        return subprocess.Popen(  # noqa: S603 - our own words
-            [sys.executable, "-m", "tasks.services.process_guard", mark, *part.command],
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "tasks.services.process_guard", mark, *service.command],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            start_new_session=True,  # Ctrl-C is for whoever launched it: it knows the order
+            start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops the services in order
         )
 
 
-SHARED = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_TRACKING_URI", "RISEORFALL_PUBLIC_URL")
+def describe_failed_start(service: Service, log_path: Path) -> str:
+    """Describe a service that did not start: what was expected, and the end of its log."""
+    return (
+        f"{service.name}: expected an answer at {service.health_url} within {STARTUP_TIMEOUT_SECONDS:.0f} s, found "
+        f"none. End of its log: {last_log_lines(log_path)} (all of it: {log_path})"
+    )
 
 
 @contextmanager
-def sole_supervisor(lock_path: Path, state_path: Path) -> Iterator[None]:
+def hold_home_lock(lock_path: Path, state_path: Path) -> Iterator[None]:
     """Hold the lock of a home inside the context.
 
     Raises:
-        AlreadyRunning: somebody else holds it.
+        AlreadyRunning: another process holds it.
     """
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_path.open("a", encoding="utf-8") as file:
@@ -201,7 +208,7 @@ def sole_supervisor(lock_path: Path, state_path: Path) -> Iterator[None]:
 
 
 def read_state(lock_path: Path, state_path: Path) -> dict[str, Any] | None:
-    """Return what a living supervisor wrote about its parts; None when none lives, whatever files it left."""
+    """Return the state that a running supervisor wrote; None if none runs, whatever files an earlier one left."""
     if not lock_path.exists() or not state_path.exists():
         return None
     with lock_path.open("a", encoding="utf-8") as file:
@@ -214,19 +221,19 @@ def read_state(lock_path: Path, state_path: Path) -> dict[str, Any] | None:
 
 
 def describe_state(state: Mapping[str, Any] | None, lock_path: Path) -> str:
-    """Say what runs already, and whether it answers."""
+    """Describe the services of a running supervisor, and whether they answer."""
     if state is None:
         return f"already starting: another `riseorfall up` holds {lock_path}"
     lines = [f"already running (process {state['pid']}):"]
     for name, part in state["parts"].items():
-        where = f" at {part['address']}, {'answers' if answers(part['address']) else 'does not answer'}"
+        where = f" at {part['address']}, {'answers' if is_healthy(part['address']) else 'does not answer'}"
         lines.append(f"  {name}: process {part['pid']}{where if part['address'] else ''}")
     return "\n".join(lines)
 
 
 @contextmanager
 def stop_on_signals(stopping: Event) -> Iterator[None]:
-    """Set the event on Ctrl-C and SIGTERM inside the context."""
+    """Set the event on SIGINT (Ctrl-C), SIGTERM and SIGHUP inside the context."""
     former = {
         sign: signal.signal(sign, lambda *_: stopping.set()) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
@@ -237,39 +244,47 @@ def stop_on_signals(stopping: Event) -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def answers(url: str) -> bool:
-    """Say whether an address answers with 200 within two seconds."""
+def is_healthy(url: str) -> bool:
+    """Return whether an address responds with 200 within two seconds."""
     try:
         with urlopen(url, timeout=2) as reply:  # noqa: S310 - our own http addresses
-            return bool(reply.status == 200)  # noqa: PLR2004 - OK
+            return bool(reply.status == 200)  # noqa: PLR2004 - HTTP OK
     except (URLError, OSError, ValueError):
         return False
 
 
-def choose_port(wanted: int, usual: int, name: str, taken: Sequence[int] = ()) -> int:
-    """Return the wanted port; without one (0) the usual port if it is free, else any free one.
+def choose_port(requested: int, usual: int, name: str, taken: Sequence[int] = ()) -> int:
+    """Choose the port of a service.
+
+    Args:
+        requested: this port or none; 0: the usual port if it is free, else any free one.
+        usual: the usual port of the service.
+        name: of the service, for the error.
+        taken: ports chosen for other services that have not started yet.
 
     Raises:
-        NotStarted: the wanted port is taken.
+        ServiceNotStarted: the requested port is in use.
     """
-    if wanted:
-        if wanted in taken or not _is_free(wanted):
-            raise NotStarted(f"{name}: expected port {wanted} to be free, found it taken. Choose another, or none.")
-        return wanted
+    if requested:
+        if requested in taken or not _is_free(requested):
+            raise ServiceNotStarted(
+                f"{name}: expected port {requested} to be free, found it in use. Choose another, or 0."
+            )
+        return requested
     if usual not in taken and _is_free(usual):
         return usual
     return free_port()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port on which no process listens."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def last_words(path: Path, count: int = 3) -> str:
-    """Return the last lines of a log file, in one."""
+def last_log_lines(path: Path, count: int = 3) -> str:
+    """Return the last lines of a log file, joined to one line."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return " | ".join(line.strip() for line in lines[-count:]) or "none"
 

@@ -1,4 +1,4 @@
-"""Automations are installed once and changed when they must be; runs left behind are marked; artifacts are shown."""
+"""Automations are installed once and updated on change; stale runs are ended; artifacts are shown."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,7 +22,7 @@ from model.training import Epoch
 from tasks.console.progress import current_progress
 from tasks.pages import prefect_artifacts
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table, shown
-from tasks.services.automations import NOTIFY, QUIET, RETRAIN, install
+from tasks.services.automations import NAMES_OF_0_1, NOTIFY, QUIET, RETRAIN, install
 from tasks.services.stale_runs import INTERRUPTED, end_runs_of_earlier_up
 from tasks.settings import Settings
 
@@ -42,7 +42,7 @@ def client() -> Iterator[SyncPrefectClient]:
         yield opened
 
 
-def test_alarms_start_one_retrain_in_three_days_and_quiet_days_are_reported(client: SyncPrefectClient) -> None:
+def test_alarms_start_one_retrain_in_three_days_and_a_missing_retrain_is_reported(client: SyncPrefectClient) -> None:
     assert install(NAMES) == [RETRAIN, QUIET]
     (retrain,) = client.read_automations_by_name(RETRAIN)
     assert retrain.trigger.expect == {
@@ -53,7 +53,7 @@ def test_alarms_start_one_retrain_in_three_days_and_quiet_days_are_reported(clie
     assert retrain.actions[0].deployment_id == client.read_deployment_by_name("retrain/retrain").id
     (quiet,) = client.read_automations_by_name(QUIET)
     assert (quiet.trigger.posture, quiet.trigger.within) == ("Proactive", timedelta(hours=26))
-    for automation in (retrain, quiet):  # another series' alarm or decision is none of theirs
+    for automation in (retrain, quiet):  # alarms and decisions of other series do not match
         assert automation.trigger.match.model_dump() == {"prefect.resource.id": "riseorfall.series.BTC-USD-1d"}
 
 
@@ -71,39 +71,56 @@ def test_installing_twice_changes_nothing_and_a_new_cool_down_replaces_the_old(
     assert (changed.id, changed.trigger.within) == (before.id, timedelta(days=5))
 
 
-def test_a_notification_block_is_told_of_alarms(client: SyncPrefectClient) -> None:
+def test_an_automation_of_0_1_is_renamed_in_place(client: SyncPrefectClient) -> None:
+    for name in install(NAMES):
+        for each in client.read_automations_by_name(name):
+            client.delete_automation(each.id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.services.automations.QUIET", NAMES_OF_0_1[QUIET])
+        install(NAMES)
+    (old,) = client.read_automations_by_name(NAMES_OF_0_1[QUIET])
+    install(NAMES)
+    install(NAMES)
+    assert not client.read_automations_by_name(NAMES_OF_0_1[QUIET])
+    (new,) = client.read_automations_by_name(QUIET)
+    assert new.id == old.id
+
+
+def test_a_notification_block_receives_alarms(client: SyncPrefectClient) -> None:
     block = CustomWebhookNotificationBlock(name="ours", url="https://example.org/hook", json_data={"text": "{{body}}"})
     identity = block.save("riseorfall", overwrite=True)
     assert install(NAMES) == [RETRAIN, QUIET, NOTIFY]
-    (tell,) = client.read_automations_by_name(NOTIFY)
-    assert tell.actions[0].block_document_id == identity
-    assert "riseorfall.checks.failed" in tell.trigger.expect
+    (notify,) = client.read_automations_by_name(NOTIFY)
+    assert notify.actions[0].block_document_id == identity
+    assert "riseorfall.checks.failed" in notify.trigger.expect
     client.delete_block_document(identity)
 
 
-def test_a_broken_champion_is_told_by_whoever_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_and_monitor_emit_an_event_for_a_broken_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tiny_home(tmp_path, random_walk(130, seed=4), 100)
-    told: list[tuple[str, str]] = []
+    emitted: list[tuple[str, str]] = []
     for module in ("prediction", "monitoring"):
         monkeypatch.setattr(
-            f"tasks.{module}.emit_event_for", lambda name, series, *_, **__: told.append((name, series))
+            f"tasks.{module}.emit_event_for", lambda name, series, *_, **__: emitted.append((name, series))
         )
     for file, runs in (("network.onnx", predict), ("record.parquet", monitor)):
         (found,) = tmp_path.rglob(file)
         found.write_bytes(b"torn")
         with pytest.raises(UnsoundModel, match=file):
             runs()
-    assert told == [("riseorfall.champion.broken", "BTC-USD-1d")] * 2
+    assert emitted == [("riseorfall.champion.broken", "BTC-USD-1d")] * 2
 
 
-def test_a_run_left_running_is_marked_and_others_are_left_alone(client: SyncPrefectClient, home: Path) -> None:
+def test_a_stale_run_is_ended_and_scheduled_runs_are_untouched(client: SyncPrefectClient, home: Path) -> None:
     deployment = client.read_deployment_by_name("monitor/monitor")
-    left = client.create_flow_run_from_deployment(deployment.id, state=Running())
+    stale = client.create_flow_run_from_deployment(deployment.id, state=Running())
     scheduled = client.create_flow_run_from_deployment(deployment.id)
     assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 1
-    marked = client.read_flow_run(left.id)
+    marked = client.read_flow_run(stale.id)
     assert marked.state is not None
     assert (marked.state.type, marked.state.message) == ("CRASHED", INTERRUPTED)
     assert client.read_flow_run(scheduled.id).state_type == "SCHEDULED"
@@ -111,13 +128,13 @@ def test_a_run_left_running_is_marked_and_others_are_left_alone(client: SyncPref
 
 
 @flow
-def speaks() -> str:
+def reporting_flow() -> str:
     with shown("train", "register"):
         run = current_progress()
         with run.step("train"):
             for number in (1, 2, 3):
                 run.epoch_finished("fold 1 of 5", Epoch(number, 0.7, 0.5, 0.69, 0.5, 0.001, 0.1), 60)
-        show_table("metrics", [{"log loss": "0.69"}], "on unseen bars")
+        show_table("metrics", [{"log loss": "0.69"}], "out-of-sample")
         show_links({"Data Docs": "http://127.0.0.1/docs", "A file": "file:///tmp/x"})
     return str(runtime.flow_run.id)
 
@@ -126,7 +143,7 @@ def test_a_deployed_run_shows_bars_tables_and_links_that_open(
     client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_artifacts, "runtime", SimpleNamespace(deployment=SimpleNamespace(id=str(uuid4()))))
-    run_id = speaks()
+    run_id = reporting_flow()
     found = {each.key: each for each in client.read_artifacts() if str(each.flow_run_id) == run_id}
     assert found.keys() == {"progress", "fold-1-of-5", "metrics", "data-docs"}
     assert [float(found[key].data) for key in ("progress", "fold-1-of-5")] == [100, 100]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.services.supervisor import answers
+from tasks.services.supervisor import is_healthy
 
 pytestmark = pytest.mark.e2e
 
@@ -54,9 +54,9 @@ def run(home: Path, *words: str) -> Iterator[tuple["subprocess.Popen[str]", str]
 def ends(address: str) -> None:
     """Wait until nobody answers there any more."""
     limit = time.monotonic() + 60
-    while answers(f"{address}/health") and time.monotonic() < limit:
+    while is_healthy(f"{address}/health") and time.monotonic() < limit:
         time.sleep(0.2)
-    assert not answers(f"{address}/health")
+    assert not is_healthy(f"{address}/health")
 
 
 def test_a_run_brings_a_server_that_ends_with_it(tmp_path: Path) -> None:
@@ -67,6 +67,6 @@ def test_a_run_brings_a_server_that_ends_with_it(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_no_server(tmp_path: Path) -> None:
     with run(tmp_path, "wait") as (process, address):
-        assert answers(f"{address}/health")
+        assert is_healthy(f"{address}/health")
         process.send_signal(signal.SIGKILL)
     ends(address)

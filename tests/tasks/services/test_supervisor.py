@@ -1,4 +1,4 @@
-"""Programs that are kept running: restarts, leashes, the one lock of a home, and what the pages' server shows."""
+"""Services: restarts, process guards, the lock of a home, ports, and the folders that the page server serves."""
 
 import os
 import signal
@@ -13,28 +13,19 @@ from threading import Thread
 import pytest
 
 from tasks.services.file_server import file_server
-from tasks.services.process_guard import end_marked, marked
+from tasks.services.process_guard import end_marked, find_marked
 from tasks.services.supervisor import (
     AlreadyRunning,
-    NotStarted,
-    Part,
+    Service,
+    ServiceNotStarted,
     Supervisor,
-    answers,
     choose_port,
+    hold_home_lock,
+    is_healthy,
     read_state,
-    sole_supervisor,
 )
 
 SLEEP = "import time; time.sleep(600)"
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{process}/stat")
-    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def wait_until(what: object, seconds: float = 20) -> None:
@@ -45,102 +36,103 @@ def wait_until(what: object, seconds: float = 20) -> None:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[Supervisor]:
-    said: list[str] = []
-    supervisor = Supervisor(tmp_path, dict(os.environ), tmp_path / "up.json", said.append)
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    lines: list[str] = []
+    supervisor = Supervisor(tmp_path, dict(os.environ), tmp_path / "up.json", lines.append)
     yield supervisor
     supervisor.stopping.set()
     supervisor.stop()
 
 
-def test_a_part_that_dies_is_started_again_and_the_state_says_so(keeper: Supervisor) -> None:
-    keeper.start(Part("sleeper", (sys.executable, "-c", SLEEP)))
-    watcher = Thread(target=keeper.watch)
-    watcher.start()
-    first = keeper.kept["sleeper"].process.pid
+def test_a_service_that_dies_is_restarted(supervisor: Supervisor) -> None:
+    supervisor.start(Service("sleeper", (sys.executable, "-c", SLEEP)))
+    thread = Thread(target=supervisor.run_until_stopped)
+    thread.start()
+    first = supervisor.processes["sleeper"].process.pid
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: keeper.kept["sleeper"].restarts == 1)
-    assert keeper.kept["sleeper"].process.pid != first
-    keeper.stopping.set()
-    watcher.join()
+    wait_until(lambda: supervisor.processes["sleeper"].restarts == 1)
+    assert supervisor.processes["sleeper"].process.pid != first
+    supervisor.stopping.set()
+    thread.join()
 
 
-def test_a_part_that_cannot_start_is_told_with_its_last_words(keeper: Supervisor) -> None:
-    part = Part("broken", (sys.executable, "-c", "import sys; sys.exit('no bars today')"), "http://127.0.0.1:9/")
-    with pytest.raises(NotStarted, match="no bars today"):
-        keeper.start(part)
+def test_a_service_that_cannot_start_raises_with_the_end_of_its_log(supervisor: Supervisor) -> None:
+    service = Service("broken", (sys.executable, "-c", "import sys; sys.exit('no bars today')"), "http://127.0.0.1:9/")
+    with pytest.raises(ServiceNotStarted, match="no bars today"):
+        supervisor.start(service)
 
 
-def test_a_part_is_ready_when_it_answers(keeper: Supervisor, tmp_path: Path) -> None:
+def test_a_service_is_started_when_its_health_check_succeeds(supervisor: Supervisor, tmp_path: Path) -> None:
     port = choose_port(0, 1, "pages")
     address = f"http://127.0.0.1:{port}/"
-    keeper.start(
-        Part("pages", (sys.executable, "-m", "tasks.services.file_server", str(tmp_path), str(port)), address, address)
+    supervisor.start(
+        Service(
+            "pages", (sys.executable, "-m", "tasks.services.file_server", str(tmp_path), str(port)), address, address
+        )
     )
-    assert answers(address)
+    assert is_healthy(address)
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="descendants are found by /proc")
 def test_sigkill_of_the_parent_ends_program_and_descendants(tmp_path: Path) -> None:
     # The grandchild leaves its session, as a flow run's process does.
     grandchild = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"
     child = f"{grandchild}; {SLEEP}"
     script = (
         "import subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-m', 'tasks.services.process_guard', 'mark-of-test', sys.executable, '-c', {child!r}])\n"
+        "guard = [sys.executable, '-m', 'tasks.services.process_guard', 'mark-of-test']\n"
+        f"subprocess.Popen([*guard, sys.executable, '-c', {child!r}])\n"
         "time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
     try:
-        wait_until(lambda: len(marked("RISEORFALL_TETHER", "mark-of-test")) == 2)
+        wait_until(lambda: len(find_marked("RISEORFALL_TETHER", "mark-of-test")) == 2)
     finally:
         parent.kill()
         parent.wait()
-    wait_until(lambda: not marked("RISEORFALL_TETHER", "mark-of-test"))
+    wait_until(lambda: not find_marked("RISEORFALL_TETHER", "mark-of-test"))
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="descendants are found by /proc")
-def test_leftovers_are_ended_by_their_mark_alone() -> None:
+def test_only_processes_with_the_mark_are_ended() -> None:
     ours = subprocess.Popen([sys.executable, "-c", SLEEP], env=os.environ | {"RISEORFALL_UP": "/a/home"})
     others = subprocess.Popen([sys.executable, "-c", SLEEP], env=os.environ | {"RISEORFALL_UP": "/a/home2"})
     try:
-        wait_until(lambda: marked("RISEORFALL_UP", "/a/home"))
+        wait_until(lambda: find_marked("RISEORFALL_UP", "/a/home"))
         assert end_marked("RISEORFALL_UP", "/a/home", grace_seconds=0.5) == 1
         assert ours.wait(5) != 0
-        assert alive(others.pid)
+        assert others.poll() is None
     finally:
         for each in (ours, others):
             each.kill()
             each.wait()
 
 
-def test_a_home_has_one_supervisor_and_a_dead_one_blocks_nothing(tmp_path: Path) -> None:
+def test_a_home_has_one_supervisor_and_a_dead_one_does_not_block_it(tmp_path: Path) -> None:
     lock, state = tmp_path / "up.lock", tmp_path / "up.json"
     script = (
-        "import pathlib, time\nfrom tasks.services.supervisor import sole_supervisor\n"
-        f"with sole_supervisor(pathlib.Path({str(lock)!r}), pathlib.Path({str(state)!r})):\n"
+        "import pathlib, time\nfrom tasks.services.supervisor import hold_home_lock\n"
+        f"with hold_home_lock(pathlib.Path({str(lock)!r}), pathlib.Path({str(state)!r})):\n"
         f'    pathlib.Path({str(state)!r}).write_text(\'{{"pid": 1, "parts": {{}}, "environment": {{}}}}\')\n'
         "    time.sleep(600)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", script])
     try:
         wait_until(state.exists)
-        with pytest.raises(AlreadyRunning, match="already running"), sole_supervisor(lock, state):
+        with pytest.raises(AlreadyRunning, match="already running"), hold_home_lock(lock, state):
             pass
         assert read_state(lock, state)
     finally:
         holder.kill()
         holder.wait()
-    assert read_state(lock, state) is None  # the file is there, its writer is not
-    with sole_supervisor(lock, state):
+    assert read_state(lock, state) is None  # the file exists, its writer is gone
+    with hold_home_lock(lock, state):
         pass
 
 
-def test_a_taken_port_is_refused_by_name_and_avoided_otherwise(tmp_path: Path) -> None:
+def test_a_requested_port_in_use_is_refused_and_a_usual_one_avoided(tmp_path: Path) -> None:
     server = file_server(tmp_path, 0)
     port = server.server_address[1]
     try:
-        with pytest.raises(NotStarted, match=f"MLflow: expected port {port} to be free"):
+        with pytest.raises(ServiceNotStarted, match=f"MLflow: expected port {port} to be free"):
             choose_port(port, 1, "MLflow")
         assert choose_port(0, port, "MLflow") != port
         free = choose_port(0, 1, "MLflow")
@@ -175,7 +167,7 @@ def pages(tmp_path: Path) -> Iterator[int]:
         ("/docs/way-out/outside.txt", 404), ("/docs/../../outside.txt", 404), ("/..%2foutside.txt", 404),
     ],
 )  # fmt: skip
-def test_only_what_is_meant_to_be_seen_is_served(pages: int, path: str, status: int) -> None:
+def test_only_served_folders_are_served(pages: int, path: str, status: int) -> None:
     connection = HTTPConnection("127.0.0.1", pages, timeout=5)
     connection.request("GET", path)
     reply = connection.getresponse()
