@@ -193,7 +193,7 @@ def yaml_text(table: Sequence[Plan], pool: str = POOL, gpu_pool: str = "") -> st
     head = (
         "# For work pools: `prefect work-pool create --type process riseorfall`, then `prefect deploy --all`.\n"
         "# Generated from flows/deployments.py by `riseorfall deployments > prefect.yaml`; a test compares the two.\n"
-        "# `riseorfall up` serves the same deployments. Times are UTC. RISEORFALL_CODE: folder of the code on a worker.\n"
+        "# `riseorfall up` serves the same deployments. Times are UTC. RISEORFALL_CODE: code folder of a worker.\n"
         "# GPU pool: `riseorfall deployments --gpu-pool NAME` sends the flows that train there and tags them gpu.\n"
     )
     content = {
