@@ -12,7 +12,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from model.walk_forward import fit_final_network, trainer_for, walk_forward
 from model.windows import cut_windows
+from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.warm_start import start_of_final, start_of_fold
@@ -217,23 +218,11 @@ class Replay:
         version = self._version_of(day, bars)
         state = sync_champion_alias(self.workspace)
         found = compare_with_champion(self.workspace, version, state, bars, self.rule, self.recipe.training.seed)
-        promoted = found.decision.action == "promote"
-        row = LoggedDecision(
+        row = replace(
+            logged_decision(self.workspace, version, state, found, self.rule, self.ref),
             decision_id=self.decision_id(day),
             decided_at=as_of,
-            series_name=self.name,
-            symbol=self.series.symbol,
-            interval=self.series.interval,
-            action=found.decision.action,
-            version=version.version,
-            champion_before=state.number,
-            champion_after=version.version if promoted else state.number,
-            reasons=found.reasons,
-            numbers=found.decision.numbers,
-            run_id=version.run_id,
-            bars_version=self.ref.version,
             bars_sha256=hash_bars(bars),
-            rule=self.rule.kind,
         )
         self._predict(row, as_of)
         commit_decision(self.workspace, row, smoke_test=_judged_already)

@@ -1,0 +1,130 @@
+"""Decide about a challenger: compare it with the champion, commit the decision, log it to MLflow.
+
+Another decision may be committed in between; the challenger is then compared with the new champion. A challenger that
+fails its smoke test is rejected and the champion stays.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from model.errors import UnsoundModel
+from model.promotion_rule import PromotionRule
+from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
+from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
+from tasks.registry.model_registry import Version
+from tasks.registry.run_artifacts import picture_path
+from tasks.store.bar_store import BarsRef
+from tasks.store.decision_log import ChampionChanged, LoggedDecision
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5  # own: decisions of others that may be committed first
+
+
+def decide_on_challenger(
+    workspace: Workspace,
+    challenger: Version,
+    rule: PromotionRule,
+    ref: BarsRef,
+    seed: int,
+    on_broken_champion: Callable[[GateResult, ChampionState], None] = lambda _result, _state: None,
+) -> LoggedDecision:
+    """Compare a challenger with the champion and commit the decision.
+
+    Args:
+        workspace: registry, runs, bars and decision log.
+        challenger: the registered version.
+        rule: what it must show.
+        ref: the bars that it was trained on.
+        seed: of the bootstrap.
+        on_broken_champion: called where the champion cannot be loaded.
+
+    Raises:
+        ChampionChanged: another decision was committed first, `MAX_ATTEMPTS` times.
+    """
+    bars, attempt = workspace.bar_store.read_bars(ref), 1
+    while True:
+        state = sync_champion_alias(workspace)
+        result = compare_with_champion(workspace, challenger, state, bars, rule, seed)
+        if result.problem:
+            on_broken_champion(result, state)
+        row = logged_decision(workspace, challenger, state, result, rule, ref)
+        try:
+            return _commit_or_reject(workspace, row)
+        except ChampionChanged as changed:
+            log.warning("%s", changed)
+            if attempt == MAX_ATTEMPTS:
+                raise
+            attempt += 1
+
+
+def logged_decision(
+    workspace: Workspace,
+    challenger: Version,
+    state: ChampionState,
+    result: GateResult,
+    rule: PromotionRule,
+    ref: BarsRef,
+) -> LoggedDecision:
+    """Return the row of the decision log for a result of the gate, decided now; its id is the challenger's run."""
+    decision, series = result.decision, workspace.runs.series
+    return LoggedDecision(
+        decision_id=challenger.run_id,
+        decided_at=datetime.now(UTC),
+        series_name=workspace.name,
+        symbol=series.symbol,
+        interval=series.interval,
+        action=decision.action,
+        version=challenger.version,
+        champion_before=state.number,
+        champion_after=challenger.version if decision.action == "promote" else state.number,
+        reasons=result.reasons,
+        numbers=decision.numbers,
+        run_id=challenger.run_id,
+        bars_version=ref.version,
+        bars_sha256=ref.sha256,
+        rule=rule.kind,
+    )
+
+
+def log_decision(workspace: Workspace, row: LoggedDecision, challenger: Version) -> None:
+    """Log a decision to the challenger's run, with the timeline of champions, and to its version's page."""
+    from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
+
+    description = describe_decision(row, challenger)
+    workspace.runs.log_values(
+        row.run_id,
+        metrics={f"decision.{name}": value for name, value in row.numbers.items() if value is not None},
+        tags={
+            "decision": row.action,
+            "version": row.version,
+            "reasons": "\n".join(row.reasons),
+            "mlflow.note.content": description,
+        },
+    )
+    workspace.registry.describe(row.version, description)
+    picture = champion_history_picture(timeline_steps(workspace.decision_log.rows(workspace.name)))
+    workspace.runs.log_figure(row.run_id, picture, picture_path("champion_history"))
+
+
+def describe_decision(row: LoggedDecision, challenger: Version) -> str:
+    """Return the description of a version for its page in the registry."""
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in challenger.metrics.items())
+    return (
+        f"{row.action}: {'; '.join(row.reasons)}\n\nTrained until {challenger.trained_until}. Out of sample: {numbers}."
+    )
+
+
+def _commit_or_reject(workspace: Workspace, row: LoggedDecision) -> LoggedDecision:
+    """Commit a decision; where the challenger fails its smoke test, commit its rejection instead."""
+    try:
+        commit_decision(workspace, row)
+    except UnsoundModel as error:
+        log.error("%s: challenger version %s fails its smoke test: %s", workspace.name, row.version, error)  # noqa: TRY400
+        reasons = (f"fails its smoke test: {error}", *row.reasons)
+        row = replace(row, action="reject", champion_after=row.champion_before, reasons=reasons)
+        commit_decision(workspace, row)
+    return row
