@@ -5,9 +5,10 @@ Reads what the folds left in MLflow; the arithmetic is `model/evaluation.py`'s.
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import numpy as np
-from prefect import task
+from prefect import get_run_logger, task
 
 from model.bars import Bars
 from model.bootstrap import Interval
@@ -28,6 +29,7 @@ from tasks.registry.run_artifacts import (
     pooled_seeds,
 )
 from tasks.results import FoldOutcome, WindowsRef
+from tasks.store.trial_log import Trial, count_looks, trial_of
 from tasks.windowing import read_folds
 from tasks.workspace import Workspace, open_workspace
 
@@ -48,7 +50,12 @@ def evaluate(
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
         log_record(workspace.runs, run_id, record, baselines)
+        trial = trial_of(
+            "retrain", run_id, recipe, record, baselines["base_rate"], recorded_at=datetime.now(UTC), run_id=run_id
+        )
+        workspace.trial_log.append([trial])
         _log_numbers(workspace, run_id, evaluation, ref.filled_bars)
+        _log_looks(workspace, trial, evaluation)
         _log_report(workspace, run_id, record, np.array(evaluation.confusion))
         _log_trades(workspace, run_id, traded, costs)
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
@@ -73,6 +80,23 @@ def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, fill
         for forecaster, numbers in evaluation.numbers.items()
     }
     workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
+
+
+def _log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:
+    """Log how often these test bars were scored, and the p-value after correction for the recipes tried."""
+    trials = workspace.trial_log.trials(trial.symbol, trial.interval)
+    looks = count_looks(trials, trial.test_first, trial.test_last)
+    adjusted = looks.adjusted(evaluation.skill.pesaran_timmermann.p_value)
+    workspace.runs.log_values(
+        trial.run_id,
+        metrics={
+            "skill.looks": float(looks.looks),
+            "skill.recipes_tried": float(looks.recipes),
+            "skill.pesaran_timmermann_p_adjusted": adjusted,
+        },
+        tags={"looks": str(looks)},
+    )
+    get_run_logger().info("%s; Pesaran-Timmermann p = %.3g after correction", looks, adjusted)
 
 
 def _log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:

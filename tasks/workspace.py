@@ -16,6 +16,7 @@ from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import DecisionLog
 from tasks.store.monitor_log import MonitorLog
 from tasks.store.prediction_log import PredictionLog
+from tasks.store.trial_log import TrialLog
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Workspace:
     def monitor_log(self) -> MonitorLog:
         """Results of the monitor."""
         return MonitorLog(self.settings.store_root, self.settings.storage_options())
+
+    @cached_property
+    def trial_log(self) -> TrialLog:
+        """Recipes scored on test bars."""
+        return TrialLog(self.settings.store_root, self.settings.storage_options())
 
     @cached_property
     def runs(self) -> ExperimentRuns:

@@ -39,6 +39,7 @@ from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.prediction_log import Prediction
+from tasks.store.trial_log import trial_of
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -251,6 +252,9 @@ class Replay:
         run_id = self.workspace.runs.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
         log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})
         log_probe(self.workspace.runs, run_id, final)
+        trial_id, as_of = self.decision_id(day), datetime.combine(day, time(0), UTC)
+        trial = trial_of("replay", trial_id, recipe, walked.record, walked.base_rate, recorded_at=as_of, run_id=run_id)
+        self.workspace.trial_log.append([trial])
         numbers = score(walked.record.labels, walked.record.probabilities)
         self.workspace.runs.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
         tags = {

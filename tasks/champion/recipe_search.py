@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from model.windows import cut_windows
 from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.settings import Settings
 from tasks.store.bar_store import hash_bars
+from tasks.store.trial_log import trial_of
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -169,6 +171,9 @@ class Tuning:
         except BaseException:
             self.workspace.runs.finish_run(run_id, "FAILED")
             raise
+        now = datetime.now(UTC)
+        tried = trial_of("tune", run_id, recipe, walked.record, walked.base_rate, recorded_at=now, run_id=run_id)
+        self.workspace.trial_log.append([tried])
         self.workspace.runs.log_values(
             run_id, metrics={**numbers, "base_rate_log_loss": base_rate, "epochs": walked.epochs}
         )

@@ -22,6 +22,7 @@ from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
+from tasks.store.trial_log import count_looks
 from tasks.workspace import Workspace
 
 RECIPE = Recipe(
@@ -80,6 +81,14 @@ def test_each_day_is_decided_with_the_bars_closed_by_then(whole: Replay) -> None
         newest = whole.workspace.registry.read_version(row.version).record().resolved_at.max()
         assert newest == np.datetime64(row.decided_at.replace(tzinfo=None))
     assert whole.workspace.registry.alias_number("champion") == rows[-1].champion_after
+
+
+def test_each_day_is_a_look_at_its_test_bars(whole: Replay) -> None:
+    trials = whole.workspace.trial_log.trials(whole.series.symbol, whole.series.interval)
+    assert [trial.trial_id for trial in trials] == [whole.decision_id(day) for day in whole.days]
+    assert {trial.recipe for trial in trials} == {whole.recipe.digest}
+    newest = count_looks(trials, trials[-1].test_first, trials[-1].test_last)
+    assert (newest.looks, newest.recipes) == (len(whole.days), 1)
 
 
 def test_nothing_of_it_touches_the_real_champion(whole: Replay) -> None:

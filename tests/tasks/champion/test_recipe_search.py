@@ -107,6 +107,9 @@ def test_a_search_starts_with_what_it_was_given_and_never_ends_worse(tmp_path: P
     assert found.default_log_loss == pytest.approx(seen[0])
     assert found.log_loss == pytest.approx(min(seen))
     assert found.log_loss <= found.default_log_loss
+    trials = opened.workspace.trial_log.trials(RECIPE.symbol, RECIPE.interval)
+    assert [trial.log_loss for trial in trials] == pytest.approx(seen)
+    assert {trial.kind for trial in trials} == {"tune"}
     assert "4 trials; best log loss" in found.lines()[0]
 
 

@@ -1,0 +1,188 @@
+"""The trial log: which recipe was scored on which test bars, and how often; a Delta table beside the decision log.
+
+Each score of a recipe on test bars is a look at them, and the best of many looks is better than it will prove to be.
+Retrains, replays, searches and benchmarks append a row for each recipe that they score, so that significance can be
+reported after correction for the number of recipes tried. A row counts by its `trial_id`: writing it again changes
+nothing. It has no clock: times are passed in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from model.metrics import Record, score
+from model.recipe import Recipe
+from tasks.store.delta_table import Change, Table, place, quoted, utc
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+TrialKind = Literal["retrain", "replay", "tune", "benchmark"]
+TIMES = ("recorded_at", "test_first", "test_last")
+NUMBERS = ("log_loss", "base_rate_log_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One recipe scored on one span of test bars.
+
+    Attributes:
+        trial_id: names the trial; the same run writes the same one.
+        recorded_at: time of writing, UTC.
+        kind: what scored it.
+        symbol: of the bars.
+        interval: of the bars.
+        horizon_bars: of the labels.
+        recipe: digest of the recipe.
+        test_first: first decision of the test bars, UTC.
+        test_last: last decision of the test bars, UTC.
+        windows: number of decisions scored.
+        log_loss: mean log loss of the recipe, nats.
+        base_rate_log_loss: mean log loss of the base rate on the same decisions, nats.
+        run_id: MLflow run that keeps the out-of-sample record; empty where there is none.
+    """
+
+    trial_id: str
+    recorded_at: datetime
+    kind: TrialKind
+    symbol: str
+    interval: str
+    horizon_bars: int
+    recipe: str
+    test_first: datetime
+    test_last: datetime
+    windows: int
+    log_loss: float
+    base_rate_log_loss: float
+    run_id: str = ""
+
+
+def trial_of(
+    kind: TrialKind,
+    trial_id: str,
+    recipe: Recipe,
+    record: Record,
+    base_rate: Float64[np.ndarray, " window"],
+    *,
+    recorded_at: datetime,
+    run_id: str = "",
+) -> Trial:
+    """Return the trial of an out-of-sample record.
+
+    Args:
+        kind: what scored it.
+        trial_id: names the trial.
+        recipe: what was trained.
+        record: its out-of-sample probabilities, oldest first.
+        base_rate: shape (window,), float64: the base rate's P(rise) on the same windows.
+        recorded_at: time of writing, UTC.
+        run_id: MLflow run that keeps the record.
+    """
+    first, last = (moment.astype("datetime64[us]").item().replace(tzinfo=UTC) for moment in record.decided_at[[0, -1]])
+    return Trial(
+        trial_id=trial_id,
+        recorded_at=recorded_at,
+        kind=kind,
+        symbol=recipe.symbol,
+        interval=recipe.interval,
+        horizon_bars=recipe.window.horizon_bars,
+        recipe=recipe.digest,
+        test_first=first,
+        test_last=last,
+        windows=len(record),
+        log_loss=score(record.labels, record.probabilities)["log_loss"],
+        base_rate_log_loss=score(record.labels, base_rate)["log_loss"],
+        run_id=run_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How often a span of test bars was scored, this time included.
+
+    Attributes:
+        looks: trials whose test bars overlap the span.
+        recipes: different recipes among them.
+    """
+
+    looks: int
+    recipes: int
+
+    def adjusted(self, p_value: float) -> float:
+        """Return a p-value after Bonferroni's correction for the recipes tried: the best of many is found by chance."""
+        return min(1.0, p_value * max(1, self.recipes))
+
+    def __str__(self) -> str:
+        """Describe the count in one phrase: `look 7 at these bars, 3 recipes`."""
+        return f"look {self.looks} at these bars, {self.recipes} recipe{'' if self.recipes == 1 else 's'}"
+
+
+def count_looks(trials: Sequence[Trial], first: datetime, last: datetime) -> Looks:
+    """Count the trials whose test bars overlap the decisions from `first` to `last`, both included, UTC."""
+    overlapping = [trial for trial in trials if trial.test_first <= utc(last) and utc(first) <= trial.test_last]
+    return Looks(len(overlapping), len({trial.recipe for trial in overlapping}))
+
+
+class TrialLog:
+    """The table of trials below one root."""
+
+    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+        """Name the place; nothing is opened or made yet.
+
+        Args:
+            root: folder, or `s3://bucket/prefix`.
+            storage_options: how to reach an S3 server, as deltalake names it.
+        """
+        self.root = root
+        self.storage_options = dict(storage_options or {})
+
+    @cached_property
+    def _table(self) -> Table:
+        import pyarrow as pa  # here: a command that reads no trials starts without it
+
+        kinds = {"horizon_bars": pa.int64(), "windows": pa.int64()}
+        kinds |= dict.fromkeys(TIMES, pa.timestamp("us", "UTC")) | dict.fromkeys(NUMBERS, pa.float64())
+        schema = pa.schema([(part.name, kinds.get(part.name, pa.string())) for part in fields(Trial)])
+        return Table(place(self.root, "trials"), schema, (), self.storage_options)
+
+    def append(self, trials: Sequence[Trial]) -> int:
+        """Write trials in one commit; return how many were new, those with a known `trial_id` stay as they are."""
+        import pyarrow as pa  # here: see _table
+
+        added = 0
+
+        def plan(table: "DeltaTable") -> Change | None:
+            nonlocal added
+            known = set(_scan(table, self._table.schema)["trial_id"].to_pylist())
+            fresh = {trial.trial_id: _fields(trial) for trial in trials if trial.trial_id not in known}
+            added = len(fresh)
+            return Change(pa.Table.from_pylist(list(fresh.values()), schema=self._table.schema)) if fresh else None
+
+        if trials:
+            self._table.change(plan)
+        return added
+
+    def trials(self, symbol: str, interval: str) -> tuple[Trial, ...]:
+        """Return the trials on the bars of a series, in the order of writing times."""
+        table = self._table.open()
+        if table is None:
+            return ()
+        where = f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
+        rows = _scan(table, self._table.schema, where).to_pylist()
+        return tuple(sorted((Trial(**row) for row in rows), key=lambda trial: (trial.recorded_at, trial.trial_id)))
+
+
+def _scan(table: "DeltaTable", schema: "pa.Schema", where: str | None = None) -> "pa.Table":
+    import pyarrow as pa  # here: see TrialLog._table
+
+    return pa.table(table.scan(schema.names, where)).cast(schema)
+
+
+def _fields(trial: Trial) -> dict[str, Any]:
+    return {**asdict(trial), **{name: utc(getattr(trial, name)) for name in TIMES}}
