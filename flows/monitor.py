@@ -8,7 +8,7 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.monitor_alarms import MonitorSpec
-from tasks.monitoring import watch
+from tasks.monitoring import run_monitor
 from tasks.pages.prefect_artifacts import shown
 from tasks.results import Monitoring
 from tasks.services.flow_run_names import flow_run_name
@@ -32,4 +32,4 @@ def monitor(
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
     """
     with shown("monitor"):
-        return watch(symbol, interval, spec, as_of)
+        return run_monitor(symbol, interval, spec, as_of)

@@ -1,6 +1,6 @@
-"""The leak self-test as a task of every retrain, in a short form, before anything is registered.
+"""Audit a retrain for look-ahead before anything is registered, on a short sample.
 
-The checks are `model/leak_audit.py`'s. What failed is logged before it is raised, and nothing is promoted after it.
+The checks are `model/leak_audit.py`'s. A failure is logged, then raised, and nothing is promoted.
 """
 
 from prefect import get_run_logger, task
@@ -17,7 +17,7 @@ from tasks.workspace import open_workspace
 
 @task(name="audit")
 def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
-    """Look for leaks in a retrain's windows, folds, record and network; log what was found, and return how much.
+    """Look for look-ahead in a retrain's windows, folds, record and network; return the number of values checked.
 
     Raises:
         AuditFailed: something depends on bars that came later; nothing is registered then.
@@ -25,9 +25,9 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
     with current_progress().step("audit"):
         workspace = open_workspace(recipe.series)
         record, _ = read_evaluation(workspace.runs, run_id)
-        # Without the calibrator, which sees one probability at a time: a steep one would make much of a rounding.
+        # Without the calibrator: it maps one probability at a time, and a steep one would magnify rounding.
         predictor = Predictor(workspace.runs.read_file(run_id, ONNX), recipe.window)
-        bars = open_workspace().bar_store.read_bars(ref.bars)
+        bars = workspace.bar_store.read_bars(ref.bars)
         found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
         workspace.runs.log_values(run_id, **values(found))
         for finding in found.findings:

@@ -1,7 +1,7 @@
-"""Ingestion as tasks: bars land beside the store as their source gave them, and join it after they were checked.
+"""Read bars from a source into a landing file, and merge the accepted ones into the bar store.
 
-`ingest` reads the source and drops what had not closed by `as_of`; `store` merges what the checks accepted. Between
-the two stands `tasks/validation.py`, so a bar that was refused never enters the table that models learn from.
+`ingest` drops bars that had not closed by `as_of`; `store` merges what `tasks/validation.py` accepted in between, so a
+refused bar never enters the table that models learn from.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from tasks.workspace import open_workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-OVERLAP_BARS = 50  # stored bars that an exchange is asked for again, so that its revisions are seen
+OVERLAP_BARS = 50  # own: stored bars that are read again from an exchange, to find its revisions
 
 
 @task(name="ingest", task_run_name="ingest {source.symbol} {source.interval} from {source.kind}")
@@ -66,12 +66,12 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
 
 @task(name="store")
 def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
-    """Merge the accepted bars of a landing into the store; a second time adds nothing.
+    """Merge the accepted bars of a landing into the bar store; merging twice adds nothing.
 
     Args:
-        landing: where they came from and as of when.
+        landing: their source and `as_of`.
         accepted: path of the accepted bars.
-        run_id: the MLflow run that these bars are used in; it names their version and content hash.
+        run_id: MLflow run that uses these bars; their version and content hash are logged to it.
     """
     import pandas as pd
 
@@ -99,18 +99,18 @@ def as_utc(moment: datetime) -> datetime:
 
 
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
-    """Say whether a task failed because its source did not answer: the one failure that waiting can mend."""
+    """Return whether a task failed because its source did not answer: the only failure that a retry can fix."""
     return isinstance(state.result(raise_on_failure=False), SourceUnavailable)
 
 
 def _since(source: SourceSpec) -> datetime | None:
-    """Return from when on an exchange is asked: some bars before the newest stored one; None for files."""
+    """Return the first time to read from an exchange, `OVERLAP_BARS` before the newest stored bar; None for files."""
     newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
     return None if newest is None else newest - timedelta(seconds=OVERLAP_BARS * _seconds(source.series))
 
 
 def _known(source: SourceSpec) -> "pd.DataFrame | None":
-    """Return the stored bars that a fail-over to another exchange is compared with; None for files."""
+    """Return the stored bars to compare a fail-over exchange with; None where there is no fail-over."""
     return (
         open_workspace().bar_store.read_frame(source.series)
         if "," in source.exchange and source.kind == "exchange"

@@ -1,4 +1,7 @@
-"""The monitor as a task: a thin cover over `tasks/champion/champion_monitor.py` that shows what was found and emits events."""
+"""Monitor the champion, show the result in Prefect and emit an event for each new alarm.
+
+The monitor itself is `tasks/champion/champion_monitor.py`.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -25,35 +28,35 @@ EVENTS: dict[str, EventName] = {
 
 
 @task(name="monitor")
-def watch(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None) -> Monitoring:
-    """Look at the champion, show what was found, and emit an event for each alarm that is new."""
+def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None) -> Monitoring:
+    """Monitor the champion, show the result, and emit an event for each new alarm."""
     with current_progress().step("monitor"):
         settings, series = Settings(), Series(symbol, interval)
         try:
-            watched = monitor_champion(series, settings, spec, as_of)
+            result = monitor_champion(series, settings, spec, as_of)
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
-        look, key = watched.look, artifact_key(f"monitor {series.name}")
-        show_table(key, watched.rows(), f"Champion version {look.version} of {series.name}")
-        picture = settings.link(watched.picture)
-        create_markdown_artifact(page(watched, picture), key=f"{key}-page", description="How the champion fares")
+        look, key = result.look, artifact_key(f"monitor {series.name}")
+        show_table(key, result.rows(), f"Champion version {look.version} of {series.name}")
+        picture = settings.link(result.picture)
+        create_markdown_artifact(page(result, picture), key=f"{key}-page", description="State of the champion")
         show_links({"Monitor picture": picture})
-        for alarm in watched.raised:
+        for alarm in result.raised:
             get_run_logger().warning("%s: %s", alarm.kind, alarm.message)
             emit_event_for(EVENTS[alarm.kind], series.name, alarm.message, version=look.version)
-        told = tuple(f"{alarm.kind}: {alarm.message}" for alarm in look.alarms)
-        return Monitoring(look.version, dict(look.numbers), told, look.raised)
+        alarms = tuple(f"{alarm.kind}: {alarm.message}" for alarm in look.alarms)
+        return Monitoring(look.version, dict(look.numbers), alarms, look.raised)
 
 
-def page(watched: MonitorResult, picture: str) -> str:
-    """Word one look as markdown."""
-    look = watched.look
+def page(result: MonitorResult, picture: str) -> str:
+    """Return a monitor result as Markdown."""
+    look = result.look
     lines: list[Any] = [f"# Champion version {look.version} of {look.series_name}", ""]
     for alarm in look.alarms:
         state = "new" if alarm.kind in look.raised else "raised before"
         lines.append(f"- **{alarm.kind}** ({state}): {alarm.message}")
-    lines += [f"- not judged: {note}" for note in watched.notes]
+    lines += [f"- not evaluated: {note}" for note in result.notes]
     if not look.alarms:
         lines.append("No alarm.")
     return "\n".join([*lines, "", f"![live score, evidence, drift]({picture})", ""])

@@ -1,4 +1,4 @@
-"""Prediction as a task: a thin cover over `tasks/serving/guarded_forecast.py` that shows what was predicted."""
+"""Predict with the champion and show the predictions in Prefect; the work is `tasks/serving/guarded_forecast.py`'s."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
             raise
         newest = found.forecast
         get_run_logger().info(
-            "P(rise) %.4f at %s by version %s; %d earlier ones made up",
+            "P(rise) %.4f at %s by version %s; %d earlier days backfilled",
             newest.probability, newest.decided_at, newest.version, len(found.backfilled),
         )  # fmt: skip
         rows = [

@@ -1,4 +1,4 @@
-"""Registration as a task: the final network becomes a version in MLflow, with the alias `challenger`."""
+"""Register the final network as a version in MLflow, with the alias `challenger`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record,
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.workspace import open_workspace
 
-EXAMPLE_WINDOWS = 3  # windows that the input example of a version makes
+EXAMPLE_WINDOWS = 3  # own: windows in the input example of a version
 
 
 @task(name="register")
@@ -41,6 +41,6 @@ def register(
 
 
 def _example(ref: WindowsRef) -> Any:
-    """Return the newest bars, enough for a few windows, as the frame that a caller would send."""
+    """Return the input example: the newest bars, enough for `EXAMPLE_WINDOWS`."""
     bars = open_workspace().bar_store.read_bars(ref.bars)
     return bars.frame().tail(ref.window.lookback_bars + EXAMPLE_WINDOWS - 1).reset_index(drop=True)

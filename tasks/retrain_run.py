@@ -1,4 +1,4 @@
-"""The MLflow run around one retrain: what it was asked, by whom, on which code; and how it ended."""
+"""The MLflow run around one retrain: its specs, trigger and code version, and how it ended."""
 
 import getpass
 import os
@@ -17,7 +17,16 @@ from tasks.pages.prefect_artifacts import shown
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
-STEPS = ("ingest", "check", "window", "train", "evaluate", "register", "promote", "report")  # as the tasks name them
+STEPS = (
+    "ingest",
+    "check",
+    "window",
+    "train",
+    "evaluate",
+    "register",
+    "promote",
+    "report",
+)  # `current_progress().step` names, in order
 
 
 @task(name="open run")
@@ -47,7 +56,7 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
 
 @contextmanager
 def track_run(recipe: Recipe, run_id: str) -> Iterator[None]:
-    """End the MLflow run as the flow ends: finished, or failed with the reason as a tag."""
+    """Show the steps in Prefect, and end the MLflow run as the flow ends; a failure logs its reason as a tag."""
     try:
         with shown(*STEPS):
             yield
@@ -60,23 +69,23 @@ def track_run(recipe: Recipe, run_id: str) -> Iterator[None]:
 
 
 def trigger() -> str:
-    """Say what started this run: a schedule, a hand in the UI, or a shell."""
+    """Return what started this run: `schedule`, `manual` (the Prefect UI or API) or `shell`."""
     if not runtime.deployment.id:
         return "shell"
     return "schedule" if "auto-scheduled" in (runtime.flow_run.tags or []) else "manual"
 
 
 def code_version() -> dict[str, str]:
-    """Return the git commit of the code and whether it was changed since; empty where there is no repository."""
+    """Return the git commit of the code and whether it was changed since; empty without a repository."""
     folder = Path(__file__).parent
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed words
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed arguments
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
         commit = git("rev-parse", "HEAD")
-    except FileNotFoundError:  # no git here
+    except FileNotFoundError:  # git is not installed
         return {}
     return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(git("status", "--porcelain")))} if commit else {}
 

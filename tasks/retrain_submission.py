@@ -1,4 +1,4 @@
-"""Starting one retrain for each of many series, as runs of their own that the workers of a pool share."""
+"""Submit one retrain per series as flow runs of their own, which the workers of a pool share."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from tasks.sources.source_spec import SourceSpec
 
 @task(name="start retrain", task_run_name="start {source.symbol} {source.interval}", retries=3, retry_delay_seconds=10)
 def start_retrain(deployment: str, source: SourceSpec, parameters: dict[str, Any], sender: str) -> str:
-    """Ask for a run of the deployment and return its id, without waiting for it.
+    """Submit a run of the deployment and return its id, without waiting for it.
 
-    A waiting parent would hold a place that its children need. Asked twice by one sender, it is one run.
+    A waiting parent would occupy a slot that its children need. Submitting twice from one sender gives one run.
 
     Args:
         deployment: `flow/deployment` that retrains one series.
         source: where the bars of the series come from.
         parameters: the retrain's other parameters, as plain values.
-        sender: who asks, such as the id of the parent's run.
+        sender: identity of the caller, such as the id of the parent's run.
     """
     from prefect.deployments import run_deployment
 

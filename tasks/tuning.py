@@ -1,4 +1,4 @@
-"""Tuning as a task: a thin cover over `tasks/champion/recipe_search.py`."""
+"""Search for a better recipe; the work is `tasks/champion/recipe_search.py`'s."""
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -11,12 +11,12 @@ from tasks.console.progress import current_progress
 
 @task(name="search")
 def search(recipe: Recipe, spec: TuneSpec) -> Tuned:
-    """Run the trials that are left, and show the best recipe."""
+    """Run the remaining trials, and show the best recipe."""
     run = current_progress()
     with run.step("search"):
         found = Tuning(recipe, spec, tell=run.report_line).search()
     for line in found.lines():
         get_run_logger().info("%s", line)
     page = "\n\n".join(found.lines())
-    create_markdown_artifact(f"# {found.study}\n\n{page}\n", key="tune", description="What a search found")
+    create_markdown_artifact(f"# {found.study}\n\n{page}\n", key="tune", description="Result of a search")
     return found

@@ -1,7 +1,7 @@
-"""Checks as a task: landed bars are judged together with the stored ones; refused bars go to the quarantine.
+"""Check landed bars together with the stored ones; refused bars go to the quarantine.
 
-A bar that a person released from the quarantine is let through as long as the source says the same of it; otherwise the
-next ingest of the same file would refuse it again. Failures name the line of the file that a bar stands in.
+A bar that was released from the quarantine by hand passes as long as the source still gives the same values; otherwise
+the next ingest of the same file would refuse it again. Failures name the line of the file.
 """
 
 from datetime import UTC, datetime
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @task(name="check")
 def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
-    """Judge landed bars, write the Data Docs, put refused bars into the quarantine, and stop at a grave failure.
+    """Check landed bars, write the Data Docs, quarantine refused bars, and stop at a failure of a stopping severity.
 
     Raises:
-        ChecksFailed: a check of a stopping severity failed. The quarantine is written, the store is as it was.
+        ChecksFailed: a check of a stopping severity failed. The quarantine is written; the bar store is unchanged.
     """
     import pandas as pd
 
@@ -41,7 +41,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         landed = pd.read_parquet(landing.path)
         second = open_cross_check(source)
         report = check_bars(
-            _with_stored(_placed(landed, source), store.read_frame(landing.series, as_of=landing.as_of)),
+            _with_stored(_with_file_lines(landed, source), store.read_frame(landing.series, as_of=landing.as_of)),
             landing.series,
             spec,
             landing.as_of,
@@ -78,7 +78,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
 
 
 def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
-    """Show every rule and where the Data Docs are, before a failure ends the run."""
+    """Show every rule and a link to the Data Docs in Prefect, before a failure ends the run."""
     rows = [
         {"rule": each.rule, "severity": each.severity, "held": "yes" if each.passed else "NO", "found": each.observed}
         for each in report.results
@@ -89,24 +89,24 @@ def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
         show_links({"Data Docs": settings.link(Path(report.page_url))})
 
 
-def _placed(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":
-    """Keep where each bar stands in its file; an exchange's answer has no lines to look at."""
+def _with_file_lines(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":
+    """Keep the line numbers of a file; an exchange's answer has none."""
     return landed.drop(columns="line") if source.kind == "exchange" else landed
 
 
 def _released(quarantine: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the bars that a person released."""
+    """Return the bars that were released by hand."""
     return quarantine[quarantine["released_at"].notna()]
 
 
 def _values_with_lines(refused: "pd.DataFrame") -> list[str]:
-    """Return the offending values in words, with the line of the file where it is known."""
+    """Return the offending values as text, with the line of the file where it is known."""
     lines = refused["line"] if "line" in refused else [0] * len(refused)
     return [f"{value} (line {line})" if line else value for value, line in zip(refused["value"], lines, strict=True)]
 
 
 def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the landed bars and those stored ones that they do not bring again, oldest first; doubles keep order."""
+    """Return the landed bars and the stored bars of other times, oldest first; duplicates keep their order."""
     import pandas as pd
 
     if stored.empty:

@@ -1,7 +1,7 @@
-"""Windows as a task: from a reference to bars to a reference to windows.
+"""Cut windows from stored bars and check them.
 
-Between tasks travels `WindowsRef`, a few words; whoever needs the windows cuts them again from the same bars, which
-costs milliseconds and is remembered within a process.
+Tasks hand on a `WindowsRef`, not arrays; a task that needs the windows cuts them again from the same bars, which takes
+milliseconds and is cached within a process.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ from tasks.workspace import open_workspace
 
 @lru_cache(maxsize=2)
 def read_windows(bars: BarsRef, window: WindowSpec) -> Windows:
-    """Read the bars and cut all windows, unresolved ones included; the same objects within a process."""
+    """Read the bars and cut all windows, unresolved ones included; cached within a process."""
     return cut_windows(open_workspace().bar_store.read_bars(bars), window)
 
 
@@ -34,18 +34,18 @@ def read_folds(bars: BarsRef, window: WindowSpec, folds: FoldSpec) -> tuple[Wind
 
 @task(name="window", task_run_name="window {window.lookback_bars} bars ahead {window.horizon_bars}")
 def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) -> WindowsRef:
-    """Cut windows, check them, and make sure that the folds can be made of them.
+    """Cut windows, check them, and require that they suffice for the folds.
 
     Raises:
         BarsTooShort: the bars do not suffice for one window, or for the folds.
-        ChecksFailed: the windows are not fit to learn from.
+        ChecksFailed: a check of a stopping severity failed.
     """
     with current_progress().step("window"):
-        every = read_windows(bars, window)
+        windows = read_windows(bars, window)
         resolved, _ = read_folds(bars, window, folds)
         report = check_windows(resolved, window, bars.series, check, Settings().docs_folder / bars.series.name)
         require_passed(report, check)
         get_run_logger().info(
-            "%d windows, %d of them resolved; %d bars filled in", len(every), len(resolved), len(every.filled)
+            "%d windows, %d of them resolved; %d filled bars", len(windows), len(resolved), len(windows.filled)
         )
-        return WindowsRef(bars, window, len(every), len(resolved), float(resolved.labels.mean()), len(every.filled))
+        return WindowsRef(bars, window, len(windows), len(resolved), float(resolved.labels.mean()), len(windows.filled))
