@@ -5,16 +5,16 @@ from prefect.artifacts import create_markdown_artifact
 
 from model.recipe import Recipe
 from model.search_space import TuneSpec
-from tasks.champion.recipe_search import Tuned, Tuning
+from tasks.champion.recipe_search import RecipeSearch, SearchResult
 from tasks.console.progress import current_progress
 
 
 @task(name="search")
-def search(recipe: Recipe, spec: TuneSpec) -> Tuned:
+def search(recipe: Recipe, spec: TuneSpec) -> SearchResult:
     """Run the remaining trials, and show the best recipe."""
     run = current_progress()
     with run.step("search"):
-        found = Tuning(recipe, spec, tell=run.report_line).search()
+        found = RecipeSearch(recipe, spec, report_line=run.report_line).search()
     for line in found.lines():
         get_run_logger().info("%s", line)
     page = "\n\n".join(found.lines())

@@ -1,9 +1,9 @@
-"""Replay: the daily retrain and its gate as they would have gone on each day of a span, from stored bars. Plain.
+"""Replay the daily retrain and its gate on each day of a span, from stored bars.
 
-A replay has a name of its own (`BTC-USD-1d-replay`) in registry, ledger and predictions, so nothing of it touches the
-real champion. A day is one decision: version, predictions, ledger row, in this order, each found again if it is there
-already, so an interrupted replay goes on where it stopped and ends as if it had not been. The trap: bars are read as
-they are stored now; a value that an exchange revised later is replayed as revised.
+A replay has its own name (`BTC-USD-1d-replay`) in registry, decision log and prediction log, so it never touches the
+real champion. A day is one decision: version, predictions, row of the decision log, written in this order and found
+again if they exist, so an interrupted replay resumes with the same result. The trap: bars are read as they are stored
+now; a value that an exchange revised later is replayed as revised.
 """
 
 import hashlib
@@ -45,26 +45,26 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
-FEWEST_DECISIONS = 20  # below, an interval of a difference says nothing
+FEWEST_DECISIONS = 20  # own: with fewer, the interval of a difference is not informative
 DIGEST_LENGTH = 12
 STRATEGIES = ("replayed", "never promoting", "always promoting")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """What a replay showed.
+    """Results of a replay.
 
     Attributes:
         name: of the replay.
         first: first day.
         last: last day.
-        decisions: the ledger's rows, oldest first.
-        scores: by strategy (`replayed`: whoever was champion each day; `never promoting`: the first champion all the
-            time; `always promoting`: each day's challenger) the numbers of `METRICS` on the same decisions.
+        decisions: rows of the decision log, oldest first.
+        scores: `METRICS` by strategy on the same decisions. Strategies: `replayed`, the champion of each day; `never
+            promoting`, the first champion throughout; `always promoting`, the challenger of each day.
         predictions: decisions scored.
-        cost: log loss of never promoting minus that of the replay, nats: above zero promoting paid. None with fewer
-            than `FEWEST_DECISIONS` predictions.
-        run_id: MLflow run that shows all this.
+        cost: log loss of never promoting minus that of the replay, nats; positive where promoting was better. None
+            with fewer than `FEWEST_DECISIONS` predictions.
+        run_id: MLflow run of the summary.
     """
 
     name: str
@@ -77,27 +77,27 @@ class ReplaySummary:
     run_id: str = ""
 
     def lines(self) -> list[str]:
-        """Word what was found."""
+        """Return the results as text lines."""
         counts = Counter(row.action for row in self.decisions)
-        told = [
+        lines = [
             f"{self.first} to {self.last}: {len(self.decisions)} decisions, "
             + ", ".join(f"{action} {count}" for action, count in counts.items()),
         ]
         if self.predictions:
-            told += [
+            lines += [
                 f"{name}: log loss {numbers['log_loss']:.4f}, accuracy {numbers['accuracy']:.1%} on "
                 f"{self.predictions} decisions"
                 for name, numbers in self.scores.items()
             ]
         if self.cost is not None:
-            told.append(
+            lines.append(
                 f"cost of never promoting: {self.cost.mean:+.4f} nats a decision "
                 f"[{self.cost.low:+.4f}, {self.cost.high:+.4f}]"
             )
-        return told
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything ready for JSON."""
+        """Return the results as JSON values."""
         cost = self.cost
         return {
             "name": self.name,
@@ -128,8 +128,8 @@ class Replay:
         rule: what it must show.
         first: first day; its decision is made at its beginning (00:00 UTC) with the bars closed by then.
         last: last day.
-        settings: where bars, registry and ledger are.
-        name: of registry and ledger; empty takes the series' name with `-replay`.
+        settings: where bars, registry and decision log are.
+        name: in registry and decision log; empty takes the series' name with `-replay`.
     """
 
     recipe: Recipe
@@ -140,10 +140,10 @@ class Replay:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Open registry and ledger, and see whether this replay can go on.
+        """Open registry and decision log, and check that this replay can continue.
 
         Raises:
-            SpecError: the span is empty, or the ledger of this name holds another replay.
+            SpecError: the span is empty, or the decision log holds another replay of this name.
         """
         if self.last < self.first:
             raise SpecError(f"replay: expected --to at or after --from, found {self.last} before {self.first}")
@@ -156,12 +156,12 @@ class Replay:
 
     @cached_property
     def ref(self) -> BarsRef:
-        """The stored bars, as they are now."""
+        """The stored bars at their present version."""
         return self._store.ref(self.series)
 
     @cached_property
     def bars(self) -> Bars:
-        """All of them, those after the span included: they are needed to score it."""
+        """All stored bars; those after the span are needed to score it."""
         return self._store.read_bars(self.ref)
 
     @cached_property
@@ -180,33 +180,33 @@ class Replay:
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def decision_id(self, day: date) -> str:
-        """Return the id of a day's decision: the same whenever it is made."""
+        """Return the id of a day's decision, the same in every run."""
         return f"{self.name}@{day.isoformat()}#{self.digest}"
 
     def pending(self) -> tuple[date, ...]:
-        """Return the days that are not in the ledger yet."""
+        """Return the days that are not decided yet."""
         done = {row.decision_id for row in self.workspace.decision_log.rows(self.name)}
         return tuple(day for day in self.days if self.decision_id(day) not in done)
 
     def _require_continuation(self) -> None:
-        """Raise where the ledger of this name cannot be continued by this replay."""
+        """Raise where this replay cannot continue the decision log of its name."""
         rows = self.workspace.decision_log.rows(self.name)
         others = [row for row in rows if not row.decision_id.endswith(f"#{self.digest}")]
         if others:
             raise SpecError(
-                f"replay {self.name}: its ledger holds days of another recipe or rule (first {others[0].decided_at}). "
-                "Give this replay another --name."
+                f"replay {self.name}: its decision log holds days of another recipe or rule (first "
+                f"{others[0].decided_at}). Give this replay another --name."
             )
         pending = self.pending()
         newest = max((row.decided_at.date() for row in rows), default=None)
         if newest is not None and pending and pending[0] < newest:
             raise SpecError(
-                f"replay {self.name}: expected days after {newest}, its last one, found {pending[0]}: a day cannot be "
-                "put in before others were decided. Give this replay another --name."
+                f"replay {self.name}: expected days after {newest}, its last one, found {pending[0]}: an earlier day "
+                "cannot be added. Give this replay another --name."
             )
 
     def run_day(self, day: date) -> LoggedDecision:
-        """Retrain and decide as of the beginning of a day; a day in the ledger is returned as it was decided.
+        """Retrain and decide as of the beginning of a day; a day that was decided before is returned unchanged.
 
         Raises:
             BarsTooShort: the bars closed by then do not suffice.
@@ -226,14 +226,14 @@ class Replay:
             bars_sha256=hash_bars(bars),
         )
         self._predict(row, as_of)
-        commit_decision(self.workspace, row, smoke_test=_judged_already)
+        commit_decision(self.workspace, row, smoke_test=_skip_smoke_test)
         return row
 
     def _version_of(self, day: date, bars: Bars) -> Version:
         """Return the day's version; train it if an interrupted run has not done so already."""
-        made = self.workspace.registry.find_versions("as_of", self.decision_id(day))
-        if made:
-            return self.workspace.registry.version(made[0])
+        existing = self.workspace.registry.find_versions("as_of", self.decision_id(day))
+        if existing:
+            return self.workspace.registry.version(existing[0])
         from model.network_files import network_to_bytes, network_to_onnx  # here: loads TensorFlow
 
         recipe = self.recipe
@@ -270,14 +270,14 @@ class Replay:
         return version
 
     def _predict(self, row: LoggedDecision, as_of: datetime) -> None:
-        """Store what the champion, the first champion and the challenger say of the day's decisions."""
+        """Store the predictions of the champion, the first champion and the challenger for the day's decisions."""
         first = self._first_champion() or row.champion_after
-        asked = {version for version in (row.champion_after, first, row.version) if version is not None}
+        versions = {version for version in (row.champion_after, first, row.version) if version is not None}
         if row.action == "reject":
-            asked.discard(row.version)
+            versions.discard(row.version)
         bars = self.bars.closed_by(_naive(as_of + DAY) - np.timedelta64(1, "us"))
         newest, predictions = _newest(bars, self.recipe), []
-        for version in sorted(asked):
+        for version in sorted(versions):
             predictor = self.workspace.registry.read_version(version).predictor()
             try:
                 decided_at, probabilities = predictor.predict(newest)
@@ -306,14 +306,14 @@ class Replay:
         return promoted[0] if promoted else None
 
     def summary(self) -> ReplaySummary:
-        """Score whoever was champion on each day, beside never and always promoting, on the same decisions."""
+        """Score the champion of each day vs. never and always promoting, on the same decisions."""
         rows = tuple(
             row
             for row in self.workspace.decision_log.rows(self.name)
             if self.first <= row.decided_at.date() <= self.last
         )
-        said = self._said(rows)
-        labels, probabilities = said["labels"].astype(np.int8), {name: said[name] for name in STRATEGIES}
+        scored = self._scored_decisions(rows)
+        labels, probabilities = scored["labels"].astype(np.int8), {name: scored[name] for name in STRATEGIES}
         scores = {name: score(labels, given) for name, given in probabilities.items()}
         cost = None
         if len(labels) >= FEWEST_DECISIONS:
@@ -321,7 +321,7 @@ class Replay:
             cost = paired_difference(labels, never, replayed, self.recipe.training.seed)
         return ReplaySummary(self.name, self.first, self.last, rows, scores, len(labels), cost)
 
-    def _said(self, rows: Sequence[LoggedDecision]) -> dict[str, np.ndarray]:
+    def _scored_decisions(self, rows: Sequence[LoggedDecision]) -> dict[str, np.ndarray]:
         """Return labels and each strategy's probabilities on the decisions that all three made and that resolved."""
         windows = cut_windows(self.bars, self.recipe.window.model_copy(update={"stride_bars": 1})).resolved()
         outcome = dict(zip(windows.decided_at.astype("datetime64[us]").tolist(), windows.labels.tolist(), strict=True))
@@ -348,7 +348,7 @@ class Replay:
         return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
 
     def show(self, summary: ReplaySummary) -> str:
-        """Log a summary and the champion's history as a run of the replay's experiment; return its id."""
+        """Log a summary and the timeline of champions as a run of the replay's experiment; return its id."""
         from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
 
         run_id = self.workspace.runs.start_run(f"summary {self.first} to {self.last}", {"recipe": self.recipe.digest})
@@ -378,7 +378,7 @@ def _row_of(rows: Sequence[LoggedDecision], moment: datetime) -> LoggedDecision 
 
 
 def _newest(bars: Bars, recipe: Recipe) -> Bars:
-    """Return the bars that the decisions of the newest day look at."""
+    """Return the bars that the decisions of the newest day depend on."""
     count = recipe.window.lookback_bars + int(np.timedelta64(1, "D") / bars.delta)
     return Bars(bars.interval, bars.opened_at[-count:], bars.ohlcv[-count:])
 
@@ -387,5 +387,5 @@ def _naive(moment: datetime) -> np.datetime64:
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 
-def _judged_already(_workspace: Workspace, _version: str) -> None:
-    """Leave the smoke test out: the version's files were loaded and asked when it was judged."""
+def _skip_smoke_test(_workspace: Workspace, _version: str) -> None:
+    """Skip the smoke test: the gate has loaded the version's files and predicted with them."""

@@ -1,9 +1,9 @@
-"""Tuning: a search over recipes on the bars before the test bars, with Optuna; resumable. Plain.
+"""Search for a better recipe with Optuna, on the bars before the test bars.
 
-Each trial is a child run in MLflow, the search is its parent. What was tried lies in a journal below `data/tune`, so
-an interrupted search goes on, and asking for more trials adds to those done. Another recipe, other folds or other
-bars make another search. The trap: numbers found here are the best of many and look better than they are; the retrain
-of the recipe found measures it on bars that the search never saw.
+Each trial is a child run in MLflow, the search is its parent. Trials are kept in a journal below `data/tune`, so an
+interrupted search resumes, and a larger number of trials adds to the finished ones. Another recipe, other folds or
+other bars make another search. The trap: the best of many trials looks better than it is; only a retrain of the recipe
+found measures it out of sample.
 """
 
 import hashlib
@@ -40,16 +40,16 @@ RUN = "run_id"  # where a study keeps its MLflow run
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
-    """What a search found.
+class SearchResult:
+    """Result of a search.
 
     Attributes:
         study: name of the search.
         trials: trials finished, failed ones included.
         values: of the best trial.
-        log_loss: its log loss on the bars before the test bars, nats.
-        default_log_loss: that of the recipe as it was given.
-        base_rate_log_loss: that of the base rate on the bars of the default.
+        log_loss: of the best trial on the bars before the test bars, nats.
+        default_log_loss: of the recipe as given.
+        base_rate_log_loss: of the base rate on the windows of the recipe as given.
         flags: for `riseorfall retrain`; empty when the given recipe was best.
         run_id: MLflow run.
     """
@@ -64,63 +64,63 @@ class Tuned:
     run_id: str
 
     def lines(self) -> list[str]:
-        """Word what was found."""
+        """Return the result as text lines."""
         numbers = (
             f"best log loss {self.log_loss:.4f}, as given {self.default_log_loss:.4f}, base rate "
             f"{self.base_rate_log_loss:.4f}, all on bars before the test bars"
         )
-        advice = f"riseorfall retrain {self.flags}" if self.flags else "the recipe as given was the best"
+        advice = f"riseorfall retrain {self.flags}" if self.flags else "no trial was better than the recipe as given"
         return [f"{self.trials} trials; {numbers}", advice]
 
 
 @dataclass
-class Tuning:
-    """One search.
+class RecipeSearch:
+    """A search from one recipe.
 
     Attributes:
         recipe: where it starts; what it does not vary stays.
-        spec: how long it goes on, and on which bars.
+        spec: number of trials and the folds that score them.
         settings: where bars, journal and MLflow are.
-        trainer: makes what fits a recipe.
-        tell: hears a line about each trial.
+        trainer: returns the trainer of a recipe.
+        report_line: called with a line about each trial.
     """
 
     recipe: Recipe
     spec: TuneSpec
     settings: Settings = field(default_factory=Settings)
     trainer: Callable[[Recipe], AnyTrainer] = trainer_for
-    tell: Callable[[str], None] = lambda _: None
+    report_line: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        """Point at MLflow."""
+        """Open the workspace of the search."""
         self.series = self.recipe.series
         self.workspace = Workspace(self.settings, self.series, f"{self.series.name}-tune")
 
     @cached_property
     def bars(self) -> Bars:
-        """The bars that the search may see."""
+        """The bars before the test bars; the search uses no others."""
         store = self.workspace.bar_store
         return bars_before_test(store.read_bars(store.ref(self.series)), self.recipe)
 
     @property
     def study_name(self) -> str:
-        """The same for the same recipe, folds and bars, however many trials are asked for."""
-        told = [self.recipe.identity, self.spec.folds.model_dump_json(exclude=set(WHERE)), str(self.spec.seed)]
-        digest = hashlib.sha256("".join([*told, hash_bars(self.bars)]).encode()).hexdigest()[:DIGEST_LENGTH]
+        """Name of the study: the same for the same recipe, folds, seed and bars, whatever the number of trials."""
+        identity = [self.recipe.identity, self.spec.folds.model_dump_json(exclude=set(WHERE)), str(self.spec.seed)]
+        digest = hashlib.sha256("".join([*identity, hash_bars(self.bars)]).encode()).hexdigest()[:DIGEST_LENGTH]
         return f"{self.series.name}-{digest}"
 
-    def search(self) -> Tuned:
-        """Run the trials that are left, and return the best of all.
+    def search(self) -> SearchResult:
+        """Run the remaining trials, and return the best of all.
 
         Raises:
-            UnsoundModel: no trial came to an end.
+            UnsoundModel: no trial finished.
         """
-        import optuna  # here: a second that --help must not pay
+        import optuna  # here: takes a second to import
 
         optuna.logging.disable_default_handler()
         study = self._open()
         done = _finished(study)
-        self.tell(
+        self.report_line(
             f"{study.study_name}: {done} of {self.spec.trials} trials done, {len(self.bars)} bars before the test"
         )
         if done < self.spec.trials:
@@ -128,7 +128,7 @@ class Tuning:
         return self._found(study)
 
     def _open(self) -> "optuna.Study":
-        """Open the study, or go on with it; the recipe as given is its first trial."""
+        """Open or resume the study; its first trial is the recipe as given."""
         import optuna  # here: see `search`
         from optuna.storages.journal import JournalFileBackend
 
@@ -141,7 +141,7 @@ class Tuning:
             load_if_exists=True,
             direction="minimize",
         )
-        # A seed alone would propose again, after a pause, what it proposed before it.
+        # With the same seed a resumed search would repeat its first proposals.
         study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials))
         if not study.trials:
             study.enqueue_trial(values_of(self.recipe))
@@ -152,7 +152,7 @@ class Tuning:
         return study
 
     def _objective(self, trial: "optuna.Trial") -> float:
-        """Judge one recipe walking forward, as a child run."""
+        """Score one recipe by walk-forward, as a child run."""
         values: dict[str, Any] = {
             name: trial.suggest_categorical(name, choices) for name, choices in choices_of(self.recipe).items()
         }
@@ -179,18 +179,18 @@ class Tuning:
         )
         self.workspace.runs.finish_run(run_id)
         trial.set_user_attr("base_rate_log_loss", base_rate)
-        self.tell(f"trial {trial.number}: log loss {numbers['log_loss']:.4f} (base rate {base_rate:.4f})")
+        self.report_line(f"trial {trial.number}: log loss {numbers['log_loss']:.4f} (base rate {base_rate:.4f})")
         return numbers["log_loss"]
 
-    def _found(self, study: "optuna.Study") -> Tuned:
+    def _found(self, study: "optuna.Study") -> SearchResult:
         """Return the best trial and log it to the parent run."""
         complete = [trial for trial in study.trials if trial.value is not None]
         if not complete:
-            raise UnsoundModel(f"tune {study.study_name}: expected a trial that came to an end, found none")
+            raise UnsoundModel(f"tune {study.study_name}: expected a finished trial, found none")
         best = study.best_trial
         given = next((trial for trial in complete if trial.number == 0), best)
         run_id = str(study.user_attrs[RUN])
-        found = Tuned(
+        found = SearchResult(
             study=study.study_name,
             trials=_finished(study),
             values=dict(best.params),
@@ -212,5 +212,5 @@ class Tuning:
 
 
 def _finished(study: "optuna.Study") -> int:
-    """Count the trials that ended, well or not; one that was killed in the middle has not."""
+    """Return the number of finished trials, failed ones included; a killed trial is not finished."""
     return sum(trial.state.is_finished() for trial in study.trials)

@@ -16,7 +16,7 @@ from model.networks import NetworkSpec
 from model.search_space import TuneSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.champion.recipe_search import Tuned, Tuning
+from tasks.champion.recipe_search import RecipeSearch, SearchResult
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -31,7 +31,7 @@ CHEAP: dict[str, Any] = {
 BARS = random_walk(420, seed=8)
 
 
-def search(home: Path, patch: pytest.MonkeyPatch, trials: int, bars: Bars = BARS) -> Tuned:
+def search(home: Path, patch: pytest.MonkeyPatch, trials: int, bars: Bars = BARS) -> SearchResult:
     """Search in a home that holds the bars."""
     patch.setenv("RISEORFALL_HOME", str(home))
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -39,7 +39,7 @@ def search(home: Path, patch: pytest.MonkeyPatch, trials: int, bars: Bars = BARS
     return tune(**CHEAP, spec=TuneSpec(trials=trials, test_bars=60, count=2))
 
 
-def trials_of(found: Tuned) -> list[tuple[dict[str, str], float, str]]:
+def trials_of(found: SearchResult) -> list[tuple[dict[str, str], float, str]]:
     """Return parameters, log loss and status of a search's child runs, in the order of the trials."""
     workspace = Workspace(Settings(), SERIES, f"{SERIES.name}-tune")
     runs = workspace.runs.client.search_runs(
@@ -50,7 +50,7 @@ def trials_of(found: Tuned) -> list[tuple[dict[str, str], float, str]]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, list[tuple[dict[str, str], float, str]]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, list[tuple[dict[str, str], float, str]]]:
     """Three trials in one go."""
     with pytest.MonkeyPatch.context() as patch:
         found = search(tmp_path_factory.mktemp("tune"), patch, trials=3)
@@ -78,19 +78,19 @@ def test_scrambled_test_bars_change_nothing(whole: Any, tmp_path: Path, monkeypa
 
 def test_a_stopped_search_goes_on_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    true = Tuning._objective
+    true = RecipeSearch._objective
 
     class Stop(Exception):
         """Injected."""
 
-    def stopping(self: Tuning, trial: Any) -> float:
+    def stopping(self: RecipeSearch, trial: Any) -> float:
         calls.append(trial.number)
         if len(calls) == 2:
             raise Stop
         return true(self, trial)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tuning, "_objective", stopping)
+        patch.setattr(RecipeSearch, "_objective", stopping)
         with pytest.raises(Stop):
             search(tmp_path, monkeypatch, trials=3)
     found = search(tmp_path, monkeypatch, trials=3)
@@ -104,12 +104,12 @@ def test_hourly_bars_are_searched_from_their_preset(tmp_path: Path, monkeypatch:
     """What it advises is told as flags of `retrain`, which starts from the preset too."""
     asked: list[Any] = []
 
-    def hear(self: Tuning) -> Tuned:
+    def hear(self: RecipeSearch) -> SearchResult:
         asked.append(self.recipe)
         raise UnsoundModel("heard enough")
 
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
-    monkeypatch.setattr(Tuning, "search", hear)
+    monkeypatch.setattr(RecipeSearch, "search", hear)
     with pytest.raises(UnsoundModel, match="heard enough"):
         tune(symbol="BTC/USDT", interval="1h", training=TrainingSpec(members=1))
     (recipe,) = asked

@@ -1,4 +1,4 @@
-"""Tuning: sees nothing of the test bars, goes on where it was stopped, and never does worse than it was given."""
+"""A search uses no test bars, resumes where it was interrupted, and is never worse than the recipe as given."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from model.recipe import Recipe
 from model.search_space import RANGES, TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.training import TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.champion.recipe_search import Tuned, Tuning
+from tasks.champion.recipe_search import RecipeSearch, SearchResult
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -62,11 +62,11 @@ def home(place: Path, bars: Bars = BARS) -> Settings:
     return settings
 
 
-def tuning(settings: Settings, spec: TuneSpec = SPEC, trainer: Any = Quiet) -> Tuning:
-    return Tuning(RECIPE, spec, settings, trainer)
+def tuning(settings: Settings, spec: TuneSpec = SPEC, trainer: Any = Quiet) -> RecipeSearch:
+    return RecipeSearch(RECIPE, spec, settings, trainer)
 
 
-def losses(found: Tuned, opened: Tuning) -> list[float]:
+def losses(found: SearchResult, opened: RecipeSearch) -> list[float]:
     """Return each trial's log loss as its child run has it, in the order of the trials."""
     experiment = opened.workspace.runs.experiment_id()
     runs = opened.workspace.runs.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
@@ -153,7 +153,7 @@ def test_where_every_trial_fails_it_is_said(tmp_path: Path) -> None:
     def failing(_: Recipe) -> Quiet:
         raise UnsoundModel("never finite")
 
-    with pytest.raises(UnsoundModel, match="expected a trial that came to an end"):
+    with pytest.raises(UnsoundModel, match="expected a finished trial"):
         tuning(home(tmp_path), SPEC.model_copy(update={"trials": 2}), trainer=failing).search()
 
 
