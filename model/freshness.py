@@ -4,13 +4,14 @@ Knows times, no clock: what counts as now is passed in. The trap: the newest bar
 window, so it is the newest WHOLE window that counts.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
 from model.errors import SpecError, StaleChampion
+from model.times import to_datetime
 from model.windows import WindowSpec, cut_windows
 
 
@@ -57,10 +58,10 @@ def require_fresh(
             f"found one trained until {trained_until:%Y-%m-%d} ({age:.1f} days). Run `riseorfall retrain`, or allow "
             "more with --staleness.max-age-days."
         )
-    decided_at = aware(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
+    decided_at = to_datetime(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
     behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))
     if behind > spec.max_bars_behind:
-        newest = aware(bars.closed_at[-1])
+        newest = to_datetime(bars.closed_at[-1])
         gap = (
             "" if newest == decided_at else f"; bars reach {newest:%Y-%m-%d %H:%M}, but a gap lies in their last window"
         )
@@ -69,8 +70,3 @@ def require_fresh(
             f"found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){gap}. Ingest newer bars, or allow "
             "more with --staleness.max-bars-behind."
         )
-
-
-def aware(moment: np.datetime64) -> datetime:
-    """Return a moment of the bars as a UTC-aware datetime."""
-    return datetime.fromtimestamp(int(moment.astype("datetime64[s]").astype(np.int64)), UTC)

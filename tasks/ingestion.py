@@ -4,7 +4,7 @@
 refused bar never enters the table that models learn from.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 
-from model.bars import Series
 from model.errors import SourceUnavailable, UnreadableFile
+from model.times import as_utc, to_timedelta
 from tasks.console.progress import current_progress
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
@@ -93,11 +93,6 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
         return Stored(ref, merged)
 
 
-def as_utc(moment: datetime) -> datetime:
-    """Return a moment as UTC-aware; a naive one is UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
     """Return whether a task failed because its source did not answer: the only failure that a retry can fix."""
     return isinstance(state.result(raise_on_failure=False), SourceUnavailable)
@@ -106,7 +101,7 @@ def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa:
 def _since(source: SourceSpec) -> datetime | None:
     """Return the first time to read from an exchange, `OVERLAP_BARS` before the newest stored bar; None for files."""
     newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
-    return None if newest is None else newest - timedelta(seconds=OVERLAP_BARS * _seconds(source.series))
+    return None if newest is None else newest - OVERLAP_BARS * to_timedelta(source.series.delta)
 
 
 def _known(source: SourceSpec) -> "pd.DataFrame | None":
@@ -116,7 +111,3 @@ def _known(source: SourceSpec) -> "pd.DataFrame | None":
         if "," in source.exchange and source.kind == "exchange"
         else None
     )
-
-
-def _seconds(series: Series) -> int:
-    return int(series.delta / np.timedelta64(1, "s"))

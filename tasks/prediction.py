@@ -1,4 +1,4 @@
-"""Predict with the champion and show the predictions in Prefect; the work is `tasks/serving/guarded_forecast.py`'s."""
+"""Predict with the champion and show the predictions in Prefect; the work is `tasks/serving/forecast.py`'s."""
 
 from datetime import datetime
 
@@ -10,8 +10,7 @@ from model.freshness import ForecastSpec
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_table
 from tasks.services.events import emit_event_for
-from tasks.serving.forecast import Forecast
-from tasks.serving.guarded_forecast import forecast_guarded
+from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
 
 
@@ -21,11 +20,11 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
     with current_progress().step("predict"):
         series = Series(symbol, interval)
         try:
-            found = forecast_guarded(series, Settings(), limits, as_of)
+            found = forecast(series, Settings(), limits, as_of)
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
-        newest = found.forecast
+        newest = found.prediction
         get_run_logger().info(
             "P(rise) %.4f at %s by version %s; %d earlier days backfilled",
             newest.probability, newest.decided_at, newest.version, len(found.backfilled),
@@ -36,7 +35,11 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
             for each in found.backfilled
         ]  # fmt: skip
         rows.append(
-            {"decided at": newest.decided_at, "P(rise)": f"{newest.probability:.4f}", "version": newest.version}
+            {
+                "decided at": newest.decided_at.isoformat(),
+                "P(rise)": f"{newest.probability:.4f}",
+                "version": newest.version,
+            }
         )
         show_table(artifact_key(f"predictions {series.name}"), rows[::-1], "Newest first; late: the outcome was known")
-        return newest
+        return found

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self._local_database
 
     @property
+    def prefect_api_url(self) -> str:
+        """Return the address of the configured Prefect server; empty without one."""
+        return os.environ.get("PREFECT_API_URL", "")
+
+    @property
     def _local_database(self) -> str:
         return f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
 

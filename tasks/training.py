@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from prefect import task
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -18,6 +17,7 @@ from model.errors import SpecError
 from model.metrics import score
 from model.recipe import Recipe
 from model.scores_by_period import further_seeds
+from model.times import iso_text
 from model.training import Epoch
 from model.walk_forward import final_epochs, fit_final_network, fit_fold, trainer_for
 from tasks.champion.warm_start import start_of_final, start_of_fold
@@ -114,7 +114,7 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
             parent_run_id, {f"final_{name}": values for name, values in curves(fitted.history).items()}
         )
         workspace.runs.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
-    until = str(np.datetime_as_string(resolved.resolved_at[-1], unit="s")) + "+00:00"
+    until = iso_text(resolved.resolved_at[-1])
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
 
 

@@ -16,21 +16,22 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
     check
         Exit with 4 if there is an alarm, for cron.
     """
-    from tasks.champion.health import health, require_well
+    from tasks.champion.series_health import require_healthy, series_health
     from tasks.champion.series_status import series_status
     from tasks.console.tables import show_health, show_status
+    from tasks.services.scheduled_runs import service_status
 
     settings = load_settings()
     with quiet_libraries():
         found = series_status(options.series, settings)
-        found["health"] = health(options.series, settings)
+        found["health"] = series_health(options.series, settings) | service_status(settings)
     if json:
         print_json(found)
     else:
         show_status(found)
         show_health(found["health"])
     if check:
-        require_well(found["health"])
+        require_healthy(found["health"])
 
 
 def predict(
@@ -50,10 +51,10 @@ def predict(
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
     """
     from tasks.console.tables import show_forecast
-    from tasks.serving.guarded_forecast import forecast_guarded
+    from tasks.serving.forecast import forecast
 
     with quiet_libraries():
-        found = forecast_guarded(options.series, load_settings(), staleness, as_of).forecast.to_dict()
+        found = forecast(options.series, load_settings(), staleness, as_of).to_dict()
     if json:
         print_json(found)
     else:

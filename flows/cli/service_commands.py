@@ -98,9 +98,9 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
 
 def automations() -> None:
     """Install the automations on the Prefect server in use: retrain on alarm, report a day without a retrain."""
-    from tasks.champion.health import prefect_api
     from tasks.console.tables import show_lines
     from tasks.services.prefect_server import use_server
+    from tasks.services.scheduled_runs import prefect_api
 
     settings = load_settings()
     if not prefect_api(settings):

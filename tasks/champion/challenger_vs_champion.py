@@ -8,7 +8,6 @@ kept, and any sound challenger replaces it; that is told loudly, by whoever asks
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from model.bars import Bars
 from model.errors import RiseOrFallError, UnsoundModel
 from model.metrics import Record
 from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, replace_broken_champion, run_sanity_check
+from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.registry.model_registry import Version
@@ -81,7 +81,7 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, chal
         decided_at, probabilities = loaded.predictor().predict(bars)
     except (RiseOrFallError, OSError) as error:
         return _what_is_left(workspace, state, error)
-    until = np.datetime64(champion.trained_until.astimezone(UTC).replace(tzinfo=None), "us")
+    until = to_datetime64(champion.trained_until)
     return ChampionRecord(joined(stored, later_record(decided_at, probabilities, until, challenger)))
 
 

@@ -17,10 +17,11 @@ from model.errors import SpecError
 from model.live_score import LiveScore, allowed_excess, live_score, outcomes
 from model.metrics import Record
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms
+from model.times import column_times, to_datetime64
 from model.windows import WindowSpec, cut_windows
+from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.model_registry import Version
-from tasks.serving.guarded_forecast import now_for
 from tasks.settings import Settings
 from tasks.store.monitor_log import MonitorEntry, fresh_alarms, score_from
 from tasks.workspace import Workspace
@@ -101,7 +102,7 @@ def monitor_champion(
         series: whose champion.
         settings: where everything is.
         spec: when it is an alarm.
-        as_of: what counts as now; None: see `tasks.serving.guarded_forecast.now_for`.
+        as_of: what counts as now; None: see `tasks.champion.as_of_time.resolve_as_of`.
 
     Raises:
         NoChampion: nothing was promoted yet.
@@ -112,8 +113,8 @@ def monitor_champion(
     champion = sync_champion_alias(workspace).require(series.name)
     loaded = workspace.registry.read_version(champion.version)
     bars = store.read_bars(store.ref(series))
-    now = now_for(workspace, champion, bars, as_of)
-    bars = bars.closed_by(np.datetime64(now.replace(tzinfo=None), "us"))
+    now = resolve_as_of(workspace, champion, bars, as_of)
+    bars = bars.closed_by(to_datetime64(now))
     looks = book.looks(series.name)
     stored = workspace.prediction_log.read(series.name)
     live = join(stored, bars, score_from(looks))
@@ -137,8 +138,8 @@ def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
     if since is not None:
         kept = kept[kept["decided_at"] > since]
     kept = kept.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
-    decided = _naive(kept["decided_at"])
-    labels = outcomes(decided, _naive(kept["resolves_at"]), bars)
+    decided = column_times(kept["decided_at"])
+    labels = outcomes(decided, column_times(kept["resolves_at"]), bars)
     known = labels >= 0
     return Live(decided[known], labels[known], kept["probability"].to_numpy(dtype=np.float64)[known])
 
@@ -152,7 +153,7 @@ def score_live(live: Live, record: Record, spec: MonitorSpec) -> LiveScore:
 
 def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
     """Hold the bars after the training, filled up with the last of it, against the training bars."""
-    until = np.datetime64(champion.trained_until.replace(tzinfo=None), "us")
+    until = to_datetime64(champion.trained_until)
     training = bars.closed_by(until)
     try:
         return measure_drift(training, bars, spec.recent_bars, spec.drift_slack, spec.max_level_factor), ()
@@ -165,12 +166,12 @@ def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorS
     if stored.empty:
         return {"decisions": 0.0, "missing": 0.0, "late": 0.0}
     decided = cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-spec.recent_bars :]
-    decided = decided[decided >= _naive(stored["decided_at"]).min()]
+    decided = decided[decided >= column_times(stored["decided_at"]).min()]
     newest = bars.closed_at[-1]
     decided = decided[decided < newest]  # the newest one may be predicted in a minute
     late = stored["late"].astype(bool).to_numpy()
-    on_time = np.isin(decided, _naive(stored["decided_at"])[~late])
-    backfilled = np.isin(decided, _naive(stored["decided_at"])[late]) & ~on_time
+    on_time = np.isin(decided, column_times(stored["decided_at"])[~late])
+    backfilled = np.isin(decided, column_times(stored["decided_at"])[late]) & ~on_time
     return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(backfilled.sum())}
 
 
@@ -193,11 +194,6 @@ def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...], sp
     figure = monitor_picture(live.decided_at, live.labels, live.probabilities, score, drift, spec)
     figure.savefig(path, dpi=110)
     return path
-
-
-def _naive(times: "pd.Series[Any]") -> np.ndarray:
-    plain: np.ndarray = times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    return plain
 
 
 def _row(what: str, value: float, limit: float) -> dict[str, str]:

@@ -12,12 +12,12 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 
 import numpy as np
 
 from model.champion_timeline_picture import Step
 from model.errors import NoChampion, UnsoundModel
+from model.times import to_datetime64
 from tasks.registry.model_registry import Version
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -143,7 +143,7 @@ def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:
     """Return decisions as the champion's history is drawn from them, oldest first."""
     return [
         Step(
-            decided_at=np.datetime64(row.decided_at.astimezone(UTC).replace(tzinfo=None), "us"),
+            decided_at=to_datetime64(row.decided_at),
             action=row.action,
             version=row.version,
             champion=row.champion_after or "",

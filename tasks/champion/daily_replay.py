@@ -26,6 +26,7 @@ from model.folds import split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.times import iso_text, to_datetime, to_datetime64
 from model.walk_forward import fit_final_network, trainer_for, walk_forward
 from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
@@ -38,7 +39,7 @@ from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_probe, log_record, 
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
 from tasks.store.decision_log import LoggedDecision
-from tasks.store.prediction_log import Prediction
+from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.store.trial_log import trial_of
 from tasks.workspace import Workspace
 
@@ -215,7 +216,7 @@ class Replay:
         if done is not None:
             return done
         as_of = datetime.combine(day, time(0), UTC)
-        bars = self.bars.closed_by(_naive(as_of))
+        bars = self.bars.closed_by(to_datetime64(as_of))
         version = self._version_of(day, bars)
         state = sync_champion_alias(self.workspace)
         found = compare_with_champion(self.workspace, version, state, bars, self.rule, self.recipe.training.seed)
@@ -259,7 +260,7 @@ class Replay:
         self.workspace.runs.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
         tags = {
             "as_of": self.decision_id(day),
-            "trained_until": f"{np.datetime_as_string(resolved.resolved_at[-1], unit='s')}+00:00",
+            "trained_until": iso_text(resolved.resolved_at[-1]),
             "recipe": recipe.digest,
             **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
         }
@@ -275,7 +276,7 @@ class Replay:
         versions = {version for version in (row.champion_after, first, row.version) if version is not None}
         if row.action == "reject":
             versions.discard(row.version)
-        bars = self.bars.closed_by(_naive(as_of + DAY) - np.timedelta64(1, "us"))
+        bars = self.bars.closed_by(to_datetime64(as_of + DAY) - np.timedelta64(1, "us"))
         newest, predictions = _newest(bars, self.recipe), []
         for version in sorted(versions):
             predictor = self.workspace.registry.read_version(version).predictor()
@@ -284,19 +285,13 @@ class Replay:
             except BarsTooShort:  # a gap: nothing can be decided on this day
                 continue
             for moment, probability in zip(decided_at, probabilities, strict=True):
-                if moment >= _naive(as_of):
+                if moment >= to_datetime64(as_of):
                     predictions.append(self._prediction(version, moment, float(probability)))
         self.workspace.prediction_log.store_all(predictions)
 
     def _prediction(self, version: str, decided_at: np.datetime64, probability: float) -> Prediction:
-        horizon = self.recipe.window.horizon_bars * self.series.delta
-        moment, outcome = (
-            datetime.fromtimestamp(int(each.astype("datetime64[us]").astype(np.int64)) / 1e6, UTC)
-            for each in (decided_at, decided_at + horizon)
-        )
-        return Prediction(
-            self.name, self.series.symbol, self.series.interval, moment, outcome, version, probability, moment
-        )
+        horizon_bars, stored_at = self.recipe.window.horizon_bars, to_datetime(decided_at)
+        return new_prediction(self.name, self.series, horizon_bars, decided_at, version, probability, stored_at)
 
     def _first_champion(self) -> str | None:
         """Return the version that was promoted first."""
@@ -381,10 +376,6 @@ def _newest(bars: Bars, recipe: Recipe) -> Bars:
     """Return the bars that the decisions of the newest day depend on."""
     count = recipe.window.lookback_bars + int(np.timedelta64(1, "D") / bars.delta)
     return Bars(bars.interval, bars.opened_at[-count:], bars.ohlcv[-count:])
-
-
-def _naive(moment: datetime) -> np.datetime64:
-    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
 
 
 def _skip_smoke_test(_workspace: Workspace, _version: str) -> None:

@@ -6,15 +6,15 @@ have been there at that time -, else from fresh weights.
 """
 
 import logging
-from datetime import UTC
 
 import numpy as np
 
 from model.errors import RiseOrFallError
 from model.folds import Fold
 from model.recipe import Recipe
+from model.times import to_datetime64
 from model.windows import Windows
-from tasks.registry.model_registry import ModelRegistry, Version
+from tasks.registry.model_registry import ModelRegistry
 from tasks.store.decision_log import DecisionLog
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def start_weights(
     for number in _champions(decisions, registry.name):
         try:
             version = registry.version(number)
-            if not _until(version) < before:
+            if not to_datetime64(version.trained_until) < before:
                 continue
             loaded = registry.read_version(number)
             if not _fits(loaded.recipe(), recipe):
@@ -70,10 +70,6 @@ def _champions(decisions: DecisionLog, name: str) -> tuple[str, ...]:
     """Return everybody who was champion, the present one first, each once."""
     rows = reversed(decisions.rows(name))
     return tuple(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
-
-
-def _until(version: Version) -> np.datetime64:
-    return np.datetime64(version.trained_until.astimezone(UTC).replace(tzinfo=None), "us")
 
 
 def _fits(theirs: Recipe, ours: Recipe) -> bool:

@@ -6,7 +6,7 @@ the page marks it.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from model.bars import Bars, Series
 from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
 from model.explanation import explain_window
+from model.times import iso_text, to_datetime64
 from model.windows import WindowSpec, cut_windows
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page
@@ -41,7 +42,7 @@ class WrittenExplanation:
             "symbol": self.series.symbol,
             "interval": self.series.interval,
             "version": self.version,
-            "decided_at": _iso(self.explained.decided_at),
+            "decided_at": iso_text(self.explained.decided_at),
             "probability": self.explained.probability,
             "network_probability": found.attribution.probability,
             "flat_probability": found.attribution.flat_probability,
@@ -49,13 +50,13 @@ class WrittenExplanation:
             "learned": self.explained.in_sample,
             "bars": [
                 {
-                    "opened_at": _iso(at),
+                    "opened_at": iso_text(at),
                     "added": float(total[place]),
                     "added_by": {name: float(shares[place, k]) for k, name in enumerate(names)},
                 }
                 for place, at in enumerate(self.explained.opened_at)
             ],
-            "strongest": [_iso(self.explained.opened_at[place]) for place in self.explained.strongest()],
+            "strongest": [iso_text(self.explained.opened_at[place]) for place in self.explained.strongest()],
             "page": str(self.path),
         }
 
@@ -117,7 +118,7 @@ def explain_at(
         SpecError: no window has that decision time; the message names the nearest ones.
     """
     windows = cut_windows(bars, window.model_copy(update={"stride_bars": 1}))
-    place = len(windows) - 1 if at is None else _place(windows.decided_at, _naive(at))
+    place = len(windows) - 1 if at is None else _place(windows.decided_at, to_datetime64(at))
     chosen = windows.take(np.arange(place, place + 1))
     back = np.arange(window.lookback_bars, 0, -1)
     label, values = int(chosen.labels[0]), chosen.values()
@@ -127,7 +128,7 @@ def explain_at(
         opened_at=chosen.decided_at[0] - back * bars.delta,
         decided_at=chosen.decided_at[0],
         label=label,
-        in_sample=bool(label >= 0 and chosen.resolved_at[0] <= _naive(trained_until)),
+        in_sample=bool(label >= 0 and chosen.resolved_at[0] <= to_datetime64(trained_until)),
         probability=float(calibrator.apply(predicted)[0]),
     )
 
@@ -142,14 +143,3 @@ def _place(decided_at: np.ndarray, wanted: np.datetime64) -> int:
         f"explain: expected a window decided at {moment_text(wanted)} (the close of its last bar), found none; "
         f"the nearest: {' and '.join(near)}. Pass one of these with --at, or omit --at for the newest."
     )
-
-
-def _naive(time: datetime) -> np.datetime64:
-    """Return a time as datetime64[us] in UTC; one without a zone is UTC."""
-    if time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(time, "us")
-
-
-def _iso(at: np.datetime64) -> str:
-    return f"{np.datetime_as_string(at, unit='s').item()}+00:00"

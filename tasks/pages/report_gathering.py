@@ -16,6 +16,7 @@ from model.metrics import Record
 from model.network_files import network_from_bytes
 from model.recipe import Recipe
 from model.scores_by_period import periods_by_fold, periods_by_year
+from model.times import column_times, to_datetime64
 from model.trading import TradingSpec
 from tasks.champion.challenger_vs_champion import joined, later_record
 from tasks.pages.champion_explanation import explain_at
@@ -58,7 +59,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         champion=compare_with_previous_champion(workspace, promotion.champion_before, record, bars, seed),
         record=record,
         close=_close_at(record, bars),
-        closed_at=equity.pop("closed_at").dt.tz_localize(None).to_numpy().astype("datetime64[us]"),
+        closed_at=column_times(equity.pop("closed_at")),
         costs=TradingSpec.model_validate(
             {name.removeprefix("trading."): value for name, value in params.items() if name.startswith("trading.")}
         ),
@@ -87,7 +88,7 @@ def compare_with_previous_champion(
         champion = workspace.registry.version(champion_before)
         loaded = workspace.registry.read_version(champion_before)
         decided_at, probabilities = loaded.predictor().predict(bars)
-        until = np.datetime64(champion.trained_until.replace(tzinfo=None), "us")
+        until = to_datetime64(champion.trained_until)
         theirs = joined(loaded.record(), later_record(decided_at, probabilities, until, record))
     except (RiseOrFallError, OSError) as error:
         log.warning("report: champion version %s cannot be compared: %s", champion_before, error)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from prefect import runtime
 
-from tasks.ingestion import as_utc
+from model.times import as_utc
 from tasks.sources.source_spec import SourceSpec
 
 

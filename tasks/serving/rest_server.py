@@ -8,17 +8,17 @@ times and prices are looked at before the network sees them. It stores nothing: 
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from model.bars import Bars, Series
 from model.errors import NoChampion, RiseOrFallError, UnsoundModel
 from model.predictor import Predictor
 from model.recipe import Recipe
+from model.times import as_utc, to_datetime
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -187,7 +187,7 @@ def application(champion: Champion) -> "FastAPI":
         except (RiseOrFallError, ValueError) as error:
             raise HTTPException(422, str(error)) from error
         rows = [
-            Row(decided_at=_aware(each), probability=float(p))
+            Row(decided_at=to_datetime(each), probability=float(p))
             for each, p in zip(decided_at, probabilities, strict=True)
         ]
         return Answer(
@@ -218,11 +218,7 @@ def _bars(question: Question, series: Series) -> Bars:
 
     frame = pd.DataFrame([bar.model_dump() for bar in question.bars])
     frame["volume"] = frame["volume"].astype(float)
-    times = [bar.timestamp if bar.timestamp.tzinfo else bar.timestamp.replace(tzinfo=UTC) for bar in question.bars]
+    times = [as_utc(bar.timestamp) for bar in question.bars]
     bars = bars_from_frame(frame.assign(timestamp=pd.to_datetime(times, utc=True)), series.interval)
     require_possible(bars)
     return bars
-
-
-def _aware(moment: np.datetime64) -> datetime:
-    return datetime.fromtimestamp(int(moment.astype("datetime64[s]").astype(np.int64)), UTC)

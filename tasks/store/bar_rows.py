@@ -7,7 +7,6 @@ timestamp[us, UTC] in the table. The trap: `interval` and `timestamp` are words 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
-from tasks.store.delta_table import Table, quoted, utc
+from tasks.store.delta_table import Table, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -264,17 +263,6 @@ def _times(column: "pa.Array") -> Shaped[np.ndarray, " bar"]:
 def years(bars: Bars) -> Shaped[np.ndarray, " bar"]:
     """Return the calendar years of open times, int32."""
     return bars.opened_at.astype("datetime64[Y]").astype(np.int32) + np.int32(1970)
-
-
-def instant(moment: datetime) -> np.datetime64:
-    """Return a datetime as datetime64[us], UTC."""
-    return np.datetime64(utc(moment).replace(tzinfo=None), "us")
-
-
-def aware(moment: np.datetime64) -> datetime:
-    """Return a datetime64[us] as a UTC-aware datetime."""
-    naive: datetime = moment.astype("datetime64[us]").item()
-    return naive.replace(tzinfo=UTC)
 
 
 def scan_rows(table: "DeltaTable", schema: "pa.Schema", series: Series) -> "pd.DataFrame":

@@ -23,13 +23,12 @@ from jaxtyping import Shaped
 
 from model.bars import Bars, Series, gap_sizes
 from model.errors import RiseOrFallError, SpecError
+from model.times import as_utc, to_datetime, to_datetime64
 from tasks.store.bar_rows import (
     BATCH_BARS,
     VALUES,
-    aware,
     compare,
     differ,
-    instant,
     key_fields,
     layout,
     no_bars,
@@ -48,7 +47,7 @@ from tasks.store.bar_rows import (
     value_columns,
     years,
 )
-from tasks.store.delta_table import Change, Table, place, utc
+from tasks.store.delta_table import Change, Table, place
 from tasks.store.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -222,13 +221,13 @@ class BarStore:
                 **{name: str(count) for name, count in counts.items()},
                 "symbol": series.symbol,
                 "interval": series.interval,
-                "merged_at": utc(merged_at).isoformat(),
+                "merged_at": as_utc(merged_at).isoformat(),
             }
             return self._changed(table, series, picked(incoming, added | revised), times, files_by_year, note)
 
         version = self._bars.change(plan)
         self._record_revisions(self._bars.open())
-        return MergeResult(version=version, revised_first=aware(times[0]) if len(times) else None, **counts)
+        return MergeResult(version=version, revised_first=to_datetime(times[0]) if len(times) else None, **counts)
 
     def _changed(
         self,
@@ -312,8 +311,8 @@ class BarStore:
             version=table.version(),
             sha256=hash_bars(bars),
             rows=len(bars),
-            first=aware(bars.opened_at[0]),
-            last=aware(bars.opened_at[-1]),
+            first=to_datetime(bars.opened_at[0]),
+            last=to_datetime(bars.opened_at[-1]),
         )
 
     def read_bars(self, ref: BarsRef) -> Bars:
@@ -323,7 +322,7 @@ class BarStore:
             BarsChanged: their hash is another.
             SpecError: the table or its version is gone.
         """
-        bars = read(self._open(ref.version), ref.series, last=instant(ref.last))
+        bars = read(self._open(ref.version), ref.series, last=to_datetime64(ref.last))
         found = hash_bars(bars)
         if found != ref.sha256:
             raise BarsChanged(
@@ -397,7 +396,7 @@ class BarStore:
         files_by_year = layout(table, series)[0] if table else None
         if table is None or not files_by_year:
             return None
-        return aware(read_times(table, series, years=[max(files_by_year)])[-1])
+        return to_datetime(read_times(table, series, years=[max(files_by_year)])[-1])
 
     def summary(self, series: Series, version: int | None = None) -> SeriesSummary | None:
         """Sum up one series at a version; None when the store holds no bar of it."""
@@ -410,8 +409,8 @@ class BarStore:
             symbol=series.symbol,
             interval=series.interval,
             rows=len(opened_at),
-            first=aware(opened_at[0]),
-            last=aware(opened_at[-1]),
+            first=to_datetime(opened_at[0]),
+            last=to_datetime(opened_at[-1]),
             gaps=int((sizes > 0).sum()),
             missing_bars=int(sizes.sum()),
             quarantined=self._quarantine.count(series),
@@ -483,4 +482,4 @@ def _note(entry: Mapping[str, Any]) -> dict[str, str]:
 
 def _newest_open(series: Series, as_of: datetime | None) -> np.datetime64 | None:
     """Return the latest open time of a bar that has closed at `as_of`."""
-    return None if as_of is None else instant(as_of) - series.delta
+    return None if as_of is None else to_datetime64(as_of) - series.delta

@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.errors import RiseOrFallError
-from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows, utc
+from model.times import as_utc
+from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -175,14 +176,14 @@ class DecisionLog:
 
     def champion_on(self, series_name: str, on: date | datetime) -> str | None:
         """Return the version that was champion at a time (a date: at the end of that day, UTC); None if none was."""
-        until = utc(on) if isinstance(on, datetime) else datetime.combine(on, time.max, UTC)
+        until = as_utc(on) if isinstance(on, datetime) else datetime.combine(on, time.max, UTC)
         past = [row for row in self.rows(series_name) if row.decided_at <= until]
         return max(past, key=lambda row: (row.decided_at, row.sequence)).champion_after if past else None
 
 
 def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
     numbers = {name: _finite(number) for name, number in row.numbers.items()}
-    told = {"decided_at": utc(row.decided_at), "reasons": list(row.reasons), "numbers": json.dumps(numbers)}
+    told = {"decided_at": as_utc(row.decided_at), "reasons": list(row.reasons), "numbers": json.dumps(numbers)}
     return {name: getattr(row, name) for name in field_names(LoggedDecision)} | told
 
 

@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from model.monitor_alarms import Alarm
-from tasks.store.delta_table import Change, Table, place, quoted, utc
+from model.times import as_utc
+from tasks.store.delta_table import Change, Table, place, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +77,7 @@ class MonitorLog:
 
         row = {
             "series_name": look.series_name,
-            "watched_at": utc(look.watched_at),
+            "watched_at": as_utc(look.watched_at),
             "version": look.version,
             "numbers": json.dumps(dict(look.numbers)),
             "alarms": json.dumps([[alarm.kind, alarm.message] for alarm in look.alarms]),
@@ -106,7 +107,7 @@ def fresh_alarms(
     looks: Sequence[MonitorEntry], found: Sequence[Alarm], now: datetime, cool_down: timedelta
 ) -> tuple[Alarm, ...]:
     """Return the alarms that were not raised within the cool-down before `now`."""
-    recent = {kind for look in looks if utc(now) - look.watched_at < cool_down for kind in look.raised}
+    recent = {kind for look in looks if as_utc(now) - look.watched_at < cool_down for kind in look.raised}
     return tuple(alarm for alarm in found if alarm.kind not in recent)
 
 
@@ -126,7 +127,7 @@ def _rows(table: "DeltaTable", schema: "pa.Schema", series_name: str) -> list[di
 def _look(row: Mapping[str, Any]) -> MonitorEntry:
     return MonitorEntry(
         row["series_name"],
-        utc(row["watched_at"]),
+        as_utc(row["watched_at"]),
         row["version"],
         json.loads(row["numbers"]),
         tuple(Alarm(kind, message) for kind, message in json.loads(row["alarms"])),

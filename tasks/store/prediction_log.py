@@ -10,8 +10,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from model.bars import Series
 from model.errors import SpecError
-from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows, utc
+from model.times import as_utc, to_datetime
+from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,17 +49,49 @@ class Prediction:
     @property
     def late(self) -> bool:
         """Stored when the outcome was known already: no evidence of skill."""
-        return utc(self.stored_at) >= utc(self.resolves_at)
+        return as_utc(self.stored_at) >= as_utc(self.resolves_at)
 
     @property
     def key(self) -> tuple[str, datetime, str]:
         """What makes it the same prediction."""
-        return self.series_name, utc(self.decided_at), self.version
+        return self.series_name, as_utc(self.decided_at), self.version
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields and `late` ready for JSON, times in ISO 8601."""
         times = {name: getattr(self, name).isoformat() for name in ("decided_at", "resolves_at", "stored_at")}
         return {**asdict(self), **times, "late": self.late}
+
+
+def new_prediction(
+    series_name: str,
+    series: Series,
+    horizon_bars: int,
+    decided_at: np.datetime64,
+    version: str,
+    probability: float,
+    stored_at: datetime,
+) -> Prediction:
+    """Return the prediction of a version for the window decided at `decided_at`.
+
+    Args:
+        series_name: registered model; a replay has a name of its own.
+        series: symbol and interval of the bars.
+        horizon_bars: bars from the decision to the outcome.
+        decided_at: close of the window's last bar, datetime64, UTC.
+        version: version of the model.
+        probability: P(rise).
+        stored_at: time of writing.
+    """
+    return Prediction(
+        series_name=series_name,
+        symbol=series.symbol,
+        interval=series.interval,
+        decided_at=to_datetime(decided_at),
+        resolves_at=to_datetime(decided_at + horizon_bars * series.delta),
+        version=version,
+        probability=probability,
+        stored_at=stored_at,
+    )
 
 
 class PredictionLog:
@@ -120,7 +156,7 @@ class PredictionLog:
             return None
         where = (
             f"series_name = {quoted(series_name)} AND version = {quoted(version)} "
-            f"AND decided_at = {quoted(utc(decided_at).isoformat())}"
+            f"AND decided_at = {quoted(as_utc(decided_at).isoformat())}"
         )
         found = read_rows(table, self._table.schema, where).to_pylist()
         return Prediction(**{name: found[0][name] for name in field_names(Prediction)}) if found else None
@@ -145,7 +181,7 @@ class PredictionLog:
 
 
 def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
-    times = {name: utc(getattr(prediction, name)) for name in ("decided_at", "resolves_at", "stored_at")}
+    times = {name: as_utc(getattr(prediction, name)) for name in ("decided_at", "resolves_at", "stored_at")}
     return {name: getattr(prediction, name) for name in field_names(Prediction)} | times | {"late": prediction.late}
 
 
@@ -154,5 +190,5 @@ def _require_sense(prediction: Prediction) -> None:
     where = f"{prediction.series_name} version {prediction.version}, decided {prediction.decided_at}"
     if not 0 <= prediction.probability <= 1:
         raise SpecError(f"{where}: expected a probability from 0 to 1, found {prediction.probability}")
-    if utc(prediction.resolves_at) <= utc(prediction.decided_at):
+    if as_utc(prediction.resolves_at) <= as_utc(prediction.decided_at):
         raise SpecError(f"{where}: expected an outcome after the decision, found {prediction.resolves_at}")

@@ -16,8 +16,9 @@ from jaxtyping import Shaped
 from data_checks.suites import NEVER_RELEASED
 from model.bars import COLUMNS, Series
 from model.errors import SpecError
+from model.times import as_utc
 from tasks.store.bar_rows import VALUES, key_fields, partition, read_rows, scan_rows, scan_times
-from tasks.store.delta_table import Change, Table, place, utc
+from tasks.store.delta_table import Change, Table, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ class Quarantine:
                 symbol=series.symbol,
                 interval=series.interval,
                 source=source,
-                quarantined_at=utc(at),
+                quarantined_at=as_utc(at),
                 released_at=None,
                 release_reason=None,
             )
@@ -109,7 +110,7 @@ class Quarantine:
         """
         if not reason.strip():
             raise SpecError("release: expected a reason, found none. Say why these bars are good.")
-        wanted = {utc(time) for time in opened_at}
+        wanted = {as_utc(time) for time in opened_at}
         refusals = self.read(series)
         held = refusals[refusals["timestamp"].isin(wanted) & refusals["released_at"].isna()]
         absent = wanted - set(held["timestamp"])
@@ -136,14 +137,14 @@ class Quarantine:
 
     def mark_released(self, series: Series, opened_at: Sequence[datetime], reason: str, *, at: datetime) -> None:
         """Close the open refusals of some open times."""
-        wanted = {utc(time) for time in opened_at}
+        wanted = {as_utc(time) for time in opened_at}
 
         def plan(table: "DeltaTable") -> Change | None:
             rows = scan_rows(table, self._table.schema, series)
             released = rows["timestamp"].isin(wanted) & rows["released_at"].isna()
             if not released.any():
                 return None
-            rows.loc[released, "released_at"] = utc(at)
+            rows.loc[released, "released_at"] = as_utc(at)
             rows["release_reason"] = rows["release_reason"].astype(object).where(~released, reason)
             return Change(_rows(self._table.schema, rows), partition(series))
 

@@ -8,7 +8,7 @@ nothing. It has no clock: times are passed in.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +17,10 @@ from jaxtyping import Float64
 
 from model.metrics import Record, score
 from model.recipe import Recipe
-from tasks.store.delta_table import Change, Table, place, quoted, utc
+from model.times import as_utc, to_datetime
+from tasks.store.delta_table import Change, Table, place, quoted, read_rows
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 TrialKind = Literal["retrain", "replay", "tune", "benchmark"]
@@ -84,7 +84,7 @@ def trial_of(
         recorded_at: time of writing, UTC.
         run_id: MLflow run that keeps the record.
     """
-    first, last = (moment.astype("datetime64[us]").item().replace(tzinfo=UTC) for moment in record.decided_at[[0, -1]])
+    first, last = (to_datetime(moment) for moment in record.decided_at[[0, -1]])
     return Trial(
         trial_id=trial_id,
         recorded_at=recorded_at,
@@ -125,7 +125,7 @@ class Looks:
 
 def count_looks(trials: Sequence[Trial], first: datetime, last: datetime) -> Looks:
     """Count the trials whose test bars overlap the decisions from `first` to `last`, both included, UTC."""
-    overlapping = [trial for trial in trials if trial.test_first <= utc(last) and utc(first) <= trial.test_last]
+    overlapping = [trial for trial in trials if trial.test_first <= as_utc(last) and as_utc(first) <= trial.test_last]
     return Looks(len(overlapping), len({trial.recipe for trial in overlapping}))
 
 
@@ -159,7 +159,7 @@ class TrialLog:
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal added
-            known = set(_scan(table, self._table.schema)["trial_id"].to_pylist())
+            known = set(read_rows(table, self._table.schema)["trial_id"].to_pylist())
             fresh = {trial.trial_id: _fields(trial) for trial in trials if trial.trial_id not in known}
             added = len(fresh)
             return Change(pa.Table.from_pylist(list(fresh.values()), schema=self._table.schema)) if fresh else None
@@ -174,15 +174,9 @@ class TrialLog:
         if table is None:
             return ()
         where = f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
-        rows = _scan(table, self._table.schema, where).to_pylist()
+        rows = read_rows(table, self._table.schema, where).to_pylist()
         return tuple(sorted((Trial(**row) for row in rows), key=lambda trial: (trial.recorded_at, trial.trial_id)))
 
 
-def _scan(table: "DeltaTable", schema: "pa.Schema", where: str | None = None) -> "pa.Table":
-    import pyarrow as pa  # here: see TrialLog._table
-
-    return pa.table(table.scan(schema.names, where)).cast(schema)
-
-
 def _fields(trial: Trial) -> dict[str, Any]:
-    return {**asdict(trial), **{name: utc(getattr(trial, name)) for name in TIMES}}
+    return {**asdict(trial), **{name: as_utc(getattr(trial, name)) for name in TIMES}}

@@ -174,9 +174,12 @@ def test_too_few_bars_for_the_folds_says_what_to_change(first: Retrain) -> None:
 def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:  # noqa: ARG001 - there is a champion
     asked = [forecast(SERIES, Settings(), now=pd.Timestamp("2019-10-17 00:05", tz="UTC")) for _ in range(2)]
     assert asked[0] == asked[1]
-    assert (asked[0].decided_at, asked[0].resolves_at) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
-    stored = Workspace(Settings()).prediction_log.read(SERIES.name, asked[0].version)
-    assert stored["probability"].tolist() == [asked[0].probability]
+    assert (asked[0].to_dict()["decided_at"], asked[0].to_dict()["resolves_at"]) == (
+        "2019-10-17T00:00:00+00:00",
+        "2019-10-18T00:00:00+00:00",
+    )
+    stored = Workspace(Settings()).prediction_log.read(SERIES.name, asked[0].prediction.version)
+    assert stored["probability"].tolist() == [asked[0].prediction.probability]
     assert not stored["late"].any()
 
 

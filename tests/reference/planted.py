@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from model.bars import Bars, Series
-from model.freshness import aware
+from model.times import to_datetime
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
@@ -40,7 +40,7 @@ def plant_degradation(home: Path) -> None:
     workspace.prediction_log.store_all(
         [
             Prediction(SERIES.name, "BTC-USD", "1d", at, at + day, version, float(says), at + timedelta(minutes=1))
-            for at, says in zip(map(aware, closed_at[:-1]), wrong, strict=True)
+            for at, says in zip(map(to_datetime, closed_at[:-1]), wrong, strict=True)
         ]
     )
 

@@ -12,8 +12,8 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
-from model.freshness import aware
 from model.monitor_alarms import Alarm, MonitorSpec
+from model.times import to_datetime
 from tasks.champion.champion_monitor import MonitorResult, monitor_champion
 from tasks.settings import Settings
 from tasks.store.monitor_log import MonitorEntry, MonitorLog, fresh_alarms, score_from
@@ -51,7 +51,7 @@ def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED)
     """Store predictions, one a day, each a minute after its bar closed."""
     stored = []
     for place, probability in enumerate(probabilities):
-        at = aware(BARS.closed_at[since + place])
+        at = to_datetime(BARS.closed_at[since + place])
         stored.append(
             Prediction(
                 SERIES.name, "BTC-USD", "1d", at, at + DAY, "1", float(probability), at + timedelta(minutes=1)
@@ -66,7 +66,7 @@ def rises() -> np.ndarray:
 
 
 def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> MonitorResult:
-    return monitor_champion(SERIES, settings, spec, aware(BARS.closed_at[as_of_bar]))
+    return monitor_champion(SERIES, settings, spec, to_datetime(BARS.closed_at[as_of_bar]))
 
 
 def test_an_honest_year_raises_nothing(settings: Settings) -> None:
@@ -102,8 +102,8 @@ def test_late_predictions_are_no_evidence_and_count_as_missing(settings: Setting
         for place in range(200, 249)
         for each in [
             Prediction(
-                SERIES.name, "BTC-USD", "1d", aware(BARS.closed_at[TRAINED + place]),
-                aware(BARS.closed_at[TRAINED + place]) + DAY, "1", 0.01, aware(BARS.closed_at[TRAINED + place]),
+                SERIES.name, "BTC-USD", "1d", to_datetime(BARS.closed_at[TRAINED + place]),
+                to_datetime(BARS.closed_at[TRAINED + place]) + DAY, "1", 0.01, to_datetime(BARS.closed_at[TRAINED + place]),
             )
         ]
     ]  # fmt: skip
@@ -128,9 +128,9 @@ def test_a_look_knows_only_bars_that_had_closed(settings: Settings) -> None:
 
 def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     predict(settings, np.full(249, 0.5))
-    midnight = aware(BARS.closed_at[-1])
+    midnight = to_datetime(BARS.closed_at[-1])
     moments = iter([midnight - timedelta(seconds=1), *[midnight + timedelta(seconds=5)] * 9])
-    monkeypatch.setattr("tasks.serving.guarded_forecast.datetime", SimpleNamespace(now=lambda _: next(moments)))
+    monkeypatch.setattr("tasks.champion.as_of_time.datetime", SimpleNamespace(now=lambda _: next(moments)))
     monkeypatch.setattr(
         "tasks.registry.experiment_runs.ExperimentRuns.run_params", lambda *_: {"source.kind": "exchange"}
     )
@@ -141,7 +141,7 @@ def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, mon
 
 
 def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
-    book, start = MonitorLog(str(tmp_path)), aware(BARS.closed_at[0])
+    book, start = MonitorLog(str(tmp_path)), to_datetime(BARS.closed_at[0])
     alarm = Alarm("stale", "old")
     book.write(MonitorEntry("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
     book.write(MonitorEntry("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))

@@ -13,8 +13,9 @@ from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
 from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
-from model.freshness import ForecastSpec, aware
-from tasks.serving.guarded_forecast import forecast_guarded
+from model.freshness import ForecastSpec
+from model.times import to_datetime
+from tasks.serving.forecast import forecast
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -41,39 +42,41 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_days_between_two_predictions_are_made_up_once_and_are_late(settings: Settings) -> None:
-    assert forecast_guarded(SERIES, settings).backfilled == ()
+    assert forecast(SERIES, settings).backfilled == ()
     store_bars(settings, BARS)
-    found = forecast_guarded(SERIES, settings)
-    assert [each.decided_at for each in found.backfilled] == [aware(each) for each in BARS.closed_at[120:129]]
+    found = forecast(SERIES, settings)
+    assert [each.decided_at for each in found.backfilled] == [to_datetime(each) for each in BARS.closed_at[120:129]]
     assert all(each.late for each in found.backfilled)
-    assert forecast_guarded(SERIES, settings).backfilled == ()
+    assert forecast(SERIES, settings).backfilled == ()
     stored = Workspace(settings).prediction_log.read(SERIES.name)
     assert stored["decided_at"].is_unique
     assert len(stored) == 11
 
 
 def test_a_gap_is_not_made_up(settings: Settings) -> None:
-    forecast_guarded(SERIES, settings)
+    forecast(SERIES, settings)
     keep = np.r_[0:122, 124:130]
     store_bars(settings, Bars(BARS.interval, BARS.opened_at[keep], BARS.ohlcv[keep]))
-    backfilled = forecast_guarded(SERIES, settings).backfilled
-    whole = [aware(BARS.closed_at[each]) for each in (120, 121, 128)]  # five bars without a gap end only there
+    backfilled = forecast(SERIES, settings).backfilled
+    whole = [to_datetime(BARS.closed_at[each]) for each in (120, 121, 128)]  # five bars without a gap end only there
     assert [each.decided_at for each in backfilled] == whole
 
 
 def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_midnight = aware(BARS.closed_at[119]) - timedelta(seconds=2)  # bar 119 is stored, and closes at midnight
+    before_midnight = to_datetime(BARS.closed_at[119]) - timedelta(
+        seconds=2
+    )  # bar 119 is stored, and closes at midnight
     moments = iter([before_midnight, *[before_midnight + timedelta(seconds=5)] * 9])
-    monkeypatch.setattr("tasks.serving.guarded_forecast.datetime", SimpleNamespace(now=lambda _: next(moments)))
+    monkeypatch.setattr("tasks.champion.as_of_time.datetime", SimpleNamespace(now=lambda _: next(moments)))
     monkeypatch.setattr(
         "tasks.registry.experiment_runs.ExperimentRuns.run_params", lambda *_: {"source.kind": "exchange"}
     )
-    forecast_guarded(SERIES, settings)
-    assert _decided(settings) == [aware(BARS.closed_at[118])]
-    forecast_guarded(SERIES, settings)
-    assert _decided(settings) == [aware(BARS.closed_at[118]), aware(BARS.closed_at[119])]
+    forecast(SERIES, settings)
+    assert _decided(settings) == [to_datetime(BARS.closed_at[118])]
+    forecast(SERIES, settings)
+    assert _decided(settings) == [to_datetime(BARS.closed_at[118]), to_datetime(BARS.closed_at[119])]
 
 
 def _decided(settings: Settings) -> list[datetime]:
@@ -82,22 +85,22 @@ def _decided(settings: Settings) -> list[datetime]:
 
 def test_a_prediction_as_of_the_past_knows_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
     elsewhere = timezone(timedelta(hours=9))
-    found = forecast_guarded(SERIES, settings, as_of=aware(BARS.closed_at[110]).astimezone(elsewhere))
-    assert datetime.fromisoformat(found.forecast.decided_at) == aware(BARS.closed_at[110])
+    found = forecast(SERIES, settings, as_of=to_datetime(BARS.closed_at[110]).astimezone(elsewhere))
+    assert found.prediction.decided_at == to_datetime(BARS.closed_at[110])
     with pytest.raises(SpecError, match="knew nothing of what came after"):
-        forecast_guarded(SERIES, settings, as_of=aware(BARS.closed_at[TRAINED - 1]) - timedelta(seconds=1))
+        forecast(SERIES, settings, as_of=to_datetime(BARS.closed_at[TRAINED - 1]) - timedelta(seconds=1))
 
 
 def test_stale_bars_are_refused(settings: Settings) -> None:
-    now = aware(BARS.closed_at[119])
-    forecast_guarded(SERIES, settings, as_of=now + timedelta(days=2))
+    now = to_datetime(BARS.closed_at[119])
+    forecast(SERIES, settings, as_of=now + timedelta(days=2))
     with pytest.raises(StaleChampion, match=r"at most 2 bars before .*\(2\.1 bars\)"):
-        forecast_guarded(SERIES, settings, as_of=now + timedelta(days=2.1))
+        forecast(SERIES, settings, as_of=now + timedelta(days=2.1))
 
 
 def test_a_stale_champion_is_refused(settings: Settings) -> None:
     with pytest.raises(StaleChampion, match="trained at most 5 days before"):
-        forecast_guarded(SERIES, settings, ForecastSpec(max_age_days=5))
+        forecast(SERIES, settings, ForecastSpec(max_age_days=5))
 
 
 def test_a_bar_that_the_checks_never_saw_is_refused(settings: Settings) -> None:
@@ -105,7 +108,7 @@ def test_a_bar_that_the_checks_never_saw_is_refused(settings: Settings) -> None:
     bad[118, 1] = bad[118, 3] / 2  # a high below the close
     store_bars(settings, Bars(BARS.interval, first(120).opened_at, bad))
     with pytest.raises(ChecksFailed, match="contradicting_price"):
-        forecast_guarded(SERIES, settings)
+        forecast(SERIES, settings)
     assert Workspace(settings).prediction_log.read(SERIES.name).empty
 
 
@@ -114,13 +117,11 @@ def test_without_a_champion_nothing_is_predicted(tmp_path: Path, monkeypatch: py
     settings = Settings(home=tmp_path, tracking_uri="", store="")
     store_bars(settings, BARS)
     with pytest.raises(NoChampion, match="expected a champion"):
-        forecast_guarded(SERIES, settings)
+        forecast(SERIES, settings)
 
 
 def test_probabilities_are_those_of_the_network(settings: Settings) -> None:
     close = BARS.column("close")[115:120]
     expected = 1 / (1 + np.exp(-(close[-1] / close[0] - 1)))
-    assert forecast_guarded(SERIES, settings).forecast.probability == pytest.approx(expected, abs=1e-6)
-    assert pd.Timestamp(forecast_guarded(SERIES, settings).forecast.decided_at) == pd.Timestamp(
-        BARS.closed_at[119], tz="UTC"
-    )
+    assert forecast(SERIES, settings).prediction.probability == pytest.approx(expected, abs=1e-6)
+    assert pd.Timestamp(forecast(SERIES, settings).prediction.decided_at) == pd.Timestamp(BARS.closed_at[119], tz="UTC")

@@ -1,0 +1,46 @@
+"""Conversion between the two kinds of time in use: datetime64[us] without a zone inside arrays, UTC-aware datetimes outside.
+
+Everything is UTC, and no conversion drops microseconds. A datetime without a zone is taken as UTC.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Shaped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return a datetime as UTC-aware."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def to_datetime64(moment: datetime) -> np.datetime64:
+    """Return a datetime as datetime64[us], UTC."""
+    return np.datetime64(as_utc(moment).replace(tzinfo=None), "us")
+
+
+def to_datetime(moment: np.datetime64) -> datetime:
+    """Return a datetime64, UTC, as a UTC-aware datetime."""
+    naive: datetime = moment.astype("datetime64[us]").item()
+    return naive.replace(tzinfo=UTC)
+
+
+def to_timedelta(length: np.timedelta64) -> timedelta:
+    """Return a timedelta64 as a timedelta."""
+    converted: timedelta = length.astype("timedelta64[us]").item()
+    return converted
+
+
+def iso_text(moment: np.datetime64) -> str:
+    """Return a datetime64, UTC, in ISO 8601 with its offset; microseconds only if there are any."""
+    return to_datetime(moment).isoformat()
+
+
+def column_times(column: "pd.Series") -> Shaped[np.ndarray, " row"]:
+    """Return a column of UTC-aware times as datetime64[us], shape (row,)."""
+    times: np.ndarray = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return times

@@ -1,0 +1,25 @@
+"""Which time counts as now for a series: the one requested, the clock, or the newest close of a file."""
+
+from datetime import UTC, datetime
+
+from model.bars import Bars
+from model.times import as_utc, to_datetime
+from tasks.registry.model_registry import Version
+from tasks.workspace import Workspace
+
+
+def resolve_as_of(workspace: Workspace, champion: Version, bars: Bars, as_of: datetime | None) -> datetime:
+    """Return the as-of time, UTC-aware.
+
+    Args:
+        workspace: of the series.
+        champion: its run names the source of the bars.
+        bars: shape (bar,), oldest first.
+        as_of: the time requested; None takes the clock for bars of an exchange, else the newest close, because a file
+            ends in the past.
+    """
+    if as_of is not None:
+        return as_utc(as_of)
+    if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
+        return datetime.now(UTC)
+    return to_datetime(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)

@@ -1,0 +1,78 @@
+"""Health of a series: age of the champion and of the bars, live score, alarms. `series_status.py` says what there is.
+
+Quick: it reads the monitor log, the decision log and the bars. Clock-based alarms apply only to series from an
+exchange: a file ends in the past. What runs next is known to `tasks/services/`, not here.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from model.bars import Series
+from model.errors import NoChampion, RiseOrFallError
+from model.times import to_timedelta
+from tasks.champion.commit_decision import sync_champion_alias
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+MAX_QUIET_HOURS = 26.0  # same as the automation that reports a day without a retrain
+MAX_BARS_BEHIND = 3.0  # same as the freshness check
+
+
+class Unhealthy(RiseOrFallError):
+    """`status --check` found an alarm."""
+
+    exit_code = 4
+
+
+def series_health(series: Series, settings: Settings, now: datetime | None = None) -> dict[str, Any]:
+    """Return ages, live score and alarms of a series, ready for JSON; `alarms` is empty when all is well.
+
+    Args:
+        series: symbol and interval.
+        settings: addresses of tables and MLflow.
+        now: the clock if None.
+    """
+    moment = now or datetime.now(UTC)
+    workspace = Workspace(settings, series)
+    entry = workspace.monitor_log.last(series.name)
+    newest = workspace.bar_store.newest(series)
+    closed_at = newest + to_timedelta(series.delta) if newest else None
+    alarms = [f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms] if entry else []
+    found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed_at), "live": {}}
+    try:
+        champion = sync_champion_alias(workspace).require(series.name)
+    except NoChampion as error:
+        alarms.append(str(error))
+    else:
+        found["champion_age_days"] = round((moment - champion.trained_until) / timedelta(days=1), 2)
+        if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
+            alarms += _clock_alarms(workspace, series, closed_at, moment)
+    if entry:
+        found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
+    found["alarms"] = alarms
+    return found
+
+
+def require_healthy(found: Mapping[str, Any]) -> None:
+    """Raise Unhealthy if there are alarms."""
+    if found["alarms"]:
+        raise Unhealthy("; ".join(found["alarms"]))
+
+
+def _clock_alarms(workspace: Workspace, series: Series, closed_at: datetime | None, now: datetime) -> list[str]:
+    """Return alarms for a late retrain and for late bars."""
+    alarms = []
+    last = workspace.decision_log.last(series.name)
+    quiet = _hours(now, last.decided_at) if last else None
+    if quiet is not None and quiet > MAX_QUIET_HOURS:
+        alarms.append(f"quiet: the last retrain decided {quiet:.1f} hours ago; limit {MAX_QUIET_HOURS:g}")
+    if closed_at is not None:
+        behind = (now - closed_at) / to_timedelta(series.delta)
+        if behind > MAX_BARS_BEHIND:
+            alarms.append(f"bars: the newest closed {behind:.1f} bars ago; limit {MAX_BARS_BEHIND:g}")
+    return alarms
+
+
+def _hours(now: datetime, then: datetime | None) -> float | None:
+    return None if then is None else round((now - then) / timedelta(hours=1), 2)

@@ -1,0 +1,59 @@
+"""Running parts of `up` and the next scheduled runs, from the Prefect server in use."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from tasks.services.supervisor import read_state
+from tasks.settings import Settings
+
+MAX_RUNS = 50  # scheduled runs that are read; of each deployment the first is returned
+
+
+def service_status(settings: Settings) -> dict[str, Any]:
+    """Return the addresses of a running `up` (None without one) and the next scheduled runs, ready for JSON."""
+    state = read_state(settings.up_lock, settings.up_state)
+    return {
+        "up": {name: part["address"] for name, part in state["parts"].items()} if state else None,
+        "next_runs": _next_runs(prefect_api(settings)),
+    }
+
+
+def prefect_api(settings: Settings) -> str:
+    """Return the address of the Prefect server: the configured one, that of a running `up`, or an empty text."""
+    if settings.prefect_api_url:
+        return settings.prefect_api_url
+    state = read_state(settings.up_lock, settings.up_state)
+    return str(state["environment"].get("PREFECT_API_URL", "")) if state else ""
+
+
+def _next_runs(api: str) -> list[dict[str, str]]:
+    """Return the next scheduled runs, soonest first; none if no server answers."""
+    if not api:
+        return []
+    query = {
+        "sort": "EXPECTED_START_TIME_ASC",
+        "limit": MAX_RUNS,
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "deployments": {"tags": {"all_": ["riseorfall"]}},
+    }
+    try:
+        runs = _post(f"{api}/flow_runs/filter", query)
+        deployments = _post(f"{api}/deployments/filter", {})
+    except (URLError, OSError, ValueError):
+        return []
+    names = {each["id"]: each["name"] for each in deployments}
+    first: dict[str, dict[str, str]] = {}
+    for run in runs:
+        name = names.get(run["deployment_id"], run["name"])
+        first.setdefault(name, {"name": name, "at": run["expected_start_time"]})
+    return list(first.values())
+
+
+def _post(address: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    request = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - the configured server
+    with urlopen(request, timeout=5) as reply:  # noqa: S310 - the configured server
+        found: list[dict[str, Any]] = json.load(reply)
+    return found

@@ -1,0 +1,34 @@
+"""Times convert between datetime64 and UTC-aware datetimes without losing a microsecond."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.times import as_utc, column_times, iso_text, to_datetime, to_datetime64, to_timedelta
+
+MOMENT = datetime(2026, 11, 26, 12, 14, 27, 681323, UTC)
+
+
+@given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)))  # noqa: DTZ001  naive is UTC
+def test_there_and_back_is_the_same_moment(naive: datetime) -> None:
+    assert to_datetime(to_datetime64(naive)) == naive.replace(tzinfo=UTC)
+
+
+def test_other_zones_are_converted_and_a_missing_zone_is_utc() -> None:
+    tokyo = MOMENT.astimezone(timezone(timedelta(hours=9)))
+    assert to_datetime64(tokyo) == to_datetime64(MOMENT.replace(tzinfo=None)) == to_datetime64(MOMENT)
+    assert as_utc(tokyo).utcoffset() == timedelta(0)
+
+
+def test_text_has_an_offset_and_microseconds_only_if_there_are_any() -> None:
+    assert iso_text(np.datetime64("2026-11-26T00:00:00")) == "2026-11-26T00:00:00+00:00"
+    assert iso_text(to_datetime64(MOMENT)) == "2026-11-26T12:14:27.681323+00:00"
+
+
+def test_lengths_and_columns() -> None:
+    assert to_timedelta(np.timedelta64(1, "h")) == timedelta(hours=1)
+    column = pd.Series(pd.DatetimeIndex([MOMENT]).tz_convert("Asia/Tokyo"))
+    assert column_times(column).tolist() == [MOMENT.replace(tzinfo=None)]
