@@ -1,6 +1,6 @@
 #!/bin/sh
-# passwords.sh [FILE]: writes random passwords into docker/.env (or FILE), readable by its owner alone. An existing one is kept: passwords that a
-# database knows already are no good when they change on one side only.
+# passwords.sh [FILE]: write random passwords into docker/.env (or FILE), readable by its owner only. An existing file is
+# kept: a password that changes here but not in the database would lock everyone out.
 set -eu
 place=${1:-$(cd "$(dirname "$0")" && pwd)/.env}
 [ ! -e "$place" ] || { echo "$place exists and is kept"; exit 0; }

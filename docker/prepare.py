@@ -1,9 +1,8 @@
-"""Prepares a stack, as often as it is started: `python prepare.py stores` before the servers, `... servers` after them.
+"""Prepare a stack at each start: `python prepare.py stores` before the servers, `python prepare.py servers` after them.
 
-stores: databases and their roles, buckets, the schemas of Prefect and MLflow brought to this image's versions.
-servers: MLflow's users, the work pools, the deployments of prefect.yaml, the automations.
-Each step looks before it acts, so a second time changes nothing. Passwords come from the environment and go into no
-argument, parameter or log.
+stores: create databases, roles and buckets, migrate the schemas of Prefect and MLflow to the versions of this image.
+servers: create MLflow's users and the work pools, deploy prefect.yaml, install the automations.
+Idempotent. Passwords come from the environment and are never part of an argument, a parameter or a log line.
 """
 
 import logging
@@ -20,19 +19,19 @@ log = logging.getLogger("prepare")
 DATABASES = {"prefect": ("prefect",), "mlflow": ("mlflow", "mlflow_users")}  # role: its databases
 BUCKETS = ("mlflow", "tables")
 POOLS = ("riseorfall", "riseorfall-gpu")
-SILENT = timedelta(seconds=300)  # a run beats every 60 s here; five missed beats are no hiccup
+MAX_SILENCE = timedelta(seconds=300)  # five missed heartbeats; a run sends one every 60 s
 HERE = Path(__file__).parent
 
 
 def stores(env: Mapping[str, str]) -> None:
-    """Make databases, roles and buckets, and migrate the schemas."""
+    """Create databases, roles and buckets, and migrate the schemas."""
     _databases(env)
     _buckets(env)
     _schemas(env)
 
 
 def servers(env: Mapping[str, str]) -> None:
-    """Make users, pools, deployments and automations."""
+    """Create users, work pools, deployments and automations."""
     _users(env)
     _pools()
     _deploy(env)
@@ -46,7 +45,7 @@ def _databases(env: Mapping[str, str]) -> None:
     link = psycopg2.connect(
         host=env["POSTGRES_HOST"], user="postgres", password=env["POSTGRES_PASSWORD"], dbname="postgres"
     )
-    link.autocommit = True  # CREATE DATABASE knows no transaction
+    link.autocommit = True  # CREATE DATABASE cannot run in a transaction
     with link.cursor() as cursor:
         for role, names in DATABASES.items():
             cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
@@ -59,7 +58,7 @@ def _databases(env: Mapping[str, str]) -> None:
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
                 if not cursor.fetchone():
                     cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (name, role))))
-                    log.info("database %s: made", name)
+                    log.info("database %s: created", name)
                 cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
     link.close()
 
@@ -78,34 +77,34 @@ def _buckets(env: Mapping[str, str]) -> None:
     for name in BUCKETS:
         if name not in present:
             client.create_bucket(Bucket=name)
-            log.info("bucket %s: made", name)
+            log.info("bucket %s: created", name)
 
 
 def _schemas(env: Mapping[str, str]) -> None:
-    """Migrate in this process: an address with a password is no argument that `ps` may show."""
+    """Migrate in this process: a URI with a password must not be an argument, which `ps` shows."""
     from mlflow.db import upgrade
     from mlflow.server.auth.db.cli import upgrade as upgrade_users
 
     upgrade.callback(env["MLFLOW_BACKEND_STORE_URI"])
     upgrade_users.callback(env["MLFLOW_AUTH_DATABASE_URI"], "head")
     subprocess.run(["prefect", "server", "database", "upgrade", "--yes"], check=True)  # noqa: S607 - from the image
-    log.info("schemas: those of this image")
+    log.info("schemas: migrated to the versions of this image")
 
 
 def _users(env: Mapping[str, str]) -> None:
-    """Give MLflow two users beside its administrator: one that writes, one that only reads."""
+    """Create two MLflow users besides the administrator: `worker` may write, `reader` may only read."""
     import requests
 
-    place = f"{env['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users"
+    users = f"{env['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users"
     with requests.Session() as session:
         session.auth = ("admin", env["MLFLOW_ADMIN_PASSWORD"])
         for name in ("worker", "reader"):
-            wanted = {"username": name, "password": env[f"MLFLOW_{name.upper()}_PASSWORD"]}
-            known = session.get(f"{place}/get", params={"username": name}, timeout=30).status_code == requests.codes.ok
-            if known:
-                answer = session.patch(f"{place}/update-password", json=wanted, timeout=30)
+            account = {"username": name, "password": env[f"MLFLOW_{name.upper()}_PASSWORD"]}
+            exists = session.get(f"{users}/get", params={"username": name}, timeout=30).status_code == requests.codes.ok
+            if exists:
+                answer = session.patch(f"{users}/update-password", json=account, timeout=30)
             else:
-                answer = session.post(f"{place}/create", json=wanted, timeout=30)
+                answer = session.post(f"{users}/create", json=account, timeout=30)
             if not answer.ok:
                 raise SystemExit(f"MLflow user {name}: expected to set the password, found {answer.status_code}")
 
@@ -123,32 +122,31 @@ def _pools() -> None:
             except ObjectNotFound:
                 template = ProcessWorker.get_default_base_job_template()
                 client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-                log.info("work pool %s: made", name)
+                log.info("work pool %s: created", name)
 
 
 def _deploy(env: Mapping[str, str]) -> None:
-    """Deploy what prefect.yaml lists, after every entry was held against its flow: Prefect would let a broken one pass.
+    """Deploy prefect.yaml after validating every entry against its flow, which Prefect does not do.
 
-    With GPU_POOL what trains goes to that work pool.
+    If GPU_POOL is set, the flows that train go to that work pool.
     """
     from flows.deployments import check_yaml, plans, yaml_text
 
     file, gpu_pool = HERE / "prefect.yaml", env.get("GPU_POOL", "")
     if gpu_pool:
-        file = Path("/tmp/prefect.yaml")  # noqa: S108 - a container's own memory
+        file = Path("/tmp/prefect.yaml")  # noqa: S108 - in memory, private to the container
         file.write_text(yaml_text(plans(), gpu_pool=gpu_pool), encoding="utf-8")
     with chdir(env["RISEORFALL_CODE"]):  # entrypoints are read from there
         for line in check_yaml(file):
             log.info("%s", line)
-        elsewhere = {
-            name: value for name, value in env.items() if name != "RISEORFALL_CODE"
-        }  # each worker knows its own
-        words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-        subprocess.run(words, env=elsewhere, check=True)  # noqa: S603 - fixed words
+        # each worker sets its own RISEORFALL_CODE
+        environment = {name: value for name, value in env.items() if name != "RISEORFALL_CODE"}
+        command = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        subprocess.run(command, env=environment, check=True)  # noqa: S603 - a fixed command
 
 
 def _automations() -> None:
-    """Install the project's automations, and one that marks a run whose worker died as crashed."""
+    """Install the automations of the project, and one that marks a run without a heartbeat as crashed."""
     from prefect.client.orchestration import get_client
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -159,10 +157,10 @@ def _automations() -> None:
 
     install([plan.full_name for plan in plans()])
     ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
-    name = "riseorfall: a run went silent"
-    silent = AutomationCore(
+    name, name_of_0_1 = "riseorfall: mark runs without a heartbeat as crashed", "riseorfall: a run went silent"
+    automation = AutomationCore(
         name=name,
-        description="Marks a run as crashed when its heart stops beating: its worker was killed.",
+        description="Marks a run as crashed when its heartbeats stop, because its worker was killed.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *ends},
@@ -170,14 +168,16 @@ def _automations() -> None:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENT,
+            within=MAX_SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its worker fell silent")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat from its worker")],
     )
     with get_client(sync_client=True) as client:
+        for old in client.read_automations_by_name(name_of_0_1):
+            client.delete_automation(old.id)
         if not client.read_automations_by_name(name):
-            client.create_automation(silent)
-            log.info("automation %s: made", name)
+            client.create_automation(automation)
+            log.info("automation %s: created", name)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# restore.sh FOLDER: puts a copy made by backup.sh into the stack, in place of what is there, and starts it again.
+# restore.sh FOLDER: replace the content of the stack with a backup made by backup.sh, and start it again.
 # The stack may be running, stopped, or new with empty volumes; docker/.env must be the one of the backup.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,5 +13,5 @@ for database in prefect mlflow mlflow_users; do
     $compose exec -T database pg_restore -U postgres --dbname "$database" --clean --if-exists --single-transaction \
         <"$folder/$database.dump"
 done
-$compose run -T --rm --no-deps stores-prepared python copies.py load <"$folder/objects.tar"
+$compose run -T --rm --no-deps stores-prepared python bucket_copies.py load <"$folder/objects.tar"
 $compose up -d ${UP_FLAGS:-} --wait

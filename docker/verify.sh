@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# verify.sh: builds the images, starts a stack of its own beside any other, uses it, looks for open doors, restarts it,
-# saves it, destroys it, restores it, and takes it down. It ends with 0 only when everything was as it should be.
-#   ENGINE      docker or podman (found)          COMPOSE   how to compose (found: docker compose, docker-compose)
-#   BUILD       how to build (ENGINE build)       UP_FLAGS  flags for `up`, such as --pull never
+# verify.sh: build the images, start a separate stack, use it, test its access control, restart it, back it up, destroy
+# it, restore it, and remove it. Exits with 0 only if every check passed.
+#   ENGINE      docker or podman (found)          COMPOSE   compose command (found: docker compose, docker-compose)
+#   BUILD       build command (ENGINE build)       UP_FLAGS  flags for `up`, such as --pull never
 #   GPU=1       builds the image worker-gpu too   KEEP=1    leaves the stack running at the end
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,7 +46,7 @@ done
 
 say "up"
 up
-say "no door is open"
+say "access without credentials is refused"
 python3 docker/probe.py closed
 say "a retrain through the Prefect API"
 python3 docker/probe.py retrain
@@ -100,6 +100,6 @@ say "restore into empty ones"
 docker/restore.sh "$work/copy" >"$work/restore.log" 2>&1 || { tail -20 "$work/restore.log"; fail "restore"; }
 python3 docker/probe.py champion | cmp - "$work/champion" || fail "another champion after a restore"
 tables | cmp - "$work/tables" || fail "other tables after a restore"
-say "same champion, same bars, same ledger; one more retrain"
+say "same champion, same bars, same decision log; one more retrain"
 python3 docker/probe.py retrain
-say "everything was as it should be"
+say "every check passed"

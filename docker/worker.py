@@ -1,7 +1,7 @@
-"""Runs a Prefect worker on one work pool, and ends in MLflow what ended in Prefect without saying so.
+"""Run a Prefect worker on one work pool, and end the MLflow runs of flow runs that are over.
 
-A flow run whose process was killed says nothing to MLflow; Prefect's automation notices the missing heartbeat, and
-here, once a minute, MLflow's runs of flow runs that are over are ended as well.
+A killed flow run cannot end its MLflow run. An automation in Prefect notices the missing heartbeat and marks the flow
+run as crashed; this process checks once a minute and ends the MLflow run.
 """
 
 import logging
@@ -16,14 +16,25 @@ from tasks.settings import Settings
 
 log = logging.getLogger("worker")
 
-LOOK_SECONDS = 60.0
+POLL_SECONDS = 60.0
 
 
 def main() -> int:
-    """Work until a signal comes; return the worker's exit code."""
+    """Run until a signal arrives; return the exit code of the worker."""
     pool, limit = os.environ.get("WORK_POOL", "riseorfall"), os.environ.get("RUNS_AT_A_TIME", "2")
-    words = ["prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", limit, "--with-healthcheck"]
-    worker = subprocess.Popen(words)  # noqa: S603 - fixed words
+    command = [
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        pool,
+        "--type",
+        "process",
+        "--limit",
+        limit,
+        "--with-healthcheck",
+    ]
+    worker = subprocess.Popen(command)  # noqa: S603 - a fixed command
     stopping = Event()
 
     def stop(number: int, _frame: object) -> None:
@@ -35,10 +46,10 @@ def main() -> int:
     while worker.poll() is None:
         try:
             end_stale_mlflow_runs(Settings())
-        except Exception as error:  # noqa: BLE001 - a server that is away comes back; the worker goes on
-            log.warning("runs of MLflow that nobody ends: not looked at now: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the server may come back; the worker goes on
+            log.warning("stale MLflow runs were not checked: %s", type(error).__name__)
         try:
-            worker.wait(LOOK_SECONDS)
+            worker.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             continue
     return 0 if stopping.is_set() else worker.returncode

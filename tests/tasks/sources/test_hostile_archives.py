@@ -42,7 +42,7 @@ def test_a_copy_of_the_buckets_with_a_path_that_leaves_them_is_refused(
 ) -> None:
     import importlib.util
 
-    place = Path(__file__).parents[3] / "docker" / "copies.py"
+    place = Path(__file__).parents[3] / "docker" / "bucket_copies.py"
     spec = importlib.util.spec_from_file_location("copies", place)
     assert spec is not None
     assert spec.loader is not None

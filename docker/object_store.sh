@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts the S3 store with three keys: one that may do all, and one for each bucket that may do nothing else.
-# Only the S3 port listens to other containers; master, volumes and filer, which know no passwords, to this one alone.
+# Start the S3 store with three keys: an administrator key, and one for each bucket with access to that bucket only.
+# Only the S3 port is open to other containers; master, volumes and filer have no passwords and listen locally.
 set -eu
 umask 077
 identity() { # identity NAME ACCESS_KEY SECRET_KEY ACTIONS

@@ -1,7 +1,9 @@
-"""Copies the buckets into one tar stream and back: `python copies.py save > FILE`, `python copies.py load < FILE`.
+"""Back up the buckets as one tar stream, or restore them.
 
-Runs in the stack's image with the store's administrator key. Delta logs are read before the files that they name, so
-a copy taken while a run writes is a state that the tables really had.
+Usage: `python bucket_copies.py save > FILE`, `python bucket_copies.py load < FILE`.
+
+Run it in the image of the stack with the administrator key of the object store. Delta logs are read before the files
+that they name, so a backup taken while a run writes is a state that the tables really had.
 """
 
 import io
@@ -11,13 +13,13 @@ import sys
 import tarfile
 from typing import Any
 
-log = logging.getLogger("copies")
+log = logging.getLogger("bucket_copies")
 
 BUCKETS = ("mlflow", "tables")
 
 
 def save() -> int:
-    """Write every object to standard output, and return how many there were."""
+    """Write every object to standard output, and return the number of objects."""
     client, count = _client(), 0
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         for bucket in BUCKETS:
@@ -31,11 +33,11 @@ def save() -> int:
 
 
 def load() -> int:
-    """Read objects from standard input, put them into their buckets, and return how many there were.
+    """Read objects from standard input, put them into their buckets, and return the number of objects.
 
-    What is in a bucket but not in the copy is removed: two histories of one table must not mix.
+    Objects that are in a bucket but not in the backup are deleted: two histories of one table must not mix.
     """
-    client, kept = _client(), set()
+    client, restored = _client(), set()
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         for entry in archive:
             bucket, _, key = entry.name.partition("/")
@@ -43,12 +45,12 @@ def load() -> int:
             if bucket not in BUCKETS or not key or content is None or ".." in key.split("/"):
                 raise SystemExit(f"{entry.name}: expected an object of {' or '.join(BUCKETS)}; nothing more was loaded")
             client.put_object(Bucket=bucket, Key=key, Body=content.read())
-            kept.add((bucket, key))
+            restored.add((bucket, key))
     for bucket in BUCKETS:
         for key in _keys(client, bucket):
-            if (bucket, key) not in kept:
+            if (bucket, key) not in restored:
                 client.delete_object(Bucket=bucket, Key=key)
-    return len(kept)
+    return len(restored)
 
 
 def _keys(client: Any, bucket: str) -> list[str]:
@@ -69,5 +71,5 @@ def _client() -> Any:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # standard error: standard output is the copy
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # to standard error: standard output is the backup
     log.info("%d objects", {"save": save, "load": load}[sys.argv[1]]())

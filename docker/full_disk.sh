@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# full.sh: a stack of its own whose store is a small piece of memory; fills it, retrains, and shows the error, the
-# champion as it was, and a retrain that succeeds once there is room again. COMPOSE, ENGINE and UP_FLAGS as for verify.sh;
-# it uses the images that verify.sh built.
+# full_disk.sh: start a separate stack with a small object store in memory, fill it, retrain, and show the error, the
+# unchanged champion, and a retrain that succeeds once there is space again. COMPOSE, ENGINE and UP_FLAGS as for
+# verify.sh; it uses the images that verify.sh built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 engine=${ENGINE:-docker}
@@ -27,8 +27,8 @@ echo "the store is full:"
 ended=$(python3 docker/probe.py ended "$(python3 docker/probe.py start)")
 echo "  $ended"
 case $ended in *Completed*) echo "FAILED: a retrain into a full store succeeded"; exit 1 ;; esac
-python3 docker/probe.py champion | cmp - "$work/champion" && echo "  the champion is as it was"
+python3 docker/probe.py champion | cmp - "$work/champion" && echo "  the champion is unchanged"
 $COMPOSE exec -T objects rm /data/filler
 sleep 30
-echo "there is room again:"
+echo "there is space again:"
 python3 docker/probe.py retrain

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# faults.sh [SERVICE ...]: kills each service of a running stack with SIGKILL while a retrain trains its folds, and prints
-# what came of it: how that run ended in Prefect and in MLflow, whether the champion still loads, bars lost or doubled,
-# and whether the next run succeeds. COMPOSE and ENV_FILE as for verify.sh.
+# kill_services.sh [SERVICE ...]: kill each service of a running stack with SIGKILL while a retrain trains its folds, and print
+# the result: how the run ended in Prefect and MLflow, whether the champion still loads, bars lost or duplicated, and
+# whether the next run succeeds. COMPOSE and ENV_FILE as for verify.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export COMPOSE=${COMPOSE:-docker compose -f docker/compose.yaml}
@@ -14,7 +14,7 @@ for service in "${services[@]}"; do
     began=$SECONDS
     run=$(python3 docker/probe.py start)
     python3 docker/probe.py training "$run"
-    $COMPOSE exec -T "$service" sh -c 'kill -9 -1' >/dev/null 2>&1 || true  # everything in it but its init, which then ends
+    $COMPOSE exec -T "$service" sh -c 'kill -9 -1' >/dev/null 2>&1 || true  # every process but init, which then exits
     ended=$(python3 docker/probe.py ended "$run" 2>&1) || true
     lasted=$((SECONDS - began))
     for _ in $(seq 60); do
