@@ -1,8 +1,8 @@
-"""Bars of a longer interval made of bars of a shorter one.
+"""Resample bars to a longer interval.
 
-Groups are anchored at midnight UTC, as all intervals of riseorfall divide a day. A bar is made of whatever its group
-holds: exchanges leave out bars without a trade, and nothing is invented for them. The trap: the first and the last
-group may be cut off by where the series starts and ends - the caller aligns the start and drops what has not closed.
+Groups are anchored at midnight UTC, because all intervals divide a day. A bar is made of the bars that its group
+holds: exchanges leave out bars without a trade, and those stay missing. The trap: the first and the last group may be
+incomplete; the caller aligns the start and drops what has not closed.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from model.errors import SpecError
 
 
 def resample_bars(bars: Bars, interval: str) -> Bars:
-    """Put bars together to bars of a longer interval.
+    """Return bars of a longer interval.
 
-    Volume is conserved, and the way does not matter: 1m to 5m to 1h equals 1m to 1h (volumes up to rounding).
+    Volume is conserved, and resampling nests: 1m to 5m to 1h equals 1m to 1h (volumes up to rounding).
 
     Args:
         bars: oldest first, shape (bar,).
-        interval: a whole multiple of the bars' own; bars of the same interval come back as they are.
+        interval: a whole multiple of the bars' own; with the same interval the bars are returned unchanged.
 
     Returns:
         One bar for each group that holds at least one bar: first open, highest high, lowest low, last close, sum of

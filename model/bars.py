@@ -1,9 +1,9 @@
-"""What a bar is: OHLCV of one interval, stamped by its open time in UTC.
+"""Define bars: OHLCV records of one interval, stamped by their open time in UTC.
 
-`Bars` is the value the rest of `model/` works on: plain float64 and datetime64 arrays, oldest first. It does not
-know where bars come from, whether they are good (`data_checks/` does), or what is made of them. Prices are in the
-quote currency of the series, volumes in whatever unit the source names. The trap: a bar may be used only after it
-has CLOSED, so times compared with a decision are `closed_at`, never `opened_at`.
+`Bars` is the value that the rest of `model/` works on: plain float64 and datetime64 arrays, oldest first. It does not
+know where bars come from or whether they are good (`data_checks/` does). Prices are in the
+quote currency of the series, volumes in the unit of the source. The trap: a bar may be used only after it has
+closed, so times compared with a decision are `closed_at`, never `opened_at`.
 """
 
 import re
@@ -45,7 +45,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """The series in names that allow no slash, such as `BTC-USD-1d`."""
+        """Name of the series without a slash, such as `BTC-USD-1d`."""
         return f"{re.sub(r'[^A-Za-z0-9._]+', '-', self.symbol)}-{self.interval}"
 
     @property
@@ -56,7 +56,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Bars of one series, oldest first, strictly increasing in time; a bar that is absent is a gap.
+    """Bars of one series, oldest first, strictly increasing in time; a missing bar is a gap.
 
     Attributes:
         interval: name of the interval, such as `1d`.
@@ -87,7 +87,7 @@ class Bars:
         return self.ohlcv[:, COLUMNS.index(name) - 1]
 
     def closed_by(self, as_of: np.datetime64) -> "Bars":
-        """Return the bars that had closed at `as_of`; an unfinished bar is not among them.
+        """Return the bars that had closed at `as_of`, without an unfinished one.
 
         Time: entry t depends on bar t alone.
         """
@@ -96,7 +96,7 @@ class Bars:
 
     def frame(self) -> "pd.DataFrame":
         """Return a frame with the columns of `COLUMNS`, oldest first, timestamps UTC-aware."""
-        import pandas as pd  # here: arrays inside need no pandas
+        import pandas as pd  # here: pandas takes a second
 
         frame = pd.DataFrame(self.ohlcv, columns=list(COLUMNS[1:]))
         frame.insert(0, "timestamp", pd.DatetimeIndex(self.opened_at).tz_localize("UTC"))
@@ -104,18 +104,18 @@ class Bars:
 
 
 def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:
-    """Take a frame of bars (columns of `COLUMNS`, any further ones ignored) as `Bars`.
+    """Return `Bars` from a frame with the columns of `COLUMNS`; further columns are ignored.
 
     Args:
-        frame: one row a bar, oldest first; `timestamp` is the open time, UTC-aware or naive UTC. A missing
-            `volume` column reads as NaN.
+        frame: one row per bar, oldest first; `timestamp` is the open time, UTC-aware or naive UTC. A missing
+            `volume` column is NaN.
         interval: length of a bar.
 
     Raises:
         SpecError: a price column or the timestamp is missing.
         GapError: times do not strictly increase, or a step is no multiple of the interval.
     """
-    import pandas as pd  # here: arrays inside need no pandas
+    import pandas as pd  # here: pandas takes a second
 
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
     if missing:
@@ -131,7 +131,7 @@ def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:
 
 
 def _require_clock(bars: Bars) -> None:
-    """Raise GapError where time stands still, runs back, or leaves the grid of the interval."""
+    """Raise GapError unless times increase by whole intervals."""
     steps = np.diff(bars.opened_at)
     bad = np.flatnonzero((steps <= np.timedelta64(0)) | (steps % bars.delta != np.timedelta64(0)))
     if len(bad):
@@ -144,11 +144,11 @@ def _require_clock(bars: Bars) -> None:
 
 
 def require_possible(bars: Bars) -> None:
-    """Raise SpecError where a bar cannot be one: what a network is asked about by whoever sends bars.
+    """Raise SpecError where the numbers of a bar are impossible, as in bars sent to the server.
 
     Args:
-        bars: shape (bar,). Prices are finite and above 0, the low is the lowest and the high the highest; a volume is
-            not below 0, or NaN.
+        bars: shape (bar,). Prices must be finite and positive, low <= open, close <= high; a volume must be
+            non-negative or NaN.
 
     Time: entry t depends on bar t alone.
     """
@@ -166,5 +166,5 @@ def require_possible(bars: Bars) -> None:
 
 
 def gap_sizes(bars: Bars) -> Shaped[np.ndarray, " step"]:
-    """Count the bars missing between each bar and the next, shape (bar - 1,), int64; zero where there is no gap."""
+    """Count the missing bars between each bar and the next, shape (bar - 1,), int64."""
     return (np.diff(bars.opened_at) // bars.delta).astype(np.int64) - 1

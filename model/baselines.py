@@ -1,9 +1,9 @@
-"""Predictors to be beaten: base rate, persistence, logistic regression, gradient boosting.
+"""Fit and predict the baselines: base rate, persistence, logistic regression, gradient boosting.
 
-Each learns from the training windows of a fold alone and gives P(rise) for the windows it is asked about, on the same
-terms as the network. The two learners see what the network sees: windows scaled one by one, flattened. None of
-them is tuned; their few numbers are constants with a reason. The trap: a probability of exactly 0 or 1 makes one
-wrong guess cost an infinite log loss, so all are kept inside (0, 1).
+Each is fitted on the training windows of a fold alone and predicts P(rise) of its test windows, as the network does.
+The two learners have the network's inputs: windows scaled one by one, flattened. None is tuned; their parameters are
+constants with a reason. The trap: a probability of exactly 0 or 1 can cost an infinite log loss, so all are kept
+inside (0, 1).
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ Scale = Callable[[np.ndarray], np.ndarray]
 BaselineName = Literal["base_rate", "persistence", "logistic_regression", "gradient_boosting"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
-PROBABILITY_MARGIN = 1e-6  # own: far below what any number of test bars can tell from 0, far above float32 rounding
+PROBABILITY_MARGIN = 1e-6  # own: indistinguishable from 0 on any number of test bars, far above float32 rounding
 BATCH_WINDOWS = 65_536  # own: 63 MB of float64 at 30 bars of 4 features
-ONE_THREAD_WINDOWS = 20_000  # own: a fit on fewer takes under a second in one thread
-LEARNED_WINDOWS = 100_000  # own: the newest of them; 96 MB at 30 bars of 4 features, so minute bars fit into memory
+ONE_THREAD_WINDOWS = 20_000  # own: with fewer, a fit takes under a second on one thread
+MAX_TRAINING_WINDOWS = 100_000  # own: the newest ones; 96 MB at 30 bars of 4 features
 
 
 def predict_baseline(
@@ -39,15 +39,15 @@ def predict_baseline(
 
     Args:
         name: one of `BASELINES`.
-        windows: the windows both indices count.
+        windows: the windows that both indices refer to.
         train_index: shape (train,), int64; resolved windows.
-        test_index: shape (test,), int64; resolved or not, their labels are not read.
-        seed: for gradient boosting; the others know no chance.
-        scaling: how the network that is to be compared scales its windows: the learners see the same.
+        test_index: shape (test,), int64; resolved or not; their labels are not used.
+        seed: of gradient boosting; the others are deterministic.
+        scaling: scaling of the network that is compared; the learners use the same.
 
     Returns:
-        Shape (test,), float64, strictly between 0 and 1, in the order of `test_index`. Where the training labels
-        are all equal, the learners too answer with the base rate.
+        Shape (test,), float64, strictly between 0 and 1, in the order of `test_index`. Where all training labels
+        are equal, the learners predict the base rate.
 
     Raises:
         SpecError: unknown name, no training window, or an unresolved one.
@@ -70,12 +70,12 @@ def predict_baseline(
         probabilities = np.full(len(test), (train.labels == RISE).mean())
     else:
         learner = _logistic_regression() if name == "logistic_regression" else _gradient_boosting(seed)
-        probabilities = _learn(learner, train, test, anchor if scaling == "last_close" else standardise)
+        probabilities = _fit_and_predict(learner, train, test, anchor if scaling == "last_close" else standardise)
     return np.asarray(np.clip(probabilities, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN), dtype=np.float64)
 
 
 def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
-    """Return the share of rises that followed a last move of the same sign, with one rise and one fall added.
+    """Return the share of rises after a last move of the same sign, with one rise and one fall added.
 
     Source: add-one smoothing, Laplace's rule of succession.
     """
@@ -86,15 +86,15 @@ def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
     return np.asarray(shares[test.last_moves.astype(np.int64) + 1], dtype=np.float64)
 
 
-def _learn(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
-    """Fit a scikit-learn classifier on the newest training windows and ask it about the test windows in batches."""
+def _fit_and_predict(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
+    """Fit a scikit-learn classifier on the newest training windows and predict the test windows in batches."""
     from threadpoolctl import threadpool_limits  # here: comes with scikit-learn
 
-    newest = train.take(np.arange(max(0, len(train) - LEARNED_WINDOWS), len(train), dtype=np.int64))
+    newest = train.take(np.arange(max(0, len(train) - MAX_TRAINING_WINDOWS), len(train), dtype=np.int64))
     starts = range(0, len(test), BATCH_WINDOWS)
     indices = (np.arange(start, min(start + BATCH_WINDOWS, len(test)), dtype=np.int64) for start in starts)
-    # Threads wait for each other by spinning: on a busy machine a small fit took ten times as long with two of them.
-    # Their number changes no result.
+    # Threads spin while they wait: on a busy machine a small fit took ten times as long with two threads. Their number
+    # changes no result.
     with threadpool_limits(1 if len(newest) < ONE_THREAD_WINDOWS else None):
         learner.fit(_inputs(newest, scale), newest.labels)
         batches = [learner.predict_proba(_inputs(test.take(index), scale))[:, 1] for index in indices]
@@ -110,16 +110,16 @@ def _logistic_regression() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    # C: neighbouring bars are nearly copies of each other, so 120 inputs on some thousand windows must share few
-    # degrees of freedom; at scikit-learn's 1.0 the fit follows noise (0.03 of log loss on daily Bitcoin).
+    # C: neighbouring windows are nearly equal, so 120 inputs on some thousand windows need strong regularisation; with
+    # scikit-learn's default 1.0 the fit follows noise (0.03 of log loss on daily Bitcoin).
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.001, max_iter=1_000))
 
 
 def _gradient_boosting(seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier  # here: scikit-learn takes seconds to import
 
-    # Small and slow on purpose: stumps of a few leaves, each with enough windows to mean something. No early
-    # stopping: it would hold out random windows, which overlap the ones they are drawn from.
+    # Few leaves with many windows each, and a low learning rate, against overfitting. No early stopping: scikit-learn
+    # would hold out random windows, which overlap the training windows.
     return HistGradientBoostingClassifier(
         max_iter=60,
         learning_rate=0.05,

@@ -1,8 +1,8 @@
-"""Whether 60 % means 60 %: reliability curves, and calibrators that stretch or bend probabilities.
+"""Measure calibration (reliability curve, expected calibration error), and calibrate probabilities.
 
-Knows labels (1 rise, 0 fall) and P(rise), not where they were made. A calibrator is a value fitted on one set of
-windows and applied to another; it is stored as JSON. The trap: fitted on the windows it is judged on, any calibrator
-looks perfect; fit it on the validation windows of a fold and apply it to the test windows of that fold.
+Knows labels (1 rise, 0 fall) and P(rise), not the models. A calibrator is a value fitted on one set of windows and
+applied to another; it is stored as JSON. The trap: evaluated in-sample, any calibrator looks perfect; fit it on the
+validation windows of a fold and apply it to the test windows of that fold.
 """
 
 import json
@@ -19,20 +19,20 @@ CalibrationName = Literal["none", "temperature", "isotonic"]
 BIN_COUNT = 10
 Z_95 = 1.959963984540054  # quantile of the normal distribution at 97.5 %
 REPETITIONS = 1_000  # simulated sets of labels for the error of a perfectly calibrated forecaster
-TEMPERATURES = (0.05, 50.0)  # beyond, a network is broken rather than miscalibrated
+TEMPERATURES = (0.05, 50.0)  # bounds; beyond, the network is broken, not miscalibrated
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityCurve:
-    """What was said beside what happened, by bins of probability from low to high; empty bins are left out.
+    """Predicted and observed share of rises by bins of probability, ascending, without empty bins.
 
     Attributes:
         counts: shape (bin,), int64: windows in the bin.
-        mean_probabilities: shape (bin,), float64: mean P(rise) said.
-        observed_shares: shape (bin,), float64: share of rises that followed.
+        mean_probabilities: shape (bin,), float64: mean predicted P(rise).
+        observed_shares: shape (bin,), float64: observed share of rises.
         lows: shape (bin,), float64: lower bound of that share's 95 % Wilson interval.
         highs: shape (bin,), float64: upper bound.
-        expected_error: mean distance of share and probability, weighted by windows (expected calibration error).
+        expected_error: expected calibration error: mean distance of share and probability, weighted by windows.
     """
 
     counts: Int64[np.ndarray, " bin"]
@@ -49,14 +49,14 @@ def reliability_curve(
     bin_count: int = BIN_COUNT,
     bins: Literal["quantile", "width"] = "quantile",
 ) -> ReliabilityCurve:
-    """Bin windows by probability and compare what was said with what happened.
+    """Bin windows by probability and compare predicted with observed shares of rises.
 
     Args:
         labels: shape (window,), int8: 1 rise, 0 fall.
         probabilities: shape (window,), float64: P(rise), finite, 0 to 1.
-        bin_count: bins at most.
-        bins: quantile puts as many windows into each bin (probabilities of prices crowd around 0.5); width cuts
-            0 to 1 into equal parts. Equal probabilities always share a bin.
+        bin_count: maximum number of bins.
+        bins: quantile: equally many windows per bin (probabilities of prices concentrate around 0.5); width: equally
+            wide bins from 0 to 1. Equal probabilities always share a bin.
 
     Raises:
         SpecError: there is no window, or fewer than 1 bin.
@@ -98,7 +98,7 @@ def perfectly_calibrated_error(
     bin_count: int = BIN_COUNT,
     repetitions: int = REPETITIONS,
 ) -> float:
-    """Return the mean expected calibration error of a forecaster whose probabilities are exactly right.
+    """Return the mean expected calibration error of a perfectly calibrated forecaster with these probabilities.
 
     Labels are simulated from the probabilities themselves, so all of the error is sampling noise. It falls with the
     root of the number of windows; an observed error near it is no evidence of miscalibration.
@@ -106,7 +106,7 @@ def perfectly_calibrated_error(
     Args:
         probabilities: shape (window,), float64: P(rise), finite, 0 to 1.
         seed: of the simulation.
-        bin_count: quantile bins at most, as in `reliability_curve`.
+        bin_count: maximum number of quantile bins, as in `reliability_curve`.
         repetitions: simulated sets of labels.
 
     Raises:
@@ -129,7 +129,7 @@ def perfectly_calibrated_error(
 def wilson_interval(
     hits: Float64[np.ndarray, " bin"], counts: Float64[np.ndarray, " bin"]
 ) -> tuple[Float64[np.ndarray, " bin"], Float64[np.ndarray, " bin"]]:
-    """Return the 95 % interval of a share, by bin: it stays within 0 to 1, and is wide where there is little.
+    """Return the 95 % confidence interval of a share, by bin, within 0 to 1.
 
     Source: Wilson 1927.
     """
@@ -141,27 +141,27 @@ def wilson_interval(
 
 @runtime_checkable  # tests check signatures as they run
 class Calibrator(Protocol):
-    """Maps P(rise) to a better P(rise), keeping the order."""
+    """Maps P(rise) to a calibrated P(rise), keeping the order."""
 
     def apply(self, probabilities: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, " window"]:
         """Return the calibrated probabilities, shape (window,); entry t depends on probability t alone."""
         ...
 
     def plain(self) -> dict[str, Any]:
-        """Return everything it is made of, ready for JSON."""
+        """Return all parameters, ready for JSON."""
         ...
 
     def __str__(self) -> str:
-        """Say in a few words what it does."""
+        """Describe it in a few words."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Uncalibrated:
-    """Changes nothing, to the last bit."""
+    """Returns the probabilities unchanged, bit for bit."""
 
     def apply(self, probabilities: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, " window"]:
-        """Return the probabilities as they are."""
+        """Return the probabilities unchanged."""
         return probabilities
 
     def plain(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Uncalibrated:
         return {"name": "none"}
 
     def __str__(self) -> str:
-        """Say that there is none."""
+        """Return `none`."""
         return "none"
 
 
@@ -178,7 +178,7 @@ UNCALIBRATED = Uncalibrated()
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """Divides log odds by a temperature: above 1 it takes confidence away, below 1 it adds some; 1 changes nothing.
+    """Divides log odds by a temperature: above 1 lowers confidence, below 1 raises it.
 
     Source: Guo, Pleiss, Sun and Weinberger 2017.
     """
@@ -196,17 +196,17 @@ class Temperature:
         return {"name": "temperature", "temperature": self.temperature}
 
     def __str__(self) -> str:
-        """Say how much confidence it takes away or adds."""
+        """Return the name and the temperature."""
         return f"temperature {self.temperature:.3g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Isotonic:
-    """A rising step function, linear between its knots and flat outside.
+    """An increasing function, linear between its knots and constant outside.
 
     Attributes:
-        knots: shape (knot,), float64: P(rise) said, ascending.
-        values: shape (knot,), float64: P(rise) to say instead, not descending, never 0 or 1.
+        knots: shape (knot,), float64: P(rise) before calibration, ascending.
+        values: shape (knot,), float64: calibrated P(rise), non-decreasing, never 0 or 1.
     """
 
     knots: Float64[np.ndarray, " knot"]
@@ -222,7 +222,7 @@ class Isotonic:
         return {"name": "isotonic", "knots": self.knots.tolist(), "values": self.values.tolist()}
 
     def __str__(self) -> str:
-        """Say how fine its steps are and between which probabilities they lie."""
+        """Return the name, the number of knots and the range."""
         return f"isotonic, {len(self.knots)} knots, {self.values[0]:.1%} to {self.values[-1]:.1%}"
 
 
@@ -232,8 +232,8 @@ def fit_calibrator(
     """Fit a calibrator of a name; `none` changes nothing.
 
     Args:
-        name: which.
-        labels: shape (window,), int8: 1 rise, 0 fall; of windows that the calibrator is not judged on.
+        name: name of the calibrator.
+        labels: shape (window,), int8: 1 rise, 0 fall; of windows outside its evaluation.
         probabilities: shape (window,), float64: P(rise) of those windows.
 
     Raises:
@@ -249,7 +249,7 @@ def fit_calibrator(
 
 
 def fit_temperature(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> Temperature:
-    """Find the temperature of the lowest log loss, between the bounds of `TEMPERATURES`."""
+    """Return the temperature of the lowest log loss, within the bounds of `TEMPERATURES`."""
     from scipy.optimize import minimize_scalar  # here: 1 s
 
     def loss(log_temperature: float) -> float:
@@ -261,9 +261,9 @@ def fit_temperature(labels: Int8[np.ndarray, " window"], probabilities: Float64[
 
 
 def fit_isotonic(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> Isotonic:
-    """Find the rising step function of the least square error (pool adjacent violators).
+    """Return the isotonic regression of labels on probabilities (pool adjacent violators).
 
-    Shares of 0 and 1 are drawn in to 1 / (windows + 2) of the edge: nothing seen is not nothing possible.
+    Values are clipped to at least 1 / (windows + 2) from 0 and 1, because an outcome without an example is possible.
 
     Source: Zadrozny and Elkan 2002; SciPy's `isotonic_regression`.
     """
@@ -274,8 +274,8 @@ def fit_isotonic(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.
     fitted = isotonic_regression(counted.rises / windows, weights=windows).x
     edge = 1 / (len(labels) + 2)
     values = np.clip(np.asarray(fitted, dtype=np.float64), edge, 1 - edge)
-    bends = np.diff(values, prepend=np.nan, append=np.nan) != 0  # the first and the last knot always do
-    needed = bends[:-1] | bends[1:]  # within a step a knot says nothing new
+    bends = np.diff(values, prepend=np.nan, append=np.nan) != 0  # always for the first and the last knot
+    needed = bends[:-1] | bends[1:]  # a knot inside a step is redundant
     return Isotonic(counted.probabilities[needed], values[needed])
 
 
@@ -288,7 +288,7 @@ def calibrator_from_json(text: str) -> Calibrator:
     """Read a calibrator back from what `calibrator_to_json` wrote.
 
     Raises:
-        SpecError: the text is no calibrator.
+        SpecError: the text does not describe a calibrator.
     """
     try:
         found = json.loads(text)

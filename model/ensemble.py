@@ -1,9 +1,9 @@
-"""What a recipe is fitted by: one network, the mean of several seeds, either of them calibrated.
+"""Train a recipe's network: a single one or an ensemble of several seeds, with or without calibration.
 
-A mean of probabilities is less at the mercy of one seed. `EnsembleTrainer` fits and predicts as a `Trainer` does, and
-hands out ONE Keras model, so storing and serving know nothing of members. `CalibratedTrainer` lays a calibrator over
-either. The trap: each member stops at its own best epoch, so the ensemble's best epoch is the members' median, good
-for a final fit and not a checkpoint of its own.
+The mean probability of an ensemble varies less by seed. `EnsembleTrainer` has the interface of a `Trainer` and returns
+one Keras model, so storage and serving do not know about members. `CalibratedTrainer` adds a calibrator to either. The
+trap: each member stops at its own best epoch, so the ensemble's best epoch is their median, which is the number of
+epochs for a final fit but not a checkpoint.
 """
 
 from collections.abc import Callable
@@ -27,21 +27,21 @@ CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learnin
 
 @dataclass(frozen=True, slots=True)
 class FittedEnsemble:
-    """The fitted members; reads like one `Fitted`."""
+    """The fitted members, with the attributes of a `Fitted`."""
 
     members: tuple[Fitted, ...]
     calibrator: Calibrator = UNCALIBRATED
 
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
-        """All members' arrays, member after member: the order of the ensemble's Keras model."""
+        """The arrays of all members, in the order of the ensemble's Keras model."""
         return tuple(array for member in self.members for array in member.weights)
 
     @property
     def history(self) -> tuple[Epoch, ...]:
-        """Each epoch as the mean over the members that were still learning; seconds as their sum."""
-        rounds = zip_longest(*(member.history for member in self.members))
-        return tuple(_mean_epoch([epoch for epoch in met if epoch is not None]) for met in rounds)
+        """Each epoch as the mean over the members that ran it; seconds as their sum."""
+        epochs = zip_longest(*(member.history for member in self.members))
+        return tuple(_mean_epoch([epoch for epoch in same if epoch is not None]) for same in epochs)
 
     @property
     def best_epoch(self) -> int:
@@ -50,17 +50,17 @@ class FittedEnsemble:
 
     @property
     def device(self) -> str:
-        """Where they were fitted."""
+        """Device of the fits."""
         return self.members[0].device
 
     @property
     def seconds(self) -> float:
-        """Time of all fits."""
+        """Total time of the fits."""
         return sum(member.seconds for member in self.members)
 
 
 class EnsembleTrainer:
-    """Fits `TrainingSpec.members` networks, one after the other, in one traced graph."""
+    """Fits `TrainingSpec.members` networks in sequence, with one traced graph."""
 
     def __init__(self, network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> None:
         """Build and trace the network once; see `Trainer`."""
@@ -76,19 +76,19 @@ class EnsembleTrainer:
         seed: int | None = None,
         start: tuple[np.ndarray, ...] | None = None,
     ) -> FittedEnsemble:
-        """Fit every member on the same windows, each from a seed of its own; see `Trainer.fit`.
+        """Fit every member on the same windows, each with its own seed; see `Trainer.fit`.
 
         Args:
             windows: windows of one series.
-            train_index: shape (train,), windows to learn from.
-            validation_index: shape (validation,), windows to judge an epoch by; None or empty for none.
-            epochs: most epochs; the spec's when None.
+            train_index: shape (train,), training windows.
+            validation_index: shape (validation,), validation windows; None or empty for none.
+            epochs: maximum number of epochs; the spec's when None.
             on_epoch: called after each epoch of each member.
             seed: the first member's seed, from which the others' follow; the spec's when None.
-            start: weights of a former ensemble of as many members; fresh ones when None.
+            start: weights of a former ensemble with as many members; fresh ones when None.
 
         Raises:
-            SpecError: `start` is not of as many members.
+            SpecError: `start` has another number of members.
         """
         spec = self.trainer.training
         starts = _shares(start, spec.members)
@@ -106,27 +106,27 @@ class EnsembleTrainer:
 
         Time: entry w depends on the bars of window w and on the fitted weights.
         """
-        said = [self.trainer.predict(member, windows) for member in fitted.members]
-        return np.asarray(np.mean(said, axis=0), dtype=np.float64)
+        probabilities = [self.trainer.predict(member, windows) for member in fitted.members]
+        return np.asarray(np.mean(probabilities, axis=0), dtype=np.float64)
 
     def keras_model(self, fitted: FittedEnsemble) -> Any:
-        """Return ONE `keras.Model` that answers the members' mean, fit to be stored and served as any other."""
-        import keras  # here: loads TensorFlow, ten seconds, and specs are read without it
+        """Return one `keras.Model` that predicts the members' mean; stored and served as a single network."""
+        import keras  # here: TensorFlow takes ten seconds to load
 
         trainer = self.trainer
         windows = keras.Input((trainer.lookback_bars, trainer.feature_count), dtype="float64", name="windows")
-        said = []
+        outputs = []
         for number, member in enumerate(fitted.members, 1):
             built = build_network(trainer.network, trainer.lookback_bars, trainer.feature_count)
             built.set_weights(member.weights)
-            said.append(keras.Model(built.inputs[0], built.outputs[0], name=f"{MEMBER}{number}")(windows))
-        mean = keras.layers.Average(dtype="float32", name="probability")(said)
+            outputs.append(keras.Model(built.inputs[0], built.outputs[0], name=f"{MEMBER}{number}")(windows))
+        mean = keras.layers.Average(dtype="float32", name="probability")(outputs)
         return keras.Model(windows, mean, name=f"{trainer.network.kind}_ensemble")
 
 
 @runtime_checkable
 class AnyTrainer(Protocol):
-    """What a `Trainer` and an `EnsembleTrainer` have in common; what one of them fitted, only that one reads."""
+    """The interface of all trainers; a fit can be used only by the trainer that made it."""
 
     def fit(
         self,
@@ -151,14 +151,14 @@ class AnyTrainer(Protocol):
 
 
 class CalibratedTrainer:
-    """Fits as another trainer does, and on each fit's validation windows a calibrator of what it says.
+    """Adds a calibrator to another trainer, fitted on the validation windows of each fit.
 
-    A fit without validation windows gets none: its training windows would make any calibrator look perfect. The final
-    fit takes over the newest fold's.
+    A fit without validation windows has no calibrator, because training windows are in-sample. The final fit uses the
+    newest fold's.
     """
 
     def __init__(self, trainer: AnyTrainer, calibration: CalibrationName) -> None:
-        """Lay a calibration over a trainer."""
+        """Wrap a trainer."""
         self.trainer = trainer
         self.calibration = calibration
 
@@ -174,14 +174,14 @@ class CalibratedTrainer:
     ) -> Any:
         """Fit, then calibrate on the windows at `validation_index`; see `Trainer.fit`.
 
-        Time: the calibrator depends on what the weights depend on, and on nothing else.
+        Time: the calibrator depends on the same windows as the weights.
         """
         fitted = self.trainer.fit(windows, train_index, validation_index, epochs, on_epoch, seed, start)
         if validation_index is None or not len(validation_index):
             return fitted
-        judged = windows.take(validation_index)
-        said = self.trainer.predict(fitted, judged)
-        return replace(fitted, calibrator=fit_calibrator(self.calibration, judged.labels, said))
+        validation = windows.take(validation_index)
+        probabilities = self.trainer.predict(fitted, validation)
+        return replace(fitted, calibrator=fit_calibrator(self.calibration, validation.labels, probabilities))
 
     def predict(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " window"]:
         """Return the calibrated P(rise) of each window, shape (window,), float64.
@@ -192,21 +192,21 @@ class CalibratedTrainer:
         return calibrated
 
     def keras_model(self, fitted: Any) -> Any:
-        """Return one `keras.Model`, which says what it says before the calibrator."""
+        """Return one `keras.Model`, whose output is not calibrated."""
         return self.trainer.keras_model(fitted)
 
 
 def open_trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> AnyTrainer:
-    """Return what fits a recipe: one network, or as many as its spec asks for, calibrated or not."""
-    one_or_many = Trainer if training.members == 1 else EnsembleTrainer
-    trainer = one_or_many(network, training, lookback_bars, feature_count)
+    """Return the trainer of a recipe: single network or ensemble, calibrated or not."""
+    trainer_type = Trainer if training.members == 1 else EnsembleTrainer
+    trainer = trainer_type(network, training, lookback_bars, feature_count)
     return trainer if training.calibration == "none" else CalibratedTrainer(trainer, training.calibration)
 
 
 def typical_member(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> tuple[Any, str]:
-    """Return the network to look into for one window, and what to call it.
+    """Return the network that is explained for one window, with its name.
 
-    A network by itself is returned as it is. Of an ensemble it is the member whose answer lies nearest to the mean.
+    A single network is returned unchanged; of an ensemble, the member whose probability is nearest to the mean.
 
     Args:
         network: a stored `keras.Model`, one network or an ensemble.
@@ -217,19 +217,19 @@ def typical_member(network: Any, window: Float64[np.ndarray, "lookback feature"]
     members = [layer for layer in network.layers if layer.name.startswith(MEMBER)]
     if not members:
         return network, str(network.name)
-    said = np.array([float(np.asarray(member(window[None]))[0, 0]) for member in members])
-    nearest = int(np.abs(said - said.mean()).argmin())
+    probabilities = np.array([float(np.asarray(member(window[None]))[0, 0]) for member in members])
+    nearest = int(np.abs(probabilities - probabilities.mean()).argmin())
     return members[nearest], f"{network.name}, member {nearest + 1} of {len(members)}"
 
 
 def member_seeds(seed: int, members: int) -> tuple[int, ...]:
-    """Return a seed for each member: the first is the given one, so that one member is the network alone."""
+    """Return a seed for each member; the first is the given one, so one member equals the single network."""
     others = np.random.SeedSequence(seed).generate_state(members)[1:] % 2**31
     return (seed, *map(int, others))
 
 
 def _shares(start: tuple[np.ndarray, ...] | None, members: int) -> list[tuple[np.ndarray, ...] | None]:
-    """Split the weights of an ensemble into those of its members."""
+    """Split the weights of an ensemble by member."""
     if start is None:
         return [None] * members
     size, rest = divmod(len(start), members)
@@ -238,7 +238,7 @@ def _shares(start: tuple[np.ndarray, ...] | None, members: int) -> list[tuple[np
     return [start[number * size : (number + 1) * size] for number in range(members)]
 
 
-def _mean_epoch(met: list[Epoch]) -> Epoch:
+def _mean_epoch(epochs: list[Epoch]) -> Epoch:
     """Return the mean of one epoch over members."""
-    means = {name: float(np.mean([getattr(epoch, name) for epoch in met])) for name in CURVES}
-    return Epoch(number=met[0].number, seconds=sum(epoch.seconds for epoch in met), **means)
+    means = {name: float(np.mean([getattr(epoch, name) for epoch in epochs])) for name in CURVES}
+    return Epoch(number=epochs[0].number, seconds=sum(epoch.seconds for epoch in epochs), **means)

@@ -1,8 +1,8 @@
-"""The errors that riseorfall raises on purpose.
+"""Define the errors that riseorfall raises on purpose.
 
 One root, children by reason. A message says what was expected, what was found (with numbers), where
 (symbol, interval, first offending time or file line), and what to do next. The command line turns `exit_code`
-into the process's own; anything that is not one of these is unexpected and ends with 1 and a traceback in the log.
+into the exit code of the process; any other exception is unexpected and ends with 1 and a traceback in the log.
 """
 
 
@@ -13,27 +13,27 @@ class RiseOrFallError(Exception):
 
 
 class SpecError(RiseOrFallError):
-    """A spec or an argument contradicts another, or cannot be met by these bars."""
+    """A spec or an argument contradicts another, or does not fit these bars."""
 
     exit_code = 2
 
 
 class UnreadableFile(RiseOrFallError):
-    """A file is missing, empty, or not bars at all."""
+    """A file is missing, empty, or does not contain bars."""
 
     exit_code = 2
 
 
 class AmbiguousFile(UnreadableFile):
-    """A file can be read in more than one way; the message names the option that settles it."""
+    """A file can be read in more than one way; the message names the option that decides."""
 
 
 class SourceUnavailable(RiseOrFallError):
-    """A source did not answer, or answered with something that is not bars."""
+    """A source did not respond, or its response contains no bars."""
 
 
 class StoreUnavailable(RiseOrFallError):
-    """Files could not be put where they belong: the place is full, away, or not ours to write."""
+    """A store cannot be written: it is full, unreachable or read-only."""
 
 
 class BarsTooShort(RiseOrFallError):
@@ -43,23 +43,23 @@ class BarsTooShort(RiseOrFallError):
 
 
 class GapError(RiseOrFallError):
-    """The clock of a series has a hole, or a step that is no multiple of its interval."""
+    """The times of a series have a gap, or a step that is no multiple of its interval."""
 
     exit_code = 2
 
 
 class ChecksFailed(RiseOrFallError):
-    """A data check of a stopping severity failed; nothing was trained."""
+    """A data check with severity stop failed; nothing was trained."""
 
     exit_code = 3
 
 
 class UnsoundModel(RiseOrFallError):
-    """A model is not fit to be served: not finite, constant, or not the same after loading."""
+    """A model fails the sanity check: not finite, constant, or not the same after loading."""
 
 
 class AuditFailed(RiseOrFallError):
-    """The leak self-test found that something depends on bars that came later; its numbers are worth nothing."""
+    """The leak audit found look-ahead: something depends on later bars, so the scores are invalid."""
 
 
 class NoChampion(RiseOrFallError):

@@ -1,11 +1,11 @@
-"""Why did it say that? One prediction and one network, opened up: filters, activations, gates, attributions.
+"""Explain one prediction of a network: filters, activation maps, gates, and attributions by integrated gradients.
 
 Knows a stored `keras.Model` of `model/networks.py` and one raw window; every value is read from that network or
-follows from its weights. Nothing is trained or approximated but the integral of the attributions, whose error is
-told. The trap: the network standardises a window itself, so shrinking PRICES towards a flat line changes nothing it
-sees until the line is reached. The path of the integrated gradients therefore runs over z-scores, from a window in
-which nothing moves (all zeros, what the first layer makes of constant prices) to this one. The second trap: an
-attribution says what THIS network used, not what moves the market.
+computed from its weights. Only the integral of the attributions is approximated, and its error is returned. The trap:
+the network standardises a window itself, so shrinking prices towards a flat line does not change its input until the
+line is reached. The path of the integrated gradients therefore runs over z-scores, from a flat window (all zeros, the
+z-scores of constant prices) to this one. The second trap: an attribution shows what this network used, not what moves
+the market.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from jaxtyping import Float64
 from model.ensemble import typical_member
 from model.errors import SpecError, UnsoundModel
 
-FIRST_STEPS, MOST_STEPS = 128, 8192  # points on the path of the integral: doubled until the sum fits
-COMPLETENESS = 1e-4  # largest gap between the sum of the attributions and the change of P(rise)
-STATE_TOLERANCE = 1e-4  # largest gap between the states followed step by step and the layer's own answer
+FIRST_STEPS, MAX_STEPS = 128, 8192  # points on the path of the integral
+COMPLETENESS = 1e-4  # maximum gap between the sum of the attributions and the change of P(rise)
+STATE_TOLERANCE = 1e-4  # maximum gap between the recomputed states and the layer's output
 RECURRENT = ("lstm", "bilstm", "gru")
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationMap:
-    """What the filters of one convolution answered, after batch norm and leaky ReLU.
+    """The output of one convolution's filters, after batch norm and leaky ReLU.
 
     Attributes:
         layer: name of the convolution, such as `conv_1`.
         values: shape (lookback, filter), float64, oldest bar first.
-        reach_before: bars before bar t that entry t looks at.
-        reach_after: bars after bar t that entry t looks at; all within the window.
+        reach_before: bars before bar t that entry t depends on.
+        reach_after: bars after bar t that entry t depends on; all within the window.
     """
 
     layer: str
@@ -43,11 +43,11 @@ class ActivationMap:
 
 @dataclass(frozen=True, slots=True)
 class GateMap:
-    """How one recurrent layer opened and closed along the window.
+    """The gates and states of one recurrent layer along the window.
 
     Attributes:
         layer: `lstm`, `gru`, or a direction of `bilstm`.
-        maps: by name, shape (lookback, unit), float64, oldest bar first: the gates (0 shut, 1 open) and the states.
+        maps: by name, shape (lookback, unit), float64, oldest bar first: the gates (0 closed, 1 open) and the states.
     """
 
     layer: str
@@ -56,13 +56,13 @@ class GateMap:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """What each bar and channel added to P(rise), by integrated gradients.
+    """The attribution of P(rise) to each bar and channel, by integrated gradients.
 
     Attributes:
-        values: shape (lookback, feature), float64: shares of probability; they sum to probability - flat_probability.
+        values: shape (lookback, feature), float64: in units of probability; the sum is probability - flat_probability.
         probability: P(rise) of this window.
-        flat_probability: P(rise) of a window in which nothing moves.
-        gap: what the sum misses.
+        flat_probability: P(rise) of a flat window.
+        gap: error of that sum.
         steps: points on the path.
     """
 
@@ -73,31 +73,31 @@ class Attribution:
     steps: int
 
     def by_bar(self) -> Float64[np.ndarray, " lookback"]:
-        """Return what each bar added, all channels together."""
+        """Return the attribution of each bar, summed over channels."""
         total: Float64[np.ndarray, " lookback"] = self.values.sum(axis=1)
         return total
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One window, as a network saw it.
+    """The explanation of one prediction.
 
     Attributes:
         kind: of the network.
         features: names of the channels.
         window: shape (lookback, feature), float64, raw, oldest bar first.
-        seen: shape (lookback, feature), float64: the z-scores that the network works on.
+        scaled: shape (lookback, feature), float64: the z-scores that the network works on.
         filters: shape (kernel, feature, filter), float64: the kernels of the first convolution; None without one.
-        activations: one a convolution, first to last.
-        gates: one a recurrent layer and direction.
+        activations: one per convolution, first to last.
+        gates: one per recurrent layer and direction.
         attribution: of the probability.
-        lacks: a sentence for each part that this kind of network does not have, and one where others vote too.
+        lacks: a sentence for each part that this kind of network does not have, and one for an ensemble.
     """
 
     kind: str
     features: tuple[str, ...]
     window: Float64[np.ndarray, "lookback feature"]
-    seen: Float64[np.ndarray, "lookback feature"]
+    scaled: Float64[np.ndarray, "lookback feature"]
     filters: Float64[np.ndarray, "kernel feature filter"] | None
     activations: tuple[ActivationMap, ...]
     gates: tuple[GateMap, ...]
@@ -108,17 +108,17 @@ class Explanation:
 def explain_window(
     network: Any, window: Float64[np.ndarray, "lookback feature"], features: Sequence[str]
 ) -> Explanation:
-    """Open up what a network makes of one window.
+    """Explain the prediction of a network for one window.
 
     Args:
-        network: a `keras.Model` of `model.networks.build_network`, as stored; of an ensemble the member is opened
-            that answers nearest to the mean.
+        network: a `keras.Model` of `model.networks.build_network`, as stored; of an ensemble, the member nearest
+            to the mean is explained.
         window: shape (lookback, feature), float64, raw prices, oldest bar first.
         features: names of the channels, in the window's order.
 
     Raises:
-        SpecError: the window has another shape than the network takes, or the names are not one a channel.
-        UnsoundModel: the network has not the layers that its kind should have, or its answer is not finite.
+        SpecError: the window has another shape than the network takes, or the number of names differs.
+        UnsoundModel: the network lacks the layers of its kind, or its probability is not finite.
 
     Time: depends on the bars of the window alone.
     """
@@ -129,18 +129,18 @@ def explain_window(
             f"{window.shape} and the names {', '.join(features)}. Use the spec that it was trained with."
         )
     network, kind = typical_member(network, window)
-    seen = _seen(network, window)
-    activations = activation_maps(network, seen)
-    gates = gate_maps(network, seen)
+    scaled = _scale(network, window)
+    activations = activation_maps(network, scaled)
+    gates = gate_maps(network, scaled)
     return Explanation(
         kind=kind,
         features=tuple(features),
         window=window,
-        seen=seen,
+        scaled=scaled,
         filters=first_filters(network),
         activations=activations,
         gates=gates,
-        attribution=integrated_gradients(network, seen),
+        attribution=integrated_gradients(network, scaled),
         lacks=_lacks(network, kind, has_filters=bool(activations), gates=gates),
     )
 
@@ -152,12 +152,12 @@ def first_filters(network: Any) -> Float64[np.ndarray, "kernel feature filter"] 
     return np.asarray(network.get_layer("conv_1").kernel.numpy(), dtype=np.float64)
 
 
-def activation_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> tuple[ActivationMap, ...]:
-    """Return what each filter of each convolution answered along the window.
+def activation_maps(network: Any, scaled: Float64[np.ndarray, "lookback feature"]) -> tuple[ActivationMap, ...]:
+    """Return the output of each filter of each convolution along the window.
 
     Args:
         network: the network.
-        seen: shape (lookback, feature), float64: z-scores.
+        scaled: shape (lookback, feature), float64: z-scores.
     """
     convolutions = [name for name in _names(network) if name.startswith("conv_")]
     if not convolutions:
@@ -166,7 +166,7 @@ def activation_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"])
     before = after = 0
     for name in convolutions:
         layer = network.get_layer(name)
-        values = _through(_until(network, f"leaky_{name.removeprefix('conv_')}"), seen)
+        values = _through(_until(network, f"leaky_{name.removeprefix('conv_')}"), scaled)
         width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
         ahead = 0 if layer.padding == "causal" else width - width // 2
         before, after = before + width - ahead, after + ahead
@@ -174,22 +174,22 @@ def activation_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"])
     return tuple(maps)
 
 
-def gate_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> tuple[GateMap, ...]:
+def gate_maps(network: Any, scaled: Float64[np.ndarray, "lookback feature"]) -> tuple[GateMap, ...]:
     """Return gates and states of each recurrent layer along the window, in the order of the bars.
 
     Args:
         network: the network.
-        seen: shape (lookback, feature), float64: z-scores.
+        scaled: shape (lookback, feature), float64: z-scores.
 
     Raises:
-        UnsoundModel: following the steps does not lead to what the layer itself answers.
+        UnsoundModel: the recomputed states differ from the layer's output.
     """
     found = [name for name in RECURRENT if name in _names(network)]
     if not found:
         return ()
     name = found[0]
     layer = network.get_layer(name)
-    sequence, answer = _around(network, name, seen)
+    sequence, answer = _around(network, name, scaled)
     if name == "bilstm":
         forward = _follow_lstm(layer.forward_layer, sequence)
         backward = {key: values[::-1] for key, values in _follow_lstm(layer.backward_layer, sequence[::-1]).items()}
@@ -202,52 +202,54 @@ def gate_maps(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> tu
     gap = float(np.abs(last - answer).max())
     if not gap <= STATE_TOLERANCE:
         raise UnsoundModel(
-            f"explain: expected the steps of {name} to lead to the layer's own answer, found a gap of {gap:.2g}. "
-            "The stored network is not one of this version of riseorfall; retrain."
+            f"explain: expected the recomputed states of {name} to equal the layer's output, found a gap of {gap:.2g}. "
+            "The stored network is from an incompatible version; retrain."
         )
     return maps
 
 
-def integrated_gradients(network: Any, seen: Float64[np.ndarray, "lookback feature"]) -> Attribution:
-    """Share the change of P(rise), from a window in which nothing moves to this one, among bars and channels.
+def integrated_gradients(network: Any, scaled: Float64[np.ndarray, "lookback feature"]) -> Attribution:
+    """Attribute the change of P(rise), from a flat window to this one, to bars and channels.
 
-    The integral is a midpoint sum; its points are doubled until the shares sum to the change within `COMPLETENESS`,
-    or are `MOST_STEPS`.
+    The integral is a midpoint sum; its points are doubled until the attributions sum to the change within
+    `COMPLETENESS`, up to `MAX_STEPS`.
 
     Args:
         network: the network.
-        seen: shape (lookback, feature), float64: z-scores.
+        scaled: shape (lookback, feature), float64: z-scores.
 
     Raises:
-        UnsoundModel: the network's answer is not finite.
+        UnsoundModel: the network's probability is not finite.
 
     Source: Sundararajan, Taly and Yan 2017, section 3.
     """
-    import tensorflow as tf  # here: ten seconds, and only an explanation needs it
+    import tensorflow as tf  # here: TensorFlow takes ten seconds to load
 
     head = _until(network, "probability")
-    ends = np.asarray(head(np.stack([np.zeros_like(seen), seen]).astype(np.float32), training=False), dtype=np.float64)
+    ends = np.asarray(
+        head(np.stack([np.zeros_like(scaled), scaled]).astype(np.float32), training=False), dtype=np.float64
+    )
     flat, probability = float(ends[0, 0]), float(ends[1, 0])
     if not (np.isfinite(flat) and np.isfinite(probability)):
         raise UnsoundModel(f"explain: expected finite probabilities, found {flat} and {probability}. Retrain.")
 
     def shares(steps: int) -> Float64[np.ndarray, "lookback feature"]:
-        total = np.zeros_like(seen)
+        total = np.zeros_like(scaled)
         for start in range(0, steps, FIRST_STEPS):
             places = (np.arange(start, start + FIRST_STEPS) + 0.5) / steps
-            path = tf.constant(places[:, None, None] * seen, tf.float32)
+            path = tf.constant(places[:, None, None] * scaled, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(path)
                 summed = tf.reduce_sum(head(path, training=False))
             total += np.asarray(tape.gradient(summed, path), dtype=np.float64).sum(axis=0)
-        shared: Float64[np.ndarray, "lookback feature"] = total / steps * seen
+        shared: Float64[np.ndarray, "lookback feature"] = total / steps * scaled
         return shared
 
     steps = FIRST_STEPS
     while True:
         values = shares(steps)
         gap = abs(float(values.sum()) - (probability - flat))
-        if gap <= COMPLETENESS or steps >= MOST_STEPS:
+        if gap <= COMPLETENESS or steps >= MAX_STEPS:
             return Attribution(values, probability, flat, gap, steps)
         steps *= 2
 
@@ -272,32 +274,32 @@ def _first_layer(network: Any) -> Any:
     )
 
 
-def _seen(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "lookback feature"]:
-    """Return what the first layer makes of a raw window."""
+def _scale(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "lookback feature"]:
+    """Return the output of the first layer for a raw window."""
     return np.asarray(_first_layer(network)(window[None])[0], dtype=np.float64)
 
 
 def _until(network: Any, layer: str) -> Any:
-    """Return the network from its z-scores to the output of a layer; all layers are the network's own."""
+    """Return the part of the network from its z-scores to the output of a layer; layers are shared."""
     import keras  # here: loads TensorFlow
 
     return keras.Model(_first_layer(network).output, network.get_layer(layer).output)
 
 
 def _around(
-    network: Any, name: str, seen: Float64[np.ndarray, "lookback feature"]
+    network: Any, name: str, scaled: Float64[np.ndarray, "lookback feature"]
 ) -> tuple[Float64[np.ndarray, "lookback channel"], Float64[np.ndarray, " unit"]]:
-    """Return what goes into a layer and what comes out of it, for one window."""
+    """Return input and output of a layer for one window."""
     import keras  # here: loads TensorFlow
 
     source, layer = _first_layer(network).output, network.get_layer(name)
-    given = seen if layer.input is source else _through(keras.Model(source, layer.input), seen)
-    return given, _through(_until(network, name), seen)
+    entering = scaled if layer.input is source else _through(keras.Model(source, layer.input), scaled)
+    return entering, _through(_until(network, name), scaled)
 
 
-def _through(part: Any, seen: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "..."]:
-    """Return what a part of the network makes of one window's z-scores."""
-    return np.asarray(part(seen[None].astype(np.float32), training=False)[0], dtype=np.float64)
+def _through(part: Any, scaled: Float64[np.ndarray, "lookback feature"]) -> Float64[np.ndarray, "..."]:
+    """Return the output of a part of the network for one window's z-scores."""
+    return np.asarray(part(scaled[None].astype(np.float32), training=False)[0], dtype=np.float64)
 
 
 def _follow_lstm(
@@ -314,12 +316,12 @@ def _follow_lstm(
         name: [] for name in ("input gate", "forget gate", "output gate", "cell state", "hidden state")
     }
     for inputs in sequence:
-        pressed = inputs @ kernel + hidden @ recurrent + bias
-        let_in, keep, candidate, let_out = np.split(pressed, 4)
-        let_in, keep, let_out = _sigmoid(let_in), _sigmoid(keep), _sigmoid(let_out)
-        cell = keep * cell + let_in * np.tanh(candidate)
-        hidden = let_out * np.tanh(cell)
-        for name, values in zip(steps, (let_in, keep, let_out, cell, hidden), strict=True):
+        total = inputs @ kernel + hidden @ recurrent + bias
+        enter, keep, candidate, leave = np.split(total, 4)
+        enter, keep, leave = _sigmoid(enter), _sigmoid(keep), _sigmoid(leave)
+        cell = keep * cell + enter * np.tanh(candidate)
+        hidden = leave * np.tanh(cell)
+        for name, values in zip(steps, (enter, keep, leave, cell, hidden), strict=True):
             steps[name].append(values)
     return {name: np.stack(values) for name, values in steps.items()}
 
@@ -345,19 +347,19 @@ def _follow_gru(
 
 def _sigmoid(x: Float64[np.ndarray, " unit"]) -> Float64[np.ndarray, " unit"]:
     """Return 1 / (1 + exp(-x)) without overflow."""
-    opened: Float64[np.ndarray, " unit"] = 0.5 * (1 + np.tanh(0.5 * x))
-    return opened
+    value: Float64[np.ndarray, " unit"] = 0.5 * (1 + np.tanh(0.5 * x))
+    return value
 
 
 def _lacks(network: Any, kind: str, *, has_filters: bool, gates: tuple[GateMap, ...]) -> tuple[str, ...]:
-    """Say which parts this kind of network does not have, and which network of an ensemble this is."""
-    who, lacking = f"A network of kind {kind} has", []
+    """Describe the parts that this kind of network does not have, and which member of an ensemble this is."""
+    subject, lacking = f"A network of kind {kind} has", []
     if kind != network.name:
-        lacking.append(f"This is {kind}: the one that answers nearest to the mean, which is what the ensemble says.")
+        lacking.append(f"This is {kind}: the one nearest to the mean, which is the ensemble's probability.")
     if not has_filters:
-        lacking.append(f"{who} no convolution: there are no filters and no activation maps.")
+        lacking.append(f"{subject} no convolution: it has no filters and no activation maps.")
     if not gates:
-        lacking.append(f"{who} no recurrent layer: there are no gates and no cell state.")
+        lacking.append(f"{subject} no recurrent layer: it has no gates and no cell state.")
     elif "cell state" not in gates[0].maps:
-        lacking.append(f"{who} no cell state, nor input, forget and output gates; it has update and reset gates.")
+        lacking.append(f"{subject} no cell state, nor input, forget and output gates; it has update and reset gates.")
     return tuple(lacking)

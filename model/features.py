@@ -1,9 +1,9 @@
-"""Which columns of the bars a window shows, as one matrix.
+"""Build the feature matrix: the chosen columns of the bars, unscaled.
 
-Features are the raw columns: prices in the quote currency, volume in the unit of the source. Nothing is scaled here,
-so nothing can differ between training and serving; the network's first layer (and `model.windows.standardise` for
-the baselines) does that inside each window. The trap: a source without volumes reads as NaN, and one NaN poisons
-every window that holds it, so it is refused by name.
+Prices are in the quote currency, volume in the unit of the source. Nothing is scaled here, so nothing can differ
+between training and serving; the network's first layer (and `model.windows.standardise` for the baselines) scales each
+window. The trap: volume is NaN for a source without volumes, and one NaN spoils every window that contains it, so it
+is refused by name.
 """
 
 from typing import Literal, get_args
@@ -19,11 +19,11 @@ FEATURE_NAMES: tuple[FeatureName, ...] = get_args(FeatureName)
 
 
 def feature_matrix(bars: Bars, names: tuple[FeatureName, ...]) -> Float64[np.ndarray, "bar feature"]:
-    """Return the chosen raw columns side by side.
+    """Return the chosen raw columns as a matrix.
 
     Args:
         bars: shape (bar,), oldest first.
-        names: the columns, in the order wanted; none twice.
+        names: the columns, in order; none twice.
 
     Returns:
         Shape (bar, feature), float64, contiguous, oldest first; a copy of the bars' own columns.
@@ -43,6 +43,6 @@ def feature_matrix(bars: Bars, names: tuple[FeatureName, ...]) -> Float64[np.nda
         raise SpecError(
             f"features: expected finite numbers, found {int(bad.sum())} that are not, the first in {names[feature]} of "
             f"the {bars.interval} bar opened at {bars.opened_at[bar]}. Leave that column out of --window.features, or "
-            "let the data checks put such bars into the quarantine."
+            "let the data checks quarantine such bars."
         )
     return matrix

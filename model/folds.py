@@ -1,9 +1,10 @@
-"""Folds: which windows a model learns from, stops by, and is judged on, walking forward in time.
+"""Split windows into folds for walk-forward evaluation: expanding training window, validation tail, purged test fold.
 
-Everything is decided by two times of each window, `decided_at` and `resolved_at`, so gaps, horizons and strides need
-no special case: whoever decides at time s may have learned only from what was resolved before s. Indices count
-windows of the `Windows` passed. The trap: a window decided before a test block may still be resolved inside it;
-dropping those is the purge, `horizon_bars` wide where there is no gap.
+Everything follows from two times of each window, `decided_at` and `resolved_at`, so gaps, horizons and strides need no
+special case: a model that decides at time s may be trained only on windows resolved before s. The trap: a window
+decided before a test fold may be resolved inside it; dropping those is the purge, `horizon_bars` wide where there is no
+gap. There is no embargo: it protects training windows that come AFTER a test fold, and here training always precedes
+the test. Indices count windows of the `Windows` passed.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from model.errors import BarsTooShort, SpecError
 from model.windows import Windows
 
-# Own choice: from fewer windows not even the base rate is known to better than 0.18 (two standard errors).
+# Own choice: with fewer, two standard errors of the base rate exceed 0.18.
 MINIMUM_TRAINING_WINDOWS = 30
-WHERE = frozenset({"runner", "address", "seeds"})  # fields of the spec that change no number of the record
+EXECUTION_FIELDS = frozenset({"runner", "address", "seeds"})  # fields of the spec that change no number of the record
 
 
 class FoldSpec(BaseModel):
-    """How the newest windows are held out, and how often the model is trained anew to predict them."""
+    """How the newest windows are held out, and in how many folds they are predicted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,26 +31,28 @@ class FoldSpec(BaseModel):
         default=750,
         ge=1,
         le=10_000_000,
-        description="Newest resolved windows to be predicted unseen: one a bar, at a stride of one bar",
+        description="Newest resolved windows, predicted out of sample: one per bar at a stride of one bar",
     )
-    count: int = Field(default=5, ge=1, le=1_000, description="Blocks the test is cut into; one training for each")
+    count: int = Field(
+        default=5, ge=1, le=1_000, description="Number of consecutive test folds; the model is trained once for each"
+    )
     validation_share: float = Field(
         default=0.15,
         ge=0.01,
         le=0.5,
-        description="Newest share of the training windows that training stops by and does not learn from",
+        description="Newest share of the training windows, held out for early stopping",
     )
     seeds: int = Field(
         default=1,
         ge=1,
         le=50,
-        description="Seeds that a retrain trains each fold with; the first one's record counts, the others show what "
-        "a seed moves",
+        description="Number of seeds that a retrain trains each fold with; the first one gives the record, the others "
+        "show the variation by seed",
     )
     runner: Literal["serial", "threads", "dask"] = Field(
         default="threads",
-        description="Where folds are trained: one after the other, side by side on this machine's cores, or on a Dask "
-        "cluster (extra distributed); the numbers are the same",
+        description="Where folds are trained: in sequence, in parallel on this machine's cores, or on a Dask cluster "
+        "(extra distributed); the numbers are the same",
     )
     address: str = Field(
         default="", description="Address of the Dask scheduler, tcp://host:port; empty: a cluster on this machine"
@@ -62,18 +65,18 @@ class FoldSpec(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _fill_each_block(self) -> "FoldSpec":
+    def _fill_each_fold(self) -> "FoldSpec":
         if self.count > self.test_bars:
-            raise ValueError(f"expected count at most test_bars, found {self.count} blocks of {self.test_bars} windows")
+            raise ValueError(f"expected count at most test_bars, found {self.count} folds of {self.test_bars} windows")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One train, validation and test set, as indices into the windows, each oldest first.
+    """One training, validation and test set, as indices into the windows, each oldest first.
 
     Attributes:
-        index: number of the fold, 0 for the oldest test block.
+        index: number of the fold, 0 for the oldest.
         train: shape (train,), int64; resolved before the first decision of `validation`.
         validation: shape (validation,), int64; resolved before the first decision of `test`.
         test: shape (test,), int64; consecutive.
@@ -86,7 +89,7 @@ class Fold:
 
 
 def resolved_before(windows: Windows, decided_at: np.datetime64) -> Bool[np.ndarray, " window"]:
-    """Say which windows had their outcome strictly before a decision: the only ones it may have learned from.
+    """Return which windows were resolved strictly before a decision: the only ones its model may be trained on.
 
     Returns:
         Shape (window,), bool; False for unresolved windows.
@@ -98,18 +101,19 @@ def resolved_before(windows: Windows, decided_at: np.datetime64) -> Bool[np.ndar
 
 
 def split_folds(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
-    """Split resolved windows for walking forward: the newest `test_bars` of them in `count` consecutive blocks.
+    """Split resolved windows for walk-forward evaluation: the newest `test_bars` in `count` consecutive test folds.
 
     Args:
         windows: resolved windows, oldest first.
-        spec: size of the test, number of blocks, share of the validation.
+        spec: size of the test, number of folds, share of the validation.
 
     Returns:
-        One fold a block, oldest first. Block sizes differ by at most one. Each trains on everything resolved before
-        its block; the newest `validation_share` of that is its validation, and the rest is purged against it.
+        The folds, oldest first; test sizes differ by at most one. The training window expands: each fold uses
+        everything resolved before its test. The newest `validation_share` of that is its validation tail, and the
+        rest is purged against it in the same way.
 
     Raises:
-        BarsTooShort: the oldest fold would train on fewer than `MINIMUM_TRAINING_WINDOWS` windows.
+        BarsTooShort: the oldest fold would be trained on fewer than `MINIMUM_TRAINING_WINDOWS` windows.
         SpecError: a window is unresolved, or times do not increase.
 
     Time: `train` and `validation` of a fold depend on windows resolved before the first decision of its `test`.
@@ -117,8 +121,8 @@ def split_folds(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
     """
     _require_order(windows)
     _require_enough(windows, spec)
-    blocks = np.array_split(np.arange(len(windows) - spec.test_bars, len(windows), dtype=np.int64), spec.count)
-    return tuple(_fold(windows, spec, index, test) for index, test in enumerate(blocks))
+    tests = np.array_split(np.arange(len(windows) - spec.test_bars, len(windows), dtype=np.int64), spec.count)
+    return tuple(_fold(windows, spec, index, test) for index, test in enumerate(tests))
 
 
 def _fold(windows: Windows, spec: FoldSpec, index: int, test: Int64[np.ndarray, " test"]) -> Fold:
@@ -137,9 +141,9 @@ def _require_order(windows: Windows) -> None:
     if unresolved:
         raise SpecError("folds: expected resolved windows only, found unresolved ones. Pass windows.resolved().")
     for name, times in (("decided_at", windows.decided_at), ("resolved_at", windows.resolved_at)):
-        standing = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
-        if len(standing):
-            first = int(standing[0])
+        stalled = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
+        if len(stalled):
+            first = int(stalled[0])
             raise SpecError(
                 f"folds: expected windows oldest first, found {name} {times[first + 1]} after {times[first]} "
                 f"(window {first + 1})."
@@ -147,7 +151,7 @@ def _require_order(windows: Windows) -> None:
 
 
 def _require_enough(windows: Windows, spec: FoldSpec) -> None:
-    """Raise unless the oldest fold, purged twice at the widest, keeps enough to train on."""
+    """Raise unless the oldest fold keeps enough training windows after both purges."""
     decided_before = np.arange(len(windows))
     purge = int(
         np.max(decided_before - np.searchsorted(windows.resolved_at, windows.decided_at, side="left"), initial=0)
@@ -158,7 +162,7 @@ def _require_enough(windows: Windows, spec: FoldSpec) -> None:
     needed = spec.test_bars + purge + past
     if len(windows) < needed:
         raise BarsTooShort(
-            f"folds {windows.interval}: expected at least {needed} resolved windows ({spec.test_bars} to test, {past} "
-            f"to train and validate the oldest fold, {purge} purged between), found {len(windows)}. Give more bars, "
+            f"folds {windows.interval}: expected at least {needed} resolved windows ({spec.test_bars} for the test, "
+            f"{past} to train and validate the oldest fold, {purge} purged), found {len(windows)}. Give more bars, "
             "or lower --folds.test-bars, --window.lookback-bars or --window.stride-bars."
         )

@@ -1,7 +1,7 @@
-"""Whether a champion and the bars before it are new enough to be asked.
+"""Refuse to predict with a champion or with bars that are too old.
 
-Knows times, no clock: what counts as now is passed in. The trap: the newest bar may be fresh while a gap lies in its
-window, so it is the newest WHOLE window that counts.
+Knows times, no clock: the current time is a parameter. The trap: the newest bar may be fresh while there is a gap in
+its window, so the newest whole window counts.
 """
 
 from datetime import datetime, timedelta
@@ -16,41 +16,41 @@ from model.windows import WindowSpec, cut_windows
 
 
 class ForecastSpec(BaseModel):
-    """When the champion is not asked."""
+    """Staleness limits of a forecast."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_age_days: float = Field(
-        default=90.0, gt=0, le=100_000, description="Oldest that the champion's newest training bar may be (days)"
+        default=90.0, gt=0, le=100_000, description="Largest age of the champion's newest training bar (days)"
     )
     max_bars_behind: float = Field(
-        default=2.0, gt=0, le=10_000, description="Oldest that the close of the newest bar may be (bars of the series)"
+        default=2.0, gt=0, le=10_000, description="Largest age of the newest window's close (bars of the series)"
     )
 
 
 def require_fresh(
     name: str, trained_until: datetime, bars: Bars, window: WindowSpec, now: datetime, spec: ForecastSpec
 ) -> None:
-    """Refuse a champion, or a newest whole window, that is too old.
+    """Raise where the champion, or the newest whole window, is too old.
 
     Args:
         name: series and version, for the message.
-        trained_until: close of the newest bar that the champion learned from, UTC.
+        trained_until: close of the champion's newest training bar, UTC.
         bars: shape (bar,), oldest first.
-        window: what the champion sees.
-        now: what counts as now, UTC.
+        window: window of the champion.
+        now: current time, UTC.
         spec: limits.
 
     Raises:
         StaleChampion: one of the two is too old.
-        SpecError: the champion learned from later bars.
+        SpecError: the champion was trained on later bars.
         BarsTooShort: there is no whole window.
     """
     age = (now - trained_until) / timedelta(days=1)
     if age < 0:
         raise SpecError(
-            f"{name}: expected a champion that knew nothing of what came after {now:%Y-%m-%d %H:%M}, found one trained "
-            f"until {trained_until:%Y-%m-%d %H:%M}. Choose a later as_of; `riseorfall replay` goes into the past."
+            f"{name}: expected a champion trained on bars before {now:%Y-%m-%d %H:%M}, found one trained "
+            f"until {trained_until:%Y-%m-%d %H:%M}. Use a later as_of, or `riseorfall replay` for the past."
         )
     if age > spec.max_age_days:
         raise StaleChampion(
@@ -62,9 +62,7 @@ def require_fresh(
     behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))
     if behind > spec.max_bars_behind:
         newest = to_datetime(bars.closed_at[-1])
-        gap = (
-            "" if newest == decided_at else f"; bars reach {newest:%Y-%m-%d %H:%M}, but a gap lies in their last window"
-        )
+        gap = "" if newest == decided_at else f"; bars reach {newest:%Y-%m-%d %H:%M}, but their last window has a gap"
         raise StaleChampion(
             f"{name}: expected a window that closed at most {spec.max_bars_behind:g} bars before {now:%Y-%m-%d %H:%M}, "
             f"found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){gap}. Ingest newer bars, or allow "

@@ -1,9 +1,9 @@
-"""What is done about a gap: nothing (no window crosses it), or a short one is filled with flat bars that are marked.
+"""Fill short gaps with flat bars, if the spec allows it; otherwise no window crosses a gap.
 
-A filled bar repeats the close before it as open, high, low and close, with a volume of zero: what a market without a
-trade looks like. It is invented, so it may only be looked AT: no window ends at it, for nobody could have decided
-there, and no label crosses it, for its outcome would be a fall by construction. The trap: filling adds rows, so an
-index into filled bars is none into the bars that came; what holds for both is the time.
+A filled bar repeats the close before it as open, high, low and close, with zero volume, as in a market without trades.
+It may be an input only: no window ends at it, and no label crosses it, because its outcome would be a fall by
+construction. The trap: filling adds rows, so an index into filled bars is not an index into the original bars; use
+times instead.
 """
 
 from typing import Literal
@@ -16,16 +16,16 @@ from model.bars import Bars, gap_sizes
 
 
 class GapRule(BaseModel):
-    """What is done about bars that are missing."""
+    """The treatment of missing bars."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["drop_windows", "fill"] = Field(
         default="drop_windows",
-        description="drop_windows: no window crosses a gap; fill: short gaps are filled with flat bars of no volume",
+        description="drop_windows: no window crosses a gap; fill: short gaps are filled with flat bars of zero volume",
     )
     max_fill_bars: int = Field(
-        default=3, ge=1, le=1_000, description="Bars of the longest gap that is filled; a longer one stays a gap"
+        default=3, ge=1, le=1_000, description="Longest gap that is filled; a longer one stays a gap (bars)"
     )
 
 
@@ -34,14 +34,14 @@ def fill_gaps(bars: Bars, rule: GapRule) -> tuple[Bars, Bool[np.ndarray, " bar"]
 
     Args:
         bars: shape (bar,), oldest first.
-        rule: whether gaps are filled, and up to which length; a longer gap is not filled in part.
+        rule: whether gaps are filled, and up to which length; a longer gap is not filled partly.
 
     Returns:
-        The bars, oldest first, and a mask over them, shape (bar,), that is true for each bar that was filled in: open,
+        The bars, oldest first, and a mask over them, shape (bar,), that is true for each filled bar: its open,
         high, low and close are the close before it, its volume is zero.
 
-    Time: a filled bar depends on the last real bar before it; that it is there at all, on the next real bar, which
-        closed before any window that shows it is decided.
+    Time: a filled bar depends on the last real bar before it; that it exists, on the next real bar, which closed before
+        any window that contains it is decided.
     Source: own.
     """
     missing = np.append(gap_sizes(bars), 0) if len(bars) else np.empty(0, np.int64)

@@ -1,8 +1,8 @@
-"""What a window is asked: whether the close `horizon_bars` later is higher (1, rise) or not (0, fall).
+"""Label bars: 1 (rise) where the close `horizon_bars` later is higher, else 0 (fall).
 
-Equal closes are a fall: the question is "higher?". A label that would need a bar that is absent, be it at the end of
-the series or inside a gap, is UNRESOLVED. The trap: a label of bar t is known only when bar t + horizon has closed;
-`model.windows` keeps that moment as `resolved_at`, and the folds purge by it.
+Equal closes are a fall. A label that needs a missing bar, at the end of the series or inside a gap, is UNRESOLVED. The
+trap: the label of bar t is known only when bar t + horizon has closed; `model.windows` keeps that time as
+`resolved_at`, and the folds purge by it.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ UNRESOLVED: Final = -1
 
 
 def stretch_numbers(bars: Bars) -> Int64[np.ndarray, " bar"]:
-    """Number the gapless stretches, so that two bars have no gap between them iff their numbers are equal.
+    """Number the gapless stretches: two bars have the same number iff there is no gap between them.
 
     Returns:
         Shape (bar,), int64, from 0, never falling in time.
@@ -31,15 +31,15 @@ def stretch_numbers(bars: Bars) -> Int64[np.ndarray, " bar"]:
 
 
 def label_rises(bars: Bars, horizon_bars: int) -> Int8[np.ndarray, " bar"]:
-    """Say of each bar whether the close `horizon_bars` later is higher than its own.
+    """Return for each bar whether the close `horizon_bars` later is higher than its own.
 
     Args:
         bars: shape (bar,), oldest first.
         horizon_bars: bars until the outcome, at least 1.
 
     Returns:
-        Shape (bar,), int8: 1 rise, 0 fall (equal included), -1 unresolved: the later bar is absent, a gap lies
-        between, or one of the two closes is NaN.
+        Shape (bar,), int8: 1 rise, 0 fall (equal included), -1 unresolved: the later bar is missing, there is a
+        gap in between, or one of the two closes is NaN.
 
     Raises:
         SpecError: the horizon is below 1.

@@ -1,13 +1,13 @@
-"""The layers that Keras does not have: windows scaled in float64, in two ways, and an LSTM in one CPU kernel.
+"""Define the custom Keras layers: two that scale windows in float64, and an LSTM in one CPU kernel.
 
-Importing this module loads TensorFlow; whoever loads a stored network must have imported it, because
-`StandardiseWindows` or its child is part of every network. `FusedLSTM` holds exactly the weights of a
-`keras.layers.LSTM` and is used while training on a CPU only. The trap: TensorFlow registers for `BlockLSTMV2` (gates
-i, f, c, o, as Keras has them) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is silently wrong; here
-its own is called.
+Importing this module loads TensorFlow, and registers the layers; it must be imported before a stored network is
+loaded. Stored networks of version 0.1 name these classes and this module, so both keep their names. `FusedLSTM` has
+the weights of a `keras.layers.LSTM` and is used only to train on a CPU. The trap: TensorFlow registers for
+`BlockLSTMV2` (gates i, f, c, o, as in Keras) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is
+silently wrong; here the right one is called.
 """
 
-from typing import Any
+from typing import Any, no_type_check
 
 import keras
 import numpy as np
@@ -20,17 +20,17 @@ from model.windows import MAX_MOVES
 class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has no types
     """The article's z-score of each window and channel over time; a constant channel gives zeros.
 
-    Takes (window, lookback, feature) float64 raw, gives the same shape in float32. All but the last cast is done in
-    float64, where 60,000.01 and 60,000.02 are still two numbers, and by the steps of `model.windows.standardise`,
-    its second implementation in NumPy.
+    Takes (window, lookback, feature) float64, raw; returns the same shape in float32. Everything but the last cast is
+    in float64, where 60,000.01 and 60,000.02 differ. `model.windows.standardise` is the same in NumPy.
 
     Time: each window is standardised by its own bars alone.
     """
 
+    @no_type_check  # Keras reads the signature, which a type checker would wrap
     def __init__(self, **kwargs: Any) -> None:
-        """Fix the layer to float64: Keras would cast the prices to float32 before they arrive.
+        """Fix the layer to float64: Keras would cast the inputs to float32.
 
-        The parameter must be called `kwargs`: by that word Keras knows that it may store the layer's name.
+        The parameter must be called `kwargs`: Keras then stores the layer's name.
         """
         super().__init__(**{**kwargs, "dtype": "float64"})
 
@@ -39,20 +39,20 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
         shifted = windows - windows[:, :1, :]
         centred = shifted - keras.ops.mean(shifted, axis=1, keepdims=True)
         deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(centred), axis=1, keepdims=True))
-        is_constant = keras.ops.cast(deviation == 0.0, "float64")  # then 0 / 1: cheaper than a choice, in each form
+        is_constant = keras.ops.cast(deviation == 0.0, "float64")  # then 0 / 1: cheaper than a conditional
         return keras.ops.cast(centred / (deviation + is_constant), "float32")
 
     def compute_output_spec(self, windows: Any) -> Any:
-        """Declare the shape as it comes in, and float32."""
+        """Return the input shape with float32."""
         return keras.KerasTensor(windows.shape, "float32")
 
 
 @keras.saving.register_keras_serializable(package="riseorfall")
 class AnchorWindows(StandardiseWindows):
-    """Prices as distances from the window's last close, in typical moves over that distance in time.
+    """Prices as distances from the window's last close, in typical moves over that time.
 
-    Takes and gives what its parent does; the steps are those of `model.windows.anchor`, its second implementation in
-    NumPy. The last feature must be the close, and all must be prices.
+    Input and output as for its parent; `model.windows.anchor` is the same in NumPy. All features must be prices, the
+    last one the close.
 
     Time: each window is scaled by its own bars alone.
     """
@@ -76,7 +76,7 @@ class FusedLSTM(keras.layers.LSTM):  # type: ignore[misc]  # keras has no types
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """Return the last hidden state, shape (window, unit)."""
-        del initial_state, mask, training  # always zeros, none, and no dropout of its own
+        del initial_state, mask, training  # always zeros, none, and no dropout
         cell = self.cell
         weights = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], axis=0)
         steps = tf.transpose(sequences, (1, 0, 2))

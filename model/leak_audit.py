@@ -1,9 +1,9 @@
-"""Leak self-test: does anything that was decided at a time depend on what came later?
+"""Audit windows, labels, folds and predictions for look-ahead: dependence on bars after the decision.
 
-Re-derives a sample of windows, labels and predictions with all later bars removed and with later bars scrambled, and
-holds labels, resolution and folds against plain second formulas that read bars and times alone. The functions under
-suspicion are parameters, so a leaky copy can be passed. It trusts no time that those functions report: when a label
-was known is computed here, from the bars. The trap: a leak through earlier bars only (a mean of the past) is none.
+Recomputes a sample of windows, labels and predictions with all later bars removed and with later bars scrambled, and
+compares labels, resolution times and folds with independent formulas that use bars and times alone. The audited
+functions are parameters, so the tests can pass a leaky copy. The times that those functions report are not trusted:
+when a label is known is computed here, from the bars.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,49 +23,49 @@ Split = Callable[[Windows, FoldSpec], tuple[Fold, ...]]
 Predict = Callable[[Bars], tuple[np.ndarray, np.ndarray]]
 
 FULL_SAMPLE, SHORT_SAMPLE = 64, 8
-SAME_PROBABILITY = 1e-6  # one window alone and among thousands: float32 sums differ by some 1e-7
-MOST_BARS = 20_000  # newest ones on which predictions are repeated: each repetition predicts them all
-SCRAMBLE = (0.2, 5.0)  # later prices are multiplied by anything from a fifth to five
+SAME_PROBABILITY = 1e-6  # a window alone and in a batch of thousands: float32 sums differ by some 1e-7
+MAX_BARS = 20_000  # newest bars on which predictions are repeated: each repetition predicts all of them
+SCRAMBLE = (0.2, 5.0)  # range of the factors of later prices
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         name: of the check.
-        passed: nothing was amiss.
-        looked_at: windows, labels or predictions examined.
-        detail: what was found, with the first offending time.
+        passed: no look-ahead was found.
+        checked: windows, labels or predictions checked.
+        detail: the result, with the first offending time.
     """
 
     name: str
     passed: bool
-    looked_at: int
+    checked: int
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What a leak self-test found."""
+    """The results of a leak audit."""
 
     findings: tuple[Finding, ...]
 
     @property
     def passed(self) -> bool:
-        """No check found anything."""
+        """All checks passed."""
         return all(finding.passed for finding in self.findings)
 
     @property
-    def looked_at(self) -> int:
-        """Everything examined, over all checks."""
-        return sum(finding.looked_at for finding in self.findings)
+    def checked(self) -> int:
+        """Number of items checked, over all checks."""
+        return sum(finding.checked for finding in self.findings)
 
     def require(self, name: str) -> None:
-        """Raise where a leak was found.
+        """Raise where look-ahead was found.
 
         Args:
-            name: what was audited.
+            name: the audited series or version.
 
         Raises:
             AuditFailed: with each finding that failed.
@@ -73,8 +73,8 @@ class Audit:
         failed = [f"{finding.name}: {finding.detail}" for finding in self.findings if not finding.passed]
         if failed:
             raise AuditFailed(
-                f"{name}: the leak self-test found {len(failed)} of {len(self.findings)} checks failing - "
-                f"{'; '.join(failed)}. Its numbers are not to be believed; nothing was promoted."
+                f"{name}: {len(failed)} of {len(self.findings)} checks of the leak audit failed - {'; '.join(failed)}. "
+                "The scores are invalid; nothing was promoted."
             )
 
 
@@ -90,21 +90,21 @@ def audit(
     cut: Cut = cut_windows,
     split: Split = split_folds,
 ) -> Audit:
-    """Look for leaks of the future into windows, labels, folds and predictions.
+    """Audit windows, labels, folds and predictions for look-ahead.
 
     Args:
         bars: shape (bar,), oldest first.
         window: how windows are cut.
         folds: how they are split.
-        record: an out-of-sample record on these windows; None leaves it out.
-        predict: bars -> (decided_at, probabilities); None leaves predictions out.
-        sample: windows and predictions re-derived, each twice; newest, oldest and random ones.
+        record: an out-of-sample record on these windows; None skips it.
+        predict: bars -> (decided_at, probabilities); None skips predictions.
+        sample: windows and predictions recomputed, each twice: newest, oldest and random ones.
         seed: of the sample and of the scrambling.
         cut: cuts windows.
         split: splits resolved windows into folds.
 
     Returns:
-        One finding a check.
+        One finding per check.
 
     Raises:
         BarsTooShort: there is no window, or too few for the folds.
@@ -113,14 +113,14 @@ def audit(
     windows = cut(bars, window)
     chosen = _sample(len(windows), sample, rng)
     resolved = windows.resolved()
-    every = split(resolved, folds)
+    all_folds = split(resolved, folds)
     findings = [
         *_audit_windows(bars, window, windows, chosen, cut, rng),
         _audit_labels(bars, window, windows),
-        *_audit_folds(bars, window, resolved, every),
+        *_audit_folds(bars, window, resolved, all_folds),
     ]
     if record is not None:
-        findings.append(_audit_record(bars, window, record, resolved, every))
+        findings.append(_audit_record(bars, window, record, resolved, all_folds))
     if predict is not None:
         findings += _audit_predictions(bars, predict, sample, rng)
     return Audit(tuple(findings))
@@ -140,7 +140,7 @@ def without_later(bars: Bars, end: int) -> Bars:
 
 
 def with_later_scrambled(bars: Bars, end: int, rng: np.random.Generator) -> Bars:
-    """Return the bars with every number after index `end` multiplied by chance; times stay, ranges hold together."""
+    """Return the bars with all numbers after index `end` multiplied by random factors; low <= open, close <= high."""
     ohlcv = bars.ohlcv.copy()
     factors = rng.uniform(*SCRAMBLE, size=(len(bars) - end - 1, 1))
     ohlcv[end + 1 :, :4] *= factors
@@ -156,7 +156,7 @@ def _audit_windows(
     cut: Cut,
     rng: np.random.Generator,
 ) -> list[Finding]:
-    """Cut sampled windows and labels again without and with scrambled later bars."""
+    """Recompute sampled windows and labels with later bars removed and scrambled."""
     removed: list[np.datetime64] = []
     scrambled: list[np.datetime64] = []
     early: list[np.datetime64] = []
@@ -182,7 +182,7 @@ def _audit_windows(
 def _same_window(
     cut: Cut, bars: Bars, spec: WindowSpec, decided_at: np.datetime64, expected: Float64[np.ndarray, "lookback feature"]
 ) -> bool:
-    """Say whether the window decided at a time holds exactly the same numbers when cut from other bars."""
+    """Return whether the window decided at a time has exactly the same values when cut from other bars."""
     try:
         again = cut(bars, spec)
     except BarsTooShort:
@@ -192,10 +192,10 @@ def _same_window(
 
 
 def _label_waits(bars: Bars, cut: Cut, spec: WindowSpec, windows: Windows, which: int) -> bool:
-    """Say whether a label is unresolved until its bar has closed, and the same from then on."""
+    """Return whether a label is unresolved until its bar has closed, and unchanged from then on."""
     decided_at, label = windows.decided_at[which], int(windows.labels[which])
     end = int(np.searchsorted(bars.closed_at, decided_at))
-    # The bar that fixes the label, by time; where it is absent nothing ever resolves the window.
+    # The bar that resolves the label, found by its time; where it is missing the window is never resolved.
     target = int(np.searchsorted(bars.closed_at, decided_at + spec.horizon_bars * bars.delta))
     before = cut(without_later(bars, max(end, min(target, len(bars)) - 1)), spec)
     waits = int(before.labels[before.decided_at == decided_at][0]) == -1
@@ -206,17 +206,17 @@ def _label_waits(bars: Bars, cut: Cut, spec: WindowSpec, windows: Windows, which
 
 
 def _audit_labels(bars: Bars, spec: WindowSpec, windows: Windows) -> Finding:
-    """Hold every label and its resolution against the closes, found by their times."""
+    """Compare every label and its resolution time with the closes, found by their times."""
     labels, resolved_at = _expected_labels(bars, spec, windows.decided_at)
     same_time = (windows.resolved_at == resolved_at) | (np.isnat(windows.resolved_at) & np.isnat(resolved_at))
     bad = windows.decided_at[(windows.labels != labels) | ~same_time]
-    return _finding("labels against the closes", list(bad), len(windows), "labels or their resolution differ")
+    return _finding("labels vs. the closes", list(bad), len(windows), "labels or their resolution differ")
 
 
 def _expected_labels(
     bars: Bars, spec: WindowSpec, decided_at: Shaped[np.ndarray, " window"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Look the two closes of each decision up by their times; -1 and NaT where one, or a bar between, is absent."""
+    """Return label and resolution of each decision from the closes; -1 and NaT where a bar is missing."""
     place = {moment: index for index, moment in enumerate(bars.closed_at.astype(np.int64).tolist())}
     step, close = int(bars.delta.astype(np.int64)), bars.column("close")
     labels = np.full(len(decided_at), -1, np.int8)
@@ -231,43 +231,43 @@ def _expected_labels(
 
 
 def _audit_folds(bars: Bars, spec: WindowSpec, resolved: Windows, folds: Sequence[Fold]) -> list[Finding]:
-    """Ask that whatever a fold learned or stopped by was known before it was asked, by the bars' own times."""
+    """Require that training and validation windows of a fold were resolved before its test, by the bars' times."""
     known_at = resolved.decided_at + spec.horizon_bars * bars.delta
     unpurged: list[np.datetime64] = []
-    leaning: list[np.datetime64] = []
+    unpurged_training: list[np.datetime64] = []
     tested = np.zeros(len(resolved), np.int64)
     for fold in folds:
-        asked_at = resolved.decided_at[fold.test].min()
+        test_starts_at = resolved.decided_at[fold.test].min()
         learned = np.concatenate([fold.train, fold.validation])
-        unpurged += list(resolved.decided_at[learned[known_at[learned] >= asked_at]])
-        stopped_at = resolved.decided_at[fold.validation].min()
-        leaning += list(resolved.decided_at[fold.train[known_at[fold.train] >= stopped_at]])
+        unpurged += list(resolved.decided_at[learned[known_at[learned] >= test_starts_at]])
+        validation_starts_at = resolved.decided_at[fold.validation].min()
+        unpurged_training += list(resolved.decided_at[fold.train[known_at[fold.train] >= validation_starts_at]])
         np.add.at(tested, fold.test, 1)
     twice = list(resolved.decided_at[tested > 1])
-    looked_at = sum(len(fold.train) + len(fold.validation) for fold in folds)
+    checked = sum(len(fold.train) + len(fold.validation) for fold in folds)
     if not folds:
         unpurged.append(np.datetime64("NaT", "us"))
     return [
-        _finding("purge before each test block", unpurged, looked_at, "windows were learned unresolved"),
-        _finding("purge before each validation", leaning, looked_at, "training windows resolve inside the validation"),
-        _finding("test blocks apart", twice, int(tested.sum()), "windows are tested twice"),
+        _finding("purge before each test fold", unpurged, checked, "windows were trained on unresolved"),
+        _finding("purge before each validation", unpurged_training, checked, "windows resolve inside the validation"),
+        _finding("test folds disjoint", twice, int(tested.sum()), "windows are tested twice"),
     ]  # fmt: skip
 
 
 def _audit_record(bars: Bars, spec: WindowSpec, record: Record, resolved: Windows, folds: Sequence[Fold]) -> Finding:
-    """Ask that the record holds the test windows, each once, with the outcomes that the closes give."""
+    """Require that the record holds each test window once, with the label from the closes."""
     labels, resolved_at = _expected_labels(bars, spec, record.decided_at)
     bad = list(record.decided_at[(record.labels != labels) | (record.resolved_at != resolved_at)])
     tested = resolved.decided_at[np.concatenate([fold.test for fold in folds])]
     bad += list(np.setxor1d(record.decided_at, tested))
     values, counts = np.unique(record.decided_at, return_counts=True)
     bad += list(values[counts > 1])
-    return _finding("record against folds and closes", bad, len(record), "decisions differ")
+    return _finding("record vs. folds and closes", bad, len(record), "decisions differ")
 
 
 def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random.Generator) -> list[Finding]:
-    """Predict sampled decisions again without and with scrambled later bars."""
-    bars = Bars(bars.interval, bars.opened_at[-MOST_BARS:], bars.ohlcv[-MOST_BARS:])
+    """Recompute sampled predictions with later bars removed and scrambled."""
+    bars = Bars(bars.interval, bars.opened_at[-MAX_BARS:], bars.ohlcv[-MAX_BARS:])
     decided_at, probabilities = predict(bars)
     chosen = _sample(len(decided_at), sample, rng)
     removed: list[np.datetime64] = []
@@ -279,8 +279,8 @@ def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random
             (removed, without_later(bars, end)),
             (scrambled, with_later_scrambled(bars, end, rng)),
         ):
-            moments, again = predict(kept)
-            place = np.flatnonzero(moments == decided_at[which])
+            times, again = predict(kept)
+            place = np.flatnonzero(times == decided_at[which])
             if len(place) != 1 or not abs(float(again[place[0]] - probabilities[which])) <= SAME_PROBABILITY:
                 bad.append(decided_at[which])
     return [
@@ -289,9 +289,9 @@ def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random
     ]
 
 
-def _finding(name: str, bad: list[np.datetime64], looked_at: int, complaint: str) -> Finding:
-    """Word what a check found."""
+def _finding(name: str, bad: list[np.datetime64], checked: int, problem: str) -> Finding:
+    """Return the finding of a check."""
     if not bad:
-        return Finding(name, passed=True, looked_at=looked_at, detail=f"{looked_at} looked at")
-    detail = f"{len(bad)} of {looked_at} {complaint}, the first decided at {min(bad)}"
-    return Finding(name, passed=False, looked_at=looked_at, detail=detail)
+        return Finding(name, passed=True, checked=checked, detail=f"{checked} checked")
+    detail = f"{len(bad)} of {checked} {problem}, the first decided at {min(bad)}"
+    return Finding(name, passed=False, checked=checked, detail=detail)

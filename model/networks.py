@@ -1,10 +1,10 @@
-"""Which network reads a window: its spec, and the Keras model that follows from it.
+"""Build the network of a spec as a Keras model.
 
-The model takes RAW prices in float64 and standardises them itself, so nothing done to inputs can differ between
-training and serving; it answers one probability, P(rise), float32. This module does not know how a network is
-trained (`model/training.py`) or served (`model/predictor.py`). Layers carry readable, stable names (`conv_1`,
-`lstm`, `probability`): explanations and stored models refer to them. The trap: with `fused=True` the recurrent layers
-run a kernel that only the CPU has; weights are the same, but such a model is for training and is never stored.
+The model takes raw prices in float64 and standardises them itself, so nothing done to inputs can differ between
+training and serving; its output is P(rise), float32. Training is in `model/training.py`, serving in
+`model/predictor.py`. Layers have stable names (`conv_1`, `lstm`, `probability`), which explanations and stored models
+refer to. The trap: with `fused=True` the recurrent layers run a CPU kernel; the weights are the same, but such a model
+is for training only and is never stored.
 """
 
 from math import ceil, log2
@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.errors import SpecError
 
 LEAKY_SLOPE = 0.3  # the default of the Keras that the article ran (2.0, LeakyReLU's alpha)
-# Keras's 0.99 remembers a hundred steps; a fold of daily bars takes 15 to 30 an epoch, so the statistics would lag
-# several epochs behind the weights, and the validation loss would choose its epoch by them.
+# Keras' 0.99 averages over a hundred steps. A fold of daily bars has 15 to 30 per epoch, so the statistics would lag
+# several epochs behind the weights, and early stopping would see the lag.
 NORM_MOMENTUM = 0.95
 
 Kind = Literal["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn"]
@@ -24,31 +24,30 @@ Scaling = Literal["window", "last_close"]
 
 
 class NetworkSpec(BaseModel):
-    """The shape of the network; sizes are those of the article's network, halved where that lost nothing."""
+    """The shape of the network; the article's sizes, halved where that did not raise the loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind = Field(
         default="cnn_lstm",
-        description="Convolutions before an LSTM (cnn_lstm), convolutions alone (cnn), one recurrent layer alone "
-        "(lstm, gru, bilstm), or dilated causal convolutions with residuals (tcn)",
+        description="Convolutions and an LSTM (cnn_lstm), convolutions only (cnn), one recurrent layer only (lstm, "
+        "gru, bilstm), or dilated causal convolutions with residuals (tcn)",
     )
     filters: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
         default=(16, 8),
         min_length=1,
         max_length=6,
-        description="Filters of each convolution of cnn_lstm and cnn; tcn uses the first number in every block",
+        description="Filters of each convolution of cnn_lstm and cnn; tcn: the first number, in every block",
     )
-    kernel_bars: int = Field(default=4, ge=1, le=64, description="Width of each convolution, in bars")
+    kernel_bars: int = Field(default=4, ge=1, le=64, description="Kernel size of each convolution (bars)")
     dropout: float = Field(
-        default=0.5, ge=0.0, lt=1.0, description="Share of activations dropped after each convolution (training only)"
+        default=0.5, ge=0.0, lt=1.0, description="Dropout rate after each convolution (training only)"
     )
     units: int = Field(default=32, ge=1, le=1024, description="Units of the recurrent layer")
     scaling: Scaling = Field(
         default="window",
-        description="How the first layer scales a window: each channel by its own mean and deviation (window, the "
-        "article's), or prices by their distance from the last close in typical moves (last_close; price columns "
-        "only, close last)",
+        description="Scaling of a window by the first layer: z-score of each channel (window, the article's), or "
+        "distance from the last close in typical moves (last_close; price columns only, close last)",
     )
     dense_units: int = Field(default=64, ge=1, le=4096, description="Units of the dense layer before the probability")
 
@@ -62,8 +61,8 @@ def build_network(
         spec: shape of the network.
         lookback_bars: bars of a window.
         feature_count: features of a bar.
-        fused: run LSTMs in one CPU kernel (`model.layers.FusedLSTM`); same weights, for training only.
-        mixed: calculate in bfloat16 after the windows are scaled; the weights stay float32. For training only.
+        fused: run an LSTM in one CPU kernel (`model.layers.FusedLSTM`); same weights, for training only.
+        mixed: compute in bfloat16 after the scaling; the weights stay float32. For training only.
 
     Returns:
         A `keras.Model`: windows (window, lookback, feature) float64, raw, oldest bar first -> P(rise)
@@ -72,18 +71,18 @@ def build_network(
     Raises:
         SpecError: a window without bars or without features.
 
-    No bias stands before a batch norm, which would subtract it again: its gradient is rounding noise alone, and an
-    optimizer that scales gradients to one size would make it wander.
+    Layers before a batch norm have no bias: the norm would subtract it, so its gradient is rounding noise, which an
+    adaptive optimizer would amplify.
 
     Time: the probability of a window depends on the bars of that window alone.
-    Source: the article's network (convolution, batch norm, leaky ReLU, dropout, dense) with an LSTM between; tcn
-        after Bai, Kolter and Koltun, 2018, section 3, one convolution a block.
+    Source: the article's network (convolution, batch norm, leaky ReLU, dropout, dense) with an LSTM; tcn after
+        Bai, Kolter and Koltun, 2018, section 3, with one convolution per block.
     """
-    import keras  # here: loads TensorFlow, which the spec does not need
+    import keras  # here: loads TensorFlow
 
     if lookback_bars < 1 or feature_count < 1:
         raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {feature_count}")
-    former = keras.config.dtype_policy()  # a thread's own
+    former = keras.config.dtype_policy()  # per thread
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
     try:
         return _build(spec, lookback_bars, feature_count, fused=fused)
@@ -92,7 +91,7 @@ def build_network(
 
 
 def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool) -> Any:
-    import keras  # here: loads TensorFlow, which the spec does not need
+    import keras  # here: loads TensorFlow
 
     from model.layers import AnchorWindows, FusedLSTM, StandardiseWindows
 
@@ -120,15 +119,15 @@ def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: 
 
 
 def _convolutions(spec: NetworkSpec, x: Any) -> Any:
-    """Apply one block a number of filters: convolution, batch norm, leaky ReLU, dropout."""
+    """Apply one block per entry of `filters`: convolution, batch norm, leaky ReLU, dropout."""
     for number, filters in enumerate(spec.filters, 1):
         x = _block(spec, x, number, filters=filters, padding="same")
     return x
 
 
 def _dilated_convolutions(spec: NetworkSpec, x: Any, lookback_bars: int) -> Any:
-    """Apply residual blocks of doubling dilation until the last step sees the whole lookback; return that step."""
-    import keras  # here: loads TensorFlow, which the spec does not need
+    """Apply residual blocks of doubling dilation until the last step covers the lookback; return that step."""
+    import keras  # here: loads TensorFlow
 
     filters = spec.filters[0]
     blocks = max(1, ceil(log2((lookback_bars - 1) / max(1, spec.kernel_bars - 1) + 1)))
@@ -143,8 +142,8 @@ def _dilated_convolutions(spec: NetworkSpec, x: Any, lookback_bars: int) -> Any:
 
 
 def _block(spec: NetworkSpec, x: Any, number: int, **convolution: Any) -> Any:
-    """Convolution, batch norm, leaky ReLU, dropout, in the article's order."""
-    import keras  # here: loads TensorFlow, which the spec does not need
+    """Apply convolution, batch norm, leaky ReLU and dropout, in the article's order."""
+    import keras  # here: loads TensorFlow
 
     x = keras.layers.Conv1D(kernel_size=spec.kernel_bars, use_bias=False, name=f"conv_{number}", **convolution)(x)
     x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"norm_{number}")(x)

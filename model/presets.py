@@ -1,9 +1,8 @@
-"""What a recipe is where nobody says otherwise, by the length of a bar.
+"""Define the default recipe of each interval.
 
-The specs' own defaults are those of daily bars. Hourly bars come sixty thousand at a time and carry a faint pattern
-(moves tend to come back within a day) that daily bars do not; docs/log.md tells how this preset was chosen, on which
-bars, and what it was worth on bars that it was not chosen by. Intervals that were not studied get the defaults. The
-trap: a field counts as said when it was given at all, even with the value that is its default.
+The specs' own defaults are for daily bars. Hourly bars are more numerous and have a weak reversal pattern within a
+day; docs/log.md describes how this preset was chosen, on which bars, and its out-of-sample result. Intervals that were
+not studied get the defaults. The trap: a field counts as set when it was passed at all, even with its default value.
 """
 
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The four specs that a recipe is made of, beside its series."""
+    """The four specs of a recipe, without its series."""
 
     window: WindowSpec = WindowSpec()
     folds: FoldSpec = FoldSpec()
@@ -34,7 +33,7 @@ class Preset:
 DAILY = Preset()
 HOURLY = Preset(
     window=WindowSpec(lookback_bars=24),
-    folds=FoldSpec(test_bars=10_000),  # fourteen months; 750 hours would tell nothing from nothing
+    folds=FoldSpec(test_bars=10_000),  # fourteen months; 750 hours have too little power
     network=NetworkSpec(scaling="last_close", dropout=0.2),
     training=TrainingSpec(batch_size=1024, patience=6, plateau_patience=3, members=5),
 )
@@ -42,7 +41,7 @@ PRESETS = {"1h": HOURLY}
 
 
 def preset_for(interval: str) -> Preset:
-    """Return the preset of an interval, such as `1h`; the specs' defaults where there is none of its own."""
+    """Return the preset of an interval, such as `1h`; the specs' defaults where it has none."""
     return PRESETS.get(interval, DAILY)
 
 
@@ -53,11 +52,11 @@ def with_preset(
     network: NetworkSpec = NetworkSpec(),
     training: TrainingSpec = TrainingSpec(),
 ) -> Preset:
-    """Fill what the specs leave unsaid with the interval's preset.
+    """Fill the unset fields of the specs from the interval's preset.
 
     Args:
         interval: length of a bar.
-        window: fields given here stay as they are, those not given come from the preset; likewise the others.
+        window: fields set here are kept, unset ones come from the preset; likewise the others.
         folds: see `window`.
         network: see `window`.
         training: see `window`.
@@ -79,7 +78,7 @@ def recipe_for(
     network: NetworkSpec = NetworkSpec(),
     training: TrainingSpec = TrainingSpec(),
 ) -> Recipe:
-    """Return the recipe of a series: what was said, and the interval's preset for the rest; see `with_preset`."""
+    """Return the recipe of a series: the fields set here, the rest from the interval's preset; see `with_preset`."""
     chosen = with_preset(interval, window, folds, network, training)
     return Recipe(
         symbol=symbol,
@@ -91,8 +90,8 @@ def recipe_for(
     )
 
 
-def _filled(preset: Spec, said: Spec) -> Spec:
-    """Return the preset with every field that was said replaced; validated anew."""
+def _filled(preset: Spec, spec: Spec) -> Spec:
+    """Return the preset with every field that is set in the spec replaced, validated."""
     fields = {name: getattr(preset, name) for name in preset.model_fields_set}
-    fields |= {name: getattr(said, name) for name in said.model_fields_set}
+    fields |= {name: getattr(spec, name) for name in spec.model_fields_set}
     return type(preset).model_validate(fields)

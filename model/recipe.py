@@ -1,7 +1,7 @@
-"""The recipe of a model: everything that says WHAT was trained, in one frozen value.
+"""Define the recipe of a model: the series and all specs that determine what is trained.
 
-Its hash is the identity of an experiment: two models of one recipe differ only by their bars. It does not say where
-anything runs.
+Its hash identifies an experiment: two models of one recipe differ by their bars only. Where anything runs is not part
+of it.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import hashlib
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.bars import IntervalName, Series
-from model.folds import WHERE, FoldSpec
+from model.folds import EXECUTION_FIELDS, FoldSpec
 from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -24,10 +24,10 @@ class Recipe(BaseModel):
 
     symbol: str = Field("BTC-USD", description="Symbol of the series")
     interval: IntervalName = Field("1d", description="Length of a bar")
-    window: WindowSpec = Field(WindowSpec(), description="What a window holds and what it is asked")
-    folds: FoldSpec = Field(FoldSpec(), description="How it is judged")
+    window: WindowSpec = Field(WindowSpec(), description="Windows and labels")
+    folds: FoldSpec = Field(FoldSpec(), description="Walk-forward folds")
     network: NetworkSpec = Field(NetworkSpec(), description="The network")
-    training: TrainingSpec = Field(TrainingSpec(), description="How it is fitted")
+    training: TrainingSpec = Field(TrainingSpec(), description="Training")
 
     @model_validator(mode="after")
     def _anchor_prices_only(self) -> "Recipe":
@@ -45,8 +45,8 @@ class Recipe(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Everything that changes a number, as JSON; where folds run is left out."""
-        return self.model_dump_json(exclude={"folds": set(WHERE)})
+        """Every field that changes a number, as JSON; fields of the execution are left out."""
+        return self.model_dump_json(exclude={"folds": set(EXECUTION_FIELDS)})
 
     @property
     def digest(self) -> str:

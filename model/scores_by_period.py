@@ -1,9 +1,8 @@
-"""Does it hold? The numbers of a record period by period, by fold and by calendar year, and seed by seed.
+"""Score a record by fold, by calendar year and by seed, each period vs. the base rate on its own bars.
 
-One good number over all bars may come from one good year, or from one good seed. Each period stands beside the base
-rate on its own bars. Knows records and probabilities only. The trap: a period of few windows swings widely, so each
-carries the interval of its log loss against the base rate, and a period with one class only has NaN where a number is
-undefined; and a seed chosen because it did best here is no longer measured by this.
+A good score over all bars may come from one good year or one good seed. Knows records and probabilities only. The
+trap: the score of a short period varies widely, so each has the interval of its log loss difference to the base rate;
+a metric that is undefined in a period is NaN; and a seed chosen by these scores is no longer measured by them.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ class Period:
         last: last decision, datetime64[us], UTC.
         windows: decisions in it.
         rises_share: share of rises among its labels.
-        scores: the numbers of `model.metrics.METRICS`.
+        scores: the metrics of `model.metrics.METRICS`.
         against_base_rate: log loss minus the base rate's on the same windows.
     """
 
@@ -55,38 +54,38 @@ class Seeds:
         return float(values.max() - values.min())
 
     def deviation(self, metric: str) -> float:
-        """Return the standard deviation over the seeds, of a sample."""
+        """Return the sample standard deviation over the seeds."""
         return float(self._values(metric).std(ddof=1))
 
     def metrics(self) -> dict[str, float]:
-        """Return what a run logs: each seed's log loss and accuracy, and how far apart they are."""
-        told = ("log_loss", "accuracy")
-        logged = {f"seed.{seed}.{name}": each[name].value for seed, each in self.numbers.items() for name in told}
-        logged |= {f"seeds.{name}_spread": self.spread(name) for name in told}
-        return logged | {f"seeds.{name}_deviation": self.deviation(name) for name in told}
+        """Return the numbers that a run logs: each seed's log loss and accuracy, with range and standard deviation."""
+        names = ("log_loss", "accuracy")
+        logged = {f"seed.{seed}.{name}": each[name].value for seed, each in self.numbers.items() for name in names}
+        logged |= {f"seeds.{name}_spread": self.spread(name) for name in names}
+        return logged | {f"seeds.{name}_deviation": self.deviation(name) for name in names}
 
     def _values(self, metric: str) -> Float64[np.ndarray, " seed"]:
         return np.array([each[metric].value for each in self.numbers.values()], dtype=np.float64)
 
 
 def further_seeds(seed: int, count: int) -> tuple[int, ...]:
-    """Return the seeds after the recipe's own that a record is held against: the next ones, `count` with its own."""
+    """Return the further seeds of a comparison by seed: the next ones, `count` with the recipe's own."""
     return tuple((seed + further) % 2**31 for further in range(1, count))
 
 
-def by_seed(labels: Int8[np.ndarray, " window"], said: Mapping[int, Float64[np.ndarray, " window"]]) -> Seeds:
-    """Score what several seeds said of the same windows.
+def by_seed(labels: Int8[np.ndarray, " window"], probabilities: Mapping[int, Float64[np.ndarray, " window"]]) -> Seeds:
+    """Score the probabilities of several seeds on the same windows.
 
     Args:
         labels: shape (window,), int8: 1 rise, 0 fall.
-        said: shape (window,) each, float64: P(rise) by seed, the record's own seed first.
+        probabilities: by seed, shape (window,), float64: P(rise); the record's own seed first.
     """
-    first = next(iter(said))  # one seed of the bootstrap, so that the intervals differ by the forecasts alone
-    return Seeds({seed: bootstrap_intervals(labels, each, first) for seed, each in said.items()})
+    first = next(iter(probabilities))  # one bootstrap seed, so that intervals differ by the forecasts alone
+    return Seeds({seed: bootstrap_intervals(labels, each, first) for seed, each in probabilities.items()})
 
 
 def periods_by_fold(record: Record, base_rate: Float64[np.ndarray, " window"], seed: int) -> tuple[Period, ...]:
-    """Return one period a fold, oldest first.
+    """Return one period per fold, oldest first.
 
     Args:
         record: out-of-sample probabilities, oldest first.
@@ -98,7 +97,7 @@ def periods_by_fold(record: Record, base_rate: Float64[np.ndarray, " window"], s
 
 
 def periods_by_year(record: Record, base_rate: Float64[np.ndarray, " window"], seed: int) -> tuple[Period, ...]:
-    """Return one period a calendar year (UTC) of decisions, oldest first; arguments as in `periods_by_fold`."""
+    """Return one period per calendar year (UTC) of decisions, oldest first; arguments as in `periods_by_fold`."""
     years = record.decided_at.astype("datetime64[Y]")
     return tuple(_period(str(year), record, base_rate, years == year, seed) for year in np.unique(years))
 
@@ -110,7 +109,7 @@ def _period(
     chosen: Shaped[np.ndarray, " window"],
     seed: int,
 ) -> Period:
-    """Score the windows under a mask."""
+    """Score the windows where the mask holds."""
     part = record.take(chosen)
     block_bars = record_block_bars(part)
     return Period(

@@ -1,7 +1,7 @@
-"""What `tune` may change in a recipe, and on which bars it looks: those before the test bars, never the test bars.
+"""Define the search space of `tune`, and the bars that it uses: those before the recipe's test bars.
 
-Pure: a trial is a mapping of plain values, so any searcher can propose one. The trap: a search that saw the test bars
-has used them up; the record of the recipe it finds would be as selected as the article's checkpoint.
+A trial is a mapping of plain values, so any search algorithm can propose one. The trap: a recipe selected on its test
+bars has an optimistic record, as the article's checkpoint has; so no trial sees them.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from model.windows import cut_windows
 Choices = dict[str, tuple[Any, ...]]
 Ranges = dict[str, tuple[float, float]]
 
-# Around the default recipe, in steps of two where a network's size is meant.
+# Around the default recipe; sizes of the network in powers of two.
 CHOICES: Choices = {
     "lookback_bars": (10, 15, 30, 60),
     "filters": ("8,4", "16,8", "32,16", "64,32"),
@@ -32,20 +32,27 @@ RANGES: Ranges = {"dropout": (0.0, 0.7), "learning_rate": (1e-4, 1e-2)}  # the l
 
 
 class TuneSpec(BaseModel):
-    """How long to search, and what a trial is judged by."""
+    """How long to search, and on which windows a trial is scored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trials: int = Field(default=20, ge=1, le=10_000, description="Trials in all, those of earlier calls included")
+    trials: int = Field(default=20, ge=1, le=10_000, description="Total number of trials, earlier calls included")
     test_bars: int = Field(
-        default=500, ge=1, le=10_000_000, description="Newest windows BEFORE the recipe's test bars that judge a trial"
+        default=500,
+        ge=1,
+        le=10_000_000,
+        description="Newest windows before the recipe's test bars, on which trials are scored",
     )
-    count: int = Field(default=3, ge=1, le=100, description="Blocks they are cut into; one training for each")
-    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Seed of the search; trials train with the recipe's")
+    count: int = Field(
+        default=3, ge=1, le=100, description="Number of folds of a trial; the model is trained once for each"
+    )
+    seed: int = Field(
+        default=7, ge=0, le=2**31 - 1, description="Seed of the search; trials are trained with the recipe's seed"
+    )
 
     @property
     def folds(self) -> FoldSpec:
-        """The folds that judge a trial."""
+        """Folds of a trial."""
         return FoldSpec(test_bars=self.test_bars, count=self.count)
 
 
@@ -58,7 +65,7 @@ def bars_before_test(bars: Bars, recipe: Recipe) -> Bars:
     Raises:
         BarsTooShort: there are too few bars for the recipe's own folds.
 
-    Time: no bar that closes at or after that decision is among them, so no test label depends on them.
+    Time: every bar closes before that decision, so no test label depends on them.
     """
     first = _first_test_decision(bars, recipe)
     for lookback_bars in choices_of(recipe)["lookback_bars"]:
@@ -76,7 +83,7 @@ def _first_test_decision(bars: Bars, recipe: Recipe) -> np.datetime64:
 
 
 def choices_of(recipe: Recipe) -> Choices:
-    """Return the choices of a search, the recipe's own values among them."""
+    """Return the choices of a search, the recipe's own values included."""
     own = values_of(recipe)
     return {
         name: values if own[name] in values else tuple(sorted((*values, own[name]), key=str))
@@ -85,13 +92,13 @@ def choices_of(recipe: Recipe) -> Choices:
 
 
 def ranges_of(recipe: Recipe) -> Ranges:
-    """Return the ranges of a search, widened to hold the recipe's own values."""
+    """Return the ranges of a search, widened to include the recipe's own values."""
     own = values_of(recipe)
     return {name: (min(low, own[name]), max(high, own[name])) for name, (low, high) in RANGES.items()}
 
 
 def values_of(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as a trial."""
+    """Return the values of a recipe as a trial."""
     return {
         "lookback_bars": recipe.window.lookback_bars,
         "filters": ",".join(map(str, recipe.network.filters)),
@@ -118,7 +125,7 @@ def recipe_of(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def flags_of(recipe: Recipe, values: Mapping[str, Any]) -> str:
-    """Return the flags with which `riseorfall retrain` trains a trial's recipe; only those that differ."""
+    """Return the flags of `riseorfall retrain` for a trial's recipe; only those that differ."""
     place = {"lookback_bars": "window", "batch_size": "training", "learning_rate": "training"}
     own = values_of(recipe)
     flags = []

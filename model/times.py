@@ -1,4 +1,4 @@
-"""Conversion between the two kinds of time in use: datetime64[us] without a zone inside arrays, UTC-aware datetimes outside.
+"""Convert between the two kinds of time: datetime64[us] without a zone in arrays, UTC-aware datetimes elsewhere.
 
 Everything is UTC, and no conversion drops microseconds. A datetime without a zone is taken as UTC.
 """

@@ -1,9 +1,9 @@
-"""What the probabilities would have earned: long or flat, or long or short, after costs, beside buying and holding.
+"""Backtest the probabilities: long-flat or long-short, net of costs, vs. buy-and-hold.
 
-Knows closes and P(rise); no order books, no funding, no borrowing fees of a short position. A decision made at a
-close is carried out at that close and earns the return of the NEXT bar; costs are paid on every change of position.
-Returns are simple returns as shares, costs in basis points (1 bps = 0.01 %). A bar without a decision (a gap, or no
-window) is spent flat. The trap: the return of the bar that a decision was made ON is already known, and never earned.
+Knows closes and P(rise); no order books, no funding, no borrowing fees of short positions. A decision made at a close
+is executed at that close and earns the return of the next bar; every change of position pays costs. Returns are simple
+returns as shares, costs are in basis points (1 bps = 0.01 %). A bar without a decision (a gap, or no window) is flat.
+The trap: the return of the bar on which a decision was made is already known, and never earned.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from model.errors import SpecError
 from model.metrics import THRESHOLD, Record
 
 BPS = 1e-4
-YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: coins trade on every day of the year
+YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: crypto markets never close
 
 
 class TradingSpec(BaseModel):
-    """How probabilities become positions, and what changing them costs."""
+    """How probabilities become positions, and the costs of a change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["long_flat", "long_short"] = Field(
-        default="long_flat", description="long_flat: out of the market when not long; long_short: short on a fall"
+        default="long_flat", description="long_flat: long or flat; long_short: long, or short on a predicted fall"
     )
     threshold: float = Field(
         default=THRESHOLD,
@@ -37,28 +37,26 @@ class TradingSpec(BaseModel):
         description="Long when P(rise) is above this; long_short: short when P(fall) is above this, flat otherwise "
         "(probability)",
     )
-    cost_bps: float = Field(
-        default=10, ge=0, le=1000, description="Fee of the exchange on the value traded (basis points)"
-    )
+    cost_bps: float = Field(default=10, ge=0, le=1000, description="Exchange fee on the value traded (basis points)")
     slippage_bps: float = Field(
-        default=5, ge=0, le=1000, description="How much worse than the close a trade is filled (basis points)"
+        default=5, ge=0, le=1000, description="Slippage of a fill relative to the close (basis points)"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """What a line of positions earned, after costs.
+    """Performance of a series of positions, net of costs.
 
     Attributes:
         positions: shape (bar,), float64: 1 long, 0 flat, -1 short, held over the bar.
-        net_returns: shape (bar,), float64: simple return of each bar after costs; the last one pays for closing.
-        equity: shape (bar,), float64: what 1 became by the end of each bar.
-        net_return: of the whole span, share.
-        gross_return: the same without costs, share.
-        sharpe: mean over deviation of the net returns a year, with its 95 % bootstrap interval; 0 where nothing moved.
-        max_drawdown: deepest fall from a former height (1 at the start included), share, 0 to 1.
+        net_returns: shape (bar,), float64: simple return of each bar net of costs; the last one pays the exit.
+        equity: shape (bar,), float64: equity curve, starting from 1, at the end of each bar.
+        net_return: net return over the whole span, share.
+        gross_return: the same before costs, share.
+        sharpe: annualised Sharpe ratio of the net returns, with its 95 % bootstrap interval; 0 where they are constant.
+        max_drawdown: maximum drawdown from a former high (the start included), share, 0 to 1.
         turnover: value traded over the whole span, in multiples of the equity.
-        exposure: share of the bars in which it was not flat.
+        exposure: share of bars with a position.
     """
 
     positions: Float64[np.ndarray, " bar"]
@@ -72,7 +70,7 @@ class Performance:
     exposure: float
 
     def numbers(self) -> dict[str, float]:
-        """Return the figures without the lines, by name; the Sharpe ratio with `sharpe_low` and `sharpe_high`."""
+        """Return the numbers without the series, by name; the Sharpe ratio with `sharpe_low` and `sharpe_high`."""
         names = ("net_return", "gross_return", "max_drawdown", "turnover", "exposure")
         sharpe = {"sharpe": self.sharpe.value, "sharpe_low": self.sharpe.low, "sharpe_high": self.sharpe.high}
         return {name: float(getattr(self, name)) for name in names} | sharpe
@@ -80,11 +78,11 @@ class Performance:
 
 @dataclass(frozen=True, slots=True)
 class TradingResult:
-    """A strategy beside buying and holding over the same bars.
+    """A strategy vs. buy-and-hold over the same bars.
 
     Attributes:
         closed_at: shape (bar,), datetime64[us], UTC: when the return of each bar is known.
-        strategy: what the probabilities earned.
+        strategy: performance of trading by the probabilities.
         buy_and_hold: long from the first decision to the last bar, with the same costs of entry and exit.
     """
 
@@ -94,7 +92,7 @@ class TradingResult:
 
 
 def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int) -> TradingResult:
-    """Trade a record over the bars that follow its decisions.
+    """Backtest a record on the bars that follow its decisions.
 
     A position is held until the next decision, at most until the outcome of its own: a forecast of five bars is held
     for five bars where decisions are five bars apart, and is replaced at each close where they are one bar apart.
@@ -145,7 +143,7 @@ def _span(record: Record, bars: Bars) -> tuple[int, int]:
 
 
 def take_positions(probabilities: Float64[np.ndarray, " window"], spec: TradingSpec) -> Float64[np.ndarray, " window"]:
-    """Return the position that each probability asks for, shape (window,): 1 long, 0 flat, -1 short.
+    """Return the position for each probability, shape (window,): 1 long, 0 flat, -1 short.
 
     Time: entry t depends on probability t alone.
     """
@@ -162,13 +160,13 @@ def _perform(
     bars_a_year: float,
     seed: int,
 ) -> Performance:
-    """Hold positions over bars: shape (bar,) each, entry t held over the bar that returned entry t."""
+    """Measure positions, shape (bar,); entry t is held over the bar with return t."""
     traded = np.abs(np.diff(positions, prepend=0.0))
     traded[-1] += abs(positions[-1])
     gross = positions * returns
     net = gross - traded * (spec.cost_bps + spec.slippage_bps) * BPS
     equity = np.cumprod(1 + net)
-    heights = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
+    highs = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
     return Performance(
         positions=positions,
         net_returns=net,
@@ -176,18 +174,18 @@ def _perform(
         net_return=float(equity[-1] - 1),
         gross_return=float(np.prod(1 + gross) - 1),
         sharpe=sharpe_interval(net, bars_a_year, seed),
-        max_drawdown=float((1 - equity / heights).max()),
+        max_drawdown=float((1 - equity / highs).max()),
         turnover=float(traded.sum()),
         exposure=float((positions != 0).mean()),
     )
 
 
 def sharpe_interval(returns: Float64[np.ndarray, " bar"], bars_a_year: float, seed: int) -> Interval:
-    """Return the Sharpe ratio a year with its 95 % stationary block bootstrap interval; 0 where nothing moved.
+    """Return the annualised Sharpe ratio with its 95 % stationary block bootstrap interval; 0 for constant returns.
 
     Args:
         returns: shape (bar,), float64: simple returns.
-        bars_a_year: what one bar's ratio is scaled by (its root).
+        bars_a_year: bars per year, for the annualisation.
         seed: of the resampling.
     """
     n = len(returns)

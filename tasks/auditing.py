@@ -33,4 +33,4 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
         for finding in found.findings:
             get_run_logger().info("audit: %s: %s", finding.name, finding.detail)
         found.require(ref.bars.series.name)
-        return found.looked_at
+        return found.checked

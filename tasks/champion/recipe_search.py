@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from model.bars import Bars
 from model.ensemble import AnyTrainer
 from model.errors import BarsTooShort, UnsoundModel
-from model.folds import WHERE, split_folds
+from model.folds import EXECUTION_FIELDS, split_folds
 from model.metrics import score
 from model.recipe import Recipe
 from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
@@ -105,7 +105,11 @@ class RecipeSearch:
     @property
     def study_name(self) -> str:
         """Name of the study: the same for the same recipe, folds, seed and bars, whatever the number of trials."""
-        identity = [self.recipe.identity, self.spec.folds.model_dump_json(exclude=set(WHERE)), str(self.spec.seed)]
+        identity = [
+            self.recipe.identity,
+            self.spec.folds.model_dump_json(exclude=set(EXECUTION_FIELDS)),
+            str(self.spec.seed),
+        ]
         digest = hashlib.sha256("".join([*identity, hash_bars(self.bars)]).encode()).hexdigest()[:DIGEST_LENGTH]
         return f"{self.series.name}-{digest}"
 

@@ -39,7 +39,7 @@ class VersionAudit:
             "bars": self.bars.to_dict(),
             "same_bars": self.same_bars,
             "findings": [
-                {"name": each.name, "passed": each.passed, "looked_at": each.looked_at, "detail": each.detail}
+                {"name": each.name, "passed": each.passed, "looked_at": each.checked, "detail": each.detail}
                 for each in self.audit.findings
             ],
         }
@@ -76,7 +76,7 @@ def values(found: Audit) -> dict[str, dict[str, Any]]:
     failed = [finding for finding in found.findings if not finding.passed]
     told = "; ".join(f"{finding.name}: {finding.detail}" for finding in failed)
     return {
-        "metrics": {"audit.looked_at": float(found.looked_at), "audit.failed": float(len(failed))},
+        "metrics": {"audit.looked_at": float(found.checked), "audit.failed": float(len(failed))},
         "tags": {"audit": "passed" if found.passed else f"failed: {told}"[:5000]},
     }
 

@@ -93,7 +93,7 @@ def test_attributions_of_a_network_that_looks_at_one_number() -> None:
 
 def test_seen_and_filters_are_the_networks_own() -> None:
     _, weights, found = explained("cnn_lstm")
-    np.testing.assert_allclose(found.seen, reference.standardise(prices()[None])[0], atol=1e-6)
+    np.testing.assert_allclose(found.scaled, reference.standardise(prices()[None])[0], atol=1e-6)
     np.testing.assert_array_equal(found.filters, weights["conv_1"][0])
     assert found.kind == "cnn_lstm"
     assert found.lacks == ()
@@ -113,7 +113,7 @@ def test_activation_maps_are_what_numpy_computes(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", ["cnn_lstm", "tcn"])
 def test_a_filter_answers_to_the_bars_within_its_reach_only(kind: Kind) -> None:
     network, _, found = explained(kind)
-    other = found.seen.copy()
+    other = found.scaled.copy()
     place = 6
     other[place] += 3.0
     for before, after in zip(found.activations, activation_maps(network, other), strict=True):
@@ -125,7 +125,7 @@ def test_a_filter_answers_to_the_bars_within_its_reach_only(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", ["cnn_lstm", "lstm"])
 def test_gates_and_states_are_what_the_formula_gives(kind: Kind) -> None:
     network, weights, found = explained(kind)
-    x = found.activations[-1].values if kind == "cnn_lstm" else found.seen
+    x = found.activations[-1].values if kind == "cnn_lstm" else found.scaled
     expected = gates_by_formula(x, *weights["lstm"])
     (followed,) = found.gates
     assert set(followed.maps) == set(expected)
@@ -147,9 +147,9 @@ def test_a_bilstm_is_followed_both_ways_in_the_order_of_the_bars() -> None:
     forwards, backwards = found.gates
     first, second = weights["bilstm"][:3], weights["bilstm"][3:]
     np.testing.assert_allclose(
-        forwards.maps["forget gate"], gates_by_formula(found.seen, *first)["forget gate"], atol=1e-6
+        forwards.maps["forget gate"], gates_by_formula(found.scaled, *first)["forget gate"], atol=1e-6
     )
-    reverse = gates_by_formula(found.seen[::-1], *second)["forget gate"][::-1]
+    reverse = gates_by_formula(found.scaled[::-1], *second)["forget gate"][::-1]
     np.testing.assert_allclose(backwards.maps["forget gate"], reverse, atol=1e-6)
 
 
@@ -158,7 +158,7 @@ def test_a_gru_has_gates_of_its_own_and_says_so() -> None:
     (followed,) = found.gates
     assert set(followed.maps) == {"update gate", "reset gate", "hidden state"}
     for bars in (1, 5, LOOKBACK):
-        last = reference.gru(found.seen[None, :bars], *weights["gru"])[0]
+        last = reference.gru(found.scaled[None, :bars], *weights["gru"])[0]
         np.testing.assert_allclose(followed.maps["hidden state"][bars - 1], last, atol=1e-6)
     assert any("no cell state" in line for line in found.lacks)
 
@@ -217,7 +217,7 @@ def test_an_anchored_ensemble_is_explained_by_the_member_nearest_to_its_mean() -
 
     found = explain_window(ensemble, prices(), FEATURES)
     assert found.kind == f"cnn_lstm_ensemble, member {nearest + 1} of 3"
-    np.testing.assert_allclose(found.seen, seen, atol=1e-5)
+    np.testing.assert_allclose(found.scaled, seen, atol=1e-5)
     assert found.attribution.probability == pytest.approx(said[nearest], abs=1e-6)
     flat = said_by_numpy(every[nearest], np.zeros((1, *seen.shape)))[0]
     assert found.attribution.values.sum() == pytest.approx(said[nearest] - flat, abs=COMPLETENESS + 1e-6)
@@ -248,7 +248,7 @@ def test_what_a_kind_lacks_is_said_plainly() -> None:
     _, _, lstm = explained("lstm")
     assert lstm.filters is None
     assert lstm.activations == ()
-    assert lstm.lacks == ("A network of kind lstm has no convolution: there are no filters and no activation maps.",)
+    assert lstm.lacks == ("A network of kind lstm has no convolution: it has no filters and no activation maps.",)
 
 
 def test_a_window_of_another_shape_is_refused() -> None:
@@ -265,4 +265,4 @@ def test_a_layer_that_answers_otherwise_is_told_of() -> None:
     true_call = layer.call
     layer.call = lambda *given, **how: true_call(*given, **how) + 0.01
     with pytest.raises(UnsoundModel, match="layer's own answer"):
-        gate_maps(network, found.seen)
+        gate_maps(network, found.scaled)

@@ -1,4 +1,4 @@
-"""The leak self-test: silent on honest code, loud on each leak planted in a copy."""
+"""The leak audit passes honest code and detects each leak planted in a copy."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -51,7 +51,7 @@ def test_honest_code_passes(bars: Bars, spec: WindowSpec) -> None:
     found = audit(bars, spec, folds, sample=40)
     assert failed(found) == set()
     assert len(found.findings) == HONEST_CHECKS
-    assert all(finding.looked_at > 0 for finding in found.findings)
+    assert all(finding.checked > 0 for finding in found.findings)
     found.require("walk")
 
 
@@ -107,19 +107,19 @@ def test_scaling_over_the_whole_series_is_caught(bars: Bars) -> None:
 
 def test_a_missing_purge_is_caught(bars: Bars) -> None:
     for spec in (SPEC, AHEAD):
-        assert failed(audit(bars, spec, FOLDS, sample=4, split=without_purge)) == {"purge before each test block"}
+        assert failed(audit(bars, spec, FOLDS, sample=4, split=without_purge)) == {"purge before each test fold"}
         leaning = audit(bars, spec, FOLDS, sample=4, split=without_purge_before_validation)
         assert failed(leaning) == {"purge before each validation"}
 
 
 def test_a_label_one_bar_early_is_caught(bars: Bars) -> None:
     found = audit(bars, SPEC, FOLDS, sample=8, cut=labelled_one_bar_early)
-    assert "labels against the closes" in failed(found)
+    assert "labels vs. the closes" in failed(found)
 
 
 def test_an_outcome_known_one_bar_early_is_caught_by_labels_and_folds(bars: Bars) -> None:
     found = audit(bars, SPEC, FOLDS, sample=8, cut=resolved_one_bar_early)
-    assert {"labels against the closes", "purge before each test block"} <= failed(found)
+    assert {"labels vs. the closes", "purge before each test fold"} <= failed(found)
 
 
 def test_a_label_that_is_known_before_its_bar_is_caught(walk_bars: Bars) -> None:
@@ -142,7 +142,7 @@ def test_blocks_tested_twice_are_caught(walk_bars: Bars) -> None:
         folds = split_folds(windows, spec)
         return (*folds[:-1], replace(folds[-1], test=np.append(folds[-2].test[-1:], folds[-1].test)))
 
-    assert "test blocks apart" in failed(audit(walk_bars, SPEC, FOLDS, sample=4, split=overlapping))
+    assert "test folds disjoint" in failed(audit(walk_bars, SPEC, FOLDS, sample=4, split=overlapping))
 
 
 @pytest.mark.parametrize("change", ["label", "resolution", "missing", "twice"])
@@ -155,7 +155,7 @@ def test_a_record_that_does_not_fit_the_bars_is_caught(change: str, walk_bars: B
         "missing": lambda: record.take(everything[1:]),
         "twice": lambda: record.take(np.append(everything, everything[-1])),
     }[change]()
-    assert failed(audit(walk_bars, SPEC, FOLDS, changed, sample=4)) == {"record against folds and closes"}
+    assert failed(audit(walk_bars, SPEC, FOLDS, changed, sample=4)) == {"record vs. folds and closes"}
 
 
 def test_the_sample_repeats_and_has_both_ends(walk_bars: Bars) -> None:

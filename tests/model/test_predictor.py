@@ -108,7 +108,7 @@ def test_later_bars_change_no_earlier_probability(predictor: Predictor, walk_bar
 
 
 def test_wrong_windows_are_refused(network: Any, predictor: Predictor) -> None:
-    with pytest.raises(SpecError, match="windows of 9 bars and 2 features, the spec says 30 and 4"):
+    with pytest.raises(SpecError, match="windows of 9 bars and 2 features, the spec has 30 and 4"):
         Predictor(network_to_onnx(network), WindowSpec())
     with pytest.raises(BarsTooShort):
         predictor.predict(random_walk(8))

@@ -62,7 +62,7 @@ def test_an_honest_version_passes_and_a_shifted_one_fails(settings: Settings) ->
     store.merge(SERIES, random_walk(230).frame().iloc[200:], {}, merged_at=AT)  # later bars are none of its business
     failed = audit_version(SERIES, settings, "2", sample=10)
     assert (failed.same_bars, failed.audit.passed) == (True, False)
-    with pytest.raises(AuditFailed, match=r"record against folds and closes: .* decisions differ"):
+    with pytest.raises(AuditFailed, match=r"record vs\. folds and closes: .* decisions differ"):
         failed.audit.require("BTC-USD-1d version 2")
     runs = workspace.runs.client.search_runs([workspace.runs.experiment_id()])
     told = {run.data.tags["audit"].split(":")[0] for run in runs}

@@ -44,7 +44,7 @@ def explained(label: int = -1) -> Explained:
         kind="cnn_lstm",
         features=("open", "high", "low", "close"),
         window=bars.ohlcv[:, :4],
-        seen=rng.normal(size=(LOOKBACK, 4)),
+        scaled=rng.normal(size=(LOOKBACK, 4)),
         filters=rng.normal(size=(4, 4, 6)),
         activations=(ActivationMap("conv_1", rng.normal(size=(LOOKBACK, 6)), 1, 2),),
         gates=(GateMap("lstm", maps | states),),
