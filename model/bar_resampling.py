@@ -29,6 +29,12 @@ def resample_bars(bars: Bars, interval: str) -> Bars:
 
     Time: a bar depends on the bars that opened within it, and may be used once it has closed.
     Source: own.
+
+    Examples:
+        >>> opened_at = np.array(["2024-01-01T00:00", "2024-01-01T00:30"], dtype="datetime64[us]")
+        >>> halves = Bars("30m", opened_at, np.array([[10.0, 12, 9, 11, 5], [11.0, 15, 10, 14, 2]]))
+        >>> resample_bars(halves, "1h").ohlcv.tolist()
+        [[10.0, 15.0, 9.0, 14.0, 7.0]]
     """
     delta = interval_delta(interval)
     if delta % bars.delta != np.timedelta64(0):

@@ -30,6 +30,10 @@ def interval_delta(interval: str) -> np.timedelta64:
 
     Raises:
         SpecError: the interval is none of `INTERVAL_NAMES`.
+
+    Examples:
+        >>> str(interval_delta("1h").astype("timedelta64[m]"))
+        '60 minutes'
     """
     if interval not in INTERVAL_NAMES:
         raise SpecError(f"interval: expected one of {', '.join(INTERVAL_NAMES)}, found {interval!r}")
@@ -114,6 +118,13 @@ def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:
     Raises:
         SpecError: a price column or the timestamp is missing.
         GapError: times do not strictly increase, or a step is no multiple of the interval.
+
+    Examples:
+        >>> import pandas as pd
+        >>> days = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-04"])
+        >>> bars = bars_from_frame(pd.DataFrame({"timestamp": days, "open": 1, "high": 4, "low": 1, "close": 3}), "1d")
+        >>> gap_sizes(bars).tolist()
+        [0, 1]
     """
     import pandas as pd  # here: pandas takes a second
 

@@ -181,6 +181,13 @@ def paired_difference(
     Returns:
         The mean with its 95 % interval, and the two-sided p-value: the share of resamples, centred at zero, that lie
         at least as far from zero as the mean.
+
+    Examples:
+        >>> labels = np.tile(np.array([1, 0, 1, 1, 0], dtype=np.int8), 40)
+        >>> skilled = np.where(labels == 1, 0.6, 0.4)
+        >>> found = paired_difference(labels, skilled, np.full(200, 0.5), seed=1)
+        >>> round(found.mean, 4), found.high < 0
+        (-0.1823, True)
     """
     differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
     block_bars = block_bars or optimal_block_bars(differences)

@@ -132,6 +132,11 @@ def wilson_interval(
     """Return the 95 % confidence interval of a share, by bin, within 0 to 1.
 
     Source: Wilson 1927.
+
+    Examples:
+        >>> low, high = wilson_interval(np.array([60.0]), np.array([100.0]))
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.502], [0.691])
     """
     share, z2 = hits / counts, Z_95**2
     centre = (share + z2 / (2 * counts)) / (1 + z2 / counts)
@@ -181,6 +186,10 @@ class Temperature:
     """Divides log odds by a temperature: above 1 lowers confidence, below 1 raises it.
 
     Source: Guo, Pleiss, Sun and Weinberger 2017.
+
+    Examples:
+        >>> Temperature(2.0).apply(np.array([0.2, 0.5, 0.9])).round(4).tolist()
+        [0.3333, 0.5, 0.75]
     """
 
     temperature: float = 1.0

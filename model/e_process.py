@@ -40,6 +40,11 @@ def e_process(
     Time: entry t depends on predictions 0..t.
     Source: Waudby-Smith and Ramdas 2024 (testing by betting); Ville 1939 (the bound). The mixture over fractions is
         our own.
+
+    Examples:
+        >>> falls = np.zeros(8, dtype=np.int8)  # a forecast of 70 % that is wrong eight times
+        >>> e_process(falls, np.full(8, 0.7), base_rate=0.5, excess=0.0)[[0, -1]].round(1).tolist()
+        [2.0, 543.7]
     """
     base = np.full(len(labels), base_rate)
     rises, falls = np.ones(len(labels), dtype=np.int8), np.zeros(len(labels), dtype=np.int8)

@@ -118,6 +118,19 @@ def split_folds(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
 
     Time: `train` and `validation` of a fold depend on windows resolved before the first decision of its `test`.
     Source: own, after walk-forward testing; purge as in `resolved_before`.
+
+    Examples:
+        With a horizon of 5 bars, the 5 windows before each test fold are purged, and as many before each validation.
+
+        >>> from model.bars import Bars
+        >>> from model.windows import WindowSpec, cut_windows
+        >>> opened_at = np.datetime64("2024-01-01", "us") + np.arange(100) * np.timedelta64(1, "D")
+        >>> bars = Bars("1d", opened_at, np.ones((100, 5)))
+        >>> windows = cut_windows(bars, WindowSpec(lookback_bars=2, horizon_bars=5)).resolved()
+        >>> for fold in split_folds(windows, FoldSpec(test_bars=20, count=2)):
+        ...     print(len(fold.train), len(fold.validation), fold.validation[-1], fold.test[0])
+        54 10 68 74
+        62 12 78 84
     """
     _require_order(windows)
     _require_enough(windows, spec)

@@ -46,6 +46,12 @@ def label_rises(bars: Bars, horizon_bars: int) -> Int8[np.ndarray, " bar"]:
 
     Time: entry t depends on bars t..t+horizon; it is known when bar t+horizon has closed.
     Source: the article's rule, `y_close > last close of the window`.
+
+    Examples:
+        >>> opened_at = np.arange("2024-01-01", "2024-01-05", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> close = np.array([10.0, 12.0, 12.0, 11.0])
+        >>> label_rises(Bars("1d", opened_at, np.repeat(close[:, None], 5, axis=1)), horizon_bars=1).tolist()
+        [1, 0, 0, -1]
     """
     if horizon_bars < 1:
         raise SpecError(f"horizon_bars: expected at least 1, found {horizon_bars}")

@@ -196,6 +196,12 @@ def score(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray
     Raises:
         SpecError: lengths differ, or a label is neither 0 nor 1.
         UnsoundModel: a probability is not finite or not within 0 to 1.
+
+    Examples:
+        >>> labels = np.array([1, 0, 1, 1], dtype=np.int8)
+        >>> found = score(labels, np.array([0.8, 0.4, 0.6, 0.3]))
+        >>> round(found["log_loss"], 4), found["accuracy"], round(found["roc_auc"], 4)
+        (0.6122, 0.75, 0.6667)
     """
     return tally(labels, probabilities).score()
 
@@ -279,7 +285,12 @@ def log_losses(
 
 
 def predicts_rise(probabilities: Float64[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
-    """Return whether each probability predicts a rise: above `THRESHOLD`; at it, a fall."""
+    """Return whether each probability predicts a rise: above `THRESHOLD`; at it, a fall.
+
+    Examples:
+        >>> predicts_rise(np.array([0.49, 0.5, 0.51])).tolist()
+        [False, False, True]
+    """
     return np.asarray(probabilities > THRESHOLD, dtype=np.bool_)
 
 

@@ -116,6 +116,10 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Return Holm-adjusted p-values, which control the family-wise error rate.
 
     Source: Holm 1979; statsmodels' `multipletests`.
+
+    Examples:
+        >>> {name: round(p_value, 4) for name, p_value in holm({"a": 0.01, "b": 0.03, "c": 0.04}).items()}
+        {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
     if not p_values:
         return {}

@@ -146,6 +146,10 @@ def take_positions(probabilities: Float64[np.ndarray, " window"], spec: TradingS
     """Return the position for each probability, shape (window,): 1 long, 0 flat, -1 short.
 
     Time: entry t depends on probability t alone.
+
+    Examples:
+        >>> take_positions(np.array([0.7, 0.5, 0.3]), TradingSpec(kind="long_short", threshold=0.6)).tolist()
+        [1.0, 0.0, -1.0]
     """
     long = (probabilities > spec.threshold).astype(np.float64)
     if spec.kind == "long_flat":

@@ -153,6 +153,16 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
     Time: the values, `decided_at` and `last_moves` of a window ending at bar t depend on bars t-lookback+1..t; its
         label and `resolved_at` on bars t..t+horizon.
     Source: the article's windows of WINDOW, STEP and FORECAST; gaps are our own.
+
+    Examples:
+        >>> opened_at = np.arange("2024-01-01", "2024-01-05", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> close = np.array([10.0, 12.0, 11.0, 13.0])
+        >>> bars = Bars("1d", opened_at, np.repeat(close[:, None], 5, axis=1))
+        >>> windows = cut_windows(bars, WindowSpec(lookback_bars=2, features=("close",)))
+        >>> windows.values()[:, :, 0].tolist()
+        [[10.0, 12.0], [12.0, 11.0], [11.0, 13.0]]
+        >>> windows.labels.tolist()
+        [0, 1, -1]
     """
     found = label_rises(bars, spec.horizon_bars)
     bars, is_filled = fill_gaps(bars, spec.gaps)
@@ -212,6 +222,10 @@ def standardise(
 
     Time: an entry depends on its own window alone.
     Source: the article's `(x - mean(x)) / std(x)`, population deviation.
+
+    Examples:
+        >>> standardise(np.array([[[60_000.01, 7.0], [60_000.03, 7.0]]])).round(6).tolist()
+        [[[-1.0, 0.0], [1.0, 0.0]]]
     """
     result = np.empty(values.shape)
     chunks, buffers = _chunks(values.shape)
