@@ -41,7 +41,7 @@ def store() -> BarStore:
     return Workspace(Settings()).bar_store
 
 
-def test_the_sample_is_read_checked_and_cut_as_counted_by_hand(first: Retrain) -> None:
+def test_the_sample_gives_the_counts_computed_by_hand(first: Retrain) -> None:
     # 1770 rows; the last day is unfinished; the low of 0.06 is refused; that and 12 missing days make two gaps,
     # so three stretches lose 29 bars each to the lookback and one each to the label.
     assert (first.landing.rows, first.landing.unfinished) == (1769, 1)
@@ -50,7 +50,7 @@ def test_the_sample_is_read_checked_and_cut_as_counted_by_hand(first: Retrain) -
     assert (first.windows.windows, first.windows.resolved) == (1768 - 3 * 29, 1768 - 3 * 30)
 
 
-def test_the_record_holds_the_newest_windows_with_their_real_outcomes(first: Retrain, workspace: Workspace) -> None:
+def test_the_record_holds_the_newest_windows_with_their_actual_outcomes(first: Retrain, workspace: Workspace) -> None:
     frame = _artifact(workspace.runs, first.run_id, "evaluation/record.parquet")
     sample = open_source(SourceSpec()).fetch().frame.set_index("timestamp")["close"]
     day = pd.Timedelta(days=1)
@@ -74,7 +74,7 @@ def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, workspace:
         assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"]
 
 
-def test_the_run_page_has_what_a_reader_looks_for(first: Retrain, workspace: Workspace) -> None:
+def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspace: Workspace) -> None:
     run = workspace.runs.client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["window.lookback_bars"] == "30"
@@ -95,13 +95,13 @@ def test_the_run_page_has_what_a_reader_looks_for(first: Retrain, workspace: Wor
         assert [point.step for point in curve] == [1, 2]
 
 
-def test_the_first_sound_model_becomes_champion(first: Retrain) -> None:
+def test_the_first_model_that_passes_the_sanity_check_becomes_champion(first: Retrain) -> None:
     assert first.promotion.action == "promote"
     assert (first.promotion.champion_before, first.promotion.champion_after) == (None, "1")
     assert any("no champion" in reason for reason in first.promotion.reasons)
 
 
-def test_the_registered_model_says_what_its_keras_network_says(first: Retrain, workspace: Workspace) -> None:
+def test_the_registered_model_predicts_as_its_keras_network(first: Retrain, workspace: Workspace) -> None:
     loaded = workspace.registry.read_version(first.version.version)
     files = [path for path in loaded.folder.parent.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in {".pkl", ".pickle", ".joblib"}]
@@ -116,7 +116,7 @@ def test_the_registered_model_says_what_its_keras_network_says(first: Retrain, w
     assert served["decided_at"].iloc[-1] == "2019-10-18T00:00:00Z"
 
 
-def test_a_second_retrain_adds_no_bar_and_is_judged_against_the_first(both: tuple[Retrain, Retrain]) -> None:
+def test_a_second_retrain_adds_no_bar_and_is_compared_with_the_first(both: tuple[Retrain, Retrain]) -> None:
     first, second = both
     assert (second.stored.merge.added, second.stored.merge.revised) == (0, 0)
     assert replace(second.stored.ref, uri=first.stored.ref.uri) == first.stored.ref  # the home was copied in between
@@ -134,7 +134,7 @@ def test_the_same_bars_recipe_and_seed_give_the_same_probabilities(
     np.testing.assert_array_equal(*probabilities)
 
 
-def test_as_of_a_past_day_nothing_later_is_known(first: Retrain) -> None:
+def test_as_of_a_past_day_no_later_bar_is_used(first: Retrain) -> None:
     past = retrain(
         folds=FoldSpec(test_bars=240, count=2), training=TrainingSpec(epochs=1), as_of=pd.Timestamp("2019-09-01")
     )
@@ -144,7 +144,7 @@ def test_as_of_a_past_day_nothing_later_is_known(first: Retrain) -> None:
     assert past.evaluation.last == "2019-08-31T00:00:00Z"
 
 
-def test_bad_bars_stop_the_run_and_leave_everything_as_it_was(
+def test_bad_bars_stop_the_run_and_change_nothing(
     first: Retrain, workspace: Workspace, store: BarStore, tmp_path: Path
 ) -> None:
     assert first.version.version == "1"
@@ -166,7 +166,7 @@ def test_bad_bars_stop_the_run_and_leave_everything_as_it_was(
     assert "ChecksFailed" in latest.data.tags["failure"]
 
 
-def test_too_few_bars_for_the_folds_says_what_to_change(first: Retrain) -> None:  # noqa: ARG001 - the registry is in use
+def test_too_few_bars_for_the_folds_is_an_error_that_names_the_remedy(first: Retrain) -> None:  # noqa: ARG001 - the registry is in use
     with pytest.raises(BarsTooShort, match=r"--folds\.test-bars"):
         retrain(folds=FoldSpec(test_bars=1650, count=2))
 
@@ -183,7 +183,7 @@ def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:
     assert not stored["late"].any()
 
 
-def test_rollback_puts_the_former_champion_back(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
+def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
     assert both[1].promotion.action == "promote"
     before = workspace.registry.champion().version
     former = rollback(reason="the test says so")
@@ -194,7 +194,7 @@ def test_rollback_puts_the_former_champion_back(both: tuple[Retrain, Retrain], w
     assert row.reasons == ("the test says so",)
 
 
-def test_without_a_champion_a_prediction_says_what_to_do(home: Path) -> None:  # noqa: ARG001 - the home's registry
+def test_a_prediction_without_a_champion_is_an_error_that_names_the_remedy(home: Path) -> None:  # noqa: ARG001 - the home's registry
     with pytest.raises(NoChampion, match="riseorfall retrain"):
         forecast(Series("ETH-USD", "1d"), Settings())
 

@@ -57,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, list[
         return found, trials_of(found)
 
 
-def test_each_trial_is_a_child_run_and_the_best_is_told(whole: Any) -> None:
+def test_each_trial_is_a_child_run_and_the_best_is_returned(whole: Any) -> None:
     found, trials = whole
     assert [status for _, _, status in trials] == ["FINISHED"] * 3
     losses = [loss for _, loss, _ in trials]
@@ -67,7 +67,9 @@ def test_each_trial_is_a_child_run_and_the_best_is_told(whole: Any) -> None:
     assert {name: str(value) for name, value in found.values.items()} == best
 
 
-def test_scrambled_test_bars_change_nothing(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrambled_test_bars_do_not_affect_a_search(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, trials = whole
     first_test = cut_windows(BARS, CHEAP["window"]).resolved().decided_at[-TEST_BARS]
     other = scrambled(BARS, int(np.searchsorted(BARS.closed_at, first_test)))
@@ -76,7 +78,7 @@ def test_scrambled_test_bars_change_nothing(whole: Any, tmp_path: Path, monkeypa
     assert (again.study, again.values, again.flags) == (found.study, found.values, found.flags)
 
 
-def test_a_stopped_search_goes_on_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_search_resumes_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     true = RecipeSearch._objective
 
@@ -101,17 +103,17 @@ def test_a_stopped_search_goes_on_in_its_run(tmp_path: Path, monkeypatch: pytest
 
 
 def test_hourly_bars_are_searched_from_their_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it advises is told as flags of `retrain`, which starts from the preset too."""
-    asked: list[Any] = []
+    """The flags of a result are those of `retrain`, which starts from the same preset."""
+    recipes: list[Any] = []
 
-    def hear(self: RecipeSearch) -> SearchResult:
-        asked.append(self.recipe)
-        raise UnsoundModel("heard enough")
+    def record_recipe(self: RecipeSearch) -> SearchResult:
+        recipes.append(self.recipe)
+        raise UnsoundModel("stop here")
 
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
-    monkeypatch.setattr(RecipeSearch, "search", hear)
-    with pytest.raises(UnsoundModel, match="heard enough"):
+    monkeypatch.setattr(RecipeSearch, "search", record_recipe)
+    with pytest.raises(UnsoundModel, match="stop here"):
         tune(symbol="BTC/USDT", interval="1h", training=TrainingSpec(members=1))
-    (recipe,) = asked
+    (recipe,) = recipes
     assert (recipe.window.lookback_bars, recipe.network.scaling, recipe.folds.test_bars) == (24, "last_close", 10_000)
     assert (recipe.training.members, recipe.training.batch_size) == (1, 1024)

@@ -1,4 +1,4 @@
-"""Replay: past days decided as they would have been; interrupted anywhere and resumed, the ledger is the same."""
+"""Replay of past days: decided with the bars of the time; interrupted and resumed, the decision log is the same."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -52,8 +52,8 @@ def run_all(opened: Replay) -> None:
         opened.run_day(day)
 
 
-def told(opened: Replay) -> list[LoggedDecision]:
-    """Return the ledger without the names of runs, which are drawn by chance."""
+def decisions(opened: Replay) -> list[LoggedDecision]:
+    """Return the decision log without run ids, which are random."""
     return [replace(row, run_id="") for row in opened.workspace.decision_log.rows(opened.name)]
 
 
@@ -91,7 +91,7 @@ def test_each_day_is_a_look_at_its_test_bars(whole: Replay) -> None:
     assert (newest.looks, newest.recipes) == (len(whole.days), 1)
 
 
-def test_nothing_of_it_touches_the_real_champion(whole: Replay) -> None:
+def test_a_replay_does_not_touch_the_real_champion(whole: Replay) -> None:
     real = Workspace(whole.settings, whole.series).registry
     assert real.alias_number("champion") is None
     assert whole.workspace.decision_log.rows(whole.series.name) == ()
@@ -104,7 +104,7 @@ def test_a_past_day_does_not_depend_on_later_bars(whole: Replay, tmp_path: Path)
     ohlcv[later] *= 3.0
     other = replay(home(tmp_path, Bars(BARS.interval, BARS.opened_at, ohlcv)))
     run_all(other)
-    assert told(other) == told(whole)
+    assert decisions(other) == decisions(whole)
 
 
 class Crash(BaseException):
@@ -112,7 +112,7 @@ class Crash(BaseException):
 
 
 @pytest.mark.parametrize("place", ["version", "predictions", "row", "alias"])
-def test_interrupted_anywhere_and_resumed_it_ends_the_same(
+def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
     place: str, whole: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = home(tmp_path)
@@ -134,25 +134,25 @@ def test_interrupted_anywhere_and_resumed_it_ends_the_same(
             interrupted.run_day(FIRST + timedelta(days=1))
     resumed = replay(settings)
     run_all(resumed)
-    assert told(resumed) == told(whole)
+    assert decisions(resumed) == decisions(whole)
     frame, expected = (each.workspace.prediction_log.read(each.name) for each in (resumed, whole))
     assert frame.equals(expected)
     assert resumed.workspace.registry.alias_number("champion") == whole.workspace.registry.alias_number("champion")
 
 
-def test_a_day_that_is_done_is_not_done_again(whole: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decided_day_is_not_decided_again(whole: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object, **__: object) -> None:
         raise Crash
 
     monkeypatch.setattr(ModelRegistry, "add_version", crash)
     again = replay(whole.settings)
     assert again.pending() == ()
-    before = told(again)
+    before = decisions(again)
     run_all(again)
-    assert told(again) == before
+    assert decisions(again) == before
 
 
-def test_it_shows_whoever_was_champion_beside_never_promoting(whole: Replay) -> None:
+def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: Replay) -> None:
     summary = whole.summary()
     windows = cut_windows(BARS, RECIPE.window).resolved()
     days = [np.datetime64(day, "us") for day in whole.days]
@@ -177,7 +177,7 @@ def test_it_shows_whoever_was_champion_beside_never_promoting(whole: Replay) -> 
     assert whole.workspace.runs.read_file(run_id, "pictures/champion_history.png")[:4] == b"\x89PNG"
 
 
-def test_what_cannot_be_continued_is_refused(whole: Replay) -> None:
+def test_a_replay_of_another_recipe_or_an_earlier_day_is_refused(whole: Replay) -> None:
     with pytest.raises(SpecError, match="found 2018-08-19: a day cannot be put in"):
         replay(whole.settings, FIRST - timedelta(days=1))
     with pytest.raises(SpecError, match="another recipe or rule"):

@@ -39,7 +39,7 @@ class Fitted:
 
 
 class Quiet:
-    """Says one probability, the farther from one half the higher the dropout; fast, and never seen after the test."""
+    """Predicts one probability, farther from 0.5 for higher dropout; fails when given a window of the test bars."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -99,7 +99,7 @@ def test_no_recipe_that_a_search_may_find_is_tested_on_bars_that_the_search_used
     assert gappy.closed_at[len(before)] == min(firsts)
 
 
-def test_a_search_starts_with_what_it_was_given_and_never_ends_worse(tmp_path: Path) -> None:
+def test_a_search_starts_with_the_recipe_as_given_and_is_never_worse(tmp_path: Path) -> None:
     opened = tuning(home(tmp_path))
     found = opened.search()
     seen = losses(found, opened)
@@ -113,7 +113,7 @@ def test_a_search_starts_with_what_it_was_given_and_never_ends_worse(tmp_path: P
     assert "4 trials; best log loss" in found.lines()[0]
 
 
-def test_what_happens_on_the_test_bars_changes_nothing(tmp_path: Path) -> None:
+def test_test_bars_do_not_affect_a_search(tmp_path: Path) -> None:
     start = int(np.searchsorted(BARS.closed_at, FIRST_TEST))
     one, other = (tuning(home(tmp_path / name, bars)) for name, bars in (("a", BARS), ("b", scrambled(BARS, start))))
     assert one.study_name == other.study_name
@@ -126,7 +126,7 @@ class Crash(BaseException):
     """Injected."""
 
 
-def test_an_interrupted_search_goes_on_in_the_same_run(tmp_path: Path) -> None:
+def test_an_interrupted_search_resumes_in_the_same_run(tmp_path: Path) -> None:
     settings, calls = home(tmp_path), []
 
     def crashing(recipe: Recipe) -> Quiet:
@@ -149,7 +149,7 @@ def test_an_interrupted_search_goes_on_in_the_same_run(tmp_path: Path) -> None:
     assert calls == []
 
 
-def test_where_every_trial_fails_it_is_said(tmp_path: Path) -> None:
+def test_a_search_without_a_finished_trial_is_an_error(tmp_path: Path) -> None:
     def failing(_: Recipe) -> Quiet:
         raise UnsoundModel("never finite")
 
@@ -157,7 +157,7 @@ def test_where_every_trial_fails_it_is_said(tmp_path: Path) -> None:
         tuning(home(tmp_path), SPEC.model_copy(update={"trials": 2}), trainer=failing).search()
 
 
-def test_a_trial_is_a_recipe_and_its_flags_say_what_differs() -> None:
+def test_the_flags_of_a_trial_are_its_differences_from_the_recipe() -> None:
     own = values_of(RECIPE)
     assert recipe_of(RECIPE, own) == RECIPE
     assert flags_of(RECIPE, own) == ""
@@ -173,7 +173,7 @@ def test_a_trial_is_a_recipe_and_its_flags_say_what_differs() -> None:
     )
 
 
-def test_the_given_recipe_lies_in_the_space() -> None:
+def test_the_recipe_as_given_lies_in_the_search_space() -> None:
     own, choices = values_of(RECIPE), choices_of(RECIPE)
     assert all(own[name] in values for name, values in choices.items())
     assert all(low <= own[name] <= high for name, (low, high) in ranges_of(RECIPE).items())

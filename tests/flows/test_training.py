@@ -1,4 +1,4 @@
-"""Folds give the same numbers wherever they are trained, and stay one child run each."""
+"""Folds give the same numbers serially, in threads and on a cluster, one child run each."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def running(runner: str, address: str = "") -> Recipe:
     return RECIPE.model_copy(update={"folds": FoldSpec(test_bars=240, count=2, runner=runner, address=address)})
 
 
-def test_threads_give_the_numbers_of_one_after_the_other(first: Retrain, tracking_children: list[str]) -> None:
+def test_threads_give_the_numbers_of_serial_training(first: Retrain, tracking_children: list[str]) -> None:
     serial, one_by_one = folds_alone(first, running("serial"))
     threads, at_once = folds_alone(first, running("threads"))
     np.testing.assert_array_equal(at_once.probabilities, one_by_one.probabilities)
@@ -49,25 +49,25 @@ def tracking_children(first: Retrain) -> list[str]:
     return [run.info.run_id for run in found]
 
 
-def test_where_folds_run_is_no_part_of_the_recipes_identity() -> None:
+def test_the_runner_of_the_folds_is_not_part_of_the_recipes_identity() -> None:
     assert running("serial").digest == running("threads").digest == running("dask", "tcp://host:8786").digest
     assert FoldSpec(count=4) != FoldSpec()
     assert RECIPE.model_copy(update={"folds": FoldSpec(count=4)}).digest != RECIPE.digest
 
 
-def test_an_address_is_for_a_cluster_only() -> None:
+def test_an_address_is_accepted_for_a_cluster_only() -> None:
     with pytest.raises(ValueError, match="expected an address with runner dask only"):
         FoldSpec(address="tcp://host:8786")
 
 
-def test_a_cluster_that_is_not_there_is_told(first: Retrain) -> None:
+def test_an_unreachable_cluster_is_a_spec_error(first: Retrain) -> None:
     pytest.importorskip("prefect_dask")
     with pytest.raises(SpecError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9"):
         folds_alone(first, running("dask", "tcp://127.0.0.1:9"))
 
 
 @pytest.mark.e2e
-def test_a_dask_cluster_gives_the_numbers_of_one_after_the_other(
+def test_a_dask_cluster_gives_the_numbers_of_serial_training(
     first: Retrain, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("prefect_dask")
