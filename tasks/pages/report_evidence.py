@@ -56,7 +56,7 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         opponents = {"the champion": content.champion, **opponents}
     chart = page.chart(
         loss_differences_chart({name: found.difference for name, found in opponents.items()}),
-        "Log loss of the network vs. the champion and each baseline, same windows.",
+        "Log loss difference: network vs. others, on the same windows.",
         "Difference with its 95 % interval (paired stationary block bootstrap). Blue: significantly better; orange: "
         "significantly worse.",
     )
