@@ -1,18 +1,18 @@
-"""Looks at a running stack from the host, as a user would, with nothing but Python's own library.
+"""Test a running stack from the host, as a client would, with the standard library only.
 
-    python3 docker/probe.py closed            without credentials nothing opens; a strange host name is refused
+    python3 docker/probe.py closed            requests without credentials or with an unknown host name are refused
     python3 docker/probe.py retrain [JSON]    starts a retrain through the Prefect API and waits for its end
     python3 docker/probe.py start [JSON]      starts one, prints its id and does not wait
     python3 docker/probe.py training ID       waits until a retrain trains its first fold
-    python3 docker/probe.py ended ID          waits for its end; how Prefect and MLflow say it ended
+    python3 docker/probe.py ended ID          waits for its end; prints its state in Prefect and MLflow
     python3 docker/probe.py champion          the champion's version and the hash of its network, through MLflow
     python3 docker/probe.py dask              a retrain in threads, one on the Dask cluster: the same numbers
-    python3 docker/probe.py predict           asks the champion over REST
+    python3 docker/probe.py predict           predicts with the champion over REST
     python3 docker/probe.py pages             the pages of Prefect, MLflow, reports and Data Docs open
     python3 docker/probe.py parameters        everything that Prefect keeps about runs, deployments and work pools
 
 Passwords are read from the file that ENV_FILE names (docker/.env). BIND, PREFECT_PORT, MLFLOW_PORT,
-S3_PORT, PREDICT_PORT, PAGES_PORT as for compose. It ends with 1 when something is not as it should be, and says what.
+S3_PORT, PREDICT_PORT, PAGES_PORT as for compose. Exits with 1 and a message if a check fails.
 """
 
 import base64
@@ -29,7 +29,7 @@ from typing import Any
 
 HOST = os.environ.get("BIND") or "127.0.0.1"
 SERIES = "BTC-USD-1d"
-SMALL = {  # a retrain that shows the way, not the skill
+SMALL = {  # a fast retrain: it tests the stack, not the model
     "folds": {"count": 2, "test_bars": 100},
     "training": {"epochs": 2, "patience": 1},
     "network": {"filters": [4, 4], "units": 4, "dense_units": 8},
@@ -39,7 +39,7 @@ OPEN_CODES = (200, 201, 204)
 
 
 def port(name: str, usual: int) -> int:
-    """Return a port as compose would."""
+    """Return a port from the environment, as compose does."""
     return int(os.environ.get(name) or usual)
 
 
@@ -70,8 +70,8 @@ def ask(
         link.close()
 
 
-def told(where: int, method: str, path: str, body: Any = None, user: str = "") -> Any:
-    """Return the JSON of an answer that must be a good one."""
+def read_json(where: int, method: str, path: str, body: Any = None, user: str = "") -> Any:
+    """Send one request and return the JSON of the response; exit if it is not successful."""
     code, content = ask(where, method, path, body, user)
     if code not in OPEN_CODES:
         raise SystemExit(f"{method} {path} on {where}: expected an answer, found {code}: {content[:300]!r}")
@@ -79,7 +79,7 @@ def told(where: int, method: str, path: str, body: Any = None, user: str = "") -
 
 
 def closed() -> None:
-    """Try every door without a key."""
+    """Send requests without credentials or permission; exit with an error if one is accepted."""
     wrong = "admin:wrong"
     tries = [
         ("MLflow read", MLFLOW, "POST", "/api/2.0/mlflow/experiments/search", {"max_results": 1}, ""),
@@ -99,14 +99,14 @@ def closed() -> None:
         ("S3 object", OBJECTS, "GET", "/tables/riseorfall/bars/_delta_log/00000000000000000000.json", None, ""),
         ("S3 write", OBJECTS, "PUT", "/tables/intruder", {}, ""),
     ]
-    bad = 0
+    accepted = 0
     for name, where, method, path, body, user in tries:
         code, _ = ask(where, method, path, body, user)
-        bad += say(name, f"{code}", refused=code in {401, 403})
+        accepted += print_result(name, f"{code}", refused=code in {401, 403})
     user = f"admin:{secrets()['MLFLOW_ADMIN_PASSWORD']}"
     for name, given in (("MLflow, strange host name", "evil.example"), ("MLflow, strange host and port", "evil:5000")):
         code, _ = ask(MLFLOW, "GET", "/api/2.0/mlflow/registered-models/search", None, user, {"Host": given})
-        bad += say(name, f"{code}", refused=code in {400, 403})
+        accepted += print_result(name, f"{code}", refused=code in {400, 403})
     model = {"name": SERIES}
     reader = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
     for name, path, body in (
@@ -114,19 +114,19 @@ def closed() -> None:
         ("MLflow reader deletes model", "registered-models/delete", model),
     ):
         code, _ = ask(MLFLOW, "DELETE" if "delete" in path else "POST", f"/api/2.0/mlflow/{path}", body, reader)
-        bad += say(name, f"{code}", refused=code == 403)  # noqa: PLR2004 - forbidden
+        accepted += print_result(name, f"{code}", refused=code == 403)  # noqa: PLR2004 - forbidden
     for name, number in (("PostgreSQL", 5432), ("store's master", 9333), ("store's filer", 8888)):
         with socket.socket() as tried:
             tried.settimeout(2)
             reached = not tried.connect_ex((HOST, number))
-        bad += say(f"{name} from the host", "reached" if reached else "no port", refused=not reached)
-    if bad:
-        raise SystemExit(f"{bad} doors are open")
+        accepted += print_result(f"{name} from the host", "reached" if reached else "no port", refused=not reached)
+    if accepted:
+        raise SystemExit(f"{accepted} requests were accepted")
 
 
-def say(name: str, found: str, *, refused: bool) -> int:
-    """Print one line, and return 1 if the door was open."""
-    print(f"  {name:34} {found:8} {'refused' if refused else 'OPEN'}")  # noqa: T201 - its product
+def print_result(name: str, found: str, *, refused: bool) -> int:
+    """Print one line, and return 1 if the request was accepted."""
+    print(f"  {name:34} {found:8} {'refused' if refused else 'ACCEPTED'}")  # noqa: T201 - its product
     return 0 if refused else 1
 
 
@@ -142,16 +142,18 @@ def retrain(parameters: dict[str, Any] | None = None, seconds: float = WAIT_SECO
 
 
 def start_retrain(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Ask Prefect for a run of the deployment `retrain`."""
+    """Create a run of the deployment `retrain`."""
     user = f"admin:{secrets()['PREFECT_PASSWORD']}"
-    deployment = told(PREFECT, "GET", "/api/deployments/name/retrain/retrain", user=user)
-    asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    run: dict[str, Any] = told(PREFECT, "POST", f"/api/deployments/{deployment['id']}/create_flow_run", asked, user)
+    deployment = read_json(PREFECT, "GET", "/api/deployments/name/retrain/retrain", user=user)
+    query = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    run: dict[str, Any] = read_json(
+        PREFECT, "POST", f"/api/deployments/{deployment['id']}/create_flow_run", query, user
+    )
     return run
 
 
 def wait(run: dict[str, Any], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
-    """Wait until a flow run is over, and return its last state; a server that is away is waited for."""
+    """Wait until a flow run is over, and return its last state; keep waiting while the server is down."""
     user, end = f"admin:{secrets()['PREFECT_PASSWORD']}", time.monotonic() + seconds
     state: dict[str, Any] = {"type": "PENDING", "name": "unknown"}
     while time.monotonic() < end:
@@ -169,8 +171,8 @@ def wait(run: dict[str, Any], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
 def training(run: str, seconds: float = WAIT_SECONDS) -> None:
     """Wait until a fold of a retrain is being trained."""
     user, end = f"admin:{secrets()['PREFECT_PASSWORD']}", time.monotonic() + seconds
-    asked = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"name": {"like_": "train fold"}}}
-    while not told(PREFECT, "POST", "/api/task_runs/filter", asked, user):
+    query = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"name": {"like_": "train fold"}}}
+    while not read_json(PREFECT, "POST", "/api/task_runs/filter", query, user):
         if time.monotonic() > end:
             raise SystemExit(f"flow run {run}: expected a fold in training within {seconds:.0f} s, found none")
         time.sleep(1)
@@ -180,10 +182,10 @@ def ended(run: str, seconds: float = WAIT_SECONDS) -> None:
     """Print how a flow run ended, in Prefect and in MLflow, which is given two minutes more."""
     state = wait({"id": run}, seconds)
     user, status = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}", "none"
-    asked = {"experiment_ids": ["1"], "filter": f"tags.flow_run = '{run}'", "max_results": 1}
+    query = {"experiment_ids": ["1"], "filter": f"tags.flow_run = '{run}'", "max_results": 1}
     for _ in range(60):
         try:
-            code, content = ask(MLFLOW, "POST", "/api/2.0/mlflow/runs/search", asked, user)
+            code, content = ask(MLFLOW, "POST", "/api/2.0/mlflow/runs/search", query, user)
             found = json.loads(content).get("runs", []) if code in OPEN_CODES else []
             status = found[0]["info"]["status"] if found else "none"
         except (OSError, http.client.HTTPException):
@@ -199,15 +201,15 @@ def champion() -> dict[str, str]:
     """Read the champion's version and its network through MLflow's own door, and print the hash."""
     user = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
     path = f"/api/2.0/mlflow/registered-models/alias?name={SERIES}&alias=champion"
-    version = told(MLFLOW, "GET", path, user=user)["model_version"]
+    version = read_json(MLFLOW, "GET", path, user=user)["model_version"]
     path = f"/api/2.0/mlflow/model-versions/get-download-uri?name={SERIES}&version={version['version']}"
-    place = told(MLFLOW, "GET", path, user=user)["artifact_uri"]
+    place = read_json(MLFLOW, "GET", path, user=user)["artifact_uri"]
     folder = place.removeprefix("mlflow-artifacts:").lstrip("/")
     path = f"/api/2.0/mlflow-artifacts/artifacts/{folder}/artifacts/network.onnx"
     code, network = ask(MLFLOW, "GET", path, user=user)
     if code not in OPEN_CODES or not network:
         raise SystemExit(f"{place}: expected the network through the server, found {code}: {network[:200]!r}")
-    info = told(MLFLOW, "GET", "/api/3.0/mlflow/server-info", user=user)
+    info = read_json(MLFLOW, "GET", "/api/3.0/mlflow/server-info", user=user)
     if info.get("multipart_downloads_enabled"):
         raise SystemExit("MLflow sends its clients to links of the store, which this machine may not reach")
     found = {"version": version["version"], "sha256": hashlib.sha256(network).hexdigest(), "bytes": str(len(network))}
@@ -233,8 +235,10 @@ def fold_metrics(flow_run: str) -> dict[str, dict[str, float]]:
     user = f"reader:{secrets()['MLFLOW_READER_PASSWORD']}"
 
     def search(tag: str, value: str) -> list[dict[str, Any]]:
-        asked = {"experiment_ids": ["1"], "filter": f"tags.`{tag}` = '{value}'", "max_results": 100}
-        runs: list[dict[str, Any]] = told(MLFLOW, "POST", "/api/2.0/mlflow/runs/search", asked, user).get("runs", [])
+        query = {"experiment_ids": ["1"], "filter": f"tags.`{tag}` = '{value}'", "max_results": 100}
+        runs: list[dict[str, Any]] = read_json(MLFLOW, "POST", "/api/2.0/mlflow/runs/search", query, user).get(
+            "runs", []
+        )
         return runs
 
     parent = search("flow_run", flow_run)[0]["info"]["run_id"]
@@ -246,14 +250,14 @@ def fold_metrics(flow_run: str) -> dict[str, dict[str, float]]:
 
 
 def predict() -> dict[str, Any]:
-    """Ask the champion about a made-up series, and print its answer; a bad question must be refused with a reason."""
+    """Predict on a synthetic series over REST and print the result; an invalid request must be refused with a reason."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     bars = [
         {"timestamp": (start + timedelta(days=day)).isoformat(), "open": 100.0 + day, "high": 103.0 + day,
          "low": 98.0 + day, "close": 101.0 + day + day % 3, "volume": 5.0}
         for day in range(40)
     ]  # fmt: skip
-    answer: dict[str, Any] = told(PREDICT, "POST", "/predict", {"bars": bars})
+    answer: dict[str, Any] = read_json(PREDICT, "POST", "/predict", {"bars": bars})
     probabilities = [row["probability"] for row in answer["predictions"]]
     code, reason = ask(PREDICT, "POST", "/predict", {"bars": [{**bars[0], "close": -1.0}]})
     if not probabilities or not all(0 <= each <= 1 for each in probabilities) or code != 422:  # noqa: PLR2004
@@ -285,7 +289,7 @@ def parameters() -> None:
     """Print what Prefect keeps: parameters, variables of jobs, log lines."""
     user = f"admin:{secrets()['PREFECT_PASSWORD']}"
     for kind in ("flow_runs", "deployments", "work_pools", "logs", "block_documents", "variables", "artifacts"):
-        print(json.dumps(told(PREFECT, "POST", f"/api/{kind}/filter", {}, user)))  # noqa: T201 - its product
+        print(json.dumps(read_json(PREFECT, "POST", f"/api/{kind}/filter", {}, user)))  # noqa: T201 - its product
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ HERE = Path(__file__).parent
 async def job() -> dict[str, Any]:
     """Return the job that the work pool's template makes of a flow run."""
     template = json.loads((HERE / "work-pool.json").read_text(encoding="utf-8"))
-    nobody = PrefectClient("http://127.0.0.1:9/api")  # asked for blocks only, and the template names none
+    no_server = PrefectClient("http://127.0.0.1:9/api")  # would be used to read blocks only; the template has none
     values = {"env": {"WHY": "check"}}
-    made = await KubernetesWorkerJobConfiguration.from_template_and_values(template, values, client=nobody)
+    made = await KubernetesWorkerJobConfiguration.from_template_and_values(template, values, client=no_server)
     made.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="retrain BTC-USD 1d"))
     manifest: dict[str, Any] = made.job_manifest
     return manifest

@@ -1,4 +1,4 @@
-"""What the compose files promise, read from the files themselves; docker/verify.sh shows it on a running stack."""
+"""Properties of the compose files; docker/verify.sh tests them on a running stack."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_the_files_have_services() -> None:
 
 
 @pytest.mark.parametrize(("name", "service"), SERVICES, ids=[name for name, _ in SERVICES])
-def test_every_service_is_guarded(name: str, service: dict[str, Any]) -> None:
+def test_every_service_runs_with_limits_and_without_privileges(name: str, service: dict[str, Any]) -> None:
     assert service["read_only"] is True, name
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
@@ -41,7 +41,7 @@ def test_every_service_is_guarded(name: str, service: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "service"), SERVICES, ids=[name for name, _ in SERVICES])
-def test_ports_listen_on_this_machine_unless_asked(name: str, service: dict[str, Any]) -> None:
+def test_ports_listen_on_this_machine_by_default(name: str, service: dict[str, Any]) -> None:
     assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service.get("ports", [])), name
 
 
@@ -54,17 +54,17 @@ def test_every_password_comes_from_outside_and_must_be_there(file: str) -> None:
     assert named <= demanded
 
 
-def test_passwords_are_written_for_all_that_is_demanded() -> None:
+def test_passwords_sh_writes_every_required_password() -> None:
     demanded = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")))
     script = (ROOT / "docker" / "passwords.sh").read_text(encoding="utf-8")
     assert not {name for name in demanded if name not in script}
 
 
-def test_the_folder_is_no_package() -> None:
+def test_the_folder_is_not_a_package() -> None:
     assert not [*(ROOT / "docker").rglob("__init__.py")]  # it would hide the package `docker`
 
 
-def test_what_goes_to_the_builder_is_listed() -> None:
+def test_dockerignore_lists_every_copied_file() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert lines[1] == "*"
     copied = re.findall(r"docker/\w+\.(?:py|sh)", (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"))

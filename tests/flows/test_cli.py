@@ -28,7 +28,7 @@ def test_predict_needs_no_tensorflow(first: Retrain) -> None:
     assert not {"tensorflow", "keras"} & loaded
 
 
-def test_status_tells_champion_bars_and_decisions(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_champion_bars_and_decisions(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["champion"]["trained_until"] == "2019-10-17T00:00:00+00:00"
@@ -40,9 +40,7 @@ def test_status_tells_champion_bars_and_decisions(first: Retrain, capsys: pytest
     assert found["decisions"][0]["run_id"] == first.run_id
 
 
-def test_status_of_a_series_never_seen_is_empty_not_an_error(
-    first: Retrain, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_of_an_unknown_series_is_empty_not_an_error(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
     assert first.version.version == "1"
     assert run(["status", "--symbol", "ETH-USD", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -67,7 +65,7 @@ def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["retrain", "--window.lookback-bars", "1"], "lookback_bars"),
         (["retrain", "--window.lookbak-bars", "20"], "--window.lookback-bars"),
@@ -77,17 +75,17 @@ def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFix
         (["rertain"], "retrain"),
     ],
 )
-def test_wrong_use_ends_with_2_and_says_what_was_meant(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_usage_exits_with_2_and_names_the_flag(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "pydantic" not in error
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "told"),
+    ("name", "content", "code", "message"),
     [
         ("absent.csv", None, 2, "absent.csv"),
         ("empty.csv", b"", 2, "empty"),
@@ -97,14 +95,14 @@ def test_wrong_use_ends_with_2_and_says_what_was_meant(
         ("doubled.csv", "doubled", 3, "2015-06-19"),
     ],
 )
-def test_bad_files_end_with_their_code_and_a_reason(
+def test_bad_files_exit_with_their_code_and_a_reason(
     first: Retrain,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     name: str,
     content: bytes | str | None,
     code: int,
-    told: str,
+    message: str,
 ) -> None:
     path = tmp_path / name
     if isinstance(content, bytes):
@@ -112,7 +110,7 @@ def test_bad_files_end_with_their_code_and_a_reason(
     elif content:
         _write_bad_bars(path, content)
     assert run(["retrain", "--source.kind", "csv", "--source.path", str(path), "--training.epochs", "1"]) == code
-    assert told in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     assert run(["status", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["champion"]["run_id"] == first.run_id
 
@@ -141,14 +139,14 @@ def _modules_after(words: list[str]) -> set[str]:
     return set(done.stderr.split())
 
 
-def test_a_file_that_is_not_there_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    asks = (
+def test_a_missing_file_is_reported_before_heavy_imports(tmp_path: Path) -> None:
+    script = (
         "import sys; from flows.cli import run; "
         f"code = run(['retrain', '--source.kind', 'csv', '--source.path', r'{tmp_path / 'none.csv'}']); "
         "print(code, [name for name in ('prefect', 'mlflow', 'tensorflow') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", asks], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
         env={**os.environ, "RISEORFALL_HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout == "2 []\n"

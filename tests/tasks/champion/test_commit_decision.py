@@ -275,7 +275,7 @@ def test_rollback_goes_to_the_champion_that_was_replaced_and_does_not_swing(
     with pytest.raises(NoChampion, match="before version 1"):
         roll_back(SERIES, settings)
     assert roll_back(SERIES, settings, to="3").champion_before == "1"
-    with pytest.raises(SpecError, match="version 3 is the champion already"):
+    with pytest.raises(SpecError, match="version 3 is already the champion"):
         roll_back(SERIES, settings, to="3")
     assert [each.action for each in workspace.decision_log.rows()][-3:] == ["rollback"] * 3
 

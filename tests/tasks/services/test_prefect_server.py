@@ -45,10 +45,10 @@ def run(home: Path, *words: str) -> Iterator[tuple["subprocess.Popen[str]", str]
         text=True,
     ) as process:
         assert process.stdout
-        told = next((line.split() for line in process.stdout if line.startswith("at ")), None)
-        assert told, f"ended with {process.wait()}"
-        assert told[2] == "0", "the server was loaded into the run's own process"
-        yield process, told[1]
+        line = next((each.split() for each in process.stdout if each.startswith("at ")), None)
+        assert line, f"ended with {process.wait()}"
+        assert line[2] == "0", "the server was loaded into the run's own process"
+        yield process, line[1]
 
 
 def ends(address: str) -> None:
