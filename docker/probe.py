@@ -250,7 +250,7 @@ def fold_metrics(flow_run: str) -> dict[str, dict[str, float]]:
 
 
 def predict() -> dict[str, Any]:
-    """Predict on a synthetic series over REST and print the result; an invalid request must be refused with a reason."""
+    """Predict on a synthetic series over REST and print the result; an invalid request must be refused."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     bars = [
         {"timestamp": (start + timedelta(days=day)).isoformat(), "open": 100.0 + day, "high": 103.0 + day,
