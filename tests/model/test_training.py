@@ -234,7 +234,7 @@ def test_what_cannot_be_trained_is_refused(trainer: Trainer, windows: Windows) -
     with pytest.raises(BarsTooShort, match="found 1"):
         trainer.fit(windows, np.arange(1))
     unresolved = cut_windows(random_walk(50), WINDOW)
-    with pytest.raises(SpecError, match="found 1 whose outcome is unknown"):
+    with pytest.raises(SpecError, match="found 1 unresolved"):
         trainer.fit(unresolved, np.arange(len(unresolved)))
 
 
