@@ -159,7 +159,7 @@ def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: R
     labels = windows.labels[np.isin(windows.decided_at, days)]
     rows = whole.workspace.decision_log.rows(whole.name)
 
-    def said(versions: list[str]) -> np.ndarray:
+    def predicted(versions: list[str]) -> np.ndarray:
         found = []
         for day, version in zip(days, versions, strict=True):
             decided_at, probabilities = whole.workspace.registry.read_version(version).predictor().predict(BARS)
@@ -168,9 +168,11 @@ def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: R
 
     assert summary.predictions == len(labels) == 4
     champions = [str(row.champion_after) for row in rows]
-    assert summary.scores["replayed"] == pytest.approx(score(labels, said(champions)), abs=1e-6)
-    assert summary.scores["never promoting"] == pytest.approx(score(labels, said(["1"] * 4)), abs=1e-6)
-    assert summary.scores["always promoting"] == pytest.approx(score(labels, said([r.version for r in rows])), abs=1e-6)
+    assert summary.scores["replayed"] == pytest.approx(score(labels, predicted(champions)), abs=1e-6)
+    assert summary.scores["never promoting"] == pytest.approx(score(labels, predicted(["1"] * 4)), abs=1e-6)
+    assert summary.scores["always promoting"] == pytest.approx(
+        score(labels, predicted([r.version for r in rows])), abs=1e-6
+    )
     assert summary.cost is None  # four decisions say nothing
     assert "never promoting: log loss" in summary.lines()[2]
     run_id = whole.show(summary)
