@@ -82,6 +82,30 @@ class Record:
         _, ours, theirs = np.intersect1d(self.decided_at, other.decided_at, return_indices=True)
         return self.take(ours), other.take(theirs)
 
+    def with_probabilities(
+        self, decided_at: Shaped[np.ndarray, " decision"], probabilities: Float64[np.ndarray, " decision"]
+    ) -> "Record":
+        """Return the windows that another forecaster decided too, with its probabilities in place of these.
+
+        Args:
+            decided_at: shape (decision,), datetime64[us], UTC: decisions of the other forecaster.
+            probabilities: shape (decision,), float64: its P(rise).
+        """
+        _, ours, theirs = np.intersect1d(self.decided_at, decided_at, return_indices=True)
+        chosen = self.take(ours)
+        return Record(chosen.decided_at, chosen.resolved_at, chosen.labels, probabilities[theirs], chosen.fold)
+
+    def extended_by(self, later: "Record") -> "Record":
+        """Return this record followed by the windows of another that it does not hold itself."""
+        parts = [self, later.take(~np.isin(later.decided_at, self.decided_at))]
+        return Record(
+            np.concatenate([part.decided_at for part in parts]),
+            np.concatenate([part.resolved_at for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.fold for part in parts]),
+        )
+
     def frame(self) -> "pd.DataFrame":
         """Return a frame with the columns of `RECORD_COLUMNS`, oldest first, times UTC-aware."""
         import pandas as pd  # here: pandas takes a second

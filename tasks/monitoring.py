@@ -37,26 +37,26 @@ def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime |
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
-        look, key = result.look, artifact_key(f"monitor {series.name}")
-        show_table(key, result.rows(), f"Champion version {look.version} of {series.name}")
+        entry, key = result.entry, artifact_key(f"monitor {series.name}")
+        show_table(key, result.rows(), f"Champion version {entry.version} of {series.name}")
         picture = settings.link(result.picture)
         create_markdown_artifact(page(result, picture), key=f"{key}-page", description="State of the champion")
         show_links({"Monitor picture": picture})
         for alarm in result.raised:
             get_run_logger().warning("%s: %s", alarm.kind, alarm.message)
-            emit_event_for(EVENTS[alarm.kind], series.name, alarm.message, version=look.version)
-        alarms = tuple(f"{alarm.kind}: {alarm.message}" for alarm in look.alarms)
-        return Monitoring(look.version, dict(look.numbers), alarms, look.raised)
+            emit_event_for(EVENTS[alarm.kind], series.name, alarm.message, version=entry.version)
+        alarms = tuple(f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms)
+        return Monitoring(entry.version, dict(entry.numbers), alarms, entry.raised)
 
 
 def page(result: MonitorResult, picture: str) -> str:
     """Return a monitor result as Markdown."""
-    look = result.look
-    lines: list[Any] = [f"# Champion version {look.version} of {look.series_name}", ""]
-    for alarm in look.alarms:
-        state = "new" if alarm.kind in look.raised else "raised before"
+    entry = result.entry
+    lines: list[Any] = [f"# Champion version {entry.version} of {entry.series_name}", ""]
+    for alarm in entry.alarms:
+        state = "new" if alarm.kind in entry.raised else "raised before"
         lines.append(f"- **{alarm.kind}** ({state}): {alarm.message}")
     lines += [f"- not evaluated: {note}" for note in result.notes]
-    if not look.alarms:
+    if not entry.alarms:
         lines.append("No alarm.")
     return "\n".join([*lines, "", f"![live score, evidence, drift]({picture})", ""])

@@ -83,7 +83,7 @@ def monitor(
     with quiet_libraries():
         watched = monitor_champion(options.series, load_settings(), spec, as_of)
     if json:
-        print_json(watched.look.to_dict())
+        print_json(watched.entry.to_dict())
     else:
         show_watched(watched)
 

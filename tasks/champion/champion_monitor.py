@@ -1,7 +1,7 @@
-"""One look at a champion: stored predictions beside outcomes, recent bars beside training bars; what is wrong is said.
+"""Monitor a champion: score its stored predictions, test for drift against the training bars, raise alarms.
 
-Plain; no Prefect. The judgement is `model.monitor_alarms`'s; here its inputs are gathered and its findings kept: a row in the
-book, a picture below HOME/data/monitor. Predictions that were stored late are no evidence and do not count.
+The statistics are in `model/`; here their inputs are gathered and the result is stored: an entry in the monitor log, a
+picture below HOME/data/monitor. Predictions that were stored late are no evidence and are left out.
 """
 
 from dataclasses import dataclass
@@ -41,18 +41,18 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class MonitorResult:
-    """What one look found.
+    """Result of one run of the monitor.
 
     Attributes:
-        look: as the book keeps it.
+        entry: as stored in the monitor log.
         score: live score.
-        drift: by property; empty where there are too few bars to compare.
-        raised: alarms that were not raised lately.
+        drift: by property; empty if there are too few bars.
+        raised: alarms that were not raised within the cool-down.
         picture: file of the picture.
-        notes: what could not be judged, and why.
+        notes: what could not be tested, and why.
     """
 
-    look: MonitorEntry
+    entry: MonitorEntry
     score: LiveScore
     drift: tuple[Drift, ...]
     raised: tuple[Alarm, ...]
@@ -87,7 +87,7 @@ class MonitorResult:
                     {"what": f"{each.name}, PSI", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
                 )
         rows += [
-            {"what": name.replace("_", " "), "value": _text(self.look.numbers[name]), "range or limit": ""}
+            {"what": name.replace("_", " "), "value": _text(self.entry.numbers[name]), "range or limit": ""}
             for name in ("champion_age_days", "missing", "late")
         ]
         return rows
@@ -96,28 +96,27 @@ class MonitorResult:
 def monitor_champion(
     series: Series, settings: Settings, spec: MonitorSpec, as_of: datetime | None = None
 ) -> MonitorResult:
-    """Look at the champion of a series, write down what was found, and say which alarms are new.
+    """Monitor the champion of a series, store the result, and return which alarms are new.
 
     Args:
-        series: whose champion.
-        settings: where everything is.
-        spec: when it is an alarm.
-        as_of: what counts as now; None: see `tasks.champion.as_of_time.resolve_as_of`.
+        series: symbol and interval.
+        settings: addresses of tables and MLflow.
+        spec: thresholds of the alarms.
+        as_of: time of the run, UTC; None: see `tasks.champion.as_of_time.resolve_as_of`.
 
     Raises:
-        NoChampion: nothing was promoted yet.
+        NoChampion: no version has been promoted yet.
     """
     workspace = Workspace(settings, series)
-    book = workspace.monitor_log
     store = workspace.bar_store
     champion = sync_champion_alias(workspace).require(series.name)
     loaded = workspace.registry.read_version(champion.version)
     bars = store.read_bars(store.ref(series))
     now = resolve_as_of(workspace, champion, bars, as_of)
     bars = bars.closed_by(to_datetime64(now))
-    looks = book.looks(series.name)
+    entries = workspace.monitor_log.entries(series.name)
     stored = workspace.prediction_log.read(series.name)
-    live = join(stored, bars, score_from(looks))
+    live = join(stored, bars, score_from(entries))
     score = score_live(live, loaded.record(), spec)
     drift, notes = _drift(bars, champion, spec)
     numbers = {**_numbers(score), **_gaps(stored, bars, loaded.recipe().window, spec)}
@@ -125,15 +124,15 @@ def monitor_champion(
     found = find_alarms(
         score, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
     )
-    raised = fresh_alarms(looks, found, now, timedelta(days=spec.cool_down_days))
-    look = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
+    raised = fresh_alarms(entries, found, now, timedelta(days=spec.cool_down_days))
+    entry = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
     picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift, spec)
-    book.write(look)
-    return MonitorResult(look, score, drift, raised, picture, notes)
+    workspace.monitor_log.write(entry)
+    return MonitorResult(entry, score, drift, raised, picture, notes)
 
 
 def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
-    """Return the predictions that have an outcome and were stored before it; of one decision the first stored."""
+    """Return the predictions with an outcome that were stored before it; the first stored of each decision."""
     kept = stored[~stored["late"].astype(bool)]
     if since is not None:
         kept = kept[kept["decided_at"] > since]
@@ -145,14 +144,14 @@ def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
 
 
 def score_live(live: Live, record: Record, spec: MonitorSpec) -> LiveScore:
-    """Score live predictions against what the champion's record allows."""
+    """Score live predictions against the limit derived from the champion's record."""
     base_rate = float(np.clip(record.labels.mean(), 0.01, 0.99))
     excess = allowed_excess(record.labels, record.probabilities, base_rate, spec.score_tolerance)
     return live_score(live.labels, live.probabilities, base_rate, excess, spec.false_alarm_rate)
 
 
 def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
-    """Hold the bars after the training, filled up with the last of it, against the training bars."""
+    """Test the newest bars, the last training bars among them if there are few, against the training bars."""
     until = to_datetime64(champion.trained_until)
     training = bars.closed_by(until)
     try:
@@ -162,33 +161,33 @@ def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drif
 
 
 def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorSpec) -> dict[str, float]:
-    """Count recent decisions since the first stored prediction, those without one of their time, and those late."""
+    """Count recent decisions since the first prediction, those without one in time, and those with a late one."""
     if stored.empty:
         return {"decisions": 0.0, "missing": 0.0, "late": 0.0}
     decided = cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-spec.recent_bars :]
     decided = decided[decided >= column_times(stored["decided_at"]).min()]
     newest = bars.closed_at[-1]
-    decided = decided[decided < newest]  # the newest one may be predicted in a minute
+    decided = decided[decided < newest]  # the newest decision may still be predicted in time
     late = stored["late"].astype(bool).to_numpy()
     on_time = np.isin(decided, column_times(stored["decided_at"])[~late])
-    backfilled = np.isin(decided, column_times(stored["decided_at"])[late]) & ~on_time
-    return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(backfilled.sum())}
+    late_only = np.isin(decided, column_times(stored["decided_at"])[late]) & ~on_time
+    return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(late_only.sum())}
 
 
 def _numbers(score: LiveScore) -> dict[str, float]:
-    told = {"live_predictions": float(score.count), "allowed_excess": score.allowed_excess}
+    numbers = {"live_predictions": float(score.count), "allowed_excess": score.allowed_excess}
     if score.count:
-        told |= {
+        numbers |= {
             "live_accuracy": score.accuracy[0],
             "live_log_loss": score.log_loss[0],
             "base_rate_log_loss": score.base_rate_loss,
             "evidence": float(score.e_values.max()),
         }
-    return told
+    return numbers
 
 
 def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...], spec: MonitorSpec) -> Path:
-    from model.monitor_picture import monitor_picture  # here: judging needs no picture
+    from model.monitor_picture import monitor_picture  # here: matplotlib takes a second
 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = monitor_picture(live.decided_at, live.labels, live.probabilities, score, drift, spec)

@@ -1,10 +1,10 @@
-"""A decision made real: the ledger and the alias `champion` change together, or not at all. Plain; no Prefect.
+"""Commit a decision: decision log and alias `champion` change together, or not at all.
 
-The ledger is the truth and its row the commit. A version is first loaded and asked as serving would, then the row is
-written - refused if the champion is no longer the one the decision was made against -, then the alias follows. A
-crash before the row leaves everything as it was; a crash after it leaves the alias behind, and whoever comes next
-(`promote`, `rollback`, `status`, `predict`) lets it catch up first. No lock is held, so none can be left behind, and
-it holds on a folder as on S3. The trap: the alias alone says nothing; ask `sync_champion_alias` who is champion.
+The row in the decision log is the commit. First the new champion is loaded as a server would; then the row is written,
+which is refused if the champion has changed since the decision (optimistic concurrency); then the alias follows. A
+crash before the row changes nothing; after a crash behind it the alias is out of date, and the next command corrects
+it. No lock is held, so none can be left behind, on a folder or on S3. The trap: the alias alone is no evidence; use
+`sync_champion_alias`.
 """
 
 import logging
@@ -24,17 +24,17 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 10  # decisions of others that may come between reading the ledger and setting the alias
+MAX_ATTEMPTS = 10  # own: decisions of others that may come between reading the log and setting the alias
 
 
 @dataclass(frozen=True, slots=True)
 class ChampionState:
-    """Who is champion, by the ledger.
+    """The champion, by the decision log.
 
     Attributes:
-        number: version of the champion; None when nothing was promoted yet.
-        version: that version as the registry knows it; None when the registry has lost it.
-        problem: what is wrong between ledger and registry; empty when nothing is.
+        number: version of the champion; None before the first promotion.
+        version: its entry in the registry; None if the registry has lost it.
+        problem: how decision log and registry disagree; empty if they agree.
     """
 
     number: str | None
@@ -45,7 +45,7 @@ class ChampionState:
         """Return the champion.
 
         Raises:
-            NoChampion: nothing was promoted yet.
+            NoChampion: no version has been promoted yet.
             UnsoundModel: the registry has lost it.
         """
         if self.version is not None:
@@ -55,15 +55,15 @@ class ChampionState:
                 f"{name}: expected a champion, found none. Run `riseorfall retrain` first; `riseorfall status` shows "
                 "what is registered."
             )
-        raise UnsoundModel(f"{name}: {self.problem}. `riseorfall retrain` replaces it, `riseorfall rollback` too.")
+        raise UnsoundModel(f"{name}: {self.problem}. Replace it with `riseorfall retrain` or `riseorfall rollback`.")
 
 
 def sync_champion_alias(workspace: Workspace) -> ChampionState:
-    """Let the alias `champion` follow the ledger, and return who is champion.
+    """Set the alias `champion` to the champion of the decision log, and return it.
 
-    Where the ledger knows nothing of the series yet, the alias stays as it is and counts.
+    As long as the log holds no decision about the series, the alias is the champion.
     """
-    return _catch_up(workspace, logging.WARNING)
+    return _set_alias(workspace, logging.WARNING)
 
 
 def commit_decision(
@@ -71,25 +71,25 @@ def commit_decision(
     row: LoggedDecision,
     smoke_test: Callable[[Workspace, str], None] | None = None,
 ) -> None:
-    """Write a decision into the ledger and let the alias `champion` follow.
+    """Write a decision into the decision log and set the alias `champion`.
 
     Args:
         workspace: registry and decision log.
         row: the decision; its `champion_before` is the champion it was made against.
-        smoke_test: raises UnsoundModel where a version cannot serve; `load_as_served` when None.
+        smoke_test: raises UnsoundModel if a version cannot be served; `load_as_served` if None.
 
     Raises:
-        UnsoundModel: the new champion does not pass the smoke test; nothing has changed.
-        ChampionChanged: another decision came first; nothing has changed.
+        UnsoundModel: the new champion fails the smoke test; nothing has changed.
+        ChampionChanged: another decision was committed first; nothing has changed.
     """
     if row.champion_after is not None and row.champion_after != row.champion_before:
         (smoke_test or load_as_served)(workspace, row.champion_after)
     workspace.decision_log.append_if_current(row)
-    _catch_up(workspace, logging.INFO)
+    _set_alias(workspace, logging.INFO)
 
 
-def _catch_up(workspace: Workspace, level: int) -> ChampionState:
-    """Move the alias to where the ledger has it, again if others decide in the meantime; say so at `level`."""
+def _set_alias(workspace: Workspace, level: int) -> ChampionState:
+    """Set the alias by the decision log, again if others decide in the meantime; log the change at `level`."""
     for _ in range(MAX_ATTEMPTS):
         last = workspace.decision_log.last(workspace.name)
         aliased = workspace.registry.alias_number("champion")
@@ -97,7 +97,7 @@ def _catch_up(workspace: Workspace, level: int) -> ChampionState:
         version, problem = _look_up(workspace, number)
         if aliased == number or problem:
             break
-        log.log(level, "%s: champion is version %s by the ledger, %s by the alias, which follows",
+        log.log(level, "%s: champion is version %s by the decision log, %s by the alias, which is corrected",
                 workspace.name, number or "none", aliased or "none")  # fmt: skip
         if number is None:
             workspace.registry.drop_alias("champion")
@@ -109,7 +109,7 @@ def _catch_up(workspace: Workspace, level: int) -> ChampionState:
 
 
 def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, str]:
-    """Return a version, or what is wrong with it."""
+    """Return a version, or the problem with it."""
     if number is None:
         return None, ""
     try:
@@ -119,10 +119,10 @@ def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, 
 
 
 def load_as_served(workspace: Workspace, version: str) -> None:
-    """Load a version as a server does, ask it about its own input example, and look at the answer.
+    """Load a version as a server does, and check its probabilities for its own input example.
 
     Raises:
-        UnsoundModel: it cannot be loaded, fails, or answers with something that is no probability.
+        UnsoundModel: it cannot be loaded, fails, or returns something that is no probability.
     """
     import mlflow.pyfunc  # here: two seconds that --help must not pay
 
@@ -131,7 +131,7 @@ def load_as_served(workspace: Workspace, version: str) -> None:
     try:
         loaded = mlflow.pyfunc.load_model(place)
         answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)
-    except Exception as error:  # whatever a broken file makes mlflow, onnxruntime or pandas raise
+    except Exception as error:  # mlflow, onnxruntime and pandas raise exceptions of their own
         raise UnsoundModel(f"{place}: it cannot be loaded as it would be served: {error}") from error
     finally:
         sys.path[:] = path  # mlflow puts the version's own copy of model/ first, for good
@@ -140,7 +140,7 @@ def load_as_served(workspace: Workspace, version: str) -> None:
 
 
 def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:
-    """Return decisions as the champion's history is drawn from them, oldest first."""
+    """Return the decisions as steps of the champion timeline, oldest first."""
     return [
         Step(
             decided_at=to_datetime64(row.decided_at),

@@ -1,7 +1,7 @@
-"""Champions by hand: a former one put back, or a version promoted, written down like every other decision. Plain.
+"""Manual decisions: roll back to a former champion, or promote a version; logged like every other decision.
 
-A person may overrule the rule, with a reason, and the ledger marks it; nobody can make a version champion that does
-not load and answer.
+A person may override the rule with a reason, which is marked in the decision log. No version becomes champion unless it
+loads and predicts.
 """
 
 import uuid
@@ -24,18 +24,18 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
 
     Args:
         series: whose champion.
-        settings: where registry and ledger are.
-        to: the version; empty takes the champion before this one.
-        reason: why, for the ledger.
+        settings: addresses of registry and decision log.
+        to: the version; empty takes the champion before the current one.
+        reason: why, for the decision log.
 
     Returns:
-        The row that the ledger now holds.
+        The decision as logged.
 
     Raises:
-        NoChampion: there is no champion, or no former one.
-        SpecError: the version is the champion already.
+        NoChampion: there is no champion, or none before it.
+        SpecError: the version already is the champion.
         UnsoundModel: the version cannot be loaded; the champion stays.
-        ChampionChanged: another decision came first.
+        ChampionChanged: another decision was committed first.
     """
     workspace = Workspace(settings, series)
     state = sync_champion_alias(workspace)
@@ -61,28 +61,28 @@ def promote_by_hand(
     force: bool = False,
     reason: str = "",
 ) -> LoggedDecision:
-    """Decide anew about a registered version: by the rule on the newest bars, or forced by a person with a reason.
+    """Decide on a registered version: by the rule on the newest bars, or by force with a reason.
 
     Args:
         series: whose champion.
-        settings: where registry, ledger and bars are.
-        version: the version.
+        settings: addresses of registry, decision log and bars.
+        version: number of the version.
         rule: what it must show, unless forced.
-        force: promote it whatever the rule says; it must load and answer even so.
-        reason: why, for the ledger.
+        force: promote it against the rule; it must still load and predict.
+        reason: why, for the decision log.
 
     Returns:
-        The row that the ledger now holds.
+        The decision as logged.
 
     Raises:
-        SpecError: forced without a reason, or the version is the champion already.
+        SpecError: forced without a reason, or the version already is the champion.
         NoChampion: there is no such version.
         UnsoundModel: the version cannot be loaded; the champion stays.
-        ChampionChanged: another decision came first.
+        ChampionChanged: another decision was committed first.
     """
     if force and not reason.strip():
         raise SpecError(
-            'promote: expected a reason with --force, found none. Give --reason "..."; the ledger keeps it.'
+            'promote: expected a reason with --force, found none. Give --reason "..."; it goes into the decision log.'
         )
     workspace = Workspace(settings, series)
     state, challenger = sync_champion_alias(workspace), workspace.registry.version(version)
@@ -111,7 +111,7 @@ def promote_by_hand(
 
 
 def _row(series: Series, version: Version, state: ChampionState) -> LoggedDecision:
-    """Return a row that promotes a version, on the bars it was trained on."""
+    """Return a decision that promotes a version, with the bars that it was trained on."""
     return LoggedDecision(
         decision_id=uuid.uuid4().hex,
         decided_at=datetime.now(UTC),
@@ -129,7 +129,7 @@ def _row(series: Series, version: Version, state: ChampionState) -> LoggedDecisi
 
 
 def _require_other(series: Series, state: ChampionState, version: Version) -> None:
-    """Raise where there is nothing to decide."""
+    """Raise SpecError if the version already is the champion."""
     if version.version == state.number:
         raise SpecError(
             f"{series.name}: version {version.version} is already the champion. "
@@ -138,11 +138,12 @@ def _require_other(series: Series, state: ChampionState, version: Version) -> No
 
 
 def _former(log: DecisionLog, series: Series, champion: str) -> str:
-    """Return the champion that this one took the place of when it was promoted, by the ledger."""
+    """Return the champion that this one replaced, by the decision log."""
     for row in reversed(log.rows(series.name)):
         promoted = row.action == "promote" and row.champion_after == champion
         if promoted and row.champion_before not in (None, champion):
             return str(row.champion_before)
     raise NoChampion(
-        f"{series.name}: expected a champion before version {champion} in the ledger, found none. Name one with --to."
+        f"{series.name}: expected a champion before version {champion} in the decision log, found none. "
+        "Name one with --to."
     )

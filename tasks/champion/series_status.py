@@ -1,4 +1,4 @@
-"""What there is of a series: champion, challenger, bars, the last decisions. Plain, and quick to start."""
+"""Status of a series: champion, challenger, bars, the last decisions. `series_health.py` says whether all is well."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ LAST_DECISIONS = 5
 def series_status(series: Series, settings: Settings) -> dict[str, Any]:
     """Return champion and challenger (None where there is none), bars, and the last decisions, newest last.
 
-    Where a crash left the alias behind the ledger, it catches up first; `problem` says what could not be mended.
+    An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
     """
     workspace = Workspace(settings, series)
     state, challenger = sync_champion_alias(workspace), workspace.registry.aliased("challenger")

@@ -1,4 +1,4 @@
-"""The leak self-test of a registered version, on the bars that it was trained on. Plain; no Prefect."""
+"""Audit a registered version for leaks, on the bars that it was trained on. No Prefect."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,13 @@ from tasks.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class VersionAudit:
-    """What the leak self-test found in a version.
+    """Result of the leak audit of a version.
 
     Attributes:
         series_name: of the version.
         version: number of the version.
-        bars: the bars that it was held against.
-        same_bars: they are the very bars it was trained on, by their hash.
+        bars: the bars of the audit.
+        same_bars: they are the bars that it was trained on, by their hash.
         audit: the findings.
     """
 
@@ -46,11 +46,11 @@ class VersionAudit:
 
 
 def audit_version(series: Series, settings: Settings, version: str = "", sample: int = FULL_SAMPLE) -> VersionAudit:
-    """Look for leaks in a version: its windows, folds, out-of-sample record and predictions.
+    """Audit a version for leaks: its windows, folds, out-of-sample record and predictions.
 
     Args:
-        series: whose version.
-        settings: where registry and bars are.
+        series: symbol and interval.
+        settings: addresses of registry and bars.
         version: the version; empty takes the champion.
         sample: windows and predictions to re-derive.
 
@@ -74,14 +74,14 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
 def values(found: Audit) -> dict[str, dict[str, Any]]:
     """Return what a run logs of an audit: metrics and tags."""
     failed = [finding for finding in found.findings if not finding.passed]
-    told = "; ".join(f"{finding.name}: {finding.detail}" for finding in failed)
+    failures = "; ".join(f"{finding.name}: {finding.detail}" for finding in failed)
     return {
         "metrics": {"audit.looked_at": float(found.checked), "audit.failed": float(len(failed))},
-        "tags": {"audit": "passed" if found.passed else f"failed: {told}"[:5000]},
+        "tags": {"audit": "passed" if found.passed else f"failed: {failures}"[:5000]},
     }
 
 
 def _bars_of(store: BarStore, series: Series, version: Version) -> BarsRef:
-    """Name the bars that a version was trained on, as far as its tags tell: table version and close of the last."""
+    """Return the bars that a version was trained on: table version and training end by its tags."""
     number = version.tags.get("bars_version")
     return store.ref(series, int(number) if number else None, as_of=version.trained_until)

@@ -1,8 +1,8 @@
-"""Warm starts: weights of a former champion for a fit that may know what that champion knew. Plain.
+"""Warm starts: weights of a former champion, for a fit that may use what that champion was trained on. No Prefect.
 
-The final fit may start from the champion. A fold may not: the champion has learned from the fold's test block. It
-starts from the newest former champion that had been trained before the fold's validation began - the one that would
-have been there at that time -, else from fresh weights.
+The final fit may start from the champion. A fold may not: the champion was trained on the fold's test bars. It starts
+from the newest former champion that was trained before the fold's validation bars, as it would have at that time;
+without one, from fresh weights.
 """
 
 import logging
@@ -25,13 +25,13 @@ Weights = tuple[np.ndarray, ...]
 def start_weights(
     registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, before: np.datetime64
 ) -> Weights | None:
-    """Return the weights of the newest former champion that a fit may start from; None where there is none.
+    """Return the weights of the newest former champion that a fit may start from; None without one.
 
     Args:
         registry: versions and their files.
         decisions: names the former champions.
-        recipe: of the fit; a champion of another network, window or number of members does not fit.
-        before: the champion must have been trained on nothing that became known at this time or later,
+        recipe: of the fit; champions of another network, window or ensemble size are left out.
+        before: the training of the champion must have ended before this time,
             datetime64[us], UTC.
     """
     if not recipe.training.warm_start:
@@ -57,17 +57,17 @@ def start_weights(
 def start_of_fold(
     registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, windows: Windows, fold: Fold
 ) -> Weights | None:
-    """Return the weights that a fold may start from: a champion that had seen neither its validation nor its test."""
+    """Return the weights that a fold may start from: a champion trained on neither its validation nor its test bars."""
     return start_weights(registry, decisions, recipe, windows.decided_at[fold.validation].min())
 
 
 def start_of_final(registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, windows: Windows) -> Weights | None:
-    """Return the weights that the fit on all resolved windows may start from: no champion knew more than they hold."""
+    """Return the weights that the final fit on all resolved windows may start from."""
     return start_weights(registry, decisions, recipe, windows.resolved_at.max() + np.timedelta64(1, "us"))
 
 
 def _champions(decisions: DecisionLog, name: str) -> tuple[str, ...]:
-    """Return everybody who was champion, the present one first, each once."""
+    """Return all champions, the current one first, each once."""
     rows = reversed(decisions.rows(name))
     return tuple(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
 

@@ -134,11 +134,13 @@ def show_health(found: Mapping[str, Any]) -> None:
 def show_watched(watched: "MonitorResult") -> None:
     """Print the result of a monitor run."""
     console = Console(highlight=False)
-    table = Table("what", "value", "range or limit", title=f"{watched.look.series_name} version {watched.look.version}")
+    table = Table(
+        "what", "value", "range or limit", title=f"{watched.entry.series_name} version {watched.entry.version}"
+    )
     for row in watched.rows():
         table.add_row(*(escape(text) for text in row.values()))
     console.print(table)
-    for alarm in watched.look.alarms:
+    for alarm in watched.entry.alarms:
         console.print(f"[bold red]{alarm.kind}[/bold red] {escape(alarm.message)}", soft_wrap=True)
     for line in watched.notes:
         console.print(f"not tested: {escape(line)}", soft_wrap=True)

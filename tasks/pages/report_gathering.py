@@ -16,9 +16,9 @@ from model.metrics import Record
 from model.network_files import network_from_bytes
 from model.recipe import Recipe
 from model.scores_by_period import periods_by_fold, periods_by_year
-from model.times import column_times, to_datetime64
+from model.times import column_times
 from model.trading import TradingSpec
-from tasks.champion.challenger_vs_champion import joined, later_record
+from tasks.champion.challenger_vs_champion import out_of_sample_record
 from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation
@@ -86,10 +86,7 @@ def compare_with_previous_champion(
         return None
     try:
         champion = workspace.registry.version(champion_before)
-        loaded = workspace.registry.read_version(champion_before)
-        decided_at, probabilities = loaded.predictor().predict(bars)
-        until = to_datetime64(champion.trained_until)
-        theirs = joined(loaded.record(), later_record(decided_at, probabilities, until, record))
+        theirs = out_of_sample_record(workspace, champion, bars, record)
     except (RiseOrFallError, OSError) as error:
         log.warning("report: champion version %s cannot be compared: %s", champion_before, error)
         return None

@@ -1,7 +1,7 @@
-"""The book of the monitor: what each look found, and which alarms were raised; a Delta table beside the ledger.
+"""The monitor log: the result of each run of the monitor, and the alarms that it raised; a Delta table.
 
-An alarm that persists is raised once, and again only after its cool-down: the book remembers, so that nothing that is
-started by alarms can loop. It has no clock: times are passed in.
+An alarm that persists is raised once, and again only after its cool-down, so that nothing started by alarms can loop.
+It has no clock: times are passed in. The Delta table is called `monitor`; its columns are those of version 0.1.
 """
 
 import json
@@ -13,24 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from model.monitor_alarms import Alarm
 from model.times import as_utc
-from tasks.store.delta_table import Change, Table, place, quoted
+from tasks.store.delta_table import Change, Table, place, quoted, read_rows
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorEntry:
-    """One look at a champion.
+    """Result of one run of the monitor.
 
     Attributes:
-        series_name: whose.
-        watched_at: when, UTC.
+        series_name: registered model.
+        watched_at: time of the run, UTC.
         version: of the champion.
-        numbers: what was measured, by name.
-        alarms: what is wrong, raised before or not.
-        raised: kinds of the alarms that this look raised.
+        numbers: measured values by name.
+        alarms: all alarms, raised before or not.
+        raised: kinds of the alarms that this run raised.
     """
 
     series_name: str
@@ -51,37 +50,37 @@ class MonitorEntry:
 
 
 class MonitorLog:
-    """Looks below one root."""
+    """Results of the monitor below one root."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
-        """Name the place; nothing is opened or made yet.
+        """Set the place of the table; nothing is opened or created yet.
 
         Args:
             root: folder, or `s3://bucket/prefix`.
-            storage_options: how to reach an S3 server, as deltalake names it.
+            storage_options: connection of an S3 store, with deltalake's keys.
         """
         self.root = root
         self.storage_options = dict(storage_options or {})
 
     @cached_property
     def _table(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no book starts without it
+        import pyarrow as pa  # here: a command that reads no table starts without it
 
         texts = [pa.field(name, pa.string()) for name in ("series_name", "version", "numbers", "alarms", "raised")]
         schema = pa.schema([*texts, pa.field("watched_at", pa.timestamp("us", "UTC"))])
         return Table(place(self.root, "monitor"), schema, (), self.storage_options)
 
-    def write(self, look: MonitorEntry) -> None:
-        """Append a look."""
+    def write(self, entry: MonitorEntry) -> None:
+        """Append an entry."""
         import pyarrow as pa  # here: see _table
 
         row = {
-            "series_name": look.series_name,
-            "watched_at": as_utc(look.watched_at),
-            "version": look.version,
-            "numbers": json.dumps(dict(look.numbers)),
-            "alarms": json.dumps([[alarm.kind, alarm.message] for alarm in look.alarms]),
-            "raised": json.dumps(list(look.raised)),
+            "series_name": entry.series_name,
+            "watched_at": as_utc(entry.watched_at),
+            "version": entry.version,
+            "numbers": json.dumps(dict(entry.numbers)),
+            "alarms": json.dumps([[alarm.kind, alarm.message] for alarm in entry.alarms]),
+            "raised": json.dumps(list(entry.raised)),
         }
 
         def plan(_: "DeltaTable") -> Change:
@@ -89,42 +88,35 @@ class MonitorLog:
 
         self._table.change(plan)
 
-    def looks(self, series_name: str) -> list[MonitorEntry]:
-        """Return the looks at a series, oldest first."""
+    def entries(self, series_name: str) -> list[MonitorEntry]:
+        """Return the entries of a series, oldest first."""
         table = self._table.open()
         if table is None:
             return []
-        rows = _rows(table, self._table.schema, series_name)
-        return sorted((_look(row) for row in rows), key=lambda look: look.watched_at)
+        rows = read_rows(table, self._table.schema, f"series_name = {quoted(series_name)}").to_pylist()
+        return sorted((_entry(row) for row in rows), key=lambda entry: entry.watched_at)
 
     def last(self, series_name: str) -> MonitorEntry | None:
-        """Return the newest look; None when nobody looked yet."""
-        looks = self.looks(series_name)
-        return looks[-1] if looks else None
+        """Return the newest entry; None before the first."""
+        entries = self.entries(series_name)
+        return entries[-1] if entries else None
 
 
 def fresh_alarms(
-    looks: Sequence[MonitorEntry], found: Sequence[Alarm], now: datetime, cool_down: timedelta
+    entries: Sequence[MonitorEntry], found: Sequence[Alarm], now: datetime, cool_down: timedelta
 ) -> tuple[Alarm, ...]:
     """Return the alarms that were not raised within the cool-down before `now`."""
-    recent = {kind for look in looks if as_utc(now) - look.watched_at < cool_down for kind in look.raised}
+    recent = {kind for entry in entries if as_utc(now) - entry.watched_at < cool_down for kind in entry.raised}
     return tuple(alarm for alarm in found if alarm.kind not in recent)
 
 
-def score_from(looks: Sequence[MonitorEntry]) -> datetime | None:
-    """Return when the score was last found wanting: evidence counts anew from there; None: from the beginning."""
-    past = [look.watched_at for look in looks if "degraded" in look.raised]
+def score_from(entries: Sequence[MonitorEntry]) -> datetime | None:
+    """Return the time of the last `degraded` alarm, from which evidence starts anew; None without one."""
+    past = [entry.watched_at for entry in entries if "degraded" in entry.raised]
     return past[-1] if past else None
 
 
-def _rows(table: "DeltaTable", schema: "pa.Schema", series_name: str) -> list[dict[str, Any]]:
-    import pyarrow as pa  # here: see MonitorLog._table
-
-    found: list[dict[str, Any]] = pa.table(table.scan(schema.names, f"series_name = {quoted(series_name)}")).to_pylist()
-    return found
-
-
-def _look(row: Mapping[str, Any]) -> MonitorEntry:
+def _entry(row: Mapping[str, Any]) -> MonitorEntry:
     return MonitorEntry(
         row["series_name"],
         as_utc(row["watched_at"]),

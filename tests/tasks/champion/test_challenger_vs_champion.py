@@ -21,8 +21,6 @@ from tasks.champion.challenger_vs_champion import (
     champion_record,
     check_registered_network,
     compare_with_champion,
-    joined,
-    later_record,
 )
 from tasks.champion.commit_decision import ChampionState
 from tasks.registry.model_files import ModelFiles
@@ -95,7 +93,9 @@ def broken(workspace: Workspace, version: str, name: str = "network.onnx") -> Ve
     return workspace.registry.version(version)
 
 
-def test_a_sound_version_repeats_what_training_saw(workspace: Workspace, settings: Settings) -> None:
+def test_a_registered_version_reproduces_the_probabilities_of_training(
+    workspace: Workspace, settings: Settings
+) -> None:
     found = check_registered_network(workspace, workspace.registry.version("2"), BARS)
     assert found.passed
     folder = settings.root / "mlruns" / "artifacts" / SERIES.name / workspace.registry.version("2").run_id
@@ -110,11 +110,10 @@ def _shifted_probe() -> bytes:
 
 
 def test_the_champion_is_scored_by_its_own_record_and_then_by_its_predictions(workspace: Workspace) -> None:
-    stored = record(np.full(len(NEWEST), 0.25)).take(np.arange(40))
-    until = NEWEST.decided_at[100]
-    later = later_record(NEWEST.decided_at, says("1"), until, record(says("2")))
+    own = record(np.full(len(NEWEST), 0.25)).take(np.arange(40))
+    later = record(says("2")).take(np.arange(100, len(NEWEST))).with_probabilities(NEWEST.decided_at, says("1"))
     assert (later.decided_at == NEWEST.decided_at[100:]).all()
-    both = joined(stored, later)
+    both = own.extended_by(later)
     assert (both.probabilities == np.concatenate([np.full(40, 0.25), says("1")[100:]])).all()
     found = champion_record(workspace, state(workspace, "1"), BARS, record(says("2")))
     assert found.problem == ""
@@ -123,7 +122,7 @@ def test_the_champion_is_scored_by_its_own_record_and_then_by_its_predictions(wo
 
 
 @pytest.mark.parametrize("name", ["network.onnx", "recipe.json", "record.parquet"])
-def test_a_broken_champion_is_told_judged_by_its_run_and_replaced(
+def test_a_broken_champion_is_reported_scored_by_its_run_and_replaced(
     name: str, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     champion = ChampionState("1", broken(workspace, "1", name))
@@ -132,7 +131,7 @@ def test_a_broken_champion_is_told_judged_by_its_run_and_replaced(
     assert found.decision.action == "promote"
     assert found.decision.numbers["champion.n"] == len(NEWEST)
     assert "champion version 1 cannot be loaded" in found.reasons[0]
-    assert "judged by the record of its run" in caplog.text
+    assert "scored by the record of its run" in caplog.text
 
 
 def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(workspace: Workspace) -> None:
@@ -145,7 +144,7 @@ def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(
     assert found.decision.numbers == whole.decision.numbers  # its stored record and its predictions agree here
 
 
-def test_a_champion_of_which_nothing_is_left_is_no_obstacle(workspace: Workspace) -> None:
+def test_a_champion_without_files_and_record_is_replaced(workspace: Workspace) -> None:
     lost = ChampionState("9", None, "the registry has lost champion version 9")
     found = compare_with_champion(workspace, workspace.registry.version("2"), lost, BARS, RULE, seed=7)
     assert found.decision.action == "promote"

@@ -72,13 +72,13 @@ def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> 
 def test_an_honest_year_raises_nothing(settings: Settings) -> None:
     predict(settings, np.full(249, 0.5))
     watched = look(settings)
-    assert watched.look.alarms == ()
+    assert watched.entry.alarms == ()
     assert watched.score.count == 249
     assert watched.score.accuracy[0] == pytest.approx(1 - rises()[:249].mean())
     assert watched.picture.stat().st_size > 10_000
 
 
-def test_a_champion_that_says_the_opposite_is_degraded_once(settings: Settings) -> None:
+def test_a_champion_that_predicts_the_opposite_is_degraded_once(settings: Settings) -> None:
     predict(settings, 0.5 - 0.3 * (2 * rises()[:249] - 1))
     watched = look(settings)
     assert [alarm.kind for alarm in watched.raised] == ["degraded"]
@@ -103,30 +103,31 @@ def test_late_predictions_are_no_evidence_and_count_as_missing(settings: Setting
         for each in [
             Prediction(
                 SERIES.name, "BTC-USD", "1d", to_datetime(BARS.closed_at[TRAINED + place]),
-                to_datetime(BARS.closed_at[TRAINED + place]) + DAY, "1", 0.01, to_datetime(BARS.closed_at[TRAINED + place]),
+                to_datetime(BARS.closed_at[TRAINED + place]) + DAY, "1", 0.01,
+                to_datetime(BARS.closed_at[TRAINED + place]),
             )
         ]
     ]  # fmt: skip
     Workspace(settings).prediction_log.store_all(late)
     watched = look(settings)
     assert watched.score.count == 200
-    assert watched.look.numbers["missing"] == 49
-    assert watched.look.numbers["late"] == 49
+    assert watched.entry.numbers["missing"] == 49
+    assert watched.entry.numbers["late"] == 49
     assert [alarm.kind for alarm in watched.raised] == ["missing"]
 
 
 def test_an_old_champion_is_stale(settings: Settings) -> None:
     watched = look(settings, spec=MonitorSpec(max_champion_age_days=249))
     assert [alarm.kind for alarm in watched.raised] == ["stale"]
-    assert watched.look.numbers["champion_age_days"] == 250
+    assert watched.entry.numbers["champion_age_days"] == 250
 
 
-def test_a_look_knows_only_bars_that_had_closed(settings: Settings) -> None:
+def test_a_run_uses_only_bars_closed_by_its_as_of_time(settings: Settings) -> None:
     predict(settings, np.full(249, 0.5))
     assert look(settings, as_of_bar=800).score.count == 50
 
 
-def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     predict(settings, np.full(249, 0.5))
     midnight = to_datetime(BARS.closed_at[-1])
     moments = iter([midnight - timedelta(seconds=1), *[midnight + timedelta(seconds=5)] * 9])
@@ -136,18 +137,18 @@ def test_a_look_that_goes_past_midnight_is_of_one_moment(settings: Settings, mon
     )
     for seconds, count in ((-1, 248), (5, 249)):  # the last outcome is known from midnight on
         watched = monitor_champion(SERIES, settings, SPEC)
-        assert watched.look.watched_at == midnight + timedelta(seconds=seconds)
+        assert watched.entry.watched_at == midnight + timedelta(seconds=seconds)
         assert watched.score.count == count
 
 
 def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
-    book, start = MonitorLog(str(tmp_path)), to_datetime(BARS.closed_at[0])
+    log, start = MonitorLog(str(tmp_path)), to_datetime(BARS.closed_at[0])
     alarm = Alarm("stale", "old")
-    book.write(MonitorEntry("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
-    book.write(MonitorEntry("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))
-    looks = book.looks("A-1d")
+    log.write(MonitorEntry("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
+    log.write(MonitorEntry("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))
+    looks = log.entries("A-1d")
     assert [each.alarms for each in looks] == [(alarm,), (alarm,)]
     assert score_from(looks) == start + DAY
     assert fresh_alarms(looks, [alarm], start + 6 * DAY, timedelta(days=7)) == ()
     assert fresh_alarms(looks, [alarm], start + 7 * DAY, timedelta(days=7)) == (alarm,)
-    assert book.last("B-1d") is None
+    assert log.last("B-1d") is None

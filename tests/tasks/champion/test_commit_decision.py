@@ -85,14 +85,14 @@ def row(number: int, version: str, before: str | None, after: str | None, run_id
 
 
 def agreed(workspace: Workspace) -> str | None:
-    """Return the champion, which alias and ledger must both name."""
+    """Return the champion, which alias and decision log must both name."""
     last = workspace.decision_log.last(SERIES.name)
     alias = workspace.registry.alias_number("champion")
     assert alias == (last.champion_after if last else None)
     return alias
 
 
-def test_a_promotion_moves_alias_and_ledger_and_a_hold_moves_neither(workspace: Workspace) -> None:
+def test_a_promotion_changes_alias_and_decision_log_and_a_hold_changes_the_log_only(workspace: Workspace) -> None:
     assert sync_champion_alias(workspace).number is None
     commit_decision(workspace, row(1, "1", None, "1"))
     assert agreed(workspace) == "1"
@@ -146,7 +146,7 @@ commit_decision(Workspace(settings, series), row,
 """
 
 
-def test_kill_9_between_ledger_and_alias_leaves_both_agreed(workspace: Workspace, settings: Settings) -> None:
+def test_after_kill_9_between_log_and_alias_the_alias_is_corrected(workspace: Workspace, settings: Settings) -> None:
     commit_decision(workspace, row(1, "1", None, "1"))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(settings.root)], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
@@ -230,7 +230,7 @@ def test_an_alias_moved_by_hand_goes_back_to_what_was_decided(
     commit_decision(workspace, row(1, "1", "3", "1"))
     workspace.registry.set_alias("champion", "2")
     assert sync_champion_alias(workspace).number == "1"
-    assert "version 1 by the ledger, 2 by the alias" in caplog.text
+    assert "version 1 by the decision log, 2 by the alias" in caplog.text
     assert agreed(workspace) == "1"
 
 
@@ -239,7 +239,7 @@ def break_files(workspace: Workspace, version: str, content: bytes = b"junk") ->
 
 
 @pytest.mark.parametrize("content", [b"junk", tiny_onnx(5, gain=1e9), tiny_onnx(7)])
-def test_a_version_that_cannot_serve_becomes_nobody(content: bytes, workspace: Workspace) -> None:
+def test_a_version_that_cannot_be_served_is_not_promoted(content: bytes, workspace: Workspace) -> None:
     load_as_served(workspace, "2")
     path = list(sys.path)
     commit_decision(workspace, row(1, "1", None, "1"))
@@ -251,7 +251,7 @@ def test_a_version_that_cannot_serve_becomes_nobody(content: bytes, workspace: W
     assert sys.path == path
 
 
-def test_a_champion_that_the_registry_lost_is_told(workspace: Workspace, settings: Settings) -> None:
+def test_a_champion_lost_by_the_registry_is_reported(workspace: Workspace, settings: Settings) -> None:
     commit_decision(workspace, row(1, "1", None, "1"))
     workspace.runs.client.delete_model_version(SERIES.name, "1")
     state = sync_champion_alias(workspace)
@@ -280,7 +280,7 @@ def test_rollback_goes_to_the_champion_that_was_replaced_and_does_not_swing(
     assert [each.action for each in workspace.decision_log.rows()][-3:] == ["rollback"] * 3
 
 
-def test_a_broken_former_champion_is_not_put_back(workspace: Workspace, settings: Settings) -> None:
+def test_a_rollback_to_a_broken_champion_is_refused(workspace: Workspace, settings: Settings) -> None:
     commit_decision(workspace, row(1, "1", None, "1"))
     commit_decision(workspace, row(2, "2", "1", "2"))
     break_files(workspace, "1")
