@@ -1,4 +1,4 @@
-"""What a bar is, and what is refused as one."""
+"""Bars and frames convert into each other; impossible bars and times are refused."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def frame_of(times: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"timestamp": pd.to_datetime(times, format="ISO8601"), **prices})
 
 
-def test_intervals_last_what_their_names_say() -> None:
+def test_interval_lengths() -> None:
     minutes = {name: int(interval_delta(name) / np.timedelta64(1, "m")) for name in INTERVAL_NAMES}
     assert minutes == {
         "1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "6h": 360, "8h": 480,
@@ -59,7 +59,7 @@ def test_missing_volume_reads_as_nan_and_a_missing_price_is_refused() -> None:
     [(0, -1.0), (1, 1.0), (2, np.inf), (3, 0.0), (3, np.nan), (4, -1.0), (2, 1e9)],
     ids=["negative open", "high below low", "infinite low", "close 0", "no close", "negative volume", "low above high"],
 )
-def test_bars_that_cannot_be_are_refused(walk_bars: Bars, column: int, value: float) -> None:
+def test_impossible_bars_are_refused(walk_bars: Bars, column: int, value: float) -> None:
     require_possible(walk_bars)
     ohlcv = walk_bars.ohlcv.copy()
     ohlcv[:, 4] = np.nan  # a volume may be unknown
@@ -78,7 +78,7 @@ def test_bars_that_cannot_be_are_refused(walk_bars: Bars, column: int, value: fl
     ],
     ids=["newest first", "doubled", "off the grid"],
 )
-def test_times_that_are_no_clock_are_refused(times: list[str]) -> None:
+def test_irregular_times_are_refused(times: list[str]) -> None:
     with pytest.raises(GapError, match="bar 1; 1 such steps"):
         bars_from_frame(frame_of(times), "1d")
 

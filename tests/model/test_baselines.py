@@ -1,4 +1,4 @@
-"""Baselines: by hand where a hand can do it, better than chance where there is something to find."""
+"""Baselines by hand, and better than the base rate on a planted signal."""
 
 import numpy as np
 import pytest
@@ -72,14 +72,14 @@ def test_probabilities_depend_on_no_later_bar_and_repeat(name: BaselineName) -> 
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_learners_see_windows_scaled_as_the_network_sees_them(name: BaselineName) -> None:
+def test_learners_use_the_scaling_of_the_network(name: BaselineName) -> None:
     """A rise follows where the close stands above the middle of its own bar: lost where each channel stands alone."""
     rng = np.random.default_rng(6)
     signs = rng.choice([-1.0, 1.0], 900)
     close = 1_000 + np.concatenate([[0.0], np.cumsum(signs * rng.uniform(1, 2, 900))])
     bars = bars_of_closes(close)
-    told = np.concatenate([signs, [1.0]])
-    bars.ohlcv[:, 1], bars.ohlcv[:, 2] = close + 2 - told, close - 2 - told
+    signs_and_last = np.concatenate([signs, [1.0]])
+    bars.ohlcv[:, 1], bars.ohlcv[:, 2] = close + 2 - signs_and_last, close - 2 - signs_and_last
     windows = cut_windows(bars, WindowSpec(lookback_bars=2)).resolved()
     train, test = np.arange(450), np.arange(460, len(windows))
     labels = windows.labels[test]
@@ -90,7 +90,7 @@ def test_learners_see_windows_scaled_as_the_network_sees_them(name: BaselineName
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_the_labels_of_the_test_are_not_read(name: BaselineName) -> None:
+def test_the_labels_of_the_test_are_not_used(name: BaselineName) -> None:
     windows = cut_windows(random_walk(120), WindowSpec(lookback_bars=5))
     flipped = windows.labels.copy()
     flipped[80:] = 1 - np.abs(flipped[80:])
@@ -112,7 +112,7 @@ def test_a_training_set_of_one_class_stays_inside_zero_and_one(name: BaselineNam
     np.testing.assert_array_equal(predicted, np.full(10, expected))
 
 
-def test_learners_predict_in_batches_what_they_predict_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_change_no_prediction_of_a_learner(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = momentum(200)
     train, test = halves(windows)
     whole = predict_baseline("logistic_regression", windows, train, test, seed=1)
@@ -120,17 +120,17 @@ def test_learners_predict_in_batches_what_they_predict_at_once(monkeypatch: pyte
     np.testing.assert_allclose(predict_baseline("logistic_regression", windows, train, test, seed=1), whole, atol=1e-12)
 
 
-def test_learners_learn_from_the_newest_windows_only_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learners_use_the_newest_windows_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = momentum(300)
     train, test = halves(windows)
-    monkeypatch.setattr("model.baselines.LEARNED_WINDOWS", 50)
+    monkeypatch.setattr("model.baselines.MAX_TRAINING_WINDOWS", 50)
     np.testing.assert_array_equal(
         predict_baseline("logistic_regression", windows, train, test, seed=1),
         predict_baseline("logistic_regression", windows, train[-50:], test, seed=1),
     )
 
 
-def test_nothing_to_learn_from_is_refused() -> None:
+def test_an_empty_training_set_is_refused() -> None:
     windows = cut_windows(random_walk(30), WindowSpec(lookback_bars=5))
     for train in (np.arange(0), np.arange(len(windows))):
         with pytest.raises(SpecError, match="resolved training windows"):

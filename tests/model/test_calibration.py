@@ -1,4 +1,4 @@
-"""Reliability against scikit-learn and statsmodels, calibrators against the law of the lowest loss."""
+"""Reliability vs. scikit-learn and statsmodels; calibrators minimise their loss."""
 
 import numpy as np
 import pytest
@@ -83,10 +83,10 @@ def test_wilson_agrees_with_statsmodels() -> None:
     assert high == pytest.approx([bound[1] for bound in expected], abs=1e-12)
 
 
-def test_an_honest_forecast_lies_on_the_diagonal() -> None:
+def test_a_calibrated_forecast_lies_on_the_diagonal() -> None:
     labels = coin_labels(20_000, seed=3)
     found = reliability_curve(labels, forecast(labels, 0.6, seed=4))
-    assert len(found.counts) == 2  # it only ever says 0.4 or 0.6
+    assert len(found.counts) == 2  # it predicts 0.4 and 0.6 only
     assert found.expected_error < 0.02
     assert ((found.lows <= found.mean_probabilities) & (found.mean_probabilities <= found.highs)).all()
 
@@ -96,26 +96,29 @@ def test_a_constant_forecast_is_one_bin() -> None:
     assert found.counts.tolist() == [50]
 
 
-def test_nothing_has_no_reliability() -> None:
+def test_reliability_needs_windows() -> None:
     with pytest.raises(SpecError, match="found 0 and 10"):
         reliability_curve(np.empty(0, dtype=np.int8), np.empty(0))
 
 
-def test_the_temperature_of_an_overconfident_forecast_is_found() -> None:
+def test_the_temperature_of_an_loud_forecast_is_found() -> None:
     labels = coin_labels(20_000, seed=5)
-    honest = forecast(labels, 0.6, seed=6)
-    loud = Temperature(1 / 3).apply(honest)  # log odds three times too large
-    fitted = fit_temperature(labels, loud)
+    calibrated = forecast(labels, 0.6, seed=6)
+    overconfident = Temperature(1 / 3).apply(calibrated)  # log odds three times too large
+    fitted = fit_temperature(labels, overconfident)
     assert fitted.temperature == pytest.approx(3, rel=0.1)
-    assert fitted.apply(loud) == pytest.approx(honest, abs=0.01)
+    assert fitted.apply(overconfident) == pytest.approx(calibrated, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["temperature", "isotonic"])
 def test_a_calibrator_lowers_the_loss_on_windows_it_was_not_fitted_on(name: str) -> None:
     labels = coin_labels(4000, seed=7)
-    loud = Temperature(0.25).apply(forecast(labels, 0.56, seed=8))
-    calibrator = fit_calibrator(name, labels[:2000], loud[:2000])
-    before, after = (log_losses(labels[2000:], said).mean() for said in (loud[2000:], calibrator.apply(loud[2000:])))
+    overconfident = Temperature(0.25).apply(forecast(labels, 0.56, seed=8))
+    calibrator = fit_calibrator(name, labels[:2000], overconfident[:2000])
+    before, after = (
+        log_losses(labels[2000:], predicted).mean()
+        for predicted in (overconfident[2000:], calibrator.apply(overconfident[2000:]))
+    )
     assert after < before - 0.05
     assert after < np.log(2)
 
@@ -123,9 +126,9 @@ def test_a_calibrator_lowers_the_loss_on_windows_it_was_not_fitted_on(name: str)
 def test_a_temperature_by_hand() -> None:
     """Odds to the power of 1 / T: at T = 2, odds of 4 to 1 become 2 to 1."""
     assert Temperature(2.0).apply(np.array([0.8, 0.5, 0.2])) == pytest.approx([2 / 3, 0.5, 1 / 3])
-    said = np.random.default_rng(3).uniform(0.01, 0.99, 50)
-    powered = said ** (1 / 1.7), (1 - said) ** (1 / 1.7)
-    assert Temperature(1.7).apply(said) == pytest.approx(powered[0] / (powered[0] + powered[1]))
+    predicted = np.random.default_rng(3).uniform(0.01, 0.99, 50)
+    powered = predicted ** (1 / 1.7), (1 - predicted) ** (1 / 1.7)
+    assert Temperature(1.7).apply(predicted) == pytest.approx(powered[0] / (powered[0] + powered[1]))
     assert Temperature(TEMPERATURES[0]).apply(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, 0.5, 1])
 
 
@@ -133,12 +136,12 @@ def test_no_temperature_has_a_lower_loss_than_the_fitted_one() -> None:
     from sklearn.metrics import log_loss
 
     labels = coin_labels(300, seed=11)
-    said = np.clip(0.5 + 0.2 * np.random.default_rng(12).normal(size=300) + 0.05 * (labels - 0.5), 0.01, 0.99)
-    fitted = fit_temperature(labels, said)
-    odds = said / (1 - said)
+    predicted = np.clip(0.5 + 0.2 * np.random.default_rng(12).normal(size=300) + 0.05 * (labels - 0.5), 0.01, 0.99)
+    fitted = fit_temperature(labels, predicted)
+    odds = predicted / (1 - predicted)
     losses = [log_loss(labels, odds ** (1 / t) / (1 + odds ** (1 / t))) for t in np.geomspace(*TEMPERATURES, 400)]
-    assert log_loss(labels, fitted.apply(said)) <= min(losses) + 1e-9
-    assert min(losses) < log_loss(labels, said) - 0.01
+    assert log_loss(labels, fitted.apply(predicted)) <= min(losses) + 1e-9
+    assert min(losses) < log_loss(labels, predicted) - 0.01
     ascending = np.linspace(0.02, 0.98, 97)
     assert (np.diff(fitted.apply(ascending)) > 0).all()
     assert ((fitted.apply(ascending) > 0.5) == (ascending > 0.5)).all()  # what it calls a rise stays one
@@ -148,22 +151,22 @@ def test_isotonic_agrees_with_scikit_learn() -> None:
     from sklearn.isotonic import IsotonicRegression
 
     labels = coin_labels(300, seed=9)
-    said = np.clip(0.5 + 0.2 * np.random.default_rng(1).normal(size=300) + 0.1 * (labels - 0.5), 0, 1).round(2)
+    predicted = np.clip(0.5 + 0.2 * np.random.default_rng(1).normal(size=300) + 0.1 * (labels - 0.5), 0, 1).round(2)
     edge = 1 / 302
-    reference = IsotonicRegression(out_of_bounds="clip").fit(said, labels)
+    reference = IsotonicRegression(out_of_bounds="clip").fit(predicted, labels)
     grid = np.linspace(0, 1, 101)
     expected = np.clip(reference.predict(grid), edge, 1 - edge)
-    assert fit_isotonic(labels, said).apply(grid) == pytest.approx(expected, abs=1e-9)
+    assert fit_isotonic(labels, predicted).apply(grid) == pytest.approx(expected, abs=1e-9)
 
 
-def test_isotonic_never_rules_an_outcome_out() -> None:
+def test_isotonic_never_predicts_0_or_1() -> None:
     fitted = fit_isotonic(np.array([0, 0, 1, 1], dtype=np.int8), np.array([0.1, 0.2, 0.8, 0.9]))
     assert fitted.apply(np.array([0.0, 1.0])) == pytest.approx([1 / 6, 5 / 6])
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.floats(0.05, 50))
-def test_calibration_keeps_the_order(said: list[float], temperature: float) -> None:
-    ascending = np.sort(np.array(said))
+def test_calibration_keeps_the_order(predicted: list[float], temperature: float) -> None:
+    ascending = np.sort(np.array(predicted))
     isotonic = Isotonic(np.array([0.2, 0.5, 0.9]), np.array([0.4, 0.5, 0.55]))
     for calibrator in (Temperature(temperature), isotonic):
         calibrated = calibrator.apply(ascending)
@@ -172,24 +175,26 @@ def test_calibration_keeps_the_order(said: list[float], temperature: float) -> N
 
 
 def test_no_calibration_changes_nothing() -> None:
-    said = np.array([0.0, 0.3, 0.5, 1.0])
-    assert fit_calibrator("none", np.empty(0, dtype=np.int8), np.empty(0)).apply(said).tolist() == said.tolist()
+    predicted = np.array([0.0, 0.3, 0.5, 1.0])
+    assert (
+        fit_calibrator("none", np.empty(0, dtype=np.int8), np.empty(0)).apply(predicted).tolist() == predicted.tolist()
+    )
 
 
-def test_isotonic_keeps_no_knot_that_says_nothing_new() -> None:
+def test_isotonic_keeps_no_redundant_knot() -> None:
     labels = np.array([0, 1, 0, 0, 1, 1, 1], dtype=np.int8)
-    said = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-    fitted = fit_isotonic(labels, said)  # pooled by hand: 0 | 1, 0, 0 -> 1/3 | 1, 1, 1; the edge is 1/9
+    predicted = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    fitted = fit_isotonic(labels, predicted)  # pooled by hand: 0 | 1, 0, 0 -> 1/3 | 1, 1, 1; the edge is 1/9
     assert fitted.knots.tolist() == [0.1, 0.2, 0.4, 0.5, 0.7]
     assert fitted.values == pytest.approx([1 / 9, 1 / 3, 1 / 3, 8 / 9, 8 / 9])
 
 
 @pytest.mark.parametrize("name", ["none", "temperature", "isotonic"])
 def test_a_calibrator_comes_back_from_json_bit_for_bit(name: str) -> None:
-    labels, said = coin_labels(400, seed=2), np.random.default_rng(4).uniform(0.3, 0.7, 400)
-    fitted = fit_calibrator(name, labels, said)
+    labels, predicted = coin_labels(400, seed=2), np.random.default_rng(4).uniform(0.3, 0.7, 400)
+    fitted = fit_calibrator(name, labels, predicted)
     again: Calibrator = calibrator_from_json(calibrator_to_json(fitted))
-    assert again.apply(said).tolist() == fitted.apply(said).tolist()
+    assert again.apply(predicted).tolist() == fitted.apply(predicted).tolist()
     assert str(again) == str(fitted)
     assert str(fitted).startswith(name)
 
@@ -206,7 +211,7 @@ def test_a_calibrator_comes_back_from_json_bit_for_bit(name: str) -> None:
         '{"name": "isotonic", "knots": [0.4, 0.6], "values": [0.4, 1.2]}',
     ],
 )  # fmt: skip
-def test_what_is_no_calibrator_is_refused(text: str) -> None:
+def test_text_that_is_no_calibrator_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="calibrator: expected"):
         calibrator_from_json(text)
 

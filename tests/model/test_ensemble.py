@@ -34,11 +34,13 @@ def fitted(trainer: EnsembleTrainer) -> FittedEnsemble:
     return trainer.fit(WINDOWS, TRAIN, VALIDATION)
 
 
-def test_an_ensemble_says_the_mean_of_single_fits(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
+def test_an_ensemble_predicts_the_mean_of_single_fits(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
     alone = Trainer(NETWORK, TrainingSpec(epochs=2, batch_size=32), 6, 4)
-    said = [alone.predict(alone.fit(WINDOWS, TRAIN, VALIDATION, seed=seed), WINDOWS) for seed in member_seeds(7, 3)]
-    assert trainer.predict(fitted, WINDOWS) == pytest.approx(np.mean(said, axis=0), abs=1e-7)
-    assert np.ptp(said, axis=0).max() > 1e-4
+    probabilities = [
+        alone.predict(alone.fit(WINDOWS, TRAIN, VALIDATION, seed=seed), WINDOWS) for seed in member_seeds(7, 3)
+    ]
+    assert trainer.predict(fitted, WINDOWS) == pytest.approx(np.mean(probabilities, axis=0), abs=1e-7)
+    assert np.ptp(probabilities, axis=0).max() > 1e-4
 
 
 def test_seeds_differ_repeat_and_begin_with_the_given_one() -> None:
@@ -49,7 +51,7 @@ def test_seeds_differ_repeat_and_begin_with_the_given_one() -> None:
     assert set(member_seeds(8, 5)).isdisjoint(member_seeds(7, 5))
 
 
-def test_it_is_traced_once_and_reads_like_one_fit(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
+def test_it_is_traced_once_and_has_the_attributes_of_one_fit(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
     assert trainer.trainer.trace_count == 1
     assert [epoch.number for epoch in fitted.history] == [1, 2]
     losses = [member.history[0].validation_loss for member in fitted.members]
@@ -74,11 +76,11 @@ def test_keras_and_onnx_serve_it_as_one_model(trainer: EnsembleTrainer, fitted: 
 
 def test_the_member_nearest_to_the_mean_explains_the_ensemble(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
     window = WINDOWS.values()[5]
-    said = [trainer.trainer.predict(member, WINDOWS)[5] for member in fitted.members]
-    nearest = int(np.abs(np.array(said) - np.mean(said)).argmin())
+    probabilities = [trainer.trainer.predict(member, WINDOWS)[5] for member in fitted.members]
+    nearest = int(np.abs(np.array(probabilities) - np.mean(probabilities)).argmin())
     explained = explain_window(trainer.keras_model(fitted), window, SPEC.features)
     assert explained.kind == f"cnn_lstm_ensemble, member {nearest + 1} of 3"
-    assert explained.attribution.probability == pytest.approx(said[nearest], abs=1e-6)
+    assert explained.attribution.probability == pytest.approx(probabilities[nearest], abs=1e-6)
     alone = explain_window(trainer.trainer.keras_model(fitted.members[nearest]), window, SPEC.features)
     assert alone.kind == "cnn_lstm"
     assert alone.attribution.values == pytest.approx(explained.attribution.values, abs=1e-6)
@@ -98,9 +100,9 @@ def calibrated(request: pytest.FixtureRequest) -> CalibratedTrainer:
 def test_a_calibrator_is_fitted_on_the_validation_windows(calibrated: CalibratedTrainer) -> None:
     fitted = calibrated.fit(WINDOWS, TRAIN, VALIDATION)
     raw = calibrated.trainer.predict(fitted, WINDOWS)
-    judged = WINDOWS.take(VALIDATION)
-    said = calibrated.trainer.predict(fitted, judged)
-    expected = fit_calibrator(calibrated.calibration, judged.labels, said)
+    validation = WINDOWS.take(VALIDATION)
+    probabilities = calibrated.trainer.predict(fitted, validation)
+    expected = fit_calibrator(calibrated.calibration, validation.labels, probabilities)
     assert fitted.calibrator.plain() == expected.plain()
     assert calibrated.predict(fitted, WINDOWS).tolist() == expected.apply(raw).tolist()
     assert np.abs(raw - expected.apply(raw)).max() > 1e-3
@@ -112,22 +114,22 @@ def test_a_calibrated_model_is_served_as_it_was_trained(calibrated: CalibratedTr
     expected = calibrated.predict(fitted, WINDOWS)
     network = network_from_bytes(network_to_bytes(calibrated.keras_model(fitted)))
     stored = calibrator_from_json(calibrator_to_json(fitted.calibrator))
-    said = np.asarray(network(WINDOWS.values()), dtype=np.float64)[:, 0]
+    probabilities = np.asarray(network(WINDOWS.values()), dtype=np.float64)[:, 0]
     decided_at, plain = Predictor(network_to_onnx(network), SPEC).predict(BARS)
     known = np.isin(decided_at, WINDOWS.decided_at)
-    assert said == pytest.approx(plain[known], abs=1e-6)
+    assert probabilities == pytest.approx(plain[known], abs=1e-6)
     _, by_onnx = Predictor(network_to_onnx(network), SPEC, stored).predict(BARS)
     assert by_onnx.tolist() == stored.apply(plain).tolist()
     # A step of the isotonic one is as steep as it is: there a rounding of the network's 1e-7 becomes more.
-    close = np.abs([stored.apply(said) - expected, by_onnx[known] - expected]) <= 1e-5
+    close = np.abs([stored.apply(probabilities) - expected, by_onnx[known] - expected]) <= 1e-5
     assert close.all() if calibrated.calibration == "temperature" else close.mean() > 0.95
 
 
 def test_no_test_bar_reaches_a_calibrator(calibrated: CalibratedTrainer) -> None:
     """All bars after the newest block's first decision are scrambled: no calibrator moves, nor an answer before it."""
     folds = split_folds(WINDOWS, FoldSpec(test_bars=60, count=2))
-    asked = int(np.searchsorted(BARS.closed_at, WINDOWS.decided_at[folds[1].test[0]]))
-    other = cut_windows(scrambled(BARS, asked + 1), SPEC).resolved()
+    decided = int(np.searchsorted(BARS.closed_at, WINDOWS.decided_at[folds[1].test[0]]))
+    other = cut_windows(scrambled(BARS, decided + 1), SPEC).resolved()
     assert (other.labels[folds[1].test] != WINDOWS.labels[folds[1].test]).any()
     one, two = (walk_forward(calibrated, each, folds, seed=7) for each in (WINDOWS, other))
     assert one.calibrator.plain() == two.calibrator.plain()
@@ -137,17 +139,17 @@ def test_no_test_bar_reaches_a_calibrator(calibrated: CalibratedTrainer) -> None
 
 
 def test_a_fit_without_validation_is_not_calibrated(calibrated: CalibratedTrainer) -> None:
-    """It has learned all its windows: on them any calibrator would look perfect."""
+    """All its windows are in-sample, where any calibrator would look perfect."""
     assert str(calibrated.fit(WINDOWS, TRAIN, None, epochs=1).calibrator) == "none"
 
 
-def test_a_recipe_asks_for_a_calibration_or_not() -> None:
+def test_the_recipe_decides_about_calibration() -> None:
     opened = open_trainer(NETWORK, TrainingSpec(calibration="isotonic"), 6, 4)
     assert isinstance(opened, CalibratedTrainer)
     assert isinstance(opened.trainer, Trainer)
 
 
-def test_a_warm_start_goes_on_from_the_given_weights(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
+def test_a_warm_start_continues_from_the_given_weights(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
     single: Fitted = fitted.members[1]
     cold = trainer.trainer.fit(WINDOWS, TRAIN, VALIDATION, epochs=1)
     warm = trainer.trainer.fit(WINDOWS, TRAIN, VALIDATION, epochs=1, start=single.weights)
@@ -162,7 +164,7 @@ def _distance(ours: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...]) -> f
     return float(np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(ours, theirs, strict=True))))
 
 
-def test_an_ensemble_starts_each_member_from_its_own(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
+def test_an_ensemble_starts_each_member_from_its_own_weights(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
     warm = trainer.fit(WINDOWS, TRAIN, VALIDATION, epochs=1, start=fitted.weights)
     for now, before in zip(warm.members, fitted.members, strict=True):
         others = [each for each in fitted.members if each is not before]

@@ -1,4 +1,4 @@
-"""What an explanation shows is what the network computes: held against plain NumPy, and complete."""
+"""An explanation shows what the network computes: compared with plain NumPy, and complete."""
 
 from typing import Any, get_args
 
@@ -79,7 +79,7 @@ def test_attributions_sum_to_the_change_of_the_probability(kind: Kind) -> None:
     assert found.attribution.by_bar().sum() == pytest.approx(found.attribution.values.sum())
 
 
-def test_attributions_of_a_network_that_looks_at_one_number() -> None:
+def test_attributions_of_a_network_that_uses_one_number() -> None:
     """Only the last close counts: everything is its due, and its share is the whole change."""
     network = build_network(NetworkSpec(kind="lstm", **SMALL), LOOKBACK, 4)
     weights = randomise(network)["lstm"]
@@ -91,7 +91,7 @@ def test_attributions_of_a_network_that_looks_at_one_number() -> None:
     assert np.abs(found.values[:, 3]).sum() > 0
 
 
-def test_seen_and_filters_are_the_networks_own() -> None:
+def test_scaled_window_and_filters_are_those_of_the_network() -> None:
     _, weights, found = explained("cnn_lstm")
     np.testing.assert_allclose(found.scaled, reference.standardise(prices()[None])[0], atol=1e-6)
     np.testing.assert_array_equal(found.filters, weights["conv_1"][0])
@@ -100,7 +100,7 @@ def test_seen_and_filters_are_the_networks_own() -> None:
 
 
 @pytest.mark.parametrize("kind", ["cnn_lstm", "cnn"])
-def test_activation_maps_are_what_numpy_computes(kind: Kind) -> None:
+def test_activation_maps_equal_numpy(kind: Kind) -> None:
     _, weights, found = explained(kind)
     x = reference.standardise(prices()[None])
     for number, answered in enumerate(found.activations, 1):
@@ -111,7 +111,7 @@ def test_activation_maps_are_what_numpy_computes(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cnn_lstm", "tcn"])
-def test_a_filter_answers_to_the_bars_within_its_reach_only(kind: Kind) -> None:
+def test_a_filter_depends_on_the_bars_within_its_reach_only(kind: Kind) -> None:
     network, _, found = explained(kind)
     other = found.scaled.copy()
     place = 6
@@ -123,7 +123,7 @@ def test_a_filter_answers_to_the_bars_within_its_reach_only(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cnn_lstm", "lstm"])
-def test_gates_and_states_are_what_the_formula_gives(kind: Kind) -> None:
+def test_gates_and_states_equal_the_formulas(kind: Kind) -> None:
     network, weights, found = explained(kind)
     x = found.activations[-1].values if kind == "cnn_lstm" else found.scaled
     expected = gates_by_formula(x, *weights["lstm"])
@@ -142,7 +142,7 @@ def test_gates_and_states_are_what_the_formula_gives(kind: Kind) -> None:
         np.testing.assert_allclose(followed.maps["cell state"][t], np.asarray(state[1])[0], atol=1e-5)
 
 
-def test_a_bilstm_is_followed_both_ways_in_the_order_of_the_bars() -> None:
+def test_a_bilstm_has_maps_of_both_directions_in_the_order_of_the_bars() -> None:
     _, weights, found = explained("bilstm")
     forwards, backwards = found.gates
     first, second = weights["bilstm"][:3], weights["bilstm"][3:]
@@ -153,7 +153,7 @@ def test_a_bilstm_is_followed_both_ways_in_the_order_of_the_bars() -> None:
     np.testing.assert_allclose(backwards.maps["forget gate"], reverse, atol=1e-6)
 
 
-def test_a_gru_has_gates_of_its_own_and_says_so() -> None:
+def test_a_gru_has_update_and_reset_gates() -> None:
     _, weights, found = explained("gru")
     (followed,) = found.gates
     assert set(followed.maps) == {"update gate", "reset gate", "hidden state"}
@@ -180,7 +180,7 @@ def anchored(window: np.ndarray) -> np.ndarray:
     return np.clip(moves, -6.0, 6.0)
 
 
-def said_by_numpy(weights: dict[str, list[np.ndarray]], x: np.ndarray) -> np.ndarray:
+def numpy_probabilities(weights: dict[str, list[np.ndarray]], x: np.ndarray) -> np.ndarray:
     """P(rise) of standardised windows, shape (window,), by a cnn_lstm of two convolutions."""
     for number in (1, 2):
         x = reference.conv1d_same(x, *weights[f"conv_{number}"])
@@ -196,7 +196,7 @@ def shares_by_numpy(weights: dict[str, list[np.ndarray]], seen: np.ndarray, step
     moves = nudge * np.eye(seen.size).reshape(seen.size, *seen.shape)
     total = np.zeros(seen.size)
     for place in (np.arange(steps) + 0.5) / steps:
-        both = said_by_numpy(weights, np.concatenate([place * seen + moves, place * seen - moves]))
+        both = numpy_probabilities(weights, np.concatenate([place * seen + moves, place * seen - moves]))
         total += (both[: seen.size] - both[seen.size :]) / (2 * nudge)
     return total.reshape(seen.shape) / steps * seen
 
@@ -211,16 +211,16 @@ def test_an_anchored_ensemble_is_explained_by_the_member_nearest_to_its_mean() -
     trainer = EnsembleTrainer(spec, TrainingSpec(members=3), LOOKBACK, len(FEATURES))
     ensemble = trainer.keras_model(FittedEnsemble(tuple(members)))
     seen = anchored(prices())
-    said = np.array([said_by_numpy(weights, seen[None])[0] for weights in every])
-    nearest = int(np.abs(said - said.mean()).argmin())
-    assert float(ensemble(prices()[None])[0, 0]) == pytest.approx(said.mean(), abs=1e-6)
+    probabilities = np.array([numpy_probabilities(weights, seen[None])[0] for weights in every])
+    nearest = int(np.abs(probabilities - probabilities.mean()).argmin())
+    assert float(ensemble(prices()[None])[0, 0]) == pytest.approx(probabilities.mean(), abs=1e-6)
 
     found = explain_window(ensemble, prices(), FEATURES)
     assert found.kind == f"cnn_lstm_ensemble, member {nearest + 1} of 3"
     np.testing.assert_allclose(found.scaled, seen, atol=1e-5)
-    assert found.attribution.probability == pytest.approx(said[nearest], abs=1e-6)
-    flat = said_by_numpy(every[nearest], np.zeros((1, *seen.shape)))[0]
-    assert found.attribution.values.sum() == pytest.approx(said[nearest] - flat, abs=COMPLETENESS + 1e-6)
+    assert found.attribution.probability == pytest.approx(probabilities[nearest], abs=1e-6)
+    flat = numpy_probabilities(every[nearest], np.zeros((1, *seen.shape)))[0]
+    assert found.attribution.values.sum() == pytest.approx(probabilities[nearest] - flat, abs=COMPLETENESS + 1e-6)
     expected = shares_by_numpy(every[nearest], seen)
     assert np.abs(expected).max() > 0.005
     np.testing.assert_allclose(found.attribution.values, expected, atol=2e-4)
@@ -233,7 +233,7 @@ def test_an_anchored_ensemble_is_explained_by_the_member_nearest_to_its_mean() -
     np.testing.assert_allclose(lstm_state, reference.lstm(x, *every[nearest]["lstm"])[0], atol=1e-5)
 
 
-def test_a_network_of_another_make_is_refused() -> None:
+def test_a_network_without_the_scaling_layer_is_refused() -> None:
     import keras
 
     other = keras.Sequential([keras.Input((LOOKBACK, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])
@@ -241,7 +241,7 @@ def test_a_network_of_another_make_is_refused() -> None:
         explain_window(other, prices(), FEATURES)
 
 
-def test_what_a_kind_lacks_is_said_plainly() -> None:
+def test_missing_parts_of_a_kind_are_described() -> None:
     _, _, cnn = explained("cnn")
     assert cnn.gates == ()
     assert cnn.lacks == ("A network of kind cnn has no recurrent layer: there are no gates and no cell state.",)
@@ -259,7 +259,7 @@ def test_a_window_of_another_shape_is_refused() -> None:
         explain_window(network, prices(), ("open", "high"))
 
 
-def test_a_layer_that_answers_otherwise_is_told_of() -> None:
+def test_a_layer_with_another_output_is_refused() -> None:
     network, _, found = explained("lstm")
     layer = network.get_layer("lstm")
     true_call = layer.call

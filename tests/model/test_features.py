@@ -1,4 +1,4 @@
-"""The raw columns that windows show."""
+"""The feature matrix of raw columns."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from model.errors import SpecError
 from model.features import feature_matrix
 
 
-def test_columns_come_raw_in_the_order_asked(walk_bars: Bars) -> None:
+def test_columns_are_raw_and_in_order(walk_bars: Bars) -> None:
     matrix = feature_matrix(walk_bars, ("close", "volume", "open"))
     np.testing.assert_array_equal(matrix, walk_bars.ohlcv[:, [3, 4, 0]])
     assert matrix.flags.c_contiguous
@@ -23,7 +23,7 @@ def test_a_column_that_is_not_finite_is_refused_by_name(walk_bars: Bars) -> None
         feature_matrix(bars, ("open", "volume"))
 
 
-def test_no_column_twice_and_none_is_no_answer(walk_bars: Bars) -> None:
+def test_repeated_columns_and_no_column_are_refused(walk_bars: Bars) -> None:
     for names in ((), ("open", "open")):
         with pytest.raises(SpecError, match="none twice"):
             feature_matrix(walk_bars, names)

@@ -1,4 +1,4 @@
-"""Folds: nothing is learned from that was not resolved before the decision."""
+"""Folds: training and validation windows are resolved before the first test decision."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_folds_by_hand() -> None:
     share=st.floats(0.01, 0.5),
     absent=st.sets(st.integers(0, 399), max_size=6),
 )
-def test_everything_learned_was_resolved_before_the_decision(
+def test_every_training_window_is_resolved_before_the_test(
     horizon: int, stride: int, test_bars: int, count: int, share: float, absent: set[int]
 ) -> None:
     assume(count <= test_bars)
@@ -85,14 +85,16 @@ def test_resolved_before_is_strict_and_refuses_the_unresolved() -> None:
     assert resolved_before(windows, np.datetime64("2100-01-01")).sum() == 4
 
 
-def test_one_window_too_few_raises_and_one_more_folds() -> None:
+def test_one_window_too_few_is_refused() -> None:
     spec = FoldSpec(test_bars=20, count=4, validation_share=0.25)
     # 30 to train, 1 purged before the validation, 10 to validate (a quarter of 41), 1 purged before the test, 20.
     enough = resolved_windows(random_walk(67), lookback_bars=5)
     assert len(enough) == 62
     folds = split_folds(enough, spec)
     assert len(folds[0].train) == 30
-    with pytest.raises(BarsTooShort, match=r"at least 62 resolved windows \(20 to test, 41 .* found 61.*test-bars"):
+    with pytest.raises(
+        BarsTooShort, match=r"at least 62 resolved windows \(20 for the test, 41 .* found 61.*test-bars"
+    ):
         split_folds(enough.take(np.arange(1, 62)), spec)
     with pytest.raises(BarsTooShort, match="found 0"):
         split_folds(enough.take(np.arange(0)), spec)

@@ -141,7 +141,7 @@ def test_rows_of_the_matrix_become_shares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "probabilities", "error", "words"),
+    ("labels", "probabilities", "error", "message"),
     [
         ([0, -1], [0.5, 0.5], SpecError, "found -1 at window 1"),
         ([0, 1], [0.5, np.nan], UnsoundModel, "the first nan at window 1"),
@@ -149,9 +149,9 @@ def test_rows_of_the_matrix_become_shares() -> None:
     ],
 )
 def test_what_cannot_be_scored_is_named(
-    labels: list[int], probabilities: list[float], error: type[Exception], words: str
+    labels: list[int], probabilities: list[float], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         score(np.array(labels, dtype=np.int8), np.array(probabilities))
 
 

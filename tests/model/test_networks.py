@@ -1,4 +1,4 @@
-"""The real networks against plain NumPy, and what a window's prices may and may not change."""
+"""The networks equal plain NumPy, and depend on their own window but not on the scale of its prices."""
 
 from typing import get_args
 
@@ -68,7 +68,7 @@ def expected_tcn(weights: dict[str, list[np.ndarray]], x: np.ndarray) -> np.ndar
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_network_computes_what_numpy_computes(kind: Kind, fused: bool) -> None:
+def test_network_equals_numpy(kind: Kind, fused: bool) -> None:
     network = build_network(NetworkSpec(kind=kind, **SMALL), LOOKBACK, FEATURES, fused=fused)
     weights, windows = randomise(network), prices(20)
     expected = head(weights, globals()[f"expected_{kind}"](weights, reference.standardise(windows)))
@@ -140,7 +140,7 @@ def test_fused_lstm_has_the_numbers_and_gradients_of_kerass() -> None:
         np.testing.assert_allclose(fused, plain, atol=1e-5)
 
 
-def test_standardising_keeps_cents_and_answers_zeros_for_a_constant() -> None:
+def test_standardising_keeps_cents_and_gives_zeros_for_a_constant() -> None:
     from model.layers import StandardiseWindows
 
     near = 60_000.0 + 0.01 * np.random.default_rng(5).integers(0, 3, (4, LOOKBACK, FEATURES))
@@ -153,7 +153,7 @@ def test_standardising_keeps_cents_and_answers_zeros_for_a_constant() -> None:
     assert np.allclose(found[0, :, 0].std(), 1.0, atol=1e-6)
 
 
-def test_anchoring_computes_what_numpy_computes_and_answers_zeros_where_nothing_moves() -> None:
+def test_anchoring_equals_numpy_and_gives_zeros_where_nothing_moves() -> None:
     from model.layers import AnchorWindows
 
     windows = prices(5)

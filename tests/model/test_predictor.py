@@ -1,4 +1,4 @@
-"""Serving: the two stored forms agree, every decidable bar gets its probability, and TensorFlow stays out."""
+"""Prediction: the two stored forms agree, every decidable bar has a probability, TensorFlow is not loaded."""
 
 import subprocess
 import sys
@@ -86,7 +86,7 @@ def test_every_decidable_bar_is_predicted_and_no_other(predictor: Predictor, gap
     assert decided_at[-1] == gappy_bars.closed_at[-1]
 
 
-def test_last_is_the_last_of_all(predictor: Predictor, walk_bars: Bars) -> None:
+def test_predict_last_equals_the_last_of_predict(predictor: Predictor, walk_bars: Bars) -> None:
     decided_at, probabilities = predictor.predict(walk_bars)
     last_at, last = predictor.predict_last(walk_bars)
     assert last_at == decided_at[-1]

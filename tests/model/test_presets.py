@@ -1,4 +1,4 @@
-"""What a recipe is where nobody says otherwise."""
+"""The default recipe of each interval."""
 
 import pytest
 from pydantic import ValidationError
@@ -16,10 +16,10 @@ def test_daily_bars_get_the_specs_own_defaults() -> None:
     assert with_preset("1d", window=WindowSpec(lookback_bars=9)).window == WindowSpec(lookback_bars=9)
 
 
-def test_hourly_bars_get_their_preset_less_what_is_said() -> None:
+def test_hourly_bars_get_their_preset_except_for_set_fields() -> None:
     assert with_preset("1h") == HOURLY
     found = with_preset("1h", WindowSpec(lookback_bars=30), FoldSpec(count=3), NetworkSpec(kind="cnn"))
-    assert found.window.lookback_bars == 30  # said, though it is the default
+    assert found.window.lookback_bars == 30  # set here, though it is the default
     assert (found.folds.count, found.folds.test_bars) == (3, HOURLY.folds.test_bars)
     assert (found.network.kind, found.network.scaling) == ("cnn", "last_close")
     assert found.training == HOURLY.training

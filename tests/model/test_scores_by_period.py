@@ -15,7 +15,7 @@ RECORD = daily_record(LABELS, forecast(LABELS, 0.6, seed=4), folds=4)  # 2017-06
 BASE_RATE = np.full(600, 0.52)
 
 
-def test_periods_part_the_record() -> None:
+def test_periods_partition_the_record() -> None:
     years, folds = periods_by_year(RECORD, BASE_RATE, 1), periods_by_fold(RECORD, BASE_RATE, 1)
     assert [(period.name, period.windows) for period in years] == [("2017", 214), ("2018", 365), ("2019", 21)]
     assert [(period.name, period.windows) for period in folds] == [(f"fold {n}", 150) for n in (1, 2, 3, 4)]
@@ -49,10 +49,10 @@ def test_a_period_with_one_class_has_no_area_and_raises_nothing() -> None:
     assert period.scores["accuracy"] == 1.0
 
 
-def test_seeds_are_told_apart_by_their_numbers() -> None:
-    said = {7: RECORD.probabilities, 8: forecast(LABELS, 0.52, seed=5), 9: np.full(600, 0.5)}
-    found = by_seed(LABELS, said)
-    losses = [log_loss(LABELS, each) for each in said.values()]
+def test_scores_by_seed_are_those_of_scikit_learn() -> None:
+    by_seed_probabilities = {7: RECORD.probabilities, 8: forecast(LABELS, 0.52, seed=5), 9: np.full(600, 0.5)}
+    found = by_seed(LABELS, by_seed_probabilities)
+    losses = [log_loss(LABELS, each) for each in by_seed_probabilities.values()]
     assert [each["log_loss"].value for each in found.numbers.values()] == pytest.approx(losses)
     assert found.spread("log_loss") == pytest.approx(max(losses) - min(losses))
     assert found.deviation("log_loss") == pytest.approx(statistics.stdev(losses))
@@ -62,7 +62,7 @@ def test_seeds_are_told_apart_by_their_numbers() -> None:
     assert {name.split(".")[1] for name in logged if name.startswith("seed.")} == {"7", "8", "9"}
 
 
-def test_one_forecast_said_twice_is_no_spread() -> None:
+def test_equal_forecasts_have_no_spread() -> None:
     found = by_seed(LABELS, {7: RECORD.probabilities, 8: RECORD.probabilities})
     assert found.numbers[7] == found.numbers[8]
     assert found.spread("accuracy") == found.deviation("accuracy") == 0

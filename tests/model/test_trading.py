@@ -1,4 +1,4 @@
-"""Positions, costs and ratios by hand; nothing is earned on the bar of the decision, nor after costs by chance."""
+"""Positions, costs and ratios by hand; the bar of the decision earns nothing, and chance earns nothing after costs."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -112,7 +112,7 @@ def test_a_later_decision_replaces_a_forecast_that_has_not_resolved() -> None:
     assert trade(record, bars, FREE, seed=1).strategy.positions.tolist() == [1, 0, 0, 0]
 
 
-def test_who_knows_the_outcome_of_five_bars_earns_all_of_them() -> None:
+def test_a_perfect_forecast_of_five_bars_earns_all_of_them() -> None:
     bars = random_walk(500, seed=3)
     close, chosen = bars.column("close"), np.arange(0, 495, 5)
     rises = close[chosen + 5] > close[chosen]
@@ -136,7 +136,7 @@ def test_the_sharpe_ratio_is_taken_to_a_year_by_interval() -> None:
     assert sharpe("1h") == pytest.approx(np.sqrt(24) * sharpe("1d"))
 
 
-def test_costs_only_take() -> None:
+def test_costs_only_lower_returns() -> None:
     bars = random_walk(300, seed=6)
     record = record_on(bars, range(299), np.random.default_rng(2).random(299))
 
@@ -168,7 +168,7 @@ def test_the_net_return_compounds_and_its_interval_is_that_of_resampled_sums_of_
     assert found == net_return_interval(returns, seed=1)
 
 
-def test_constant_returns_leave_no_room_for_chance() -> None:
+def test_constant_returns_have_an_interval_of_no_width() -> None:
     found = net_return_interval(np.full(100, 0.01), seed=1)
     assert [found.low, found.value, found.high] == pytest.approx([1.01**100 - 1] * 3)
 

@@ -1,4 +1,4 @@
-"""The training engine: Keras's numbers, the same from the same seed, stopped at the best epoch."""
+"""Training equals Keras, repeats with its seed, and stops at the best epoch."""
 
 import itertools
 from collections.abc import Iterable
@@ -58,7 +58,7 @@ def same(left: Fitted, right: Fitted) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["cnn_lstm", "bilstm"])
-def test_an_epoch_is_what_keras_makes_of_the_same_batches(kind: Kind, windows: Windows) -> None:
+def test_an_epoch_equals_that_of_keras_on_the_same_batches(kind: Kind, windows: Windows) -> None:
     import keras  # here: loads TensorFlow
     import tensorflow as tf
 
@@ -96,7 +96,7 @@ def test_same_seed_same_weights_in_a_refit_and_in_another_trainer(trainer: Train
     assert [epoch.loss for epoch in first.history] == [epoch.loss for epoch in elsewhere.history]
 
 
-def test_fits_in_threads_are_the_fits_one_by_one(trainer: Trainer, windows: Windows) -> None:
+def test_fits_in_threads_equal_fits_in_sequence(trainer: Trainer, windows: Windows) -> None:
     def fit(seed: int) -> Fitted:
         return trainer.fit(windows, TRAIN, VALIDATION, seed=seed)
 
@@ -106,7 +106,7 @@ def test_fits_in_threads_are_the_fits_one_by_one(trainer: Trainer, windows: Wind
     assert all(itertools.starmap(same, zip(one_by_one, at_once, strict=True)))
 
 
-def test_dropout_drops_while_learning_and_only_then(windows: Windows) -> None:
+def test_dropout_is_active_in_training_only(windows: Windows) -> None:
     dropping, keeping = new_trainer(dropout=0.5), new_trainer(dropout=0.0)
     fitted = dropping.fit(windows, TRAIN, epochs=1)
     assert not same(fitted, keeping.fit(windows, TRAIN, epochs=1))
@@ -114,14 +114,14 @@ def test_dropout_drops_while_learning_and_only_then(windows: Windows) -> None:
     np.testing.assert_allclose(dropping.predict(fitted, windows), keeping.predict(fitted, windows), atol=1e-6)
 
 
-def test_traced_once_whatever_the_fold(trainer: Trainer, windows: Windows) -> None:
+def test_all_folds_use_one_trace(trainer: Trainer, windows: Windows) -> None:
     for count, other in [(150, windows), (97, windows), (17, windows_of(60, seed=4)), (2, windows_of(60, seed=5))]:
         fitted = trainer.fit(other, np.arange(count), np.arange(count, count + 20), epochs=1)
         assert np.isfinite(trainer.predict(fitted, other)).all()
     assert trainer.trace_count == 1
 
 
-def test_best_epochs_weights_come_back(windows: Windows) -> None:
+def test_the_weights_of_the_best_epoch_are_returned(windows: Windows) -> None:
     noise = with_labels(windows, np.random.default_rng(0).integers(0, 2, 200))
     trainer = new_trainer(epochs=30, patience=4, dropout=0.0, learning_rate=1e-2)
     fitted = trainer.fit(noise, TRAIN, VALIDATION)
@@ -206,14 +206,14 @@ def test_later_bars_change_no_weight(trainer: Trainer) -> None:
     assert same(trainer.fit(before, train, epochs=2), trainer.fit(after, train, epochs=2))
 
 
-def test_every_epoch_is_told_and_nothing_is_printed(
+def test_every_epoch_is_reported_and_nothing_is_printed(
     trainer: Trainer, windows: Windows, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[Epoch] = []
-    fitted = trainer.fit(windows, TRAIN, VALIDATION, on_epoch=told.append)
-    assert tuple(told) == fitted.history
-    assert [epoch.number for epoch in told] == list(range(1, len(told) + 1))
-    assert all(0 <= epoch.accuracy <= 1 and 0 <= epoch.validation_accuracy <= 1 for epoch in told)
+    epochs: list[Epoch] = []
+    fitted = trainer.fit(windows, TRAIN, VALIDATION, on_epoch=epochs.append)
+    assert tuple(epochs) == fitted.history
+    assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
+    assert all(0 <= epoch.accuracy <= 1 and 0 <= epoch.validation_accuracy <= 1 for epoch in epochs)
     assert capfd.readouterr() == ("", "")
 
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cnn_lstm", "gru", "tcn"])
-def test_bfloat16_learns_nearly_the_same_and_answers_in_float32(kind: Kind, windows: Windows) -> None:
+def test_bfloat16_learns_nearly_the_same_and_predicts_in_float32(kind: Kind, windows: Windows) -> None:
     exact, mixed = (new_trainer(kind, dropout=0.0, precision=each) for each in ("float32", "bfloat16"))
     full, short = exact.fit(windows, TRAIN, epochs=1), mixed.fit(windows, TRAIN, epochs=1)
     assert {weight.dtype for weight in short.weights} == {np.dtype(np.float32)}
@@ -272,7 +272,7 @@ def test_a_required_gpu_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     assert grown == [("gpu0", True), ("gpu1", True)]
 
 
-def test_initial_weights_are_spread_as_kerass() -> None:
+def test_initial_weights_are_distributed_as_those_of_keras() -> None:
     from model.training_step import _initial
 
     network = build_network(NetworkSpec(), 30, 4)

@@ -1,4 +1,4 @@
-"""Windows: equal to the article's, blind to the future, never across a gap, and no larger than their bars."""
+"""Windows equal the article's, have no look-ahead, cross no gap, and need no more memory than their bars."""
 
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_stretches_too_short_for_one_window_name_the_gaps() -> None:
         cut_windows(bars, WindowSpec(lookback_bars=8))
 
 
-def test_windows_of_a_column_that_is_not_there_are_refused() -> None:
+def test_windows_of_a_missing_column_are_refused() -> None:
     bars = random_walk(20)
     bars.ohlcv[:, 4] = np.nan
     assert len(cut_windows(bars, WindowSpec(lookback_bars=5))) == 16
@@ -231,7 +231,7 @@ def test_anchored_prices_by_hand() -> None:
     np.testing.assert_allclose(anchor(values)[0], expected)
 
 
-def test_anchoring_says_very_far_of_a_bad_tick_and_nothing_of_a_standstill() -> None:
+def test_anchoring_clips_a_bad_tick_and_gives_zeros_for_constant_closes() -> None:
     values = cut_windows(random_walk(40), WindowSpec(lookback_bars=30)).values()[:3]
     values[0, 12, 2] = 0.06  # a low, as a real file has it
     values[1] = 0.1 + 0.2
