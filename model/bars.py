@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Bool, Float64, Shaped
 
 from model.errors import GapError, SpecError
 
@@ -95,7 +95,7 @@ class Bars:
 
         Time: entry t depends on bar t alone.
         """
-        keep = int(np.searchsorted(self.closed_at, as_of, side="right"))
+        keep = int(is_closed(self.opened_at, self.delta, as_of).sum())
         return Bars(self.interval, self.opened_at[:keep], self.ohlcv[:keep])
 
     def frame(self) -> "pd.DataFrame":
@@ -105,6 +105,22 @@ class Bars:
         frame = pd.DataFrame(self.ohlcv, columns=list(COLUMNS[1:]))
         frame.insert(0, "timestamp", pd.DatetimeIndex(self.opened_at).tz_localize("UTC"))
         return frame
+
+
+def is_closed(
+    opened_at: Shaped[np.ndarray, " bar"], length: np.timedelta64, as_of: np.datetime64
+) -> Bool[np.ndarray, " bar"]:
+    """Return which bars had closed at `as_of`; an unfinished bar had not.
+
+    Args:
+        opened_at: shape (bar,), datetime64[us], UTC: open times, in any order; NaT is not closed.
+        length: of a bar.
+        as_of: UTC.
+
+    Time: entry t depends on bar t alone.
+    """
+    closed: np.ndarray = np.less_equal(opened_at + length, as_of)
+    return closed
 
 
 def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:

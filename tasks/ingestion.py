@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 
+from model.bars import is_closed
 from model.errors import SourceUnavailable, UnreadableFile
-from model.times import as_utc, to_timedelta
+from model.times import as_utc, column_times, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
@@ -44,7 +44,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         opened = open_source(source, run.page_read, _known(source))
         bars = opened.fetch(_since(source))
         moment = as_utc(as_of or opened.default_as_of())
-        closed = bars.frame["timestamp"] + np.timedelta64(source.series.delta) <= moment
+        closed = is_closed(column_times(bars.frame["timestamp"]), source.series.delta, to_datetime64(moment))
         landed = bars.frame.assign(line=bars.line_numbers)[closed]
         if landed.empty:
             raise UnreadableFile(

@@ -1,6 +1,6 @@
-"""Settings: WHERE riseorfall runs - folders, addresses, credentials. The only reader of the environment.
+"""Settings: where riseorfall runs (folders, addresses, credentials). The only module that reads the environment.
 
-What an experiment IS stands in the specs, which are logged; settings never are. Every path hangs below `home`.
+What an experiment is, the specs say, which are logged; settings never are. Every path is below `home`.
 The trap: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
 is imported.
 """
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
 
     @property
     def up_state(self) -> Path:
-        """Return the file in which a running `up` says what runs."""
+        """Return the state file of a running `up`."""
         return self.root / "data" / "up.json"
 
     @property
@@ -94,9 +94,9 @@ class Settings(BaseSettings):
         return {name: value for name, value in options.items() if value}
 
     def announce(self, environment: MutableMapping[str, str] = os.environ) -> None:
-        """Tell MLflow, Prefect, TensorFlow and Great Expectations, once and before they are imported.
+        """Set the variables of MLflow, Prefect, TensorFlow and Great Expectations, before they are imported.
 
-        What is set already stays: a configured server wins over the local default.
+        A variable that is set already stays: a configured server wins over the local default.
         """
         quiet = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
             environment.setdefault(name, value)
 
     def link(self, path: Path) -> str:
-        """Return what a reader can open: below `public_url` when HOME/data is served, else a file address."""
+        """Return a link for a browser: below `public_url` if HOME/data is served, else a file address."""
         if self.public_url and path.is_relative_to(self.root / "data"):
             return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
         return path.as_uri()

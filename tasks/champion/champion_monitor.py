@@ -67,7 +67,7 @@ class MonitorResult:
             {"what": "accuracy", **_spread(score.accuracy)},
             {"what": "log loss", **_spread(score.log_loss)},
             {"what": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
-            {"what": "rises seen minus said", **_spread(score.calibration)},
+            {"what": "actual minus predicted rises", **_spread(score.calibration)},
             {
                 "what": "evidence against the champion",
                 "value": _text(float(score.e_values.max()) if score.count else 1.0),

@@ -15,7 +15,7 @@ CALIBRATOR = "calibrator.json"  # only if the recipe calibrates
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What a version is made of: the network twice, its recipe, its out-of-sample record, its calibrator."""
+    """Files that make a version: the network twice, its recipe, its out-of-sample record, its calibrator."""
 
     keras: bytes
     onnx: bytes
@@ -26,7 +26,7 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """The files of one version on this machine; each is read when asked for."""
+    """Files of one version on this machine, read on demand."""
 
     place: str
     folder: Path

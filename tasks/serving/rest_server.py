@@ -1,8 +1,8 @@
-"""The champion over http: bars in, probabilities out, from a session that stays warm.
+"""REST server of the champion: bars in, probabilities out.
 
-Knows requests and replies; the probabilities are `model.predictor`'s. A new champion is noticed within
-`LOOK_SECONDS`. What is wrong with a request is said in `detail` with a 4xx code; nothing in it is trusted: size, count,
-times and prices are looked at before the network sees them. It stores nothing: a question is no prediction of record.
+The network stays in memory; a new champion is loaded within `REFRESH_SECONDS`. Requests are not trusted: size, number,
+times and prices are checked before the network is called, and a fault is returned in `detail` with a 4xx code. It
+stores nothing: a reply is no prediction of record.
 """
 
 import logging
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 30.0
+REFRESH_SECONDS = 30.0
 MAX_BARS = 10_000
-MAX_FAULTS = 5  # told in one reply
+MAX_FAULTS = 5  # listed in one reply
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 Price = Annotated[FiniteFloat, Field(gt=0, description="in the quote currency", strict=True)]
@@ -66,14 +66,14 @@ class Answer(BaseModel):
 
 
 class Row(BaseModel):
-    """What the champion says at one close."""
+    """Prediction of the champion at one close."""
 
     decided_at: datetime
     probability: float = Field(description="that the close `horizon` bars later is higher")
 
 
 class Health(BaseModel):
-    """Whether a champion is ready."""
+    """State of the server."""
 
     status: Literal["ok"]
     series: str
@@ -92,44 +92,44 @@ class Ready:
 
 
 class Champion:
-    """The champion of a series, loaded once and again when another one takes its place."""
+    """The champion of a series, loaded once and again after a promotion."""
 
     def __init__(self, series: Series, settings: Settings) -> None:
-        """Point at a series; nothing is loaded yet."""
+        """Set the series; nothing is loaded yet."""
         self.series = series
         self.workspace = Workspace(settings, series)
         self._lock = Lock()
         self._ready: Ready | None = None
-        self._looked_at = float("-inf")
+        self._refreshed_at = float("-inf")
 
     def ready(self) -> Ready:
         """Return the champion.
 
         Raises:
-            NoChampion: nothing was promoted yet.
-            UnsoundModel: its files cannot be read, and no former one is in memory.
+            NoChampion: no version has been promoted yet.
+            UnsoundModel: its files cannot be read, and no former champion is in memory.
         """
         with self._lock:
-            if self._ready is None or time.monotonic() - self._looked_at > LOOK_SECONDS:
-                self._look()
+            if self._ready is None or time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
+                self._refresh()
             assert self._ready is not None
             return self._ready
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         workspace = self.workspace
         try:
             champion = workspace.registry.champion()
             if self._ready is None or self._ready.version != champion.version:
                 loaded = workspace.registry.read_version(champion.version)
                 self._ready = Ready(champion.version, champion.trained_until, loaded.recipe(), loaded.predictor())
-                log.info("%s: version %s answers from now on", self.series.name, champion.version)
+                log.info("%s: version %s serves from now on", self.series.name, champion.version)
         except RiseOrFallError:
             if self._ready is None:
                 raise
             log.exception(
-                "%s: the new champion cannot be loaded; version %s goes on", self.series.name, self._ready.version
+                "%s: the new champion cannot be loaded; version %s keeps serving", self.series.name, self._ready.version
             )
-        self._looked_at = time.monotonic()
+        self._refreshed_at = time.monotonic()
 
 
 def application(champion: Champion) -> "FastAPI":
@@ -146,27 +146,27 @@ def application(champion: Champion) -> "FastAPI":
 
     @app.middleware("http")
     async def bound(request: Request, call_next: Any) -> Response:
-        """Refuse bodies that are too large before they are read."""
+        """Refuse a body that is too large before it is read."""
         length = request.headers.get("content-length", "")
         if request.method == "POST" and not length.isdigit():
             return JSONResponse({"detail": "expected a Content-Length"}, status_code=411)
         if request.method == "POST" and int(length) > MAX_BODY_BYTES:
-            said = f"expected at most {MAX_BODY_BYTES} bytes, found {length}"
-            return JSONResponse({"detail": said}, status_code=413)
+            detail = f"expected at most {MAX_BODY_BYTES} bytes, found {length}"
+            return JSONResponse({"detail": detail}, status_code=413)
         answer: Response = await call_next(request)
         return answer
 
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, error: RequestValidationError) -> Response:
-        """Word what is wrong; what was sent is not sent back: it may be no JSON (NaN), or long."""
+        """Describe the faults without repeating the request, which may be long or no JSON (NaN)."""
         found = error.errors()
-        words = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in found[:MAX_FAULTS]]
+        faults = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in found[:MAX_FAULTS]]
         more = [f"and {len(found) - MAX_FAULTS} more"] if len(found) > MAX_FAULTS else []
-        return JSONResponse({"detail": "; ".join([*words, *more])}, status_code=422)
+        return JSONResponse({"detail": "; ".join([*faults, *more])}, status_code=422)
 
     @app.get("/health")
     def health() -> Health:
-        """Say which version answers; 503 while there is none."""
+        """Return the version that serves; 503 without one."""
         try:
             ready = champion.ready()
         except (NoChampion, UnsoundModel) as error:
@@ -198,10 +198,10 @@ def application(champion: Champion) -> "FastAPI":
 
 
 def serve(series: Series, settings: Settings, host: str, port: int) -> None:
-    """Serve the champion until a signal comes.
+    """Serve the champion until a signal arrives.
 
     Raises:
-        NoChampion: nothing was promoted yet: better said now than at the first question.
+        NoChampion: no version has been promoted yet.
     """
     import uvicorn  # here: it comes with Prefect and MLflow
 
@@ -211,10 +211,10 @@ def serve(series: Series, settings: Settings, host: str, port: int) -> None:
 
 
 def _bars(question: Question, series: Series) -> Bars:
-    """Return the bars of a question; SpecError says which one is not a bar."""
+    """Return the bars of a request; SpecError names the first impossible one."""
     from model.bars import bars_from_frame, require_possible
 
-    import pandas as pd  # isort: skip  # here: it is loaded when the first question comes
+    import pandas as pd  # isort: skip  # here: loaded by the first request
 
     frame = pd.DataFrame([bar.model_dump() for bar in question.bars])
     frame["volume"] = frame["volume"].astype(float)

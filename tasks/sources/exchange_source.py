@@ -17,6 +17,7 @@ import numpy as np
 from model.bar_resampling import resample_bars
 from model.bars import Bars, bars_from_frame, interval_delta
 from model.errors import SourceUnavailable, SpecError
+from model.times import as_utc, to_datetime, to_datetime64
 from tasks.sources.exchange_client import ExchangeClient, RetryRule
 from tasks.sources.source_spec import OnPage, SourceBars, SourceSpec
 
@@ -191,13 +192,13 @@ class _Fetch:
         unfinished = [at for at in self._rows if at + step > end]
         for at in unfinished:
             del self._rows[at]
-        bars = self.wgap_bars().closed_by(np.datetime64(self.now.replace(tzinfo=None), "us"))
+        bars = self.wgap_bars().closed_by(to_datetime64(self.now))
         if not len(bars):
             raise SourceUnavailable(
                 f"{self.client.name}: expected bars of {market} {self._spec.interval} from "
                 f"{self._start:%Y-%m-%d %H:%M} to {self.now:%Y-%m-%d %H:%M} UTC, found none"
             )
-        first = bars.opened_at[0].astype(datetime).replace(tzinfo=UTC)
+        first = to_datetime(bars.opened_at[0])
         if first > self._start:
             self._notes.append(
                 f"{self.client.name} has no bar before {first:%Y-%m-%d %H:%M}; "
@@ -241,7 +242,7 @@ class _Fetch:
             raise SpecError(
                 f"--source.backfill-from: expected a date such as 2017-01-01, found {self._spec.backfill_from!r}"
             ) from error
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return as_utc(moment)
 
     def _fetch_pages(self, market: str, start: int, end: int, limit: int) -> None:
         """Fetch pages from `start` until the bar that opens at `end` or before; both in ms."""
@@ -289,8 +290,7 @@ class _Fetch:
 
 def _aligned(moment: datetime, interval: str) -> datetime:
     """Return the open time of the bar that contains a time."""
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    milliseconds = _epoch_ms(aware)
+    milliseconds = _epoch_ms(as_utc(moment))
     return _from_ms(milliseconds - milliseconds % _milliseconds(interval))
 
 

@@ -1,7 +1,7 @@
-"""The bars: a versioned Delta table, with the values that were revised and the bars that were refused beside it.
+"""The bar store: a versioned Delta table of bars, with tables of revisions and of refused bars.
 
 Knows how bars are kept: `bars` (partitioned by symbol, interval, year), `revisions` (old and new values) and
-`quarantine`. It does not judge bars (`data_checks/` does) and has no clock: times of writing are passed in. Times are
+`quarantine`. It does not check bars (`data_checks/` does) and has no clock: times of writing are passed in. Times are
 open times in UTC, volumes in the source's unit.
 
 The trap is a crash between two tables. A merge commits `bars` first, in one step, and the log of `bars` then is the

@@ -28,7 +28,7 @@ Action = Literal["promote", "hold", "reject", "rollback"]
 
 
 class ChampionChanged(RiseOrFallError):
-    """The champion that a decision was made against is the champion no longer."""
+    """The champion has changed since the decision was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +36,24 @@ class LoggedDecision:
     """One promotion decision.
 
     Attributes:
-        decision_id: names the decision; the same run makes the same one.
+        decision_id: identifies the decision; a repeated run has the same.
         decided_at: time of the decision, UTC.
         series_name: registered model, such as `BTC-USD-1d`; a replay has a name of its own.
         symbol: of the bars.
         interval: of the bars.
         action: what was decided.
-        version: the challenger; for a rollback the version put back.
-        champion_before: version that was champion, None when there was none.
-        champion_after: version that is champion from now on, None when there is none.
+        version: the challenger; for a rollback the restored version.
+        champion_before: champion before the decision, None without one.
+        champion_after: champion after the decision, None without one.
         reasons: why, in sentences.
-        numbers: what the reasons rest on; not finite ones become None.
+        numbers: numbers behind the reasons; not finite ones become None.
         run_id: MLflow run of the challenger.
         bars_version: version of the table of bars.
         bars_sha256: hash of the bars.
         rule: name of the promotion rule.
         forced: decided by a person against the rule.
         forced_reason: that person's reason.
-        sequence: place in the ledger, counted from 1 by the ledger itself.
+        sequence: row number, counted from 1 by the log.
     """
 
     decision_id: str
@@ -108,19 +108,19 @@ class DecisionLog:
         return Table(place(self.root, "ledger"), pa.schema(list(types.items())), storage_options=self.storage_options)
 
     def append(self, row: LoggedDecision) -> bool:
-        """Write a decision; False when one with its `decision_id` is there already, which then stays as it is."""
+        """Append a decision; return False if its `decision_id` is stored already, which then stays unchanged."""
         return self._write(row, require=lambda _: None)
 
     def append_if_current(self, row: LoggedDecision) -> bool:
-        """Write a decision if its `champion_before` is the champion by the ledger at that very moment.
+        """Append a decision if its `champion_before` still is the champion.
 
-        Of two processes that decide at once one is refused, whatever the store: the check and the row are one commit.
+        Of two processes that decide at once one is refused, on any store: check and row are one commit.
 
         Returns:
-            False when a decision with this `decision_id` is there already, which then stays as it is.
+            False if its `decision_id` is stored already, which then stays unchanged.
 
         Raises:
-            ChampionChanged: somebody else's decision came first.
+            ChampionChanged: another decision was committed first.
         """
 
         def require(rows: "pa.Table") -> None:
@@ -183,8 +183,8 @@ class DecisionLog:
 
 def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
     numbers = {name: _finite(number) for name, number in row.numbers.items()}
-    told = {"decided_at": as_utc(row.decided_at), "reasons": list(row.reasons), "numbers": json.dumps(numbers)}
-    return {name: getattr(row, name) for name in field_names(LoggedDecision)} | told
+    converted = {"decided_at": as_utc(row.decided_at), "reasons": list(row.reasons), "numbers": json.dumps(numbers)}
+    return {name: getattr(row, name) for name in field_names(LoggedDecision)} | converted
 
 
 def _decision(found: dict[str, Any]) -> LoggedDecision:

@@ -1,9 +1,9 @@
-"""A Delta table whose every change rests on what was read: compare and commit, or read again.
+"""A Delta table with optimistic concurrency: read, plan a change, commit it as the next version, or read again.
 
-Knows how a table is made, opened at a version and changed under other writers; not what its rows mean. A change is
-planned against one version and committed as exactly the next one. Somebody else's commit in between makes Delta
-refuse it, and it is planned anew, so that "add what is missing" never doubles a row. The trap: Delta's own retries
-would let two appends of the same row both through, therefore they are switched off.
+Knows how a table is created, opened at a version and changed while others write; not what its rows mean. A change is
+planned on one version and committed as exactly the next one. If another commit comes first, Delta refuses it and the
+change is planned again, so that "add what is missing" never doubles a row. The trap: Delta's own retries would let two
+appends of the same row both pass, therefore they are switched off.
 """
 
 import logging
@@ -42,19 +42,19 @@ class TableUnreachable(RiseOrFallError):
 
 
 class TableBusy(RiseOrFallError):
-    """Other writers changed a table each time, so that no turn came for this change."""
+    """Other writers committed first in every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one commit does to a table.
+    """One commit to a table.
 
     Attributes:
         rows: rows to write; a reader is consumed once.
-        replaces: SQL condition on partition columns whose rows give way to `rows`; empty to append,
+        replaces: SQL condition on partition columns: the rows that are replaced; empty to append,
             `EVERYTHING` for all.
         metadata: kept with the commit, shown by the table's history.
-        mark: name and number that the table remembers (a Delta application transaction), or None.
+        mark: name and number of a Delta application transaction, or None.
     """
 
     rows: "pa.Table | pa.RecordBatchReader"
@@ -65,13 +65,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A Delta table in a folder or an S3 bucket; it comes into being with its first change.
+    """A Delta table in a folder or an S3 bucket; it is created by its first change.
 
     Attributes:
         uri: absolute folder or `s3://bucket/prefix`.
         schema: its columns.
-        partition_by: columns that the files are sorted by.
-        storage_options: how to reach an S3 server, as deltalake names it; empty for a folder.
+        partition_by: partition columns.
+        storage_options: connection of an S3 store, with deltalake's keys; empty for a folder.
     """
 
     uri: str
@@ -80,20 +80,20 @@ class Table:
     storage_options: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, version: int | None = None) -> DeltaTable | None:
-        """Open the newest or the named version; None when nothing was ever written.
+        """Open the newest or the named version; None if nothing was ever written.
 
         Raises:
             SpecError: there is no such version.
-            TableUnreachable: the place of the table does not answer.
+            TableUnreachable: the store does not answer.
         """
         try:
             table = DeltaTable(self.uri, storage_options=dict(self.storage_options))
         except TableNotFoundError:
             return None
         except OSError as failure:
-            told = " ".join(COLOURS.sub("", str(failure)).split())
+            reason = " ".join(COLOURS.sub("", str(failure)).split())
             raise TableUnreachable(
-                f"{self.uri}: expected a place for tables that answers, found: {told}. "
+                f"{self.uri}: expected a store that answers, found: {reason}. "
                 "Check the store's address, its credentials, and whether its server runs."
             ) from failure
         if version is not None and version != table.version():
@@ -104,7 +104,7 @@ class Table:
         return table
 
     def commit_at(self, version: int) -> dict[str, Any]:
-        """Return what the table's history says of the commit that made a version.
+        """Return the history entry of the commit that made a version.
 
         Raises:
             SpecError: there is no such version.
@@ -119,13 +119,13 @@ class Table:
         return found[0]
 
     def change(self, plan: Callable[[DeltaTable], Change | None]) -> int:
-        """Commit what `plan` makes of the newest version, as the very next version.
+        """Commit the change planned on the newest version, as the next version.
 
         Args:
-            plan: called with the table as it stands, again after each lost race; None for nothing to do.
+            plan: called with the newest version, again after each lost race; None for no change.
 
         Returns:
-            The version that holds the change, or the version that needed none.
+            The version that holds the change, or the newest if there was none.
 
         Raises:
             TableBusy: every attempt lost its race.
@@ -143,10 +143,12 @@ class Table:
                 time.sleep(random.SystemRandom().uniform(0, longest))
             else:
                 return table.version()
-        raise TableBusy(f"{self.uri}: expected a turn within {ATTEMPTS} attempts, other writers came first each time")
+        raise TableBusy(
+            f"{self.uri}: expected a commit within {ATTEMPTS} attempts, but other writers committed first each time"
+        )
 
     def _create(self) -> DeltaTable:
-        """Make the empty table, or open the one that another writer has just made."""
+        """Create the empty table, or open it if another writer has just created it."""
         try:
             return DeltaTable.create(
                 self.uri,
@@ -176,7 +178,7 @@ class Table:
 
 
 def place(root: str, name: str) -> str:
-    """Return where a table of this name lies: an absolute folder, or an address below an S3 prefix."""
+    """Return the location of a table: an absolute folder, or an address below an S3 prefix."""
     base = root.rstrip("/") if "://" in root else str(Path(root).resolve())
     return f"{base}/{name}"
 

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One probability, as it was known when it was made.
+    """One probability, as it was made.
 
     Attributes:
         series_name: registered model, such as `BTC-USD-1d`.
         symbol: of the bars.
         interval: of the bars.
-        decided_at: close of the last bar that the model saw, UTC.
-        resolves_at: close of the bar that will say who was right, UTC.
+        decided_at: close of the window's last bar, UTC.
+        resolves_at: close of the bar that fixes the label, UTC.
         version: version of the model.
         probability: P(rise).
         stored_at: time of writing, UTC.
@@ -48,12 +48,12 @@ class Prediction:
 
     @property
     def late(self) -> bool:
-        """Stored when the outcome was known already: no evidence of skill."""
+        """Stored after the outcome was known: no evidence of skill."""
         return as_utc(self.stored_at) >= as_utc(self.resolves_at)
 
     @property
     def key(self) -> tuple[str, datetime, str]:
-        """What makes it the same prediction."""
+        """Identity of the prediction."""
         return self.series_name, as_utc(self.decided_at), self.version
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,11 +120,11 @@ class PredictionLog:
         return Table(place(self.root, "predictions"), schema, storage_options=self.storage_options)
 
     def store(self, prediction: Prediction) -> bool:
-        """Write a prediction; False when it is there already, which then stays as it is."""
+        """Store a prediction; return False if it is stored already, which then stays unchanged."""
         return self.store_all([prediction]) == 1
 
     def store_all(self, predictions: Sequence[Prediction]) -> int:
-        """Write predictions in one commit, and return how many were not there yet; those that were stay as they are.
+        """Store predictions in one commit; return how many are new. Those stored already stay unchanged.
 
         Raises:
             SpecError: a probability outside 0 .. 1, or an outcome that is not later than its decision.
@@ -150,7 +150,7 @@ class PredictionLog:
         return len(fresh)
 
     def find(self, series_name: str, decided_at: datetime, version: str) -> Prediction | None:
-        """Return the stored prediction of a version for one decision; None when it made none."""
+        """Return the stored prediction of a version for one decision; None without one."""
         table = self._table.open()
         if table is None:
             return None
@@ -162,7 +162,7 @@ class PredictionLog:
         return Prediction(**{name: found[0][name] for name in field_names(Prediction)}) if found else None
 
     def last_predicted(self, series_name: str) -> datetime | None:
-        """Return the newest `decided_at` of the stored predictions of a series; None when there is none."""
+        """Return the newest `decided_at` of the stored predictions of a series; None without any."""
         table = self._table.open()
         if table is None:
             return None
@@ -186,7 +186,7 @@ def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
 
 
 def _require_sense(prediction: Prediction) -> None:
-    """Raise SpecError where a prediction cannot be one."""
+    """Raise SpecError if the probability or the times are impossible."""
     where = f"{prediction.series_name} version {prediction.version}, decided {prediction.decided_at}"
     if not 0 <= prediction.probability <= 1:
         raise SpecError(f"{where}: expected a probability from 0 to 1, found {prediction.probability}")

@@ -1,6 +1,6 @@
 """The quarantine: bars that a check refused, kept with the rule, so that nothing refused is ever lost.
 
-Knows how refusals are kept (Delta table `quarantine`) and which are still open. It does not judge bars and has no
+Knows how refusals are kept (Delta table `quarantine`) and which are still open. It does not check bars and has no
 clock: times of writing are passed in. The same refusal (time, rule, values) is kept once, so running twice adds
 nothing. The trap: one open time can have several refused bars, for a doubled bar is refused twice.
 """
@@ -117,7 +117,7 @@ class Quarantine:
         if absent:
             raise SpecError(
                 f"{series.symbol} {series.interval}: expected refused bars at {len(wanted)} open times, found none at "
-                f"{min(absent).isoformat()} ({len(absent)} such). Look at the quarantine for their times."
+                f"{min(absent).isoformat()} ({len(absent)} such). `riseorfall quarantine` lists their times."
             )
         hopeless = held[held["rule"].isin(NEVER_RELEASED)]
         if len(hopeless):
@@ -131,7 +131,7 @@ class Quarantine:
         if len(doubled):
             raise SpecError(
                 f"{series.symbol} {series.interval}: expected one refused bar at {doubled.iloc[0].isoformat()}, found "
-                "several with different values. Which one is right cannot be told; correct the source and ingest it."
+                "several with different values. Correct the source and ingest it again."
             )
         return frame
 

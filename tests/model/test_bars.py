@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from synthetic_bars import random_walk
 
-from model.bars import INTERVAL_NAMES, Bars, Series, bars_from_frame, gap_sizes, interval_delta, require_possible
+from model.bars import (
+    INTERVAL_NAMES,
+    Bars,
+    Series,
+    bars_from_frame,
+    gap_sizes,
+    interval_delta,
+    is_closed,
+    require_possible,
+)
 from model.errors import GapError, SpecError
 
 
@@ -99,3 +108,9 @@ def test_an_unfinished_bar_is_not_closed() -> None:
 def test_shapes_are_checked_while_tests_run() -> None:
     with pytest.raises(Exception, match="ohlcv"):
         Bars("1d", np.zeros(3, "datetime64[us]"), np.zeros((2, 5)))
+
+
+def test_only_closed_bars_are_kept_and_a_missing_time_is_not_closed() -> None:
+    opened_at = np.array(["2026-11-24", "2026-11-25", "NaT", "2026-11-23"], dtype="datetime64[us]")
+    found = is_closed(opened_at, np.timedelta64(1, "D"), np.datetime64("2026-11-25T23:59:59.999999", "us"))
+    assert found.tolist() == [True, False, False, True]

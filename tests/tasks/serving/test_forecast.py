@@ -1,4 +1,4 @@
-"""Predictions: nothing stale, nothing unchecked, no day left out, and what is made up is marked late."""
+"""Forecasts: nothing stale, nothing unchecked, missed days are backfilled and marked late."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -41,7 +41,7 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
 
 
-def test_days_between_two_predictions_are_made_up_once_and_are_late(settings: Settings) -> None:
+def test_missed_days_are_backfilled_once_and_are_late(settings: Settings) -> None:
     assert forecast(SERIES, settings).backfilled == ()
     store_bars(settings, BARS)
     found = forecast(SERIES, settings)
@@ -53,7 +53,7 @@ def test_days_between_two_predictions_are_made_up_once_and_are_late(settings: Se
     assert len(stored) == 11
 
 
-def test_a_gap_is_not_made_up(settings: Settings) -> None:
+def test_a_gap_is_not_backfilled(settings: Settings) -> None:
     forecast(SERIES, settings)
     keep = np.r_[0:122, 124:130]
     store_bars(settings, Bars(BARS.interval, BARS.opened_at[keep], BARS.ohlcv[keep]))
@@ -83,7 +83,7 @@ def _decided(settings: Settings) -> list[datetime]:
     return [each.to_pydatetime() for each in Workspace(settings).prediction_log.read(SERIES.name)["decided_at"]]
 
 
-def test_a_prediction_as_of_the_past_knows_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
+def test_a_forecast_as_of_the_past_uses_neither_later_bars_nor_a_later_champion(settings: Settings) -> None:
     elsewhere = timezone(timedelta(hours=9))
     found = forecast(SERIES, settings, as_of=to_datetime(BARS.closed_at[110]).astimezone(elsewhere))
     assert found.prediction.decided_at == to_datetime(BARS.closed_at[110])
@@ -103,7 +103,7 @@ def test_a_stale_champion_is_refused(settings: Settings) -> None:
         forecast(SERIES, settings, ForecastSpec(max_age_days=5))
 
 
-def test_a_bar_that_the_checks_never_saw_is_refused(settings: Settings) -> None:
+def test_an_unchecked_bar_is_refused(settings: Settings) -> None:
     bad = first(120).ohlcv.copy()
     bad[118, 1] = bad[118, 3] / 2  # a high below the close
     store_bars(settings, Bars(BARS.interval, first(120).opened_at, bad))

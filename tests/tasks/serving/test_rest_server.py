@@ -161,7 +161,7 @@ def test_a_new_champion_takes_over_and_a_broken_one_does_not(tmp_path: Path, mon
     for onnx in (tiny_onnx(5, gain=2.0), b"broken"):
         files = ModelFiles(keras=b"", onnx=onnx, recipe=Recipe(window=WINDOW), record=record)
         workspace.registry.add_version(workspace.runs.start_run("retrain", {}), files, until)
-    monkeypatch.setattr(rest_server, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(rest_server, "REFRESH_SECONDS", 0.0)
     for version, expected in (("2", "2"), ("3", "2")):
         workspace.registry.set_alias("champion", version)
         assert champion.ready().version == expected
