@@ -2,9 +2,9 @@
 
 Knows probabilities, outcomes and the out-of-sample record at promotion; no store and no clock. Losses are log losses in
 nats. The null hypothesis, for each decision t: given all that is known when t is decided, the expected loss minus that
-of the base rate is at most `allowed_excess(reference, probability)`. While it holds, the e-process reaches 1 / a at any
-time with probability at most a, so it may be read every day. The trap: with a horizon above 1 the outcomes of
-neighbouring decisions overlap, and one running product of bets is no longer a martingale; see `e_process`.
+of the base rate is at most what `allowed_excesses` returns. While it holds, the e-process reaches 1 / a ever with
+probability at most a, so it may be read every day. The trap: with a horizon above 1 the outcomes of neighbouring
+decisions overlap, and one running product of bets is no longer a martingale; see `lagged_e_process`.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def freeze_reference(
         overlap: decisions made within the life of one label (`Record.overlap_bars`); 1 where labels do not overlap.
 
     Returns:
-        The reference; `mean_excess` of the record's probabilities is the upper bound of the record's mean excess.
+        The reference, to be stored with the version.
 
     Raises:
         SpecError: the record is empty.
@@ -76,10 +76,10 @@ def freeze_reference(
     spread = divergence(base, probabilities)
     mean_spread = max(float(spread.mean()), 1e-12)
     slope = float(excess.mean()) / mean_spread
-    lags = max(2 * overlap, int(np.ceil(np.cbrt(len(labels))))) if overlap > 1 else int(np.ceil(np.cbrt(len(labels))))
-    error = long_run_deviation(excess - slope * spread, lags) / np.sqrt(len(labels)) / mean_spread
+    lags = max(2 * overlap, int(np.ceil(np.cbrt(len(labels)))))
+    error = float(long_run_deviation(excess - slope * spread, lags)) / np.sqrt(len(labels)) / mean_spread
     return ForecastReference(
-        base_rate, slope + Z_RECORD * error, float(np.quantile(spread, CAP_QUANTILE)), float(tolerance)
+        base_rate, float(slope + Z_RECORD * error), float(np.quantile(spread, CAP_QUANTILE)), float(tolerance)
     )
 
 
@@ -100,7 +100,7 @@ def divergence(
     return nats
 
 
-def allowed_excess(
+def allowed_excesses(
     reference: ForecastReference, probabilities: Float64[np.ndarray, "*run decision"]
 ) -> Float64[np.ndarray, "*run decision"]:
     """Return how much each forecast may lose by against the base rate, nats.
@@ -116,7 +116,7 @@ def allowed_excess(
     return np.asarray(reference.tolerance + reference.excess_slope * bold, dtype=np.float64)
 
 
-def e_process(
+def lagged_e_process(
     labels: Int8[np.ndarray, "*run decision"],
     probabilities: Float64[np.ndarray, "*run decision"],
     base_rates: Float64[np.ndarray, "*run decision"],
@@ -139,7 +139,7 @@ def e_process(
         labels: shape (..., decision), int8: 1 rise, 0 fall, -1 not known yet; oldest first.
         probabilities: shape (..., decision), float64: P(rise), stored before the outcome.
         base_rates: shape (..., decision), float64: of the version that decided.
-        allowed: shape (..., decision), float64: see `allowed_excess`; of the version that decided.
+        allowed: shape (..., decision), float64: see `allowed_excesses`; of the version that decided.
         overlap: decisions made within the life of one label: the horizon over the stride.
 
     Returns:
@@ -151,10 +151,10 @@ def e_process(
         comparison); Waudby-Smith and Ramdas 2024 (bets); Ville 1939. Counting open bets as lost is our own.
 
     >>> wrong, sure = np.zeros(8, dtype=np.int8), np.full(8, 0.8)
-    >>> evidence = e_process(wrong, sure, np.full(8, 0.5), np.zeros(8))
+    >>> evidence = lagged_e_process(wrong, sure, np.full(8, 0.5), np.zeros(8))
     >>> bool(evidence[-1] > 20)
     True
-    >>> bool(e_process(wrong, sure, np.full(8, 0.5), np.zeros(8), overlap=4)[-1] < evidence[-1])
+    >>> bool(lagged_e_process(wrong, sure, np.full(8, 0.5), np.zeros(8), overlap=4)[-1] < evidence[-1])
     True
     """
     if overlap < 1:
@@ -249,9 +249,7 @@ def _bets(
     rise, fall = (_loss(label, probabilities) - _loss(label, base_rates) - allowed for label in (1, 0))
     open_question = (np.minimum(rise, fall) < 0) & (np.maximum(rise, fall) > 0)
     worst = np.where(open_question, -np.minimum(rise, fall), 1.0)
-    shares = np.where(
-        open_question[..., None], np.minimum(np.array(STAKES) * worst[..., None], LARGEST_SHARE), 0.0
-    )
+    shares = np.where(open_question[..., None], np.minimum(np.array(STAKES) * worst[..., None], LARGEST_SHARE), 0.0)
     gain = np.where(labels == 1, rise, np.where(labels == 0, fall, 0.0))
     return shares, 1 + shares / worst[..., None] * gain[..., None]
 

@@ -1,0 +1,130 @@
+"""A check of the network that will serve: does it forecast like the fold networks whose record it carries?
+
+The record is that of the fold networks; the final network has seen every bar, so it has no out-of-sample record of its
+own. But the folds went through the same procedure, and a later fold's network has also seen the test bars of an earlier
+one. So its disagreement with that earlier fold's out-of-sample probabilities shows what an honest fit does there, and
+the final network must not disagree much more. Disagreement is in nats: the loss that a network adds to the record if
+the record's probabilities are right. The trap: scored on bars that it has learned from, an overfitted network looks
+excellent; only its disagreement grows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.errors import SpecError
+from model.sequential_evidence import divergence
+
+
+class FinalNetworkRule(BaseModel):
+    """How much more than a fold network the final network may disagree with the record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factor: float = Field(
+        default=2.5,
+        ge=1,
+        le=100,
+        description="Hold when the final network disagrees with the record by more than this times the largest "
+        "disagreement of a fold network",
+    )
+    negligible: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="A disagreement up to this is never held (nats per decision)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FinalNetworkCheck:
+    """What the check found; nats per decision.
+
+    Attributes:
+        disagreement: of the final network with the record, mean over the record's windows.
+        of_folds: shape (fold - 1,), float64: of each fold network but the first with the record before its own fold.
+        limit: largest disagreement that passes.
+        passed: whether the network may serve.
+    """
+
+    disagreement: float
+    of_folds: Float64[np.ndarray, " _"]
+    limit: float
+    passed: bool
+
+
+def check_final_network(
+    record: Float64[np.ndarray, " window"],
+    fold: Int64[np.ndarray, " window"],
+    fold_networks: Float64[np.ndarray, "fold window"],
+    final: Float64[np.ndarray, " window"],
+    rule: FinalNetworkRule,
+) -> FinalNetworkCheck:
+    """Hold a final network that forecasts unlike the fold networks.
+
+    Args:
+        record: shape (window,), float64: out-of-sample P(rise), each by its own fold's network, before calibration.
+        fold: shape (window,), int64: the fold that holds the window, 0 the oldest.
+        fold_networks: shape (fold, window), float64: P(rise) of every fold's network on every window of the record.
+            Entries of windows after the network's own fold are not read.
+        final: shape (window,), float64: P(rise) of the final network on the same windows.
+        rule: factor and negligible disagreement.
+
+    Returns:
+        The check; a network with a probability that is not finite fails.
+
+    Raises:
+        SpecError: shapes that do not fit, or fewer than two folds.
+
+    Source: own. If the final fit is exchangeable with the later fold fits and log disagreements of refits are normal
+        with standard deviation s, `false_hold_rate` gives the rate of false holds.
+
+    >>> fold, honest = np.repeat([0, 1, 2], 50), np.tile([0.45, 0.55], 75)
+    >>> networks = np.stack([honest, honest + 0.01, honest - 0.01])
+    >>> check_final_network(honest, fold, networks, honest + 0.01, FinalNetworkRule()).passed
+    True
+    >>> check_final_network(honest, fold, networks, 1 - honest * 0.2, FinalNetworkRule()).passed
+    False
+    """
+    folds, count = fold_networks.shape
+    if not len(record) == len(fold) == len(final) == count or folds < 2:  # noqa: PLR2004
+        raise SpecError(
+            f"final network check: expected at least 2 folds and equal numbers of windows, found {folds} folds and "
+            f"{len(record)}, {len(fold)}, {count}, {len(final)} windows"
+        )
+    of_folds = np.array([mean_disagreement(record[fold < k], fold_networks[k, fold < k]) for k in range(1, folds)])
+    disagreement = mean_disagreement(record, final) if np.isfinite(final).all() else float("inf")
+    limit = max(rule.factor * float(of_folds.max()), rule.negligible)
+    return FinalNetworkCheck(disagreement, of_folds, limit, passed=disagreement <= limit)
+
+
+def mean_disagreement(record: Float64[np.ndarray, " window"], other: Float64[np.ndarray, " window"]) -> float:
+    """Return the mean loss that a forecaster adds if the record's probabilities are right, nats per decision.
+
+    It is the mean Kullback-Leibler divergence: 0 where both agree.
+
+    >>> round(mean_disagreement(np.array([0.5]), np.array([0.7])), 4)
+    0.0872
+    """
+    return float(divergence(np.clip(record, 1e-6, 1 - 1e-6), other).mean())
+
+
+def false_hold_rate(
+    rule: FinalNetworkRule, folds: int, log_deviation: float, seed: int = 0, repetitions: int = 200_000
+) -> float:
+    """Return the probability that an honest final fit is held, where no disagreement is negligible.
+
+    Args:
+        rule: its factor.
+        folds: fold networks, 2 or more.
+        log_deviation: standard deviation of the log disagreement from one refit to the next.
+        seed: of the simulation.
+        repetitions: simulated retrains.
+
+    >>> false_hold_rate(FinalNetworkRule(), 5, 0.4) < 0.01
+    True
+    """
+    logs = log_deviation * np.random.default_rng(seed).standard_normal((repetitions, folds))
+    return float((logs[:, -1] > logs[:, :-1].max(axis=1) + np.log(rule.factor)).mean())

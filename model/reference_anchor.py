@@ -1,0 +1,215 @@
+"""The anchor against creep: a challenger is compared with the best of what has been champion, not only the last one.
+
+A chain of refits, each a little worse within the margin, must not end far from the best version that ever served. So a
+budget of excess loss counts from the best reference, and is not renewed by a promotion. Knows probabilities and
+outcomes on common decisions; losses are log losses in nats. The trap: over 750 windows the mean log loss difference of
+two forecasters has a standard error of 0.005 or more, too much to see a step of 0.01 every day for years. For
+forecasters without skill the expected excess needs no outcomes: it is the difference of their divergences from the
+base rate, known to 0.0005. A challenger that is bolder than a reference by more than the budget has to show, with
+evidence, that its boldness pays.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int8
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.stats import norm
+
+from model.errors import SpecError
+from model.sequential_evidence import divergence, lagged_e_process, long_run_deviation
+
+
+class AnchorRule(BaseModel):
+    """How far a champion may be from the best reference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: float = Field(
+        default=0.008,
+        ge=0,
+        le=1,
+        description="Largest conservative excess loss over any reference, whatever the number of promotions (nats per "
+        "decision)",
+    )
+    tolerance: float = Field(
+        default=0.002,
+        ge=0,
+        le=1,
+        description="Hold when the challenger is worse than a reference by more than this with evidence (nats per "
+        "decision)",
+    )
+    significance: float = Field(
+        default=0.05, gt=0, lt=0.5, description="Level of that evidence, over all references together"
+    )
+    upper_z: float = Field(
+        default=2.326,
+        ge=0,
+        le=6,
+        description="Standard errors of the upper bound of the excess; 2.326 is the one-sided 99 % bound",
+    )
+    min_common: int = Field(
+        default=100, ge=2, le=1_000_000, description="Fewest common decisions that make a version a reference"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorComparison:
+    """A challenger vs. each reference on common decisions; means in nats per decision, positive: challenger is worse.
+
+    Attributes:
+        common: shape (..., reference), int64: common decisions.
+        excess: shape (..., reference), float64: mean log loss difference.
+        standard_error: shape (..., reference), float64: of that mean, allowing for overlapping labels.
+        boldness: shape (..., reference), float64: difference of the mean divergences from the base rate: the expected
+            excess where neither has skill.
+        conservative_excess: shape (..., reference), float64: the smaller of `boldness` and the upper bound of
+            `excess`; what counts against the budget.
+        over_budget: shape (..., reference), bool.
+        worse: shape (..., reference), bool: worse than the tolerance with evidence.
+    """
+
+    common: Float64[np.ndarray, "*run reference"]
+    excess: Float64[np.ndarray, "*run reference"]
+    standard_error: Float64[np.ndarray, "*run reference"]
+    boldness: Float64[np.ndarray, "*run reference"]
+    conservative_excess: Float64[np.ndarray, "*run reference"]
+    over_budget: Bool[np.ndarray, "*run reference"]
+    worse: Bool[np.ndarray, "*run reference"]
+
+    @property
+    def may_be_promoted(self) -> Bool[np.ndarray, "*run"]:
+        """Whether no reference speaks against the challenger; true where there is no reference."""
+        return np.asarray(~(self.over_budget | self.worse).any(axis=-1))
+
+
+def compare_with_references(
+    labels: Int8[np.ndarray, "*run window"],
+    base_rate: float,
+    challenger: Float64[np.ndarray, "*run window"],
+    references: Float64[np.ndarray, "*run reference window"],
+    rule: AnchorRule,
+    overlap: int = 1,
+) -> AnchorComparison:
+    """Compare a challenger's out-of-sample record with the references' out-of-sample probabilities.
+
+    Args:
+        labels: shape (..., window), int8: 1 rise, 0 fall; oldest first.
+        base_rate: share of rises in the record.
+        challenger: shape (..., window), float64: its record.
+        references: shape (..., reference, window), float64: of versions that have been champion, the last one among
+            them: their own records up to their training end, their stored shadow predictions after it; NaN where a
+            version has neither. A reference with fewer than `min_common` common decisions does not count.
+        rule: budget, tolerance and levels.
+        overlap: decisions made within the life of one label.
+
+    Returns:
+        The comparison; `may_be_promoted` is the decision.
+
+    Raises:
+        SpecError: the windows of challenger and references differ.
+
+    Source: own. The split of an excess loss into boldness minus skill is that of Clark and West 2007.
+
+    >>> labels = np.tile([1, 0], 100).astype(np.int8)
+    >>> timid, bold = np.full(200, 0.51), np.full(200, 0.65)
+    >>> rule = AnchorRule()
+    >>> bool(compare_with_references(labels, 0.5, bold, timid[None], rule).may_be_promoted)
+    False
+    >>> bool(compare_with_references(labels, 0.5, timid, bold[None], rule).may_be_promoted)
+    True
+    """
+    if references.shape[-1] != labels.shape[-1]:
+        raise SpecError(
+            f"anchor: expected references on the challenger's {labels.shape[-1]} windows, found {references.shape[-1]}"
+        )
+    both = np.isfinite(references)
+    common = both.sum(axis=-1).astype(np.float64)
+    counted = common >= rule.min_common
+    theirs = np.where(both, references, challenger[..., None, :])
+    per_window = np.maximum(common, 1)
+    difference = _losses(labels, challenger)[..., None, :] - _losses(labels[..., None, :], theirs)
+    excess = difference.sum(axis=-1) / per_window
+    lags = 2 * overlap if overlap > 1 else 0
+    centred = np.where(both, difference - excess[..., None], 0.0)
+    error = long_run_deviation(centred, lags) * np.sqrt(labels.shape[-1]) / per_window
+    bold = _divergences(base_rate, challenger)[..., None, :] - _divergences(base_rate, theirs)
+    boldness = bold.sum(axis=-1) / per_window
+    conservative = np.minimum(boldness, excess + rule.upper_z * error)
+    z = norm.isf(rule.significance / np.maximum(counted.sum(axis=-1, keepdims=True), 1))
+    return AnchorComparison(
+        common=common,
+        excess=excess,
+        standard_error=error,
+        boldness=boldness,
+        conservative_excess=conservative,
+        over_budget=counted & (conservative > rule.budget),
+        worse=counted & (excess - z * error > rule.tolerance),
+    )
+
+
+def references_to_keep(
+    labels: Int8[np.ndarray, " window"],
+    base_rate: float,
+    references: Float64[np.ndarray, "reference window"],
+    newest: int = 5,
+) -> tuple[int, ...]:
+    """Return the indices of the references whose shadow predictions must go on.
+
+    They are the newest ones, the one with the lowest mean log loss, and the least bold one: where nobody has skill, the
+    least bold is the best, without noise. So a thousand promotions need seven shadows.
+
+    Args:
+        labels: shape (window,), int8.
+        base_rate: share of rises in the record.
+        references: shape (reference, window), float64: in the order of their promotion; NaN where a version has none.
+        newest: how many of the newest stay whatever they are.
+
+    >>> probabilities = np.array([[0.9, 0.9], [0.5, 0.5], [0.4, 0.6], [0.45, 0.5]])
+    >>> references_to_keep(np.array([0, 1], dtype=np.int8), 0.5, probabilities, newest=1)
+    (1, 2, 3)
+    """
+    kept = set(range(max(0, len(references) - newest), len(references)))
+    known = np.isfinite(references).any(axis=1)
+    if known.any():
+        candidates = np.flatnonzero(known)
+        losses = np.where(np.isfinite(references), _losses(labels, references), np.nan)
+        bold = np.where(np.isfinite(references), _divergences(base_rate, references), np.nan)
+        for values in (losses, bold):
+            kept.add(int(candidates[np.nanmean(values[known], axis=1).argmin()]))
+    return tuple(sorted(kept))
+
+
+def anchor_evidence(
+    labels: Int8[np.ndarray, " decision"],
+    served: Float64[np.ndarray, " decision"],
+    anchor: Float64[np.ndarray, " decision"],
+    rule: AnchorRule,
+    overlap: int = 1,
+) -> Float64[np.ndarray, " decision"]:
+    """Return the evidence that what was served loses more than the anchor by over the budget, on live decisions.
+
+    Args:
+        labels: shape (decision,), int8: 1 rise, 0 fall, -1 not known yet; oldest first.
+        served: shape (decision,), float64: stored probabilities of whoever was champion.
+        anchor: shape (decision,), float64: stored shadow probabilities of the anchor.
+        rule: its budget is the allowance.
+        overlap: decisions made within the life of one label.
+
+    Returns:
+        Shape (decision,), float64: as `lagged_e_process`.
+    """
+    return lagged_e_process(labels, served, anchor, np.full(len(served), rule.budget), overlap)
+
+
+def _losses(
+    labels: Int8[np.ndarray, "*run window"], probabilities: Float64[np.ndarray, "*run window"]
+) -> Float64[np.ndarray, "*run window"]:
+    happened = np.where(labels == 1, probabilities, 1 - probabilities)
+    return np.asarray(-np.log(np.clip(happened, 1e-15, 1.0)), dtype=np.float64)
+
+
+def _divergences(
+    base_rate: float, probabilities: Float64[np.ndarray, "*run window"]
+) -> Float64[np.ndarray, "*run window"]:
+    return divergence(np.full_like(probabilities, base_rate), probabilities)

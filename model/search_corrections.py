@@ -1,0 +1,279 @@
+"""Significance after a search: what the best of many tried recipes shows, corrected for having looked at all of them.
+
+Knows outcomes, probabilities of every recipe on the same windows, and returns of every recipe; not where they are
+stored. Four corrections: a skill test whose p-values hold for any choice among the recipes; White's reality check and
+Hansen's test on losses; the deflated Sharpe ratio for trading figures; the probability of backtest overfitting for a
+search. Holm's correction of several tests of one recipe is in `model.significance_tests`. The trap: every recipe that
+was scored on these windows counts, those that were thrown away above all.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int8
+from scipy.stats import norm, rankdata
+
+from model.bootstrap import rate_block_bars, resample
+from model.errors import SpecError
+
+EULER_MASCHERONI = 0.5772156649015329
+PARTS = 16  # of the windows in CSCV: 12,870 splits, as in Bailey et al. 2017
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSkill:
+    """Skill of every recipe tried, against forecasting the base rate.
+
+    Attributes:
+        statistic: shape (recipe,), float64: studentised mean skill.
+        p_value: shape (recipe,), float64: one-sided, of each recipe alone.
+        adjusted_p_value: shape (recipe,), float64: corrected for all recipes tried; valid for whichever is chosen.
+        excess_loss: shape (recipe,), float64: mean log loss minus that of the base rate, nats.
+    """
+
+    statistic: Float64[np.ndarray, " recipe"]
+    p_value: Float64[np.ndarray, " recipe"]
+    adjusted_p_value: Float64[np.ndarray, " recipe"]
+    excess_loss: Float64[np.ndarray, " recipe"]
+
+
+def search_skill(
+    labels: Int8[np.ndarray, " window"],
+    base_rates: Float64[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, "recipe window"],
+    seed: int,
+    block_bars: int = 0,
+) -> SearchSkill:
+    """Test every recipe for skill, each p-value corrected for all recipes tried.
+
+    The skill of a forecast is (outcome - base rate) x (log odds of the forecast - log odds of the base rate): the fall
+    of its log loss, freed of what boldness alone costs. Its mean is zero for a forecaster without skill, however bold;
+    the mean log loss difference of such a forecaster is above zero, and a test of it wastes half of the power.
+
+    Args:
+        labels: shape (window,), int8: 1 rise, 0 fall; oldest first.
+        base_rates: shape (window,), float64: out-of-sample P(rise) of the base rate.
+        probabilities: shape (recipe, window), float64: out-of-sample P(rise) of every recipe that was scored.
+        seed: of the bootstrap.
+        block_bars: mean block length, windows; 0 takes the cube root of their number. With overlapping labels at
+            least twice the overlap.
+
+    Returns:
+        One entry for each recipe. Promoting a recipe whose adjusted p-value is at most alpha promotes one without skill
+        with probability at most alpha, however it was chosen among them.
+
+    Raises:
+        SpecError: no recipe, or arrays of different lengths.
+
+    Source: Clark and West 2007 (the adjustment); Hubrich and West 2010 (the largest of many); Romano and Wolf 2005
+        (the bootstrap of the maximum, single step); White 2000.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = rng.integers(0, 2, 400).astype(np.int8)
+    >>> knows, guesses = 0.4 + 0.2 * labels, rng.uniform(0.4, 0.6, 400)
+    >>> search_skill(labels, np.full(400, 0.5), np.stack([knows, guesses]), seed=1).adjusted_p_value.round(2)[0]
+    np.float64(0.0)
+    """
+    if probabilities.ndim != 2 or not len(probabilities) or probabilities.shape[1] != len(labels):  # noqa: PLR2004
+        raise SpecError(
+            f"search: expected probabilities of at least one recipe on each of {len(labels)} windows, found shape "
+            f"{probabilities.shape}"
+        )
+    p, q = np.clip(probabilities, 1e-12, 1 - 1e-12), np.clip(base_rates, 1e-12, 1 - 1e-12)
+    skill = (labels - q) * (np.log(p / (1 - p)) - np.log(q / (1 - q)))
+    excess = np.where(labels == 1, np.log(q / p), np.log((1 - q) / (1 - p))).mean(axis=1)
+    statistic, null = _studentised(skill.T, seed, block_bars)
+    alone = (1 + (null >= statistic).sum(axis=0)) / (1 + len(null))
+    largest = np.sort(null.max(axis=1))
+    adjusted = (1 + len(null) - np.searchsorted(largest, statistic, side="left")) / (1 + len(null))
+    return SearchSkill(statistic, alone, adjusted, excess)
+
+
+@dataclass(frozen=True, slots=True)
+class SuperiorAbility:
+    """Whether the best of many recipes beats a benchmark: p-values of "none of them does".
+
+    Attributes:
+        best: index of the recipe with the largest studentised gain.
+        lower: p-value that leaves out every recipe worse than the benchmark; too small.
+        consistent: Hansen's p-value: recipes that are clearly worse do not count.
+        upper: p-value that counts every recipe as equal to the benchmark: the studentised reality check.
+        reality_check: White's p-value, not studentised.
+    """
+
+    best: int
+    lower: float
+    consistent: float
+    upper: float
+    reality_check: float
+
+
+def superior_predictive_ability(
+    benchmark_losses: Float64[np.ndarray, " window"],
+    recipe_losses: Float64[np.ndarray, "recipe window"],
+    seed: int,
+    block_bars: int = 0,
+) -> SuperiorAbility:
+    """Test whether any of the recipes tried has a lower expected loss than the benchmark.
+
+    Args:
+        benchmark_losses: shape (window,), float64: of the champion or the base rate; oldest first.
+        recipe_losses: shape (recipe, window), float64: of every recipe tried.
+        seed: of the bootstrap.
+        block_bars: see `search_skill`.
+
+    Source: White 2000; Hansen 2005. The three p-values agree with `arch.bootstrap.SPA` (studentised); a test holds
+        them together. Here all resamples are one matrix product: 1,000 recipes take seconds.
+    """
+    gains = (benchmark_losses - recipe_losses).T
+    count, block = len(gains), block_bars or rate_block_bars(len(gains))
+    means = resample(lambda counts: counts @ gains / count, count, block, seed)
+    mean = gains.mean(axis=0)
+    error = np.maximum(np.sqrt(((means - mean) ** 2).mean(axis=0)), 1e-300)
+    kept = mean >= -error * np.sqrt(2 * np.log(np.log(max(count, 16))))
+    observed = float((mean / error).max())
+
+    def share(centre: Float64[np.ndarray, " recipe"], scale: Float64[np.ndarray, " recipe"], best: float) -> float:
+        return float((((means - centre) / scale).max(axis=1) > best).mean())
+
+    return SuperiorAbility(
+        best=int((mean / error).argmax()),
+        lower=share(np.maximum(mean, 0), error, observed),
+        consistent=share(np.where(kept, mean, 0), error, observed),
+        upper=share(mean, error, observed),
+        reality_check=share(mean, np.ones_like(mean), float(mean.max())),
+    )
+
+
+def expected_largest_sharpe(trials: int, variance: float) -> float:
+    """Return the largest Sharpe ratio to be expected of recipes without any, by their number and their variance.
+
+    Args:
+        trials: recipes tried, independent or nearly.
+        variance: of the Sharpe ratios of the recipes tried, per period.
+
+    Source: Bailey and Lopez de Prado 2014, equation 6.
+
+    >>> expected_largest_sharpe(1, 0.01), round(expected_largest_sharpe(100, 0.01), 3)
+    (0.0, 0.253)
+    """
+    if trials <= 1:
+        return 0.0
+    high, higher = norm.isf(1 / trials), norm.isf(1 / (trials * np.e))
+    return float(np.sqrt(variance) * ((1 - EULER_MASCHERONI) * high + EULER_MASCHERONI * higher))
+
+
+def deflated_sharpe_ratio(returns: Float64[np.ndarray, " period"], trials: int, variance: float) -> float:
+    """Return the probability that the true Sharpe ratio exceeds what the best of as many trials shows by luck.
+
+    Args:
+        returns: shape (period,), float64: of the recipe chosen, net of costs.
+        trials: recipes tried on these periods, the chosen one included.
+        variance: of the Sharpe ratios of the recipes tried, per period, not annualised; 0 with one trial.
+
+    Returns:
+        0 to 1; with one trial it is the probabilistic Sharpe ratio against 0. 0.95 or more is evidence.
+
+    Raises:
+        SpecError: fewer than three periods.
+
+    Source: Bailey and Lopez de Prado 2012 and 2014.
+
+    >>> gains = np.tile([0.02, -0.01], 200)
+    >>> deflated_sharpe_ratio(gains, 1, 0.0) > deflated_sharpe_ratio(gains, 100, 0.01)
+    True
+    """
+    if len(returns) < 3:  # noqa: PLR2004
+        raise SpecError(f"deflated Sharpe ratio: expected returns of at least 3 periods, found {len(returns)}")
+    centred, spread = returns - returns.mean(), float(returns.std())
+    if spread <= 0:
+        return 0.0
+    sharpe = float(returns.mean()) / spread
+    skew, kurtosis = (float((centred**power).mean()) / spread**power for power in (3, 4))
+    error = np.sqrt(max(1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2, 1e-12) / (len(returns) - 1))
+    return float(norm.cdf((sharpe - expected_largest_sharpe(trials, variance)) / error))
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestOverfitting:
+    """How often the best recipe of one half of the windows is below the middle in the other half.
+
+    Attributes:
+        probability: share of splits in which it is in the lower half, 0 to 1; about 0.5 where nothing is found.
+        logits: shape (split,), float64: log odds of its relative rank in the other half; below zero is overfit.
+        probability_of_loss: share of splits in which its performance in the other half is below zero.
+    """
+
+    probability: float
+    logits: Float64[np.ndarray, " split"]
+    probability_of_loss: float
+
+
+def backtest_overfitting(
+    performance: Float64[np.ndarray, "recipe window"], parts: int = PARTS, statistic: Literal["mean", "sharpe"] = "mean"
+) -> BacktestOverfitting:
+    """Estimate the probability of backtest overfitting by combinatorially symmetric cross-validation (CSCV).
+
+    Args:
+        performance: shape (recipe, window), float64: higher is better: returns, or the base rate's log loss minus the
+            recipe's; oldest first. Windows beyond a multiple of `parts` are left out at the old end.
+        parts: even number of contiguous parts; every choice of half of them is one split.
+        statistic: mean performance, or its Sharpe ratio.
+
+    Raises:
+        SpecError: fewer than two recipes, an odd number of parts, or fewer windows than two for each part.
+
+    Source: Bailey, Borwein, Lopez de Prado and Zhu 2017.
+
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0, 1, (20, 800)); good[3] += 1
+    >>> backtest_overfitting(good, parts=8).probability
+    0.0
+    """
+    recipes, count = performance.shape
+    if recipes < 2 or parts < 2 or parts % 2 or count < 2 * parts:  # noqa: PLR2004
+        raise SpecError(
+            f"backtest overfitting: expected 2 recipes, an even number of parts and 2 windows for each; found "
+            f"{recipes} recipes, {parts} parts, {count} windows"
+        )
+    length = count // parts
+    cut = performance[:, count - length * parts :].reshape(recipes, parts, length)
+    sums, squares = cut.sum(axis=2), (cut**2).sum(axis=2)
+    chosen = np.zeros((0, parts))
+    chosen = np.array([np.isin(np.arange(parts), half) for half in combinations(range(parts), parts // 2)], dtype=float)
+    inside, outside = (_performance(half, sums, squares, length, statistic) for half in (chosen, 1 - chosen))
+    best = inside.argmax(axis=1)
+    rank = rankdata(outside, axis=1)[np.arange(len(best)), best] / (recipes + 1)
+    logits = np.log(rank / (1 - rank))
+    loss = float((outside[np.arange(len(best)), best] < 0).mean())
+    return BacktestOverfitting(float((logits <= 0).mean()), logits, loss)
+
+
+def _performance(
+    half: Float64[np.ndarray, "split part"],
+    sums: Float64[np.ndarray, "recipe part"],
+    squares: Float64[np.ndarray, "recipe part"],
+    length: int,
+    statistic: str,
+) -> Float64[np.ndarray, "split recipe"]:
+    """Return the performance of each recipe on the chosen parts of each split."""
+    count = half.sum(axis=1, keepdims=True) * length
+    mean = half @ sums.T / count
+    if statistic == "mean":
+        return np.asarray(mean, dtype=np.float64)
+    spread = np.sqrt(np.maximum(half @ squares.T / count - mean**2, 1e-300))
+    return np.asarray(mean / spread, dtype=np.float64)
+
+
+def _studentised(
+    values: Float64[np.ndarray, "window recipe"], seed: int, block_bars: int
+) -> tuple[Float64[np.ndarray, " recipe"], Float64[np.ndarray, "resample recipe"]]:
+    """Return studentised means and their bootstrap under "every mean is zero"; a constant series is no evidence."""
+    count, block = len(values), block_bars or rate_block_bars(len(values))
+    mean = values.mean(axis=0)
+    means = resample(lambda counts: counts @ values / count, count, block, seed)
+    error = np.sqrt(((means - mean) ** 2).mean(axis=0))
+    safe = np.where(error > 0, error, np.inf)
+    return mean / safe, (means - mean) / safe
