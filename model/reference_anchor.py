@@ -5,7 +5,7 @@ budget of excess loss counts from the best reference, and is not renewed by a pr
 outcomes on common decisions; losses are log losses in nats. The trap: over 750 windows the mean log loss difference of
 two forecasters has a standard error of 0.005 or more, too much to see a step of 0.01 every day for years. For
 forecasters without skill the expected excess needs no outcomes: it is the difference of their divergences from the
-base rate, known to 0.0005. A challenger that is bolder than a reference by more than the budget has to show, with
+base rate, known to 0.0005. So a challenger that is bolder than a reference by more than the budget must show, with
 evidence, that its boldness pays.
 """
 
@@ -42,11 +42,11 @@ class AnchorRule(BaseModel):
     significance: float = Field(
         default=0.05, gt=0, lt=0.5, description="Level of that evidence, over all references together"
     )
-    upper_z: float = Field(
+    bound_z: float = Field(
         default=2.326,
         ge=0,
         le=6,
-        description="Standard errors of the upper bound of the excess; 2.326 is the one-sided 99 % bound",
+        description="Standard errors of the bounds that count in the challenger's favour; 2.326: 99 %, one-sided",
     )
     min_common: int = Field(
         default=100, ge=2, le=1_000_000, description="Fewest common decisions that make a version a reference"
@@ -63,8 +63,10 @@ class AnchorComparison:
         standard_error: shape (..., reference), float64: of that mean, allowing for overlapping labels.
         boldness: shape (..., reference), float64: difference of the mean divergences from the base rate: the expected
             excess where neither has skill.
-        conservative_excess: shape (..., reference), float64: the smaller of `boldness` and the upper bound of
-            `excess`; what counts against the budget.
+        calibration_slope: shape (...), float64: lower bound of the challenger's, 0 to 0.5: a forecaster with slope b
+            loses (1 - 2 b) times its divergence.
+        conservative_excess: shape (..., reference), float64: what counts against the budget: the smaller of
+            (1 - 2 b) times `boldness` and the upper bound of `excess`.
         over_budget: shape (..., reference), bool.
         worse: shape (..., reference), bool: worse than the tolerance with evidence.
     """
@@ -73,6 +75,7 @@ class AnchorComparison:
     excess: Float64[np.ndarray, "*run reference"]
     standard_error: Float64[np.ndarray, "*run reference"]
     boldness: Float64[np.ndarray, "*run reference"]
+    calibration_slope: Float64[np.ndarray, "*run"]
     conservative_excess: Float64[np.ndarray, "*run reference"]
     over_budget: Bool[np.ndarray, "*run reference"]
     worse: Bool[np.ndarray, "*run reference"]
@@ -90,6 +93,7 @@ def compare_with_references(
     references: Float64[np.ndarray, "*run reference window"],
     rule: AnchorRule,
     overlap: int = 1,
+    considered: int = 0,
 ) -> AnchorComparison:
     """Compare a challenger's out-of-sample record with the references' out-of-sample probabilities.
 
@@ -102,6 +106,8 @@ def compare_with_references(
             version has neither. A reference with fewer than `min_common` common decisions does not count.
         rule: budget, tolerance and levels.
         overlap: decisions made within the life of one label.
+        considered: versions that have ever been champion. The references are the best of them, so evidence of being
+            worse is corrected for all of them; 0 for the number of references.
 
     Returns:
         The comparison; `may_be_promoted` is the decision.
@@ -135,13 +141,17 @@ def compare_with_references(
     error = long_run_deviation(centred, lags) * np.sqrt(labels.shape[-1]) / per_window
     bold = _divergences(base_rate, challenger)[..., None, :] - _divergences(base_rate, theirs)
     boldness = bold.sum(axis=-1) / per_window
-    conservative = np.minimum(boldness, excess + rule.upper_z * error)
-    z = norm.isf(rule.significance / np.maximum(counted.sum(axis=-1, keepdims=True), 1))
+    slope = _slope_bound(labels, base_rate, challenger, lags, rule.bound_z)
+    unproven = np.where(boldness > 0, (1 - 2 * slope[..., None]) * boldness, boldness)
+    conservative = np.minimum(unproven, excess + rule.bound_z * error)
+    looks = np.maximum(counted.sum(axis=-1, keepdims=True), max(considered, 1))
+    z = norm.isf(rule.significance / looks)
     return AnchorComparison(
         common=common,
         excess=excess,
         standard_error=error,
         boldness=boldness,
+        calibration_slope=slope,
         conservative_excess=conservative,
         over_budget=counted & (conservative > rule.budget),
         worse=counted & (excess - z * error > rule.tolerance),
@@ -200,6 +210,24 @@ def anchor_evidence(
         Shape (decision,), float64: as `lagged_e_process`.
     """
     return lagged_e_process(labels, served, anchor, np.full(len(served), rule.budget), overlap)
+
+
+def _slope_bound(
+    labels: Int8[np.ndarray, "*run window"],
+    base_rate: float,
+    challenger: Float64[np.ndarray, "*run window"],
+    lags: int,
+    z: float,
+) -> Float64[np.ndarray, "*run"]:
+    """Return the lower bound of the calibration slope, cut to 0..0.5: how much of its boldness the outcomes confirm."""
+    p = np.clip(challenger, 1e-12, 1 - 1e-12)
+    skill = (labels - base_rate) * (np.log(p / (1 - p)) - np.log(base_rate / (1 - base_rate)))
+    divergences = _divergences(base_rate, challenger)
+    twice = np.maximum(2 * divergences.mean(axis=-1), 1e-12)
+    slope = skill.mean(axis=-1) / twice
+    residual = skill - 2 * slope[..., None] * divergences
+    error = long_run_deviation(residual, lags) / np.sqrt(labels.shape[-1]) / twice
+    return np.asarray(np.clip(slope - z * error, 0.0, 0.5), dtype=np.float64)
 
 
 def _losses(

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int8
 from scipy.stats import norm, rankdata
 
-from model.bootstrap import rate_block_bars, resample
+from model.bootstrap import REPETITIONS, rate_block_bars, resample
 from model.errors import SpecError
 
 EULER_MASCHERONI = 0.5772156649015329
@@ -44,7 +44,7 @@ def search_skill(
     base_rates: Float64[np.ndarray, " window"],
     probabilities: Float64[np.ndarray, "recipe window"],
     seed: int,
-    block_bars: int = 0,
+    overlap: int = 1,
 ) -> SearchSkill:
     """Test every recipe for skill, each p-value corrected for all recipes tried.
 
@@ -57,8 +57,8 @@ def search_skill(
         base_rates: shape (window,), float64: out-of-sample P(rise) of the base rate.
         probabilities: shape (recipe, window), float64: out-of-sample P(rise) of every recipe that was scored.
         seed: of the bootstrap.
-        block_bars: mean block length, windows; 0 takes the cube root of their number. With overlapping labels at
-            least twice the overlap.
+        overlap: decisions made within the life of one label (`Record.overlap_bars`). Without overlap the skill of a
+            forecaster without skill is a martingale difference, so no blocks are needed.
 
     Returns:
         One entry for each recipe. Promoting a recipe whose adjusted p-value is at most alpha promotes one without skill
@@ -68,7 +68,7 @@ def search_skill(
         SpecError: no recipe, or arrays of different lengths.
 
     Source: Clark and West 2007 (the adjustment); Hubrich and West 2010 (the largest of many); Romano and Wolf 2005
-        (the bootstrap of the maximum, single step); White 2000.
+        (p-values that hold for any choice, single step).
 
     >>> rng = np.random.default_rng(0)
     >>> labels = rng.integers(0, 2, 400).astype(np.int8)
@@ -84,7 +84,7 @@ def search_skill(
     p, q = np.clip(probabilities, 1e-12, 1 - 1e-12), np.clip(base_rates, 1e-12, 1 - 1e-12)
     skill = (labels - q) * (np.log(p / (1 - p)) - np.log(q / (1 - q)))
     excess = np.where(labels == 1, np.log(q / p), np.log((1 - q) / (1 - p))).mean(axis=1)
-    statistic, null = _studentised(skill.T, seed, block_bars)
+    statistic, null = _studentised(skill.T, seed, overlap)
     alone = (1 + (null >= statistic).sum(axis=0)) / (1 + len(null))
     largest = np.sort(null.max(axis=1))
     adjusted = (1 + len(null) - np.searchsorted(largest, statistic, side="left")) / (1 + len(null))
@@ -122,7 +122,8 @@ def superior_predictive_ability(
         benchmark_losses: shape (window,), float64: of the champion or the base rate; oldest first.
         recipe_losses: shape (recipe, window), float64: of every recipe tried.
         seed: of the bootstrap.
-        block_bars: see `search_skill`.
+        block_bars: mean block length, windows; 0 takes the cube root of their number. With overlapping labels at
+            least twice the overlap.
 
     Source: White 2000; Hansen 2005. The three p-values agree with `arch.bootstrap.SPA` (studentised); a test holds
         them together. Here all resamples are one matrix product: 1,000 recipes take seconds.
@@ -268,12 +269,22 @@ def _performance(
 
 
 def _studentised(
-    values: Float64[np.ndarray, "window recipe"], seed: int, block_bars: int
+    values: Float64[np.ndarray, "window recipe"], seed: int, overlap: int
 ) -> tuple[Float64[np.ndarray, " recipe"], Float64[np.ndarray, "resample recipe"]]:
-    """Return studentised means and their bootstrap under "every mean is zero"; a constant series is no evidence."""
-    count, block = len(values), block_bars or rate_block_bars(len(values))
+    """Return studentised means and draws of them under "every mean is zero"; a constant series is no evidence.
+
+    The draws are means of the centred values times normal multipliers that neighbouring windows share as far as their
+    labels overlap.
+
+    Source: Shao 2010 (dependent wild bootstrap, Bartlett kernel); Chernozhukov, Chetverikov and Kato 2013 (the largest
+        of many).
+    """
+    count, span = len(values), 2 * overlap if overlap > 1 else 1
     mean = values.mean(axis=0)
-    means = resample(lambda counts: counts @ values / count, count, block, seed)
-    error = np.sqrt(((means - mean) ** 2).mean(axis=0))
+    noise = np.random.default_rng(seed).standard_normal((REPETITIONS, count + span - 1))
+    running = np.cumsum(np.pad(noise, ((0, 0), (1, 0))), axis=1)
+    multipliers = (running[:, span:] - running[:, :-span]) / np.sqrt(span)
+    means = multipliers @ (values - mean) / count
+    error = np.sqrt((means**2).mean(axis=0))
     safe = np.where(error > 0, error, np.inf)
-    return mean / safe, (means - mean) / safe
+    return mean / safe, means / safe

@@ -3,11 +3,16 @@
 Every generator knows the truth, so that a rule's errors can be counted. Arrays have one run per row.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float64, Int8
+from jaxtyping import Bool, Float64, Int8
 from scipy.signal import lfilter
 from scipy.stats import norm
 
+from model.reference_anchor import AnchorRule, compare_with_references
+
+ANCHOR = AnchorRule()
 Probabilities = Float64[np.ndarray, "run decision"]
 Labels = Int8[np.ndarray, "run decision"]
 STATE_SIZE = 0.3  # of the market's expected move over its noise, at horizon 1; falls with the root of the horizon
@@ -52,3 +57,118 @@ def calibrated_forecasts(
     """Return independent outcomes and a calibrated forecaster that is right with the given probability."""
     probabilities = 0.5 + (accuracy - 0.5) * rng.choice([-1.0, 1.0], (runs, count))
     return (rng.random((runs, count)) < probabilities).astype(np.int8), probabilities
+
+
+@dataclass(frozen=True)
+class SimulatedService:
+    """What became of a daily retrain under the anchor's rule.
+
+    Attributes:
+        promoted: shape (run, day), bool.
+        excess_over_best: shape (run, day), float64: true log loss of the champion minus that of the best version that
+            has been champion; zeros where the recipe has skill.
+    """
+
+    promoted: Bool[np.ndarray, "run day"]
+    excess_over_best: Float64[np.ndarray, "run day"]
+
+
+def daily_promotions(
+    rng: np.random.Generator,
+    runs: int,
+    days: int,
+    *,
+    spread: float,
+    skill: float,
+    step: float = 0.0,
+    rule: AnchorRule = ANCHOR,
+    windows: int = 750,
+    newest: int = 5,
+) -> SimulatedService:
+    """Retrain every day, and promote what the anchor allows; each version forecasts every later bar as a shadow.
+
+    Args:
+        rng: source of randomness.
+        runs: independent services.
+        days: decisions.
+        spread: standard deviation of a version's P(rise); it differs by 12 % from refit to refit (measured: 10 %).
+        skill: standard deviation of the true P(rise); 0: nobody can know anything.
+        step: above 0, each challenger's true excess loss is the champion's plus a normal step of this size (a chain of
+            warm starts); 0: refits are fresh.
+        rule: of the anchor.
+        windows: of each record.
+        newest: references kept whatever they are, besides the least bold and the best.
+    """
+    total = windows + days
+    common = rng.standard_normal((runs, total))
+    labels = (rng.random((runs, total)) < np.clip(0.5 + skill * common, 0.02, 0.98)).astype(np.int8)
+    references = np.full((runs, newest + 2, total), np.nan)
+    champion, best = np.full(runs, spread), np.full(runs, np.inf)
+    promoted, excess = np.zeros((runs, days), bool), np.zeros((runs, days))
+    for day in range(days):
+        size = _next_spread(rng, champion, spread, step if day else 0.0)
+        challenger = np.full((runs, total), np.nan)
+        own = rng.standard_normal((runs, total - day))
+        mixed = np.sqrt(0.7) * common[:, day:] + np.sqrt(0.3) * own
+        challenger[:, day:] = np.clip(0.5 + size[:, None] * mixed, 0.02, 0.98)
+        seen = slice(day, day + windows)
+        found = compare_with_references(
+            labels[:, seen],
+            0.5,
+            challenger[:, seen],
+            references[:, :, seen],
+            rule,
+            considered=int(promoted.sum(1).max()),
+        )
+        allowed = found.may_be_promoted
+        promoted[:, day] = allowed
+        champion = np.where(allowed, size, champion)
+        if skill == 0:
+            true_loss = np.interp(champion, SPREADS, EXCESSES)
+            best = np.minimum(best, true_loss)
+            excess[:, day] = true_loss - best
+        _keep(references, challenger, labels, allowed, seen, newest)
+    return SimulatedService(promoted, excess)
+
+
+def _next_spread(rng: np.random.Generator, champion: np.ndarray, spread: float, step: float) -> np.ndarray:
+    if step == 0:
+        return np.asarray(spread * np.exp(0.12 * rng.standard_normal(len(champion))))
+    moved = np.abs(np.interp(champion, SPREADS, EXCESSES) + step * rng.standard_normal(len(champion)))
+    return np.asarray(np.interp(moved, EXCESSES, SPREADS))
+
+
+def _keep(
+    references: np.ndarray,
+    challenger: np.ndarray,
+    labels: np.ndarray,
+    allowed: np.ndarray,
+    seen: slice,
+    newest: int,
+) -> None:
+    """Keep the newest champions, the least bold one and the one with the lowest loss, in place."""
+
+    def loss(p: np.ndarray) -> np.ndarray:
+        return np.asarray(-np.log(np.where(labels[:, seen] == 1, p, 1 - p)).mean(axis=1))
+
+    def bold(p: np.ndarray) -> np.ndarray:
+        return np.asarray(-0.5 * np.log(4 * p * (1 - p)).mean(axis=1))
+
+    for slot, figure in ((newest, bold), (newest + 1, loss)):
+        before, now = figure(references[:, slot, seen]), figure(challenger[:, seen])
+        taken = allowed & (np.isnan(before) | (now < before))
+        references[taken, slot] = challenger[taken]
+    references[allowed, : newest - 1] = references[allowed, 1:newest]
+    references[allowed, newest - 1] = challenger[allowed]
+
+
+def _true_excesses(spreads: np.ndarray) -> np.ndarray:
+    """Return the true excess loss over the base rate of forecasts without skill, by their spread."""
+    points = np.linspace(-5, 5, 2001)
+    weights = np.exp(-(points**2) / 2)
+    p = np.clip(0.5 + spreads[:, None] * points, 0.02, 0.98)
+    return np.asarray((-0.5 * np.log(4 * p * (1 - p))) @ (weights / weights.sum()))
+
+
+SPREADS = np.linspace(0.001, 0.3, 300)
+EXCESSES = _true_excesses(SPREADS)

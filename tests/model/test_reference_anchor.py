@@ -1,0 +1,87 @@
+"""The anchor: a bolder challenger without proven skill is held, a chain cannot creep, a skilled recipe goes on."""
+
+import numpy as np
+import pytest
+from simulated_decisions import daily_promotions
+
+from model.errors import SpecError
+from model.reference_anchor import AnchorRule, anchor_evidence, compare_with_references, references_to_keep
+
+RULE = AnchorRule()
+
+
+def forecasts(rng: np.random.Generator, spread: float, skill: float, count: int = 750) -> tuple[np.ndarray, np.ndarray]:
+    signal = rng.standard_normal(count)
+    labels = (rng.random(count) < np.clip(0.5 + skill * signal, 0.02, 0.98)).astype(np.int8)
+    return labels, np.clip(0.5 + spread * signal, 0.02, 0.98)
+
+
+def test_a_bolder_challenger_is_held_without_skill_and_promoted_with_it() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels, bold = forecasts(rng, spread=0.1, skill=0.0)
+        timid = 0.5 + (bold - 0.5) / 4
+        assert not compare_with_references(labels, 0.5, bold, timid[None], RULE).may_be_promoted
+        assert compare_with_references(labels, 0.5, timid, bold[None], RULE).may_be_promoted
+        labels, bold = forecasts(rng, spread=0.15, skill=0.15)
+        assert compare_with_references(labels, 0.5, bold, 0.5 + (bold - 0.5)[None] / 4, RULE).may_be_promoted
+
+
+def test_a_challenger_that_is_worse_with_evidence_is_held() -> None:
+    labels, good = forecasts(np.random.default_rng(1), spread=0.15, skill=0.15)
+    found = compare_with_references(labels, 0.5, 1 - good, good[None], RULE)
+    assert found.worse.all()
+    assert not found.may_be_promoted
+
+
+def test_boldness_is_the_excess_loss_where_nobody_has_skill() -> None:
+    labels, bold = forecasts(np.random.default_rng(2), spread=0.1, skill=0.0, count=200_000)
+    found = compare_with_references(labels, 0.5, bold, np.full((1, 200_000), 0.5), RULE)
+    assert found.boldness[0] == pytest.approx(found.excess[0], abs=4 * found.standard_error[0])
+
+
+def test_a_reference_with_few_common_decisions_does_not_count() -> None:
+    labels, bold = forecasts(np.random.default_rng(3), spread=0.2, skill=0.0)
+    reference = np.full((1, 750), 0.5)
+    reference[0, 99:] = np.nan
+    assert compare_with_references(labels, 0.5, bold, reference, RULE).may_be_promoted
+    reference[0, :100] = 0.5
+    assert compare_with_references(labels, 0.5, bold, reference, RULE).common[0] == 100
+    assert not compare_with_references(labels, 0.5, bold, reference, RULE).may_be_promoted
+
+
+def test_without_a_reference_the_challenger_may_be_promoted() -> None:
+    labels, bold = forecasts(np.random.default_rng(4), spread=0.2, skill=0.0)
+    assert compare_with_references(labels, 0.5, bold, np.empty((0, 750)), RULE).may_be_promoted
+
+
+def test_the_least_bold_the_best_and_the_newest_are_kept() -> None:
+    labels, bold = forecasts(np.random.default_rng(5), spread=0.15, skill=0.15)
+    shades = np.array([0.1, 1.0, -1.0, 0.5, 0.4, 0.3])
+    assert references_to_keep(labels, 0.5, 0.5 + shades[:, None] * (bold - 0.5), newest=2) == (0, 1, 4, 5)
+
+
+def test_live_losses_over_the_budget_become_evidence_and_those_within_do_not() -> None:
+    rng = np.random.default_rng(6)
+    labels, anchor = forecasts(rng, spread=0.1, skill=0.1, count=400)
+    assert anchor_evidence(labels, 1 - anchor, anchor, RULE).max() > 20
+    assert anchor_evidence(labels, anchor + 0.005, anchor, RULE).max() < 20
+
+
+def test_without_skill_a_chain_of_refits_stays_within_a_hundredth_of_the_best_reference() -> None:
+    service = daily_promotions(np.random.default_rng(1), runs=4, days=120, spread=0.05, skill=0.0, step=0.004)
+    assert (service.excess_over_best.max(axis=1) <= 0.01).all()
+    free = daily_promotions(
+        np.random.default_rng(1), 4, 120, spread=0.05, skill=0.0, step=0.004, rule=AnchorRule(budget=1.0, tolerance=1.0)
+    )
+    assert (free.excess_over_best.max(axis=1) > 0.01).all()
+
+
+def test_with_skill_the_daily_refresh_goes_on() -> None:
+    service = daily_promotions(np.random.default_rng(2), runs=4, days=120, spread=0.05, skill=0.05)
+    assert service.promoted.mean() >= 0.95
+
+
+def test_references_on_other_windows_are_an_error() -> None:
+    with pytest.raises(SpecError, match="750 windows, found 700"):
+        compare_with_references(np.zeros(750, np.int8), 0.5, np.full(750, 0.5), np.full((1, 700), 0.5), RULE)

@@ -1,0 +1,128 @@
+"""Corrections for a search: the stated level over many tried recipes, power for a planted one, and known formulas."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm
+from simulated_decisions import calibrated_forecasts
+
+from model.errors import SpecError
+from model.search_corrections import (
+    backtest_overfitting,
+    deflated_sharpe_ratio,
+    expected_largest_sharpe,
+    search_skill,
+    superior_predictive_ability,
+)
+
+ALPHA = 0.05
+
+
+@pytest.mark.parametrize(("recipes", "windows"), [(1, 500), (30, 500)])
+def test_null_recipes_are_promoted_at_most_at_the_level_however_many_were_tried(recipes: int, windows: int) -> None:
+    runs, promoted = 100, 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, windows).astype(np.int8)
+        found = search_skill(labels, np.full(windows, 0.5), rng.uniform(0.4, 0.6, (recipes, windows)), seed)
+        promoted += bool((found.adjusted_p_value <= ALPHA).any())
+    assert promoted <= binom.ppf(0.99, runs, ALPHA)
+
+
+def test_a_planted_accuracy_of_55_percent_on_2000_windows_is_found_in_at_least_80_percent() -> None:
+    runs, found_alone, found_among = 20, 0, 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        labels, planted = calibrated_forecasts(rng, 1, 2000, 0.55)
+        tried = np.concatenate([planted, rng.uniform(0.45, 0.55, (49, 2000))])
+        base = np.full(2000, 0.5)
+        found_alone += bool(search_skill(labels[0], base, planted, seed).adjusted_p_value[0] <= ALPHA)
+        found_among += bool(search_skill(labels[0], base, tried, seed).adjusted_p_value[0] <= ALPHA)
+    assert found_alone >= 0.8 * runs
+    assert found_among >= 0.8 * runs
+
+
+def test_one_recipe_needs_no_correction_and_more_recipes_never_help() -> None:
+    rng = np.random.default_rng(1)
+    labels, planted = calibrated_forecasts(rng, 1, 400, 0.56)
+    base = np.full(400, 0.5)
+    alone = search_skill(labels[0], base, planted, 1)
+    assert alone.adjusted_p_value == pytest.approx(alone.p_value)
+    more = search_skill(labels[0], base, np.concatenate([planted, rng.uniform(0.4, 0.6, (20, 400))]), 1)
+    assert more.adjusted_p_value[0] >= alone.adjusted_p_value[0]
+    assert more.statistic[0] == pytest.approx(alone.statistic[0])
+
+
+def test_a_forecast_that_never_moves_is_no_skill() -> None:
+    labels = np.tile([0, 1, 1], 50).astype(np.int8)
+    found = search_skill(labels, np.full(150, 0.5), np.full((1, 150), 0.5), 1)
+    assert found.adjusted_p_value[0] == 1
+
+
+def test_spa_agrees_with_arch() -> None:
+    from arch.bootstrap import SPA
+
+    rng = np.random.default_rng(4)
+    benchmark = rng.exponential(1, 300)
+    losses = benchmark + rng.normal(-0.03, 0.5, (8, 300))
+    ours = superior_predictive_ability(benchmark, losses, 3, block_bars=7)
+    theirs = SPA(benchmark, losses.T, block_size=7, reps=1000, seed=5)
+    theirs.compute()
+    for name in ("lower", "consistent", "upper"):
+        assert getattr(ours, name) == pytest.approx(float(theirs.pvalues[name]), abs=0.06)
+    assert ours.lower <= ours.consistent <= ours.upper
+
+
+def test_the_reality_check_finds_a_better_recipe_and_rejects_equal_ones_at_its_level() -> None:
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        benchmark = rng.exponential(1, 500)
+        equal = benchmark + rng.normal(0, 0.3, (20, 500))
+        found.append(superior_predictive_ability(benchmark, equal, 1))
+    for name in ("consistent", "upper", "reality_check"):
+        assert sum(getattr(each, name) <= ALPHA for each in found) <= binom.ppf(0.99, 12, ALPHA)
+    better = superior_predictive_ability(benchmark, np.concatenate([equal, (benchmark - 0.1)[None]]), 1)
+    assert better.best == 20
+    assert better.consistent < 0.01
+
+
+def test_the_expected_largest_sharpe_is_that_of_simulated_recipes() -> None:
+    simulated = np.random.default_rng(0).normal(0, 0.1, (4000, 200)).max(axis=1).mean()
+    assert expected_largest_sharpe(200, 0.01) == pytest.approx(simulated, rel=0.02)
+
+
+def test_the_deflated_sharpe_ratio_of_one_trial_is_the_normal_test_of_its_mean() -> None:
+    returns = np.random.default_rng(1).normal(0.05, 1, 1000)
+    sharpe = returns.mean() / returns.std()
+    assert deflated_sharpe_ratio(returns, 1, 0.0) == pytest.approx(norm.cdf(sharpe * np.sqrt(999)), abs=0.01)
+
+
+def test_the_best_of_many_lucky_strategies_is_deflated() -> None:
+    runs, evidence = 60, 0
+    for seed in range(runs):
+        returns = np.random.default_rng(seed).normal(0, 1, (100, 500))
+        sharpes = returns.mean(axis=1) / returns.std(axis=1)
+        evidence += deflated_sharpe_ratio(returns[sharpes.argmax()], 100, float(sharpes.var())) > 0.95
+    assert evidence <= binom.ppf(0.99, runs, ALPHA)
+
+
+def test_overfitting_is_even_odds_on_noise_and_absent_where_one_recipe_is_better() -> None:
+    rng = np.random.default_rng(0)
+    noise = [backtest_overfitting(rng.normal(size=(10, 320)), 8).probability for _ in range(30)]
+    assert np.mean(noise) == pytest.approx(0.5, abs=0.12)
+    good = rng.normal(size=(10, 320))
+    good[4] += 0.8
+    for statistic in ("mean", "sharpe"):
+        found = backtest_overfitting(good, 8, statistic)
+        assert found.probability == 0
+        assert found.probability_of_loss == 0
+
+
+def test_wrong_shapes_are_errors_that_name_them() -> None:
+    labels = np.zeros(10, np.int8)
+    with pytest.raises(SpecError, match=r"each of 10 windows, found shape \(2, 9\)"):
+        search_skill(labels, np.full(10, 0.5), np.full((2, 9), 0.5), 1)
+    with pytest.raises(SpecError, match="found 1 recipes"):
+        backtest_overfitting(np.zeros((1, 100)))
+    with pytest.raises(SpecError, match="at least 3 periods, found 2"):
+        deflated_sharpe_ratio(np.zeros(2), 1, 0.0)
