@@ -33,7 +33,7 @@ class SourceUnavailable(RiseOrFallError):
 
 
 class StoreUnavailable(RiseOrFallError):
-    """A store cannot be written: it is full, unreachable or read-only."""
+    """A store of files did not answer, is full, or refused access; it says nothing about the files themselves."""
 
 
 class BarsTooShort(RiseOrFallError):

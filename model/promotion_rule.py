@@ -159,6 +159,7 @@ def decide(
     champion: Record | None,
     seed: int,
     trading: TradingResult | None = None,
+    instead_of_champion: Clause | None = None,
 ) -> Decision:
     """Decide whether a challenger is promoted, held or rejected.
 
@@ -171,6 +172,7 @@ def decide(
             by `decided_at` and with the challenger's labels; NaN in the champion's record is no decision.
         seed: of the bootstrap.
         trading: the challenger's trades; where given, the strict rule requires a gain net of costs.
+        instead_of_champion: replaces the comparison with the champion where the two predict different outcomes.
 
     Returns:
         Reject where the sanity check failed, promote where every clause is met, else hold.
@@ -189,9 +191,37 @@ def decide(
     common = None if champion is None else challenger.common_decisions(champion)
     evaluate = _strict_clauses if rule.kind == "strict" else _daily_clauses
     clauses = (sane, *evaluate(rule, challenger, base_rate_probabilities, common, seed))
+    if instead_of_champion is not None:
+        clauses = (*(clause for clause in clauses if clause.name != "champion"), instead_of_champion)
     if rule.kind == "strict" and trading is not None:
         clauses = (*clauses, _costs_clause(trading))
     return _decision("promote" if all(clause.passed for clause in clauses) else "hold", clauses)
+
+
+def different_question(rule: PromotionRule, ours: int, theirs: int, champion: PairedDifference) -> Clause:
+    """Return the champion's clause where its horizon is another one: labels of one cannot score the other.
+
+    The daily rule holds, because it compares refits of one recipe. The strict rule asks for skill of each on its own
+    question: it holds where the champion has evidence of skill on its own.
+
+    Args:
+        rule: conditions of a promotion.
+        ours: horizon of the challenger, bars.
+        theirs: horizon of the champion, bars.
+        champion: log loss of the champion vs. the base rate on its own out-of-sample record.
+    """
+    question = f"the challenger predicts {ours} bars ahead, the champion {theirs}: they are not compared"
+    numbers = {**_numbers(champion), "horizon_bars": float(ours), "champion_horizon_bars": float(theirs)}
+    if rule.kind == "daily":
+        reason = f"{question}, and the daily rule promotes refits of one recipe only; use the strict rule"
+        return Clause("champion", passed=False, reason=reason, numbers=numbers)
+    skilled = champion.high < 0
+    finding = "has evidence of skill" if skilled else "has no evidence of skill"
+    reason = (
+        f"{question}; the champion {finding} on its own question (log loss {champion.mean:+.4f} "
+        f"[{champion.low:+.4f}, {champion.high:+.4f}] vs. the base rate)"
+    )
+    return Clause("champion", not skilled, reason, numbers)
 
 
 def replace_broken_champion(decision: Decision) -> Decision:
@@ -240,7 +270,7 @@ def _daily_clauses(
     against_base_rate = _non_inferior(
         "base_rate",
         "the base rate",
-        _difference(challenger, base_rate_probabilities, seed),
+        compare_to_baseline(challenger, base_rate_probabilities, seed),
         rule.base_rate_tolerance,
         rule.base_rate_margin,
     )
@@ -251,7 +281,7 @@ def _daily_clauses(
     against_champion = _non_inferior(
         "champion",
         "the champion",
-        _difference(common[0], common[1].probabilities, seed),
+        compare_to_baseline(common[0], common[1].probabilities, seed),
         rule.champion_tolerance,
         rule.champion_margin,
     )
@@ -288,13 +318,13 @@ def _strict_clauses(
     clauses = [
         _skilled("pesaran_timmermann", pesaran_timmermann(labels, probabilities), rule.alpha),
         _skilled("majority", binomial_against_majority(labels, probabilities), rule.alpha),
-        _better("base_rate", "the base rate", _difference(challenger, base_rate_probabilities, seed)),
+        _better("base_rate", "the base rate", compare_to_baseline(challenger, base_rate_probabilities, seed)),
     ]
     if common is None:
         return (*clauses, _no_champion())
     if len(common[0]) < rule.min_common_bars:
         return (*clauses, _too_few(rule, common, "too few for a test", passed=False))
-    clauses.append(_better("champion", "the champion", _difference(common[0], common[1].probabilities, seed)))
+    clauses.append(_better("champion", "the champion", compare_to_baseline(common[0], common[1].probabilities, seed)))
     ours, theirs = (each.take(common[0].independent_windows()) for each in common)
     direction = mcnemar(ours.labels, ours.probabilities, theirs.probabilities)
     clauses.append(_skilled("mcnemar", direction, rule.alpha, holds=lambda test: test.statistic > 0.5))  # noqa: PLR2004 - even share
@@ -345,7 +375,7 @@ def _too_few(rule: PromotionRule, common: tuple[Record, Record], consequence: st
     return Clause("champion", passed, reason, {"n": float(n), "min_common_bars": float(rule.min_common_bars)})
 
 
-def _difference(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
+def compare_to_baseline(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
     """Compare log losses, challenger minus opponent, with blocks longer than the label overlap."""
     return paired_difference(record.labels, record.probabilities, opponent, seed, record_block_bars(record))
 

@@ -96,14 +96,15 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
     with progress.step("train"):
         workspace = open_workspace(recipe.series)
         windows = read_windows(ref.bars, ref.window)
-        resolved, trainer = windows.resolved(), trainer_for(recipe)
+        resolved, split = read_folds(ref.bars, ref.window, recipe.folds)
+        trainer = trainer_for(recipe)
         best_epochs = [fold.best_epoch for fold in folds]
         epochs = final_epochs(best_epochs)
         final = fit_final_network(
             trainer,
             windows,
             best_epochs,
-            start=start_of_final(workspace.registry, workspace.decision_log, recipe, resolved),
+            start=start_of_final(workspace.registry, workspace.decision_log, recipe, resolved, split),
             on_epoch=lambda epoch: progress.epoch_finished("final fit", epoch, epochs),
         )
     with progress.step("register"):

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.bars import Bars
-from model.errors import RiseOrFallError, UnsoundModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel
 from model.metrics import Record
-from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, replace_broken_champion, run_sanity_check
+from model.promotion_rule import (
+    Clause,
+    Decision,
+    PromotionRule,
+    SanityCheck,
+    compare_to_baseline,
+    decide,
+    different_question,
+    replace_broken_champion,
+    run_sanity_check,
+)
 from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState
@@ -77,7 +87,9 @@ def compare_with_champion(
     champion = champion_record(workspace, state, bars, record)
     sanity = check_registered_network(workspace, challenger, bars)
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
-    decision = decide(rule, sanity, record, base_rate, champion.record, seed, trades)
+    comparable = sanity.passed and not champion.problem
+    other = _other_question(workspace, challenger, state, rule, seed) if comparable else None
+    decision = decide(rule, sanity, record, base_rate, None if other else champion.record, seed, trades, other)
     if champion.problem:
         decision = replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
@@ -85,13 +97,31 @@ def compare_with_champion(
     return GateResult(decision, reasons, champion.problem)
 
 
+def _other_question(
+    workspace: Workspace, challenger: Version, state: ChampionState, rule: PromotionRule, seed: int
+) -> Clause | None:
+    """Return the clause that replaces the paired comparison where the two predict different outcomes; else None."""
+    if state.version is None:
+        return None
+    recipes = [workspace.registry.read_version(each.version).recipe() for each in (challenger, state.version)]
+    ours, theirs = (recipe.window.horizon_bars for recipe in recipes)
+    if ours == theirs:
+        return None
+    record, base_rate = read_evaluation(workspace.runs, state.version.run_id)
+    return different_question(rule, ours, theirs, compare_to_baseline(record, base_rate, seed))
+
+
 def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, challenger: Record) -> ChampionRecord:
-    """Return the champion's record on the challenger's bars; the record of its run if it cannot be loaded."""
+    """Return the champion's record on the challenger's bars; the record of its run if it cannot be loaded.
+
+    Raises:
+        StoreUnavailable: the store of its files could not be read, which says nothing about the champion.
+    """
     if state.number is None:
         return ChampionRecord(None)
     try:
         return ChampionRecord(out_of_sample_record(workspace, state.require(workspace.name), bars, challenger))
-    except (RiseOrFallError, OSError) as error:
+    except (UnsoundModel, NoChampion) as error:
         return _record_of_run(workspace, state, error)
 
 
@@ -118,6 +148,8 @@ def _record_of_run(workspace: Workspace, state: ChampionState, error: Exception)
     problem = f"champion version {state.number} cannot be loaded ({error})"
     try:
         record, _ = read_evaluation(workspace.runs, _run_of(workspace, state))
+    except StoreUnavailable:
+        raise
     except Exception as lost:  # noqa: BLE001 - whatever a store without the file raises: mlflow's, boto's, pandas'
         return ChampionRecord(None, f"{problem}, and its record is lost too ({lost})")
     return ChampionRecord(record, f"{problem}; it is scored by the record of its run")
@@ -148,6 +180,8 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
         loaded = workspace.registry.read_version(challenger.version)
         decided_at, uncalibrated = loaded.predictor(calibrated=False).predict(bars)
         probabilities = loaded.calibrator().apply(uncalibrated)
+    except StoreUnavailable:
+        raise
     except Exception as error:  # noqa: BLE001 - any exception of a broken file is the reason of the rejection
         log.error("%s: challenger version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
         return SanityCheck(

@@ -240,15 +240,16 @@ class Replay:
         recipe = self.recipe
         windows = cut_windows(bars, recipe.window)
         resolved, trainer = windows.resolved(), trainer_for(recipe)
+        folds = split_folds(resolved, recipe.folds)
         known = (self.workspace.registry, self.workspace.decision_log, recipe, resolved)
         walked = walk_forward(
             trainer,
             resolved,
-            split_folds(resolved, recipe.folds),
+            folds,
             recipe.training.seed,
             start=lambda fold: start_of_fold(*known, fold),
         )
-        final = fit_final_network(trainer, windows, walked.best_epochs, start=start_of_final(*known))
+        final = fit_final_network(trainer, windows, walked.best_epochs, start=start_of_final(*known, folds))
         network = trainer.keras_model(final.fitted)
         run_id = self.workspace.runs.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
         log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})

@@ -1,15 +1,16 @@
 """Warm starts: weights of a former champion, for a fit that may use what that champion was trained on. No Prefect.
 
-The final fit may start from the champion. A fold may not: the champion was trained on the fold's test bars. It starts
-from the newest former champion that was trained before the fold's validation bars, as it would have at that time;
-without one, from fresh weights.
+A fold may not start from the champion, which was trained on the fold's test bars. It starts from the newest former
+champion that was trained before the fold's validation bars, as it would have at that time; without one, from fresh
+weights. The final fit follows the same procedure.
 """
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
-from model.errors import RiseOrFallError
+from model.errors import RiseOrFallError, StoreUnavailable
 from model.folds import Fold
 from model.recipe import Recipe
 from model.times import to_datetime64
@@ -31,8 +32,10 @@ def start_weights(
         registry: versions and their files.
         decisions: names the former champions.
         recipe: of the fit; champions of another network, window or ensemble size are left out.
-        before: the training of the champion must have ended before this time,
-            datetime64[us], UTC.
+        before: the training of the champion must have ended before this time, datetime64[us], UTC.
+
+    Raises:
+        StoreUnavailable: the store of the versions could not be read.
     """
     if not recipe.training.warm_start:
         return None
@@ -45,6 +48,8 @@ def start_weights(
             if not _fits(loaded.recipe(), recipe):
                 continue
             content = loaded.keras()
+        except StoreUnavailable:  # another start than the folds would make another network
+            raise
         except (RiseOrFallError, OSError) as error:
             log.warning("%s: version %s is no warm start: %s", registry.name, number, error)
             continue
@@ -61,9 +66,27 @@ def start_of_fold(
     return start_weights(registry, decisions, recipe, windows.decided_at[fold.validation].min())
 
 
-def start_of_final(registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, windows: Windows) -> Weights | None:
-    """Return the weights that the final fit on all resolved windows may start from."""
-    return start_weights(registry, decisions, recipe, windows.resolved_at.max() + np.timedelta64(1, "us"))
+def start_of_final(
+    registry: ModelRegistry, decisions: DecisionLog, recipe: Recipe, windows: Windows, folds: Sequence[Fold]
+) -> Weights | None:
+    """Return the weights that the final fit starts from, chosen as the folds' were; None for fresh ones.
+
+    The record describes the network that will serve only if both were fitted by one procedure. So the final fit starts
+    fresh unless every fold started warm, and then from a champion as old as theirs: one trained before the newest
+    windows, as many as a fold validates on. Epochs added every day to the weights of the day before would overfit more
+    and more.
+
+    Args:
+        registry: versions and their files.
+        decisions: names the former champions.
+        recipe: of the fit.
+        windows: all resolved windows.
+        folds: of the same retrain, oldest test fold first.
+    """
+    if not all(start_of_fold(registry, decisions, recipe, windows, fold) for fold in folds):
+        return None
+    newest = len(folds[-1].validation)
+    return start_weights(registry, decisions, recipe, windows.decided_at[-newest:].min())
 
 
 def _champions(decisions: DecisionLog, name: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import StoreUnavailable
+from model.errors import StoreUnavailable, UnsoundModel
 from model.training import Epoch
 from tasks.registry.local_database import LocalDatabase
 from tasks.settings import Settings, preserve_tracking_uri
@@ -181,10 +181,22 @@ class ExperimentRuns:
         return dict(found.params), dict(found.tags)
 
     def read_file(self, run_id: str, path: str) -> bytes:
-        """Return one artifact file of a run."""
+        """Return one artifact file of a run.
+
+        Raises:
+            UnsoundModel: the run has no such file.
+            StoreUnavailable: the artifact store could not be read.
+        """
+        from mlflow.exceptions import MlflowException  # here: see client
+
         with tempfile.TemporaryDirectory() as place:
-            local = self.client.download_artifacts(run_id, path, place)
-            return Path(local).read_bytes()
+            try:
+                return Path(self.client.download_artifacts(run_id, path, place)).read_bytes()
+            except (MlflowException, OSError) as error:
+                where = f"{self.name}: run {run_id}, file {path}"
+                if is_absent(error):
+                    raise UnsoundModel(f"{where}: expected it in the artifact store, found: {error}") from error
+                raise store_unavailable(where, error) from error
 
     def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
         """Log the bars that a run used as a dataset: place, table version, content hash, span."""
@@ -209,3 +221,17 @@ class ExperimentRuns:
     def finish_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """End a run."""
         self.client.set_terminated(run_id, status)
+
+
+def is_absent(error: Exception) -> bool:
+    """Return whether an error shows that a file or an entry is not there, not that its store failed to answer."""
+    absent = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+    return isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in absent
+
+
+def store_unavailable(where: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a store that could not be read: no statement about the model that it holds."""
+    return StoreUnavailable(
+        f"{where}: expected the artifact store to answer, found: {error}. Nothing was decided; check that the store "
+        "runs and its credentials, then run again."
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, UnsoundModel
-from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.experiment_runs import ExperimentRuns, is_absent, store_unavailable
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 
@@ -222,6 +222,7 @@ class ModelRegistry:
 
         Raises:
             UnsoundModel: they are gone, or the registry knows no such version.
+            StoreUnavailable: the store could not be read.
         """
         import mlflow.artifacts  # here: see client
 
@@ -229,7 +230,9 @@ class ModelRegistry:
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
         except (mlflow.exceptions.MlflowException, OSError) as error:
-            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+            if is_absent(error):
+                raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+            raise store_unavailable(place, error) from error
 
 
 def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:

@@ -12,6 +12,7 @@ from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
 
 from model.bars import Series
+from model.errors import StoreUnavailable, UnsoundModel
 from model.metrics import Record
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
@@ -23,8 +24,9 @@ from tasks.champion.challenger_vs_champion import (
     compare_with_champion,
 )
 from tasks.champion.commit_decision import ChampionState
-from tasks.registry.model_files import ModelFiles
-from tasks.registry.model_registry import Version
+from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.model_files import LoadedVersion, ModelFiles
+from tasks.registry.model_registry import ModelRegistry, Version
 from tasks.registry.run_artifacts import parquet_bytes
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -142,6 +144,49 @@ def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(
     assert found.decision.action == "promote"
     assert "the champion cannot predict any more" in found.reasons[1]
     assert found.decision.numbers == whole.decision.numbers  # its stored record and its predictions agree here
+
+
+@pytest.mark.parametrize("rule", [PromotionRule(), PromotionRule(kind="strict")])
+def test_versions_that_predict_different_outcomes_are_not_paired(rule: PromotionRule, workspace: Workspace) -> None:
+    folder = workspace.registry.read_version("1").folder
+    other = Recipe(window=SPEC.model_copy(update={"horizon_bars": 5}))
+    (folder / "recipe.json").write_text(other.model_dump_json(), encoding="utf-8")
+    champion = state(workspace, "1")
+    found = compare_with_champion(workspace, workspace.registry.version("2"), champion, BARS, rule, seed=7)
+    clause = {each.name: each for each in found.decision.clauses}["champion"]
+    assert "the challenger predicts 1 bars ahead, the champion 5" in clause.reason
+    assert (clause.numbers["horizon_bars"], clause.numbers["champion_horizon_bars"]) == (1, 5)
+    assert clause.passed == (rule.kind == "strict")  # the champion of a random walk has no skill to lose
+    assert found.decision.action == "hold"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(ModelRegistry, "read_version"), (ExperimentRuns, "read_file"), (LoadedVersion, "record")]
+)
+def test_a_store_that_does_not_answer_decides_nothing(
+    owner: type, name: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, challenger = state(workspace, "1"), workspace.registry.version("3")
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("expected the artifact store to answer, found: connection refused")
+
+    monkeypatch.setattr(owner, name, away)
+    with pytest.raises(StoreUnavailable):
+        compare_with_champion(workspace, challenger, champion, BARS, RULE, seed=7)
+
+
+def test_a_connection_error_is_no_missing_file(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = workspace.registry.version("1").run_id
+    with pytest.raises(UnsoundModel, match=r"nothing\.bin"):
+        workspace.runs.read_file(run_id, "nothing.bin")
+
+    def refused(*_: object) -> None:
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr(workspace.runs.client, "download_artifacts", refused)
+    with pytest.raises(StoreUnavailable, match="connection refused"):
+        workspace.runs.read_file(run_id, "network/probe.parquet")
 
 
 def test_a_champion_without_files_and_record_is_replaced(workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ import pytest
 from synthetic_bars import random_walk
 
 from model import network_files
-from model.errors import NoChampion, UnsoundModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel
 from model.folds import FoldSpec, split_folds
 from model.networks import NetworkSpec
 from model.recipe import Recipe
@@ -84,11 +84,30 @@ def test_a_fold_starts_from_nobody_who_saw_its_validation_or_test() -> None:
     registry: Any = Registry({"1": (begins[0] - 1, RECIPE), "2": (begins[1] - 1, RECIPE), "3": (199, RECIPE)})
     ledger: Any = Champions(("1", "2", "3"))
     assert [chosen(start_of_fold(registry, ledger, RECIPE, WINDOWS, fold)) for fold in folds] == [1, 2]
-    newest = int((WINDOWS.resolved_at.max() - day(0)) / np.timedelta64(1, "D"))
-    registry.versions["3"] = (newest, RECIPE)
-    assert chosen(start_of_final(registry, ledger, RECIPE, WINDOWS)) == 3
-    registry.versions["3"] = (newest + 1, RECIPE)  # a champion of the future, in a retrain as of the past
-    assert chosen(start_of_final(registry, ledger, RECIPE, WINDOWS)) == 2
+
+
+def test_the_final_fit_starts_as_the_folds_did() -> None:
+    folds = split_folds(WINDOWS, FoldSpec(test_bars=60, count=2))
+    begins = [int((WINDOWS.decided_at[fold.validation[0]] - day(0)) / np.timedelta64(1, "D")) for fold in folds]
+    newest = int((WINDOWS.decided_at[-len(folds[-1].validation)] - day(0)) / np.timedelta64(1, "D"))
+    champions: Any = Champions(("1", "2", "3"))
+    registry: Any = Registry({"1": (begins[0] - 1, RECIPE), "2": (newest - 1, RECIPE), "3": (newest, RECIPE)})
+    assert chosen(start_of_final(registry, champions, RECIPE, WINDOWS, folds)) == 2  # not yesterday's champion
+    registry.versions["1"] = (begins[0], RECIPE)  # now the first fold starts fresh
+    assert start_of_final(registry, champions, RECIPE, WINDOWS, folds) is None
+
+
+def test_an_unreachable_store_is_no_reason_for_fresh_weights() -> None:
+    class Away:
+        name = "BTC-USD-1d"
+
+        def version(self, _: str) -> Any:
+            raise StoreUnavailable("away")
+
+    away: Any = Away()
+    champions: Any = Champions(("1",))
+    with pytest.raises(StoreUnavailable):
+        start_weights(away, champions, RECIPE, LONG_AFTER)
 
 
 @pytest.mark.parametrize(
