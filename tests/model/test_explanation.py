@@ -244,7 +244,7 @@ def test_a_network_without_the_scaling_layer_is_refused() -> None:
 def test_missing_parts_of_a_kind_are_described() -> None:
     _, _, cnn = explained("cnn")
     assert cnn.gates == ()
-    assert cnn.lacks == ("A network of kind cnn has no recurrent layer: there are no gates and no cell state.",)
+    assert cnn.lacks == ("A network of kind cnn has no recurrent layer: it has no gates and no cell state.",)
     _, _, lstm = explained("lstm")
     assert lstm.filters is None
     assert lstm.activations == ()
@@ -264,5 +264,5 @@ def test_a_layer_with_another_output_is_refused() -> None:
     layer = network.get_layer("lstm")
     true_call = layer.call
     layer.call = lambda *given, **how: true_call(*given, **how) + 0.01
-    with pytest.raises(UnsoundModel, match="layer's own answer"):
+    with pytest.raises(UnsoundModel, match="recomputed states of lstm"):
         gate_maps(network, found.scaled)

@@ -92,9 +92,7 @@ def test_one_window_too_few_is_refused() -> None:
     assert len(enough) == 62
     folds = split_folds(enough, spec)
     assert len(folds[0].train) == 30
-    with pytest.raises(
-        BarsTooShort, match=r"at least 62 resolved windows \(20 for the test, 41 .* found 61.*test-bars"
-    ):
+    with pytest.raises(BarsTooShort, match=r"at least 62 resolved windows \(20 for the test, 41 .* found 61"):
         split_folds(enough.take(np.arange(1, 62)), spec)
     with pytest.raises(BarsTooShort, match="found 0"):
         split_folds(enough.take(np.arange(0)), spec)
