@@ -86,7 +86,7 @@ class AnchorComparison:
         return np.asarray(~(self.over_budget | self.worse).any(axis=-1))
 
 
-def compare_with_references(
+def compare_with_past_champions(
     labels: Int8[np.ndarray, "*run window"],
     base_rate: float,
     challenger: Float64[np.ndarray, "*run window"],
@@ -120,9 +120,9 @@ def compare_with_references(
     >>> labels = np.tile([1, 0], 100).astype(np.int8)
     >>> timid, bold = np.full(200, 0.51), np.full(200, 0.65)
     >>> rule = AnchorRule()
-    >>> bool(compare_with_references(labels, 0.5, bold, timid[None], rule).may_be_promoted)
+    >>> bool(compare_with_past_champions(labels, 0.5, bold, timid[None], rule).may_be_promoted)
     False
-    >>> bool(compare_with_references(labels, 0.5, timid, bold[None], rule).may_be_promoted)
+    >>> bool(compare_with_past_champions(labels, 0.5, timid, bold[None], rule).may_be_promoted)
     True
     """
     if references.shape[-1] != labels.shape[-1]:

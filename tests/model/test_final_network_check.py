@@ -53,7 +53,7 @@ def test_confident_noise_has_the_log_loss_of_the_issue() -> None:
     assert -np.log(np.where(labels == 1, p, 1 - p)).mean() == pytest.approx(1.3, abs=0.11)
 
 
-HONEST = (  # disagreement of a cold final fit, largest of the fold networks: default network, bundled sample, 2026-11-26
+HONEST = (  # cold final fits: disagreement, largest of the fold networks; default network, bundled sample, 2026-11-26
     (0.0066, 0.0193), (0.0033, 0.0142), (0.0027, 0.0058), (0.0046, 0.0175), (0.0075, 0.0081), (0.0028, 0.0160),
     (0.0032, 0.0114), (0.0043, 0.0241), (0.0038, 0.0154), (0.0047, 0.0105), (0.0017, 0.0053),
 )  # fmt: skip

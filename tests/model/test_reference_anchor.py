@@ -5,7 +5,7 @@ import pytest
 from simulated_decisions import daily_promotions
 
 from model.errors import SpecError
-from model.reference_anchor import AnchorRule, anchor_evidence, compare_with_references, references_to_keep
+from model.reference_anchor import AnchorRule, anchor_evidence, compare_with_past_champions, references_to_keep
 
 RULE = AnchorRule()
 
@@ -21,22 +21,22 @@ def test_a_bolder_challenger_is_held_without_skill_and_promoted_with_it() -> Non
         rng = np.random.default_rng(seed)
         labels, bold = forecasts(rng, spread=0.1, skill=0.0)
         timid = 0.5 + (bold - 0.5) / 4
-        assert not compare_with_references(labels, 0.5, bold, timid[None], RULE).may_be_promoted
-        assert compare_with_references(labels, 0.5, timid, bold[None], RULE).may_be_promoted
+        assert not compare_with_past_champions(labels, 0.5, bold, timid[None], RULE).may_be_promoted
+        assert compare_with_past_champions(labels, 0.5, timid, bold[None], RULE).may_be_promoted
         labels, bold = forecasts(rng, spread=0.15, skill=0.15)
-        assert compare_with_references(labels, 0.5, bold, 0.5 + (bold - 0.5)[None] / 4, RULE).may_be_promoted
+        assert compare_with_past_champions(labels, 0.5, bold, 0.5 + (bold - 0.5)[None] / 4, RULE).may_be_promoted
 
 
 def test_a_challenger_that_is_worse_with_evidence_is_held() -> None:
     labels, good = forecasts(np.random.default_rng(1), spread=0.15, skill=0.15)
-    found = compare_with_references(labels, 0.5, 1 - good, good[None], RULE)
+    found = compare_with_past_champions(labels, 0.5, 1 - good, good[None], RULE)
     assert found.worse.all()
     assert not found.may_be_promoted
 
 
 def test_boldness_is_the_excess_loss_where_nobody_has_skill() -> None:
     labels, bold = forecasts(np.random.default_rng(2), spread=0.1, skill=0.0, count=200_000)
-    found = compare_with_references(labels, 0.5, bold, np.full((1, 200_000), 0.5), RULE)
+    found = compare_with_past_champions(labels, 0.5, bold, np.full((1, 200_000), 0.5), RULE)
     assert found.boldness[0] == pytest.approx(found.excess[0], abs=4 * found.standard_error[0])
 
 
@@ -44,15 +44,15 @@ def test_a_reference_with_few_common_decisions_does_not_count() -> None:
     labels, bold = forecasts(np.random.default_rng(3), spread=0.2, skill=0.0)
     reference = np.full((1, 750), 0.5)
     reference[0, 99:] = np.nan
-    assert compare_with_references(labels, 0.5, bold, reference, RULE).may_be_promoted
+    assert compare_with_past_champions(labels, 0.5, bold, reference, RULE).may_be_promoted
     reference[0, :100] = 0.5
-    assert compare_with_references(labels, 0.5, bold, reference, RULE).common[0] == 100
-    assert not compare_with_references(labels, 0.5, bold, reference, RULE).may_be_promoted
+    assert compare_with_past_champions(labels, 0.5, bold, reference, RULE).common[0] == 100
+    assert not compare_with_past_champions(labels, 0.5, bold, reference, RULE).may_be_promoted
 
 
 def test_without_a_reference_the_challenger_may_be_promoted() -> None:
     labels, bold = forecasts(np.random.default_rng(4), spread=0.2, skill=0.0)
-    assert compare_with_references(labels, 0.5, bold, np.empty((0, 750)), RULE).may_be_promoted
+    assert compare_with_past_champions(labels, 0.5, bold, np.empty((0, 750)), RULE).may_be_promoted
 
 
 def test_the_least_bold_the_best_and_the_newest_are_kept() -> None:
@@ -84,4 +84,4 @@ def test_with_skill_the_daily_refresh_goes_on() -> None:
 
 def test_references_on_other_windows_are_an_error() -> None:
     with pytest.raises(SpecError, match="750 windows, found 700"):
-        compare_with_references(np.zeros(750, np.int8), 0.5, np.full(750, 0.5), np.full((1, 700), 0.5), RULE)
+        compare_with_past_champions(np.zeros(750, np.int8), 0.5, np.full(750, 0.5), np.full((1, 700), 0.5), RULE)

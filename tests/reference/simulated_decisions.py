@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int8
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from model.reference_anchor import AnchorRule, compare_with_references
+from model.reference_anchor import AnchorRule, compare_with_past_champions
 
 ANCHOR = AnchorRule()
 Probabilities = Float64[np.ndarray, "run decision"]
@@ -112,7 +112,7 @@ def daily_promotions(
         mixed = np.sqrt(0.7) * common[:, day:] + np.sqrt(0.3) * own
         challenger[:, day:] = np.clip(0.5 + size[:, None] * mixed, 0.02, 0.98)
         seen = slice(day, day + windows)
-        found = compare_with_references(
+        found = compare_with_past_champions(
             labels[:, seen],
             0.5,
             challenger[:, seen],

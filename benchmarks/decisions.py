@@ -1,0 +1,311 @@
+"""Size and power of the rules that decide over many days: each promise, its target, and what a simulation measures.
+
+Prints one table. Every row counts runs of a simulated service whose truth is known; the interval is the 95 % Wilson
+interval of the share. Nothing is trained: the rules read probabilities and outcomes only. The whole takes about ten
+minutes on one idle core. Run: python benchmarks/decisions.py [--scale 1.0] [--only evidence anchor ...]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reference"))  # the tests' simulated services
+
+from simulated_decisions import (
+    calibrated_forecasts,
+    daily_promotions,
+    forecasts_of_a_drifting_market,
+)
+from synthetic_series import START
+
+from model.bars import Bars
+from model.calibration import wilson_interval
+from model.drift import compare_with_references, drift_references
+from model.final_network_check import FinalNetworkRule, check_final_network
+from model.search_corrections import search_skill
+from model.sequential_evidence import (
+    alarm_threshold,
+    allowed_excesses,
+    divergence,
+    freeze_reference,
+    lagged_e_process,
+)
+
+RATE = 0.05
+DAYS = 1000
+RECORD = 750
+WITHIN = 30  # decisions in which an inverted version must be found
+BATCH = 250  # runs held at once
+
+
+@dataclass(frozen=True)
+class Row:
+    """One promise: how many of the runs did it."""
+
+    promise: str
+    target: str
+    count: int
+    runs: int
+
+    def text(self) -> str:
+        """Return a line of the table, in Markdown."""
+        low, high = (
+            float(bound[0]) for bound in wilson_interval(np.array([self.count * 1.0]), np.array([self.runs * 1.0]))
+        )
+        share = f"{self.count / self.runs:.1%} [{low:.1%}, {high:.1%}]"
+        return f"| {self.promise} | {self.target} | {share} | {self.runs} |"
+
+
+def false_alarms(scale: float) -> Iterator[Row]:
+    """Count honest versions that ever raise an alarm in 1,000 days."""
+    runs = _runs(500, scale)
+    for horizon in (1, 5, 10, 20):
+        for skilled in (False, True):
+            rng = np.random.default_rng(horizon)
+            alarms = [0, 0]
+            for size in _batches(runs):
+                labels, p = forecasts_of_a_drifting_market(rng, size, RECORD + horizon + DAYS, horizon, skilled=skilled)
+                live, served = labels[:, RECORD + horizon :], p[:, RECORD + horizon :]
+                base = np.full(live.shape, 0.5)
+                exact = divergence(base, served) if not skilled else -_gain(served)
+                alarms[0] += _ever(lagged_e_process(live, served, base, exact, horizon))
+                base, allowed = _references(labels[:, :RECORD], p[:, :RECORD], served, horizon)
+                alarms[1] += _ever(lagged_e_process(live, served, base, allowed, horizon))
+            kind = "calibrated" if skilled else "no skill"
+            name = f"false alarm ever in {DAYS} days, horizon {horizon}, persistent forecasts, {kind}"
+            yield Row(f"{name}, allowance exactly its expected excess", "<= 5 %", alarms[0], runs)
+            yield Row(f"{name}, allowance from its record", "<= 5 %", alarms[1], runs)
+
+
+def service_false_alarms(scale: float) -> Iterator[Row]:
+    """Count services that ever raise an alarm: 33 honest versions of 30 days each, and the process across them."""
+    runs, life = _runs(300, scale), 30
+    for horizon in (1, 5):
+        rng = np.random.default_rng(100 + horizon)
+        alarms = 0
+        for size in _batches(runs):
+            versions = DAYS // life
+            labels, p = forecasts_of_a_drifting_market(
+                rng, size, RECORD + horizon + versions * life, horizon, skilled=True
+            )
+            found, allowed, base = np.zeros(size, bool), [], []
+            for version in range(versions):
+                start = RECORD + horizon + version * life
+                record, live = slice(version * life, version * life + RECORD), slice(start, start + life)
+                q, a = _references(labels[:, record], p[:, record], p[:, live], horizon)
+                own = lagged_e_process(labels[:, live], p[:, live], q, a, horizon)
+                found |= own.max(axis=1) >= alarm_threshold(RATE, version + 1)
+                base.append(q)
+                allowed.append(a)
+            live = slice(RECORD + horizon, None)
+            whole = lagged_e_process(
+                labels[:, live], p[:, live], np.concatenate(base, axis=1), np.concatenate(allowed, axis=1), horizon
+            )
+            alarms += int((found | (whole.max(axis=1) >= alarm_threshold(RATE))).sum())
+        yield Row(
+            f"false alarm of any of 33 honest versions or of the service, {DAYS} days, horizon {horizon}",
+            "<= 5 %",
+            alarms,
+            runs,
+        )
+
+
+def inverted(scale: float) -> Iterator[Row]:
+    """Count inverted new versions that are found within 30 decisions."""
+    runs = _runs(500, scale)
+    for accuracy in (0.7, 0.8):
+        ideal = 0
+        for history in (0, 250, 750, 1500):
+            rng = np.random.default_rng(history)
+            record_labels, record = calibrated_forecasts(rng, runs, RECORD, accuracy)
+            labels, served = calibrated_forecasts(rng, runs, history + WITHIN, accuracy)
+            served[:, history:] = 1 - served[:, history:]
+            found = _found(record_labels, record, labels, served, history)
+            name = f"inverted new version, right {1 - accuracy:.0%}, after {history} good days: alarm within {WITHIN}"
+            yield Row(name, ">= 95 %" if accuracy > 0.7 else "(hard case)", found, runs)
+            if not history:
+                odds = np.log(1 - served) - np.log(served)
+                ratio = np.cumsum(np.where(labels == 1, odds, -odds), axis=1)
+                ideal = int((ratio.max(axis=1) >= np.log(1 / RATE)).sum())
+        yield Row(
+            f"the same by a likelihood ratio that knows the inversion, undivided {RATE:.0%}", "(bound)", ideal, runs
+        )
+    for history in (0, 250, 750, 1500):
+        rng = np.random.default_rng(history)
+        record_labels, record = calibrated_forecasts(rng, runs, RECORD, 0.6)
+        labels, served = calibrated_forecasts(rng, runs, history + WITHIN, 0.6)
+        labels[:, history:] = served[:, history:] < 0.5
+        found = _found(record_labels, record, labels, served, history)
+        yield Row(
+            f"new version that is always wrong, after {history} good days: alarm within {WITHIN}",
+            ">= 95 %",
+            found,
+            runs,
+        )
+
+
+def anchor(scale: float) -> Iterator[Row]:
+    """Count services whose champion ends far from the best reference, and days without a refresh."""
+    runs = _runs(40, scale)
+    for step, kind in ((0.0, "fresh refits"), (0.004, "each refit the champion's loss +- 0.004")):
+        service = daily_promotions(np.random.default_rng(1), runs, DAYS, spread=0.05, skill=0.0, step=step)
+        crept = int((service.excess_over_best.max(axis=1) > 0.01).sum())
+        yield Row(f"no-skill bars, {kind}: champion ever 0.01 worse than the best reference", "< 5 %", crept, runs)
+    for skill in (0.05, 0.1):
+        service = daily_promotions(np.random.default_rng(2), runs, DAYS, spread=skill, skill=skill)
+        days = service.promoted
+        yield Row(
+            f"skilled recipe (right {0.5 + skill * 0.8:.0%}): days promoted", ">= 95 %", int(days.sum()), days.size
+        )
+
+
+def final_network(scale: float) -> Iterator[Row]:
+    """Count honest final networks that are held, and bad ones."""
+    runs, folds = _runs(500, scale), np.repeat(np.arange(5), 150)
+    held = dict.fromkeys(("honest", "noise", "overfitted"), 0)
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        common, own = rng.standard_normal(len(folds)), rng.standard_normal((6, len(folds)))
+        size = 0.06 * np.exp(0.15 * rng.standard_normal((6, 1)))
+        fits = np.clip(0.5 + size * (0.8 * common + 0.6 * own), 0.02, 0.98)
+        record = fits[folds, np.arange(len(folds))]
+        labels = rng.random(len(folds)) < record
+        finals = {
+            "honest": fits[5],
+            "noise": rng.choice([0.08, 0.92], len(folds)),
+            "overfitted": np.clip(fits[5] + np.where(labels, 0.15, -0.15), 0.02, 0.98),
+        }
+        for kind, final in finals.items():
+            held[kind] += not check_final_network(record, folds, fits[:5], final, FinalNetworkRule()).passed
+    yield Row("honest final network held", "rare", held["honest"], runs)
+    yield Row("final network of log loss 1.2 with a good record: held", "all", held["noise"], runs)
+    yield Row("overfitted final network (0.15 towards every label seen): held", "all", held["overfitted"], runs)
+
+
+def search(scale: float) -> Iterator[Row]:
+    """Count null recipes that pass after a search, and planted ones."""
+    for tried in (1, 10, 100, 1000):
+        runs = _runs(400 if tried < 1000 else 150, scale)
+        false, power = 0, 0
+        for run in range(runs):
+            rng = np.random.default_rng(run)
+            labels, planted = calibrated_forecasts(rng, 1, 2000, 0.55)
+            base, null = np.full(2000, 0.5), rng.uniform(0.45, 0.55, (tried, 2000))
+            null_labels = rng.integers(0, 2, 2000).astype(np.int8)
+            false += _promotes(null_labels, base, null, run).any()
+            power += _promotes(labels[0], base, np.concatenate([planted, null[1:]]), run)[0]
+        yield Row(f"strict rule, {tried} null recipes tried: any promoted", "<= 5 %", int(false), runs)
+        target = ">= 80 %" if tried < 1000 else "(72 % by Bonferroni)"
+        yield Row(
+            f"strict rule, 55 % accuracy on 2,000 windows among {tried} tried: promoted", target, int(power), runs
+        )
+
+
+def drift(scale: float) -> Iterator[Row]:
+    """Count series with tripled volatility that the drift check finds, by what it compares with."""
+    runs, recent = _runs(100, scale), 120
+    found = dict.fromkeys(("frozen", "moving", "unchanged"), 0)
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        moves = _clustered_moves(rng, 1500 + recent)
+        tripled = np.concatenate([moves[:1500], 3 * moves[1500:]])
+        frozen = drift_references(_bars(moves[:1500], rng), recent, 1.3)
+        calm, storm = _bars(moves, np.random.default_rng(run)), _bars(tripled, np.random.default_rng(run))
+        moving = drift_references(storm, recent, 1.3)
+        found["frozen"] += any(each.drifted for each in compare_with_references(frozen, storm))
+        found["moving"] += any(each.drifted for each in compare_with_references(moving, storm))
+        found["unchanged"] += any(each.drifted for each in compare_with_references(frozen, calm))
+    yield Row("tripled volatility for 120 bars, reference frozen: found", ">= 93 %", found["frozen"], runs)
+    yield Row("the same, reference moves with every promotion (version 0.1): found", "-", found["moving"], runs)
+    yield Row("unchanged volatility, reference frozen: found", "rare", found["unchanged"], runs)
+
+
+STUDIES = {
+    "evidence": false_alarms,
+    "service": service_false_alarms,
+    "inverted": inverted,
+    "anchor": anchor,
+    "final": final_network,
+    "search": search,
+    "drift": drift,
+}
+
+
+def main() -> None:
+    """Run the chosen studies and print their table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of runs")
+    parser.add_argument("--only", nargs="*", choices=STUDIES, default=list(STUDIES))
+    chosen = parser.parse_args()
+    print("| promise | target | measured | runs |\n|---|---|---|---|", flush=True)
+    for name in chosen.only:
+        started = time.perf_counter()
+        for row in STUDIES[name](chosen.scale):
+            print(row.text(), flush=True)
+        sys.stderr.write(f"{name}: {time.perf_counter() - started:.0f} s\n")
+
+
+def _runs(count: int, scale: float) -> int:
+    return max(2, round(count * scale))
+
+
+def _batches(runs: int) -> list[int]:
+    return [min(BATCH, runs - start) for start in range(0, runs, BATCH)]
+
+
+def _gain(p: np.ndarray) -> np.ndarray:
+    """Return the expected gain of a calibrated forecast over one half, nats."""
+    return np.asarray(np.log(2) + p * np.log(p) + (1 - p) * np.log(1 - p))
+
+
+def _ever(evidence: np.ndarray) -> int:
+    return int((evidence.max(axis=1) >= 1 / RATE).sum())
+
+
+def _references(
+    labels: np.ndarray, record: np.ndarray, served: np.ndarray, horizon: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return base rates and allowances of the served forecasts, frozen from each run's record."""
+    found = [freeze_reference(y, p, overlap=horizon) for y, p in zip(labels, record, strict=True)]
+    base = np.array([each.base_rate for each in found])[:, None] * np.ones(served.shape)
+    return base, np.stack([allowed_excesses(each, p) for each, p in zip(found, served, strict=True)])
+
+
+def _found(record_labels: np.ndarray, record: np.ndarray, labels: np.ndarray, served: np.ndarray, history: int) -> int:
+    """Count alarms by the new version's own process (the second ever promoted) or by the service's."""
+    base, allowed = _references(record_labels, record, served, 1)
+    service = lagged_e_process(labels, served, base, allowed)[:, history:]
+    own = lagged_e_process(*(each[:, history:] for each in (labels, served, base, allowed)))
+    alarm = (own >= alarm_threshold(RATE, 2)) | (service >= alarm_threshold(RATE))
+    return int(alarm.any(axis=1).sum())
+
+
+def _promotes(labels: np.ndarray, base: np.ndarray, probabilities: np.ndarray, seed: int) -> np.ndarray:
+    found = search_skill(labels, base, probabilities, seed)
+    return np.asarray((found.adjusted_p_value <= RATE) & (found.excess_loss < 0))
+
+
+def _clustered_moves(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return daily moves whose volatility is persistent, as those of Bitcoin."""
+    log_volatility, moves = 0.0, np.empty(count)
+    for bar in range(count):
+        log_volatility = 0.97 * log_volatility + 0.1 * rng.standard_normal()
+        moves[bar] = 0.03 * np.exp(log_volatility) * rng.standard_normal()
+    return moves
+
+
+def _bars(moves: np.ndarray, rng: np.random.Generator) -> Bars:
+    close = 20_000 * np.exp(np.cumsum(moves))
+    opens = np.concatenate((close[:1], close[:-1]))
+    reach = np.exp(np.abs(moves) * rng.uniform(0.1, 0.5, len(moves)) + 1e-6)
+    ohlcv = np.column_stack((opens, np.maximum(opens, close) * reach, np.minimum(opens, close) / reach, close, close))
+    return Bars("1d", START + np.arange(len(moves)) * np.timedelta64(1, "D"), ohlcv)
+
+
+if __name__ == "__main__":
+    main()
