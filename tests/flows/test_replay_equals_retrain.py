@@ -38,8 +38,8 @@ def test_a_replayed_day_equals_the_retrain_of_that_day(tmp_path: Path, monkeypat
 
     one = open_workspace(SERIES)
     other = Workspace(one.settings, SERIES, f"{SERIES.name}-replay")
-    runs = retrained.run_id, other.tracking.version("1").run_id
-    ours, theirs = one.tracking.read_version(retrained.version.version), other.tracking.read_version("1")
+    runs = retrained.run_id, other.registry.version("1").run_id
+    ours, theirs = one.registry.read_version(retrained.version.version), other.registry.read_version("1")
 
     pd.testing.assert_frame_equal(ours.record().frame(), theirs.record().frame(), check_exact=True)
     assert len(ours.record()) == 110
@@ -48,8 +48,8 @@ def test_a_replayed_day_equals_the_retrain_of_that_day(tmp_path: Path, monkeypat
     assert len(weights[0]) == len(weights[1]) > 0
     for left, right in zip(*weights, strict=True):
         np.testing.assert_array_equal(left, right)
-    probes = [read_probe(each.tracking, run_id) for each, run_id in zip((one, other), runs, strict=True)]
+    probes = [read_probe(each.runs, run_id) for each, run_id in zip((one, other), runs, strict=True)]
     pd.testing.assert_frame_equal(*probes, check_exact=True)
     bars = one.bar_store.read_bars(one.bar_store.ref(SERIES))
     np.testing.assert_array_equal(ours.predictor().predict(bars)[1], theirs.predictor().predict(bars)[1])
-    assert one.tracking.version(retrained.version.version).trained_until == other.tracking.version("1").trained_until
+    assert one.registry.version(retrained.version.version).trained_until == other.registry.version("1").trained_until
