@@ -5,7 +5,6 @@ and processes are written to HOME/data/up.json for the other commands.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.services.file_server import HOST
 from tasks.services.process_guard import end_marked
 from tasks.services.supervisor import Service, Supervisor, choose_port, hold_home_lock, stop_on_signals
-from tasks.settings import Settings
+from tasks.settings import Settings, process_environment
 
 PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones, used if free
 MARK = "RISEORFALL_UP"  # environment variable of every process that an `up` starts; its value is the home
@@ -72,7 +71,7 @@ def up(
 def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict[str, str], list[Service]]:
     """Return the environment of every service, and the servers to start."""
     settings.announce()
-    environment = dict(os.environ) | {"RISEORFALL_HOME": str(settings.root), MARK: str(settings.root)}
+    environment = process_environment() | {"RISEORFALL_HOME": str(settings.root), MARK: str(settings.root)}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves 1.5 GB; job execution is not used
     environment |= {"PYTHONUNBUFFERED": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1"}
     servers, taken = [], []

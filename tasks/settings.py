@@ -1,4 +1,4 @@
-"""Settings: where riseorfall runs (folders, addresses, credentials). The only module that reads the environment.
+"""Settings: where riseorfall runs (folders, addresses, credentials). Only the process guard reads the environment too.
 
 What an experiment is, the specs say, which are logged; settings never are. Every path is below `home`.
 The trap: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
@@ -6,7 +6,7 @@ is imported.
 """
 
 import os
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,3 +131,15 @@ def preserve_tracking_uri() -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def process_environment(**overrides: str) -> dict[str, str]:
+    """Return the environment for a child process: a copy of this one, with overrides."""
+    return {**os.environ, **overrides}
+
+
+def set_environment(values: Mapping[str, str], *, replace: bool = False) -> None:
+    """Set variables that libraries read from the environment; one that is set already stays unless `replace`."""
+    for name, value in values.items():
+        if replace or name not in os.environ:
+            os.environ[name] = value

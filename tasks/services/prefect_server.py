@@ -5,7 +5,6 @@ process of the run. Here it starts while the imports run, under a process guard,
 """
 
 import atexit
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from tasks.services.supervisor import (
     launch,
     read_state,
 )
-from tasks.settings import Settings
+from tasks.settings import Settings, process_environment, set_environment
 
 # As Prefect configures its own temporary servers: no pages, no services that schedule or end other runs.
 BARE = {"PREFECT_UI_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1"}
@@ -46,7 +45,7 @@ def local_server() -> Iterator[None]:
         return
     log_path = settings.log_folder / "prefect-temporary.log"
     service = _temporary_server()
-    process = launch(service, os.environ | BARE, log_path)
+    process = launch(service, process_environment(**BARE), log_path)
     atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
     yield
     limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
@@ -54,7 +53,7 @@ def local_server() -> Iterator[None]:
         if process.poll() is not None or time.monotonic() > limit:
             raise ServiceNotStarted(describe_failed_start(service, log_path))
         time.sleep(POLL_SECONDS)
-    os.environ["PREFECT_API_URL"] = service.address
+    set_environment({"PREFECT_API_URL": service.address}, replace=True)
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
@@ -65,12 +64,11 @@ def use_server(settings: Settings) -> None:
 
     Call it before Prefect is imported, which reads the environment once.
     """
-    state = None if os.environ.get("PREFECT_API_URL") else read_state(settings.up_lock, settings.up_state)
+    state = None if settings.prefect_api_url else read_state(settings.up_lock, settings.up_state)
     if state is None or "PREFECT_API_URL" not in state["environment"]:
         return
-    for name in SHARED_VARIABLES:
-        if name in state["environment"]:
-            os.environ.setdefault(name, state["environment"][name])
+    shared = {name: state["environment"][name] for name in SHARED_VARIABLES if name in state["environment"]}
+    set_environment(shared)
 
 
 def _temporary_server() -> Service:

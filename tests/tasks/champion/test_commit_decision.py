@@ -134,8 +134,9 @@ from itertools import pairwise
 from pathlib import Path
 from model.bars import Series
 from tasks.champion.commit_decision import commit_decision
-from tasks.store.decision_log import DecisionLog, LoggedDecision
+from tasks.store.decision_log import LoggedDecision
 from tasks.settings import Settings
+from tasks.registry.model_registry import ModelRegistry
 from tasks.workspace import Workspace
 
 settings, series = Settings(home=Path(sys.argv[1]), tracking_uri="", store=""), Series("BTC-USD", "1d")

@@ -180,7 +180,7 @@ def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: R
 
 
 def test_a_replay_of_another_recipe_or_an_earlier_day_is_refused(whole: Replay) -> None:
-    with pytest.raises(SpecError, match="found 2018-08-19: a day cannot be put in"):
+    with pytest.raises(SpecError, match="found 2018-08-19: an earlier day"):
         replay(whole.settings, FIRST - timedelta(days=1))
     with pytest.raises(SpecError, match="another recipe or rule"):
         Replay(RECIPE, PromotionRule(kind="strict"), FIRST, LAST, whole.settings)
