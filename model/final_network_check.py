@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.e_process import divergence
 from model.errors import SpecError
-from model.sequential_evidence import divergence
 
 
 class FinalNetworkRule(BaseModel):

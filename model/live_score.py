@@ -1,9 +1,8 @@
-"""Score the predictions that a champion stored before their outcome: accuracy, log loss, calibration and evidence.
+"""Score the predictions that a version stored before their outcome: accuracy, log loss, calibration and evidence.
 
-Knows stored probabilities, bars and the champion's own out-of-sample record; no store and no clock. Losses are in
-nats. The evidence that the champion is worse than its record is a running e-process (`model.e_process`), so it may be
-read every day. The trap: the record is a sample itself, so the loss that the champion is allowed is the upper
-confidence bound of its record's mean, not the mean.
+Knows stored probabilities, bars and what the version's record allows; no store and no clock. Losses are in nats. The
+evidence that the version is worse than its record is an e-process (`model.e_process`), so it may be read every day. It
+belongs to one version and starts anew with a promotion; `ServiceEvidence` runs across versions.
 """
 
 from dataclasses import dataclass
@@ -13,11 +12,8 @@ from jaxtyping import Float64, Int8, Int64, Shaped
 
 from model.bars import Bars
 from model.calibration import Z_95, wilson_interval
-from model.e_process import e_process
-from model.errors import SpecError
+from model.e_process import ForecastReference, allowed_excesses, lagged_e_process
 from model.metrics import log_losses, predicts_rise
-
-Z_UPPER_95 = 1.6448536269514722  # quantile of the normal distribution at 95 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +27,8 @@ class LiveScore:
         base_rate_loss: mean log loss of the base rate on the same bars, nats.
         calibration: observed share of rises minus mean probability, with its 95 % interval.
         allowed_excess: mean log loss above the base rate's that counts as no change, nats.
-        e_values: shape (prediction,), float64: running evidence that the champion is worse than allowed.
-        degraded: whether the evidence ever reached 1 / false-alarm rate.
+        e_values: shape (prediction,), float64: running evidence that the version is worse than its record.
+        threshold: e-value that is an alarm.
     """
 
     count: int
@@ -42,7 +38,32 @@ class LiveScore:
     calibration: tuple[float, float, float]
     allowed_excess: float
     e_values: Float64[np.ndarray, " prediction"]
-    degraded: bool
+    threshold: float
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the evidence ever reached the threshold."""
+        return bool(self.e_values.max(initial=0.0) >= self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEvidence:
+    """Evidence that the served predictions, of whichever version was champion, are worse than their records.
+
+    Attributes:
+        count: predictions with an outcome.
+        e_value: largest value of the service-wide e-process.
+        threshold: e-value that is an alarm.
+    """
+
+    count: int
+    e_value: float
+    threshold: float
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the evidence ever reached the threshold."""
+        return self.e_value >= self.threshold
 
 
 def outcomes(
@@ -65,65 +86,40 @@ def outcomes(
     return np.where(known, close[resolved] > close[decided], -1).astype(np.int8)
 
 
-def allowed_excess(
-    labels: Int8[np.ndarray, " window"],
-    probabilities: Float64[np.ndarray, " window"],
-    base_rate: float,
-    tolerance: float,
-) -> float:
-    """Return the mean log loss above the base rate's that a champion as good as its record may have, nats.
-
-    It is the upper 95 % confidence bound of the record's mean excess, plus the tolerance.
-
-    Args:
-        labels: shape (window,), int8: labels of the champion's out-of-sample record.
-        probabilities: shape (window,), float64: P(rise) of that record.
-        base_rate: P(rise) that the base rate predicts.
-        tolerance: nats added on top.
-
-    Raises:
-        SpecError: the record is empty.
-    """
-    if not len(labels):
-        raise SpecError("monitor: expected the champion's record to hold windows, found none")
-    excess = log_losses(labels, probabilities) - log_losses(labels, np.full(len(labels), base_rate))
-    return float(excess.mean() + Z_UPPER_95 * excess.std() / np.sqrt(len(labels)) + tolerance)
-
-
 def live_score(
     labels: Int8[np.ndarray, " prediction"],
     probabilities: Float64[np.ndarray, " prediction"],
-    base_rate: float,
-    excess: float,
-    false_alarm_rate: float,
+    reference: ForecastReference,
+    threshold: float,
+    overlap: int = 1,
 ) -> LiveScore:
-    """Score predictions whose outcomes are known, oldest first, and test whether they are worse than allowed.
+    """Score predictions of one version whose outcomes are known, and test whether they are worse than its record.
 
     Args:
-        labels: shape (prediction,), int8: 1 rise, 0 fall.
+        labels: shape (prediction,), int8: 1 rise, 0 fall; oldest first.
         probabilities: shape (prediction,), float64: P(rise), as stored before the outcome.
-        base_rate: P(rise) that the base rate predicts.
-        excess: what `allowed_excess` returns, nats.
-        false_alarm_rate: probability that a champion as good as its record ever counts as degraded.
+        reference: what the version may lose by, frozen when it was promoted.
+        threshold: e-value that is an alarm; see `model.e_process.alarm_threshold`.
+        overlap: decisions made within the life of one label.
 
-    Time: entry t of the e-values depends on predictions 0..t.
+    Time: entry t of the e-values depends on labels 0..t and on probabilities 0..t + overlap - 1.
     """
     count = len(labels)
     if not count:
         undefined = (float("nan"),) * 3
-        return LiveScore(0, undefined, undefined, float("nan"), undefined, excess, np.empty(0), degraded=False)
+        return LiveScore(0, undefined, undefined, float("nan"), undefined, float("nan"), np.empty(0), threshold)
     correct = predicts_rise(probabilities) == (labels == 1)
     low, high = wilson_interval(np.array([correct.sum()], dtype=np.float64), np.array([count], dtype=np.float64))
-    e_values = e_process(labels, probabilities, base_rate, excess)
+    base, allowed = np.full(count, reference.base_rate), allowed_excesses(reference, probabilities)
     return LiveScore(
         count=count,
         accuracy=(float(correct.mean()), float(low[0]), float(high[0])),
         log_loss=_mean_with_bounds(log_losses(labels, probabilities)),
-        base_rate_loss=float(log_losses(labels, np.full(count, base_rate)).mean()),
+        base_rate_loss=float(log_losses(labels, base).mean()),
         calibration=_mean_with_bounds(labels - probabilities),
-        allowed_excess=excess,
-        e_values=e_values,
-        degraded=bool(e_values.max() >= 1 / false_alarm_rate),
+        allowed_excess=float(allowed.mean()),
+        e_values=lagged_e_process(labels, probabilities, base, allowed, overlap),
+        threshold=threshold,
     )
 
 

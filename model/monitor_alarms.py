@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.drift import Drift
-from model.live_score import LiveScore
+from model.live_score import LiveScore, ServiceEvidence
 
 AlarmKind = Literal["degraded", "drifted", "stale", "missing"]
 
@@ -24,7 +24,8 @@ class MonitorSpec(BaseModel):
         default=0.05,
         gt=0,
         lt=0.5,
-        description="Probability that a champion as good as its record ever raises a score alarm",
+        description="Probability that versions as good as their records ever raise a score alarm: half for the "
+        "service-wide e-process, half shared by all versions",
     )
     score_tolerance: float = Field(
         default=0.005, ge=0, le=1, description="Mean log loss above the record's that is tolerated (nats per decision)"
@@ -61,12 +62,19 @@ class Alarm:
 
 
 def find_alarms(
-    score: LiveScore, drift: tuple[Drift, ...], age_days: float, missing: int, expected: int, spec: MonitorSpec
+    score: LiveScore,
+    service: ServiceEvidence,
+    drift: tuple[Drift, ...],
+    age_days: float,
+    missing: int,
+    expected: int,
+    spec: MonitorSpec,
 ) -> tuple[Alarm, ...]:
     """Return an alarm for each limit that is exceeded, with its numbers in one sentence.
 
     Args:
         score: live score of the champion.
+        service: evidence across all versions that served.
         drift: what `measure_drift` returned; empty where there are too few bars.
         age_days: age of the champion's newest training bar.
         missing: recent decisions without a prediction.
@@ -81,7 +89,15 @@ def find_alarms(
                 "degraded",
                 f"log loss {score.log_loss[0]:.4f} over {score.count} live predictions, {worse:+.4f} vs. the base rate "
                 f"where its record allows {score.allowed_excess:+.4f}; e-value {score.e_values.max():.0f}, "
-                f"limit {1 / spec.false_alarm_rate:.0f}",
+                f"threshold {score.threshold:.0f}",
+            )
+        )
+    elif service.degraded:
+        found.append(
+            Alarm(
+                "degraded",
+                f"the {service.count} predictions served are worse than the records of their versions allow; "
+                f"service-wide e-value {service.e_value:.0f}, threshold {service.threshold:.0f}",
             )
         )
     moved = [_describe_drift(each) for each in drift if each.drifted]

@@ -9,7 +9,6 @@ from model.chart_style import FALL, QUIET, RISE
 from model.drift import Drift
 from model.live_score import LiveScore
 from model.metrics import log_losses
-from model.monitor_alarms import MonitorSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +22,6 @@ def monitor_picture(
     probabilities: Float64[np.ndarray, " prediction"],
     score: LiveScore,
     drift: tuple[Drift, ...],
-    spec: MonitorSpec,
 ) -> "Figure":
     """Draw running log loss, e-process and drift in three rows.
 
@@ -33,7 +31,6 @@ def monitor_picture(
         probabilities: shape (prediction,), float64: P(rise).
         score: live score of the same predictions.
         drift: as `measure_drift` returns it; may be empty.
-        spec: limits of the monitor.
     """
     from matplotlib.figure import Figure  # here: matplotlib takes a second
 
@@ -44,16 +41,14 @@ def monitor_picture(
         running = np.cumsum(log_losses(labels, probabilities)) / count
         losses.plot(decided_at, running, color=RISE, label="champion")
         evidence.plot(decided_at, score.e_values, color=RISE)
-        evidence.axhline(1 / spec.false_alarm_rate, color=FALL, linewidth=1, linestyle="--")
+        evidence.axhline(score.threshold, color=FALL, linewidth=1, linestyle="--")
         evidence.set_yscale("log")
         losses.axhline(score.base_rate_loss, color=QUIET, linestyle="--", label="base rate, final mean")
         losses.legend(frameon=False, loc="upper right")
     else:
         losses.text(0.5, 0.5, "no prediction with an outcome yet", ha="center", va="center", transform=losses.transAxes)
     losses.set_title(f"Running mean log loss (nats), {len(labels)} live predictions", loc="left")
-    evidence.set_title(
-        f"E-process for a champion worse than its record; alarm at {1 / spec.false_alarm_rate:g}", loc="left"
-    )
+    evidence.set_title(f"E-process for a champion worse than its record; alarm at {score.threshold:g}", loc="left")
     names = [f"{each.name}, {kind}" for each in drift if each.name != "level" for kind in ("KS", "PSI")]
     ratios = [
         value / limit

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float64, Int8
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import norm
 
+from model.e_process import divergence, lagged_e_process, long_run_deviation
 from model.errors import SpecError
-from model.sequential_evidence import divergence, lagged_e_process, long_run_deviation
 
 
 class AnchorRule(BaseModel):

@@ -13,8 +13,9 @@ import numpy as np
 
 from model.bars import Bars, Series
 from model.drift import Drift, measure_drift
-from model.errors import SpecError
-from model.live_score import LiveScore, allowed_excess, live_score, outcomes
+from model.e_process import ForecastReference, alarm_threshold, allowed_excesses, freeze_reference, lagged_e_process
+from model.errors import NoChampion, SpecError, UnsoundModel
+from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
 from model.metrics import Record
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms
 from model.times import column_times, to_datetime64
@@ -37,6 +38,7 @@ class Live:
     decided_at: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    versions: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class MonitorResult:
 
     Attributes:
         entry: as stored in the monitor log.
-        score: live score.
+        score: live score of the champion.
+        service: evidence across all versions that served.
         drift: by property; empty if there are too few bars.
         raised: alarms that were not raised within the cool-down.
         picture: file of the picture.
@@ -54,6 +57,7 @@ class MonitorResult:
 
     entry: MonitorEntry
     score: LiveScore
+    service: ServiceEvidence
     drift: tuple[Drift, ...]
     raised: tuple[Alarm, ...]
     picture: Path
@@ -68,11 +72,8 @@ class MonitorResult:
             {"what": "log loss", **_spread(score.log_loss)},
             {"what": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
             {"what": "actual minus predicted rises", **_spread(score.calibration)},
-            {
-                "what": "evidence against the champion",
-                "value": _text(float(score.e_values.max()) if score.count else 1.0),
-                "range or limit": "",
-            },
+            _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
+            _row("e-process of the service, all versions", self.service.e_value, self.service.threshold),
         ]
         for each in self.drift:
             if each.name == "level":
@@ -116,19 +117,23 @@ def monitor_champion(
     bars = bars.closed_by(to_datetime64(now))
     entries = workspace.monitor_log.entries(series.name)
     stored = workspace.prediction_log.read(series.name)
-    live = join(stored, bars, score_from(entries))
-    score = score_live(live, loaded.record(), spec)
+    since, overlap = score_from(entries), loaded.recipe().window.horizon_bars
+    live = join(stored[stored["version"] == champion.version], bars, since)
+    reference = freeze_reference_of(loaded.record(), spec)
+    threshold = alarm_threshold(spec.false_alarm_rate, _promotion_ordinal(workspace, champion.version))
+    score = live_score(live.labels, live.probabilities, reference, threshold, overlap)
+    service, unread = service_evidence(workspace, join(stored, bars, since), spec, overlap)
     drift, notes = _drift(bars, champion, spec)
-    numbers = {**_numbers(score), **_gaps(stored, bars, loaded.recipe().window, spec)}
+    numbers = {**_numbers(score, service), **_gaps(stored, bars, loaded.recipe().window, spec)}
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     found = find_alarms(
-        score, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
+        score, service, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
     )
     raised = fresh_alarms(entries, found, now, timedelta(days=spec.cool_down_days))
     entry = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
-    picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift, spec)
+    picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift)
     workspace.monitor_log.write(entry)
-    return MonitorResult(entry, score, drift, raised, picture, notes)
+    return MonitorResult(entry, score, service, drift, raised, picture, (*unread, *notes))
 
 
 def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
@@ -140,20 +145,59 @@ def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
     decided = column_times(kept["decided_at"])
     labels = outcomes(decided, column_times(kept["resolves_at"]), bars)
     known = labels >= 0
-    return Live(decided[known], labels[known], kept["probability"].to_numpy(dtype=np.float64)[known])
+    probabilities, versions = (kept[name].to_numpy()[known] for name in ("probability", "version"))
+    return Live(decided[known], labels[known], probabilities.astype(np.float64), versions.astype(np.str_))
 
 
-def score_live(live: Live, record: Record, spec: MonitorSpec) -> LiveScore:
-    """Score live predictions against the limit derived from the champion's record."""
-    base_rate = float(np.clip(record.labels.mean(), 0.01, 0.99))
-    excess = allowed_excess(record.labels, record.probabilities, base_rate, spec.score_tolerance)
-    return live_score(live.labels, live.probabilities, base_rate, excess, spec.false_alarm_rate)
+def freeze_reference_of(record: Record, spec: MonitorSpec) -> ForecastReference:
+    """Return what a version may lose by, from the record that it was registered with."""
+    return freeze_reference(record.labels, record.probabilities, spec.score_tolerance, record.overlap_bars())
+
+
+def service_evidence(
+    workspace: Workspace, live: Live, spec: MonitorSpec, overlap: int
+) -> tuple[ServiceEvidence, tuple[str, ...]]:
+    """Return the evidence across versions, each prediction by what its own version may lose, and what was left out.
+
+    Args:
+        workspace: registry of the versions.
+        live: the served predictions with an outcome, oldest first.
+        spec: false-alarm rate and tolerance.
+        overlap: decisions made within the life of one label.
+    """
+    threshold = alarm_threshold(spec.false_alarm_rate)
+    base, allowed = np.zeros(len(live.labels)), np.zeros(len(live.labels))
+    known, notes = np.zeros(len(live.labels), dtype=bool), []
+    for version in np.unique(live.versions):
+        own = live.versions == version
+        try:
+            reference = freeze_reference_of(workspace.registry.read_version(str(version)).record(), spec)
+        except (NoChampion, UnsoundModel) as error:
+            notes.append(f"service-wide evidence without version {version}: {error}")
+            continue
+        known |= own
+        base[own], allowed[own] = reference.base_rate, allowed_excesses(reference, live.probabilities[own])
+    if not known.any():
+        return ServiceEvidence(0, 1.0, threshold), tuple(notes)
+    values = lagged_e_process(live.labels[known], live.probabilities[known], base[known], allowed[known], overlap)
+    return ServiceEvidence(int(known.sum()), float(values.max()), threshold), tuple(notes)
+
+
+def _promotion_ordinal(workspace: Workspace, version: str) -> int:
+    """Return the place of a version among all that have been champion, from 1."""
+    rows = workspace.decision_log.rows(workspace.name)
+    champions = list(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
+    return champions.index(version) + 1 if version in champions else len(champions) + 1
 
 
 def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
-    """Test the newest bars, the last training bars among them if there are few, against the training bars."""
-    until = to_datetime64(champion.trained_until)
-    training = bars.closed_by(until)
+    """Test the newest bars against the training bars before them.
+
+    Recent bars are never part of the reference, whatever the champion was trained on: with a promotion every day they
+    would enter it day by day, and no change could be found.
+    """
+    newest = bars.closed_at[-spec.recent_bars - 1] if len(bars) > spec.recent_bars else bars.closed_at[0]
+    training = bars.closed_by(min(to_datetime64(champion.trained_until), newest))
     try:
         return measure_drift(training, bars, spec.recent_bars, spec.drift_slack, spec.max_level_factor), ()
     except SpecError as error:
@@ -174,9 +218,16 @@ def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorS
     return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(late_only.sum())}
 
 
-def _numbers(score: LiveScore) -> dict[str, float]:
-    numbers = {"live_predictions": float(score.count), "allowed_excess": score.allowed_excess}
+def _numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
+    numbers = {
+        "live_predictions": float(score.count),
+        "evidence_threshold": score.threshold,
+        "service_predictions": float(service.count),
+        "service_evidence": service.e_value,
+        "service_threshold": service.threshold,
+    }
     if score.count:
+        numbers["allowed_excess"] = score.allowed_excess
         numbers |= {
             "live_accuracy": score.accuracy[0],
             "live_log_loss": score.log_loss[0],
@@ -186,11 +237,11 @@ def _numbers(score: LiveScore) -> dict[str, float]:
     return numbers
 
 
-def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...], spec: MonitorSpec) -> Path:
+def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...]) -> Path:
     from model.monitor_picture import monitor_picture  # here: matplotlib takes a second
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure = monitor_picture(live.decided_at, live.labels, live.probabilities, score, drift, spec)
+    figure = monitor_picture(live.decided_at, live.labels, live.probabilities, score, drift)
     figure.savefig(path, dpi=110)
     return path
 

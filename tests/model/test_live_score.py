@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from synthetic_bars import garch_bars
 
-from model.live_score import allowed_excess, live_score, outcomes
+from model.e_process import alarm_threshold, freeze_reference
+from model.live_score import live_score, outcomes
 from model.monitor_alarms import MonitorSpec
 
 SPEC = MonitorSpec()
 RATE = SPEC.false_alarm_rate
+THRESHOLD = alarm_threshold(RATE, 1)
 YEAR = 250
 RECORD = 750
 
@@ -32,8 +34,8 @@ def honest_year(rng: np.random.Generator, spread: float) -> bool:
     truth = np.clip(0.52 + 0.03 * rng.normal(size=RECORD + YEAR), 0.05, 0.95)
     predicted = np.clip(truth + spread * rng.normal(size=len(truth)), 0.02, 0.98)
     labels = (rng.random(len(truth)) < truth).astype(np.int8)
-    excess = allowed_excess(labels[:RECORD], predicted[:RECORD], 0.52, SPEC.score_tolerance)
-    return live_score(labels[RECORD:], predicted[RECORD:], 0.52, excess, RATE).degraded
+    reference = freeze_reference(labels[:RECORD], predicted[:RECORD], SPEC.score_tolerance)
+    return live_score(labels[RECORD:], predicted[RECORD:], reference, THRESHOLD).degraded
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.15])
@@ -50,6 +52,6 @@ def test_a_champion_that_becomes_worse_is_detected_within_the_year() -> None:
         predicted = np.clip(0.5 + 0.15 * rng.normal(size=RECORD + YEAR), 0.05, 0.95)
         labels = (rng.random(len(predicted)) < predicted).astype(np.int8)
         labels[RECORD:] = 1 - labels[RECORD:]  # from now on the opposite of the prediction
-        excess = allowed_excess(labels[:RECORD], predicted[:RECORD], 0.5, SPEC.score_tolerance)
-        found.append(live_score(labels[RECORD:], predicted[RECORD:], 0.5, excess, RATE).degraded)
+        reference = freeze_reference(labels[:RECORD], predicted[:RECORD], SPEC.score_tolerance)
+        found.append(live_score(labels[RECORD:], predicted[RECORD:], reference, THRESHOLD).degraded)
     assert np.mean(found) > 0.9

@@ -3,16 +3,19 @@
 import numpy as np
 
 from model.drift import Drift
-from model.live_score import live_score
+from model.e_process import ForecastReference
+from model.live_score import ServiceEvidence, live_score
 from model.monitor_alarms import MonitorSpec, find_alarms
 
 SPEC = MonitorSpec()
+REFERENCE = ForecastReference(base_rate=0.5, excess_slope=0.0, divergence_cap=1.0, tolerance=0.0)
+QUIET = ServiceEvidence(400, 1.0, 40.0)
 
 
 def test_alarms_name_their_numbers() -> None:
-    score = live_score(np.zeros(400, dtype=np.int8), np.full(400, 0.9), 0.5, 0.0, SPEC.false_alarm_rate)
+    score = live_score(np.zeros(400, dtype=np.int8), np.full(400, 0.9), REFERENCE, 80.0)
     drift = (Drift("range", 0.4, 0.3, 0.9, 0.8, drifted=True), Drift("move", 0.1, 0.3, 0.9, 0.8, drifted=False))
-    found = find_alarms(score, drift, age_days=31, missing=30, expected=100, spec=SPEC)
+    found = find_alarms(score, QUIET, drift, age_days=31, missing=30, expected=100, spec=SPEC)
     assert [alarm.kind for alarm in found] == ["degraded", "drifted", "stale", "missing"]
     assert "400 live predictions" in found[0].message
     assert "range KS 0.40 (limit 0.30), PSI 0.90 (limit 0.80)" in found[1].message
@@ -21,5 +24,13 @@ def test_alarms_name_their_numbers() -> None:
 
 
 def test_a_healthy_champion_raises_no_alarm() -> None:
-    empty = live_score(np.empty(0, dtype=np.int8), np.empty(0), 0.5, 0.0, SPEC.false_alarm_rate)
-    assert find_alarms(empty, (), age_days=1, missing=0, expected=0, spec=SPEC) == ()
+    empty = live_score(np.empty(0, dtype=np.int8), np.empty(0), REFERENCE, 80.0)
+    assert find_alarms(empty, QUIET, (), age_days=1, missing=0, expected=0, spec=SPEC) == ()
+
+
+def test_the_service_as_a_whole_raises_the_alarm_that_no_single_version_does() -> None:
+    quiet = live_score(np.array([1], dtype=np.int8), np.array([0.5]), REFERENCE, 80.0)
+    found = find_alarms(quiet, ServiceEvidence(300, 55.0, 40.0), (), age_days=1, missing=0, expected=0, spec=SPEC)
+    assert [alarm.kind for alarm in found] == ["degraded"]
+    assert "300 predictions served" in found[0].message
+    assert "service-wide e-value 55, threshold 40" in found[0].message

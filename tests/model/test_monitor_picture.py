@@ -5,12 +5,12 @@ import pytest
 
 from model.chart_style import FALL, RISE
 from model.drift import Drift
+from model.e_process import ForecastReference
 from model.live_score import LiveScore, live_score
 from model.metrics import log_losses
-from model.monitor_alarms import MonitorSpec
 from model.monitor_picture import monitor_picture
 
-SPEC = MonitorSpec()
+REFERENCE = ForecastReference(base_rate=0.5, excess_slope=0.0, divergence_cap=1.0, tolerance=0.0)
 LABELS = np.array([1, 0, 1, 1, 0], dtype=np.int8)
 PROBABILITIES = np.array([0.6, 0.55, 0.4, 0.7, 0.5])
 TIMES = np.datetime64("2026-01-01", "us") + np.arange(5) * np.timedelta64(1, "D")
@@ -21,17 +21,17 @@ DRIFT = (
 
 
 def scored(count: int) -> LiveScore:
-    return live_score(LABELS[:count], PROBABILITIES[:count], 0.5, 0.0, SPEC.false_alarm_rate)
+    return live_score(LABELS[:count], PROBABILITIES[:count], REFERENCE, 80.0)
 
 
 def test_each_panel_shows_its_numbers() -> None:
     score = scored(5)
-    losses, evidence, drifts = monitor_picture(TIMES, LABELS, PROBABILITIES, score, DRIFT, SPEC).axes
+    losses, evidence, drifts = monitor_picture(TIMES, LABELS, PROBABILITIES, score, DRIFT).axes
     running = np.cumsum(log_losses(LABELS, PROBABILITIES)) / np.arange(1, 6)
     np.testing.assert_allclose(np.asarray(losses.lines[0].get_ydata(), dtype=np.float64), running)
     assert set(losses.lines[1].get_ydata()) == {score.base_rate_loss}
     np.testing.assert_allclose(np.asarray(evidence.lines[0].get_ydata(), dtype=np.float64), score.e_values)
-    assert set(evidence.lines[1].get_ydata()) == {1 / SPEC.false_alarm_rate}
+    assert set(evidence.lines[1].get_ydata()) == {80.0}
     widths = {
         label.get_text(): bar.get_width() for label, bar in zip(drifts.get_yticklabels(), drifts.patches, strict=True)
     }
@@ -41,10 +41,10 @@ def test_each_panel_shows_its_numbers() -> None:
 def test_a_ratio_above_its_limit_has_another_colour() -> None:
     from matplotlib.colors import to_rgba  # here: matplotlib takes a second
 
-    *_, drifts = monitor_picture(TIMES, LABELS, PROBABILITIES, scored(5), DRIFT, SPEC).axes
+    *_, drifts = monitor_picture(TIMES, LABELS, PROBABILITIES, scored(5), DRIFT).axes
     assert [bar.get_facecolor() for bar in drifts.patches] == [to_rgba(RISE), to_rgba(FALL)]
 
 
 def test_without_predictions_the_picture_is_drawn() -> None:
-    figure = monitor_picture(TIMES[:0], LABELS[:0], PROBABILITIES[:0], scored(0), (), SPEC)
+    figure = monitor_picture(TIMES[:0], LABELS[:0], PROBABILITIES[:0], scored(0), ())
     assert "no prediction with an outcome yet" in {text.get_text() for text in figure.axes[0].texts}

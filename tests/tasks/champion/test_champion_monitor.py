@@ -47,14 +47,14 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
 
 
-def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED) -> None:
+def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED, version: str = "1") -> None:
     """Store predictions, one a day, each a minute after its bar closed."""
     stored = []
     for place, probability in enumerate(probabilities):
         at = to_datetime(BARS.closed_at[since + place])
         stored.append(
             Prediction(
-                SERIES.name, "BTC-USD", "1d", at, at + DAY, "1", float(probability), at + timedelta(minutes=1)
+                SERIES.name, "BTC-USD", "1d", at, at + DAY, version, float(probability), at + timedelta(minutes=1)
             )
         )  # fmt: skip
     Workspace(settings).prediction_log.store_all(stored)
@@ -85,6 +85,33 @@ def test_a_champion_that_predicts_the_opposite_is_degraded_once(settings: Settin
     again = look(settings)
     assert again.raised == ()
     assert again.score.count == 0  # after an alarm the evidence counts anew
+
+
+def test_good_days_of_a_former_version_do_not_hide_a_bad_one(settings: Settings) -> None:
+    """With pooled evidence, 800 good days of version 1 hid 99 bad ones of version 2."""
+    good, bad = 0.5 + 0.3 * (2 * rises()[:190] - 1), 0.5 - 0.3 * (2 * rises()[190:249] - 1)
+    predict(settings, good)
+    tiny_home(settings.home, BARS, TRAINED)  # version 2
+    predict(settings, bad, since=TRAINED + 190, version="2")
+    watched = look(settings)
+    assert watched.entry.version == "2"
+    assert watched.score.count == 59
+    assert watched.service.count == 249
+    assert [alarm.kind for alarm in watched.raised] == ["degraded"]
+    assert watched.score.degraded
+
+
+def test_drift_is_found_although_each_day_promotes_a_champion_trained_on_it(settings: Settings) -> None:
+    moves = np.diff(np.log(BARS.column("close")))
+    moves[880:] *= 3  # tripled volatility, and the champion below was trained on nearly all of it
+    close = BARS.column("close")[0] * np.exp(np.concatenate([[0.0], np.cumsum(moves)]))
+    spread = np.where(np.arange(len(BARS)) > 880, 3.0, 1.0) * 0.01
+    ohlcv = BARS.ohlcv.copy()
+    ohlcv[:, 3], ohlcv[:, 0] = close, np.concatenate([close[:1], close[:-1]])
+    ohlcv[:, 1] = np.maximum(ohlcv[:, 0], close) * (1 + spread)
+    ohlcv[:, 2] = np.minimum(ohlcv[:, 0], close) * (1 - spread)
+    tiny_home(settings.home, Bars(BARS.interval, BARS.opened_at, ohlcv), 998)
+    assert "drifted" in [alarm.kind for alarm in look(settings).raised]
 
 
 def test_scaled_prices_are_drift_once_within_the_cool_down(settings: Settings) -> None:
