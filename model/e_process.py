@@ -10,7 +10,7 @@ decisions overlap, and one running product of bets is no longer a martingale; se
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int8, Integer
+from jaxtyping import Bool, Float64, Int8
 
 from model.errors import SpecError
 from model.metrics import log_losses
@@ -289,7 +289,7 @@ def _settle(
 
 
 def _carry(
-    evidence: Float64[np.ndarray, "*run decision"], known: Integer[np.ndarray, "*run decision"]
+    evidence: Float64[np.ndarray, "*run decision"], known: Bool[np.ndarray, "*run decision"]
 ) -> Float64[np.ndarray, "*run decision"]:
     """Repeat the last value of a known outcome; 1 before the first."""
     place = np.where(known, np.arange(evidence.shape[-1]) + 1, 0)
