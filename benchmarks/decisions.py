@@ -26,15 +26,15 @@ from synthetic_series import START
 from model.bars import Bars
 from model.calibration import wilson_interval
 from model.drift import compare_with_references, drift_references
-from model.final_network_check import FinalNetworkRule, check_final_network
-from model.search_corrections import search_skill
-from model.sequential_evidence import (
+from model.e_process import (
     alarm_threshold,
     allowed_excesses,
     divergence,
     freeze_reference,
     lagged_e_process,
 )
+from model.final_network_check import FinalNetworkRule, check_final_network
+from model.search_corrections import search_skill
 
 RATE = 0.05
 DAYS = 1000

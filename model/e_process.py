@@ -84,8 +84,8 @@ def freeze_reference(
 
 
 def divergence(
-    base_rates: Float64[np.ndarray, "*run decision"], probabilities: Float64[np.ndarray, "*run decision"]
-) -> Float64[np.ndarray, "*run decision"]:
+    base_rates: Float64[np.ndarray, "*#run #decision"], probabilities: Float64[np.ndarray, "*#run #decision"]
+) -> Float64[np.ndarray, "*#run #decision"]:
     """Return the Kullback-Leibler divergence of each forecast from the base rate, nats.
 
     It is the excess loss that the forecast is expected to have where the base rate is the truth.
@@ -94,7 +94,7 @@ def divergence(
     array([0.    , 0.0872])
     """
     p = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    nats: Float64[np.ndarray, "*run decision"] = base_rates * np.log(base_rates / p) + (1 - base_rates) * np.log(
+    nats: Float64[np.ndarray, "*#run #decision"] = base_rates * np.log(base_rates / p) + (1 - base_rates) * np.log(
         (1 - base_rates) / (1 - p)
     )
     return nats

@@ -90,7 +90,7 @@ def compare_with_past_champions(
     labels: Int8[np.ndarray, "*run window"],
     base_rate: float,
     challenger: Float64[np.ndarray, "*run window"],
-    references: Float64[np.ndarray, "*run reference window"],
+    references: Float64[np.ndarray, "*run reference _"],
     rule: AnchorRule,
     overlap: int = 1,
     considered: int = 0,
@@ -231,13 +231,13 @@ def _slope_bound(
 
 
 def _losses(
-    labels: Int8[np.ndarray, "*run window"], probabilities: Float64[np.ndarray, "*run window"]
-) -> Float64[np.ndarray, "*run window"]:
+    labels: Int8[np.ndarray, "*#run window"], probabilities: Float64[np.ndarray, "*#run window"]
+) -> Float64[np.ndarray, "*#run window"]:
     happened = np.where(labels == 1, probabilities, 1 - probabilities)
     return np.asarray(-np.log(np.clip(happened, 1e-15, 1.0)), dtype=np.float64)
 
 
 def _divergences(
-    base_rate: float, probabilities: Float64[np.ndarray, "*run window"]
-) -> Float64[np.ndarray, "*run window"]:
+    base_rate: float, probabilities: Float64[np.ndarray, "*#run window"]
+) -> Float64[np.ndarray, "*#run window"]:
     return divergence(np.full_like(probabilities, base_rate), probabilities)

@@ -42,7 +42,7 @@ class SearchSkill:
 def search_skill(
     labels: Int8[np.ndarray, " window"],
     base_rates: Float64[np.ndarray, " window"],
-    probabilities: Float64[np.ndarray, "recipe window"],
+    probabilities: Float64[np.ndarray, "recipe _"],
     seed: int,
     overlap: int = 1,
 ) -> SearchSkill:
