@@ -34,7 +34,7 @@ from model.e_process import (
     lagged_e_process,
 )
 from model.final_network_check import FinalNetworkRule, check_final_network
-from model.search_corrections import search_skill
+from model.multiple_testing import search_skill
 
 RATE = 0.05
 DAYS = 1000

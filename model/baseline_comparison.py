@@ -14,10 +14,10 @@ from jaxtyping import Float64
 
 from model.bootstrap import PairedDifference, paired_difference, record_block_bars
 from model.metrics import Record
+from model.multiple_testing import holm
 from model.significance_tests import (
     SkillTest,
     binomial_against_majority,
-    holm,
     mcnemar,
     pesaran_timmermann,
     power_of_accuracy,

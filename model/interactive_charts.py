@@ -29,7 +29,7 @@ from model.chart_style import (
 )
 from model.explanation import Explanation
 from model.metrics import CLASSES, THRESHOLD, Record
-from model.static_pictures import EpochNumbers
+from model.mlflow_pictures import EpochNumbers
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.bootstrap import PairedDifference, paired_difference, record_block_bars
 from model.errors import SpecError
 from model.metrics import Record
+from model.sanity_check import SanityCheck
 from model.significance_tests import SkillTest, binomial_against_majority, mcnemar, pesaran_timmermann
 from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
-CONSTANT_SPREAD = 1e-6  # over a few hundred windows, a float32 sigmoid that depends on its input varies by more
 
 
 class PromotionRule(BaseModel):
@@ -74,54 +74,6 @@ class PromotionRule(BaseModel):
         default=TradingSpec(), description="strict: how the probabilities are traded, and at what costs"
     )
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="strict: significance level of each test")
-
-
-@dataclass(frozen=True, slots=True)
-class SanityCheck:
-    """The check whether a model may be served at all, whatever its score.
-
-    Attributes:
-        finite: every probability is a finite number.
-        not_constant: the probabilities depend on the bars.
-        both_classes_possible: no probability is exactly 0 or 1.
-        reloads_equal: the stored model predicts the same as the trained one.
-        detail: the numbers found, for the reader.
-    """
-
-    finite: bool
-    not_constant: bool
-    both_classes_possible: bool
-    reloads_equal: bool
-    detail: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """All four hold."""
-        return self.finite and self.not_constant and self.both_classes_possible and self.reloads_equal
-
-
-def run_sanity_check(probabilities: Float64[np.ndarray, " window"], *, reloads_equal: bool) -> SanityCheck:
-    """Check the probabilities of the model that would be served.
-
-    Args:
-        probabilities: shape (window,), float64: P(rise); NaN counts as not finite, no window as not finite too.
-        reloads_equal: whether the stored model was loaded and predicted the same.
-    """
-    finite = bool(len(probabilities) and np.isfinite(probabilities).all())
-    if not finite:
-        missing = int((~np.isfinite(probabilities)).sum())
-        detail = f"{missing} of {len(probabilities)} probabilities are not finite"
-        return SanityCheck(
-            finite=False, not_constant=False, both_classes_possible=False, reloads_equal=reloads_equal, detail=detail
-        )
-    low, high = float(probabilities.min()), float(probabilities.max())
-    return SanityCheck(
-        finite=True,
-        not_constant=high - low > CONSTANT_SPREAD,
-        both_classes_possible=low > 0 and high < 1,
-        reloads_equal=reloads_equal,
-        detail=f"{len(probabilities)} probabilities from {low:.6f} to {high:.6f}",
-    )
 
 
 @dataclass(frozen=True, slots=True)

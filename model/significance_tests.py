@@ -5,7 +5,6 @@ independent windows; where labels overlap (horizon above the stride), pass every
 (`Record.overlap_bars`). A constant forecast is "no skill", p = 1, not an error.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,20 +109,3 @@ def power_of_accuracy(n: int, true_accuracy: float, alpha: float = 0.05, null_ac
     hits = np.arange(n + 2)
     critical = int(np.flatnonzero(binom.sf(hits - 1, n, null_accuracy) <= alpha)[0])
     return float(binom.sf(critical - 1, n, true_accuracy))
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return Holm-adjusted p-values, which control the family-wise error rate.
-
-    Source: Holm 1979; statsmodels' `multipletests`.
-
-    Examples:
-        >>> {name: round(p_value, 4) for name, p_value in holm({"a": 0.01, "b": 0.03, "c": 0.04}).items()}
-        {'a': 0.03, 'b': 0.06, 'c': 0.06}
-    """
-    if not p_values:
-        return {}
-    from statsmodels.stats.multitest import multipletests  # here: 3 s
-
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, adjusted), strict=True))

@@ -123,14 +123,14 @@ def _log_pictures(
     workspace: Workspace, run_id: str, record: Record, bars: Bars, confusion: np.ndarray, fold_run_ids: list[str]
 ) -> None:
     """Log the static pictures of the record and of the folds' training."""
-    from model import static_pictures  # here: matplotlib takes a second
+    from model import mlflow_pictures  # here: matplotlib takes a second
 
     close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     pictures = {
-        "learning_curves": static_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
-        "confusion_matrix": static_pictures.confusion_picture(confusion),
-        "probabilities": static_pictures.probabilities_picture(record, close),
-        "reliability": static_pictures.reliability_picture(record),
+        "learning_curves": mlflow_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
+        "confusion_matrix": mlflow_pictures.confusion_picture(confusion),
+        "probabilities": mlflow_pictures.probabilities_picture(record, close),
+        "reliability": mlflow_pictures.reliability_picture(record),
     }
     for name, figure in pictures.items():
         workspace.runs.log_figure(run_id, figure, picture_path(name))

@@ -18,13 +18,12 @@ from model.promotion_rule import (
     Clause,
     Decision,
     PromotionRule,
-    SanityCheck,
     compare_to_baseline,
     decide,
     different_question,
     replace_broken_champion,
-    run_sanity_check,
 )
+from model.sanity_check import SanityCheck, run_sanity_check
 from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState

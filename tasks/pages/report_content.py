@@ -9,9 +9,9 @@ from jaxtyping import Float64, Shaped
 from model.baseline_comparison import Comparison
 from model.evaluation import Evaluation
 from model.metrics import Record
+from model.mlflow_pictures import EpochNumbers
 from model.recipe import Recipe
 from model.scores_by_period import Period
-from model.static_pictures import EpochNumbers
 from model.trading import TradingSpec
 from tasks.pages.explanation_page import Explained
 

@@ -1,12 +1,9 @@
 """Forecasts of the champion, stored before they are returned: the newest bar, and the days missed before it.
 
 No Prefect and no TensorFlow: a shell predicts without any server, from the champion's ONNX file. A champion or bars
-that are too old are refused, and the bars of the last window are checked once more. The trap: a backfilled prediction
-is late by its time of writing, and may come only from the version that was champion at that time and was trained
-before it.
+that are too old are refused, and the bars of the last window are checked once more.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,18 +16,14 @@ from data_checks.suites import NEVER_RELEASED, CheckSpec
 from model.bars import Bars, Series
 from model.errors import ChecksFailed
 from model.freshness import ForecastSpec, require_fresh
-from model.times import to_datetime, to_datetime64
+from model.times import to_datetime64
 from model.windows import WindowSpec
 from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
-from tasks.registry.model_files import LoadedVersion
-from tasks.registry.model_registry import Version
+from tasks.serving.backfill import backfill
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
-
-MAX_BACKFILL_BARS = 400  # after a longer absence only the newest bars are backfilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +76,7 @@ def forecast(
     name = f"{series.name} version {champion.version}"
     require_fresh(name, champion.trained_until, bars, window, moment, limits or ForecastSpec())
     require_checked(series, bars, window, store.released(series))
-    backfilled = _backfill(workspace, champion, loaded, bars, now)
+    backfilled = backfill(workspace, champion, loaded, bars, now)
     decided_at, probability = loaded.predictor().predict_last(bars)
     prediction = new_prediction(
         series.name, series, window.horizon_bars, decided_at, champion.version, probability, now or datetime.now(UTC)
@@ -116,39 +109,3 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Sh
                 f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall retrain` or the flow "
                 "`ingest`: they put such bars into the quarantine."
             )
-
-
-def champion_at(decisions: Sequence[LoggedDecision], moment: datetime) -> str | None:
-    """Return the version that was champion at a time, by the decision log; None before the first promotion."""
-    past = [decision for decision in decisions if decision.decided_at <= moment]
-    return past[-1].champion_after if past else None
-
-
-def _backfill(
-    workspace: Workspace, champion: Version, loaded: LoadedVersion, bars: Bars, now: datetime | None
-) -> tuple[Prediction, ...]:
-    """Store predictions for the bars between the last stored prediction and the newest bar; return them."""
-    series = workspace.runs.series
-    last = workspace.prediction_log.last_predicted(series.name)
-    if last is None:
-        return ()
-    decisions = workspace.decision_log.rows(series.name)
-    versions: dict[str, tuple[Version, LoadedVersion]] = {champion.version: (champion, loaded)}
-    probabilities: dict[str, dict[np.datetime64, float]] = {}
-    predictions: list[Prediction] = []
-    for closed_at in bars.closed_at[-MAX_BACKFILL_BARS - 1 : -1]:
-        moment = to_datetime(closed_at)
-        if moment <= last:
-            continue
-        number = champion_at(decisions, moment) or champion.version
-        if number not in versions:
-            versions[number] = workspace.registry.version(number), workspace.registry.read_version(number)
-        version, files = versions[number]
-        if number not in probabilities:
-            probabilities[number] = dict(zip(*files.predictor().predict(bars), strict=True))
-        if closed_at in probabilities[number] and version.trained_until <= moment:
-            horizon, probability = files.recipe().window.horizon_bars, float(probabilities[number][closed_at])
-            written_at = now or datetime.now(UTC)
-            predictions.append(new_prediction(series.name, series, horizon, closed_at, number, probability, written_at))
-    workspace.prediction_log.store_all(predictions)
-    return tuple(predictions)

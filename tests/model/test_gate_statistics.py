@@ -14,7 +14,8 @@ from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
 from model.calibration import UNCALIBRATED, Calibrator
 from model.folds import Fold, FoldSpec, split_folds
-from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide
+from model.promotion_rule import Decision, PromotionRule, decide
+from model.sanity_check import SanityCheck
 from model.significance_tests import power_of_accuracy
 from model.walk_forward import WalkForward, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows

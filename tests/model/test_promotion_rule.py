@@ -15,7 +15,8 @@ from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_for
 
 from model.errors import SpecError
 from model.metrics import Record
-from model.promotion_rule import Decision, PromotionRule, SanityCheck, decide, run_sanity_check
+from model.promotion_rule import Decision, PromotionRule, decide
+from model.sanity_check import SanityCheck, run_sanity_check
 from model.trading import TradingResult, TradingSpec, trade
 
 DAILY, STRICT = PromotionRule(), PromotionRule(kind="strict")

@@ -13,7 +13,6 @@ from model.metrics import score
 from model.significance_tests import (
     SkillTest,
     binomial_against_majority,
-    holm,
     mcnemar,
     pesaran_timmermann,
     power_of_accuracy,
@@ -138,8 +137,3 @@ def test_power_by_hand() -> None:
 
 def test_a_true_53_percent_is_detected_on_750_bars_half_of_the_time() -> None:
     assert power_of_accuracy(750, 0.53) == pytest.approx(0.5, abs=0.05)
-
-
-def test_holm_by_hand() -> None:
-    assert holm({"a": 0.04, "b": 0.01, "c": 0.03}) == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06})
-    assert holm({}) == {}

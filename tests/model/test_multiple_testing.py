@@ -6,10 +6,11 @@ from scipy.stats import binom, norm
 from simulated_decisions import calibrated_forecasts
 
 from model.errors import SpecError
-from model.search_corrections import (
+from model.multiple_testing import (
     backtest_overfitting,
     deflated_sharpe_ratio,
     expected_largest_sharpe,
+    holm,
     search_skill,
     superior_predictive_ability,
 )
@@ -126,3 +127,8 @@ def test_wrong_shapes_are_errors_that_name_them() -> None:
         backtest_overfitting(np.zeros((1, 100)))
     with pytest.raises(SpecError, match="at least 3 periods, found 2"):
         deflated_sharpe_ratio(np.zeros(2), 1, 0.0)
+
+
+def test_holm_by_hand() -> None:
+    assert holm({"a": 0.04, "b": 0.01, "c": 0.03}) == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06})
+    assert holm({}) == {}

@@ -9,7 +9,7 @@ import pytest
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
 from model.metrics import Record, confusion_matrix
-from model.static_pictures import confusion_picture, learning_curves, probabilities_picture, reliability_picture
+from model.mlflow_pictures import confusion_picture, learning_curves, probabilities_picture, reliability_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
