@@ -54,7 +54,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         open_source(SourceSpec(kind="csv", path=str(tmp_path))).fetch()
 
 
-@pytest.mark.parametrize("content", ["", "\n\n  \n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", ["", "\n\n  \n", gzip.compress(b"", mtime=0)])
 def test_an_empty_file(content: str | bytes, refuse: Refuse) -> None:
     assert "found an empty file" in refuse(content, UnreadableFile)
 
@@ -63,7 +63,7 @@ def test_an_empty_file(content: str | bytes, refuse: Refuse) -> None:
     ("content", "named"),
     [
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "a PNG picture"),
-        (gzip.compress(b"\x89PNG\r\n\x1a\n" + bytes(100)), "a PNG picture"),
+        (gzip.compress(b"\x89PNG\r\n\x1a\n" + bytes(100), mtime=0), "a PNG picture"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"\xd0\xcf\x11\xe0" + bytes(100), "Excel workbook; save the sheet as CSV"),
         (b"2017-09-05,1,2\0,3", "a binary file"),
