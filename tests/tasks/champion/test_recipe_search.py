@@ -54,6 +54,9 @@ class Quiet:
     def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:
         return np.full(len(windows), fitted.probability)
 
+    def keras_model(self, fitted: Fitted) -> Any:
+        raise NotImplementedError(fitted)  # a search stores no network
+
 
 def home(place: Path, bars: Bars = BARS) -> Settings:
     settings = Settings(home=place, tracking_uri="", store="")
