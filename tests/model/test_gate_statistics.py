@@ -60,6 +60,9 @@ class LeastSquares:
         x = np.column_stack([np.ones(len(place)), self.inputs[place]])
         return np.asarray(np.clip(x @ fitted.weights, 0.02, 0.98), dtype=np.float64)
 
+    def keras_model(self, fitted: "Learned") -> object:
+        raise NotImplementedError(fitted)  # nothing stores this network
+
 
 @dataclass(frozen=True)
 class Learned:
