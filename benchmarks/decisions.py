@@ -21,9 +21,9 @@ from simulated_decisions import (
     daily_promotions,
     forecasts_of_a_drifting_market,
 )
-from synthetic_series import START
+from synthetic_series import walk
 
-from model.bars import Bars
+from model.bars import Bars, bars_from_frame
 from model.calibration import wilson_interval
 from model.drift import compare_with_references, drift_references
 from model.e_process import (
@@ -207,22 +207,30 @@ def search(scale: float) -> Iterator[Row]:
 
 
 def drift(scale: float) -> Iterator[Row]:
-    """Count series with tripled volatility that the drift check finds, by what it compares with."""
-    runs, recent = _runs(100, scale), 120
-    found = dict.fromkeys(("frozen", "moving", "unchanged"), 0)
-    for run in range(runs):
-        rng = np.random.default_rng(run)
-        moves = _clustered_moves(rng, 1500 + recent)
-        tripled = np.concatenate([moves[:1500], 3 * moves[1500:]])
-        frozen = drift_references(_bars(moves[:1500], rng), recent, 1.3)
-        calm, storm = _bars(moves, np.random.default_rng(run)), _bars(tripled, np.random.default_rng(run))
-        moving = drift_references(storm, recent, 1.3)
-        found["frozen"] += any(each.drifted for each in compare_with_references(frozen, storm))
-        found["moving"] += any(each.drifted for each in compare_with_references(moving, storm))
-        found["unchanged"] += any(each.drifted for each in compare_with_references(frozen, calm))
-    yield Row("tripled volatility for 120 bars, reference frozen: found", ">= 93 %", found["frozen"], runs)
-    yield Row("the same, reference moves with every promotion (version 0.1): found", "-", found["moving"], runs)
-    yield Row("unchanged volatility, reference frozen: found", "rare", found["unchanged"], runs)
+    """Count series with tripled moves that the drift check finds, by what it compares with."""
+    del scale  # the sample has no more bars
+    recent, sample = 120, _sample()
+    spans = {
+        "sample": [_first(sample, end) for end in np.linspace(600, len(sample) - recent, 15).astype(int) + recent],
+        "random walk": [walk(1500 + recent, seed=seed) for seed in range(15)],
+    }
+    for name, series in spans.items():
+        found = dict.fromkeys(("frozen", "moving", "unchanged"), 0)
+        for calm in series:
+            start = len(calm) - recent
+            storm = _tripled(calm, start)
+            frozen, moving = (drift_references(each, recent, 1.3) for each in (_first(calm, start), storm))
+            for kind, reference, bars in (
+                ("frozen", frozen, storm),
+                ("moving", moving, storm),
+                ("unchanged", frozen, calm),
+            ):
+                found[kind] += any(each.drifted for each in compare_with_references(reference, bars))
+        yield Row(f"moves of 120 bars tripled ({name}), reference frozen: found", "14 of 15", found["frozen"], 15)
+        yield Row(
+            f"the same ({name}), reference moves with every promotion: found", "(version 0.1)", found["moving"], 15
+        )
+        yield Row(f"the same bars as they were ({name}), reference frozen: found", "rare", found["unchanged"], 15)
 
 
 STUDIES = {
@@ -290,21 +298,30 @@ def _promotes(labels: np.ndarray, base: np.ndarray, probabilities: np.ndarray, s
     return np.asarray((found.adjusted_p_value <= RATE) & (found.excess_loss < 0))
 
 
-def _clustered_moves(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return daily moves whose volatility is persistent, as those of Bitcoin."""
-    log_volatility, moves = 0.0, np.empty(count)
-    for bar in range(count):
-        log_volatility = 0.97 * log_volatility + 0.1 * rng.standard_normal()
-        moves[bar] = 0.03 * np.exp(log_volatility) * rng.standard_normal()
-    return moves
+def _sample() -> Bars:
+    """Return the bundled sample's daily bars, each day once."""
+    from tasks.sources.bundled_sample import SAMPLE_AS_OF, SampleSource
+    from tasks.sources.source_spec import SourceSpec
+
+    frame = SampleSource(SourceSpec()).fetch().frame
+    return bars_from_frame(frame[frame["timestamp"] < SAMPLE_AS_OF].drop_duplicates("timestamp"), "1d")
 
 
-def _bars(moves: np.ndarray, rng: np.random.Generator) -> Bars:
-    close = 20_000 * np.exp(np.cumsum(moves))
-    opens = np.concatenate((close[:1], close[:-1]))
-    reach = np.exp(np.abs(moves) * rng.uniform(0.1, 0.5, len(moves)) + 1e-6)
-    ohlcv = np.column_stack((opens, np.maximum(opens, close) * reach, np.minimum(opens, close) / reach, close, close))
-    return Bars("1d", START + np.arange(len(moves)) * np.timedelta64(1, "D"), ohlcv)
+def _first(bars: Bars, count: int) -> Bars:
+    return bars.closed_by(bars.closed_at[count - 1])
+
+
+def _tripled(bars: Bars, start: int) -> Bars:
+    """Return bars whose log prices from `start` on stray three times as far from the close before."""
+    ohlcv = np.column_stack([bars.column(name) for name in ("open", "high", "low", "close", "volume")])
+    logs = np.log(ohlcv[:, :4])
+    anchor = np.concatenate(([logs[0, 0]], logs[:-1, 3]))  # the close before each bar
+    wide = 3 * (logs - anchor[:, None])
+    close = logs[start - 1, 3]
+    for bar in range(start, len(ohlcv)):
+        ohlcv[bar, :4] = np.exp(close + wide[bar])
+        close += wide[bar, 3]
+    return Bars(bars.interval, bars.opened_at, ohlcv)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from scipy.stats import norm, rankdata
 
 from model.bootstrap import REPETITIONS, rate_block_bars, resample
 from model.errors import SpecError
+from model.sequential_evidence import long_run_deviation
 
 EULER_MASCHERONI = 0.5772156649015329
 PARTS = 16  # of the windows in CSCV: 12,870 splits, as in Bailey et al. 2017
@@ -303,6 +304,8 @@ def _studentised(
     running = np.cumsum(np.pad(noise, ((0, 0), (1, 0))), axis=1)
     multipliers = (running[:, span:] - running[:, :-span]) / np.sqrt(span)
     means = multipliers @ (values - mean) / count
-    error = np.sqrt((means**2).mean(axis=0))
+    error = long_run_deviation(values.T, span - 1) / np.sqrt(
+        count
+    )  # the multipliers' own variance, without their noise
     safe = np.where(error > 0, error, np.inf)
     return mean / safe, means / safe

@@ -94,6 +94,7 @@ def compare_with_past_champions(
     rule: AnchorRule,
     overlap: int = 1,
     considered: int = 0,
+    slope: Float64[np.ndarray, "*run"] | float | None = None,
 ) -> AnchorComparison:
     """Compare a challenger's out-of-sample record with the references' out-of-sample probabilities.
 
@@ -108,6 +109,8 @@ def compare_with_past_champions(
         overlap: decisions made within the life of one label.
         considered: versions that have ever been champion. The references are the best of them, so evidence of being
             worse is corrected for all of them; 0 for the number of references.
+        slope: shape (...) or a number: `calibration_slope_bound` over a longer out-of-sample history of the recipe than
+            the challenger's record; None to take the record.
 
     Returns:
         The comparison; `may_be_promoted` is the decision.
@@ -141,7 +144,9 @@ def compare_with_past_champions(
     error = long_run_deviation(centred, lags) * np.sqrt(labels.shape[-1]) / per_window
     bold = _divergences(base_rate, challenger)[..., None, :] - _divergences(base_rate, theirs)
     boldness = bold.sum(axis=-1) / per_window
-    slope = _slope_bound(labels, base_rate, challenger, lags, rule.bound_z)
+    if slope is None:
+        slope = calibration_slope_bound(labels, base_rate, challenger, rule, overlap)
+    slope = np.broadcast_to(np.asarray(slope, dtype=np.float64), labels.shape[:-1])
     unproven = np.where(boldness > 0, (1 - 2 * slope[..., None]) * boldness, boldness)
     conservative = np.minimum(unproven, excess + rule.bound_z * error)
     looks = np.maximum(counted.sum(axis=-1, keepdims=True), max(considered, 1))
@@ -156,6 +161,43 @@ def compare_with_past_champions(
         over_budget=counted & (conservative > rule.budget),
         worse=counted & (excess - z * error > rule.tolerance),
     )
+
+
+def calibration_slope_bound(
+    labels: Int8[np.ndarray, "*run window"],
+    base_rate: float,
+    probabilities: Float64[np.ndarray, "*run window"],
+    rule: AnchorRule,
+    overlap: int = 1,
+) -> Float64[np.ndarray, "*run"]:
+    """Return the lower bound of the calibration slope, cut to 0..0.5: how much boldness the outcomes confirm.
+
+    The longest out-of-sample history of a recipe gives the best bound: what it served before the challenger's record
+    began, then that record.
+
+    Args:
+        labels: shape (..., window), int8: 1 rise, 0 fall; oldest first.
+        base_rate: share of rises.
+        probabilities: shape (..., window), float64: P(rise), out of sample.
+        rule: its `bound_z`.
+        overlap: decisions made within the life of one label.
+
+    Source: Cox 1958 (calibration slope; here the slope of skill on divergence); Newey and West 1987.
+
+    >>> labels = np.tile([1, 0], 500).astype(np.int8)
+    >>> float(calibration_slope_bound(labels, 0.5, np.where(labels == 1, 0.6, 0.4), AnchorRule()))
+    0.5
+    >>> float(calibration_slope_bound(labels, 0.5, np.where(labels == 1, 0.4, 0.6), AnchorRule()))
+    0.0
+    """
+    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    skill = (labels - base_rate) * (np.log(p / (1 - p)) - np.log(base_rate / (1 - base_rate)))
+    divergences = _divergences(base_rate, probabilities)
+    twice = np.maximum(2 * divergences.mean(axis=-1), 1e-12)
+    slope = skill.mean(axis=-1) / twice
+    residual = skill - 2 * slope[..., None] * divergences
+    error = long_run_deviation(residual, 2 * overlap if overlap > 1 else 0) / np.sqrt(labels.shape[-1]) / twice
+    return np.asarray(np.clip(slope - rule.bound_z * error, 0.0, 0.5), dtype=np.float64)
 
 
 def references_to_keep(
@@ -210,24 +252,6 @@ def anchor_evidence(
         Shape (decision,), float64: as `lagged_e_process`.
     """
     return lagged_e_process(labels, served, anchor, np.full(len(served), rule.budget), overlap)
-
-
-def _slope_bound(
-    labels: Int8[np.ndarray, "*run window"],
-    base_rate: float,
-    challenger: Float64[np.ndarray, "*run window"],
-    lags: int,
-    z: float,
-) -> Float64[np.ndarray, "*run"]:
-    """Return the lower bound of the calibration slope, cut to 0..0.5: how much of its boldness the outcomes confirm."""
-    p = np.clip(challenger, 1e-12, 1 - 1e-12)
-    skill = (labels - base_rate) * (np.log(p / (1 - p)) - np.log(base_rate / (1 - base_rate)))
-    divergences = _divergences(base_rate, challenger)
-    twice = np.maximum(2 * divergences.mean(axis=-1), 1e-12)
-    slope = skill.mean(axis=-1) / twice
-    residual = skill - 2 * slope[..., None] * divergences
-    error = long_run_deviation(residual, lags) / np.sqrt(labels.shape[-1]) / twice
-    return np.asarray(np.clip(slope - z * error, 0.0, 0.5), dtype=np.float64)
 
 
 def _losses(

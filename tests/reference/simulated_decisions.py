@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int8
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from model.reference_anchor import AnchorRule, compare_with_past_champions
+from model.reference_anchor import AnchorRule, calibration_slope_bound, compare_with_past_champions
 
 ANCHOR = AnchorRule()
 Probabilities = Float64[np.ndarray, "run decision"]
@@ -103,6 +103,7 @@ def daily_promotions(
     common = rng.standard_normal((runs, total))
     labels = (rng.random((runs, total)) < np.clip(0.5 + skill * common, 0.02, 0.98)).astype(np.int8)
     references = np.full((runs, newest + 2, total), np.nan)
+    served = np.full((runs, total), np.nan)
     champion, best = np.full(runs, spread), np.full(runs, np.inf)
     promoted, excess = np.zeros((runs, days), bool), np.zeros((runs, days))
     for day in range(days):
@@ -112,6 +113,7 @@ def daily_promotions(
         mixed = np.sqrt(0.7) * common[:, day:] + np.sqrt(0.3) * own
         challenger[:, day:] = np.clip(0.5 + size[:, None] * mixed, 0.02, 0.98)
         seen = slice(day, day + windows)
+        history = np.concatenate([served[:, :day], challenger[:, seen]], axis=1)
         found = compare_with_past_champions(
             labels[:, seen],
             0.5,
@@ -119,6 +121,7 @@ def daily_promotions(
             references[:, :, seen],
             rule,
             considered=int(promoted.sum(1).max()),
+            slope=calibration_slope_bound(labels[:, : day + windows], 0.5, history, rule),
         )
         allowed = found.may_be_promoted
         promoted[:, day] = allowed
@@ -128,6 +131,9 @@ def daily_promotions(
             best = np.minimum(best, true_loss)
             excess[:, day] = true_loss - best
         _keep(references, challenger, labels, allowed, seen, newest)
+        if day == 0:
+            served[:, :windows] = challenger[:, :windows]
+        served[:, windows + day] = references[:, newest - 1, windows + day]
     return SimulatedService(promoted, excess)
 
 
