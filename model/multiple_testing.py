@@ -17,8 +17,8 @@ from jaxtyping import Float64, Int8
 from scipy.stats import norm, rankdata
 
 from model.bootstrap import REPETITIONS, rate_block_bars, resample
+from model.e_process import long_run_deviation
 from model.errors import SpecError
-from model.sequential_evidence import long_run_deviation
 
 EULER_MASCHERONI = 0.5772156649015329
 PARTS = 16  # of the windows in CSCV: 12,870 splits, as in Bailey et al. 2017
