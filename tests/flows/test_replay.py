@@ -1,5 +1,6 @@
-"""Twelve days of the sample replayed by the flow; stopped twice and gone on with, everything ends the same."""
+"""Twelve days of the sample replayed by the flow; interrupted twice and resumed, the result is the same."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
+from tasks.champion import daily_replay
 from tasks.champion.daily_replay import ReplaySummary
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_registry import ModelRegistry
@@ -32,8 +34,8 @@ CHEAP = {
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a replay leaves behind; names of runs, drawn by chance, are left out."""
+class Stored:
+    """What a replay has stored, without run ids, which are random."""
 
     rows: list[LoggedDecision]
     predictions: pd.DataFrame
@@ -41,7 +43,7 @@ class Left:
     champion: str | None
 
 
-def left() -> Left:
+def read_stored() -> Stored:
     settings = Settings()
     workspace = Workspace(settings)
     file = LocalDatabase(settings.mlflow_uri)
@@ -50,20 +52,28 @@ def left() -> Left:
         known += 1
     champion = file.alias(NAME, "champion")
     rows = [replace(row, run_id="") for row in workspace.decision_log.rows(NAME)]
-    return Left(rows, workspace.prediction_log.read(NAME), known, champion[0] if champion else None)
+    return Stored(rows, workspace.prediction_log.read(NAME), known, champion[0] if champion else None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cost_of_twelve_decisions() -> Iterator[None]:
+    """Compute the cost of never promoting from twelve decisions already, so that few days are replayed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daily_replay, "FEWEST_DECISIONS", 12)
+        yield
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReplaySummary, Left]:
-    """The twelve days in one go."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReplaySummary, Stored]:
+    """The twelve days without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("whole")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         ingest()
-        return replay(**SPAN, **CHEAP), left()
+        return replay(**SPAN, **CHEAP), read_stored()
 
 
-def test_every_day_is_decided_once(whole: tuple[ReplaySummary, Left]) -> None:
+def test_every_day_is_decided_once(whole: tuple[ReplaySummary, Stored]) -> None:
     summary, found = whole
     assert [row.decided_at.date().isoformat() for row in found.rows] == [f"2019-09-{day:02d}" for day in range(1, 13)]
     assert [row.version for row in found.rows] == [str(number) for number in range(1, 13)]
@@ -79,27 +89,25 @@ def test_every_day_is_decided_once(whole: tuple[ReplaySummary, Left]) -> None:
     )
 
 
-class PowerCut(Exception):
+class InjectedCrash(Exception):
     """Injected."""
 
 
-def test_stopped_twice_and_gone_on_with_it_ends_the_same(
-    whole: tuple[ReplaySummary, Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_replay_interrupted_twice_and_resumed_gives_the_same_result(
+    whole: tuple[ReplaySummary, Stored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ingest()
-    for owner, name, days in (
-        (ModelRegistry, "add_version", 4),
-        (DecisionLog, "enter", 4),
-    ):  # before a version; after another
+    writes = (ModelRegistry, "add_version", 4), (DecisionLog, "append_if_current", 4)
+    for owner, name, days in writes:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, _failing_after(days, getattr(owner, name)))
-            with pytest.raises(PowerCut):
+            with pytest.raises(InjectedCrash):
                 replay(**SPAN, **CHEAP)
-    assert len(left().rows) == 8
+    assert len(read_stored().rows) == 8
     summary = replay(**SPAN, **CHEAP)
-    (expected, before), found = whole, left()
+    (expected, before), found = whole, read_stored()
     assert found.rows == before.rows
     assert found.predictions.equals(before.predictions)
     assert (found.versions, found.champion) == (before.versions, before.champion)
@@ -107,11 +115,11 @@ def test_stopped_twice_and_gone_on_with_it_ends_the_same(
 
 
 def _failing_after(times: int, true: Any) -> Any:
-    left_over = iter(range(times))
+    calls = iter(range(times))
 
     def act(*given: Any, **named: Any) -> Any:
-        if next(left_over, None) is None:
-            raise PowerCut
+        if next(calls, None) is None:
+            raise InjectedCrash
         return true(*given, **named)
 
     return act
