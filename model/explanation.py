@@ -61,7 +61,7 @@ class Attribution:
     Attributes:
         values: shape (lookback, feature), float64: in units of probability; the sum is probability - flat_probability.
         probability: P(rise) of this window.
-        flat_probability: P(rise) of a flat window.
+        flat_probability: P(rise) of a window of constant prices.
         gap: error of that sum.
         steps: points on the path.
     """
@@ -209,7 +209,7 @@ def gate_maps(network: Any, scaled: Float64[np.ndarray, "lookback feature"]) -> 
 
 
 def integrated_gradients(network: Any, scaled: Float64[np.ndarray, "lookback feature"]) -> Attribution:
-    """Attribute the change of P(rise), from a flat window to this one, to bars and channels.
+    """Attribute the change of P(rise), from a window of constant prices to this one, to bars and channels.
 
     The integral is a midpoint sum; its points are doubled until the attributions sum to the change within
     `COMPLETENESS`, up to `MAX_STEPS`.

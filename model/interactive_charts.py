@@ -272,7 +272,7 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
     )
     figure.update_xaxes(rangeslider={"visible": False}, **_three_bars(opened_at))
     figure.update_yaxes(title="price" if "close" in names else names[0], nticks=6, row=1, col=1)
-    figure.update_yaxes(title="added to P(rise)", tickformat="+.1%", row=2, col=1)
+    figure.update_yaxes(title="contribution", tickformat="+.1%", row=2, col=1)
     figure.update_yaxes(autorange="reversed", row=3, col=1)
     return figure
 

@@ -248,7 +248,8 @@ def _audit_folds(bars: Bars, spec: WindowSpec, resolved: Windows, folds: Sequenc
     if not folds:
         unpurged.append(np.datetime64("NaT", "us"))
     return [
-        _finding("purge before each test fold", unpurged, checked, "windows were trained on unresolved"),
+        _finding("purge before each test fold", unpurged, checked,
+                 "training or validation windows were not yet resolved when the test fold began"),
         _finding("purge before each validation", unpurged_training, checked, "windows resolve inside the validation"),
         _finding("test folds disjoint", twice, int(tested.sum()), "windows are tested twice"),
     ]  # fmt: skip

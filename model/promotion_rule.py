@@ -2,9 +2,10 @@
 
 Knows out-of-sample records, never models or registries. Losses are log losses in nats, paired by decision: challenger
 minus opponent, so a positive difference means that the challenger is worse. The daily rule is for a refit of a known
-recipe: a non-inferiority test. The strict rule is for a new recipe: significantly better. The trap: a bound that is
-not monotone in the losses could favour a worse challenger, so block lengths depend on the number of bars alone, and
-raising the challenger's loss never turns hold into promote.
+recipe: it holds the challenger if it is significantly worse than the opponent by more than a tolerance, or worse on
+average by more than a margin. The strict rule is for a new recipe: the challenger must be significantly better.
+Caution: block lengths depend only on the number of bars, not on the losses. Otherwise the bound would not be monotone
+and a higher loss could turn hold into promote.
 """
 
 from collections.abc import Callable
@@ -32,15 +33,15 @@ class PromotionRule(BaseModel):
 
     kind: Literal["daily", "strict"] = Field(
         default="daily",
-        description="daily: a refit of a known recipe, promoted when non-inferior; strict: a new recipe, promoted "
-        "only when significantly better",
+        description="daily: a refit of a known recipe, promoted unless significantly worse; strict: a new recipe, "
+        "promoted only when significantly better",
     )
     champion_tolerance: float = Field(
         default=0.002,
         ge=0,
         le=1,
-        description="daily: non-inferiority margin vs. the champion; hold when the lower bound of the 95 % interval "
-        "of the paired log loss difference exceeds it (nats)",
+        description="daily: hold when significantly worse than the champion: the lower bound of the 95 % interval of "
+        "the paired log loss difference exceeds this tolerance (nats)",
     )
     champion_margin: float = Field(
         default=0.02,
@@ -53,8 +54,8 @@ class PromotionRule(BaseModel):
         default=0.01,
         ge=0,
         le=1,
-        description="daily: non-inferiority margin vs. the base rate; hold when the lower bound of the 95 % interval "
-        "of the paired log loss difference exceeds it (nats)",
+        description="daily: hold when significantly worse than the base rate: the lower bound of the 95 % interval of "
+        "the paired log loss difference exceeds this tolerance (nats)",
     )
     base_rate_margin: float = Field(
         default=0.05,
@@ -123,7 +124,8 @@ def decide(
         champion: the champion's out-of-sample record; None where there is no champion. Common decisions are compared,
             by `decided_at` and with the challenger's labels; NaN in the champion's record is no decision.
         seed: of the bootstrap.
-        trading: the challenger's trades; where given, the strict rule requires a gain net of costs.
+        trading: the challenger's trades; where given, the strict rule requires a positive net return and a higher
+            Sharpe ratio than buy-and-hold.
         instead_of_champion: replaces the comparison with the champion where the two predict different outcomes.
 
     Returns:
@@ -151,10 +153,10 @@ def decide(
 
 
 def different_question(rule: PromotionRule, ours: int, theirs: int, champion: PairedDifference) -> Clause:
-    """Return the champion's clause where its horizon is another one: labels of one cannot score the other.
+    """Return the champion's clause where it has another horizon: labels at one cannot score forecasts at the other.
 
-    The daily rule holds, because it compares refits of one recipe. The strict rule asks for skill of each on its own
-    question: it holds where the champion has evidence of skill on its own.
+    The daily rule holds, because it compares refits of one recipe. The strict rule holds the challenger if the champion
+    has significant skill at its own horizon.
 
     Args:
         rule: conditions of a promotion.
@@ -162,15 +164,15 @@ def different_question(rule: PromotionRule, ours: int, theirs: int, champion: Pa
         theirs: horizon of the champion, bars.
         champion: log loss of the champion vs. the base rate on its own out-of-sample record.
     """
-    question = f"the challenger predicts {ours} bars ahead, the champion {theirs}: they are not compared"
+    horizons = f"the challenger predicts {ours} bars ahead, the champion {theirs}: they are not compared"
     numbers = {**_numbers(champion), "horizon_bars": float(ours), "champion_horizon_bars": float(theirs)}
     if rule.kind == "daily":
-        reason = f"{question}, and the daily rule promotes refits of one recipe only; use the strict rule"
+        reason = f"{horizons}, and the daily rule promotes refits of one recipe only; use the strict rule"
         return Clause("champion", passed=False, reason=reason, numbers=numbers)
     skilled = champion.high < 0
-    finding = "has evidence of skill" if skilled else "has no evidence of skill"
+    finding = "significant skill" if skilled else "no significant skill"
     reason = (
-        f"{question}; the champion {finding} on its own question (log loss {champion.mean:+.4f} "
+        f"{horizons}; at its own horizon the champion has {finding} (log loss {champion.mean:+.4f} "
         f"[{champion.low:+.4f}, {champion.high:+.4f}] vs. the base rate)"
     )
     return Clause("champion", not skilled, reason, numbers)
@@ -218,7 +220,7 @@ def _daily_clauses(
     common: tuple[Record, Record] | None,
     seed: int,
 ) -> tuple[Clause, ...]:
-    """Require non-inferiority to the base rate and to the champion."""
+    """Require that the challenger is not significantly worse than the base rate and the champion."""
     against_base_rate = _non_inferior(
         "base_rate",
         "the base rate",
@@ -243,11 +245,11 @@ def _daily_clauses(
 def _non_inferior(name: str, opponent: str, found: PairedDifference, tolerance: float, margin: float) -> Clause:
     """Fail where the interval lies above the tolerance, or the mean above the margin."""
     if found.low > tolerance:
-        finding = f"significantly worse (margin {tolerance:g})"
+        finding = f"significantly worse (tolerance {tolerance:g})"
     elif found.mean > margin:
         finding = f"worse by more than {margin:g} on average"
     else:
-        finding = f"non-inferior (margin {tolerance:g})"
+        finding = f"not significantly worse (tolerance {tolerance:g})"
     passed = found.low <= tolerance and found.mean <= margin
     numbers = {**_numbers(found), "tolerance": tolerance, "margin": margin}
     return Clause(name, passed, f"{_describe(found, opponent)}: {finding}", numbers)

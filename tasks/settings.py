@@ -1,6 +1,7 @@
-"""Settings: where riseorfall runs (folders, addresses, credentials). Only the process guard reads the environment too.
+"""Settings: where riseorfall runs (folders, addresses, credentials).
 
-What an experiment is, the specs say, which are logged; settings never are. Every path is below `home`.
+`tasks/services/process_guard.py` is the only other module that reads environment variables. Experiment options are in
+the spec classes, which are logged to MLflow; settings are never logged. Every path is below `home`.
 The trap: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
 is imported.
 """
@@ -103,7 +104,7 @@ class Settings(BaseSettings):
             "GX_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            # A small network learns faster with one thread an operation, and to the same bits on any number of cores;
+            # A small network learns faster with one thread per operation, and to the same bits on any number of cores;
             # folds share the cores instead. For a large network, 0 takes them all.
             "TF_NUM_INTRAOP_THREADS": "1",
             "TF_NUM_INTEROP_THREADS": "-1",  # a graph runs in the thread that asks: two folds do not queue in one pool

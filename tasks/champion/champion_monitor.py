@@ -64,31 +64,31 @@ class MonitorResult:
     notes: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the findings as a table: what, value, interval or limit."""
+        """Return the findings as a table: check, value, range or limit."""
         score = self.score
         rows = [
-            {"what": "live predictions with an outcome", "value": str(score.count), "range or limit": ""},
-            {"what": "accuracy", **_spread(score.accuracy)},
-            {"what": "log loss", **_spread(score.log_loss)},
-            {"what": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
-            {"what": "actual minus predicted rises", **_spread(score.calibration)},
+            {"check": "live predictions with an outcome", "value": str(score.count), "range or limit": ""},
+            {"check": "accuracy", **_spread(score.accuracy)},
+            {"check": "log loss", **_spread(score.log_loss)},
+            {"check": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
+            {"check": "actual minus predicted rises", **_spread(score.calibration)},
             _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
             _row("e-process of the service, all versions", self.service.e_value, self.service.threshold),
         ]
         for each in self.drift:
             if each.name == "level":
                 rows.append(
-                    {"what": "price level, factor", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
+                    {"check": "price level, factor", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
                 )
             else:
                 rows.append(
-                    {"what": f"{each.name}, KS", "value": _text(each.ks), "range or limit": _text(each.ks_limit)}
+                    {"check": f"{each.name}, KS", "value": _text(each.ks), "range or limit": _text(each.ks_limit)}
                 )
                 rows.append(
-                    {"what": f"{each.name}, PSI", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
+                    {"check": f"{each.name}, PSI", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
                 )
         rows += [
-            {"what": name.replace("_", " "), "value": _text(self.entry.numbers[name]), "range or limit": ""}
+            {"check": name.replace("_", " "), "value": _text(self.entry.numbers[name]), "range or limit": ""}
             for name in ("champion_age_days", "missing", "late")
         ]
         return rows
@@ -247,7 +247,7 @@ def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...]) ->
 
 
 def _row(what: str, value: float, limit: float) -> dict[str, str]:
-    return {"what": what, "value": _text(value), "range or limit": _text(limit)}
+    return {"check": what, "value": _text(value), "range or limit": _text(limit)}
 
 
 def _text(number: float) -> str:

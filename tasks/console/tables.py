@@ -113,7 +113,9 @@ def show_health(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     age, hours, live = found["champion_age_days"], found["bars_age_hours"], found["live"]
     if age is not None:
-        console.print(f"champion trained until {age:g} days ago; newest bar closed {hours:g} hours ago")
+        console.print(
+            f"newest training bar of the champion: {age:g} days old; newest stored bar closed {hours:g} hours ago"
+        )
     if live.get("live_predictions"):
         console.print(
             f"live: {live['live_predictions']:.0f} predictions, accuracy {live['live_accuracy']:.3f}, log loss "
@@ -135,7 +137,7 @@ def show_watched(watched: "MonitorResult") -> None:
     """Print the result of a monitor run."""
     console = Console(highlight=False)
     table = Table(
-        "what", "value", "range or limit", title=f"{watched.entry.series_name} version {watched.entry.version}"
+        "check", "value", "range or limit", title=f"{watched.entry.series_name} version {watched.entry.version}"
     )
     for row in watched.rows():
         table.add_row(*(escape(text) for text in row.values()))
@@ -143,13 +145,13 @@ def show_watched(watched: "MonitorResult") -> None:
     for alarm in watched.entry.alarms:
         console.print(f"[bold red]{alarm.kind}[/bold red] {escape(alarm.message)}", soft_wrap=True)
     for line in watched.notes:
-        console.print(f"not tested: {escape(line)}", soft_wrap=True)
-    console.print(f"picture {watched.picture}", soft_wrap=True)
+        console.print(f"skipped: {escape(line)}", soft_wrap=True)
+    console.print(f"chart: {watched.picture}", soft_wrap=True)
 
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the stored series."""
-    table = Table("series", "bars", "span", "gaps (bars)", "refused", "revised", "version", box=SIMPLE_HEAD)
+    table = Table("series", "bars", "span", "gaps (bars)", "quarantined", "revised", "version", box=SIMPLE_HEAD)
     for each in found:
         table.add_row(
             f"{each['symbol']} {each['interval']}",
@@ -167,13 +169,13 @@ def _format_time(written: str) -> str:
 
 
 def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print the refused bars of a series."""
+    """Print the quarantined bars of a series."""
     table = Table("opened at", "rule", "value", "source", "released", box=SIMPLE_HEAD)
     for each in found:
         released = f"{_format_time(each['released_at'])}: {each['release_reason']}" if each["released_at"] else ""
         texts = (each[name] for name in ("rule", "value", "source"))
         table.add_row(_format_time(each["opened_at"]), *map(escape, texts), escape(released))
-    Console().print(table if found else "no refused bars")
+    Console().print(table if found else "no quarantined bars")
 
 
 def show_forecast(found: Mapping[str, Any]) -> None:
@@ -188,17 +190,17 @@ def show_forecast(found: Mapping[str, Any]) -> None:
 def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
     """Print the prediction for a window, the bars that changed it most, and the path of the page."""
     console = Console()
-    outcome = f"outcome: {found['outcome']}" if found["outcome"] else "not resolved yet"
+    outcome = f"outcome: {found['outcome']}" if found["outcome"] else "outcome not known yet"
     console.print(
         f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
         f"{found['decided_at']} ({outcome}; version {found['version']}); the explained network "
-        f"predicts {found['network_probability']:.4f}, and {found['flat_probability']:.4f} for a flat window",
+        f"predicts {found['network_probability']:.4f}, and {found['flat_probability']:.4f} at constant prices",
         highlight=False,
     )
     strongest = {at: place for place, at in enumerate(found["strongest"][:rows])}
     chosen = (bar for bar in found["bars"] if bar["opened_at"] in strongest)
     bars = sorted(chosen, key=lambda bar: strongest[bar["opened_at"]])
-    table = Table("bar opened at", "added to P(rise)", *(f"by {name}" for name in bars[0]["added_by"]))
+    table = Table("bar opened at", "contribution", *(f"of {name}" for name in bars[0]["added_by"]))
     for bar in bars:
         shares = (bar["added"], *bar["added_by"].values())
         table.add_row(bar["opened_at"][:16].replace("T", " "), *(f"{share:+.4f}" for share in shares))

@@ -18,7 +18,7 @@ from tasks.pages.number_format import moment_text
 STRONGEST_BARS = 5
 FLOAT32_TOLERANCE = 1e-6  # a smaller difference between the network's and the served probability is rounding
 STATES = ("cell state", "hidden state")  # of either sign; gates run from 0 to 1
-OUTCOMES = {1: "a rise followed", 0: "a fall followed", -1: "the outcome is not known yet"}
+OUTCOMES = {1: "a rise followed", 0: "a fall followed", -1: "outcome not known yet"}
 MAP_NOTES = {
     "input gate": "Blue, open: the new input enters the cell state.",
     "forget gate": "Blue, open: the cell state is kept; orange, closed: it is dropped.",
@@ -40,8 +40,8 @@ class Explained:
         decided_at: close of its last bar, datetime64[us], UTC.
         label: the outcome: 1 rise, 0 fall, -1 not known yet.
         in_sample: whether the window and its outcome were training data of the network.
-        probability: P(rise) as served: the mean of all ensemble members, calibrated. The explained network's own may
-            differ.
+        probability: P(rise) as served: the mean of all ensemble members, calibrated. The probability of the
+            explained network alone may differ.
     """
 
     explanation: Explanation
@@ -100,7 +100,11 @@ def _summary(explained: Explained) -> Markup:
         else "Out-of-sample: the network was not trained on this window."
     )
     differs = abs(found.probability - explained.probability) >= FLOAT32_TOLERANCE
-    own = {"Explained network's own": f"{found.probability:.2%} ({explained.explanation.kind})"} if differs else {}
+    own = (
+        {"P(rise) of the explained network": f"{found.probability:.2%} ({explained.explanation.kind})"}
+        if differs
+        else {}
+    )
     return facts(
         {
             "Decided at": moment_text(explained.decided_at),

@@ -1,9 +1,8 @@
 """The local registry read with sqlite3: aliases, versions and parameters without importing MLflow.
 
-MLflow takes seconds to import, which a prediction from a shell would spend most of its time on. This reads, and never
-writes, the tables of MLflow's own database; the adapters fall back to MLflow's client where it answers None
-(another MLflow, no tables yet, a server instead of a file), so nothing depends on it but speed. The trap: a version
-that was deleted stays in the table, marked by its stage.
+Importing MLflow takes seconds and would dominate the run time of `predict`. This module reads the SQLite database
+directly (read-only). It returns None if the schema is unknown, the tables do not exist or the URI is a server; callers
+then use the MLflow client. It is an optimisation only. Note: a deleted version stays in the table, marked by its stage.
 """
 
 import sqlite3
@@ -14,20 +13,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-DELETED = "Deleted_Internal"  # MLflow's own mark
-# Where the registry may name no other workspace than this one, an entry is found by its name alone.
+DELETED = "Deleted_Internal"  # stage that MLflow sets
+# Queries read this workspace only.
 DEFAULT_WORKSPACE = "default"
 BUSY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version, as the table says.
+    """One row of the table of model versions.
 
     Attributes:
-        run_id: the run that made it.
+        run_id: the run that created it.
         tags: of the version.
-        folder: where its files are on this machine; None where they are elsewhere.
+        folder: its files on this machine; None if they are elsewhere.
     """
 
     run_id: str
@@ -36,15 +35,15 @@ class Entry:
 
 
 class LocalDatabase:
-    """MLflow's database, read only; every answer is None where only MLflow itself can give one."""
+    """MLflow's database, read-only; every method returns None where the MLflow client must be used."""
 
     def __init__(self, uri: str) -> None:
-        """Name the database; `uri` is the tracking address, of whatever kind."""
+        """Store the path of the database; `uri` is the tracking address, of any kind."""
         path = uri.removeprefix("sqlite:///")
         self._path = Path(path).resolve() if uri.startswith("sqlite:///") and "?" not in path else None
 
     def alias(self, name: str, alias: str) -> tuple[str | None] | None:
-        """Return the version that an alias names, in a tuple: None in it when it names none."""
+        """Return the version of an alias in a tuple; `(None,)` if the alias is not set."""
         rows = self._rows(
             "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ? AND workspace = ?",
             (name, alias, DEFAULT_WORKSPACE),
@@ -55,8 +54,8 @@ class LocalDatabase:
         """Return a version that exists."""
         key = (name, number, DEFAULT_WORKSPACE)
         where = "WHERE name = ? AND version = ? AND workspace = ?"
-        rows = self._rows(f"SELECT run_id, storage_location, source, current_stage FROM model_versions {where}", key)  # noqa: S608 - our own words
-        tags = self._rows(f"SELECT key, value FROM model_version_tags {where}", key)  # noqa: S608 - our own words
+        rows = self._rows(f"SELECT run_id, storage_location, source, current_stage FROM model_versions {where}", key)  # noqa: S608 - constant SQL, no user input
+        tags = self._rows(f"SELECT key, value FROM model_version_tags {where}", key)  # noqa: S608 - constant SQL, no user input
         if not rows or tags is None or rows[0][3] == DELETED:
             return None
         run_id, location, source, _ = rows[0]
@@ -75,7 +74,7 @@ class LocalDatabase:
         try:
             with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", BUSY_SECONDS, uri=True)) as database:
                 return database.execute(query, values).fetchall()
-        except sqlite3.Error:  # other tables than those of the MLflow that this was written for
+        except sqlite3.Error:  # unknown MLflow schema
             return None
 
 

@@ -1,8 +1,8 @@
-"""How bars lie in a Delta table: one row a bar, read by span, compared to the last bit.
+"""Layout of bars in a Delta table: one row per bar, read by time range, compared bit for bit.
 
 Knows columns, partitions (symbol, interval, year) and conditions, and when two bars are the same (NaN equals NaN).
-When a table changes is the bar store's business. Times are open times, UTC, datetime64[us] inside and
-timestamp[us, UTC] in the table. The trap: `interval` and `timestamp` are words of SQL, so conditions quote them.
+`bar_store.py` decides when a table is written. Times are open times, UTC, datetime64[us] inside and
+timestamp[us, UTC] in the table. Note: `interval` and `timestamp` are SQL keywords and must be quoted in conditions.
 """
 
 from collections import Counter
@@ -38,7 +38,12 @@ def key_fields() -> "list[pa.Field]":
 
 
 def sorted_bars(series: Series, frame: "pd.DataFrame") -> Bars:
-    """Take a frame in any order as bars, oldest first; SpecError or GapError where its times cannot be."""
+    """Convert a frame to bars sorted by time.
+
+    Raises:
+        SpecError: a column is missing, or times are missing or duplicate.
+        GapError: times are off the interval grid.
+    """
     import pandas as pd  # here: reading bars needs no pandas
 
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
@@ -57,32 +62,33 @@ def sorted_bars(series: Series, frame: "pd.DataFrame") -> Bars:
     order = np.argsort(opened_at, kind="stable")
     bars = Bars(series.interval, opened_at[order], np.ascontiguousarray(ohlcv[order]))
     steps = np.diff(bars.opened_at)
-    doubled = np.flatnonzero(steps == np.timedelta64(0))
-    if len(doubled):
+    duplicates = np.flatnonzero(steps == np.timedelta64(0))
+    if len(duplicates):
         raise SpecError(
-            f"{series.symbol} {series.interval}: expected one bar at each open time, found {len(doubled)} doubled, the "
-            f"first at {bars.opened_at[doubled[0]]}. The data checks put such bars into the quarantine; run them first."
+            f"{series.symbol} {series.interval}: expected unique open times, found duplicates ({len(duplicates)}), the "
+            f"first at {bars.opened_at[duplicates[0]]}. The data checks quarantine such bars; run them first."
         )
     off = np.flatnonzero(steps % series.delta != np.timedelta64(0))
     if len(off):
         raise GapError(
             f"{series.symbol} {series.interval}: expected open times whole intervals apart, found "
             f"{bars.opened_at[off[0] + 1]} after {bars.opened_at[off[0]]} ({len(off)} such steps). "
-            "The data checks put such bars into the quarantine; run them first."
+            "The data checks quarantine such bars; run them first."
         )
     return bars
 
 
 def require_one_clock(series: Series, incoming: Bars, anchor: np.datetime64 | None) -> None:
-    """Raise GapError where incoming bars lie between the stored ones: another time zone, or another day's start."""
+    """Raise GapError if incoming bars are not aligned with the stored ones: another time zone or day boundary."""
     if anchor is None or not len(incoming):
         return
     shift = (incoming.opened_at[0] - anchor) % series.delta
     if shift != np.timedelta64(0):
         raise GapError(
-            f"{series.symbol} {series.interval}: expected open times on the clock of the stored bars (such as "
-            f"{anchor}), found {incoming.opened_at[0]}, off by {shift.astype('timedelta64[s]')}. "
-            "The source's time zone or start of the day is another: say which it is, or store it under another symbol."
+            f"{series.symbol} {series.interval}: expected open times aligned with the grid of the stored bars "
+            f"(such as {anchor}), found {incoming.opened_at[0]}, off by {shift.astype('timedelta64[s]')}. "
+            "The source uses a different time zone or day boundary. Set `--source.timezone`, or store the bars under "
+            "another symbol."
         )
 
 
@@ -171,7 +177,10 @@ def partition(series: Series, years: Sequence[int] = ()) -> str:
 def compare(
     table: "DeltaTable", series: Series, incoming: Bars
 ) -> tuple[Bool[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
-    """Say which incoming bars the table lacks, and which it holds with other values; a span at a time."""
+    """Return two masks: bars missing from the table, and bars stored with different values.
+
+    Processes one time range at a time.
+    """
     added, revised = np.zeros(len(incoming), dtype=bool), np.zeros(len(incoming), dtype=bool)
     for first, last in spans(series, *incoming.opened_at[[0, -1]]) if len(incoming) else []:
         part = slice(*np.searchsorted(incoming.opened_at, [first, last + np.timedelta64(1, "us")]))
@@ -185,7 +194,7 @@ def compare(
 
 
 def positions(stored: Bars, wanted: Bars) -> tuple[Int64[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
-    """Say for each wanted bar where the stored one of its time is, and whether there is one."""
+    """Return for each wanted bar the position of the stored bar of its time, and a mask of those that are stored."""
     spot = np.searchsorted(stored.opened_at, wanted.opened_at)
     known = spot < len(stored)
     known[known] = stored.opened_at[spot[known]] == wanted.opened_at[known]
@@ -198,13 +207,13 @@ def picked(bars: Bars, which: "np.ndarray | slice") -> Bars:
 
 
 def differ(values: Float64[np.ndarray, "bar 5"], others: Float64[np.ndarray, "bar 5"]) -> Bool[np.ndarray, " bar"]:
-    """Say which bars have a value that is not exactly the other's; NaN equals NaN."""
+    """Return a mask of the bars with a value that is not exactly the other's; NaN equals NaN."""
     unequal: np.ndarray = ((values != others) & ~(np.isnan(values) & np.isnan(others))).any(axis=1)
     return unequal
 
 
 def spans(series: Series, first: np.datetime64, last: np.datetime64) -> list[tuple[np.datetime64, np.datetime64]]:
-    """Cut the time from one open time to another into spans that hold few bars each, both ends included."""
+    """Split the range between two open times into ranges of at most `SPAN_BARS` bars, both ends included."""
     starts = np.arange(first, last + series.delta, SPAN_BARS * series.delta)
     return [(start, min(start + (SPAN_BARS - 1) * series.delta, last)) for start in starts]
 
@@ -219,7 +228,7 @@ def overlaid(stored: Bars, changed: Bars) -> Bars:
 
 
 def rows(schema: "pa.Schema", series: Series, bars: Bars) -> "pa.RecordBatchReader":
-    """Hand bars over as rows of the table, a batch at a time."""
+    """Return bars as rows of the table, in batches."""
     import pyarrow as pa  # here: a command that reads no bars starts without it
 
     return pa.RecordBatchReader.from_batches(schema, _batches(schema, series, bars))

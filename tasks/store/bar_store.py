@@ -1,12 +1,13 @@
-"""The bar store: a versioned Delta table of bars, with tables of revisions and of refused bars.
+"""The bar store: a versioned Delta table of bars, with tables of revisions and of quarantined bars.
 
 Knows how bars are kept: `bars` (partitioned by symbol, interval, year), `revisions` (old and new values) and
 `quarantine`. It does not check bars (`data_checks/` does) and has no clock: times of writing are passed in. Times are
 open times in UTC, volumes in the source's unit.
 
-The trap is a crash between two tables. A merge commits `bars` first, in one step, and the log of `bars` then is the
-truth: a commit that revises marks itself, `revisions` marks up to which commit it has been written, and whoever merges
-next derives the missing rows from the two versions around the marked commit. So each revision is recorded exactly once.
+The trap is a crash between two tables. A merge commits `bars` first, atomically; its Delta log is the source of truth.
+A commit that revises bars sets a transaction marker; `revisions` stores the last marker it has processed. The next
+merge writes any missing revision rows by comparing the versions before and after the marked commit, so each revision is
+recorded exactly once.
 """
 
 import hashlib
@@ -55,9 +56,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-FILES_OF_A_YEAR = 64  # a year in more files than this is written anew with the next bar
+FILES_OF_A_YEAR = 64  # a year in more files than this is rewritten with the next bar
 NOTE = "riseorfall"  # name under which a commit keeps its record
-REVISING = "revising"  # mark in `bars`: the last version that revised a bar; in `revisions`: the last one recorded
+REVISING = "revising"  # marker in `bars`: the last version that revised a bar; in `revisions`: the last one processed
 
 
 class BarsChanged(RiseOrFallError):
@@ -85,7 +86,7 @@ class MergeResult:
 
 @dataclass(frozen=True, slots=True)
 class BarsRef:
-    """Names the bars of one series: small, hashable, the same whenever the bars are the same.
+    """A reference to the bars of one series: small, hashable, the same whenever the bars are the same.
 
     Attributes:
         uri: the table of bars.
@@ -135,7 +136,7 @@ class SeriesSummary:
         last: open time of the newest bar.
         gaps: places where bars are missing.
         missing_bars: bars missing in them.
-        quarantined: different open times with refused bars that were not released.
+        quarantined: different open times with quarantined bars that were not released.
         revised: bars that were revised, each time counted.
         version: version of the table.
     """
@@ -160,7 +161,7 @@ class BarStore:
     """The three tables of bars below one root."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
-        """Name the place; nothing is opened or made yet.
+        """Store the location; no table is opened or created.
 
         Args:
             root: folder, or `s3://bucket/prefix`.
@@ -202,8 +203,8 @@ class BarStore:
             merged_at: time of writing, for the record of revisions.
 
         Raises:
-            SpecError: a column is missing, a time is missing or doubled.
-            GapError: times off the clock of the interval, or off that of the stored bars.
+            SpecError: a column is missing, a time is missing or duplicate.
+            GapError: times off the interval grid, or not aligned with the stored bars.
         """
         incoming = sorted_bars(series, frame)
         counts: dict[str, int] = {}
@@ -238,7 +239,7 @@ class BarStore:
         files_by_year: Counter[int],
         note: dict[str, str],
     ) -> Change | None:
-        """Append fresh bars; where some of them revise, or a year lies in many files, write the years they touch anew.
+        """Append new bars; if any is a revision, or a year has many small files, rewrite the affected year partitions.
 
         Args:
             table: the version to change.
@@ -252,7 +253,7 @@ class BarStore:
             return None
         mark = None
         if len(revised):
-            self._record_revisions(table)  # the mark remembers one commit: the one before must be recorded
+            self._record_revisions(table)  # the marker holds one commit only: write those of the previous one first
             mark = (REVISING, table.version() + 1)
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
         metadata = {NOTE: json.dumps(note, ensure_ascii=False)}
@@ -290,7 +291,7 @@ class BarStore:
         return table
 
     def ref(self, series: Series, version: int | None = None, as_of: datetime | None = None) -> BarsRef:
-        """Name the bars of a series at a version (the newest when None), those closed by `as_of` only.
+        """Return a reference to the bars of a series at a version (None: the newest), those closed by `as_of` only.
 
         Raises:
             SpecError: there are none.
@@ -319,7 +320,7 @@ class BarStore:
         """Read exactly the bars that a reference names.
 
         Raises:
-            BarsChanged: their hash is another.
+            BarsChanged: the hash of the stored bars differs from the reference.
             SpecError: the table or its version is gone.
         """
         bars = read(self._open(ref.version), ref.series, last=to_datetime64(ref.last))
@@ -328,7 +329,8 @@ class BarStore:
             raise BarsChanged(
                 f"{ref.symbol} {ref.interval}: expected {ref.rows} bars with sha256 {ref.sha256} up to {ref.last} in "
                 f"version {ref.version} of {self._bars.uri}, found {len(bars)} bars with {found}. "
-                "The reference belongs to another table, or files were changed by hand; make a new one."
+                "The reference belongs to another table, or files were edited manually. "
+                "Create a new reference with `BarStore.ref`."
             )
         return bars
 
@@ -353,37 +355,39 @@ class BarStore:
         return ours[:last]
 
     def quarantine(self, series: Series, frame: "pd.DataFrame", *, at: datetime, source: str) -> int:
-        """Keep refused bars with the rule that refused them, each refusal once; return how many were new.
+        """Quarantine bars with the rule that failed, each entry once; return how many were new.
 
         Args:
             series: whose bars they are.
-            frame: columns of `COLUMNS` and `rule`; `severity` and `value` if known. Times may be doubled.
+            frame: columns of `COLUMNS` and `rule`; `severity` and `value` if known. Duplicate times are allowed.
             at: time of writing.
             source: where the bars came from.
         """
         return self._quarantine.add(series, frame, at=at, source=source)
 
     def read_quarantine(self, series: Series) -> "pd.DataFrame":
-        """Read the refused bars, oldest first, released ones (`released_at`) as well."""
+        """Read the quarantined bars, oldest first, released ones (`released_at`) as well."""
         return self._quarantine.read(series)
 
     def released(self, series: Series) -> Shaped[np.ndarray, " bar"]:
-        """Return the open times of bars that a person let pass, datetime64[us], oldest first, each once."""
+        """Return the unique open times of released bars, ascending (datetime64[us])."""
         return self._quarantine.released(series)
 
     def refusals(self, series: Series) -> list[dict[str, Any]]:
-        """Return the refused bars, oldest first, ready for JSON: times in ISO 8601, what is missing as None."""
+        """Return the quarantined bars, oldest first, ready for JSON: times in ISO 8601, what is missing as None."""
         return self._quarantine.entries(series)
 
     def release(
         self, series: Series, opened_at: Sequence[datetime], reason: str, *, released_at: datetime
     ) -> MergeResult:
-        """Put refused bars among the bars after all, with a reason; the refusal stays on record as released.
+        """Merge quarantined bars into the bar table, with a reason; the entry is kept and marked as released.
 
-        The bars are merged first: a crash before the refusal is marked leaves it open, and the same command ends it.
+        The bars are merged first. After a crash between the two writes the entry is still open; running the command
+        again completes the release.
 
         Raises:
-            SpecError: the reason is empty, a time has no open refusal, or refusals of one time have different values.
+            SpecError: the reason is empty, a time has no open entry, the rule of one can never be waived, or entries of
+                one time have different values.
         """
         frame = self._quarantine.held(series, opened_at, reason)
         result = self.merge(series, frame, {"source": "quarantine", "reason": reason}, merged_at=released_at)

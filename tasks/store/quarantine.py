@@ -1,8 +1,8 @@
-"""The quarantine: bars that a check refused, kept with the rule, so that nothing refused is ever lost.
+"""The quarantine table: bars rejected by a data check, stored with the rule that failed.
 
-Knows how refusals are kept (Delta table `quarantine`) and which are still open. It does not check bars and has no
-clock: times of writing are passed in. The same refusal (time, rule, values) is kept once, so running twice adds
-nothing. The trap: one open time can have several refused bars, for a doubled bar is refused twice.
+Knows how entries are stored (Delta table `quarantine`) and which are still open. It does not check bars and has no
+clock: times of writing are passed in. The same entry (time, rule, values) is stored once, so running twice adds
+nothing. Note: one open time can have several entries, because both bars of a duplicate time are quarantined.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class Quarantine:
-    """The table of refused bars below one root."""
+    """The table of quarantined bars below one root."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str]) -> None:
-        """Name the place; nothing is opened or made yet."""
+        """Store the location; no table is opened or created."""
         self.root = root
         self.storage_options = storage_options
 
@@ -49,7 +49,7 @@ class Quarantine:
         return Table(place(self.root, "quarantine"), pa.schema(fields), ("symbol", "interval"), self.storage_options)
 
     def add(self, series: Series, frame: "pd.DataFrame", *, at: datetime, source: str) -> int:
-        """Keep refused bars (columns of `COLUMNS` and `rule`, `severity`, `value`); return how many were new."""
+        """Store rejected bars (columns of `COLUMNS` and `rule`, `severity`, `value`); return how many were new."""
         refused = _refused(frame)
         added = 0
 
@@ -75,17 +75,17 @@ class Quarantine:
         return added
 
     def read(self, series: Series) -> "pd.DataFrame":
-        """Read the refused bars, oldest first, released ones (`released_at`) as well."""
+        """Read the quarantined bars, oldest first, released ones (`released_at`) as well."""
         return read_rows(self._table, series).sort_values(
             ["timestamp", "rule", "quarantined_at", "value"], ignore_index=True
         )
 
     def released(self, series: Series) -> Shaped[np.ndarray, " bar"]:
-        """Return the open times of bars that a person let pass, datetime64[us], oldest first, each once."""
+        """Return the unique open times of released bars, ascending (datetime64[us])."""
         return np.unique(scan_times(self._table.open(), series, "released_at IS NOT NULL"))
 
     def entries(self, series: Series) -> list[dict[str, Any]]:
-        """Return the refused bars, oldest first, as mappings for JSON: times in ISO 8601, what is missing as None."""
+        """Return the quarantined bars, oldest first, as mappings for JSON: ISO 8601 times, None for missing values."""
         frame = self.read(series).rename(columns={"timestamp": "opened_at"})
         times = [name for name in frame.columns if name.endswith("_at")]
         entries = frame.astype(object).where(frame.notna(), None).to_dict("records")
@@ -98,45 +98,45 @@ class Quarantine:
         ]
 
     def count(self, series: Series) -> int:
-        """Count the open times with a refusal that was not released."""
+        """Count the open times with an entry that was not released."""
         return len(np.unique(scan_times(self._table.open(), series, "released_at IS NULL")))
 
     def held(self, series: Series, opened_at: Sequence[datetime], reason: str) -> "pd.DataFrame":
-        """Return the refused bars of some open times, one each, for their release.
+        """Return the quarantined bars of some open times, one each, for their release.
 
         Raises:
-            SpecError: the reason is empty, a time has no open refusal, one was refused by a rule that nobody can waive,
-                or refusals of one time have different values.
+            SpecError: the reason is empty, a time has no open entry, the rule of one can never be waived, or entries of
+                one time have different values.
         """
         if not reason.strip():
-            raise SpecError("release: expected a reason, found none. Say why these bars are good.")
+            raise SpecError("release: expected a reason, found none. Pass --reason TEXT.")
         wanted = {as_utc(time) for time in opened_at}
         refusals = self.read(series)
         held = refusals[refusals["timestamp"].isin(wanted) & refusals["released_at"].isna()]
         absent = wanted - set(held["timestamp"])
         if absent:
             raise SpecError(
-                f"{series.symbol} {series.interval}: expected refused bars at {len(wanted)} open times, found none at "
-                f"{min(absent).isoformat()} ({len(absent)} such). `riseorfall quarantine` lists their times."
+                f"{series.symbol} {series.interval}: expected quarantined bars at {len(wanted)} open times, found none "
+                f"at {min(absent).isoformat()} ({len(absent)} such). `riseorfall quarantine` lists their times."
             )
-        hopeless = held[held["rule"].isin(NEVER_RELEASED)]
-        if len(hopeless):
-            first = hopeless.iloc[0]
+        unusable = held[held["rule"].isin(NEVER_RELEASED)]
+        if len(unusable):
+            first = unusable.iloc[0]
             raise SpecError(
-                f"{series.symbol} {series.interval}: expected bars that can be used, found {first['rule']} "
-                f"({first['value']}) at {first['timestamp'].isoformat()}. Correct the source and ingest it."
+                f"{series.symbol} {series.interval}: expected a rule that can be waived, found {first['rule']} "
+                f"({first['value']}) at {first['timestamp'].isoformat()}. Correct the source and ingest it again."
             )
         frame = held[list(COLUMNS)].drop_duplicates()
-        doubled = frame["timestamp"][frame["timestamp"].duplicated()]
-        if len(doubled):
+        duplicates = frame["timestamp"][frame["timestamp"].duplicated()]
+        if len(duplicates):
             raise SpecError(
-                f"{series.symbol} {series.interval}: expected one refused bar at {doubled.iloc[0].isoformat()}, found "
-                "several with different values. Correct the source and ingest it again."
+                f"{series.symbol} {series.interval}: expected one quarantined bar at {duplicates.iloc[0].isoformat()}, "
+                "found several with different values. Correct the source and ingest it again."
             )
         return frame
 
     def mark_released(self, series: Series, opened_at: Sequence[datetime], reason: str, *, at: datetime) -> None:
-        """Close the open refusals of some open times."""
+        """Mark the open entries of some open times as released."""
         wanted = {as_utc(time) for time in opened_at}
 
         def plan(table: "DeltaTable") -> Change | None:
@@ -152,7 +152,7 @@ class Quarantine:
 
 
 def _refused(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Take refused bars as rows of the quarantine: times UTC-aware or missing, values float64, the rest text."""
+    """Convert rejected bars to rows of the quarantine: times UTC-aware or missing, values float64, the rest text."""
     import pandas as pd  # here: reading bars needs no pandas
 
     rows = pd.DataFrame(index=range(len(frame)))
@@ -165,7 +165,7 @@ def _refused(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _refusals(rows: "pd.DataFrame") -> list[tuple[int, str, bytes]]:
-    """Return what makes a refusal the same one: time, rule and values."""
+    """Return the key of each entry: time, rule and values."""
     values = rows[list(VALUES)].to_numpy(dtype=np.float64) + 0.0
     values[np.isnan(values)] = np.nan
     times = rows["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64)
@@ -175,7 +175,7 @@ def _refusals(rows: "pd.DataFrame") -> list[tuple[int, str, bytes]]:
 
 
 def _rows(schema: "pa.Schema", frame: "pd.DataFrame") -> "pa.Table":
-    """Take a frame as rows of a table, what is missing as null."""
+    """Convert a frame to rows of a table, missing values to null."""
     import pandas as pd  # here: reading bars needs no pandas
     import pyarrow as pa  # here: a command that reads no bars starts without it
 

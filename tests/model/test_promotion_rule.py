@@ -78,7 +78,7 @@ def test_a_challenger_far_below_the_base_rate_is_held_even_without_a_champion() 
     decision = decided(shouting, None)
     assert decision.action == "hold"
     assert failed(decision) == ["base_rate"]
-    assert "significantly worse (margin 0.01)" in decision.reasons[0]
+    assert "significantly worse (tolerance 0.01)" in decision.reasons[0]
 
 
 def test_the_mean_margin_holds_without_significance() -> None:

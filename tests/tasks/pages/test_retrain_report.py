@@ -211,11 +211,11 @@ def test_the_served_probability_is_shown_with_the_explained_networks_own() -> No
     page = Page("why")
     page.lead(*explanation_parts(page, replace(explained(), probability=0.61)))
     text = without_scripts(page.html())
-    assert "<dt>P(rise)</dt><dd>61.00%; the outcome" in text
-    assert "<dt>Explained network&#39;s own</dt><dd>53.00% (cnn_lstm)</dd>" in text
+    assert "<dt>P(rise)</dt><dd>61.00%; outcome" in text
+    assert "<dt>P(rise) of the explained network</dt><dd>53.00% (cnn_lstm)</dd>" in text
     page = Page("equal")
     page.lead(*explanation_parts(page, explained()))
-    assert "Explained network" not in page.html()
+    assert "of the explained network" not in page.html()
 
 
 def test_an_explanation_lists_the_largest_contributions_and_what_the_network_lacks() -> None:

@@ -261,7 +261,7 @@ def test_an_empty_store_says_so(store: BarStore) -> None:
 
 def test_bars_that_cannot_be_merged_are_refused(store: BarStore) -> None:
     frame = bars_frame(steady(5))
-    with pytest.raises(SpecError, match=r"1 doubled, the first at 2019-12-22"):
+    with pytest.raises(SpecError, match=r"duplicates \(1\), the first at 2019-12-22"):
         store.merge(SERIES, pd.concat([frame, frame.iloc[[2]]]), {}, merged_at=AT)
     with pytest.raises(SpecError, match=r"missing .*close"):
         store.merge(SERIES, frame.drop(columns="close"), {}, merged_at=AT)
