@@ -88,6 +88,6 @@ def test_run_and_page_say_so(asked: Options) -> None:
     told = workspace.runs.client.get_run(runs[-1]).data.params["calibrator"]
     assert run.tags["calibrator"] == told
     page = Path(result.report).read_text(encoding="utf-8")
-    assert f"goes on with the newest fold&#x27;s: {told}." in page
-    assert "Does the seed matter?" in page
+    assert f"uses the newest fold&#39;s: {told}." in page
+    assert "Sensitivity to the seed" in page
     assert "seed 8" in page
