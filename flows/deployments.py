@@ -6,6 +6,7 @@ parameters must be refused here, because otherwise the first run, maybe days lat
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -210,6 +211,8 @@ def yaml_text(table: Sequence[Plan], pool: str = POOL, gpu_pool: str = "") -> st
 def check_yaml(path: Path) -> list[str]:
     """Load every entrypoint of a `prefect.yaml`, validate its parameters, and return one line for each.
 
+    Entrypoints are relative to the folder of the code, as on a worker; the working directory does not matter.
+
     Raises:
         SpecError: an entrypoint does not load, a key is unknown, or a parameter does not match the flow.
     """
@@ -225,7 +228,8 @@ def check_yaml(path: Path) -> list[str]:
         if isinstance(entry.get("concurrency_limit"), dict):
             _require_known_keys(entry["concurrency_limit"], LIMIT_KEYS, f"{where}, concurrency_limit")
         try:
-            flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
+            with chdir(FOLDER.parent):
+                flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
         except Exception as error:
             raise SpecError(f"{where}: {entry['entrypoint']} does not load: {error}") from error
         require_valid(flow, entry.get("parameters") or {}, where)
