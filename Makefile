@@ -10,10 +10,10 @@ WORKERS ?= 2
 run: $(READY)  ## one retrain on the sample that comes along
 	$(BIN)/riseorfall retrain
 
-test: $(READY)  ## everything but servers, browsers and kills; in random order
+test: $(READY)  ## all but what is e2e; in random order
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-e2e: $(READY)  ## real servers, a real browser, processes killed at work
+e2e: $(READY)  ## real servers, a real browser, processes killed at work, long simulations
 	$(BIN)/pytest -m e2e $(ARGS)
 
 check: $(READY)  ## lint, format, types, import contracts

@@ -81,7 +81,7 @@ def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:
     np.testing.assert_allclose(served["probability"], odds / (1 + odds), atol=1e-5)
 
 
-def test_run_and_page_say_so(asked: Options) -> None:
+def test_run_and_page_name_the_calibrator_and_the_seeds(asked: Options) -> None:
     result, workspace, runs = asked
     run = workspace.runs.client.get_run(result.run_id).data
     assert (run.params["training.calibration"], run.params["folds.seeds"]) == ("temperature", "2")

@@ -20,6 +20,8 @@ from model.significance_tests import power_of_accuracy
 from model.walk_forward import WalkForward, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows
 
+pytestmark = pytest.mark.e2e  # hundreds of whole decisions
+
 REPETITIONS = 200
 LEVEL = 0.05
 STRICT = PromotionRule(kind="strict", alpha=LEVEL)

@@ -221,6 +221,7 @@ def strict_promotions(accuracy: float, repetitions: int) -> int:
     return promoted
 
 
+@pytest.mark.e2e  # hundreds of decisions
 def test_the_strict_rule_promotes_chance_at_most_at_its_significance_level() -> None:
     promoted = 0
     for seed in range(200):

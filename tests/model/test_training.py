@@ -207,8 +207,9 @@ def test_later_bars_change_no_weight(trainer: Trainer) -> None:
 
 
 def test_every_epoch_is_reported_and_nothing_is_printed(
-    trainer: Trainer, windows: Windows, capfd: pytest.CaptureFixture[str]
+    trainer: Trainer, windows: Windows, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("ERROR", "tensorflow")  # it warns of retracing once a process has held several networks
     epochs: list[Epoch] = []
     fitted = trainer.fit(windows, TRAIN, VALIDATION, on_epoch=epochs.append)
     assert tuple(epochs) == fitted.history
