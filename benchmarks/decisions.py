@@ -294,7 +294,7 @@ def _found(record_labels: np.ndarray, record: np.ndarray, labels: np.ndarray, se
 
 
 def _promotes(labels: np.ndarray, base: np.ndarray, probabilities: np.ndarray, seed: int) -> np.ndarray:
-    found = search_skill(labels, base, probabilities, seed)
+    found = search_skill(labels, base, probabilities, 1_000_000 + seed)  # not the stream of the data
     return np.asarray((found.adjusted_p_value <= RATE) & (found.excess_loss < 0))
 
 
