@@ -68,7 +68,7 @@ def retrained(up: Up, browser) -> dict:  # noqa: ANN001 - playwright's
 
 def test_the_form_shows_descriptions_defaults_and_menus(up: Up, page: Page) -> None:
     open_form(up, page)
-    expect(page.get_by_text("Bars a window shows")).to_be_visible()
+    expect(page.get_by_text("Bars in a window")).to_be_visible()
     expect(page.get_by_label("Lookback Bars (Optional)")).to_have_value("30")
     page.get_by_role("button").filter(has_text="cnn_lstm").click()
     expect(page.get_by_role("option", name="tcn", exact=True)).to_be_visible()
@@ -128,7 +128,7 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     page.get_by_text("Model training").first.click()
     page.goto(link)
     expect(page.get_by_text("BTC-USD-1d bars").first).to_be_visible()
-    expect(page.get_by_text(re.compile("^promote: sound")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("^promote: passes the sanity check")).first).to_be_visible()
     page.get_by_role("button", name="Close").first.click()  # a panel of questions covers a third of the page
     picture(page, "mlflow-run")
     page.goto(f"{link}/model-metrics")
