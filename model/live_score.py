@@ -27,7 +27,8 @@ class LiveScore:
         base_rate_loss: mean log loss of the base rate on the same bars, nats.
         calibration: observed share of rises minus mean probability, with its 95 % interval.
         allowed_excess: mean log loss above the base rate's that counts as no change, nats.
-        e_values: shape (prediction,), float64: running evidence that the version is worse than its record.
+        e_values: shape (outcome,), float64, one for each prediction with an outcome: running evidence that the version
+            is worse than its record.
         threshold: e-value that is an alarm.
     """
 
@@ -37,7 +38,7 @@ class LiveScore:
     base_rate_loss: float
     calibration: tuple[float, float, float]
     allowed_excess: float
-    e_values: Float64[np.ndarray, " prediction"]
+    e_values: Float64[np.ndarray, " outcome"]
     threshold: float
 
     @property
@@ -93,10 +94,11 @@ def live_score(
     threshold: float,
     overlap: int = 1,
 ) -> LiveScore:
-    """Score predictions of one version whose outcomes are known, and test whether they are worse than its record.
+    """Score predictions of one version, and test whether they are worse than its record.
 
     Args:
-        labels: shape (prediction,), int8: 1 rise, 0 fall; oldest first.
+        labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet; oldest first. Open predictions have no
+            score, but the e-process must see them: with overlapping outcomes their bets count as lost.
         probabilities: shape (prediction,), float64: P(rise), as stored before the outcome.
         reference: what the version may lose by, frozen when it was promoted.
         threshold: e-value that is an alarm; see `model.e_process.alarm_threshold`.
@@ -104,13 +106,16 @@ def live_score(
 
     Time: entry t of the e-values depends on labels 0..t and on probabilities 0..t + overlap - 1.
     """
-    count = len(labels)
+    known = labels >= 0
+    count = int(known.sum())
     if not count:
         undefined = (float("nan"),) * 3
         return LiveScore(0, undefined, undefined, float("nan"), undefined, float("nan"), np.empty(0), threshold)
+    base, allowed = np.full(len(labels), reference.base_rate), allowed_excesses(reference, probabilities)
+    e_values = lagged_e_process(labels, probabilities, base, allowed, overlap)[known]
+    labels, probabilities, base, allowed = labels[known], probabilities[known], base[known], allowed[known]
     correct = predicts_rise(probabilities) == (labels == 1)
     low, high = wilson_interval(np.array([correct.sum()], dtype=np.float64), np.array([count], dtype=np.float64))
-    base, allowed = np.full(count, reference.base_rate), allowed_excesses(reference, probabilities)
     return LiveScore(
         count=count,
         accuracy=(float(correct.mean()), float(low[0]), float(high[0])),
@@ -118,7 +123,7 @@ def live_score(
         base_rate_loss=float(log_losses(labels, base).mean()),
         calibration=_mean_with_bounds(labels - probabilities),
         allowed_excess=float(allowed.mean()),
-        e_values=lagged_e_process(labels, probabilities, base, allowed, overlap),
+        e_values=e_values,
         threshold=threshold,
     )
 

@@ -33,12 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Predictions with an outcome, each decision once, oldest first."""
+    """Predictions that were stored in time, each decision once, oldest first; label -1 where no outcome is known."""
 
     decided_at: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
     versions: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """Whether there is an outcome."""
+        return self.labels >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def monitor_champion(
     reference = freeze_reference_of(loaded.record(), spec)
     threshold = alarm_threshold(spec.false_alarm_rate, _promotion_ordinal(workspace, champion.version))
     score = live_score(live.labels, live.probabilities, reference, threshold, overlap)
-    service, unread = service_evidence(workspace, join(stored, bars, since), spec, overlap)
+    service, unread = service_evidence(workspace, join(stored, bars, since), spec)
     drift, notes = _drift(bars, champion, spec)
     numbers = {**_numbers(score, service), **_gaps(stored, bars, loaded.recipe().window, spec)}
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
@@ -137,16 +142,15 @@ def monitor_champion(
 
 
 def join(stored: "pd.DataFrame", bars: Bars, since: datetime | None) -> Live:
-    """Return the predictions with an outcome that were stored before it; the first stored of each decision."""
+    """Return the predictions that were not stored late, with their outcomes; the first stored of each decision."""
     kept = stored[~stored["late"].astype(bool)]
     if since is not None:
         kept = kept[kept["decided_at"] > since]
     kept = kept.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
     decided = column_times(kept["decided_at"])
     labels = outcomes(decided, column_times(kept["resolves_at"]), bars)
-    known = labels >= 0
-    probabilities, versions = (kept[name].to_numpy()[known] for name in ("probability", "version"))
-    return Live(decided[known], labels[known], probabilities.astype(np.float64), versions.astype(np.str_))
+    probabilities, versions = (kept[name].to_numpy() for name in ("probability", "version"))
+    return Live(decided, labels, probabilities.astype(np.float64), versions.astype(np.str_))
 
 
 def freeze_reference_of(record: Record, spec: MonitorSpec) -> ForecastReference:
@@ -154,33 +158,30 @@ def freeze_reference_of(record: Record, spec: MonitorSpec) -> ForecastReference:
     return freeze_reference(record.labels, record.probabilities, spec.score_tolerance, record.overlap_bars())
 
 
-def service_evidence(
-    workspace: Workspace, live: Live, spec: MonitorSpec, overlap: int
-) -> tuple[ServiceEvidence, tuple[str, ...]]:
+def service_evidence(workspace: Workspace, live: Live, spec: MonitorSpec) -> tuple[ServiceEvidence, tuple[str, ...]]:
     """Return the evidence across versions, each prediction by what its own version may lose, and what was left out.
 
     Args:
         workspace: registry of the versions.
-        live: the served predictions with an outcome, oldest first.
+        live: the served predictions, oldest first.
         spec: false-alarm rate and tolerance.
-        overlap: decisions made within the life of one label.
     """
     threshold = alarm_threshold(spec.false_alarm_rate)
     base, allowed = np.zeros(len(live.labels)), np.zeros(len(live.labels))
-    known, notes = np.zeros(len(live.labels), dtype=bool), []
+    read, notes, overlap = np.zeros(len(live.labels), dtype=bool), [], 1
     for version in np.unique(live.versions):
         own = live.versions == version
         try:
-            reference = freeze_reference_of(workspace.registry.read_version(str(version)).record(), spec)
+            loaded = workspace.registry.read_version(str(version))
+            reference = freeze_reference_of(loaded.record(), spec)
+            overlap = max(overlap, loaded.recipe().window.horizon_bars)  # the longest label of any version
         except (NoChampion, UnsoundModel) as error:
             notes.append(f"service-wide evidence without version {version}: {error}")
             continue
-        known |= own
+        read |= own
         base[own], allowed[own] = reference.base_rate, allowed_excesses(reference, live.probabilities[own])
-    if not known.any():
-        return ServiceEvidence(0, 1.0, threshold), tuple(notes)
-    values = lagged_e_process(live.labels[known], live.probabilities[known], base[known], allowed[known], overlap)
-    return ServiceEvidence(int(known.sum()), float(values.max()), threshold), tuple(notes)
+    values = lagged_e_process(live.labels[read], live.probabilities[read], base[read], allowed[read], overlap)
+    return ServiceEvidence(int((read & live.known).sum()), float(values.max(initial=1.0)), threshold), tuple(notes)
 
 
 def _promotion_ordinal(workspace: Workspace, version: str) -> int:
@@ -241,7 +242,8 @@ def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...]) ->
     from model.monitor_picture import monitor_picture  # here: matplotlib takes a second
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure = monitor_picture(live.decided_at, live.labels, live.probabilities, score, drift)
+    known = live.known
+    figure = monitor_picture(live.decided_at[known], live.labels[known], live.probabilities[known], score, drift)
     figure.savefig(path, dpi=110)
     return path
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic_bars import garch_bars
 
-from model.e_process import alarm_threshold, freeze_reference
+from model.e_process import ForecastReference, alarm_threshold, freeze_reference
 from model.live_score import live_score, outcomes
 from model.monitor_alarms import MonitorSpec
 
@@ -43,6 +43,19 @@ def test_honest_years_raise_at_most_the_stated_rate_of_false_alarms(spread: floa
     rng = np.random.default_rng(5)
     years = [honest_year(rng, spread) for _ in range(1000)]
     assert np.mean(years) <= RATE  # Ville's bound; the rate over these years is well below
+
+
+def test_open_predictions_have_no_score_and_their_bets_count_as_lost() -> None:
+    reference = ForecastReference(base_rate=0.5, excess_slope=0.0, divergence_cap=1.0, tolerance=0.0)
+    wrong, open_ones = np.zeros(40, dtype=np.int8), np.full(4, -1, dtype=np.int8)
+    settled = live_score(wrong, np.full(40, 0.8), reference, THRESHOLD, overlap=5)
+    found = live_score(np.concatenate([wrong, open_ones]), np.full(44, 0.8), reference, THRESHOLD, overlap=5)
+    assert (found.count, len(found.e_values)) == (40, 40)
+    assert (found.accuracy, found.log_loss) == (settled.accuracy, settled.log_loss)
+    assert found.e_values[:36] == pytest.approx(settled.e_values[:36])  # their later decisions were known to both
+    assert found.e_values[-1] < 0.5 * settled.e_values[-1]
+    one_bar = live_score(np.concatenate([wrong, open_ones]), np.full(44, 0.8), reference, THRESHOLD)
+    assert one_bar.e_values == pytest.approx(live_score(wrong, np.full(40, 0.8), reference, THRESHOLD).e_values)
 
 
 def test_a_champion_that_becomes_worse_is_detected_within_the_year() -> None:

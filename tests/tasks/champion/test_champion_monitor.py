@@ -14,7 +14,7 @@ from tiny_home import SERIES, store_bars, tiny_home
 from model.bars import Bars
 from model.monitor_alarms import Alarm, MonitorSpec
 from model.times import to_datetime
-from tasks.champion.champion_monitor import MonitorResult, monitor_champion
+from tasks.champion.champion_monitor import MonitorResult, join, monitor_champion
 from tasks.settings import Settings
 from tasks.store.monitor_log import MonitorEntry, MonitorLog, fresh_alarms, score_from
 from tasks.store.prediction_log import Prediction
@@ -85,6 +85,14 @@ def test_a_champion_that_predicts_the_opposite_is_degraded_once(settings: Settin
     again = look(settings)
     assert again.raised == ()
     assert again.score.count == 0  # after an alarm the evidence counts anew
+
+
+def test_a_decision_without_an_outcome_is_open_and_not_scored(settings: Settings) -> None:
+    predict(settings, np.full(250, 0.5))  # the last one resolves a day after the newest close
+    live = join(Workspace(settings).prediction_log.read(SERIES.name), BARS, None)
+    assert (len(live.labels), int(live.labels[-1])) == (250, -1)
+    watched = look(settings)
+    assert (watched.score.count, watched.service.count) == (249, 249)
 
 
 def test_good_days_of_a_former_version_do_not_hide_a_bad_one(settings: Settings) -> None:
