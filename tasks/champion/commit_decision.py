@@ -18,6 +18,7 @@ import numpy as np
 from model.champion_timeline_picture import Step
 from model.errors import NoChampion, UnsoundModel
 from model.times import to_datetime64
+from tasks.registry.experiment_runs import is_store_failure, store_unavailable
 from tasks.registry.model_registry import Version
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -123,6 +124,7 @@ def load_as_served(workspace: Workspace, version: str) -> None:
 
     Raises:
         UnsoundModel: it cannot be loaded, fails, or returns something that is no probability.
+        StoreUnavailable: the store of its files could not be read.
     """
     import mlflow.pyfunc  # here: two seconds that --help must not pay
 
@@ -132,6 +134,8 @@ def load_as_served(workspace: Workspace, version: str) -> None:
         loaded = mlflow.pyfunc.load_model(place)
         answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)
     except Exception as error:  # mlflow, onnxruntime and pandas raise exceptions of their own
+        if is_store_failure(error):
+            raise store_unavailable(place, error) from error
         raise UnsoundModel(f"{place}: it cannot be loaded as it would be served: {error}") from error
     finally:
         sys.path[:] = path  # mlflow puts the version's own copy of model/ first, for good

@@ -7,7 +7,7 @@ database must exist before two clients meet.
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 POINTS_PER_BATCH = 1000  # MLflow's limit
 DIGEST_LENGTH = 36  # MLflow's limit
+STORE_FAILURES = frozenset({401, 403, 408, 429, 500, 502, 503, 504})  # HTTP: refused, overloaded or broken; not 404
+STORE_FAILURE_CODES = frozenset(
+    {"PERMISSION_DENIED", "REQUEST_LIMIT_EXCEEDED", "TEMPORARILY_UNAVAILABLE", "UNAUTHENTICATED"}
+)
 
 
 class ExperimentRuns:
@@ -194,9 +198,9 @@ class ExperimentRuns:
                 return Path(self.client.download_artifacts(run_id, path, place)).read_bytes()
             except (MlflowException, OSError) as error:
                 where = f"{self.name}: run {run_id}, file {path}"
-                if is_absent(error):
-                    raise UnsoundModel(f"{where}: expected it in the artifact store, found: {error}") from error
-                raise store_unavailable(where, error) from error
+                if is_store_failure(error):
+                    raise store_unavailable(where, error) from error
+                raise UnsoundModel(f"{where}: expected it in the artifact store, found: {error}") from error
 
     def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
         """Log the bars that a run used as a dataset: place, table version, content hash, span."""
@@ -223,15 +227,35 @@ class ExperimentRuns:
         self.client.set_terminated(run_id, status)
 
 
-def is_absent(error: Exception) -> bool:
-    """Return whether an error shows that a file or an entry is not there, not that its store failed to answer."""
-    absent = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
-    return isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in absent
+def is_store_failure(error: BaseException) -> bool:
+    """Return whether an error shows that a store did not answer or refused access, rather than what it holds.
+
+    The whole chain of causes counts, because MLflow raises its own exception in place of the connection's.
+    """
+    return any(_is_store_failure(each) for each in _causes(error))
+
+
+def _is_store_failure(error: BaseException) -> bool:
+    import requests  # here: see client
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in STORE_FAILURES
+    if getattr(error, "error_code", "") in STORE_FAILURE_CODES:
+        return True
+    return isinstance(error, (ConnectionError, TimeoutError, PermissionError, requests.RequestException))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from or in place of."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__ or each.__context__
 
 
 def store_unavailable(where: str, error: Exception) -> StoreUnavailable:
     """Return the error for a store that could not be read: no statement about the model that it holds."""
     return StoreUnavailable(
-        f"{where}: expected the artifact store to answer, found: {error}. Nothing was decided; check that the store "
-        "runs and its credentials, then run again."
+        f"{where}: expected the store of runs and versions to answer, found: {error}. Nothing was decided; check that "
+        "the store runs and its credentials, then run again."
     )

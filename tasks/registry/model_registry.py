@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, UnsoundModel
-from tasks.registry.experiment_runs import ExperimentRuns, is_absent, store_unavailable
+from tasks.registry.experiment_runs import ExperimentRuns, is_store_failure, store_unavailable
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 
@@ -184,6 +184,7 @@ class ModelRegistry:
 
         Raises:
             NoChampion: there is no such version.
+            StoreUnavailable: the registry did not answer.
         """
         known = self.runs.database.version(self.name, number)
         if known is not None:
@@ -193,6 +194,8 @@ class ModelRegistry:
         try:
             found = self.client.get_model_version(self.name, number)
         except MlflowException as error:
+            if is_store_failure(error):
+                raise store_unavailable(f"{self.name} version {number} at {self.runs.uri}", error) from error
             raise NoChampion(
                 f"{self.name}: expected version {number} in the registry at {self.runs.uri}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
@@ -230,9 +233,9 @@ class ModelRegistry:
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
         except (mlflow.exceptions.MlflowException, OSError) as error:
-            if is_absent(error):
-                raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
-            raise store_unavailable(place, error) from error
+            if is_store_failure(error):
+                raise store_unavailable(place, error) from error
+            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
 
 
 def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:

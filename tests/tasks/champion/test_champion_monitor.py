@@ -13,8 +13,9 @@ from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
 from model.monitor_alarms import Alarm, MonitorSpec
+from model.recipe import Recipe
 from model.times import to_datetime
-from tasks.champion.champion_monitor import MonitorResult, join, monitor_champion
+from tasks.champion.champion_monitor import MonitorResult, join, monitor_champion, service_evidence
 from tasks.settings import Settings
 from tasks.store.monitor_log import MonitorEntry, MonitorLog, fresh_alarms, score_from
 from tasks.store.prediction_log import Prediction
@@ -107,6 +108,20 @@ def test_good_days_of_a_former_version_do_not_hide_a_bad_one(settings: Settings)
     assert watched.service.count == 249
     assert [alarm.kind for alarm in watched.raised] == ["degraded"]
     assert watched.score.degraded
+
+
+def test_the_service_counts_overlaps_by_the_longest_horizon_of_its_versions(settings: Settings) -> None:
+    predict(settings, 0.5 - 0.3 * (2 * rises()[:40] - 1))
+    workspace = Workspace(settings, SERIES)
+    live = join(workspace.prediction_log.read(SERIES.name), BARS, None)
+    recipe_file = workspace.registry.read_version("1").folder / "recipe.json"
+    values = {}
+    for horizon_bars in (1, 5):
+        recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
+        window = recipe.window.model_copy(update={"horizon_bars": horizon_bars})
+        recipe_file.write_text(recipe.model_copy(update={"window": window}).model_dump_json(), encoding="utf-8")
+        values[horizon_bars] = service_evidence(workspace, live, SPEC)[0].e_value
+    assert values[5] < values[1]
 
 
 def test_drift_is_found_although_each_day_promotes_a_champion_trained_on_it(settings: Settings) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from copied_home import copy_home
 from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, loud_forecast
 from tiny_network import tiny_onnx
 
 from model.bars import Series
-from model.errors import NoChampion, SpecError, UnsoundModel
+from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel
 from model.recipe import Recipe
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, load_as_served, sync_champion_alias, timeline_steps
@@ -90,6 +91,16 @@ def agreed(workspace: Workspace) -> str | None:
     alias = workspace.registry.alias_number("champion")
     assert alias == (last.champion_after if last else None)
     return alias
+
+
+def test_a_store_that_does_not_answer_rejects_nobody(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: str) -> None:
+        raise requests.ConnectionError("refused")
+
+    monkeypatch.setattr("mlflow.pyfunc.load_model", refused)
+    with pytest.raises(StoreUnavailable):
+        commit_decision(workspace, row(1, "1", None, "1"), smoke_test=load_as_served)
+    assert agreed(workspace) is None
 
 
 def test_a_promotion_changes_alias_and_decision_log_and_a_hold_changes_the_log_only(workspace: Workspace) -> None:

@@ -1,11 +1,20 @@
-"""What the MLflow adapter says when MLflow cannot do what it is asked."""
+"""Errors of the MLflow adapters: a file that is absent is told apart from a store that does not answer."""
 
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
 
 from model.bars import Series
-from model.errors import StoreUnavailable
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from tasks.registry.experiment_runs import is_store_failure
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -23,3 +32,107 @@ def test_files_that_find_no_place_say_which_and_where(tmp_path: Path, monkeypatc
     ):
         workspace.runs.log_files(run_id, {"a.onnx": b"12", "b.keras": b"345"}, "network")
     assert workspace.runs.read_file(run_id, "evaluation/record.parquet") == b"12345"
+
+
+@contextmanager
+def mlflow_that_answers(status: int, code: str) -> Iterator[str]:
+    """Run a server on loopback that answers every request with a status and MLflow's error code; yield its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"error_code": code, "message": "planted"}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def registry_at(home: Path, address: str) -> Workspace:
+    return Workspace(Settings(home=home, tracking_uri=address, store=""), Series("BTC-USD", "1d"))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's client does not try again for minutes."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_down_has_lost_no_version(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"  # bound and not listening: nobody answers
+        workspace = registry_at(tmp_path, address)
+        with pytest.raises(StoreUnavailable, match="Nothing was decided"):
+            workspace.registry.version("1")
+        with pytest.raises(StoreUnavailable):
+            workspace.runs.read_file("a-run", "record.parquet")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (404, "RESOURCE_DOES_NOT_EXIST", NoChampion),
+        (403, "PERMISSION_DENIED", StoreUnavailable),
+        (503, "TEMPORARILY_UNAVAILABLE", StoreUnavailable),
+    ],
+)
+def test_an_answer_tells_whether_the_version_or_the_server_is_missing(
+    status: int, code: str, expected: type[Exception], tmp_path: Path
+) -> None:
+    with mlflow_that_answers(status, code) as address, pytest.raises(expected):
+        registry_at(tmp_path, address).registry.version("1")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_is_gone_is_no_failure_of_its_store(tmp_path: Path) -> None:
+    with mlflow_that_answers(404, "RESOURCE_DOES_NOT_EXIST") as address, pytest.raises(UnsoundModel):
+        registry_at(tmp_path, address).runs.read_file("a-run", "record.parquet")
+
+
+def http_error(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(str(status), response=response)
+
+
+def wrapped(cause: Exception) -> Exception:
+    """Return MLflow's exception as it raises it while it handles another one."""
+    error = MlflowException(f"API request failed: {cause}")
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_failure"),
+    [
+        (FileNotFoundError("gone"), False),
+        (http_error(404), False),
+        (MlflowException("no such artifact"), False),
+        (http_error(503), True),
+        (http_error(403), True),
+        (PermissionError("refused"), True),
+        (TimeoutError("slow"), True),
+        (requests.ConnectionError("refused"), True),
+        (wrapped(requests.ConnectionError("refused")), True),
+        (wrapped(http_error(404)), False),
+    ],
+    ids=repr,
+)
+def test_what_shows_that_a_store_failed(error: Exception, is_failure: bool) -> None:
+    assert is_store_failure(error) == is_failure
