@@ -60,6 +60,14 @@ class Skill:
     n: int
     power: dict[float, float]
 
+    def holm_adjusted(self) -> dict[str, float]:
+        """Return the p-values of all tests, Holm-adjusted as one family: `majority`, `base_rate_mcnemar`, ..."""
+        found = {"pesaran_timmermann": self.pesaran_timmermann.p_value, "majority": self.majority.p_value}
+        for name, comparison in self.baselines.items():
+            found[f"{name}_difference"] = comparison.difference.p_value
+            found[f"{name}_mcnemar"] = comparison.mcnemar.p_value
+        return holm(found)
+
     def metrics(self) -> dict[str, float]:
         """Return every number by the name under which it is logged, such as `skill.pesaran_timmermann_p`."""
         found = {

@@ -5,7 +5,7 @@ Knows no MLflow and no pages. The trap: a record that a choice was made by is no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,6 +15,7 @@ from model.baseline_comparison import Skill, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
+from model.looks import Looks
 from model.metrics import Record, confusion_matrix
 from model.scores_by_period import Seeds, by_seed
 from model.trading import Performance, TradingResult, TradingSpec, trade
@@ -38,6 +39,7 @@ class Evaluation:
         skill: tests of the network, alone and vs. each baseline.
         trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, net of costs.
         seeds: the same recipe with other seeds; None where the folds were trained with one.
+        looks: how often these test bars were scored.
     """
 
     windows: int
@@ -49,10 +51,15 @@ class Evaluation:
     skill: Skill
     trading: dict[str, dict[str, float]]
     seeds: Seeds | None = None
+    looks: Looks = field(default_factory=Looks)
 
     def best_baseline(self) -> str:
         """Return the baseline with the lowest log loss."""
         return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
+
+    def corrected(self) -> dict[str, float]:
+        """Return the p-values of all tests after correction: Holm over the tests, Bonferroni for the recipes tried."""
+        return {name: self.looks.adjusted(p_value) for name, p_value in self.skill.holm_adjusted().items()}
 
 
 def evaluate_record(

@@ -5,14 +5,15 @@ Reads what the folds left in MLflow; the arithmetic is `model/evaluation.py`'s.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from prefect import get_run_logger, task
 
 from model.bars import Bars
-from model.bootstrap import Interval
 from model.evaluation import NETWORK, Evaluation, evaluate_record, performances, trade_both_ways
+from model.looks import Looks
 from model.metrics import METRICS, Record, classification_report, normalise_rows
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
@@ -33,6 +34,8 @@ from tasks.store.trial_log import Trial, count_looks, trial_of
 from tasks.windowing import read_folds
 from tasks.workspace import Workspace, open_workspace
 
+CORRECTED = ("pesaran_timmermann", "majority", "base_rate_difference")  # tests whose corrected p-values are logged
+
 
 @task(name="evaluate")
 def evaluate(
@@ -51,15 +54,22 @@ def evaluate(
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
         log_record(workspace.runs, run_id, record, baselines)
         trial = trial_of(
-            "retrain", run_id, recipe, record, baselines["base_rate"], recorded_at=datetime.now(UTC), run_id=run_id
+            "retrain",
+            run_id,
+            recipe,
+            record,
+            baselines["base_rate"],
+            recorded_at=datetime.now(UTC),
+            run_id=run_id,
+            p_value=evaluation.skill.holm_adjusted()["pesaran_timmermann"],
         )
-        workspace.trial_log.append([trial])
+        evaluation = replace(evaluation, looks=_count_look(workspace, trial))
         _log_numbers(workspace, run_id, evaluation, ref.filled_bars)
         _log_looks(workspace, trial, evaluation)
         _log_report(workspace, run_id, record, np.array(evaluation.confusion))
         _log_trades(workspace, run_id, traded, costs)
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
-        _show(evaluation.numbers, workspace.runs.run_link(run_id))
+        _show(evaluation, trial, workspace.runs.run_link(run_id))
     return evaluation
 
 
@@ -82,21 +92,25 @@ def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, fill
     workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
 
 
+def _count_look(workspace: Workspace, trial: Trial) -> Looks:
+    """Store a trial, and count the looks at its test bars."""
+    workspace.trial_log.append([trial])
+    return count_looks(workspace.trial_log.trials(trial.symbol, trial.interval), trial.test_first, trial.test_last)
+
+
 def _log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:
-    """Log how often these test bars were scored, and the p-value after correction for the recipes tried."""
-    trials = workspace.trial_log.trials(trial.symbol, trial.interval)
-    looks = count_looks(trials, trial.test_first, trial.test_last)
-    adjusted = looks.adjusted(evaluation.skill.pesaran_timmermann.p_value)
+    """Log how often these test bars were scored, and p-values after correction for tests and recipes."""
+    looks, corrected = evaluation.looks, evaluation.corrected()
     workspace.runs.log_values(
         trial.run_id,
         metrics={
             "skill.looks": float(looks.looks),
             "skill.recipes_tried": float(looks.recipes),
-            "skill.pesaran_timmermann_p_adjusted": adjusted,
+            **{f"skill.{name}_p_adjusted": corrected[name] for name in CORRECTED},
         },
-        tags={"looks": str(looks)},
+        tags={"looks": looks.evidence(trial.p_value)},
     )
-    get_run_logger().info("%s; Pesaran-Timmermann p = %.3g after correction", looks, adjusted)
+    get_run_logger().info("%s", looks.evidence(trial.p_value))
 
 
 def _log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:
@@ -136,15 +150,16 @@ def _log_pictures(
         workspace.runs.log_figure(run_id, figure, picture_path(name))
 
 
-def _show(numbers: Mapping[str, Mapping[str, Interval]], link: str) -> None:
-    """Show each forecaster's metrics with their intervals in Prefect, and the link to the MLflow run."""
+def _show(evaluation: Evaluation, trial: Trial, link: str) -> None:
+    """Show each forecaster's metrics with their intervals in Prefect, the looks, and the link to the MLflow run."""
     rows = [
         {"forecaster": forecaster.replace("_", " ")}
         | {
             metric.replace("_", " "): f"{each.value:.4f} [{each.low:.4f}, {each.high:.4f}]"
             for metric, each in values.items()
         }
-        for forecaster, values in numbers.items()
+        for forecaster, values in evaluation.numbers.items()
     ]
-    show_table("metrics", rows, "Out of sample, with 95 % block bootstrap intervals")
+    looks = evaluation.looks.evidence(trial.p_value)
+    show_table("metrics", rows, f"Out of sample, with 95 % block bootstrap intervals; {looks}")
     show_links({"MLflow run": link})

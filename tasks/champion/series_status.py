@@ -1,17 +1,20 @@
-"""Status of a series: champion, challenger, bars, the last decisions. `series_health.py` says whether all is well."""
+"""Status of a series: champion, challenger, bars, looks, decisions. `series_health.py` says whether all is well."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from model.bars import Series
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.settings import Settings
+from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
 
 LAST_DECISIONS = 5
 
 
 def series_status(series: Series, settings: Settings) -> dict[str, Any]:
-    """Return champion and challenger (None where there is none), bars, and the last decisions, newest last.
+    """Return champion and challenger (None where there is none), bars, looks, and the last decisions, newest last.
 
     An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
     """
@@ -26,5 +29,27 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "problem": state.problem,
         "challenger": challenger.summary() if challenger else None,
         "bars": summary.to_dict() if summary else bars,
+        "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "decisions": [row.to_dict() for row in rows],
+    }
+
+
+def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:
+    """Return how often the test bars of the newest retrain have been scored until now; None before the first.
+
+    The p-value is corrected for all recipes tried until now, so it may be larger than in that retrain's report.
+    """
+    retrains = [trial for trial in trials if trial.kind == "retrain"]
+    if not retrains:
+        return None
+    newest = retrains[-1]
+    found = count_looks(trials, newest.test_first, newest.test_last)
+    tested = math.isfinite(newest.p_value)
+    return {
+        "text": found.evidence(newest.p_value),
+        "looks": found.looks,
+        "recipes": found.recipes,
+        "test_first": newest.test_first.isoformat(),
+        "test_last": newest.test_last.isoformat(),
+        "p_value": found.adjusted(newest.p_value) if tested else None,
     }

@@ -59,6 +59,8 @@ def _retrain_lines(
     )
     for reason in promotion.reasons:
         yield "", f"- {reason}"
+    evaluation = result.evaluation
+    yield "looks", evaluation.looks.evidence(evaluation.skill.holm_adjusted()["pesaran_timmermann"])
     local = settings.mlflow_uri.startswith("sqlite:")
     yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
     yield "", f"run {result.run_id}"
@@ -78,6 +80,8 @@ def show_status(found: Mapping[str, Any]) -> None:
         grid.add_row(role, _format_version(version) if version else "none")
     bars = found["bars"]
     grid.add_row("bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none")
+    if found["looks"]:
+        grid.add_row("evidence", found["looks"]["text"])
     console.print(f"[bold]{found['series']}[/bold]")
     console.print(grid)
     if found["decisions"]:

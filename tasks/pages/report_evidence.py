@@ -44,7 +44,7 @@ STRATEGY_NAMES = {"long_flat": "long or flat", "long_short": "long or short", BU
 def skill_section(page: Page, content: ReportContent) -> list[Markup]:
     """Return the network's and the baselines' numbers, and the tests of skill."""
     evaluation = content.evaluation
-    skill = evaluation.skill
+    skill, corrected = evaluation.skill, evaluation.corrected()
     order = sorted(evaluation.numbers, key=lambda name: (name != NETWORK, evaluation.numbers[name]["log_loss"].value))
     rows = [
         (forecaster_name(name), *(with_interval(evaluation.numbers[name][metric], FORMS[metric]) for metric in METRICS))
@@ -60,14 +60,15 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         "Difference with its 95 % interval (paired stationary block bootstrap). Blue: significantly better; orange: "
         "significantly worse.",
     )
+    keys = {forecaster_name(name): name for name in skill.baselines}
     compared = [
         (
             name,
             value_with_note(
                 f"{found.difference.mean:+.4f}", interval_text(found.difference.low, found.difference.high, "+.4f")
             ),
-            p_value_text(found.difference.p_value),
-            p_value_text(found.mcnemar_p_value),
+            _corrected_text(found.difference.p_value, corrected.get(f"{keys.get(name)}_difference")),
+            _corrected_text(found.mcnemar_p_value, corrected.get(f"{keys.get(name)}_mcnemar")),
             found.mcnemar.reading,
         )
         for name, found in opponents.items()
@@ -82,12 +83,17 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         heading("Significance"),
         table(
             ("test", "finding", "p-value", "evidence"),
-            [_test_row(test) for test in (skill.pesaran_timmermann, skill.majority)],
+            [
+                _test_row(skill.pesaran_timmermann, corrected["pesaran_timmermann"]),
+                _test_row(skill.majority, corrected["majority"]),
+            ],
             text_columns=2,
         ),
         table(("network vs.", "log loss difference", "p-value", "McNemar p-value", "only one was right"), compared),
+        paragraph(_looks(content)),
         paragraph(
-            "McNemar tests whether both are right equally often. Its p-values vs. the baselines are Holm-adjusted.",
+            "McNemar tests whether both are right equally often. Its upper p-values vs. the baselines are "
+            "Holm-adjusted among themselves.",
             quiet=True,
         ),
         paragraph(_power(content)),
@@ -104,8 +110,26 @@ def _power(content: ReportContent) -> str:
     )
 
 
-def _test_row(test: SkillTest) -> tuple[object, ...]:
-    return (test.name, test.reading, p_value_text(test.p_value), "skill" if test.p_value <= ALPHA else "none")
+def _looks(content: ReportContent) -> str:
+    """State how often these test bars were scored, and what the corrected p-values are corrected for."""
+    looks, tests = content.evaluation.looks, len(content.evaluation.skill.holm_adjusted())
+    recipes = "1 recipe" if looks.recipes == 1 else f"{looks.recipes:,} recipes"
+    return (
+        f"This is {looks}. Each evaluation on test bars counts, because the best of many is better than it will prove "
+        f"to be. Below each p-value: the same, Holm-adjusted for {tests} tests and multiplied by the number of "
+        f"recipes tried on these bars ({recipes}). The evidence is by that one."
+    )
+
+
+def _corrected_text(p_value: float, corrected: float | None) -> Markup:
+    """Return a p-value with the corrected one below it; the champion's is a single comparison and has none."""
+    note = "" if corrected is None else f"corrected {p_value_text(corrected)}"
+    return value_with_note(p_value_text(p_value), note)
+
+
+def _test_row(test: SkillTest, corrected: float) -> tuple[object, ...]:
+    evidence = "skill" if corrected <= ALPHA else "none"
+    return (test.name, test.reading, _corrected_text(test.p_value, corrected), evidence)
 
 
 def calibration_section(page: Page, content: ReportContent) -> list[Markup]:

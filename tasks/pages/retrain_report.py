@@ -85,12 +85,13 @@ def _summary(content: ReportContent) -> Markup:
     elif difference.low > 0:
         finding = "is significantly worse"
     test = evaluation.skill.pesaran_timmermann
-    evidence = "There is evidence" if test.p_value <= ALPHA else "There is no evidence"
+    corrected = evaluation.corrected()["pesaran_timmermann"]
+    evidence = "There is evidence" if corrected <= ALPHA else "There is no evidence"
     return paragraph(
         f"On {evaluation.windows:,} out-of-sample windows ({evaluation.first[:10]} to {evaluation.last[:10]}) the "
         f"network's log loss is {ours.value:.4f}. The best baseline, {forecaster_name(baseline)}, has "
         f"{theirs.value:.4f}: the network {finding}. {evidence} of directional skill (Pesaran-Timmermann, "
-        f"p {p_value_text(test.p_value, '= ')})."
+        f"p {p_value_text(test.p_value, '= ')}; {evaluation.looks}: corrected p {p_value_text(corrected, '= ')})."
     )
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -55,12 +55,14 @@ class Change:
             `EVERYTHING` for all.
         metadata: kept with the commit, shown by the table's history.
         mark: name and number of a Delta application transaction, or None.
+        widens: add columns that the table does not have yet, null in its older rows.
     """
 
     rows: "pa.Table | pa.RecordBatchReader"
     replaces: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     mark: tuple[str, int] | None = None
+    widens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,19 @@ class Table:
             max_commit_retries=0,
             app_transactions=[Transaction(*change.mark)] if change.mark else None,
         )
+        schema_mode: Literal["merge"] | None = "merge" if change.widens else None
         if change.replaces:
             condition = None if change.replaces == EVERYTHING else change.replaces
-            write_deltalake(table, change.rows, mode="overwrite", predicate=condition, commit_properties=properties)
+            write_deltalake(
+                table,
+                change.rows,
+                mode="overwrite",
+                predicate=condition,
+                schema_mode=schema_mode,
+                commit_properties=properties,
+            )
         else:
-            write_deltalake(table, change.rows, mode="append", commit_properties=properties)
+            write_deltalake(table, change.rows, mode="append", schema_mode=schema_mode, commit_properties=properties)
 
 
 def place(root: str, name: str) -> str:
@@ -184,20 +194,29 @@ def place(root: str, name: str) -> str:
 
 
 def read_rows(table: DeltaTable, schema: "pa.Schema", where: str | None = None) -> "pa.Table":
-    """Read the rows that meet a SQL condition; all when it is None."""
+    """Read the rows that meet a SQL condition; all when it is None. Columns that an older table lacks are null."""
     import pyarrow as pa  # here: a command that reads no table starts without it
 
-    return pa.table(table.scan(schema.names, where)).cast(schema)
+    missing = _missing_columns(table, schema)
+    found = pa.table(table.scan([name for name in schema.names if name not in missing], where))
+    for name in missing:
+        found = found.append_column(name, pa.nulls(found.num_rows))
+    return found.select(schema.names).cast(schema)
+
+
+def _missing_columns(table: DeltaTable, schema: "pa.Schema") -> list[str]:
+    stored = {column.name for column in table.schema().fields}
+    return [name for name in schema.names if name not in stored]
 
 
 def append_rows(table: DeltaTable, schema: "pa.Schema", stored: "pa.Table", rows: list[dict[str, Any]]) -> Change:
     """Append rows to a log; a table that has grown to `MAX_FILES` files is rewritten as one, with the new rows."""
     import pyarrow as pa  # here: a command that reads no table starts without it
 
-    added = pa.Table.from_pylist(rows, schema=schema)
+    added, widens = pa.Table.from_pylist(rows, schema=schema), bool(_missing_columns(table, schema))
     if len(table.file_uris()) < MAX_FILES:
-        return Change(added)
-    return Change(pa.concat_tables([stored, added]), replaces=EVERYTHING)
+        return Change(added, widens=widens)
+    return Change(pa.concat_tables([stored, added]), replaces=EVERYTHING, widens=widens)
 
 
 def field_names(kind: Callable[..., Any]) -> list[str]:

@@ -6,6 +6,7 @@ reported after correction for the number of recipes tried. A row counts by its `
 nothing. It has no clock: times are passed in.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -15,17 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
+from model.looks import Looks
 from model.metrics import Record, score
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime
-from tasks.store.delta_table import Change, Table, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 TrialKind = Literal["retrain", "replay", "tune", "benchmark"]
 TIMES = ("recorded_at", "test_first", "test_last")
-NUMBERS = ("log_loss", "base_rate_log_loss")
+NUMBERS = ("log_loss", "base_rate_log_loss", "p_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Trial:
         log_loss: mean log loss of the recipe, nats.
         base_rate_log_loss: mean log loss of the base rate on the same decisions, nats.
         run_id: MLflow run that keeps the out-of-sample record; empty where there is none.
+        p_value: of the Pesaran-Timmermann test, Holm-adjusted over the tests of its report; NaN where not tested.
     """
 
     trial_id: str
@@ -61,6 +64,7 @@ class Trial:
     log_loss: float
     base_rate_log_loss: float
     run_id: str = ""
+    p_value: float = math.nan
 
 
 def trial_of(
@@ -72,6 +76,7 @@ def trial_of(
     *,
     recorded_at: datetime,
     run_id: str = "",
+    p_value: float = math.nan,
 ) -> Trial:
     """Return the trial of an out-of-sample record.
 
@@ -83,6 +88,7 @@ def trial_of(
         base_rate: shape (window,), float64: the base rate's P(rise) on the same windows.
         recorded_at: time of writing, UTC.
         run_id: MLflow run that keeps the record.
+        p_value: of the Pesaran-Timmermann test, Holm-adjusted; NaN where not tested.
     """
     first, last = (to_datetime(moment) for moment in record.decided_at[[0, -1]])
     return Trial(
@@ -99,28 +105,8 @@ def trial_of(
         log_loss=score(record.labels, record.probabilities)["log_loss"],
         base_rate_log_loss=score(record.labels, base_rate)["log_loss"],
         run_id=run_id,
+        p_value=p_value,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """How often a span of test bars was scored, this time included.
-
-    Attributes:
-        looks: trials whose test bars overlap the span.
-        recipes: different recipes among them.
-    """
-
-    looks: int
-    recipes: int
-
-    def adjusted(self, p_value: float) -> float:
-        """Return a p-value after Bonferroni's correction for the recipes tried: the best of many is found by chance."""
-        return min(1.0, p_value * max(1, self.recipes))
-
-    def __str__(self) -> str:
-        """Describe the count in one phrase: `look 7 at these bars, 3 recipes`."""
-        return f"look {self.looks} at these bars, {self.recipes} recipe{'' if self.recipes == 1 else 's'}"
 
 
 def count_looks(trials: Sequence[Trial], first: datetime, last: datetime) -> Looks:
@@ -153,16 +139,15 @@ class TrialLog:
 
     def append(self, trials: Sequence[Trial]) -> int:
         """Write trials in one commit; return how many were new, those with a known `trial_id` stay as they are."""
-        import pyarrow as pa  # here: see _table
-
         added = 0
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal added
-            known = set(read_rows(table, self._table.schema)["trial_id"].to_pylist())
+            stored = read_rows(table, self._table.schema)
+            known = set(stored["trial_id"].to_pylist())
             fresh = {trial.trial_id: _fields(trial) for trial in trials if trial.trial_id not in known}
             added = len(fresh)
-            return Change(pa.Table.from_pylist(list(fresh.values()), schema=self._table.schema)) if fresh else None
+            return append_rows(table, self._table.schema, stored, list(fresh.values())) if fresh else None
 
         if trials:
             self._table.change(plan)
@@ -175,7 +160,11 @@ class TrialLog:
             return ()
         where = f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
         rows = read_rows(table, self._table.schema, where).to_pylist()
-        return tuple(sorted((Trial(**row) for row in rows), key=lambda trial: (trial.recorded_at, trial.trial_id)))
+        return tuple(sorted(map(_trial, rows), key=lambda trial: (trial.recorded_at, trial.trial_id)))
+
+
+def _trial(row: dict[str, Any]) -> Trial:
+    return Trial(**row | {name: math.nan for name in NUMBERS if row[name] is None})
 
 
 def _fields(trial: Trial) -> dict[str, Any]:

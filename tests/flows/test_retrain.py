@@ -19,6 +19,9 @@ from model.folds import FoldSpec
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
+from tasks.champion.series_status import series_status
+from tasks.console.tables import show_retrain, show_status
+from tasks.pages.number_format import p_value_text
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.results import Retrain
 from tasks.serving.forecast import forecast
@@ -72,6 +75,28 @@ def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, workspace:
         assert logged[f"{prefix}roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(frame["label"], given))
     for name in METRICS:
         assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"]
+
+
+def test_report_status_mlflow_and_terminal_count_the_same_looks(
+    both: tuple[Retrain, Retrain], workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = both[1]
+    run = workspace.runs.client.get_run(second.run_id).data
+    text = second.evaluation.looks.evidence(second.evaluation.skill.holm_adjusted()["pesaran_timmermann"])
+    assert text.startswith("look 2 at these bars, 1 recipe; Pesaran-Timmermann p = ")
+    assert run.tags["looks"] == text
+    assert (run.metrics["skill.looks"], run.metrics["skill.recipes_tried"]) == (2, 1)
+    corrected = second.evaluation.corrected()["pesaran_timmermann"]
+    assert run.metrics["skill.pesaran_timmermann_p_adjusted"] == pytest.approx(corrected)
+    page = Path(second.report).read_text(encoding="utf-8")
+    assert "This is look 2 at these bars, 1 recipe." in page
+    assert f"corrected {p_value_text(corrected)}" in page
+    show_retrain(second, {}, Settings(), Path("log"))
+    shown = capsys.readouterr().out
+    show_status(series_status(SERIES, Settings()))
+    status = capsys.readouterr().out
+    assert text in " ".join(shown.split())
+    assert text in " ".join(status.split())
 
 
 def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspace: Workspace) -> None:

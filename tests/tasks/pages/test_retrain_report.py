@@ -17,6 +17,7 @@ from model.bootstrap import bootstrap_intervals
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
+from model.looks import Looks
 from model.metrics import Record, confusion_matrix
 from model.recipe import Recipe
 from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
@@ -25,6 +26,7 @@ from model.training import Epoch, TrainingSpec
 from tasks.pages.champion_explanation import WrittenExplanation
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
+from tasks.pages.number_format import p_value_text
 from tasks.pages.report_content import DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
 
@@ -302,6 +304,33 @@ def test_the_net_return_and_the_calibration_error_have_something_to_compare_with
     noise = perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
     assert f'<div class="note">perfectly calibrated: {noise:.3f}</div>' in text
     assert f"would show {noise:.3f} on 200 windows" in text
+
+
+def test_significance_is_corrected_for_tests_and_recipes(content: ReportContent) -> None:
+    seen = replace(content.evaluation, looks=Looks(7, 3))
+    page = without_scripts(report_page(replace(content, evaluation=seen)))
+    assert "This is look 7 at these bars, 3 recipes." in page
+    assert "Holm-adjusted for 10 tests and multiplied by the number of recipes tried on these bars (3 recipes)" in page
+    skill = seen.skill
+    raw = sorted([skill.pesaran_timmermann.p_value, skill.majority.p_value,
+                  *(each.difference.p_value for each in skill.baselines.values()),
+                  *(each.mcnemar.p_value for each in skill.baselines.values())])  # fmt: skip
+    rank = raw.index(skill.pesaran_timmermann.p_value)
+    by_hand = min(1.0, 3 * max((10 - place) * p_value for place, p_value in enumerate(raw[: rank + 1])))
+    assert seen.corrected()["pesaran_timmermann"] == pytest.approx(by_hand)
+    assert f"{p_value_text(skill.pesaran_timmermann.p_value)}<small>corrected {p_value_text(by_hand)}</small>" in page
+
+
+def test_evidence_that_the_correction_removes_is_called_none(content: ReportContent) -> None:
+    labels = content.record.labels
+    found = evaluation_of(daily_record(labels, forecast(labels, 0.65, seed=2), folds=2))
+    alone, searched = (
+        without_scripts(report_page(replace(content, evaluation=replace(found, looks=looks))))
+        for looks in (Looks(1, 1), Looks(1_000_000, 1_000_000))
+    )
+    assert "There is evidence of directional skill" in alone
+    assert "There is no evidence of directional skill" in searched
+    assert "look 1000000 at these bars, 1000000 recipes" in searched
 
 
 def test_the_standard_terms_are_used(text: str) -> None:

@@ -1,14 +1,18 @@
 """The trial log: each trial once, and looks counted where test bars overlap."""
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from model.metrics import Record
 from model.recipe import Recipe
+from tasks.store.delta_table import MAX_FILES
 from tasks.store.trial_log import Trial, TrialLog, count_looks, trial_of
 
 DAY = timedelta(days=1)
@@ -27,7 +31,9 @@ TRIAL = Trial(
     log_loss=0.69,
     base_rate_log_loss=0.692,
     run_id="run-1",
+    p_value=0.04,
 )
+BEFORE_P_VALUES = [name for name in Trial.__slots__ if name != "p_value"]
 
 
 @pytest.fixture
@@ -46,6 +52,29 @@ def test_the_same_trial_is_written_once(log: TrialLog) -> None:
     assert log.append([TRIAL, replace(TRIAL, trial_id="run-2")]) == 2
     assert log.append([replace(TRIAL, log_loss=0.1)]) == 0
     assert [trial.log_loss for trial in log.trials("BTC-USD", "1d")] == [0.69, 0.69]
+
+
+def earlier_table(log: TrialLog) -> None:
+    """Write a table as the code did that knew no p-values."""
+    row = {name: getattr(TRIAL, name) for name in BEFORE_P_VALUES} | {"trial_id": "earlier"}
+    write_deltalake(f"{log.root}/trials", pa.Table.from_pylist([row]))
+
+
+def test_a_table_without_the_newer_columns_is_read_and_continued(log: TrialLog) -> None:
+    earlier_table(log)
+    (found,) = log.trials("BTC-USD", "1d")
+    assert (found.trial_id, found.log_loss, math.isnan(found.p_value)) == ("earlier", 0.69, True)
+    assert log.append([TRIAL]) == 1
+    assert [trial.p_value for trial in log.trials("BTC-USD", "1d")] == pytest.approx([math.nan, 0.04], nan_ok=True)
+
+
+def test_many_commits_do_not_leave_as_many_files(log: TrialLog) -> None:
+    earlier_table(log)
+    count = MAX_FILES + 6
+    for number in range(count):
+        log.append([replace(TRIAL, trial_id=str(number))])
+    assert len(log.trials("BTC-USD", "1d")) == count + 1
+    assert len(DeltaTable(f"{log.root}/trials").file_uris()) < MAX_FILES
 
 
 def test_trials_come_in_the_order_of_their_times(log: TrialLog) -> None:
@@ -74,6 +103,8 @@ def test_looks_are_trials_whose_test_bars_overlap() -> None:
     found = count_looks(trials, START, START + 50 * DAY)
     assert (found.looks, found.recipes) == (3, 2)
     assert str(found) == "look 3 at these bars, 2 recipes"
+    assert found.evidence(0.04).endswith("p = 0.08, corrected for all tests and recipes")
+    assert found.evidence(math.nan) == str(found)
     assert str(count_looks(trials, START, START)) == "look 2 at these bars, 1 recipe"
     assert found.adjusted(0.04) == 0.08
     assert found.adjusted(0.9) == 1.0

@@ -1,0 +1,46 @@
+"""Looks at test bars: how often recipes were scored on them, and what that costs the evidence.
+
+Knows counts and p-values, not where trials are stored. The best of many recipes is better on the bars it was chosen on
+than it will prove to be, so a p-value counts only after correction for the recipes tried. The trap: every recipe that
+was scored on these bars counts, those that were discarded too.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How often a span of test bars was scored, this time included.
+
+    Attributes:
+        looks: trials whose test bars overlap the span.
+        recipes: different recipes among them.
+    """
+
+    looks: int = 1
+    recipes: int = 1
+
+    def adjusted(self, p_value: float) -> float:
+        """Return a p-value after Bonferroni's correction for the recipes tried.
+
+        >>> Looks(7, 3).adjusted(0.02)
+        0.06
+        """
+        return min(1.0, p_value * max(1, self.recipes))
+
+    def evidence(self, p_value: float) -> str:
+        """Describe count and significance in one line.
+
+        Args:
+            p_value: of the Pesaran-Timmermann test, Holm-adjusted over all tests of the report; NaN: not tested.
+
+        >>> Looks(7, 3).evidence(0.02)
+        'look 7 at these bars, 3 recipes; Pesaran-Timmermann p = 0.06, corrected for all tests and recipes'
+        """
+        if p_value != p_value:  # noqa: PLR0124 - NaN
+            return str(self)
+        return f"{self}; Pesaran-Timmermann p = {self.adjusted(p_value):.3g}, corrected for all tests and recipes"
+
+    def __str__(self) -> str:
+        """Describe the count in one phrase: `look 7 at these bars, 3 recipes`."""
+        return f"look {self.looks} at these bars, {self.recipes} recipe{'' if self.recipes == 1 else 's'}"
