@@ -63,14 +63,21 @@ class Up:
     def ask(
         self, path: str, body: dict[str, Any] | list[dict[str, Any]] | None = None, method: str | None = None
     ) -> Any:
-        """Ask the Prefect server; a refusal comes back as (code, text)."""
+        """Send a request to the Prefect server; an error answer comes back as (code, text).
+
+        A 503 is repeated, as Prefect's own client repeats it: the server's SQLite database was locked.
+        """
         content = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.api}{path}", content, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urlopen(request, timeout=60) as reply:
-                return json.loads(reply.read() or "null")
-        except HTTPError as error:
-            return error.code, error.read().decode()
+        limit = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                with urlopen(request, timeout=60) as reply:
+                    return json.loads(reply.read() or "null")
+            except HTTPError as error:
+                if error.code != 503 or time.monotonic() > limit:
+                    return error.code, error.read().decode()
+                time.sleep(1)
 
     def deployment(self, name: str) -> dict[str, Any]:
         return dict(self.ask(f"/deployments/name/{name}/{name}"))
@@ -90,6 +97,7 @@ class Up:
 
         def look() -> Any:
             run = self.ask(f"/flow_runs/{run_id}")
+            assert isinstance(run, dict), run
             return run if run["state_type"] in DONE else None
 
         return dict(wait_for(look, seconds))
