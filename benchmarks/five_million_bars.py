@@ -83,7 +83,7 @@ def ingest(store: BarStore, count: int, kept: Path) -> None:
 
 def check(store: BarStore, kept: Path) -> None:
     """Check the stored bars, with Data Docs."""
-    from data_checks.suites import CheckSpec  # here: Great Expectations takes 5 s to import
+    from data_checks.check_spec import CheckSpec  # here: Great Expectations takes 5 s to import
     from data_checks.validate import check_bars
 
     ref = BarsRef.from_dict(json.loads(kept.read_text()))

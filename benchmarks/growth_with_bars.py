@@ -60,7 +60,7 @@ def work(step: str, count: int, lookback_bars: int) -> float:
     """Run a step, and return its seconds."""
     from datetime import UTC, datetime
 
-    from data_checks.suites import CheckSpec
+    from data_checks.check_spec import CheckSpec
     from model.bars import Bars
     from model.windows import WindowSpec, cut_windows
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_checks.suites import CheckSpec, Severity
+from data_checks.check_spec import CheckSpec, Severity
 from model.bars import Series
 from model.errors import ChecksFailed
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from model.bars import INTERVAL_NAMES, interval_delta
 
 MIN_CLOSES = 4  # fewest closes in common for a comparison

@@ -1,6 +1,6 @@
 """The suites of rules for bars and windows: severity, text and limits of each rule.
 
-`CheckSpec` holds the limits that an experiment may change; `BAR_RULES` and `WINDOW_RULES` hold everything else.
+The limits that an experiment may change are in `check_spec.py`; `BAR_RULES` and `WINDOW_RULES` hold everything else.
 Messages of the command line and the Data Docs use the texts of this file. Nothing is computed here: the logic is in
 `bar_rules.py` and `window_rules.py`. The trap: rules are listed in order of precedence; a bar that violates two is
 quarantined under the first.
@@ -8,50 +8,9 @@ quarantined under the first.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-Severity = Literal["critical", "warning", "info"]
-TolerableRule = Literal["unreal_price", "contradicting_price", "unreal_volume", "undecided_double"]
-
-
-class CheckSpec(BaseModel):
-    """Limits of the data checks, and which failures stop a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stop_on: Literal["critical", "warning"] = Field("critical", description="Lowest severity that stops a run")
-    tolerate: tuple[TolerableRule, ...] = Field((), description="Rules that quarantine bars without stopping the run")
-    absurd_tick_factor: float = Field(
-        3.0, gt=1, le=100, description="A low or high this many times away from open and close is a bad tick (factor)"
-    )
-    max_quarantined_share: float = Field(0.02, ge=0, le=1, description="Largest accepted share of refused bars")
-    min_bars: int = Field(200, ge=1, description="Smallest number of accepted bars")
-    max_age_bars: float = Field(3.0, ge=0, description="Largest age of the newest bar at the time of the check (bars)")
-    max_jump_factor: float = Field(
-        2.0, gt=1, le=100, description="A larger factor between consecutive closes is reported as a jump"
-    )
-    max_flat_bars: int = Field(3, ge=0, description="A longer run of flat bars without volume is reported (bars)")
-    volume_jump_factor: float = Field(
-        50.0, gt=1, description="A lasting change of the volume by this factor is a change of its unit"
-    )
-    part_bar_share: float = Field(
-        0.25,
-        ge=0,
-        lt=1,
-        description="A first or last bar below this share of the usual volume covers only part of its interval",
-    )
-    min_overlap_bars: int = Field(
-        60, ge=10, description="Fewest labels in common with a second series for a comparison"
-    )
-    max_shift_bars: int = Field(3, ge=0, le=48, description="Largest shift tried against a second series (bars)")
-    min_agreement: float = Field(0.75, ge=0.5, le=1, description="Smallest share of labels equal in a second series")
-    max_price_difference: float = Field(
-        0.05, gt=0, description="Largest median difference of closes from a second series (share of the price)"
-    )
-    min_windows: int = Field(100, ge=1, description="Fewest windows with a label")
-    max_rise_share: float = Field(0.75, gt=0.5, le=1, description="Largest share of rises, and of falls, in the labels")
+from data_checks.check_spec import Severity
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ volumes:
 X
 COMPOSE="$compose -p riseorfall-full --env-file $ENV_FILE -f docker/compose.yaml -f $work/small.yaml"
 trap '$COMPOSE down --volumes --timeout 20 >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
-docker/passwords.sh "$ENV_FILE" >/dev/null
+docker/generate_passwords.sh "$ENV_FILE" >/dev/null
 $COMPOSE up -d --no-build ${UP_FLAGS:-} --wait >"$work/up.log" 2>&1 || { cat "$work/up.log"; exit 1; }
 python3 docker/probe.py retrain
 python3 docker/probe.py champion | tee "$work/champion"

@@ -34,7 +34,7 @@ say "passwords: without them compose refuses"
 touch "$work/empty"
 ! $compose -p $project --env-file "$work/empty" -f docker/compose.yaml config -q 2>"$work/refusal" || fail "started without"
 grep -m1 required "$work/refusal"
-docker/passwords.sh "$ENV_FILE" >/dev/null
+docker/generate_passwords.sh "$ENV_FILE" >/dev/null
 for profile in "" "--profile gpu" "--profile predict" "--profile dask"; do $COMPOSE $profile config -q; done
 
 for target in default predict ${GPU:+worker-gpu}; do

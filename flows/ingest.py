@@ -4,7 +4,7 @@ from datetime import datetime
 
 from prefect import flow, runtime
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from tasks.ingestion import ingest as ingest_bars
 from tasks.ingestion import source_unavailable, store
 from tasks.pages.prefect_artifacts import shown

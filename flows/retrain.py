@@ -5,7 +5,7 @@ from datetime import datetime
 
 from prefect import flow
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.presets import recipe_for

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from prefect import flow, runtime
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule

@@ -2,10 +2,8 @@
 
 import getpass
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from prefect import runtime, task
@@ -14,6 +12,7 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
+from tasks.registry.experiment_runs import code_version
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
@@ -73,21 +72,6 @@ def trigger() -> str:
     if not runtime.deployment.id:
         return "shell"
     return "schedule" if "auto-scheduled" in (runtime.flow_run.tags or []) else "manual"
-
-
-def code_version() -> dict[str, str]:
-    """Return the git commit of the code and whether it was changed since; empty without a repository."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed arguments
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-    except FileNotFoundError:  # git is not installed
-        return {}
-    return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(git("status", "--porcelain")))} if commit else {}
 
 
 def _flat(specs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 
 from data_checks.check_report import CheckReport
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_bars, require_passed
 from model.errors import ChecksFailed
 from tasks.console.progress import current_progress

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from prefect import get_run_logger, task
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_windows, require_passed
 from model.folds import Fold, FoldSpec, split_folds
 from model.windows import Windows, WindowSpec, cut_windows

@@ -2,7 +2,7 @@
 
 import sys
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from flows.cli.series_options import DEFAULT_SERIES, SeriesOptions
 from flows.cli.terminal_session import load_settings, quiet_libraries
 from flows.deployments import ScheduleSpec

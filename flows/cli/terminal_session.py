@@ -1,8 +1,11 @@
 """What every command does around its work: read the settings, keep library output off the terminal, print JSON."""
 
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tasks.console.progress import RunProgress
 
 
@@ -21,10 +26,35 @@ def load_settings() -> Settings:
 
 
 @contextmanager
+def quiet_streams(log_folder: Path) -> Iterator[tuple["Console", Path]]:
+    """Redirect standard error to a new log file; yield a console on the real one, and the path of the file.
+
+    Redirects the file descriptor, so that the output of native libraries and child processes is caught too.
+    """
+    from rich.console import Console  # here: rich takes a moment, which --help must not pay
+
+    log_folder.mkdir(parents=True, exist_ok=True)
+    path = log_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("a", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
+        os.dup2(file.fileno(), 2)
+        logging.captureWarnings(True)
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield Console(file=terminal), path
+        finally:
+            logging.getLogger().removeHandler(handler)
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+    os.close(kept)
+
+
+@contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Send what libraries write to standard error to a log file."""
-    from tasks.console.terminal_progress import quiet_streams
-
     with quiet_streams(load_settings().log_folder):
         yield
 
@@ -33,7 +63,7 @@ def quiet_libraries() -> Iterator[None]:
 def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
     """Show the progress of a flow on the terminal; yield it, and the log file that receives standard error."""
     from tasks.console.progress import report_progress_to
-    from tasks.console.terminal_progress import TerminalProgress, quiet_streams
+    from tasks.console.terminal_progress import TerminalProgress
 
     with (
         quiet_streams(settings.log_folder) as (console, log_file),

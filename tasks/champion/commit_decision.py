@@ -9,16 +9,13 @@ it. No lock is held, so none can be left behind, on a folder or on S3. The trap:
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from model.champion_timeline_picture import Step
 from model.errors import NoChampion, UnsoundModel
 from model.times import to_datetime64
-from tasks.registry.experiment_runs import is_store_failure, store_unavailable
+from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_registry import Version
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -117,30 +114,6 @@ def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, 
         return workspace.registry.version(number), ""
     except NoChampion as lost:
         return None, f"the registry has lost champion version {number} ({lost})"
-
-
-def load_as_served(workspace: Workspace, version: str) -> None:
-    """Load a version as a server does, and check its probabilities for its own input example.
-
-    Raises:
-        UnsoundModel: it cannot be loaded, fails, or returns something that is no probability.
-        StoreUnavailable: the store of its files could not be read.
-    """
-    import mlflow.pyfunc  # here: two seconds that --help must not pay
-
-    place, path = f"models:/{workspace.name}/{version}", list(sys.path)
-    workspace.runs.set_global_uri()
-    try:
-        loaded = mlflow.pyfunc.load_model(place)
-        answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)
-    except Exception as error:  # mlflow, onnxruntime and pandas raise exceptions of their own
-        if is_store_failure(error):
-            raise store_unavailable(place, error) from error
-        raise UnsoundModel(f"{place}: it cannot be loaded as it would be served: {error}") from error
-    finally:
-        sys.path[:] = path  # mlflow puts the version's own copy of model/ first, for good
-    if not len(answer) or not ((answer > 0) & (answer < 1)).all():
-        raise UnsoundModel(f"{place}: expected probabilities between 0 and 1 on its input example, found {answer}")
 
 
 def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:

@@ -1,16 +1,10 @@
 """Show the progress of a run on a terminal: a spinner for each step, a progress bar for each fit.
 
-Libraries write to standard error whatever their settings are. While a run works, `quiet_streams` sends that stream to
-a log file, so that the terminal shows progress only. On a pipe the same progress is printed as plain lines.
+On a pipe the same progress is printed as plain lines. What libraries write to standard error meanwhile is diverted by
+`flows/cli/terminal_session.py`.
 """
 
-import logging
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Self
 
 from rich.console import Console
@@ -20,31 +14,6 @@ from model.training import Epoch
 from tasks.console.progress import format_losses
 
 EPOCHS_PER_LINE = 10  # on a pipe
-
-
-@contextmanager
-def quiet_streams(log_folder: Path) -> Iterator[tuple[Console, Path]]:
-    """Redirect standard error to a new log file; yield a console on the real one, and the path of the file.
-
-    Redirects the file descriptor, so that the output of native libraries and child processes is caught too.
-    """
-    log_folder.mkdir(parents=True, exist_ok=True)
-    path = log_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with path.open("a", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
-        os.dup2(file.fileno(), 2)
-        logging.captureWarnings(True)
-        handler = logging.StreamHandler(file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(handler)
-        try:
-            yield Console(file=terminal), path
-        finally:
-            logging.getLogger().removeHandler(handler)
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-    os.close(kept)
 
 
 class TerminalProgress:

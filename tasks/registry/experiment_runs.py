@@ -6,8 +6,9 @@ database must exist before two clients meet.
 
 import json
 import math
+import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from model.bars import Series
 from model.errors import StoreUnavailable, UnsoundModel
 from model.training import Epoch
 from tasks.registry.local_database import LocalDatabase
+from tasks.registry.unreachable_store import is_store_failure, store_unavailable
 from tasks.settings import Settings, preserve_tracking_uri
 from tasks.store.bar_store import BarsRef
 
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
 
 POINTS_PER_BATCH = 1000  # MLflow's limit
 DIGEST_LENGTH = 36  # MLflow's limit
-STORE_FAILURES = frozenset({401, 403, 408, 429, 500, 502, 503, 504})  # HTTP: refused, overloaded or broken; not 404
-STORE_FAILURE_CODES = frozenset(
-    {"PERMISSION_DENIED", "REQUEST_LIMIT_EXCEEDED", "TEMPORARILY_UNAVAILABLE", "UNAUTHENTICATED"}
-)
 
 
 class ExperimentRuns:
@@ -227,35 +225,16 @@ class ExperimentRuns:
         self.client.set_terminated(run_id, status)
 
 
-def is_store_failure(error: BaseException) -> bool:
-    """Return whether an error shows that a store did not answer or refused access, rather than what it holds.
+def code_version() -> dict[str, str]:
+    """Return the git commit of the code and whether it was changed since; empty without a repository."""
+    folder = Path(__file__).parent
 
-    The whole chain of causes counts, because MLflow raises its own exception in place of the connection's.
-    """
-    return any(_is_store_failure(each) for each in _causes(error))
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed arguments
+        return done.stdout.strip() if done.returncode == 0 else ""
 
-
-def _is_store_failure(error: BaseException) -> bool:
-    import requests  # here: see client
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code in STORE_FAILURES
-    if getattr(error, "error_code", "") in STORE_FAILURE_CODES:
-        return True
-    return isinstance(error, (ConnectionError, TimeoutError, PermissionError, requests.RequestException))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from or in place of."""
-    each: BaseException | None = error
-    while each is not None:
-        yield each
-        each = each.__cause__ or each.__context__
-
-
-def store_unavailable(where: str, error: Exception) -> StoreUnavailable:
-    """Return the error for a store that could not be read: no statement about the model that it holds."""
-    return StoreUnavailable(
-        f"{where}: expected the store of runs and versions to answer, found: {error}. Nothing was decided; check that "
-        "the store runs and its credentials, then run again."
-    )
+    try:
+        commit = git("rev-parse", "HEAD")
+    except FileNotFoundError:  # git is not installed
+        return {}
+    return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(git("status", "--porcelain")))} if commit else {}

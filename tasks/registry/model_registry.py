@@ -8,22 +8,22 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, UnsoundModel
-from tasks.registry.experiment_runs import ExperimentRuns, is_store_failure, store_unavailable
+from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
+from tasks.registry.serving_requirements import pinned_requirements
+from tasks.registry.unreachable_store import is_store_failure, store_unavailable
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.tracking import MlflowClient
 
 Alias = Literal["champion", "challenger"]
-SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "onnxruntime", "pydantic", "jaxtyping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ModelRegistry:
                 code_paths=[str(Path(__file__).parents[2] / "model")],
                 signature=_signature(),
                 input_example=example,
-                pip_requirements=[f"{name}=={metadata.version(name)}" for name in SERVING_PACKAGES],
+                pip_requirements=pinned_requirements(),
             )
         found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")
         version = str(max(int(each.version) for each in found))

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_checks.check_spec import CheckSpec
 from data_checks.cross_check import cross_check
-from data_checks.suites import CheckSpec
 
 SPEC = CheckSpec()
 

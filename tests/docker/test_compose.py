@@ -56,7 +56,7 @@ def test_every_password_comes_from_outside_and_must_be_there(file: str) -> None:
 
 def test_passwords_sh_writes_every_required_password() -> None:
     demanded = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")))
-    script = (ROOT / "docker" / "passwords.sh").read_text(encoding="utf-8")
+    script = (ROOT / "docker" / "generate_passwords.sh").read_text(encoding="utf-8")
     assert not {name for name in demanded if name not in script}
 
 

@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL
 from synthetic_bars import random_walk
 
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from flows.cli import run
 from flows.ingest import ingest as ingest_flow
 from flows.retrain import retrain

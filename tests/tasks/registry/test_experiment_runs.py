@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
-from tasks.registry.experiment_runs import is_store_failure
+from tasks.registry.unreachable_store import is_store_failure
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

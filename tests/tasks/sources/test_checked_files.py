@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from data_checks.check_report import CheckReport
-from data_checks.suites import CheckSpec
+from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_bars
 from tasks.sources.source_spec import SourceBars, SourceSpec, open_source
 

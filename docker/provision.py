@@ -1,4 +1,4 @@
-"""Prepare a stack at each start: `python prepare.py stores` before the servers, `python prepare.py servers` after them.
+"""Provision a stack at each start: `provision.py stores` before the servers start, `provision.py servers` after them.
 
 stores: create databases, roles and buckets, migrate the schemas of Prefect and MLflow to the versions of this image.
 servers: create MLflow's users and the work pools, deploy prefect.yaml, install the automations.
