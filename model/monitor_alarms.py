@@ -1,10 +1,12 @@
 """Raise alarms about a champion from its live score, drift, age and missing predictions; each names its numbers.
 
-Knows the results of `model.live_score` and `model.drift`, and limits; no store, no clock, and not which alarms were
-raised before.
+Knows the results of `model.live_score` and `model.drift`, limits, and which alarms were raised before; no store and no
+clock.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -116,3 +118,20 @@ def _describe_drift(drift: Drift) -> str:
         return f"price {drift.psi:.3g} times that of the last training bars (limit {drift.psi_limit:g})"
     ks, index = f"KS {drift.ks:.2f} (limit {drift.ks_limit:.2f})", f"PSI {drift.psi:.2f} (limit {drift.psi_limit:.2f})"
     return f"{drift.name} {ks}, {index}"
+
+
+def fresh_alarms(
+    found: Sequence[Alarm], raised: Iterable[tuple[datetime, Sequence[str]]], now: datetime, cool_down: timedelta
+) -> tuple[Alarm, ...]:
+    """Return the alarms to raise: one that persists is raised again only after its cool-down.
+
+    So nothing that alarms start can loop.
+
+    Args:
+        found: what `find_alarms` returned.
+        raised: time of each earlier run, UTC, and the kinds of the alarms that it raised.
+        now: time of this run, UTC.
+        cool_down: shortest time between two alarms of a kind.
+    """
+    recent = {kind for time, kinds in raised if now - time < cool_down for kind in kinds}
+    return tuple(alarm for alarm in found if alarm.kind not in recent)

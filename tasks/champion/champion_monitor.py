@@ -17,14 +17,14 @@ from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
 from model.errors import NoChampion, SpecError, UnsoundModel
 from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
 from model.metrics import Record
-from model.monitor_alarms import Alarm, MonitorSpec, find_alarms
+from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
 from model.times import column_times, to_datetime64
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
-from tasks.store.monitor_log import MonitorEntry, fresh_alarms, score_from
+from tasks.store.monitor_log import MonitorEntry, score_from
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def monitor_champion(
     found = find_alarms(
         score, service, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
     )
-    raised = fresh_alarms(entries, found, now, timedelta(days=spec.cool_down_days))
+    raised = fresh_alarms(
+        found, [(each.watched_at, each.raised) for each in entries], now, timedelta(days=spec.cool_down_days)
+    )
     entry = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
     picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift)
     workspace.monitor_log.write(entry)

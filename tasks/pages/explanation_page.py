@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from markupsafe import Markup
 
 from model.explanation import ActivationMap, Explanation
-from model.interactive_charts import attribution_chart, filters_chart, map_chart
+from model.explanation_charts import attribution_chart, filters_chart, map_chart
 from tasks.pages.html_page import Page, facts, heading, paragraph, side_by_side, table
 from tasks.pages.number_format import moment_text
 

@@ -13,8 +13,8 @@ from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK
-from model.interactive_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.metrics import LOWER_IS_BETTER, METRICS
+from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.significance_tests import SkillTest
 from model.trading import net_return_interval
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from model.baseline_comparison import ALPHA
 from model.evaluation import BUY_AND_HOLD, NETWORK
-from model.interactive_charts import learning_chart
+from model.report_charts import learning_chart
 from tasks.pages.explanation_page import explanation_parts
 from tasks.pages.html_page import (
     Page,

@@ -1,13 +1,13 @@
 """The monitor log: the result of each run of the monitor, and the alarms that it raised; a Delta table.
 
-An alarm that persists is raised once, and again only after its cool-down, so that nothing started by alarms can loop.
-It has no clock: times are passed in. The Delta table is called `monitor`; its columns are those of version 0.1.
+It has no clock: times are passed in. Which alarms are raised again is decided in `model/monitor_alarms.py`. The Delta
+table is called `monitor`; its columns are those of version 0.1.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -100,14 +100,6 @@ class MonitorLog:
         """Return the newest entry; None before the first."""
         entries = self.entries(series_name)
         return entries[-1] if entries else None
-
-
-def fresh_alarms(
-    entries: Sequence[MonitorEntry], found: Sequence[Alarm], now: datetime, cool_down: timedelta
-) -> tuple[Alarm, ...]:
-    """Return the alarms that were not raised within the cool-down before `now`."""
-    recent = {kind for entry in entries if as_utc(now) - entry.watched_at < cool_down for kind in entry.raised}
-    return tuple(alarm for alarm in found if alarm.kind not in recent)
 
 
 def score_from(entries: Sequence[MonitorEntry]) -> datetime | None:

@@ -1,6 +1,5 @@
-"""Twelve days of the sample replayed by the flow; interrupted twice and resumed, the result is the same."""
+"""Thirty days of the sample replayed by the flow; interrupted twice and resumed, the result is the same."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -15,7 +14,6 @@ from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.champion import daily_replay
 from tasks.champion.daily_replay import ReplaySummary
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_registry import ModelRegistry
@@ -24,7 +22,8 @@ from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.workspace import Workspace
 
 NAME = "BTC-USD-1d-replay"
-SPAN = {"first": date(2019, 9, 1), "last": date(2019, 9, 12)}
+SPAN = {"first": date(2019, 9, 1), "last": date(2019, 9, 30)}
+pytestmark = pytest.mark.e2e  # ninety retrains; the same in small is tests/tasks/champion/test_daily_replay.py
 CHEAP = {
     "window": WindowSpec(lookback_bars=5),
     "folds": FoldSpec(test_bars=110, count=2),
@@ -55,17 +54,9 @@ def read_stored() -> Stored:
     return Stored(rows, workspace.prediction_log.read(NAME), known, champion[0] if champion else None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cost_of_twelve_decisions() -> Iterator[None]:
-    """Compute the cost of never promoting from twelve decisions already, so that few days are replayed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(daily_replay, "FEWEST_DECISIONS", 12)
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReplaySummary, Stored]:
-    """The twelve days without an interruption."""
+    """The thirty days without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("whole")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -75,12 +66,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReplaySummary, Stor
 
 def test_every_day_is_decided_once(whole: tuple[ReplaySummary, Stored]) -> None:
     summary, found = whole
-    assert [row.decided_at.date().isoformat() for row in found.rows] == [f"2019-09-{day:02d}" for day in range(1, 13)]
-    assert [row.version for row in found.rows] == [str(number) for number in range(1, 13)]
-    assert found.versions == 12
+    assert [row.decided_at.date().isoformat() for row in found.rows] == [f"2019-09-{day:02d}" for day in range(1, 31)]
+    assert [row.version for row in found.rows] == [str(number) for number in range(1, 31)]
+    assert found.versions == 30
     assert found.champion == found.rows[-1].champion_after
     assert (summary.predictions, set(summary.scores)) == (
-        12,
+        30,
         {"replayed", "never promoting", "always promoting"},
     )
     assert summary.cost is not None
@@ -99,13 +90,13 @@ def test_a_replay_interrupted_twice_and_resumed_gives_the_same_result(
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ingest()
-    writes = (ModelRegistry, "add_version", 4), (DecisionLog, "append_if_current", 4)
+    writes = (ModelRegistry, "add_version", 9), (DecisionLog, "append_if_current", 10)
     for owner, name, days in writes:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, _failing_after(days, getattr(owner, name)))
             with pytest.raises(InjectedCrash):
                 replay(**SPAN, **CHEAP)
-    assert len(read_stored().rows) == 8
+    assert len(read_stored().rows) == 19
     summary = replay(**SPAN, **CHEAP)
     (expected, before), found = whole, read_stored()
     assert found.rows == before.rows

@@ -36,6 +36,7 @@ def drifts_within(bars: Bars, trained: int) -> bool:
     return any(each.drifted for stretch in stretches for each in compare_with_references(references, stretch))
 
 
+@pytest.mark.e2e  # sixty years of 250 days
 def test_years_of_clustered_volatility_rarely_drift() -> None:
     """Stated rate: at most one year of 250 days in ten with a drift alarm."""
     rng = np.random.default_rng(7)

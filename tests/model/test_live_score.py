@@ -38,6 +38,7 @@ def honest_year(rng: np.random.Generator, spread: float) -> bool:
     return live_score(labels[RECORD:], predicted[RECORD:], reference, THRESHOLD).degraded
 
 
+@pytest.mark.e2e  # a thousand years of 250 days, three times
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.15])
 def test_honest_years_raise_at_most_the_stated_rate_of_false_alarms(spread: float) -> None:
     rng = np.random.default_rng(5)

@@ -12,12 +12,12 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
-from model.monitor_alarms import Alarm, MonitorSpec
+from model.monitor_alarms import Alarm, MonitorSpec, fresh_alarms
 from model.recipe import Recipe
 from model.times import to_datetime
 from tasks.champion.champion_monitor import MonitorResult, join, monitor_champion, service_evidence
 from tasks.settings import Settings
-from tasks.store.monitor_log import MonitorEntry, MonitorLog, fresh_alarms, score_from
+from tasks.store.monitor_log import MonitorEntry, MonitorLog, score_from
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
@@ -191,7 +191,7 @@ def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, m
         assert watched.score.count == count
 
 
-def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
+def test_the_monitor_log_keeps_every_entry_and_an_alarm_cools_down(tmp_path: Path) -> None:
     log, start = MonitorLog(str(tmp_path)), to_datetime(BARS.closed_at[0])
     alarm = Alarm("stale", "old")
     log.write(MonitorEntry("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
@@ -199,6 +199,7 @@ def test_the_book_forgets_nothing_and_cools_down(tmp_path: Path) -> None:
     looks = log.entries("A-1d")
     assert [each.alarms for each in looks] == [(alarm,), (alarm,)]
     assert score_from(looks) == start + DAY
-    assert fresh_alarms(looks, [alarm], start + 6 * DAY, timedelta(days=7)) == ()
-    assert fresh_alarms(looks, [alarm], start + 7 * DAY, timedelta(days=7)) == (alarm,)
+    raised = [(each.watched_at, each.raised) for each in looks]
+    assert fresh_alarms([alarm], raised, start + 6 * DAY, timedelta(days=7)) == ()
+    assert fresh_alarms([alarm], raised, start + 7 * DAY, timedelta(days=7)) == (alarm,)
     assert log.last("B-1d") is None

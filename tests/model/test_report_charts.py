@@ -9,18 +9,14 @@ from synthetic_records import coin_labels, daily_record, forecast
 from model.bootstrap import PairedDifference
 from model.calibration import reliability_curve
 from model.chart_style import FALL, INK, RISE
-from model.explanation import Attribution, Explanation
-from model.interactive_charts import (
-    attribution_chart,
+from model.metrics import Record
+from model.report_charts import (
     equity_chart,
-    filters_chart,
     learning_chart,
     loss_differences_chart,
-    map_chart,
     probabilities_chart,
     reliability_chart,
 )
-from model.metrics import Record
 
 OPENED_AT = np.datetime64("2024-04-20", "us") + np.arange(24) * np.timedelta64(1, "D")
 
@@ -51,14 +47,6 @@ def test_a_tiny_equity_is_not_labelled_zero() -> None:
     figure = equity_chart(times, {"long or short": np.array([1.0, 0.01, 0.00005])})
     assert figure.layout.yaxis.tickformat == ".2~r"
     assert list(figure.data[0].y) == [1.0, 0.01, 0.00005]
-
-
-def test_a_map_names_three_bars_upright_and_hours_where_there_are_several_a_day() -> None:
-    for step, form in (("h", "%b %-d<br>%H:%M"), ("D", "%b %-d")):
-        opened_at = np.datetime64("2024-04-20", "us") + np.arange(24) * np.timedelta64(1, step)
-        axis = map_chart(np.ones((24, 3)), opened_at, row="unit", opens=True).layout.xaxis
-        assert (axis.tickformat, axis.tickangle) == (form, 0)
-        assert list(axis.tickvals) == list(opened_at[[4, 12, 19]])
 
 
 def test_loss_differences_show_mean_and_interval_of_each_opponent() -> None:
@@ -105,46 +93,6 @@ def test_learning_curves_show_both_losses_and_mark_the_best_epoch() -> None:
     assert list(validation.marker.size) == [0, 10, 0]
     assert list(without.y) == [None]
     assert list(without.marker.size) == [0]
-
-
-def explanation(features: tuple[str, ...]) -> Explanation:
-    rng = np.random.default_rng(1)
-    shape = (len(OPENED_AT), len(features))
-    attribution = Attribution(rng.normal(0, 0.01, shape), 0.55, 0.5, 0.0, 128)
-    return Explanation("cnn", features, rng.random(shape), rng.normal(size=shape), None, (), (), attribution, ())
-
-
-def test_an_attribution_shows_prices_bars_and_channels() -> None:
-    found = explanation(("open", "high", "low", "close"))
-    candles, bars, channels = attribution_chart(found, OPENED_AT).data
-    np.testing.assert_allclose(candles.close, found.window[:, 3], rtol=1e-6)
-    np.testing.assert_allclose(bars.y, found.attribution.by_bar(), rtol=1e-6)
-    assert list(bars.marker.color) == [RISE if each > 0 else FALL for each in found.attribution.by_bar()]
-    np.testing.assert_allclose(np.array(channels.z), found.attribution.values.T, rtol=1e-6)
-    assert list(channels.y) == ["open", "high", "low", "close"]
-
-
-def test_an_attribution_without_all_prices_shows_the_first_feature_as_a_line() -> None:
-    found = explanation(("close", "volume"))
-    line, *_ = attribution_chart(found, OPENED_AT).data
-    assert line.type == "scatter"
-    np.testing.assert_allclose(line.y, found.window[:, 0], rtol=1e-6)
-
-
-@pytest.mark.parametrize(("opens", "limits"), [(True, (0.0, 1.0)), (False, (-3.0, 3.0))])
-def test_a_map_shows_one_row_per_unit(opens: bool, limits: tuple[float, float]) -> None:
-    values = np.linspace(-3, 2, 48).reshape(24, 2)
-    (cells,) = map_chart(values, OPENED_AT, row="unit", opens=opens).data
-    np.testing.assert_allclose(np.array(cells.z), values.T, rtol=1e-6)
-    assert list(cells.y) == ["1", "2"]
-    assert (cells.zmin, cells.zmax) == limits
-
-
-def test_filters_are_separated_by_an_empty_column() -> None:
-    filters = np.arange(1.0, 13.0).reshape(3, 2, 2)  # kernel, feature, filter
-    (cells,) = filters_chart(filters, ("open", "close")).data
-    assert [list(row) for row in cells.z] == [[1, 5, 9, None, 2, 6, 10], [3, 7, 11, None, 4, 8, 12]]
-    assert list(cells.y) == ["open", "close"]
 
 
 def test_no_line_is_drawn_across_a_gap() -> None:
