@@ -4,8 +4,10 @@ The record is that of the fold networks; the final network has seen every bar, s
 own. But the folds went through the same procedure, and a later fold's network has also seen the test bars of an earlier
 one. So its disagreement with that earlier fold's out-of-sample probabilities shows what an honest fit does there, and
 the final network must not disagree much more. Disagreement is in nats: the loss that a network adds to the record if
-the record's probabilities are right. The trap: scored on bars that it has learned from, an overfitted network looks
-excellent; only its disagreement grows.
+the record's probabilities are right. Measured (docs/decisions-over-many-days.md): of 24 honest fits of the default
+recipe on the bundled sample none was held, of 500 simulated ones none; confident noise and simulated overfitting were
+held 500 of 500 times, two warm chains from day 20 on 8 of 8 times. The trap: scored on bars that it has learned from,
+an overfitted network looks excellent; only its disagreement grows.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.e_process import divergence
 from model.errors import SpecError
+from model.promotion_rule import FINAL_NETWORK, Clause
 
 
 class FinalNetworkRule(BaseModel):
@@ -98,6 +101,24 @@ def check_final_network(
     disagreement = mean_disagreement(record, final) if np.isfinite(final).all() else float("inf")
     limit = max(rule.factor * float(of_folds.max()), rule.negligible)
     return FinalNetworkCheck(disagreement, of_folds, limit, passed=disagreement <= limit)
+
+
+def final_network_clause(found: FinalNetworkCheck, rule: FinalNetworkRule) -> Clause:
+    """Return the condition of a promotion: the final network passed its check."""
+    largest = float(found.of_folds.max())
+    like = "like" if found.passed else "unlike"
+    reason = (
+        f"the final network forecasts {like} the fold networks whose record it carries: it disagrees with that record "
+        f"by {found.disagreement:.4f} nats per decision, limit {found.limit:.4f} (fold networks: up to {largest:.4f}, "
+        f"factor {rule.factor:g})"
+    )
+    numbers = {"disagreement": found.disagreement, "of_folds": largest, "limit": found.limit}
+    return Clause(FINAL_NETWORK, found.passed, reason, numbers)
+
+
+def unchecked_final_network(why: str) -> Clause:
+    """Return the clause of a final network that cannot be checked; it is met."""
+    return Clause(FINAL_NETWORK, passed=True, reason=f"the final network is not checked: {why}", numbers={})
 
 
 def mean_disagreement(record: Float64[np.ndarray, " window"], other: Float64[np.ndarray, " window"]) -> float:

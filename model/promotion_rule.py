@@ -24,6 +24,7 @@ from model.significance_tests import SkillTest, binomial_against_majority, mcnem
 from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
+FINAL_NETWORK = "final_network"  # clause of `model.final_network_check`
 
 
 class PromotionRule(BaseModel):
@@ -113,6 +114,8 @@ def decide(
     seed: int,
     trading: TradingResult | None = None,
     instead_of_champion: Clause | None = None,
+    *,
+    further: tuple[Clause, ...] = (),
 ) -> Decision:
     """Decide whether a challenger is promoted, held or rejected.
 
@@ -127,6 +130,7 @@ def decide(
         trading: the challenger's trades; where given, the strict rule requires a positive net return and a higher
             Sharpe ratio than buy-and-hold.
         instead_of_champion: replaces the comparison with the champion where the two predict different outcomes.
+        further: clauses of both rules that other modules evaluate.
 
     Returns:
         Reject where the sanity check failed, promote where every clause is met, else hold.
@@ -144,7 +148,7 @@ def decide(
         return _decision("reject", (sane,))
     common = None if champion is None else challenger.common_decisions(champion)
     evaluate = _strict_clauses if rule.kind == "strict" else _daily_clauses
-    clauses = (sane, *evaluate(rule, challenger, base_rate_probabilities, common, seed))
+    clauses = (sane, *further, *evaluate(rule, challenger, base_rate_probabilities, common, seed))
     if instead_of_champion is not None:
         clauses = (*(clause for clause in clauses if clause.name != "champion"), instead_of_champion)
     if rule.kind == "strict" and trading is not None:
@@ -181,9 +185,11 @@ def different_question(rule: PromotionRule, ours: int, theirs: int, champion: Pa
 def replace_broken_champion(decision: Decision) -> Decision:
     """Turn a hold into a promotion because the champion cannot predict; a rejection stays one.
 
-    Every reason and number is kept.
+    A challenger whose final network failed its check stays held: what it would serve has no record. Every reason and
+    number is kept.
     """
-    if decision.action != "hold":
+    unproven = any(clause.name == FINAL_NETWORK and not clause.passed for clause in decision.clauses)
+    if decision.action != "hold" or unproven:
         return decision
     reason = "the champion cannot predict any more, so a challenger that passes the sanity check replaces it"
     return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)

@@ -6,7 +6,7 @@ epoch - is no longer measured by it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import median
 from typing import Any
@@ -42,6 +42,8 @@ class FoldFit:
         device: where it was fitted.
         seconds: time of the fit.
         further_seeds: shape (window,), float64, by seed: P(rise) of the same test windows.
+        uncalibrated: shape (tested,), float64: its P(rise), before calibration, of its own test windows and of those of
+            all folds before it, oldest first; for the check of the final network.
     """
 
     record: Record
@@ -51,6 +53,7 @@ class FoldFit:
     device: str
     seconds: float
     further_seeds: dict[int, Float64[np.ndarray, " window"]] = field(default_factory=dict)
+    uncalibrated: Float64[np.ndarray, " tested"] = field(default_factory=lambda: np.empty(0, np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,14 @@ class WalkForward:
         base_rate: shape (window,), float64: the base rate's P(rise) on the same windows, learned fold by fold.
         best_epochs: the best epoch of each fold.
         calibrator: the newest fold's, for the final fit, which has no validation windows to fit one on.
+        fold_networks: shape (fold, window), float64: `stack_fold_networks` of the folds.
     """
 
     record: Record
     base_rate: Float64[np.ndarray, " window"]
     best_epochs: tuple[int, ...]
-    calibrator: Calibrator = UNCALIBRATED
+    calibrator: Calibrator
+    fold_networks: Float64[np.ndarray, "fold window"]
 
     @property
     def epochs(self) -> int:
@@ -125,10 +130,12 @@ def walk_forward(
     """
     if not folds:
         raise BarsTooShort("walk forward: expected at least one fold, found none")
-    fits = [fit_fold(trainer, windows, fold, seed, start=start(fold)) for fold in folds]
+    first_test = int(folds[0].test[0])
+    fits = [fit_fold(trainer, windows, fold, seed, start=start(fold), first_test=first_test) for fold in folds]
     base_rate = walk_baselines_forward(windows, folds, seed, names=("base_rate",))["base_rate"]
     record = pool_records([each.record for each in fits])
-    return WalkForward(record, base_rate, tuple(each.best_epoch for each in fits), fits[-1].calibrator)
+    fold_networks = stack_fold_networks([each.uncalibrated for each in fits])
+    return WalkForward(record, base_rate, tuple(each.best_epoch for each in fits), fits[-1].calibrator, fold_networks)
 
 
 def fit_fold(
@@ -140,6 +147,7 @@ def fit_fold(
     *,
     start: Weights | None = None,
     on_epoch: Callable[[int, Epoch], None] = lambda _seed, _epoch: None,
+    first_test: int | None = None,
 ) -> FoldFit:
     """Fit one fold with early stopping on its validation windows, and predict its test fold.
 
@@ -151,10 +159,13 @@ def fit_fold(
         further_seeds: fitted and predicted on the same windows, for the spread between seeds.
         start: weights to start from; None for fresh ones.
         on_epoch: called with seed and epoch after each epoch.
+        first_test: index of the first test window of the oldest fold, where `uncalibrated` begins; None: this fold's.
 
-    Time: the probabilities depend on what was resolved before the test fold began.
+    Time: the record's probabilities depend on what was resolved before the test fold began. Windows of folds before
+        it are in-sample for its network.
     """
     test = windows.take(fold.test)
+    tested = np.arange(fold.test[0] if first_test is None else first_test, fold.test[-1] + 1, dtype=np.int64)
 
     def fit(each: int) -> tuple[Any, Float64[np.ndarray, " window"]]:
         fitted = trainer.fit(
@@ -172,7 +183,21 @@ def fit_fold(
         device=fitted.device,
         seconds=fitted.seconds,
         further_seeds={each: fit(each)[1] for each in further_seeds},
+        uncalibrated=trainer.predict(replace(fitted, calibrator=UNCALIBRATED), windows.take(tested)),
     )
+
+
+def stack_fold_networks(uncalibrated: Sequence[Float64[np.ndarray, " _"]]) -> Float64[np.ndarray, "fold window"]:
+    """Return every fold's `FoldFit.uncalibrated`, on the windows of the record; NaN after the fold's own windows.
+
+    >>> stack_fold_networks([np.array([0.4]), np.array([0.5, 0.6])])
+    array([[0.4, nan],
+           [0.5, 0.6]])
+    """
+    stacked = np.full((len(uncalibrated), len(uncalibrated[-1])), np.nan)
+    for row, probabilities in zip(stacked, uncalibrated, strict=True):
+        row[: len(probabilities)] = probabilities
+    return stacked
 
 
 def final_epochs(best_epochs: Sequence[int]) -> int:

@@ -24,8 +24,10 @@ from tasks.registry.run_artifacts import (
     CLASSIFICATION_REPORT,
     NUMBERS,
     log_equity,
+    log_fold_networks,
     log_record,
     picture_path,
+    pooled_fold_networks,
     pooled_record,
     pooled_seeds,
 )
@@ -53,6 +55,7 @@ def evaluate(
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
         log_record(workspace.runs, run_id, record, baselines)
+        log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
         trial = trial_of(
             "retrain",
             run_id,

@@ -64,6 +64,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             further_seeds(seed, recipe.folds.seeds),
             start=start_of_fold(workspace.registry, workspace.decision_log, recipe, windows, folds[index]),
             on_epoch=on_epoch,
+            first_test=int(folds[0].test[0]),
         )
     with progress.step("register"):
         scores = score(fitted.record.labels, fitted.record.probabilities)

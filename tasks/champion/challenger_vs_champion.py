@@ -13,6 +13,12 @@ import numpy as np
 
 from model.bars import Bars
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from model.final_network_check import (
+    FinalNetworkRule,
+    check_final_network,
+    final_network_clause,
+    unchecked_final_network,
+)
 from model.metrics import Record
 from model.promotion_rule import (
     Clause,
@@ -28,7 +34,7 @@ from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.registry.model_registry import Version
-from tasks.registry.run_artifacts import read_evaluation, read_probe
+from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -64,6 +70,21 @@ class GateResult:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredNetwork:
+    """The challenger's registered files, loaded and checked.
+
+    Attributes:
+        sanity_check: whether it may be served at all.
+        decided_at: shape (window,), datetime64[us], UTC: all decisions of the bars; empty if it cannot predict.
+        uncalibrated: shape (window,), float64: its P(rise) before calibration.
+    """
+
+    sanity_check: SanityCheck
+    decided_at: np.ndarray
+    uncalibrated: np.ndarray
+
+
 def compare_with_champion(
     workspace: Workspace,
     challenger: Version,
@@ -84,11 +105,15 @@ def compare_with_champion(
     """
     record, base_rate = read_evaluation(workspace.runs, challenger.run_id)
     champion = champion_record(workspace, state, bars, record)
-    sanity = check_registered_network(workspace, challenger, bars)
+    network = check_registered_network(workspace, challenger, bars)
+    sanity = network.sanity_check
+    further = (check_against_folds(workspace, challenger, record, network),) if sanity.passed else ()
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     comparable = sanity.passed and not champion.problem
     other = _other_question(workspace, challenger, state, rule, seed) if comparable else None
-    decision = decide(rule, sanity, record, base_rate, None if other else champion.record, seed, trades, other)
+    decision = decide(
+        rule, sanity, record, base_rate, None if other else champion.record, seed, trades, other, further=further
+    )
     if champion.problem:
         decision = replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
@@ -172,7 +197,7 @@ def _run_of(workspace: Workspace, state: ChampionState) -> str:
     return runs[-1]
 
 
-def check_registered_network(workspace: Workspace, challenger: Version, bars: Bars) -> SanityCheck:
+def check_registered_network(workspace: Workspace, challenger: Version, bars: Bars) -> RegisteredNetwork:
     """Load the registered files and compare their probabilities with those of training."""
     try:
         probe = read_probe(workspace.runs, challenger.run_id)
@@ -183,11 +208,32 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
         raise
     except Exception as error:  # noqa: BLE001 - any exception of a broken file is the reason of the rejection
         log.error("%s: challenger version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
-        return SanityCheck(
+        broken = SanityCheck(
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)
         )
+        return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
     probed_at = probe["decided_at"].to_numpy().astype("datetime64[us]")
     _, ours, theirs = np.intersect1d(decided_at, probed_at, return_indices=True)
     expected = probe["probability"].to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(uncalibrated[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
-    return run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
+    sanity = run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
+    return RegisteredNetwork(sanity, decided_at, uncalibrated)
+
+
+def check_against_folds(
+    workspace: Workspace, challenger: Version, record: Record, network: RegisteredNetwork
+) -> Clause:
+    """Check that the registered network forecasts like the fold networks whose record it carries."""
+    try:
+        fold_networks = read_fold_networks(workspace.runs, challenger.run_id)
+    except UnsoundModel:
+        return unchecked_final_network(f"its run has no file {FOLD_NETWORKS}, which is written since version 0.2")
+    folds, rule = np.unique(record.fold, return_inverse=True)[1].astype(np.int64), FinalNetworkRule()
+    if len(fold_networks) < 2:  # noqa: PLR2004 - a single fold has no later network to compare with
+        return unchecked_final_network("the recipe has one fold, and the check needs two")
+    _, ours, theirs = np.intersect1d(record.decided_at, network.decided_at, return_indices=True)
+    uncalibrated = fold_networks[folds, np.arange(len(folds))]
+    found = check_final_network(
+        uncalibrated[ours], folds[ours], fold_networks[:, ours], network.uncalibrated[theirs], rule
+    )
+    return final_network_clause(found, rule)

@@ -35,7 +35,7 @@ from tasks.champion.commit_decision import commit_decision, sync_champion_alias,
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
-from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_probe, log_record, picture_path
+from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_probe, log_record, picture_path
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
 from tasks.store.decision_log import LoggedDecision
@@ -253,6 +253,7 @@ class Replay:
         network = trainer.keras_model(final.fitted)
         run_id = self.workspace.runs.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
         log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})
+        log_fold_networks(self.workspace.runs, run_id, walked.fold_networks)
         log_probe(self.workspace.runs, run_id, final)
         trial_id, as_of = self.decision_id(day), datetime.combine(day, time(0), UTC)
         trial = trial_of("replay", trial_id, recipe, walked.record, walked.base_rate, recorded_at=as_of, run_id=run_id)

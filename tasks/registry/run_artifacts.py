@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 FOLD_RECORD = "record.parquet"
 FOLD_CALIBRATOR = "calibrator.json"
 FOLD_SEEDS = "seeds.parquet"  # P(rise) of its test windows, one column per further seed
+FOLD_UNCALIBRATED = "uncalibrated.parquet"  # its network's P(rise) of its own test windows and of earlier folds'
 # A retrain's or a replayed day's run.
 RECORD = "evaluation/record.parquet"
+FOLD_NETWORKS = "evaluation/fold_networks.parquet"  # one column per fold; since 0.2
 NUMBERS = "evaluation/numbers.json"
 CLASSIFICATION_REPORT = "evaluation/classification_report.txt"
 EQUITY = "evaluation/equity.parquet"
@@ -51,6 +53,7 @@ def log_fold(runs: "ExperimentRuns", run_id: str, fold: "FoldFit") -> None:
     files = {
         FOLD_RECORD: parquet_bytes(fold.record.frame()),
         FOLD_CALIBRATOR: calibrator_to_json(fold.calibrator).encode(),
+        FOLD_UNCALIBRATED: parquet_bytes(pd.DataFrame({"probability": fold.uncalibrated})),
     }
     if fold.further_seeds:
         frame = pd.DataFrame({str(seed): probabilities for seed, probabilities in fold.further_seeds.items()})
@@ -87,6 +90,14 @@ def _probe_bytes(final: "FinalNetwork") -> bytes:
 def log_record(runs: "ExperimentRuns", run_id: str, record: Record, baselines: dict[str, np.ndarray]) -> None:
     """Log an out-of-sample record with the baselines' probabilities on the same windows, `base_rate` among them."""
     log_artifacts(runs, run_id, {RECORD: parquet_bytes(record.frame().assign(**baselines))})
+
+
+def log_fold_networks(runs: "ExperimentRuns", run_id: str, fold_networks: np.ndarray) -> None:
+    """Log the fold networks' uncalibrated P(rise) on the windows of the record, shape (fold, window)."""
+    import pandas as pd  # here: arrays inside need no pandas
+
+    frame = pd.DataFrame({str(number): probabilities for number, probabilities in enumerate(fold_networks)})
+    log_artifacts(runs, run_id, {FOLD_NETWORKS: parquet_bytes(frame)})
 
 
 def log_equity(runs: "ExperimentRuns", run_id: str, closed_at: np.ndarray, equity: dict[str, np.ndarray]) -> None:
@@ -134,6 +145,23 @@ def pooled_seeds(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> dict[in
 
     frame = pd.concat([_read_frame(runs, run_id, FOLD_SEEDS) for run_id in fold_run_ids], ignore_index=True)
     return {int(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
+
+
+def pooled_fold_networks(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> np.ndarray:
+    """Return the fold networks' uncalibrated P(rise) on the windows of the record: shape (fold, window)."""
+    from model.walk_forward import stack_fold_networks  # here: serving reads artifacts too
+
+    frames = [_read_frame(runs, run_id, FOLD_UNCALIBRATED) for run_id in fold_run_ids]
+    return stack_fold_networks([frame["probability"].to_numpy(dtype=np.float64) for frame in frames])
+
+
+def read_fold_networks(runs: "ExperimentRuns", run_id: str) -> np.ndarray:
+    """Return what `log_fold_networks` logged: shape (fold, window), float64.
+
+    Raises:
+        UnsoundModel: the run has none: it is of version 0.1.
+    """
+    return _read_frame(runs, run_id, FOLD_NETWORKS).to_numpy(dtype=np.float64).T.copy()
 
 
 def read_evaluation(runs: "ExperimentRuns", run_id: str) -> tuple[Record, np.ndarray]:

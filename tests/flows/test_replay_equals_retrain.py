@@ -16,7 +16,7 @@ from model.network_files import network_from_bytes
 from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.registry.run_artifacts import read_probe
+from tasks.registry.run_artifacts import read_fold_networks, read_probe
 from tasks.workspace import Workspace, open_workspace
 
 SERIES = Series("BTC-USD", "1d")
@@ -50,6 +50,12 @@ def test_a_replayed_day_equals_the_retrain_of_that_day(tmp_path: Path, monkeypat
         np.testing.assert_array_equal(left, right)
     probes = [read_probe(each.runs, run_id) for each, run_id in zip((one, other), runs, strict=True)]
     pd.testing.assert_frame_equal(*probes, check_exact=True)
+    networks = [read_fold_networks(each.runs, run_id) for each, run_id in zip((one, other), runs, strict=True)]
+    np.testing.assert_array_equal(*networks)
+    assert networks[0].shape == (2, 110)
+    decisions = [each.decision_log.rows(each.name)[0] for each in (one, other)]
+    assert decisions[0].numbers == decisions[1].numbers
+    assert decisions[0].numbers["final_network.disagreement"] > 0
     bars = one.bar_store.read_bars(one.bar_store.ref(SERIES))
     np.testing.assert_array_equal(ours.predictor().predict(bars)[1], theirs.predictor().predict(bars)[1])
     assert one.registry.version(retrained.version.version).trained_until == other.registry.version("1").trained_until

@@ -105,6 +105,9 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     assert run.data.params["window.lookback_bars"] == "30"
     assert run.data.params["training.epochs"] == "2"
     assert {"decision", "recipe", "seed", "device", "trigger", "flow_run"} <= run.data.tags.keys()
+    checked = {name: run.data.metrics[f"decision.final_network.{name}"] for name in ("disagreement", "limit")}
+    assert 0 < checked["disagreement"] <= checked["limit"]
+    assert "the final network forecasts like the fold networks" in run.data.tags["reasons"]
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.digest == first.stored.ref.sha256[:36]
     pictures = {each.path for each in workspace.runs.client.list_artifacts(first.run_id, "pictures")}

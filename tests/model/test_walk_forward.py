@@ -1,6 +1,6 @@
 """Walk forward and final fit, with a trainer that is quick and whose probabilities are known."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 from synthetic_bars import random_walk
 
 from model.baselines import BASELINES, predict_baseline
-from model.calibration import UNCALIBRATED, Calibrator
+from model.calibration import UNCALIBRATED, Calibrator, Temperature
 from model.errors import BarsTooShort
 from model.folds import FoldSpec, split_folds
 from model.training import Epoch
@@ -77,6 +77,23 @@ def test_the_record_pools_what_each_fold_predicts() -> None:
     assert walked.record.fold.tolist() == [0] * 30 + [1] * 30 + [2] * 30
     assert walked.best_epochs == (1, 2, 3)
     assert walked.epochs == 2
+
+
+def test_fold_networks_predict_the_test_windows_up_to_their_own_before_calibration() -> None:
+    class Calibrated(ShareOfRises):
+        def fit(self, *arguments: Any, **named: Any) -> Fitted:
+            return replace(super().fit(*arguments, **named), calibrator=Temperature(3.0))
+
+        def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:
+            return fitted.calibrator.apply(super().predict(fitted, windows))
+
+    walked = walk_forward(Calibrated(), RESOLVED, FOLDS, seed=7)
+    shares = [RESOLVED.labels[fold.train].mean() + 0.007 for fold in FOLDS]
+    known = (30, 60, 90)
+    for network, share, end in zip(walked.fold_networks, shares, known, strict=True):
+        np.testing.assert_allclose(network[:end], share, rtol=1e-12)
+        assert np.isnan(network[end:]).all()
+    assert (walked.record.probabilities != np.repeat(shares, 30)).all()
 
 
 def test_a_fold_starts_from_the_weights_it_is_given() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from tasks.champion.commit_decision import ChampionState
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_files import LoadedVersion, ModelFiles
 from tasks.registry.model_registry import ModelRegistry, Version
-from tasks.registry.run_artifacts import parquet_bytes
+from tasks.registry.run_artifacts import FOLD_NETWORKS, RECORD, parquet_bytes
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -98,11 +99,11 @@ def broken(workspace: Workspace, version: str, name: str = "network.onnx") -> Ve
 def test_a_registered_version_reproduces_the_probabilities_of_training(
     workspace: Workspace, settings: Settings
 ) -> None:
-    found = check_registered_network(workspace, workspace.registry.version("2"), BARS)
+    found = check_registered_network(workspace, workspace.registry.version("2"), BARS).sanity_check
     assert found.passed
     folder = settings.root / "mlruns" / "artifacts" / SERIES.name / workspace.registry.version("2").run_id
     (folder / "artifacts" / "network" / "probe.parquet").write_bytes(_shifted_probe())
-    assert not check_registered_network(workspace, workspace.registry.version("2"), BARS).reloads_equal
+    assert not check_registered_network(workspace, workspace.registry.version("2"), BARS).sanity_check.reloads_equal
 
 
 def _shifted_probe() -> bytes:
@@ -144,6 +145,49 @@ def test_a_challenger_that_the_rule_would_hold_still_replaces_a_broken_champion(
     assert found.decision.action == "promote"
     assert "the champion cannot predict any more" in found.reasons[1]
     assert found.decision.numbers == whole.decision.numbers  # its stored record and its predictions agree here
+
+
+def with_good_record(workspace: Workspace, folds: int) -> Version:
+    """Return version 3, whose final network is far too bold, with a record and fold networks of bold moderation."""
+    challenger, fold = workspace.registry.version("3"), np.repeat(np.arange(folds), len(NEWEST) // folds)
+    networks = np.stack([says("2") if number % 2 else says("1") for number in range(folds)])
+    kept = replace(record(networks[fold, np.arange(len(fold))]), fold=fold.astype(np.int64))
+    known = pd.DataFrame(np.where(fold > np.arange(folds)[:, None], np.nan, networks).T)
+    folder = workspace.settings.root / "mlruns" / "artifacts" / SERIES.name / challenger.run_id / "artifacts"
+    # Not through MLflow, which remembers where a run's artifacts were before the home was copied.
+    (folder / RECORD).write_bytes(parquet_bytes(kept.frame().assign(base_rate=0.5)))
+    (folder / FOLD_NETWORKS).write_bytes(parquet_bytes(known.rename(columns=str)))
+    return challenger
+
+
+def test_a_bad_final_network_with_a_good_record_is_held(workspace: Workspace) -> None:
+    challenger, later = with_good_record(workspace, folds=5), says("3")
+    happened = np.where(NEWEST.labels == 1, later, 1 - later)
+    assert -np.log(happened).mean() > 1.0  # what it would serve
+    found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
+    assert found.decision.action == "hold"
+    assert found.reasons[0].startswith("the final network forecasts unlike the fold networks whose record it carries")
+    clauses = {clause.name: clause for clause in found.decision.clauses}
+    assert [name for name, clause in clauses.items() if not clause.passed] == ["final_network"]
+    q, p = later, np.where(np.arange(250) // 50 % 2, says("2"), says("1"))
+    expected = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    assert found.decision.numbers["final_network.disagreement"] == pytest.approx(expected, rel=1e-5)
+    assert found.decision.numbers["final_network.limit"] == 0.01
+
+
+def test_a_bad_final_network_does_not_replace_a_broken_champion(workspace: Workspace) -> None:
+    challenger, champion = with_good_record(workspace, folds=5), ChampionState("1", broken(workspace, "1"))
+    found = compare_with_champion(workspace, challenger, champion, BARS, RULE, seed=7)
+    assert (found.decision.action, found.problem != "") == ("hold", True)
+
+
+def test_a_final_network_that_cannot_be_checked_is_reported(workspace: Workspace) -> None:
+    challenger = workspace.registry.version("2")
+    of_0_1 = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
+    assert any("the final network is not checked: its run has no file" in reason for reason in of_0_1.reasons)
+    one = compare_with_champion(workspace, with_good_record(workspace, 1), state(workspace, "1"), BARS, RULE, seed=7)
+    assert any("not checked: the recipe has one fold" in reason for reason in one.reasons)
+    assert one.decision.action == of_0_1.decision.action == "promote"
 
 
 @pytest.mark.parametrize("rule", [PromotionRule(), PromotionRule(kind="strict")])

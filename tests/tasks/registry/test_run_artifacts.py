@@ -39,7 +39,9 @@ def test_paths_are_those_that_older_homes_hold() -> None:
     assert run_artifacts.FOLD_RECORD == "record.parquet"
     assert run_artifacts.FOLD_CALIBRATOR == "calibrator.json"
     assert run_artifacts.FOLD_SEEDS == "seeds.parquet"
+    assert run_artifacts.FOLD_UNCALIBRATED == "uncalibrated.parquet"
     assert run_artifacts.RECORD == "evaluation/record.parquet"
+    assert run_artifacts.FOLD_NETWORKS == "evaluation/fold_networks.parquet"
     assert run_artifacts.EQUITY == "evaluation/equity.parquet"
     assert run_artifacts.NUMBERS == "evaluation/numbers.json"
     assert run_artifacts.CLASSIFICATION_REPORT == "evaluation/classification_report.txt"
@@ -57,7 +59,8 @@ def test_folds_are_pooled_in_the_order_of_their_runs(workspace: Workspace) -> No
     for fold in range(2):
         run_ids.append(runs.start_run(f"fold {fold}", {}))
         seeds = {8: np.array([0.1, 0.2, 0.3]) + fold}
-        fit = FoldFit(record(fold), 1, (EPOCH,), Temperature(2.0), "CPU", 0.5, seeds)
+        known = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6][: 3 * (fold + 1)]) / (fold + 1)
+        fit = FoldFit(record(fold), 1, (EPOCH,), Temperature(2.0), "CPU", 0.5, seeds, known)
         run_artifacts.log_fold(runs, run_ids[-1], fit)
     pooled = run_artifacts.pooled_record(runs, run_ids)
     np.testing.assert_array_equal(pooled.probabilities, [*record(0).probabilities, *record(1).probabilities])
@@ -65,6 +68,12 @@ def test_folds_are_pooled_in_the_order_of_their_runs(workspace: Workspace) -> No
     assert pooled.fold.tolist() == [0, 0, 0, 1, 1, 1]
     assert run_artifacts.pooled_seeds(runs, run_ids)[8].tolist() == [0.1, 0.2, 0.3, 1.1, 1.2, 1.3]
     assert run_artifacts.read_calibrator(runs, run_ids[0]) == Temperature(2.0)
+    networks = run_artifacts.pooled_fold_networks(runs, run_ids)
+    np.testing.assert_array_equal(
+        networks, [[0.1, 0.2, 0.3, *[np.nan] * 3], np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) / 2]
+    )
+    run_artifacts.log_fold_networks(runs, run_ids[0], networks)
+    np.testing.assert_array_equal(run_artifacts.read_fold_networks(runs, run_ids[0]), networks)
 
 
 def test_record_equity_and_probe_are_read_back_bit_for_bit(workspace: Workspace) -> None:
