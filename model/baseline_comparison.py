@@ -116,7 +116,9 @@ def measure_skill(record: Record, baselines: Mapping[str, Float64[np.ndarray, " 
 def compare_forecasts(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> Comparison:
     """Compare a record with an opponent's P(rise) on the record's windows, shape (window,), float64."""
     independent = record.independent_windows()
-    difference = paired_difference(record.labels, record.probabilities, opponent, seed, record_block_bars(record))
+    difference = paired_difference(
+        record.labels, record.probabilities, opponent, seed, record_block_bars(record), record.overlap_bars()
+    )
     test = mcnemar(record.labels[independent], record.probabilities[independent], opponent[independent])
     return Comparison(difference, test, test.p_value)
 

@@ -82,6 +82,32 @@ def record_block_bars(record: Record) -> int:
     return max(rate_block_bars(len(record)), 2 * record.overlap_bars())
 
 
+def widening_factor(n: int, block_bars: int, overlap_bars: int) -> float:
+    """Return the factor by which resampled means of paired losses must be spread for an interval to cover as stated.
+
+    The block bootstrap underestimates the variance of a mean of dependent losses in three ways, all known in advance:
+    blocks cut the dependence of overlapping labels short (autocovariance 1 - k / overlap at lag k), centring removes
+    some of it, and n / block blocks are too few for the normal quantile. The factor depends on these three lengths
+    alone, not on the losses, so that a bound stays monotone in them.
+
+    Args:
+        n: windows.
+        block_bars: mean block length, windows.
+        overlap_bars: decisions until a label is resolved; 1 where labels do not overlap.
+
+    Source: own; weights of the stationary bootstrap, Politis and Romano 1994; Student's t for the equivalent degrees
+    of freedom of a long-run variance, Lazarus, Lewis, Stock and Watson 2018. Coverage by simulation at n = 250 to
+    2,500, overlap 1 to 20, forecasts independent or persistent (0.9): 93 to 98 %; without the factor 85 to 96 %.
+    """
+    from scipy.stats import norm, t  # here: 1 s
+
+    lags = np.arange(1 - overlap_bars, overlap_bars)
+    autocovariance = (1 - np.abs(lags) / overlap_bars) / overlap_bars
+    kept = float(autocovariance @ (1 - 1 / block_bars) ** np.abs(lags)) * max(1 - 2 * block_bars / n, 0.1)
+    upper = (1 + CONFIDENCE) / 2
+    return float(t.ppf(upper, max(n / block_bars, 1)) / norm.ppf(upper) / np.sqrt(kept))
+
+
 def resample(
     statistic: Callable[[Float64[np.ndarray, "resample window"]], Float64[np.ndarray, "resample number"]],
     n: int,
@@ -166,6 +192,7 @@ def paired_difference(
     probabilities_b: Float64[np.ndarray, " window"],
     seed: int,
     block_bars: int = 0,
+    overlap_bars: int = 1,
     repetitions: int = REPETITIONS,
 ) -> PairedDifference:
     """Compare the log loss of two forecasters on the same windows: a minus b, nats.
@@ -176,11 +203,13 @@ def paired_difference(
         probabilities_b: shape (window,), float64: P(rise) of b.
         seed: of the resampling.
         block_bars: mean block length, windows; 0: the optimal length for the differences.
+        overlap_bars: decisions until a label is resolved; 1 where labels do not overlap.
         repetitions: resamples.
 
     Returns:
-        The mean with its 95 % interval, and the two-sided p-value: the share of resamples, centred at zero, that lie
-        at least as far from zero as the mean.
+        The mean with its 95 % interval: percentiles, at the level that `widening_factor` gives. The two-sided p-value
+        is the share of resamples, centred at zero and spread by the same factor, that lie at least as far from zero as
+        the mean. Both are about these forecasts: they leave out what another seed of the training would change.
 
     Examples:
         >>> labels = np.tile(np.array([1, 0, 1, 1, 0], dtype=np.int8), 40)
@@ -189,6 +218,8 @@ def paired_difference(
         >>> round(found.mean, 4), found.high < 0
         (-0.1823, True)
     """
+    from scipy.stats import norm  # here: 1 s
+
     differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
     block_bars = block_bars or optimal_block_bars(differences)
     mean = float(differences.mean())
@@ -199,7 +230,7 @@ def paired_difference(
         seed,
         repetitions,
     )[:, 0]
-    extreme = int((np.abs(means - mean) >= abs(mean)).sum())
-    return PairedDifference(
-        mean, *percentile_bounds(means), (1 + extreme) / (1 + repetitions), len(differences), block_bars
-    )
+    factor = widening_factor(len(differences), block_bars, overlap_bars)
+    low, high = percentile_bounds(means, float(2 * norm.cdf(factor * norm.ppf((1 + CONFIDENCE) / 2)) - 1))
+    extreme = int((factor * np.abs(means - mean) >= abs(mean)).sum())
+    return PairedDifference(mean, low, high, (1 + extreme) / (1 + repetitions), len(differences), block_bars)

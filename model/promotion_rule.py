@@ -337,7 +337,9 @@ def _too_few(rule: PromotionRule, common: tuple[Record, Record], consequence: st
 
 def compare_to_baseline(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
     """Compare log losses, challenger minus opponent, with blocks longer than the label overlap."""
-    return paired_difference(record.labels, record.probabilities, opponent, seed, record_block_bars(record))
+    return paired_difference(
+        record.labels, record.probabilities, opponent, seed, record_block_bars(record), record.overlap_bars()
+    )
 
 
 def _numbers(found: PairedDifference) -> dict[str, float]:

@@ -119,5 +119,7 @@ def _period(
         windows=len(part),
         rises_share=float((part.labels == 1).mean()),
         scores=score(part.labels, part.probabilities),
-        against_base_rate=paired_difference(part.labels, part.probabilities, base_rate[chosen], seed, block_bars),
+        against_base_rate=paired_difference(
+            part.labels, part.probabilities, base_rate[chosen], seed, block_bars, part.overlap_bars()
+        ),
     )
