@@ -7,6 +7,9 @@ was scored on these bars counts, those that were discarded too.
 
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float64
+
 
 @dataclass(frozen=True, slots=True)
 class Looks:
@@ -44,3 +47,19 @@ class Looks:
     def __str__(self) -> str:
         """Describe the count in one phrase: `look 7 at these bars, 3 recipes`."""
         return f"look {self.looks} at these bars, {self.recipes} recipe{'' if self.recipes == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipesTried:
+    """What was scored on a challenger's test bars besides the challenger itself.
+
+    Attributes:
+        looks: the count, the challenger included.
+        skill: shape (trial, window), float64: `forecast_skill` of every other trial on the challenger's windows; NaN
+            where a trial did not decide.
+        unknown: recipes of which only the count is known: their probabilities were not stored.
+    """
+
+    looks: Looks
+    skill: Float64[np.ndarray, "trial window"]
+    unknown: int = 0

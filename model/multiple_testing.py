@@ -74,7 +74,8 @@ def search_skill(
     Args:
         labels: shape (window,), int8: 1 rise, 0 fall; oldest first.
         base_rates: shape (window,), float64: out-of-sample P(rise) of the base rate.
-        probabilities: shape (recipe, window), float64: out-of-sample P(rise) of every recipe that was scored.
+        probabilities: shape (recipe, window), float64: out-of-sample P(rise) of every recipe that was scored; NaN where
+            a recipe did not decide.
         seed: of the bootstrap.
         overlap: decisions made within the life of one label (`Record.overlap_bars`). Without overlap the skill of a
             forecaster without skill is a martingale difference, so no blocks are needed.
@@ -101,13 +102,40 @@ def search_skill(
             f"{probabilities.shape}"
         )
     p, q = np.clip(probabilities, 1e-12, 1 - 1e-12), np.clip(base_rates, 1e-12, 1 - 1e-12)
-    skill = (labels - q) * (np.log(p / (1 - p)) - np.log(q / (1 - q)))
-    excess = np.where(labels == 1, np.log(q / p), np.log((1 - q) / (1 - p))).mean(axis=1)
+    losses = np.where(labels == 1, np.log(q / p), np.log((1 - q) / (1 - p)))
+    excess = np.nansum(losses, axis=1) / np.maximum(np.isfinite(losses).sum(axis=1), 1)
+    statistic, alone, adjusted = skill_p_values(forecast_skill(labels, base_rates, probabilities), seed, overlap)
+    return SearchSkill(statistic, alone, adjusted, excess)
+
+
+def forecast_skill(
+    labels: Int8[np.ndarray, " window"],
+    base_rates: Float64[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, "*recipe window"],
+) -> Float64[np.ndarray, "*recipe window"]:
+    """Return the skill of each forecast: (outcome - base rate) x (its log odds - those of the base rate), nats.
+
+    Time: entry t depends on window t alone; NaN where the probability is.
+    """
+    p, q = np.clip(probabilities, 1e-12, 1 - 1e-12), np.clip(base_rates, 1e-12, 1 - 1e-12)
+    return np.asarray((labels - q) * (np.log(p / (1 - p)) - np.log(q / (1 - q))), dtype=np.float64)
+
+
+def skill_p_values(
+    skill: Float64[np.ndarray, "recipe window"], seed: int, overlap: int = 1
+) -> tuple[Float64[np.ndarray, " recipe"], Float64[np.ndarray, " recipe"], Float64[np.ndarray, " recipe"]]:
+    """Return studentised mean skill and one-sided p-values, alone and corrected for all rows; see `search_skill`.
+
+    Args:
+        skill: shape (recipe, window), float64: of `forecast_skill`; NaN where a recipe did not decide.
+        seed: of the bootstrap.
+        overlap: decisions made within the life of one label.
+    """
     statistic, null = _studentised(skill.T, seed, overlap)
     alone = (1 + (null >= statistic).sum(axis=0)) / (1 + len(null))
     largest = np.sort(null.max(axis=1))
     adjusted = (1 + len(null) - np.searchsorted(largest, statistic, side="left")) / (1 + len(null))
-    return SearchSkill(statistic, alone, adjusted, excess)
+    return statistic, alone, adjusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,13 +327,15 @@ def _studentised(
         of many).
     """
     count, span = len(values), 2 * overlap if overlap > 1 else 1
-    mean = values.mean(axis=0)
+    decided = np.isfinite(values)
+    windows = np.maximum(decided.sum(axis=0), 1)
+    mean = np.where(decided, values, 0).sum(axis=0) / windows
+    centred = np.where(decided, values - mean, 0)
     noise = np.random.default_rng(seed).standard_normal((REPETITIONS, count + span - 1))
     running = np.cumsum(np.pad(noise, ((0, 0), (1, 0))), axis=1)
     multipliers = (running[:, span:] - running[:, :-span]) / np.sqrt(span)
-    means = multipliers @ (values - mean) / count
-    error = long_run_deviation(values.T, span - 1) / np.sqrt(
-        count
-    )  # the multipliers' own variance, without their noise
+    means = multipliers @ centred / windows
+    # The multipliers' own variance, without their noise.
+    error = long_run_deviation(centred.T, span - 1) * np.sqrt(count) / windows
     safe = np.where(error > 0, error, np.inf)
     return mean / safe, means / safe

@@ -3,9 +3,9 @@
 Knows out-of-sample records, never models or registries. Losses are log losses in nats, paired by decision: challenger
 minus opponent, so a positive difference means that the challenger is worse. The daily rule is for a refit of a known
 recipe: it holds the challenger if it is significantly worse than the opponent by more than a tolerance, or worse on
-average by more than a margin. The strict rule is for a new recipe: the challenger must be significantly better.
-Caution: block lengths depend only on the number of bars, not on the losses. Otherwise the bound would not be monotone
-and a higher loss could turn hold into promote.
+average by more than a margin. The strict rule is for a new recipe: the challenger must be significantly better, after
+correction for all that was scored on its test bars. Caution: block lengths depend only on the number of bars, not on
+the losses. Otherwise the bound would not be monotone and a higher loss could turn hold into promote.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.bootstrap import PairedDifference, paired_difference, record_block_bars
 from model.errors import SpecError
+from model.looks import Looks, RecipesTried
 from model.metrics import Record
+from model.multiple_testing import forecast_skill, skill_p_values
 from model.sanity_check import SanityCheck
 from model.significance_tests import SkillTest, binomial_against_majority, mcnemar, pesaran_timmermann
 from model.trading import TradingResult, TradingSpec
@@ -116,6 +118,7 @@ def decide(
     instead_of_champion: Clause | None = None,
     *,
     further: tuple[Clause, ...] = (),
+    tried: RecipesTried | None = None,
 ) -> Decision:
     """Decide whether a challenger is promoted, held or rejected.
 
@@ -131,6 +134,7 @@ def decide(
             Sharpe ratio than buy-and-hold.
         instead_of_champion: replaces the comparison with the champion where the two predict different outcomes.
         further: clauses of both rules that other modules evaluate.
+        tried: what else was scored on the challenger's test bars; the strict rule corrects for it.
 
     Returns:
         Reject where the sanity check failed, promote where every clause is met, else hold.
@@ -151,6 +155,8 @@ def decide(
     clauses = (sane, *further, *evaluate(rule, challenger, base_rate_probabilities, common, seed))
     if instead_of_champion is not None:
         clauses = (*(clause for clause in clauses if clause.name != "champion"), instead_of_champion)
+    if rule.kind == "strict":
+        clauses = (*clauses, _skilled_after_search(rule, challenger, base_rate_probabilities, tried, seed))
     if rule.kind == "strict" and trading is not None:
         clauses = (*clauses, _costs_clause(trading))
     return _decision("promote" if all(clause.passed for clause in clauses) else "hold", clauses)
@@ -272,13 +278,13 @@ def _strict_clauses(
     common: tuple[Record, Record] | None,
     seed: int,
 ) -> tuple[Clause, ...]:
-    """Require direction skill, and a significantly lower loss than the base rate's and the champion's."""
+    """Require direction skill, a lower loss than the base rate's, and a significantly lower one than the champion's."""
     independent = challenger.take(challenger.independent_windows())
     labels, probabilities = independent.labels, independent.probabilities
     clauses = [
         _skilled("pesaran_timmermann", pesaran_timmermann(labels, probabilities), rule.alpha),
         _skilled("majority", binomial_against_majority(labels, probabilities), rule.alpha),
-        _better("base_rate", "the base rate", compare_to_baseline(challenger, base_rate_probabilities, seed)),
+        _lower_loss(compare_to_baseline(challenger, base_rate_probabilities, seed)),
     ]
     if common is None:
         return (*clauses, _no_champion())
@@ -304,6 +310,45 @@ def _better(name: str, opponent: str, found: PairedDifference) -> Clause:
     passed = found.high < 0
     finding = "significantly better" if passed else "not significantly better"
     return Clause(name, passed, f"{_describe(found, opponent)}: {finding}", _numbers(found))
+
+
+def _lower_loss(found: PairedDifference) -> Clause:
+    """Require a lower mean loss than the base rate's; `_skilled_after_search` decides whether it may be chance."""
+    passed = found.mean < 0
+    reason = f"{_describe(found, 'the base rate')}: {'better' if passed else 'not better'}"
+    return Clause("base_rate", passed, reason, _numbers(found))
+
+
+def _skilled_after_search(
+    rule: PromotionRule,
+    challenger: Record,
+    base_rate_probabilities: Float64[np.ndarray, " window"],
+    tried: RecipesTried | None,
+    seed: int,
+) -> Clause:
+    """Require skill that is significant after correction for everything that was scored on these test bars.
+
+    Recipes whose probabilities are not known count by Bonferroni's inequality.
+    """
+    own = forecast_skill(challenger.labels, base_rate_probabilities, challenger.probabilities)[None]
+    skill = own if tried is None else np.concatenate([own, tried.skill])
+    statistic, alone, adjusted = skill_p_values(skill, seed, challenger.overlap_bars())
+    unknown, looks = (0, Looks()) if tried is None else (tried.unknown, tried.looks)
+    corrected = min(1.0, float(adjusted[0] + unknown * alone[0]))
+    passed = corrected <= rule.alpha
+    reason = (
+        f"skill vs. the base rate: p = {corrected:.3g} after correction for the recipes tried ({looks}), "
+        f"{alone[0]:.3g} before: {'significant' if passed else 'not significant'}"
+    )
+    numbers = {
+        "p_value": float(alone[0]),
+        "p_value_corrected": corrected,
+        "statistic": float(statistic[0]),
+        "looks": float(looks.looks),
+        "recipes": float(looks.recipes),
+        "alpha": rule.alpha,
+    }
+    return Clause("recipes_tried", passed, reason, numbers)
 
 
 def _costs_clause(trading: TradingResult) -> Clause:

@@ -33,6 +33,7 @@ from model.sanity_check import SanityCheck, run_sanity_check
 from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState
+from tasks.champion.recipes_tried import recipes_tried
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
 from tasks.workspace import Workspace
@@ -111,9 +112,9 @@ def compare_with_champion(
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     comparable = sanity.passed and not champion.problem
     other = _other_question(workspace, challenger, state, rule, seed) if comparable else None
-    decision = decide(
-        rule, sanity, record, base_rate, None if other else champion.record, seed, trades, other, further=further
-    )
+    opponent = None if other else champion.record
+    tried = recipes_tried(workspace, challenger.run_id, record) if rule.kind == "strict" else None
+    decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
     if champion.problem:
         decision = replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)

@@ -209,12 +209,17 @@ def _missing_columns(table: DeltaTable, schema: "pa.Schema") -> list[str]:
     return [name for name in schema.names if name not in stored]
 
 
+def is_crowded(table: DeltaTable) -> bool:
+    """Return whether the next append rewrites the table as one file."""
+    return len(table.file_uris()) >= MAX_FILES
+
+
 def append_rows(table: DeltaTable, schema: "pa.Schema", stored: "pa.Table", rows: list[dict[str, Any]]) -> Change:
     """Append rows to a log; a table that has grown to `MAX_FILES` files is rewritten as one, with the new rows."""
     import pyarrow as pa  # here: a command that reads no table starts without it
 
     added, widens = pa.Table.from_pylist(rows, schema=schema), bool(_missing_columns(table, schema))
-    if len(table.file_uris()) < MAX_FILES:
+    if not is_crowded(table):
         return Change(added, widens=widens)
     return Change(pa.concat_tables([stored, added]), replaces=EVERYTHING, widens=widens)
 

@@ -3,31 +3,51 @@
 Each score of a recipe on test bars is a look at them, and the best of many looks is better than it will prove to be.
 Retrains, replays, searches and benchmarks append a row for each recipe that they score, so that significance can be
 reported after correction for the number of recipes tried. A row counts by its `trial_id`: writing it again changes
-nothing. It has no clock: times are passed in.
+nothing. The probabilities of each trial are kept too, so that a later recipe can be tested against all of them. It has
+no clock: times are passed in.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int8, Shaped
 
 from model.looks import Looks
 from model.metrics import Record, score
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime
-from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, is_crowded, place, quoted, read_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable
 
 TrialKind = Literal["retrain", "replay", "tune", "benchmark"]
 TIMES = ("recorded_at", "test_first", "test_last")
 NUMBERS = ("log_loss", "base_rate_log_loss", "p_value")
+FORECASTS = ("decided_at", "labels", "probabilities", "base_rates")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialForecasts:
+    """Out-of-sample probabilities of a trial, oldest first.
+
+    Attributes:
+        decided_at: shape (window,), datetime64[us], UTC.
+        labels: shape (window,), int8: 1 rise, 0 fall.
+        probabilities: shape (window,), float64, stored as float32: P(rise).
+        base_rates: shape (window,), float64, stored as float32: the base rate's P(rise).
+    """
+
+    decided_at: Shaped[np.ndarray, " window"]
+    labels: Int8[np.ndarray, " window"]
+    probabilities: Float64[np.ndarray, " window"]
+    base_rates: Float64[np.ndarray, " window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,7 @@ class Trial:
         base_rate_log_loss: mean log loss of the base rate on the same decisions, nats.
         run_id: MLflow run that keeps the out-of-sample record; empty where there is none.
         p_value: of the Pesaran-Timmermann test, Holm-adjusted over the tests of its report; NaN where not tested.
+        forecasts: out-of-sample probabilities; None where they were not stored, or not read.
     """
 
     trial_id: str
@@ -65,6 +86,7 @@ class Trial:
     base_rate_log_loss: float
     run_id: str = ""
     p_value: float = math.nan
+    forecasts: TrialForecasts | None = field(default=None, compare=False, repr=False)
 
 
 def trial_of(
@@ -106,13 +128,19 @@ def trial_of(
         base_rate_log_loss=score(record.labels, base_rate)["log_loss"],
         run_id=run_id,
         p_value=p_value,
+        forecasts=TrialForecasts(record.decided_at, record.labels, record.probabilities, base_rate),
     )
 
 
 def count_looks(trials: Sequence[Trial], first: datetime, last: datetime) -> Looks:
     """Count the trials whose test bars overlap the decisions from `first` to `last`, both included, UTC."""
-    overlapping = [trial for trial in trials if trial.test_first <= as_utc(last) and as_utc(first) <= trial.test_last]
+    overlapping = overlapping_trials(trials, first, last)
     return Looks(len(overlapping), len({trial.recipe for trial in overlapping}))
+
+
+def overlapping_trials(trials: Sequence[Trial], first: datetime, last: datetime) -> list[Trial]:
+    """Return the trials whose test bars overlap the decisions from `first` to `last`, both included, UTC."""
+    return [trial for trial in trials if trial.test_first <= as_utc(last) and as_utc(first) <= trial.test_last]
 
 
 class TrialLog:
@@ -132,10 +160,19 @@ class TrialLog:
     def _table(self) -> Table:
         import pyarrow as pa  # here: a command that reads no trials starts without it
 
-        kinds = {"horizon_bars": pa.int64(), "windows": pa.int64()}
-        kinds |= dict.fromkeys(TIMES, pa.timestamp("us", "UTC")) | dict.fromkeys(NUMBERS, pa.float64())
-        schema = pa.schema([(part.name, kinds.get(part.name, pa.string())) for part in fields(Trial)])
-        return Table(place(self.root, "trials"), schema, (), self.storage_options)
+        moment, text, small = pa.timestamp("us", "UTC"), pa.string(), pa.float32()
+        kinds = dict.fromkeys(TIMES, moment) | dict.fromkeys(NUMBERS, pa.float64())
+        kinds |= {"horizon_bars": pa.int64(), "windows": pa.int64()}
+        columns = [(part.name, kinds.get(part.name, text)) for part in fields(Trial) if part.name != "forecasts"]
+        columns += zip(FORECASTS, map(pa.list_, (moment, pa.int8(), small, small)), strict=True)
+        return Table(place(self.root, "trials"), pa.schema(columns), (), self.storage_options)
+
+    @cached_property
+    def _counted(self) -> "pa.Schema":
+        """The columns without the probabilities: a count reads no more."""
+        import pyarrow as pa  # here: see _table
+
+        return pa.schema([column for column in self._table.schema if column.name not in FORECASTS])
 
     def append(self, trials: Sequence[Trial]) -> int:
         """Write trials in one commit; return how many were new, those with a known `trial_id` stay as they are."""
@@ -143,7 +180,7 @@ class TrialLog:
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal added
-            stored = read_rows(table, self._table.schema)
+            stored = read_rows(table, self._table.schema if is_crowded(table) else self._counted)
             known = set(stored["trial_id"].to_pylist())
             fresh = {trial.trial_id: _fields(trial) for trial in trials if trial.trial_id not in known}
             added = len(fresh)
@@ -153,19 +190,43 @@ class TrialLog:
             self._table.change(plan)
         return added
 
-    def trials(self, symbol: str, interval: str) -> tuple[Trial, ...]:
-        """Return the trials on the bars of a series, in the order of writing times."""
+    def trials(self, symbol: str, interval: str, *, forecasts: bool = False) -> tuple[Trial, ...]:
+        """Return the trials on the bars of a series, in the order of writing times.
+
+        Args:
+            symbol: of the bars.
+            interval: of the bars.
+            forecasts: read the probabilities too.
+        """
         table = self._table.open()
         if table is None:
             return ()
         where = f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
-        rows = read_rows(table, self._table.schema, where).to_pylist()
-        return tuple(sorted(map(_trial, rows), key=lambda trial: (trial.recorded_at, trial.trial_id)))
+        found = read_rows(table, self._table.schema if forecasts else self._counted, where)
+        rows = found.select(self._counted.names).to_pylist()
+        trials = [_trial(row, _forecasts(found, place) if forecasts else None) for place, row in enumerate(rows)]
+        return tuple(sorted(trials, key=lambda trial: (trial.recorded_at, trial.trial_id)))
 
 
-def _trial(row: dict[str, Any]) -> Trial:
-    return Trial(**row | {name: math.nan for name in NUMBERS if row[name] is None})
+def _trial(row: dict[str, Any], forecasts: TrialForecasts | None) -> Trial:
+    return Trial(**row | {name: math.nan for name in NUMBERS if row[name] is None}, forecasts=forecasts)
+
+
+def _forecasts(rows: "pa.Table", place: int) -> TrialForecasts | None:
+    """Return the probabilities of one row; None where it was written without."""
+    decided_at, labels, probabilities, base_rates = (rows[name][place].values for name in FORECASTS)
+    if labels is None:
+        return None
+    return TrialForecasts(
+        decided_at.to_numpy(zero_copy_only=False).astype("datetime64[us]"),
+        labels.to_numpy().astype(np.int8),
+        probabilities.to_numpy().astype(np.float64),
+        base_rates.to_numpy().astype(np.float64),
+    )
 
 
 def _fields(trial: Trial) -> dict[str, Any]:
-    return {**asdict(trial), **{name: as_utc(getattr(trial, name)) for name in TIMES}}
+    kept = {part.name: getattr(trial, part.name) for part in fields(Trial) if part.name != "forecasts"}
+    kept |= {name: as_utc(getattr(trial, name)) for name in TIMES}
+    found = trial.forecasts
+    return kept | {name: None if found is None else getattr(found, name) for name in FORECASTS}

@@ -53,6 +53,20 @@ def test_one_recipe_needs_no_correction_and_more_recipes_never_help() -> None:
     assert more.statistic[0] == pytest.approx(alone.statistic[0])
 
 
+def test_a_recipe_that_decided_on_some_windows_is_tested_on_those() -> None:
+    rng = np.random.default_rng(1)
+    labels, planted = calibrated_forecasts(rng, 1, 400, 0.56)
+    part = np.where(np.arange(400) < 250, planted, np.nan)
+    base = np.full(400, 0.5)
+    both = search_skill(labels[0], base, np.concatenate([planted, part]), 1)
+    alone = search_skill(labels[0][:250], base[:250], planted[:, :250], 1)
+    assert both.statistic[1] == pytest.approx(alone.statistic[0])
+    assert both.excess_loss[1] == pytest.approx(alone.excess_loss[0])
+    assert both.p_value[1] == pytest.approx(alone.p_value[0], abs=0.03)  # other draws
+    nothing = search_skill(labels[0], base, np.concatenate([planted, np.full((50, 400), np.nan)]), 1)
+    assert nothing.adjusted_p_value[0] == pytest.approx(nothing.p_value[0])
+
+
 def test_a_forecast_that_never_moves_is_no_skill() -> None:
     labels = np.tile([0, 1, 1], 50).astype(np.int8)
     found = search_skill(labels, np.full(150, 0.5), np.full((1, 150), 0.5), 1)

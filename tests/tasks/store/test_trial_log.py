@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from model.metrics import Record
 from model.recipe import Recipe
 from tasks.store.delta_table import MAX_FILES
-from tasks.store.trial_log import Trial, TrialLog, count_looks, trial_of
+from tasks.store.trial_log import Trial, TrialForecasts, TrialLog, count_looks, trial_of
 
 DAY = timedelta(days=1)
 START = datetime(2019, 1, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ TRIAL = Trial(
     run_id="run-1",
     p_value=0.04,
 )
-BEFORE_P_VALUES = [name for name in Trial.__slots__ if name != "p_value"]
+BEFORE_P_VALUES = [name for name in Trial.__slots__ if name not in {"p_value", "forecasts"}]
 
 
 @pytest.fixture
@@ -91,6 +91,23 @@ def test_a_trial_names_the_span_and_the_losses_of_a_record() -> None:
     assert found.log_loss == pytest.approx(-(np.log(0.8) + np.log(0.5)) / 2)
     assert found.base_rate_log_loss == pytest.approx(np.log(2))
     assert (found.recipe, found.horizon_bars) == (Recipe().digest, 1)
+
+
+def test_the_probabilities_of_a_trial_are_read_back_where_they_are_wanted(log: TrialLog) -> None:
+    earlier_table(log)
+    decided_at = np.array(["2019-01-01", "2019-01-02T03:04:05.678901"], "datetime64[us]")
+    kept = TrialForecasts(decided_at, np.array([1, 0], np.int8), np.array([0.8, 0.1]), np.array([0.5, 0.625]))
+    log.append([replace(TRIAL, forecasts=kept), replace(TRIAL, trial_id="without")])
+    assert {trial.forecasts for trial in log.trials("BTC-USD", "1d")} == {None}
+    found = {trial.trial_id: trial.forecasts for trial in log.trials("BTC-USD", "1d", forecasts=True)}
+    assert (found["earlier"], found["without"]) == (None, None)
+    read = found["run-1"]
+    assert read is not None
+    assert read.decided_at.dtype == decided_at.dtype
+    assert (read.decided_at == decided_at).all()
+    assert (read.labels.tolist(), read.labels.dtype) == ([1, 0], np.int8)
+    assert read.probabilities == pytest.approx([0.8, 0.1], abs=1e-7)
+    assert read.base_rates.tolist() == [0.5, 0.625]
 
 
 def test_looks_are_trials_whose_test_bars_overlap() -> None:

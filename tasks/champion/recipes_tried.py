@@ -1,0 +1,55 @@
+"""What was scored on a challenger's test bars before, from the table `trials`, to correct its evidence for it.
+
+Every trial counts, refits of the challenger's own recipe too: near-identical forecasts cost the evidence next to
+nothing, because the correction allows for the correlation between trials. Trials recorded after the challenger's do not
+count, so a replayed day is decided as it was on that day.
+"""
+
+import numpy as np
+
+from model.looks import Looks, RecipesTried
+from model.metrics import Record
+from model.multiple_testing import forecast_skill
+from model.times import to_datetime
+from tasks.store.trial_log import Trial, overlapping_trials
+from tasks.workspace import Workspace
+
+
+def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesTried:
+    """Return the trials on the test bars of a challenger.
+
+    Args:
+        workspace: trial log and series.
+        run_id: run of the challenger.
+        record: its out-of-sample record.
+    """
+    series = workspace.runs.series
+    trials = workspace.trial_log.trials(series.symbol, series.interval, forecasts=True)
+    own = next((trial for trial in trials if trial.run_id == run_id), None)
+    first, last = (to_datetime(moment) for moment in record.decided_at[[0, -1]])
+    others = [
+        trial
+        for trial in overlapping_trials(trials, first, last)
+        if trial.run_id != run_id and (own is None or trial.recorded_at <= own.recorded_at)
+    ]
+    rows = {trial.trial_id: skill_on(trial, record) for trial in others}
+    known = [trial for trial in others if np.isfinite(rows[trial.trial_id]).any()]
+    mine = {own.recipe if own else ""}
+    recipes = {trial.recipe for trial in others} | mine
+    return RecipesTried(
+        looks=Looks(len(others) + 1, len(recipes)),
+        skill=np.array([rows[trial.trial_id] for trial in known]).reshape(-1, len(record)),
+        unknown=len(recipes - {trial.recipe for trial in known} - mine),
+    )
+
+
+def skill_on(trial: Trial, record: Record) -> np.ndarray:
+    """Return the skill of a trial's forecasts on the windows of a record, shape (window,); NaN where it has none.
+
+    Labels and base rates are the trial's own: it may have predicted another horizon.
+    """
+    skill, found = np.full(len(record), np.nan), trial.forecasts
+    if found is not None:
+        _, here, there = np.intersect1d(record.decided_at, found.decided_at, return_indices=True)
+        skill[here] = forecast_skill(found.labels, found.base_rates, found.probabilities)[there]
+    return skill
