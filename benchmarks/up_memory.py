@@ -28,7 +28,7 @@ def main(retrains: int) -> None:
             print(f"{'retrains':>8}  " + "  ".join(f"{part:>11}" for part in PARTS), flush=True)
             print_memory(up, 0)
             for count in range(1, retrains + 1):
-                run = up.finished(up.start("retrain")["id"], RUN_TIMEOUT_SECONDS)
+                run = up.finished(up.start("retrain", {"force": True})["id"], RUN_TIMEOUT_SECONDS)
                 assert run["state_type"] == "COMPLETED", run["state"]
                 if count % EVERY == 0 or count == 1:
                     print_memory(up, count)

@@ -33,6 +33,7 @@ SMALL = {  # a fast retrain: it tests the stack, not the model
     "folds": {"count": 2, "test_bars": 100},
     "training": {"epochs": 2, "patience": 1},
     "network": {"filters": [4, 4], "units": 4, "dense_units": 8},
+    "force": True,  # also on bars that were trained on before
 }
 WAIT_SECONDS = 900.0
 OPEN_CODES = (200, 201, 204)

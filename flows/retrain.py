@@ -13,12 +13,13 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.auditing import audit_retrain
+from tasks.earlier_decision import find_earlier_decision
 from tasks.evaluation import evaluate
 from tasks.ingestion import ingest, store
 from tasks.promotion import promote
 from tasks.registration import register
 from tasks.reporting import report
-from tasks.results import Retrain
+from tasks.results import Retrain, Unchanged
 from tasks.retrain_run import open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
 from tasks.sources.source_spec import SourceSpec, require_readable
@@ -39,7 +40,9 @@ def retrain(
     training: TrainingSpec = TrainingSpec(),
     promotion: PromotionRule = PromotionRule(),
     as_of: datetime | None = None,
-) -> Retrain:
+    *,
+    force: bool = False,
+) -> Retrain | Unchanged:
     """Retrain one series, and promote the new version if the promotion rule allows it.
 
     Args:
@@ -51,6 +54,7 @@ def retrain(
         training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
+        force: Retrain even if the same bars, recipe, rule and code were decided about before.
     """
     require_readable(source)
     recipe = recipe_for(source.symbol, source.interval, window, folds, network, training)
@@ -59,12 +63,15 @@ def retrain(
         landing = ingest(source, as_of, run_id)
         checked = check_bars(landing, source, check)
         stored = store(landing, checked.accepted, run_id)
+        earlier = None if force else find_earlier_decision(stored.ref, recipe, promotion, run_id)
+        if earlier is not None:
+            return Unchanged(run_id, landing, checked, stored, earlier)
         windows = cut(stored.ref, recipe.window, recipe.folds, check)
         outcomes = train_folds(windows, recipe, run_id)
         evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_retrain(windows, recipe, run_id)
-        version = register(windows, recipe, outcomes, final, evaluation, run_id)
+        version = register(windows, recipe, outcomes, final, evaluation, promotion, run_id)
         decision = promote(windows, recipe, version, promotion, run_id)
         result = Retrain(run_id, landing, checked, stored, windows, evaluation, final, version, decision)
         return replace(result, report=report(result, recipe, outcomes))

@@ -26,6 +26,8 @@ def retrain_all(
     training: TrainingSpec = TrainingSpec(),
     promotion: PromotionRule = PromotionRule(),
     as_of: datetime | None = None,
+    *,
+    force: bool = False,
 ) -> list[str]:
     """Start one retrain for each series and return the run ids without waiting for the runs.
 
@@ -38,9 +40,10 @@ def retrain_all(
         training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
+        force: Retrain even if the same bars, recipe, rule and code were decided about before.
     """
     specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training,
              "promotion": promotion}  # fmt: skip
     recipe = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in specs.items()}
-    parameters = {**recipe, "as_of": as_of.isoformat() if as_of else None}
+    parameters = {**recipe, "as_of": as_of.isoformat() if as_of else None, "force": force}
     return [start_retrain(UNLIMITED, source, parameters, str(runtime.flow_run.id)) for source in sources]

@@ -201,6 +201,19 @@ def replace_broken_champion(decision: Decision) -> Decision:
     return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)
 
 
+def hold_identical(decision: Decision, champion: str) -> Decision:
+    """Turn a promotion into a hold because the challenger is the champion's network again; every number is kept.
+
+    Args:
+        decision: by the rule.
+        champion: version of the champion.
+    """
+    if decision.action != "promote":
+        return decision
+    reason = f"the same network as champion version {champion}: equal probabilities, trained until the same bar"
+    return Decision("hold", (reason, *decision.reasons), decision.numbers, decision.clauses)
+
+
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     """Collect reasons, failed clauses first, and numbers."""
     reasons = [clause.reason for passed in (False, True) for clause in clauses if clause.passed is passed]

@@ -5,7 +5,9 @@ from typing import Any
 from prefect import task
 
 from model.evaluation import NETWORK, Evaluation
+from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from tasks.champion.repeated_evidence import EVIDENCE, evidence_digest
 from tasks.console.progress import current_progress
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
@@ -18,9 +20,15 @@ EXAMPLE_WINDOWS = 3  # own: windows in the input example of a version
 
 @task(name="register")
 def register(
-    ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], final: FinalFit, evaluation: Evaluation, run_id: str
+    ref: WindowsRef,
+    recipe: Recipe,
+    folds: list[FoldOutcome],
+    final: FinalFit,
+    evaluation: Evaluation,
+    rule: PromotionRule,
+    run_id: str,
 ) -> Version:
-    """Register the final network with its recipe and its out-of-sample record."""
+    """Register the final network with its recipe, its out-of-sample record and the evidence for its decision."""
     with current_progress().step("register"):
         workspace = open_workspace(recipe.series)
         files = ModelFiles(
@@ -35,6 +43,7 @@ def register(
             "recipe": recipe.digest,
             "bars_version": str(ref.bars.version),
             "bars_sha256": ref.bars.sha256,
+            EVIDENCE: evidence_digest(ref.bars.sha256, recipe, rule),
             **{f"metric.{name}": f"{each.value:.6f}" for name, each in evaluation.numbers[NETWORK].items()},
         }
         return workspace.registry.register(run_id, files, _example(ref), tags)

@@ -147,6 +147,17 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Results of a retrain that would have repeated an earlier decision: nothing was trained."""
+
+    run_id: str
+    landing: Landing
+    checked: Checked
+    stored: Stored
+    promotion: Promotion
+
+
+@dataclass(frozen=True, slots=True)
 class Monitoring:
     """Result of the monitor.
 

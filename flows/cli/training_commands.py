@@ -27,6 +27,7 @@ def retrain(
     training: TrainingSpec = TrainingSpec(),
     promotion: PromotionRule = PromotionRule(),
     as_of: datetime | None = None,
+    force: bool = False,
 ) -> None:
     """Retrain one series, and promote the new version if the promotion rule allows it.
 
@@ -34,6 +35,8 @@ def retrain(
     ----------
     as_of
         Time of the run, UTC; default: now for an exchange, the last close for a file.
+    force
+        Retrain even if the same bars, recipe, rule and code were decided about before.
     """
     from tasks.console.tables import show_retrain
 
@@ -56,6 +59,7 @@ def retrain(
             training=training,
             promotion=promotion,
             as_of=as_of,
+            force=force,
         )
     show_retrain(result, run.seconds, settings, log_file)
 

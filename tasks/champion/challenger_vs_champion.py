@@ -27,6 +27,7 @@ from model.promotion_rule import (
     compare_to_baseline,
     decide,
     different_question,
+    hold_identical,
     replace_broken_champion,
 )
 from model.sanity_check import SanityCheck, run_sanity_check
@@ -118,8 +119,22 @@ def compare_with_champion(
     if champion.problem:
         decision = replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
+    elif state.version is not None and _is_same_network(challenger, record, state.version, champion.record):
+        decision = hold_identical(decision, state.version.version)
     reasons = (*((champion.problem,) if champion.problem else ()), *decision.reasons)
     return GateResult(decision, reasons, champion.problem)
+
+
+def _is_same_network(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:
+    """Return whether two versions of one recipe were trained until the same bar and have the same record."""
+    recipe = challenger.tags.get("recipe")
+    if theirs is None or recipe is None or recipe != champion.tags.get("recipe"):
+        return False
+    if challenger.trained_until != champion.trained_until:
+        return False
+    return np.array_equal(ours.decided_at, theirs.decided_at) and np.array_equal(
+        ours.probabilities, theirs.probabilities
+    )
 
 
 def _other_question(

@@ -32,6 +32,7 @@ from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.repeated_evidence import unchanged_row
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
@@ -217,18 +218,29 @@ class Replay:
             return done
         as_of = datetime.combine(day, time(0), UTC)
         bars = self.bars.closed_by(to_datetime64(as_of))
+        row = self._repeat(day, as_of, bars) or self._decide(day, as_of, bars)
+        self._predict(row, as_of)
+        commit_decision(self.workspace, row, smoke_test=_skip_smoke_test)
+        return row
+
+    def _repeat(self, day: date, as_of: datetime, bars: Bars) -> LoggedDecision | None:
+        """Return the row of a day without a new bar, which repeats the last decision; None where a bar is new."""
+        decided = [row for row in self.workspace.decision_log.rows(self.name) if row.action != "unchanged"]
+        if not decided or decided[-1].bars_sha256 != hash_bars(bars):
+            return None
+        return unchanged_row(decided[-1], self.decision_id(day), as_of)
+
+    def _decide(self, day: date, as_of: datetime, bars: Bars) -> LoggedDecision:
+        """Return the decision about the day's version."""
         version = self._version_of(day, bars)
         state = sync_champion_alias(self.workspace)
         found = compare_with_champion(self.workspace, version, state, bars, self.rule, self.recipe.training.seed)
-        row = replace(
+        return replace(
             logged_decision(self.workspace, version, state, found, self.rule, self.ref),
             decision_id=self.decision_id(day),
             decided_at=as_of,
             bars_sha256=hash_bars(bars),
         )
-        self._predict(row, as_of)
-        commit_decision(self.workspace, row, smoke_test=_skip_smoke_test)
-        return row
 
     def _version_of(self, day: date, bars: Bars) -> Version:
         """Return the day's version; train it if an interrupted run has not done so already."""
@@ -276,8 +288,8 @@ class Replay:
         """Store the predictions of the champion, the first champion and the challenger for the day's decisions."""
         first = self._first_champion() or row.champion_after
         versions = {version for version in (row.champion_after, first, row.version) if version is not None}
-        if row.action == "reject":
-            versions.discard(row.version)
+        rows = (*self.workspace.decision_log.rows(self.name), row)
+        versions -= {each.version for each in rows if each.action == "reject"}
         bars = self.bars.closed_by(to_datetime64(as_of + DAY) - np.timedelta64(1, "us"))
         newest, predictions = _newest(bars, self.recipe), []
         for version in sorted(versions):

@@ -18,12 +18,24 @@ from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.champion.champion_monitor import MonitorResult
-    from tasks.results import Retrain
+    from tasks.results import Retrain, Unchanged
 
 
-def show_retrain(result: "Retrain", seconds: Mapping[str, float], settings: Settings, log_file: Path) -> None:
+def show_retrain(
+    result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
+) -> None:
     """Print the result of a retrain: metrics vs. the best baseline, bars, decision, links, seconds of each step."""
+    from tasks.results import Retrain  # here: importing it loads the data checks
+
     console = Console(highlight=False)
+    if isinstance(result, Retrain):
+        console.print(_metrics_table(result))
+    for name, text in _retrain_lines(result, seconds, settings, log_file):
+        console.print(f"[bold]{name:<10}[/bold]{escape(text)}", soft_wrap=True)
+
+
+def _metrics_table(result: "Retrain") -> Table:
+    """Return the metrics of the network and of the best baseline."""
     evaluation = result.evaluation
     best = evaluation.best_baseline()
     title = f"{evaluation.windows} out-of-sample windows, {evaluation.first[:16]} to {evaluation.last[:16]}"
@@ -35,15 +47,15 @@ def show_retrain(result: "Retrain", seconds: Mapping[str, float], settings: Sett
         numbers.add_row(
             name.replace("_", " "), *(_format_interval(evaluation.numbers[who][name]) for who in ("network", best))
         )
-    console.print(numbers)
-    for name, text in _retrain_lines(result, seconds, settings, log_file):
-        console.print(f"[bold]{name:<10}[/bold]{escape(text)}", soft_wrap=True)
+    return numbers
 
 
 def _retrain_lines(
-    result: "Retrain", seconds: Mapping[str, float], settings: Settings, log_file: Path
+    result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
 ) -> Iterator[tuple[str, str]]:
     """Yield (name, text) for each line below the metrics; an empty name continues the line before."""
+    from tasks.results import Retrain  # here: see show_retrain
+
     merge, promotion, checked = result.stored.merge, result.promotion, result.checked
     yield "bars", f"{result.landing.rows} read, {merge.added} added, {merge.revised} revised, {checked.rows} accepted"
     by_rule = ", ".join(f"{rule} {count}" for rule, count in checked.refused_by.items())
@@ -51,12 +63,12 @@ def _retrain_lines(
         "refused",
         f"{checked.refused}{f' ({by_rule})' if by_rule else ''}; not closed yet {result.landing.unfinished}",
     )
-    windows = result.windows
-    yield "windows", f"{windows.windows}, {windows.resolved} with an outcome, {windows.rises_share:.1%} rises"
-    yield (
-        "decision",
-        f"{promotion.action} version {result.version.version}; champion: {promotion.champion_after or 'none'}",
-    )
+    decided = promotion.action
+    if isinstance(result, Retrain):
+        windows = result.windows
+        yield "windows", f"{windows.windows}, {windows.resolved} with an outcome, {windows.rises_share:.1%} rises"
+        decided = f"{promotion.action} version {result.version.version}"
+    yield "decision", f"{decided}; champion: {promotion.champion_after or 'none'}"
     for reason in promotion.reasons:
         yield "", f"- {reason}"
     evaluation = result.evaluation
@@ -65,7 +77,7 @@ def _retrain_lines(
     yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
     yield "", f"run {result.run_id}"
     yield "Data Docs", checked.docs
-    if result.report:
+    if isinstance(result, Retrain) and result.report:
         yield "report", settings.link(Path(result.report))
     yield "log", str(log_file)
     yield "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items())

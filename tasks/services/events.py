@@ -18,6 +18,7 @@ EventName = Literal[
     "riseorfall.promoted",
     "riseorfall.held",
     "riseorfall.rejected",
+    "riseorfall.unchanged",
     "riseorfall.rolled-back",
     "riseorfall.checks.failed",
 ]
@@ -34,7 +35,12 @@ NOTIFY_ON: tuple[EventName, ...] = (
     "riseorfall.checks.failed",
     "riseorfall.rejected",
 )
-DECISION_EVENTS: tuple[EventName, ...] = ("riseorfall.promoted", "riseorfall.held", "riseorfall.rejected")
+DECISION_EVENTS: tuple[EventName, ...] = (
+    "riseorfall.promoted",
+    "riseorfall.held",
+    "riseorfall.rejected",
+    "riseorfall.unchanged",
+)
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +67,7 @@ def decision_event(action: str) -> EventName:
         "promote": "riseorfall.promoted",
         "hold": "riseorfall.held",
         "reject": "riseorfall.rejected",
+        "unchanged": "riseorfall.unchanged",
         "rollback": "riseorfall.rolled-back",
     }
     return names[action]

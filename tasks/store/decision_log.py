@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-Action = Literal["promote", "hold", "reject", "rollback"]
+Action = Literal["promote", "hold", "reject", "unchanged", "rollback"]
 
 
 class ChampionChanged(RiseOrFallError):
@@ -41,8 +41,8 @@ class LoggedDecision:
         series_name: registered model, such as `BTC-USD-1d`; a replay has a name of its own.
         symbol: of the bars.
         interval: of the bars.
-        action: what was decided.
-        version: the challenger; for a rollback the restored version.
+        action: what was decided; `unchanged` repeats an earlier decision on the same evidence.
+        version: the challenger, of the earlier decision if unchanged; for a rollback the restored version.
         champion_before: champion before the decision, None without one.
         champion_after: champion after the decision, None without one.
         reasons: why, in sentences.

@@ -62,7 +62,7 @@ def first(home: Path, retrained_once: Retrained) -> Retrain:
 
 @pytest.fixture
 def both(home: Path, retrained_twice: Retrained) -> tuple[Retrain, ...]:
-    """The same retrain twice, one after the other; the test's home is a copy of what they left."""
+    """The same retrain twice, the second one forced; the test's home is a copy of what they left."""
     copy_home(retrained_twice.home, home)
     return retrained_twice.runs
 
@@ -78,7 +78,7 @@ def retrained_once(tmp_path_factory: pytest.TempPathFactory) -> Retrained:
 def retrained_twice(retrained_once: Retrained, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
     place = copy_home(retrained_once.home, tmp_path_factory.mktemp("twice"))
     with _home_at(place):
-        return Retrained(place, (*retrained_once.runs, retrain(**QUICK)))
+        return Retrained(place, (*retrained_once.runs, retrain(**QUICK, force=True)))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from model.folds import FoldSpec
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
+from tasks.champion.manual_decisions import promote_by_hand
 from tasks.champion.series_status import series_status
 from tasks.console.tables import show_retrain, show_status
 from tasks.pages.number_format import p_value_text
@@ -152,7 +153,14 @@ def test_a_second_retrain_adds_no_bar_and_is_compared_with_the_first(both: tuple
     assert second.promotion.champion_before == "1"
     assert second.promotion.numbers["champion.n"] == TEST_WINDOWS
     rows = Workspace(Settings()).decision_log.rows(SERIES.name)
-    assert [(row.version, row.action) for row in rows[:2]] == [("1", "promote"), ("2", second.promotion.action)]
+    assert [(row.version, row.action) for row in rows[:2]] == [("1", "promote"), ("2", "hold")]
+
+
+def test_the_same_network_again_is_not_promoted(both: tuple[Retrain, Retrain]) -> None:
+    promotion = both[1].promotion
+    assert promotion.numbers["champion.difference"] == 0
+    assert (promotion.action, promotion.champion_after) == ("hold", "1")
+    assert promotion.reasons[0].startswith("the same network as champion version 1")
 
 
 def test_the_same_bars_recipe_and_seed_give_the_same_probabilities(
@@ -212,7 +220,7 @@ def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:
 
 
 def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
-    assert both[1].promotion.action == "promote"
+    promote_by_hand(SERIES, Settings(), both[1].version.version, force=True, reason="so that there is a former one")
     before = workspace.registry.champion().version
     former = rollback(reason="the test says so")
     assert (before, former) == ("2", "1")

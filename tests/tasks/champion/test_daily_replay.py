@@ -190,3 +190,22 @@ def test_a_replay_of_another_recipe_or_an_earlier_day_is_refused(whole: Replay) 
         Replay(RECIPE, RULE, FIRST, LAST, whole.settings, whole.series.name)
     with pytest.raises(BarsTooShort):
         Replay(RECIPE, RULE, date(2018, 3, 1), date(2018, 3, 1), whole.settings, "early").run_day(date(2018, 3, 1))
+
+
+def test_a_day_without_a_new_bar_repeats_the_decision_and_one_without_a_new_window_promotes_nothing(
+    tmp_path: Path,
+) -> None:
+    missing = (date(2018, 8, 20) - date(2018, 1, 1)).days  # would have closed on the second day, at 00:00
+    opened = replay(home(tmp_path, random_walk(260, seed=5, absent=(missing,))))
+    run_all(opened)
+    rows = opened.workspace.decision_log.rows(opened.name)
+    assert [(row.action, row.version) for row in rows] == [
+        ("promote", "1"), ("unchanged", "1"), ("hold", "2"), ("hold", "3"),
+    ]  # fmt: skip
+    assert {row.champion_after for row in rows} == {"1"}
+    assert "version 1 was trained on the same bars" in rows[1].reasons[0]
+    # Four bars on, the first window of five whole ones is not there yet: versions 2 and 3 are version 1 again.
+    assert [row.numbers["champion.difference"] for row in rows[2:]] == [0.0, 0.0]
+    resumed = replay(opened.settings)
+    run_all(resumed)
+    assert resumed.workspace.decision_log.rows(opened.name) == rows

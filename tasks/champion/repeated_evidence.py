@@ -1,0 +1,94 @@
+"""Whether a retrain would repeat a decision: the same bars, recipe, rule and code, and the champion of that decision.
+
+The digest of the evidence is a tag of the registered version. The decision is read from the decision log, and counts
+only as long as the files of its version and of the champion can be read. The trap: a rollback or a promotion by hand
+changes the champion, and with it what a challenger is compared with; the evidence is then not the same.
+"""
+
+import hashlib
+import logging
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from model.errors import NoChampion, UnsoundModel
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
+from tasks.champion.commit_decision import sync_champion_alias
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+EVIDENCE = "evidence"  # tag of a version
+# The code that can change a network, a number or a decision. Sources, stores and data checks act through the bars.
+CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py")
+LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "onnxruntime")
+DECIDED = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+
+
+def evidence_digest(bars_sha256: str, recipe: Recipe, rule: PromotionRule) -> str:
+    """Return the SHA-256 of everything that a decision depends on, but for the champion."""
+    parts = (bars_sha256, recipe.identity, rule.model_dump_json(), code_digest(Path(__file__).parents[2]))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@cache
+def code_digest(root: Path) -> str:
+    """Return the SHA-256 of the code and of the versions of the libraries that can change the numbers."""
+    found = hashlib.sha256("\n".join(f"{name} {metadata.version(name)}" for name in LIBRARIES).encode())
+    for path in sorted(path for pattern in CODE for path in root.glob(pattern)):
+        found.update(f"\n{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def find_repeated_decision(workspace: Workspace, evidence: str) -> LoggedDecision | None:
+    """Return the decision of an earlier retrain on this evidence, if a retrain now would repeat it; else None.
+
+    Raises:
+        StoreUnavailable: the store of the versions could not be read.
+    """
+    state = sync_champion_alias(workspace)
+    for number in reversed(workspace.registry.find_versions(EVIDENCE, evidence)):
+        row = workspace.decision_log.find_decision(workspace.registry.version(number).run_id)
+        if row is None:  # interrupted before its decision
+            continue
+        if row.champion_after != state.number:
+            log.info("%s: the champion has changed since version %s was decided about", workspace.name, number)
+            return None
+        needed = {number} if state.number is None else {number, state.number}
+        return row if all(_is_readable(workspace, each) for each in needed) else None
+    return None
+
+
+def unchanged_row(earlier: LoggedDecision, decision_id: str, decided_at: datetime) -> LoggedDecision:
+    """Return the row of the decision log that repeats a decision: the same version, and the champion stays.
+
+    Args:
+        earlier: the decision that is repeated.
+        decision_id: identity of the new row.
+        decided_at: time of the new row, UTC.
+    """
+    champion = earlier.champion_after
+    reason = (
+        f"nothing to do: version {earlier.version} was trained on the same bars by the same recipe, rule and code, and "
+        f"was {DECIDED[earlier.action]} on {earlier.decided_at:%Y-%m-%d %H:%M} UTC"
+    )
+    return replace(
+        earlier, decision_id=decision_id, decided_at=decided_at, action="unchanged", champion_before=champion,
+        champion_after=champion, reasons=(reason,), numbers={}, sequence=0,
+    )  # fmt: skip
+
+
+def _is_readable(workspace: Workspace, version: str) -> bool:
+    """Return whether the files of a version are there and can be opened."""
+    try:
+        loaded = workspace.registry.read_version(version)
+        loaded.record()
+        loaded.predictor()
+    except (NoChampion, UnsoundModel) as error:
+        log.warning("%s: version %s has to be replaced: %s", workspace.name, version, error)
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Find an earlier decision on the same bars, recipe, rule and code; then there is nothing to train.
+
+It logs the repetition as `unchanged`, emits its event and shows it in Prefect. The trap: another decision may be
+committed in the meantime; then the evidence is not the same, and the retrain goes on.
+"""
+
+from datetime import UTC, datetime
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
+from tasks.champion.commit_decision import commit_decision
+from tasks.champion.repeated_evidence import evidence_digest, find_repeated_decision, unchanged_row
+from tasks.console.progress import current_progress
+from tasks.results import Promotion
+from tasks.services.events import decision_event, emit_event_for
+from tasks.store.bar_store import BarsRef
+from tasks.store.decision_log import ChampionChanged
+from tasks.workspace import open_workspace
+
+FORCE = "To retrain all the same: `riseorfall retrain --force`, or `force` in the form."
+
+
+@task(name="find earlier decision")
+def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run_id: str) -> Promotion | None:
+    """Log and return the decision that a retrain would repeat; None where there is something to train.
+
+    Args:
+        ref: the stored bars.
+        recipe: what would be trained.
+        rule: what it would have to show.
+        run_id: MLflow run of this retrain.
+    """
+    with current_progress().step("promote"):
+        workspace = open_workspace(recipe.series)
+        earlier = find_repeated_decision(workspace, evidence_digest(ref.sha256, recipe, rule))
+        if earlier is None:
+            return None
+        row = unchanged_row(earlier, run_id, datetime.now(UTC))
+        try:
+            commit_decision(workspace, row)
+        except ChampionChanged as changed:
+            get_run_logger().warning("%s", changed)
+            return None
+        message = f"{row.reasons[0]}. {FORCE}"
+        tags = {"decision": row.action, "version": row.version, "reasons": message, "mlflow.note.content": message}
+        workspace.runs.log_values(run_id, tags=tags)
+        emit_event_for(
+            decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after
+        )
+        get_run_logger().info("%s", message)
+        create_markdown_artifact(f"# Unchanged\n\n{message}\n", key="decision", description="Nothing to do")
+    return Promotion(row.action, (row.reasons[0], FORCE), {}, row.champion_before, row.champion_after)

@@ -1,0 +1,190 @@
+"""The same evidence is found again as long as a retrain would repeat its decision, and only then."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home
+
+from model.folds import FoldSpec
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.repeated_evidence import (
+    EVIDENCE,
+    code_digest,
+    evidence_digest,
+    find_repeated_decision,
+    unchanged_row,
+)
+from tasks.registry.model_files import ModelFiles
+from tasks.settings import Settings
+from tasks.store.decision_log import Action, LoggedDecision
+from tasks.workspace import Workspace
+
+RECIPE, RULE, BARS = Recipe(), PromotionRule(), "ab" * 32
+DAY = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with versions 1 and 2, of the evidence `one` and `two`, and no decision."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+        opened = Workspace(tiny_home(home, random_walk(120, seed=3), 100), SERIES)
+        opened.registry.drop_alias("champion")
+        opened.registry.client.set_model_version_tag(opened.name, "1", EVIDENCE, "one")
+        first = opened.registry.read_version("1")
+        files = ModelFiles(first.keras(), first.onnx(), first.recipe(), first.record())
+        tags = {**opened.registry.version("1").tags, EVIDENCE: "two"}
+        opened.registry.add_version(opened.runs.start_run("retrain", {}), files, tags)
+        yield home
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Workspace(Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store=""), SERIES)
+
+
+def decide(workspace: Workspace, version: str, action: Action = "promote", decision_id: str = "") -> LoggedDecision:
+    """Log a decision of the retrain of a version."""
+    number, run_id = sync_champion_alias(workspace).number, workspace.registry.version(version).run_id
+    row = LoggedDecision(
+        decision_id=decision_id or run_id, decided_at=DAY, series_name=workspace.name, symbol=SERIES.symbol,
+        interval=SERIES.interval, action=action, version=version, champion_before=number,
+        champion_after=version if action in ("promote", "rollback") else number, run_id=run_id, bars_sha256=BARS,
+    )  # fmt: skip
+    commit_decision(workspace, row, smoke_test=lambda *_: None)
+    return row
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("cd" * 32, RECIPE, RULE),
+        (BARS, RECIPE.model_copy(update={"training": TrainingSpec(seed=8)}), RULE),
+        (BARS, RECIPE.model_copy(update={"window": WindowSpec(lookback_bars=29)}), RULE),
+        (BARS, RECIPE.model_copy(update={"interval": "1h"}), RULE),
+        (BARS, RECIPE, PromotionRule(kind="strict")),
+    ],
+    ids=["bars", "seed", "window", "interval", "rule"],
+)
+def test_another_bar_spec_seed_or_rule_is_other_evidence(other: tuple[str, Recipe, PromotionRule]) -> None:
+    assert evidence_digest(*other) != evidence_digest(BARS, RECIPE, RULE)
+
+
+def test_where_the_folds_run_is_no_other_evidence() -> None:
+    elsewhere = RECIPE.model_copy(update={"folds": FoldSpec(runner="serial")})
+    assert elsewhere != RECIPE
+    assert evidence_digest(BARS, elsewhere, RULE) == evidence_digest(BARS, RECIPE, RULE)
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("model/windows.py", True),
+        ("model/deeper/new.py", True),
+        ("tasks/training.py", True),
+        ("tasks/champion/warm_start.py", True),
+        ("tasks/pages/html_page.py", False),
+        ("flows/retrain.py", False),
+        ("model/notes.md", False),
+    ],
+)
+def test_code_that_can_change_a_number_is_part_of_the_evidence(path: str, counts: bool, tmp_path: Path) -> None:
+    for name in ("model/windows.py", "tasks/training.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one = 1\n")
+    changed = shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}.changed")
+    (changed / path).parent.mkdir(parents=True, exist_ok=True)
+    (changed / path).write_text("one = 2\n")
+    assert (code_digest(tmp_path) != code_digest(changed)) is counts
+    same = shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}.same")
+    assert code_digest(tmp_path) == code_digest(same)
+
+
+@pytest.mark.parametrize("action", ["promote", "hold", "reject"])
+def test_the_decision_about_the_same_evidence_is_found_and_repeated(action: Action, workspace: Workspace) -> None:
+    decide(workspace, "1")
+    decide(workspace, "2", action)
+    found = find_repeated_decision(workspace, "two")
+    assert found is not None
+    assert (found.version, found.action) == ("2", action)
+    assert find_repeated_decision(workspace, "three") is None
+
+    champion = "2" if action == "promote" else "1"
+    row = unchanged_row(found, "again", DAY)
+    commit_decision(workspace, row)
+    logged = workspace.decision_log.rows(workspace.name)[-1]
+    assert (logged.action, logged.version, logged.champion_before, logged.champion_after) == (
+        "unchanged", "2", champion, champion,
+    )  # fmt: skip
+    for part in (
+        "version 2",
+        {"promote": "promoted", "hold": "held", "reject": "rejected"}[action],
+        "2026-11-26 12:00",
+    ):
+        assert part in logged.reasons[0]
+    assert sync_champion_alias(workspace).number == champion
+    assert [step.version for step in timeline_steps(workspace.decision_log.rows(workspace.name))] == ["1", "2"]
+    again = find_repeated_decision(workspace, "two")
+    assert again is not None
+    assert again.action == action  # an unchanged row is no decision of its own
+
+
+def test_a_rejected_first_version_is_not_trained_again(workspace: Workspace) -> None:
+    decide(workspace, "1", "reject")
+    found = find_repeated_decision(workspace, "one")
+    assert found is not None
+    assert unchanged_row(found, "again", DAY).champion_after is None
+
+
+def lose_the_version(workspace: Workspace) -> None:
+    workspace.registry.client.delete_model_version(workspace.name, "2")
+
+
+def lose_a_file(workspace: Workspace) -> None:
+    (workspace.registry.read_version("2").folder / "record.parquet").unlink()
+
+
+def break_the_network(workspace: Workspace) -> None:
+    (workspace.registry.read_version("2").folder / "network.onnx").write_bytes(b"junk")
+
+
+def break_the_champion(workspace: Workspace) -> None:
+    (workspace.registry.read_version("1").folder / "network.onnx").write_bytes(b"junk")
+
+
+def roll_back(workspace: Workspace) -> None:
+    decide(workspace, "2", "promote", "by hand")
+
+
+@pytest.mark.parametrize("event", [lose_the_version, lose_a_file, break_the_network, break_the_champion, roll_back])
+def test_what_a_retrain_would_change_is_retrained(event: Callable[[Workspace], None], workspace: Workspace) -> None:
+    decide(workspace, "1")
+    decide(workspace, "2", "hold")
+    assert find_repeated_decision(workspace, "two") is not None
+    event(workspace)
+    assert find_repeated_decision(workspace, "two") is None
+
+
+def test_a_version_without_a_decision_is_no_answer(workspace: Workspace) -> None:
+    decide(workspace, "1")
+    assert find_repeated_decision(workspace, "two") is None  # interrupted between registration and decision
+
+
+def test_a_rollback_and_back_again_leaves_the_evidence_as_it_was(workspace: Workspace) -> None:
+    decide(workspace, "1")
+    decide(workspace, "2")
+    decide(workspace, "1", "rollback", "back")
+    assert find_repeated_decision(workspace, "two") is None
+    decide(workspace, "2", "promote", "by hand")
+    assert find_repeated_decision(workspace, "two") is not None
