@@ -119,13 +119,15 @@ def compare_with_champion(
     if champion.problem:
         decision = replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
-    elif state.version is not None and _is_same_network(challenger, record, state.version, champion.record):
-        decision = hold_identical(decision, state.version.version)
+    elif state.version is not None and _has_same_record(challenger, record, state.version, champion.record):
+        served = check_registered_network(workspace, state.version, bars)
+        if np.array_equal(network.uncalibrated, served.uncalibrated):
+            decision = hold_identical(decision, state.version.version)
     reasons = (*((champion.problem,) if champion.problem else ()), *decision.reasons)
     return GateResult(decision, reasons, champion.problem)
 
 
-def _is_same_network(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:
+def _has_same_record(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:
     """Return whether two versions of one recipe were trained until the same bar and have the same record."""
     recipe = challenger.tags.get("recipe")
     if theirs is None or recipe is None or recipe != champion.tags.get("recipe"):

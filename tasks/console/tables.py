@@ -71,8 +71,9 @@ def _retrain_lines(
     yield "decision", f"{decided}; champion: {promotion.champion_after or 'none'}"
     for reason in promotion.reasons:
         yield "", f"- {reason}"
-    evaluation = result.evaluation
-    yield "looks", evaluation.looks.evidence(evaluation.skill.holm_adjusted()["pesaran_timmermann"])
+    if isinstance(result, Retrain):
+        evaluation = result.evaluation
+        yield "looks", evaluation.looks.evidence(evaluation.skill.holm_adjusted()["pesaran_timmermann"])
     local = settings.mlflow_uri.startswith("sqlite:")
     yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
     yield "", f"run {result.run_id}"

@@ -63,17 +63,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         settings = Settings(home=home, tracking_uri="", store="")
         workspace = Workspace(settings, SERIES)
         for version, onnx in ONNX.items():
-            run_id = workspace.runs.start_run("retrain", {})
-            own = record(says(version))
-            frame = own.frame().assign(base_rate=0.5)
-            workspace.runs.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
-            decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
-            probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
-            workspace.runs.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
-            until = str(BARS.closed_at[UNTIL[version]]) + "+00:00"
-            files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=SPEC), record=own)
-            workspace.registry.add_version(run_id, files, {"trained_until": until})
+            add(workspace, record(says(version)), onnx, version)
         yield home
+
+
+def add(workspace: Workspace, own: Record, onnx: bytes, until: str) -> Version:
+    """Register a version with a record, trained as long as another one."""
+    run_id = workspace.runs.start_run("retrain", {})
+    frame = own.frame().assign(base_rate=0.5)
+    workspace.runs.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+    decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
+    probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
+    workspace.runs.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
+    recipe = Recipe(window=SPEC)
+    files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=recipe, record=own)
+    tags = {"trained_until": str(BARS.closed_at[UNTIL[until]]) + "+00:00", "recipe": recipe.digest}
+    return workspace.registry.add_version(run_id, files, tags)
 
 
 @pytest.fixture
@@ -254,3 +259,17 @@ def test_champion_and_challenger_swapped_flip_the_decision(workspace: Workspace)
         workspace, workspace.registry.version("2"), state(workspace, "3"), BARS, RULE, seed=7
     )
     assert (held.decision.action, promoted.decision.action) == ("hold", "promote")
+
+
+@pytest.mark.parametrize(
+    ("own", "onnx", "until", "action"),
+    [("1", "1", "1", "hold"), ("2", "1", "1", "promote"), ("1", "2", "1", "promote"), ("1", "1", "2", "promote")],
+    ids=["the same", "another record", "another final network", "trained longer"],
+)
+def test_only_the_same_network_again_is_held(
+    own: str, onnx: str, until: str, action: str, workspace: Workspace
+) -> None:
+    challenger = add(workspace, record(says(own)), ONNX[onnx], until)
+    found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
+    assert found.decision.action == action
+    assert any("the same network as champion version 1" in reason for reason in found.reasons) is (action == "hold")
