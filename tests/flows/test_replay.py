@@ -1,5 +1,7 @@
 """Thirty days of the sample replayed by the flow; interrupted twice and resumed, the result is the same."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -78,6 +80,15 @@ def test_every_day_is_decided_once(whole: tuple[ReplaySummary, Stored]) -> None:
     assert summary.cost.mean == pytest.approx(
         summary.scores["never promoting"]["log_loss"] - summary.scores["replayed"]["log_loss"]
     )
+
+
+def test_a_replay_killed_three_times_and_resumed_stores_the_same_bit_for_bit() -> None:
+    """The short form of the year in benchmarks/replay_kills.py."""
+    script = Path(__file__).parents[2] / "benchmarks" / "replay_kills.py"
+    span = ["--first", "2019-09-01", "--last", "2019-09-06", "--kills", "3"]
+    done = subprocess.run([sys.executable, script, *span], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 decisions of 6 days; killed 3 times" in done.stdout
 
 
 class InjectedCrash(Exception):
