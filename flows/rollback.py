@@ -6,7 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.champion.manual_decisions import roll_back
+from tasks.champion.rollback_and_forced_promotion import roll_back
 from tasks.pages.prefect_artifacts import shown
 from tasks.services.events import decision_event, emit_event_for
 from tasks.services.flow_run_names import flow_run_name

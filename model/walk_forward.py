@@ -1,14 +1,13 @@
-"""Walk forward: fit a network on each fold, predict its test fold, pool the record; then fit the final network.
+"""Walk forward: fit a network on each fold, predict its test fold, pool the record.
 
-The only training path: retrain, replay and tuning call these functions and differ only in where results go. Knows
-windows, folds and trainers; not MLflow, Prefect or progress bars. The trap: what is chosen by a record - a recipe, an
-epoch - is no longer measured by it.
+The only training path, with `final_fit.py` for the network that will serve: retrain, replay and tuning call these
+functions and differ only in where results go. Knows windows, folds and trainers; not MLflow, Prefect or progress bars.
+The trap: what is chosen by a record - a recipe, an epoch - is no longer measured by it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,13 @@ from model.baselines import BASELINES, BaselineName, predict_baseline
 from model.calibration import UNCALIBRATED, Calibrator
 from model.ensemble import AnyTrainer, open_trainer
 from model.errors import BarsTooShort
+from model.final_fit import final_epochs
 from model.folds import Fold
 from model.metrics import Record
 from model.networks import NetworkSpec, Scaling
 from model.recipe import Recipe
 from model.training import Epoch, TrainingSpec
 from model.windows import Windows
-
-PROBE_WINDOWS = 64  # own: newest windows on which the registered files must repeat the trained network's probabilities
 
 Weights = tuple[np.ndarray, ...]
 
@@ -54,23 +52,6 @@ class FoldFit:
     seconds: float
     further_seeds: dict[int, Float64[np.ndarray, " window"]] = field(default_factory=dict)
     uncalibrated: Float64[np.ndarray, " tested"] = field(default_factory=lambda: np.empty(0, np.float64))
-
-
-@dataclass(frozen=True, slots=True)
-class FinalNetwork:
-    """The network that will serve, fitted on every resolved window.
-
-    Attributes:
-        fitted: what the trainer returned.
-        epochs: epochs run.
-        probe_decided_at: shape (window,), datetime64[us], UTC: the newest windows, unresolved ones included.
-        probe: shape (window,), float64: its uncalibrated P(rise) of them.
-    """
-
-    fitted: Any
-    epochs: int
-    probe_decided_at: np.ndarray
-    probe: Float64[np.ndarray, " window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,37 +179,6 @@ def stack_fold_networks(uncalibrated: Sequence[Float64[np.ndarray, " _"]]) -> Fl
     for row, probabilities in zip(stacked, uncalibrated, strict=True):
         row[: len(probabilities)] = probabilities
     return stacked
-
-
-def final_epochs(best_epochs: Sequence[int]) -> int:
-    """Return the epochs of the final fit: the median of the folds' best epochs, at least 1."""
-    return max(1, round(median(best_epochs)))
-
-
-def fit_final_network(
-    trainer: AnyTrainer,
-    windows: Windows,
-    best_epochs: Sequence[int],
-    *,
-    start: Weights | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-) -> FinalNetwork:
-    """Fit the network on every resolved window for `final_epochs`, and predict the newest windows with it.
-
-    Args:
-        trainer: fits networks.
-        windows: all windows; the unresolved ones are predicted only.
-        best_epochs: the best epoch of each fold.
-        start: weights to start from; None for fresh ones.
-        on_epoch: called after each epoch.
-
-    Time: the weights depend on every resolved window.
-    """
-    resolved, epochs = windows.resolved(), final_epochs(best_epochs)
-    everything = np.arange(len(resolved), dtype=np.int64)
-    fitted = trainer.fit(resolved, everything, None, epochs, on_epoch, start=start)
-    newest = windows.take(np.arange(max(0, len(windows) - PROBE_WINDOWS), len(windows), dtype=np.int64))
-    return FinalNetwork(fitted, epochs, newest.decided_at, trainer.predict(fitted, newest))
 
 
 def walk_baselines_forward(

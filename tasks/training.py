@@ -14,12 +14,13 @@ from prefect import task
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from model.errors import SpecError
+from model.final_fit import final_epochs, fit_final_network
 from model.metrics import score
 from model.recipe import Recipe
 from model.scores_by_period import further_seeds
 from model.times import iso_text
 from model.training import Epoch
-from model.walk_forward import final_epochs, fit_final_network, fit_fold, trainer_for
+from model.walk_forward import fit_fold, trainer_for
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.console.progress import current_progress
 from tasks.registry.run_artifacts import log_final_network, log_fold, read_calibrator

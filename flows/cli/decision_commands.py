@@ -66,7 +66,7 @@ def promote(
     reason
         Reason, for the decision log.
     """
-    from tasks.champion.manual_decisions import promote_by_hand
+    from tasks.champion.rollback_and_forced_promotion import promote_by_hand
     from tasks.console.tables import show_lines
 
     with quiet_libraries():
@@ -85,7 +85,7 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     reason
         Reason, for the decision log.
     """
-    from tasks.champion.manual_decisions import roll_back
+    from tasks.champion.rollback_and_forced_promotion import roll_back
     from tasks.console.tables import show_lines
 
     with quiet_libraries():

@@ -22,12 +22,13 @@ import numpy as np
 from model.bars import Bars
 from model.bootstrap import PairedDifference, paired_difference
 from model.errors import BarsTooShort, SpecError
+from model.final_fit import fit_final_network
 from model.folds import split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from model.times import iso_text, to_datetime, to_datetime64
-from model.walk_forward import fit_final_network, trainer_for, walk_forward
+from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion

@@ -16,7 +16,8 @@ from model.metrics import Record, record_from_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from model.walk_forward import FinalNetwork, FoldFit
+    from model.final_fit import FinalNetwork
+    from model.walk_forward import FoldFit
     from tasks.registry.experiment_runs import ExperimentRuns
 
 # A fold's run.

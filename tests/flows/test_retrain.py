@@ -19,7 +19,7 @@ from model.folds import FoldSpec
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
-from tasks.champion.manual_decisions import promote_by_hand
+from tasks.champion.rollback_and_forced_promotion import promote_by_hand
 from tasks.champion.series_status import series_status
 from tasks.console.tables import show_retrain, show_status
 from tasks.pages.number_format import p_value_text

@@ -10,16 +10,10 @@ from synthetic_bars import random_walk
 from model.baselines import BASELINES, predict_baseline
 from model.calibration import UNCALIBRATED, Calibrator, Temperature
 from model.errors import BarsTooShort
+from model.final_fit import PROBE_WINDOWS, final_epochs, fit_final_network
 from model.folds import FoldSpec, split_folds
 from model.training import Epoch
-from model.walk_forward import (
-    PROBE_WINDOWS,
-    final_epochs,
-    fit_final_network,
-    fit_fold,
-    walk_baselines_forward,
-    walk_forward,
-)
+from model.walk_forward import fit_fold, walk_baselines_forward, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows
 
 WINDOWS = cut_windows(random_walk(260, seed=4), WindowSpec(lookback_bars=5, horizon_bars=3))

@@ -22,7 +22,7 @@ from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel
 from model.recipe import Recipe
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.manual_decisions import promote_by_hand, roll_back
+from tasks.champion.rollback_and_forced_promotion import promote_by_hand, roll_back
 from tasks.champion.series_status import series_status
 from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_files import ModelFiles

@@ -7,9 +7,10 @@ import pytest
 
 from model.bars import Series
 from model.calibration import Temperature
+from model.final_fit import FinalNetwork
 from model.metrics import Record
 from model.training import Epoch
-from model.walk_forward import FinalNetwork, FoldFit
+from model.walk_forward import FoldFit
 from tasks.registry import run_artifacts
 from tasks.settings import Settings
 from tasks.workspace import Workspace
