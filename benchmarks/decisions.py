@@ -196,7 +196,7 @@ def final_network(scale: float) -> Iterator[Row]:
 def search(scale: float) -> Iterator[Row]:
     """Count null recipes that the strict rule promotes after a search, and planted ones."""
     for tried in (1, 10, 100, 1000):
-        runs, corrected, promoted = _runs(2000 if tried < 1000 else 300, scale), 0, 0
+        runs, corrected, promoted = _runs(400 if tried < 1000 else 150, scale), 0, 0
         for run in range(runs):
             rng = np.random.default_rng(run)
             labels, null = rng.integers(0, 2, 2000).astype(np.int8), rng.uniform(0.45, 0.55, (tried, 2000))
@@ -206,7 +206,7 @@ def search(scale: float) -> Iterator[Row]:
             promoted += any(_promotes(labels, null, chosen, seed) for chosen in np.flatnonzero(passed))
         yield Row(f"skill corrected for {tried} null recipes tried: any significant", "<= 5 %", corrected, runs)
         yield Row(f"strict rule, {tried} null recipes tried, no champion: any promoted", "<= 5 %", promoted, runs)
-        runs, alone, beside = _runs(400 if tried < 1000 else 100, scale), 0, 0
+        runs, alone, beside = _runs(200 if tried < 1000 else 60, scale), 0, 0
         for run in range(runs):
             rng = np.random.default_rng(run)
             labels, planted = calibrated_forecasts(rng, 1, 2000, 0.55)

@@ -5,7 +5,7 @@ Knows no MLflow and no pages. The trap: a record that a choice was made by is no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -37,7 +37,8 @@ class Evaluation:
         confusion: rows actual (fall, rise), columns predicted.
         calibration_error: expected calibration error of the network.
         skill: tests of the network, alone and vs. each baseline.
-        trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, net of costs.
+        trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, net of costs; `deflated_sharpe` where recipes
+            were counted.
         seeds: the same recipe with other seeds; None where the folds were trained with one.
         looks: how often these test bars were scored.
     """
@@ -56,6 +57,14 @@ class Evaluation:
     def best_baseline(self) -> str:
         """Return the baseline with the lowest log loss."""
         return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
+
+    def after_looks(self, looks: Looks, deflated: Mapping[str, float]) -> "Evaluation":
+        """Return the evaluation with the count of looks, and the deflated Sharpe ratio of each way of trading."""
+        trading = {
+            name: figures | ({"deflated_sharpe": deflated[name]} if name in deflated else {})
+            for name, figures in self.trading.items()
+        }
+        return replace(self, looks=looks, trading=trading)
 
     def corrected(self) -> dict[str, float]:
         """Return the p-values of all tests after correction: Holm over the tests, Bonferroni for the recipes tried."""

@@ -7,9 +7,10 @@ trading figures, and the probability of backtest overfitting. The trap: every re
 counts, those that were thrown away above all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ from model.errors import SpecError
 
 EULER_MASCHERONI = 0.5772156649015329
 PARTS = 16  # of the windows in CSCV: 12,870 splits, as in Bailey et al. 2017
+LEAST_WINDOWS_PER_PART = 10  # own
+CSCV_CELLS = 10_000_000  # splits times recipes held at once: 80 MB an array
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -244,6 +247,25 @@ def deflated_sharpe_ratio(returns: Float64[np.ndarray, " period"], trials: int, 
     return float(norm.cdf((sharpe - expected_largest_sharpe(trials, variance)) / error))
 
 
+def deflate_sharpe_ratio(
+    returns: Float64[np.ndarray, " period"], others: Sequence[Float64[np.ndarray, " _"]], recipes: int
+) -> float:
+    """Return the deflated Sharpe ratio of a recipe, given the returns of others that were tried on the same periods.
+
+    Args:
+        returns: shape (period,), float64: of the recipe, net of costs.
+        others: returns of each other recipe whose forecasts are known.
+        recipes: all recipes tried, the recipe itself and unknown ones included.
+
+    Returns:
+        See `deflated_sharpe_ratio`. The variance is that of the known Sharpe ratios; with one alone it is that of the
+        estimate where there is no skill, one over the number of periods.
+    """
+    ratios = [float(each.mean() / each.std()) if each.std() > 0 else 0.0 for each in (returns, *others)]
+    variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 1 / len(returns)
+    return deflated_sharpe_ratio(returns, recipes, variance)
+
+
 @dataclass(frozen=True, slots=True)
 class BacktestOverfitting:
     """How often the best recipe of one half of the windows is below the middle in the other half.
@@ -252,11 +274,29 @@ class BacktestOverfitting:
         probability: share of splits in which it is in the lower half, 0 to 1; about 0.5 where nothing is found.
         logits: shape (split,), float64: log odds of its relative rank in the other half; below zero is overfit.
         probability_of_loss: share of splits in which its performance in the other half is below zero.
+        parts: contiguous parts that the splits are made of.
     """
 
     probability: float
     logits: Float64[np.ndarray, " split"]
     probability_of_loss: float
+    parts: int
+
+
+def fitting_parts(recipes: int, windows: int) -> int:
+    """Return into how many parts CSCV can cut: even, at most `PARTS`, of ten windows each; 0 where it is no use.
+
+    Many recipes need fewer parts, so that splits times recipes fit into memory.
+
+    >>> fitting_parts(20, 500), fitting_parts(20, 60), fitting_parts(10_000, 500), fitting_parts(1, 500)
+    (16, 6, 12, 0)
+    """
+    fitting = (
+        parts
+        for parts in range(PARTS, 3, -2)
+        if windows >= LEAST_WINDOWS_PER_PART * parts and comb(parts, parts // 2) * recipes <= CSCV_CELLS
+    )
+    return next(fitting, 0) if recipes > 1 else 0
 
 
 def backtest_overfitting(
@@ -296,7 +336,7 @@ def backtest_overfitting(
     rank = rankdata(outside, axis=1)[np.arange(len(best)), best] / (recipes + 1)
     logits = np.log(rank / (1 - rank))
     loss = float((outside[np.arange(len(best)), best] < 0).mean())
-    return BacktestOverfitting(float((logits <= 0).mean()), logits, loss)
+    return BacktestOverfitting(float((logits <= 0).mean()), logits, loss, parts)
 
 
 def _performance(

@@ -111,6 +111,25 @@ def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int) -> TradingRe
 
     Time: entry t depends on the newest decision at or before close t and on closes t and t + 1.
     """
+    closed_at, positions, returns = _hold_positions(record, bars, spec)
+    bars_a_year = float(YEAR / bars.delta)
+    return TradingResult(
+        closed_at=closed_at,
+        strategy=_perform(positions, returns, spec, bars_a_year, seed),
+        buy_and_hold=_perform(np.ones(len(returns)), returns, spec, bars_a_year, seed),
+    )
+
+
+def net_returns(record: Record, bars: Bars, spec: TradingSpec) -> Float64[np.ndarray, " bar"]:
+    """Return the net return of each bar that `trade` earns, without its figures and intervals."""
+    _, positions, returns = _hold_positions(record, bars, spec)
+    return np.asarray(positions * returns - _costs(positions, spec), dtype=np.float64)
+
+
+def _hold_positions(
+    record: Record, bars: Bars, spec: TradingSpec
+) -> tuple[Shaped[np.ndarray, " bar"], Float64[np.ndarray, " bar"], Float64[np.ndarray, " bar"]]:
+    """Return for each bar its close, the position held over it, and the return of the price."""
     first, last = _span(record, bars)
     decided_at = bars.closed_at[first:last]
     closes = bars.column("close")[first : last + 1]
@@ -119,12 +138,14 @@ def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int) -> TradingRe
     adjacent = np.diff(bars.opened_at[first : last + 1]) == bars.delta
     held = (record.decided_at[newest] <= decided_at) & (decided_at < record.resolved_at[newest]) & adjacent
     positions = np.where(held, take_positions(record.probabilities[newest], spec), 0.0)
-    bars_a_year = float(YEAR / bars.delta)
-    return TradingResult(
-        closed_at=bars.closed_at[first + 1 : last + 1],
-        strategy=_perform(positions, returns, spec, bars_a_year, seed),
-        buy_and_hold=_perform(np.ones(len(returns)), returns, spec, bars_a_year, seed),
-    )
+    return bars.closed_at[first + 1 : last + 1], positions, returns
+
+
+def _costs(positions: Float64[np.ndarray, " bar"], spec: TradingSpec) -> Float64[np.ndarray, " bar"]:
+    """Return the costs of each bar: of the change of position before it, and of the exit at the last one."""
+    traded = np.abs(np.diff(positions, prepend=0.0))
+    traded[-1] += abs(positions[-1])
+    return np.asarray(traded * (spec.cost_bps + spec.slippage_bps) * BPS, dtype=np.float64)
 
 
 def _span(record: Record, bars: Bars) -> tuple[int, int]:
@@ -168,7 +189,7 @@ def _perform(
     traded = np.abs(np.diff(positions, prepend=0.0))
     traded[-1] += abs(positions[-1])
     gross = positions * returns
-    net = gross - traded * (spec.cost_bps + spec.slippage_bps) * BPS
+    net = gross - _costs(positions, spec)
     equity = np.cumprod(1 + net)
     highs = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
     return Performance(

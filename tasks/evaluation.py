@@ -5,7 +5,6 @@ Reads what the folds left in MLflow; the arithmetic is `model/evaluation.py`'s.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,11 +12,11 @@ from prefect import get_run_logger, task
 
 from model.bars import Bars
 from model.evaluation import NETWORK, Evaluation, evaluate_record, performances, trade_both_ways
-from model.looks import Looks
 from model.metrics import METRICS, Record, classification_report, normalise_rows
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
 from model.walk_forward import walk_baselines_forward
+from tasks.champion.recipes_tried import deflated_sharpe_ratios
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.registry.run_artifacts import (
@@ -66,11 +65,16 @@ def evaluate(
             run_id=run_id,
             p_value=evaluation.skill.holm_adjusted()["pesaran_timmermann"],
         )
-        evaluation = replace(evaluation, looks=_count_look(workspace, trial))
+        workspace.trial_log.append([trial])
+        trials = workspace.trial_log.trials(recipe.symbol, recipe.interval, forecasts=True)
+        evaluation = evaluation.after_looks(
+            count_looks(trials, trial.test_first, trial.test_last),
+            deflated_sharpe_ratios(trials, trial, record, bars, costs),
+        )
         _log_numbers(workspace, run_id, evaluation, ref.filled_bars)
         _log_looks(workspace, trial, evaluation)
         _log_report(workspace, run_id, record, np.array(evaluation.confusion))
-        _log_trades(workspace, run_id, traded, costs)
+        _log_trades(workspace, run_id, traded, evaluation.trading, costs)
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
         _show(evaluation, trial, workspace.runs.run_link(run_id))
     return evaluation
@@ -93,12 +97,6 @@ def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, fill
         for forecaster, numbers in evaluation.numbers.items()
     }
     workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
-
-
-def _count_look(workspace: Workspace, trial: Trial) -> Looks:
-    """Store a trial, and count the looks at its test bars."""
-    workspace.trial_log.append([trial])
-    return count_looks(workspace.trial_log.trials(trial.symbol, trial.interval), trial.test_first, trial.test_last)
 
 
 def _log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:
@@ -126,12 +124,18 @@ def _log_report(workspace: Workspace, run_id: str, record: Record, confusion: np
     workspace.runs.log_text(run_id, text, CLASSIFICATION_REPORT)
 
 
-def _log_trades(workspace: Workspace, run_id: str, traded: Mapping[str, TradingResult], costs: TradingSpec) -> None:
+def _log_trades(
+    workspace: Workspace,
+    run_id: str,
+    traded: Mapping[str, TradingResult],
+    figures: Mapping[str, Mapping[str, float]],
+    costs: TradingSpec,
+) -> None:
     """Log the figures and the equity curves of each way of trading."""
     lines = performances(traded)
     closed_at = next(iter(traded.values())).closed_at
     log_equity(workspace.runs, run_id, closed_at, {name: line.equity for name, line in lines.items()})
-    metrics = {f"trading.{name}.{key}": value for name, line in lines.items() for key, value in line.numbers().items()}
+    metrics = {f"trading.{name}.{key}": value for name, found in figures.items() for key, value in found.items()}
     params = {f"trading.{key}": value for key, value in costs.model_dump().items()}
     workspace.runs.log_values(run_id, metrics=metrics, params=params)
 

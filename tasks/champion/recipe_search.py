@@ -9,17 +9,20 @@ found measures it out of sample.
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from model.bars import Bars
 from model.ensemble import AnyTrainer
 from model.errors import BarsTooShort, UnsoundModel
 from model.folds import EXECUTION_FIELDS, split_folds
-from model.metrics import score
+from model.metrics import log_losses, score
+from model.multiple_testing import BacktestOverfitting, backtest_overfitting, fitting_parts
 from model.recipe import Recipe
 from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.walk_forward import trainer_for, walk_forward
@@ -27,7 +30,7 @@ from model.windows import cut_windows
 from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.settings import Settings
 from tasks.store.bar_store import hash_bars
-from tasks.store.trial_log import trial_of
+from tasks.store.trial_log import TrialForecasts, trial_of
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ class SearchResult:
         base_rate_log_loss: of the base rate on the windows of the recipe as given.
         flags: for `riseorfall retrain`; empty when the given recipe was best.
         run_id: MLflow run.
+        overfitting: how often the best recipe of one half of the windows was in the lower half of all recipes on the
+            other half (CSCV); None with fewer than two recipes or too few windows.
     """
 
     study: str
@@ -62,6 +67,7 @@ class SearchResult:
     base_rate_log_loss: float
     flags: str
     run_id: str
+    overfitting: BacktestOverfitting | None = None
 
     def lines(self) -> list[str]:
         """Return the result as text lines."""
@@ -70,7 +76,7 @@ class SearchResult:
             f"{self.base_rate_log_loss:.4f}, all on bars before the test bars"
         )
         advice = f"riseorfall retrain {self.flags}" if self.flags else "no trial was better than the recipe as given"
-        return [f"{self.trials} trials; {numbers}", advice]
+        return [f"{self.trials} trials; {numbers}", _describe_overfitting(self.overfitting), advice]
 
 
 @dataclass
@@ -183,6 +189,7 @@ class RecipeSearch:
         )
         self.workspace.runs.finish_run(run_id)
         trial.set_user_attr("base_rate_log_loss", base_rate)
+        trial.set_user_attr(RUN, run_id)
         self.report_line(f"trial {trial.number}: log loss {numbers['log_loss']:.4f} (base rate {base_rate:.4f})")
         return numbers["log_loss"]
 
@@ -203,16 +210,54 @@ class RecipeSearch:
             base_rate_log_loss=float(given.user_attrs["base_rate_log_loss"]),
             flags=flags_of(self.recipe, best.params),
             run_id=run_id,
+            overfitting=self._overfitting([str(trial.user_attrs.get(RUN, "")) for trial in complete]),
         )
         self.workspace.runs.log_values(
             run_id,
             metrics={"log_loss": found.log_loss, "default_log_loss": found.default_log_loss,
-                     "base_rate_log_loss": found.base_rate_log_loss, "trials": float(found.trials)},
-            tags={"flags": found.flags, "best_trial": str(best.number)},
+                     "base_rate_log_loss": found.base_rate_log_loss, "trials": float(found.trials),
+                     **_overfitting_metrics(found.overfitting)},
+            tags={"flags": found.flags, "best_trial": str(best.number),
+                  "overfitting": _describe_overfitting(found.overfitting)},
         )  # fmt: skip
         self.workspace.runs.log_text(run_id, json.dumps(found.values, indent=2), BEST_VALUES)
         self.workspace.runs.finish_run(run_id)
         return found
+
+    def _overfitting(self, run_ids: Sequence[str]) -> BacktestOverfitting | None:
+        """Estimate the probability of backtest overfitting from the trials' forecasts, on their common windows."""
+        trials = self.workspace.trial_log.trials(self.series.symbol, self.series.interval, forecasts=True)
+        known = [trial.forecasts for trial in trials if trial.run_id in run_ids and trial.forecasts is not None]
+        if not known:
+            return None
+        common = reduce(np.intersect1d, [each.decided_at for each in known])
+        gains = np.array([_gains(each)[np.isin(each.decided_at, common)] for each in known])
+        parts = fitting_parts(len(known), len(common))
+        return backtest_overfitting(gains, parts) if parts else None
+
+
+def _gains(found: TrialForecasts) -> np.ndarray:
+    """Return the log loss of the base rate minus that of a trial, shape (window,), nats."""
+    gains: np.ndarray = log_losses(found.labels, found.base_rates) - log_losses(found.labels, found.probabilities)
+    return gains
+
+
+def _describe_overfitting(found: BacktestOverfitting | None) -> str:
+    """Return the probability of backtest overfitting in plain words."""
+    if found is None:
+        return "probability of backtest overfitting: not estimated, it needs two recipes and 40 windows in common"
+    return (
+        f"probability of backtest overfitting {found.probability:.0%}: the recipe that is best on one half of the "
+        f"windows is in the lower half of all recipes on the other half in {found.probability:.0%} of "
+        f"{len(found.logits):,} splits, and worse than the base rate there in {found.probability_of_loss:.0%} "
+        "(a choice at random: 50 %)"
+    )
+
+
+def _overfitting_metrics(found: BacktestOverfitting | None) -> dict[str, float]:
+    if found is None:
+        return {}
+    return {"backtest_overfitting": found.probability, "backtest_overfitting_loss": found.probability_of_loss}
 
 
 def _finished(study: "optuna.Study") -> int:

@@ -1,17 +1,22 @@
-"""What was scored on a challenger's test bars before, from the table `trials`, to correct its evidence for it.
+"""What was scored on a challenger's test bars before, from the table `trials`, to correct evidence and figures for it.
 
 Every trial counts, refits of the challenger's own recipe too: near-identical forecasts cost the evidence next to
 nothing, because the correction allows for the correlation between trials. Trials recorded after the challenger's do not
 count, so a replayed day is decided as it was on that day.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from model.bars import Bars
+from model.evaluation import WAYS
 from model.looks import Looks, RecipesTried
 from model.metrics import Record
-from model.multiple_testing import forecast_skill
+from model.multiple_testing import deflate_sharpe_ratio, forecast_skill
 from model.times import to_datetime
-from tasks.store.trial_log import Trial, overlapping_trials
+from model.trading import TradingSpec, net_returns
+from tasks.store.trial_log import Trial, count_looks, overlapping_trials
 from tasks.workspace import Workspace
 
 
@@ -41,6 +46,37 @@ def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesT
         skill=np.array([rows[trial.trial_id] for trial in known]).reshape(-1, len(record)),
         unknown=len(recipes - {trial.recipe for trial in known} - mine),
     )
+
+
+def deflated_sharpe_ratios(
+    trials: Sequence[Trial], own: Trial, record: Record, bars: Bars, costs: TradingSpec
+) -> dict[str, float]:
+    """Return the deflated Sharpe ratio of a record by way of trading (`WAYS`), given the recipes tried.
+
+    Each other recipe is traded by its newest trial, if it decided at least half of the record's windows.
+
+    Args:
+        trials: of the series, with their forecasts, oldest first.
+        own: trial of the record.
+        record: out-of-sample record.
+        bars: shape (bar,), oldest first.
+        costs: of the trades.
+    """
+    overlapping = overlapping_trials(trials, own.test_first, own.test_last)
+    newest = {trial.recipe: trial for trial in overlapping if trial.horizon_bars == own.horizon_bars}
+    others = [
+        record.with_probabilities(trial.forecasts.decided_at, trial.forecasts.probabilities)
+        for trial in newest.values()
+        if trial.recipe != own.recipe and trial.forecasts is not None
+    ]
+    comparable = [each for each in others if len(each) >= len(record) / 2]
+    recipes = count_looks(trials, own.test_first, own.test_last).recipes
+    ratios = {}
+    for way in WAYS:
+        spec = costs.model_copy(update={"kind": way})
+        returns = [net_returns(each, bars, spec) for each in (record, *comparable)]
+        ratios[way] = deflate_sharpe_ratio(returns[0], returns[1:], recipes)
+    return ratios
 
 
 def skill_on(trial: Trial, record: Record) -> np.ndarray:

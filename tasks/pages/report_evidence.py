@@ -183,6 +183,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
             with_interval(strategy_return(content, name), "+.1%"),
             f"{found['gross_return']:+.1%}",
             value_with_note(f"{found['sharpe']:.2f}", interval_text(found["sharpe_low"], found["sharpe_high"], ".2f")),
+            f"{found['deflated_sharpe']:.2f}" if "deflated_sharpe" in found else "",
             f"{found['max_drawdown']:.1%}",
             f"{found['turnover']:,.0f} x",
             f"{found['exposure']:.0%}",
@@ -194,6 +195,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
         "net return",
         "gross return",
         "Sharpe ratio, annual",
+        "deflated Sharpe ratio",
         "maximum drawdown",
         "turnover",
         "exposure",
@@ -211,6 +213,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
         ),
         table(head, rows),
         paragraph(_sharpe_evidence(figures["long_flat"])),
+        *_deflated(content),
         paragraph(
             f"{costs} Unfilled orders, funding and borrowing fees are not modelled. Below net return and Sharpe ratio "
             "their 95 % intervals (stationary block bootstrap).",
@@ -236,6 +239,22 @@ def _sharpe_evidence(figures: Mapping[str, float]) -> str:
         f"{interval_text(figures['sharpe_low'], figures['sharpe_high'], '.2f')}, {evidence}. "
         "A rising equity curve alone is no evidence of skill."
     )
+
+
+def _deflated(content: ReportContent) -> list[Markup]:
+    """Explain the deflated Sharpe ratio, and what it is here; nothing where it was not computed."""
+    looks, ratio = content.evaluation.looks, content.evaluation.trading["long_flat"].get("deflated_sharpe")
+    if ratio is None:
+        return []
+    recipes = "1 recipe was" if looks.recipes == 1 else f"{looks.recipes:,} recipes were"
+    return [
+        paragraph(
+            f"{recipes} tried on these bars. The deflated Sharpe ratio is the probability that the true Sharpe ratio "
+            "is above the largest one that as many recipes without skill would show (Bailey and Lopez de Prado 2014). "
+            f"Of long or flat it is {ratio:.2f}: {'evidence' if ratio >= 1 - ALPHA else 'no evidence'} (needed: "
+            f"{1 - ALPHA:.2f})."
+        )
+    ]
 
 
 def probabilities_section(page: Page, content: ReportContent) -> list[Markup]:

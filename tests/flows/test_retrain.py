@@ -89,6 +89,9 @@ def test_report_status_mlflow_and_terminal_count_the_same_looks(
     assert (run.metrics["skill.looks"], run.metrics["skill.recipes_tried"]) == (2, 1)
     corrected = second.evaluation.corrected()["pesaran_timmermann"]
     assert run.metrics["skill.pesaran_timmermann_p_adjusted"] == pytest.approx(corrected)
+    deflated = second.evaluation.trading["long_flat"]["deflated_sharpe"]
+    assert run.metrics["trading.long_flat.deflated_sharpe"] == pytest.approx(deflated)
+    assert 0 <= deflated <= 1
     page = Path(second.report).read_text(encoding="utf-8")
     assert "This is look 2 at these bars, 1 recipe." in page
     assert f"corrected {p_value_text(corrected)}" in page

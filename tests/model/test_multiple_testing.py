@@ -1,5 +1,7 @@
 """Corrections for a search: the stated level over many tried recipes, power for a planted one, and known formulas."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.stats import binom, norm
@@ -8,6 +10,7 @@ from simulated_decisions import calibrated_forecasts
 from model.errors import SpecError
 from model.multiple_testing import (
     backtest_overfitting,
+    deflate_sharpe_ratio,
     deflated_sharpe_ratio,
     expected_largest_sharpe,
     holm,
@@ -131,6 +134,33 @@ def test_overfitting_is_even_odds_on_noise_and_absent_where_one_recipe_is_better
         found = backtest_overfitting(good, 8, statistic)
         assert found.probability == 0
         assert found.probability_of_loss == 0
+
+
+def test_overfitting_is_that_of_a_count_over_all_splits() -> None:
+    performance = np.random.default_rng(3).normal(size=(5, 47))  # three of the oldest are left out
+    below = losses = 0
+    splits = list(combinations(range(4), 2))
+    for half in splits:
+        inside = np.isin((np.arange(47) - 3) // 11, half) & (np.arange(47) >= 3)
+        outside = ~inside & (np.arange(47) >= 3)
+        best = int(performance[:, inside].mean(axis=1).argmax())
+        means = performance[:, outside].mean(axis=1)
+        below += sorted(means).index(means[best]) + 1 <= 3  # the middle of five, or worse
+        losses += means[best] < 0
+    found = backtest_overfitting(performance, 4)
+    assert (found.probability, found.probability_of_loss) == (below / len(splits), losses / len(splits))
+    assert (len(found.logits), found.parts) == (6, 4)
+
+
+def test_a_sharpe_ratio_is_deflated_by_the_ratios_of_the_others() -> None:
+    rng = np.random.default_rng(2)
+    ours, *others = rng.normal(0.08, 1, (4, 400))
+    ratios = [each.mean() / each.std() for each in (ours, *others)]
+    by_hand = deflated_sharpe_ratio(ours, 9, float(np.sum((np.array(ratios) - np.mean(ratios)) ** 2) / 3))
+    assert deflate_sharpe_ratio(ours, others, 9) == pytest.approx(by_hand)
+    assert deflate_sharpe_ratio(ours, [], 9) == pytest.approx(deflated_sharpe_ratio(ours, 9, 1 / 400))
+    assert deflate_sharpe_ratio(ours, [], 1) == pytest.approx(deflated_sharpe_ratio(ours, 1, 0.0))
+    assert deflate_sharpe_ratio(np.zeros(400), others, 9) == 0
 
 
 def test_wrong_shapes_are_errors_that_name_them() -> None:

@@ -10,7 +10,15 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 from model.bars import Bars
 from model.errors import SpecError
 from model.metrics import Record
-from model.trading import Performance, TradingSpec, net_return_interval, sharpe_interval, take_positions, trade
+from model.trading import (
+    Performance,
+    TradingSpec,
+    net_return_interval,
+    net_returns,
+    sharpe_interval,
+    take_positions,
+    trade,
+)
 
 FREE = TradingSpec(cost_bps=0, slippage_bps=0)
 
@@ -28,6 +36,16 @@ def record_on(bars: Bars, index: Iterable[int], probabilities: Iterable[float]) 
         np.array(list(probabilities)),
         np.zeros(len(chosen), dtype=np.int64),
     )
+
+
+def test_net_returns_are_those_of_a_backtest() -> None:
+    bars = random_walk(120, seed=4, absent=(60,))
+    record = record_on(bars, range(5, 100, 2), np.random.default_rng(1).random(48))
+    for kind in ("long_flat", "long_short"):
+        spec = TradingSpec(kind=kind)
+        found, traded = net_returns(record, bars, spec), trade(record, bars, spec, 1).strategy
+        assert np.prod(1 + found) - 1 == pytest.approx(traded.net_return)
+        assert (found == traded.net_returns).all()
 
 
 def test_long_flat_by_hand() -> None:

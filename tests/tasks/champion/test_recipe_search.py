@@ -13,6 +13,7 @@ from model.bars import Bars, Series
 from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import UnsoundModel
 from model.folds import FoldSpec, split_folds
+from model.multiple_testing import backtest_overfitting
 from model.networks import NetworkSpec
 from model.recipe import Recipe
 from model.search_space import RANGES, TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
@@ -114,6 +115,33 @@ def test_a_search_starts_with_the_recipe_as_given_and_is_never_worse(tmp_path: P
     assert [trial.log_loss for trial in trials] == pytest.approx(seen)
     assert {trial.kind for trial in trials} == {"tune"}
     assert "4 trials; best log loss" in found.lines()[0]
+
+
+def test_the_probability_of_overfitting_is_that_of_the_trials_forecasts(tmp_path: Path) -> None:
+    opened = tuning(home(tmp_path))
+    found = opened.search()
+    kept = [
+        trial.forecasts for trial in opened.workspace.trial_log.trials(RECIPE.symbol, RECIPE.interval, forecasts=True)
+    ]
+    losses_of = [
+        np.log(np.where(each.labels == 1, each.probabilities / each.base_rates,
+                        (1 - each.probabilities) / (1 - each.base_rates)))
+        for each in kept if each is not None
+    ]  # fmt: skip
+    expected = backtest_overfitting(np.array(losses_of), 6)
+    assert found.overfitting is not None
+    assert found.overfitting.probability == expected.probability
+    assert f"probability of backtest overfitting {expected.probability:.0%}: the recipe" in found.lines()[1]
+    run = opened.workspace.runs.client.get_run(found.run_id).data
+    assert run.metrics["backtest_overfitting"] == expected.probability
+    assert run.metrics["backtest_overfitting_loss"] == expected.probability_of_loss
+    assert run.tags["overfitting"] == found.lines()[1]
+
+
+def test_one_trial_cannot_be_overfitted(tmp_path: Path) -> None:
+    found = tuning(home(tmp_path), SPEC.model_copy(update={"trials": 1})).search()
+    assert found.overfitting is None
+    assert "not estimated" in found.lines()[1]
 
 
 def test_test_bars_do_not_affect_a_search(tmp_path: Path) -> None:

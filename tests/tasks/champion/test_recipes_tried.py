@@ -13,15 +13,16 @@ from tiny_home import SERIES, WINDOW, tiny_home
 
 from model.looks import Looks
 from model.metrics import Record
-from model.multiple_testing import forecast_skill
+from model.multiple_testing import deflated_sharpe_ratio, forecast_skill
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.trading import TradingSpec, trade
 from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import ChampionState
-from tasks.champion.recipes_tried import recipes_tried, skill_on
+from tasks.champion.recipes_tried import deflated_sharpe_ratios, recipes_tried, skill_on
 from tasks.registry.run_artifacts import log_artifacts, log_record, parquet_bytes
 from tasks.store.trial_log import Trial, trial_of
 from tasks.workspace import Workspace
@@ -116,6 +117,26 @@ def test_the_strict_rule_holds_what_is_significant_alone_and_not_after_correctio
     assert row.reasons[0].endswith("before: not significant")
     daily = compare_with_champion(workspace, version, nobody, BARS, PromotionRule(), seed=7)
     assert daily.decision.action == "promote"
+
+
+def test_the_sharpe_ratio_is_deflated_by_the_recipes_tried(workspace: Workspace) -> None:
+    record, own = skilled(), workspace.trial_log.trials("BTC-USD", "1d")[0]
+    few, costs = useless(3).take(np.arange(100)), TradingSpec(cost_bps=20)
+    workspace.trial_log.append(
+        [
+            trial("first", 1, useless(1), at=NOW - timedelta(hours=1)),
+            trial("newest of its recipe", 1, useless(2)),
+            trial("too few windows", 3, few),
+            replace(trial("unknown", 4, useless(4)), forecasts=None),
+        ]
+    )
+    trials = workspace.trial_log.trials("BTC-USD", "1d", forecasts=True)
+    found = deflated_sharpe_ratios(trials, own, record, BARS, costs)
+    for way in ("long_flat", "long_short"):
+        spec = costs.model_copy(update={"kind": way})
+        ours, theirs = (trade(each, BARS, spec, 1).strategy.net_returns for each in (record, useless(2)))
+        variance = (ours.mean() / ours.std() - theirs.mean() / theirs.std()) ** 2 / 2
+        assert found[way] == pytest.approx(deflated_sharpe_ratio(ours, 4, variance), abs=1e-6)  # stored as float32
 
 
 def test_recipes_without_stored_probabilities_count_by_bonferroni(workspace: Workspace) -> None:

@@ -321,6 +321,15 @@ def test_significance_is_corrected_for_tests_and_recipes(content: ReportContent)
     assert f"{p_value_text(skill.pesaran_timmermann.p_value)}<small>corrected {p_value_text(by_hand)}</small>" in page
 
 
+def test_the_deflated_sharpe_ratio_is_shown_and_explained(content: ReportContent) -> None:
+    figures = content.evaluation.after_looks(Looks(7, 3), {"long_flat": 0.973, "long_short": 0.41})
+    page = without_scripts(report_page(replace(content, evaluation=figures)))
+    assert '<td class="number">0.97</td>' in page
+    assert '<td class="number">0.41</td>' in page
+    assert "3 recipes were tried on these bars. The deflated Sharpe ratio is the probability" in page
+    assert "Of long or flat it is 0.97: evidence (needed: 0.95)." in page
+
+
 def test_evidence_that_the_correction_removes_is_called_none(content: ReportContent) -> None:
     labels = content.record.labels
     found = evaluation_of(daily_record(labels, forecast(labels, 0.65, seed=2), folds=2))
