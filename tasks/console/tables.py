@@ -16,6 +16,9 @@ from model.bootstrap import Interval
 from model.metrics import METRICS
 from tasks.settings import Settings
 
+NAME_WIDTH = 10
+LINES_TO_COPY = ("MLflow", "Data Docs", "report", "log")
+
 if TYPE_CHECKING:
     from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain, Unchanged
@@ -31,7 +34,19 @@ def show_retrain(
     if isinstance(result, Retrain):
         console.print(_metrics_table(result))
     for name, text in _retrain_lines(result, seconds, settings, log_file):
-        console.print(f"[bold]{name:<10}[/bold]{escape(text)}", soft_wrap=True)
+        _print_field(console, name, text)
+
+
+def _print_field(console: Console, name: str, text: str) -> None:
+    """Print a name and its text, wrapped between words; a path or command is one line, so that it can be copied."""
+    if name in LINES_TO_COPY:
+        console.print(f"[bold]{name:<{NAME_WIDTH}}[/bold]{escape(text)}", soft_wrap=True)
+        return
+    row = Table.grid()
+    row.add_column(width=NAME_WIDTH, no_wrap=True)
+    row.add_column(overflow="fold")
+    row.add_row(f"[bold]{name}[/bold]", escape(text))
+    console.print(row)
 
 
 def _metrics_table(result: "Retrain") -> Table:

@@ -31,6 +31,8 @@ class TerminalProgress:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,  # Rich would replace sys.stderr and so bring back what libraries write to it
         )
         self.fits: dict[str, TaskID] = {}
         self.steps: dict[str, TaskID] = {}

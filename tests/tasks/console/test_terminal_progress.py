@@ -1,0 +1,54 @@
+"""On a real terminal, progress is all that a person sees: what libraries write to standard error goes to the log."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli.terminal_session import quiet_streams
+from tasks.console.terminal_progress import TerminalProgress
+
+SCRIPT = f"""
+import sys
+from pathlib import Path
+from {quiet_streams.__module__} import quiet_streams
+from {TerminalProgress.__module__} import TerminalProgress
+
+with quiet_streams(Path(sys.argv[1])) as (console, _), TerminalProgress(console) as progress:
+    progress.step_started("register")
+    print("Downloading artifacts: 100%", file=sys.stderr, flush=True)
+    progress.report_line("fold 1 of 5 stopped early")
+    progress.step_finished("register", 1.0)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_shows_progress_and_no_line_of_a_library(tmp_path: Path) -> None:
+    shown = on_a_terminal([sys.executable, "-c", SCRIPT, str(tmp_path)])
+    assert "register" in shown
+    assert "fold 1 of 5 stopped early" in shown
+    assert "Downloading" not in shown
+    assert "Downloading artifacts: 100%" in next(tmp_path.glob("*.log")).read_text(encoding="utf-8")
+
+
+def on_a_terminal(command: list[str]) -> str:
+    """Run a command on a pseudo-terminal and return everything that it showed."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as running:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # Linux: the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(ours)
+    assert running.returncode == 0, shown.decode(errors="replace")
+    return shown.decode(errors="replace")
