@@ -82,11 +82,11 @@ def unknown_volumes(volume: Float64[np.ndarray, " bar"]) -> Bool[np.ndarray, " b
 
 
 def by_values(rule: str, ohlcv: Float64[np.ndarray, "bar 5"], absurd_tick_factor: float) -> Bool[np.ndarray, " bar"]:
-    """Mark the bars that break one of `VALUE_RULES`, shape (bar,): it shows in the bar's own five values."""
+    """Mark the bars that break one of `VALUE_RULES`, shape (bar,): it can be seen in the bar's own values."""
     prices = ohlcv[:, :4]
     if rule == "unreal_price":
         return unreal_prices(prices)
-    if rule == "contradicting_price":  # a price of -1 contradicts nothing, it is no price
+    if rule == "contradicting_price":  # a price of -1 is reported as `unreal_price`
         mask: Bool[np.ndarray, " bar"] = contradicting_prices(prices) & ~unreal_prices(prices)
         return mask
     if rule == "unreal_volume":

@@ -54,7 +54,7 @@ class CheckReport:
         accepted: bars that may be used, oldest first (columns of `COLUMNS`; timestamps UTC-aware).
         quarantined: refused bars with `rule`, `severity` and `value`, the offending value as text; `line` where the
             input had it.
-        gaps: last_before, first_after (UTC), missing_bars: the holes in the clock of the accepted bars.
+        gaps: last_before, first_after (UTC), missing_bars: the gaps between accepted bars.
         unfinished_bars: bars dropped because they had not closed, or not opened; they are not bad.
         docs_url: path of the Data Docs' first page; empty when none were written.
         page_url: path of this check's own page; empty when none was written.

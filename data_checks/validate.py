@@ -1,9 +1,9 @@
 """Checks bars and windows: applies the rules, validates the same rules in Great Expectations, and reports.
 
 Our masks decide what is quarantined; Great Expectations runs the same rules as a suite and writes the Data Docs. If the
-two differ, or a check raises, the rule is a critical failure. This module reads no source and no clock (`as_of` is an
-argument), and writes only into the docs folder. The trap: an unfinished bar is not in `accepted`, although it is not
-bad.
+two differ, or a check raises an exception, the rule is a critical failure. This module reads no source and no clock
+(`as_of` is an argument), and writes only into the docs folder. The trap: an unfinished bar is not in `accepted`,
+although it is not bad.
 """
 
 import logging
@@ -61,7 +61,7 @@ def check_bars(
         docs_dir: folder of the Data Docs; None writes none.
         against: bars of a second source of the same interval, in the same columns.
         released: bars that were refused before and released by a person, in the same columns. They are accepted as
-            long as their values have not changed, and replace other bars of their open time.
+            long as their values have not changed, and replace other bars with the same open time.
 
     Returns:
         The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.

@@ -27,7 +27,7 @@ from tasks.training import fit_final, train_folds
 from tasks.validation import check as check_bars
 from tasks.windowing import cut
 
-HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a longer run hangs
+HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a run that takes longer is taken to hang
 
 
 @flow(name="retrain", flow_run_name=flow_run_name, timeout_seconds=HOURS_6)

@@ -1,7 +1,7 @@
 """Evaluate a retrain out of sample: metrics with intervals, tests of skill, calibration, trading, spread between seeds.
 
 Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds.
-Knows no MLflow and no pages. The trap: a record that a choice was made by is no longer out of sample.
+Knows no MLflow and no pages. The trap: a record that was used to choose is no longer out of sample.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from model.trading import Performance, TradingResult, TradingSpec, trade
 
 NETWORK = "network"
 BUY_AND_HOLD = "buy_and_hold"
-WAYS = ("long_flat", "long_short")  # both are traded; the spec's own `kind` is the one a promotion rule reads
+WAYS = ("long_flat", "long_short")  # both are reported; the strict rule uses `spec.kind`
 
 
 @dataclass(frozen=True, slots=True)

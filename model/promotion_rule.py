@@ -75,7 +75,8 @@ class PromotionRule(BaseModel):
         "uses the base rate alone and the strict rule holds (bars)",
     )
     trading: TradingSpec = Field(
-        default=TradingSpec(), description="strict: how the probabilities are traded, and at what costs"
+        default=TradingSpec(),
+        description="how the probabilities are traded, and at what costs; always reported, a condition of the strict rule",
     )
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="strict: significance level of each test")
 
@@ -197,7 +198,7 @@ def replace_broken_champion(decision: Decision) -> Decision:
     unproven = any(clause.name == FINAL_NETWORK and not clause.passed for clause in decision.clauses)
     if decision.action != "hold" or unproven:
         return decision
-    reason = "the champion cannot predict any more, so a challenger that passes the sanity check replaces it"
+    reason = "the champion cannot predict any more, so a challenger that passes both checks of its network replaces it"
     return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)
 
 

@@ -1,11 +1,11 @@
 """Train a network with early stopping: whole epochs inside one TensorFlow graph, traced once for every fold and seed.
 
 The bars are put on the device once and each batch gathers its windows there, so memory grows with the bars, whatever
-the lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer`
-keeps none of them, so the same bars, specs and seed give the same weights, bit for bit, on a CPU with as many cores
-(the number of cores decides the rounding of a sum). Which windows are training and which are validation is decided by
-`model.folds`. The trap: the graph calls Keras layers through `stateless_call`; assigning weights to the Trainer's own
-model changes nothing.
+the lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer` keeps
+none of them, so the same bars, specs and seed give the same weights, bit for bit, on a CPU with the same number of
+cores (the number of cores decides the rounding of a sum). Which windows are training and which are validation is
+decided by `model.folds`. The trap: the graph calls Keras layers through `stateless_call`; assigning weights to the
+Trainer's own model changes nothing.
 """
 
 import logging

@@ -45,11 +45,11 @@ class Landing:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Result of the data checks; the accepted bars are in the file `accepted`.
+    """Result of the data checks.
 
     Attributes:
-        accepted: path of the Parquet file.
-        rows: accepted bars.
+        accepted: path of a Parquet file with the landed bars that were accepted.
+        rows: accepted bars, those stored before included.
         refused: bars put into the quarantine.
         refused_by: their number by rule.
         failed: rule, severity, observed and message of each failed check.

@@ -22,10 +22,11 @@ STEPS = (
     "window",
     "train",
     "evaluate",
+    "audit",
     "register",
     "promote",
     "report",
-)  # `current_progress().step` names, in order
+)  # names of `current_progress().step`; the share of those finished is the run's progress
 
 
 @task(name="open run")

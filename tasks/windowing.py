@@ -1,6 +1,6 @@
 """Cut windows from stored bars and check them.
 
-Tasks hand on a `WindowsRef`, not arrays; a task that needs the windows cuts them again from the same bars, which takes
+Tasks pass a `WindowsRef`, not arrays; a task that needs the windows cuts them again from the same bars, which takes
 milliseconds and is cached within a process.
 """
 

@@ -1,9 +1,10 @@
 """Compare challenger and champion on the same out-of-sample bars, by the rule of `model/promotion_rule.py`.
 
-The challenger's registered files are loaded and must reproduce the probabilities of training. The champion is scored
-by its own out-of-sample record up to the end of its training and by its predictions after it, so neither version is
-scored on bars that it was trained on. The trap: a champion that cannot be loaded is scored by the record of its run,
-and any challenger that passes the sanity check replaces it; callers must report `GateResult.problem`.
+The challenger's registered files are loaded and must reproduce the probabilities of training. The champion is scored by
+its own out-of-sample record up to the end of its training and by its predictions after it, so neither version is scored
+on bars that it was trained on. The trap: a champion that cannot be loaded is scored by the record of its run, and a
+challenger that passes the sanity check and the check of its final network replaces it; callers must report
+`GateResult.problem`.
 """
 
 import logging
@@ -225,7 +226,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
     except StoreUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - any exception of a broken file is the reason of the rejection
-        log.error("%s: challenger version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
+        log.error("%s: version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
         broken = SanityCheck(
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)
         )

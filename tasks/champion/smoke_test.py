@@ -16,7 +16,7 @@ def load_as_served(workspace: Workspace, version: str) -> None:
         UnsoundModel: it cannot be loaded, fails, or returns something that is no probability.
         StoreUnavailable: the store of its files could not be read.
     """
-    import mlflow.pyfunc  # here: two seconds that --help must not pay
+    import mlflow.pyfunc  # here: takes two seconds
 
     place, path = f"models:/{workspace.name}/{version}", list(sys.path)
     workspace.runs.set_global_uri()
@@ -28,6 +28,6 @@ def load_as_served(workspace: Workspace, version: str) -> None:
             raise store_unavailable(place, error) from error
         raise UnsoundModel(f"{place}: it cannot be loaded as it would be served: {error}") from error
     finally:
-        sys.path[:] = path  # mlflow puts the version's own copy of model/ first, for good
+        sys.path[:] = path  # mlflow puts the version's own copy of model/ first in sys.path and leaves it there
     if not len(answer) or not ((answer > 0) & (answer < 1)).all():
         raise UnsoundModel(f"{place}: expected probabilities between 0 and 1 on its input example, found {answer}")

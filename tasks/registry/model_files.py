@@ -43,8 +43,8 @@ class LoadedVersion:
         """Return the network ready to predict, as serving would use it.
 
         Args:
-            calibrated: with its calibrator; False for what the network says before it, where two answers are held
-                against each other: a steep calibrator makes much of a rounding.
+            calibrated: with its calibrator; False to compare two networks, because a steep calibrator would magnify
+                rounding errors.
 
         Raises:
             UnsoundModel: it cannot be opened, whatever the reason.

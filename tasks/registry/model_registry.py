@@ -72,7 +72,7 @@ class ModelRegistry:
             run_id: the retrain's run.
             files: the network twice, recipe and record.
             example: bars enough for one window; MLflow shows them as the input example.
-            tags: what the version's page should say, `trained_until` among them.
+            tags: tags of the version; `trained_until` is required.
         """
         import mlflow.pyfunc  # here: see client
 
@@ -122,8 +122,7 @@ class ModelRegistry:
         note = (
             f"P(rise) of the next close of {self.series.symbol} {self.series.interval}: bars in, one probability for "
             "each bar that ends a whole window. `champion` predicts; `challenger` was registered last. Each version "
-            "says until when it was trained, what it was worth on bars that it never saw, and why it was promoted or "
-            "not."
+            "has the end of its training data, its out-of-sample scores, and why it was promoted or not."
         )
         try:
             self.client.create_registered_model(self.name, description=note)
@@ -132,17 +131,17 @@ class ModelRegistry:
                 raise
 
     def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
-        """Return the versions that bear a tag of this value, oldest first."""
+        """Return the versions that have a tag of this value, oldest first."""
         text = value.replace("'", "''")
         found = self.client.search_model_versions(f"name = '{self.name}' and tag.`{tag}` = '{text}'")
         return tuple(sorted((str(each.version) for each in found), key=int))
 
     def set_alias(self, alias: Alias, version: str) -> None:
-        """Let an alias name a version."""
+        """Set an alias to a version."""
         self.client.set_registered_model_alias(self.name, alias, version)
 
     def drop_alias(self, alias: Alias) -> None:
-        """Let an alias name nothing."""
+        """Remove an alias."""
         self.client.delete_registered_model_alias(self.name, alias)
 
     def alias_number(self, alias: Alias) -> str | None:
@@ -239,7 +238,7 @@ class ModelRegistry:
 
 
 def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:
-    """Take a version from what the registry says of it."""
+    """Build a version from the fields of the registry."""
     metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 

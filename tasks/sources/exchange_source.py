@@ -117,7 +117,7 @@ class ExchangeSource:
             except SourceUnavailable as error:
                 failures.append(str(error))
                 log.warning("%s", error)
-                partial = fetching.wgap_bars() if partial is None else partial
+                partial = fetching.whole_bars() if partial is None else partial
                 continue
             finally:
                 fetching.client.close()
@@ -192,7 +192,7 @@ class _Fetch:
         unfinished = [at for at in self._rows if at + step > end]
         for at in unfinished:
             del self._rows[at]
-        bars = self.wgap_bars().closed_by(to_datetime64(self.now))
+        bars = self.whole_bars().closed_by(to_datetime64(self.now))
         if not len(bars):
             raise SourceUnavailable(
                 f"{self.client.name}: expected bars of {market} {self._spec.interval} from "
@@ -206,7 +206,7 @@ class _Fetch:
             )
         return bars
 
-    def wgap_bars(self) -> Bars:
+    def whole_bars(self) -> Bars:
         """Return the bars received so far, of the requested interval, oldest first, each open time once."""
         at = sorted(self._rows)
         values = [[float("nan") if value is None else value for value in self._rows[time]] for time in at]
@@ -264,7 +264,7 @@ class _Fetch:
             opened_ms = int(opened)
             if opened_ms % step:
                 raise SourceUnavailable(
-                    f"{self.client.name}: expected {self._interval} bars of {market} that open at wgap intervals, "
+                    f"{self.client.name}: expected {self._interval} bars of {market} that open at whole intervals, "
                     f"found one at {_from_ms(opened_ms):%Y-%m-%d %H:%M:%S}"
                 )
             if opened_ms >= _epoch_ms(self._start):

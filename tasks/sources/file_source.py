@@ -29,7 +29,7 @@ from tasks.sources.time_formats import Times, read_times
 
 log = logging.getLogger(__name__)
 
-LAST_SECOND = 1_000_000  # microseconds  # microseconds
+SECOND_MICROSECONDS = 1_000_000
 
 
 class FileSource:
@@ -169,7 +169,7 @@ def _opened_at(moments: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: st
     """Convert the times of the file into open times; a closing time of 23:59:59 is the next midnight."""
     delta = interval_delta(spec.interval)
     short = -moments.astype(np.int64) % delta.astype(np.int64)  # microseconds up to the next whole interval
-    almost = (short > 0) & (short <= LAST_SECOND)
+    almost = (short > 0) & (short <= SECOND_MICROSECONDS)
     if spec.bar_stamp == "close":
         return np.where(almost, moments + short.astype("timedelta64[us]"), moments) - delta
     if almost.mean() > 0.5:  # noqa: PLR2004 - most of them

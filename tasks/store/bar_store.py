@@ -165,7 +165,7 @@ class BarStore:
 
         Args:
             root: folder, or `s3://bucket/prefix`.
-            storage_options: how to reach an S3 server, as deltalake names it.
+            storage_options: connection of an S3 store, with deltalake's keys.
         """
         self.root = root
         self.storage_options = dict(storage_options or {})

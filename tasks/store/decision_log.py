@@ -5,7 +5,8 @@ same one again changes nothing, also from two processes at once. `append_if_curr
 champion: it is refused if the champion has changed since the decision was made (optimistic concurrency).
 
 The trap: two decisions may have the same `decided_at` (a retrain repeated "as of" the same day), so rows are numbered
-in `sequence`, and of two at one time the later row holds. The Delta table is called `ledger`, as in version 0.1.
+in `sequence`, and of two with equal times the later row is valid. The Delta table is called `ledger`, as in version
+0.1.
 """
 
 import json

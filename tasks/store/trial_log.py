@@ -147,11 +147,11 @@ class TrialLog:
     """The table of trials below one root."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
-        """Name the place; nothing is opened or made yet.
+        """Set the place of the table; nothing is opened or created yet.
 
         Args:
             root: folder, or `s3://bucket/prefix`.
-            storage_options: how to reach an S3 server, as deltalake names it.
+            storage_options: connection of an S3 store, with deltalake's keys.
         """
         self.root = root
         self.storage_options = dict(storage_options or {})
