@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64, Int8, Shaped
 
 from data_checks import bar_rules
 from data_checks.offending_values import offending_values, time_text
-from data_checks.suites import BAR_RULES, NEVER_RELEASED, Suite
+from data_checks.rule_definitions import BAR_RULES, NEVER_RELEASED, Suite
 from model.bars import PRICES, interval_delta
 
 Limits = Mapping[str, Any]

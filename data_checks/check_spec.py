@@ -1,6 +1,6 @@
 """The limits of the data checks that an experiment may change, and which failures stop a run.
 
-The rules themselves are in `suites.py`. Nothing is computed here.
+The rules themselves are in `rule_definitions.py`. Nothing is computed here.
 """
 
 from typing import Literal

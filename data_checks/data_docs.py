@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 
 from data_checks.offline_pages import adopt_page, list_run
-from data_checks.suites import Suite
+from data_checks.rule_definitions import Suite
 
 log = logging.getLogger(__name__)
 

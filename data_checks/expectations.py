@@ -3,9 +3,9 @@
 """The rules as Great Expectations expectations, with readable texts, and the metrics behind them.
 
 Importing this file imports Great Expectations (about 5 s): import it inside functions only. Each class has one rule;
-its logic is in `apply_rules.py` and `window_rules.py`, its text in `suites.py`. There are two kinds: row by row (a map
-over columns) and for the whole batch (a finding). The trap: a page keeps only the first few rows that violate a rule,
-so the quarantine is written from our masks, never from these results.
+its logic is in `apply_rules.py` and `window_rules.py`, its text in `rule_definitions.py`. There are two kinds: row by
+row (a map over columns) and for the whole batch (a finding). The trap: a page keeps only the first few rows that
+violate a rule, so the quarantine is written from our masks, never from these results.
 """
 
 from typing import Any, ClassVar, Literal
@@ -30,7 +30,7 @@ from great_expectations.render import (
 from great_expectations.render.renderer.renderer import renderer
 
 from data_checks import apply_rules, window_rules
-from data_checks.suites import BAR_RULES, WINDOW_RULES, Rule
+from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES, Rule
 
 RULES = {rule.name: rule for rule in (*BAR_RULES, *WINDOW_RULES)}
 UNSHOWN = ("verdict", "released")  # columns that a rule reads and a page does not show

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from data_checks.apply_rules import Finding
-from data_checks.suites import Suite
+from data_checks.rule_definitions import Suite
 from model.bars import interval_delta
 from model.windows import Windows
 

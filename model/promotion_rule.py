@@ -76,7 +76,7 @@ class PromotionRule(BaseModel):
     )
     trading: TradingSpec = Field(
         default=TradingSpec(),
-        description="how the probabilities are traded, and at what costs; always reported, a condition of the strict rule",
+        description="how probabilities are traded, at what costs; reported always; a condition of the strict rule",
     )
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="strict: significance level of each test")
 

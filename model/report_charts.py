@@ -28,7 +28,7 @@ from model.chart_style import (
 )
 from model.metrics import CLASSES, THRESHOLD, Record
 from model.mlflow_pictures import EpochNumbers
-from model.plotly_figures import add_trace, new_figure, new_panels, scatter_kind
+from model.plotly_defaults import add_trace, new_figure, new_panels, scatter_kind
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -19,7 +19,7 @@ from model.significance_tests import SkillTest
 from model.trading import net_return_interval
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
-from tasks.pages.report_content import ReportContent
+from tasks.pages.report_inputs import ReportContent
 
 METRIC_NAMES = {
     "log_loss": "log loss",

@@ -20,7 +20,7 @@ from model.times import column_times
 from model.trading import TradingSpec
 from tasks.champion.challenger_vs_champion import out_of_sample_record
 from tasks.pages.champion_explanation import explain_at
-from tasks.pages.report_content import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
+from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation
 from tasks.results import FoldOutcome, Retrain
 from tasks.store.bar_store import BarStore

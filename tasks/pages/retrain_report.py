@@ -24,7 +24,6 @@ from tasks.pages.html_page import (
     tiles,
 )
 from tasks.pages.number_format import interval_text, moment_text, number_text, p_value_text
-from tasks.pages.report_content import DataFacts, ReportContent
 from tasks.pages.report_evidence import (
     calibration_noise,
     calibration_section,
@@ -35,6 +34,7 @@ from tasks.pages.report_evidence import (
     strategy_return,
     trading_section,
 )
+from tasks.pages.report_inputs import DataFacts, ReportContent
 
 HEADLINES = {
     "promote": "Promoted: it is the champion now.",

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
-from data_checks.suites import NEVER_RELEASED
+from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import Bars, Series
 from model.errors import ChecksFailed
 from model.freshness import ForecastSpec, require_fresh

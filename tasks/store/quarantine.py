@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Shaped
 
-from data_checks.suites import NEVER_RELEASED
+from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import COLUMNS, Series
 from model.errors import SpecError
 from model.times import as_utc

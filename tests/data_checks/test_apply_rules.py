@@ -9,7 +9,7 @@ import pytest
 from data_checks.apply_rules import ACCEPTED, RuleResults, accepted_bars, apply_bar_rules, gap_list
 from data_checks.check_spec import CheckSpec
 from data_checks.offending_values import time_text
-from data_checks.suites import BAR_RULES, Suite, applicable_rules
+from data_checks.rule_definitions import BAR_RULES, Suite, applicable_rules
 
 SERIES_RULES = [rule.name for rule in BAR_RULES if not rule.columns]
 

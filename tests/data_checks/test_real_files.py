@@ -11,7 +11,7 @@ import pytest
 from data_checks.apply_rules import RuleResults, apply_bar_rules
 from data_checks.check_spec import CheckSpec
 from data_checks.cross_check import CrossCheck, cross_check
-from data_checks.suites import Suite, applicable_rules
+from data_checks.rule_definitions import Suite, applicable_rules
 from data_checks.validate import check_bars, require_passed
 from model.bars import Series
 

@@ -27,7 +27,7 @@ from tasks.pages.champion_explanation import WrittenExplanation
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
 from tasks.pages.number_format import p_value_text
-from tasks.pages.report_content import DataFacts, Lineage, ReportContent
+from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
 
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
