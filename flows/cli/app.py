@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
@@ -66,14 +67,22 @@ def run(words: Sequence[str]) -> int:
     except RiseOrFallError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; the champion is unchanged", UNEXPECTED)
+        return _fail("interrupted; `riseorfall decisions` shows whether a decision was made", UNEXPECTED)
     except Exception as error:  # noqa: BLE001 - the last resort: one line here, the traceback in a file
-        folder = Settings().log_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "unexpected.log"
-        path.write_text(traceback.format_exc(), encoding="utf-8")
-        return _fail(f"unexpected {type(error).__name__}: {error} (traceback in {path})", UNEXPECTED)
+        return _fail(f"unexpected {type(error).__name__}: {error} ({_log_traceback()})", UNEXPECTED)
     return 0
+
+
+def _log_traceback() -> str:
+    """Append the traceback of the current exception to a file, and return where it is."""
+    path = Settings().log_folder / "unexpected.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n{traceback.format_exc()}\n")
+    except OSError as error:
+        return f"its traceback could not be written to {path}: {error.strerror}"
+    return f"traceback in {path}"
 
 
 def _fail(text: str, code: int) -> int:

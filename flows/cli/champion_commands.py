@@ -53,7 +53,7 @@ def predict(
     from tasks.console.tables import show_forecast
     from tasks.serving.forecast import forecast
 
-    with quiet_libraries():
+    with quiet_libraries(writes=True):
         found = forecast(options.series, load_settings(), staleness, as_of).to_dict()
     if json:
         print_json(found)
@@ -80,7 +80,7 @@ def monitor(
     from tasks.champion.champion_monitor import monitor_champion
     from tasks.console.tables import show_watched
 
-    with quiet_libraries():
+    with quiet_libraries(writes=True):
         watched = monitor_champion(options.series, load_settings(), spec, as_of)
     if json:
         print_json(watched.entry.to_dict())

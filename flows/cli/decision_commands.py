@@ -69,7 +69,7 @@ def promote(
     from tasks.champion.rollback_and_forced_promotion import promote_by_hand
     from tasks.console.tables import show_lines
 
-    with quiet_libraries():
+    with quiet_libraries(writes=True):
         row = promote_by_hand(options.series, load_settings(), version, promotion, force=force, reason=reason)
     show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
     show_lines([f"  {each}" for each in row.reasons])
@@ -88,6 +88,6 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     from tasks.champion.rollback_and_forced_promotion import roll_back
     from tasks.console.tables import show_lines
 
-    with quiet_libraries():
+    with quiet_libraries(writes=True):
         row = roll_back(options.series, load_settings(), to, reason)
     show_lines([f"{row.series_name}: version {row.version} is champion again, in place of {row.champion_before}"])

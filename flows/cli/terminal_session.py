@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,7 +12,10 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.errors import StoreUnavailable
 from tasks.settings import Settings
+
+FREE_BYTES = 50_000_000  # own: a retrain, with the database of a temporary Prefect server, writes up to 20 MB
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +38,7 @@ def quiet_streams(log_folder: Path) -> Iterator[tuple["Console", Path]]:
     """
     from rich.console import Console  # here: rich takes a moment, which --help must not pay
 
-    log_folder.mkdir(parents=True, exist_ok=True)
-    path = log_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    path = _open_log(log_folder)
     sys.stderr.flush()
     kept = os.dup(2)
     with path.open("a", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
@@ -52,10 +56,44 @@ def quiet_streams(log_folder: Path) -> Iterator[tuple["Console", Path]]:
     os.close(kept)
 
 
+def _open_log(log_folder: Path) -> Path:
+    """Return the path of a new log file; the null device where none can be written, so that reading still works."""
+    path = log_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    try:
+        log_folder.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError:
+        return Path(os.devnull)
+    return path
+
+
+def require_space(home: Path) -> None:
+    """Raise unless a run has room for what it writes; its servers would otherwise fail in ways of their own.
+
+    Raises:
+        StoreUnavailable: the folder cannot be written to, or fewer than `FREE_BYTES` are free.
+    """
+    advice = "Free some space, correct its permissions, or set RISEORFALL_HOME to another folder."
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        raise StoreUnavailable(f"{home}: expected a folder to write to, found: {error.strerror}. {advice}") from error
+    if free < FREE_BYTES:
+        raise StoreUnavailable(
+            f"{home}: expected at least {FREE_BYTES / 1e6:.0f} MB of free space, found {free / 1e6:.1f} MB. {advice}"
+        )
+
+
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Send what libraries write to standard error to a log file."""
-    with quiet_streams(load_settings().log_folder):
+def quiet_libraries(*, writes: bool = False) -> Iterator[None]:
+    """Send what libraries write to standard error to a log file; `writes`: the command stores something."""
+    settings = load_settings()
+    if writes:
+        require_space(settings.root)
+    with quiet_streams(settings.log_folder):
         yield
 
 
@@ -65,6 +103,7 @@ def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
     from tasks.console.progress import report_progress_to
     from tasks.console.terminal_progress import TerminalProgress
 
+    require_space(settings.root)
     with (
         quiet_streams(settings.log_folder) as (console, log_file),
         TerminalProgress(console) as progress,

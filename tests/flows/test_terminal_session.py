@@ -1,0 +1,57 @@
+"""A home without space, or that cannot be written to: one clear sentence at once, never a traceback."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flows.cli import app as command_line
+from flows.cli import run
+from flows.cli.terminal_session import FREE_BYTES, quiet_streams, require_space
+from model.errors import StoreUnavailable
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_a_run_needs_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_space(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=FREE_BYTES - 1))
+    with pytest.raises(StoreUnavailable, match=r"expected at least 50 MB of free space, found 50\.0 MB\. Free some"):
+        require_space(tmp_path)
+
+
+def test_a_run_needs_a_folder_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    with pytest.raises(StoreUnavailable, match=r"expected a folder to write to, found: Read-only file system\."):
+        require_space(tmp_path)
+
+
+def test_a_command_that_reads_works_without_a_log(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the folder should be", encoding="utf-8")
+    with quiet_streams(tmp_path / "logs") as (console, path):
+        assert path == Path(os.devnull)
+        assert console.file.writable()
+
+
+def test_an_unexpected_error_in_a_home_without_logs_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.setattr(command_line, "app", fail)
+    assert run(["status"]) == 1
+    assert run(["status"]) == 1
+    log = tmp_path / "data" / "logs" / "unexpected.log"
+    assert log.read_text(encoding="utf-8").count("Traceback") == 2  # the earlier one is kept
+    log.unlink()
+    log.mkdir()  # now it cannot be written
+    capsys.readouterr()
+    assert run(["status"]) == 1
+    assert capsys.readouterr().err == (
+        "riseorfall: unexpected OSError: [Errno 30] Read-only file system (its traceback could not be written to "
+        f"{log}: Is a directory)\n"
+    )
