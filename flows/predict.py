@@ -8,6 +8,7 @@ from pydantic import Field
 
 from model.bars import IntervalName
 from model.freshness import ForecastSpec
+from tasks.champion.shadow_spec import ShadowSpec
 from tasks.pages.prefect_artifacts import shown
 from tasks.prediction import predict_last
 from tasks.services.flow_run_names import flow_run_name
@@ -23,8 +24,9 @@ def predict(
     staleness: ForecastSpec = ForecastSpec(),
     as_of: datetime | None = None,
     limits: ForecastSpec | None = None,
+    shadows: ShadowSpec = ShadowSpec(),
 ) -> Forecast:
-    """Predict the bar after the last closed one with the champion, and store the probability.
+    """Predict the bar after the last closed one with champion and shadows, and store the probabilities.
 
     Args:
         symbol: Symbol of the series.
@@ -32,8 +34,9 @@ def predict(
         staleness: Maximum age of the champion and of the newest bar.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
         limits: Deprecated name of staleness; overrides it when set.
+        shadows: Versions that predict the bar too, without serving.
     """
     if limits:
         get_run_logger().warning("the parameter limits is deprecated, use staleness")
     with shown("predict"):
-        return predict_last(symbol, interval, limits or staleness, as_of)
+        return predict_last(symbol, interval, limits or staleness, as_of, shadows)

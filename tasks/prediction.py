@@ -7,6 +7,7 @@ from prefect import get_run_logger, task
 from model.bars import Series
 from model.errors import UnsoundModel
 from model.freshness import ForecastSpec
+from tasks.champion.shadow_spec import ShadowSpec
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_table
 from tasks.services.events import emit_event_for
@@ -15,19 +16,21 @@ from tasks.settings import Settings
 
 
 @task(name="predict")
-def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: datetime | None) -> Forecast:
-    """Predict with the champion at the newest stored bar and for the days missed before it; store the probabilities."""
+def predict_last(
+    symbol: str, interval: str, limits: ForecastSpec, as_of: datetime | None, shadows: ShadowSpec
+) -> Forecast:
+    """Predict with champion and shadows at the newest stored bar, and for the days missed before it; store all."""
     with current_progress().step("predict"):
         series = Series(symbol, interval)
         try:
-            found = forecast(series, Settings(), limits, as_of)
+            found = forecast(series, Settings(), limits, as_of, shadows=shadows)
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
             raise
         newest = found.prediction
         get_run_logger().info(
-            "P(rise) %.4f at %s by version %s; %d earlier days backfilled",
-            newest.probability, newest.decided_at, newest.version, len(found.backfilled),
+            "P(rise) %.4f at %s by version %s; %d earlier days backfilled; %d shadow predictions",
+            newest.probability, newest.decided_at, newest.version, len(found.backfilled), len(found.shadows),
         )  # fmt: skip
         rows = [
             {"decided at": each.decided_at.isoformat(), "P(rise)": f"{each.probability:.4f}", "version": each.version,
@@ -42,4 +45,8 @@ def predict_last(symbol: str, interval: str, limits: ForecastSpec, as_of: dateti
             }
         )
         show_table(artifact_key(f"predictions {series.name}"), rows[::-1], "Newest first; late: the outcome was known")
+        if found.shadows:
+            made = [{"version": each.version, "P(rise)": f"{each.probability:.4f}"} for each in found.shadows[::-1]]
+            note = f"Shadow predictions at {newest.decided_at.isoformat()}, not served; champion: {newest.version}"
+            show_table(artifact_key(f"shadow predictions {series.name}"), made, note)
         return found

@@ -1,16 +1,20 @@
 """Write the report of a retrain as one HTML page: to the home, where a browser opens it, and to its MLflow run."""
 
+import json
+from collections.abc import Sequence
+
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact
 
 from model.baseline_comparison import comparison_metrics
 from model.recipe import Recipe
+from tasks.champion.live_comparison import LiveComparison
 from tasks.console.progress import current_progress
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
-from tasks.registry.run_artifacts import REPORT, log_artifacts
+from tasks.registry.run_artifacts import LIVE_PREDICTIONS, REPORT, log_artifacts
 from tasks.results import FoldOutcome, Retrain
-from tasks.workspace import open_workspace
+from tasks.workspace import Workspace, open_workspace
 
 
 @task(name="report")
@@ -27,7 +31,19 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
         if content.champion is not None:
             workspace.runs.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
+        _log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
         create_link_artifact(link, link_text="the report", key="report", description=f"[the report]({link})")
         get_run_logger().info("report: %s", path)
     return str(path)
+
+
+def _log_live(workspace: Workspace, run_id: str, live: Sequence[LiveComparison]) -> None:
+    """Log champion and shadows on live decisions: all as a file, the champion's numbers as metrics."""
+    if not live:
+        return
+    log_artifacts(workspace.runs, run_id, {LIVE_PREDICTIONS: json.dumps([each.to_dict() for each in live]).encode()})
+    names = ("decisions", "log_loss", "served_log_loss", "difference", "low", "high")
+    champion = {name: getattr(each, name) for each in live if each.champion for name in names}
+    metrics = {f"live.champion_{name}": float(value) for name, value in champion.items() if value is not None}
+    workspace.runs.log_values(run_id, metrics=metrics)

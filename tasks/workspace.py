@@ -15,7 +15,7 @@ from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import DecisionLog
 from tasks.store.monitor_log import MonitorLog
-from tasks.store.prediction_log import PredictionLog
+from tasks.store.prediction_log import SHADOWS, PredictionLog
 from tasks.store.trial_log import TrialLog
 
 
@@ -45,8 +45,13 @@ class Workspace:
 
     @cached_property
     def prediction_log(self) -> PredictionLog:
-        """Stored predictions."""
+        """Stored predictions of the versions that served."""
         return PredictionLog(self.settings.store_root, self.settings.storage_options())
+
+    @cached_property
+    def shadow_log(self) -> PredictionLog:
+        """Stored shadow predictions."""
+        return PredictionLog(self.settings.store_root, self.settings.storage_options(), SHADOWS)
 
     @cached_property
     def monitor_log(self) -> MonitorLog:

@@ -6,6 +6,7 @@ from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
+from tasks.champion.shadow_spec import ShadowSpec
 
 
 def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, check: bool = False) -> None:
@@ -38,6 +39,7 @@ def predict(
     *,
     options: SeriesOptions = DEFAULT_SERIES,
     staleness: ForecastSpec = ForecastSpec(),
+    shadows: ShadowSpec = ShadowSpec(),
     as_of: datetime | None = None,
     json: JsonFlag = False,
 ) -> None:
@@ -47,6 +49,8 @@ def predict(
     ----------
     staleness
         Maximum age of the champion and of the newest bar.
+    shadows
+        Versions that predict the bar too, without serving; what they predict is stored, not printed.
     as_of
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
     """
@@ -54,7 +58,7 @@ def predict(
     from tasks.serving.forecast import forecast
 
     with quiet_libraries(writes=True):
-        found = forecast(options.series, load_settings(), staleness, as_of).to_dict()
+        found = forecast(options.series, load_settings(), staleness, as_of, shadows=shadows).to_dict()
     if json:
         print_json(found)
     else:

@@ -2,8 +2,9 @@
 
 A replay has its own name (`BTC-USD-1d-replay`) in registry, decision log and prediction log, so it never touches the
 real champion. A day is one decision: version, predictions, row of the decision log, written in this order and found
-again if they exist, so an interrupted replay resumes with the same result. The trap: bars are read as they are stored
-now; a value that an exchange revised later is replayed as revised.
+again if they exist, so an interrupted replay resumes with the same result. The rows are those of the schedule, which
+predicts a bar before the retrain at its close. The trap: bars are read as they are stored now; a value that an exchange
+revised later is replayed as revised.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ import numpy as np
 
 from model.bars import Bars
 from model.bootstrap import PairedDifference, paired_difference
-from model.errors import BarsTooShort, SpecError
+from model.errors import SpecError
 from model.final_fit import fit_final_network
 from model.folds import split_folds
 from model.metrics import METRICS, score
@@ -34,6 +35,8 @@ from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.repeated_evidence import unchanged_row
+from tasks.champion.shadow_predictions import Shadow, open_shadow, shadow_predictions, shadow_versions
+from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
@@ -41,7 +44,6 @@ from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
 from tasks.store.decision_log import LoggedDecision
-from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.store.trial_log import trial_of
 from tasks.workspace import Workspace
 
@@ -155,6 +157,7 @@ class Replay:
         if self.name == self.series.name:
             raise SpecError(f"replay: expected a name of its own, found the series' own, {self.name}")
         self.workspace = Workspace(self.settings, self.series, self.name)
+        self._opened: dict[str, Shadow] = {}  # versions that predict, in memory
         self._require_continuation()
 
     @cached_property
@@ -286,27 +289,25 @@ class Replay:
         return version
 
     def _predict(self, row: LoggedDecision, as_of: datetime) -> None:
-        """Store the predictions of the champion, the first champion and the challenger for the day's decisions."""
-        first = self._first_champion() or row.champion_after
-        versions = {version for version in (row.champion_after, first, row.version) if version is not None}
-        rows = (*self.workspace.decision_log.rows(self.name), row)
-        versions -= {each.version for each in rows if each.action == "reject"}
-        bars = self.bars.closed_by(to_datetime64(as_of + DAY) - np.timedelta64(1, "us"))
-        newest, predictions = _newest(bars, self.recipe), []
-        for version in sorted(versions):
-            predictor = self.workspace.registry.read_version(version).predictor()
-            try:
-                decided_at, probabilities = predictor.predict(newest)
-            except BarsTooShort:  # a gap: nothing can be decided on this day
-                continue
-            for moment, probability in zip(decided_at, probabilities, strict=True):
-                if moment >= to_datetime64(as_of):
-                    predictions.append(self._prediction(version, moment, float(probability)))
-        self.workspace.prediction_log.store_all(predictions)
+        """Store what the schedule would until the next decision: the champion's predictions, and the shadows'.
 
-    def _prediction(self, version: str, decided_at: np.datetime64, probability: float) -> Prediction:
-        horizon_bars, stored_at = self.recipe.window.horizon_bars, to_datetime(decided_at)
-        return new_prediction(self.name, self.series, horizon_bars, decided_at, version, probability, stored_at)
+        A bar is predicted before the retrain at its close, so the day's version predicts from the next bar on. The
+        first champion is always among the shadows, for the summary.
+        """
+        rows = (*self.workspace.decision_log.rows(self.name), row)
+        first = self._first_champion() or row.champion_after
+        numbers = dict.fromkeys(
+            (*shadow_versions(self.workspace.registry, rows, ShadowSpec()), first, row.champion_after)
+        )
+        self._opened = {number: each for number, each in self._opened.items() if number in numbers}
+        for number in numbers:
+            if number is not None and number not in self._opened:
+                self._opened[number] = open_shadow(self.workspace.registry, number)
+        bars = self.bars.closed_by(to_datetime64(as_of + DAY))
+        after = to_datetime64(as_of) + np.timedelta64(1, "us")
+        made = shadow_predictions(self.workspace, self._opened.values(), bars, after, to_datetime)
+        self.workspace.prediction_log.store_all([each for each in made if each.version == row.champion_after])
+        self.workspace.shadow_log.store_all([each for each in made if each.version != row.champion_after])
 
     def _first_champion(self) -> str | None:
         """Return the version that was promoted first."""
@@ -335,9 +336,9 @@ class Replay:
         """Return labels and each strategy's probabilities on the decisions that all three made and that resolved."""
         windows = cut_windows(self.bars, self.recipe.window.model_copy(update={"stride_bars": 1})).resolved()
         outcome = dict(zip(windows.decided_at.astype("datetime64[us]").tolist(), windows.labels.tolist(), strict=True))
-        frame = self.workspace.prediction_log.read(self.name)
         stored = {
             (moment.to_pydatetime().replace(tzinfo=None), version): probability
+            for frame in (each.read(self.name) for each in (self.workspace.shadow_log, self.workspace.prediction_log))
             for moment, version, probability in zip(
                 frame["decided_at"], frame["version"], frame["probability"], strict=True
             )
@@ -379,18 +380,12 @@ class Replay:
 
 
 def _row_of(rows: Sequence[LoggedDecision], moment: datetime) -> LoggedDecision | None:
-    """Return the decision that was in force at a moment (naive UTC), within its own day."""
+    """Return the decision that was in force before a moment (naive UTC), until the next day's."""
     for row in rows:
         begin = row.decided_at.astimezone(UTC).replace(tzinfo=None)
-        if begin <= moment < begin + DAY:
+        if begin < moment <= begin + DAY:
             return row
     return None
-
-
-def _newest(bars: Bars, recipe: Recipe) -> Bars:
-    """Return the bars that the decisions of the newest day depend on."""
-    count = recipe.window.lookback_bars + int(np.timedelta64(1, "D") / bars.delta)
-    return Bars(bars.interval, bars.opened_at[-count:], bars.ohlcv[-count:])
 
 
 def _skip_smoke_test(_workspace: Workspace, _version: str) -> None:

@@ -1,4 +1,7 @@
-"""Status of a series: champion, challenger, bars, looks, decisions. `series_health.py` says whether all is well."""
+"""Status of a series: champion, challenger, bars, live predictions, looks, decisions.
+
+`series_health.py` says whether all is well.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from typing import Any
 
 from model.bars import Series
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.live_comparison import LiveComparison, compare_live
 from tasks.settings import Settings
 from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
@@ -29,9 +33,18 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "problem": state.problem,
         "challenger": challenger.summary() if challenger else None,
         "bars": summary.to_dict() if summary else bars,
+        "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number)],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "decisions": [row.to_dict() for row in rows],
     }
+
+
+def _live(workspace: Workspace, champion: str | None) -> tuple[LiveComparison, ...]:
+    """Compare champion and shadows on live decisions; empty, without reading bars, where there is no shadow."""
+    if workspace.shadow_log.last_predicted(workspace.name) is None:
+        return ()
+    store = workspace.bar_store
+    return compare_live(workspace, store.read_bars(store.ref(workspace.runs.series)), champion)
 
 
 def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:

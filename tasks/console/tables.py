@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain, Unchanged
 
+LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
+
 
 def show_retrain(
     result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
@@ -112,6 +114,8 @@ def show_status(found: Mapping[str, Any]) -> None:
         grid.add_row("evidence", found["looks"]["text"])
     console.print(f"[bold]{found['series']}[/bold]")
     console.print(grid)
+    for each in found["live_comparison"][:LIVE_VERSIONS]:
+        console.print(f"live: {each['text']}", soft_wrap=True)
     if found["decisions"]:
         console.print("last decisions:")
     for row in found["decisions"]:

@@ -297,6 +297,31 @@ def periods_section(content: ReportContent) -> list[Markup]:
     ]  # fmt: skip
 
 
+def live_section(content: ReportContent) -> list[Markup]:
+    """Return champion and shadows vs. what was served, on live decisions."""
+    rows = [
+        (
+            f"{each.version} ({'champion' if each.champion else 'shadow'})",
+            f"{each.decisions:,}",
+            f"{each.log_loss:.4f}",
+            f"{each.served_log_loss:.4f}",
+            f"{each.difference:+.4f}"
+            if each.low is None or each.high is None
+            else value_with_note(f"{each.difference:+.4f}", interval_text(each.low, each.high, "+.4f")),
+        )
+        for each in content.live
+    ]
+    return [
+        table(("version", "decisions", "log loss", "log loss of what was served", "difference"), rows),
+        paragraph(
+            "Predictions that were stored before their outcome, each version on the decisions that it shares with what "
+            "was served, whoever was champion. Below 0 the version was better. Below each difference its 95 % "
+            "interval, from 20 decisions on.",
+            quiet=True,
+        ),
+    ]
+
+
 def _seeds(content: ReportContent) -> Sequence[Markup]:
     """Return the numbers of other seeds; nothing where only one was trained."""
     seeds = content.evaluation.seeds

@@ -19,6 +19,7 @@ from model.scores_by_period import periods_by_fold, periods_by_year
 from model.times import column_times
 from model.trading import TradingSpec
 from tasks.champion.challenger_vs_champion import out_of_sample_record
+from tasks.champion.live_comparison import compare_live
 from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation
@@ -75,6 +76,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
             "Data Docs": result.checked.docs,
             "this page": settings.link(settings.report_path(workspace.name, f"{run_id}.html")),
         },
+        live=compare_live(workspace, bars, promotion.champion_after, seed),
     )
 
 

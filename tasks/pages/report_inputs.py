@@ -13,6 +13,7 @@ from model.mlflow_pictures import EpochNumbers
 from model.recipe import Recipe
 from model.scores_by_period import Period
 from model.trading import TradingSpec
+from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.explanation_page import Explained
 
 QUARANTINE_ROWS = 200  # refused bars shown; the quarantine table of the store has them all
@@ -77,6 +78,7 @@ class ReportContent:
         data: the bars.
         lineage: bars, code and recipe of the model.
         links: address by name.
+        live: champion and shadows vs. what was served, on live decisions; empty before there are any.
     """
 
     version: str
@@ -99,3 +101,4 @@ class ReportContent:
     data: DataFacts
     lineage: Lineage
     links: Mapping[str, str]
+    live: Sequence[LiveComparison] = ()

@@ -28,6 +28,7 @@ from tasks.pages.report_evidence import (
     calibration_noise,
     calibration_section,
     forecaster_name,
+    live_section,
     periods_section,
     probabilities_section,
     skill_section,
@@ -56,6 +57,8 @@ def report_page(content: ReportContent) -> str:
     page.section("Trading", *trading_section(page, content))
     page.section("Probabilities", *probabilities_section(page, content))
     page.section("Folds and years", *periods_section(content))
+    if content.live:
+        page.section("Live predictions", *live_section(content))
     page.section("Training", *_training(page, content))
     page.section("Explanation of the newest window", *explanation_parts(page, content.explained))
     page.section("Data", *_data(content.data))

@@ -61,6 +61,15 @@ class LocalDatabase:
         run_id, location, source, _ = rows[0]
         return Entry(str(run_id), dict(tags), _folder(location or source))
 
+    def newest_versions(self, name: str, count: int) -> tuple[str, ...] | None:
+        """Return the numbers of the newest versions that exist, newest first."""
+        rows = self._rows(
+            "SELECT version FROM model_versions WHERE name = ? AND workspace = ? AND current_stage != ? "
+            "ORDER BY version DESC LIMIT ?",
+            (name, DEFAULT_WORKSPACE, DELETED, count),
+        )
+        return None if rows is None else tuple(str(row[0]) for row in rows)
+
     def params(self, run_id: str) -> dict[str, str] | None:
         """Return the parameters of a run."""
         if not self._rows("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)):
@@ -68,7 +77,7 @@ class LocalDatabase:
         rows = self._rows("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,))
         return None if rows is None else dict(rows)
 
-    def _rows(self, query: str, values: Sequence[str]) -> list[Any] | None:
+    def _rows(self, query: str, values: Sequence[str | int]) -> list[Any] | None:
         if self._path is None or not self._path.is_file():
             return None
         try:

@@ -136,6 +136,16 @@ class ModelRegistry:
         found = self.client.search_model_versions(f"name = '{self.name}' and tag.`{tag}` = '{text}'")
         return tuple(sorted((str(each.version) for each in found), key=int))
 
+    def newest_versions(self, count: int) -> tuple[str, ...]:
+        """Return the numbers of the newest versions, newest first."""
+        known = self.runs.database.newest_versions(self.name, count)
+        if known is not None:
+            return known
+        found = self.client.search_model_versions(
+            f"name = '{self.name}'", max_results=count, order_by=["version_number DESC"]
+        )
+        return tuple(str(each.version) for each in found)
+
     def set_alias(self, alias: Alias, version: str) -> None:
         """Set an alias to a version."""
         self.client.set_registered_model_alias(self.name, alias, version)

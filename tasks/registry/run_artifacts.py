@@ -36,6 +36,7 @@ ONNX = "network/network.onnx"
 PROBE = "network/probe.parquet"
 CALIBRATOR = "network/calibrator.json"
 REPORT = "report.html"
+LIVE_PREDICTIONS = "evaluation/live_predictions.json"  # champion and shadows on live decisions; since 0.2
 MODEL_FOLDER = "model/artifacts"  # files of the registered version
 # A replay's summary and a search.
 REPLAY_SUMMARY = "replay.json"

@@ -21,6 +21,8 @@ from model.times import to_datetime64
 from model.windows import WindowSpec
 from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.shadow_predictions import predict_with_shadows
+from tasks.champion.shadow_spec import ShadowSpec
 from tasks.serving.backfill import backfill
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction, new_prediction
@@ -29,10 +31,11 @@ from tasks.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A stored prediction for the newest bar, and the predictions backfilled before it, oldest first."""
+    """A stored prediction for the newest bar, those backfilled before it, oldest first, and its shadow predictions."""
 
     prediction: Prediction
     backfilled: tuple[Prediction, ...]
+    shadows: tuple[Prediction, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for the newest bar ready for JSON."""
@@ -47,6 +50,7 @@ def forecast(
     limits: ForecastSpec | None = None,
     as_of: datetime | None = None,
     now: datetime | None = None,
+    shadows: ShadowSpec = ShadowSpec(),
 ) -> Forecast:
     """Predict at the newest stored bar and at the bars missed before it, and store all predictions.
 
@@ -58,6 +62,7 @@ def forecast(
         limits: staleness limits; defaults if None.
         as_of: only bars closed by then are used, UTC; None: see `tasks.champion.as_of_time.resolve_as_of`.
         now: time of writing; the clock if None.
+        shadows: versions that predict the newest bar without serving.
 
     Raises:
         NoChampion: no version has been promoted yet.
@@ -84,7 +89,9 @@ def forecast(
     )
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
-    return Forecast(stored or prediction, backfilled)
+    return Forecast(
+        stored or prediction, backfilled, predict_with_shadows(workspace, champion.version, bars, shadows, now)
+    )
 
 
 def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Shaped[np.ndarray, " bar"]) -> None:

@@ -1,7 +1,8 @@
 """The prediction log: every probability as it was made, stored before its outcome was known; nothing is overwritten.
 
-It has no clock: times are passed in. A prediction is identified by series name, `decided_at` and version: writing the
-same one again changes nothing, also from two processes at once.
+What was served and what shadows predicted are two tables of one schema, `SERVED` and `SHADOWS`. It has no clock: times
+are passed in. A prediction is identified by series name, `decided_at` and version: writing the same one again changes
+nothing, also from two processes at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ from tasks.store.delta_table import Change, Table, append_rows, field_names, pla
 if TYPE_CHECKING:
     import pandas as pd
     from deltalake import DeltaTable
+
+
+SERVED, SHADOWS = "predictions", "shadow_predictions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,16 @@ def new_prediction(
 class PredictionLog:
     """Predictions below one root."""
 
-    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None, name: str = SERVED) -> None:
         """Set the place of the table; nothing is opened or created yet.
 
         Args:
             root: folder, or `s3://bucket/prefix`.
             storage_options: connection of an S3 store, with deltalake's keys.
+            name: of the table.
         """
         self.root = root
+        self.name = name
         self.storage_options = dict(storage_options or {})
 
     @cached_property
@@ -117,7 +123,7 @@ class PredictionLog:
             "late": pa.bool_(),
         }
         schema = pa.schema(list(types.items()))
-        return Table(place(self.root, "predictions"), schema, storage_options=self.storage_options)
+        return Table(place(self.root, self.name), schema, storage_options=self.storage_options)
 
     def store(self, prediction: Prediction) -> bool:
         """Store a prediction; return False if it is stored already, which then stays unchanged."""
@@ -160,6 +166,15 @@ class PredictionLog:
         )
         found = read_rows(table, self._table.schema, where).to_pylist()
         return Prediction(**{name: found[0][name] for name in field_names(Prediction)}) if found else None
+
+    def decided_at(self, series_name: str, moment: datetime) -> tuple[Prediction, ...]:
+        """Return all stored predictions of one decision."""
+        table = self._table.open()
+        if table is None:
+            return ()
+        where = f"series_name = {quoted(series_name)} AND decided_at = {quoted(as_utc(moment).isoformat())}"
+        found = read_rows(table, self._table.schema, where).to_pylist()
+        return tuple(Prediction(**{name: row[name] for name in field_names(Prediction)}) for row in found)
 
     def last_predicted(self, series_name: str) -> datetime | None:
         """Return the newest `decided_at` of the stored predictions of a series; None without any."""

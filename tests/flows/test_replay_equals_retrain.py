@@ -17,6 +17,7 @@ from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.registry.run_artifacts import read_fold_networks, read_probe
+from tasks.serving.forecast import forecast
 from tasks.workspace import Workspace, open_workspace
 
 SERIES = Series("BTC-USD", "1d")
@@ -56,6 +57,14 @@ def test_a_replayed_day_equals_the_retrain_of_that_day(tmp_path: Path, monkeypat
     decisions = [each.decision_log.rows(each.name)[0] for each in (one, other)]
     assert decisions[0].numbers == decisions[1].numbers
     assert decisions[0].numbers["final_network.disagreement"] > 0
+    # The schedule predicts the next close before the next retrain; so does the replay.
+    live = forecast(SERIES, one.settings, as_of=datetime(DAY.year, DAY.month, DAY.day + 1, tzinfo=UTC)).prediction
+    (served,) = other.prediction_log.read(other.name).to_dict("records")
+    assert (served["decided_at"].to_pydatetime(), served["resolves_at"].to_pydatetime(), served["probability"]) == (
+        live.decided_at,
+        live.resolves_at,
+        live.probability,
+    )
     bars = one.bar_store.read_bars(one.bar_store.ref(SERIES))
     np.testing.assert_array_equal(ours.predictor().predict(bars)[1], theirs.predictor().predict(bars)[1])
     assert one.registry.version(retrained.version.version).trained_until == other.registry.version("1").trained_until

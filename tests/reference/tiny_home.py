@@ -27,6 +27,12 @@ def tiny_home(home: Path, bars: Bars, trained_bars: int, *, gain: float = 1.0) -
     settings = Settings(home=home, tracking_uri="", store="", public_url="")
     store_bars(settings, bars)
     workspace = Workspace(settings, SERIES)
+    workspace.registry.set_alias("champion", tiny_version(workspace, bars, trained_bars, gain=gain))
+    return settings
+
+
+def tiny_version(workspace: Workspace, bars: Bars, trained_bars: int, *, gain: float = 1.0) -> str:
+    """Register a version that learned from the first `trained_bars` of the bars; return its number."""
     run_id = workspace.runs.start_run("retrain", {})
     known = Bars(bars.interval, bars.opened_at[:trained_bars], bars.ohlcv[:trained_bars])
     windows = cut_windows(known, WINDOW).resolved()
@@ -36,9 +42,7 @@ def tiny_home(home: Path, bars: Bars, trained_bars: int, *, gain: float = 1.0) -
     said = probabilities[: len(windows)][-len(newest) :]
     own = Record(newest.decided_at, newest.resolved_at, newest.labels, said, np.zeros(len(newest), dtype=np.int64))
     files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=Recipe(window=WINDOW), record=own)
-    version = workspace.registry.add_version(run_id, files, {"trained_until": f"{known.closed_at[-1]}+00:00"})
-    workspace.registry.set_alias("champion", version.version)
-    return settings
+    return workspace.registry.add_version(run_id, files, {"trained_until": f"{known.closed_at[-1]}+00:00"}).version
 
 
 def store_bars(settings: Settings, bars: Bars) -> None:

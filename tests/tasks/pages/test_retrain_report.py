@@ -23,6 +23,7 @@ from model.recipe import Recipe
 from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from model.training import Epoch, TrainingSpec
+from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.champion_explanation import WrittenExplanation
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
@@ -114,6 +115,18 @@ def content() -> ReportContent:
         lineage=Lineage({"Bars": "table version 3, SHA-256 abc", "Table": HOSTILE}, {"source.path": HOSTILE}),
         links={"MLflow run": "http://127.0.0.1:5000/#/run", "this page": "file:///tmp/x.html"},
     )
+
+
+def test_champion_and_shadows_are_shown_on_live_decisions(content: ReportContent, text: str) -> None:
+    assert "Live predictions" not in text
+    live = (
+        LiveComparison("16", True, 41, 0.6911, 0.6933, -0.0022, -0.0051, 0.0007),
+        LiveComparison("15", False, 3, 0.71, 0.70, 0.01, None, None),
+    )
+    shown = without_scripts(report_page(replace(content, live=live)))
+    assert "Live predictions" in shown
+    for part in ("16 (champion)", "0.6911", "0.6933", "-0.0022", "-0.0051", "+0.0007", "15 (shadow)", "+0.0100"):
+        assert part in shown
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,134 @@
+"""Shadow predictions: what versions that do not serve predict for a closed bar, stored before its outcome.
+
+They are kept in a table of their own, so what was served stays what it is. From the ONNX files, in this process,
+without TensorFlow. The trap: they must never fail the champion's prediction, so a version that cannot predict is
+skipped with a warning.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from model.bars import Bars
+from model.errors import BarsTooShort
+from model.predictor import Predictor
+from model.times import to_datetime, to_datetime64
+from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.model_registry import ModelRegistry, Version
+from tasks.store.decision_log import LoggedDecision
+from tasks.store.prediction_log import Prediction, new_prediction
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that makes shadow predictions, in memory."""
+
+    version: Version
+    predictor: Predictor
+
+
+def predict_with_shadows(
+    workspace: Workspace, champion: str, bars: Bars, spec: ShadowSpec, now: datetime | None
+) -> tuple[Prediction, ...]:
+    """Store the shadow predictions for the newest bar, and return them, by version.
+
+    Whatever goes wrong is logged as a warning.
+
+    Args:
+        workspace: registry and logs.
+        champion: the version that serves; it is no shadow.
+        bars: shape (bar,), closed ones only, oldest first.
+        spec: how many versions.
+        now: time of writing; the clock if None.
+    """
+    try:
+        decided_at = bars.closed_at[-1]
+        rows = workspace.decision_log.rows(workspace.name)
+        numbers = [each for each in shadow_versions(workspace.registry, rows, spec) if each != champion]
+        stored = {
+            each.version: each for each in workspace.shadow_log.decided_at(workspace.name, to_datetime(decided_at))
+        }
+        shadows = open_shadows(workspace.registry, [each for each in numbers if each not in stored])
+        made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: now or datetime.now(UTC))
+        workspace.shadow_log.store_all(made)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the champion's prediction is stored and must be returned
+        log.warning("%s: no shadow predictions: %s", workspace.name, error)
+        return ()
+    found = stored | {each.version: each for each in made}
+    return tuple(found[number] for number in sorted(found, key=int))
+
+
+def shadow_versions(registry: ModelRegistry, rows: Iterable[LoggedDecision], spec: ShadowSpec) -> list[str]:
+    """Return the newest registered versions that were not rejected, newest first."""
+    rejected: set[str] = set()
+    for row in rows:
+        if row.action == "reject":
+            rejected.add(row.version)
+        elif row.action in ("promote", "rollback"):  # by hand, after its rejection
+            rejected.discard(row.version)
+    newest = registry.newest_versions(spec.versions + len(rejected)) if spec.versions else ()
+    return [number for number in newest if number not in rejected][: spec.versions]
+
+
+def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Shadow]:
+    """Return versions ready to predict; one that cannot be loaded is left out with a warning."""
+    shadows = []
+    for number in numbers:
+        try:
+            shadows.append(open_shadow(registry, number))
+        except Exception as error:  # noqa: BLE001 - a broken file raises exceptions of onnxruntime, pydantic, mlflow
+            log.warning("%s: no shadow predictions of version %s: %s", registry.name, number, error)
+    return shadows
+
+
+def open_shadow(registry: ModelRegistry, number: str) -> Shadow:
+    """Return a version ready to predict."""
+    return Shadow(registry.version(number), registry.read_version(number).predictor())
+
+
+def shadow_predictions(
+    workspace: Workspace,
+    shadows: Iterable[Shadow],
+    bars: Bars,
+    after: np.datetime64,
+    stored_at: Callable[[np.datetime64], datetime],
+) -> list[Prediction]:
+    """Return what each shadow predicts at the bars that closed at `after` or later.
+
+    Args:
+        workspace: its name and series are those of the predictions.
+        shadows: versions; one trained on later bars than a decision's does not predict it.
+        bars: shape (bar,), closed ones only, oldest first.
+        after: the first decision, datetime64, UTC.
+        stored_at: time of writing by decision.
+
+    Time: a prediction depends on the bars that closed up to its decision.
+    """
+    predictions = []
+    for shadow in shadows:
+        number, window = shadow.version.version, shadow.predictor.window
+        try:
+            decided_at, probabilities = shadow.predictor.predict(_tail(bars, window.lookback_bars, after))
+        except BarsTooShort:  # a gap in its window
+            continue
+        wanted = decided_at >= max(after, to_datetime64(shadow.version.trained_until))
+        predictions += [
+            new_prediction(
+                workspace.name, workspace.runs.series, window.horizon_bars, moment, number, float(probability),
+                stored_at(moment),
+            )
+            for moment, probability in zip(decided_at[wanted], probabilities[wanted], strict=True)
+        ]  # fmt: skip
+    return predictions
+
+
+def _tail(bars: Bars, lookback_bars: int, after: np.datetime64) -> Bars:
+    """Return the bars that the decisions from `after` on depend on."""
+    start = max(0, int(np.searchsorted(bars.closed_at, after)) - lookback_bars + 1)
+    return Bars(bars.interval, bars.opened_at[start:], bars.ohlcv[start:])
