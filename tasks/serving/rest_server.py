@@ -8,17 +8,18 @@ stores nothing: a reply is no prediction of record.
 import logging
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from model.bars import Bars, Series
-from model.errors import NoChampion, RiseOrFallError, UnsoundModel
+from model.errors import NoChampion, RiseOrFallError, SpecError, UnsoundModel
 from model.predictor import Predictor
 from model.recipe import Recipe
-from model.times import as_utc, to_datetime
+from model.times import as_utc, to_datetime, to_datetime64
+from tasks.serving.request_limits import BoundedBody, impatient_protocol
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -31,6 +32,8 @@ REFRESH_SECONDS = 30.0
 MAX_BARS = 10_000
 MAX_FAULTS = 5  # listed in one reply
 MAX_BODY_BYTES = 4 * 1024 * 1024
+BODY_SECONDS = 20.0  # own: 4 MiB arrive in this time at 2 Mbit/s
+HEADER_SECONDS = 10.0
 
 Price = Annotated[FiniteFloat, Field(gt=0, description="in the quote currency", strict=True)]
 
@@ -143,18 +146,7 @@ def application(champion: Champion) -> "FastAPI":
         description="P(rise) of the next close by the champion. Not advice.",
         docs_url="/docs",
     )
-
-    @app.middleware("http")
-    async def bound(request: Request, call_next: Any) -> Response:
-        """Refuse a body that is too large before it is read."""
-        length = request.headers.get("content-length", "")
-        if request.method == "POST" and not length.isdigit():
-            return JSONResponse({"detail": "expected a Content-Length"}, status_code=411)
-        if request.method == "POST" and int(length) > MAX_BODY_BYTES:
-            detail = f"expected at most {MAX_BODY_BYTES} bytes, found {length}"
-            return JSONResponse({"detail": detail}, status_code=413)
-        answer: Response = await call_next(request)
-        return answer
+    app.add_middleware(BoundedBody, max_bytes=MAX_BODY_BYTES, seconds=BODY_SECONDS)
 
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, error: RequestValidationError) -> Response:
@@ -183,7 +175,7 @@ def application(champion: Champion) -> "FastAPI":
         except (NoChampion, UnsoundModel) as error:
             raise HTTPException(503, str(error)) from error
         try:
-            decided_at, probabilities = ready.predictor.predict(_bars(question, champion.series))
+            decided_at, probabilities = ready.predictor.predict(_bars(question, champion.series, ready))
         except (RiseOrFallError, ValueError) as error:
             raise HTTPException(422, str(error)) from error
         rows = [
@@ -207,10 +199,17 @@ def serve(series: Series, settings: Settings, host: str, port: int) -> None:
 
     champion = Champion(series, settings)
     champion.ready()
-    uvicorn.run(application(champion), host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(
+        application(champion),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        http=impatient_protocol(HEADER_SECONDS),
+    )
 
 
-def _bars(question: Question, series: Series) -> Bars:
+def _bars(question: Question, series: Series, ready: Ready) -> Bars:
     """Return the bars of a request; SpecError names the first impossible one."""
     from model.bars import bars_from_frame, require_possible
 
@@ -221,4 +220,18 @@ def _bars(question: Question, series: Series) -> Bars:
     times = [as_utc(bar.timestamp) for bar in question.bars]
     bars = bars_from_frame(frame.assign(timestamp=pd.to_datetime(times, utc=True)), series.interval)
     require_possible(bars)
+    _require_plausible_times(bars, ready)
     return bars
+
+
+def _require_plausible_times(bars: Bars, ready: Ready) -> None:
+    """Raise SpecError where a bar has not closed yet, or does not open where the bars of the training do."""
+    newest, now = bars.closed_at[-1], to_datetime64(datetime.now(UTC))
+    if newest > now:
+        raise SpecError(f"bars {bars.interval}: expected closed bars, found one that closes at {newest}, after {now}")
+    off = (bars.opened_at - to_datetime64(ready.trained_until)) % bars.delta
+    if off.any():
+        raise SpecError(
+            f"bars {bars.interval}: expected open times a whole number of intervals from the end of the training, "
+            f"{ready.trained_until}; found {bars.opened_at[0]}"
+        )

@@ -1,13 +1,19 @@
 """The REST server: a valid question gets the network's own answer, bad ones a 4xx with a reason."""
 
 import json
+import socket
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW
 from tiny_network import tiny_onnx
@@ -15,6 +21,7 @@ from tiny_network import tiny_onnx
 from model.errors import NoChampion
 from model.predictor import Predictor
 from model.recipe import Recipe
+from tasks.serving.request_limits import BoundedBody, impatient_protocol
 from tasks.serving.rest_server import MAX_BARS, MAX_BODY_BYTES, Champion, Ready, application
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -78,7 +85,7 @@ def last(**changed: Any) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[Any, int, str]] = {
-    "no body": (None, 411, "Content-Length"),
+    "no body": (None, 422, "Field required"),
     "no object": ([1, 2], 422, "valid dictionary"),
     "no bars": ({}, 422, "Field required"),
     "empty bars": ({"bars": []}, 422, "at least 1 item"),
@@ -93,6 +100,12 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "null price": (last(high=None), 422, "valid number"),
     "high below low": (last(high=1.0), 422, "low <= open, close <= high"),
     "no time": (last(timestamp="yesterday"), 422, "datetime"),
+    "not closed yet": ({"bars": [row(0, timestamp="9998-01-12T00:00:00Z")]}, 422, "closed bars"),
+    "off the grid": (
+        {"bars": [{**each, "timestamp": each["timestamp"].replace("T00:00", "T00:07")} for each in GOOD]},
+        422,
+        "whole number of intervals",
+    ),
     "newest first": ({"bars": GOOD[::-1]}, 422, "oldest first"),
     "doubled bar": ({"bars": [*GOOD, GOOD[-1]]}, 422, "increase by whole intervals"),
     "off the clock": (last(timestamp="2018-01-12T05:00:00Z"), 422, "whole intervals"),
@@ -106,9 +119,7 @@ BAD: dict[str, tuple[Any, int, str]] = {
 def test_a_bad_question_is_refused_with_a_reason(client: TestClient, name: str) -> None:
     body, code, reason = BAD[name]
     answer = client.post("/predict") if body is None else client.post("/predict", json=body)
-    if body is None and answer.status_code == 422:  # a client may say that the length is 0
-        reason = "Field required"
-    assert answer.status_code in {code, 422}
+    assert answer.status_code == code
     assert reason in answer.text
 
 
@@ -125,8 +136,64 @@ def test_a_body_that_is_too_large_is_refused_unread(client: TestClient) -> None:
     assert str(MAX_BODY_BYTES) in answer.json()["detail"]
 
 
-def test_a_body_of_no_stated_length_is_refused(client: TestClient) -> None:
-    assert client.post("/predict", content=iter([b"{}"])).status_code == 411
+def test_a_body_in_chunks_is_counted_as_it_arrives(client: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(64):
+            yield b" " * (1 << 20)
+
+    assert client.post("/predict", content=chunks()).status_code == 413
+    whole = json.dumps({"bars": GOOD}).encode()
+    answer = client.post(
+        "/predict", content=iter([whole[:50], whole[50:]]), headers={"Content-Type": "application/json"}
+    )
+    assert answer.json() == client.post("/predict", json={"bars": GOOD}).json()
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    """A real server with short limits."""
+    app = BoundedBody(application(Warm()), max_bytes=MAX_BODY_BYTES, seconds=0.5)
+    config = uvicorn.Config(app, port=0, log_level="critical", http=impatient_protocol(0.5), lifespan="off")
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()
+    server.should_exit = True
+    thread.join()
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"POST /pre", b""),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea", b"HTTP/1.1 200"),
+        (HEAD + b"Content-Length: 10\r\n\r\n{", b"HTTP/1.1 408"),
+        (HEAD + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n     \r\n", b"HTTP/1.1 4"),
+    ],
+    ids=["half a request line", "half a second request", "half a body", "chunks that never end"],
+)
+def test_a_slow_client_is_disconnected(address: tuple[str, int], sent: bytes, answer: bytes) -> None:
+    with socket.create_connection(address, timeout=20) as link:
+        link.sendall(sent)
+        received = b""
+        while part := link.recv(65536):  # an empty read: the server has closed the connection
+            received += part
+    assert received.startswith(answer)
+    assert bool(received) == bool(answer)
+
+
+def test_chunks_beyond_the_limit_end_the_connection_although_a_short_length_is_stated(address: tuple[str, int]) -> None:
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    with socket.create_connection(address, timeout=20) as link, suppress(ConnectionError):
+        link.sendall(HEAD + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(200):  # 200 MB; the server must not take them
+            link.sendall(chunk)
+        pytest.fail("the server read 200 MB")
 
 
 def test_other_methods_and_places_are_refused(client: TestClient) -> None:
