@@ -4,15 +4,17 @@ Walks forward over the newest windows in the preset's folds and prints log loss 
 intervals of: base rate, persistence, logistic regression and gradient boosting (for hourly bars both learners on the
 article's z-scores of 30 bars and on the inputs of the preset's network), the daily default network, and the preset's
 network by seed and averaged. Then the paired differences. `--before N` leaves out the newest N windows, as in the
-development of the hourly preset; each run without it looks at the held-out bars once more: count it in docs/log.md.
+development of the hourly preset. Each run is a look at the bars that it scores on. With `--home` every network is
+recorded in that home's table of trials, so that reports and the strict rule correct for it; note it in docs/log.md too.
 
-Run: python benchmarks/preset_skill.py 1h [FILE] [--before 10000] [--members 5]
+Run: python benchmarks/preset_skill.py 1h [FILE] [--before 10000] [--members 5] [--home .]
 """
 
 import argparse
 import logging
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,16 +22,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from jaxtyping import Float64
 
-from model.bars import Bars, bars_from_frame
+from model.bars import Bars, Series, bars_from_frame
 from model.baselines import BASELINES, predict_baseline
 from model.bootstrap import bootstrap_intervals, paired_difference
 from model.folds import split_folds
+from model.metrics import Record
 from model.networks import Scaling
 from model.presets import DAILY, Preset, preset_for
+from model.recipe import Recipe
 from model.training import Trainer
 from model.windows import Windows, WindowSpec, cut_windows
+from tasks.settings import Settings
 from tasks.sources.file_source import FileSource
 from tasks.sources.source_spec import SourceSpec
+from tasks.store.trial_log import Trial, trial_of
+from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,7 @@ def main() -> None:
     given.add_argument("file", nargs="?", type=Path, help="file of bars; default: the one in ../shared/data")
     given.add_argument("--before", type=int, default=0, help="newest windows to leave out")
     given.add_argument("--members", type=int, default=5, help="seeds whose probabilities are averaged")
+    given.add_argument("--home", type=Path, help="home whose table of trials counts these looks; default: none")
     options = given.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("tasks").setLevel(logging.WARNING)
@@ -58,7 +66,14 @@ def main() -> None:
     bars = bars_from_frame(source.fetch().frame, options.interval)
     ends = cut_windows(bars, WindowSpec(lookback_bars=LONGEST_LOOKBACK_BARS[options.interval])).resolved().ends
     ends = ends[: len(ends) - options.before]
-    labels, forecasts = _forecasts(bars, ends, preset_for(options.interval), options.members)
+    preset = preset_for(options.interval)
+    tested, forecasts = _forecasts(bars, ends, preset, options.members)
+    labels = tested.labels
+    if options.home:
+        series = Series(source.spec.symbol, options.interval)
+        trials = trials_of(series, tested, forecasts, preset, options.members, datetime.now(UTC))
+        Workspace(Settings(home=options.home), series).trial_log.append(trials)
+        log.info("%d looks recorded in %s", len(trials), options.home)
     first, last = bars.closed_at[ends[-len(labels)]], bars.closed_at[ends[-1]]
     log.info("%d windows decided from %s to %s, %.2f %% rises", len(labels), first, last, 100 * labels.mean())
     for name, probabilities in forecasts.items():
@@ -73,8 +88,38 @@ def main() -> None:
             log.info("%s minus %-46s %+.5f (%+.5f to %+.5f) p %.3f", ensemble, name, *parts)
 
 
-def _forecasts(bars: Bars, ends: np.ndarray, preset: Preset, members: int) -> tuple[np.ndarray, dict[str, Forecast]]:
-    """Return the labels of the test windows and every forecaster's P(rise)."""
+def trials_of(
+    series: Series, tested: Windows, forecasts: dict[str, Forecast], preset: Preset, members: int, now: datetime
+) -> list[Trial]:
+    """Return a trial for each network that was scored; the baselines are no recipes."""
+    seeds = {f"preset, seed {7 + k}": (preset, {"seed": 7 + k, "members": 1}) for k in range(members)}
+    networks = {
+        "daily defaults, seed 7": (Preset(DAILY.window, preset.folds, DAILY.network, DAILY.training), {"seed": 7}),
+        f"preset, {members} seeds averaged": (preset, {"seed": 7, "members": members}),
+        **seeds,
+    }
+    trials = []
+    for name, (trained, changes) in networks.items():
+        if name not in forecasts:  # the daily defaults are the daily preset
+            continue
+        recipe = Recipe(
+            symbol=series.symbol,
+            interval=series.interval,
+            window=trained.window,
+            folds=trained.folds,
+            network=trained.network,
+            training=trained.training.model_copy(update=changes),
+        )
+        record = Record(
+            tested.decided_at, tested.resolved_at, tested.labels, forecasts[name], np.zeros(len(tested), np.int64)
+        )
+        trial_id = f"preset_skill {now.isoformat()} {name}"
+        trials.append(trial_of("benchmark", trial_id, recipe, record, forecasts["base_rate"], recorded_at=now))
+    return trials
+
+
+def _forecasts(bars: Bars, ends: np.ndarray, preset: Preset, members: int) -> tuple[Windows, dict[str, Forecast]]:
+    """Return the test windows and every forecaster's P(rise)."""
     preset_windows, scores = _windows(bars, ends, preset), _windows(bars, ends, DAILY)
     folds = split_folds(preset_windows, preset.folds)
     forecasts: dict[str, Forecast] = {}
@@ -95,7 +140,7 @@ def _forecasts(bars: Bars, ends: np.ndarray, preset: Preset, members: int) -> tu
     each = _walk(preset, preset_windows, tuple(range(7, 7 + members)))
     forecasts |= {f"preset, seed {7 + k}": probabilities for k, probabilities in enumerate(each)}
     forecasts[f"preset, {members} seeds averaged"] = np.mean(each, axis=0)
-    return preset_windows.labels[np.concatenate([fold.test for fold in folds])], forecasts
+    return preset_windows.take(np.concatenate([fold.test for fold in folds])), forecasts
 
 
 def _windows(bars: Bars, ends: np.ndarray, preset: Preset) -> Windows:

@@ -34,6 +34,7 @@ from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.recipes_tried import record_look
 from tasks.champion.repeated_evidence import unchanged_row
 from tasks.champion.shadow_predictions import Shadow, open_shadow, shadow_predictions, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
@@ -44,7 +45,6 @@ from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
 from tasks.store.decision_log import LoggedDecision
-from tasks.store.trial_log import trial_of
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -237,6 +237,7 @@ class Replay:
     def _decide(self, day: date, as_of: datetime, bars: Bars) -> LoggedDecision:
         """Return the decision about the day's version."""
         version = self._version_of(day, bars)
+        record_look(self.workspace, "replay", self.decision_id(day), self.recipe, version.run_id, as_of)
         state = sync_champion_alias(self.workspace)
         found = compare_with_champion(self.workspace, version, state, bars, self.rule, self.recipe.training.seed)
         return replace(
@@ -271,9 +272,6 @@ class Replay:
         log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})
         log_fold_networks(self.workspace.runs, run_id, walked.fold_networks)
         log_probe(self.workspace.runs, run_id, final)
-        trial_id, as_of = self.decision_id(day), datetime.combine(day, time(0), UTC)
-        trial = trial_of("replay", trial_id, recipe, walked.record, walked.base_rate, recorded_at=as_of, run_id=run_id)
-        self.workspace.trial_log.append([trial])
         numbers = score(walked.record.labels, walked.record.probabilities)
         self.workspace.runs.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
         tags = {

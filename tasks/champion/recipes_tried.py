@@ -6,6 +6,7 @@ count, so a replayed day is decided as it was on that day.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 
@@ -14,10 +15,24 @@ from model.evaluation import WAYS
 from model.looks import Looks, RecipesTried
 from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio, forecast_skill
+from model.recipe import Recipe
 from model.times import to_datetime
 from model.trading import TradingSpec, net_returns
-from tasks.store.trial_log import Trial, count_looks, overlapping_trials
+from tasks.registry.run_artifacts import read_evaluation
+from tasks.store.trial_log import Trial, TrialKind, count_looks, overlapping_trials, trial_of
 from tasks.workspace import Workspace
+
+
+def record_look(
+    workspace: Workspace, kind: TrialKind, trial_id: str, recipe: Recipe, run_id: str, recorded_at: datetime
+) -> None:
+    """Record the out-of-sample record of a registered version's run as a trial, once.
+
+    Called after the registration: a version that is trained again after a crash is one look.
+    """
+    record, base_rate = read_evaluation(workspace.runs, run_id)
+    trial = trial_of(kind, trial_id, recipe, record, base_rate, recorded_at=recorded_at, run_id=run_id)
+    workspace.trial_log.append([trial])
 
 
 def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesTried:

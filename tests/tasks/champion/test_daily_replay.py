@@ -44,8 +44,8 @@ def home(place: Path, bars: Bars = BARS) -> Settings:
     return settings
 
 
-def replay(settings: Settings, first: date = FIRST, last: date = LAST) -> Replay:
-    return Replay(RECIPE, RULE, first, last, settings)
+def replay(settings: Settings, first: date = FIRST, last: date = LAST, rule: PromotionRule = RULE) -> Replay:
+    return Replay(RECIPE, rule, first, last, settings)
 
 
 def run_all(opened: Replay) -> None:
@@ -141,6 +141,25 @@ def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
         assert len(frame)
         assert frame.equals(expected)
     assert resumed.workspace.registry.alias_number("champion") == whole.workspace.registry.alias_number("champion")
+
+
+def test_a_day_trained_again_after_a_crash_is_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last, strict = FIRST + timedelta(days=1), PromotionRule(kind="strict")
+    whole = replay(home(tmp_path / "whole"), last=last, rule=strict)
+    run_all(whole)
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    settings = home(tmp_path / "interrupted")
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRegistry, "add_version", crash)
+        with pytest.raises(Crash):
+            run_all(replay(settings, last=last, rule=strict))
+    resumed = replay(settings, last=last, rule=strict)
+    run_all(resumed)
+    assert [row.numbers["recipes_tried.looks"] for row in decisions(whole)] == [1, 2]
+    assert decisions(resumed) == decisions(whole)
 
 
 def test_a_decided_day_is_not_decided_again(whole: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
