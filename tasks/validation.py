@@ -53,8 +53,9 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         if len(refused):
             kept_as = refused.assign(value=_values_with_lines(refused))
             store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
-        for line in report.lines():
-            get_run_logger().info("%s", line)
+        get_run_logger().info("%s", report.lines()[0])
+        for failure in report.failed():
+            run.report_warning(f"{failure.rule}: {failure.message}")
         _show(report, landing, settings)
         try:
             require_passed(report, spec)

@@ -37,6 +37,9 @@ class Progress(Protocol):
     def report_line(self, line: str) -> None:
         """Show one line of text."""
 
+    def report_warning(self, line: str) -> None:
+        """Show one line of text as a warning."""
+
 
 class LogProgress:
     """Write progress to the log: for workers and pipes."""
@@ -60,6 +63,10 @@ class LogProgress:
     def report_line(self, line: str) -> None:
         """Log the line."""
         log.info("%s", line)
+
+    def report_warning(self, line: str) -> None:
+        """Log the warning."""
+        log.warning("%s", line)
 
 
 def format_losses(epoch: Epoch) -> str:
@@ -108,6 +115,10 @@ class RunProgress:
     def report_line(self, line: str) -> None:
         """Forward a line of text."""
         self.progress.report_line(line)
+
+    def report_warning(self, line: str) -> None:
+        """Forward a warning."""
+        self.progress.report_warning(line)
 
 
 _current: ContextVar[RunProgress | None] = ContextVar("run_progress", default=None)

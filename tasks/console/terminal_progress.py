@@ -80,4 +80,8 @@ class TerminalProgress:
 
     def report_line(self, line: str) -> None:
         """Print the line above the bars."""
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, markup=False)
+
+    def report_warning(self, line: str) -> None:
+        """Print the warning above the bars."""
+        self.report_line(f"warning: {line}")

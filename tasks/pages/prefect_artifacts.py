@@ -78,6 +78,10 @@ class PrefectProgress:
         """Write the line to the run's log."""
         get_run_logger().info("%s", line)
 
+    def report_warning(self, line: str) -> None:
+        """Write the warning to the run's log."""
+        get_run_logger().warning("%s", line)
+
     def finish(self, text: str) -> None:
         """Fill every bar: a fit that stopped early is finished too."""
         for key in self.bars:

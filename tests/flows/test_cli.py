@@ -151,3 +151,11 @@ def test_a_missing_file_is_reported_before_heavy_imports(tmp_path: Path) -> None
     )  # fmt: skip
     assert done.stdout == "2 []\n"
     assert "none.csv" in done.stderr
+
+
+def test_ingest_prints_what_the_checks_found(first: Retrain, capfd: pytest.CaptureFixture[str]) -> None:
+    assert first.run_id
+    assert run(["ingest"]) == 0
+    shown = " ".join(capfd.readouterr().err.split())  # the terminal's width decides where lines break
+    assert "warning: absurd_tick: expected: low and high are less than 3 times away from open and close" in shown
+    assert "warning: gap: expected: no 1d bar is missing" in shown
