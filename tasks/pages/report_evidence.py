@@ -113,11 +113,11 @@ def _power(content: ReportContent) -> str:
 def _looks(content: ReportContent) -> str:
     """State how often these test bars were scored, and what the corrected p-values are corrected for."""
     looks, tests = content.evaluation.looks, len(content.evaluation.skill.holm_adjusted())
-    recipes = "1 recipe" if looks.recipes == 1 else f"{looks.recipes:,} recipes"
     return (
-        f"This is {looks}. Each evaluation on test bars counts, because the best of many is better than it will prove "
-        f"to be. Below each p-value: the same, Holm-adjusted for {tests} tests and multiplied by the number of "
-        f"recipes tried on these bars ({recipes}). The evidence is by that one."
+        f"This is {looks}. Every evaluation on test bars counts, because the best of many recipes is better on these "
+        f"bars than it will be on later ones. The corrected p-value is Holm-adjusted for the {tests} tests of both "
+        "tables and multiplied by the number of recipes tried on these bars "
+        f"({looks.recipes:,}); the column evidence uses it."
     )
 
 
@@ -194,8 +194,8 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
         "strategy",
         "net return",
         "gross return",
-        "Sharpe ratio, annual",
-        "deflated Sharpe ratio",
+        "Sharpe, annual",
+        "deflated Sharpe",
         "maximum drawdown",
         "turnover",
         "exposure",

@@ -323,7 +323,9 @@ def test_significance_is_corrected_for_tests_and_recipes(content: ReportContent)
     seen = replace(content.evaluation, looks=Looks(7, 3))
     page = without_scripts(report_page(replace(content, evaluation=seen)))
     assert "This is look 7 at these bars, 3 recipes." in page
-    assert "Holm-adjusted for 10 tests and multiplied by the number of recipes tried on these bars (3 recipes)" in page
+    assert (
+        "Holm-adjusted for the 10 tests of both tables and multiplied by the number of recipes tried on these" in page
+    )
     skill = seen.skill
     raw = sorted([skill.pesaran_timmermann.p_value, skill.majority.p_value,
                   *(each.difference.p_value for each in skill.baselines.values()),
