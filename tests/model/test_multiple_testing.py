@@ -56,6 +56,19 @@ def test_one_recipe_needs_no_correction_and_more_recipes_never_help() -> None:
     assert more.statistic[0] == pytest.approx(alone.statistic[0])
 
 
+def test_overlapping_labels_widen_the_error_as_their_autocovariances_do() -> None:
+    rng, horizon, count = np.random.default_rng(5), 4, 600
+    path = np.cumsum(rng.standard_normal(count + horizon))
+    labels = (path[horizon:] > path[:-horizon]).astype(np.int8)
+    trend = np.convolve(rng.standard_normal(count + 9), np.ones(10), "valid")  # persistent forecasts
+    probabilities = 1 / (1 + np.exp(-0.1 * trend))
+    skill = (labels - 0.5) * 0.1 * trend
+    centred = skill - skill.mean()
+    variance = (centred @ centred + 2 * sum(centred[lag:] @ centred[:-lag] for lag in range(1, horizon))) / count
+    found = search_skill(labels, np.full(count, 0.5), probabilities[None], 1, overlap=horizon)
+    assert found.statistic[0] == pytest.approx(skill.mean() / np.sqrt(variance / count))
+
+
 def test_a_recipe_that_decided_on_some_windows_is_tested_on_those() -> None:
     rng = np.random.default_rng(1)
     labels, planted = calibrated_forecasts(rng, 1, 400, 0.56)
