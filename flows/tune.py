@@ -12,7 +12,7 @@ from model.presets import recipe_for
 from model.search_space import TuneSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.champion.recipe_search import SearchResult
+from tasks.champion.hyperparameter_search import SearchResult
 from tasks.services.flow_run_names import flow_run_name
 from tasks.tuning import search
 

@@ -16,7 +16,7 @@ from model.metrics import METRICS, Record, classification_report, normalise_rows
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
 from model.walk_forward import walk_baselines_forward
-from tasks.champion.recipes_tried import deflated_sharpe_ratios
+from tasks.champion.corrected_skill import deflated_sharpe_ratios
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.registry.run_artifacts import (

@@ -1,11 +1,11 @@
-"""Search for a better recipe; the work is `tasks/champion/recipe_search.py`'s."""
+"""Search for a better recipe; the work is `tasks/champion/hyperparameter_search.py`'s."""
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from model.recipe import Recipe
 from model.search_space import TuneSpec
-from tasks.champion.recipe_search import RecipeSearch, SearchResult
+from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult
 from tasks.console.progress import current_progress
 
 

@@ -35,7 +35,7 @@ from model.sanity_check import SanityCheck, run_sanity_check
 from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState
-from tasks.champion.recipes_tried import recipes_tried
+from tasks.champion.corrected_skill import recipes_tried
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
 from tasks.workspace import Workspace

@@ -34,7 +34,7 @@ from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.recipes_tried import record_look
+from tasks.champion.corrected_skill import record_look
 from tasks.champion.repeated_evidence import unchanged_row
 from tasks.champion.shadow_predictions import Shadow, open_shadow, shadow_predictions, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec

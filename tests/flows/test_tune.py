@@ -16,7 +16,7 @@ from model.networks import NetworkSpec
 from model.search_space import TuneSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.champion.recipe_search import RecipeSearch, SearchResult
+from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

@@ -22,7 +22,7 @@ from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import ChampionState
-from tasks.champion.recipes_tried import deflated_sharpe_ratios, recipes_tried, skill_on
+from tasks.champion.corrected_skill import deflated_sharpe_ratios, recipes_tried, skill_on
 from tasks.registry.run_artifacts import log_artifacts, log_record, parquet_bytes
 from tasks.store.trial_log import Trial, trial_of
 from tasks.workspace import Workspace

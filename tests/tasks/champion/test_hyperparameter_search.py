@@ -19,7 +19,7 @@ from model.recipe import Recipe
 from model.search_space import RANGES, TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.training import TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.champion.recipe_search import RecipeSearch, SearchResult
+from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
