@@ -32,10 +32,11 @@ from model.promotion_rule import (
     replace_broken_champion,
 )
 from model.sanity_check import SanityCheck, run_sanity_check
-from model.times import to_datetime64
 from model.trading import trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
+from tasks.champion.out_of_sample_record import out_of_sample_record
+from tasks.champion.past_champions import compare_with_references
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
 from tasks.workspace import Workspace
@@ -110,7 +111,12 @@ def compare_with_champion(
     champion = champion_record(workspace, state, bars, record)
     network = check_registered_network(workspace, challenger, bars)
     sanity = network.sanity_check
-    further = (check_against_folds(workspace, challenger, record, network),) if sanity.passed else ()
+    further: tuple[Clause, ...] = ()
+    if sanity.passed:
+        further = (check_against_folds(workspace, challenger, record, network),)
+        if rule.kind == "daily":
+            horizon_bars = workspace.registry.read_version(challenger.version).recipe().window.horizon_bars
+            further += (compare_with_references(workspace, record, base_rate, horizon_bars, bars),)
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     comparable = sanity.passed and not champion.problem
     other = _other_question(workspace, challenger, state, rule, seed) if comparable else None
@@ -166,24 +172,6 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, chal
         return ChampionRecord(out_of_sample_record(workspace, state.require(workspace.name), bars, challenger))
     except (UnsoundModel, NoChampion) as error:
         return _record_of_run(workspace, state, error)
-
-
-def out_of_sample_record(workspace: Workspace, version: Version, bars: Bars, decisions: Record) -> Record:
-    """Return a version's own record, extended by its predictions for later decisions.
-
-    Args:
-        workspace: registry of the version.
-        version: the version.
-        bars: shape (bar,), oldest first.
-        decisions: windows to predict if they were decided after the end of its training; their labels are used.
-
-    Raises:
-        UnsoundModel: the version's files cannot be read.
-    """
-    loaded = workspace.registry.read_version(version.version)
-    later = decisions.take(decisions.decided_at >= to_datetime64(version.trained_until))
-    own = loaded.record()
-    return own.extended_by(later.with_probabilities(*loaded.predictor().predict(bars)))
 
 
 def _record_of_run(workspace: Workspace, state: ChampionState, error: Exception) -> ChampionRecord:

@@ -6,7 +6,7 @@ skipped with a warning.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ from model.predictor import Predictor
 from model.times import to_datetime, to_datetime64
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.model_registry import ModelRegistry, Version
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, reference_versions
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
 
@@ -64,8 +64,8 @@ def predict_with_shadows(
     return tuple(found[number] for number in sorted(found, key=int))
 
 
-def shadow_versions(registry: ModelRegistry, rows: Iterable[LoggedDecision], spec: ShadowSpec) -> list[str]:
-    """Return the newest registered versions that were not rejected, newest first."""
+def shadow_versions(registry: ModelRegistry, rows: Sequence[LoggedDecision], spec: ShadowSpec) -> list[str]:
+    """Return the newest registered versions that were not rejected, newest first, then the references of the gate."""
     rejected: set[str] = set()
     for row in rows:
         if row.action == "reject":
@@ -73,7 +73,9 @@ def shadow_versions(registry: ModelRegistry, rows: Iterable[LoggedDecision], spe
         elif row.action in ("promote", "rollback"):  # by hand, after its rejection
             rejected.discard(row.version)
     newest = registry.newest_versions(spec.versions + len(rejected)) if spec.versions else ()
-    return [number for number in newest if number not in rejected][: spec.versions]
+    chosen = [number for number in newest if number not in rejected][: spec.versions]
+    references = sorted(reference_versions(rows) - {*chosen, *rejected}, key=int, reverse=True)
+    return [*chosen, *references] if spec.versions else []
 
 
 def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Shadow]:
@@ -114,7 +116,7 @@ def shadow_predictions(
     for shadow in shadows:
         number, window = shadow.version.version, shadow.predictor.window
         try:
-            decided_at, probabilities = shadow.predictor.predict(_tail(bars, window.lookback_bars, after))
+            decided_at, probabilities = shadow.predictor.predict(bars_behind(bars, window.lookback_bars, after))
         except BarsTooShort:  # a gap in its window
             continue
         wanted = decided_at >= max(after, to_datetime64(shadow.version.trained_until))
@@ -128,7 +130,7 @@ def shadow_predictions(
     return predictions
 
 
-def _tail(bars: Bars, lookback_bars: int, after: np.datetime64) -> Bars:
+def bars_behind(bars: Bars, lookback_bars: int, after: np.datetime64) -> Bars:
     """Return the bars that the decisions from `after` on depend on."""
     start = max(0, int(np.searchsorted(bars.closed_at, after)) - lookback_bars + 1)
     return Bars(bars.interval, bars.opened_at[start:], bars.ohlcv[start:])

@@ -18,8 +18,8 @@ from model.recipe import Recipe
 from model.scores_by_period import periods_by_fold, periods_by_year
 from model.times import column_times
 from model.trading import TradingSpec
-from tasks.champion.challenger_vs_champion import out_of_sample_record
 from tasks.champion.live_comparison import compare_live
+from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation

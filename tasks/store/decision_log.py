@@ -11,7 +11,7 @@ in `sequence`, and of two with equal times the later row is valid. The Delta tab
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
@@ -79,6 +79,19 @@ class LoggedDecision:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields ready for JSON, times in ISO 8601."""
         return {**asdict(self), "decided_at": self.decided_at.isoformat(), "reasons": list(self.reasons)}
+
+
+REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
+
+
+def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
+    """Return the past champions that the newest comparison with past champions named; empty without one."""
+    prefix = f"past_champions.{REFERENCE}"
+    for row in reversed(rows):
+        named = {name.removeprefix(prefix) for name in row.numbers if name.startswith(prefix)}
+        if named:
+            return named
+    return set()
 
 
 class DecisionLog:

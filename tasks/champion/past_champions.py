@@ -1,0 +1,158 @@
+"""The anchor against creep: the daily rule compares a challenger with the best of what has been champion.
+
+`model/reference_anchor.py` decides on probabilities; here they are gathered. A chain of a thousand promotions needs
+seven references: each decision names in its numbers those that are kept, and the next one starts from them and from
+the champions since. So the decision log is the only state, and a replay finds the same references.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from model.bars import Bars
+from model.errors import NoChampion, UnsoundModel
+from model.live_score import outcomes
+from model.metrics import Record
+from model.promotion_rule import Clause
+from model.reference_anchor import (
+    AnchorComparison,
+    AnchorRule,
+    calibration_slope_bound,
+    compare_with_past_champions,
+    references_to_keep,
+)
+from model.times import column_times
+from tasks.champion.live_comparison import live_predictions
+from tasks.champion.out_of_sample_record import out_of_sample_record
+from tasks.store.decision_log import REFERENCE, LoggedDecision, reference_versions
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+NAME = "past_champions"
+MOST_CANDIDATES = 30  # own: champions that are read where no decision names its references: a home of 0.1
+
+
+def compare_with_references(
+    workspace: Workspace, record: Record, base_rate: Float64[np.ndarray, " window"], horizon_bars: int, bars: Bars
+) -> Clause:
+    """Return the condition that a challenger is within the budget of excess loss over every past champion.
+
+    Args:
+        workspace: decision log, registry and stored predictions.
+        record: of the challenger.
+        base_rate: shape (window,), float64: the base rate's P(rise) on the same windows.
+        horizon_bars: of the challenger; champions of another horizon are no references.
+        bars: shape (bar,), oldest first.
+    """
+    rows, rule = workspace.decision_log.rows(workspace.name), AnchorRule()
+    versions, probabilities = _read_references(workspace, candidates(rows), record, horizon_bars, bars)
+    if not versions:
+        return Clause(NAME, passed=True, reason="there is no past champion to compare with", numbers={})
+    share = float(np.mean(base_rate))
+    kept = references_to_keep(record.labels, share, probabilities)
+    versions, overlap = [versions[index] for index in kept], record.overlap_bars()
+    found = compare_with_past_champions(
+        record.labels,
+        share,
+        record.probabilities,
+        probabilities[list(kept)],
+        rule,
+        overlap,
+        considered=len(_champions(rows)),
+        slope=_slope(workspace, record, share, bars, rule),
+    )
+    return _clause(found, versions, rule)
+
+
+def candidates(rows: Sequence[LoggedDecision]) -> list[str]:
+    """Return the versions that may be references, in the order of their promotion."""
+    champions, kept = _champions(rows), reference_versions(rows)
+    if not kept:
+        return champions[-MOST_CANDIDATES:]
+    last = max(number for number, row in enumerate(rows) if reference_versions([row]))
+    since = _champions(rows[last:])
+    return [version for version in champions if version in kept or version in since]
+
+
+def _champions(rows: Sequence[LoggedDecision]) -> list[str]:
+    return list(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
+
+
+def _read_references(
+    workspace: Workspace, numbers: Sequence[str], record: Record, horizon_bars: int, bars: Bars
+) -> tuple[list[str], Float64[np.ndarray, "reference window"]]:
+    """Return the references that can be read, and their probabilities on the record's windows, NaN where none."""
+    versions, rows = [], []
+    for number in numbers:
+        try:
+            version = workspace.registry.version(number)
+            if workspace.registry.read_version(number).recipe().window.horizon_bars != horizon_bars:
+                continue
+            theirs = out_of_sample_record(workspace, version, bars, record)
+        except (NoChampion, UnsoundModel) as error:
+            log.warning("%s: past champion version %s is no reference: %s", workspace.name, number, error)
+            continue
+        _, ours, other = np.intersect1d(record.decided_at, theirs.decided_at, return_indices=True)
+        on_record = np.full(len(record), np.nan)
+        on_record[ours] = theirs.probabilities[other]
+        versions.append(number)
+        rows.append(on_record)
+    return versions, np.stack(rows) if rows else np.empty((0, len(record)))
+
+
+def _slope(workspace: Workspace, record: Record, base_rate: float, bars: Bars, rule: AnchorRule) -> float:
+    """Return the bound of the calibration slope from what was served before the record began, and the record."""
+    served = live_predictions([workspace.prediction_log.read(workspace.name)])
+    decided_at, resolves_at = column_times(served["decided_at"]), column_times(served["resolves_at"])
+    labels = outcomes(decided_at, resolves_at, bars)
+    before = (labels >= 0) & (decided_at < record.decided_at[0])
+    return float(
+        calibration_slope_bound(
+            np.concatenate([labels[before], record.labels]).astype(np.int8),
+            base_rate,
+            np.concatenate([served["probability"].to_numpy(dtype=np.float64)[before], record.probabilities]),
+            rule,
+            record.overlap_bars(),
+        )
+    )
+
+
+def _clause(found: AnchorComparison, versions: Sequence[str], rule: AnchorRule) -> Clause:
+    """Return the clause with the numbers of each reference; the worst comparison is the reason."""
+    counted = found.common >= rule.min_common
+    failed = found.worse | found.over_budget
+    passed = bool(found.may_be_promoted)
+    numbers = {"budget": rule.budget, "tolerance": rule.tolerance, "calibration_slope": float(found.calibration_slope)}
+    numbers |= {
+        f"{REFERENCE}{version}": float(each) for version, each in zip(versions, found.conservative_excess, strict=True)
+    }
+    if not counted.any():
+        reason = f"no past champion shares {rule.min_common} decisions with the challenger"
+        return Clause(NAME, passed=True, reason=reason, numbers=numbers)
+    eligible = failed if failed.any() else counted
+    worst = int(np.where(eligible, found.conservative_excess, -np.inf).argmax())
+    where = f"past champion version {versions[worst]} on {found.common[worst]:.0f} decisions"
+    difference = f"log loss {found.excess[worst]:+.4f} vs. {where}"
+    if passed:
+        reason = (
+            f"{difference}: within the budget (excess {found.conservative_excess[worst]:+.4f}, budget {rule.budget:g} "
+            "over the best of all past champions)"
+        )
+    elif found.worse[worst]:
+        reason = f"{difference}: significantly worse (tolerance {rule.tolerance:g})"
+    else:
+        reason = (
+            f"{difference}: over the budget of {rule.budget:g}. It is bolder by {found.boldness[worst]:.4f} nats per "
+            f"decision, and the outcomes do not show that this pays (excess {found.conservative_excess[worst]:+.4f})"
+        )
+    worst_numbers = {
+        "difference": float(found.excess[worst]),
+        "standard_error": float(found.standard_error[worst]),
+        "boldness": float(found.boldness[worst]),
+        "excess": float(found.conservative_excess[worst]),
+        "n": float(found.common[worst]),
+    }
+    return Clause(NAME, passed, reason, worst_numbers | numbers)

@@ -1,0 +1,170 @@
+"""The anchor: a chain of promotions ends near the best of what has been champion; live predictions are what is read."""
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_home import SERIES, WINDOW, tiny_home, tiny_version
+
+from model.metrics import Record
+from model.promotion_rule import PromotionRule
+from model.times import to_datetime
+from model.windows import cut_windows
+from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
+from tasks.champion.commit_decision import ChampionState, sync_champion_alias
+from tasks.champion.out_of_sample_record import out_of_sample_record
+from tasks.champion.past_champions import candidates
+from tasks.champion.shadow_predictions import shadow_versions
+from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.model_registry import Version
+from tasks.registry.run_artifacts import PROBE, RECORD, log_artifacts, parquet_bytes
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision, reference_versions
+from tasks.store.prediction_log import Prediction, new_prediction
+from tasks.workspace import Workspace
+
+BARS = random_walk(500, seed=3)
+RULE = PromotionRule()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("template") / "home"
+    tiny_home(home, BARS, 400, gain=1.0)
+    return home
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = copy_home(template, tmp_path / "home")
+    return Workspace(Settings(home=home, tracking_uri="", store="", public_url=""), SERIES)
+
+
+def challenger(workspace: Workspace, gain: float, trained_bars: int = 400) -> Version:
+    """Register a version with everything that the gate reads."""
+    version = workspace.registry.version(tiny_version(workspace, BARS, trained_bars, gain=gain))
+    loaded = workspace.registry.read_version(version.version)
+    decided_at, p = loaded.predictor().predict(BARS)
+    probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": p[-20:]})
+    files = {RECORD: parquet_bytes(loaded.record().frame().assign(base_rate=0.5)), PROBE: parquet_bytes(probe)}
+    log_artifacts(workspace.runs, version.run_id, files)
+    return version
+
+
+def log_row(workspace: Workspace, version: str, action: str = "promote", **named: object) -> None:
+    rows = workspace.decision_log.rows(SERIES.name)
+    before = rows[-1].champion_after if rows else None
+    row = LoggedDecision(
+        decision_id=f"{version}-{len(rows)}", decided_at=to_datetime(BARS.closed_at[400 + len(rows)]),
+        series_name=SERIES.name, symbol=SERIES.symbol, interval=SERIES.interval, action="promote", version=version,
+        champion_before=before, champion_after=version if action == "promote" else before, reasons=("test",),
+        numbers={}, run_id=version, bars_version=0, bars_sha256="", rule="daily",
+    )  # fmt: skip
+    workspace.decision_log.append_if_current(replace(row, action=action, **named))  # type: ignore[arg-type]
+
+
+def decide(workspace: Workspace, version: Version) -> GateResult:
+    return compare_with_champion(workspace, version, sync_champion_alias(workspace), BARS, RULE, seed=7)
+
+
+def boldness(workspace: Workspace, version: str) -> float:
+    """Return the expected excess over one half of a forecaster without skill."""
+    p = workspace.registry.read_version(version).record().probabilities
+    return float((-0.5 * np.log(4 * p * (1 - p))).mean())
+
+
+def test_a_chain_of_bolder_and_bolder_champions_is_stopped(workspace: Workspace) -> None:
+    log_row(workspace, "1")
+    promoted, before = ["1"], workspace.registry.version("1")
+    for gain in (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0):
+        version = challenger(workspace, gain)
+        # As in 0.1: the only opponent is the version before, and the whole chain is promoted.
+        step = compare_with_champion(workspace, version, ChampionState(before.version, before), BARS, RULE, seed=7)
+        assert {clause.name for clause in step.decision.clauses if not clause.passed} <= {"past_champions"}
+        found = decide(workspace, version)
+        log_row(workspace, version.version, found.decision.action, numbers=found.decision.numbers)
+        if found.decision.action == "promote":
+            promoted.append(version.version)
+        before = version
+    excess = {number: boldness(workspace, number) - boldness(workspace, "1") for number in map(str, range(1, 9))}
+    assert excess["8"] > 0.01
+    assert len(promoted) > 1
+    assert max(excess[number] for number in promoted) <= 0.008
+    last = workspace.decision_log.rows(SERIES.name)[-1]
+    assert last.action == "hold"
+    assert reference_versions([last]) == set(promoted)
+    assert last.numbers["past_champions.excess_over_version_1"] == pytest.approx(excess["8"], abs=2e-4)
+    found = decide(workspace, workspace.registry.version("8"))
+    assert "vs. past champion version 1 on 300 decisions: over the budget of 0.008" in found.reasons[0]
+    assert "the outcomes do not show that this pays" in found.reasons[0]
+
+
+def test_the_first_version_has_no_past_champion(workspace: Workspace) -> None:
+    workspace.registry.drop_alias("champion")
+    found = decide(workspace, challenger(workspace, 2.0))
+    assert "there is no past champion to compare with" in found.reasons
+
+
+def test_a_reference_that_is_broken_or_predicts_another_outcome_is_left_out(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in ("1", challenger(workspace, 1.1).version, challenger(workspace, 1.2).version):
+        log_row(workspace, number)
+    folders = [workspace.registry.read_version(number).folder for number in ("1", "2")]
+    (folders[0] / "network.onnx").write_bytes(b"junk")
+    recipe = workspace.registry.read_version("2").recipe()
+    longer = recipe.model_copy(update={"window": WINDOW.model_copy(update={"horizon_bars": 5})})
+    (folders[1] / "recipe.json").write_text(longer.model_dump_json(), encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        found = decide(workspace, challenger(workspace, 1.3))
+    named = {name for name in found.decision.numbers if "excess_over_version" in name}
+    assert named == {"past_champions.excess_over_version_3"}
+    assert "past champion version 1 is no reference" in caplog.text
+
+
+def live(version: str, moment: np.datetime64, probability: float, late: bool = False, horizon: int = 1) -> Prediction:
+    stored_at = to_datetime(moment) + (timedelta(days=9) if late else timedelta(minutes=5))
+    return new_prediction(SERIES.name, SERIES, horizon, moment, version, probability, stored_at)
+
+
+def test_live_predictions_are_what_is_read_after_the_training(workspace: Workspace) -> None:
+    windows = cut_windows(BARS, WINDOW).resolved()
+    newest = windows.take(np.arange(len(windows) - 150, len(windows)))  # the last 99 are later than the training
+    fold = np.zeros(len(newest), dtype=np.int64)
+    decisions = Record(newest.decided_at, newest.resolved_at, newest.labels, np.full(150, 0.5), fold)
+    a, b, c, d, e = newest.decided_at[-5:]
+    workspace.prediction_log.store_all([live("1", a, 0.11), live("2", e, 0.66)])
+    workspace.shadow_log.store_all(
+        [live("1", b, 0.22), live("1", c, 0.33, late=True), live("1", d, 0.44, horizon=5), live("1", a, 0.99)]
+    )
+    found = out_of_sample_record(workspace, workspace.registry.version("1"), BARS, decisions)
+    decided_at, p = workspace.registry.read_version("1").predictor().predict(BARS)
+    computed = dict(zip(decided_at.tolist(), p.tolist(), strict=True))
+    assert (np.diff(found.decided_at) > np.timedelta64(0)).all()
+    assert set(newest.decided_at.tolist()) <= set(found.decided_at.tolist())
+    assert found.probabilities[-5] in (0.11, 0.99)  # both were stored in time; the first stored of equals
+    assert found.probabilities[-4] == 0.22
+    for moment, probability in zip(found.decided_at[-3:], found.probabilities[-3:], strict=True):
+        assert probability == pytest.approx(computed[moment.item()], abs=1e-7)  # late, another outcome, not its own
+
+
+def test_the_decision_log_names_the_references_and_their_shadows_go_on(workspace: Workspace) -> None:
+    versions = ["1", *(challenger(workspace, 1.0).version for _ in range(4))]
+    for number in versions[:4]:
+        log_row(workspace, number)
+    rows = workspace.decision_log.rows(SERIES.name)
+    assert candidates(rows) == ["1", "2", "3", "4"]
+    kept = {"past_champions.excess_over_version_1": 0.0, "past_champions.excess_over_version_4": 0.0}
+    log_row(workspace, "5", "promote", numbers=kept)
+    log_row(workspace, "4", "promote")  # back again, without a comparison: a rollback
+    rows = workspace.decision_log.rows(SERIES.name)
+    assert reference_versions(rows) == {"1", "4"}
+    assert candidates(rows) == ["1", "4", "5"]
+    assert shadow_versions(workspace.registry, rows, ShadowSpec(versions=2)) == ["5", "4", "1"]
