@@ -1,4 +1,4 @@
-"""Roll back: make a former champion the champion again."""
+"""Roll back: make a former champion the champion again, and hold the recipe of the other one; or lift such holds."""
 
 from typing import Annotated
 
@@ -6,9 +6,9 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.champion.rollback_and_forced_promotion import roll_back
-from tasks.pages.prefect_artifacts import shown
-from tasks.services.events import decision_event, emit_event_for
+from tasks.champion.rollback_and_forced_promotion import lift_holds, roll_back
+from tasks.pages.prefect_artifacts import show_manual_decision, shown
+from tasks.services.events import announce
 from tasks.services.flow_run_names import flow_run_name
 from tasks.settings import Settings
 
@@ -21,20 +21,24 @@ def rollback(
     interval: IntervalName = "1d",
     to: Annotated[str, Field(pattern=r"^\d*$")] = "",
     reason: str = "",
+    *,
+    lift: bool = False,
 ) -> str:
-    """Make a former champion the champion again, and return its version.
+    """Make a former champion the champion again, and return the version of the champion.
+
+    The recipe of the version that it replaces is held: no retrain promotes it until a person lifts the hold.
 
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
         to: Version to restore; empty: the champion before this one.
         reason: Reason, for the decision log.
+        lift: Lift the holds of former rollbacks instead; the champion stays. Requires a reason.
     """
     with shown("rollback") as run, run.step("rollback"):
-        row = roll_back(Series(symbol, interval), Settings(), to, reason)
-        message = f"version {row.version} is champion again, in place of {row.champion_before}"
-        emit_event_for(
-            decision_event(row.action), row.series_name, message, version=row.version, champion=row.champion_after
-        )
-        run.report_line(message)
-        return row.version
+        series, settings = Series(symbol, interval), Settings()
+        rows = lift_holds(series, settings, reason) if lift else (roll_back(series, settings, to, reason),)
+        for row in rows:
+            show_manual_decision(row)
+            run.report_line(announce(row))
+        return rows[-1].champion_after or ""

@@ -21,7 +21,11 @@ class ForecastSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_age_days: float = Field(
-        default=90.0, gt=0, le=100_000, description="Largest age of the champion's newest training bar (days)"
+        default=90.0,
+        gt=0,
+        le=100_000,
+        description="Largest age of the champion's newest training bar, or of that of the newest challenger held "
+        "against it (days)",
     )
     max_bars_behind: float = Field(
         default=2.0, gt=0, le=10_000, description="Largest age of the newest window's close (bars of the series)"
@@ -29,13 +33,21 @@ class ForecastSpec(BaseModel):
 
 
 def require_fresh(
-    name: str, trained_until: datetime, bars: Bars, window: WindowSpec, now: datetime, spec: ForecastSpec
+    name: str,
+    trained_until: datetime,
+    compared_until: datetime,
+    bars: Bars,
+    window: WindowSpec,
+    now: datetime,
+    spec: ForecastSpec,
 ) -> None:
     """Raise where the champion, or the newest whole window, is too old.
 
     Args:
         name: series and version, for the message.
         trained_until: close of the champion's newest training bar, UTC.
+        compared_until: the same of the newest challenger that was held against it, UTC; its own without one. A
+            champion that each retrain compares and keeps is not forgotten, however old it is.
         bars: shape (bar,), oldest first.
         window: window of the champion.
         now: current time, UTC.
@@ -52,11 +64,13 @@ def require_fresh(
             f"{name}: expected a champion trained on bars before {now:%Y-%m-%d %H:%M}, found one trained "
             f"until {trained_until:%Y-%m-%d %H:%M}. Use a later as_of, or `riseorfall replay` for the past."
         )
-    if age > spec.max_age_days:
+    compared_at = max(trained_until, compared_until)
+    if now - compared_at > timedelta(days=spec.max_age_days):
+        held = "" if compared_at == trained_until else f", and compared with challengers until {compared_at:%Y-%m-%d}"
         raise StaleChampion(
-            f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, "
-            f"found one trained until {trained_until:%Y-%m-%d} ({age:.1f} days). Run `riseorfall retrain`, or allow "
-            "more with --staleness.max-age-days."
+            f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, or "
+            f"compared with a challenger since, found one trained until {trained_until:%Y-%m-%d} ({age:.1f} days)"
+            f"{held}. Run `riseorfall retrain`, or allow more with --staleness.max-age-days."
         )
     decided_at = to_datetime(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
     behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))

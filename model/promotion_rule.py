@@ -202,16 +202,10 @@ def replace_broken_champion(decision: Decision) -> Decision:
     return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)
 
 
-def hold_identical(decision: Decision, champion: str) -> Decision:
-    """Turn a promotion into a hold because the challenger is the champion's network again; every number is kept.
-
-    Args:
-        decision: by the rule.
-        champion: version of the champion.
-    """
-    if decision.action != "promote":
+def hold_because(decision: Decision, reason: str) -> Decision:
+    """Hold for a reason besides the rule, which comes first; a rejection stays one, every number is kept."""
+    if decision.action == "reject":
         return decision
-    reason = f"the same network as champion version {champion}: equal probabilities, trained until the same bar"
     return Decision("hold", (reason, *decision.reasons), decision.numbers, decision.clauses)
 
 

@@ -5,14 +5,17 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from prefect import runtime, task
+from prefect.client.orchestration import get_client
 
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
 from tasks.registry.experiment_runs import code_version
+from tasks.retrain_submission import RETRAIN_ALL
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
@@ -69,10 +72,17 @@ def track_run(recipe: Recipe, run_id: str) -> Iterator[None]:
 
 
 def trigger() -> str:
-    """Return what started this run: `schedule`, `manual` (the Prefect UI or API) or `shell`."""
+    """Return what started this run: `schedule`, `alarm`, `retrain_all`, `manual` (Prefect's UI or API) or `shell`."""
     if not runtime.deployment.id:
         return "shell"
-    return "schedule" if "auto-scheduled" in (runtime.flow_run.tags or []) else "manual"
+    tags = runtime.flow_run.tags or []
+    if "auto-scheduled" in tags:
+        return "schedule"
+    if RETRAIN_ALL in tags:
+        return RETRAIN_ALL
+    with get_client(sync_client=True) as client:
+        created_by = client.read_flow_run(UUID(runtime.flow_run.id)).created_by
+    return "alarm" if created_by is not None and created_by.type == "AUTOMATION" else "manual"
 
 
 def _flat(specs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

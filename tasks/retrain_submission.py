@@ -6,6 +6,8 @@ from prefect import task
 
 from tasks.sources.source_spec import SourceSpec
 
+RETRAIN_ALL = "retrain_all"  # tag of the runs that it submits
+
 
 @task(name="start retrain", task_run_name="start {source.symbol} {source.interval}", retries=3, retry_delay_seconds=10)
 def start_retrain(deployment: str, source: SourceSpec, parameters: dict[str, Any], sender: str) -> str:
@@ -27,6 +29,6 @@ def start_retrain(deployment: str, source: SourceSpec, parameters: dict[str, Any
         timeout=0,
         as_subflow=False,
         idempotency_key=f"{sender} {source.model_dump_json()}",
-        tags=[source.symbol],
+        tags=[source.symbol, RETRAIN_ALL],
     )
     return str(run.id)  # type: ignore[union-attr]  # sync here: there is no event loop

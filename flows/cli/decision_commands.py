@@ -1,11 +1,15 @@
 """Commands about decisions: decisions (the decision log), promote, rollback."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.promotion_rule import PromotionRule
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.store.decision_log import LoggedDecision
 
 
 def decisions(
@@ -71,12 +75,14 @@ def promote(
 
     with quiet_libraries(writes=True):
         row = promote_by_hand(options.series, load_settings(), version, promotion, force=force, reason=reason)
+        if force:
+            _show_in_prefect(row)
     show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
     show_lines([f"  {each}" for each in row.reasons])
 
 
-def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: str = "") -> None:
-    """Make a former champion the champion again.
+def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: str = "", lift: bool = False) -> None:
+    """Make a former champion the champion again; the recipe of the other one is held until the hold is lifted.
 
     Parameters
     ----------
@@ -84,10 +90,38 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
         Version to restore; default: the champion before this one.
     reason
         Reason, for the decision log.
+    lift
+        Lift the holds of former rollbacks instead; the champion stays. Requires a reason.
     """
-    from tasks.champion.rollback_and_forced_promotion import roll_back
+    from tasks.champion.rollback_and_forced_promotion import lift_holds, roll_back
+    from tasks.champion.series_status import series_status
     from tasks.console.tables import show_lines
 
     with quiet_libraries(writes=True):
-        row = roll_back(options.series, load_settings(), to, reason)
-    show_lines([f"{row.series_name}: version {row.version} is champion again, in place of {row.champion_before}"])
+        settings = load_settings()
+        rows = (
+            lift_holds(options.series, settings, reason) if lift else (roll_back(options.series, settings, to, reason),)
+        )
+        for row in rows:
+            _show_in_prefect(row)
+        holds = series_status(options.series, settings)["holds"]
+    for row in rows:
+        done = (
+            row.reasons[-1] if lift else f"version {row.version} is champion again, in place of {row.champion_before}"
+        )
+        show_lines([f"{row.series_name}: {done}", *holds])
+
+
+def _show_in_prefect(row: "LoggedDecision") -> None:
+    """Add the decision to Prefect as a result and an event, if a server is configured or `up` runs."""
+    from tasks.services.prefect_server import use_server
+
+    use_server(load_settings())
+    from prefect.settings import get_current_settings  # here: it reads the environment once
+
+    if get_current_settings().api.url:
+        from tasks.pages.prefect_artifacts import show_manual_decision
+        from tasks.services.events import announce
+
+        show_manual_decision(row)
+        announce(row)

@@ -28,7 +28,7 @@ from model.promotion_rule import (
     compare_to_baseline,
     decide,
     different_question,
-    hold_identical,
+    hold_because,
     replace_broken_champion,
 )
 from model.sanity_check import SanityCheck, run_sanity_check
@@ -37,6 +37,7 @@ from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.champion.past_champions import compare_with_references
+from tasks.champion.recipe_hold import hold_rolled_back
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
 from tasks.workspace import Workspace
@@ -129,7 +130,9 @@ def compare_with_champion(
     elif state.version is not None and _has_same_record(challenger, record, state.version, champion.record):
         served = check_registered_network(workspace, state.version, bars)
         if np.array_equal(network.uncalibrated, served.uncalibrated):
-            decision = hold_identical(decision, state.version.version)
+            same = f"the same network as champion version {state.number}"
+            decision = hold_because(decision, f"{same}: equal probabilities, trained until the same bar")
+    decision = hold_rolled_back(workspace, challenger, decision)
     reasons = (*((champion.problem,) if champion.problem else ()), *decision.reasons)
     return GateResult(decision, reasons, champion.problem)
 

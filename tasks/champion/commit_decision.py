@@ -117,7 +117,7 @@ def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, 
 
 
 def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:
-    """Return the decisions as steps of the champion timeline, oldest first; repeated ones are left out."""
+    """Return the decisions as steps of the champion timeline, oldest first; those about no version are left out."""
     return [
         Step(
             decided_at=to_datetime64(row.decided_at),
@@ -130,7 +130,7 @@ def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:
             high=_number(row, "base_rate.high"),
         )
         for row in rows
-        if row.action != "unchanged"
+        if row.action != "unchanged" and row.action != "lift"  # noqa: PLR1714 - mypy understands this
     ]
 
 

@@ -1,8 +1,8 @@
 """Whether a retrain would repeat a decision: the same bars, recipe, rule and code, and the champion of that decision.
 
 The digest of the evidence is a tag of the registered version. The decision is read from the decision log, and counts
-only as long as the files of its version and of the champion can be read. The trap: a rollback or a promotion by hand
-changes the champion, and with it what a challenger is compared with; the evidence is then not the same.
+only as long as the files of its version and of the champion can be read. The trap: a rollback, a promotion by hand or
+a lifted hold changes what a challenger is decided by; the evidence is then not the same.
 """
 
 import hashlib
@@ -55,8 +55,9 @@ def find_repeated_decision(workspace: Workspace, evidence: str) -> LoggedDecisio
         row = workspace.decision_log.find_decision(workspace.registry.version(number).run_id)
         if row is None:  # interrupted before its decision
             continue
-        if row.champion_after != state.number:
-            log.info("%s: the champion has changed since version %s was decided about", workspace.name, number)
+        later = [each for each in workspace.decision_log.rows(workspace.name) if each.sequence > row.sequence]
+        if row.champion_after != state.number or any(each.action == "lift" for each in later):
+            log.info("%s: a person or another retrain decided since version %s", workspace.name, number)
             return None
         needed = {number} if state.number is None else {number, state.number}
         return row if all(_is_readable(workspace, each) for each in needed) else None

@@ -1,9 +1,11 @@
 """Manual decisions: roll back to a former champion, or promote a version; logged like every other decision.
 
-A person may override the rule with a reason, which is marked in the decision log. No version becomes champion unless it
-loads and predicts.
+A person may override the rule with a reason, which is marked in the decision log and noted on the pages of the
+versions in MLflow. A rollback holds the recipe of the version that it replaces until the hold is lifted. No version
+becomes champion unless it loads and predicts.
 """
 
+import getpass
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from model.errors import NoChampion, SpecError
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias
+from tasks.champion.recipe_hold import held_recipes, recipe_of
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
@@ -20,7 +23,7 @@ from tasks.workspace import Workspace
 
 
 def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LoggedDecision:
-    """Make a former champion the champion again.
+    """Make a former champion the champion again, and hold the recipe of the version that it replaces.
 
     Args:
         series: whose champion.
@@ -43,13 +46,67 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
         state.require(series.name)
     version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
     _require_other(series, state, version)
-    why = reason or f"rolled back from version {state.number}"
+    recipe = recipe_of(workspace, str(state.number), workspace.decision_log.rows(series.name))
+    held = f"recipe {recipe} is held until a person lifts it" if recipe else "its recipe is unknown: nothing is held"
+    reasons = (
+        *((reason,) if reason else ()),
+        f"rolled back from version {state.number} by {getpass.getuser()}",
+        held,
+    )
     row = replace(
-        _row(series, version, state), action="rollback", reasons=(why,), rule="rollback", forced=True,
+        _row(series, version, state), action="rollback", reasons=reasons, rule="rollback", forced=True,
         forced_reason=reason,
     )  # fmt: skip
     commit_decision(workspace, row)
+    _note(workspace, str(state.number), row, f"rolled back; {held}")
+    _note(workspace, version.version, row, f"champion again, in place of version {state.number}")
     return row
+
+
+def lift_holds(series: Series, settings: Settings, reason: str) -> tuple[LoggedDecision, ...]:
+    """Let the recipes that rollbacks hold be promoted again; the champion stays.
+
+    Args:
+        series: whose recipes.
+        settings: addresses of registry and decision log.
+        reason: why, for the decision log.
+
+    Returns:
+        The decisions as logged, one for each recipe.
+
+    Raises:
+        SpecError: there is no reason, or no recipe is held.
+        ChampionChanged: another decision was committed first.
+    """
+    workspace = Workspace(settings, series)
+    if not reason.strip():
+        raise SpecError('rollback: expected a reason with --lift, found none. Give --reason "...".')
+    holds = held_recipes(workspace)
+    if not holds:
+        raise SpecError(f"{series.name}: expected a recipe that a rollback holds, found none.")
+    rows = []
+    for recipe, hold in holds.items():
+        state, runs = sync_champion_alias(workspace), workspace.decision_log.rows(series.name)
+        row = LoggedDecision(
+            decision_id=uuid.uuid4().hex,
+            decided_at=datetime.now(UTC),
+            series_name=series.name,
+            symbol=series.symbol,
+            interval=series.interval,
+            action="lift",
+            version=hold.version,
+            champion_before=state.number,
+            champion_after=state.number,
+            reasons=(reason, f"recipe {recipe} may be promoted again, by {getpass.getuser()}"),
+            run_id=next((each.run_id for each in runs if each.version == hold.version), ""),
+            rule="lift",
+            forced=True,
+            forced_reason=reason,
+        )
+        commit_decision(workspace, row)
+        _note(workspace, hold.version, row, f"hold on recipe {recipe} lifted")
+        rows.append(row)
+    return tuple(rows)
 
 
 def promote_by_hand(
@@ -89,8 +146,10 @@ def promote_by_hand(
     _require_other(series, state, challenger)
     row = replace(_row(series, challenger, state), rule=rule.kind)
     if force:
-        row = replace(row, reasons=(f"forced: {reason}",), rule="forced", forced=True, forced_reason=reason)
+        reasons = (f"forced: {reason}", f"promoted against the rule by {getpass.getuser()}")
+        row = replace(row, reasons=reasons, rule="forced", forced=True, forced_reason=reason)
         commit_decision(workspace, row)
+        _note(workspace, version, row, f"promoted by force, in place of version {state.number or 'none'}")
         return row
 
     store = Workspace(settings).bar_store
@@ -126,6 +185,12 @@ def _row(series: Series, version: Version, state: ChampionState) -> LoggedDecisi
         bars_version=int(version.tags.get("bars_version", "-1")),
         bars_sha256=version.tags.get("bars_sha256", ""),
     )
+
+
+def _note(workspace: Workspace, version: str, row: LoggedDecision, what: str) -> None:
+    """Append what a person did to the description of a version in MLflow."""
+    reason = f": {row.forced_reason}" if row.forced_reason else ""
+    workspace.registry.append_note(version, f"{row.decided_at:%Y-%m-%d %H:%M} UTC, {getpass.getuser()}: {what}{reason}")
 
 
 def _require_other(series: Series, state: ChampionState, version: Version) -> None:

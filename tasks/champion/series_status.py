@@ -10,6 +10,7 @@ from typing import Any
 from model.bars import Series
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
+from tasks.champion.recipe_hold import held_recipes
 from tasks.settings import Settings
 from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
@@ -18,8 +19,9 @@ LAST_DECISIONS = 5
 
 
 def series_status(series: Series, settings: Settings) -> dict[str, Any]:
-    """Return champion and challenger (None where there is none), bars, looks, and the last decisions, newest last.
+    """Return champion and challenger (None where there is none), bars, looks, held recipes and the last decisions.
 
+    Decisions are listed newest last.
     An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
     """
     workspace = Workspace(settings, series)
@@ -35,6 +37,7 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "bars": summary.to_dict() if summary else bars,
         "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number)],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
+        "holds": [str(hold) for hold in held_recipes(workspace).values()],
         "decisions": [row.to_dict() for row in rows],
     }
 

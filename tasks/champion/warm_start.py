@@ -2,7 +2,8 @@
 
 A fold may not start from the champion, which was trained on the fold's test bars. It starts from the newest former
 champion that was trained before the fold's validation bars, as it would have at that time; without one, from fresh
-weights. The final fit follows the same procedure.
+weights. The final fit follows the same procedure. The trap: a rollback withdraws champions, and makes an old one the
+newest in the decision log; champions are therefore taken in the order of their registration.
 """
 
 import logging
@@ -16,7 +17,7 @@ from model.recipe import Recipe
 from model.times import to_datetime64
 from model.windows import Windows
 from tasks.registry.model_registry import ModelRegistry
-from tasks.store.decision_log import DecisionLog
+from tasks.store.decision_log import DecisionLog, LoggedDecision
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def start_weights(
     """
     if not recipe.training.warm_start:
         return None
-    for number in _champions(decisions, registry.name):
+    for number in sorted(standing_champions(decisions.rows(registry.name)), key=int, reverse=True):
         try:
             version = registry.version(number)
             if not to_datetime64(version.trained_until) < before:
@@ -89,10 +90,23 @@ def start_of_final(
     return start_weights(registry, decisions, recipe, windows.decided_at[-newest:].min())
 
 
-def _champions(decisions: DecisionLog, name: str) -> tuple[str, ...]:
-    """Return all champions, the current one first, each once."""
-    rows = reversed(decisions.rows(name))
-    return tuple(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
+def standing_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
+    """Return all champions that no rollback has withdrawn, in the order of their promotion.
+
+    A rollback withdraws every champion since the one that it restores; a later promotion reinstates a version.
+    """
+    found: list[str] = []
+    for row in rows:
+        number = row.champion_after
+        if number is None:
+            continue
+        if row.action == "rollback" and number in found:
+            del found[found.index(number) + 1 :]
+        elif row.action == "rollback" and row.champion_before in found:
+            found.remove(row.champion_before)
+        if number not in found:
+            found.append(number)
+    return tuple(found)
 
 
 def _fits(theirs: Recipe, ours: Recipe) -> bool:

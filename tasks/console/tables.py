@@ -110,6 +110,8 @@ def show_status(found: Mapping[str, Any]) -> None:
         grid.add_row(role, _format_version(version) if version else "none")
     bars = found["bars"]
     grid.add_row("bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none")
+    for hold in found["holds"]:
+        grid.add_row("hold", escape(hold))
     if found["looks"]:
         grid.add_row("evidence", found["looks"]["text"])
     console.print(f"[bold]{found['series']}[/bold]")
@@ -126,7 +128,7 @@ def show_status(found: Mapping[str, Any]) -> None:
 
 
 def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print logged decisions, oldest first, each with its first reason; forced promotions are marked."""
+    """Print logged decisions, oldest first, each with its first reason, those of a person with all of them."""
     console = Console()
     for row in rows:
         forced = " (forced)" if row["forced"] and row["action"] == "promote" else ""
@@ -136,7 +138,7 @@ def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
             f"champion {row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
             highlight=False,
         )
-        for reason in row["reasons"][:1]:
+        for reason in row["reasons"] if row["forced"] else row["reasons"][:1]:
             console.print(
                 f"      {reason}", highlight=False, markup=False, style="dim", no_wrap=True, overflow="ellipsis"
             )

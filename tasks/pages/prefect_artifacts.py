@@ -18,6 +18,7 @@ from uuid import UUID
 from prefect import runtime
 from prefect.artifacts import (
     create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -26,6 +27,7 @@ from prefect.logging import get_run_logger
 
 from model.training import Epoch
 from tasks.console.progress import RunProgress, current_progress, format_losses, report_progress_to
+from tasks.store.decision_log import LoggedDecision
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,16 @@ def show_links(links: dict[str, str]) -> None:
     for text, link in links.items():
         if link.startswith("http"):
             _try(create_link_artifact, artifact_key(text), link=link, link_text=text, description=f"[{text}]({link})")
+
+
+def show_manual_decision(row: LoggedDecision) -> None:
+    """Add what a person decided as a result, to the flow run if there is one."""
+    reasons = "\n".join(f"- {reason}" for reason in row.reasons)
+    page = (
+        f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
+        f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}.\n"
+    )
+    _try(create_markdown_artifact, "decision", markdown=page, description=f"{row.action} by hand")
 
 
 def artifact_key(text: str) -> str:

@@ -177,6 +177,17 @@ class ExperimentRuns:
         except MlflowException:
             return {}
 
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run; none where the run is gone."""
+        from mlflow.exceptions import MlflowException  # here: see client
+
+        try:
+            return dict(self.client.get_run(run_id).data.tags)
+        except MlflowException as error:
+            if is_store_failure(error):
+                raise store_unavailable(f"{self.name}: run {run_id}", error) from error
+            return {}
+
     def run_values(self, run_id: str) -> tuple[dict[str, str], dict[str, str]]:
         """Return the parameters and the tags of a run."""
         found = self.client.get_run(run_id).data

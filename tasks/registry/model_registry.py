@@ -4,6 +4,7 @@
 registry's search returns empty aliases, so they are read by alias.
 """
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from tasks.registry.unreachable_store import is_store_failure, store_unavailable
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
 
 Alias = Literal["champion", "challenger"]
 
@@ -214,6 +217,16 @@ class ModelRegistry:
     def describe(self, version: str, text: str) -> None:
         """Write the description on a version's page."""
         self.client.update_model_version(self.name, version, description=text)
+
+    def append_note(self, version: str, text: str) -> None:
+        """Append a paragraph to the description on a version's page; log a warning where that fails."""
+        from mlflow.exceptions import MlflowException  # here: see client
+
+        try:
+            present = self.client.get_model_version(self.name, version).description or ""
+            self.describe(version, f"{present}\n\n{text}".strip())
+        except MlflowException as error:
+            log.warning("%s version %s: the note %r could not be written: %s", self.name, version, text, error)
 
     def read_version(self, version: str) -> LoadedVersion:
         """Open the files of a version, wherever the registry keeps them.

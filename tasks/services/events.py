@@ -8,6 +8,8 @@ lost and a warning logged; the decision log and the monitor log keep what matter
 import logging
 from typing import Any, Literal
 
+from tasks.store.decision_log import LoggedDecision
+
 EventName = Literal[
     "riseorfall.champion.degraded",
     "riseorfall.champion.drifted",
@@ -20,6 +22,7 @@ EventName = Literal[
     "riseorfall.rejected",
     "riseorfall.unchanged",
     "riseorfall.rolled-back",
+    "riseorfall.hold-lifted",
     "riseorfall.checks.failed",
 ]
 RETRAIN_ON: tuple[EventName, ...] = (
@@ -56,6 +59,15 @@ def emit_event_for(name: EventName, series_name: str, message: str, **payload: A
         log.warning("event %s of %s was not sent: %s", name, series_name, error)
 
 
+def announce(row: LoggedDecision) -> str:
+    """Emit the event of a person's decision, and return its message."""
+    message = f"{row.action} version {row.version}, champion {row.champion_after or 'none'}: {'; '.join(row.reasons)}"
+    emit_event_for(
+        decision_event(row.action), row.series_name, message, version=row.version, champion=row.champion_after
+    )
+    return message
+
+
 def series_resource(series_name: str) -> str:
     """Return the resource id of a series."""
     return f"riseorfall.series.{series_name}"
@@ -69,5 +81,6 @@ def decision_event(action: str) -> EventName:
         "reject": "riseorfall.rejected",
         "unchanged": "riseorfall.unchanged",
         "rollback": "riseorfall.rolled-back",
+        "lift": "riseorfall.hold-lifted",
     }
     return names[action]

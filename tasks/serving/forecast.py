@@ -15,7 +15,7 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import Bars, Series
-from model.errors import ChecksFailed
+from model.errors import ChecksFailed, NoChampion
 from model.freshness import ForecastSpec, require_fresh
 from model.times import to_datetime64
 from model.windows import WindowSpec
@@ -23,6 +23,7 @@ from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.model_registry import Version
 from tasks.serving.backfill import backfill
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction, new_prediction
@@ -80,7 +81,8 @@ def forecast(
     moment = resolve_as_of(workspace, champion, bars, as_of)  # once: a bar that closes from now on is for the next run
     bars = bars.closed_by(to_datetime64(moment))
     name = f"{series.name} version {champion.version}"
-    require_fresh(name, champion.trained_until, bars, window, moment, limits or ForecastSpec())
+    compared_until = last_comparison(workspace, champion, moment)
+    require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits or ForecastSpec())
     require_checked(series, bars, window, store.released(series))
     backfilled = backfill(workspace, champion, loaded, bars, now)
     decided_at, probability = loaded.predictor().predict_last(bars)
@@ -92,6 +94,25 @@ def forecast(
     return Forecast(
         stored or prediction, backfilled, predict_with_shadows(workspace, champion.version, bars, shadows, now)
     )
+
+
+def last_comparison(workspace: Workspace, champion: Version, until: datetime) -> datetime:
+    """Return the training end of the newest challenger that was held against the champion; its own without one.
+
+    Args:
+        workspace: registry and decision log.
+        champion: the champion.
+        until: later bars do not count, UTC.
+    """
+    for row in reversed(workspace.decision_log.rows(workspace.name)):
+        if row.action == "hold" and row.champion_before == champion.version:
+            try:
+                ended = workspace.registry.version(row.version).trained_until
+            except NoChampion:  # deleted since
+                continue
+            if ended <= until:
+                return ended
+    return champion.trained_until
 
 
 def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Shaped[np.ndarray, " bar"]) -> None:

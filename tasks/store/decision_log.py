@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-Action = Literal["promote", "hold", "reject", "unchanged", "rollback"]
+Action = Literal["promote", "hold", "reject", "unchanged", "rollback", "lift"]
 
 
 class ChampionChanged(RiseOrFallError):
@@ -43,7 +43,8 @@ class LoggedDecision:
         symbol: of the bars.
         interval: of the bars.
         action: what was decided; `unchanged` repeats an earlier decision on the same evidence.
-        version: the challenger, of the earlier decision if unchanged; for a rollback the restored version.
+        version: the challenger, of the earlier decision if unchanged; for a rollback the restored version, for `lift`
+            the version that was rolled back, whose recipe is free again.
         champion_before: champion before the decision, None without one.
         champion_after: champion after the decision, None without one.
         reasons: why, in sentences.

@@ -8,8 +8,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import ArtifactSort
 from sklearn import metrics as sklearn_metrics
 
+from flows.cli import run
 from flows.retrain import retrain
 from flows.rollback import rollback
 from model.bars import Series, bars_from_frame
@@ -24,7 +27,7 @@ from tasks.champion.series_status import series_status
 from tasks.console.tables import show_retrain, show_status
 from tasks.pages.number_format import p_value_text
 from tasks.registry.experiment_runs import ExperimentRuns
-from tasks.results import Retrain
+from tasks.results import Retrain, Unchanged
 from tasks.serving.forecast import forecast
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source
@@ -33,6 +36,7 @@ from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 TEST_WINDOWS, FOLDS = 240, 2
+QUICK = {"folds": FoldSpec(test_bars=240, count=2), "training": TrainingSpec(epochs=2)}  # of the fixtures
 
 
 @pytest.fixture
@@ -222,15 +226,41 @@ def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:
     assert not stored["late"].any()
 
 
+def newest_artifact() -> str:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(limit=1, sort=ArtifactSort.CREATED_DESC)
+    assert found[0].key == "decision"
+    return str(found[0].data)
+
+
 def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
-    promote_by_hand(SERIES, Settings(), both[1].version.version, force=True, reason="so that there is a former one")
+    forced = ("promote", "--version", both[1].version.version, "--force", "--reason", "so that there is a former one")
+    assert run(forced) == 0
+    assert "# promote version 2 of BTC-USD-1d" in newest_artifact()
     before = workspace.registry.champion().version
     former = rollback(reason="the test says so")
     assert (before, former) == ("2", "1")
     assert workspace.registry.champion().version == former
     row = Workspace(Settings()).decision_log.rows(SERIES.name)[-1]
     assert (row.action, row.champion_before, row.champion_after) == ("rollback", before, former)
-    assert row.reasons == ("the test says so",)
+    assert row.reasons[0] == "the test says so"
+    assert "# rollback version 1 of BTC-USD-1d" in newest_artifact()
+    assert rollback(lift=True, reason="the bars were wrong") == "1"
+    assert Workspace(Settings()).decision_log.rows(SERIES.name)[-1].action == "lift"
+
+
+def test_a_retrain_after_a_rollback_is_held_until_a_person_lifts_the_hold(
+    both: tuple[Retrain, Retrain], workspace: Workspace
+) -> None:
+    promote_by_hand(SERIES, Settings(), both[1].version.version, force=True, reason="so that there is a former one")
+    rollback(reason="strange probabilities")
+    assert isinstance(retrain(**QUICK), Unchanged)  # version 2 was held against version 1, which is champion again
+    held = retrain(**QUICK, force=True)
+    assert isinstance(held, Retrain)
+    assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
+    assert "was rolled back with version 2" in held.promotion.reasons[0]
+    assert "was rolled back with version 2" in Path(held.report).read_text(encoding="utf-8")
+    assert workspace.registry.champion().version == "1"
 
 
 def test_a_prediction_without_a_champion_is_an_error_that_names_the_remedy(home: Path) -> None:  # noqa: ARG001 - the home's registry

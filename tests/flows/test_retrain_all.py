@@ -1,17 +1,19 @@
 """Many series as runs of their own, and MLflow runs whose flow run died."""
 
+from base64 import b64encode
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import mlflow
 import pytest
-from prefect import flow
+from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed, Running
 
 from flows.deployments import plans, served
 from flows.retrain_all import retrain_all
 from model.training import TrainingSpec
+from tasks.retrain_run import trigger
 from tasks.services.stale_runs import end_stale_mlflow_runs
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
@@ -71,3 +73,25 @@ def test_runs_of_mlflow_end_when_their_flow_run_is_over_and_only_then(
     assert states == {gone: "KILLED", fold: "KILLED", works: "RUNNING", shell: "RUNNING"}
     assert "Crashed" in client.get_run(gone).data.tags["failure"]
     assert end_stale_mlflow_runs(Settings()) == 0
+
+
+def test_a_run_is_tagged_by_what_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trigger() == "shell"
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("retrain/retrain").id
+        by_person = client.create_flow_run_from_deployment(deployment)
+        on_alarm = client._client.post(
+            f"/deployments/{deployment}/create_flow_run",
+            json={"state": {"type": "SCHEDULED"}},
+            headers={"Prefect-Automation-Id": str(uuid4()), "Prefect-Automation-Name": b64encode(b"alarm").decode()},
+        ).json()["id"]
+        by_all = retrain_all([SourceSpec(symbol="XRP-USD")])[0]
+        found = {}
+        for run_id in (str(by_person.id), on_alarm, by_all):
+            monkeypatch.setattr(runtime.deployment, "id", str(deployment), raising=False)
+            monkeypatch.setattr(runtime.flow_run, "id", run_id, raising=False)
+            monkeypatch.setattr(runtime.flow_run, "tags", client.read_flow_run(UUID(run_id)).tags, raising=False)
+            found[run_id] = trigger()
+        assert list(found.values()) == ["manual", "alarm", "retrain_all"]
+        monkeypatch.setattr(runtime.flow_run, "tags", ["auto-scheduled"], raising=False)
+        assert trigger() == "schedule"

@@ -47,12 +47,17 @@ class Registry:
 
 @dataclass
 class Champions:
-    """A ledger of nothing but champions, oldest first."""
+    """A ledger of nothing but champions, oldest first; `<1` is a rollback to version 1."""
 
     numbers: tuple[str | None, ...]
 
     def rows(self, _name: str) -> tuple[Any, ...]:
-        return tuple(SimpleNamespace(champion_after=number) for number in self.numbers)
+        found, before = [], None
+        for number in self.numbers:
+            action, after = ("rollback", number[1:]) if number and number[0] == "<" else ("promote", number)
+            found.append(SimpleNamespace(action=action, champion_before=before, champion_after=after))
+            before = after
+        return tuple(found)
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +77,27 @@ def test_the_newest_champion_that_knew_nothing_later_is_taken() -> None:
     ledger: Any = Champions((None, "1", "2", "2", "3"))
     for before, expected in ((LONG_AFTER, 3), (day(120), 2), (day(91), 2), (day(90), 1), (day(50), None)):
         assert chosen(start_weights(registry, ledger, RECIPE, before)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ledger", "expected"),
+    [
+        (("1", "2", "3"), (3, 2, 1)),
+        (("1", "2", "3", "<2"), (2, 2, 1)),  # what was rolled back is no start
+        (("1", "2", "3", "<1"), (1, 1, 1)),  # and what lay between was withdrawn with it
+        (("1", "2", "3", "<2", "4"), (4, 2, 1)),
+        (("1", "2", "3", "<2", "3"), (3, 2, 1)),  # promoted again by a person
+        (("1", "2", "<1", "3", "<2"), (2, 2, 1)),  # restored although it was withdrawn; 3 goes
+        (("2", "3", "1"), (3, 2, 1)),  # an old version promoted last is not the newest of that time
+    ],
+)
+def test_after_a_rollback_the_start_is_the_newest_champion_that_stands(
+    ledger: tuple[str, ...], expected: tuple[int, ...]
+) -> None:
+    registry: Any = Registry({"1": (50, RECIPE), "2": (90, RECIPE), "3": (120, RECIPE), "4": (150, RECIPE)})
+    champions: Any = Champions(ledger)
+    found = [chosen(start_weights(registry, champions, RECIPE, each)) for each in (LONG_AFTER, day(120), day(90))]
+    assert tuple(found) == expected
 
 
 def day(number: int) -> np.datetime64:

@@ -1,6 +1,7 @@
 """Forecasts: nothing stale, nothing unchecked, missed days are backfilled and marked late."""
 
-from datetime import datetime, timedelta, timezone
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,10 @@ from model.bars import Bars
 from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
 from model.freshness import ForecastSpec
 from model.times import to_datetime
+from tasks.registry.model_files import ModelFiles
 from tasks.serving.forecast import forecast
 from tasks.settings import Settings
+from tasks.store.decision_log import Action, LoggedDecision
 from tasks.workspace import Workspace
 
 BARS = random_walk(130, seed=4)
@@ -101,6 +104,30 @@ def test_stale_bars_are_refused(settings: Settings) -> None:
 def test_a_stale_champion_is_refused(settings: Settings) -> None:
     with pytest.raises(StaleChampion, match="trained at most 5 days before"):
         forecast(SERIES, settings, ForecastSpec(max_age_days=5))
+
+
+@pytest.mark.parametrize(
+    ("action", "champion", "days_ago", "refused"),
+    [("hold", "1", 4, False), ("hold", "1", 6, True), ("reject", "1", 4, True), ("hold", "7", 4, True)],
+    ids=["held lately", "held long ago", "rejected", "held against another champion"],
+)
+def test_a_champion_that_retrains_compare_and_keep_goes_on_predicting(
+    action: Action, champion: str, days_ago: int, refused: bool, settings: Settings
+) -> None:
+    workspace = Workspace(settings, SERIES)
+    loaded, run_id = workspace.registry.read_version("1"), workspace.runs.start_run("retrain", {})
+    newest = workspace.bar_store.ref(SERIES).last + timedelta(days=1)
+    until = (newest - timedelta(days=days_ago)).isoformat()
+    files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
+    workspace.registry.add_version(run_id, files, {"trained_until": until})
+    workspace.decision_log.append(
+        LoggedDecision(
+            run_id, datetime.now(UTC), SERIES.name, SERIES.symbol, SERIES.interval, action, "2", champion, "1"
+        )
+    )
+    limits = ForecastSpec(max_age_days=5)
+    with pytest.raises(StaleChampion, match="trained at most 5 days before") if refused else nullcontext():
+        assert forecast(SERIES, settings, limits).prediction.version == "1"
 
 
 def test_an_unchecked_bar_is_refused(settings: Settings) -> None:

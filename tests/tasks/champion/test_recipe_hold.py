@@ -1,0 +1,203 @@
+"""A rollback holds the recipe that it rolled back: no retrain promotes it until a person lifts the hold."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_network import tiny_onnx
+
+from flows.cli import run
+from model.bars import Series
+from model.errors import SpecError
+from model.metrics import Record
+from model.predictor import Predictor
+from model.promotion_rule import Decision, PromotionRule
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.windows import WindowSpec, cut_windows
+from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.recipe_hold import held_recipes, hold_rolled_back
+from tasks.champion.repeated_evidence import find_repeated_decision
+from tasks.champion.rollback_and_forced_promotion import lift_holds, promote_by_hand, roll_back
+from tasks.registry.model_files import ModelFiles
+from tasks.registry.run_artifacts import parquet_bytes
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+SERIES = Series("BTC-USD", "1d")
+WINDOW = WindowSpec(lookback_bars=5)
+RECIPE = Recipe(window=WINDOW)
+OTHER = Recipe(window=WINDOW, training=TrainingSpec(seed=8))
+BARS = random_walk(200, seed=3)
+PROMOTE = Decision("promote", ("passes",), {"n": 1.0}, ())
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Versions 1 to 3 of one recipe, 4 of another; 1 and then 2 were promoted."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+        workspace = Workspace(Settings(home=home, tracking_uri="", store=""), SERIES)
+        workspace.bar_store.merge(SERIES, BARS.frame(), {}, merged_at=datetime.now(UTC))
+        for gain, recipe in ((1.0, RECIPE), (1.1, RECIPE), (1.2, RECIPE), (1.3, OTHER)):
+            register(workspace, gain, recipe)
+        workspace.registry.describe("2", "promote: passes")
+        for version, before in (("1", None), ("2", "1")):
+            commit_decision(workspace, row(workspace, version, before))
+        yield home
+
+
+def register(workspace: Workspace, gain: float, recipe: Recipe) -> None:
+    """Register a version whose out-of-sample record are its probabilities."""
+    windows, onnx = cut_windows(BARS, WINDOW).resolved(), tiny_onnx(5, gain=gain)
+    decided_at, probabilities = Predictor(onnx, WINDOW).predict(BARS)
+    record = Record(
+        windows.decided_at, windows.resolved_at, windows.labels, probabilities[: len(windows)],
+        np.zeros(len(windows), dtype=np.int64),
+    )  # fmt: skip
+    run_id = workspace.runs.start_run("retrain", {"recipe": recipe.digest})
+    workspace.runs.log_files(
+        run_id, {"record.parquet": parquet_bytes(record.frame().assign(base_rate=0.5))}, "evaluation"
+    )
+    probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
+    workspace.runs.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
+    tags = {"trained_until": f"{BARS.closed_at[-1]}+00:00", "recipe": recipe.digest}
+    tags |= {"metric.log_loss": "0.69", "metric.balanced_accuracy": "0.5"}
+    files = ModelFiles(keras=b"not read", onnx=onnx, recipe=recipe, record=record)
+    workspace.registry.register(run_id, files, BARS.frame().tail(8), tags)
+
+
+def row(workspace: Workspace, version: str, before: str | None, after: str | None = None) -> LoggedDecision:
+    run_id = workspace.registry.version(version).run_id
+    return LoggedDecision(
+        decision_id=run_id, decided_at=datetime(2026, 11, 26, tzinfo=UTC), series_name=SERIES.name,
+        symbol=SERIES.symbol, interval=SERIES.interval, action="hold" if after else "promote", version=version,
+        champion_before=before, champion_after=after or version, run_id=run_id,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = copy_home(template, tmp_path / "home")
+    monkeypatch.setenv("RISEORFALL_HOME", str(home))
+    return Settings(home=home, tracking_uri="", store="")
+
+
+@pytest.fixture
+def workspace(settings: Settings) -> Workspace:
+    return Workspace(settings, SERIES)
+
+
+def action(workspace: Workspace, version: str) -> str:
+    return hold_rolled_back(workspace, workspace.registry.version(version), PROMOTE).action
+
+
+def test_a_refit_of_a_rolled_back_recipe_is_held_and_another_recipe_is_not(
+    workspace: Workspace, settings: Settings
+) -> None:
+    assert [action(workspace, version) for version in "34"] == ["promote", "promote"]
+    roll_back(SERIES, settings, reason="strange probabilities")
+    assert [action(workspace, version) for version in "34"] == ["hold", "promote"]
+    held = hold_rolled_back(workspace, workspace.registry.version("3"), PROMOTE)
+    for part in (RECIPE.digest, "version 2", "strange probabilities", "rollback --lift", "--force"):
+        assert part in held.reasons[0]
+    assert held.reasons[1:] == PROMOTE.reasons
+    assert held.numbers == PROMOTE.numbers
+
+
+def test_the_gate_holds_it_and_the_decision_log_says_why(settings: Settings) -> None:
+    tolerant = PromotionRule(champion_margin=1, champion_tolerance=1, base_rate_margin=1, base_rate_tolerance=1)
+    roll_back(SERIES, settings, reason="strange probabilities")
+    held = promote_by_hand(SERIES, settings, "3", tolerant)
+    assert (held.action, held.champion_after) == ("hold", "1")
+    assert "was rolled back with version 2" in held.reasons[0]
+    lift_holds(SERIES, settings, "the bars were wrong")
+    assert promote_by_hand(SERIES, settings, "3", tolerant).champion_after == "3"
+
+
+def test_a_person_lifts_the_hold_with_a_reason(workspace: Workspace, settings: Settings) -> None:
+    with pytest.raises(SpecError, match="expected a recipe that a rollback holds"):
+        lift_holds(SERIES, settings, "nothing is held")
+    roll_back(SERIES, settings)
+    with pytest.raises(SpecError, match="expected a reason with --lift"):
+        lift_holds(SERIES, settings, " ")
+    (lifted,) = lift_holds(SERIES, settings, "the bars were wrong")
+    assert (lifted.action, lifted.version, lifted.champion_before, lifted.champion_after) == ("lift", "2", "1", "1")
+    assert lifted.reasons[0] == "the bars were wrong"
+    assert action(workspace, "3") == "promote"
+    assert sync_champion_alias(workspace).number == "1"
+    assert [step.action for step in timeline_steps(workspace.decision_log.rows())] == ["promote", "promote", "rollback"]
+
+
+def test_a_forced_promotion_of_the_recipe_lifts_the_hold_and_one_of_another_recipe_does_not(
+    workspace: Workspace, settings: Settings
+) -> None:
+    roll_back(SERIES, settings)
+    promote_by_hand(SERIES, settings, "4", force=True, reason="another recipe")
+    assert list(held_recipes(workspace)) == [RECIPE.digest]
+    promote_by_hand(SERIES, settings, "3", force=True, reason="I looked at it")
+    assert held_recipes(workspace) == {}
+
+
+@pytest.mark.parametrize("lost", ["its version", "nothing"])
+def test_a_deleted_version_stays_held_by_the_tags_of_its_run(
+    lost: str, workspace: Workspace, settings: Settings
+) -> None:
+    roll_back(SERIES, settings)
+    if lost == "its version":
+        workspace.registry.client.delete_model_version(SERIES.name, "2")
+    assert action(workspace, "3") == "hold"
+
+
+def test_a_lifted_hold_is_new_evidence(workspace: Workspace, settings: Settings) -> None:
+    roll_back(SERIES, settings)
+    workspace.registry.client.set_model_version_tag(SERIES.name, "3", "evidence", "three")
+    commit_decision(workspace, row(workspace, "3", "1", "1"))
+    found = find_repeated_decision(workspace, "three")
+    assert found is not None  # a second retrain on the same day: nothing to do
+    assert found.version == "3"
+    lift_holds(SERIES, settings, "the bars were wrong")
+    assert find_repeated_decision(workspace, "three") is None
+
+
+def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, settings: Settings) -> None:
+    roll_back(SERIES, settings, reason="strange probabilities")
+    lift_holds(SERIES, settings, "the bars were wrong")
+    promote_by_hand(SERIES, settings, "3", force=True, reason="I looked at it")
+    notes = {each: workspace.registry.client.get_model_version(SERIES.name, each).description or "" for each in "123"}
+    assert "champion again, in place of version 2: strange probabilities" in notes["1"]
+    paragraphs = notes["2"].split("\n\n")
+    assert paragraphs[0] == "promote: passes"
+    assert f"rolled back; recipe {RECIPE.digest} is held until a person lifts it: strange" in paragraphs[1]
+    assert f"hold on recipe {RECIPE.digest} lifted: the bars were wrong" in paragraphs[2]
+    assert "promoted by force, in place of version 1: I looked at it" in notes["3"]
+
+
+@pytest.mark.usefixtures("settings")
+def test_status_and_decisions_show_the_hold_until_it_is_lifted(capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(*words: str) -> str:
+        assert run(words) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    done = printed("rollback", "--reason", "strange probabilities")
+    assert "version 1 is champion again, in place of 2" in done
+    held = f"recipe {RECIPE.digest} was rolled back with version 2"
+    assert held in done
+    assert held in printed("status")
+    assert f"recipe {RECIPE.digest} is held until a person lifts it" in printed("decisions")
+    assert len(json.loads(printed("status", "--json"))["holds"]) == 1
+    assert "may be promoted again" in printed("rollback", "--lift", "--reason", "the bars were wrong")
+    assert held not in printed("status")
+    listed: Any = printed("decisions")
+    assert "lift version 2" in listed
+    assert "the bars were wrong" in listed
