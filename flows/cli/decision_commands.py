@@ -113,15 +113,21 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
 
 
 def _show_in_prefect(row: "LoggedDecision") -> None:
-    """Add the decision to Prefect as a result and an event, if a server is configured or `up` runs."""
+    """Add the decision to Prefect as a run with a result and an event, if a server is configured or `up` runs."""
     from tasks.services.prefect_server import use_server
 
     use_server(load_settings())
     from prefect.settings import get_current_settings  # here: it reads the environment once
 
     if get_current_settings().api.url:
+        from prefect import flow
+
         from tasks.pages.prefect_artifacts import show_manual_decision
         from tasks.services.events import announce
 
-        show_manual_decision(row)
-        announce(row)
+        @flow(name="decision by hand", flow_run_name=f"{row.action} version {row.version} of {row.series_name}")
+        def show() -> None:
+            show_manual_decision(row)
+            announce(row)
+
+        show()

@@ -37,7 +37,7 @@ from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.champion.past_champions import compare_with_references
-from tasks.champion.recipe_hold import hold_rolled_back
+from tasks.champion.recipe_hold import hold_on
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
 from tasks.workspace import Workspace
@@ -124,15 +124,17 @@ def compare_with_champion(
     opponent = None if other else champion.record
     tried = recipes_tried(workspace, challenger.run_id, record) if rule.kind == "strict" else None
     decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
+    hold = hold_on(workspace, challenger)
     if champion.problem:
-        decision = replace_broken_champion(decision)
+        decision = decision if hold else replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
     elif state.version is not None and _has_same_record(challenger, record, state.version, champion.record):
         served = check_registered_network(workspace, state.version, bars)
         if np.array_equal(network.uncalibrated, served.uncalibrated):
             same = f"the same network as champion version {state.number}"
             decision = hold_because(decision, f"{same}: equal probabilities, trained until the same bar")
-    decision = hold_rolled_back(workspace, challenger, decision)
+    if hold:
+        decision = hold_because(decision, str(hold))
     reasons = (*((champion.problem,) if champion.problem else ()), *decision.reasons)
     return GateResult(decision, reasons, champion.problem)
 

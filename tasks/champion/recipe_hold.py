@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model.errors import NoChampion
-from model.promotion_rule import Decision, hold_because
 from tasks.registry.model_registry import Version
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -55,10 +54,9 @@ def held_recipes(workspace: Workspace) -> dict[str, RecipeHold]:
     return holds
 
 
-def hold_rolled_back(workspace: Workspace, challenger: Version, decision: Decision) -> Decision:
-    """Hold the challenger if its recipe is held, also where the champion is broken."""
-    hold = held_recipes(workspace).get(challenger.tags.get("recipe", ""))
-    return decision if hold is None else hold_because(decision, str(hold))
+def hold_on(workspace: Workspace, challenger: Version) -> RecipeHold | None:
+    """Return the hold on the recipe of a version; None where it may be promoted."""
+    return held_recipes(workspace).get(challenger.tags.get("recipe", ""))
 
 
 def recipe_of(workspace: Workspace, version: str, rows: Sequence[LoggedDecision]) -> str:

@@ -136,7 +136,7 @@ def show_links(links: dict[str, str]) -> None:
 
 
 def show_manual_decision(row: LoggedDecision) -> None:
-    """Add what a person decided as a result, to the flow run if there is one."""
+    """Add what a person decided to the flow run, as a result."""
     reasons = "\n".join(f"- {reason}" for reason in row.reasons)
     page = (
         f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
