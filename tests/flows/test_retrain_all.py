@@ -78,7 +78,7 @@ def test_runs_of_mlflow_end_when_their_flow_run_is_over_and_only_then(
 def test_a_run_is_tagged_by_what_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trigger() == "shell"
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name("retrain/retrain").id
+        deployment = client.read_deployment_by_name("retrain/series").id
         by_person = client.create_flow_run_from_deployment(deployment)
         on_alarm = client._client.post(
             f"/deployments/{deployment}/create_flow_run",

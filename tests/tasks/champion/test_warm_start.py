@@ -123,6 +123,13 @@ def test_the_final_fit_starts_as_the_folds_did() -> None:
     assert start_of_final(registry, champions, RECIPE, WINDOWS, folds) is None
 
 
+def test_what_was_rolled_back_is_no_start_where_the_restored_champion_does_not_fit() -> None:
+    restored = RECIPE.model_copy(update={"network": NetworkSpec(units=7)})
+    registry: Any = Registry({"1": (50, RECIPE), "2": (90, restored), "3": (120, RECIPE)})
+    champions: Any = Champions(("1", "2", "3", "<2"))
+    assert chosen(start_weights(registry, champions, RECIPE, LONG_AFTER)) == 1
+
+
 def test_an_unreachable_store_is_no_reason_for_fresh_weights() -> None:
     class Away:
         name = "BTC-USD-1d"
