@@ -2,7 +2,7 @@
 
 Each step runs in a process of its own, so that its peak memory is its own (with imports). The bars are a random walk of
 a fixed seed without gaps. The article's loop and ours are compared in processor seconds, which depend less on other
-work on the machine. The trap: our lazy view is not standardised and the article's output is, so the comparison is with
+work on the machine. Caution: our lazy view is not standardised and the article's output is, so the comparison is with
 cutting AND standardising every window. Run: `python benchmarks/five_million_bars.py [BARS]`.
 """
 
@@ -41,7 +41,7 @@ SPEC = WindowSpec()
 
 def synthetic_frame(count: int) -> "pd.DataFrame":
     """Return bars of a geometric random walk, oldest first."""
-    import pandas as pd  # here: windowing does not need it
+    import pandas as pd  # imported here: windowing does not need it
 
     rng = np.random.default_rng(7)
     close = 20_000 * np.exp(np.cumsum(rng.normal(0, 2e-4, count)))
@@ -83,7 +83,7 @@ def ingest(store: BarStore, count: int, kept: Path) -> None:
 
 def check(store: BarStore, kept: Path) -> None:
     """Check the stored bars, with Data Docs."""
-    from data_checks.check_spec import CheckSpec  # here: Great Expectations takes 5 s to import
+    from data_checks.check_spec import CheckSpec  # imported here: Great Expectations takes 5 s to import
     from data_checks.validate import check_bars
 
     ref = BarsRef.from_dict(json.loads(kept.read_text()))

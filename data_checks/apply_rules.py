@@ -4,7 +4,7 @@ Each rule gives one `Finding`: whether it passed, how many bars violate it, and 
 the same two functions, `row_mask` and `series_finding`, on the same batch, so the Data Docs and the quarantine agree.
 Limits are a mapping of JSON values (fields of the spec, `interval`, `as_of`, `comparison`), because they pass through
 Great Expectations. A bar marked `released` was accepted by a person: only the rules of `NEVER_RELEASED` can refuse it,
-and other bars of its open time are duplicates. The trap: rules about the series see ACCEPTED bars only.
+and other bars of its open time are duplicates. Caution: rules about the series see ACCEPTED bars only.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,7 +2,7 @@
 
 The logic of each rule is here and nowhere else; `apply_rules.py` and, through it, the Great Expectations expectations
 call it. It knows no severities, no messages and no Great Expectations. Times are open times, datetime64[us], UTC;
-prices are in the quote currency, volumes in the source's unit. The trap: comparisons with NaN are false, so each rule
+prices are in the quote currency, volumes in the source's unit. Caution: comparisons with NaN are false, so each rule
 states how it treats an absent value.
 """
 
@@ -139,7 +139,7 @@ def doubled_times(
         return lesser, undecided
     prices = ohlcv[:, :4]
     real = ~(absent_prices(prices) | unreal_prices(prices))
-    import pandas as pd  # here: takes a second, and only times out of order need it
+    import pandas as pd  # imported here: takes a second, and only times out of order need it
 
     doubled = np.flatnonzero(real & pd.Series(np.where(real, times, np.datetime64("NaT"))).duplicated(keep=False))
     if not len(doubled):

@@ -1,6 +1,6 @@
 """The report of a check: the result of each rule, the accepted and the refused bars, and the paths of the pages.
 
-It formats results and decides whether they stop a run; it computes no rule and writes no file. The trap: a rule whose
+It formats results and decides whether they stop a run; it computes no rule and writes no file. Caution: a rule whose
 check raised an exception is reported as a critical failure, never dropped.
 """
 

@@ -2,7 +2,7 @@
 
 Dates that are one day off pass every check of a single series and make each label wrong; a second series shows it.
 Closes are compared at the times at which both series close a bar, so their intervals may differ. A shift is what must
-be ADDED to our times: -1 day means that they are dated a day late. The trap: correct sources agree on only 91-98 % of
+be ADDED to our times: -1 day means that they are dated a day late. Caution: correct sources agree on only 91-98 % of
 daily labels, so agreement is compared with that of other shifts, never with 100 %; and a few days of closes already
 show a shift, long before there are enough labels.
 """

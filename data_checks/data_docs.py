@@ -2,8 +2,8 @@
 
 The context lives in memory; pages are written only if a folder is given: `index.html` (the runs), `latest.html`
 (redirects to the newest), one page per run under `validations/`. No analytics are sent and no progress bar is drawn.
-The trap: GX reports an expectation that raised as an ordinary failure; here it is `broken`, with its message, so that
-an error of the check is not mistaken for a defect of the bars.
+Caution: GX reports an expectation that raised as an ordinary failure; here it is `broken`, with its message, so that an
+error of the check is not mistaken for a defect of the bars.
 """
 
 import logging
@@ -69,7 +69,7 @@ def _run_suite(
     batch: pd.DataFrame, suite: Suite, run_name: str, site: Path | None
 ) -> tuple[dict[str, Outcome], Any, Path | None]:
     """Return the outcome of each rule, the identifier of the run, and the page that was built in `site`."""
-    import great_expectations as gx  # here: takes 5 s, and only checks need it
+    import great_expectations as gx  # imported here: takes 5 s, and only checks need it
     from great_expectations.checkpoint.actions import UpdateDataDocsAction
     from great_expectations.core.run_identifier import RunIdentifier
 
@@ -129,7 +129,7 @@ def _quiet() -> Iterator[None]:
 
 def _open_context(site: Path | None) -> Any:
     """Create a context in memory that builds pages in `site`, if given."""
-    import great_expectations as gx  # here: takes 5 s, and only checks need it
+    import great_expectations as gx  # imported here: takes 5 s, and only checks need it
     from great_expectations.data_context.types.base import (
         DataContextConfig,
         InMemoryStoreBackendDefaults,

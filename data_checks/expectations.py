@@ -4,7 +4,7 @@
 
 Importing this file imports Great Expectations (about 5 s): import it inside functions only. Each class has one rule;
 its logic is in `apply_rules.py` and `window_rules.py`, its text in `rule_definitions.py`. There are two kinds: row by
-row (a map over columns) and for the whole batch (a finding). The trap: a page keeps only the first few rows that
+row (a map over columns) and for the whole batch (a finding). Caution: a page keeps only the first few rows that
 violate a rule, so the quarantine is written from our masks, never from these results.
 """
 

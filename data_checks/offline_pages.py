@@ -2,7 +2,7 @@
 
 Great Expectations' pages load styles, scripts and images from other hosts, and such a script draws its index: behind a
 firewall there would be unstyled text and an empty list. This module removes those references and adds a small style
-sheet. It knows files, not checks. The trap: it edits HTML as one version of the library writes it; pages of another
+sheet. It knows files, not checks. Caution: it edits HTML as one version of the library writes it; pages of another
 version stay readable with less styling.
 """
 

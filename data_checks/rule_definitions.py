@@ -2,7 +2,7 @@
 
 The limits that an experiment may change are in `check_spec.py`; `BAR_RULES` and `WINDOW_RULES` hold everything else.
 Messages of the command line and the Data Docs use the texts of this file. Nothing is computed here: the logic is in
-`bar_rules.py` and `window_rules.py`. The trap: rules are listed in order of precedence; a bar that violates two is
+`bar_rules.py` and `window_rules.py`. Caution: rules are listed in order of precedence; a bar that violates two is
 quarantined under the first.
 """
 

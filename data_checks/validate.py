@@ -2,7 +2,7 @@
 
 Our masks decide what is quarantined; Great Expectations runs the same rules as a suite and writes the Data Docs. If the
 two differ, or a check raises an exception, the rule is a critical failure. This module reads no source and no clock
-(`as_of` is an argument), and writes only into the docs folder. The trap: an unfinished bar is not in `accepted`,
+(`as_of` is an argument), and writes only into the docs folder. Caution: an unfinished bar is not in `accepted`,
 although it is not bad.
 """
 

@@ -1,7 +1,7 @@
 """Resample bars to a longer interval.
 
-Groups are anchored at midnight UTC, because all intervals divide a day. A bar is made of the bars that its group
-holds: exchanges leave out bars without a trade, and those stay missing. The trap: the first and the last group may be
+Groups are anchored at midnight UTC, because all intervals divide a day. A bar is made of the bars that its group holds:
+exchanges leave out bars without a trade, and those stay missing. Caution: the first and the last group may be
 incomplete; the caller aligns the start and drops what has not closed.
 """
 

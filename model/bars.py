@@ -1,9 +1,9 @@
 """Define bars: OHLCV records of one interval, stamped by their open time in UTC.
 
 `Bars` is the value that the rest of `model/` works on: plain float64 and datetime64 arrays, oldest first. It does not
-know where bars come from or whether they are good (`data_checks/` does). Prices are in the
-quote currency of the series, volumes in the unit of the source. The trap: a bar may be used only after it has
-closed, so times compared with a decision are `closed_at`, never `opened_at`.
+know where bars come from or whether they are good (`data_checks/` does). Prices are in the quote currency of the
+series, volumes in the unit of the source. Caution: a bar may be used only after it has closed, so times compared with a
+decision are `closed_at`, never `opened_at`.
 """
 
 import re
@@ -100,7 +100,7 @@ class Bars:
 
     def frame(self) -> "pd.DataFrame":
         """Return a frame with the columns of `COLUMNS`, oldest first, timestamps UTC-aware."""
-        import pandas as pd  # here: pandas takes a second
+        import pandas as pd  # imported here: pandas takes a second
 
         frame = pd.DataFrame(self.ohlcv, columns=list(COLUMNS[1:]))
         frame.insert(0, "timestamp", pd.DatetimeIndex(self.opened_at).tz_localize("UTC"))
@@ -142,7 +142,7 @@ def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:
         >>> gap_sizes(bars).tolist()
         [0, 1]
     """
-    import pandas as pd  # here: pandas takes a second
+    import pandas as pd  # imported here: pandas takes a second
 
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
     if missing:

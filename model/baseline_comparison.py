@@ -1,9 +1,9 @@
 """Compare an out-of-sample record with baselines and with the champion, by every significance test of the project.
 
 Knows a record and the P(rise) of baselines on its windows; gathers the tests of `model.significance_tests` and
-`model.bootstrap` and decides nothing. Tests that assume independent windows get every n-th window where labels
-overlap. The trap: several baselines are a family of tests, so their McNemar p-values are Holm-adjusted; the champion
-is a single test and is not.
+`model.bootstrap` and decides nothing. Tests that assume independent windows get every n-th window where labels overlap.
+Caution: several baselines are a family of tests, so their McNemar p-values are Holm-adjusted; the champion is a single
+test and is not.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,8 @@
 
 Each is fitted on the training windows of a fold alone and predicts P(rise) of its test windows, as the network does.
 The two learners have the network's inputs: windows scaled one by one, flattened. None is tuned; their parameters are
-constants with a reason. The trap: a probability of exactly 0 or 1 can cost an infinite log loss, so all are kept
-inside (0, 1).
+constants with a reason. Caution: a probability of exactly 0 or 1 can cost an infinite log loss, so all are kept inside
+(0, 1).
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ Scale = Callable[[np.ndarray], np.ndarray]
 BaselineName = Literal["base_rate", "persistence", "logistic_regression", "gradient_boosting"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
-PROBABILITY_MARGIN = 1e-6  # own: indistinguishable from 0 on any number of test bars, far above float32 rounding
-BATCH_WINDOWS = 65_536  # own: 63 MB of float64 at 30 bars of 4 features
-ONE_THREAD_WINDOWS = 20_000  # own: with fewer, a fit takes under a second on one thread
-MAX_TRAINING_WINDOWS = 100_000  # own: the newest ones; 96 MB at 30 bars of 4 features
+PROBABILITY_MARGIN = 1e-6  # own choice: indistinguishable from 0 on any number of test bars, far above float32 rounding
+BATCH_WINDOWS = 65_536  # own choice: 63 MB of float64 at 30 bars of 4 features
+ONE_THREAD_WINDOWS = 20_000  # own choice: with fewer, a fit takes under a second on one thread
+MAX_TRAINING_WINDOWS = 100_000  # own choice: the newest ones; 96 MB at 30 bars of 4 features
 
 
 def predict_baseline(
@@ -88,7 +88,7 @@ def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
 
 def _fit_and_predict(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
     """Fit a scikit-learn classifier on the newest training windows and predict the test windows in batches."""
-    from threadpoolctl import threadpool_limits  # here: comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # imported here: comes with scikit-learn
 
     newest = train.take(np.arange(max(0, len(train) - MAX_TRAINING_WINDOWS), len(train), dtype=np.int64))
     starts = range(0, len(test), BATCH_WINDOWS)
@@ -106,7 +106,7 @@ def _inputs(windows: Windows, scale: Scale) -> Float64[np.ndarray, "window input
 
 
 def _logistic_regression() -> Any:
-    from sklearn.linear_model import LogisticRegression  # here: scikit-learn takes seconds to import
+    from sklearn.linear_model import LogisticRegression  # imported here: scikit-learn takes seconds to import
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -116,7 +116,7 @@ def _logistic_regression() -> Any:
 
 
 def _gradient_boosting(seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier  # here: scikit-learn takes seconds to import
+    from sklearn.ensemble import HistGradientBoostingClassifier  # imported here: scikit-learn takes seconds to import
 
     # Few leaves with many windows each, and a low learning rate, against overfitting. No early stopping: scikit-learn
     # would hold out random windows, which overlap the training windows.

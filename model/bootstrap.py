@@ -1,9 +1,9 @@
 """Bootstrap intervals for the numbers of out-of-sample probabilities, and for differences of log loss.
 
 Knows labels (1 rise, 0 fall) and P(rise) of one or two forecasters on the same windows. Resampling is the stationary
-block bootstrap, because neighbouring bars depend on each other; the block lengths of the whole project are chosen
-here. Losses are in nats. The trap: where labels overlap (horizon above the stride), blocks must be longer than the
-overlap (`record_block_bars`).
+block bootstrap, because neighbouring bars depend on each other; the block lengths of the whole project are chosen here.
+Losses are in nats. Caution: where labels overlap (horizon above the stride), blocks must be longer than the overlap
+(`record_block_bars`).
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def optimal_block_bars(series: Float64[np.ndarray, " window"]) -> int:
     """
     if len(series) < MIN_WINDOWS_FOR_BLOCKS or np.ptp(series) <= 1e-12 * np.abs(series).max():
         return 1
-    from arch.bootstrap import optimal_block_length  # here: 1 s
+    from arch.bootstrap import optimal_block_length  # imported here: 1 s
 
     length = float(optimal_block_length(series)["stationary"].iloc[0])
     if not np.isfinite(length):
@@ -99,7 +99,7 @@ def widening_factor(n: int, block_bars: int, overlap_bars: int) -> float:
     of freedom of a long-run variance, Lazarus, Lewis, Stock and Watson 2018. Coverage by simulation at n = 250 to
     2,500, overlap 1 to 20, forecasts independent or persistent (0.9): 93 to 98 %; without the factor 85 to 96 %.
     """
-    from scipy.stats import norm, t  # here: 1 s
+    from scipy.stats import norm, t  # imported here: 1 s
 
     lags = np.arange(1 - overlap_bars, overlap_bars)
     autocovariance = (1 - np.abs(lags) / overlap_bars) / overlap_bars
@@ -134,7 +134,7 @@ def resample(
     """
     if n < 1:
         raise SpecError("bootstrap: expected at least one window, found none")
-    from arch.bootstrap import StationaryBootstrap  # here: 1 s
+    from arch.bootstrap import StationaryBootstrap  # imported here: 1 s
 
     generator = np.random.default_rng(seed)
     draws = StationaryBootstrap(block_bars, np.arange(n), seed=generator).bootstrap(repetitions)
@@ -218,7 +218,7 @@ def paired_difference(
         >>> round(found.mean, 4), found.high < 0
         (-0.1823, True)
     """
-    from scipy.stats import norm  # here: 1 s
+    from scipy.stats import norm  # imported here: 1 s
 
     differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
     block_bars = block_bars or optimal_block_bars(differences)

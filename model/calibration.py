@@ -1,7 +1,7 @@
 """Measure calibration (reliability curve, expected calibration error), and calibrate probabilities.
 
 Knows labels (1 rise, 0 fall) and P(rise), not the models. A calibrator is a value fitted on one set of windows and
-applied to another; it is stored as JSON. The trap: evaluated in-sample, any calibrator looks perfect; fit it on the
+applied to another; it is stored as JSON. Caution: evaluated in-sample, any calibrator looks perfect; fit it on the
 validation windows of a fold and apply it to the test windows of that fold.
 """
 
@@ -259,7 +259,7 @@ def fit_calibrator(
 
 def fit_temperature(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> Temperature:
     """Return the temperature of the lowest log loss, within the bounds of `TEMPERATURES`."""
-    from scipy.optimize import minimize_scalar  # here: 1 s
+    from scipy.optimize import minimize_scalar  # imported here: 1 s
 
     def loss(log_temperature: float) -> float:
         return float(log_losses(labels, Temperature(float(np.exp(log_temperature))).apply(probabilities)).mean())
@@ -276,7 +276,7 @@ def fit_isotonic(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.
 
     Source: Zadrozny and Elkan 2002; SciPy's `isotonic_regression`.
     """
-    from scipy.optimize import isotonic_regression  # here: 1 s
+    from scipy.optimize import isotonic_regression  # imported here: 1 s
 
     counted = tally(labels, probabilities)
     windows = (counted.falls + counted.rises).astype(np.float64)

@@ -1,7 +1,7 @@
 """Draw the history of the champion: each decision, the champion after it, and each challenger vs. the base rate.
 
 Knows decisions as small values, not the decision log. Losses are out-of-sample log losses in nats, challenger minus
-base rate: negative where the challenger is better. The trap: many decisions may have nearly the same time (a day of
+base rate: negative where the challenger is better. Caution: many decisions may have nearly the same time (a day of
 manual retrains), so they are drawn by their position in the log, and times are labels only.
 """
 
@@ -59,7 +59,7 @@ def champion_history_picture(steps: Sequence[Step]) -> "Figure":
     Args:
         steps: decisions in the order of the decision log; the newest `LAST_STEPS` are drawn.
     """
-    from matplotlib.figure import Figure  # here: matplotlib takes a second
+    from matplotlib.figure import Figure  # imported here: matplotlib takes a second
 
     shown = list(steps)[-LAST_STEPS:]
     figure = Figure(figsize=(10.0, 5.4), dpi=110, layout="constrained")

@@ -3,7 +3,7 @@
 Knows probabilities, outcomes and the out-of-sample record at promotion; no store and no clock. Losses are log losses in
 nats. The null hypothesis, for each decision t: given all that is known when t is decided, the expected loss minus that
 of the base rate is at most what `allowed_excesses` returns. While it holds, the e-process reaches 1 / a ever with
-probability at most a, so it may be read every day. The trap: with a horizon above 1 the outcomes of neighbouring
+probability at most a, so it may be read every day. Caution: with a horizon above 1 the outcomes of neighbouring
 decisions overlap, and one running product of bets is no longer a martingale; see `lagged_e_process`.
 """
 

@@ -111,7 +111,7 @@ class EnsembleTrainer:
 
     def keras_model(self, fitted: FittedEnsemble) -> Any:
         """Return one `keras.Model` that predicts the members' mean; stored and served as a single network."""
-        import keras  # here: TensorFlow takes ten seconds to load
+        import keras  # imported here: TensorFlow takes ten seconds to load
 
         trainer = self.trainer
         windows = keras.Input((trainer.lookback_bars, trainer.feature_count), dtype="float64", name="windows")

@@ -1,7 +1,7 @@
 """Evaluate a retrain out of sample: metrics with intervals, tests of skill, calibration, trading, spread between seeds.
 
-Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds.
-Knows no MLflow and no pages. The trap: a record that was used to choose is no longer out of sample.
+Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds. Knows
+no MLflow and no pages. Caution: a record that was used to choose is no longer out of sample.
 """
 
 from collections.abc import Mapping

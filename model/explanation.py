@@ -223,7 +223,7 @@ def integrated_gradients(network: Any, scaled: Float64[np.ndarray, "lookback fea
 
     Source: Sundararajan, Taly and Yan 2017, section 3.
     """
-    import tensorflow as tf  # here: TensorFlow takes ten seconds to load
+    import tensorflow as tf  # imported here: TensorFlow takes ten seconds to load
 
     head = _until(network, "probability")
     ends = np.asarray(
@@ -264,7 +264,7 @@ def _first_layer(network: Any) -> Any:
     Raises:
         UnsoundModel: there is none.
     """
-    from model.layers import StandardiseWindows  # here: loads TensorFlow
+    from model.layers import StandardiseWindows  # imported here: loads TensorFlow
 
     for layer in network.layers:
         if isinstance(layer, StandardiseWindows):
@@ -281,7 +281,7 @@ def _scale(network: Any, window: Float64[np.ndarray, "lookback feature"]) -> Flo
 
 def _until(network: Any, layer: str) -> Any:
     """Return the part of the network from its z-scores to the output of a layer; layers are shared."""
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     return keras.Model(_first_layer(network).output, network.get_layer(layer).output)
 
@@ -290,7 +290,7 @@ def _around(
     network: Any, name: str, scaled: Float64[np.ndarray, "lookback feature"]
 ) -> tuple[Float64[np.ndarray, "lookback channel"], Float64[np.ndarray, " unit"]]:
     """Return input and output of a layer for one window."""
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     source, layer = _first_layer(network).output, network.get_layer(name)
     entering = scaled if layer.input is source else _through(keras.Model(source, layer.input), scaled)

@@ -2,8 +2,8 @@
 
 Prices are in the quote currency, volume in the unit of the source. Nothing is scaled here, so nothing can differ
 between training and serving; the network's first layer (and `model.windows.standardise` for the baselines) scales each
-window. The trap: volume is NaN for a source without volumes, and one NaN spoils every window that contains it, so it
-is refused by name.
+window. Caution: volume is NaN for a source without volumes, and one NaN spoils every window that contains it, so it is
+refused by name.
 """
 
 from typing import Literal, get_args

@@ -16,7 +16,7 @@ from model.ensemble import AnyTrainer
 from model.training import Epoch
 from model.windows import Windows
 
-PROBE_WINDOWS = 64  # own: newest windows on which the registered files must repeat the trained network's probabilities
+PROBE_WINDOWS = 64  # newest windows on which the registered files must repeat the trained probabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Split windows into folds for walk-forward evaluation: expanding training window, validation tail, purged test fold.
 
 Everything follows from two times of each window, `decided_at` and `resolved_at`, so gaps, horizons and strides need no
-special case: a model that decides at time s may be trained only on windows resolved before s. The trap: a window
-decided before a test fold may be resolved inside it; dropping those is the purge, `horizon_bars` wide where there is no
-gap. There is no embargo: it protects training windows that come AFTER a test fold, and here training always precedes
-the test. Indices count windows of the `Windows` passed.
+special case: a model that decides at time s may be trained only on windows resolved before s. Caution: a window decided
+before a test fold may be resolved inside it; dropping those is the purge, `horizon_bars` wide where there is no gap.
+There is no embargo: it protects training windows that come AFTER a test fold, and here training always precedes the
+test. Indices count windows of the `Windows` passed.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Refuse to predict with a champion or with bars that are too old.
 
-Knows times, no clock: the current time is a parameter. The trap: the newest bar may be fresh while there is a gap in
-its window, so the newest whole window counts.
+Knows times, no clock: the current time is a parameter. Caution: the newest bar may be fresh while there is a gap in its
+window, so the newest whole window counts.
 """
 
 from datetime import datetime, timedelta

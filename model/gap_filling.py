@@ -2,8 +2,8 @@
 
 A filled bar repeats the close before it as open, high, low and close, with zero volume, as in a market without trades.
 It may be an input only: no window ends at it, and no label crosses it, because its outcome would be a fall by
-construction. The trap: filling adds rows, so an index into filled bars is not an index into the original bars; use
-times instead.
+construction. Caution: filling adds rows, so an index into filled bars is not an index into the original bars; use times
+instead.
 """
 
 from typing import Literal

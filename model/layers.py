@@ -1,10 +1,10 @@
 """Define the custom Keras layers: two that scale windows in float64, and an LSTM in one CPU kernel.
 
-Importing this module loads TensorFlow, and registers the layers; it must be imported before a stored network is
-loaded. Stored networks of version 0.1 name these classes and this module, so both keep their names. `FusedLSTM` has
-the weights of a `keras.layers.LSTM` and is used only to train on a CPU. The trap: TensorFlow registers for
-`BlockLSTMV2` (gates i, f, c, o, as in Keras) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is
-silently wrong; here the right one is called.
+Importing this module loads TensorFlow, and registers the layers; it must be imported before a stored network is loaded.
+Stored networks of version 0.1 name these classes and this module, so both keep their names. `FusedLSTM` has the weights
+of a `keras.layers.LSTM` and is used only to train on a CPU. Caution: TensorFlow registers for `BlockLSTMV2` (gates i,
+f, c, o, as in Keras) the gradient of the older `BlockLSTM` (gates i, c, f, o), which is silently wrong; here the right
+one is called.
 """
 
 from typing import Any, no_type_check

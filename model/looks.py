@@ -1,8 +1,8 @@
 """Looks at test bars: how often recipes were scored on them, and how much weaker that makes the evidence.
 
 Knows counts and p-values, not where trials are stored. The best of many recipes looks better on the bars it was chosen
-on than it is, so a p-value counts only after correction for the recipes tried. The trap: every recipe that was scored
-on these bars counts, those that were discarded too.
+on than it is, so a p-value counts only after correction for the recipes tried. Caution: every recipe that was scored on
+these bars counts, those that were discarded too.
 """
 
 from dataclasses import dataclass

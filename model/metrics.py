@@ -108,7 +108,7 @@ class Record:
 
     def frame(self) -> "pd.DataFrame":
         """Return a frame with the columns of `RECORD_COLUMNS`, oldest first, times UTC-aware."""
-        import pandas as pd  # here: pandas takes a second
+        import pandas as pd  # imported here: pandas takes a second
 
         return pd.DataFrame(
             {
@@ -145,7 +145,7 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
 
 def _naive_utc(column: "pd.Series") -> Shaped[np.ndarray, " window"]:
     """Return times as datetime64[us] in UTC without a zone, shape (window,)."""
-    import pandas as pd  # here: pandas takes a second
+    import pandas as pd  # imported here: pandas takes a second
 
     times = pd.DatetimeIndex(column)
     if times.tz is not None:

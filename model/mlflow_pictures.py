@@ -1,8 +1,8 @@
 """Draw the static pictures of a retrain: learning curves, confusion matrix, probabilities over price, reliability.
 
-Returns matplotlib figures and neither shows nor stores them. Uses the object interface, so that no window system and
-no global state is touched. The trap: a loss axis that follows one diverged epoch hides all the others, so it is cut
-at a quantile.
+Returns matplotlib figures and neither shows nor stores them. Uses the object interface, so that no window system and no
+global state is touched. Caution: a loss axis that follows one diverged epoch hides all the others, so it is cut at a
+quantile.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def learning_curves(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
     Args:
         histories: the epochs of each fold, oldest fold first.
     """
-    from matplotlib.ticker import MaxNLocator  # here: matplotlib takes a second
+    from matplotlib.ticker import MaxNLocator  # imported here: matplotlib takes a second
 
     figure = _figure(10.0, 4.4)
     axes = figure.subplots(1, 2)
@@ -113,7 +113,7 @@ def _draw_history(axes: Any, history: Sequence[EpochNumbers], fold: int) -> None
 
 def _legend_of_folds(figure: "Figure", fold_count: int) -> None:
     """Explain colours (folds), dashes and the mark, below the axes."""
-    from matplotlib.lines import Line2D  # here: matplotlib takes a second
+    from matplotlib.lines import Line2D  # imported here: matplotlib takes a second
 
     handles = [
         Line2D([], [], color=FOLD_SHADES[fold % len(FOLD_SHADES)], linewidth=1.6, label=f"fold {fold + 1}")
@@ -161,7 +161,7 @@ def probabilities_picture(record: Record, close: Float64[np.ndarray, " window"])
         record: out-of-sample probabilities, oldest first.
         close: shape (window,), float64: close at each `decided_at`, in the quote currency.
     """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here: matplotlib takes a second
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # imported here: matplotlib takes a second
 
     figure = _figure(10.0, 5.6)
     price, chance = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.2])
@@ -195,7 +195,7 @@ def probabilities_picture(record: Record, close: Float64[np.ndarray, " window"])
 
 def _plain_prices(ax: "Axes") -> None:
     """Label a logarithmic price axis with plain prices at 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # here: matplotlib takes a second
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # imported here: matplotlib takes a second
 
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
@@ -232,7 +232,7 @@ def reliability_picture(record: Record) -> "Figure":
 
 def _figure(width_inches: float, height_inches: float) -> "Figure":
     """Return an empty figure with constrained layout."""
-    from matplotlib.figure import Figure  # here: matplotlib takes a second
+    from matplotlib.figure import Figure  # imported here: matplotlib takes a second
 
     return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
 

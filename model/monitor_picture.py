@@ -32,7 +32,7 @@ def monitor_picture(
         score: live score of the same predictions.
         drift: as `measure_drift` returns it; may be empty.
     """
-    from matplotlib.figure import Figure  # here: matplotlib takes a second
+    from matplotlib.figure import Figure  # imported here: matplotlib takes a second
 
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     losses, evidence, drifts = figure.subplots(3, 1, height_ratios=(3, 2, 2))

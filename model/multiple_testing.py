@@ -2,9 +2,9 @@
 
 Knows outcomes, probabilities of every recipe on the same windows, and returns of every recipe; not where they are
 stored. Holm's adjustment is for several tests of one recipe. For several recipes there are a skill test whose p-values
-hold for any choice among them, White's reality check and Hansen's test on losses, the deflated Sharpe ratio for
-trading figures, and the probability of backtest overfitting. The trap: every recipe that was scored on these windows
-counts, those that were thrown away above all.
+hold for any choice among them, White's reality check and Hansen's test on losses, the deflated Sharpe ratio for trading
+figures, and the probability of backtest overfitting. Caution: every recipe that was scored on these windows counts,
+those that were thrown away above all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """
     if not p_values:
         return {}
-    from statsmodels.stats.multitest import multipletests  # here: 3 s
+    from statsmodels.stats.multitest import multipletests  # imported here: 3 s
 
     adjusted = multipletests(list(p_values.values()), method="holm")[1]
     return dict(zip(p_values, map(float, adjusted), strict=True))

@@ -1,7 +1,7 @@
 """Convert a network to its two stored forms, `.keras` and ONNX, and read the first one back.
 
 A network is stored as `.keras` (inspection, warm start) and as ONNX (serving without TensorFlow, see
-`model.predictor`). Where files are kept is not known here. The trap: Keras and tf2onnx write to paths only, so the
+`model.predictor`). Where files are kept is not known here. Caution: Keras and tf2onnx write to paths only, so the
 conversions use a temporary folder, the one place where `model/` touches a disk; it is removed on return.
 """
 
@@ -23,7 +23,7 @@ def network_to_bytes(network: Any) -> bytes:
 
 def network_from_bytes(content: bytes) -> Any:
     """Return the `keras.Model` that a `.keras` file holds; nothing in the file is run as code."""
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     import model.layers  # noqa: F401  # registers the custom layers
 

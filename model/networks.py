@@ -3,7 +3,7 @@
 The model takes raw prices in float64 and standardises them itself, so nothing done to inputs can differ between
 training and serving; its output is P(rise), float32. Training is in `model/training.py`, serving in
 `model/predictor.py`. Layers have stable names (`conv_1`, `lstm`, `probability`), which explanations and stored models
-refer to. The trap: with `fused=True` the recurrent layers run a CPU kernel; the weights are the same, but such a model
+refer to. Caution: with `fused=True` the recurrent layers run a CPU kernel; the weights are the same, but such a model
 is for training only and is never stored.
 """
 
@@ -78,7 +78,7 @@ def build_network(
     Source: the article's network (convolution, batch norm, leaky ReLU, dropout, dense) with an LSTM; tcn after
         Bai, Kolter and Koltun, 2018, section 3, with one convolution per block.
     """
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     if lookback_bars < 1 or feature_count < 1:
         raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {feature_count}")
@@ -91,7 +91,7 @@ def build_network(
 
 
 def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool) -> Any:
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     from model.layers import AnchorWindows, FusedLSTM, StandardiseWindows
 
@@ -127,7 +127,7 @@ def _convolutions(spec: NetworkSpec, x: Any) -> Any:
 
 def _dilated_convolutions(spec: NetworkSpec, x: Any, lookback_bars: int) -> Any:
     """Apply residual blocks of doubling dilation until the last step covers the lookback; return that step."""
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     filters = spec.filters[0]
     blocks = max(1, ceil(log2((lookback_bars - 1) / max(1, spec.kernel_bars - 1) + 1)))
@@ -143,7 +143,7 @@ def _dilated_convolutions(spec: NetworkSpec, x: Any, lookback_bars: int) -> Any:
 
 def _block(spec: NetworkSpec, x: Any, number: int, **convolution: Any) -> Any:
     """Apply convolution, batch norm, leaky ReLU and dropout, in the article's order."""
-    import keras  # here: loads TensorFlow
+    import keras  # imported here: loads TensorFlow
 
     x = keras.layers.Conv1D(kernel_size=spec.kernel_bars, use_bias=False, name=f"conv_{number}", **convolution)(x)
     x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"norm_{number}")(x)

@@ -20,14 +20,14 @@ MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 def new_figure(height_pixels: int) -> "Figure":
     """Return an empty figure in the project's style."""
-    import plotly.graph_objects as go  # here: plotly takes a second
+    import plotly.graph_objects as go  # imported here: plotly takes a second
 
     return _styled(go.Figure(), height_pixels)
 
 
 def new_panels(height_pixels: int, **layout: Any) -> "Figure":
     """Return stacked panels with a shared time axis."""
-    from plotly.subplots import make_subplots  # here: plotly takes a second
+    from plotly.subplots import make_subplots  # imported here: plotly takes a second
 
     return _styled(make_subplots(cols=1, shared_xaxes=True, vertical_spacing=0.05, **layout), height_pixels)
 
@@ -52,7 +52,7 @@ def _styled(figure: "Figure", height_pixels: int) -> "Figure":
 
 def add_trace(figure: "Figure", kind: str, row: int | None = None, **trace: Any) -> None:
     """Add one trace, to the panel in that row if one is given."""
-    import plotly.graph_objects as go  # here: plotly takes a second
+    import plotly.graph_objects as go  # imported here: plotly takes a second
 
     place = {} if row is None else {"row": row, "col": 1}
     figure.add_trace(getattr(go, kind)(**{key: _plain(value) for key, value in trace.items()}), **place)

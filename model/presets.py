@@ -1,8 +1,8 @@
 """Define the default recipe of each interval.
 
-The specs' own defaults are for daily bars. Hourly bars are more numerous and have a weak reversal pattern within a
-day; docs/log.md describes how this preset was chosen, on which bars, and its out-of-sample result. Intervals that were
-not studied get the defaults. The trap: a field counts as set when it was passed at all, even with its default value.
+The specs' own defaults are for daily bars. Hourly bars are more numerous and have a weak reversal pattern within a day;
+docs/log.md describes how this preset was chosen, on which bars, and its out-of-sample result. Intervals that were not
+studied get the defaults. Caution: a field counts as set when it was passed at all, even with its default value.
 """
 
 from dataclasses import dataclass

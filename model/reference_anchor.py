@@ -2,11 +2,11 @@
 
 A chain of refits, each a little worse within the margin, must not end far from the best version that ever served. So a
 budget of excess loss counts from the best reference, and is not renewed by a promotion. Knows probabilities and
-outcomes on common decisions; losses are log losses in nats. The trap: over 750 windows the mean log loss difference of
+outcomes on common decisions; losses are log losses in nats. Caution: over 750 windows the mean log loss difference of
 two forecasters has a standard error of 0.005 or more, too much to see a step of 0.01 every day for years. For
-forecasters without skill the expected excess needs no outcomes: it is the difference of their divergences from the
-base rate, known to 0.0005. So a challenger that is bolder than a reference by more than the budget must show, with
-evidence, that its boldness pays.
+forecasters without skill the expected excess needs no outcomes: it is the difference of their divergences from the base
+rate, known to 0.0005. So a challenger that is bolder than a reference by more than the budget must show, with evidence,
+that its boldness pays.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """Draw the interactive charts of a retrain, the equity curve among them, as plotly figures for the report.
 
-The trap: plotly interprets tags in its texts, so no text from outside the project
-is written into a figure.
+Caution: plotly interprets tags in its texts, so no text from outside the project is written into a figure.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Define the search space of `tune`, and the bars that it uses: those before the recipe's test bars.
 
-A trial is a mapping of plain values, so any search algorithm can propose one. The trap: a recipe selected on its test
+A trial is a mapping of plain values, so any search algorithm can propose one. Caution: a recipe selected on its test
 bars has an optimistic record, as the article's checkpoint has; so no trial sees them.
 """
 

@@ -1,6 +1,6 @@
 """Test for skill: Pesaran-Timmermann, binomial and McNemar tests, their power, and Holm's adjustment.
 
-Knows labels (1 rise, 0 fall) and P(rise) of one or two forecasters on the same windows. The trap: these tests assume
+Knows labels (1 rise, 0 fall) and P(rise) of one or two forecasters on the same windows. Caution: these tests assume
 independent windows; where labels overlap (horizon above the stride), pass every n-th window only
 (`Record.overlap_bars`). A constant forecast is "no skill", p = 1, not an error.
 """
@@ -37,7 +37,7 @@ def pesaran_timmermann(labels: Int8[np.ndarray, " window"], probabilities: Float
         if n == 0 or values.all() or not values.any():
             word = "rise" if n and values.all() else "fall"
             return SkillTest(name, 0.0, 1.0, n, f"no skill: {what} {word}" if n else "no skill: there is no window")
-    from statsmodels.stats.diagnostic import pesaran_timmermann as statsmodels_test  # here: 3 s
+    from statsmodels.stats.diagnostic import pesaran_timmermann as statsmodels_test  # imported here: 3 s
 
     outcome = statsmodels_test(labels.astype(np.float64), predicted.astype(np.float64), alternative="larger")
     accuracy = float((predicted == (labels == 1)).mean())
@@ -58,7 +58,7 @@ def binomial_against_majority(
     name, n = "binomial against majority", len(labels)
     if n == 0:
         return SkillTest(name, 0.0, 1.0, 0, "no skill: there is no window")
-    from scipy.stats import binomtest  # here: 1 s
+    from scipy.stats import binomtest  # imported here: 1 s
 
     hits = int((predicts_rise(probabilities) == (labels == 1)).sum())
     rises = float((labels == 1).mean())
@@ -80,7 +80,7 @@ def mcnemar(
 
     Source: McNemar 1947; statsmodels' `mcnemar`.
     """
-    from statsmodels.stats.contingency_tables import mcnemar as statsmodels_test  # here: 3 s
+    from statsmodels.stats.contingency_tables import mcnemar as statsmodels_test  # imported here: 3 s
 
     rose = labels == 1
     correct_a, correct_b = predicts_rise(probabilities_a) == rose, predicts_rise(probabilities_b) == rose
@@ -104,7 +104,7 @@ def power_of_accuracy(n: int, true_accuracy: float, alpha: float = 0.05, null_ac
     Returns:
         0 to 1; 0 where no number of hits reaches the level.
     """
-    from scipy.stats import binom  # here: 1 s
+    from scipy.stats import binom  # imported here: 1 s
 
     hits = np.arange(n + 2)
     critical = int(np.flatnonzero(binom.sf(hits - 1, n, null_accuracy) <= alpha)[0])

@@ -3,7 +3,7 @@
 Knows closes and P(rise); no order books, no funding, no borrowing fees of short positions. A decision made at a close
 is executed at that close and earns the return of the next bar; every change of position pays costs. Returns are simple
 returns as shares, costs are in basis points (1 bps = 0.01 %). A bar without a decision (a gap, or no window) is flat.
-The trap: the return of the bar on which a decision was made is already known, and never earned.
+Caution: the return of the bar on which a decision was made is already known, and never earned.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ The bars are put on the device once and each batch gathers its windows there, so
 the lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer` keeps
 none of them, so the same bars, specs and seed give the same weights, bit for bit, on a CPU with the same number of
 cores (the number of cores decides the rounding of a sum). Which windows are training and which are validation is
-decided by `model.folds`. The trap: the graph calls Keras layers through `stateless_call`; assigning weights to the
+decided by `model.folds`. Caution: the graph calls Keras layers through `stateless_call`; assigning weights to the
 Trainer's own model changes nothing.
 """
 
@@ -138,7 +138,7 @@ class Trainer:
             DeviceUnavailable: the spec requires a GPU and TensorFlow finds none.
             SpecError: a window without bars or without features.
         """
-        from model.training_step import TrainingGraph  # here: TensorFlow takes ten seconds to load
+        from model.training_step import TrainingGraph  # imported here: TensorFlow takes ten seconds to load
 
         self.network = network
         self.training = training
@@ -243,7 +243,7 @@ class Trainer:
 
     def _inputs(self, windows: Windows) -> tuple[Any, Any, Any]:
         """Put features, ends and labels on the device; features that are there already are reused."""
-        import tensorflow as tf  # here: takes ten seconds to load
+        import tensorflow as tf  # imported here: takes ten seconds to load
 
         kept = self._on_device
         if kept is None or kept[0] is not windows.features:
@@ -307,7 +307,7 @@ def choose_device(*, require_gpu: bool = False) -> str:
     Raises:
         DeviceUnavailable: a GPU is required and TensorFlow finds none.
     """
-    import tensorflow as tf  # here: takes ten seconds to load
+    import tensorflow as tf  # imported here: takes ten seconds to load
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:

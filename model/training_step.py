@@ -2,7 +2,7 @@
 
 Importing this module loads TensorFlow. Everything that changes in training is a `State` that goes into the graph and
 comes back; nothing is kept between calls, so one traced graph serves every fold, seed and day. Early stopping and the
-choice of training and validation windows are `model.training`'s. The trap: the Keras model is called by
+choice of training and validation windows are `model.training`'s. Caution: the Keras model is called by
 `stateless_call`, so its own variables only give the shapes and the initial constants.
 """
 

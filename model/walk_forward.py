@@ -2,7 +2,7 @@
 
 The only training path, with `final_fit.py` for the network that will serve: retrain, replay and tuning call these
 functions and differ only in where results go. Knows windows, folds and trainers; not MLflow, Prefect or progress bars.
-The trap: a record that a recipe or an epoch was chosen by is no longer out of sample for it.
+Caution: a record that a recipe or an epoch was chosen by is no longer out of sample for it.
 """
 
 from collections.abc import Callable, Sequence

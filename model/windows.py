@@ -3,7 +3,7 @@
 `Windows` keeps one feature matrix and, for each window, the index of its last bar; the windows themselves are a lazy
 view, so memory grows with the bars and not with bars times lookback. Features are raw columns (see `model.features`),
 times are closes, UTC. No window crosses a gap, unless a short one was filled (see `model.gap_filling`). A window whose
-label crosses a gap or lies beyond the newest bar can be predicted, but is unresolved. The trap: indices count windows,
+label crosses a gap or lies beyond the newest bar can be predicted, but is unresolved. Caution: indices count windows,
 `ends` counts rows of the matrix; with a stride, a gap or a filled bar the two differ. Find the bar of a window by its
 time, `decided_at`.
 """

@@ -1,6 +1,6 @@
 """Find an earlier decision on the same bars, recipe, rule and code; then there is nothing to train.
 
-It logs the repetition as `unchanged`, emits its event and shows it in Prefect. The trap: another decision may be
+It logs the repetition as `unchanged`, emits its event and shows it in Prefect. Caution: another decision may be
 committed in the meantime; then the evidence is not the same, and the retrain goes on.
 """
 

@@ -144,7 +144,7 @@ def _log_pictures(
     workspace: Workspace, run_id: str, record: Record, bars: Bars, confusion: np.ndarray, fold_run_ids: list[str]
 ) -> None:
     """Log the static pictures of the record and of the folds' training."""
-    from model import mlflow_pictures  # here: matplotlib takes a second
+    from model import mlflow_pictures  # imported here: matplotlib takes a second
 
     close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
     pictures = {

@@ -23,7 +23,7 @@ from tasks.workspace import open_workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-OVERLAP_BARS = 50  # own: stored bars that are read again from an exchange, to find its revisions
+OVERLAP_BARS = 50  # own choice: stored bars that are read again from an exchange, to find its revisions
 
 
 @task(name="ingest", task_run_name="ingest {source.symbol} {source.interval} from {source.kind}")

@@ -15,7 +15,7 @@ from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record,
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.workspace import open_workspace
 
-EXAMPLE_WINDOWS = 3  # own: windows in the input example of a version
+EXAMPLE_WINDOWS = 3  # own choice: windows in the input example of a version
 
 
 @task(name="register")

@@ -2,7 +2,7 @@
 
 Folds run one after the other, in threads, or on a Dask cluster, with the same numbers. Threads share one traced
 network; workers of a cluster build their own and reach bars and MLflow by their own settings. The arithmetic is in
-`model/walk_forward.py`, artifact paths in `tasks/registry/run_artifacts.py`. The trap: weights repeat bit for bit on
+`model/walk_forward.py`, artifact paths in `tasks/registry/run_artifacts.py`. Caution: weights repeat bit for bit on
 machines with as many cores, elsewhere to rounding.
 """
 
@@ -140,7 +140,7 @@ def _submit_folds(runner: Any, ref: WindowsRef, recipe: Recipe, parent_run_id: s
 def _dask_runner(address: str) -> Any:
     """Return the task runner of a cluster; without an address, of one on this machine with a process per core."""
     try:
-        from distributed import Client  # here: an extra
+        from distributed import Client  # imported here: an extra
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise SpecError(

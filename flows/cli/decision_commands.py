@@ -117,7 +117,7 @@ def _show_in_prefect(row: "LoggedDecision") -> None:
     from tasks.services.prefect_server import use_server
 
     use_server(load_settings())
-    from prefect.settings import get_current_settings  # here: it reads the environment once
+    from prefect.settings import get_current_settings  # imported here: it reads the environment once
 
     if get_current_settings().api.url:
         from prefect import flow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from model.errors import StoreUnavailable
 from tasks.settings import Settings
 
-FREE_BYTES = 50_000_000  # own: a retrain, with the database of a temporary Prefect server, writes up to 20 MB
+FREE_BYTES = 50_000_000  # own choice: a retrain, with the database of a temporary Prefect server, writes up to 20 MB
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def quiet_streams(log_folder: Path) -> Iterator[tuple["Console", Path]]:
 
     Redirects the file descriptor, so that the output of native libraries and child processes is caught too.
     """
-    from rich.console import Console  # here: rich takes a moment, which --help must not pay
+    from rich.console import Console  # imported here: rich takes a moment, which --help must not pay
 
     path = _open_log(log_folder)
     sys.stderr.flush()

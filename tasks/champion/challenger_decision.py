@@ -21,7 +21,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 5  # own: decisions of others that may be committed first
+MAX_ATTEMPTS = 5  # own choice: decisions of others that may be committed first
 
 
 def decide_on_challenger(
@@ -92,7 +92,7 @@ def logged_decision(
 
 def log_decision(workspace: Workspace, row: LoggedDecision, challenger: Version) -> None:
     """Log a decision to the challenger's run, with the timeline of champions, and to its version's page."""
-    from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
+    from model.champion_timeline_picture import champion_history_picture  # imported here: matplotlib takes a second
 
     description = describe_decision(row, challenger)
     workspace.runs.log_values(

@@ -2,7 +2,7 @@
 
 The challenger's registered files are loaded and must reproduce the probabilities of training. The champion is scored by
 its own out-of-sample record up to the end of its training and by its predictions after it, so neither version is scored
-on bars that it was trained on. The trap: a champion that cannot be loaded is scored by the record of its run, and a
+on bars that it was trained on. Caution: a champion that cannot be loaded is scored by the record of its run, and a
 challenger that passes the sanity check and the check of its final network replaces it; callers must report
 `GateResult.problem`.
 """

@@ -241,7 +241,7 @@ def _numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
 
 
 def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...]) -> Path:
-    from model.monitor_picture import monitor_picture  # here: matplotlib takes a second
+    from model.monitor_picture import monitor_picture  # imported here: matplotlib takes a second
 
     path.parent.mkdir(parents=True, exist_ok=True)
     known = live.known

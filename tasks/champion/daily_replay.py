@@ -3,7 +3,7 @@
 A replay has its own name (`BTC-USD-1d-replay`) in registry, decision log and prediction log, so it never touches the
 real champion. A day is one decision: version, predictions, row of the decision log, written in this order and found
 again if they exist, so an interrupted replay resumes with the same result. The rows are those of the schedule, which
-predicts a bar before the retrain at its close. The trap: bars are read as they are stored now; a value that an exchange
+predicts a bar before the retrain at its close. Caution: bars are read as they are stored now; a value that an exchange
 revised later is replayed as revised.
 """
 
@@ -50,7 +50,7 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
-FEWEST_DECISIONS = 20  # own: with fewer, the interval of a difference is not informative
+FEWEST_DECISIONS = 20  # own choice: with fewer, the interval of a difference is not informative
 DIGEST_LENGTH = 12
 STRATEGIES = ("replayed", "never promoting", "always promoting")
 
@@ -252,7 +252,7 @@ class Replay:
         existing = self.workspace.registry.find_versions("as_of", self.decision_id(day))
         if existing:
             return self.workspace.registry.version(existing[0])
-        from model.network_files import network_to_bytes, network_to_onnx  # here: loads TensorFlow
+        from model.network_files import network_to_bytes, network_to_onnx  # imported here: loads TensorFlow
 
         recipe = self.recipe
         windows = cut_windows(bars, recipe.window)
@@ -358,7 +358,7 @@ class Replay:
 
     def show(self, summary: ReplaySummary) -> str:
         """Log a summary and the timeline of champions as a run of the replay's experiment; return its id."""
-        from model.champion_timeline_picture import champion_history_picture  # here: matplotlib takes a second
+        from model.champion_timeline_picture import champion_history_picture  # imported here: matplotlib takes a second
 
         run_id = self.workspace.runs.start_run(f"summary {self.first} to {self.last}", {"recipe": self.recipe.digest})
         metrics = {

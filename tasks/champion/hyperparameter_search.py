@@ -2,7 +2,7 @@
 
 Each trial is a child run in MLflow, the search is its parent. Trials are kept in a journal below `data/tune`, so an
 interrupted search resumes, and a larger number of trials adds to the finished ones. Another recipe, other folds or
-other bars make another search. The trap: the best of many trials looks better than it is; only a retrain of the recipe
+other bars make another search. Caution: the best of many trials looks better than it is; only a retrain of the recipe
 found measures it out of sample.
 """
 
@@ -125,7 +125,7 @@ class RecipeSearch:
         Raises:
             UnsoundModel: no trial finished.
         """
-        import optuna  # here: takes a second to import
+        import optuna  # imported here: takes a second to import
 
         optuna.logging.disable_default_handler()
         study = self._open()
@@ -139,7 +139,7 @@ class RecipeSearch:
 
     def _open(self) -> "optuna.Study":
         """Open or resume the study; its first trial is the recipe as given."""
-        import optuna  # here: see `search`
+        import optuna  # imported here: see `search`
         from optuna.storages.journal import JournalFileBackend
 
         folder = self.settings.root / "data" / "tune"

@@ -2,7 +2,7 @@
 
 Reads predictions that were stored before their outcome, served ones and shadows; decides nothing. So "what would the
 held version have done" has an answer. Losses are in nats, paired by decision; a negative difference means that the
-version was better than what was served. The trap: a version that was promoted yesterday has one live decision.
+version was better than what was served. Caution: a version that was promoted yesterday has one live decision.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from tasks.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_DECISIONS = 20  # own: with fewer, the bootstrap interval of a mean difference is not informative
+MIN_DECISIONS = 20  # own choice: with fewer, the bootstrap interval of a mean difference is not informative
 NEWEST_VERSIONS = 30
 
 
@@ -94,7 +94,7 @@ def live_predictions(frames: Iterable["pd.DataFrame"]) -> "pd.DataFrame":
 
 
 def _on_time(frames: Iterable["pd.DataFrame"]) -> "pd.DataFrame":
-    import pandas as pd  # here: pandas takes a second
+    import pandas as pd  # imported here: pandas takes a second
 
     rows = pd.concat(list(frames), ignore_index=True)
     return rows[~rows["late"].astype(bool)]

@@ -1,7 +1,7 @@
 """The out-of-sample record of a version on given decisions: its own record, then what it predicted live.
 
 Up to the end of its training a version is known by its fold networks, after it by the predictions that it stored before
-their outcome, served or as a shadow. The trap: a decision without a stored prediction (a home of 0.1, a day without
+their outcome, served or as a shadow. Caution: a decision without a stored prediction (a home of 0.1, a day without
 `predict`) is predicted now from the stored network: the same number, but no proof that it was made in time.
 """
 

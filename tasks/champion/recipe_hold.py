@@ -2,7 +2,7 @@
 
 Without it the next daily retrain would undo the rollback, because it may promote a refit of the same recipe. Another
 recipe is free. A hold is lifted by `riseorfall rollback --lift`, or by a forced promotion of a version of that recipe.
-The trap: holds are derived from the decision log, so a version must stay known by its tags or by those of its run.
+Caution: holds are derived from the decision log, so a version must stay known by its tags or by those of its run.
 """
 
 from collections.abc import Sequence

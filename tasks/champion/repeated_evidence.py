@@ -1,8 +1,8 @@
 """Whether a retrain would repeat a decision: the same bars, recipe, rule and code, and the champion of that decision.
 
 The digest of the evidence is a tag of the registered version. The decision is read from the decision log, and counts
-only as long as the files of its version and of the champion can be read. The trap: a rollback, a promotion by hand or
-a lifted hold changes what a challenger is decided by; the evidence is then not the same.
+only as long as the files of its version and of the champion can be read. Caution: a rollback, a promotion by hand or a
+lifted hold changes what a challenger is decided by; the evidence is then not the same.
 """
 
 import hashlib

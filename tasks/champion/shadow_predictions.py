@@ -1,8 +1,8 @@
 """Shadow predictions: what versions that do not serve predict for a closed bar, stored before its outcome.
 
 They are kept in a table of their own, so what was served stays what it is. From the ONNX files, in this process,
-without TensorFlow. The trap: they must never fail the champion's prediction, so a version that cannot predict is
-skipped with a warning.
+without TensorFlow. Caution: they must never fail the champion's prediction, so a version that cannot predict is skipped
+with a warning.
 """
 
 import logging

@@ -16,7 +16,7 @@ def load_as_served(workspace: Workspace, version: str) -> None:
         UnsoundModel: it cannot be loaded, fails, or returns something that is no probability.
         StoreUnavailable: the store of its files could not be read.
     """
-    import mlflow.pyfunc  # here: takes two seconds
+    import mlflow.pyfunc  # imported here: takes two seconds
 
     place, path = f"models:/{workspace.name}/{version}", list(sys.path)
     workspace.runs.set_global_uri()

@@ -2,7 +2,7 @@
 
 A fold may not start from the champion, which was trained on the fold's test bars. It starts from the newest former
 champion that was trained before the fold's validation bars, as it would have at that time; without one, from fresh
-weights. The final fit follows the same procedure. The trap: a rollback withdraws champions, and makes an old one the
+weights. The final fit follows the same procedure. Caution: a rollback withdraws champions, and makes an old one the
 newest in the decision log; champions are therefore taken in the order of their registration.
 """
 

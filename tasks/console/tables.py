@@ -30,7 +30,7 @@ def show_retrain(
     result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
 ) -> None:
     """Print the result of a retrain: metrics vs. the best baseline, bars, decision, links, seconds of each step."""
-    from tasks.results import Retrain  # here: importing it loads the data checks
+    from tasks.results import Retrain  # imported here: importing it loads the data checks
 
     console = Console(highlight=False)
     if isinstance(result, Retrain):
@@ -71,7 +71,7 @@ def _retrain_lines(
     result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
 ) -> Iterator[tuple[str, str]]:
     """Yield (name, text) for each line below the metrics; an empty name continues the line before."""
-    from tasks.results import Retrain  # here: see show_retrain
+    from tasks.results import Retrain  # imported here: see show_retrain
 
     merge, promotion, checked = result.stored.merge, result.promotion, result.checked
     yield "bars", f"{result.landing.rows} read, {merge.added} added, {merge.revised} revised, {checked.rows} accepted"

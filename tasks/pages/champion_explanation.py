@@ -1,7 +1,7 @@
 """Explains one window of a series with the champion's network and writes the explanation as a page.
 
 The network is the Keras file that the registry keeps for warm starts and inspection (`network.keras`), so TensorFlow is
-loaded here, unlike for a prediction. The trap: the explanation of an in-sample window shows what the network memorised;
+loaded here, unlike for a prediction. Caution: the explanation of an in-sample window shows what the network memorised;
 the page marks it.
 """
 
@@ -74,7 +74,7 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
         SpecError: no window has that decision time.
         UnsoundModel: the champion's files cannot be read.
     """
-    from model.network_files import network_from_bytes  # here: loads TensorFlow
+    from model.network_files import network_from_bytes  # imported here: loads TensorFlow
 
     workspace = Workspace(settings, series)
     champion = workspace.registry.champion()

@@ -2,8 +2,8 @@
 
 Knows HTML and nothing of retrains. The HTML is in `templates/` (Jinja2 with autoescape): text is escaped unless it is
 `Markup`, which only the macros of `templates/parts.html.j2` make. Plotly's script is embedded once, each chart as JSON,
-and the page's Content-Security-Policy forbids loading anything. The trap: JSON inside a script element ends at the
-first `</script`, so it is written with `<` escaped.
+and the page's Content-Security-Policy forbids loading anything. Caution: JSON inside a script element ends at the first
+`</script`, so it is written with `<` escaped.
 """
 
 import json
@@ -167,6 +167,6 @@ def _part(macro: str, *values: Any) -> Markup:
 
 @lru_cache(maxsize=1)
 def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs  # here: five megabytes that only a page with charts needs
+    from plotly.offline import get_plotlyjs  # imported here: five megabytes that only a page with charts needs
 
     return str(get_plotlyjs())

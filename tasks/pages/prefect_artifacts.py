@@ -1,8 +1,8 @@
 """Prefect artifacts of a run: progress bars, tables and links in the Prefect UI.
 
 Knows Prefect's artifacts, not what they show. Keys are lowercase with dashes, as Prefect requires. Artifacts are
-optional: if the server rejects one, the run logs a warning and continues. The trap: each update is a request, so the
-bar of a fast fit is updated once a second, not once per epoch.
+optional: if the server rejects one, the run logs a warning and continues. Caution: each update is a request, so the bar
+of a fast fit is updated once a second, not once per epoch.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Gathers the content of a retrain report from its results, its MLflow run, the bar store and the decision log.
 
-Only the comparison with the champion, the periods and the explanation are computed here, by `model/`. The trap: after
+Only the comparison with the champion, the periods and the explanation are computed here, by `model/`. Caution: after
 the decision the champion alias may name the challenger itself, so the comparison is with the champion BEFORE it.
 """
 

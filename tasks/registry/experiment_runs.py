@@ -1,6 +1,6 @@
 """Runs of one series in MLflow: parameters, metrics, curves, files. One series is one experiment.
 
-It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.py`. The trap: the tables of MLflow's
+It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.py`. Caution: the tables of MLflow's
 database must exist before two clients meet.
 """
 
@@ -51,7 +51,7 @@ class ExperimentRuns:
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own client, for everything that `tasks/registry/local_database.py` cannot answer."""
-        import mlflow  # here: three seconds, which --help and a prediction must not pay
+        import mlflow  # imported here: three seconds, which --help and a prediction must not pay
 
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class ExperimentRuns:
         MLflow also writes the address into the environment, where the settings of another home would read it; that is
         undone.
         """
-        import mlflow  # here: see client
+        import mlflow  # imported here: see client
 
         client = self.client  # creates the folder of a local database
         with preserve_tracking_uri():
@@ -102,7 +102,7 @@ class ExperimentRuns:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log metrics, parameters and tags of a run in one round trip; NaN metrics are left out."""
-        from mlflow.entities import Metric, Param, RunTag  # here: see client
+        from mlflow.entities import Metric, Param, RunTag  # imported here: see client
 
         now = int(datetime.now(UTC).timestamp() * 1000)
         self.client.log_batch(
@@ -114,7 +114,7 @@ class ExperimentRuns:
 
     def log_curves(self, run_id: str, curves: Mapping[str, Sequence[float]]) -> None:
         """Log one value per epoch (1..) and metric, in one round trip; NaN values are left out."""
-        from mlflow.entities import Metric  # here: see client
+        from mlflow.entities import Metric  # imported here: see client
 
         now = int(datetime.now(UTC).timestamp() * 1000)
         points = [
@@ -140,7 +140,7 @@ class ExperimentRuns:
         Raises:
             StoreUnavailable: they cannot be put there; MLflow says no more than that its store answered with an error.
         """
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         with tempfile.TemporaryDirectory() as place:
             for name, content in files.items():
@@ -170,7 +170,7 @@ class ExperimentRuns:
         known = self.database.params(run_id)
         if known is not None:
             return known
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             return dict(self.client.get_run(run_id).data.params)
@@ -179,7 +179,7 @@ class ExperimentRuns:
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run; none where the run is gone."""
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             return dict(self.client.get_run(run_id).data.tags)
@@ -200,7 +200,7 @@ class ExperimentRuns:
             UnsoundModel: the run has no such file.
             StoreUnavailable: the artifact store could not be read.
         """
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         with tempfile.TemporaryDirectory() as place:
             try:
@@ -213,7 +213,7 @@ class ExperimentRuns:
 
     def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
         """Log the bars that a run used as a dataset: place, table version, content hash, span."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # here: see client
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # imported here: see client
 
         profile = {"rows": ref.rows, "first": str(ref.first), "last": str(ref.last), "sha256": ref.sha256}
         dataset = Dataset(

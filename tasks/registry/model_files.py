@@ -86,7 +86,7 @@ class LoadedVersion:
         Raises:
             UnsoundModel: the file is no record.
         """
-        import pandas as pd  # here: serving needs no record
+        import pandas as pd  # imported here: serving needs no record
 
         try:
             return record_from_frame(pd.read_parquet(self.folder / "record.parquet"))

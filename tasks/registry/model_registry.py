@@ -1,6 +1,6 @@
 """Registered versions of one series and their aliases. One series is one registered model.
 
-`challenger` is the version registered last, `champion` the one that predicts. It decides nothing. The trap: the
+`challenger` is the version registered last, `champion` the one that predicts. It decides nothing. Caution: the
 registry's search returns empty aliases, so they are read by alias.
 """
 
@@ -77,7 +77,7 @@ class ModelRegistry:
             example: bars enough for one window; MLflow shows them as the input example.
             tags: tags of the version; `trained_until` is required.
         """
-        import mlflow.pyfunc  # here: see client
+        import mlflow.pyfunc  # imported here: see client
 
         self.runs.set_global_uri()
         self._ensure_registered_model()
@@ -120,7 +120,7 @@ class ModelRegistry:
 
     def _ensure_registered_model(self) -> None:
         """Create the registered model of the series, with a description, on first use."""
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         note = (
             f"P(rise) of the next close of {self.series.symbol} {self.series.interval}: bars in, one probability for "
@@ -162,7 +162,7 @@ class ModelRegistry:
         known = self.runs.database.alias(self.name, alias)
         if known is not None:
             return known[0]
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             number = self.client.get_registered_model(self.name).aliases.get(alias)
@@ -201,7 +201,7 @@ class ModelRegistry:
         known = self.runs.database.version(self.name, number)
         if known is not None:
             return _version(number, known.run_id, known.tags)
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             found = self.client.get_model_version(self.name, number)
@@ -220,7 +220,7 @@ class ModelRegistry:
 
     def append_note(self, version: str, text: str) -> None:
         """Append a paragraph to the description on a version's page; log a warning where that fails."""
-        from mlflow.exceptions import MlflowException  # here: see client
+        from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             present = self.client.get_model_version(self.name, version).description or ""
@@ -249,7 +249,7 @@ class ModelRegistry:
             UnsoundModel: they are gone, or the registry knows no such version.
             StoreUnavailable: the store could not be read.
         """
-        import mlflow.artifacts  # here: see client
+        import mlflow.artifacts  # imported here: see client
 
         self.runs.set_global_uri()
         try:
@@ -267,7 +267,7 @@ def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:
 
 
 def _signature() -> Any:
-    from mlflow.models import ModelSignature  # here: see ExperimentRuns.client
+    from mlflow.models import ModelSignature  # imported here: see ExperimentRuns.client
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 

@@ -18,7 +18,7 @@ class ProxiedS3(ArtifactRepository):  # type: ignore[misc]  # MLflow carries no 
 
     @cached_property
     def _objects(self) -> Any:
-        from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository  # here: it needs boto3
+        from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository  # imported here: it needs boto3
 
         return S3ArtifactRepository(f"s3:{self.artifact_uri.removeprefix(f'{SCHEME}:')}")
 

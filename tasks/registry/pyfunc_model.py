@@ -1,9 +1,9 @@
 """The registered model: bars in, probabilities out. MLflow runs this file when it loads a version ("models from code").
 
-It wraps `model.predictor.Predictor` and reads only the files of its version: `network.onnx`,
-`recipe.json`, and `calibrator.json` where the recipe asks for one. No TensorFlow, no pickle. Input: a frame of bars,
-oldest first (`timestamp` = open time, UTC). Output: one row per decidable bar. The trap: this file travels with the
-model, so it may import nothing but `model/`.
+It wraps `model.predictor.Predictor` and reads only the files of its version: `network.onnx`, `recipe.json`, and
+`calibrator.json` where the recipe asks for one. No TensorFlow, no pickle. Input: a frame of bars, oldest first
+(`timestamp` = open time, UTC). Output: one row per decidable bar. Caution: this file travels with the model, so it may
+import nothing but `model/`.
 """
 
 from pathlib import Path

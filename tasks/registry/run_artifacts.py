@@ -1,7 +1,7 @@
 """Files that a retrain, replay or search keeps in its MLflow runs: the only module that knows their paths.
 
-A frame is kept as one Parquet file. Paths are stored formats: older homes hold them. The files of a registered
-version are named in `model_files.py`; only their place in the run, `MODEL_FOLDER`, is named here.
+A frame is kept as one Parquet file. Paths are stored formats: older homes hold them. The files of a registered version
+are named in `model_files.py`; only their place in the run, `MODEL_FOLDER`, is named here.
 """
 
 import io
@@ -50,7 +50,7 @@ def picture_path(name: str) -> str:
 
 def log_fold(runs: "ExperimentRuns", run_id: str, fold: "FoldFit") -> None:
     """Log what a fitted fold leaves: its record, its calibrator, the probabilities of further seeds."""
-    import pandas as pd  # here: arrays inside need no pandas
+    import pandas as pd  # imported here: arrays inside need no pandas
 
     files = {
         FOLD_RECORD: parquet_bytes(fold.record.frame()),
@@ -67,7 +67,7 @@ def log_final_network(
     runs: "ExperimentRuns", run_id: str, network: Any, final: "FinalNetwork", calibrator: Calibrator
 ) -> None:
     """Log a final network: the `keras.Model` in both stored forms, its probe and its calibrator."""
-    from model.network_files import network_to_bytes, network_to_onnx  # here: loads TensorFlow
+    from model.network_files import network_to_bytes, network_to_onnx  # imported here: loads TensorFlow
 
     files = {
         PROBE: _probe_bytes(final),
@@ -84,7 +84,7 @@ def log_probe(runs: "ExperimentRuns", run_id: str, final: "FinalNetwork") -> Non
 
 
 def _probe_bytes(final: "FinalNetwork") -> bytes:
-    import pandas as pd  # here: arrays inside need no pandas
+    import pandas as pd  # imported here: arrays inside need no pandas
 
     return parquet_bytes(pd.DataFrame({"decided_at": final.probe_decided_at, "probability": final.probe}))
 
@@ -96,7 +96,7 @@ def log_record(runs: "ExperimentRuns", run_id: str, record: Record, baselines: d
 
 def log_fold_networks(runs: "ExperimentRuns", run_id: str, fold_networks: np.ndarray) -> None:
     """Log the fold networks' uncalibrated P(rise) on the windows of the record, shape (fold, window)."""
-    import pandas as pd  # here: arrays inside need no pandas
+    import pandas as pd  # imported here: arrays inside need no pandas
 
     frame = pd.DataFrame({str(number): probabilities for number, probabilities in enumerate(fold_networks)})
     log_artifacts(runs, run_id, {FOLD_NETWORKS: parquet_bytes(frame)})
@@ -104,7 +104,7 @@ def log_fold_networks(runs: "ExperimentRuns", run_id: str, fold_networks: np.nda
 
 def log_equity(runs: "ExperimentRuns", run_id: str, closed_at: np.ndarray, equity: dict[str, np.ndarray]) -> None:
     """Log equity curves by name, shape (bar,), with the closes of their bars."""
-    import pandas as pd  # here: arrays inside need no pandas
+    import pandas as pd  # imported here: arrays inside need no pandas
 
     frame = pd.DataFrame(equity)
     frame.insert(0, "closed_at", pd.DatetimeIndex(closed_at).tz_localize("UTC"))
@@ -151,7 +151,7 @@ def pooled_seeds(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> dict[in
 
 def pooled_fold_networks(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> np.ndarray:
     """Return the fold networks' uncalibrated P(rise) on the windows of the record: shape (fold, window)."""
-    from model.walk_forward import stack_fold_networks  # here: serving reads artifacts too
+    from model.walk_forward import stack_fold_networks  # imported here: serving reads artifacts too
 
     frames = [_read_frame(runs, run_id, FOLD_UNCALIBRATED) for run_id in fold_run_ids]
     return stack_fold_networks([frame["probability"].to_numpy(dtype=np.float64) for frame in frames])

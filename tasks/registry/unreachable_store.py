@@ -22,7 +22,7 @@ def is_store_failure(error: BaseException) -> bool:
 
 
 def _is_store_failure(error: BaseException) -> bool:
-    import requests  # here: a command that meets no error starts without it
+    import requests  # imported here: a command that meets no error starts without it
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in STORE_FAILURES

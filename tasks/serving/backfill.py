@@ -1,7 +1,7 @@
 """Backfill: predictions for the bars that were missed, between the last stored prediction and the newest bar.
 
-The trap: a backfilled prediction is late by its time of writing, and may come only from the version that was champion
-at that time and was trained before it.
+Caution: a backfilled prediction is late by its time of writing, and may come only from the version that was champion at
+that time and was trained before it.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Limits of a request to the REST server: bytes of its body, counted as they arrive, and seconds until it is complete.
 
-A length that the client states proves nothing: a body sent in chunks may be longer. The trap: uvicorn closes idle
+A length that the client states proves nothing: a body sent in chunks may be longer. Caution: uvicorn closes idle
 connections only after a first answer, so one that never completes its headers would stay open for ever.
 """
 
@@ -66,7 +66,7 @@ class BoundedBody:
 
 async def _answer(send: Any, status: int, detail: str) -> None:
     """Answer with a reason and close the connection, so that the rest of the body is not read as a next request."""
-    from starlette.responses import JSONResponse  # here: it comes with FastAPI
+    from starlette.responses import JSONResponse  # imported here: it comes with FastAPI
 
     response = JSONResponse({"detail": detail}, status_code=status, headers={"Connection": "close"})
     await response({"type": "http"}, _nothing, send)
@@ -82,7 +82,7 @@ def impatient_protocol(seconds: float) -> "type[H11Protocol]":
     Args:
         seconds: from the opening of the connection, or from the first byte of a further request.
     """
-    from uvicorn.protocols.http.h11_impl import H11Protocol  # here: it comes with Prefect and MLflow
+    from uvicorn.protocols.http.h11_impl import H11Protocol  # imported here: it comes with Prefect and MLflow
 
     class ImpatientProtocol(H11Protocol):
         deadline: asyncio.TimerHandle | None = None

@@ -32,7 +32,7 @@ REFRESH_SECONDS = 30.0
 MAX_BARS = 10_000
 MAX_FAULTS = 5  # listed in one reply
 MAX_BODY_BYTES = 4 * 1024 * 1024
-BODY_SECONDS = 20.0  # own: 4 MiB arrive in this time at 2 Mbit/s
+BODY_SECONDS = 20.0  # own choice: 4 MiB arrive in this time at 2 Mbit/s
 HEADER_SECONDS = 10.0
 
 Price = Annotated[FiniteFloat, Field(gt=0, description="in the quote currency", strict=True)]
@@ -137,7 +137,7 @@ class Champion:
 
 def application(champion: Champion) -> "FastAPI":
     """Return the web application of one series."""
-    from fastapi import FastAPI, HTTPException, Request, Response  # here: they come with Prefect, half a second
+    from fastapi import FastAPI, HTTPException, Request, Response  # imported here: half a second
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
@@ -195,7 +195,7 @@ def serve(series: Series, settings: Settings, host: str, port: int) -> None:
     Raises:
         NoChampion: no version has been promoted yet.
     """
-    import uvicorn  # here: it comes with Prefect and MLflow
+    import uvicorn  # imported here: it comes with Prefect and MLflow
 
     champion = Champion(series, settings)
     champion.ready()
@@ -213,7 +213,7 @@ def _bars(question: Question, series: Series, ready: Ready) -> Bars:
     """Return the bars of a request; SpecError names the first impossible one."""
     from model.bars import bars_from_frame, require_possible
 
-    import pandas as pd  # isort: skip  # here: loaded by the first request
+    import pandas as pd  # isort: skip  # imported here: loaded by the first request
 
     frame = pd.DataFrame([bar.model_dump() for bar in question.bars])
     frame["volume"] = frame["volume"].astype(float)

@@ -1,6 +1,6 @@
 """Opens a file of bars by its first bytes, not its name: plain or compressed text, zip, Parquet, Feather.
 
-Nothing is unpacked to disk: a zip member and compressed text are read as streams. The trap: names in an archive come
+Nothing is unpacked to disk: a zip member and compressed text are read as streams. Caution: names in an archive come
 from outside; a path that leaves the archive is refused.
 """
 

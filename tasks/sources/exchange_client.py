@@ -2,8 +2,8 @@
 
 Every call goes through `ExchangeClient._request`, which waits and retries where that can help (time-outs, 429, 5xx,
 broken connections, responses that are no JSON) and raises `SourceUnavailable` otherwise. Bars are returned as the
-exchange sent them. The trap: ccxt treats an HTML page with status 200 as "no bars", so this module checks itself
-whether a response was JSON.
+exchange sent them. Caution: ccxt treats an HTML page with status 200 as "no bars", so this module checks itself whether
+a response was JSON.
 """
 
 import difflib
@@ -77,7 +77,7 @@ class ExchangeClient:
         Raises:
             SpecError: ccxt has no such exchange.
         """
-        import ccxt  # here: it takes a second to import, and files need none of it
+        import ccxt  # imported here: it takes a second to import, and files need none of it
 
         if name not in ccxt.exchanges:
             near = difflib.get_close_matches(name, ccxt.exchanges, n=NEAR_MISSES, cutoff=0.5)

@@ -2,7 +2,7 @@
 
 Handles pages, gaps between them, and the fail-over to the next exchange; calls to one exchange are in
 `exchange_client.py`. Pages may be unordered, overlap or repeat: each open time is returned once, with the values
-received last. The trap: an exchange also serves the unfinished bar, so bars that have not closed by the exchange's own
+received last. Caution: an exchange also serves the unfinished bar, so bars that have not closed by the exchange's own
 clock are dropped here.
 """
 

@@ -1,8 +1,8 @@
 """A file as a source of bars: CSV (plain or compressed), zip, Parquet and Feather, read as they are and never written.
 
 Reads the columns (`file_tables.py`), their times and numbers (`time_formats.py`, `number_formats.py`), and orders the
-bars. Bad bars are passed on, a negative price for example: the data checks refuse them. The trap: what the file does
-not say (time zone, open or close stamp) is assumed and recorded in the layout, not known.
+bars. Bad bars are passed on, a negative price for example: the data checks refuse them. Caution: what the file does not
+say (time zone, open or close stamp) is assumed and recorded in the layout, not known.
 """
 
 import gzip

@@ -1,7 +1,7 @@
 """Splits a file of bars into its columns, without converting them, and numbers the lines they come from.
 
 Text is split by the CSV reader of pyarrow, Parquet and Feather are read column by column. A line with too few or too
-many fields is an error that names it. The trap: the CSV reader skips blank lines, so they are counted to number the
+many fields is an error that names it. Caution: the CSV reader skips blank lines, so they are counted to number the
 rest.
 """
 

@@ -2,8 +2,8 @@
 
 A source returns bars as its file or exchange has them: UTC open times, oldest first, with bad and duplicated bars, and
 a record of how they were read. It checks no bars (`data_checks/` does) and stores nothing. Prices are in the quote
-currency; the layout states the unit of the volume if it is known. The trap: the last bar may be unfinished; callers
-drop it by `as_of`.
+currency; the layout states the unit of the volume if it is known. Caution: the last bar may be unfinished; callers drop
+it by `as_of`.
 """
 
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
         SpecError: fields of the spec contradict each other.
     """
     if spec.kind == "csv":
-        from tasks.sources.file_source import FileSource  # here: pandas and pyarrow take a second to import
+        from tasks.sources.file_source import FileSource  # imported here: pandas and pyarrow take a second to import
 
         if not spec.path:
             raise SpecError("source csv: expected a file, found no path; set it with --source.path FILE")
@@ -139,10 +139,10 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
             f"source {spec.kind}: expected no file, found --source.path {spec.path}; add --source.kind csv to read it"
         )
     if spec.kind == "exchange":
-        from tasks.sources.exchange_source import ExchangeSource  # here: files need none of it
+        from tasks.sources.exchange_source import ExchangeSource  # imported here: files need none of it
 
         return ExchangeSource(spec, on_page=on_page, known=known)
-    from tasks.sources.bundled_sample import SampleSource  # here: pandas and pyarrow take a second to import
+    from tasks.sources.bundled_sample import SampleSource  # imported here: pandas and pyarrow take a second to import
 
     return SampleSource(spec)
 
@@ -159,7 +159,7 @@ def require_readable(spec: SourceSpec) -> None:
             ones.
     """
     if spec.kind == "exchange":
-        from tasks.sources.exchange_source import ExchangeSource  # here: files need none of it
+        from tasks.sources.exchange_source import ExchangeSource  # imported here: files need none of it
 
         ExchangeSource(spec).require_traded()
         return

@@ -1,6 +1,6 @@
 """The layout of a text file of bars: delimiter, header line, first bar.
 
-Works on the first lines of a file; it reads no file and converts no column. Lines are counted from 1. The trap: lines
+Works on the first lines of a file; it reads no file and converts no column. Lines are counted from 1. Caution: lines
 above the column names are a banner, and a file may have no column names at all.
 """
 

@@ -2,7 +2,7 @@
 
 Takes one column of a file (text, numbers, or times) and returns UTC times, with a record of the unit, format and zone
 that were found. A column that can be read in two ways (03/04/2017) is an error. The unit of unix times follows from
-their size: seconds, milliseconds, microseconds and nanoseconds of the years 1990 to 2100 do not overlap. The trap: a
+their size: seconds, milliseconds, microseconds and nanoseconds of the years 1990 to 2100 do not overlap. Caution: a
 time without a zone is taken as UTC unless the spec names another; nothing inside one file can show that it is not.
 """
 

@@ -1,8 +1,8 @@
 """Layout of bars in a Delta table: one row per bar, read by time range, compared bit for bit.
 
 Knows columns, partitions (symbol, interval, year) and conditions, and when two bars are the same (NaN equals NaN).
-`bar_store.py` decides when a table is written. Times are open times, UTC, datetime64[us] inside and
-timestamp[us, UTC] in the table. Note: `interval` and `timestamp` are SQL keywords and must be quoted in conditions.
+`bar_store.py` decides when a table is written. Times are open times, UTC, datetime64[us] inside and timestamp[us, UTC]
+in the table. Note: `interval` and `timestamp` are SQL keywords and must be quoted in conditions.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ SPAN_BARS = 524_288  # bars compared at once: 25 MB on either side
 
 def key_fields() -> "list[pa.Field]":
     """Return the columns that each table begins with."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     return [
         pa.field("symbol", pa.string()),
@@ -44,7 +44,7 @@ def sorted_bars(series: Series, frame: "pd.DataFrame") -> Bars:
         SpecError: a column is missing, or times are missing or duplicate.
         GapError: times are off the interval grid.
     """
-    import pandas as pd  # here: reading bars needs no pandas
+    import pandas as pd  # imported here: reading bars needs no pandas
 
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
     if missing:
@@ -94,8 +94,8 @@ def require_one_clock(series: Series, incoming: Bars, anchor: np.datetime64 | No
 
 def layout(table: "DeltaTable", series: Series) -> tuple[Counter[int], np.datetime64 | None]:
     """Count the files of a series by year, and return the open time of one of its bars (None without bars)."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
-    import pyarrow.compute as pc  # here: the same
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
+    import pyarrow.compute as pc  # imported here: the same
 
     files = pa.table(table.get_add_actions(flatten=True))
     ours = files.filter(
@@ -145,7 +145,7 @@ def read_times(table: "DeltaTable", series: Series, years: Sequence[int] = ()) -
 
 def scan_times(table: "DeltaTable | None", series: Series, condition: str) -> Shaped[np.ndarray, " row"]:
     """Read the times of a series' rows that meet a SQL condition, in no order, datetime64[us]."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     found = table.scan(["timestamp"], f"{partition(series)} AND {condition}") if table else None
     parts = [_times(batch.column(0)) for batch in pa.RecordBatchReader.from_stream(found)] if found else []
@@ -160,7 +160,7 @@ def _scan(
     last: np.datetime64 | None = None,
     years: Sequence[int] = (),
 ) -> "pa.RecordBatchReader":
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     bounds = [partition(series, years)]
     bounds += [f"\"timestamp\" >= '{first}Z'"] if first is not None else []
@@ -229,13 +229,13 @@ def overlaid(stored: Bars, changed: Bars) -> Bars:
 
 def rows(schema: "pa.Schema", series: Series, bars: Bars) -> "pa.RecordBatchReader":
     """Return bars as rows of the table, in batches."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     return pa.RecordBatchReader.from_batches(schema, _batches(schema, series, bars))
 
 
 def _batches(schema: "pa.Schema", series: Series, bars: Bars) -> "Iterator[pa.RecordBatch]":
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     for start in range(0, len(bars), BATCH_BARS):
         part = picked(bars, slice(start, start + BATCH_BARS))
@@ -250,7 +250,7 @@ def _batches(schema: "pa.Schema", series: Series, bars: Bars) -> "Iterator[pa.Re
 
 def value_columns(*alternatives: Bars) -> "list[pa.Array]":
     """Return the open times, then the values of each of several sets of bars of those times, as columns."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     times = pa.array(alternatives[0].opened_at.astype(np.int64)).cast(pa.timestamp("us", "UTC"))
     return [times, *[pa.array(np.ascontiguousarray(column)) for bars in alternatives for column in bars.ohlcv.T]]
@@ -263,7 +263,7 @@ def no_bars(series: Series) -> Bars:
 
 def _times(column: "pa.Array") -> Shaped[np.ndarray, " bar"]:
     """Take a column of times as datetime64[us]."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     times: np.ndarray = column.cast(pa.int64()).to_numpy(zero_copy_only=False).astype("datetime64[us]")
     return times
@@ -276,7 +276,7 @@ def years(bars: Bars) -> Shaped[np.ndarray, " bar"]:
 
 def scan_rows(table: "DeltaTable", schema: "pa.Schema", series: Series) -> "pd.DataFrame":
     """Read all columns of a series from a table whose first partitions are symbol and interval."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     found: pd.DataFrame = pa.table(table.scan(schema.names, partition(series))).cast(schema).to_pandas()
     return found

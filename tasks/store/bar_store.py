@@ -173,14 +173,14 @@ class BarStore:
 
     @cached_property
     def _bars(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no bars starts without it
+        import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
         fields = [*key_fields(), *[pa.field(name, pa.float64()) for name in VALUES], pa.field("year", pa.int32())]
         return Table(place(self.root, "bars"), pa.schema(fields), ("symbol", "interval", "year"), self.storage_options)
 
     @cached_property
     def _revisions(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no bars starts without it
+        import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
         fields = [
             *key_fields(),
@@ -464,7 +464,7 @@ def _revision_rows(
     schema: "pa.Schema", changes: Sequence[tuple[Bars, Bars]], note: Mapping[str, str], version: int
 ) -> "pa.RecordBatchReader":
     """Put old and new values of the revised bars side by side."""
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     revised_at = pa.scalar(datetime.fromisoformat(note["merged_at"]), schema.field("revised_at").type)
 

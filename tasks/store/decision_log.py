@@ -4,9 +4,8 @@ It decides nothing and has no clock: times are passed in. A decision is identifi
 same one again changes nothing, also from two processes at once. `append_if_current` is how a decision changes the
 champion: it is refused if the champion has changed since the decision was made (optimistic concurrency).
 
-The trap: two decisions may have the same `decided_at` (a retrain repeated "as of" the same day), so rows are numbered
-in `sequence`, and of two with equal times the later row is valid. The Delta table is called `ledger`, as in version
-0.1.
+Caution: two decisions may have the same `decided_at` (a retrain repeated "as of" the same day), so rows are numbered in
+`sequence`, and of two with equal times the later row is valid. The Delta table is called `ledger`, as in version 0.1.
 """
 
 import json
@@ -110,7 +109,7 @@ class DecisionLog:
 
     @cached_property
     def _table(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no table starts without it
+        import pyarrow as pa  # imported here: a command that reads no table starts without it
 
         text, instant = pa.string(), pa.timestamp("us", "UTC")
         types = dict.fromkeys((part.name for part in fields(LoggedDecision)), text) | {

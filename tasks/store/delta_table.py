@@ -2,7 +2,7 @@
 
 Knows how a table is created, opened at a version and changed while others write; not what its rows mean. A change is
 planned on one version and committed as exactly the next one. If another commit comes first, Delta refuses it and the
-change is planned again, so that "add what is missing" never doubles a row. The trap: Delta's own retries would let two
+change is planned again, so that "add what is missing" never doubles a row. Caution: Delta's own retries would let two
 appends of the same row both pass, therefore they are switched off.
 """
 
@@ -195,7 +195,7 @@ def place(root: str, name: str) -> str:
 
 def read_rows(table: DeltaTable, schema: "pa.Schema", where: str | None = None) -> "pa.Table":
     """Read the rows that meet a SQL condition; all when it is None. Columns that an older table lacks are null."""
-    import pyarrow as pa  # here: a command that reads no table starts without it
+    import pyarrow as pa  # imported here: a command that reads no table starts without it
 
     missing = _missing_columns(table, schema)
     found = pa.table(table.scan([name for name in schema.names if name not in missing], where))
@@ -216,7 +216,7 @@ def is_crowded(table: DeltaTable) -> bool:
 
 def append_rows(table: DeltaTable, schema: "pa.Schema", stored: "pa.Table", rows: list[dict[str, Any]]) -> Change:
     """Append rows to a log; a table that has grown to `MAX_FILES` files is rewritten as one, with the new rows."""
-    import pyarrow as pa  # here: a command that reads no table starts without it
+    import pyarrow as pa  # imported here: a command that reads no table starts without it
 
     added, widens = pa.Table.from_pylist(rows, schema=schema), bool(_missing_columns(table, schema))
     if not is_crowded(table):

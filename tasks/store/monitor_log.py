@@ -64,7 +64,7 @@ class MonitorLog:
 
     @cached_property
     def _table(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no table starts without it
+        import pyarrow as pa  # imported here: a command that reads no table starts without it
 
         texts = [pa.field(name, pa.string()) for name in ("series_name", "version", "numbers", "alarms", "raised")]
         schema = pa.schema([*texts, pa.field("watched_at", pa.timestamp("us", "UTC"))])
@@ -72,7 +72,7 @@ class MonitorLog:
 
     def write(self, entry: MonitorEntry) -> None:
         """Append an entry."""
-        import pyarrow as pa  # here: see _table
+        import pyarrow as pa  # imported here: see _table
 
         row = {
             "series_name": entry.series_name,

@@ -115,7 +115,7 @@ class PredictionLog:
 
     @cached_property
     def _table(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no table starts without it
+        import pyarrow as pa  # imported here: a command that reads no table starts without it
 
         types = dict.fromkeys((part.name for part in fields(Prediction)), pa.string()) | {
             "probability": pa.float64(),

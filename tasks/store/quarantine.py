@@ -36,7 +36,7 @@ class Quarantine:
 
     @cached_property
     def _table(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no bars starts without it
+        import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
         fields = [
             *key_fields(),
@@ -153,7 +153,7 @@ class Quarantine:
 
 def _refused(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Convert rejected bars to rows of the quarantine: times UTC-aware or missing, values float64, the rest text."""
-    import pandas as pd  # here: reading bars needs no pandas
+    import pandas as pd  # imported here: reading bars needs no pandas
 
     rows = pd.DataFrame(index=range(len(frame)))
     rows["timestamp"] = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], utc=True)).as_unit("us")
@@ -176,8 +176,8 @@ def _refusals(rows: "pd.DataFrame") -> list[tuple[int, str, bytes]]:
 
 def _rows(schema: "pa.Schema", frame: "pd.DataFrame") -> "pa.Table":
     """Convert a frame to rows of a table, missing values to null."""
-    import pandas as pd  # here: reading bars needs no pandas
-    import pyarrow as pa  # here: a command that reads no bars starts without it
+    import pandas as pd  # imported here: reading bars needs no pandas
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     columns = []
     for part in schema:

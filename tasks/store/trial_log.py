@@ -158,7 +158,7 @@ class TrialLog:
 
     @cached_property
     def _table(self) -> Table:
-        import pyarrow as pa  # here: a command that reads no trials starts without it
+        import pyarrow as pa  # imported here: a command that reads no trials starts without it
 
         moment, text, small = pa.timestamp("us", "UTC"), pa.string(), pa.float32()
         kinds = dict.fromkeys(TIMES, moment) | dict.fromkeys(NUMBERS, pa.float64())
@@ -170,7 +170,7 @@ class TrialLog:
     @cached_property
     def _counted(self) -> "pa.Schema":
         """The columns without the probabilities: a count reads no more."""
-        import pyarrow as pa  # here: see _table
+        import pyarrow as pa  # imported here: see _table
 
         return pa.schema([column for column in self._table.schema if column.name not in FORECASTS])
 
