@@ -54,7 +54,7 @@ def retrain(
         training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
-        force: Retrain even if the same bars, recipe, rule and code were decided about before.
+        force: Retrain even if a decision on the same bars, recipe, rule and code exists.
     """
     require_readable(source)
     recipe = recipe_for(source.symbol, source.interval, window, folds, network, training)

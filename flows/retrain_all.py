@@ -40,7 +40,7 @@ def retrain_all(
         training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
-        force: Retrain even if the same bars, recipe, rule and code were decided about before.
+        force: Retrain even if a decision on the same bars, recipe, rule and code exists.
     """
     specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training,
              "promotion": promotion}  # fmt: skip

@@ -2,12 +2,12 @@
 
 The record is that of the fold networks; the final network has seen every bar, so it has no out-of-sample record of its
 own. But the folds went through the same procedure, and a later fold's network has also seen the test bars of an earlier
-one. So its disagreement with that earlier fold's out-of-sample probabilities shows what an honest fit does there, and
-the final network must not disagree much more. Disagreement is in nats: the loss that a network adds to the record if
-the record's probabilities are right. Measured (docs/decisions-over-many-days.md): of 24 honest fits of the default
-recipe on the bundled sample none was held, of 500 simulated ones none; confident noise and simulated overfitting were
-held 500 of 500 times, two warm chains from day 20 on 8 of 8 times. Caution: scored on bars that it has learned from, an
-overfitted network looks excellent; only its disagreement grows.
+one. So its disagreement with that earlier fold's out-of-sample probabilities shows how far a correct fit disagrees
+there, and the final network must not disagree much more. Disagreement is in nats: the loss that a network adds to the
+record if the record's probabilities are right. Measured (docs/decisions-over-many-days.md): of 24 honest fits of the
+default recipe on the bundled sample none was held, of 500 simulated ones none; confident noise and simulated
+overfitting were held 500 of 500 times, two warm chains from day 20 on 8 of 8 times. Caution: scored on bars that it has
+learned from, an overfitted network looks excellent; only its disagreement grows.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Knows outcomes, probabilities of every recipe on the same windows, and returns o
 stored. Holm's adjustment is for several tests of one recipe. For several recipes there are a skill test whose p-values
 hold for any choice among them, White's reality check and Hansen's test on losses, the deflated Sharpe ratio for trading
 figures, and the probability of backtest overfitting. Caution: every recipe that was scored on these windows counts,
-those that were thrown away above all.
+discarded ones included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -375,7 +375,7 @@ def _studentised(
     running = np.cumsum(np.pad(noise, ((0, 0), (1, 0))), axis=1)
     multipliers = (running[:, span:] - running[:, :-span]) / np.sqrt(span)
     means = multipliers @ centred / windows
-    # The multipliers' own variance, without their noise.
+    # The exact variance of the multipliers, not the sampled one.
     error = long_run_deviation(centred.T, span - 1) * np.sqrt(count) / windows
     safe = np.where(error > 0, error, np.inf)
     larger = np.maximum(safe, _truncated_deviation(centred.T, overlap) * np.sqrt(count) / windows)

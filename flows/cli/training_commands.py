@@ -36,7 +36,7 @@ def retrain(
     as_of
         Time of the run, UTC; default: now for an exchange, the last close for a file.
     force
-        Retrain even if the same bars, recipe, rule and code were decided about before.
+        Retrain even if a decision on the same bars, recipe, rule and code exists.
     """
     from tasks.console.tables import show_retrain
 

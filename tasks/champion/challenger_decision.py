@@ -69,7 +69,7 @@ def logged_decision(
     rule: PromotionRule,
     ref: BarsRef,
 ) -> LoggedDecision:
-    """Return the row of the decision log for a result of the gate, decided now; its id is the challenger's run."""
+    """Return the decision log's row for the result of a comparison, decided now; its id is the challenger's run."""
     decision, series = result.decision, workspace.runs.series
     return LoggedDecision(
         decision_id=challenger.run_id,

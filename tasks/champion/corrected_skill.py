@@ -1,7 +1,7 @@
 """What was scored on a challenger's test bars before, from the table `trials`, to correct evidence and figures for it.
 
-Every trial counts, refits of the challenger's own recipe too: near-identical forecasts cost the evidence next to
-nothing, because the correction allows for the correlation between trials. Trials recorded after the challenger's do not
+Every trial counts, refits of the challenger's own recipe too: near-identical forecasts barely change the corrected
+p-value, because the correction allows for the correlation between trials. Trials recorded after the challenger's do not
 count, so a replayed day is decided as it was on that day.
 """
 

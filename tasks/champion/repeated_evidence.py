@@ -23,14 +23,15 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 EVIDENCE = "evidence"  # tag of a version
-# The code that can change a network, a number or a decision. Sources, stores and data checks act through the bars.
+# The code that can change a network, a number or a decision. Sources, stores and data checks are left out: their effect
+# is in the hash of the bars.
 CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py")
 LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "onnxruntime")
 DECIDED = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 def evidence_digest(bars_sha256: str, recipe: Recipe, rule: PromotionRule) -> str:
-    """Return the SHA-256 of everything that a decision depends on, but for the champion."""
+    """Return the SHA-256 of everything that a decision depends on except the champion."""
     parts = (bars_sha256, recipe.identity, rule.model_dump_json(), code_digest(Path(__file__).parents[2]))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

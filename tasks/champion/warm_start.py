@@ -1,4 +1,4 @@
-"""Warm starts: weights of a former champion, for a fit that may use what that champion was trained on. No Prefect.
+"""Warm starts: weights of a former champion, for a fit whose training windows include the champion's. No Prefect.
 
 A fold may not start from the champion, which was trained on the fold's test bars. It starts from the newest former
 champion that was trained before the fold's validation bars, as it would have at that time; without one, from fresh
@@ -49,7 +49,7 @@ def start_weights(
             if not _fits(loaded.recipe(), recipe):
                 continue
             content = loaded.keras()
-        except StoreUnavailable:  # another start than the folds would make another network
+        except StoreUnavailable:  # a start other than that of the folds gives a network that they say nothing about
             raise
         except (RiseOrFallError, OSError) as error:
             log.warning("%s: version %s is no warm start: %s", registry.name, number, error)
