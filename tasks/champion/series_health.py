@@ -4,15 +4,19 @@ Quick: it reads the monitor log, the decision log and the bars. Clock-based alar
 exchange: a file ends in the past. What runs next is known to `tasks/services/`, not here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model.bars import Series
 from model.errors import NoChampion, RiseOrFallError
+from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.model_registry import Version
 from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.store.monitor_log import MonitorEntry
 from tasks.workspace import Workspace
 
 MAX_QUIET_HOURS = 26.0  # same as the automation that reports a day without a retrain
@@ -40,14 +44,18 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     closed_at = newest + to_timedelta(series.delta) if newest else None
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms] if entry else []
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed_at), "live": {}}
+    found["bars_closed_at"] = closed_at.isoformat() if closed_at else None
+    found["live_source"] = False
     try:
         champion = sync_champion_alias(workspace).require(series.name)
     except NoChampion as error:
         alarms.append(str(error))
     else:
         found["champion_age_days"] = round((moment - champion.trained_until) / timedelta(days=1), 2)
-        if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
+        found["live_source"] = workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange"
+        if found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)
+            alarms += _monitor_alarms(entry, champion, workspace.decision_log.rows(series.name), moment)
     if entry:
         found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
     found["alarms"] = alarms
@@ -71,6 +79,21 @@ def _clock_alarms(workspace: Workspace, series: Series, closed_at: datetime | No
         behind = (now - closed_at) / to_timedelta(series.delta)
         if behind > MAX_BARS_BEHIND:
             alarms.append(f"bars: the newest closed {behind:.1f} bars ago; limit {MAX_BARS_BEHIND:g}")
+    return alarms
+
+
+def _monitor_alarms(
+    entry: MonitorEntry | None, champion: Version, decisions: Sequence[LoggedDecision], now: datetime
+) -> list[str]:
+    """Return alarms for a monitor that does not run, and for what it would have reported about the champion's age."""
+    since = entry.watched_at if entry else decisions[0].decided_at if decisions else now
+    if now - since <= timedelta(hours=MAX_QUIET_HOURS):
+        return []
+    ran = f"ran last {_hours(now, since):.1f} hours ago" if entry else "never ran"
+    alarms = [f"monitor: it {ran}; limit {MAX_QUIET_HOURS:g}. Run `riseorfall monitor`, or `riseorfall up`"]
+    age, limit = (now - champion.trained_until) / timedelta(days=1), MonitorSpec().max_champion_age_days
+    if age > limit and not (entry and any(alarm.kind == "stale" for alarm in entry.alarms)):
+        alarms.append(f"stale: the champion's newest training bar is {age:.0f} days old; limit {limit:g}")
     return alarms
 
 

@@ -51,6 +51,15 @@ def _print_field(console: Console, name: str, text: str) -> None:
     console.print(row)
 
 
+def _print_bullet(console: Console, text: str) -> None:
+    """Print an indented item of a list, wrapped between words."""
+    item = Table.grid()
+    item.add_column(width=6, no_wrap=True)
+    item.add_column(overflow="fold")
+    item.add_row("    -", escape(text))
+    console.print(item)
+
+
 def _metrics_table(result: "Retrain") -> Table:
     """Return the metrics of the network and of the best baseline."""
     evaluation = result.evaluation
@@ -124,7 +133,7 @@ def show_status(found: Mapping[str, Any]) -> None:
         champion = row["champion_after"] or "none"
         console.print(f"  {row['decided_at'][:19]}  {row['action']} version {row['version']}; champion: {champion}")
         for reason in row["reasons"]:
-            console.print(f"    - {escape(reason)}", soft_wrap=True)
+            _print_bullet(console, reason)
 
 
 def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -151,9 +160,13 @@ def show_health(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     age, hours, live = found["champion_age_days"], found["bars_age_hours"], found["live"]
     if age is not None:
-        console.print(
-            f"newest training bar of the champion: {age:g} days old; newest stored bar closed {hours:g} hours ago"
-        )
+        if found["live_source"]:
+            line = (
+                f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
+            )
+        else:
+            line = f"historical bars: the clock stops at their last close, {_format_time(found['bars_closed_at'])} UTC"
+        console.print(line)
     if live.get("live_predictions"):
         console.print(
             f"live: {live['live_predictions']:.0f} predictions, accuracy {live['live_accuracy']:.3f}, log loss "

@@ -1,0 +1,87 @@
+"""Health of a series: what is an alarm depends on whether its bars go on, and on whether anybody looks after it."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home
+
+from model.times import to_datetime
+from tasks.champion.series_health import Unhealthy, require_healthy, series_health
+from tasks.console.tables import show_health
+from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.store.monitor_log import MonitorEntry
+from tasks.workspace import Workspace
+
+BARS = random_walk(120, seed=3)
+CLOSE = to_datetime(BARS.closed_at[-1])
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A champion trained until the last close, decided about then; its bars come from an exchange."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: {"source.kind": "exchange"})
+    found = tiny_home(tmp_path, BARS, len(BARS))
+    decide(found, CLOSE)
+    return found
+
+
+def decide(settings: Settings, at: datetime) -> None:
+    decided = {"decision_id": f"retrain {at}", "action": "promote", "decided_at": at, "version": "1"}
+    before = Workspace(settings).decision_log.last(SERIES.name)
+    series = {"series_name": SERIES.name, "symbol": SERIES.symbol, "interval": SERIES.interval}
+    champions = {"champion_before": before.champion_after if before else None, "champion_after": "1"}
+    Workspace(settings).decision_log.append_if_current(LoggedDecision(**series, **decided, **champions))
+
+
+def alarms(settings: Settings, at: datetime) -> list[str]:
+    return [each.split(":")[0] for each in series_health(SERIES, settings, at)["alarms"]]
+
+
+def test_a_day_after_the_retrain_all_is_well(settings: Settings) -> None:
+    found = series_health(SERIES, settings, CLOSE + 20 * HOUR)
+    assert found["alarms"] == []
+    assert (found["champion_age_days"], found["bars_age_hours"]) == (0.83, 20.0)
+    require_healthy(found)
+
+
+def test_a_monitor_that_never_ran_is_an_alarm(settings: Settings) -> None:
+    decide(settings, CLOSE + 25 * HOUR)
+    assert alarms(settings, CLOSE + 26 * HOUR) == []
+    found = series_health(SERIES, settings, CLOSE + 27 * HOUR)
+    assert found["alarms"] == [
+        "monitor: it never ran; limit 26. Run `riseorfall monitor`, or `riseorfall up`",
+    ]
+    with pytest.raises(Unhealthy, match="it never ran"):
+        require_healthy(found)
+
+
+def test_a_monitor_that_ran_lately_is_none(settings: Settings) -> None:
+    decide(settings, CLOSE + 25 * HOUR)
+    Workspace(settings).monitor_log.write(MonitorEntry(SERIES.name, CLOSE + 24 * HOUR, "1", {}, (), ()))
+    assert alarms(settings, CLOSE + 27 * HOUR) == []
+    assert alarms(settings, CLOSE + 51 * HOUR) == ["monitor"]
+
+
+def test_a_champion_of_427_days_is_an_alarm_although_no_monitor_reports_it(settings: Settings) -> None:
+    then = CLOSE + timedelta(days=427)
+    decide(settings, then)
+    found = series_health(SERIES, settings, then)["alarms"]
+    assert "stale: the champion's newest training bar is 427 days old; limit 30" in found
+
+
+def test_historical_bars_have_no_clock(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: {"source.kind": "csv"})
+    found = series_health(SERIES, settings, datetime(2026, 11, 26, tzinfo=UTC))
+    assert found["alarms"] == []
+    show_health(found | {"up": {}, "next_runs": []})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"historical bars: the clock stops at their last close, {CLOSE:%Y-%m-%d} UTC" in shown
+    assert "days old" not in shown
