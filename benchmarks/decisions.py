@@ -36,7 +36,7 @@ from model.e_process import (
 )
 from model.final_network_check import FinalNetworkRule, check_final_network
 from model.looks import Looks, RecipesTried
-from model.multiple_testing import forecast_skill, search_skill
+from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
 from model.sanity_check import SanityCheck
 
@@ -219,6 +219,25 @@ def search(scale: float) -> Iterator[Row]:
         yield Row(f"{name}, champion without skill: promoted", "(no target)", beside, runs)
 
 
+def sequence(scale: float) -> Iterator[Row]:
+    """Count services that try recipes without skill one after another, and decide about each by the strict rule."""
+    runs, tried = _runs(200, scale), 100
+    tested, promoted = 0, 0
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        labels, null = rng.integers(0, 2, 2000).astype(np.int8), rng.uniform(0.45, 0.55, (tried, 2000))
+        base, passed = np.full(2000, 0.5), []
+        skill = forecast_skill(labels, base, null)
+        for k in range(tried):
+            adjusted = skill_p_values(skill[: k + 1], 1_000_000 + run, 1)[2][k]
+            if adjusted <= RATE * 6 / (np.pi * (k + 1)) ** 2:
+                passed.append(k)
+        tested += bool(passed)
+        promoted += any(_promotes(labels, null[: k + 1], k, 1_000_000 + run, decided=k) for k in passed)
+    yield Row(f"{tried} null recipes decided one after another: any significant", "<= 5 %", tested, runs)
+    yield Row("the same, strict rule, no champion: any promoted", "<= 5 %", promoted, runs)
+
+
 def drift(scale: float) -> Iterator[Row]:
     """Count series with tripled moves that the drift check finds, by what it compares with."""
     del scale  # the sample has no more bars
@@ -253,6 +272,7 @@ STUDIES = {
     "anchor": anchor,
     "final": final_network,
     "search": search,
+    "sequence": sequence,
     "drift": drift,
 }
 
@@ -307,11 +327,16 @@ def _found(record_labels: np.ndarray, record: np.ndarray, labels: np.ndarray, se
 
 
 def _promotes(
-    labels: np.ndarray, tried: np.ndarray, chosen: int, seed: int, champion: np.ndarray | None = None
+    labels: np.ndarray,
+    tried: np.ndarray,
+    chosen: int,
+    seed: int,
+    champion: np.ndarray | None = None,
+    decided: int = 0,
 ) -> bool:
     """Return whether the strict rule promotes one of the recipes tried; what trading earned is left out."""
     base, others = np.full(len(labels), 0.5), np.delete(tried, chosen, axis=0)
-    seen = RecipesTried(Looks(len(tried), len(tried)), forecast_skill(labels, base, others))
+    seen = RecipesTried(Looks(len(tried), len(tried)), forecast_skill(labels, base, others), decided=decided)
     ours, theirs = (None if p is None else daily_record(labels, p) for p in (tried[chosen], champion))
     assert ours is not None
     return decide(STRICT, SANE, ours, base, theirs, seed, tried=seen).action == "promote"

@@ -58,8 +58,10 @@ class RecipesTried:
         skill: shape (trial, window), float64: `forecast_skill` of every other trial on the challenger's windows; NaN
             where a trial did not decide.
         unknown: recipes of which only the count is known: their probabilities were not stored.
+        decided: other recipes that the strict rule decided about on these bars before.
     """
 
     looks: Looks
     skill: Float64[np.ndarray, "trial window"]
     unknown: int = 0
+    decided: int = 0

@@ -138,6 +138,8 @@ def skill_p_values(
     alone = (1 + (null >= statistic).sum(axis=0)) / (1 + len(null))
     largest = np.sort(null.max(axis=1))
     adjusted = (1 + len(null) - np.searchsorted(largest, statistic, side="left")) / (1 + len(null))
+    beyond = statistic > largest[-1]  # more extreme than every resample: the normal tail, by Bonferroni's inequality
+    adjusted[beyond] = np.minimum(adjusted[beyond], len(statistic) * norm.sf(statistic[beyond]))
     return statistic, alone, adjusted
 
 

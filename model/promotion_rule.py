@@ -8,6 +8,7 @@ correction for all that was scored on its test bars. Caution: block lengths depe
 the losses. Otherwise the bound would not be monotone and a higher loss could turn hold into promote.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -337,17 +338,22 @@ def _skilled_after_search(
 ) -> Clause:
     """Require skill that is significant after correction for everything that was scored on these test bars.
 
-    Recipes whose probabilities are not known count by Bonferroni's inequality.
+    Recipes whose probabilities are not known count by Bonferroni's inequality. The correction is valid for one decision
+    about the best of all recipes. Where recipes are decided about one after another, the d-th decision has the level
+    alpha 6 / (pi d)^2; these sum to alpha, however many decisions there are.
     """
     own = forecast_skill(challenger.labels, base_rate_probabilities, challenger.probabilities)[None]
-    skill = own if tried is None else np.concatenate([own, tried.skill])
+    tried = tried or RecipesTried(Looks(), np.empty((0, len(challenger))))
+    skill = np.concatenate([own, tried.skill])
     statistic, alone, adjusted = skill_p_values(skill, seed, challenger.overlap_bars())
-    unknown, looks = (0, Looks()) if tried is None else (tried.unknown, tried.looks)
+    unknown, looks = tried.unknown, tried.looks
+    level = rule.alpha * 6 / (math.pi * (1 + tried.decided)) ** 2
     corrected = min(1.0, float(adjusted[0] + unknown * alone[0]))
-    passed = corrected <= rule.alpha
+    passed = corrected <= level
     reason = (
         f"skill vs. the base rate: p = {corrected:.3g} after correction for the recipes tried ({looks}), "
-        f"{alone[0]:.3g} before: {'significant' if passed else 'not significant'}"
+        f"{alone[0]:.3g} before: {'significant' if passed else 'not significant'} at level {level:.2g}, the share of "
+        f"strict decision {1 + tried.decided} on these bars"
     )
     numbers = {
         "p_value": float(alone[0]),
@@ -355,7 +361,8 @@ def _skilled_after_search(
         "statistic": float(statistic[0]),
         "looks": float(looks.looks),
         "recipes": float(looks.recipes),
-        "alpha": rule.alpha,
+        "alpha": level,
+        "decisions": float(1 + tried.decided),
     }
     return Clause("recipes_tried", passed, reason, numbers)
 

@@ -1,8 +1,8 @@
 """What was scored on a challenger's test bars before, from the table `trials`, to correct evidence and figures for it.
 
 Every trial counts, refits of the challenger's own recipe too: near-identical forecasts barely change the corrected
-p-value, because the correction allows for the correlation between trials. Trials recorded after the challenger's do not
-count, so a replayed day is decided as it was on that day.
+p-value, because the correction allows for the correlation between trials. A replayed day is decided as it was on that
+day: trials recorded later do not count.
 """
 
 from collections.abc import Sequence
@@ -50,16 +50,18 @@ def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesT
     others = [
         trial
         for trial in overlapping_trials(trials, first, last)
-        if trial.run_id != run_id and (own is None or trial.recorded_at <= own.recorded_at)
+        if trial.run_id != run_id and not (own and own.kind == "replay" and trial.recorded_at > own.recorded_at)
     ]
     rows = {trial.trial_id: skill_on(trial, record) for trial in others}
     known = [trial for trial in others if np.isfinite(rows[trial.trial_id]).any()]
     mine = {own.recipe if own else ""}
     recipes = {trial.recipe for trial in others} | mine
+    strict = {row.run_id for row in workspace.decision_log.rows(workspace.name) if row.rule == "strict"}
     return RecipesTried(
         looks=Looks(len(others) + 1, len(recipes)),
         skill=np.array([rows[trial.trial_id] for trial in known]).reshape(-1, len(record)),
         unknown=len(recipes - {trial.recipe for trial in known} - mine),
+        decided=len({trial.recipe for trial in others if trial.run_id in strict} - mine),
     )
 
 

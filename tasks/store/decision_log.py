@@ -85,11 +85,14 @@ REFERENCE = "excess_over_version_"  # number of each past champion that the gate
 
 
 def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
-    """Return the past champions that the newest comparison with past champions named; empty without one."""
+    """Return the past champions that the newest promotion was compared with; empty without one.
+
+    A hold adds no champion, and its test bars may be few: what it compared with replaces nothing.
+    """
     prefix = f"past_champions.{REFERENCE}"
     for row in reversed(rows):
         named = {name.removeprefix(prefix) for name in row.numbers if name.startswith(prefix)}
-        if named:
+        if named and row.action == "promote":
             return named
     return set()
 

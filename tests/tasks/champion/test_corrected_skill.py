@@ -66,7 +66,7 @@ def useless(seed: int) -> Record:
     return replace(record, probabilities=loud_forecast(record.labels, seed=seed, spread=0.1))
 
 
-def test_every_trial_on_the_test_bars_counts_and_none_after_the_challengers(workspace: Workspace) -> None:
+def test_every_trial_on_the_test_bars_counts(workspace: Workspace) -> None:
     record, hour = skilled(), timedelta(hours=1)
     run_id = workspace.registry.version("1").run_id
     earlier = record.take(np.arange(100))
@@ -81,15 +81,35 @@ def test_every_trial_on_the_test_bars_counts_and_none_after_the_challengers(work
         ]
     )
     found = recipes_tried(workspace, run_id, record)
-    assert found.looks == Looks(5, 4)  # own, other, refit, earlier, unknown; the refit is the challenger's recipe
-    assert found.unknown == 1
-    assert found.skill.shape == (3, 300)
+    assert found.looks == Looks(6, 5)  # own, other, refit (own recipe), earlier, unknown, later
+    assert (found.unknown, found.decided) == (1, 0)
+    assert found.skill.shape == (4, 300)
     expected = {
         "other": forecast_skill(record.labels, HALF, useless(1).probabilities),
         "earlier": np.where(np.arange(300) < 100, forecast_skill(record.labels, HALF, record.probabilities), np.nan),
     }
     for skill in expected.values():
         assert any(np.allclose(skill, row, atol=1e-6, equal_nan=True) for row in found.skill)
+
+
+def test_a_replayed_day_is_decided_as_it_was_on_that_day(workspace: Workspace) -> None:
+    day = replace(trial("day", 9, skilled(), run_id="replayed"), kind="replay")
+    workspace.trial_log.append([day, trial("later", 4, useless(4), at=NOW + timedelta(hours=1))])
+    assert recipes_tried(workspace, "replayed", skilled()).looks == Looks(2, 2)  # with the version of the home
+
+
+def test_recipes_that_are_decided_one_after_another_share_the_level(workspace: Workspace) -> None:
+    version, nobody = workspace.registry.version("1"), ChampionState(None, None)
+    ref = workspace.bar_store.ref(SERIES)
+    for seed in (1, 2):
+        workspace.trial_log.append([trial(f"recipe {seed}", seed, useless(seed), run_id=f"run {seed}")])
+        found = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7)
+        row = logged_decision(workspace, version, nobody, found, STRICT, ref)
+        held = replace(row, decision_id=f"run {seed}", run_id=f"run {seed}", action="hold", champion_after=None)
+        workspace.decision_log.append_if_current(held)
+    numbers = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7).decision.numbers
+    assert numbers["recipes_tried.decisions"] == 3
+    assert numbers["recipes_tried.alpha"] == pytest.approx(0.05 * 6 / np.pi**2 / 9)
 
 
 def test_the_skill_of_another_horizon_is_by_its_own_labels() -> None:
@@ -114,7 +134,7 @@ def test_the_strict_rule_holds_what_is_significant_alone_and_not_after_correctio
     assert numbers["recipes_tried.p_value_corrected"] > 0.05 > numbers["recipes_tried.p_value"]
     row = logged_decision(workspace, version, nobody, searched, STRICT, workspace.bar_store.ref(SERIES))
     assert "after correction for the recipes tried (look 400 at these bars, 400 recipes)" in row.reasons[0]
-    assert row.reasons[0].endswith("before: not significant")
+    assert row.reasons[0].endswith("not significant at level 0.03, the share of strict decision 1 on these bars")
     daily = compare_with_champion(workspace, version, nobody, BARS, PromotionRule(), seed=7)
     assert daily.decision.action == "promote"
 
