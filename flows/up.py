@@ -1,7 +1,8 @@
 """`riseorfall up`: run a Prefect server, an MLflow server, a page server and the deployments on one machine.
 
-A server that is already configured is used instead of started. Everything listens on this machine only. The addresses
-and processes are written to HOME/data/up.json for the other commands.
+A server that is already configured is used instead of started. Everything listens on this machine only; Prefect, and
+writes to MLflow, need the home's password, which the processes of `up` and the other commands send by themselves. The
+addresses and processes are written to HOME/data/up.json for the other commands.
 """
 
 import json
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.deployments import ScheduleSpec, plans, require_valid
-from tasks.services.file_server import HOST
+from tasks.services.file_server import HOST, LOCAL_NAMES
 from tasks.services.process_guard import end_marked
+from tasks.services.server_password import ensure_password, mlflow_client_variables, prefect_server_variables
 from tasks.services.supervisor import Service, Supervisor, choose_port, hold_home_lock, stop_on_signals
 from tasks.settings import Settings, process_environment
 
@@ -59,7 +61,12 @@ def up(
                     supervisor.start(server)
                 last = f"{environment['PREFECT_API_URL']}/deployments/name/{table[-1].full_name}"
                 supervisor.start(
-                    Service("deployments", (sys.executable, "-m", "flows.deployment_runner", configuration), last)
+                    Service(
+                        "deployments",
+                        (sys.executable, "-m", "flows.deployment_runner", configuration),
+                        last,
+                        password=environment.get("PREFECT_API_AUTH_STRING", ""),
+                    )
                 )
                 _report_addresses(report, environment, settings)
                 supervisor.run_until_stopped()
@@ -75,11 +82,16 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves 1.5 GB; job execution is not used
     environment |= {"PYTHONUNBUFFERED": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_COLOR": "1"}
     servers, taken = [], []
+    password = ensure_password(settings.up_password)
     if not environment.get("PREFECT_API_URL"):
         port = choose_port(ports[0], PREFECT_PORT, "Prefect")
         taken.append(port)
         address = f"http://{HOST}:{port}"
         environment |= {"PREFECT_API_URL": f"{address}/api", "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
+        environment |= prefect_server_variables(password)
+        environment.setdefault(
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ",".join(f"http://{name}:{port}" for name in LOCAL_NAMES)
+        )
         arguments = ("server", "start", "--host", HOST, "--port", str(port))
         command: tuple[str, ...] = (sys.executable, "-m", "prefect", *arguments)
         servers.append(Service("Prefect", command, f"{address}/api/health", address))
@@ -89,6 +101,9 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         address = f"http://{HOST}:{port}"
         servers.append(Service("MLflow", _mlflow_command(settings, port), f"{address}/health", address))
         environment |= {"MLFLOW_TRACKING_URI": address, "RISEORFALL_TRACKING_URI": address}
+        environment |= mlflow_client_variables(password)
+        # MLflow's own list of hosts has patterns such as `10.*`, which names like 10.example.org match as well.
+        environment.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(f"{name}:*" for name in LOCAL_NAMES))
     if not settings.public_url:
         port = choose_port(ports[2], FILES_PORT, "pages", taken)
         address = f"http://{HOST}:{port}"
@@ -104,12 +119,13 @@ def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
     artifacts.mkdir(parents=True, exist_ok=True)
     stores = ("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", artifacts.as_uri())
     options = ("--no-serve-artifacts", "--host", HOST, "--port", str(port), "--workers", "1")
-    return (sys.executable, "-m", "mlflow", "server", *stores, *options)
+    return (sys.executable, "-m", "mlflow", "server", "--app-name", "riseorfall", *stores, *options)
 
 
 def _report_addresses(report: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:
     report(f"Prefect      {environment['PREFECT_API_URL'].removesuffix('/api')}")
     report(f"MLflow       {environment.get('MLFLOW_TRACKING_URI') or settings.mlflow_uri}")
     report(f"pages        {environment.get('RISEORFALL_PUBLIC_URL') or settings.public_url}")
+    report("password     riseorfall up --show-password (Prefect's page asks for it once)")
     report(f"logs         {Path(settings.root / 'data' / 'logs')}")
     report("Ctrl-C stops everything; the schedules stay on for the next `riseorfall up`.")

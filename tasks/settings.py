@@ -60,6 +60,11 @@ class Settings(BaseSettings):
         return self.root / "data" / "up.json"
 
     @property
+    def up_password(self) -> Path:
+        """Return the file with the password of the servers that `up` starts."""
+        return self.root / "data" / "up.password"
+
+    @property
     def mlflow_uri(self) -> str:
         """Return the tracking address: the one configured, MLflow's own variable, or the local database."""
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self._local_database
@@ -68,6 +73,11 @@ class Settings(BaseSettings):
     def prefect_api_url(self) -> str:
         """Return the address of the configured Prefect server; empty without one."""
         return os.environ.get("PREFECT_API_URL", "")
+
+    @property
+    def prefect_password(self) -> str:
+        """Return the `user:password` of the configured Prefect server; empty without one."""
+        return os.environ.get("PREFECT_API_AUTH_STRING", "")
 
     @property
     def _local_database(self) -> str:

@@ -13,6 +13,7 @@ from model.presets import with_preset
 from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
+from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, require_readable
 
 
@@ -29,6 +30,7 @@ def up(
     prefect_port: int = 0,
     mlflow_port: int = 0,
     files_port: int = 0,
+    show_password: bool = False,
 ) -> None:
     """Run unattended on this machine: a Prefect server, an MLflow server, pages, and every flow on its schedule.
 
@@ -42,10 +44,15 @@ def up(
         Port of the MLflow server; 0: 5000, or a free one.
     files_port
         Port of Data Docs, reports and pictures; 0: 8900, or a free one.
+    show_password
+        Print the password of the servers, as Prefect's page asks for it (user:password), and start nothing.
     """
     from flows.up import up as run_services
     from tasks.console.tables import show_lines
 
+    if show_password:
+        sys.stdout.write(f"{_password(load_settings())}\n")
+        return
     chosen = with_preset(source.interval, window, folds, network, training)  # the forms show and send every field
     specs = {
         "source": source, "check": check, "window": chosen.window, "folds": chosen.folds, "network": chosen.network,
@@ -55,6 +62,23 @@ def up(
     require_readable(source)
     ports = (prefect_port, mlflow_port, files_port)
     run_services(load_settings(), parameters, schedule, ports, lambda line: show_lines([line]))
+
+
+def _password(settings: Settings) -> str:
+    """Return the password of this home's servers.
+
+    Raises:
+        SpecError: there is none.
+    """
+    from tasks.services.server_password import read_password
+
+    password = read_password(settings.up_password)
+    if not password:
+        raise SpecError(
+            f"up: expected the password of the servers in {settings.up_password}, readable by its owner only, found "
+            "none. Start `riseorfall up` first; it creates the file."
+        )
+    return password
 
 
 def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", port: int = 8000) -> None:

@@ -1,7 +1,8 @@
 """Serve the pages below HOME/data over HTTP: Data Docs, reports, pictures of the monitor.
 
 Run as `python -m tasks.services.file_server FOLDER PORT`. It serves the folders in
-`SERVED_FOLDERS` only: the others hold databases, logs and tables. It listens on this machine only.
+`SERVED_FOLDERS` only: the others hold databases, logs and tables. It listens on this machine only, and answers only
+requests for an address of this machine: a web page whose own name is pointed at 127.0.0.1 must not read what is served.
 """
 
 import sys
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 SERVED_FOLDERS = ("docs", "reports", "monitor")
 HOST = "127.0.0.1"
+LOCAL_NAMES = (HOST, "localhost")
 PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>riseorfall</title>"
     "<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}}</style>"
@@ -69,11 +71,24 @@ class PageHandler(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class LocalPageHandler(PageHandler):
+    """Refuse requests whose Host header names another machine; any port is accepted, for a tunnel has its own."""
+
+    def parse_request(self) -> bool:
+        """Read the request line and the headers; respond with 403 and return False for a foreign host."""
+        if not super().parse_request():
+            return False
+        if self.headers.get("Host", "").partition(":")[0].lower() in LOCAL_NAMES:
+            return True
+        self.send_error(HTTPStatus.FORBIDDEN, explain=f"Expected a Host header of {' or '.join(LOCAL_NAMES)}.")
+        return False
+
+
 def file_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """Return a server that is bound to the port; 0 takes a free one."""
 
-    def handler(*args: Any) -> PageHandler:
-        return PageHandler(*args, directory=str(folder))
+    def handler(*args: Any) -> LocalPageHandler:
+        return LocalPageHandler(*args, directory=str(folder))
 
     return ThreadingHTTPServer((HOST, port), handler)
 

@@ -1,7 +1,8 @@
 """Choose the Prefect server of a run from a shell: a configured one, that of a running `up`, or a temporary one.
 
 Prefect can start a temporary server itself, but does so only when the flow starts, and loads the whole server into the
-process of the run. Here it starts while the imports run, under a process guard, which ends it with the run.
+process of the run. Here it starts while the imports run, under a process guard, which ends it with the run. Other
+users of this machine reach it as well, so it has a password, which nobody but the run and its server knows.
 """
 
 import atexit
@@ -11,6 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks.services.file_server import HOST
+from tasks.services.server_password import (
+    new_password,
+    prefect_client_variables,
+    prefect_server_variables,
+    read_password,
+    variables_of_up,
+)
 from tasks.services.supervisor import (
     POLL_SECONDS,
     SHARED_VARIABLES,
@@ -25,8 +33,9 @@ from tasks.services.supervisor import (
 )
 from tasks.settings import Settings, process_environment, set_environment
 
-# As Prefect configures its own temporary servers: no pages, no services that schedule or end other runs.
-BARE = {"PREFECT_UI_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1"}
+# As Prefect configures its own temporary servers: no pages, no services that schedule or end other runs. No
+# origin is allowed.
+BARE = {"PREFECT_UI_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ""}
 
 
 @contextmanager
@@ -44,8 +53,8 @@ def local_server() -> Iterator[None]:
         yield
         return
     log_path = settings.log_folder / "prefect-temporary.log"
-    service = _temporary_server()
-    process = launch(service, process_environment(**BARE), log_path)
+    service, password = _temporary_server(), new_password()
+    process = launch(service, process_environment(**BARE, **prefect_server_variables(password)), log_path)
     atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
     yield
     limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
@@ -53,22 +62,25 @@ def local_server() -> Iterator[None]:
         if process.poll() is not None or time.monotonic() > limit:
             raise ServiceNotStarted(describe_failed_start(service, log_path))
         time.sleep(POLL_SECONDS)
-    set_environment({"PREFECT_API_URL": service.address}, replace=True)
+    set_environment({"PREFECT_API_URL": service.address, **prefect_client_variables(password)}, replace=True)
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
 
 
 def use_server(settings: Settings) -> None:
-    """Use the servers of a running `up` of this home; do nothing if other servers are configured.
+    """Use the servers of a running `up` of this home, with its password; do nothing if other servers are configured.
 
     Call it before Prefect is imported, which reads the environment once.
     """
-    state = None if settings.prefect_api_url else read_state(settings.up_lock, settings.up_state)
-    if state is None or "PREFECT_API_URL" not in state["environment"]:
+    state = read_state(settings.up_lock, settings.up_state)
+    api = state["environment"].get("PREFECT_API_URL") if state else None
+    if state is None or not api or settings.prefect_api_url not in {"", api}:
         return
-    shared = {name: state["environment"][name] for name in SHARED_VARIABLES if name in state["environment"]}
-    set_environment(shared)
+    set_environment({name: state["environment"][name] for name in SHARED_VARIABLES if name in state["environment"]})
+    password = read_password(settings.up_password)
+    if password:
+        set_environment(variables_of_up(state, Settings().mlflow_uri, password), replace=True)
 
 
 def _temporary_server() -> Service:

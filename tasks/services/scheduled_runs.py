@@ -6,6 +6,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from tasks.services.server_password import basic_authentication, read_password
 from tasks.services.supervisor import read_state
 from tasks.settings import Settings
 
@@ -17,7 +18,7 @@ def service_status(settings: Settings) -> dict[str, Any]:
     state = read_state(settings.up_lock, settings.up_state)
     return {
         "up": {name: part["address"] for name, part in state["parts"].items()} if state else None,
-        "next_runs": _next_runs(prefect_api(settings)),
+        "next_runs": _next_runs(prefect_api(settings), _password(state, settings)),
     }
 
 
@@ -29,7 +30,14 @@ def prefect_api(settings: Settings) -> str:
     return str(state["environment"].get("PREFECT_API_URL", "")) if state else ""
 
 
-def _next_runs(api: str) -> list[dict[str, str]]:
+def _password(state: Mapping[str, Any] | None, settings: Settings) -> str:
+    """Return the password of the Prefect server: the configured one, or that of the home for the server of its `up`."""
+    if state and "Prefect" in state["parts"] and state["environment"]["PREFECT_API_URL"] == prefect_api(settings):
+        return read_password(settings.up_password)
+    return settings.prefect_password
+
+
+def _next_runs(api: str, password: str) -> list[dict[str, str]]:
     """Return the next scheduled runs, soonest first; none if no server answers."""
     if not api:
         return []
@@ -40,8 +48,8 @@ def _next_runs(api: str) -> list[dict[str, str]]:
         "deployments": {"tags": {"all_": ["riseorfall"]}},
     }
     try:
-        runs = _post(f"{api}/flow_runs/filter", query)
-        deployments = _post(f"{api}/deployments/filter", {})
+        runs = _post(f"{api}/flow_runs/filter", query, password)
+        deployments = _post(f"{api}/deployments/filter", {}, password)
     except (URLError, OSError, ValueError):
         return []
     names = {each["id"]: each["name"] for each in deployments}
@@ -52,8 +60,9 @@ def _next_runs(api: str) -> list[dict[str, str]]:
     return list(first.values())
 
 
-def _post(address: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    request = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - the configured server
+def _post(address: str, body: Mapping[str, Any], password: str) -> list[dict[str, Any]]:
+    headers = {"Content-Type": "application/json"} | basic_authentication(password)
+    request = Request(address, json.dumps(body).encode(), headers)  # noqa: S310 - the configured server
     with urlopen(request, timeout=5) as reply:  # noqa: S310 - the configured server
         found: list[dict[str, Any]] = json.load(reply)
     return found

@@ -22,10 +22,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from model.errors import RiseOrFallError
 from tasks.services.file_server import HOST
+from tasks.services.server_password import basic_authentication
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,14 @@ class Service:
         command: program and arguments.
         health_url: returns 200 once the service is ready; empty: ready when started.
         address: shown to people; empty for a program without a page.
+        password: `user:password` that the health check sends; empty: none.
     """
 
     name: str
     command: tuple[str, ...]
     health_url: str = ""
     address: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -103,7 +106,7 @@ class Supervisor:
         managed = ManagedProcess(service, self._launch(service), time.monotonic())
         self.processes[service.name] = managed
         limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
-        while service.health_url and not is_healthy(service.health_url) and not self.stopping.is_set():
+        while not _is_ready(service) and not self.stopping.is_set():
             if managed.process.poll() is not None or time.monotonic() > limit:
                 raise ServiceNotStarted(describe_failed_start(service, self._log_path(service)))
             self.stopping.wait(POLL_SECONDS)
@@ -244,13 +247,18 @@ def stop_on_signals(stopping: Event) -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def is_healthy(url: str) -> bool:
+def is_healthy(url: str, password: str = "") -> bool:
     """Return whether an address responds with 200 within two seconds."""
     try:
-        with urlopen(url, timeout=2) as reply:  # noqa: S310 - our own http addresses
+        request = Request(url, headers=basic_authentication(password))  # noqa: S310 - our own http addresses
+        with urlopen(request, timeout=2) as reply:  # noqa: S310 - our own http addresses
             return bool(reply.status == 200)  # noqa: PLR2004 - HTTP OK
     except (URLError, OSError, ValueError):
         return False
+
+
+def _is_ready(service: Service) -> bool:
+    return not service.health_url or is_healthy(service.health_url, service.password)
 
 
 def choose_port(requested: int, usual: int, name: str, taken: Sequence[int] = ()) -> int:

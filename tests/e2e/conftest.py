@@ -1,12 +1,17 @@
 """A real `riseorfall up` in a home of its own, on free ports, and a real browser."""
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from running_up import PATIENCE_SECONDS, Up, free_ports, launch
+
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -47,9 +52,25 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+@pytest.fixture(scope="session")
+def signed_in(up: Up, browser: Browser) -> BrowserContext:
+    """A browser in which somebody has typed the password that `up --show-password` prints, once."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
+    command = [Path(sys.executable).with_name("riseorfall"), "up", "--show-password"]
+    environment = os.environ | {"RISEORFALL_HOME": str(up.home)}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    page = context.new_page()
+    page.goto(up.address("Prefect"))
+    page.get_by_placeholder("admin:pass").fill(shown.stdout.strip())
+    page.get_by_role("button", name="Login").click()
+    page.get_by_role("link", name="Deployments").first.wait_for()
+    page.close()
+    return context
+
+
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(PATIENCE_SECONDS * 1000)
+def page(signed_in: BrowserContext) -> Iterator[Page]:
+    opened = signed_in.new_page()
     yield opened
     opened.close()

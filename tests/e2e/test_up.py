@@ -13,16 +13,15 @@ from uuid import uuid4
 
 import pytest
 from planted import plant_degradation, plant_drift
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 from receiver import Receiver
-from running_up import PATIENCE_SECONDS, Up, answer_of, free_ports, launch, wait_for
+from running_up import Up, answer_of, free_ports, launch, wait_for
 
 from model.bars import Series
 from model.presets import HOURLY
 from tasks.store.bar_store import BarStore
 
 pytestmark = pytest.mark.e2e
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 KEEP_PICTURES = bool(os.environ.get("RISEORFALL_KEEP_PICTURES"))
@@ -50,20 +49,20 @@ def open_form(up: Up, page: Page, deployment: str = "retrain", epochs: int = 2) 
 
 
 @pytest.fixture(scope="module")
-def retrained(up: Up, browser) -> dict:  # noqa: ANN001 - playwright's
+def retrained(up: Up, signed_in: BrowserContext) -> dict:
     """A run of `retrain` that was filled in and submitted in the form."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_SECONDS * 1000)
+    page = signed_in.new_page()
     open_form(up, page)
     page.get_by_label("Run Name").fill("by-hand")
     page.get_by_label("Epochs (Optional)").fill("3")
     page.get_by_label("Epochs (Optional)").evaluate(TO_THE_TOP)
     picture(page, "prefect-form")
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_url(re.compile(r"/(flow-run|deployment)"))
-    runs = wait_for(lambda: [run for run in up.runs("retrain") if run["parameters"]["training"]["epochs"] == 3])
+    with page.expect_response(re.compile("/create_flow_run$")) as created:
+        page.get_by_role("button", name="Submit").click()
+    run = created.value.json()
     page.close()
-    return up.finished(runs[0]["id"])
+    assert run["parameters"]["training"]["epochs"] == 3
+    return up.finished(run["id"])
 
 
 def test_the_form_shows_descriptions_defaults_and_menus(up: Up, page: Page) -> None:
@@ -258,7 +257,8 @@ def one_retrain_follows(up: Up, before: set[str]) -> None:
         "from tasks.services.events import emit_event_for\n"
         "emit_event_for('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
     )
-    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PREFECT_API_URL": up.api}, check=True)
+    environment = os.environ | {"PREFECT_API_URL": up.api, "PREFECT_API_AUTH_STRING": up.password}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
     wait_for(lambda: events(up, "riseorfall.champion.broken"))
     wait_for_automations(up)
@@ -282,7 +282,8 @@ def test_planted_degradation_is_told_to_the_block_and_starts_one_retrain(up: Up,
         up.ask(f"/automations/{automation['id']}", method="DELETE")
     with Receiver() as receiver:
         environment = os.environ | {"PREFECT_API_URL": up.api, "RISEORFALL_HOME": str(up.home)}
-        subprocess.run([sys.executable, "-c", SAVE_BLOCK, receiver.address], env=environment, check=True)
+        with_password = environment | {"PREFECT_API_AUTH_STRING": up.password}
+        subprocess.run([sys.executable, "-c", SAVE_BLOCK, receiver.address], env=with_password, check=True)
         command = Path(sys.executable).with_name("riseorfall")
         subprocess.run([command, "automations"], env=environment, check=True)
         before = {run["id"] for run in up.runs("retrain")}
@@ -309,15 +310,20 @@ def test_a_part_that_dies_is_started_again(up: Up) -> None:
     wait_for(lambda: up.state["parts"]["pages"]["restarts"] == 1)
 
 
-def test_after_sigkill_the_interrupted_run_is_marked_and_the_schedule_goes_on(up: Up, ports: dict[str, int]) -> None:
+def test_after_sigkill_the_interrupted_run_is_marked_and_the_schedule_goes_on(
+    up: Up, ports: dict[str, int], page: Page
+) -> None:
     wait_for(lambda: up.runs("ingest", types=["COMPLETED"]))  # the minute's schedule fires
     long = up.start("retrain", {"training": {"epochs": 10_000, "patience": 1000}})
     wait_for(lambda: up.ask(f"/flow_runs/{long['id']}")["state_type"] == "RUNNING")
     up.process.kill()
     up.process.wait()
     words = [word for name, port in ports.items() for word in (name, str(port))]
+    password = up.password
     again = launch(up.home, *words, "--schedule.ingest-cron", "* * * * *")
     up.process, up.output = again.process, again.output
+    assert up.password == password
+    open_form(up, page)  # without a second login
     marked = wait_for(lambda: (run := up.ask(f"/flow_runs/{long['id']}"))["state_type"] == "CRASHED" and run)
     assert "interrupted" in marked["state"]["message"]
     assert [schedule["active"] for schedule in up.deployment("retrain")["schedules"]] == [True]

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,14 @@ def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-def answer_of(address: str, body: Any = None) -> tuple[int, str]:
+def answer_of(
+    address: str, body: Any = None, method: str | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Post a body as JSON (get without one) and return status and text; status 0 where nobody listens."""
     content = None if body is None else json.dumps(body).encode()
+    request = Request(address, content, {"Content-Type": "application/json"} | (headers or {}), method=method)
     try:
-        with urlopen(Request(address, content, {"Content-Type": "application/json"}), timeout=60) as reply:
+        with urlopen(request, timeout=60) as reply:
             return reply.status, reply.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
@@ -60,6 +64,15 @@ class Up:
     def api(self) -> str:
         return f"{self.address('Prefect')}/api"
 
+    @property
+    def password(self) -> str:
+        return (self.home / "data" / "up.password").read_text(encoding="utf-8").strip()
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The header that sends the password."""
+        return {"Authorization": f"Basic {b64encode(self.password.encode()).decode()}"}
+
     def ask(
         self, path: str, body: dict[str, Any] | list[dict[str, Any]] | None = None, method: str | None = None
     ) -> Any:
@@ -68,7 +81,8 @@ class Up:
         A 503 is repeated, as Prefect's own client repeats it: the server's SQLite database was locked.
         """
         content = None if body is None else json.dumps(body).encode()
-        request = Request(f"{self.api}{path}", content, {"Content-Type": "application/json"}, method=method)
+        headers = {"Content-Type": "application/json"} | self.credentials
+        request = Request(f"{self.api}{path}", content, headers, method=method)
         limit = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:

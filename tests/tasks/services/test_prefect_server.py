@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from running_up import answer_of
 
 from tasks.services.supervisor import is_healthy
 
@@ -62,6 +63,19 @@ def ends(address: str) -> None:
 def test_a_run_brings_a_server_that_ends_with_it(tmp_path: Path) -> None:
     with run(tmp_path) as (process, address):
         assert process.wait(60) == 0
+    ends(address)
+
+
+def test_other_users_and_web_pages_are_refused(tmp_path: Path) -> None:
+    """Whoever could post to it would have a shell: a flow run can name a program to run."""
+    with run(tmp_path, "wait") as (process, address):
+        filtered = f"{address}/flow_runs/filter"
+        assert answer_of(filtered, {})[0] == 401
+        code, _ = answer_of(
+            filtered, None, "OPTIONS", {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        )
+        assert code == 400
+        process.kill()
     ends(address)
 
 

@@ -176,3 +176,22 @@ def test_only_served_folders_are_served(pages: int, path: str, status: int) -> N
     assert reply.status == status
     assert "outside" not in body
     assert "secret" not in body
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200), ("127.0.0.1:1", 200), ("localhost:8901", 200), ("LOCALHOST", 200),
+        ("evil.example", 403), ("evil.example:8900", 403), ("127.0.0.1.evil.example", 403), ("", 403), (None, 403),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_foreign_host_is_refused(pages: int, host: str | None, status: int, method: str) -> None:
+    """A web page whose own name points at 127.0.0.1 (DNS rebinding) sends that name as its host."""
+    connection = HTTPConnection("127.0.0.1", pages, timeout=5)
+    connection.putrequest(method, "/docs/index.html", skip_host=True)
+    if host is not None:
+        connection.putheader("Host", host)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    connection.close()

@@ -1,0 +1,92 @@
+"""Who may read and write in the MLflow server of `up`: the guard around a stand-in for MLflow's application."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tasks.services.mlflow_server import READS_BY_POST, WriteGuard
+from tasks.services.server_password import basic_authentication
+
+PASSWORD = "admin:secret"
+HOST = "127.0.0.1:5000"
+HERE = f"http://{HOST}"
+VERSIONS = "/api/2.0/mlflow/registered-models/create"
+ALIAS = "/api/2.0/mlflow/registered-models/alias"
+
+
+def status_of(method: str, path: str, password: str = "", origin: str = "", scheme: str = "Basic") -> int:
+    """Send a request through the guard and return the status of the answer; the application answers 200."""
+    sent: list[dict[str, Any]] = []
+
+    async def application(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", HOST.encode())]
+    if password:
+        value = basic_authentication(password)["Authorization"].replace("Basic", scheme)
+        headers.append((b"authorization", value.encode()))
+    if origin:
+        headers.append((b"origin", origin.encode()))
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asyncio.run(WriteGuard(application, PASSWORD)(scope, receive, send))
+    start = sent[0]
+    assert (start["status"] == 401) == any(name == b"www-authenticate" for name, _ in start["headers"])
+    return int(start["status"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/api/2.0/mlflow/registered-models/get"),
+        ("POST", "/ajax-api/2.0/mlflow/runs/search"),
+        ("POST", "/graphql"),
+    ],
+)
+def test_everybody_on_this_machine_may_read(method: str, path: str) -> None:
+    assert status_of(method, path) == 200
+    assert status_of(method, path, "admin:wrong") == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", VERSIONS),
+        ("POST", ALIAS),
+        ("DELETE", ALIAS),
+        ("PATCH", "/ajax-api/2.0/mlflow/model-versions/update"),
+        ("PUT", "/ajax-api/3.0/mlflow/assistant/config"),  # of MLflow's assistant, which runs programs
+        ("POST", "/ajax-api/3.0/mlflow/assistant/message"),
+        ("POST", "/api/9.9/mlflow/a-route-of-a-later-version"),
+        ("DELETE", "/ajax-api/2.0/mlflow/runs/search"),
+        ("POST", "/api/2.0/mlflow/runs/search/../delete"),
+    ],
+)
+def test_a_write_needs_the_password(method: str, path: str) -> None:
+    assert status_of(method, path) == 401
+    assert status_of(method, path, "admin:wrong") == 401
+    assert status_of(method, path, PASSWORD, scheme="Bearer") == 401
+    assert status_of(method, path, PASSWORD) == 200
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:9999", "http://localhost:5000", "https://example.org", "null"])
+def test_a_page_of_another_origin_may_not_write_with_the_password_that_the_browser_keeps(origin: str) -> None:
+    assert status_of("POST", VERSIONS, PASSWORD, origin) == 403
+    assert status_of("POST", VERSIONS, PASSWORD, HERE) == 200
+
+
+def test_every_read_by_post_is_a_route_of_mlflow() -> None:
+    """A misspelt entry would send the browser's pages to the password dialog."""
+    from mlflow.server import app
+
+    routes = {str(rule) for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
+    assert len(READS_BY_POST) == 23
+    assert routes >= READS_BY_POST
