@@ -23,6 +23,7 @@ from tasks.results import Retrain
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
+pytestmark = pytest.mark.e2e  # a second home, for options that are off by default
 FOLDS = FoldSpec(test_bars=120, count=2, seeds=2)
 TRAINING = TrainingSpec(epochs=1, calibration="temperature")
 Options = tuple[Retrain, Workspace, list[str]]

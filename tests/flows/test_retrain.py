@@ -177,6 +177,7 @@ def test_the_same_bars_recipe_and_seed_give_the_same_probabilities(
     np.testing.assert_array_equal(*probabilities)
 
 
+@pytest.mark.e2e  # a whole retrain more; the rule is tested on bars
 def test_as_of_a_past_day_no_later_bar_is_used(first: Retrain) -> None:
     past = retrain(
         folds=FoldSpec(test_bars=240, count=2), training=TrainingSpec(epochs=1), as_of=pd.Timestamp("2019-09-01")

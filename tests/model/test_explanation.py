@@ -66,7 +66,9 @@ def gates_by_formula(x: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, b
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.e2e if kind == "bilstm" else ()) for kind in KINDS]
+)
 def test_attributions_sum_to_the_change_of_the_probability(kind: Kind) -> None:
     network, _, found = explained(kind)
     change = float(network(prices()[None], training=False)[0, 0]) - float(
@@ -142,6 +144,7 @@ def test_gates_and_states_equal_the_formulas(kind: Kind) -> None:
         np.testing.assert_allclose(followed.maps["cell state"][t], np.asarray(state[1])[0], atol=1e-5)
 
 
+@pytest.mark.e2e  # its trace takes as long as all others together
 def test_a_bilstm_has_maps_of_both_directions_in_the_order_of_the_bars() -> None:
     _, weights, found = explained("bilstm")
     forwards, backwards = found.gates
