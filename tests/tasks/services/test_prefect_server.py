@@ -49,7 +49,10 @@ def run(home: Path, *words: str) -> Iterator[tuple["subprocess.Popen[str]", str]
         line = next((each.split() for each in process.stdout if each.startswith("at ")), None)
         assert line, f"ended with {process.wait()}"
         assert line[2] == "0", "the server was loaded into the run's own process"
-        yield process, line[1]
+        try:
+            yield process, line[1]
+        finally:
+            process.kill()  # a test that fails does not wait for the run
 
 
 def ends(address: str) -> None:
@@ -68,14 +71,13 @@ def test_a_run_brings_a_server_that_ends_with_it(tmp_path: Path) -> None:
 
 def test_other_users_and_web_pages_are_refused(tmp_path: Path) -> None:
     """Whoever could post to it would have a shell: a flow run can name a program to run."""
-    with run(tmp_path, "wait") as (process, address):
+    with run(tmp_path, "wait") as (_, address):
         filtered = f"{address}/flow_runs/filter"
         assert answer_of(filtered, {})[0] == 401
         code, _ = answer_of(
             filtered, None, "OPTIONS", {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
         )
         assert code == 400
-        process.kill()
     ends(address)
 
 
