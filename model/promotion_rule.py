@@ -28,6 +28,7 @@ from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
 FINAL_NETWORK = "final_network"  # clause of `model.final_network_check`
+CONDITIONS = ("soundness", FINAL_NETWORK, "past_champions")  # clauses whose reasons come last where they are met
 
 
 class PromotionRule(BaseModel):
@@ -212,7 +213,7 @@ def hold_because(decision: Decision, reason: str) -> Decision:
 
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     """Collect reasons, failed clauses first and conditions of any promotion last, and numbers."""
-    ordered = sorted(clauses, key=lambda clause: (clause.passed, clause.name in {"soundness", FINAL_NETWORK}))
+    ordered = sorted(clauses, key=lambda clause: (clause.passed, clause.name in CONDITIONS))
     reasons = [clause.reason for clause in ordered]
     numbers = {f"{clause.name}.{key}": value for clause in clauses for key, value in clause.numbers.items()}
     return Decision(action, tuple(reasons), numbers, clauses)
