@@ -18,10 +18,11 @@ def load_as_served(workspace: Workspace, version: str) -> None:
     """
     import mlflow.pyfunc  # imported here: takes two seconds
 
-    place, path = f"models:/{workspace.name}/{version}", list(sys.path)
-    workspace.runs.set_global_uri()
+    path = list(sys.path)
+    files = workspace.registry.read_version(version)  # not by MLflow, whose loader hides why a download failed
+    place = files.place
     try:
-        loaded = mlflow.pyfunc.load_model(place)
+        loaded = mlflow.pyfunc.load_model(str(files.folder.parent))
         answer = loaded.predict(loaded.input_example)["probability"].to_numpy(dtype=np.float64)
     except Exception as error:  # mlflow, onnxruntime and pandas raise exceptions of their own
         if is_store_failure(error):

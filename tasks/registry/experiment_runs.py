@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import StoreUnavailable, UnsoundModel
+from model.errors import StoreUnavailable
 from model.training import Epoch
 from tasks.registry.local_database import LocalDatabase
-from tasks.registry.unreachable_store import is_store_failure, store_unavailable
+from tasks.registry.unreachable_store import failed_fetch, require_answer
 from tasks.settings import Settings, preserve_tracking_uri
 from tasks.store.bar_store import BarsRef
 
@@ -173,7 +173,8 @@ class ExperimentRuns:
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
-            return dict(self.client.get_run(run_id).data.params)
+            with require_answer(f"{self.name}: run {run_id}"):
+                return dict(self.client.get_run(run_id).data.params)
         except MlflowException:
             return {}
 
@@ -182,10 +183,9 @@ class ExperimentRuns:
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
-            return dict(self.client.get_run(run_id).data.tags)
-        except MlflowException as error:
-            if is_store_failure(error):
-                raise store_unavailable(f"{self.name}: run {run_id}", error) from error
+            with require_answer(f"{self.name}: run {run_id}"):
+                return dict(self.client.get_run(run_id).data.tags)
+        except MlflowException:
             return {}
 
     def run_values(self, run_id: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -197,19 +197,19 @@ class ExperimentRuns:
         """Return one artifact file of a run.
 
         Raises:
-            UnsoundModel: the run has no such file.
-            StoreUnavailable: the artifact store could not be read.
+            UnsoundModel: there is no such run, or it has no such file.
+            StoreUnavailable: the artifact store could not be read, or did not deliver a file that it lists.
         """
-        from mlflow.exceptions import MlflowException  # imported here: see client
+        parent = path.rpartition("/")[0] or None
 
-        with tempfile.TemporaryDirectory() as place:
-            try:
+        def listed() -> list[str]:
+            return [each.path for each in self.client.list_artifacts(run_id, parent)]
+
+        try:
+            with tempfile.TemporaryDirectory() as place:
                 return Path(self.client.download_artifacts(run_id, path, place)).read_bytes()
-            except (MlflowException, OSError) as error:
-                where = f"{self.name}: run {run_id}, file {path}"
-                if is_store_failure(error):
-                    raise store_unavailable(where, error) from error
-                raise UnsoundModel(f"{where}: expected it in the artifact store, found: {error}") from error
+        except Exception as error:
+            raise failed_fetch(f"{self.name}: run {run_id}, file {path}", [path], listed, error) from error
 
     def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
         """Log the bars that a run used as a dataset: place, table version, content hash, span."""

@@ -1,6 +1,7 @@
 """Files of one registered version: the network twice, its recipe, its out-of-sample record, its calibrator."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
@@ -8,6 +9,7 @@ from model.errors import RiseOrFallError, SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.predictor import Predictor
 from model.recipe import Recipe
+from tasks.registry.unreachable_store import ABSENT_ON_DISK, store_unavailable
 
 FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
 CALIBRATOR = "calibrator.json"  # only if the recipe calibrates
@@ -26,18 +28,21 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """Files of one version on this machine, read on demand."""
+    """Files of one version on this machine, read on demand.
+
+    Every method raises UnsoundModel if a file is missing or broken, and StoreUnavailable if the disk fails.
+    """
 
     place: str
     folder: Path
 
     def onnx(self) -> bytes:
         """Return the network for serving."""
-        return (self.folder / "network.onnx").read_bytes()
+        return self._read("network.onnx")
 
     def keras(self) -> bytes:
         """Return the network for warm starts and inspection."""
-        return (self.folder / "network.keras").read_bytes()
+        return self._read("network.keras")
 
     def predictor(self, *, calibrated: bool = True) -> Predictor:
         """Return the network ready to predict, as serving would use it.
@@ -47,12 +52,15 @@ class LoadedVersion:
                 rounding errors.
 
         Raises:
-            UnsoundModel: it cannot be opened, whatever the reason.
+            UnsoundModel: it cannot be opened.
+            StoreUnavailable: the disk or the memory of this machine is the reason.
         """
         try:
             return Predictor(self.onnx(), self.recipe().window, self.calibrator() if calibrated else UNCALIBRATED)
         except RiseOrFallError:
             raise
+        except MemoryError as error:
+            raise store_unavailable(f"{self.place}: network.onnx", error) from error
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
             raise UnsoundModel(f"{self.place}: network.onnx cannot be opened: {error}") from error
 
@@ -63,7 +71,7 @@ class LoadedVersion:
             UnsoundModel: the file is no recipe.
         """
         try:
-            return Recipe.model_validate_json((self.folder / "recipe.json").read_text(encoding="utf-8"))
+            return Recipe.model_validate_json(self._read("recipe.json"))
         except ValueError as error:
             raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
 
@@ -76,8 +84,8 @@ class LoadedVersion:
         if self.recipe().training.calibration == "none":
             return UNCALIBRATED
         try:
-            return calibrator_from_json((self.folder / CALIBRATOR).read_text(encoding="utf-8"))
-        except (OSError, SpecError) as error:
+            return calibrator_from_json(self._read(CALIBRATOR).decode())
+        except (ValueError, SpecError) as error:
             raise UnsoundModel(f"{self.place}: {CALIBRATOR} cannot be read: {error}") from error
 
     def record(self) -> Record:
@@ -89,9 +97,18 @@ class LoadedVersion:
         import pandas as pd  # imported here: serving needs no record
 
         try:
-            return record_from_frame(pd.read_parquet(self.folder / "record.parquet"))
-        except (OSError, ValueError, SpecError) as error:
+            return record_from_frame(pd.read_parquet(BytesIO(self._read("record.parquet"))))
+        except (OSError, ValueError, SpecError) as error:  # pyarrow raises OSError for some broken content
             raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
+
+    def _read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        try:
+            return (self.folder / name).read_bytes()
+        except ABSENT_ON_DISK as error:
+            raise UnsoundModel(f"{self.place}: {name} cannot be read: {error}") from error
+        except (OSError, MemoryError) as error:
+            raise store_unavailable(f"{self.place}: {name}", error) from error
 
 
 def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:

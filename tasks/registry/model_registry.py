@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
@@ -18,7 +19,7 @@ from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_requirements import pinned_requirements
-from tasks.registry.unreachable_store import is_store_failure, store_unavailable
+from tasks.registry.unreachable_store import ABSENT_ON_DISK, failed_fetch, require_answer, store_unavailable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,11 @@ class ModelRegistry:
     def client(self) -> "MlflowClient":
         """MLflow's own client."""
         return self.runs.client
+
+    @property
+    def _place(self) -> str:
+        """Name and address, for errors."""
+        return f"{self.name} in the registry at {self.runs.uri}"
 
     def register(self, run_id: str, files: ModelFiles, example: "pd.DataFrame", tags: Mapping[str, str]) -> Version:
         """Register a model version with everything it is made of, and give it the alias `challenger`.
@@ -136,7 +142,8 @@ class ModelRegistry:
     def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
         """Return the versions that have a tag of this value, oldest first."""
         text = value.replace("'", "''")
-        found = self.client.search_model_versions(f"name = '{self.name}' and tag.`{tag}` = '{text}'")
+        with require_answer(self._place):
+            found = self.client.search_model_versions(f"name = '{self.name}' and tag.`{tag}` = '{text}'")
         return tuple(sorted((str(each.version) for each in found), key=int))
 
     def newest_versions(self, count: int) -> tuple[str, ...]:
@@ -144,32 +151,38 @@ class ModelRegistry:
         known = self.runs.database.newest_versions(self.name, count)
         if known is not None:
             return known
-        found = self.client.search_model_versions(
-            f"name = '{self.name}'", max_results=count, order_by=["version_number DESC"]
-        )
+        with require_answer(self._place):
+            found = self.client.search_model_versions(
+                f"name = '{self.name}'", max_results=count, order_by=["version_number DESC"]
+            )
         return tuple(str(each.version) for each in found)
 
     def set_alias(self, alias: Alias, version: str) -> None:
         """Set an alias to a version."""
-        self.client.set_registered_model_alias(self.name, alias, version)
+        with require_answer(self._place):
+            self.client.set_registered_model_alias(self.name, alias, version)
 
     def drop_alias(self, alias: Alias) -> None:
         """Remove an alias."""
-        self.client.delete_registered_model_alias(self.name, alias)
+        with require_answer(self._place):
+            self.client.delete_registered_model_alias(self.name, alias)
 
     def alias_number(self, alias: Alias) -> str | None:
-        """Return the number of the version that an alias names, None when it names none."""
+        """Return the number of the version that an alias names, None when it names none.
+
+        Raises:
+            StoreUnavailable: the registry did not answer.
+        """
         known = self.runs.database.alias(self.name, alias)
         if known is not None:
             return known[0]
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
-            number = self.client.get_registered_model(self.name).aliases.get(alias)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+            with require_answer(self._place):
+                number = self.client.get_registered_model(self.name).aliases.get(alias)
+        except MlflowException:
+            return None
         return None if number is None else str(number)
 
     def aliased(self, alias: Alias) -> Version | None:
@@ -204,10 +217,9 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
-            found = self.client.get_model_version(self.name, number)
+            with require_answer(f"{self._place}, version {number}"):
+                found = self.client.get_model_version(self.name, number)
         except MlflowException as error:
-            if is_store_failure(error):
-                raise store_unavailable(f"{self.name} version {number} at {self.runs.uri}", error) from error
             raise NoChampion(
                 f"{self.name}: expected version {number} in the registry at {self.runs.uri}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
@@ -232,12 +244,13 @@ class ModelRegistry:
         """Open the files of a version, wherever the registry keeps them.
 
         Raises:
-            UnsoundModel: a file is missing or cannot be read.
+            UnsoundModel: a file is missing, or the registry knows no such version.
+            StoreUnavailable: the store could not be read.
         """
         place = f"models:/{self.name}/{version}"
         known = self.runs.database.version(self.name, version)
         folder = self._download(place) if known is None or known.folder is None else known.folder / "artifacts"
-        missing = [name for name in FILES if not (folder / name).is_file()]
+        missing = [name for name in FILES if not _is_there(place, folder / name)]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
         return LoadedVersion(place, folder)
@@ -247,17 +260,29 @@ class ModelRegistry:
 
         Raises:
             UnsoundModel: they are gone, or the registry knows no such version.
-            StoreUnavailable: the store could not be read.
+            StoreUnavailable: the store could not be read, or did not deliver a file that it lists.
         """
         import mlflow.artifacts  # imported here: see client
+
+        def listed() -> list[str]:
+            found = mlflow.artifacts.list_artifacts(artifact_uri=f"{place}/artifacts")
+            return [each.path.rpartition("/")[2] for each in found]
 
         self.runs.set_global_uri()
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
-        except (mlflow.exceptions.MlflowException, OSError) as error:
-            if is_store_failure(error):
-                raise store_unavailable(place, error) from error
-            raise UnsoundModel(f"{place}: expected its files in the registry, found: {error}") from error
+        except Exception as error:
+            raise failed_fetch(place, FILES, listed, error) from error
+
+
+def _is_there(place: str, path: Path) -> bool:
+    """Return whether a file exists; StoreUnavailable if the disk does not say."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except ABSENT_ON_DISK:
+        return False
+    except OSError as error:
+        raise store_unavailable(f"{place}: {path.name}", error) from error
 
 
 def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:

@@ -1,16 +1,21 @@
-"""Tell a store that cannot be reached from one that lacks a file or a version, by the error that MLflow raised.
+"""Distinguish a store that cannot be reached from one that lacks a file or a version, by the error that MLflow raised.
 
-The first says nothing about a model, so nothing may be decided on it. Knows the error codes of MLflow and HTTP only.
+The first says nothing about a model, so nothing may be decided on it; in doubt a store counts as not reached. Caution:
+MLflow's downloads raise an exception of their own without the cause, and the one by run reports every failure as
+RESOURCE_DOES_NOT_EXIST. What a store holds is therefore read from its listing (`failed_fetch`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-from model.errors import StoreUnavailable
+from model.errors import RiseOrFallError, StoreUnavailable, UnsoundModel
 
 STORE_FAILURES = frozenset({401, 403, 408, 429, 500, 502, 503, 504})  # HTTP: refused, overloaded or broken; not 404
 STORE_FAILURE_CODES = frozenset(
     {"PERMISSION_DENIED", "REQUEST_LIMIT_EXCEEDED", "TEMPORARILY_UNAVAILABLE", "UNAUTHENTICATED"}
 )
+ABSENCE_CODES = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})  # the latter: a number that is none
+ABSENT_ON_DISK = (FileNotFoundError, NotADirectoryError)
 
 
 def is_store_failure(error: BaseException) -> bool:
@@ -21,6 +26,14 @@ def is_store_failure(error: BaseException) -> bool:
     return any(_is_store_failure(each) for each in _causes(error))
 
 
+def is_absence(error: BaseException) -> bool:
+    """Return whether MLflow answered that it has no such run, version or name.
+
+    Only the error's own code counts: a listing that fails is raised while the failed download is handled.
+    """
+    return getattr(error, "error_code", "") in ABSENCE_CODES and not is_store_failure(error)
+
+
 def _is_store_failure(error: BaseException) -> bool:
     import requests  # imported here: a command that meets no error starts without it
 
@@ -28,7 +41,11 @@ def _is_store_failure(error: BaseException) -> bool:
         return error.response.status_code in STORE_FAILURES
     if getattr(error, "error_code", "") in STORE_FAILURE_CODES:
         return True
-    return isinstance(error, (ConnectionError, TimeoutError, PermissionError, requests.RequestException))
+    if isinstance(error, (ConnectionError, TimeoutError, PermissionError, requests.RequestException)):
+        return True
+    # The operating system numbers its errors (no space, too many open files); pyarrow's OSError for bad content has no
+    # number.
+    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, ABSENT_ON_DISK)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -39,9 +56,48 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
-def store_unavailable(where: str, error: Exception) -> StoreUnavailable:
+@contextmanager
+def require_answer(where: str) -> Iterator[None]:
+    """Raise StoreUnavailable in place of MLflow's exception, except where MLflow answered that something is absent."""
+    try:
+        yield
+    except RiseOrFallError:
+        raise
+    except Exception as error:
+        if is_absence(error):
+            raise
+        raise store_unavailable(where, error) from error
+
+
+def failed_fetch(
+    where: str, wanted: Iterable[str], list_files: Callable[[], Iterable[str]], error: Exception
+) -> RiseOrFallError:
+    """Return the error for files that could not be fetched.
+
+    Args:
+        where: run or version.
+        wanted: the files.
+        list_files: lists what the store holds at that place.
+        error: of the fetch.
+
+    Returns:
+        UnsoundModel if the store lists its files and one of these is not among them, or knows no such run or version;
+        StoreUnavailable otherwise: a file that is listed and cannot be fetched is a failure of the store.
+    """
+    try:
+        missing = sorted(set(wanted) - set(list_files()))
+    except Exception as unlisted:  # noqa: BLE001 - MLflow's, requests', boto's
+        if not is_absence(unlisted):
+            return store_unavailable(where, unlisted)
+        return UnsoundModel(f"{where}: expected it in the store, found: {unlisted}")
+    if missing:
+        return UnsoundModel(f"{where}: expected {', '.join(missing)} in the artifact store, found no such file")
+    return store_unavailable(where, error)
+
+
+def store_unavailable(where: str, error: BaseException) -> StoreUnavailable:
     """Return the error for a store that could not be read: no statement about the model that it holds."""
     return StoreUnavailable(
-        f"{where}: expected the store of runs and versions to answer, found: {error}. Nothing was decided; check that "
-        "the store runs and its credentials, then run again."
+        f"{where}: expected the store of runs and versions to answer, found: {str(error) or type(error).__name__}. "
+        "Nothing was decided; check that the store runs and its credentials, then run again."
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from model.bars import Bars, Series
-from model.errors import NoChampion, RiseOrFallError, SpecError, UnsoundModel
+from model.errors import RiseOrFallError, SpecError
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime, to_datetime64
@@ -111,12 +111,20 @@ class Champion:
         Raises:
             NoChampion: no version has been promoted yet.
             UnsoundModel: its files cannot be read, and no former champion is in memory.
+            StoreUnavailable: registry or files cannot be reached, and no former champion is in memory.
         """
-        with self._lock:
-            if self._ready is None or time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
-                self._refresh()
-            assert self._ready is not None
-            return self._ready
+        # One request refreshes, which takes MLflow's client minutes while its server is down; the others do not wait.
+        if self._is_stale() and self._lock.acquire(blocking=self._ready is None):
+            try:
+                if self._is_stale():
+                    self._refresh()
+            finally:
+                self._lock.release()
+        assert self._ready is not None
+        return self._ready
+
+    def _is_stale(self) -> bool:
+        return self._ready is None or time.monotonic() - self._refreshed_at > REFRESH_SECONDS
 
     def _refresh(self) -> None:
         workspace = self.workspace
@@ -132,7 +140,8 @@ class Champion:
             log.exception(
                 "%s: the new champion cannot be loaded; version %s keeps serving", self.series.name, self._ready.version
             )
-        self._refreshed_at = time.monotonic()
+        finally:
+            self._refreshed_at = time.monotonic()
 
 
 def application(champion: Champion) -> "FastAPI":
@@ -156,13 +165,17 @@ def application(champion: Champion) -> "FastAPI":
         more = [f"and {len(found) - MAX_FAULTS} more"] if len(found) > MAX_FAULTS else []
         return JSONResponse({"detail": "; ".join([*faults, *more])}, status_code=422)
 
+    def require_ready() -> Ready:
+        """Return the champion; 503 if none can be loaded."""
+        try:
+            return champion.ready()
+        except RiseOrFallError as error:
+            raise HTTPException(503, str(error)) from error
+
     @app.get("/health")
     def health() -> Health:
         """Return the version that serves; 503 without one."""
-        try:
-            ready = champion.ready()
-        except (NoChampion, UnsoundModel) as error:
-            raise HTTPException(503, str(error)) from error
+        ready = require_ready()
         return Health(
             status="ok", series=champion.series.name, version=ready.version, trained_until=ready.trained_until
         )
@@ -170,10 +183,7 @@ def application(champion: Champion) -> "FastAPI":
     @app.post("/predict")
     def predict(question: Question) -> Answer:
         """Return P(rise) at each decidable bar."""
-        try:
-            ready = champion.ready()
-        except (NoChampion, UnsoundModel) as error:
-            raise HTTPException(503, str(error)) from error
+        ready = require_ready()
         try:
             decided_at, probabilities = ready.predictor.predict(_bars(question, champion.series, ready))
         except (RiseOrFallError, ValueError) as error:
