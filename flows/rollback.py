@@ -1,4 +1,4 @@
-"""Roll back: make a former champion the champion again, and hold the recipe of the other one; or lift such holds."""
+"""Roll back: make a former champion the champion again, and hold the recipe of the other one; or lift such a hold."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.champion.rollback_and_forced_promotion import lift_holds, roll_back
+from tasks.champion.rollback_and_forced_promotion import lift_hold, roll_back
 from tasks.pages.prefect_artifacts import show_manual_decision, shown
 from tasks.services.events import announce
 from tasks.services.flow_run_names import flow_run_name
@@ -31,14 +31,14 @@ def rollback(
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        to: Version to restore; empty: the champion before this one.
+        to: Version to restore; empty: the champion before this one. With lift: the version that was rolled back.
         reason: Reason, for the decision log.
-        lift: Lift the holds of former rollbacks instead; the champion stays. Requires a reason.
+        lift: Lift the hold of a former rollback instead; the champion stays. Requires a reason; `to` chooses among
+            several.
     """
     with shown("rollback") as run, run.step("rollback"):
         series, settings = Series(symbol, interval), Settings()
-        rows = lift_holds(series, settings, reason) if lift else (roll_back(series, settings, to, reason),)
-        for row in rows:
-            show_manual_decision(row)
-            run.report_line(announce(row))
-        return rows[-1].champion_after or ""
+        row = lift_hold(series, settings, reason, to) if lift else roll_back(series, settings, to, reason)
+        show_manual_decision(row)
+        run.report_line(announce(row))
+        return row.champion_after or ""

@@ -9,6 +9,7 @@ from prefect.artifacts import create_link_artifact
 from model.baseline_comparison import comparison_metrics
 from model.recipe import Recipe
 from tasks.champion.live_comparison import LiveComparison
+from tasks.champion.repeated_evidence import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
@@ -33,6 +34,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
             workspace.runs.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
         _log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
+        workspace.runs.log_values(result.run_id, tags={REPORTED: link})
         create_link_artifact(link, link_text="the report", key="report", description=f"[the report]({link})")
         get_run_logger().info("report: %s", path)
     return str(path)

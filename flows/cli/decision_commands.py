@@ -75,10 +75,10 @@ def promote(
 
     with quiet_libraries(writes=True):
         row = promote_by_hand(options.series, load_settings(), version, promotion, force=force, reason=reason)
+        show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
+        show_lines([f"  {each}" for each in row.reasons])
         if force:
             _show_in_prefect(row)
-    show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
-    show_lines([f"  {each}" for each in row.reasons])
 
 
 def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: str = "", lift: bool = False) -> None:
@@ -87,47 +87,53 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     Parameters
     ----------
     to
-        Version to restore; default: the champion before this one.
+        Version to restore; default: the champion before this one. With --lift: the version that was rolled back.
     reason
         Reason, for the decision log.
     lift
-        Lift the holds of former rollbacks instead; the champion stays. Requires a reason.
+        Lift the hold of a former rollback instead; the champion stays. Requires a reason; --to chooses among several.
     """
-    from tasks.champion.rollback_and_forced_promotion import lift_holds, roll_back
-    from tasks.champion.series_status import series_status
+    from tasks.champion.recipe_hold import held_recipes
+    from tasks.champion.rollback_and_forced_promotion import lift_hold, roll_back
     from tasks.console.tables import show_lines
 
     with quiet_libraries(writes=True):
-        settings = load_settings()
-        rows = (
-            lift_holds(options.series, settings, reason) if lift else (roll_back(options.series, settings, to, reason),)
-        )
-        for row in rows:
-            _show_in_prefect(row)
-        holds = series_status(options.series, settings)["holds"]
-    for row in rows:
-        done = (
-            row.reasons[-1] if lift else f"version {row.version} is champion again, in place of {row.champion_before}"
-        )
-        show_lines([f"{row.series_name}: {done}", *holds])
+        series, settings = options.series, load_settings()
+        row = lift_hold(series, settings, reason, to) if lift else roll_back(series, settings, to, reason)
+        restored = f"version {row.version} is champion again, in place of {row.champion_before}"
+        show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])
+        show_lines([str(hold) for hold in held_recipes(Workspace(settings, series)).values()])
+        _show_in_prefect(row)
 
 
 def _show_in_prefect(row: "LoggedDecision") -> None:
-    """Add the decision to Prefect as a run with a result and an event, if a server is configured or `up` runs."""
+    """Add the decision to Prefect as a run with a result and an event, if a server is configured or `up` runs.
+
+    It is committed by then, so that a server that does not answer is a warning.
+    """
+    from tasks.console.tables import show_lines
     from tasks.services.prefect_server import use_server
 
-    use_server(load_settings())
-    from prefect.settings import get_current_settings  # imported here: it reads the environment once
+    try:
+        use_server(load_settings())
+        from prefect.settings import get_current_settings  # imported here: it reads the environment once
 
-    if get_current_settings().api.url:
-        from prefect import flow
+        if get_current_settings().api.url:
+            _add_flow_run(row)
+    except Exception as error:  # noqa: BLE001 - what is only shown must not make a committed decision look failed
+        show_lines([f"warning: the decision is committed, but Prefect does not show it: {error}"])
 
-        from tasks.pages.prefect_artifacts import show_manual_decision
-        from tasks.services.events import announce
 
-        @flow(name="decision by hand", flow_run_name=f"{row.action} version {row.version} of {row.series_name}")
-        def show() -> None:
-            show_manual_decision(row)
-            announce(row)
+def _add_flow_run(row: "LoggedDecision") -> None:
+    """Add a flow run that shows the decision."""
+    from prefect import flow
 
-        show()
+    from tasks.pages.prefect_artifacts import show_manual_decision
+    from tasks.services.events import announce
+
+    @flow(name="decision by hand", flow_run_name=f"{row.action} version {row.version} of {row.series_name}")
+    def show() -> None:
+        show_manual_decision(row)
+        announce(row)
+
+    show()

@@ -1,7 +1,8 @@
 """Holds on recipes: a rollback holds the recipe of the version that it replaced, until a person lifts the hold.
 
 Without it the next daily retrain would undo the rollback, because it may promote a refit of the same recipe. Another
-recipe is free. A hold is lifted by `riseorfall rollback --lift`, or by a forced promotion of a version of that recipe.
+recipe is free. A hold ends with `riseorfall rollback --lift`, with a later promotion of a version of that recipe (by
+force; version 0.1 had no holds and promoted by its rule), or with a rollback to the version that was rolled back.
 Caution: holds are derived from the decision log, so a version must stay known by its tags or by those of its run.
 """
 
@@ -41,29 +42,43 @@ class RecipeHold:
 
 
 def held_recipes(workspace: Workspace) -> dict[str, RecipeHold]:
-    """Return the holds by recipe, oldest first."""
-    holds: dict[str, RecipeHold] = {}
+    """Return the newest hold of each held recipe."""
+    return {hold.recipe: hold for hold in open_holds(workspace)}
+
+
+def open_holds(workspace: Workspace) -> tuple[RecipeHold, ...]:
+    """Return the holds, oldest first; a recipe has several if several of its versions were rolled back."""
+    holds: list[RecipeHold] = []
     rows = workspace.decision_log.rows(workspace.name)
     for row in rows:
         if row.action == "rollback" and row.champion_before is not None:
-            recipe = recipe_of(workspace, row.champion_before, rows)
-            if recipe:
-                holds[recipe] = RecipeHold(recipe, row.champion_before, row.decided_at, row.forced_reason)
-        elif row.action == "lift" or (row.action == "promote" and row.forced):
-            holds.pop(recipe_of(workspace, row.version, rows), None)
-    return holds
+            undone = next((place for place, hold in enumerate(holds) if hold.version == row.version), None)
+            if undone is not None:
+                recipe = holds[undone].recipe
+                holds = [hold for place, hold in enumerate(holds) if place < undone or hold.recipe != recipe]
+            elif recipe := recipe_of(workspace, row.champion_before, rows):
+                holds.append(RecipeHold(recipe, row.champion_before, row.decided_at, row.forced_reason))
+        elif holds and row.action in ("promote", "lift"):
+            free = recipe_of(workspace, row.version, rows)
+            holds = [hold for hold in holds if hold.recipe != free]
+    return tuple(holds)
 
 
 def hold_on(workspace: Workspace, challenger: Version) -> RecipeHold | None:
     """Return the hold on the recipe of a version; None where it may be promoted."""
-    return held_recipes(workspace).get(challenger.tags.get("recipe", ""))
+    holds = held_recipes(workspace)
+    return holds.get(_recipe_of_registered(workspace, challenger)) if holds else None
 
 
 def recipe_of(workspace: Workspace, version: str, rows: Sequence[LoggedDecision]) -> str:
     """Return the digest of a version's recipe, by its tags or by those of its run; empty where neither is left."""
     try:
-        found = workspace.registry.version(version).tags.get("recipe", "")
+        return _recipe_of_registered(workspace, workspace.registry.version(version))
     except NoChampion:
-        found = ""
-    runs = [row.run_id for row in rows if row.version == version and row.run_id]
-    return found or (workspace.runs.run_tags(runs[-1]).get("recipe", "") if runs else "")
+        runs = [row.run_id for row in rows if row.version == version and row.run_id]
+        return workspace.runs.run_tags(runs[-1]).get("recipe", "") if runs else ""
+
+
+def _recipe_of_registered(workspace: Workspace, version: Version) -> str:
+    """Return the digest of a registered version's recipe, by its tags or by those of its run."""
+    return version.tags.get("recipe", "") or workspace.runs.run_tags(version.run_id).get("recipe", "")

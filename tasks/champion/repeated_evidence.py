@@ -1,8 +1,10 @@
 """Whether a retrain would repeat a decision: the same bars, recipe, rule and code, and the champion of that decision.
 
 The digest of the evidence is a tag of the registered version. The decision is read from the decision log, and counts
-only as long as the files of its version and of the champion can be read. Caution: a rollback, a promotion by hand or a
-lifted hold changes what a challenger is decided by; the evidence is then not the same.
+only as long as the files of its version and of the champion can be read. A rejection is not repeated, because its cause
+may have passed (a full disk); nor is the decision of a retrain that ended before its report, because nothing would
+complete it. Caution: a rollback, a promotion by hand or a lifted hold changes what a challenger is decided by; the
+evidence is then not the same.
 """
 
 import hashlib
@@ -23,6 +25,7 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 EVIDENCE = "evidence"  # tag of a version
+REPORTED = "report"  # tag of a run: where its report is; a retrain writes it last
 # The code that can change a network, a number or a decision. Sources, stores and data checks are left out: their effect
 # is in the hash of the bars.
 CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py")
@@ -53,9 +56,13 @@ def find_repeated_decision(workspace: Workspace, evidence: str) -> LoggedDecisio
     """
     state = sync_champion_alias(workspace)
     for number in reversed(workspace.registry.find_versions(EVIDENCE, evidence)):
-        row = workspace.decision_log.find_decision(workspace.registry.version(number).run_id)
+        run_id = workspace.registry.version(number).run_id
+        row = workspace.decision_log.find_decision(run_id)
         if row is None:  # interrupted before its decision
             continue
+        if row.action == "reject" or REPORTED not in workspace.runs.run_tags(run_id):
+            log.info("%s: version %s was rejected, or its retrain was interrupted", workspace.name, number)
+            return None
         later = [each for each in workspace.decision_log.rows(workspace.name) if each.sequence > row.sequence]
         if row.champion_after != state.number or any(each.action == "lift" for each in later):
             log.info("%s: a person or another retrain decided since version %s", workspace.name, number)

@@ -15,7 +15,7 @@ from model.errors import NoChampion, SpecError
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias
-from tasks.champion.recipe_hold import held_recipes, recipe_of
+from tasks.champion.recipe_hold import RecipeHold, held_recipes, open_holds, recipe_of
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
@@ -24,6 +24,8 @@ from tasks.workspace import Workspace
 
 def roll_back(series: Series, settings: Settings, to: str = "", reason: str = "") -> LoggedDecision:
     """Make a former champion the champion again, and hold the recipe of the version that it replaces.
+
+    A rollback to a version that was rolled back undoes that rollback: its hold ends, and nothing new is held.
 
     Args:
         series: whose champion.
@@ -36,7 +38,7 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
 
     Raises:
         NoChampion: there is no champion, or none before it.
-        SpecError: the version already is the champion.
+        SpecError: the version already is the champion, or never was.
         UnsoundModel: the version cannot be loaded; the champion stays.
         ChampionChanged: another decision was committed first.
     """
@@ -46,8 +48,8 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
         state.require(series.name)
     version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
     _require_other(series, state, version)
-    recipe = recipe_of(workspace, str(state.number), workspace.decision_log.rows(series.name))
-    held = f"recipe {recipe} is held until a person lifts it" if recipe else "its recipe is unknown: nothing is held"
+    _require_former(workspace.decision_log, series, version)
+    held = _effect_on_holds(workspace, str(state.number), version.version)
     reasons = (
         *((reason,) if reason else ()),
         f"rolled back from version {state.number} by {getpass.getuser()}",
@@ -63,50 +65,73 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     return row
 
 
-def lift_holds(series: Series, settings: Settings, reason: str) -> tuple[LoggedDecision, ...]:
-    """Let the recipes that rollbacks hold be promoted again; the champion stays.
+def _effect_on_holds(workspace: Workspace, replaced: str, restored: str) -> str:
+    """Return what a rollback does to the holds, in words."""
+    if any(hold.version == restored for hold in open_holds(workspace)):
+        return f"this undoes the rollback from version {restored}, whose hold ends; nothing new is held"
+    recipe = recipe_of(workspace, replaced, workspace.decision_log.rows(workspace.name))
+    return f"recipe {recipe} is held until a person lifts it" if recipe else "its recipe is unknown: nothing is held"
+
+
+def lift_hold(series: Series, settings: Settings, reason: str, version: str = "") -> LoggedDecision:
+    """Let a recipe that a rollback holds be promoted again; the champion stays.
 
     Args:
-        series: whose recipes.
+        series: whose recipe.
         settings: addresses of registry and decision log.
         reason: why, for the decision log.
+        version: the version that was rolled back; may be empty where one recipe is held.
 
     Returns:
-        The decisions as logged, one for each recipe.
+        The decision as logged.
 
     Raises:
-        SpecError: there is no reason, or no recipe is held.
+        SpecError: there is no reason, no such hold, or a choice between several.
         ChampionChanged: another decision was committed first.
     """
     workspace = Workspace(settings, series)
     if not reason.strip():
         raise SpecError('rollback: expected a reason with --lift, found none. Give --reason "...".')
-    holds = held_recipes(workspace)
+    hold = _hold_to_lift(workspace, version)
+    state, runs = sync_champion_alias(workspace), workspace.decision_log.rows(series.name)
+    row = LoggedDecision(
+        decision_id=uuid.uuid4().hex,
+        decided_at=datetime.now(UTC),
+        series_name=series.name,
+        symbol=series.symbol,
+        interval=series.interval,
+        action="lift",
+        version=hold.version,
+        champion_before=state.number,
+        champion_after=state.number,
+        reasons=(reason, f"recipe {hold.recipe} may be promoted again, by {getpass.getuser()}"),
+        run_id=next((each.run_id for each in runs if each.version == hold.version), ""),
+        rule="lift",
+        forced=True,
+        forced_reason=reason,
+    )
+    commit_decision(workspace, row)
+    _note(workspace, hold.version, row, f"hold on recipe {hold.recipe} lifted")
+    return row
+
+
+def _hold_to_lift(workspace: Workspace, version: str) -> RecipeHold:
+    """Return the hold made by rolling back from a version; with no version the only one."""
+    found = open_holds(workspace) if version else tuple(held_recipes(workspace).values())
+    holds = [hold for hold in found if version in ("", hold.version)]
     if not holds:
-        raise SpecError(f"{series.name}: expected a recipe that a rollback holds, found none.")
-    rows = []
-    for recipe, hold in holds.items():
-        state, runs = sync_champion_alias(workspace), workspace.decision_log.rows(series.name)
-        row = LoggedDecision(
-            decision_id=uuid.uuid4().hex,
-            decided_at=datetime.now(UTC),
-            series_name=series.name,
-            symbol=series.symbol,
-            interval=series.interval,
-            action="lift",
-            version=hold.version,
-            champion_before=state.number,
-            champion_after=state.number,
-            reasons=(reason, f"recipe {recipe} may be promoted again, by {getpass.getuser()}"),
-            run_id=next((each.run_id for each in runs if each.version == hold.version), ""),
-            rule="lift",
-            forced=True,
-            forced_reason=reason,
+        which = f"by rolling back from version {version}, " if version else ""
+        raise SpecError(
+            f"{workspace.name}: expected a recipe that a rollback holds, {which}found none. `riseorfall status` lists "
+            "the holds."
         )
-        commit_decision(workspace, row)
-        _note(workspace, hold.version, row, f"hold on recipe {recipe} lifted")
-        rows.append(row)
-    return tuple(rows)
+    if len(holds) > 1:
+        listed = ", ".join(f"{hold.recipe} (rolled back with version {hold.version})" for hold in holds)
+        raise SpecError(
+            f"{workspace.name}: expected one held recipe, found {len(holds)}: {listed}. Choose one by the version that "
+            f"was rolled back, such as --to {holds[-1].version}."
+        )
+    return holds[0]
 
 
 def promote_by_hand(
@@ -199,6 +224,19 @@ def _require_other(series: Series, state: ChampionState, version: Version) -> No
         raise SpecError(
             f"{series.name}: version {version.version} is already the champion. "
             "`riseorfall decisions` shows the others."
+        )
+
+
+def _require_former(log: DecisionLog, series: Series, version: Version) -> None:
+    """Raise SpecError if the version never was the champion.
+
+    The champion of a home without decisions is the one that the first decision was made against.
+    """
+    champions = {each for row in log.rows(series.name) for each in (row.champion_before, row.champion_after)}
+    if version.version not in champions:
+        raise SpecError(
+            f"{series.name}: expected a former champion, found version {version.version}, which never was champion. "
+            f'Promote it with `riseorfall promote --version {version.version} --force --reason "..."`.'
         )
 
 

@@ -97,7 +97,9 @@ def forecast(
 
 
 def last_comparison(workspace: Workspace, champion: Version, until: datetime) -> datetime:
-    """Return the training end of the newest challenger that was held against the champion; its own without one.
+    """Return the training end of the newest challenger that a retrain held against the champion; its own without one.
+
+    A version that a person tried to promote does not count: it may be old.
 
     Args:
         workspace: registry and decision log.
@@ -105,7 +107,8 @@ def last_comparison(workspace: Workspace, champion: Version, until: datetime) ->
         until: later bars do not count, UTC.
     """
     for row in reversed(workspace.decision_log.rows(workspace.name)):
-        if row.action == "hold" and row.champion_before == champion.version:
+        by_retrain = row.decision_id == row.run_id
+        if by_retrain and row.action == "hold" and row.champion_before == champion.version:
             try:
                 ended = workspace.registry.version(row.version).trained_until
             except NoChampion:  # deleted since

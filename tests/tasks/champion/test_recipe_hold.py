@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.recipe_hold import held_recipes, hold_on
-from tasks.champion.repeated_evidence import find_repeated_decision
-from tasks.champion.rollback_and_forced_promotion import lift_holds, promote_by_hand, roll_back
+from tasks.champion.recipe_hold import held_recipes, hold_on, open_holds
+from tasks.champion.repeated_evidence import REPORTED, find_repeated_decision
+from tasks.champion.rollback_and_forced_promotion import lift_hold, promote_by_hand, roll_back
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import parquet_bytes
 from tasks.settings import Settings
@@ -118,7 +119,7 @@ def test_the_gate_holds_it_and_the_decision_log_says_why(settings: Settings) -> 
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
     assert (held.action, held.champion_after) == ("hold", "1")
     assert "was rolled back with version 2" in held.reasons[0]
-    lift_holds(SERIES, settings, "the bars were wrong")
+    lift_hold(SERIES, settings, "the bars were wrong")
     assert promote_by_hand(SERIES, settings, "3", TOLERANT).champion_after == "3"
 
 
@@ -134,11 +135,11 @@ def test_a_broken_champion_does_not_lift_the_hold(workspace: Workspace, settings
 
 def test_a_person_lifts_the_hold_with_a_reason(workspace: Workspace, settings: Settings) -> None:
     with pytest.raises(SpecError, match="expected a recipe that a rollback holds"):
-        lift_holds(SERIES, settings, "nothing is held")
+        lift_hold(SERIES, settings, "nothing is held")
     roll_back(SERIES, settings)
     with pytest.raises(SpecError, match="expected a reason with --lift"):
-        lift_holds(SERIES, settings, " ")
-    (lifted,) = lift_holds(SERIES, settings, "the bars were wrong")
+        lift_hold(SERIES, settings, " ")
+    lifted = lift_hold(SERIES, settings, "the bars were wrong")
     assert (lifted.action, lifted.version, lifted.champion_before, lifted.champion_after) == ("lift", "2", "1", "1")
     assert lifted.reasons[0] == "the bars were wrong"
     assert not is_held(workspace, "3")
@@ -156,6 +157,72 @@ def test_a_forced_promotion_of_the_recipe_lifts_the_hold_and_one_of_another_reci
     assert held_recipes(workspace) == {}
 
 
+def test_a_promotion_that_0_1_made_after_a_rollback_ends_the_hold(workspace: Workspace, settings: Settings) -> None:
+    roll_back(SERIES, settings)
+    commit_decision(workspace, replace(row(workspace, "3", "1"), rule="daily"))  # not forced: 0.1 had no holds
+    assert held_recipes(workspace) == {}
+    roll_back(SERIES, settings)
+    assert [hold.version for hold in held_recipes(workspace).values()] == ["3"]
+
+
+def test_without_a_hold_no_version_is_looked_up(
+    workspace: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote_by_hand(SERIES, settings, "3", force=True, reason="I looked at it")
+    monkeypatch.setattr(type(workspace.registry), "version", None)
+    assert held_recipes(workspace) == {}
+
+
+def test_a_rollback_that_is_undone_holds_no_recipe(workspace: Workspace, settings: Settings) -> None:
+    promote_by_hand(SERIES, settings, "4", force=True, reason="another recipe")
+    roll_back(SERIES, settings)
+    assert [is_held(workspace, version) for version in "34"] == [False, True]
+    undone = roll_back(SERIES, settings, to="4")
+    assert undone.reasons[-1] == "this undoes the rollback from version 4, whose hold ends; nothing new is held"
+    assert held_recipes(workspace) == {}
+
+
+@pytest.mark.parametrize(("restored", "still_held"), [("3", []), ("2", ["3"])])
+def test_of_two_rollbacks_of_one_recipe_those_since_the_restored_version_are_undone(
+    restored: str, still_held: list[str], workspace: Workspace, settings: Settings
+) -> None:
+    commit_decision(workspace, row(workspace, "3", "2"))
+    assert [roll_back(SERIES, settings).champion_after for _ in range(2)] == ["2", "1"]
+    assert [hold.version for hold in open_holds(workspace)] == ["3", "2"]
+    roll_back(SERIES, settings, to=restored)
+    assert [hold.version for hold in open_holds(workspace)] == still_held
+
+
+def test_a_version_without_tags_is_held_by_those_of_its_run(workspace: Workspace, settings: Settings) -> None:
+    roll_back(SERIES, settings)
+    workspace.registry.client.delete_model_version_tag(SERIES.name, "3", "recipe")
+    assert "recipe" not in workspace.registry.version("3").tags
+    assert is_held(workspace, "3")
+
+
+def test_a_rollback_to_a_version_that_never_was_champion_is_refused(workspace: Workspace, settings: Settings) -> None:
+    with pytest.raises(SpecError, match=r"version 3, which never was champion.*promote --version 3 --force"):
+        roll_back(SERIES, settings, to="3", reason="looks better")
+    assert sync_champion_alias(workspace).number == "2"
+
+
+def test_of_several_held_recipes_one_is_lifted_by_the_version_that_was_rolled_back(
+    workspace: Workspace, settings: Settings
+) -> None:
+    roll_back(SERIES, settings)
+    promote_by_hand(SERIES, settings, "4", force=True, reason="another recipe")
+    roll_back(SERIES, settings)
+    with pytest.raises(SpecError) as refused:
+        lift_hold(SERIES, settings, "which one?")
+    for part in ("found 2", RECIPE.digest, OTHER.digest, "version 2", "version 4", "--to"):
+        assert part in str(refused.value)
+    with pytest.raises(SpecError, match="rolling back from version 3, found none"):
+        lift_hold(SERIES, settings, "not this one", "3")
+    assert lift_hold(SERIES, settings, "the bars were wrong", "2").version == "2"
+    assert list(held_recipes(workspace)) == [OTHER.digest]
+    assert lift_hold(SERIES, settings, "the last one needs no choice").version == "4"
+
+
 @pytest.mark.parametrize("lost", ["its version", "nothing"])
 def test_a_deleted_version_stays_held_by_the_tags_of_its_run(
     lost: str, workspace: Workspace, settings: Settings
@@ -170,16 +237,17 @@ def test_a_lifted_hold_is_new_evidence(workspace: Workspace, settings: Settings)
     roll_back(SERIES, settings)
     workspace.registry.client.set_model_version_tag(SERIES.name, "3", "evidence", "three")
     commit_decision(workspace, row(workspace, "3", "1", "1"))
+    workspace.runs.log_values(workspace.registry.version("3").run_id, tags={REPORTED: "there"})
     found = find_repeated_decision(workspace, "three")
     assert found is not None  # a second retrain on the same day: nothing to do
     assert found.version == "3"
-    lift_holds(SERIES, settings, "the bars were wrong")
+    lift_hold(SERIES, settings, "the bars were wrong")
     assert find_repeated_decision(workspace, "three") is None
 
 
 def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, settings: Settings) -> None:
     roll_back(SERIES, settings, reason="strange probabilities")
-    lift_holds(SERIES, settings, "the bars were wrong")
+    lift_hold(SERIES, settings, "the bars were wrong")
     promote_by_hand(SERIES, settings, "3", force=True, reason="I looked at it")
     notes = {each: workspace.registry.client.get_model_version(SERIES.name, each).description or "" for each in "123"}
     assert "champion again, in place of version 2: strange probabilities" in notes["1"]
@@ -208,3 +276,20 @@ def test_status_and_decisions_show_the_hold_until_it_is_lifted(capsys: pytest.Ca
     listed: Any = printed("decisions")
     assert "lift version 2" in listed
     assert "the bars were wrong" in listed
+
+
+@pytest.mark.parametrize("command", [["rollback"], ["promote", "--version", "3", "--force", "--reason", "better"]])
+@pytest.mark.usefixtures("settings")
+def test_a_committed_decision_is_shown_although_prefect_does_not_answer(
+    command: list[str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: Any) -> None:
+        raise ConnectionError("server is down")
+
+    monkeypatch.setattr("tasks.services.prefect_server.use_server", refuse)
+    assert run(command) == 0
+    champion = sync_champion_alias(workspace).number
+    outcome, warning = " ".join(capsys.readouterr().out.split()).split("warning: ")
+    assert champion == ("1" if command == ["rollback"] else "3")
+    assert f"version {champion}" in outcome
+    assert warning == "the decision is committed, but Prefect does not show it: server is down"

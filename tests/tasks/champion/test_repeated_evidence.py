@@ -18,6 +18,7 @@ from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.repeated_evidence import (
     EVIDENCE,
+    REPORTED,
     code_digest,
     evidence_digest,
     find_repeated_decision,
@@ -63,6 +64,7 @@ def decide(workspace: Workspace, version: str, action: Action = "promote", decis
         champion_after=version if action in ("promote", "rollback") else number, run_id=run_id, bars_sha256=BARS,
     )  # fmt: skip
     commit_decision(workspace, row, smoke_test=lambda *_: None)
+    workspace.runs.log_values(run_id, tags={REPORTED: "there"})
     return row
 
 
@@ -111,7 +113,7 @@ def test_code_that_can_change_a_number_is_part_of_the_evidence(path: str, counts
     assert code_digest(tmp_path) == code_digest(same)
 
 
-@pytest.mark.parametrize("action", ["promote", "hold", "reject"])
+@pytest.mark.parametrize("action", ["promote", "hold"])
 def test_the_decision_about_the_same_evidence_is_found_and_repeated(action: Action, workspace: Workspace) -> None:
     decide(workspace, "1")
     decide(workspace, "2", action)
@@ -129,7 +131,7 @@ def test_the_decision_about_the_same_evidence_is_found_and_repeated(action: Acti
     )  # fmt: skip
     for part in (
         "version 2",
-        {"promote": "promoted", "hold": "held", "reject": "rejected"}[action],
+        {"promote": "promoted", "hold": "held"}[action],
         "2026-11-26 12:00",
     ):
         assert part in logged.reasons[0]
@@ -140,11 +142,20 @@ def test_the_decision_about_the_same_evidence_is_found_and_repeated(action: Acti
     assert again.action == action  # an unchanged row is no decision of its own
 
 
-def test_a_rejected_first_version_is_not_trained_again(workspace: Workspace) -> None:
-    decide(workspace, "1", "reject")
-    found = find_repeated_decision(workspace, "one")
-    assert found is not None
-    assert unchanged_row(found, "again", DAY).champion_after is None
+@pytest.mark.parametrize("champion", [None, "1"])
+def test_a_rejected_version_is_trained_again(champion: str | None, workspace: Workspace) -> None:
+    if champion:
+        decide(workspace, champion)
+    decide(workspace, "2", "reject")  # such as on a full disk, which has space again
+    assert find_repeated_decision(workspace, "two") is None
+
+
+def test_a_retrain_that_was_killed_before_its_report_is_trained_again(workspace: Workspace) -> None:
+    decide(workspace, "1")
+    row = decide(workspace, "2")
+    assert find_repeated_decision(workspace, "two") == workspace.decision_log.find_decision(row.decision_id)
+    workspace.runs.client.delete_tag(row.run_id, REPORTED)
+    assert find_repeated_decision(workspace, "two") is None
 
 
 def lose_the_version(workspace: Workspace) -> None:

@@ -107,27 +107,52 @@ def test_a_stale_champion_is_refused(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "champion", "days_ago", "refused"),
-    [("hold", "1", 4, False), ("hold", "1", 6, True), ("reject", "1", 4, True), ("hold", "7", 4, True)],
-    ids=["held lately", "held long ago", "rejected", "held against another champion"],
+    ("action", "champion", "days_ago", "by_hand", "refused"),
+    [
+        ("hold", "1", 4, False, False),
+        ("hold", "1", 6, False, True),
+        ("reject", "1", 4, False, True),
+        ("hold", "7", 4, False, True),
+        ("hold", "1", 4, True, True),
+    ],
+    ids=["held lately", "held long ago", "rejected", "held against another champion", "held by hand"],
 )
 def test_a_champion_that_retrains_compare_and_keep_goes_on_predicting(
-    action: Action, champion: str, days_ago: int, refused: bool, settings: Settings
+    action: Action, champion: str, days_ago: int, by_hand: bool, refused: bool, settings: Settings
 ) -> None:
+    log_challenger(settings, "2", days_ago, action, champion, by_hand=by_hand)
+    limits = ForecastSpec(max_age_days=5)
+    with pytest.raises(StaleChampion, match="trained at most 5 days before") if refused else nullcontext():
+        assert forecast(SERIES, settings, limits).prediction.version == "1"
+
+
+def test_an_old_version_that_a_person_tries_to_promote_does_not_hide_the_newest_comparison(settings: Settings) -> None:
+    log_challenger(settings, "2", days_ago=4)
+    log_challenger(settings, "3", days_ago=60, by_hand=True)
+    assert forecast(SERIES, settings, ForecastSpec(max_age_days=5)).prediction.version == "1"
+
+
+def log_challenger(
+    settings: Settings,
+    version: str,
+    days_ago: int,
+    action: Action = "hold",
+    champion: str = "1",
+    *,
+    by_hand: bool = False,
+) -> None:
+    """Register a version trained until some days before the newest close, and log a decision about it."""
     workspace = Workspace(settings, SERIES)
     loaded, run_id = workspace.registry.read_version("1"), workspace.runs.start_run("retrain", {})
     newest = workspace.bar_store.ref(SERIES).last + timedelta(days=1)
     until = (newest - timedelta(days=days_ago)).isoformat()
     files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
     workspace.registry.add_version(run_id, files, {"trained_until": until})
-    workspace.decision_log.append(
-        LoggedDecision(
-            run_id, datetime.now(UTC), SERIES.name, SERIES.symbol, SERIES.interval, action, "2", champion, "1"
-        )
-    )
-    limits = ForecastSpec(max_age_days=5)
-    with pytest.raises(StaleChampion, match="trained at most 5 days before") if refused else nullcontext():
-        assert forecast(SERIES, settings, limits).prediction.version == "1"
+    row = LoggedDecision(
+        "by hand" if by_hand else run_id, datetime.now(UTC), SERIES.name, SERIES.symbol, SERIES.interval, action,
+        version, champion, "1", run_id=run_id,
+    )  # fmt: skip
+    workspace.decision_log.append(row)
 
 
 def test_an_unchecked_bar_is_refused(settings: Settings) -> None:
