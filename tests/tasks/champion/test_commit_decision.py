@@ -293,6 +293,14 @@ def test_rollback_goes_to_the_champion_that_was_replaced_and_does_not_swing(
     assert [each.action for each in workspace.decision_log.rows()][-3:] == ["rollback"] * 3
 
 
+def test_the_champion_of_a_home_without_decisions_is_a_former_champion(
+    workspace: Workspace, settings: Settings
+) -> None:
+    workspace.registry.set_alias("champion", "1")
+    commit_decision(workspace, row(2, "2", "1", "2"))
+    assert roll_back(SERIES, settings, to="1").champion_after == "1"
+
+
 def test_a_rollback_to_a_broken_champion_is_refused(workspace: Workspace, settings: Settings) -> None:
     commit_decision(workspace, row(1, "1", None, "1"))
     commit_decision(workspace, row(2, "2", "1", "2"))
