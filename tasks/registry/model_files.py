@@ -26,11 +26,12 @@ class ModelFiles:
     calibrator: Calibrator = UNCALIBRATED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedVersion:
     """Files of one version on this machine, read on demand.
 
-    Every method raises UnsoundModel if a file is missing or broken, and StoreUnavailable if the disk fails.
+    Keep the value, not its folder: a downloaded folder is deleted with it (`ModelRegistry.read_version`). Every method
+    raises UnsoundModel if a file is missing or broken, and StoreUnavailable if the disk fails.
     """
 
     place: str

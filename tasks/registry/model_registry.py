@@ -5,7 +5,9 @@ registry's search returns empty aliases, so they are read by alias.
 """
 
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -249,14 +251,15 @@ class ModelRegistry:
         """
         place = f"models:/{self.name}/{version}"
         known = self.runs.database.version(self.name, version)
-        folder = self._download(place) if known is None or known.folder is None else known.folder / "artifacts"
-        missing = [name for name in FILES if not _is_there(place, folder / name)]
+        here = None if known is None or known.folder is None else LoadedVersion(place, known.folder / "artifacts")
+        loaded = here or self._download(place)
+        missing = [name for name in FILES if not _is_there(place, loaded.folder / name)]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
-        return LoadedVersion(place, folder)
+        return loaded
 
-    def _download(self, place: str) -> Path:
-        """Fetch the files of a version from wherever the registry keeps them.
+    def _download(self, place: str) -> LoadedVersion:
+        """Fetch the files of a version into a temporary folder, which is deleted with the returned value.
 
         Raises:
             UnsoundModel: they are gone, or the registry knows no such version.
@@ -270,9 +273,13 @@ class ModelRegistry:
 
         self.runs.set_global_uri()
         try:
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=place)) / "artifacts"
+            folder = Path(tempfile.mkdtemp(prefix="riseorfall-"))
+            loaded = LoadedVersion(place, folder / "artifacts")
+            weakref.finalize(loaded, shutil.rmtree, folder, ignore_errors=True)
+            mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=str(folder))
         except Exception as error:
             raise failed_fetch(place, FILES, listed, error) from error
+        return loaded
 
 
 def _is_there(place: str, path: Path) -> bool:

@@ -26,6 +26,7 @@ class LoopbackMlflow:
         files: content by path, `run/...` for the run and `version/...` for the version.
         fault: what happens to every request for the content of a file in `failing`.
         failing: paths whose content fails; all if empty.
+        knows_models: whether the registered model exists.
         is_down: nothing is answered, listings neither.
         requests: paths that were requested, oldest first.
     """
@@ -36,6 +37,7 @@ class LoopbackMlflow:
     files: dict[str, bytes]
     fault: Fault = ""
     failing: frozenset[str] = frozenset()
+    knows_models: bool = True
     is_down: bool = False
     address: str = ""
     requests: list[str] = field(default_factory=list)
@@ -64,6 +66,8 @@ class LoopbackMlflow:
         }
         found = known.get(path.removeprefix(API))
         asks_for = {*query.get("run_id", []), *query.get("version", [])}
+        if not self.knows_models and "model" in path.removeprefix(API).split("/")[0]:
+            found = None
         if found is None or not asks_for <= {self.run_id, "1"}:
             return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not here"}
         return 200, found

@@ -1,8 +1,11 @@
 """Files that a store lists and does not deliver: a failure of the store, never a broken model."""
 
 import errno
+import gc
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,53 @@ def test_files_that_are_not_listed_are_missing(mlflow: LoopbackMlflow, workspace
     del mlflow.files["version/artifacts/record.parquet"]
     with pytest.raises(UnsoundModel, match=r"missing record\.parquet"):
         workspace.registry.read_version("1")
+
+
+def test_downloaded_files_are_deleted_with_the_version_that_reads_them(
+    mlflow: LoopbackMlflow, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    first = workspace.registry.read_version("1")
+    for _ in range(3):
+        assert workspace.registry.read_version("1").recipe() == FILES.recipe
+    assert list(temporary.iterdir()) == [first.folder.parent]
+    assert first.onnx() == FILES.onnx
+    del first
+    mlflow.fault = "cut off"
+    with suppress(StoreUnavailable):
+        workspace.registry.read_version("1")
+    gc.collect()  # the error and its frames refer to each other
+    assert list(temporary.iterdir()) == []
+
+
+REGISTRY_CALLS: dict[str, Callable[[Workspace], object]] = {
+    "alias_number": lambda workspace: workspace.registry.alias_number("champion"),
+    "champion": lambda workspace: workspace.registry.champion(),
+    "find_versions": lambda workspace: workspace.registry.find_versions("recipe", "a"),
+    "newest_versions": lambda workspace: workspace.registry.newest_versions(3),
+    "set_alias": lambda workspace: workspace.registry.set_alias("champion", "1"),
+    "drop_alias": lambda workspace: workspace.registry.drop_alias("challenger"),
+    "run_params": lambda workspace: workspace.runs.run_params(RUN),
+    "run_tags": lambda workspace: workspace.runs.run_tags(RUN),
+}
+
+
+@pytest.mark.parametrize("call", REGISTRY_CALLS.values(), ids=REGISTRY_CALLS)
+def test_a_registry_that_is_down_is_an_unavailable_store(
+    call: Callable[[Workspace], object], mlflow: LoopbackMlflow, workspace: Workspace
+) -> None:
+    mlflow.is_down = True
+    with pytest.raises(StoreUnavailable, match="Nothing was decided"):
+        call(workspace)
+
+
+def test_a_name_that_the_registry_does_not_know_has_no_alias(mlflow: LoopbackMlflow, workspace: Workspace) -> None:
+    assert workspace.registry.alias_number("champion") == "1"
+    assert workspace.registry.alias_number("challenger") is None
+    mlflow.knows_models = False
+    assert workspace.registry.alias_number("champion") is None
 
 
 def test_a_full_disk_is_no_broken_version(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
