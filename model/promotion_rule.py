@@ -99,7 +99,7 @@ class Decision:
 
     Attributes:
         action: promote, hold (the champion stays), reject (the challenger failed the sanity check).
-        reasons: a sentence for each clause, failed ones first, conditions of any promotion last.
+        reasons: a sentence for each clause, failed ones first, met conditions of any promotion last.
         numbers: every number of every clause, by `clause.number`.
         clauses: the conditions, in the order of evaluation.
     """
@@ -213,7 +213,7 @@ def hold_because(decision: Decision, reason: str) -> Decision:
 
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     """Collect reasons, failed clauses first and conditions of any promotion last, and numbers."""
-    ordered = sorted(clauses, key=lambda clause: (clause.passed, clause.name in CONDITIONS))
+    ordered = sorted(clauses, key=lambda clause: (clause.passed, clause.passed and clause.name in CONDITIONS))
     reasons = [clause.reason for clause in ordered]
     numbers = {f"{clause.name}.{key}": value for clause in clauses for key, value in clause.numbers.items()}
     return Decision(action, tuple(reasons), numbers, clauses)
