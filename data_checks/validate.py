@@ -28,7 +28,7 @@ from data_checks.apply_rules import (
 from data_checks.check_report import CheckReport, CheckResult, log_failures, require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.cross_check import cross_check
-from data_checks.data_docs import Outcome, Validation, validate_batch
+from data_checks.great_expectations_run import Outcome, Validation, validate_batch
 from data_checks.offending_values import time_text
 from data_checks.rule_definitions import WINDOW_RULES, Rule, Suite, applicable_rules
 from data_checks.window_rules import apply_window_rules, window_batch

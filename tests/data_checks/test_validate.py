@@ -15,7 +15,7 @@ from data_checks import apply_rules, validate
 from data_checks.apply_rules import Finding
 from data_checks.check_report import CheckReport
 from data_checks.check_spec import CheckSpec
-from data_checks.data_docs import Outcome, Validation
+from data_checks.great_expectations_run import Outcome, Validation
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
 from data_checks.validate import check_bars, check_windows, require_passed
 from model.bars import Bars, Series
