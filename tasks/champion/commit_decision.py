@@ -2,7 +2,7 @@
 
 The row in the decision log is the commit. First the new champion is loaded as a server would; then the row is written,
 which is refused if the champion has changed since the decision (optimistic concurrency); then the alias follows. A
-crash before the row changes nothing; after a crash that follows it the alias is out of date, and the next command
+crash before the row changes nothing; after a crash behind the row the alias is out of date, and the next command
 corrects it. No lock is held, so none can be left behind, on a folder or on S3. Caution: the alias alone is no evidence;
 use `sync_champion_alias`.
 """

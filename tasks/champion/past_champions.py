@@ -1,8 +1,9 @@
 """The anchor against creep: the daily rule compares a challenger with the best of what has been champion.
 
 `model/reference_anchor.py` decides on probabilities; here they are gathered. A chain of a thousand promotions needs
-seven references: each decision names in its numbers those that are kept, and the next one starts from them and from the
-champions since. So the decision log is the only state, and a replay finds the same references.
+seven references: each decision names in its numbers those that it compared with, and the next one starts from those of
+the newest promotion and from the champions since. So the decision log is the only state, and a replay finds the same
+references.
 """
 
 import logging
@@ -32,7 +33,9 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 NAME = "past_champions"
-MOST_CANDIDATES = 30  # own choice: champions that are read where no decision names its references: a home of 0.1
+MOST_CANDIDATES = (
+    30  # own choice: champions that are read where no promotion names its references, as in a home of version 0.1
+)
 
 
 def compare_with_references(
