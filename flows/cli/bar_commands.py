@@ -65,7 +65,7 @@ def quarantine(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = Fals
     from tasks.console.tables import show_quarantine
 
     settings = load_settings()
-    found = Workspace(settings).bar_store.refusals(options.series)
+    found = Workspace(settings).bar_store.refusals(options.series_or_new)
     if json:
         print_json(found)
     else:
@@ -91,6 +91,6 @@ def release(
 
     settings = load_settings()
     store = Workspace(settings).bar_store
-    merged = store.release(options.series, at, reason, released_at=datetime.now(UTC))
+    merged = store.release(options.series_or_new, at, reason, released_at=datetime.now(UTC))
     counts = f"{merged.added} bars released, {merged.revised} revised; version {merged.version}"
     show_lines([f"{options.symbol} {options.interval}: {counts}"])

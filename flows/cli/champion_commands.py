@@ -7,10 +7,13 @@ from flows.cli.terminal_session import load_settings, print_json, quiet_librarie
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.workspace import open_workspace
 
 
 def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, check: bool = False) -> None:
     """Show champion, challenger, bars, live score, alarms, next runs and the last decisions of a series.
+
+    A home with several series is shown as one line a series, unless --symbol and --interval choose one.
 
     Parameters
     ----------
@@ -19,20 +22,27 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
     """
     from tasks.champion.series_health import require_healthy, series_health
     from tasks.champion.series_status import series_status
-    from tasks.console.tables import show_health, show_status
+    from tasks.console.tables import show_all_status, show_health, show_status
     from tasks.services.scheduled_runs import service_status
 
     settings = load_settings()
     with quiet_libraries():
-        found = series_status(options.series, settings)
-        found["health"] = series_health(options.series, settings) | service_status(settings)
+        several = options.choose(open_workspace().bar_store.stored_series())
+        chosen = several if len(several) > 1 else (options.series,)
+        services = service_status(settings)
+        found = [
+            series_status(each, settings) | {"health": series_health(each, settings) | services} for each in chosen
+        ]
     if json:
-        print_json(found)
+        print_json(found if len(found) > 1 else found[0])
+    elif len(found) > 1:
+        show_all_status(found)
     else:
-        show_status(found)
-        show_health(found["health"])
+        show_status(found[0])
+        show_health(found[0]["health"])
     if check:
-        require_healthy(found["health"])
+        for each in found:
+            require_healthy(each["health"])
 
 
 def predict(

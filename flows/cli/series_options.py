@@ -1,4 +1,8 @@
-"""Flags that most commands share: the series and the output format."""
+"""Flags that most commands share: the series and the output format.
+
+Without `--symbol` or `--interval` a command works on the only stored series that fits what was given; of several, on
+BTC-USD 1d if nothing was given.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,6 +10,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from model.bars import IntervalName, Series
+from model.errors import SpecError
+from tasks.workspace import open_workspace
+
+FIRST_SERIES = Series("BTC-USD", "1d")  # of a home without bars, and of one with several series
 
 
 @Parameter(name="*")  # flattened: --symbol, not --options.symbol
@@ -14,17 +22,45 @@ class SeriesOptions:
     """The series that a command works on.
 
     Attributes:
-        symbol: Symbol of the series.
-        interval: Length of its bars.
+        symbol: Symbol of the series; default: that of the only stored series, or BTC-USD.
+        interval: Length of its bars; default: that of the only stored series, or 1d.
     """
 
-    symbol: str = "BTC-USD"
-    interval: IntervalName = "1d"
+    symbol: str | None = None
+    interval: IntervalName | None = None
 
     @property
     def series(self) -> Series:
-        """Return the series."""
-        return Series(self.symbol, self.interval)
+        """Return the series.
+
+        Raises:
+            SpecError: no stored series, or more than one, fits the flags.
+        """
+        stored = open_workspace().bar_store.stored_series()
+        fitting = self.choose(stored)
+        if self == DEFAULT_SERIES and FIRST_SERIES in stored:
+            return FIRST_SERIES
+        if len(fitting) == 1:
+            return fitting[0]
+        if not stored:
+            return Series(self.symbol or FIRST_SERIES.symbol, self.interval or FIRST_SERIES.interval)
+        names = ", ".join(f"{each.symbol} {each.interval}" for each in fitting or stored)
+        given = " ".join(filter(None, (self.symbol, self.interval))) or "no flag"
+        found = f"more than one: {names}" if fitting else f"none; stored: {names}"
+        raise SpecError(f"expected one stored series for {given}, found {found}. Give --symbol and --interval.")
+
+    @property
+    def series_or_new(self) -> Series:
+        """Return the series, which may have no stored bar: all of its bars may be in quarantine."""
+        if self.symbol and not self.choose(open_workspace().bar_store.stored_series()):
+            return Series(self.symbol, self.interval or FIRST_SERIES.interval)
+        return self.series
+
+    def choose(self, stored: tuple[Series, ...]) -> tuple[Series, ...]:
+        """Return the stored series that fit the flags."""
+        return tuple(
+            each for each in stored if self.symbol in {None, each.symbol} and self.interval in {None, each.interval}
+        )
 
 
 DEFAULT_SERIES = SeriesOptions()

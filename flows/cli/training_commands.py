@@ -1,13 +1,14 @@
 """Commands that train: retrain, replay, tune."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 
 from data_checks.check_spec import CheckSpec
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
+from model.bars import IntervalName
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
@@ -90,6 +91,7 @@ def replay(
     """
     from tasks.console.tables import show_decisions, show_lines
 
+    series = options.series  # before the imports, which take seconds
     with flow_progress(load_settings()):
         from tasks.services.prefect_server import local_server
 
@@ -100,8 +102,8 @@ def replay(
         found = flow(
             first=first.date(),
             last=last.date(),
-            symbol=options.symbol,
-            interval=options.interval,
+            symbol=series.symbol,
+            interval=cast("IntervalName", series.interval),
             window=window,
             folds=folds,
             network=network,
@@ -128,6 +130,7 @@ def tune(
     """Search for a better recipe on the bars before the test bars, which stay out-of-sample; resumable."""
     from tasks.console.tables import show_lines
 
+    series = options.series  # before the imports, which take seconds
     with flow_progress(load_settings()):
         from tasks.services.prefect_server import local_server
 
@@ -136,8 +139,8 @@ def tune(
 
             from flows.tune import tune as flow
         found = flow(
-            symbol=options.symbol,
-            interval=options.interval,
+            symbol=series.symbol,
+            interval=cast("IntervalName", series.interval),
             window=window,
             folds=folds,
             network=network,

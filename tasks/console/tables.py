@@ -136,6 +136,24 @@ def show_status(found: Mapping[str, Any]) -> None:
             _print_bullet(console, reason)
 
 
+def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line a series: champion, its log loss, newest bar, last decision, alarms."""
+    table = Table("series", "champion", "log loss", "newest bar", "last decision", "alarms", box=SIMPLE_HEAD)
+    for each in found:
+        champion, decided, alarms = each["champion"], each["decisions"], each["health"]["alarms"]
+        table.add_row(
+            each["series"],
+            f"version {champion['version']}" if champion else "none",
+            f"{champion['log_loss']:.4f}" if champion else "",
+            _format_time(each["bars"]["last"]) if each["bars"]["last"] else "none",
+            f"{decided[-1]['action']}, {_format_time(decided[-1]['decided_at'])}" if decided else "none",
+            "; ".join(escape(alarm.split(":")[0]) for alarm in alarms) or "none",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("`riseorfall status --symbol SYMBOL --interval INTERVAL` shows one of them")
+
+
 def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print logged decisions, oldest first, each with its first reason, those of a person with all of them."""
     console = Console()

@@ -424,10 +424,14 @@ class BarStore:
 
     def series(self, version: int | None = None) -> tuple[SeriesSummary, ...]:
         """Sum up every series that the store holds at a version, by name."""
+        found = (self.summary(series, version) for series in self.stored_series(version))
+        return tuple(summary for summary in found if summary is not None)
+
+    def stored_series(self, version: int | None = None) -> tuple[Series, ...]:
+        """Return every series that the store holds at a version, by name; no bar is read."""
         table = self._bars.open(version)
         pairs = {(part["symbol"], part["interval"]) for part in table.partitions()} if table else set()
-        found = (self.summary(Series(*pair), version) for pair in sorted(pairs))
-        return tuple(summary for summary in found if summary is not None)
+        return tuple(Series(*pair) for pair in sorted(pairs))
 
 
 def hash_bars(bars: Bars) -> str:

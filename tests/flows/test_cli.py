@@ -40,12 +40,10 @@ def test_status_shows_champion_bars_and_decisions(first: Retrain, capsys: pytest
     assert found["decisions"][0]["run_id"] == first.run_id
 
 
-def test_status_of_an_unknown_series_is_empty_not_an_error(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_an_unknown_series_names_the_stored_ones(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
     assert first.version.version == "1"
-    assert run(["status", "--symbol", "ETH-USD", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["champion"], found["challenger"], found["decisions"]) == (None, None, [])
-    assert found["bars"]["rows"] == 0
+    assert run(["status", "--symbol", "ETH-USD", "--json"]) == 2
+    assert "expected one stored series for ETH-USD, found none; stored: BTC-USD 1d" in capsys.readouterr().err
 
 
 def test_bars_lists_gaps_and_quarantine(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,83 @@
+"""Which series a command works on, and what a home with several says."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from synthetic_bars import random_walk
+
+from flows.cli import run
+from flows.cli.series_options import SeriesOptions
+from model.bars import Series
+from model.errors import SpecError
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+ETH, SOL = Series("ETH/USD", "1h"), Series("SOL/USD", "1h")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def store(*stored: Series) -> None:
+    bars = random_walk(40, seed=1).frame()
+    for series in stored:
+        Workspace(Settings()).bar_store.merge(series, bars, {}, merged_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_a_home_without_bars_has_the_default_series(home: Path) -> None:
+    assert home.is_dir()
+    assert SeriesOptions().series == Series("BTC-USD", "1d")
+    assert SeriesOptions("ETH/USD", "1h").series == ETH
+
+
+def test_the_only_stored_series_needs_no_flag(home: Path) -> None:
+    assert home.is_dir()
+    store(ETH)
+    assert SeriesOptions().series == ETH
+    assert SeriesOptions(interval="1h").series == ETH
+
+
+def test_of_several_the_flags_choose_one(home: Path) -> None:
+    assert home.is_dir()
+    store(ETH, SOL)
+    assert SeriesOptions("SOL/USD").series == SOL
+    with pytest.raises(SpecError, match=r"for 1h, found more than one: ETH/USD 1h, SOL/USD 1h\. Give --symbol"):
+        _ = SeriesOptions(interval="1h").series
+    with pytest.raises(SpecError, match=r"for BTC-USD, found none; stored: ETH/USD 1h, SOL/USD 1h"):
+        _ = SeriesOptions("BTC-USD").series
+
+
+def test_of_several_the_default_needs_no_flag(home: Path) -> None:
+    assert home.is_dir()
+    store(ETH, Series("BTC-USD", "1d"))
+    assert SeriesOptions().series == Series("BTC-USD", "1d")
+    assert SeriesOptions(interval="1h").series == ETH
+
+
+def test_a_series_may_have_bars_in_quarantine_only(home: Path) -> None:
+    assert home.is_dir()
+    store(ETH, SOL)
+    assert SeriesOptions("DOGE-USD").series_or_new == Series("DOGE-USD", "1d")
+    assert SeriesOptions("SOL/USD").series_or_new == SOL
+    with pytest.raises(SpecError, match="more than one"):
+        _ = SeriesOptions().series_or_new
+
+
+def test_a_command_on_an_unknown_series_names_the_stored_ones(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert home.is_dir()
+    store(ETH, SOL)
+    assert run(["predict", "--symbol", "DOGE-USD"]) == 2
+    assert "stored: ETH/USD 1h, SOL/USD 1h" in capsys.readouterr().err
+
+
+def test_status_of_several_series_is_one_line_each(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert home.is_dir()
+    store(ETH, SOL)
+    assert run(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines if "-USD-1h" in line] == [["ETH-USD-1h", "none"], ["SOL-USD-1h", "none"]]
