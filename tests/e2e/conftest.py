@@ -20,12 +20,13 @@ FLAGS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of this folder in the order of the file: they share one `up`, whose bars grow as they run."""
+    """Run the tests of this folder in one go, in the order of the files: they share one `up`, whose bars grow."""
     here = Path(__file__).parent
-    places = [place for place, item in enumerate(items) if item.path.is_relative_to(here)]
-    in_order = sorted((items[place] for place in places), key=lambda item: (item.path, item.reportinfo()[1]))
-    for place, item in zip(places, in_order, strict=True):
-        items[place] = item
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    others = [item for item in items if not item.path.is_relative_to(here)]
+    first = next((place for place, item in enumerate(items) if item in ours), 0)
+    in_order = sorted(ours, key=lambda item: (item.path, item.reportinfo()[1]))
+    items[:] = [*others[:first], *in_order, *others[first:]]
 
 
 @pytest.fixture(scope="session")
