@@ -127,7 +127,7 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     page.get_by_text("Model training").first.click()
     page.goto(link)
     expect(page.get_by_text("BTC-USD-1d bars").first).to_be_visible()
-    expect(page.get_by_text(re.compile("^promote: passes the sanity check")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("^promote: log loss")).first).to_be_visible()
     page.get_by_role("button", name="Close").first.click()  # a panel of questions covers a third of the page
     picture(page, "mlflow-run")
     page.goto(f"{link}/model-metrics")
