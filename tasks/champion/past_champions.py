@@ -27,6 +27,7 @@ from model.reference_anchor import (
 from model.times import column_times
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.out_of_sample_record import out_of_sample_record
+from tasks.champion.warm_start import standing_champions
 from tasks.store.decision_log import REFERENCE, LoggedDecision, reference_versions
 from tasks.workspace import Workspace
 
@@ -71,8 +72,9 @@ def compare_with_references(
 
 
 def candidates(rows: Sequence[LoggedDecision]) -> list[str]:
-    """Return the versions that may be references, in the order of their promotion."""
-    champions, kept = _champions(rows), reference_versions(rows)
+    """Return the versions that may be references, in the order of their promotion; none that was rolled back."""
+    standing = standing_champions(rows)
+    champions, kept = [each for each in _champions(rows) if each in standing], reference_versions(rows)
     if not kept:
         return champions[-MOST_CANDIDATES:]
     last = max(number for number, row in enumerate(rows) if reference_versions([row]))

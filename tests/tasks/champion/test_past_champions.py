@@ -156,6 +156,16 @@ def test_live_predictions_are_what_is_read_after_the_training(workspace: Workspa
         assert probability == pytest.approx(computed[moment.item()], abs=1e-7)  # late, another outcome, not its own
 
 
+def test_a_champion_that_was_rolled_back_is_no_reference(workspace: Workspace) -> None:
+    for number in ("1", "2", "3"):
+        log_row(workspace, number)
+    assert candidates(workspace.decision_log.rows(SERIES.name)) == ["1", "2", "3"]
+    log_row(workspace, "2", "rollback", champion_after="2")
+    assert candidates(workspace.decision_log.rows(SERIES.name)) == ["1", "2"]
+    log_row(workspace, "3")  # promoted again by a person: it stands
+    assert candidates(workspace.decision_log.rows(SERIES.name)) == ["1", "2", "3"]
+
+
 def test_the_decision_log_names_the_references_and_their_shadows_go_on(workspace: Workspace) -> None:
     versions = ["1", *(challenger(workspace, 1.0).version for _ in range(4))]
     for number in versions[:4]:
