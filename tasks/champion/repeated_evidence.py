@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 EVIDENCE = "evidence"  # tag of a version
 REPORTED = "report"  # tag of a run: where its report is; a retrain writes it last
-# The code that can change a network, a number or a decision. Sources, stores and data checks are left out: their effect
-# is in the hash of the bars.
-CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py")
+# The code that can change a network, a number or a decision. Sources and data checks are left out: their effect is in
+# the hash of the bars.
+CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py", "tasks/store/*.py")
 LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "onnxruntime")
 DECIDED = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 def evidence_digest(bars_sha256: str, recipe: Recipe, rule: PromotionRule) -> str:
-    """Return the SHA-256 of everything that a decision depends on except the champion."""
+    """Return the SHA-256 of bars, recipe, rule and code; the champion is compared by `find_repeated_decision`."""
     parts = (bars_sha256, recipe.identity, rule.model_dump_json(), code_digest(Path(__file__).parents[2]))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -96,6 +96,7 @@ def test_where_the_folds_run_is_no_other_evidence() -> None:
         ("model/deeper/new.py", True),
         ("tasks/training.py", True),
         ("tasks/champion/warm_start.py", True),
+        ("tasks/store/decision_log.py", True),  # it names the references of the gate
         ("tasks/pages/html_page.py", False),
         ("flows/retrain.py", False),
         ("model/notes.md", False),
