@@ -40,6 +40,7 @@ from tasks.champion.past_champions import compare_with_references
 from tasks.champion.recipe_hold import hold_on
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
+from tasks.registry.unreachable_store import is_store_failure, store_unavailable
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,9 @@ def _record_of_run(workspace: Workspace, state: ChampionState, error: Exception)
         record, _ = read_evaluation(workspace.runs, _run_of(workspace, state))
     except StoreUnavailable:
         raise
-    except Exception as lost:  # noqa: BLE001 - whatever a store without the file raises: mlflow's, boto's, pandas'
+    except Exception as lost:  # pandas and pyarrow raise classes of their own for broken content
+        if is_store_failure(lost):
+            raise store_unavailable(f"{workspace.name} version {state.number}", lost) from lost
         return ChampionRecord(None, f"{problem}, and its record is lost too ({lost})")
     return ChampionRecord(record, f"{problem}; it is scored by the record of its run")
 
@@ -218,7 +221,9 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
         probabilities = loaded.calibrator().apply(uncalibrated)
     except StoreUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001 - any exception of a broken file is the reason of the rejection
+    except Exception as error:  # any exception of a broken file is the reason of the rejection
+        if is_store_failure(error):
+            raise store_unavailable(f"{workspace.name} version {challenger.version}", error) from error
         log.error("%s: version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
         broken = SanityCheck(
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)

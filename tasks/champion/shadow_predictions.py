@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from model.bars import Bars
-from model.errors import BarsTooShort
+from model.errors import BarsTooShort, StoreUnavailable
 from model.predictor import Predictor
 from model.times import to_datetime, to_datetime64
 from tasks.champion.shadow_spec import ShadowSpec
@@ -57,8 +57,8 @@ def predict_with_shadows(
         shadows = open_shadows(workspace.registry, [each for each in numbers if each not in stored])
         made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: now or datetime.now(UTC))
         workspace.shadow_log.store_all(made)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the champion's prediction is stored and must be returned
-        log.warning("%s: no shadow predictions: %s", workspace.name, error)
+    except Exception as error:
+        log.warning("%s: no shadow predictions: %s", workspace.name, error, exc_info=True)
         return ()
     found = stored | {each.version: each for each in made}
     return tuple(found[number] for number in sorted(found, key=int))
@@ -84,6 +84,8 @@ def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Shadow
     for number in numbers:
         try:
             shadows.append(open_shadow(registry, number))
+        except StoreUnavailable:  # the next version would wait for the same store
+            raise
         except Exception as error:  # noqa: BLE001 - a broken file raises exceptions of onnxruntime, pydantic, mlflow
             log.warning("%s: no shadow predictions of version %s: %s", registry.name, number, error)
     return shadows

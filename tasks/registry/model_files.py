@@ -9,7 +9,7 @@ from model.errors import RiseOrFallError, SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.registry.unreachable_store import ABSENT_ON_DISK, store_unavailable
+from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, store_unavailable
 
 FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
 CALIBRATOR = "calibrator.json"  # only if the recipe calibrates
@@ -60,9 +60,9 @@ class LoadedVersion:
             return Predictor(self.onnx(), self.recipe().window, self.calibrator() if calibrated else UNCALIBRATED)
         except RiseOrFallError:
             raise
-        except MemoryError as error:
-            raise store_unavailable(f"{self.place}: network.onnx", error) from error
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
+            if is_store_failure(error):
+                raise store_unavailable(f"{self.place}: network.onnx", error) from error
             raise UnsoundModel(f"{self.place}: network.onnx cannot be opened: {error}") from error
 
     def recipe(self) -> Recipe:

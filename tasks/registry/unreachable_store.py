@@ -19,7 +19,7 @@ ABSENT_ON_DISK = (FileNotFoundError, NotADirectoryError)
 
 
 def is_store_failure(error: BaseException) -> bool:
-    """Return whether an error shows that a store did not answer or refused access, rather than what it holds.
+    """Return whether an error shows a store or machine that failed, rather than what the store holds.
 
     The whole chain of causes counts, because MLflow raises its own exception in place of the connection's.
     """
@@ -41,8 +41,8 @@ def _is_store_failure(error: BaseException) -> bool:
         return error.response.status_code in STORE_FAILURES
     if getattr(error, "error_code", "") in STORE_FAILURE_CODES:
         return True
-    if isinstance(error, (ConnectionError, TimeoutError, PermissionError, requests.RequestException)):
-        return True
+    if isinstance(error, (ConnectionError, TimeoutError, PermissionError, MemoryError, requests.RequestException)):
+        return True  # too little memory says nothing about a model either
     # The operating system numbers its errors (no space, too many open files); pyarrow's OSError for bad content has no
     # number.
     return isinstance(error, OSError) and error.errno is not None and not isinstance(error, ABSENT_ON_DISK)
@@ -63,7 +63,7 @@ def require_answer(where: str) -> Iterator[None]:
         yield
     except RiseOrFallError:
         raise
-    except Exception as error:
+    except Exception as error:  # MLflow's, requests', boto's: they share no root
         if is_absence(error):
             raise
         raise store_unavailable(where, error) from error

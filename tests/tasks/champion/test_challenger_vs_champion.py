@@ -117,6 +117,21 @@ def _shifted_probe() -> bytes:
     return parquet_bytes(pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:] + 2e-5}))
 
 
+def test_too_little_memory_is_no_broken_version(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Predictor, "predict", full)
+    with pytest.raises(StoreUnavailable, match="MemoryError"):
+        check_registered_network(workspace, workspace.registry.version("2"), BARS)
+    monkeypatch.undo()
+    monkeypatch.setattr("tasks.champion.challenger_vs_champion.read_evaluation", full)
+    (workspace.registry.read_version("1").folder / "network.onnx").write_bytes(b"junk")
+    champion = ChampionState("1", workspace.registry.version("1"))
+    with pytest.raises(StoreUnavailable, match="MemoryError"):
+        champion_record(workspace, champion, BARS, workspace.registry.read_version("2").record())
+
+
 def test_the_champion_is_scored_by_its_own_record_and_then_by_its_predictions(workspace: Workspace) -> None:
     own = record(np.full(len(NEWEST), 0.25)).take(np.arange(40))
     later = record(says("2")).take(np.arange(100, len(NEWEST))).with_probabilities(NEWEST.decided_at, says("1"))

@@ -119,6 +119,22 @@ def test_shadows_that_fail_as_a_whole_do_not_fail_the_champion(
     assert "no shadow predictions: expected the store to answer" in caplog.text
 
 
+def test_a_store_that_is_down_is_waited_for_once_not_for_every_version(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = ModelRegistry.read_version, []
+
+    def away(self: ModelRegistry, number: str) -> Any:
+        if number == "1":
+            return read(self, number)
+        asked.append(number)
+        raise StoreUnavailable("expected the store to answer")
+
+    monkeypatch.setattr(ModelRegistry, "read_version", away)
+    found = predict(settings)
+    assert (found.prediction.version, found.shadows, len(asked)) == ("1", (), 1)
+
+
 def test_the_newest_versions_that_are_not_rejected_are_shadows(settings: Settings) -> None:
     workspace = Workspace(settings, SERIES)
     rows = workspace.decision_log.rows(SERIES.name)
