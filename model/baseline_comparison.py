@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from model.bootstrap import PairedDifference, paired_difference, record_block_bars
+from model.bootstrap import PairedDifference, compare_losses
 from model.metrics import Record
 from model.multiple_testing import holm
 from model.significance_tests import (
@@ -116,9 +116,7 @@ def measure_skill(record: Record, baselines: Mapping[str, Float64[np.ndarray, " 
 def compare_forecasts(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> Comparison:
     """Compare a record with an opponent's P(rise) on the record's windows, shape (window,), float64."""
     independent = record.independent_windows()
-    difference = paired_difference(
-        record.labels, record.probabilities, opponent, seed, record_block_bars(record), record.overlap_bars()
-    )
+    difference = compare_losses(record, opponent, seed)
     test = mcnemar(record.labels[independent], record.probabilities[independent], opponent[independent])
     return Comparison(difference, test, test.p_value)
 

@@ -234,3 +234,16 @@ def paired_difference(
     low, high = percentile_bounds(means, float(2 * norm.cdf(factor * norm.ppf((1 + CONFIDENCE) / 2)) - 1))
     extreme = int((factor * np.abs(means - mean) >= abs(mean)).sum())
     return PairedDifference(mean, low, high, (1 + extreme) / (1 + repetitions), len(differences), block_bars)
+
+
+def compare_losses(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
+    """Compare log losses, the record's minus an opponent's, allowing for overlapping labels.
+
+    Args:
+        record: out-of-sample probabilities, oldest first.
+        opponent: shape (window,), float64: the opponent's P(rise) on the record's windows.
+        seed: of the resampling.
+    """
+    return paired_difference(
+        record.labels, record.probabilities, opponent, seed, record_block_bars(record), record.overlap_bars()
+    )

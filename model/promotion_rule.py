@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.bootstrap import PairedDifference, paired_difference, record_block_bars
+from model.bootstrap import PairedDifference, compare_losses
 from model.errors import SpecError
 from model.looks import Looks, RecipesTried
 from model.metrics import Record
@@ -247,7 +247,7 @@ def _daily_clauses(
     against_base_rate = _non_inferior(
         "base_rate",
         "the base rate",
-        compare_to_baseline(challenger, base_rate_probabilities, seed),
+        compare_losses(challenger, base_rate_probabilities, seed),
         rule.base_rate_tolerance,
         rule.base_rate_margin,
     )
@@ -258,7 +258,7 @@ def _daily_clauses(
     against_champion = _non_inferior(
         "champion",
         "the champion",
-        compare_to_baseline(common[0], common[1].probabilities, seed),
+        compare_losses(common[0], common[1].probabilities, seed),
         rule.champion_tolerance,
         rule.champion_margin,
     )
@@ -295,13 +295,13 @@ def _strict_clauses(
     clauses = [
         _skilled("pesaran_timmermann", pesaran_timmermann(labels, probabilities), rule.alpha),
         _skilled("majority", binomial_against_majority(labels, probabilities), rule.alpha),
-        _lower_loss(compare_to_baseline(challenger, base_rate_probabilities, seed)),
+        _lower_loss(compare_losses(challenger, base_rate_probabilities, seed)),
     ]
     if common is None:
         return (*clauses, _no_champion())
     if len(common[0]) < rule.min_common_bars:
         return (*clauses, _too_few(rule, common, "too few for a test", passed=False))
-    clauses.append(_better("champion", "the champion", compare_to_baseline(common[0], common[1].probabilities, seed)))
+    clauses.append(_better("champion", "the champion", compare_losses(common[0], common[1].probabilities, seed)))
     ours, theirs = (each.take(common[0].independent_windows()) for each in common)
     direction = mcnemar(ours.labels, ours.probabilities, theirs.probabilities)
     clauses.append(_skilled("mcnemar", direction, rule.alpha, holds=lambda test: test.statistic > 0.5))  # noqa: PLR2004 - even share
@@ -395,13 +395,6 @@ def _too_few(rule: PromotionRule, common: tuple[Record, Record], consequence: st
     n = len(common[0])
     reason = f"{n} decisions in common with the champion, {rule.min_common_bars} needed: {consequence}"
     return Clause("champion", passed, reason, {"n": float(n), "min_common_bars": float(rule.min_common_bars)})
-
-
-def compare_to_baseline(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
-    """Compare log losses, challenger minus opponent, with blocks longer than the label overlap."""
-    return paired_difference(
-        record.labels, record.probabilities, opponent, seed, record_block_bars(record), record.overlap_bars()
-    )
 
 
 def _numbers(found: PairedDifference) -> dict[str, float]:

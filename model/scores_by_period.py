@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
-from model.bootstrap import Interval, PairedDifference, bootstrap_intervals, paired_difference, record_block_bars
+from model.bootstrap import Interval, PairedDifference, bootstrap_intervals, compare_losses
 from model.metrics import Record, score
 
 
@@ -111,7 +111,6 @@ def _period(
 ) -> Period:
     """Score the windows where the mask holds."""
     part = record.take(chosen)
-    block_bars = record_block_bars(part)
     return Period(
         name=name,
         first=part.decided_at[0],
@@ -119,7 +118,5 @@ def _period(
         windows=len(part),
         rises_share=float((part.labels == 1).mean()),
         scores=score(part.labels, part.probabilities),
-        against_base_rate=paired_difference(
-            part.labels, part.probabilities, base_rate[chosen], seed, block_bars, part.overlap_bars()
-        ),
+        against_base_rate=compare_losses(part, base_rate[chosen], seed),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.bars import Bars
+from model.bootstrap import compare_losses
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
 from model.final_network_check import (
     FinalNetworkRule,
@@ -25,7 +26,6 @@ from model.promotion_rule import (
     Clause,
     Decision,
     PromotionRule,
-    compare_to_baseline,
     decide,
     different_question,
     hold_because,
@@ -163,7 +163,7 @@ def _other_question(
     if ours == theirs:
         return None
     record, base_rate = read_evaluation(workspace.runs, state.version.run_id)
-    return different_question(rule, ours, theirs, compare_to_baseline(record, base_rate, seed))
+    return different_question(rule, ours, theirs, compare_losses(record, base_rate, seed))
 
 
 def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, challenger: Record) -> ChampionRecord:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars
-from model.bootstrap import PairedDifference, paired_difference
+from model.bootstrap import PairedDifference, paired_difference, rate_block_bars
 from model.errors import SpecError
 from model.final_fit import fit_final_network
 from model.folds import split_folds
@@ -327,7 +327,9 @@ class Replay:
         cost = None
         if len(labels) >= FEWEST_DECISIONS:
             never, replayed = probabilities["never promoting"], probabilities["replayed"]
-            cost = paired_difference(labels, never, replayed, self.recipe.training.seed)
+            overlap, seed = self.recipe.window.horizon_bars, self.recipe.training.seed
+            block = max(rate_block_bars(len(labels)), 2 * overlap)
+            cost = paired_difference(labels, never, replayed, seed, block, overlap)
         return ReplaySummary(self.name, self.first, self.last, rows, scores, len(labels), cost)
 
     def _scored_decisions(self, rows: Sequence[LoggedDecision]) -> dict[str, np.ndarray]:

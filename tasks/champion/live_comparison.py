@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.bars import Bars
+from model.bootstrap import compare_losses
 from model.live_score import outcomes
 from model.metrics import Record, log_losses
-from model.promotion_rule import compare_to_baseline
 from model.times import column_times
 from tasks.workspace import Workspace
 
@@ -118,7 +118,7 @@ def _compare(
     )
     theirs = both["probability_served"].to_numpy(dtype=np.float64)[known]
     losses = [float(log_losses(record.labels, each).mean()) for each in (record.probabilities, theirs)]
-    interval = compare_to_baseline(record, theirs, seed) if len(record) >= MIN_DECISIONS else None
+    interval = compare_losses(record, theirs, seed) if len(record) >= MIN_DECISIONS else None
     return LiveComparison(
         version, champion, len(record), losses[0], losses[1], losses[0] - losses[1],
         interval.low if interval else None, interval.high if interval else None,
