@@ -1,8 +1,8 @@
 """The rules of good windows, applied to one row per window.
 
-It knows windows as `model.windows` cuts them, and nothing of bars, files or severities. Times are UTC. The trap:
-windows do not store the times of all their bars, so a gap inside a window is found from its neighbours: where two
-windows share bars, their decisions must be as many intervals apart as their last bars.
+It knows windows as `model.windows` cuts them, and nothing of bars, files or severities. Times are UTC. Caution: windows
+do not store the times of all their bars, so a gap inside a window is found from its neighbours: where two windows share
+bars, their decisions must be as many intervals apart as their last bars.
 """
 
 from collections.abc import Callable, Mapping

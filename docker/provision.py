@@ -14,7 +14,7 @@ from contextlib import chdir
 from datetime import timedelta
 from pathlib import Path
 
-log = logging.getLogger("prepare")
+log = logging.getLogger("provision")
 
 DATABASES = {"prefect": ("prefect",), "mlflow": ("mlflow", "mlflow_users")}  # role: its databases
 BUCKETS = ("mlflow", "tables")

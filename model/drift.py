@@ -1,6 +1,6 @@
 """Compare the newest bars with the champion's training bars: distributions of moves and ranges, and the price level.
 
-Knows bars only. Statistics are the Kolmogorov-Smirnov distance and the population stability index (PSI). The trap:
+Knows bars only. Statistics are the Kolmogorov-Smirnov distance and the population stability index (PSI). Caution:
 volatility comes in clusters, so the textbook limits of these statistics are exceeded in any calm or turbulent quarter;
 the limit here is the most unusual stretch of the champion's own training bars, times a factor.
 """

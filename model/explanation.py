@@ -1,7 +1,7 @@
 """Explain one prediction of a network: filters, activation maps, gates, and attributions by integrated gradients.
 
 Knows a stored `keras.Model` of `model/networks.py` and one raw window; every value is read from that network or
-computed from its weights. Only the integral of the attributions is approximated, and its error is returned. The trap:
+computed from its weights. Only the integral of the attributions is approximated, and its error is returned. Caution:
 the network standardises a window itself, so shrinking prices towards a flat line does not change its input until the
 line is reached. The path of the integrated gradients therefore runs over z-scores, from a flat window (all zeros, the
 z-scores of constant prices) to this one. The second trap: an attribution shows what this network used, not what moves

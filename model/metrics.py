@@ -2,7 +2,7 @@
 
 Knows labels (1 rise, 0 fall) and P(rise), not the models. Log loss (nats) and Brier score are proper scoring rules:
 only the true probability minimises their expectation. A probability above 0.5 predicts a rise, 0.5 itself a fall. All
-six metrics follow from a `Tally`, which merges: the tally of merged folds equals that of the pooled sample. The trap:
+six metrics follow from a `Tally`, which merges: the tally of merged folds equals that of the pooled sample. Caution:
 where the labels hold one class only, balanced accuracy, Matthews correlation and ROC AUC are undefined and returned as
 NaN; a constant forecast is no skill (balanced accuracy 0.5, correlation 0, area 0.5), not an error.
 """

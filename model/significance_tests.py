@@ -1,4 +1,4 @@
-"""Test for skill: Pesaran-Timmermann, binomial and McNemar tests, their power, and Holm's adjustment.
+"""Test for skill: Pesaran-Timmermann, binomial and McNemar tests, and their power.
 
 Knows labels (1 rise, 0 fall) and P(rise) of one or two forecasters on the same windows. Caution: these tests assume
 independent windows; where labels overlap (horizon above the stride), pass every n-th window only

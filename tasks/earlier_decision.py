@@ -7,13 +7,13 @@ committed in the meantime; then the evidence is not the same, and the retrain go
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.commit_decision import commit_decision
 from tasks.champion.repeated_evidence import evidence_digest, find_repeated_decision, unchanged_row
 from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import show_page
 from tasks.results import Promotion
 from tasks.services.events import decision_event, emit_event_for
 from tasks.store.bar_store import BarsRef
@@ -33,7 +33,7 @@ def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run
         rule: what it would have to show.
         run_id: MLflow run of this retrain.
     """
-    with current_progress().step("promote"):
+    with current_progress().step("find earlier decision"):
         workspace = open_workspace(recipe.series)
         earlier = find_repeated_decision(workspace, evidence_digest(ref.sha256, recipe, rule))
         if earlier is None:
@@ -51,5 +51,5 @@ def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run
             decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after
         )
         get_run_logger().info("%s", message)
-        create_markdown_artifact(f"# Unchanged\n\n{message}\n", key="decision", description="Nothing to do")
+        show_page("decision", f"# Unchanged\n\n{message}\n", "Nothing to do")
     return Promotion(row.action, (row.reasons[0], FORCE), {}, row.champion_before, row.champion_after)

@@ -4,7 +4,6 @@ A retry finds its own decision in the decision log and commits nothing again.
 """
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
@@ -12,6 +11,7 @@ from tasks.champion.challenger_decision import decide_on_challenger, log_decisio
 from tasks.champion.challenger_vs_champion import GateResult
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import show_page
 from tasks.registry.model_registry import Version
 from tasks.results import Promotion, WindowsRef
 from tasks.services.events import decision_event, emit_event_for
@@ -40,7 +40,7 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
         get_run_logger().info("%s version %s: %s", row.action, row.version, "; ".join(row.reasons))
         report = workspace.settings.link(workspace.settings.report_path(workspace.name, f"{run_id}.html"))
         page = _decision_page(row, challenger, workspace.runs.run_link(run_id), report)
-        create_markdown_artifact(page, key="decision", description="Decision and reasons")
+        show_page("decision", page, "Decision and reasons")
     numbers = {name: value for name, value in row.numbers.items() if value is not None}
     return Promotion(row.action, row.reasons, numbers, row.champion_before, row.champion_after)
 

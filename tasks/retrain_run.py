@@ -22,6 +22,7 @@ from tasks.workspace import open_workspace
 STEPS = (
     "ingest",
     "check",
+    "find earlier decision",
     "window",
     "train",
     "evaluate",

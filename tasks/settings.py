@@ -2,7 +2,7 @@
 
 `tasks/services/process_guard.py` is the only other module that reads environment variables. Experiment options are in
 the spec classes, which are logged to MLflow; settings are never logged. Every path is below `home`.
-The trap: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
+Caution: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
 is imported.
 """
 

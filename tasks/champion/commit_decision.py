@@ -117,7 +117,7 @@ def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, 
 
 
 def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:
-    """Return the decisions as steps of the champion timeline, oldest first; those about no version are left out."""
+    """Return the decisions as steps of the champion timeline, oldest first, without repetitions and lifted holds."""
     return [
         Step(
             decided_at=to_datetime64(row.decided_at),

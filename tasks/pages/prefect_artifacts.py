@@ -135,6 +135,11 @@ def show_links(links: dict[str, str]) -> None:
             _try(create_link_artifact, artifact_key(text), link=link, link_text=text, description=f"[{text}]({link})")
 
 
+def show_page(key: str, page: str, description: str) -> None:
+    """Add a page in Markdown to the flow run."""
+    _try(create_markdown_artifact, key, markdown=page, description=description)
+
+
 def show_manual_decision(row: LoggedDecision) -> None:
     """Add what a person decided to the flow run, as a result."""
     reasons = "\n".join(f"- {reason}" for reason in row.reasons)
@@ -142,7 +147,7 @@ def show_manual_decision(row: LoggedDecision) -> None:
         f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
         f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}.\n"
     )
-    _try(create_markdown_artifact, "decision", markdown=page, description=f"{row.action} by hand")
+    show_page("decision", page, f"{row.action} by hand")
 
 
 def artifact_key(text: str) -> str:

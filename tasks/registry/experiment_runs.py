@@ -78,7 +78,7 @@ class ExperimentRuns:
         location = f"{self.artifact_root}/{self.name}" if self.artifact_root else None
         note = (
             f"Retrains of {self.series.symbol} {self.series.interval}. A parent run is one retrain: its metrics are "
-            "measured on bars that the model never saw. Its child runs, if any, are the folds."
+            "out of sample. Its child runs, if any, are the folds."
         )
         return str(
             self.client.create_experiment(

@@ -2,7 +2,7 @@
 
 One password for each home, `user:password` as HTTP basic authentication takes it, in a file that only its owner can
 read. It reaches the servers and the runs through their environment, which other users cannot read; a command line or a
-log file they can. The trap: a client that has the address of a server of `up`, but not the password, gets 401.
+log file they can. Caution: a client that has the address of a server of `up`, but not the password, gets 401.
 """
 
 import base64

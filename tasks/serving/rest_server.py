@@ -204,6 +204,8 @@ def serve(series: Series, settings: Settings, host: str, port: int) -> None:
 
     Raises:
         NoChampion: no version has been promoted yet.
+        UnsoundModel: the champion's files cannot be read.
+        StoreUnavailable: the store of its files did not answer.
     """
     import uvicorn  # imported here: it comes with Prefect and MLflow
 
