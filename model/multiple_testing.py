@@ -2,9 +2,8 @@
 
 Knows outcomes, probabilities of every recipe on the same windows, and returns of every recipe; not where they are
 stored. Holm's adjustment is for several tests of one recipe. For several recipes there are a skill test whose p-values
-hold for any choice among them, White's reality check and Hansen's test on losses, the deflated Sharpe ratio for trading
-figures, and the probability of backtest overfitting. Caution: every recipe that was scored on these windows counts,
-discarded ones included.
+hold for any choice among them, the deflated Sharpe ratio for trading figures, and the probability of backtest
+overfitting. Caution: every recipe that was scored on these windows counts, discarded ones included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int8
 from scipy.stats import norm, rankdata
 
-from model.bootstrap import REPETITIONS, rate_block_bars, resample
+from model.bootstrap import REPETITIONS
 from model.e_process import long_run_deviation
 from model.errors import SpecError
 
@@ -141,63 +140,6 @@ def skill_p_values(
     beyond = statistic > largest[-1]  # more extreme than every resample: the normal tail, by Bonferroni's inequality
     adjusted[beyond] = np.minimum(adjusted[beyond], len(statistic) * norm.sf(statistic[beyond]))
     return statistic, alone, adjusted
-
-
-@dataclass(frozen=True, slots=True)
-class SuperiorAbility:
-    """Whether the best of many recipes beats a benchmark: p-values of "none of them does".
-
-    Attributes:
-        best: index of the recipe with the largest studentised gain.
-        lower: p-value that leaves out every recipe worse than the benchmark; too small.
-        consistent: Hansen's p-value: recipes that are clearly worse do not count.
-        upper: p-value that counts every recipe as equal to the benchmark: the studentised reality check.
-        reality_check: White's p-value, not studentised.
-    """
-
-    best: int
-    lower: float
-    consistent: float
-    upper: float
-    reality_check: float
-
-
-def superior_predictive_ability(
-    benchmark_losses: Float64[np.ndarray, " window"],
-    recipe_losses: Float64[np.ndarray, "recipe window"],
-    seed: int,
-    block_bars: int = 0,
-) -> SuperiorAbility:
-    """Test whether any of the recipes tried has a lower expected loss than the benchmark.
-
-    Args:
-        benchmark_losses: shape (window,), float64: of the champion or the base rate; oldest first.
-        recipe_losses: shape (recipe, window), float64: of every recipe tried.
-        seed: of the bootstrap.
-        block_bars: mean block length, windows; 0 takes the cube root of their number. With overlapping labels at
-            least twice the overlap.
-
-    Source: White 2000; Hansen 2005. The three p-values agree with `arch.bootstrap.SPA` (studentised); a test holds
-        them together. Here all resamples are one matrix product: 1,000 recipes take seconds.
-    """
-    gains = (benchmark_losses - recipe_losses).T
-    count, block = len(gains), block_bars or rate_block_bars(len(gains))
-    means = resample(lambda counts: counts @ gains / count, count, block, seed)
-    mean = gains.mean(axis=0)
-    error = np.maximum(np.sqrt(((means - mean) ** 2).mean(axis=0)), 1e-300)
-    kept = mean >= -error * np.sqrt(2 * np.log(np.log(max(count, 16))))
-    observed = float((mean / error).max())
-
-    def share(centre: Float64[np.ndarray, " recipe"], scale: Float64[np.ndarray, " recipe"], best: float) -> float:
-        return float((((means - centre) / scale).max(axis=1) > best).mean())
-
-    return SuperiorAbility(
-        best=int((mean / error).argmax()),
-        lower=share(np.maximum(mean, 0), error, observed),
-        consistent=share(np.where(kept, mean, 0), error, observed),
-        upper=share(mean, error, observed),
-        reality_check=share(mean, np.ones_like(mean), float(mean.max())),
-    )
 
 
 def expected_largest_sharpe(trials: int, variance: float) -> float:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int8
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import norm
 
-from model.e_process import divergence, lagged_e_process, long_run_deviation
+from model.e_process import divergence, long_run_deviation
 from model.errors import SpecError
 
 
@@ -230,28 +230,6 @@ def references_to_keep(
         for values in (losses, bold):
             kept.add(int(candidates[np.nanmean(values[known], axis=1).argmin()]))
     return tuple(sorted(kept))
-
-
-def anchor_evidence(
-    labels: Int8[np.ndarray, " decision"],
-    served: Float64[np.ndarray, " decision"],
-    anchor: Float64[np.ndarray, " decision"],
-    rule: AnchorRule,
-    overlap: int = 1,
-) -> Float64[np.ndarray, " decision"]:
-    """Return the evidence that what was served loses more than the anchor by over the budget, on live decisions.
-
-    Args:
-        labels: shape (decision,), int8: 1 rise, 0 fall, -1 not known yet; oldest first.
-        served: shape (decision,), float64: stored probabilities of whoever was champion.
-        anchor: shape (decision,), float64: stored shadow probabilities of the anchor.
-        rule: its budget is the allowance.
-        overlap: decisions made within the life of one label.
-
-    Returns:
-        Shape (decision,), float64: as `lagged_e_process`.
-    """
-    return lagged_e_process(labels, served, anchor, np.full(len(served), rule.budget), overlap)
 
 
 def _losses(

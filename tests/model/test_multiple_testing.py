@@ -15,7 +15,6 @@ from model.multiple_testing import (
     expected_largest_sharpe,
     holm,
     search_skill,
-    superior_predictive_ability,
 )
 
 ALPHA = 0.05
@@ -87,34 +86,6 @@ def test_a_forecast_that_never_moves_is_no_skill() -> None:
     labels = np.tile([0, 1, 1], 50).astype(np.int8)
     found = search_skill(labels, np.full(150, 0.5), np.full((1, 150), 0.5), 1)
     assert found.adjusted_p_value[0] == 1
-
-
-def test_spa_agrees_with_arch() -> None:
-    from arch.bootstrap import SPA
-
-    rng = np.random.default_rng(4)
-    benchmark = rng.exponential(1, 300)
-    losses = benchmark + rng.normal(-0.03, 0.5, (8, 300))
-    ours = superior_predictive_ability(benchmark, losses, 3, block_bars=7)
-    theirs = SPA(benchmark, losses.T, block_size=7, reps=1000, seed=5)
-    theirs.compute()
-    for name in ("lower", "consistent", "upper"):
-        assert getattr(ours, name) == pytest.approx(float(theirs.pvalues[name]), abs=0.06)
-    assert ours.lower <= ours.consistent <= ours.upper
-
-
-def test_the_reality_check_finds_a_better_recipe_and_rejects_equal_ones_at_its_level() -> None:
-    found = []
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        benchmark = rng.exponential(1, 500)
-        equal = benchmark + rng.normal(0, 0.3, (20, 500))
-        found.append(superior_predictive_ability(benchmark, equal, 1))
-    for name in ("consistent", "upper", "reality_check"):
-        assert sum(getattr(each, name) <= ALPHA for each in found) <= binom.ppf(0.99, 12, ALPHA)
-    better = superior_predictive_ability(benchmark, np.concatenate([equal, (benchmark - 0.1)[None]]), 1)
-    assert better.best == 20
-    assert better.consistent < 0.01
 
 
 def test_the_expected_largest_sharpe_is_that_of_simulated_recipes() -> None:
