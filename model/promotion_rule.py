@@ -168,7 +168,7 @@ def decide(
 def different_question(rule: PromotionRule, ours: int, theirs: int, champion: PairedDifference) -> Clause:
     """Return the champion's clause where it has another horizon: labels at one cannot score forecasts at the other.
 
-    The daily rule holds, because it compares refits of one recipe. The strict rule holds the challenger if the champion
+    The daily rule holds, because it has nothing to compare. The strict rule holds the challenger if the champion
     has significant skill at its own horizon.
 
     Args:
@@ -180,12 +180,12 @@ def different_question(rule: PromotionRule, ours: int, theirs: int, champion: Pa
     horizons = f"the challenger predicts {ours} bars ahead, the champion {theirs}: they are not compared"
     numbers = {**_numbers(champion), "horizon_bars": float(ours), "champion_horizon_bars": float(theirs)}
     if rule.kind == "daily":
-        reason = f"{horizons}, and the daily rule promotes refits of one recipe only; use the strict rule"
+        reason = f"{horizons}, and the daily rule compares equal horizons only; use the strict rule"
         return Clause("champion", passed=False, reason=reason, numbers=numbers)
     skilled = champion.high < 0
     finding = "significant skill" if skilled else "no significant skill"
     reason = (
-        f"{horizons}; at its own horizon the champion has {finding} (log loss {champion.mean:+.4f} "
+        f"{horizons}; at its own horizon the champion has {finding} (log loss difference {champion.mean:+.4f} "
         f"[{champion.low:+.4f}, {champion.high:+.4f}] vs. the base rate)"
     )
     return Clause("champion", not skilled, reason, numbers)
@@ -279,7 +279,9 @@ def _non_inferior(name: str, opponent: str, found: PairedDifference, tolerance: 
 
 
 def _describe(found: PairedDifference, opponent: str) -> str:
-    return f"log loss {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] vs. {opponent} on {found.n} bars"
+    return (
+        f"log loss difference {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] vs. {opponent} on {found.n} bars"
+    )
 
 
 def _strict_clauses(
@@ -326,7 +328,7 @@ def _better(name: str, opponent: str, found: PairedDifference) -> Clause:
 def _lower_loss(found: PairedDifference) -> Clause:
     """Require a lower mean loss than the base rate's; `_skilled_after_search` decides whether it may be chance."""
     passed = found.mean < 0
-    reason = f"{_describe(found, 'the base rate')}: {'better' if passed else 'not better'}"
+    reason = f"{_describe(found, 'the base rate')}: {'lower' if passed else 'not lower'} on average"
     return Clause("base_rate", passed, reason, _numbers(found))
 
 
@@ -353,8 +355,8 @@ def _skilled_after_search(
     passed = corrected <= level
     reason = (
         f"skill vs. the base rate: p = {corrected:.3g} after correction for the recipes tried ({looks}), "
-        f"{alone[0]:.3g} before: {'significant' if passed else 'not significant'} at level {level:.2g}, the share of "
-        f"strict decision {1 + tried.decided} on these bars"
+        f"{alone[0]:.3g} before: {'significant' if passed else 'not significant'} (needed: p <= {level:.2g}; "
+        f"{rule.alpha:.0%} is shared by all strict decisions on these bars, this is number {1 + tried.decided})"
     )
     numbers = {
         "p_value": float(alone[0]),

@@ -54,7 +54,7 @@ def compare_with_references(
     rows, rule = workspace.decision_log.rows(workspace.name), AnchorRule()
     versions, probabilities = _read_references(workspace, candidates(rows), record, horizon_bars, bars)
     if not versions:
-        return Clause(NAME, passed=True, reason="there is no past champion to compare with", numbers={})
+        return Clause(NAME, passed=True, reason="there is no past champion of this horizon to compare with", numbers={})
     share = float(np.mean(base_rate))
     kept = references_to_keep(record.labels, share, probabilities)
     versions, overlap = [versions[index] for index in kept], record.overlap_bars()
@@ -140,7 +140,7 @@ def _clause(found: AnchorComparison, versions: Sequence[str], rule: AnchorRule) 
     eligible = failed if failed.any() else counted
     worst = int(np.where(eligible, found.conservative_excess, -np.inf).argmax())
     where = f"past champion version {versions[worst]} on {found.common[worst]:.0f} decisions"
-    difference = f"log loss {found.excess[worst]:+.4f} vs. {where}"
+    difference = f"log loss difference {found.excess[worst]:+.4f} vs. {where}"
     if passed:
         reason = (
             f"{difference}: within the budget (excess {found.conservative_excess[worst]:+.4f}, budget {rule.budget:g} "

@@ -46,9 +46,10 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     state = sync_champion_alias(workspace)
     if state.number is None:
         state.require(series.name)
+    if to:
+        _require_former(workspace.decision_log, series, to)
     version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
     _require_other(series, state, version)
-    _require_former(workspace.decision_log, series, version)
     held = _effect_on_holds(workspace, str(state.number), version.version)
     reasons = (
         *((reason,) if reason else ()),
@@ -104,7 +105,10 @@ def lift_hold(series: Series, settings: Settings, reason: str, version: str = ""
         version=hold.version,
         champion_before=state.number,
         champion_after=state.number,
-        reasons=(reason, f"recipe {hold.recipe} may be promoted again, by {getpass.getuser()}"),
+        reasons=(
+            reason,
+            f"{getpass.getuser()} lifted the hold on recipe {hold.recipe}: its next retrain may be promoted",
+        ),
         run_id=next((each.run_id for each in runs if each.version == hold.version), ""),
         rule="lift",
         forced=True,
@@ -227,16 +231,17 @@ def _require_other(series: Series, state: ChampionState, version: Version) -> No
         )
 
 
-def _require_former(log: DecisionLog, series: Series, version: Version) -> None:
+def _require_former(log: DecisionLog, series: Series, version: str) -> None:
     """Raise SpecError if the version never was the champion.
 
     The champion of a home without decisions is the one that the first decision was made against.
     """
     champions = {each for row in log.rows(series.name) for each in (row.champion_before, row.champion_after)}
-    if version.version not in champions:
+    if version not in champions:
+        former = ", ".join(sorted((each for each in champions if each), key=int))
         raise SpecError(
-            f"{series.name}: expected a former champion, found version {version.version}, which never was champion. "
-            f'Promote it with `riseorfall promote --version {version.version} --force --reason "..."`.'
+            f"{series.name}: expected a former champion ({former}), found version {version}, which never was champion. "
+            f'To promote it against the rule: `riseorfall promote --version {version} --force --reason "..."`.'
         )
 
 

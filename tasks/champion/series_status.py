@@ -62,7 +62,7 @@ def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:
     found = count_looks(trials, newest.test_first, newest.test_last)
     tested = math.isfinite(newest.p_value)
     return {
-        "text": found.evidence(newest.p_value),
+        "text": f"newest retrain: {found.evidence(newest.p_value)}",
         "looks": found.looks,
         "recipes": found.recipes,
         "test_first": newest.test_first.isoformat(),

@@ -251,8 +251,8 @@ def _deflated(content: ReportContent) -> list[Markup]:
         paragraph(
             f"{recipes} tried on these bars. The deflated Sharpe ratio is the probability that the true Sharpe ratio "
             "is above the largest one that as many recipes without skill would show (Bailey and Lopez de Prado 2014). "
-            f"Of long or flat it is {ratio:.2f}: {'evidence' if ratio >= 1 - ALPHA else 'no evidence'} (needed: "
-            f"{1 - ALPHA:.2f})."
+            f"Of long or flat it is {ratio:.2f} ({'reaches' if ratio >= 1 - ALPHA else 'below'} {1 - ALPHA:.2f}). It "
+            "is one-sided and compares with no return, not with buy-and-hold: by itself it is no evidence of skill."
         )
     ]
 

@@ -121,6 +121,21 @@ def test_the_widening_factor_by_hand() -> None:
     assert widening_factor(10, 9, 5) > widening_factor(750, 9, 5)  # hardly more than one block: wide, and finite
 
 
+def test_overlapping_labels_widen_the_interval_and_raise_the_p_value() -> None:
+    labels = coin_labels(400, seed=11)
+    ours, theirs = forecast(labels, 0.56, seed=12), loud_forecast(labels, seed=13, spread=0.05)
+    plain, overlapping = (paired_difference(labels, ours, theirs, 1, block_bars=20, overlap_bars=n) for n in (1, 10))
+    assert overlapping.mean == plain.mean
+    assert overlapping.low < plain.low
+    assert overlapping.high > plain.high
+    assert overlapping.p_value > plain.p_value
+    draws = resample(
+        lambda counts: counts @ (log_losses(labels, ours) - log_losses(labels, theirs))[:, None], 400, 20, 1
+    )
+    share = norm.sf(widening_factor(400, 20, 1) * norm.isf(0.025))
+    assert (plain.low, plain.high) == pytest.approx(np.quantile(draws[:, 0] / 400, [share, 1 - share]))
+
+
 @pytest.mark.e2e  # eight hundred experiments
 @pytest.mark.parametrize(("overlap", "block"), [(5, 10), (20, 40)])
 def test_paired_intervals_cover_zero_where_labels_overlap_and_forecasts_persist(overlap: int, block: int) -> None:

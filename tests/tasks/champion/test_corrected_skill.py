@@ -107,6 +107,12 @@ def test_recipes_that_are_decided_one_after_another_share_the_level(workspace: W
         row = logged_decision(workspace, version, nobody, found, STRICT, ref)
         held = replace(row, decision_id=f"run {seed}", run_id=f"run {seed}", action="hold", champion_after=None)
         workspace.decision_log.append_if_current(held)
+    workspace.trial_log.append(
+        [trial("daily", 3, useless(3), run_id="daily"), trial("own", 0, useless(4), run_id="own")]
+    )
+    for run_id, rule in (("daily", "daily"), ("own", "strict")):  # another rule; the challenger's own recipe
+        held = replace(row, decision_id=run_id, run_id=run_id, action="hold", champion_after=None, rule=rule)
+        workspace.decision_log.append_if_current(held)
     numbers = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7).decision.numbers
     assert numbers["recipes_tried.decisions"] == 3
     assert numbers["recipes_tried.alpha"] == pytest.approx(0.05 * 6 / np.pi**2 / 9)
@@ -134,7 +140,9 @@ def test_the_strict_rule_holds_what_is_significant_alone_and_not_after_correctio
     assert numbers["recipes_tried.p_value_corrected"] > 0.05 > numbers["recipes_tried.p_value"]
     row = logged_decision(workspace, version, nobody, searched, STRICT, workspace.bar_store.ref(SERIES))
     assert "after correction for the recipes tried (look 400 at these bars, 400 recipes)" in row.reasons[0]
-    assert row.reasons[0].endswith("not significant at level 0.03, the share of strict decision 1 on these bars")
+    assert row.reasons[0].endswith(
+        "not significant (needed: p <= 0.03; 5% is shared by all strict decisions on these bars, this is number 1)"
+    )
     daily = compare_with_champion(workspace, version, nobody, BARS, PromotionRule(), seed=7)
     assert daily.decision.action == "promote"
 

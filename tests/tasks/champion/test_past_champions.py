@@ -110,7 +110,7 @@ def test_a_chain_of_bolder_and_bolder_champions_is_stopped(workspace: Workspace)
 def test_the_first_version_has_no_past_champion(workspace: Workspace) -> None:
     workspace.registry.drop_alias("champion")
     found = decide(workspace, challenger(workspace, 2.0))
-    assert "there is no past champion to compare with" in found.reasons
+    assert "there is no past champion of this horizon to compare with" in found.reasons
 
 
 def test_a_reference_that_is_broken_or_predicts_another_outcome_is_left_out(

@@ -271,7 +271,7 @@ def test_status_and_decisions_show_the_hold_until_it_is_lifted(capsys: pytest.Ca
     assert held in printed("status")
     assert f"recipe {RECIPE.digest} is held until a person lifts it" in printed("decisions")
     assert len(json.loads(printed("status", "--json"))["holds"]) == 1
-    assert "may be promoted again" in printed("rollback", "--lift", "--reason", "the bars were wrong")
+    assert "lifted the hold on recipe" in printed("rollback", "--lift", "--reason", "the bars were wrong")
     assert held not in printed("status")
     listed: Any = printed("decisions")
     assert "lift version 2" in listed

@@ -342,7 +342,7 @@ def test_the_deflated_sharpe_ratio_is_shown_and_explained(content: ReportContent
     assert '<td class="number">0.97</td>' in page
     assert '<td class="number">0.41</td>' in page
     assert "3 recipes were tried on these bars. The deflated Sharpe ratio is the probability" in page
-    assert "Of long or flat it is 0.97: evidence (needed: 0.95)." in page
+    assert "Of long or flat it is 0.97 (reaches 0.95). It is one-sided" in page
 
 
 def test_evidence_that_the_correction_removes_is_called_none(content: ReportContent) -> None:
