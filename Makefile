@@ -7,7 +7,7 @@ WORKERS ?= 2
 
 .PHONY: run test e2e check bench lock clean
 
-run: $(READY)  ## one retrain on the sample that comes along
+run: $(READY)  ## one retrain of the bundled sample
 	$(BIN)/riseorfall retrain
 
 test: $(READY)  ## all but what is e2e; in random order
