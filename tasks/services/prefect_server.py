@@ -29,6 +29,7 @@ from tasks.services.supervisor import (
     free_port,
     is_healthy,
     launch,
+    new_mark,
     read_state,
 )
 from tasks.settings import Settings, process_environment, set_environment
@@ -54,7 +55,8 @@ def local_server() -> Iterator[None]:
         return
     log_path = settings.log_folder / "prefect-temporary.log"
     service, password = _temporary_server(), new_password()
-    process = launch(service, process_environment(**BARE, **prefect_server_variables(password)), log_path)
+    environment = process_environment(**BARE, **prefect_server_variables(password))
+    process = launch(service, environment, log_path, new_mark(service))
     atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
     yield
     limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS

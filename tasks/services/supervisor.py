@@ -1,8 +1,9 @@
 """Keep programs running: start them in order, restart one that dies, and stop them all.
 
 Knows commands, ports and health addresses, not what the programs do. Each program runs under a process guard
-(`tasks.services.process_guard`), so that none outlives this process, however it ends. One supervisor for each home:
-the kernel releases its file lock with the process, so a stale lock cannot block the next one.
+(`tasks.services.process_guard`), so that none outlives this process, however it ends. What a killed guard leaves behind
+is ended before the restart, because it would hold the service's port. One supervisor for each home: the kernel releases
+its file lock with the process, so a stale lock cannot block the next one.
 """
 
 import fcntl
@@ -26,6 +27,7 @@ from urllib.request import Request, urlopen
 
 from model.errors import RiseOrFallError
 from tasks.services.file_server import HOST
+from tasks.services.process_guard import MARK_VARIABLE, end_marked
 from tasks.services.server_password import basic_authentication
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 60.0  # between restarts: doubled 
 STABLE_SECONDS = 60.0  # after this uptime the delay starts again at the first one
 STARTUP_TIMEOUT_SECONDS = 180.0  # Prefect and MLflow create their databases first, maybe while a training runs
 STOP_TIMEOUT_SECONDS = 30.0
+LEFTOVER_GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL, for what a killed guard left
 POLL_SECONDS = 0.25
 SHARED_VARIABLES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_TRACKING_URI", "RISEORFALL_PUBLIC_URL")
 
@@ -69,9 +72,13 @@ class Service:
 
 @dataclass(slots=True)
 class ManagedProcess:
-    """The process of a service, and the state of its restarts; times are those of the monotonic clock."""
+    """The process of a service, and the state of its restarts; times are those of the monotonic clock.
+
+    `mark` is in the environment of the service and of everything that it starts.
+    """
 
     service: Service
+    mark: str
     process: "subprocess.Popen[bytes]"
     started_at: float
     restarts: int = 0
@@ -103,7 +110,8 @@ class Supervisor:
         Raises:
             ServiceNotStarted: it exited, or was not healthy in time.
         """
-        managed = ManagedProcess(service, self._launch(service), time.monotonic())
+        mark = new_mark(service)
+        managed = ManagedProcess(service, mark, self._launch(service, mark), time.monotonic())
         self.processes[service.name] = managed
         limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
         while not _is_ready(service) and not self.stopping.is_set():
@@ -128,6 +136,9 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     managed.process.kill()
                     managed.process.wait()
+            end_marked(
+                MARK_VARIABLE, managed.mark, LEFTOVER_GRACE_SECONDS
+            )  # of a guard that was killed; nothing otherwise
         self.state_path.unlink(missing_ok=True)
 
     def write_state(self) -> None:
@@ -153,6 +164,9 @@ class Supervisor:
                 managed.delay_seconds = FIRST_DELAY_SECONDS
             return
         if not managed.restart_at:
+            end_marked(
+                MARK_VARIABLE, managed.mark, LEFTOVER_GRACE_SECONDS
+            )  # if the guard was killed: they hold the port
             managed.restart_at = now + managed.delay_seconds
             self.report(
                 f"{managed.service.name} exited with code {code}; restart in {managed.delay_seconds:.0f} s. "
@@ -160,21 +174,29 @@ class Supervisor:
             )
             managed.delay_seconds = min(2 * managed.delay_seconds, MAX_DELAY_SECONDS)
         elif now >= managed.restart_at:
-            managed.process, managed.started_at, managed.restart_at = self._launch(managed.service), now, 0.0
+            managed.process, managed.started_at, managed.restart_at = (
+                self._launch(managed.service, managed.mark),
+                now,
+                0.0,
+            )
             managed.restarts += 1
             self.write_state()
 
-    def _launch(self, service: Service) -> "subprocess.Popen[bytes]":
-        return launch(service, self.environment, self._log_path(service))
+    def _launch(self, service: Service, mark: str) -> "subprocess.Popen[bytes]":
+        return launch(service, self.environment, self._log_path(service), mark)
 
     def _log_path(self, service: Service) -> Path:
         return self.log_folder / f"{service.name.replace(' ', '-').lower()}.log"
 
 
-def launch(service: Service, environment: Mapping[str, str], log_path: Path) -> "subprocess.Popen[bytes]":
-    """Start a service under a process guard; its output goes to the log file."""
+def new_mark(service: Service) -> str:
+    """Return a mark for the processes of a service that no other service has."""
+    return f"{os.getpid()}-{service.name}-{time.time_ns()}"
+
+
+def launch(service: Service, environment: Mapping[str, str], log_path: Path, mark: str) -> "subprocess.Popen[bytes]":
+    """Start a service under a process guard that gives it the mark; its output goes to the log file."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{os.getpid()}-{service.name}-{time.time_ns()}"
     with log_path.open("ab") as file:
         return subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "tasks.services.process_guard", mark, *service.command],

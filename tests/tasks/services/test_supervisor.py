@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
+from unittest.mock import patch
 
 import pytest
 
@@ -90,6 +91,49 @@ def test_sigkill_of_the_parent_ends_program_and_descendants(tmp_path: Path) -> N
         parent.kill()
         parent.wait()
     wait_until(lambda: not find_marked("RISEORFALL_TETHER", "mark-of-test"))
+
+
+def test_a_killed_guard_leaves_nothing_and_its_service_is_restarted_on_the_same_port(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    """At its first start the program ignores SIGTERM; its child is in a session of its own."""
+    port = choose_port(0, 1, "pages")
+    address = f"http://127.0.0.1:{port}/"
+    program = (
+        "import signal, subprocess, sys\nfrom pathlib import Path\n"
+        f"first = Path({str(tmp_path / 'started')!r})\n"
+        "if not first.exists(): signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "first.touch()\n"
+        f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}], start_new_session=True)\n"
+        "from tasks.services.file_server import file_server\n"
+        f"file_server(Path({str(tmp_path)!r}), {port}).serve_forever()\n"
+    )
+    supervisor.start(Service("pages", (sys.executable, "-c", program), address, address))
+    managed = supervisor.processes["pages"]
+    before = {process.pid for process in find_marked("RISEORFALL_TETHER", managed.mark)}
+    assert len(before) == 2
+    with patch("tasks.services.supervisor.LEFTOVER_GRACE_SECONDS", 0.5):
+        thread = Thread(target=supervisor.run_until_stopped)
+        thread.start()
+        os.kill(managed.process.pid, signal.SIGKILL)
+        wait_until(lambda: managed.restarts == 1 and is_healthy(address), seconds=40)
+        after = {process.pid for process in find_marked("RISEORFALL_TETHER", managed.mark)}
+        assert not before & after
+        assert managed.process.poll() is None
+        supervisor.stopping.set()
+        thread.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal at the parent's death is Linux's")
+def test_without_a_supervisor_the_program_of_a_killed_guard_ends_too() -> None:
+    """As for the temporary Prefect server of a run from a shell, which nobody restarts."""
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "tasks.services.process_guard", "killed-guard", sys.executable, "-c", SLEEP]
+    )
+    wait_until(lambda: find_marked("RISEORFALL_TETHER", "killed-guard"))
+    guard.kill()
+    guard.wait()
+    wait_until(lambda: not find_marked("RISEORFALL_TETHER", "killed-guard"), seconds=5)
 
 
 def test_only_processes_with_the_mark_are_ended() -> None:
