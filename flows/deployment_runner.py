@@ -2,18 +2,27 @@
 
 Run as `python -m flows.deployment_runner JSON` with {"parameters": those of retrain, "schedule": a ScheduleSpec}.
 Before it serves, it marks the runs that an earlier `up` left running as crashed, so that none keeps its place in the
-queue, and installs the automations.
+queue, and installs the automations. While it serves, it ends runs that no process executes any more.
 """
 
 import json
 import logging
 import sys
+from collections.abc import Sequence
+from threading import Event, Thread
 
 from flows.deployments import ScheduleSpec, plans, served
 from tasks.services.automations import install
-from tasks.services.stale_runs import end_runs_of_earlier_up
+from tasks.services.stale_runs import (
+    clean_up_after_dead_runs,
+    end_flow_runs_without_process,
+    end_runs_of_earlier_up,
+)
 from tasks.settings import Settings
 
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 60.0
 MAX_CONCURRENT_RUNS = 4  # so that a prediction does not wait behind a retrain and a replay
 
 
@@ -26,11 +35,22 @@ def main(configuration: str) -> None:
     table = plans(content["parameters"], ScheduleSpec(**content["schedule"]))
     names = [plan.full_name for plan in table]
     end_runs_of_earlier_up(names, Settings())
+    clean_up_after_dead_runs(Settings())
     deployments = [served(plan) for plan in table]
     for deployment in deployments:
         deployment.apply()
     install(names)
+    Thread(target=keep_runs_true, args=(names, Event()), daemon=True).start()
     serve(*deployments, pause_on_shutdown=False, limit=MAX_CONCURRENT_RUNS, print_starting_message=False)
+
+
+def keep_runs_true(names: Sequence[str], stopping: Event) -> None:
+    """End, once a minute, the runs that no process executes: one that is stuck would block its deployment."""
+    while not stopping.wait(POLL_SECONDS):
+        try:
+            end_flow_runs_without_process(names)
+        except Exception as error:  # noqa: BLE001 - the server may come back
+            log.warning("runs without a process were not looked for: %s", error)
 
 
 if __name__ == "__main__":

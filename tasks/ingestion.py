@@ -51,7 +51,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
                 f"{source.symbol} {source.interval}: expected bars closed by {moment:%Y-%m-%d %H:%M} UTC, found none "
                 f"among the {len(bars)} of {source.path or source.kind}. Choose a later --as-of."
             )
-        path = Settings().root / "data" / "landing" / f"{run_id}.parquet"
+        path = Settings().landing_folder / f"{run_id}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         landed.to_parquet(path, index=False)
         for name, value in bars.layout.items():

@@ -16,6 +16,8 @@ from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
 from tasks.registry.experiment_runs import code_version
 from tasks.retrain_submission import RETRAIN_ALL
+from tasks.services.leftover_files import use_own_temporary_folder
+from tasks.services.stale_runs import clean_up_after_dead_runs
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
@@ -38,6 +40,9 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
     """Start the MLflow run of a retrain, with its specs as parameters, and return its id."""
     with current_progress().step("register"):
         workspace = open_workspace(recipe.series)
+        if runtime.deployment.id:  # a shell has one already
+            use_own_temporary_folder()
+        clean_up_after_dead_runs(workspace.settings)
         tags = {
             "recipe": recipe.digest,
             "symbol": recipe.symbol,

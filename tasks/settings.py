@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         return self.root / "data" / "logs"
 
     @property
+    def landing_folder(self) -> Path:
+        """Return the folder of the bars that a run has read and not yet stored."""
+        return self.root / "data" / "landing"
+
+    @property
     def up_lock(self) -> Path:
         """Return the file that a running `up` locks."""
         return self.root / "data" / "up.lock"

@@ -22,6 +22,7 @@ from flows.cli.old_spellings import replace_old_spellings
 from flows.cli.service_commands import automations, deployments, serve, up
 from flows.cli.training_commands import replay, retrain, tune
 from model.errors import RiseOrFallError
+from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.settings import Settings
 
 WRONG_USAGE, UNEXPECTED = 2, 1
@@ -45,6 +46,7 @@ for command in COMMANDS:
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    use_own_temporary_folder()
     sys.exit(run(sys.argv[1:] if words is None else words))
 
 

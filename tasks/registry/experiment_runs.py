@@ -18,6 +18,7 @@ from model.bars import Series
 from model.errors import StoreUnavailable
 from model.training import Epoch
 from tasks.registry.local_database import LocalDatabase
+from tasks.registry.owning_process import own_process
 from tasks.registry.unreachable_store import failed_fetch, require_answer
 from tasks.settings import Settings, preserve_tracking_uri
 from tasks.store.bar_store import BarsRef
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 POINTS_PER_BATCH = 1000  # MLflow's limit
 DIGEST_LENGTH = 36  # MLflow's limit
+PROCESS_TAG = "process"  # the process that a run belongs to: if it is gone while the run is running, it was killed
 
 
 class ExperimentRuns:
@@ -90,7 +92,7 @@ class ExperimentRuns:
 
     def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """Start a run (a child of `parent` when given) and return its id."""
-        marks = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {})
+        marks = {**tags, PROCESS_TAG: own_process()} | ({"mlflow.parentRunId": parent} if parent else {})
         run = self.client.create_run(self.experiment_id(), tags=marks, run_name=name)
         return str(run.info.run_id)
 

@@ -1,32 +1,116 @@
 """End runs whose process is gone, in Prefect and in MLflow.
 
 A process that is killed cannot report its end: Prefect would count its flow run as running and keep its place in the
-queue, and MLflow would show its run as running for ever. `end_runs_of_earlier_up` is for one machine: whoever holds
-the lock of a home knows that no run of an earlier `up` is alive. `end_stale_mlflow_runs` is for work pools, where
-several machines share one MLflow: it ends a run only if Prefect itself reports that its flow run is over or deleted,
-so a run that is alive is never touched.
+queue, and MLflow would show its run as running for ever. What is known differs by place. Each MLflow run names its
+process (tag `process`), so on one machine `end_dead_mlflow_runs` finds the dead ones, whatever started them. A flow run
+of `up` is a process that carries the run's id in its environment (`end_flow_runs_without_process`), and none of an
+earlier `up` is alive (`end_runs_of_earlier_up`). `end_stale_mlflow_runs` is for work pools, where several machines
+share one MLflow: it ends a run only if Prefect itself reports that its flow run is over or deleted. A run that is alive
+is never touched.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tasks.registry.experiment_runs import PROCESS_TAG
+from tasks.registry.owning_process import is_gone
+from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 log = logging.getLogger(__name__)
 
 MAX_RUNS = 1000  # read at once: one page of MLflow
+MAX_RUN_TIME = timedelta(hours=24)  # of a run of version 0.1, which names no process; a retrain is stopped after 6
+STARTUP_TIME = timedelta(minutes=2)  # in which a flow run may have no process yet, or none any more
 INTERRUPTED = "interrupted: `riseorfall up` ended while it ran"
+PROCESS_GONE = "interrupted: its process is gone"
+
+
+def clean_up_after_dead_runs(settings: Settings) -> list[str]:
+    """End the MLflow runs whose process is gone, delete what killed runs left on the disk, and return the runs."""
+    ended = end_dead_mlflow_runs(settings)
+    remove_landing_files(settings, ended)
+    remove_temporary_folders()
+    return ended
 
 
 def end_runs_of_earlier_up(deployments: Sequence[str], settings: Settings) -> int:
     """Mark the unfinished runs of the deployments (`flow/deployment`) as crashed, and return their number."""
     from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        runs = _unfinished_flow_runs(client, deployments)
+        _crash(client, runs, INTERRUPTED)
+    if runs:
+        ids = {str(run.id) for run in runs}
+        _end_mlflow_runs(settings, lambda run: INTERRUPTED if run.data.tags.get("flow_run") in ids else "")
+    return len(runs)
+
+
+def end_flow_runs_without_process(deployments: Sequence[str], now: datetime | None = None) -> int:
+    """Mark the unfinished runs of the deployments as crashed that no process of this machine executes.
+
+    Only for deployments that are served on this machine. Otherwise such a run, pending or running, would keep the one
+    place of its deployment, and the next ones would wait or be cancelled.
+
+    Args:
+        deployments: `flow/deployment`.
+        now: the clock if None; a run that entered its state within `STARTUP_TIME` is left alone.
+    """
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        before = (now or datetime.now(UTC)) - STARTUP_TIME
+        found = [
+            run
+            for run in _unfinished_flow_runs(client, deployments)
+            if run.state is not None and run.state.timestamp < before
+        ]
+        alive = _executed_flow_runs() if found else set()
+        dead = [run for run in found if str(run.id) not in alive]
+        _crash(client, dead, PROCESS_GONE)
+    return len(dead)
+
+
+def end_dead_mlflow_runs(settings: Settings, now: datetime | None = None) -> list[str]:
+    """End the MLflow runs whose process is gone, with the runs of their folds, and their flow runs; return their ids.
+
+    Args:
+        settings: address of MLflow.
+        now: the clock if None.
+    """
+    oldest = ((now or datetime.now(UTC)) - MAX_RUN_TIME).timestamp() * 1000
+
+    def failure(run: "Run") -> str:
+        process = run.data.tags.get(PROCESS_TAG, "")
+        if is_gone(process):
+            return PROCESS_GONE
+        too_old = not process and run.info.start_time < oldest
+        return f"interrupted: it has not ended within {MAX_RUN_TIME / timedelta(hours=1):.0f} hours" if too_old else ""
+
+    ended = _end_mlflow_runs(settings, failure)
+    _end_flow_runs({run.data.tags.get("flow_run", "") for run in ended} - {""})
+    return [run.info.run_id for run in ended]
+
+
+def end_stale_mlflow_runs(settings: Settings) -> int:
+    """End the MLflow runs, with the runs of their folds, whose flow run is over; return the number of ended runs."""
+    _, running = _running_mlflow_runs(settings)
+    states = _final_states({run.data.tags["flow_run"] for run in running if run.data.tags.get("flow_run")})
+    failures = {flow_run: f"interrupted: its flow run ended as {state}" for flow_run, state in states.items()}
+    return len(_end_mlflow_runs(settings, lambda run: failures.get(run.data.tags.get("flow_run", ""), "")))
+
+
+def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str]) -> list["FlowRun"]:
     from prefect.client.schemas.filters import (
         DeploymentFilter,
         DeploymentFilterName,
@@ -35,31 +119,32 @@ def end_runs_of_earlier_up(deployments: Sequence[str], settings: Settings) -> in
         FlowRunFilterStateType,
     )
     from prefect.client.schemas.objects import StateType
-    from prefect.states import Crashed
 
     unfinished = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))),
-            deployment_filter=DeploymentFilter(
-                name=DeploymentFilterName(any_=[name.split("/")[1] for name in deployments])
-            ),
-        )
-        for run in runs:
-            client.set_flow_run_state(run.id, Crashed(message=INTERRUPTED), force=True)
-            log.info("%s (%s): %s", run.name, run.id, INTERRUPTED)
-    if runs:
-        client, running = _running_mlflow_runs(settings)
-        _end_mlflow_runs(client, running, dict.fromkeys((str(run.id) for run in runs), INTERRUPTED))
-    return len(runs)
+    names = sorted({name.split("/")[1] for name in deployments})
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))),
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=names)),
+    )
 
 
-def end_stale_mlflow_runs(settings: Settings) -> int:
-    """End the MLflow runs, with the runs of their folds, whose flow run is over; return the number of ended runs."""
-    client, running = _running_mlflow_runs(settings)
-    states = _final_states({run.data.tags["flow_run"] for run in running if run.data.tags.get("flow_run")})
-    failures = {flow_run: f"interrupted: its flow run ended as {state}" for flow_run, state in states.items()}
-    return _end_mlflow_runs(client, running, failures)
+def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str) -> None:
+    from prefect.states import Crashed
+
+    for run in runs:
+        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+        log.info("%s (%s): %s", run.name, run.id, message)
+
+
+def _executed_flow_runs() -> set[str]:
+    """Return the ids of the flow runs that a process of this user executes."""
+    import psutil  # imported here: needed only where a run may be dead
+
+    return {
+        (process.info["environ"] or {}).get("PREFECT__FLOW_RUN_ID", "")
+        for process in psutil.process_iter(["environ", "status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+    }
 
 
 def _running_mlflow_runs(settings: Settings) -> tuple["MlflowClient", list["Run"]]:
@@ -72,40 +157,54 @@ def _running_mlflow_runs(settings: Settings) -> tuple["MlflowClient", list["Run"
     return client, list(client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=MAX_RUNS))
 
 
-def _end_mlflow_runs(client: "MlflowClient", running: Sequence["Run"], failures: Mapping[str, str]) -> int:
-    """End the running runs that belong to one of the flow runs, with the runs of their folds.
+def _end_mlflow_runs(settings: Settings, failure_of: Callable[["Run"], str]) -> list["Run"]:
+    """End the running runs for which there is a failure, with the runs of their folds; return them.
 
     Args:
-        client: of the MLflow server.
-        running: runs with the status RUNNING.
-        failures: reason by id of the flow run.
+        settings: address of MLflow.
+        failure_of: why a run has to be ended; empty if it is alive.
     """
-    parents = {
-        run.info.run_id: failures[run.data.tags["flow_run"]]
-        for run in running
-        if run.data.tags.get("flow_run") in failures
-    }
-    ended = 0
+    client, running = _running_mlflow_runs(settings)
+    own = {run.info.run_id: failure_of(run) for run in running}
+    ended = []
     for run in running:
-        failure = parents.get(run.info.run_id) or parents.get(run.data.tags.get("mlflow.parentRunId", ""))
+        failure = own[run.info.run_id] or own.get(run.data.tags.get("mlflow.parentRunId", ""))
         if failure:
             client.set_tag(run.info.run_id, "failure", failure)
             client.set_terminated(run.info.run_id, "KILLED")
             log.info("run %s: %s", run.info.run_id, failure)
-            ended += 1
+            ended.append(run)
     return ended
+
+
+def _end_flow_runs(flow_runs: set[str]) -> None:
+    """Mark flow runs as crashed that the Prefect server in use, if there is one, still counts as unfinished."""
+    if not flow_runs:
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url is None:
+        return
+    with get_client(sync_client=True) as client:
+        unfinished = [run for run in _read_flow_runs(client, flow_runs) if run.state and not run.state.is_final()]
+        _crash(client, unfinished, PROCESS_GONE)
 
 
 def _final_states(flow_runs: set[str]) -> dict[str, str]:
     """Return the name of the final state of each flow run that is over; `Deleted` for those that are gone."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     if not flow_runs:
         return {}
-    ids = [UUID(each) for each in flow_runs]
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
-    states = {str(run.id): run.state for run in found}
+        states = {str(run.id): run.state for run in _read_flow_runs(client, flow_runs)}
     final = {run: state.name or state.type.value for run, state in states.items() if state and state.is_final()}
     return final | dict.fromkeys(flow_runs - set(states), "Deleted")
+
+
+def _read_flow_runs(client: "SyncPrefectClient", flow_runs: set[str]) -> list["FlowRun"]:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    ids = [UUID(each) for each in flow_runs]
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))

@@ -1,7 +1,10 @@
 """Automations are installed once and updated on change; stale runs are ended; artifacts are shown."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -10,7 +13,8 @@ import pytest
 from prefect import flow, runtime
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Running
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Completed, Pending, Running
 from synthetic_bars import random_walk
 from tiny_home import tiny_home
 
@@ -23,7 +27,12 @@ from tasks.console.progress import current_progress
 from tasks.pages import prefect_artifacts
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table, shown
 from tasks.services.automations import NAMES_OF_0_1, NOTIFY, QUIET, RETRAIN, install
-from tasks.services.stale_runs import INTERRUPTED, end_runs_of_earlier_up
+from tasks.services.stale_runs import (
+    INTERRUPTED,
+    PROCESS_GONE,
+    end_flow_runs_without_process,
+    end_runs_of_earlier_up,
+)
 from tasks.settings import Settings
 
 NAMES = ["retrain/retrain", "monitor/monitor"]
@@ -125,6 +134,41 @@ def test_a_stale_run_is_ended_and_scheduled_runs_are_untouched(client: SyncPrefe
     assert (marked.state.type, marked.state.message) == ("CRASHED", INTERRUPTED)
     assert client.read_flow_run(scheduled.id).state_type == "SCHEDULED"
     assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 0
+
+
+@pytest.mark.parametrize("state", [Pending(), Running()], ids=["pending", "running"])
+def test_a_run_without_a_process_does_not_wedge_its_deployment(client: SyncPrefectClient, state: State) -> None:
+    """`ingest` cancels a run while another one has the only place, so a dead one would cancel all that follow."""
+    (plan,) = (plan for plan in plans() if plan.name == "ingest")
+    identity = served(plan).apply()
+
+    def start() -> FlowRun:
+        run = client.create_flow_run_from_deployment(identity)
+        client.set_flow_run_state(run.id, Pending())
+        return client.read_flow_run(run.id)
+
+    stuck = start()
+    assert stuck.state_type == "PENDING"
+    if state.type == "RUNNING":
+        client.set_flow_run_state(stuck.id, state)
+    assert start().state_type == "CANCELLED"
+
+    now = datetime.now(UTC)
+    assert end_flow_runs_without_process(["ingest/ingest"], now) == 0  # it may be starting
+    script = "import time; time.sleep(600)"
+    environment = os.environ | {"PREFECT__FLOW_RUN_ID": str(stuck.id)}  # as the runner starts it
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    try:
+        assert end_flow_runs_without_process(["ingest/ingest"], now + timedelta(minutes=3)) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert end_flow_runs_without_process(["ingest/ingest"], now + timedelta(minutes=3)) == 1
+    found = client.read_flow_run(stuck.id)
+    assert (found.state_type, found.state and found.state.message) == ("CRASHED", PROCESS_GONE)
+    after = start()
+    assert after.state_type == "PENDING"
+    client.set_flow_run_state(after.id, Completed(), force=True)
 
 
 @flow

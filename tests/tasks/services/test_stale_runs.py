@@ -1,0 +1,110 @@
+"""A process that is killed with SIGKILL leaves a running MLflow run, a landing file and a temporary folder."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from model.bars import Series
+from tasks.registry.owning_process import is_gone, own_process
+from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
+from tasks.services.stale_runs import MAX_RUN_TIME, PROCESS_GONE, clean_up_after_dead_runs, end_dead_mlflow_runs
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+# Prints the run, the fold's run and the temporary folder, then works for ever.
+WORKER = """
+import tempfile, time
+from pathlib import Path
+from model.bars import Series
+from tasks.services.leftover_files import use_own_temporary_folder
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+use_own_temporary_folder()
+runs = Workspace(Settings(), Series("BTC-USD", "1d")).runs
+run = runs.start_run("retrain", {})
+fold = runs.start_run("fold", {}, parent=run)
+landing = Settings().landing_folder
+landing.mkdir(parents=True)
+(landing / f"{run}.parquet").write_bytes(b"bars")
+(landing / f"{run}.accepted.parquet").write_bytes(b"bars")
+place = tempfile.mkdtemp()
+print(run, fold, place, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    return Settings()
+
+
+def test_what_a_killed_process_left_is_ended_and_deleted_and_what_is_alive_stays(settings: Settings) -> None:
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert worker.stdout is not None
+        run, fold, place = worker.stdout.readline().split()
+        runs = Workspace(settings, Series("BTC-USD", "1d")).runs
+        own = runs.start_run("our own", {})
+        assert clean_up_after_dead_runs(settings) == []  # everybody is alive
+        assert Path(place).is_dir()
+        assert len(list(settings.landing_folder.iterdir())) == 2
+    finally:
+        worker.kill()
+        worker.communicate()
+
+    assert set(clean_up_after_dead_runs(settings)) == {run, fold}
+    assert [runs.client.get_run(each).info.status for each in (run, fold, own)] == ["KILLED", "KILLED", "RUNNING"]
+    assert runs.run_tags(run)["failure"] == PROCESS_GONE
+    assert list(settings.landing_folder.iterdir()) == []
+    assert not Path(place).exists()
+    assert list(Path(place).parents[1].iterdir()) == []
+    assert clean_up_after_dead_runs(settings) == []
+
+
+def test_a_run_that_names_no_process_is_ended_when_no_run_takes_that_long(settings: Settings) -> None:
+    runs = Workspace(settings, Series("BTC-USD", "1d")).runs
+    old = runs.client.create_run(runs.experiment_id()).info.run_id  # as version 0.1 did
+    now = datetime.now(UTC)
+    assert end_dead_mlflow_runs(settings, now + MAX_RUN_TIME - timedelta(minutes=1)) == []
+    assert end_dead_mlflow_runs(settings, now + MAX_RUN_TIME + timedelta(minutes=1)) == [old]
+
+
+def test_a_landing_file_of_an_unknown_run_is_kept_for_a_day(settings: Settings) -> None:
+    settings.landing_folder.mkdir(parents=True)
+    fresh, old = (settings.landing_folder / f"{name}.parquet" for name in ("fresh", "old"))
+    for path, hours in ((fresh, 23), (old, 25)):
+        path.touch()
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    assert remove_landing_files(settings, [], dry_run=True) == [old]
+    assert remove_landing_files(settings, []) == [old]
+    assert list(settings.landing_folder.iterdir()) == [fresh]
+
+
+def test_the_folder_of_another_machine_or_program_stays(settings: Settings, tmp_path: Path) -> None:  # noqa: ARG001
+    for name in ("riseorfall-elsewhere+1+1+x", "riseorfall-notes", "tmp123"):
+        (tmp_path / "temporary" / name).mkdir()
+    assert remove_temporary_folders() == []
+
+
+def test_a_process_is_known_by_its_start() -> None:
+    host, pid, start = own_process().split()
+    assert not is_gone(own_process())
+    assert is_gone(f"{host} {pid} {int(start) - 100}")  # its number is used again
+    assert not is_gone(f"another-machine {pid} {int(start) - 100}")
+    assert not is_gone("")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    name = f"{host} {ended.pid} {int(time.time())}"
+    time.sleep(1)
+    assert is_gone(name)  # a zombie: nobody has waited for it
+    ended.wait()
+    assert is_gone(name)
