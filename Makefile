@@ -29,7 +29,7 @@ bench: $(READY)  ## speed and scale, as ratios of two things that took turns
 
 lock: $(READY)  ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 clean:  ## everything that can be made again; the bars and the runs stay
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
@@ -37,7 +37,8 @@ clean:  ## everything that can be made again; the bars and the runs stay
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+	awk '/^[^ ]/ {wanted = /^uv==/} wanted' requirements.lock > .venv/uv.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --group dev \
 		--editable '.[distributed]'
 	touch $@
