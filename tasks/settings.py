@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     s3_endpoint_url: str = Field("", description="Address of an S3-compatible store; empty: AWS's own.")
     s3_access_key: str = Field("", description="S3 access key.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
+    max_file_mb: int = Field(512, ge=1, description="Largest file of bars that is read: its size unpacked, in MB.")
 
     @property
     def root(self) -> Path:

@@ -22,8 +22,10 @@ from jaxtyping import Float64, Int64, Shaped
 from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
 from tasks.sources.archives import first_few, open_unpacked
-from tasks.sources.file_tables import Table, read_table
+from tasks.sources.arrow_tables import read_arrow_table
+from tasks.sources.file_tables import Table, read_text_table
 from tasks.sources.number_formats import read_numbers
+from tasks.sources.size_limits import SizeLimits
 from tasks.sources.source_spec import SourceBars, SourceSpec
 from tasks.sources.time_formats import Times, read_times
 
@@ -66,14 +68,15 @@ class FileSource:
 def read_file(spec: SourceSpec) -> SourceBars:
     """Read all bars of a file; see `FileSource.fetch`."""
     path = Path(spec.path).expanduser()
-    name = path.name
+    name, limits = path.name, SizeLimits.configured()
     if path.is_dir():
         raise UnreadableFile(f"{spec.path}: expected a file of bars, found a folder; choose a file in it")
     if not path.is_file():
         raise UnreadableFile(f"{spec.path}: expected a file of bars, found none; check --source.path")
     try:
-        with path.open("rb") as stream, open_unpacked(stream, name) as opened:
-            table = read_table(opened, spec)
+        with path.open("rb") as stream, open_unpacked(stream, name, limits) as opened:
+            read_table = read_arrow_table if opened.kind in {"parquet", "feather"} else read_text_table
+            table = read_table(opened, spec, limits)
     except PermissionError as error:
         raise UnreadableFile(f"{spec.path}: expected a readable file, found that read permission is denied") from error
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:

@@ -1,8 +1,8 @@
-"""Splits a file of bars into its columns, without converting them, and numbers the lines they come from.
+"""Splits a text file of bars into its columns, without converting them, and numbers the lines they come from.
 
-Text is split by the CSV reader of pyarrow, Parquet and Feather are read column by column. A line with too few or too
-many fields is an error that names it. Caution: the CSV reader skips blank lines, so they are counted to number the
-rest.
+Text is split by the CSV reader of pyarrow; `arrow_tables.py` reads Parquet and Feather into the same `Table`. A line
+with too few or too many fields is an error that names it. Caution: the CSV reader skips blank lines, so they are
+counted to number the rest.
 """
 
 import csv
@@ -10,23 +10,25 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.feather
-import pyarrow.parquet
 from jaxtyping import Int64
 
 from model.errors import UnreadableFile
 from tasks.sources.archives import HEAD_BYTES, OpenedFile, require_text
 from tasks.sources.column_roles import Columns, choose_columns, columns_by_position
+from tasks.sources.size_limits import MAX_LINE_BYTES, SizeLimits
 from tasks.sources.source_spec import SourceSpec
 from tasks.sources.text_layout import CLOCK, DELIMITERS, EMPTY_CELLS, TextLayout, infer_text_layout
 from tasks.sources.time_formats import Place
 
 BLOCK_BYTES = 1 << 23
+PIECE_BYTES = 1 << 19  # lines are counted in pieces: a piece of newlines needs 20 times its size
+NEWLINE, RETURN = 10, 13
 PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|NaN|Inf)")
 
 
@@ -49,21 +51,15 @@ class Table:
     layout: dict[str, str]
 
 
-def read_table(opened: OpenedFile, spec: SourceSpec) -> Table:
-    """Read the columns of a file that hold bars.
+def read_text_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> Table:
+    """Read the columns of a text file that hold bars, as text or, where every cell is a plain number, as numbers.
 
     Raises:
-        UnreadableFile: the file is damaged, or no table of bars.
+        UnreadableFile: the file is no table of bars, has a line of another width, or is larger than the limits.
         AmbiguousFile: its columns can be read in more than one way.
         SpecError: the spec names a column that does not exist.
     """
-    if opened.kind in {"parquet", "feather"}:
-        return _read_arrow(opened.stream, opened.name, opened.kind, spec)
-    return _read_text(opened.stream, opened.name, opened.kind, spec)
-
-
-def _read_text(stream: BinaryIO, name: str, kind: str, spec: SourceSpec) -> Table:
-    """Read the used columns of a text table, without converting them."""
+    stream, name = opened.stream, opened.name
     head = stream.read(HEAD_BYTES)
     require_text(head, name)
     text = head.decode("utf-8-sig", errors="replace")
@@ -72,6 +68,9 @@ def _read_text(stream: BinaryIO, name: str, kind: str, spec: SourceSpec) -> Tabl
     lines = list(io.StringIO(text, newline=""))
     if len(head) == HEAD_BYTES and len(lines) > 1:
         lines.pop()
+    for number, line in enumerate(lines, 1):
+        if len(line.rstrip("\r\n")) > MAX_LINE_BYTES:
+            _refuse_long_line(name, number)
     found = infer_text_layout(lines, name)
     if found.header_line or spec.columns:
         clock = [
@@ -82,11 +81,11 @@ def _read_text(stream: BinaryIO, name: str, kind: str, spec: SourceSpec) -> Tabl
         columns = choose_columns(found.names, spec.columns, spec.symbol, name, clock)
     else:
         columns = columns_by_position(found.rows, name)
-    source = _LineCountingText(stream, found.first_line)
+    source = _LineCountingText(stream, name, found.first_line, limits)
     raw = _parse_text(source, found, columns, name)
-    numbers = _line_numbers(raw.num_rows, found.first_line, source.blank_lines)
+    numbers = _line_numbers(raw.num_rows, found.first_line, source.blank_lines())
     layout = {
-        "kind": kind,
+        "kind": opened.kind,
         "header": f"line {found.header_line}" if found.header_line else "none",
         "first bar": f"line {found.first_line}",
         "delimiter": DELIMITERS[found.delimiter],
@@ -95,12 +94,20 @@ def _read_text(stream: BinaryIO, name: str, kind: str, spec: SourceSpec) -> Tabl
     return Table(fields, columns, found.names, Place(name, "line", numbers), layout)
 
 
-class _LineCountingText(io.RawIOBase):
-    """A text from a given line on that records its blank lines, which the CSV reader skips."""
+def _refuse_long_line(name: str, line: int) -> NoReturn:
+    raise UnreadableFile(
+        f"{name} line {line}: expected a line of bars, found one of more than {MAX_LINE_BYTES:,} characters"
+    )
 
-    def __init__(self, stream: BinaryIO, first_line: int) -> None:
+
+class _LineCountingText(io.RawIOBase):
+    """A text from a given line on that records its blank lines, which the CSV reader skips, and bounds its lines."""
+
+    def __init__(self, stream: BinaryIO, name: str, first_line: int, limits: SizeLimits) -> None:
         self._stream = stream
+        self._name = name
         self._first_line = first_line
+        self._limits = limits
         self.rewind()
 
     def rewind(self) -> None:
@@ -110,7 +117,7 @@ class _LineCountingText(io.RawIOBase):
             self._stream.readline()
         self._line = self._first_line
         self._carry = b""
-        self.blank_lines: list[int] = []
+        self._blank_lines: list[Int64[np.ndarray, " line"]] = []
 
     def readable(self) -> bool:
         """Return that the stream is readable: the CSV reader requires it."""
@@ -119,25 +126,36 @@ class _LineCountingText(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes, and record the blank lines in them."""
         chunk = self._stream.read(size)
-        self._record_blank_lines(chunk)
+        for start in range(0, len(chunk), PIECE_BYTES):
+            self._record_lines(chunk[start : start + PIECE_BYTES])
         return chunk
+
+    def blank_lines(self) -> Int64[np.ndarray, " line"]:
+        """Return the numbers of the blank lines read so far, ascending."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self._blank_lines])
 
     def texts(self) -> Iterator[str]:
         """Yield the lines as text."""
-        for line in iter(self._stream.readline, b""):
+        for line in iter(partial(self._stream.readline, MAX_LINE_BYTES), b""):
             yield line.decode("utf-8", errors="replace")
 
-    def _record_blank_lines(self, chunk: bytes) -> None:
-        """Find empty lines; the last line of a chunk continues in the next chunk."""
+    def _record_lines(self, chunk: bytes) -> None:
+        """Find blank and long lines; the last line of a chunk continues in the next chunk."""
         text = self._carry + chunk
-        end = text.rfind(b"\n") + 1
-        whole, self._carry = text[:end], text[end:]
-        if not whole:
-            return
-        if whole.startswith((b"\n", b"\r\n")) or b"\n\n" in whole or b"\n\r\n" in whole:
-            lines = whole.split(b"\n")[:-1]
-            self.blank_lines += [self._line + at for at, line in enumerate(lines) if line in (b"", b"\r")]
-        self._line += whole.count(b"\n")
+        characters = np.frombuffer(text, dtype=np.uint8)
+        ends = np.flatnonzero(characters == NEWLINE)
+        starts = np.r_[0, ends + 1]
+        lengths = np.diff(np.r_[starts, len(text)]) - 1  # without the newline; of the unfinished line one less
+        self._limits.require_rows(self._line + len(ends), self._name)
+        if len(long := np.flatnonzero(lengths > MAX_LINE_BYTES)):
+            _refuse_long_line(self._name, self._line + int(long[0]))
+        whole = lengths[:-1]
+        blank = whole == 0
+        single = np.flatnonzero(whole == 1)
+        blank[single] = characters[starts[single]] == RETURN
+        self._blank_lines.append(self._line + np.flatnonzero(blank))
+        self._line += len(ends)
+        self._carry = text[int(starts[-1]) :]
 
 
 def _parse_text(source: _LineCountingText, found: TextLayout, columns: Columns, name: str) -> pa.Table:
@@ -192,29 +210,9 @@ def _refuse_uneven_line(source: _LineCountingText, found: TextLayout, name: str,
     raise UnreadableFile(f"{where}: expected a table of bars, found text that cannot be split into columns ({reason})")
 
 
-def _line_numbers(rows: int, first_line: int, blank_lines: list[int]) -> Int64[np.ndarray, " bar"]:
+def _line_numbers(rows: int, first_line: int, blank_lines: Int64[np.ndarray, " line"]) -> Int64[np.ndarray, " bar"]:
     """Return the line number of each bar, given the blank lines between them."""
-    if not blank_lines:
+    if not len(blank_lines):
         return np.arange(first_line, first_line + rows, dtype=np.int64)
     lines = np.arange(first_line, first_line + rows + len(blank_lines), dtype=np.int64)
-    return np.delete(lines, np.asarray(blank_lines) - first_line)[:rows]
-
-
-def _read_arrow(stream: BinaryIO, name: str, kind: str, spec: SourceSpec) -> Table:
-    """Read the used columns of a Parquet or Feather file."""
-    held = stream if stream.seekable() else io.BytesIO(stream.read())
-    try:
-        if kind == "parquet":
-            file = pyarrow.parquet.ParquetFile(held)
-            names = tuple(file.schema_arrow.names)
-            columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
-            raw = file.read(columns=[names[at] for at in columns.used])
-        else:
-            raw = pyarrow.feather.read_table(held)
-            names = tuple(raw.column_names)
-            columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UnreadableFile(f"{name}: expected a whole {kind} file, found a damaged one ({error})") from error
-    fields = {at: raw[names[at]] for at in columns.used}
-    numbers = np.arange(1, raw.num_rows + 1, dtype=np.int64)
-    return Table(fields, columns, names, Place(name, "row", numbers), {"kind": kind})
+    return np.delete(lines, blank_lines - first_line)[:rows]

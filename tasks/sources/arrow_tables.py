@@ -1,0 +1,193 @@
+"""Reads the used columns of a Parquet or Feather file, without converting them.
+
+The size is taken from the file's own description before anything is unpacked: rows and bytes of the used columns in
+Parquet, the buffers of each batch in Feather. Text stays a dictionary until its longest value is known. Caution: a
+Parquet page that is larger than the file's footer states is unpacked all the same.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.feather
+import pyarrow.parquet
+
+from model.errors import UnreadableFile
+from tasks.sources.archives import OpenedFile
+from tasks.sources.column_roles import Columns, choose_columns
+from tasks.sources.file_tables import Table
+from tasks.sources.size_limits import MAX_TEXT_BYTES, SizeLimits
+from tasks.sources.source_spec import SourceSpec
+from tasks.sources.time_formats import Place
+
+MAGIC_BYTES = 8  # ARROW1 and two zero bytes; the batches follow, then the footer
+DICTIONARY_BATCH, RECORD_BATCH = 2, 3  # types of a message: Arrow's format/Message.fbs
+
+
+def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> Table:
+    """Read the columns of a Parquet or Feather file that hold bars.
+
+    Raises:
+        UnreadableFile: the file is damaged, no table of bars, or larger than the limits.
+        AmbiguousFile: its columns can be read in more than one way.
+        SpecError: the spec names a column that does not exist.
+    """
+    name = opened.name
+    try:
+        if opened.kind == "parquet":
+            names, columns, fields = _read_parquet(opened.stream, name, spec, limits)
+        else:
+            names, columns, fields = _read_feather(opened.stream, name, spec, limits)
+    except (pa.ArrowException, OSError, EOFError, struct.error, IndexError, OverflowError) as error:
+        raise UnreadableFile(f"{name}: expected a whole {opened.kind} file, found a damaged one ({error})") from error
+    plain = {at: _plain_column(field, names[at], name) for at, field in fields.items()}
+    numbers = np.arange(1, len(next(iter(plain.values()))) + 1, dtype=np.int64)
+    return Table(plain, columns, names, Place(name, "row", numbers), {"kind": opened.kind})
+
+
+Fields = dict[int, pa.ChunkedArray]
+
+
+def _read_parquet(
+    stream: BinaryIO, name: str, spec: SourceSpec, limits: SizeLimits
+) -> tuple[tuple[str, ...], Columns, Fields]:
+    """Read the used columns of a Parquet file."""
+    schema = pyarrow.parquet.read_schema(stream)
+    names = tuple(schema.names)
+    columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
+    used = {names[at] for at in columns.used}
+    _require_flat(schema, columns, name)
+    stream.seek(0)
+    texts = [field.name for field in schema if field.name in used and _is_text_like(field.type)]
+    file = pyarrow.parquet.ParquetFile(stream, read_dictionary=texts)
+    limits.require_rows(file.metadata.num_rows, name)
+    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+    parts = (group.column(at) for group in groups for at in range(group.num_columns))
+    limits.require_size(sum(part.total_uncompressed_size for part in parts if part.path_in_schema in used), name)
+    read = file.read(columns=sorted(used))
+    return names, columns, {at: read[names[at]] for at in columns.used}
+
+
+def _read_feather(
+    stream: BinaryIO, name: str, spec: SourceSpec, limits: SizeLimits
+) -> tuple[tuple[str, ...], Columns, Fields]:
+    """Read the used columns of a Feather file."""
+    content = pa.py_buffer(stream.read())
+    limits.require_size(content.size, name)
+    if content[:4].to_pybytes() == b"FEA1":  # version 1 has no compression
+        read = pyarrow.feather.read_table(io.BytesIO(content))
+        names = tuple(read.column_names)
+        columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
+    else:
+        rows = size = 0
+        for batch_rows, batch_size in _batch_sizes(content[MAGIC_BYTES:]):
+            rows, size = rows + batch_rows, size + batch_size
+            limits.require_rows(rows, name)
+            limits.require_size(size, name)
+        reader = pa.ipc.open_stream(content[MAGIC_BYTES:])
+        names = tuple(reader.schema.names)
+        columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
+        _require_flat(reader.schema, columns, name)
+        read = reader.read_all()
+        read.validate(full=True)
+    return names, columns, {at: read.column(at) for at in columns.used}
+
+
+def _batch_sizes(messages: pa.Buffer) -> Iterator[tuple[int, int]]:
+    """Yield rows and unpacked bytes of each batch, from the messages' own description: nothing is unpacked."""
+    reader = pa.MessageReader.open_stream(messages)
+    while True:
+        try:
+            message = reader.read_next_message()
+        except StopIteration:
+            return
+        yield _batch_size(message.metadata.to_pybytes(), message.body)
+
+
+def _batch_size(head: bytes, body: pa.Buffer) -> tuple[int, int]:
+    """Return rows and unpacked bytes of one message; none for a schema.
+
+    Source: Arrow columnar format, Message.fbs (a flatbuffer): a compressed buffer begins with its unpacked size.
+    """
+    root = _number(head, 0, "I")
+    kind, place = _field(head, root, 1), _field(head, root, 2)
+    kind = head[kind] if kind else 0
+    if kind not in {DICTIONARY_BATCH, RECORD_BATCH}:
+        return 0, 0
+    batch = place + _number(head, place, "I")
+    if kind == DICTIONARY_BATCH:
+        data = _field(head, batch, 1)
+        batch = data + _number(head, data, "I")
+    length = _field(head, batch, 0)
+    rows = _number(head, length, "q") if length and kind == RECORD_BATCH else 0
+    buffers = _field(head, batch, 2)
+    if not _field(head, batch, 3) or not buffers:
+        return rows, body.size
+    first = buffers + _number(head, buffers, "I")
+    size = 0
+    for at in range(_number(head, first, "I")):
+        offset, packed = struct.unpack_from("<qq", head, first + 4 + 16 * at)
+        if packed >= 8:  # noqa: PLR2004 - the size, int64
+            size += max(packed, struct.unpack_from("<q", body, offset)[0])
+    return rows, size
+
+
+def _number(buffer: bytes, at: int, kind: str) -> int:
+    return int(struct.unpack_from(f"<{kind}", buffer, at)[0])
+
+
+def _field(buffer: bytes, table: int, number: int) -> int:
+    """Return the position of a field of a flatbuffer's table; 0 where it is absent."""
+    layout = table - _number(buffer, table, "i")
+    if 4 + 2 * number >= _number(buffer, layout, "H"):
+        return 0
+    offset = _number(buffer, layout + 4 + 2 * number, "H")
+    return table + offset if offset else 0
+
+
+def _is_text_like(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _require_flat(schema: pa.Schema, columns: Columns, name: str) -> None:
+    """Raise if a used column is nested: a list of one row may unpack to any size."""
+    for at in columns.used:
+        kind = schema.field(at).type
+        if pa.types.is_nested(kind) or pa.types.is_null(kind):
+            wanted = "numbers" if at in (*columns.prices, columns.volume) else "times or symbols"
+            raise UnreadableFile(
+                f"{name}: expected {wanted} in column {schema.names[at]!r}, found {kind}; "
+                "choose another column with --source.columns"
+            )
+
+
+def _plain_column(field: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
+    """Return a column of text as strings, and any other as it is; dictionaries and repeated values are written out."""
+    kind = field.type
+    if pa.types.is_run_end_encoded(kind):
+        field = pc.run_end_decode(field)
+    if pa.types.is_dictionary(kind):
+        texts = [chunk.dictionary for chunk in field.chunks] if _is_text_like(kind.value_type) else []
+        if any(_longest(part) > MAX_TEXT_BYTES for part in texts):
+            raise UnreadableFile(
+                f"{name}: expected times, numbers or symbols in column {column!r}, found a text of more than "
+                f"{MAX_TEXT_BYTES:,} bytes; choose another column with --source.columns"
+            )
+        field = field.cast(kind.value_type)
+        kind = kind.value_type
+    if _is_text_like(kind) or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return field.cast(pa.string())
+    return field
+
+
+def _longest(texts: pa.Array) -> int:
+    return int(pc.max(pc.binary_length(texts)).as_py() or 0)

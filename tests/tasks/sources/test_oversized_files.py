@@ -1,0 +1,119 @@
+"""Small files that unpack to gigabytes are refused within 2 seconds of processor time and 1 GB of memory."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from oversized_files import BARS, OVERSIZED
+
+from model.errors import UnreadableFile
+from tasks.sources.size_limits import MAX_LINE_BYTES
+from tasks.sources.source_spec import SourceSpec, open_source
+
+# One process reads all of them: the peak of its memory is that of the worst.
+READER = """
+import json, os, resource, sys, time
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+import pandas, tasks.sources.file_source
+from model.errors import UnreadableFile
+from tasks.sources.source_spec import SourceSpec, open_source
+for path in sys.argv[1:]:
+    table = path.endswith(("constants", "column"))  # 200 MB are quicker to write than 600
+    os.environ["RISEORFALL_MAX_FILE_MB"] = "128" if table else "512"
+    start = time.process_time()
+    try:
+        open_source(SourceSpec(kind="csv", path=path)).fetch()
+        found = "read"
+    except UnreadableFile as error:
+        found = str(error)
+    except BaseException as error:
+        found = repr(error)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps([found, time.process_time() - start, peak]), flush=True)
+"""
+REASONS = {
+    "gzip_of_blank_lines": "bytes that unpack to over 16 MB",
+    "gzip_of_one_line": "line 32: expected a line of bars, found one of more than 65,536 characters",
+    "gzip_without_line_ends": "line 1: expected a line of bars, found one of more than 65,536 characters",
+    "gzip_of_one_bar": "bytes that unpack to over 16 MB",
+    "bzip2_of_one_bar": "bytes that unpack to over 16 MB",
+    "zip_of_four_gigabytes": "at most 512 MB of bars, unpacked; found more",
+    "zip_that_states_less": "bytes that unpack to over 16 MB",
+    "nested_zips": "found an archive in 2 archives",
+    "zip_of_many_files": "expected one file in the archive, found thousands",
+    "parquet_of_constants": "expected at most 4,194,304 rows",
+    "parquet_of_long_texts": "in column 'open', found a text of more than 1,024 bytes",
+    "feather_of_constants": "expected at most 4,194,304 rows",
+    "feather_of_an_unused_column": "at most 128 MB of bars, unpacked; found more",
+}
+
+
+def test_small_files_that_unpack_to_gigabytes_are_refused_in_little_time_and_memory(tmp_path: Path) -> None:
+    paths = []
+    for name, write in OVERSIZED.items():
+        write(tmp_path / name)
+        paths.append(tmp_path / name)
+    done = subprocess.run([sys.executable, "-c", READER, *map(str, paths)], capture_output=True, text=True, check=True)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == len(paths) == len(REASONS)
+    for path, (found, seconds, peak_mb) in zip(paths, results, strict=True):
+        assert REASONS[path.name] in found, path.name
+        assert found.startswith(path.name)
+        assert seconds < 2
+        assert peak_mb < 1024
+
+
+@pytest.fixture
+def one_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RISEORFALL_MAX_FILE_MB", "1")
+
+
+@pytest.mark.usefixtures("one_megabyte")
+@pytest.mark.parametrize(("suffix", "pack"), [("csv", bytes), ("csv.gz", gzip.compress)])
+def test_the_limit_is_a_setting(
+    suffix: str, pack: type[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [
+        f"{2000 + year}-{month:02d}-{day:02d}" for year in range(100) for month in range(1, 13) for day in range(1, 29)
+    ]
+    lines = "".join(f"{day},10.5,12.5,9.5,11.5,{at}\n" for at, day in enumerate(days))
+    content = ("date,open,high,low,close,volume\n" + lines).encode()
+    assert len(content) > 1 << 20
+    path = tmp_path / f"bars.{suffix}"
+    path.write_bytes(pack(content))
+    with pytest.raises(UnreadableFile, match=r"at most 1 MB .*raise RISEORFALL_MAX_FILE_MB|at most 32,768 rows"):
+        open_source(SourceSpec(kind="csv", path=str(path))).fetch()
+    monkeypatch.setenv("RISEORFALL_MAX_FILE_MB", "2")
+    assert len(open_source(SourceSpec(kind="csv", path=str(path))).fetch()) == len(days)
+
+
+def test_the_longest_line_of_bars(tmp_path: Path) -> None:
+    longest = BARS + b"2017-10-01,1,1,1,1," + b"0" * (MAX_LINE_BYTES - 19) + b"\n"
+    path = tmp_path / "bars.csv"
+    path.write_bytes(longest)
+    assert len(open_source(SourceSpec(kind="csv", path=str(path))).fetch()) == 31
+    path.write_bytes(longest.replace(b",00", b",000"))
+    with pytest.raises(
+        UnreadableFile, match=r"bars\.csv line 32: expected a line of bars, found one of more than 65,536"
+    ):
+        open_source(SourceSpec(kind="csv", path=str(path))).fetch()
+
+
+def test_a_zip_in_a_zip_is_read_and_one_more_is_not(tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    content, path = BARS, tmp_path / "bars.zip"
+    for depth in range(1, 4):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("bars.zip", content)
+        content = buffer.getvalue()
+        path.write_bytes(content)
+        if depth < 3:
+            assert len(open_source(SourceSpec(kind="csv", path=str(path))).fetch()) == 30
+    with pytest.raises(UnreadableFile, match="an archive in 2 archives; unpack it"):
+        open_source(SourceSpec(kind="csv", path=str(path))).fetch()
