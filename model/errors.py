@@ -62,6 +62,16 @@ class AuditFailed(RiseOrFallError):
     """The leak audit found look-ahead: something depends on later bars, so the scores are invalid."""
 
 
+class DamagedHome(RiseOrFallError):
+    """A file of the home is damaged or gone; `riseorfall doctor` says what can be repaired."""
+
+
+class HomeDamageFound(RiseOrFallError):
+    """`riseorfall doctor` found damage."""
+
+    exit_code = 4
+
+
 class NoChampion(RiseOrFallError):
     """Nothing was promoted yet, so nothing can predict or be rolled back."""
 

@@ -2,9 +2,8 @@
 
 import getpass
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 from prefect import runtime, task
@@ -14,7 +13,7 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
-from tasks.registry.experiment_runs import code_version
+from tasks.registry.experiment_runs import code_version, flatten_specs
 from tasks.retrain_submission import RETRAIN_ALL
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.services.stale_runs import clean_up_after_dead_runs
@@ -58,7 +57,7 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
         }
         run_id = workspace.runs.start_run(str(runtime.flow_run.name or "retrain"), tags)
         specs = {"recipe": recipe.model_dump(), "source": source.model_dump(), "promotion": rule.model_dump()}
-        flat = {name.removeprefix("recipe."): value for name, value in _flat(specs).items()}
+        flat = {name.removeprefix("recipe."): value for name, value in flatten_specs(specs).items()}
         workspace.runs.log_values(run_id, params=flat)
         return run_id
 
@@ -89,10 +88,3 @@ def trigger() -> str:
     with get_client(sync_client=True) as client:
         created_by = client.read_flow_run(UUID(runtime.flow_run.id)).created_by
     return "alarm" if created_by is not None and created_by.type == "AUTOMATION" else "manual"
-
-
-def _flat(specs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in specs.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -90,6 +90,16 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
 
     @property
+    def local_database(self) -> Path | None:
+        """Return the file of MLflow's database; None where MLflow is a server."""
+        return Path(self.mlflow_uri.removeprefix("sqlite:///")) if self.mlflow_uri.startswith("sqlite:///") else None
+
+    @property
+    def local_store(self) -> Path | None:
+        """Return the folder of the tables; None where they are on S3."""
+        return None if "://" in self.store_root else Path(self.store_root)
+
+    @property
     def artifact_root(self) -> str:
         """Return where a new experiment keeps its artifacts; empty where a server decides."""
         return (self.root / "mlruns" / "artifacts").as_uri() if self.mlflow_uri.startswith("sqlite:") else ""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from model.bars import Series
-from model.errors import SpecError
+from model.errors import DamagedHome, SpecError
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import DecisionLog
+from tasks.store.delta_table import Table
 from tasks.store.monitor_log import MonitorLog
 from tasks.store.prediction_log import SHADOWS, PredictionLog
 from tasks.store.trial_log import TrialLog
@@ -69,15 +70,28 @@ class Workspace:
 
         Raises:
             SpecError: the workspace was opened without a series.
+            DamagedHome: the local database is gone; MLflow would create an empty one, and count versions from 1 again.
         """
         if self.series is None:
             raise SpecError("workspace: expected a series for MLflow, found none. Open Workspace(settings, series).")
+        path = self.settings.local_database
+        exists = path is None or (path.exists() and path.stat().st_size > 0)  # SQLite creates an empty file first
+        if not exists and self.decision_log.rows(last=1):
+            raise DamagedHome(
+                f"{path}: expected MLflow's database, because decisions were made; found none. Run `riseorfall doctor`."
+            )
         return ExperimentRuns(self.settings.mlflow_uri, self.settings.artifact_root, self.series, self.experiment)
 
     @cached_property
     def registry(self) -> ModelRegistry:
         """Registered versions of the series, in the same MLflow as `runs`."""
         return ModelRegistry(self.runs)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Every table of the home."""
+        logs = (self.decision_log, self.prediction_log, self.shadow_log, self.monitor_log, self.trial_log)
+        return (*self.bar_store.tables, *(table for each in logs for table in each.tables))
 
     @property
     def name(self) -> str:

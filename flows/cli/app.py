@@ -2,8 +2,8 @@
 
 Flags are derived from the specs, so a flag, a form field in the Prefect UI and an MLflow parameter have one name.
 Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 unexpected error, 2 wrong
-usage or unreadable input, 3 failed data checks, 4 alarms (`status --check`). `--help` imports nothing heavy: each
-command imports what it needs when it runs.
+usage or unreadable input, 3 failed data checks, 4 alarms (`status --check`) or damage (`doctor`). `--help` imports
+nothing heavy: each command imports what it needs when it runs.
 """
 
 import signal
@@ -19,9 +19,10 @@ from flows.cli.bar_commands import bars, ingest, quarantine, release
 from flows.cli.champion_commands import audit, explain, monitor, predict, status
 from flows.cli.decision_commands import decisions, promote, rollback
 from flows.cli.old_spellings import replace_old_spellings
+from flows.cli.repair_commands import backup, doctor, restore
 from flows.cli.service_commands import automations, deployments, serve, up
 from flows.cli.training_commands import replay, retrain, tune
-from model.errors import RiseOrFallError
+from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.settings import Settings
 
@@ -32,6 +33,7 @@ COMMANDS = (
     *(status, predict, monitor, explain, audit),
     *(decisions, promote, rollback),
     *(up, serve, deployments, automations),
+    *(doctor, backup, restore),
 )
 
 app = App(
@@ -67,12 +69,25 @@ def run(words: Sequence[str]) -> int:
     except ValidationError as error:
         return _fail(_format_validation_error(error), WRONG_USAGE)
     except RiseOrFallError as error:
-        return _fail(str(error), error.exit_code)
+        damage = _describe_damage() if isinstance(error, StoreUnavailable) else ""
+        return _fail(damage or str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted; `riseorfall decisions` shows whether a decision was made", UNEXPECTED)
     except Exception as error:  # noqa: BLE001 - the last resort: one line here, the traceback in a file
-        return _fail(f"unexpected {type(error).__name__}: {error} ({_log_traceback()})", UNEXPECTED)
+        unexpected = f"unexpected {type(error).__name__}: {error} ({_log_traceback()})"
+        return _fail(_describe_damage() or unexpected, UNEXPECTED)
     return 0
+
+
+def _describe_damage() -> str:
+    """Return a sentence about a damaged file of the home, which explains the error; empty if none is found."""
+    from tasks.repair.examination import first_damage
+
+    try:
+        found = first_damage(Settings())
+    except Exception:  # noqa: BLE001 - the error to explain matters more
+        return ""
+    return f"{found.path}: {found.problem}. Run `riseorfall doctor`." if found else ""
 
 
 def _log_traceback() -> str:

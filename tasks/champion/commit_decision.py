@@ -114,6 +114,8 @@ def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, 
         return workspace.registry.version(number), ""
     except NoChampion as lost:
         return None, f"the registry has lost champion version {number} ({lost})"
+    except UnsoundModel as damaged:
+        return None, str(damaged)
 
 
 def timeline_steps(rows: Sequence[LoggedDecision]) -> list[Step]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model.bars import Series
-from model.errors import NoChampion, RiseOrFallError
+from model.errors import NoChampion, RiseOrFallError, UnsoundModel
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
 from tasks.champion.commit_decision import sync_champion_alias
@@ -48,9 +48,15 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     found["live_source"] = False
     try:
         champion = sync_champion_alias(workspace).require(series.name)
-    except NoChampion as error:
+    except (NoChampion, UnsoundModel) as error:
         alarms.append(str(error))
     else:
+        absent = workspace.registry.absent_files(champion.version)
+        if absent:
+            alarms.append(
+                f"champion: version {champion.version} cannot predict, it lacks {', '.join(absent)}. "
+                "Run `riseorfall doctor`"
+            )
         found["champion_age_days"] = round((moment - champion.trained_until) / timedelta(days=1), 2)
         found["live_source"] = workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange"
         if found["live_source"]:

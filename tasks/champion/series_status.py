@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from model.bars import Series
+from model.errors import UnsoundModel
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
 from tasks.champion.recipe_hold import held_recipes
@@ -25,17 +26,23 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
     An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
     """
     workspace = Workspace(settings, series)
-    state, challenger = sync_champion_alias(workspace), workspace.registry.aliased("challenger")
+    state = sync_champion_alias(workspace)
+    try:
+        challenger, problem = workspace.registry.aliased("challenger"), state.problem
+    except UnsoundModel as error:
+        challenger, problem = None, state.problem or str(error)
     summary = workspace.bar_store.summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
     rows = workspace.decision_log.rows(series.name, last=LAST_DECISIONS)
     return {
         "series": series.name,
         "champion": state.version.summary() if state.version else None,
-        "problem": state.problem,
+        "problem": problem,
         "challenger": challenger.summary() if challenger else None,
         "bars": summary.to_dict() if summary else bars,
-        "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number)],
+        "live_comparison": [
+            each.to_dict() | {"text": each.text()} for each in (_live(workspace, state.number) if summary else ())
+        ],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "holds": [str(hold) for hold in held_recipes(workspace).values()],
         "decisions": [row.to_dict() for row in rows],

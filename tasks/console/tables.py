@@ -144,7 +144,7 @@ def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             each["series"],
             f"version {champion['version']}" if champion else "none",
-            f"{champion['log_loss']:.4f}" if champion else "",
+            f"{champion['log_loss']:.4f}" if champion and "log_loss" in champion else "",
             _format_time(each["bars"]["last"]) if each["bars"]["last"] else "none",
             f"{decided[-1]['action']}, {_format_time(decided[-1]['decided_at'])}" if decided else "none",
             "; ".join(escape(alarm.split(":")[0]) for alarm in alarms) or "none",
@@ -178,7 +178,9 @@ def show_health(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     age, hours, live = found["champion_age_days"], found["bars_age_hours"], found["live"]
     if age is not None:
-        if found["live_source"]:
+        if found["bars_closed_at"] is None:
+            line = "no bars are stored"
+        elif found["live_source"]:
             line = (
                 f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
             )
@@ -286,10 +288,10 @@ def show_lines(lines: Sequence[str]) -> None:
 
 
 def _format_version(version: Mapping[str, Any]) -> str:
-    return (
-        f"version {version['version']}, trained until {version['trained_until']}, log loss {version['log_loss']:.4f}, "
-        f"balanced accuracy {version['balanced_accuracy']:.3f}"
-    )
+    text = f"version {version['version']}, trained until {version['trained_until']}"
+    if "log_loss" not in version:
+        return f"{text}, without scores (run `riseorfall doctor`)"
+    return f"{text}, log loss {version['log_loss']:.4f}, balanced accuracy {version['balanced_accuracy']:.3f}"
 
 
 def _format_interval(interval: Interval) -> str:

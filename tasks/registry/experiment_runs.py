@@ -251,3 +251,11 @@ def code_version() -> dict[str, str]:
     except FileNotFoundError:  # git is not installed
         return {}
     return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(git("status", "--porcelain")))} if commit else {}
+
+
+def flatten_specs(specs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their dotted names, as they are logged as parameters."""
+    flat: dict[str, Any] = {}
+    for key, value in specs.items():
+        flat |= flatten_specs(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -17,6 +17,9 @@ DELETED = "Deleted_Internal"  # stage that MLflow sets
 # Queries read this workspace only.
 DEFAULT_WORKSPACE = "default"
 BUSY_SECONDS = 5.0
+DATABASE_TABLES = frozenset(
+    {"experiments", "runs", "registered_models", "registered_model_aliases", "model_versions", "model_version_tags"}
+)  # of MLflow's database, those that riseorfall cannot do without
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import NoChampion, UnsoundModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
@@ -88,7 +88,7 @@ class ModelRegistry:
         import mlflow.pyfunc  # imported here: see client
 
         self.runs.set_global_uri()
-        self._ensure_registered_model()
+        self.ensure_registered_model()
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
             # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
@@ -121,12 +121,12 @@ class ModelRegistry:
         with tempfile.TemporaryDirectory() as place:
             write_model_files(Path(place), files)
             self.client.log_artifacts(run_id, place, MODEL_FOLDER)
-        self._ensure_registered_model()
+        self.ensure_registered_model()
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
         made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))
         return self.version(str(made.version))
 
-    def _ensure_registered_model(self) -> None:
+    def ensure_registered_model(self) -> None:
         """Create the registered model of the series, with a description, on first use."""
         from mlflow.exceptions import MlflowException  # imported here: see client
 
@@ -215,7 +215,7 @@ class ModelRegistry:
         """
         known = self.runs.database.version(self.name, number)
         if known is not None:
-            return _version(number, known.run_id, known.tags)
+            return _version(self.name, number, known.run_id, known.tags)
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
@@ -226,7 +226,7 @@ class ModelRegistry:
                 f"{self.name}: expected version {number} in the registry at {self.runs.uri}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
             ) from error
-        return _version(number, str(found.run_id), dict(found.tags))
+        return _version(self.name, number, str(found.run_id), dict(found.tags))
 
     def describe(self, version: str, text: str) -> None:
         """Write the description on a version's page."""
@@ -257,6 +257,29 @@ class ModelRegistry:
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
         return loaded
+
+    def absent_files(self, version: str) -> list[str]:
+        """Return the names of the files that a version lacks, without reading them.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        place = f"models:/{self.name}/{version}"
+        known = self.runs.database.version(self.name, version)
+        if known is not None and known.folder is not None:
+            folder = known.folder / "artifacts"
+            return [name for name in FILES if not _is_there(place, folder / name)]
+        import mlflow.artifacts  # imported here: see client
+
+        self.runs.set_global_uri()
+        try:
+            with require_answer(self._place):
+                found = mlflow.artifacts.list_artifacts(artifact_uri=f"{place}/artifacts")
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - MLflow's: there is no such version or folder
+            return list(FILES)
+        return sorted(set(FILES) - {each.path.rpartition("/")[2] for each in found})
 
     def _download(self, place: str) -> LoadedVersion:
         """Fetch the files of a version into a temporary folder, which is deleted with the returned value.
@@ -292,8 +315,17 @@ def _is_there(place: str, path: Path) -> bool:
         raise store_unavailable(f"{place}: {path.name}", error) from error
 
 
-def _version(number: str, run_id: str, tags: dict[str, str]) -> Version:
-    """Build a version from the fields of the registry."""
+def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Version:
+    """Build a version from the fields of the registry.
+
+    Raises:
+        UnsoundModel: it lacks the tag that says until when it was trained.
+    """
+    if "trained_until" not in tags:
+        raise UnsoundModel(
+            f"{name} version {number}: expected the tag trained_until in the registry, found none. "
+            "Run `riseorfall doctor`."
+        )
     metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 

@@ -191,6 +191,11 @@ class BarStore:
         ]
         return Table(place(self.root, "revisions"), pa.schema(fields), ("symbol", "interval"), self.storage_options)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Bars, revisions and quarantine, for `tasks/repair/`."""
+        return (self._bars, self._revisions, *self._quarantine.tables)
+
     def merge(
         self, series: Series, frame: "pd.DataFrame", metadata: Mapping[str, str], *, merged_at: datetime
     ) -> MergeResult:

@@ -76,6 +76,11 @@ class LoggedDecision:
     forced_reason: str = ""
     sequence: int = 0
 
+    @property
+    def is_about_challenger(self) -> bool:
+        """Whether it is a retrain's own decision about the version that it registered."""
+        return self.action in {"promote", "hold", "reject"} and not self.forced and bool(self.run_id)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields ready for JSON, times in ISO 8601."""
         return {**asdict(self), "decided_at": self.decided_at.isoformat(), "reasons": list(self.reasons)}
@@ -124,6 +129,11 @@ class DecisionLog:
         }
         return Table(place(self.root, "ledger"), pa.schema(list(types.items())), storage_options=self.storage_options)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The table that the log is kept in, for `tasks/repair/`."""
+        return (self._table,)
+
     def append(self, row: LoggedDecision) -> bool:
         """Append a decision; return False if its `decision_id` is stored already, which then stays unchanged."""
         return self._write(row, require=lambda _: None)
@@ -162,7 +172,7 @@ class DecisionLog:
             if not written:
                 return None
             require(rows)
-            counted = replace(row, sequence=rows.num_rows + 1)
+            counted = replace(row, sequence=max(rows["sequence"].to_pylist(), default=0) + 1)  # a repair may lose rows
             return append_rows(table, self._table.schema, rows, [_decision_fields(counted)])
 
         self._table.change(plan)

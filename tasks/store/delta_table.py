@@ -133,7 +133,7 @@ class Table:
             TableBusy: every attempt lost its race.
         """
         for attempt in range(ATTEMPTS):
-            table = self.open() or self._create()
+            table = self.open() or self.create()
             change = plan(table)
             if change is None:
                 return table.version()
@@ -149,7 +149,7 @@ class Table:
             f"{self.uri}: expected a commit within {ATTEMPTS} attempts, but other writers committed first each time"
         )
 
-    def _create(self) -> DeltaTable:
+    def create(self) -> DeltaTable:
         """Create the empty table, or open it if another writer has just created it."""
         try:
             return DeltaTable.create(

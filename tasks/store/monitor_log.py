@@ -70,6 +70,11 @@ class MonitorLog:
         schema = pa.schema([*texts, pa.field("watched_at", pa.timestamp("us", "UTC"))])
         return Table(place(self.root, "monitor"), schema, (), self.storage_options)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The table that the log is kept in, for `tasks/repair/`."""
+        return (self._table,)
+
     def write(self, entry: MonitorEntry) -> None:
         """Append an entry."""
         import pyarrow as pa  # imported here: see _table

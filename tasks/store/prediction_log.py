@@ -125,6 +125,11 @@ class PredictionLog:
         schema = pa.schema(list(types.items()))
         return Table(place(self.root, self.name), schema, storage_options=self.storage_options)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The table that the log is kept in, for `tasks/repair/`."""
+        return (self._table,)
+
     def store(self, prediction: Prediction) -> bool:
         """Store a prediction; return False if it is stored already, which then stays unchanged."""
         return self.store_all([prediction]) == 1

@@ -48,6 +48,11 @@ class Quarantine:
         ]
         return Table(place(self.root, "quarantine"), pa.schema(fields), ("symbol", "interval"), self.storage_options)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The table that the log is kept in, for `tasks/repair/`."""
+        return (self._table,)
+
     def add(self, series: Series, frame: "pd.DataFrame", *, at: datetime, source: str) -> int:
         """Store rejected bars (columns of `COLUMNS` and `rule`, `severity`, `value`); return how many were new."""
         refused = _refused(frame)

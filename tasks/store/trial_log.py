@@ -167,6 +167,11 @@ class TrialLog:
         columns += zip(FORECASTS, map(pa.list_, (moment, pa.int8(), small, small)), strict=True)
         return Table(place(self.root, "trials"), pa.schema(columns), (), self.storage_options)
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The table that the log is kept in, for `tasks/repair/`."""
+        return (self._table,)
+
     @cached_property
     def _counted(self) -> "pa.Schema":
         """The columns without the probabilities: a count reads no more."""

@@ -1,0 +1,83 @@
+"""Commands that repair and keep a home: doctor, backup, restore."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.cli.series_options import JsonFlag
+from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from model.errors import HomeDamageFound, SpecError
+
+if TYPE_CHECKING:
+    from tasks.settings import Settings
+
+
+def doctor(*, repair: bool = False, json: JsonFlag = False) -> None:
+    """Examine the home: tables, MLflow's database, versions and their files; exit with 4 if something is damaged.
+
+    Parameters
+    ----------
+    repair
+        Repair what can be repaired; damaged files are moved to HOME/data/damaged. Exit with 4 if damage remains.
+    """
+    from tasks.console.home_tables import show_findings
+    from tasks.repair.examination import examine_home, repair_home
+
+    settings = load_settings()
+    if repair:
+        _require_stopped(settings, "doctor --repair")
+    with quiet_libraries(writes=repair):
+        before, after = repair_home(settings) if repair else (examine_home(settings),) * 2
+    left = [each for each in after if each.is_damage]
+    repaired = [each for each in before if each.is_damage and each not in left]
+    if json:
+        print_json({"findings": [each.to_dict() for each in after], "repaired": [each.to_dict() for each in repaired]})
+    else:
+        show_findings(after, repaired)
+    if left:
+        advice = "" if repair else " `riseorfall doctor --repair` repairs what can be repaired."
+        raise HomeDamageFound(f"{len(left)} of {len(after)} parts are damaged.{advice}")
+
+
+def backup(folder: Path, /) -> None:
+    """Copy the home (tables, MLflow's database, files of runs and versions, pages) to a folder; runs may go on.
+
+    Parameters
+    ----------
+    folder
+        Folder that does not exist yet or is empty, outside the home.
+    """
+    from tasks.console.tables import show_lines
+    from tasks.repair.home_backup import back_up
+
+    settings = load_settings()
+    lines: list[str] = []
+    with quiet_libraries():
+        back_up(settings, folder, lines.append)
+    show_lines([*lines, f"backup of {settings.root} in {folder}; `riseorfall restore` reads it"])
+
+
+def restore(folder: Path, /) -> None:
+    """Copy a backup into an empty home, the one that RISEORFALL_HOME names.
+
+    Parameters
+    ----------
+    folder
+        Folder that `riseorfall backup` wrote.
+    """
+    from tasks.console.tables import show_lines
+    from tasks.repair.home_backup import restore as restore_home
+
+    settings = load_settings()
+    _require_stopped(settings, "restore")
+    lines: list[str] = []
+    with quiet_libraries(writes=True):
+        restore_home(settings, folder, lines.append)
+    show_lines([*lines, f"restored into {settings.root}; `riseorfall doctor` examines it"])
+
+
+def _require_stopped(settings: "Settings", command: str) -> None:
+    """Raise SpecError if an `up` of the home runs: its servers have the files open."""
+    from tasks.services.supervisor import read_state
+
+    if read_state(settings.up_lock, settings.up_state) is not None:
+        raise SpecError(f"{command}: expected no running `riseorfall up` of {settings.root}, found one. Stop it first.")

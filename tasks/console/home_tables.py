@@ -1,0 +1,26 @@
+"""Tables about a home in the terminal: what an examination found."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.repair.finding import Finding
+
+
+def show_findings(found: Sequence[Finding], repaired: Sequence[Finding]) -> None:
+    """Print one line for each part, then what is wrong and what helps, file by file."""
+    console = Console(highlight=False)
+    table = Table("part", "state", "what helps", box=SIMPLE_HEAD)
+    for each in found:
+        helps = f"doctor --repair: {each.remedy}" if each.repair and each.is_damage else each.remedy
+        style = "bold red" if each.is_damage else ""
+        table.add_row(escape(each.part), f"[{style}]{each.state}[/{style}]" if style else each.state, escape(helps))
+    console.print(table)
+    for each in found:
+        if each.is_damage:
+            console.print(f"[bold red]{each.state}[/bold red] {escape(f'{each.path}: {each.problem}')}", soft_wrap=True)
+    for each in repaired:
+        console.print(f"repaired {escape(f'{each.path}: {each.problem}; {each.remedy}')}", soft_wrap=True)

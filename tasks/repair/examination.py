@@ -1,0 +1,90 @@
+"""Examine a home, part by part, and repair what can be repaired: `riseorfall doctor`.
+
+Tables are examined first: the decision log is what the registry is compared with. Parts on other machines (S3, an
+MLflow server) are named and not examined.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.repair.finding import Finding
+from tasks.repair.registry_damage import examine_database, examine_versions
+from tasks.repair.table_damage import examine_table
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+MAX_ROUNDS = 3  # a repaired decision log shows what is wrong with the registry, and that with the versions
+
+
+def examine_home(settings: Settings) -> list[Finding]:
+    """Return the state of every part of a home; nothing is changed."""
+    tables = _examine_tables(settings, deep=True)
+    rows = _decisions(settings, tables)
+    database = examine_database(settings, rows)
+    versions = examine_versions(settings, rows) if database.state == "whole" else iter(())
+    return [*tables, *_missing_bars(settings, rows, tables), database, *versions]
+
+
+def first_damage(settings: Settings) -> Finding | None:
+    """Return one damaged file of the tables or of MLflow's database, found quickly; None if none is found."""
+    tables = _examine_tables(settings, deep=False)
+    damaged = [each for each in tables if each.is_damage]
+    if damaged:
+        return damaged[0]
+    database = examine_database(settings, _decisions(settings, tables))
+    return database if database.is_damage else None
+
+
+def repair_home(settings: Settings) -> tuple[list[Finding], list[Finding]]:
+    """Repair what can be repaired; return the findings before and after.
+
+    Damaged files are moved to `HOME/data/damaged/TIME`, so that nothing is destroyed.
+    """
+    aside = settings.root / "data" / "damaged" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    before = found = examine_home(settings)
+    for _ in range(MAX_ROUNDS):
+        repairs = [each for each in found if each.is_damage and each.repair is not None]
+        if not repairs:
+            break
+        for each in repairs:
+            log.warning("repair %s: %s; %s", each.path, each.problem, each.remedy)
+            assert each.repair is not None
+            each.repair(aside)
+        found = examine_home(settings)
+    return before, found
+
+
+def _examine_tables(settings: Settings, *, deep: bool) -> list[Finding]:
+    if settings.local_store is None:
+        return [Finding("tables", "not examined", Path(settings.store_root), "", "they are on S3")]
+    tables = Workspace(settings).tables
+    return [each for table in tables for each in examine_table(Path(table.uri).name, table, deep=deep)]
+
+
+def _decisions(settings: Settings, tables: Sequence[Finding]) -> tuple[LoggedDecision, ...]:
+    """Return the rows of the decision log; none where it is damaged."""
+    if any(each.part == "table ledger" and each.is_damage for each in tables):
+        return ()
+    return Workspace(settings).decision_log.rows()
+
+
+def _missing_bars(settings: Settings, rows: Sequence[LoggedDecision], tables: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield the series about which decisions were made and whose bars are gone."""
+    if any(each.part == "table bars" and each.is_damage for each in tables):
+        return
+    store = Workspace(settings).bar_store
+    stored = set(store.stored_series())
+    for symbol, interval in dict.fromkeys((row.symbol, row.interval) for row in rows):
+        if not any((each.symbol, each.interval) == (symbol, interval) for each in stored):
+            yield Finding(
+                f"bars {symbol} {interval}",
+                "gone",
+                Path(store.root) / "bars",
+                "expected bars, because decisions were made about them; found none",
+                "restore a backup, or read them again with `riseorfall ingest`",
+            )

@@ -1,0 +1,52 @@
+"""What an examination found about one part of a home."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["whole", "damaged", "gone", "not examined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The state of one part of a home.
+
+    Attributes:
+        part: such as `table bars`, `registry`, `BTC-USD-1d version 3`.
+        state: `gone` if it should exist and does not; `not examined` if it is on another machine.
+        path: file or folder.
+        problem: what is wrong; empty if nothing is.
+        remedy: what a repair does, or what a person can do.
+        repair: repairs it, given a folder for damaged files; None if riseorfall cannot.
+    """
+
+    part: str
+    state: State
+    path: Path
+    problem: str = ""
+    remedy: str = ""
+    repair: Callable[[Path], None] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether something is wrong."""
+        return self.state in {"damaged", "gone"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields ready for JSON."""
+        return {
+            "part": self.part,
+            "state": self.state,
+            "path": str(self.path),
+            "problem": self.problem,
+            "remedy": self.remedy,
+            "repairable": self.repair is not None,
+        }
+
+
+def set_aside(path: Path, root: Path, aside: Path) -> None:
+    """Move a file or folder below `root` to the same place below `aside`, so that a repair destroys nothing."""
+    target = aside / path.relative_to(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)

@@ -1,0 +1,191 @@
+"""Back up a home to a folder, and restore it: tables, MLflow's database, the files of runs and versions, pages.
+
+A backup is consistent while runs go on: what refers to something is copied before what it refers to (decision log,
+other tables, database, files), and the database by SQLite's backup interface. Left out are Prefect's run history, logs
+and the password of `up`. MLflow keeps absolute paths, which `restore` replaces.
+"""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+from model.errors import SpecError
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+MANIFEST = "backup.json"
+PAGES = ("reports", "monitor")  # below HOME/data
+PATH_COLUMNS = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "model_versions": ("source", "storage_location"),
+    "logged_models": ("artifact_location",),
+}  # of MLflow's database
+
+
+def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> None:
+    """Copy a home to a folder that does not exist yet or is empty.
+
+    Args:
+        settings: of a home whose tables and MLflow database are local files.
+        target: the folder; it appears when the backup is complete.
+        report: receives one line of text for each part.
+
+    Raises:
+        SpecError: the home is not local, or the folder is not empty or inside the home.
+    """
+    database, store = _local_parts(settings, "backup")
+    target = target.expanduser().resolve()
+    if target.is_relative_to(settings.root):
+        raise SpecError(f"backup: expected a folder outside the home {settings.root}, found {target}")
+    _require_empty(target, "backup")
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    versions = _copy_tables(settings, store, partial / "tables", report)
+    if database.exists():
+        _copy_database(database, partial / "mlflow.db")
+        report(f"MLflow's database: {(partial / 'mlflow.db').stat().st_size:,} bytes")
+    for source, name in _folders(settings):
+        if source.is_dir():
+            shutil.copytree(source, partial / name)
+            report(f"{name}: {_describe(partial / name)}")
+    manifest = {"home": str(settings.root), "made_at": datetime.now(UTC).isoformat(), "tables": versions}
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    if target.exists():
+        target.rmdir()
+    partial.replace(target)
+
+
+def restore(settings: Settings, source: Path, report: Callable[[str], None]) -> None:
+    """Copy a backup into a home that has no tables and no MLflow files yet.
+
+    Args:
+        settings: of the home.
+        source: folder that `back_up` wrote.
+        report: receives one line of text for each part.
+
+    Raises:
+        SpecError: the folder is no backup, or the home is not empty.
+    """
+    database, store = _local_parts(settings, "restore")
+    source = source.expanduser().resolve()
+    manifest = _read_manifest(source)
+    for path in (store, database.parent / "artifacts", *(settings.root / "data" / name for name in PAGES)):
+        _require_empty(path, "restore")
+    if database.exists():
+        raise SpecError(f"restore: expected a home without {database}, found it. Choose an empty RISEORFALL_HOME.")
+    _copy_over(source / "tables", store)
+    report(f"tables: {_describe(store)}, {', '.join(f'{name} v{at}' for name, at in manifest['tables'].items())}")
+    for target, name in _folders(settings):
+        if (source / name).is_dir():
+            _copy_over(source / name, target)
+            report(f"{name}: {_describe(target)}")
+    if (source / "mlflow.db").exists():
+        fresh = database.with_name(f"{database.name}.new")
+        shutil.copyfile(source / "mlflow.db", fresh)
+        _replace_paths(fresh, Path(manifest["home"]), settings.root)
+        fresh.replace(database)  # last: a home with a database is complete
+        report(f"MLflow's database: {database.stat().st_size:,} bytes, paths of {manifest['home']} replaced")
+
+
+def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
+    if settings.local_database is None or settings.local_store is None:
+        raise SpecError(
+            f"{command}: expected a home whose tables and MLflow database are local files, found "
+            f"{settings.store_root} and {settings.mlflow_uri}. Back up these services with their own tools."
+        )
+    return settings.local_database, settings.local_store
+
+
+def _folders(settings: Settings) -> list[tuple[Path, str]]:
+    """Return the folders of a home beside tables and database, with their names in a backup."""
+    pages = [(settings.root / "data" / name, name) for name in PAGES]
+    return [(settings.root / "mlruns" / "artifacts", "artifacts"), *pages]
+
+
+def _copy_tables(settings: Settings, store: Path, target: Path, report: Callable[[str], None]) -> dict[str, int]:
+    """Copy each table at its present version, with its earlier versions; the decision log first."""
+    tables = sorted(Workspace(settings).tables, key=lambda table: Path(table.uri).name != "ledger")
+    versions = {}
+    for table in tables:
+        opened = table.open()
+        if opened is not None:
+            name, version = Path(table.uri).name, opened.version()
+            _copy_table(store / name, target / name, version)
+            versions[name] = version
+            report(f"table {name}: version {version}, {_describe(target / name)}")
+    target.mkdir(parents=True, exist_ok=True)
+    return versions
+
+
+def _copy_table(source: Path, target: Path, version: int) -> None:
+    """Copy a table up to a version: Parquet files lie there before the commit that names them."""
+    for path in sorted((source / "_delta_log").iterdir()):
+        number = path.name.partition(".")[0]
+        if number.isdecimal() and int(number) <= version:
+            _copy_file(path, target / "_delta_log" / path.name)
+    for path in source.rglob("*.parquet"):
+        if "_delta_log" not in path.parts:
+            _copy_file(path, target / path.relative_to(source))
+    found = DeltaTable(str(target)).version()
+    if found != version:
+        raise SpecError(f"backup: expected version {version} of {source} in the copy, found {found}")
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy an SQLite database that others may be writing to."""
+    with (
+        closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as theirs,
+        closing(sqlite3.connect(target)) as ours,
+    ):
+        theirs.backup(ours)
+
+
+def _replace_paths(database: Path, old: Path, new: Path) -> None:
+    """Replace the path of a home wherever a column of MLflow's database begins with it."""
+    with closing(sqlite3.connect(database)) as opened, opened:
+        present = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        for table, columns in PATH_COLUMNS.items():
+            for column in columns if table in present else ():
+                for before, after in ((f"{old.as_uri()}/", f"{new.as_uri()}/"), (f"{old}/", f"{new}/")):
+                    opened.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 - names from PATH_COLUMNS
+                        (after, len(before) + 1, len(before), before),
+                    )
+
+
+def _read_manifest(source: Path) -> Mapping[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+        return {"home": str(manifest["home"]), "tables": dict(manifest["tables"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpecError(
+            f"restore: expected a folder that `riseorfall backup` wrote, with {MANIFEST}; found {source} ({error})"
+        ) from error
+
+
+def _require_empty(path: Path, command: str) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SpecError(f"{command}: expected {path} to be absent or an empty folder; it is not. Nothing was changed.")
+
+
+def _copy_over(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _describe(folder: Path) -> str:
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return f"{len(sizes):,} files, {sum(sizes):,} bytes"

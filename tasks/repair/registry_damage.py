@@ -1,0 +1,140 @@
+"""Find damage in the local registry: MLflow's database, its versions, and the files of these.
+
+Reads the database with sqlite3 only: MLflow's client would create an absent one, and take seconds. The decision log is
+the trusted side: it names each version that was decided about, with its run.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from model.bars import Series
+from model.errors import RiseOrFallError
+from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase
+from tasks.registry.model_files import LoadedVersion
+from tasks.repair.finding import Finding, set_aside
+from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+NEWEST = 100  # own choice: versions of a series that are examined besides its champions
+
+
+def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Finding:
+    """Return whether MLflow's database is whole; one that never existed is, as long as there is no decision."""
+    path = settings.local_database
+    if path is None:
+        return Finding("registry", "not examined", Path(settings.mlflow_uri), "", "examine the server of MLflow")
+    versions = {(row.series_name, row.version) for row in rows if row.is_about_challenger}
+    problem = _database_problem(path, expected=len(versions))
+    if not problem or (not path.exists() and not rows):
+        return Finding("registry", "whole", path)
+
+    def repair(aside: Path) -> None:
+        for each in path.parent.glob(f"{path.name}*"):  # with the journals of SQLite
+            set_aside(each, path.parent, aside)
+        rebuild_database(settings, rows)
+
+    remedy = (
+        f"rebuild it from the decision log and the files: {len(versions)} versions with their numbers, and the "
+        "champion; lose curves and metrics of the runs"
+    )
+    return Finding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
+
+
+def _database_problem(path: Path, expected: int) -> str:
+    """Return what is wrong with the database; empty if nothing is.
+
+    Args:
+        path: the file.
+        expected: number of versions that the decision log names.
+    """
+    if not path.exists():
+        return "expected MLflow's database, because decisions were made; found no file"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            present = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            missing = sorted(DATABASE_TABLES - present)
+            (versions,) = (0,) if missing else database.execute("SELECT count(*) FROM model_versions").fetchone()
+    except sqlite3.Error as error:
+        return f"expected an SQLite database, found: {error}"
+    if answer != "ok":
+        return f"expected a whole SQLite database, found: {answer}"
+    if missing:
+        return f"expected the tables of MLflow, missing {', '.join(missing)}"
+    return f"expected {expected} versions of the decision log, found none" if expected and not versions else ""
+
+
+def examine_versions(settings: Settings, rows: Sequence[LoggedDecision]) -> Iterator[Finding]:
+    """Yield the damaged versions of each series of the decision log, and its champion if it is whole.
+
+    Args:
+        settings: with a local database that is whole.
+        rows: of the decision log.
+    """
+    for name in dict.fromkeys(row.series_name for row in rows):
+        own = [row for row in rows if row.series_name == name]
+        workspace = Workspace(settings, Series(own[0].symbol, own[0].interval), name)
+        champion = own[-1].champion_after
+        database = LocalDatabase(settings.mlflow_uri)
+        numbers = dict.fromkeys((champion, *(database.newest_versions(name, NEWEST) or ())))
+        for number in numbers:
+            if number is not None:
+                yield from _examine_version(workspace, own, number, champion=number == champion)
+
+
+def _examine_version(
+    workspace: Workspace, rows: Sequence[LoggedDecision], number: str, *, champion: bool
+) -> Iterator[Finding]:
+    part = f"{workspace.name} version {number}" + (" (champion)" if champion else "")
+    database = LocalDatabase(workspace.settings.mlflow_uri)
+    entry, row = database.version(workspace.name, number), _decision_about(rows, number)
+    if entry is None:
+        path = workspace.settings.local_database or Path(workspace.settings.mlflow_uri)
+        problem = "expected the champion of the decision log in the registry, found no such version"
+        yield Finding(part, "gone", path, problem, "run `riseorfall rollback` or `riseorfall retrain`")
+        return
+    if entry.folder is None:
+        yield Finding(part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine")
+        return
+    folder = entry.folder / "artifacts"
+    loaded = LoadedVersion(part, folder)
+    problem = files_problem(loaded)
+    if problem:
+        repair = copy_files_of_run(workspace, entry.run_id, loaded)
+        remedy = (
+            "take the copies that its run holds"
+            if repair
+            else "restore a backup, or run `riseorfall rollback` or `riseorfall retrain`"
+        )
+        yield Finding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
+    elif not {"trained_until", "metric.log_loss"} <= entry.tags.keys():
+        yield Finding(
+            part,
+            "damaged",
+            workspace.settings.local_database or folder,
+            f"expected a version with the tags trained_until and metric.log_loss, found {len(entry.tags)} other tags",
+            "derive its tags from its files and the decision log",
+            lambda _: complete_tags(workspace, number, loaded, row),
+        )
+    elif champion:
+        yield Finding(part, "whole", folder)
+
+
+def _decision_about(rows: Sequence[LoggedDecision], number: str) -> LoggedDecision | None:
+    found = [row for row in rows if row.version == number and row.is_about_challenger]
+    return found[0] if found else None
+
+
+def files_problem(loaded: LoadedVersion) -> str:
+    """Return what is wrong with the files of a version; empty if they can be served."""
+    try:
+        loaded.predictor()
+        loaded.record()
+        loaded.keras()
+    except RiseOrFallError as error:
+        return str(error)
+    return ""

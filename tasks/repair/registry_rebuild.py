@@ -1,0 +1,176 @@
+"""Rebuild MLflow's local database from the decision log and the files below mlruns/artifacts.
+
+A rebuilt version has its old number, its old run id and its old files; numbers of versions without a decision or
+without files are used up, so that no new network gets one. What only the database held is lost: curves, metrics and
+parameters of the runs but those that follow from the files.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from model.bars import Series
+from model.errors import RiseOrFallError
+from model.metrics import score
+from model.times import iso_text
+from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.experiment_runs import flatten_specs
+from tasks.registry.model_files import CALIBRATOR, FILES, LoadedVersion
+from tasks.registry.run_artifacts import (
+    CALIBRATOR as RUN_CALIBRATOR,
+)
+from tasks.registry.run_artifacts import KERAS, ONNX
+from tasks.repair.finding import set_aside
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+COPIES = {"network.keras": KERAS, "network.onnx": ONNX, CALIBRATOR: RUN_CALIBRATOR}  # kept by a retrain's run
+
+
+def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None:
+    """Create MLflow's database anew, with each version of the decision log whose files are there, and the champions.
+
+    Args:
+        settings: its local database does not exist.
+        rows: of the decision log.
+    """
+    from mlflow import MlflowClient  # imported here: takes seconds
+
+    MlflowClient(tracking_uri=settings.mlflow_uri).search_experiments()  # creates the tables
+    for name in dict.fromkeys(row.series_name for row in rows):
+        own = [row for row in rows if row.series_name == name]
+        workspace = Workspace(settings, Series(own[0].symbol, own[0].interval), name)
+        _rebuild_series(workspace, [row for row in own if row.is_about_challenger])
+        sync_champion_alias(workspace)
+
+
+def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> None:
+    decided = {int(row.version): row for row in rows}
+    folders = _model_folders(workspace)
+    workspace.registry.ensure_registered_model()
+    newest = ""
+    for number in range(1, max(decided, default=0) + 1):
+        row = decided.get(number)
+        folder = folders.get(row.run_id) if row else None
+        if row is None or folder is None:
+            _use_up_number(workspace)
+            continue
+        _recreate_run(workspace, row)
+        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / "artifacts")
+        tags = derived_tags(loaded, row)
+        workspace.registry.client.create_model_version(workspace.name, folder.as_uri(), row.run_id, tags=tags)
+        recipe = loaded.recipe().model_dump()
+        params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
+        workspace.runs.log_values(row.run_id, params=params, tags={"recipe": tags.get("recipe", "")})
+        workspace.runs.finish_run(row.run_id)
+        newest = str(number)
+    if newest:
+        workspace.registry.set_alias("challenger", newest)
+
+
+def _model_folders(workspace: Workspace) -> dict[str, Path]:
+    """Return the folder of the registered files by run: MLflow's own, or that of a replay's run."""
+    import yaml  # type: ignore[import-untyped]  # a dependency of MLflow
+
+    root = _artifacts(workspace)
+    found = {path.parents[1].name: path for path in root.glob("*/artifacts/model") if path.is_dir()}
+    for path in root.glob("models/*/artifacts/MLmodel"):
+        try:
+            run_id = str(yaml.safe_load(path.read_text(encoding="utf-8"))["run_id"])
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue  # a version whose description is damaged is left out; its number is used up
+        found[run_id] = path.parent
+    return {run_id: path for run_id, path in found.items() if (path / "artifacts" / "network.onnx").is_file()}
+
+
+def _artifacts(workspace: Workspace) -> Path:
+    return workspace.settings.root / "mlruns" / "artifacts" / workspace.name
+
+
+def _use_up_number(workspace: Workspace) -> None:
+    """Create a version and delete it, so that its number is never given again."""
+    client = workspace.registry.client
+    made = client.create_model_version(workspace.name, _artifacts(workspace).as_uri())
+    client.delete_model_version(workspace.name, made.version)
+
+
+def _recreate_run(workspace: Workspace, row: LoggedDecision) -> None:
+    """Create a run, and give it the id under which its artifacts lie."""
+    tags = {"mlflow.note.content": "Rebuilt by `riseorfall doctor`: its curves and metrics are lost."}
+    made = workspace.runs.start_run(f"retrain {row.symbol} {row.interval}", tags)
+    place = _artifacts(workspace) / row.run_id / "artifacts"
+    with closing(sqlite3.connect(workspace.settings.local_database or "")) as database, database:
+        database.execute(
+            "UPDATE runs SET run_uuid = ?, artifact_uri = ? WHERE run_uuid = ?", (row.run_id, place.as_uri(), made)
+        )
+        database.execute("UPDATE tags SET run_uuid = ? WHERE run_uuid = ?", (row.run_id, made))
+
+
+def derived_tags(loaded: LoadedVersion, row: LoggedDecision | None) -> dict[str, str]:
+    """Return the tags of a version that follow from its files and from the decision about it."""
+    record = loaded.record()
+    numbers = score(record.labels, record.probabilities)
+    tags = {
+        "trained_until": iso_text(record.resolved_at[-1]),  # a retrain fits all windows that its record ends with
+        "recipe": loaded.recipe().digest,
+        **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
+    }
+    if row is not None:
+        tags |= {"bars_version": str(row.bars_version), "bars_sha256": row.bars_sha256}
+    if row is not None and row.decision_id != row.run_id:
+        tags["as_of"] = row.decision_id  # a replayed day finds its version by it
+    return tags
+
+
+def complete_tags(workspace: Workspace, number: str, loaded: LoadedVersion, row: LoggedDecision | None) -> None:
+    """Set the tags that follow from the files of a version."""
+    for name, value in derived_tags(loaded, row).items():
+        workspace.registry.client.set_model_version_tag(workspace.name, number, name, value)
+
+
+def copy_files_of_run(workspace: Workspace, run_id: str, loaded: LoadedVersion) -> Callable[[Path], None] | None:
+    """Return a repair that takes the damaged files of a version from its run; None where the run lacks one."""
+    run = _artifacts(workspace) / run_id / "artifacts"
+    damaged = [name for name in (*FILES, CALIBRATOR) if _is_damaged(loaded, name)]
+    if not damaged or any(not (run / COPIES[name]).is_file() if name in COPIES else True for name in damaged):
+        return None
+
+    def repair(aside: Path) -> None:
+        for name in damaged:
+            path = loaded.folder / name
+            if path.exists():
+                set_aside(path, workspace.settings.root, aside)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run / COPIES[name], path)
+
+    return repair
+
+
+def _is_damaged(loaded: LoadedVersion, name: str) -> bool:
+    """Return whether one file of a version is absent or cannot be read."""
+    if name == CALIBRATOR:
+        return False  # absent where a recipe does not calibrate; `files_problem` decides
+    checks: Mapping[str, Callable[[], Any]] = {
+        "network.keras": loaded.keras,
+        "network.onnx": lambda: loaded.predictor(calibrated=False),
+        "recipe.json": loaded.recipe,
+        "record.parquet": loaded.record,
+    }
+    if not (loaded.folder / name).is_file():
+        return True
+    try:
+        checks[name]()
+    except RiseOrFallError:
+        # An ONNX file is opened with its recipe; a damaged recipe says nothing about it.
+        return name != "network.onnx" or not _is_damaged(loaded, "recipe.json")
+    return False
+
+
+def _source_kind(workspace: Workspace, row: LoggedDecision) -> str:
+    """Return whether the bars of a decision came from an exchange, by the commit that stored them."""
+    notes = workspace.bar_store.ingests(Series(row.symbol, row.interval))
+    return "exchange" if any(note.get("source") == "exchange" for note in notes) else "file"

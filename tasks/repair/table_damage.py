@@ -1,0 +1,143 @@
+"""Find and repair damage in a Delta table of a local folder: its log, and its Parquet files.
+
+A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
+of all other commits stay, and so do the numbers of the versions. A damaged Parquet file is taken out of the table: its
+rows are lost, all others stay. Damaged files are moved, not deleted.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from deltalake import DeltaTable
+
+from tasks.repair.finding import Finding, State, set_aside
+from tasks.store.delta_table import Table
+
+EMPTY_COMMIT = json.dumps({"commitInfo": {"operation": "REPAIR", "operationParameters": {}}}) + "\n"
+
+
+def examine_table(name: str, table: Table, *, deep: bool = True) -> list[Finding]:
+    """Return the damage of a table, one finding for each file; one finding if it is whole, none if it does not exist.
+
+    Args:
+        name: of the table.
+        table: in a local folder.
+        deep: read every Parquet file, not only its size and its footer.
+    """
+    root, part = Path(table.uri), f"table {name}"
+    if not root.is_dir() or not any(root.iterdir()):
+        return []
+    log_damage = _examine_log(part, table)
+    if log_damage:
+        return log_damage
+    found = list(_examine_files(part, root, deep=deep))
+    return found or [Finding(part, "whole", root)]
+
+
+def _examine_log(part: str, table: Table) -> list[Finding]:
+    root = Path(table.uri)
+    log = root / "_delta_log"
+    commits = {int(path.stem): path for path in log.glob("*.json") if path.stem.isdecimal()}
+    checkpoints = [*log.glob("*.checkpoint*.parquet"), *log.glob("_last_checkpoint")]
+    try:
+        DeltaTable(str(root))
+    except Exception as error:  # noqa: BLE001 - deltalake's errors, OSError, and panics of its Rust core
+        reason = " ".join(str(error).split())[:200]
+    else:
+        return []
+    if not commits and not checkpoints:
+        remedy = "restore a backup: which of the Parquet files are valid is not known without the log"
+        return [Finding(part, "gone", log, "expected the log of the table, found none", remedy)]
+    lost = [number for number in range(max(commits, default=-1) + 1) if not _is_commit(commits.get(number))]
+
+    def repair(aside: Path) -> None:
+        for path in checkpoints:
+            set_aside(path, root.parent, aside)
+        for number in lost:
+            path = log / f"{number:020}.json"
+            if path.exists():
+                set_aside(path, root.parent, aside)
+            path.write_text(_creation(table) if number == 0 else EMPTY_COMMIT, encoding="utf-8")
+
+    first = log / f"{lost[0]:020}.json" if lost else min(checkpoints, default=log)
+    what = f"versions {', '.join(map(str, lost))}" if lost else "its checkpoint"
+    problem = f"expected a log that can be read, found: {reason} ({what})"
+    remedy = "lose the rows that these versions added, keep all others" if lost else "read the commits instead"
+    return [Finding(part, "damaged", first, problem, remedy, repair)]
+
+
+def _is_commit(path: Path | None) -> bool:
+    """Return whether a file of the log is a whole commit: one JSON object a line, its end included."""
+    if path is None:
+        return False
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return bool(lines) and all(isinstance(json.loads(line), dict) for line in lines)
+    except (OSError, ValueError):
+        return False
+
+
+def _creation(table: Table) -> str:
+    """Return the commit that creates the empty table."""
+    with tempfile.TemporaryDirectory() as folder:
+        Table(folder, table.schema, table.partition_by).create()
+        return (Path(folder) / "_delta_log" / f"{0:020}.json").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of the newest version of a table."""
+
+    path: Path
+    size: int
+    rows: int
+
+
+def data_files(root: Path) -> Iterator[DataFile]:
+    """Yield the files that the newest version of a table consists of."""
+    import pyarrow as pa  # imported here: `riseorfall --help` starts without it
+
+    for action in pa.table(DeltaTable(str(root)).get_add_actions(flatten=True)).to_pylist():
+        yield DataFile(root / unquote(action["path"]), action["size_bytes"], action["num_records"] or 0)
+
+
+def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[Finding]:
+    for file in data_files(root):
+        problem = _problem_of(file, deep=deep)
+        if problem:
+            state: State = "damaged" if file.path.exists() else "gone"
+            remedy = f"lose its {file.rows} rows, keep all others"
+            yield Finding(part, state, file.path, problem, remedy, _file_repair(root, file.path))
+
+
+def _file_repair(root: Path, path: Path) -> Callable[[Path], None]:
+    def repair(aside: Path) -> None:
+        if path.exists():
+            set_aside(path, root.parent, aside)
+        DeltaTable(str(root)).repair()  # takes the files that are gone out of the table
+
+    return repair
+
+
+def _problem_of(file: DataFile, *, deep: bool) -> str:
+    """Return what is wrong with a Parquet file; empty if nothing is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = file.path.stat().st_size
+        if found != file.size:
+            return f"expected {file.size:,} bytes, found {found:,}"
+        opened = pq.ParquetFile(file.path)
+        if deep:
+            for number in range(opened.num_row_groups):
+                opened.read_row_group(number)
+    except FileNotFoundError:
+        return f"expected a Parquet file of {file.size:,} bytes, found no file"
+    except (OSError, pa.ArrowException) as error:
+        return f"expected a Parquet file, found: {' '.join(str(error).split())[:200]}"
+    return ""

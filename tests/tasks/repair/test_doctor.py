@@ -1,0 +1,310 @@
+"""Real damage to a home: what the ordinary commands print, what `doctor` finds, and what `doctor --repair` restores."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
+
+from flows.cli import run
+from model.bars import Series
+from tasks.registry.local_database import LocalDatabase
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+SERIES = Series("BTC-USD", "1d")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with one retrain and one stored prediction, at its last close."""
+    place = unpack_home(tmp_path / "home")
+    monkeypatch.setenv("RISEORFALL_HOME", str(place))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return place
+
+
+def output(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = run(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def database(home: Path) -> Path:
+    return home / "mlruns" / "mlflow.db"
+
+
+def log_file(home: Path, table: str, version: int) -> Path:
+    return home / "data" / "tables" / table / "_delta_log" / f"{version:020}.json"
+
+
+def parquet(home: Path, table: str) -> Path:
+    return max((home / "data" / "tables" / table).rglob("part-*.parquet"))
+
+
+def model_files(home: Path) -> Path:
+    (found,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").glob("*/artifacts/artifacts")
+    return found
+
+
+def halve(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def remove(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+def drop_tags(home: Path, pattern: str) -> Path:
+    with closing(sqlite3.connect(database(home))) as opened, opened:
+        assert opened.execute("DELETE FROM model_version_tags WHERE key LIKE ?", (pattern,)).rowcount
+    return database(home)
+
+
+def test_a_whole_home_is_whole(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = output(capsys, "doctor")
+    assert code == 0
+    assert "damaged" not in out
+    assert "BTC-USD-1d version 1 (champion)" in out
+    code, out, _ = output(capsys, "doctor", "--json")
+    assert {each["state"] for each in json.loads(out)["findings"]} == {"whole"}
+    assert not (home / "data" / "damaged").exists()
+
+
+def test_an_empty_home_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path / "new"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert run(["doctor"]) == 0
+    assert not (tmp_path / "new" / "mlruns").exists()  # examining creates no database
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
+    "database truncated": (lambda home: halve(database(home)), ("status",)),
+    "database empty": (lambda home: _write(database(home), b""), ("predict",)),
+    "database gone": (lambda home: remove(database(home)), ("predict",)),
+    "database is text": (lambda home: _write(database(home), b"not a database" * 100), ("status",)),
+    "newest log file truncated": (lambda home: halve(log_file(home, "bars", 1)), ("bars",)),
+    "first log file truncated": (lambda home: halve(log_file(home, "predictions", 0)), ("predict",)),
+    "first log file gone": (lambda home: remove(log_file(home, "ledger", 0)), ("decisions",)),
+    "Parquet truncated": (lambda home: halve(parquet(home, "bars")), ("bars",)),
+    "Parquet gone": (lambda home: remove(parquet(home, "ledger")), ("decisions",)),
+    "Parquet overwritten": (lambda home: _overwrite(parquet(home, "quarantine")), ("quarantine",)),
+}
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _overwrite(path: Path) -> Path:
+    return _write(path, b"x" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_command_names_the_damaged_file_and_the_doctor_finds_it(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    damage, words = DAMAGES[name]
+    path = damage(home)
+    code, _, err = output(capsys, *words)
+    assert code == 1
+    assert "unexpected" not in err
+    assert err.startswith(f"riseorfall: {path}")
+    assert "riseorfall doctor" in err
+    assert err.count("\n") == 1
+
+    code, out, err = output(capsys, "doctor", "--json")
+    assert code == 4
+    assert [each["path"] for each in json.loads(out)["findings"] if each["state"] in {"damaged", "gone"}] == [str(path)]
+    assert "1 of" in err
+
+
+def state_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    code, out, err = output(capsys, "status", "--json")
+    assert code == 0, err
+    return dict(json.loads(out))
+
+
+@pytest.mark.parametrize("name", ["database truncated", "database gone"])
+def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    before = state_of(capsys)
+    tags = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
+    assert tags is not None
+    DAMAGES[name][0](home)
+    code, out, err = output(capsys, "doctor", "--repair")
+    assert code == 0, err
+    assert "repaired" in out
+
+    rebuilt = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
+    assert rebuilt is not None
+    assert rebuilt.run_id == tags.run_id
+    assert rebuilt.tags.items() <= tags.tags.items()  # nothing is invented
+    assert {"trained_until", "recipe", "metric.log_loss", "bars_sha256"} <= rebuilt.tags.keys()
+    after = state_of(capsys)
+    assert after["champion"] == before["champion"]
+    assert after["decisions"] == before["decisions"]
+    drop_prediction_log(home)
+    code, out, err = output(capsys, "predict", "--json")
+    assert code == 0, err
+    assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+    runs = Workspace(Settings(), SERIES).runs
+    assert runs.run_params(tags.run_id)["window.lookback_bars"] == "30"
+    assert runs.read_file(tags.run_id, "evaluation/numbers.json")  # its files belong to it again
+
+
+def test_a_number_that_was_given_once_is_never_given_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Versions 2 and 3 were decided about; the files of 2 are gone. A rebuilt registry goes on with 4."""
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+    from dataclasses import replace
+
+    for number in ("2", "3"):
+        log.append(replace(first, decision_id=f"run-{number}", run_id=f"run-{number}", version=number, action="hold",
+                           champion_before="1"))  # fmt: skip
+    (folder,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").iterdir()
+    copy = folder.with_name("m-3")
+    shutil.copytree(folder, copy)
+    described = copy / "artifacts" / "MLmodel"
+    described.write_text(described.read_text().replace(first.run_id, "run-3"))
+    remove(database(home))
+    assert output(capsys, "doctor", "--repair")[0] == 0
+
+    workspace = Workspace(Settings(), SERIES)
+    assert workspace.registry.newest_versions(9) == ("3", "1")
+    assert workspace.registry.alias_number("champion") == "1"
+    assert workspace.registry.version("3").run_id == "run-3"
+    made = workspace.registry.client.create_model_version(SERIES.name, folder.as_uri())
+    assert str(made.version) == "4"
+
+
+def test_rows_of_a_damaged_parquet_file_are_lost_and_all_others_kept(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Workspace(Settings()).bar_store
+    bars = store.read_bars(store.ref(SERIES))
+    path = min((home / "data" / "tables" / "bars").rglob("year=2016/part-*.parquet"))
+    content = path.read_bytes()
+    halve(path)
+    code, out, err = output(capsys, "doctor", "--repair")
+    assert code == 0, err
+    left = store.read_bars(store.ref(SERIES))
+    lost = bars.opened_at.astype("datetime64[Y]").astype(int) + 1970 == 2016
+    assert lost.sum() == 366
+    assert (left.opened_at == bars.opened_at[~lost]).all()
+    assert (left.ohlcv == bars.ohlcv[~lost]).all()
+    (moved,) = (home / "data" / "damaged").rglob("*.parquet")
+    assert moved.read_bytes() == content[: len(content) // 2]
+    assert "lose its 366 rows" in out
+
+
+def test_a_truncated_commit_loses_its_rows_only_and_later_ones_stay(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three more decisions; the log file of the middle one is truncated."""
+    from dataclasses import replace
+
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+    for name in ("a", "b", "c"):
+        log.append(replace(first, decision_id=name, action="hold", champion_before="1"))
+    halve(log_file(home, "ledger", 3))
+    assert output(capsys, "decisions")[0] == 1
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    rows = log.rows()
+    assert [(row.decision_id, row.sequence) for row in rows] == [(first.decision_id, 1), ("a", 2), ("c", 4)]
+    log.append(replace(first, decision_id="d", action="hold", champion_before="1"))
+    assert [row.sequence for row in log.rows()] == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["first log file truncated", "first log file gone"])
+def test_a_lost_creation_of_a_table_is_written_again(home: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    before = state_of(capsys)
+    DAMAGES[name][0](home)
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert state_of(capsys)["decisions"] == before["decisions"]
+    code, out, _ = output(capsys, "predict", "--json")
+    assert code == 0
+    assert json.loads(out)["probability"] == STORED_PREDICTION["probability"]  # the stored one
+
+
+def test_status_raises_an_alarm_where_the_files_of_the_champion_are_gone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(model_files(home))
+    shutil.rmtree(home / "mlruns" / "artifacts" / SERIES.name / STORED_RUN / "artifacts" / "network")
+    code, out, err = output(capsys, "status", "--check")
+    assert code == 4
+    assert "no alarm" not in out
+    assert "version 1 cannot predict, it lacks network.keras, network.onnx" in err
+    code, out, _ = output(capsys, "doctor", "--repair", "--json")
+    assert code == 4  # nothing to repair it from
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (found["state"], found["repairable"]) == ("gone", False)
+    assert "rollback" in found["remedy"]
+
+
+STORED_RUN = "4f68701a7abb412080ac5b383523d514"
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "network.keras"])
+def test_a_network_is_taken_from_its_run(home: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = model_files(home) / name
+    if name == "network.onnx":
+        halve(path)
+    else:
+        remove(path)
+    assert output(capsys, "doctor")[0] == 4
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    drop_prediction_log(home)
+    code, out, _ = output(capsys, "predict", "--json")
+    assert code == 0
+    assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+
+
+def test_status_without_bars_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(home / "data" / "tables" / "bars")
+    code, out, err = output(capsys, "status")
+    assert code == 0, err
+    assert "no bars are stored" in out
+    code, out, _ = output(capsys, "doctor", "--json")
+    assert code == 4
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert found["part"] == "bars BTC-USD 1d"
+    assert "riseorfall ingest" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shown"), [("%", "expected the tag trained_until"), ("metric.%", "without scores")]
+)
+def test_a_version_without_tags_is_described_and_gets_them_back(
+    home: Path, capsys: pytest.CaptureFixture[str], pattern: str, shown: str
+) -> None:
+    before = state_of(capsys)["champion"]
+    drop_tags(home, pattern)
+    code, out, err = output(capsys, "status", "--check")
+    assert code == (4 if pattern == "%" else 0), err
+    assert shown in " ".join((out + err).split())
+    assert output(capsys, "doctor")[0] == 4
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert state_of(capsys)["champion"] == before
+
+
+def test_a_home_in_use_by_up_is_not_repaired(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove(database(home))
+    monkeypatch.setattr("tasks.services.supervisor.read_state", lambda *_: {"pid": 1})
+    code, _, err = output(capsys, "doctor", "--repair")
+    assert code == 2
+    assert "Stop it first" in err
+    assert not database(home).exists()

@@ -1,0 +1,120 @@
+"""A backup is whole while runs write, refuses to overwrite, and a restored home predicts the same."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
+
+from flows.cli import run
+from model.bars import Series
+from tasks.repair.examination import examine_home
+from tasks.repair.home_backup import back_up
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+SERIES = Series("BTC-USD", "1d")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = unpack_home(tmp_path / "home")
+    use(monkeypatch, place)
+    return place
+
+
+def use(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_a_restored_home_predicts_the_same_without_the_old_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "data" / "reports" / SERIES.name).mkdir(parents=True)
+    (home / "data" / "reports" / SERIES.name / "a.html").write_text("report")
+    assert run(["backup", str(tmp_path / "backup")]) == 0
+    assert "table ledger: version 1" in capsys.readouterr().out
+    shutil.rmtree(home)
+
+    other = tmp_path / "a new place" / "home"
+    use(monkeypatch, other)
+    assert run(["restore", str(tmp_path / "backup")]) == 0
+    assert {each.state for each in examine_home(Settings())} == {"whole"}
+    assert (other / "data" / "reports" / SERIES.name / "a.html").read_text() == "report"
+    with closing(sqlite3.connect(other / "mlruns" / "mlflow.db")) as database:
+        (source,) = database.execute("SELECT storage_location FROM model_versions").fetchone()
+        (run_place,) = database.execute("SELECT artifact_uri FROM runs LIMIT 1").fetchone()
+    assert source.startswith((other / "mlruns" / "artifacts").as_uri())
+    assert run_place.startswith((other / "mlruns" / "artifacts").as_uri())
+    drop_prediction_log(other)
+    capsys.readouterr()
+    assert run(["predict", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+    assert found["version"] == "1"
+
+
+def test_every_table_is_copied_at_one_version_with_its_earlier_ones(home: Path, tmp_path: Path) -> None:
+    """A decision that is committed after the decision log was copied is not in the backup."""
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+
+    def commit_more(line: str) -> None:
+        if line.startswith("table ledger"):
+            log.append(replace(first, decision_id="later", action="hold", champion_before="1"))
+
+    back_up(Settings(), tmp_path / "backup", commit_more)
+    assert len(log.rows()) == 2
+    copy = Workspace(Settings(store=str(tmp_path / "backup" / "tables")))
+    assert copy.decision_log.rows() == (first,)
+    assert copy.bar_store.summary(SERIES, version=1) == Workspace(Settings()).bar_store.summary(SERIES, version=1)
+    manifest = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    assert (manifest["home"], manifest["tables"]["ledger"]) == (str(home), 1)
+
+
+def test_a_database_is_copied_while_another_process_writes_to_it(home: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(home / "mlruns" / "mlflow.db")) as writer:
+        writer.execute("DELETE FROM model_versions")  # not committed
+        back_up(Settings(), tmp_path / "backup", lambda _: None)
+    with closing(sqlite3.connect(tmp_path / "backup" / "mlflow.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_nothing_is_overwritten(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "backup"
+    target.mkdir()
+    assert run(["backup", str(target)]) == 0  # an empty folder is fine
+    before = sorted(target.rglob("*"))
+    assert run(["backup", str(target)]) == 2
+    assert sorted(target.rglob("*")) == before
+    assert run(["restore", str(target)]) == 2  # the home is not empty
+    assert "Nothing was changed" in capsys.readouterr().err
+    assert run(["backup", str(home / "data" / "backup")]) == 2
+    assert "outside the home" in capsys.readouterr().err
+    assert run(["restore", str(tmp_path)]) == 2
+    assert "backup.json" in capsys.readouterr().err
+
+
+def test_an_interrupted_backup_is_none(
+    home: Path,  # noqa: ARG001 - the settings name it
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.repair.home_backup._copy_database", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(Settings(), tmp_path / "backup", lambda _: None)
+    assert list(tmp_path.glob("*.partial"))
+    assert not (tmp_path / "backup").exists()
+    monkeypatch.undo()
+    use(monkeypatch, tmp_path / "home")
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    assert not list(tmp_path.glob("*.partial"))
