@@ -107,8 +107,9 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
     if not settings.public_url:
         port = choose_port(ports[2], FILES_PORT, "pages", taken)
         address = f"http://{HOST}:{port}"
-        command = (sys.executable, "-m", "tasks.services.file_server", str(settings.root / "data"), str(port))
-        servers.append(Service("pages", command, f"{address}/", address))
+        seen = settings.mlflow_url or environment.get("MLFLOW_TRACKING_URI") or settings.mlflow_uri
+        command = (sys.executable, "-m", "flows.page_runner", str(port), settings.mlflow_uri, seen)
+        servers.append(Service("pages", command, f"{address}/health", address))
         environment["RISEORFALL_PUBLIC_URL"] = address
     return environment, servers
 

@@ -60,6 +60,8 @@ def add_trace(figure: "Figure", kind: str, row: int | None = None, **trace: Any)
 
 def _plain(value: Any) -> Any:
     """Return an array as a list: plotly would encode it in base64, unreadable and no smaller once compressed."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind == "M":

@@ -145,7 +145,7 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
     """
     figure = new_panels(480, rows=2, row_heights=[0.45, 0.55])
     kind = scatter_kind(len(record))
-    times, prices = _broken_at_gaps(record.decided_at, close)
+    times, prices = broken_at_gaps(record.decided_at, close)
     add_trace(
         figure,
         kind,
@@ -232,7 +232,7 @@ def learning_chart(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
     return figure
 
 
-def _broken_at_gaps(
+def broken_at_gaps(
     times: Shaped[np.ndarray, " window"], values: Float64[np.ndarray, " window"]
 ) -> tuple[Shaped[np.ndarray, " point"], Float64[np.ndarray, " point"]]:
     """Insert NaN at each gap, so that no line is drawn across it."""

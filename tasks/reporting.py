@@ -13,6 +13,7 @@ from tasks.champion.repeated_evidence import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
+from tasks.pages.written_pages import write_page
 from tasks.registry.run_artifacts import LIVE_PREDICTIONS, REPORT, log_artifacts
 from tasks.results import FoldOutcome, Retrain
 from tasks.workspace import Workspace, open_workspace
@@ -26,9 +27,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         settings = workspace.settings
         content = gather_report(result, recipe, folds, workspace)
         text = report_page(content)
-        path = settings.report_path(workspace.name, f"{result.run_id}.html")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path = write_page(settings, workspace.name, f"{result.run_id}.html", text)
         log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
         if content.champion is not None:
             workspace.runs.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))

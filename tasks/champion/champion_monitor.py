@@ -234,6 +234,8 @@ def _numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
         numbers |= {
             "live_accuracy": score.accuracy[0],
             "live_log_loss": score.log_loss[0],
+            "live_log_loss_low": score.log_loss[1],
+            "live_log_loss_high": score.log_loss[2],
             "base_rate_log_loss": score.base_rate_loss,
             "evidence": float(score.e_values.max()),
         }

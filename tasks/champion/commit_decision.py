@@ -64,6 +64,13 @@ def sync_champion_alias(workspace: Workspace) -> ChampionState:
     return _set_alias(workspace, logging.WARNING)
 
 
+def read_champion(workspace: Workspace) -> ChampionState:
+    """Return the champion of the decision log as `sync_champion_alias` does, but leave the alias as it is."""
+    last = workspace.decision_log.last(workspace.name)
+    number = last.champion_after if last else workspace.registry.alias_number("champion")
+    return ChampionState(number, *_look_up(workspace, number))
+
+
 def commit_decision(
     workspace: Workspace,
     row: LoggedDecision,

@@ -12,7 +12,7 @@ from model.bars import Series
 from model.errors import NoChampion, RiseOrFallError, UnsoundModel
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
-from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.commit_decision import read_champion
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -47,7 +47,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     found["bars_closed_at"] = closed_at.isoformat() if closed_at else None
     found["live_source"] = False
     try:
-        champion = sync_champion_alias(workspace).require(series.name)
+        champion = read_champion(workspace).require(series.name)
     except (NoChampion, UnsoundModel) as error:
         alarms.append(str(error))
     else:

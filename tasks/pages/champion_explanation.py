@@ -21,6 +21,7 @@ from model.windows import WindowSpec, cut_windows
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page
 from tasks.pages.number_format import moment_text
+from tasks.pages.written_pages import write_page
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -89,9 +90,7 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     page = Page(title, subtitle + f"Decided at {moment_text(explained.decided_at)}.")
     page.lead(*explanation_parts(page, explained))
     stamp = np.datetime_as_string(explained.decided_at, unit="m").item().replace(":", "")
-    path = settings.report_path(series.name, f"explain-{stamp}Z.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.html(), encoding="utf-8")
+    path = write_page(settings, series.name, f"explain-{stamp}Z.html", page.html())
     return WrittenExplanation(series, champion.version, explained, path)
 
 

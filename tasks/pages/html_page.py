@@ -1,9 +1,10 @@
-"""One self-contained HTML page: sections, tables and interactive charts, readable on a phone and without a network.
+"""One HTML page: sections, tables and charts, light and dark, readable on a phone and without a network.
 
 Knows HTML and nothing of retrains. The HTML is in `templates/` (Jinja2 with autoescape): text is escaped unless it is
-`Markup`, which only the macros of `templates/parts.html.j2` make. Plotly's script is embedded once, each chart as JSON,
-and the page's Content-Security-Policy forbids loading anything. Caution: JSON inside a script element ends at the first
-`</script`, so it is written with `<` escaped.
+`Markup`, which only the macros of `templates/parts.html.j2` make. Each chart is in the page twice: as SVG, and as JSON
+that plotly makes interactive. Plotly's script is one file that all pages of a folder share; without it, as in a copy
+that was downloaded from MLflow, the SVG stays. The page's Content-Security-Policy allows nothing else to be loaded.
+Caution: JSON inside a script element ends at the first `</script`, so it is written with `<` escaped.
 """
 
 import json
@@ -11,10 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
+
+from model.chart_svg import chart_svg
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -40,14 +44,18 @@ class Section(NamedTuple):
 class Page:
     """A page that grows section by section."""
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
+    def __init__(self, title: str, subtitle: str = "", scripts: str = "..", reload_seconds: int = 0) -> None:
         """Begin with a heading.
 
         Args:
             title: of the page and of the browser's tab.
             subtitle: a line below it.
+            scripts: address of the folder with the chart script, relative to the page.
+            reload_seconds: the page fetches itself that often and shows what changed; 0: never.
         """
         self.title = title
+        self.scripts = scripts
+        self.reload_seconds = reload_seconds
         self._lead: list[Markup] = [paragraph(subtitle, quiet=True)]
         self._sections: list[Section] = []
         self._charts: list[Markup] = []
@@ -68,9 +76,18 @@ class Page:
             caption: what it shows.
             note: how to read it.
         """
-        self._charts.append(htmlsafe_json_dumps(figure, dumps=lambda chart: str(chart.to_json())))
+        return self._chart(figure, caption, note, zoomable=False)
+
+    def zoomable_chart(self, figure: "Figure", caption: str, note: str = "") -> Markup:
+        """Embed a chart over time as `chart` does, with buttons that zoom and move it."""
+        return self._chart(figure, caption, note, zoomable=True)
+
+    def _chart(self, figure: "Figure", caption: str, note: str, *, zoomable: bool) -> Markup:
+        text = str(figure.to_json())
+        self._charts.append(htmlsafe_json_dumps(text, dumps=str))
         height = int(figure.layout.height or CHART_HEIGHT_PIXELS)
-        return _part("chart", len(self._charts), height, caption, note)
+        picture = Markup(chart_svg(json.loads(text), caption))  # noqa: S704 - its texts are escaped
+        return _part("chart", len(self._charts), height, caption, note, picture, zoomable)
 
     def html(self) -> str:
         """Render the page."""
@@ -79,7 +96,8 @@ class Page:
             lead=self._lead,
             sections=self._sections,
             charts=self._charts,
-            plotly=_plotly_script() if self._charts else "",
+            chart_script=f"{self.scripts}/{chart_script_name()}" if self._charts else "",
+            reload_seconds=self.reload_seconds,
         )
 
 
@@ -98,6 +116,26 @@ def link(text: str, address: str) -> Markup:
     if address.startswith(LINK_SCHEMES):
         return _part("link", text, address)
     return _part("value_with_note", f"{text}: {address}" if address else text, "")
+
+
+def link_here(text: str, path: str) -> Markup:
+    """Return a link to a page of the same server, by its path relative to this page."""
+    return _part("link", text, quote(path))
+
+
+def live(name: str, *parts: Markup) -> Markup:
+    """Return parts that change while the page is open; `name` is unique in the page."""
+    return _part("live", name, parts)
+
+
+def alerts(messages: Sequence[str]) -> Markup:
+    """Return alarms, one line each; nothing where there are none."""
+    return _part("alerts", messages) if messages else Markup()
+
+
+def decision_list(decisions: Iterable[tuple[str, str, str, str, str, str]]) -> Markup:
+    """Return decisions as a list: time, action, version, champion after it, reason, link to the report."""
+    return _part("decision_list", list(decisions))
 
 
 def value_with_note(value: object, note: object = "") -> Markup:
@@ -166,7 +204,8 @@ def _part(macro: str, *values: Any) -> Markup:
 
 
 @lru_cache(maxsize=1)
-def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs  # imported here: five megabytes that only a page with charts needs
+def chart_script_name() -> str:
+    """Return the file name of plotly's script."""
+    from plotly.offline import get_plotlyjs_version  # imported here: plotly takes a second
 
-    return str(get_plotlyjs())
+    return f"plotly-{get_plotlyjs_version()}.min.js"

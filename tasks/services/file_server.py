@@ -1,33 +1,50 @@
-"""Serve the pages below HOME/data over HTTP: Data Docs, reports, pictures of the monitor.
+"""Serve the pages below HOME/data over HTTP: Data Docs, reports, pictures of the monitor, and a page at the root.
 
-Run as `python -m tasks.services.file_server FOLDER PORT`. It serves the folders in
-`SERVED_FOLDERS` only: the others hold databases, logs and tables. It listens on this machine only, and answers only
-requests for an address of this machine: a web page whose own name is pointed at 127.0.0.1 must not read what is served.
+It serves the folders in `SERVED_FOLDERS` only: the others hold databases, logs and tables. It listens on this machine
+only, and answers only requests for an address of this machine: a web page whose own name is pointed at 127.0.0.1 must
+not read what is served. `/health` answers without reading anything.
 """
 
-import sys
+import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+log = logging.getLogger(__name__)
+
 SERVED_FOLDERS = ("docs", "reports", "monitor")
 HOST = "127.0.0.1"
 LOCAL_NAMES = (HOST, "localhost")
-PAGE = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>riseorfall</title>"
+LISTING = (
+    "<!doctype html><html lang=en><meta charset=utf-8><meta name=color-scheme content='light dark'>"
+    "<meta name=viewport content='width=device-width, initial-scale=1'><title>riseorfall</title>"
     "<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}}</style>"
     "<h1>riseorfall</h1><p>Pages on this machine:</p><ul>{items}</ul></html>"
 )
 
 
 class PageHandler(SimpleHTTPRequestHandler):
-    """Serve files of the served folders, and an index page at the root."""
+    """Serve files of the served folders, and a page at the root."""
+
+    def __init__(self, *args: Any, root_page: Callable[[], str] | None = None, **options: Any) -> None:
+        """Handle one request.
+
+        Args:
+            args: of the base class.
+            root_page: returns the page at the root as HTML; the folders are listed if None, or where it fails.
+            options: of the base class.
+        """
+        self.root_page = root_page
+        super().__init__(*args, **options)
 
     def do_GET(self) -> None:
         """Respond with a file, a listing, or 404."""
-        if self._is_root():
+        if self.path == "/health":
+            self._send(b"ok", "text/plain")
+        elif self._is_root():
             self._send_root()
         elif self._is_served():
             super().do_GET()
@@ -61,11 +78,23 @@ class PageHandler(SimpleHTTPRequestHandler):
         return first in SERVED_FOLDERS and place.is_relative_to(folder / first)
 
     def _send_root(self) -> None:
+        self._send((self._root_text() or self._listing()).encode(), "text/html; charset=utf-8")
+
+    def _root_text(self) -> str:
+        try:
+            return self.root_page() if self.root_page else ""
+        except Exception:
+            log.exception("the page at the root could not be written; the folders are listed instead")
+            return ""
+
+    def _listing(self) -> str:
         present = [name for name in SERVED_FOLDERS if (Path(self.directory) / name).is_dir()]
         items = "".join(f'<li><a href="{name}/">{name}</a></li>' for name in present) or "<li>nothing yet</li>"
-        body = PAGE.format(items=items).encode()
+        return LISTING.format(items=items)
+
+    def _send(self, body: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -84,14 +113,10 @@ class LocalPageHandler(PageHandler):
         return False
 
 
-def file_server(folder: Path, port: int) -> ThreadingHTTPServer:
+def file_server(folder: Path, port: int, root_page: Callable[[], str] | None = None) -> ThreadingHTTPServer:
     """Return a server that is bound to the port; 0 takes a free one."""
 
     def handler(*args: Any) -> LocalPageHandler:
-        return LocalPageHandler(*args, directory=str(folder))
+        return LocalPageHandler(*args, directory=str(folder), root_page=root_page)
 
     return ThreadingHTTPServer((HOST, port), handler)
-
-
-if __name__ == "__main__":
-    file_server(Path(sys.argv[1]), int(sys.argv[2])).serve_forever()

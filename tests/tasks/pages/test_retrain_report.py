@@ -1,4 +1,4 @@
-"""The report shows the decision and its evidence, loads nothing, and escapes everything from outside."""
+"""The report shows the decision and its evidence, loads the chart script alone, and escapes everything from outside."""
 
 import json
 import re
@@ -26,10 +26,23 @@ from model.training import Epoch, TrainingSpec
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.champion_explanation import WrittenExplanation
 from tasks.pages.explanation_page import Explained, explanation_parts
-from tasks.pages.html_page import Page, decision_banner, facts, folded, link, paragraph, preformatted, table, tiles
+from tasks.pages.html_page import (
+    Page,
+    chart_script_name,
+    decision_banner,
+    facts,
+    folded,
+    link,
+    paragraph,
+    preformatted,
+    table,
+    tiles,
+)
 from tasks.pages.number_format import p_value_text
 from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
+from tasks.pages.written_pages import write_page
+from tasks.settings import Settings
 
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
 LOOKBACK = 12
@@ -135,7 +148,7 @@ def text(content: ReportContent) -> str:
 
 
 def without_scripts(text: str) -> str:
-    """Return the page without plotly's code and the charts' numbers."""
+    """Return the page without code and the charts' numbers."""
     return re.sub(
         r"<script(?: type=\"application/json\" id=\"chart-\d+-json\")?>.*?</script>", "", text, flags=re.DOTALL
     )
@@ -143,8 +156,8 @@ def without_scripts(text: str) -> str:
 
 def test_decision_and_reasons_come_first(text: str) -> None:
     places = [text.index(part) for part in ("Held: the champion stays.", "worse than the champion by 0.1234",
-                                             "network&#39;s log loss is", "<nav>", ">Skill</h2>", ">Trading</h2>",
-                                             ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
+                                             "network&#39;s log loss is", "<nav aria-label", ">Skill</h2>",
+                                             ">Trading</h2>", ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
     assert places == sorted(places)
     assert "Champion before: 16; now: 16." in text
 
@@ -159,45 +172,49 @@ def test_numbers_are_the_evaluations(text: str, content: ReportContent) -> None:
     assert "Expected calibration error 0.042" in text
     assert "Costs of 10 bps and slippage of 5 bps" in text
     assert "[-0.20, 2.00], includes 0: the return may be chance" in text
-    assert "<td>fold 1<small>" in text
-    assert "<td>2017<small>" in text
-    assert "the champion</td>" in text
+    assert '<th scope="row">fold 1<small>' in text
+    assert '<th scope="row">2017<small>' in text
+    assert "the champion</th>" in text
 
 
-def test_nothing_is_loaded_from_anywhere(text: str) -> None:
+def test_only_the_shared_chart_script_is_loaded(text: str) -> None:
     page = without_scripts(text)
-    assert not re.findall(r"<(?:script|link|img|iframe|object|embed|source|video|audio|base)\b", page)
+    loaded = re.findall(r"<(?:script|link|img|iframe|object|embed|source|video|audio|base)\b[^>]*>", page)
+    assert loaded == [f'<script src="../{chart_script_name()}">']
+    assert "connect-src &#39;none&#39;" in page
     assert "@import" not in page
     assert "url(" not in page
     assert "default-src 'none'" in page
-    assert re.findall(r'(?:src|href)="(http[^"]*)', page) == ["http://127.0.0.1:5000/#/run"]
+    assert re.findall(r'(?:src|href)="(\w+:[^"]*)', page) == ["http://127.0.0.1:5000/#/run", "file:///tmp/x.html"]
 
 
 def test_what_comes_from_outside_is_only_text(text: str) -> None:
     page = without_scripts(text)
     assert "evil.example" in page
-    assert "<script src" not in text
+    assert '<script src="https' not in text
     assert "<img" not in page
     assert "&lt;script src=&#34;https://evil.example/x.js&#34;&gt;" in page
     assert 'href="javascript' not in page
 
 
-def test_plotly_is_embedded_once_and_every_chart_has_its_numbers(text: str) -> None:
-    assert text.count("plotly.js v") == 1
+def test_every_chart_has_its_numbers_and_a_picture_for_pages_without_plotly(text: str) -> None:
+    assert "plotly.js v" not in text
     charts = re.findall(r'<div class="chart" id="(chart-\d+)"', text)
     assert len(charts) >= 10
+    assert re.findall(r'<div class="chart"[^>]*role="img" aria-labelledby="(.*?)-caption"[^>]*><svg', text) == charts
+    assert len(text) < 400_000  # bytes; with plotly's script it was 5 MB
     assert [f"{chart}-json" in text for chart in charts] == [True] * len(charts)
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
 
 
 def test_tables_scroll_within_their_own_box(text: str) -> None:
-    assert text.count("<table>") == text.count('<div class="scroll"><table>') > 5
+    assert text.count("<table>") == text.count('<div class="scroll" tabindex="0"><table>') > 5
 
 
 def test_without_a_champion_there_is_no_row_for_it(content: ReportContent) -> None:
     page = report_page(replace(content, champion=None, champions=("none", "17"), action="promote"))
     assert "Promoted: it is the champion now." in page
-    assert "<td>the champion</td>" not in page
+    assert "the champion</th>" not in page
 
 
 def test_calibration_and_seeds_are_shown_where_the_recipe_has_them(content: ReportContent, text: str) -> None:
@@ -215,7 +232,7 @@ def test_calibration_and_seeds_are_shown_where_the_recipe_has_them(content: Repo
     )
     assert "Version 17 uses the newest fold&#39;s: temperature 1.37." in page
     assert f"of 2 seeds differ by {abs(content_loss(content) - np.log(2)):.4f} in log loss" in page
-    assert '<td>seed 8</td><td class="number">0.6931<small>' in page
+    assert re.search(r'<th scope="row">seed 8</th>\s*<td class="number">0.6931<small>', page)
 
 
 def content_loss(content: ReportContent) -> float:
@@ -288,7 +305,7 @@ def test_a_title_a_section_and_a_decision_kind_are_escaped() -> None:
     page.section(HOSTILE, decision_banner('"><script>', "", [], ""))
     text = page.html()
     assert "<script" not in text
-    assert text.count(HOSTILE_ESCAPED) == 5  # tab, heading, subtitle, navigation, section
+    assert text.count(HOSTILE_ESCAPED) == 4  # tab, heading, subtitle, section
     assert 'class="decision &#34;&gt;&lt;script&gt;"' in text
 
 
@@ -296,10 +313,21 @@ def test_a_chart_cannot_end_its_script_element() -> None:
     import plotly.graph_objects as go
 
     page = Page("chart")
-    page.lead(page.chart(go.Figure(go.Scatter(x=[HOSTILE], y=[1])), "caption"))
+    page.lead(page.chart(go.Figure(go.Scatter(x=[1], y=[HOSTILE], mode="markers")), "caption"))
     (embedded,) = re.findall(r'id="chart-1-json">(.*?)</script>', page.html(), flags=re.DOTALL)
     assert "<" not in embedded
-    assert json.loads(embedded)["data"][0]["x"] == [HOSTILE]
+    assert json.loads(embedded)["data"][0]["y"] == [HOSTILE]
+
+
+def test_a_page_is_written_with_one_script_for_all_pages(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, tracking_uri="", store="", public_url="")
+    for series, name in (("BTC-USD-1d", "a.html"), ("BTC-USD-1d", "b.html"), ("ETH-USD-1h", "c.html")):
+        path = write_page(settings, series, name, "text")
+        script = path.parent / f"../{chart_script_name()}"  # as the page names it
+        assert script.stat().st_size > 4_000_000
+        assert script.stat().st_mode & 0o777 == 0o644
+    written = [path.name for path in (tmp_path / "data" / "reports").rglob("*") if path.is_file()]
+    assert sorted(written) == ["a.html", "b.html", "c.html", chart_script_name()]
 
 
 def test_links_have_known_schemes_only() -> None:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tasks.services.file_server import file_server
+from tasks.services.file_server import HOST, file_server
 from tasks.services.process_guard import end_marked, find_marked
 from tasks.services.supervisor import (
     AlreadyRunning,
@@ -66,11 +66,8 @@ def test_a_service_that_cannot_start_raises_with_the_end_of_its_log(supervisor: 
 def test_a_service_is_started_when_its_health_check_succeeds(supervisor: Supervisor, tmp_path: Path) -> None:
     port = choose_port(0, 1, "pages")
     address = f"http://127.0.0.1:{port}/"
-    supervisor.start(
-        Service(
-            "pages", (sys.executable, "-m", "tasks.services.file_server", str(tmp_path), str(port)), address, address
-        )
-    )
+    command = (sys.executable, "-m", "http.server", str(port), "--bind", HOST, "--directory", str(tmp_path))
+    supervisor.start(Service("pages", command, address, address))
     assert is_healthy(address)
 
 

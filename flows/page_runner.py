@@ -1,0 +1,72 @@
+"""Serve the pages of `riseorfall up`: the dashboard at `/`, reports, Data Docs and pictures of the monitor.
+
+Run as `python -m flows.page_runner PORT MLFLOW_STORE MLFLOW_ADDRESS`. A local MLflow database is read as a file, which
+loads no MLflow. The dashboard is written when somebody looks at it, at most every `FRESH_SECONDS`.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+
+from tasks.pages.dashboard_content import DashboardReader
+from tasks.pages.dashboard_page import dashboard_page
+from tasks.pages.written_pages import REPORTS, write_chart_script
+from tasks.services.file_server import file_server
+from tasks.services.scheduled_runs import prefect_api, service_status
+from tasks.settings import Settings
+
+FRESH_SECONDS = 15.0
+
+
+@dataclass
+class Cached:
+    """A text that is written anew when it is asked for and old; threads that ask meanwhile wait for it.
+
+    Attributes:
+        write: writes it.
+        text: as written last.
+        written_at: when, by the monotonic clock.
+    """
+
+    write: Callable[[], str]
+    text: str = ""
+    written_at: float = 0.0
+    lock: Lock = field(default_factory=Lock)
+
+    def __call__(self) -> str:
+        """Return the text."""
+        with self.lock:
+            if not self.text or time.monotonic() - self.written_at > FRESH_SECONDS:
+                self.text, self.written_at = self.write(), time.monotonic()
+            return self.text
+
+
+def dashboard(settings: Settings) -> Callable[[], str]:
+    """Return a function that returns the dashboard as HTML."""
+    reader = DashboardReader(settings)
+
+    def write() -> str:
+        write_chart_script(settings.root / "data" / REPORTS)
+        services = service_status(settings)
+        links = {
+            "Prefect (runs, schedules, forms)": prefect_api(settings).removesuffix("/api"),
+            "MLflow (experiments, versions)": settings.mlflow_url or settings.tracking_uri,
+        }
+        return dashboard_page(reader.read(), links, services["next_runs"], datetime.now(UTC))
+
+    return Cached(write)
+
+
+def main(port: int, mlflow_store: str, mlflow_address: str) -> None:
+    """Serve until a signal arrives."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    settings = Settings(tracking_uri=mlflow_store, mlflow_url=mlflow_address)
+    file_server(settings.root / "data", port, dashboard(settings)).serve_forever()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -1,0 +1,88 @@
+"""Draw the chart of a series for the dashboard: close, out-of-sample P(rise) and live predictions on one time axis.
+
+Caution: plotly interprets tags in its texts, so no text from outside the project is written into a figure.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64, Int8, Shaped
+
+from model.chart_style import FALL, INK, QUIET, RISE, needs_log_scale
+from model.metrics import CLASSES, THRESHOLD, Record
+from model.plotly_defaults import add_trace, new_panels, scatter_kind
+from model.report_charts import broken_at_gaps
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+HEIGHT_PIXELS = 440
+HOVER = "%{x|%Y-%m-%d %H:%M}: %{y:.1%}<extra>%{fullData.name}</extra>"
+
+
+def series_chart(
+    closed_at: Shaped[np.ndarray, " bar"],
+    close: Float64[np.ndarray, " bar"],
+    record: Record,
+    decided_at: Shaped[np.ndarray, " prediction"],
+    probabilities: Float64[np.ndarray, " prediction"],
+    labels: Int8[np.ndarray, " prediction"],
+) -> "Figure":
+    """Draw the close above P(rise), out-of-sample and live, coloured by the actual outcome.
+
+    Args:
+        closed_at: shape (bar,), datetime64[us], UTC, oldest first.
+        close: shape (bar,), float64, in the quote currency.
+        record: out-of-sample probabilities of the champion; empty if there is none.
+        decided_at: shape (prediction,), datetime64[us], UTC: of the live predictions, oldest first.
+        probabilities: shape (prediction,), float64: their P(rise).
+        labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
+    """
+    figure = new_panels(HEIGHT_PIXELS, rows=2, row_heights=[0.55, 0.45])
+    times, prices = broken_at_gaps(closed_at, close)
+    add_trace(
+        figure,
+        scatter_kind(len(times)),
+        row=1,
+        x=times,
+        y=prices,
+        mode="lines",
+        line={"color": INK, "width": 1.2},
+        name="close",
+        showlegend=False,
+        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:,.6~g}<extra>close</extra>",
+    )
+    for label, shade in ((1, RISE), (0, FALL)):
+        those = record.labels == label
+        if those.any():
+            marker = {"color": shade, "size": 4, "opacity": 0.5}
+            _add_dots(figure, f"out-of-sample, {CLASSES[label]}", record.decided_at[those],
+                      record.probabilities[those], marker)  # fmt: skip
+    for label, name, shade in (
+        (1, f"live, {CLASSES[1]}", RISE),
+        (0, f"live, {CLASSES[0]}", FALL),
+        (-1, "live, open", INK),
+    ):
+        those = labels == label
+        if those.any():
+            marker = {"color": shade, "size": 9, "symbol": "diamond" if label >= 0 else "diamond-open"}
+            _add_dots(figure, name, decided_at[those], probabilities[those], marker)
+    figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)
+    figure.update_yaxes(title="close", type="log" if needs_log_scale(close) else "linear", nticks=6, row=1, col=1)
+    figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
+    if len(closed_at):
+        figure.update_xaxes(range=[str(closed_at[0])[:19], str(closed_at[-1])[:19]])
+    return figure
+
+
+def _add_dots(
+    figure: "Figure",
+    name: str,
+    decided_at: Shaped[np.ndarray, " chosen"],
+    probabilities: Float64[np.ndarray, " chosen"],
+    marker: dict[str, object],
+) -> None:
+    add_trace(
+        figure, scatter_kind(len(decided_at)), row=2, x=decided_at, y=probabilities, mode="markers", marker=marker,
+        name=name, hovertemplate=HOVER,
+    )  # fmt: skip

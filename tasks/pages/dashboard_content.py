@@ -1,0 +1,183 @@
+"""What the dashboard shows of each series, read from the stores; nothing is written, not even an alias is corrected.
+
+What cannot be read becomes the text of `problem`: one broken series must not hide the others. The record of a champion
+never changes, so it is read once. Caution: this runs once a minute for each open page, so the chart shows the newest
+`CHART_BARS` bars only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64, Int8, Shaped
+
+from model.bars import Bars, Series, bars_from_frame
+from model.live_score import outcomes
+from model.metrics import Record
+from model.times import column_times
+from tasks.champion.commit_decision import read_champion
+from tasks.champion.series_health import series_health
+from tasks.registry.model_registry import Version
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
+LAST_DECISIONS = 8
+REPORTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class LivePredictions:
+    """Stored predictions of the versions that served, oldest first.
+
+    Attributes:
+        decided_at: shape (prediction,), datetime64[us], UTC.
+        resolves_at: shape (prediction,), datetime64[us], UTC.
+        probabilities: shape (prediction,), float64: P(rise).
+        labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
+        versions: of the predictions.
+        late: whether each was stored after its outcome was known.
+    """
+
+    decided_at: Shaped[np.ndarray, " prediction"]
+    resolves_at: Shaped[np.ndarray, " prediction"]
+    probabilities: Float64[np.ndarray, " prediction"]
+    labels: Int8[np.ndarray, " prediction"]
+    versions: tuple[str, ...]
+    late: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesContent:
+    """What the dashboard shows of one series.
+
+    Attributes:
+        series: symbol and interval.
+        bars: the newest `CHART_BARS` bars.
+        champion: the champion; None without one.
+        since: the decision that made it champion; None if the decision log does not know.
+        promotion: the decision of the rule to promote it, before a later rollback to it; None without one.
+        record: its out-of-sample record; empty without a champion or where it cannot be read.
+        predictions: what was served.
+        health: as `series_health` returns it.
+        decisions: the last ones, newest first.
+        reports: decision and path below HOME/data of each report that exists, newest first.
+        problem: what could not be read.
+    """
+
+    series: Series
+    bars: Bars
+    champion: Version | None
+    since: LoggedDecision | None
+    promotion: LoggedDecision | None
+    record: Record
+    predictions: LivePredictions
+    health: Mapping[str, Any]
+    decisions: Sequence[LoggedDecision]
+    reports: Sequence[tuple[LoggedDecision, str]]
+    problem: str = ""
+
+
+@dataclass
+class DashboardReader:
+    """Reads the content of the dashboard.
+
+    Attributes:
+        settings: addresses of tables and MLflow.
+        records: out-of-sample record by series name and version.
+    """
+
+    settings: Settings
+    records: dict[tuple[str, str], Record] = field(default_factory=dict)
+
+    def read(self) -> list[SeriesContent]:
+        """Return the content of every stored series, by name."""
+        return [self._series(series) for series in Workspace(self.settings).bar_store.stored_series()]
+
+    def _series(self, series: Series) -> SeriesContent:
+        workspace = Workspace(self.settings, series)
+        rows = workspace.decision_log.rows(series.name)
+        bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
+        champion, record, problem = None, no_record(), ""
+        health: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
+        try:
+            state = read_champion(workspace)
+            champion, problem = state.version, state.problem
+            health = series_health(series, self.settings)
+            if champion is not None:
+                record = self._record(workspace, champion.version)
+        except Exception as error:  # noqa: BLE001 - MLflow raises errors of many kinds; the page says which
+            problem = f"{type(error).__name__}: {error}"
+        return SeriesContent(
+            series=series,
+            bars=Bars(bars.interval, bars.opened_at[-CHART_BARS:], bars.ohlcv[-CHART_BARS:]),
+            champion=champion,
+            since=champion_since(rows),
+            promotion=next(
+                (
+                    row
+                    for row in reversed(rows)
+                    if row.action == "promote" and champion is not None and row.version == champion.version
+                ),
+                None,
+            ),
+            record=record,
+            predictions=live_predictions(workspace.prediction_log.read(series.name), bars),
+            health=health,
+            decisions=rows[: -LAST_DECISIONS - 1 : -1],
+            reports=self._reports(series, rows),
+            problem=problem,
+        )
+
+    def _record(self, workspace: Workspace, version: str) -> Record:
+        key = workspace.name, version
+        if key not in self.records:
+            self.records[key] = workspace.registry.read_version(version).record()
+        return self.records[key]
+
+    def _reports(self, series: Series, rows: Sequence[LoggedDecision]) -> list[tuple[LoggedDecision, str]]:
+        data = self.settings.root / "data"
+        paths = [
+            (row, self.settings.report_path(series.name, f"{row.run_id}.html"))
+            for row in reversed(rows)
+            if row.run_id and row.decision_id == row.run_id
+        ]
+        return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()][:REPORTS]
+
+
+def champion_since(rows: Sequence[LoggedDecision]) -> LoggedDecision | None:
+    """Return the decision since which the present champion is champion; None without one."""
+    since = None
+    for row in rows:
+        if since is None or row.champion_after != since.champion_after:
+            since = row
+    return since if since is not None and since.champion_after is not None else None
+
+
+def live_predictions(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
+    """Return the stored predictions with their outcomes; the first stored of each decision."""
+    kept = stored.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
+    decided_at, resolves_at = column_times(kept["decided_at"]), column_times(kept["resolves_at"])
+    return LivePredictions(
+        decided_at,
+        resolves_at,
+        kept["probability"].to_numpy(dtype=np.float64),
+        outcomes(decided_at, resolves_at, bars),
+        tuple(kept["version"].astype(str)),
+        tuple(bool(late) for late in kept["late"]),
+    )
+
+
+def no_record() -> Record:
+    """Return a record without windows."""
+    times = np.empty(0, dtype="datetime64[us]")
+    return Record(times, times, np.empty(0, np.int8), np.empty(0), np.empty(0, np.int64))

@@ -1,0 +1,236 @@
+"""The dashboard: each series with its champion, newest prediction, live score, chart, decisions and reports.
+
+Text, tables and charts of `dashboard_content.py`; it reads nothing. Parts that change carry a name, by which the page
+replaces them when it reloads itself (`templates/reload.js`).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+from markupsafe import Markup
+
+from model.metrics import CLASSES, predicts_rise
+from model.series_chart import series_chart
+from tasks.pages.dashboard_content import LivePredictions, SeriesContent
+from tasks.pages.html_page import (
+    Page,
+    alerts,
+    decision_list,
+    folded,
+    heading,
+    joined,
+    link,
+    link_here,
+    live,
+    paragraph,
+    table,
+    tiles,
+)
+from tasks.pages.number_format import interval_text, moment_text
+
+RELOAD_SECONDS = 60
+LAST_PREDICTIONS = 10
+
+
+def dashboard_page(
+    content: Sequence[SeriesContent], links: Mapping[str, str], next_runs: Sequence[Mapping[str, str]], now: datetime
+) -> str:
+    """Return the dashboard as HTML.
+
+    Args:
+        content: of each series, by name.
+        links: address by name, of the other pages.
+        next_runs: `name` and `at` of the next scheduled runs, soonest first.
+        now: time of writing, UTC.
+    """
+    page = Page("riseorfall", scripts="reports", reload_seconds=RELOAD_SECONDS)
+    addresses = joined([link(name, address) for name, address in links.items() if address], " · ")
+    page.lead(live("clock", paragraph(f"As of {now:%Y-%m-%d %H:%M} UTC", quiet=True)), paragraph(addresses))
+    page.lead(live("runs", paragraph(_next_runs(next_runs), quiet=True)))
+    if not content:
+        page.lead(
+            paragraph(
+                "No series has bars yet. The first scheduled or submitted `retrain` fetches them; this page then shows "
+                "its champion, predictions and decisions by itself."
+            )
+        )
+    for each in content:
+        page.section(f"{each.series.symbol} {each.series.interval}", *_series(page, each))
+    return page.html()
+
+
+def _next_runs(runs: Sequence[Mapping[str, str]]) -> str:
+    if not runs:
+        return ""
+    return "Next runs (UTC): " + ", ".join(f"{run['name']} {run['at'][:16].replace('T', ' ')}" for run in runs)
+
+
+def _series(page: Page, content: SeriesContent) -> list[Markup]:
+    name, alarms = content.series.name, list(content.health["alarms"])
+    if content.problem and content.problem not in alarms:
+        alarms.append(content.problem)
+    return [
+        live(f"{name}-alarms", alerts(alarms)),
+        live(f"{name}-tiles", tiles(_tiles(content))),
+        *_chart(page, content),
+        live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
+        live(f"{name}-predictions", *_predictions(content.predictions)),
+        live(f"{name}-reports", *_reports(content)),
+    ]
+
+
+def _tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
+    return [
+        _champion(content),
+        _record(content),
+        _newest_prediction(content.predictions),
+        _live_score(content),
+        _evidence(content),
+        _bars(content),
+    ]
+
+
+def _champion(content: SeriesContent) -> tuple[str, str, str]:
+    champion = content.champion
+    if champion is None:
+        return "Champion", "none yet", "the first retrain that passes its checks is promoted"
+    since = f"since {content.since.decided_at:%Y-%m-%d %H:%M} UTC, " if content.since else ""
+    return (
+        "Champion",
+        f"version {champion.version}",
+        f"{since}trained until {champion.trained_until:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def _record(content: SeriesContent) -> tuple[str, str, str]:
+    """Show the log loss difference to the base rate with which the champion was promoted."""
+    name = "Out-of-sample vs. base rate"
+    numbers = content.promotion.numbers if content.promotion else {}
+    mean, low, high, count = (numbers.get(f"base_rate.{key}") for key in ("difference", "low", "high", "n"))
+    if mean is None or low is None or high is None or count is None:
+        return name, "unknown", "the decision log has no comparison for this champion"
+    finding = "better" if high < 0 else "worse" if low > 0 else "no significant difference"
+    return name, f"{mean:+.4f}", f"log loss, {interval_text(low, high, '+.4f')}, n = {count:.0f}: {finding}"
+
+
+def _newest_prediction(found: LivePredictions) -> tuple[str, str, str]:
+    if not len(found):
+        return "Next prediction", "none yet", "the flow predict stores one for each closed bar"
+    decided, resolves = moment_text(found.decided_at[-1]), moment_text(found.resolves_at[-1])
+    question = f"close at {resolves} above that at {decided}; version {found.versions[-1]}"
+    outcome = "" if found.labels[-1] < 0 else f"; actual: {CLASSES[found.labels[-1]]}"
+    late = "; late: stored after its outcome was due, so it is no evidence" if found.late[-1] else ""
+    return "Next prediction, P(rise)", f"{found.probabilities[-1]:.1%}", f"{question}{outcome}{late}"
+
+
+def _live_score(content: SeriesContent) -> tuple[str, str, str]:
+    numbers = content.health["live"]
+    count = int(numbers.get("live_predictions", 0))
+    if not count:
+        note = "no live prediction has an outcome yet" if numbers else "the monitor has not run yet"
+        return "Live log loss", "none yet", note
+    interval = ""
+    if "live_log_loss_low" in numbers:
+        interval = f" {interval_text(numbers['live_log_loss_low'], numbers['live_log_loss_high'])}"
+    return (
+        "Live log loss",
+        f"{numbers['live_log_loss']:.4f}",
+        f"{interval} vs. base rate {numbers['base_rate_log_loss']:.4f}; n = {count}".strip(),
+    )
+
+
+def _evidence(content: SeriesContent) -> tuple[str, str, str]:
+    numbers = content.health["live"]
+    if not numbers.get("live_predictions"):
+        return "Evidence of decay", "none yet", "an e-process starts with the first outcome"
+    monitored = numbers["watched_at"][:16].replace("T", " ")
+    threshold = f"e-process of version {numbers['version']}; alarm at {numbers['evidence_threshold']:.3g}"
+    return "Evidence of decay", f"{numbers['evidence']:.3g}", f"{threshold}; monitored {monitored} UTC"
+
+
+def _bars(content: SeriesContent) -> tuple[str, str, str]:
+    if not len(content.bars):
+        return "Newest bar", "none yet", "all bars of this series are in quarantine"
+    closed = moment_text(content.bars.closed_at[-1])
+    note = "" if content.health["live_source"] else "; historical: no later bars are fetched"
+    return "Newest close", f"{content.bars.column('close')[-1]:,.6g}", f"bar closed at {closed}{note}"
+
+
+def _chart(page: Page, content: SeriesContent) -> list[Markup]:
+    if not len(content.bars):
+        return []
+    bars, record, found = content.bars, content.record, content.predictions
+    record = record.take(record.decided_at >= bars.closed_at[0])
+    shown = found.decided_at >= bars.closed_at[0]
+    first = min([*record.decided_at[:1], *found.decided_at[shown][:1]], default=bars.closed_at[0])
+    kept = bars.closed_at >= first if len(record) + shown.sum() else np.full(len(bars), fill_value=True)
+    figure = series_chart(
+        bars.closed_at[kept],
+        bars.column("close")[kept],
+        record,
+        found.decided_at[shown],
+        found.probabilities[shown],
+        found.labels[shown],
+    )
+    chart = page.zoomable_chart(
+        figure,
+        f"Close and P(rise) of {content.series.symbol} {content.series.interval}.",
+        f"{len(record):,} out-of-sample probabilities of the champion and {int(shown.sum()):,} live predictions; "
+        "colour: the actual outcome.",
+    )
+    return [chart]
+
+
+def _decisions(content: SeriesContent) -> Markup:
+    if not content.decisions:
+        return paragraph("None yet.")
+    reports = {row.decision_id: path for row, path in content.reports}
+    return decision_list(
+        [
+            (
+                f"{row.decided_at:%Y-%m-%d %H:%M} UTC",
+                row.action,
+                f"version {row.version}{' (by hand)' if row.forced else ''}",
+                f"champion: {row.champion_after or 'none'}",
+                row.reasons[0] if row.reasons else "",
+                link_here("report", reports[row.decision_id]) if row.decision_id in reports else "",
+            )
+            for row in content.decisions
+        ]
+    )
+
+
+def _predictions(found: LivePredictions) -> list[Markup]:
+    if not len(found):
+        return []
+    rows = [
+        (
+            moment_text(found.decided_at[place]),
+            f"{found.probabilities[place]:.1%}",
+            CLASSES[int(predicts_rise(found.probabilities[place : place + 1])[0])],
+            "open" if found.labels[place] < 0 else CLASSES[found.labels[place]],
+            _verdict(found, place),
+            found.versions[place],
+            "late" if found.late[place] else "in time",
+        )
+        for place in range(len(found) - 1, max(-1, len(found) - 1 - LAST_PREDICTIONS), -1)
+    ]
+    head = ("decided at", "P(rise)", "predicted", "actual", "result", "version", "stored")
+    return [heading("Last predictions"), table(head, rows, text_columns=len(head))]
+
+
+def _verdict(found: LivePredictions, place: int) -> str:
+    if found.labels[place] < 0:
+        return ""
+    right = bool(predicts_rise(found.probabilities[place : place + 1])[0]) == (found.labels[place] == 1)
+    return "✓ right" if right else "✗ wrong"
+
+
+def _reports(content: SeriesContent) -> list[Markup]:
+    """Return links to the reports, newest first."""
+    links = [
+        link_here(f"{row.decided_at:%Y-%m-%d %H:%M} UTC, version {row.version}: {row.action}", path)
+        for row, path in content.reports
+    ]
+    return [folded(f"All reports ({len(links)})", *(paragraph(each) for each in links))] if links else []

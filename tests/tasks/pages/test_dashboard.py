@@ -1,0 +1,270 @@
+"""The dashboard shows what the stores hold, of every series, and what it cannot read hides nothing else."""
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home
+
+from flows.page_runner import Cached
+from model.bars import Series
+from model.times import to_datetime
+from tasks.pages.dashboard_content import DashboardReader, SeriesContent, champion_since, no_record
+from tasks.pages.dashboard_page import dashboard_page
+from tasks.services.file_server import file_server
+from tasks.settings import Settings
+from tasks.store.decision_log import Action, LoggedDecision
+from tasks.store.monitor_log import MonitorEntry
+from tasks.store.prediction_log import new_prediction
+from tasks.workspace import Workspace
+
+BARS = random_walk(400, seed=3)
+CLOSE = to_datetime(BARS.closed_at[-1])
+DAY = timedelta(days=1)
+HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
+LIVE = {
+    "live_predictions": 2.0, "live_log_loss": 0.6911, "live_log_loss_low": 0.6722, "live_log_loss_high": 0.7133,
+    "base_rate_log_loss": 0.6931, "evidence": 1.5, "evidence_threshold": 40.0, "live_accuracy": 0.5,
+}  # fmt: skip
+
+
+def decision(
+    number: int, action: Action, version: str, after: str, reason: str = "why", **numbers: float
+) -> LoggedDecision:
+    return LoggedDecision(
+        decision_id=f"run-{number}",
+        decided_at=CLOSE - DAY * (10 - number),
+        series_name=SERIES.name,
+        symbol=SERIES.symbol,
+        interval=SERIES.interval,
+        action=action,
+        version=version,
+        champion_before=None,
+        champion_after=after,
+        reasons=(reason, "soundness"),
+        numbers={name.replace("__", "."): value for name, value in numbers.items()},
+        run_id=f"run-{number}",
+    )
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with a champion, two decisions with one report, three predictions and a monitor run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        home = tmp_path_factory.mktemp("home")
+        found = tiny_home(home, BARS, len(BARS) - 3)
+        workspace = Workspace(found, SERIES)
+        compared = {"base_rate__difference": -0.0016, "base_rate__low": -0.0065, "base_rate__high": 0.0032}
+        workspace.decision_log.append(decision(1, "promote", "1", "1", base_rate__n=300.0, **compared))
+        workspace.decision_log.append(decision(2, "hold", "2", "1", HOSTILE))
+        report = found.report_path(SERIES.name, "run-1.html")
+        report.parent.mkdir(parents=True)
+        report.write_text("report", encoding="utf-8")
+        workspace.prediction_log.store_all(
+            [
+                new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[place], "1", probability, CLOSE)
+                for place, probability in ((-3, 0.61), (-2, 0.42), (-1, 0.537))
+            ]
+        )
+        workspace.monitor_log.write(MonitorEntry(SERIES.name, CLOSE, "1", LIVE, (), ()))
+        yield found
+
+
+@pytest.fixture(scope="module")
+def content(settings: Settings) -> SeriesContent:
+    (found,) = DashboardReader(settings).read()
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(content: SeriesContent) -> str:
+    return written([content])
+
+
+def written(content: list[SeriesContent], links: dict[str, str] | None = None) -> str:
+    runs = [{"name": "predict", "at": "2026-11-27T00:10:00Z"}]
+    return dashboard_page(
+        content, links or {"MLflow": "http://127.0.0.1:5000"}, runs, datetime(2026, 11, 26, 20, tzinfo=UTC)
+    )
+
+
+def body(page: str) -> str:
+    """Return what a reader sees: the page without scripts and style."""
+    return re.sub(r"<(script|style|svg)\b.*?</\1>", "", page, flags=re.DOTALL)
+
+
+def tile(page: str, name: str) -> tuple[str, str]:
+    found = re.search(
+        rf'class="name">{re.escape(name)}</div><div class="value">(.*?)</div><div class="note">(.*?)</div>', page
+    )
+    assert found, name
+    return found[1], found[2]
+
+
+def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page: str) -> None:
+    value, note = tile(page, "Champion")
+    assert value == "version 1"
+    assert note.startswith(
+        f"since {CLOSE - 9 * DAY:%Y-%m-%d %H:%M} UTC, trained until {CLOSE - 3 * DAY:%Y-%m-%d %H:%M}"
+    )
+    value, note = tile(page, "Next prediction, P(rise)")
+    assert value == "53.7%"
+    assert note == f"close at {CLOSE + DAY:%Y-%m-%d %H:%M} UTC above that at {CLOSE:%Y-%m-%d %H:%M} UTC; version 1"
+    assert tile(page, "Live log loss") == ("0.6911", "[0.6722, 0.7133] vs. base rate 0.6931; n = 2")
+    assert tile(page, "Evidence of decay")[0] == "1.5"
+    assert "alarm at 40" in tile(page, "Evidence of decay")[1]
+    assert tile(page, "Out-of-sample vs. base rate") == (
+        "-0.0016", "log loss, [-0.0065, +0.0032], n = 300: no significant difference"
+    )  # fmt: skip
+
+
+def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:
+    (text,) = re.findall(r'id="chart-1-json">(.*?)</script>', page, flags=re.DOTALL)
+    traces = {trace["name"]: trace for trace in json.loads(text)["data"]}
+    record = Workspace(settings, SERIES).registry.read_version("1").record()
+    for label, name in ((1, "out-of-sample, rise"), (0, "out-of-sample, fall")):
+        np.testing.assert_allclose(traces[name]["y"], record.probabilities[record.labels == label], rtol=1e-6)
+        assert traces[name]["x"] == [str(at)[:19] for at in record.decided_at[record.labels == label]]
+    first = int(np.searchsorted(BARS.closed_at, record.decided_at[0]))
+    np.testing.assert_allclose(traces["close"]["y"], BARS.column("close")[first:], rtol=1e-6)
+    assert traces["live, open"]["y"] == [0.537]
+    rises = BARS.column("close")[-2:] > BARS.column("close")[-3:-1]
+    live = {"rise": [], "fall": []}
+    for probability, rise in zip((0.61, 0.42), rises, strict=True):
+        live["rise" if rise else "fall"].append(probability)
+    for name, expected in live.items():
+        assert traces.get(f"live, {name}", {"y": []})["y"] == expected
+
+
+def test_predictions_are_listed_with_their_outcome_and_whether_they_were_late(page: str) -> None:
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', body(page).replace("\n", ""))
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", rest) for _, rest in rows]
+    assert [each[0] for each in cells] == ["53.7%", "42.0%", "61.0%"]
+    rose = BARS.column("close")[-1] > BARS.column("close")[-2]
+    assert cells[0][2:4] == ["open", ""]
+    assert cells[1][1:4] == ["fall", "rise" if rose else "fall", "✗ wrong" if rose else "✓ right"]
+    assert [each[-1] for each in cells] == ["in time", "late", "late"]  # stored at the newest close
+
+
+def test_decisions_show_the_deciding_reason_and_link_the_report_that_exists(page: str) -> None:
+    assert page.index(" hold</span>") < page.index("✓ promote</span>")
+    assert page.count(f'href="reports/{SERIES.name}/run-1.html"') == 2  # at the decision, and in the list of all
+    assert "run-2.html" not in page
+    assert "<summary>All reports (1)</summary>" in page
+
+
+def test_outside_text_is_escaped_and_addresses_of_other_schemes_are_no_links(content: SeriesContent) -> None:
+    page = written([replace(content, problem=HOSTILE)], {"MLflow": "javascript:alert(1)"})
+    assert '<script src="https://evil' not in page
+    assert body(page).count("<img") == 0
+    assert body(page).count("&lt;img src=x") == 2  # the reason and the problem
+    assert 'href="javascript' not in page
+
+
+def test_the_page_is_accessible_and_has_a_dark_style(page: str) -> None:
+    shown = body(page)
+    assert not re.findall(r"<th(?! scope=)[ >]", shown)
+    assert re.findall(r'class="chart" id="chart-1"[^>]*role="img" aria-labelledby="chart-1-caption"', shown)
+    assert '<meta name="color-scheme" content="light dark">' in page
+    assert "prefers-color-scheme: dark" in page
+    assert 'data-reload-seconds="60"' in page
+    names = re.findall(r'data-live="([^"]*)"', page)
+    assert len(names) == len(set(names)) == 7
+    assert all(
+        re.search(r'aria-label="[a-z ]+"', button)
+        for button in re.findall(r"<button[^>]*data-(?:factor|shift)[^>]*>", shown)
+    )
+
+
+def test_no_undefined_number_is_shown_at_any_stage(content: SeriesContent) -> None:
+    health = {"alarms": ["monitor: it never ran"], "live": {}, "live_source": True}
+    fresh = replace(content, champion=None, since=None, promotion=None, record=no_record(),
+                    decisions=(), reports=(), health=health)  # fmt: skip
+    for each in (content, fresh):
+        assert not re.findall(r"\b(?:nan|NaN|None(?! yet)|inf)\b", body(written([each])))
+    page = written([fresh])
+    assert tile(page, "Champion")[0] == "none yet"
+    assert tile(page, "Live log loss") == ("none yet", "the monitor has not run yet")
+    assert "<strong>Alarm</strong> monitor: it never ran" in page
+
+
+def test_without_a_series_the_page_says_what_comes_next(tmp_path: Path) -> None:
+    assert DashboardReader(Settings(home=tmp_path, tracking_uri="", store="", public_url="")).read() == []
+    page = written([])
+    assert "No series has bars yet" in page
+    assert "predict 2026-11-27 00:10" in page
+    assert "plotly" not in body(page)
+
+
+def test_several_series_are_shown_and_one_that_cannot_be_read_hides_none(settings: Settings, tmp_path: Path) -> None:
+    second = Series("ETH-USD", "1d")
+    Workspace(settings).bar_store.merge(second, BARS.frame(), {"source": "test"}, merged_at=CLOSE)
+    lost = Settings(home=settings.home, tracking_uri=f"sqlite:///{tmp_path}/lost/none.db", store="", public_url="")
+    for chosen, champion in ((settings, "version 1"), (lost, "none yet")):
+        content = DashboardReader(chosen).read()
+        assert [each.series for each in content] == [SERIES, second]
+        page = written(content)
+        assert '<a href="#part-2">ETH-USD 1d</a>' in page
+        assert page.count('class="chart"') == 2
+        assert tile(page, "Champion")[0] == champion
+        assert bool(content[0].problem) == (chosen is lost)
+
+
+def test_a_champion_is_champion_since_the_decision_that_changed_it() -> None:
+    rows = [
+        decision(1, "promote", "1", "1"),
+        decision(2, "promote", "2", "2"),
+        decision(3, "rollback", "1", "1"),
+        decision(4, "hold", "3", "1"),
+    ]
+    assert champion_since(rows) == rows[2]
+    assert champion_since([]) is None
+
+
+def served(tmp_path: Path, root_page: object) -> str:
+    (tmp_path / "reports").mkdir()
+    server = file_server(tmp_path, 0, root_page)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        with urlopen(f"{address}/health", timeout=10) as reply:
+            assert reply.read() == b"ok"
+        with urlopen(f"{address}/", timeout=10) as reply:
+            return reply.read().decode()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_page_server_shows_the_page_at_its_root(tmp_path: Path) -> None:
+    assert served(tmp_path, lambda: "<p>the dashboard</p>") == "<p>the dashboard</p>"
+
+
+def test_a_page_that_cannot_be_written_leaves_the_list_of_folders(tmp_path: Path) -> None:
+    def fail() -> str:
+        raise OSError("the store is down")
+
+    assert '<a href="reports/">reports</a>' in served(tmp_path, fail)
+
+
+def test_a_page_is_written_once_for_those_who_ask_at_about_the_same_time() -> None:
+    written_pages = []
+    page = Cached(lambda: written_pages.append(1) or f"page {len(written_pages)}")
+    threads = [Thread(target=page) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert page() == "page 1"
+    page.written_at -= 60
+    assert page() == "page 2"
