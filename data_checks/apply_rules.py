@@ -7,6 +7,7 @@ Great Expectations. A bar marked `released` was accepted by a person: only the r
 and other bars of its open time are duplicates. Caution: rules about the series see ACCEPTED bars only.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Int8, Shaped
+from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
 from data_checks import bar_rules
 from data_checks.offending_values import offending_values, time_text
@@ -28,7 +29,10 @@ VERDICTS = (ACCEPTED, *NOT_YET, *(rule.name for rule in BAR_RULES if rule.quaran
 SHOWN_BREAKS = 3  # volume breaks listed in a message
 NEVER = np.datetime64("NaT", "us")
 RELEASABLE = frozenset(rule.name for rule in BAR_RULES if rule.quarantines and rule.name not in NEVER_RELEASED)
-NOT_A_LOSS = ("lesser_double",)  # refused, but a more complete bar of the same open time is accepted
+NOT_A_LOSS = (
+    "lesser_double",
+    "removed_bar",
+)  # a more complete bar of the same open time is accepted; a person's choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,12 @@ def apply_bar_rules(bars: pd.DataFrame, suite: Suite) -> RuleResults:
     """Apply the rules of a suite to bars, in the order of precedence.
 
     Args:
-        bars: columns of `COLUMNS`, naive UTC times. Optional columns: `released` marks bars that a person accepted;
-            `line` is the line of the bar in its file (0: not known).
+        bars: columns of `COLUMNS`, naive UTC times. Optional columns: `released` marks bars that a person accepted,
+            `removed` bars that a person removed; `line` is the line of the bar in its file (0: not known).
         suite: the rules and their limits.
     """
     verdict = np.zeros(len(bars), dtype=np.int8)
-    bars = bars if "released" in bars else bars.assign(released=False)
+    bars = bars.assign(**{name: False for name in ("released", "removed") if name not in bars})
     batch = bars.assign(verdict=_verdicts(verdict))
     findings: dict[str, Finding] = {}
     for rule in suite.rules:
@@ -199,18 +203,36 @@ def _as_of(limits: Limits) -> np.datetime64:
     return np.datetime64(limits["as_of"], "us")
 
 
-def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
-    """Mark a part bar among those that have closed and that no other rule refuses."""
-    verdict = batch["verdict"].cat.codes.to_numpy()
-    rows = np.flatnonzero((verdict == VERDICTS.index(ACCEPTED)) | (verdict == VERDICTS.index("part_bar")))
-    mask = np.zeros(len(batch), dtype=bool)
-    delta = _delta(limits)
-    if not len(rows) or delta < np.timedelta64(1, "h"):
-        return mask  # volumes of shorter bars vary too much for a small one to mean anything
+def _in_time(batch: pd.DataFrame, rule: str) -> tuple[Int64[np.ndarray, " row"], Shaped[np.ndarray, " row"]]:
+    """Return the rows that no rule before `rule` refuses, and their times, oldest first.
+
+    Great Expectations passes the final verdicts, our own run those of the rules before: both give the same rows.
+    """
+    before = itertools.takewhile(lambda name: name != rule, (each.name for each in BAR_RULES))
+    refused = [VERDICTS.index(name) for name in before if name in VERDICTS]
+    rows = np.flatnonzero(~np.isin(batch["verdict"].cat.codes.to_numpy(), refused))
     times = _times(batch)[rows]
     if (np.diff(times) < np.timedelta64(0)).any():
         order = np.argsort(times, kind="stable")
         rows, times = rows[order], times[order]
+    return rows, times
+
+
+def _absurd_prices(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
+    """Mark bars far from the level of their neighbours."""
+    rows, _ = _in_time(batch, "absurd_price")
+    mask = np.zeros(len(batch), dtype=bool)
+    mask[rows] = bar_rules.absurd_prices(_prices(batch)[rows], limits["absurd_price_factor"])
+    return mask
+
+
+def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
+    """Mark a part bar among those that have closed and that no other rule refuses."""
+    rows, times = _in_time(batch, "part_bar")
+    mask = np.zeros(len(batch), dtype=bool)
+    delta = _delta(limits)
+    if not len(rows) or delta < np.timedelta64(1, "h"):
+        return mask  # volumes of shorter bars vary too much for a small one to mean anything
     # The last bar is whole if `as_of` is past its close; otherwise its volume decides.
     check_last = limits["as_of"] is None or bool(_as_of(limits) <= times[-1] + delta)
     edge = np.r_[rows[: bar_rules.PART_BAR_NEIGHBOURS + 1], rows[-bar_rules.PART_BAR_NEIGHBOURS - 1 :]]
@@ -232,6 +254,8 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]
     **{name: partial(_by_values, name) for name in bar_rules.VALUE_RULES},
     "undecided_double": lambda batch, _: bar_rules.doubled_times(_times(batch), _ohlcv(batch))[1],
     "lesser_double": lambda batch, _: bar_rules.doubled_times(_times(batch), _ohlcv(batch))[0],
+    "removed_bar": lambda batch, _: batch["removed"].to_numpy(dtype=bool),
+    "absurd_price": _absurd_prices,
     "off_grid": lambda batch, limits: bar_rules.times_off_grid(_times(batch), _delta(limits)),
     "future_bar": lambda batch, limits: bar_rules.future_bars(_times(batch), _as_of(limits)),
     "unfinished_bar": _unfinished,

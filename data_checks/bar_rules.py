@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 ROUNDING = 1e-9  # relative slack between prices that a source computed separately; far under any exchange's price step
 PART_BAR_NEIGHBOURS = 20  # bars that define a usual volume; own: four trading weeks of daily bars
+LEVEL_BARS = 21  # bars whose median close is the level of prices; own: a wrong price lasts for at most ten bars
+LEVELS_AT_ONCE = 100_000  # 17 MB
 VALUE_RULES = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
 VOLUME_BLOCKS = 2_000  # blocks that volumes are grouped into, so that five million bars cost as little as 2,000
 VOLUME_BLOCK_BARS = 8  # fewest bars in a block
@@ -65,6 +67,30 @@ def absurd_ticks(prices: Float64[np.ndarray, "bar 4"], factor: float) -> Bool[np
     """Mark bars whose low or high lies more than `factor` times away from open and close, shape (bar,)."""
     opened, high, low, close = prices.T
     mask: Bool[np.ndarray, " bar"] = (low < np.fmin(opened, close) / factor) | (high > np.fmax(opened, close) * factor)
+    return mask
+
+
+def absurd_prices(prices: Float64[np.ndarray, "bar 4"], factor: float) -> Bool[np.ndarray, " bar"]:
+    """Mark bars with a price more than `factor` times away from the level around them, shape (bar,); oldest first.
+
+    The level is the median close of the 21 nearest bars. Only a bar that is as far from the close before or after
+    it is marked: a price that climbs that far step by step is real. A lasting change of the level marks no bar once ten
+    bars have followed.
+
+    Time: entry t depends on bars t-20..t+20.
+    """
+    mask = np.zeros(len(prices), dtype=bool)
+    close, highest, lowest = prices[:, 3], prices.max(axis=1), prices.min(axis=1)
+    if len(prices) < 3:  # noqa: PLR2004 - of two bars neither is the odd one
+        return mask
+    far = np.zeros(len(prices), dtype=bool)
+    far[1:] |= (highest[1:] > close[:-1] * factor) | (lowest[1:] * factor < close[:-1])
+    far[:-1] |= (highest[:-1] > close[1:] * factor) | (lowest[:-1] * factor < close[1:])
+    near_bars = min(LEVEL_BARS, len(prices))
+    for bars in np.array_split(np.flatnonzero(far), 1 + int(far.sum()) // LEVELS_AT_ONCE):
+        first = np.clip(bars - near_bars // 2, 0, len(prices) - near_bars)
+        level = np.median(close[first[:, None] + np.arange(near_bars)], axis=1)
+        mask[bars] = (highest[bars] > level * factor) | (lowest[bars] * factor < level)
     return mask
 
 

@@ -21,6 +21,9 @@ class CheckSpec(BaseModel):
     absurd_tick_factor: float = Field(
         3.0, gt=1, le=100, description="A low or high this many times away from open and close is a bad tick (factor)"
     )
+    absurd_price_factor: float = Field(
+        100.0, gt=1, le=1e6, description="A bar this many times away from the level of its neighbours is wrong (factor)"
+    )
     max_quarantined_share: float = Field(0.02, ge=0, le=1, description="Largest accepted share of refused bars")
     min_bars: int = Field(200, ge=1, description="Smallest number of accepted bars")
     max_age_bars: float = Field(3.0, ge=0, description="Largest age of the newest bar at the time of the check (bars)")

@@ -33,7 +33,7 @@ from data_checks import apply_rules, window_rules
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES, Rule
 
 RULES = {rule.name: rule for rule in (*BAR_RULES, *WINDOW_RULES)}
-UNSHOWN = ("verdict", "released")  # columns that a rule reads and a page does not show
+UNSHOWN = ("verdict", "released", "removed")  # columns that a rule reads and a page does not show
 BADGES = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
 MASKS = {rule.name: apply_rules.row_mask for rule in BAR_RULES} | {
     rule.name: window_rules.window_mask for rule in WINDOW_RULES

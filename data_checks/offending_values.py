@@ -48,10 +48,16 @@ def _beyond_edge(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
     ]
 
 
+def _range(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:
+    edges = zip(prices.min(axis=1).tolist(), prices.max(axis=1).tolist(), strict=True)
+    return [f"prices {low:.10g} to {high:.10g}" for low, high in edges]
+
+
 _PRICE_OFFENCES: dict[str, Callable[[Float64[np.ndarray, "bar 4"]], list[str]]] = {
     "absent_price": _absent,
     "unreal_price": _unreal,
     "absurd_tick": _absurd,
+    "absurd_price": _range,
     "contradicting_price": _beyond_edge,
 }
 

@@ -44,6 +44,7 @@ class Rule:
         return self.remedy[0].lower() + self.remedy[1:].format(rule=self.name)
 
 
+REMOVED = "removed_bar"  # of bars that a person removed
 NEVER_RELEASED = (
     "unreal_price",
     "unreal_volume",
@@ -55,6 +56,15 @@ _ALL = ("timestamp", *_PRICES, "volume")
 _CORRECT = "Correct these bars in the source, or continue without them: --check.tolerate {rule}"
 
 BAR_RULES: tuple[Rule, ...] = (
+    Rule(
+        REMOVED,
+        "expect_no_removed_bar",
+        "warning",
+        "No bar was removed by hand (`riseorfall remove`)",
+        "Nothing: these bars stay in quarantine. `riseorfall release` accepts them again",
+        ("timestamp", "close", "released", "removed"),
+        quarantines=True,
+    ),
     Rule(
         "unreal_price",
         "expect_prices_to_be_positive",
@@ -125,6 +135,16 @@ BAR_RULES: tuple[Rule, ...] = (
         "Open times are whole multiples of {interval} apart",
         "Check --source.interval",
         ("timestamp", "close"),
+        quarantines=True,
+    ),
+    Rule(
+        "absurd_price",
+        "expect_prices_near_their_neighbours",
+        "warning",
+        "Prices are less than {absurd_price_factor:g} times away from the median close of the 21 nearest bars",
+        "Nothing if they are wrong: no window contains these bars. A real change of the level is accepted once ten "
+        "bars have followed it, or by `riseorfall release`",
+        ("timestamp", *_PRICES, "verdict", "released"),
         quarantines=True,
     ),
     Rule(

@@ -49,6 +49,7 @@ def check_bars(
     docs_dir: Path | None = None,
     against: pd.DataFrame | None = None,
     released: pd.DataFrame | None = None,
+    removed: pd.DataFrame | None = None,
 ) -> CheckReport:
     """Apply the rules for bars; bad bars raise nothing here: see `require_passed`.
 
@@ -62,6 +63,8 @@ def check_bars(
         against: bars of a second source of the same interval, in the same columns.
         released: bars that were refused before and released by a person, in the same columns. They are accepted as
             long as their values have not changed, and replace other bars with the same open time.
+        removed: bars that a person removed, in the same columns. They are refused as long as their values have not
+            changed.
 
     Returns:
         The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.
@@ -72,6 +75,8 @@ def check_bars(
     bars = _plain_bars(frame, series)
     if released is not None and len(released):
         bars["released"] = _found_again(bars, _plain_bars(released, series))
+    if removed is not None and len(removed):
+        bars["removed"] = _found_again(bars, _plain_bars(removed, series), every=True)
     now = None if as_of is None else time_text(as_of.astimezone(UTC).replace(tzinfo=None))
     comparison = None if against is None else cross_check(bars, _plain_bars(against, series), series.interval, spec)
     limits = spec.model_dump(mode="json") | {
@@ -143,14 +148,14 @@ def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
     return pd.DataFrame(plain, copy=False)
 
 
-def _found_again(bars: pd.DataFrame, released: pd.DataFrame) -> Bool[np.ndarray, " bar"]:
-    """Mark bars that equal a released one in time and values (the first of identical ones), shape (bar,)."""
+def _found_again(bars: pd.DataFrame, known: pd.DataFrame, *, every: bool = False) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that equal a known one in time and values, shape (bar,): the first of identical bars, or `every`."""
     columns = list(COLUMNS)
-    near = np.flatnonzero(bars["timestamp"].isin(released["timestamp"]))
-    both = pd.concat([released[columns].drop_duplicates(), bars[columns].iloc[near]], ignore_index=True)
+    near = np.flatnonzero(bars["timestamp"].isin(known["timestamp"]))
+    both = pd.concat([known[columns].drop_duplicates(), bars[columns].iloc[near]], ignore_index=True)
     copies: Any = both.groupby(columns, dropna=False).cumcount().to_numpy()[-len(near) :] if len(near) else []
     found = np.zeros(len(bars), dtype=bool)
-    found[near] = np.equal(copies, 1)
+    found[near] = np.greater_equal(copies, 1) if every else np.equal(copies, 1)
     return found
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 
@@ -17,7 +18,7 @@ from model.times import as_utc, column_times, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
-from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.sources.source_spec import Source, SourceBars, SourceSpec, open_source
 from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -33,17 +34,17 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     Args:
         source: where the bars come from.
         as_of: what counts as now, UTC; None takes the source's own: the clock for an exchange, the close of the last
-            bar for a file.
+            bar for a file, or the clock if that is earlier.
         run_id: names the landing file.
 
     Raises:
-        UnreadableFile: no bar had closed by then.
+        UnreadableFile: no bar had closed by then, or, without `as_of`, a bar of a file opens in the future.
     """
     run = current_progress()
     with run.step("ingest"):
         opened = open_source(source, run.page_read, _known(source))
         bars = opened.fetch(_since(source))
-        moment = as_utc(as_of or opened.default_as_of())
+        moment = as_utc(as_of) if as_of else _default_as_of(opened, bars, source)
         closed = is_closed(column_times(bars.frame["timestamp"]), source.series.delta, to_datetime64(moment))
         landed = bars.frame.assign(line=bars.line_numbers)[closed]
         if landed.empty:
@@ -91,6 +92,22 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
             merged.added, merged.revised, merged.unchanged, merged.version,
         )  # fmt: skip
         return Stored(ref, merged)
+
+
+def _default_as_of(opened: Source, bars: SourceBars, source: SourceSpec) -> datetime:
+    """Return the source's own as-of time; a file's is not later than the clock, nor are its bars."""
+    moment, now = as_utc(opened.default_as_of()), datetime.now(UTC)
+    if source.kind != "csv" or moment <= now:
+        return moment
+    late = np.flatnonzero(bars.frame["timestamp"] > now)
+    if len(late):
+        first = bars.frame["timestamp"].iloc[late[0]]
+        raise UnreadableFile(
+            f"{source.path} line {bars.line_numbers[late[0]]}: expected bars that had opened by now, "
+            f"{now:%Y-%m-%d %H:%M} UTC; found one of {first:%Y-%m-%d %H:%M} ({len(late)} such). Correct the dates, or "
+            "set --source.timestamp-format or --source.timezone; --as-of TIME leaves out bars that closed after it"
+        )
+    return now
 
 
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

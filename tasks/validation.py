@@ -1,7 +1,8 @@
 """Check landed bars together with the stored ones; refused bars go to the quarantine.
 
-A bar that was released from the quarantine by hand passes as long as the source still gives the same values; otherwise
-the next ingest of the same file would refuse it again. Failures name the line of the file.
+A bar that was released from the quarantine by hand passes, and one that was removed by hand is refused, as long as the
+source still gives the same values; otherwise the next ingest of the same file would undo it. Failures name the line of
+the file.
 """
 
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         settings, store = Settings(), open_workspace().bar_store
         landed = pd.read_parquet(landing.path)
         second = open_cross_check(source)
+        released, removed = store.decided_by_hand(landing.series)
         report = check_bars(
             _with_stored(_with_file_lines(landed, source), store.read_frame(landing.series, as_of=landing.as_of)),
             landing.series,
@@ -47,7 +49,8 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
             landing.as_of,
             settings.docs_folder / landing.series.name,
             against=second.fetch().frame if second else None,
-            released=_released(store.read_quarantine(landing.series)),
+            released=released,
+            removed=removed,
         )
         refused = report.quarantined
         if len(refused):
@@ -93,11 +96,6 @@ def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
 def _with_file_lines(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":
     """Keep the line numbers of a file; an exchange's answer has none."""
     return landed.drop(columns="line") if source.kind == "exchange" else landed
-
-
-def _released(quarantine: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the bars that were released by hand."""
-    return quarantine[quarantine["released_at"].notna()]
 
 
 def _values_with_lines(refused: "pd.DataFrame") -> list[str]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
-from flows.cli.bar_commands import bars, ingest, quarantine, release
+from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
 from flows.cli.champion_commands import audit, explain, monitor, predict, status
 from flows.cli.decision_commands import decisions, promote, rollback
 from flows.cli.old_spellings import replace_old_spellings
@@ -28,7 +28,7 @@ from tasks.settings import Settings
 
 WRONG_USAGE, UNEXPECTED = 2, 1
 COMMANDS = (
-    *(ingest, bars, quarantine, release),
+    *(ingest, bars, quarantine, release, remove),
     *(retrain, replay, tune),
     *(status, predict, monitor, explain, audit),
     *(decisions, promote, rollback),

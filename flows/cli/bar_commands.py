@@ -1,4 +1,4 @@
-"""Commands about bars: ingest, bars, quarantine, release."""
+"""Commands about bars: ingest, bars, quarantine, release, remove."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -94,3 +94,47 @@ def release(
     merged = store.release(options.series_or_new, at, reason, released_at=datetime.now(UTC))
     counts = f"{merged.added} bars released, {merged.revised} revised; version {merged.version}"
     show_lines([f"{options.symbol} {options.interval}: {counts}"])
+
+
+def remove(
+    *,
+    options: SeriesOptions = DEFAULT_SERIES,
+    at: Annotated[list[datetime] | None, Parameter(consume_multiple=True)] = None,
+    first: Annotated[datetime | None, Parameter(name="--from")] = None,
+    last: Annotated[datetime | None, Parameter(name="--to")] = None,
+    reason: str,
+    json: JsonFlag = False,
+) -> None:
+    """Move accepted bars into quarantine; later checks refuse them as long as the source reports the same values.
+
+    Parameters
+    ----------
+    at
+        Open times of the bars, UTC, one or more.
+    first
+        Open time of the first bar of a range, UTC; needs --to.
+    last
+        Open time of the last bar of the range, UTC.
+    reason
+        Why these bars are wrong; stored with them.
+    """
+    from tasks.champion.bar_removal import remove_bars
+    from tasks.console.tables import show_lines
+
+    settings = load_settings()
+    found = remove_bars(
+        options.series, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last
+    )
+    if json:
+        print_json(found.to_dict())
+        return
+    times = found.opened_at
+    span = times[0] if len(times) == 1 else f"{times[0]} to {times[-1]}"
+    lines = [f"{found.series}: {len(times)} bars removed ({span}); version {found.version} of the bars"]
+    if found.trained:
+        champion = f", the champion ({found.champion}) included" if found.champion in found.trained else ""
+        lines.append(f"trained on them: versions {', '.join(found.trained)}{champion}; a retrain learns without them")
+    else:
+        lines.append("no registered version was trained on them")
+    lines.append("an ingest of the same values refuses them; `riseorfall release` accepts them again")
+    show_lines(lines)

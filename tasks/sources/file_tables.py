@@ -23,7 +23,7 @@ from tasks.sources.archives import HEAD_BYTES, OpenedFile, require_text
 from tasks.sources.column_roles import Columns, choose_columns, columns_by_position
 from tasks.sources.size_limits import MAX_LINE_BYTES, SizeLimits
 from tasks.sources.source_spec import SourceSpec
-from tasks.sources.text_layout import CLOCK, DELIMITERS, EMPTY_CELLS, TextLayout, infer_text_layout
+from tasks.sources.text_layout import CLOCK, DELIMITERS, EMPTY_CELLS, TextLayout, decimal_proof, infer_text_layout
 from tasks.sources.time_formats import Place
 
 BLOCK_BYTES = 1 << 23
@@ -82,7 +82,7 @@ def read_text_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) ->
     else:
         columns = columns_by_position(found.rows, name)
     source = _LineCountingText(stream, name, found.first_line, limits)
-    raw = _parse_text(source, found, columns, name)
+    raw = _parse_text(source, found, columns, name, spec.decimal)
     numbers = _line_numbers(raw.num_rows, found.first_line, source.blank_lines())
     layout = {
         "kind": opened.kind,
@@ -158,10 +158,16 @@ class _LineCountingText(io.RawIOBase):
         self._carry = text[int(starts[-1]) :]
 
 
-def _parse_text(source: _LineCountingText, found: TextLayout, columns: Columns, name: str) -> pa.Table:
-    """Split the text into columns named by position: as numbers if all cells are plain numbers, else as text."""
+def _parse_text(source: _LineCountingText, found: TextLayout, columns: Columns, name: str, decimal: str) -> pa.Table:
+    """Split the text into columns named by position: as numbers if all cells are plain numbers, else as text.
+
+    A point is read as decimal mark only if the spec or one of the first bars settles it: `number_formats.py` decides
+    about 8.000, which may be 8 or 8,000.
+    """
     prices = {str(at) for at in (*columns.prices, columns.volume) if at >= 0}
-    plain = all(_is_plain(row[int(at)]) for row in found.rows for at in prices)
+    cells = [row[int(at)].strip() for row in found.rows for at in prices]
+    settled = decimal == "." or (not decimal and any(re.search(decimal_proof("."), cell) for cell in cells))
+    plain = settled and all(map(_is_plain, cells))
     for numeric in (True, False) if plain else (False,):
         kinds = {str(at): pa.float64() if numeric and str(at) in prices else pa.string() for at in columns.used}
         try:
@@ -188,7 +194,7 @@ def _parse_text(source: _LineCountingText, found: TextLayout, columns: Columns, 
 
 def _is_plain(cell: str) -> bool:
     """Whether a cell is empty or a plain number, such as 1234.5 or 1e-3."""
-    return cell.strip() in EMPTY_CELLS or PLAIN_NUMBER.fullmatch(cell.strip()) is not None
+    return cell in EMPTY_CELLS or PLAIN_NUMBER.fullmatch(cell) is not None
 
 
 def _refuse_uneven_line(source: _LineCountingText, found: TextLayout, name: str, reason: str) -> NoReturn:

@@ -1,7 +1,8 @@
-"""How numbers in text files are style: decimal mark, thousands separators, currency signs, suffixes such as K and M.
+"""How numbers in text files are written: decimal mark, thousands separators, currency signs, suffixes such as K and M.
 
-All number columns of a file are style alike. A comma that could mark decimals or thousands is an error unless another
-cell or the spec settles it. Empty cells become NaN; a cell that is no number is an error that names its line.
+All number columns of a file are written alike. A comma or a point that could mark decimals or thousands is an error
+unless another cell or the spec settles it. Empty cells become NaN; a cell that is no number is an error that names its
+line.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Float64
 
 from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.file_tables import PLAIN_NUMBER, Table
-from tasks.sources.text_layout import EMPTY_CELLS
+from tasks.sources.text_layout import EMPTY_CELLS, decimal_proof
 
 DECIMAL_MARKS = {".": "point", ",": "comma"}
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9}
@@ -60,34 +61,34 @@ def _bare_numbers(field: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: Table) -> str:
-    """Find the decimal mark that is consistent with all numbers of a file."""
-    points = commas = False  # is the mark proven to be a point, a comma?
-    open_question: tuple[int, int] | None = None
-    for at, text in texts.items():
-        if not pc.any(pc.match_substring(text, ",")).as_py():
+    """Find the decimal mark that is consistent with all numbers of a file; a point where no number has a mark."""
+    proven = [
+        mark
+        for mark in DECIMAL_MARKS
+        if any(pc.any(pc.match_substring_regex(text, decimal_proof(mark))).as_py() for text in texts.values())
+    ]
+    if len(proven) == 1:
+        return proven[0]
+    for text in texts.values():
+        row = int(pc.index(pc.match_substring_regex(text, "[.,]"), pa.scalar(value=True)).as_py())
+        if row < 0:
             continue
-        for mark, other in ((".", ","), (",", ".")):
-            proof = (
-                rf"^[^\{mark}]*\{other}\d{{3}}\{mark}|\{other}\d{{3}}\{other}|^[^\{other}]*\{mark}(\d{{1,2}}|\d{{4,}})$"
-            )
-            if pc.any(pc.match_substring_regex(text, proof)).as_py():
-                points, commas = points or mark == ".", commas or mark == ","
-        if open_question is None:
-            row = int(pc.index(pc.match_substring(text, ","), pa.scalar(value=True)).as_py())
-            open_question = (at, row)
-    if open_question is not None and points == commas:
-        at, row = open_question
-        found = "other cells prove both" if points else "no other cell settles it"
+        cell = text[row].as_py()
+        sign = DECIMAL_MARKS["," if "," in cell else "."]
+        found = "other cells prove both" if proven else "no other cell settles it"
         raise AmbiguousFile(
-            f"{table.place.of(row)}: the comma in {texts[at][row].as_py()!r} could mark decimals or thousands, "
-            f"and {found}; choose with --source.decimal . or --source.decimal ,"
+            f"{table.place.of(row)}: the {sign} in {cell!r} could mark decimals or thousands, and {found}; choose with "
+            "--source.decimal . or --source.decimal ,"
         )
-    return "," if commas else "."
+    return "."
 
 
 def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: Table) -> Float64[np.ndarray, " bar"]:
     """Convert text to numbers; a cell that is no number is an error."""
     thousands = "," if mark == "." else "."
+    grouped = rf"^[-+]?\d{{1,3}}(\{thousands}\d{{2,3}})*\{thousands}\d{{3}}(\{mark}\d*)?[KkMmBb]?$"
+    wrong = pc.and_(pc.match_substring(text, thousands), pc.invert(pc.match_substring_regex(text, grouped)))
+    _refuse_first(wrong, at, table)
     plain = pc.replace_substring(text, thousands, "")
     if mark == ",":
         plain = pc.replace_substring(plain, ",", ".")
@@ -100,11 +101,18 @@ def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: Table) -> Float
         return np.asarray(pc.cast(plain, pa.float64()).to_numpy() * factor)
     except pa.ArrowInvalid:
         bad = pc.and_(pc.is_valid(plain), pc.invert(pc.match_substring_regex(plain, f"^(?:{PLAIN_NUMBER.pattern})$")))
-        row = int(pc.index(pc.fill_null(bad, fill_value=False), pa.scalar(value=True)).as_py())
+        _refuse_first(bad, at, table)
+        raise
+
+
+def _refuse_first(bad: pa.ChunkedArray, at: int, table: Table) -> None:
+    """Raise UnreadableFile at the first cell of a column that is no number, if there is one."""
+    row = int(pc.index(pc.fill_null(bad, fill_value=False), pa.scalar(value=True)).as_py())
+    if row >= 0:
         raise UnreadableFile(
             f"{table.place.of(row)}: expected a number in column {table.names[at] or at + 1!r}, found "
             f"{table.fields[at][row].as_py()!r}; correct the line, or empty the cell: then only this bar is refused"
-        ) from None
+        )
 
 
 def _float64(field: pa.ChunkedArray, at: int, table: Table) -> Float64[np.ndarray, " bar"]:

@@ -22,6 +22,20 @@ STARTS_LIKE_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ]?[A-Z
 CLOCK = re.compile(r"\d{1,2}:\d\d")
 
 
+def decimal_proof(mark: str) -> str:
+    """Return the pattern of numbers which show that `mark`, a point or a comma, is the decimal mark.
+
+    The other mark groups digits before it or twice, or this one stands where no group of thousands can be: 1,234.5
+    and 9,92,65,40,000 and 10.5 and 0.123 and 1234.567 prove a point, 8.000 proves nothing.
+    """
+    other = "," if mark == "." else "."
+    mark, other = re.escape(mark), re.escape(other)
+    return (
+        rf"{other}\d{{3}}{mark}|{other}\d{{2,3}}{other}|^[^{other}{mark}]*{mark}(\d{{1,2}}|\d{{4,}})[KkMmBb%]?$"
+        rf"|^[-+]?(0?|\d{{4,}}){mark}\d|{mark}\d*[eE]"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TextLayout:
     """Where the bars of a text file are.

@@ -125,7 +125,7 @@ def _text_times(column: pa.ChunkedArray, given_format: str, zone: str, place: Pl
     if numeric.mean() > 0.5:  # noqa: PLR2004 - most of them
         _refuse_first(~numeric, column, "unix time", place)
     at, written = _inferred_times(column, place)
-    return _in_zone(at, None, zone, "date and time", written, place)
+    return _in_zone(at, "UTC" if "%z" in written else None, zone, "date and time", written, place)
 
 
 def _known_zone(name: str) -> str:

@@ -399,6 +399,52 @@ class BarStore:
         self._quarantine.mark_released(series, opened_at, reason, at=released_at)
         return result
 
+    def decided_by_hand(self, series: Series) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """Return the bars that were released from quarantine, and those that were removed from the table."""
+        return self._quarantine.decided_by_hand(series)
+
+    def remove(self, series: Series, opened_at: Sequence[datetime], reason: str, *, removed_at: datetime) -> int:
+        """Move bars from the bar table to the quarantine, with a reason; return the version without them.
+
+        Older versions of the table keep them. The quarantine is written first: after a crash between the two writes,
+        running the command again completes the removal.
+
+        Raises:
+            SpecError: the reason is empty, no time is given, or a time has no bar.
+        """
+        if not reason.strip():
+            raise SpecError("remove: expected a reason, found none. Pass --reason TEXT.")
+        wanted = np.unique(np.array([to_datetime64(as_utc(time)) for time in opened_at], "datetime64[us]"))
+        present = read_times(self._open(), series)
+        absent = wanted[~np.isin(wanted, present)]
+        if len(absent) or not len(wanted):
+            found = f"none at {absent[0]} ({len(absent)} such)" if len(absent) else "no time"
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected open times of stored bars, found {found}. "
+                "`riseorfall bars` shows the stored period."
+            )
+        touched = np.unique(wanted.astype("datetime64[Y]").astype(int) + 1970).tolist()
+
+        def plan(table: "DeltaTable") -> Change | None:
+            held = read(table, series, years=touched)
+            gone = np.isin(held.opened_at, wanted)
+            if not gone.any():
+                return None
+            frame, source = picked(held, gone).frame(), f"{self._bars.uri}, version {table.version()}"
+            self._quarantine.add_removed(series, frame, reason, at=removed_at, source=source)
+            note = {
+                "source": "removal by hand",
+                "reason": reason,
+                "removed": str(int(gone.sum())),
+                "symbol": series.symbol,
+                "interval": series.interval,
+                "merged_at": as_utc(removed_at).isoformat(),
+            }
+            kept = rows(self._bars.schema, series, picked(held, ~gone))
+            return Change(kept, partition(series, touched), {NOTE: json.dumps(note, ensure_ascii=False)})
+
+        return self._bars.change(plan)
+
     def newest(self, series: Series) -> datetime | None:
         """Return the open time of the newest bar, from the files of its year alone; None when there is no bar."""
         table = self._bars.open()

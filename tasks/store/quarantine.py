@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Shaped
 
-from data_checks.rule_definitions import NEVER_RELEASED
+from data_checks.rule_definitions import NEVER_RELEASED, REMOVED
 from model.bars import COLUMNS, Series
 from model.errors import SpecError
 from model.times import as_utc
@@ -78,6 +78,37 @@ class Quarantine:
         if len(refused):
             self._table.change(plan)
         return added
+
+    def add_removed(self, series: Series, frame: "pd.DataFrame", reason: str, *, at: datetime, source: str) -> None:
+        """Store bars (columns of `COLUMNS`) that a person removed; an open entry of the same bar is kept as it is."""
+        rows = frame.assign(
+            rule=REMOVED,
+            severity="warning",
+            value=f"removed: {reason}",
+            symbol=series.symbol,
+            interval=series.interval,
+            source=source,
+            quarantined_at=as_utc(at),
+            released_at=None,
+            release_reason=None,
+        )
+
+        def plan(table: "DeltaTable") -> Change | None:
+            held = scan_rows(table, self._table.schema, series)
+            known = set(_refusals(held[held["released_at"].isna()]))
+            fresh = [position for position, refusal in enumerate(_refusals(rows)) if refusal not in known]
+            return Change(_rows(self._table.schema, rows.iloc[fresh])) if fresh else None
+
+        self._table.change(plan)
+
+    def decided_by_hand(self, series: Series) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """Return the bars that were released, and those that were removed; of the same bar the removal counts."""
+        entries = self.read(series)
+        removed = entries[entries["released_at"].isna() & (entries["rule"] == REMOVED)]
+        released = entries[entries["released_at"].notna()]
+        gone = {(time, values) for time, _, values in _refusals(removed)}
+        stays = [(time, values) not in gone for time, _, values in _refusals(released)]
+        return released[stays], removed
 
     def read(self, series: Series) -> "pd.DataFrame":
         """Read the quarantined bars, oldest first, released ones (`released_at`) as well."""

@@ -222,6 +222,41 @@ def test_a_release_settles_a_doubled_day(bars: pd.DataFrame, series: Series) -> 
     assert undecided.quarantined["rule"].tolist() == ["lesser_double"]
 
 
+@pytest.mark.parametrize("price", [1e-12, 1e12, 4.6e18, 200.0])
+@pytest.mark.parametrize("day", [0, 150, 299])
+def test_a_price_far_from_its_neighbours_is_refused(price: float, day: int, bars: pd.DataFrame, series: Series) -> None:
+    bars[["open", "high", "low", "close"]] *= 8000 / bars["close"].median()
+    bars.loc[day, ["open", "high", "low", "close"]] = price
+    report = check_bars(bars, series, CheckSpec())
+    assert report.quarantined["rule"].tolist() == (["absurd_price"] if price != 200.0 else [])
+    if price != 200.0:  # a fortieth is a jump to look at
+        assert report.quarantined["value"].tolist() == [f"prices {price:.10g} to {price:.10g}"]
+        assert report.passed(CheckSpec())
+
+
+def test_a_lasting_change_of_the_level_is_accepted(bars: pd.DataFrame, series: Series) -> None:
+    bars.loc[289:, ["open", "high", "low", "close"]] /= 1000  # eleven bars at the new level
+    assert check_bars(bars, series, CheckSpec()).quarantined.empty
+    bars.loc[:, ["open", "high", "low", "close"]] *= np.geomspace(1, 1e6, 300)[:, None]
+    assert check_bars(bars, series, CheckSpec()).quarantined.empty
+
+
+def test_a_removed_bar_is_refused_as_long_as_its_values_are_the_same(bars: pd.DataFrame, series: Series) -> None:
+    removed = bars.iloc[[10, 20]]
+    report = check_bars(pd.concat([bars[:20], bars[20:21], bars[20:]]), series, CheckSpec(), removed=removed)
+    assert report.quarantined["rule"].tolist() == ["removed_bar"] * 3
+    assert len(report.accepted) == 298
+    (failure,) = [result for result in report.failed() if result.rule == "removed_bar"]
+    assert "found 3 of 301 bars" in failure.message
+    assert "`riseorfall release` accepts them again" in failure.message
+    assert report.passed(CheckSpec())
+    assert check_bars(bars, series, CheckSpec(max_quarantined_share=0), removed=removed).passed(CheckSpec())
+    bars.loc[10, "volume"] += 1
+    assert check_bars(bars, series, CheckSpec(), removed=removed).quarantined["timestamp"].tolist() == [
+        pd.Timestamp(bars["timestamp"][20], tz="UTC")
+    ]
+
+
 @pytest.fixture
 def broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that works in our own run and raises in Great Expectations."""

@@ -316,3 +316,37 @@ def test_the_command_line_ingests_lists_and_releases(bar_store: BarStore, capfd:
     (then,) = json.loads(capfd.readouterr().out)
     assert (then["rows"], now["rows"], now["quarantined"]) == (1768, 1769, 0)
     assert len(bar_store.read_frame(Series("BTC-USD", "1d"))) == 1769
+
+
+@pytest.mark.usefixtures("bar_store")
+def test_a_removed_bar_does_not_come_back_silently(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ingest"]) == 0
+    capfd.readouterr()
+    assert run(["remove", "--at", "2019-01-02", "--reason", "a test"]) == 0
+    told = capfd.readouterr().out
+    assert "BTC-USD-1d: 1 bars removed (2019-01-02T00:00:00+00:00)" in told
+    assert "no registered version was trained on them" in told
+    assert run(["ingest"]) == 0
+    captured = capfd.readouterr()
+    assert "0 added, 0 revised, 1767 unchanged" in captured.out
+    assert "removed_bar: expected: no bar was removed by hand" in captured.err
+    assert run(["release", "--at", "2019-01-02", "--reason", "it was right"]) == 0
+    assert run(["ingest"]) == 0
+    captured = capfd.readouterr()
+    assert "0 added, 0 revised, 1768 unchanged" in captured.out
+    assert "removed_bar" not in captured.err
+    assert run(["remove", "--at", "2030-01-02", "--reason", "a test"]) == 2
+    assert "found none at 2030-01-02" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("bar_store")
+def test_bars_of_the_future_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    days = pd.date_range("2020-01-01", periods=300)
+    frame = pd.DataFrame({"date": days, "open": 10.5, "high": 12.5, "low": 9.5, "close": 11.5, "volume": 1.0})
+    frame.loc[299, "date"] = pd.Timestamp("2131-01-01")
+    frame.to_csv(tmp_path / "bars.csv", index=False)
+    words = ["ingest", "--source.kind", "csv", "--source.path", str(tmp_path / "bars.csv")]
+    assert run(words) == 2
+    assert "bars.csv line 301: expected bars that had opened by now" in capfd.readouterr().err
+    assert run([*words, "--as-of", "2020-10-26"]) == 0
+    assert "299 added" in capfd.readouterr().out

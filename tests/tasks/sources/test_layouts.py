@@ -198,6 +198,27 @@ def test_german_thousands_points(write: Write) -> None:
     assert bars.frame.iloc[0, 1:].tolist() == [4131.5, 4789.25, 999.0, 4201.0, 1100.5]
 
 
+@pytest.mark.parametrize(("decimal", "price"), [(".", 8.0), (",", 8000.0)])
+def test_the_meaning_of_a_point_can_be_set(decimal: str, price: float, write: Write) -> None:
+    lines = [f"{day};8.000;8.250;7.900;8.100" for day in DAYS]
+    bars = fetch(write(text("date;open;high;low;close", lines), decimal=decimal))
+    assert bars.frame["open"].tolist() == [price] * 4
+
+
+def test_one_german_decimal_settles_the_points_of_every_column(write: Write) -> None:
+    lines = [f"{day};8.000;8.250;7.900;8.100;12,5" for day in DAYS]
+    bars = fetch(write(text("date;open;high;low;close;volume", lines)))
+    assert bars.frame.iloc[0, 1:].tolist() == [8000.0, 8250.0, 7900.0, 8100.0, 12.5]
+
+
+def test_indian_groups_of_two_digits(write: Write) -> None:
+    lines = [f'{day},"9,92,65,40,000","9,93,00,00,000","1,00,000",9900000000.5,7' for day in DAYS]
+    bars = fetch(write(text(HEADED, lines)))
+    assert bars.frame.iloc[0, 1:].tolist() == [9_926_540_000.0, 9_930_000_000.0, 100_000.0, 9_900_000_000.5, 7.0]
+    alone = [f'{day},"9,92,65,40,000","9,92,65,40,000","9,92,65,40,000","9,92,65,40,000",7' for day in DAYS]
+    assert set(fetch(write(text(HEADED, alone))).frame["close"]) == {9_926_540_000.0}
+
+
 def test_volume_suffixes(write: Write) -> None:
     bars = fetch(
         write(

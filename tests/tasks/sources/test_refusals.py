@@ -204,6 +204,37 @@ def test_a_comma_that_could_mark_decimals_or_thousands(refuse: Refuse) -> None:
     assert "choose with --source.decimal . or --source.decimal ," in message
 
 
+GERMAN = [f"2017-09-{day};8.000;8.250;7.900;8.{day}0\n" for day in (13, 14, 15, 16)]  # 8,000 euros, or 8
+
+
+def test_a_point_that_could_mark_decimals_or_thousands(refuse: Refuse) -> None:
+    message = refuse("date;open;high;low;close\n" + "".join(GERMAN), AmbiguousFile)
+    assert (
+        "bars.csv line 2: the point in '8.000' could mark decimals or thousands, and no other cell settles it"
+        in message
+    )
+    assert "choose with --source.decimal . or --source.decimal ," in message
+
+
+def test_a_point_that_first_occurs_below_whole_numbers(refuse: Refuse) -> None:
+    days = [f"{2000 + at // 336}-{1 + at // 28 % 12:02d}-{1 + at % 28:02d}" for at in range(6000)]
+    content = "date;open;high;low;close\n" + "".join(f"{day};950;950;950;950\n" for day in days[:-1])
+    assert len(content) > 1 << 17  # beyond what the layout is inferred from
+    message = refuse(content + f"{days[-1]};1.050;1.050;1.050;1.050\n", AmbiguousFile)
+    assert "line 6001: the point in '1.050' could mark decimals or thousands" in message
+
+
+@pytest.mark.parametrize("cell", ["1,2,3", "12,3456.5", "1,234,56"])
+def test_digits_that_are_not_grouped_as_thousands(cell: str, refuse: Refuse) -> None:
+    content = HEADER + LINES[0] + f'2017-09-14,"{cell}",1,1,1,1\n'
+    assert f"line 3: expected a number in column 'open', found {cell!r}" in refuse(content, UnreadableFile)
+
+
+def test_a_zone_that_contradicts_an_offset_in_any_format(refuse: Refuse) -> None:
+    days = [f"2017/09/{day} 00:00:00+0000" for day in (13, 14, 15, 16)]
+    assert "its times have their own zone (UTC)" in refuse(dated(days), SpecError, timezone="Asia/Seoul")
+
+
 def test_several_symbols_in_one_file(refuse: Refuse) -> None:
     lines = ["2017-09-05,BTCUSD,1,2,1,2\n", "2017-09-05,ETHUSD,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile)

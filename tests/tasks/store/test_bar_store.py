@@ -380,6 +380,69 @@ def test_a_release_needs_a_reason_and_one_value(store: BarStore) -> None:
     assert store.read_frame(SERIES).empty
 
 
+def times(*days: int) -> list[datetime]:
+    return [START + timedelta(days=day) for day in days]
+
+
+def test_removed_bars_leave_the_table_and_stay_in_quarantine(store: BarStore) -> None:
+    bars = steady(30)
+    store.merge(SERIES, bars_frame(bars), {}, merged_at=AT)
+    before = store.ref(SERIES)
+    version = store.remove(SERIES, times(3, 20), "the exchange corrected them", removed_at=AT)  # 2019 and 2020
+    assert same(stored(store), {day: bar for day, bar in bars.items() if day not in {3, 20}})
+    assert len(store.read_bars(before)) == 30  # a model's bars stay readable at their version
+    entries = store.read_quarantine(SERIES)
+    assert entries["close"].tolist() == [bars[3][3], bars[20][3]]
+    assert set(entries["value"]) == {"removed: the exchange corrected them"}
+    assert store.ingests(SERIES)[0]["removed"] == "2"
+    assert store.ref(SERIES).version == version
+    _, removed = store.decided_by_hand(SERIES)
+    assert removed["timestamp"].tolist() == times(3, 20)
+
+
+def test_a_removed_bar_can_be_released_and_removed_again(store: BarStore) -> None:
+    store.merge(SERIES, bars_frame(steady(10)), {}, merged_at=AT)
+    for reason in ("first", "second"):
+        store.remove(SERIES, times(3), reason, removed_at=AT)
+        released, removed = store.decided_by_hand(SERIES)
+        assert (len(released), removed["value"].tolist()) == (0, [f"removed: {reason}"])
+        assert store.release(SERIES, times(3), "it was right", released_at=AT).added == 1
+        released, removed = store.decided_by_hand(SERIES)
+        assert (set(released["timestamp"]), len(removed)) == (set(times(3)), 0)
+    assert same(stored(store), steady(10))
+
+
+def test_a_removal_names_stored_bars_and_a_reason(store: BarStore) -> None:
+    store.merge(SERIES, bars_frame(steady(10)), {}, merged_at=AT)
+    with pytest.raises(SpecError, match="expected a reason"):
+        store.remove(SERIES, times(3), " ", removed_at=AT)
+    with pytest.raises(SpecError, match="found none at 2020-01-09"):
+        store.remove(SERIES, times(3, 20), "wrong", removed_at=AT)
+    with pytest.raises(SpecError, match="found no time"):
+        store.remove(SERIES, [], "wrong", removed_at=AT)
+    assert same(stored(store), steady(10))
+    store.remove(SERIES, times(*range(10)), "all of them", removed_at=AT)
+    assert store.read_frame(SERIES).empty
+
+
+def test_a_removal_that_crashed_between_its_tables_is_completed_by_running_it_again(
+    store: BarStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.merge(SERIES, bars_frame(steady(10)), {}, merged_at=AT)
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.store.bar_store.rows", crash)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove(SERIES, times(3), "wrong", removed_at=AT)
+    assert len(stored(store)) == 10
+    store.remove(SERIES, times(3), "wrong", removed_at=AT)
+    assert len(stored(store)) == 9
+    assert len(store.read_quarantine(SERIES)) == 1
+
+
 WRITER = """
 import sys, json
 from datetime import datetime, timedelta, UTC
