@@ -14,7 +14,7 @@ TolerableRule = Literal["unreal_price", "contradicting_price", "unreal_volume", 
 class CheckSpec(BaseModel):
     """Limits of the data checks, and which failures stop a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Data checks")
 
     stop_on: Literal["critical", "warning"] = Field("critical", description="Lowest severity that stops a run")
     tolerate: tuple[TolerableRule, ...] = Field((), description="Rules that quarantine bars without stopping the run")

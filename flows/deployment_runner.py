@@ -2,16 +2,18 @@
 
 Run as `python -m flows.deployment_runner JSON` with {"parameters": those of retrain, "schedule": a ScheduleSpec}.
 Before it serves, it marks the runs that an earlier `up` left running as crashed, so that none keeps its place in the
-queue, and installs the automations. While it serves, it ends runs that no process executes any more.
+queue, removes deployments that were renamed, and installs the automations. While it serves, it ends runs that no
+process executes any more.
 """
 
 import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event, Thread
 
-from flows.deployments import ScheduleSpec, plans, served
+from flows.deployments import RENAMED, ScheduleSpec, plans, served
 from tasks.services.automations import install
 from tasks.services.stale_runs import (
     clean_up_after_dead_runs,
@@ -39,6 +41,7 @@ def main(configuration: str) -> None:
     deployments = [served(plan) for plan in table]
     for deployment in deployments:
         deployment.apply()
+    _remove(RENAMED)
     install(names)
     Thread(target=keep_runs_true, args=(names, Event()), daemon=True).start()
     serve(*deployments, pause_on_shutdown=False, limit=MAX_CONCURRENT_RUNS, print_starting_message=False)
@@ -51,6 +54,17 @@ def keep_runs_true(names: Sequence[str], stopping: Event) -> None:
             end_flow_runs_without_process(names)
         except Exception as error:  # noqa: BLE001 - the server may come back
             log.warning("runs without a process were not looked for: %s", error)
+
+
+def _remove(names: Sequence[str]) -> None:
+    """Remove deployments that an earlier version installed under names that nothing serves any more."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        for name in names:
+            with suppress(ObjectNotFound):
+                client.delete_deployment(client.read_deployment_by_name(name).id)
 
 
 if __name__ == "__main__":

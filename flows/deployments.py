@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import SpecError
 from model.presets import PRESETS, preset_for
+from tasks.sources.source_spec import SourceSpec
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 POOL = "riseorfall"
+DEPLOYMENT_OF = {"1h": "hourly"}  # interval with a preset -> its deployment of `retrain`
+RENAMED = ("retrain/retrain-1h",)  # of 0.1; `up` removes them
 RECIPE = ("window", "folds", "network", "training", "promotion")  # parameters that replay shares with retrain
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 GRACE_SECONDS = 600  # a run that has not started by then frees its place, so that a dead one does not block
@@ -49,12 +52,13 @@ class Plan:
     """One deployment.
 
     Attributes:
-        name: of the flow and its file.
+        name: of the flow.
         cron: schedule, UTC; empty: started by hand.
         parameters: those that differ from the flow's defaults.
         collision: what happens to a second concurrent run; empty: no concurrency limit.
         tags: for filters in the UI.
         deployment: name of the deployment, if it differs from the name of the flow.
+        function: name of function and file, if they differ from the name of the flow.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Plan:
     collision: Collision | Literal[""] = ""
     tags: tuple[str, ...] = ()
     deployment: str = ""
+    function: str = ""
 
     @property
     def deployed_as(self) -> str:
@@ -72,7 +77,7 @@ class Plan:
     @property
     def entrypoint(self) -> str:
         """Return file and function in Prefect's notation."""
-        return f"flows/{self.name}.py:{self.name}"
+        return f"flows/{self._function}.py:{self._function}"
 
     @property
     def full_name(self) -> str:
@@ -83,12 +88,16 @@ class Plan:
         """Import the flow."""
         from importlib import import_module  # the flows import Prefect, which takes 3 seconds
 
-        flow: Flow[..., Any] = getattr(import_module(f"flows.{self.name}"), self.name)
+        flow: Flow[..., Any] = getattr(import_module(f"flows.{self._function}"), self._function)
         return flow
+
+    @property
+    def _function(self) -> str:
+        return self.function or self.name
 
 
 def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | None = None) -> tuple[Plan, ...]:
-    """Return the table of deployments; flows without a file are left out.
+    """Return the table of deployments.
 
     Args:
         parameters: parameters of `retrain` that differ from its defaults (`source`, `training`, ...); the other flows
@@ -100,19 +109,37 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
     recipe = {name: given[name] for name in RECIPE if name in given}
     ingestion: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
-    table = (
+    return (
         Plan("ingest", schedule.ingest_cron, ingestion, "CANCEL_NEW", ("bars",)),
         Plan("predict", schedule.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
         Plan("retrain", schedule.retrain_cron, given, schedule.collision, ("training",)),
+        Plan("retrain", "", _short_form(given), "ENQUEUE", ("training",), "quick", "quick"),
         Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: no concurrency limit
         *(_retrain_with_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", schedule.monitor_cron, series, "ENQUEUE", ("champion",)),
-        Plan("rollback", "", series, "", ("champion",)),
+        Plan("promote", "", series, tags=("champion",)),
+        Plan("rollback", "", series, tags=("champion",)),
+        Plan("lift_hold", "", series, tags=("champion",)),
+        Plan("explain", "", series, tags=("champion",)),
+        Plan("audit", "", series, tags=("champion",)),
         Plan("replay", "", recipe | series, tags=("training",)),
         Plan("tune", "", {name: recipe[name] for name in recipe if name != "promotion"} | series, tags=("training",)),
     )
-    return tuple(plan for plan in table if (FOLDER / f"{plan.name}.py").is_file())
+
+
+def _short_form(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the short form of a retrain, as the scheduled one has them."""
+    source = SourceSpec.model_validate(given.get("source", {}))
+    training = preset_for(source.interval).training.model_copy(update=dict(given.get("training", {})))
+    return {
+        "source_kind": source.kind,
+        "symbol": source.symbol,
+        "interval": source.interval,
+        "path_or_exchange": source.exchange if source.kind == "exchange" else source.path,
+        "epochs": training.epochs,
+        "seed": training.seed,
+    }
 
 
 def _retrain_with_preset(interval: str, source: Mapping[str, Any]) -> Plan:
@@ -122,7 +149,7 @@ def _retrain_with_preset(interval: str, source: Mapping[str, Any]) -> Plan:
     exchange = dict(source) if source.get("kind") == "exchange" else {"symbol": source.get("symbol", "BTC-USD")}
     parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
     bars = exchange | {"kind": "exchange", "interval": interval}  # the bundled sample and a file have one interval only
-    return Plan("retrain", "", {"source": bars, **parameters}, "ENQUEUE", ("training",), f"retrain-{interval}")
+    return Plan("retrain", "", {"source": bars, **parameters}, "ENQUEUE", ("training",), DEPLOYMENT_OF[interval])
 
 
 def after_close(interval: str) -> str:

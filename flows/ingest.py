@@ -10,6 +10,7 @@ from tasks.ingestion import source_unavailable, store
 from tasks.pages.prefect_artifacts import shown
 from tasks.results import Stored
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.validation import check as check_bars
 
@@ -17,6 +18,7 @@ HOUR = 3600
 
 
 @flow(name="ingest", flow_run_name=flow_run_name, timeout_seconds=HOUR)
+@readable
 def ingest(source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as_of: datetime | None = None) -> Stored:
     """Check and store the bars that closed since the last run.
 

@@ -12,11 +12,13 @@ from tasks.monitoring import run_monitor
 from tasks.pages.prefect_artifacts import shown
 from tasks.results import Monitoring
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 
 QUARTER_HOUR = 900
 
 
 @flow(name="monitor", flow_run_name=flow_run_name, timeout_seconds=QUARTER_HOUR)
+@readable
 def monitor(
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",

@@ -12,12 +12,14 @@ from tasks.champion.shadow_spec import ShadowSpec
 from tasks.pages.prefect_artifacts import shown
 from tasks.prediction import predict_last
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 from tasks.serving.forecast import Forecast
 
 QUARTER_HOUR = 900
 
 
 @flow(name="predict", flow_run_name=flow_run_name, timeout_seconds=QUARTER_HOUR)
+@readable
 def predict(
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",

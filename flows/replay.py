@@ -16,9 +16,11 @@ from model.windows import WindowSpec
 from tasks.champion.daily_replay import ReplaySummary
 from tasks.replay import open_replay, replay_day, summarise
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 
 
 @flow(name="replay", flow_run_name=flow_run_name)
+@readable
 def replay(
     *,
     first: date,
@@ -26,9 +28,9 @@ def replay(
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",
     window: WindowSpec = WindowSpec(),
+    training: TrainingSpec = TrainingSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
     promotion: PromotionRule = PromotionRule(),
     name: str = "",
 ) -> ReplaySummary:
@@ -40,9 +42,9 @@ def replay(
         symbol: Symbol of the stored series.
         interval: Length of its bars.
         window: Lookback, horizon, features and gaps.
+        training: Optimiser, epochs, early stopping, ensemble size and seed.
         folds: Walk-forward evaluation on out-of-sample bars.
         network: Architecture of the network.
-        training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
         name: Name of the replay's model registry and decision log; empty: the name of the series with -replay.
     """

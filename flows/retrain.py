@@ -22,6 +22,7 @@ from tasks.reporting import report
 from tasks.results import Retrain, Unchanged
 from tasks.retrain_run import open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.training import fit_final, train_folds
 from tasks.validation import check as check_bars
@@ -31,14 +32,15 @@ HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a run that takes l
 
 
 @flow(name="retrain", flow_run_name=flow_run_name, timeout_seconds=HOURS_6)
+@readable
 def retrain(
     source: SourceSpec = SourceSpec(),
-    check: CheckSpec = CheckSpec(),
     window: WindowSpec = WindowSpec(),
+    training: TrainingSpec = TrainingSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
     promotion: PromotionRule = PromotionRule(),
+    check: CheckSpec = CheckSpec(),
     as_of: datetime | None = None,
     *,
     force: bool = False,
@@ -47,12 +49,12 @@ def retrain(
 
     Args:
         source: Where the bars come from.
-        check: Rules for bars, and which failures stop the run.
         window: Lookback, horizon, features and gaps.
+        training: Optimiser, epochs, early stopping, ensemble size and seed.
         folds: Walk-forward evaluation on out-of-sample bars.
         network: Architecture of the network.
-        training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
+        check: Rules for bars, and which failures stop the run.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
         force: Retrain even if a decision on the same bars, recipe, rule and code exists.
     """

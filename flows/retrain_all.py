@@ -11,20 +11,22 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.retrain_submission import start_retrain
+from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec
 
 UNLIMITED = "retrain/series"  # the deployment of retrain without a concurrency limit
 
 
 @flow(name="retrain_all", flow_run_name="retrain all")
+@readable
 def retrain_all(
     sources: list[SourceSpec],
-    check: CheckSpec = CheckSpec(),
     window: WindowSpec = WindowSpec(),
+    training: TrainingSpec = TrainingSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
     promotion: PromotionRule = PromotionRule(),
+    check: CheckSpec = CheckSpec(),
     as_of: datetime | None = None,
     *,
     force: bool = False,
@@ -33,12 +35,12 @@ def retrain_all(
 
     Args:
         sources: Where the bars of each series come from.
-        check: Rules for bars, and which failures stop the run.
         window: Lookback, horizon, features and gaps.
+        training: Optimiser, epochs, early stopping, ensemble size and seed.
         folds: Walk-forward evaluation on out-of-sample bars.
         network: Architecture of the network.
-        training: Optimiser, epochs, early stopping, ensemble size and seed.
         promotion: Rule that promotes, holds or rejects.
+        check: Rules for bars, and which failures stop the run.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
         force: Retrain even if a decision on the same bars, recipe, rule and code exists.
     """

@@ -14,17 +14,19 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.hyperparameter_search import SearchResult
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 from tasks.tuning import search
 
 
 @flow(name="tune", flow_run_name=flow_run_name)
+@readable
 def tune(
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",
     window: WindowSpec = WindowSpec(),
+    training: TrainingSpec = TrainingSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
     spec: TuneSpec = TuneSpec(),
 ) -> SearchResult:
     """Search for a recipe with a lower log loss on the bars before the test bars; an interrupted search resumes.
@@ -33,9 +35,9 @@ def tune(
         symbol: Symbol of the stored series.
         interval: Length of its bars.
         window: Lookback, horizon, features and gaps; the search varies the lookback.
+        training: Training of the trials; the search varies batch size and learning rate.
         folds: Test bars, which stay out-of-sample; the search uses earlier bars only.
         network: Start of the search; its kind is fixed.
-        training: Training of the trials; the search varies batch size and learning rate.
         spec: Number of trials, time limit, and the validation of a trial.
     """
     return search(recipe_for(symbol, interval, window, folds, network, training), spec)

@@ -25,7 +25,7 @@ EXECUTION_FIELDS = frozenset({"runner", "address", "seeds"})  # fields of the sp
 class FoldSpec(BaseModel):
     """How the newest windows are held out, and in how many folds they are predicted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Folds")
 
     test_bars: int = Field(
         default=750,

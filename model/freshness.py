@@ -18,7 +18,7 @@ from model.windows import WindowSpec, cut_windows
 class ForecastSpec(BaseModel):
     """Staleness limits of a forecast."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Maximum ages")
 
     max_age_days: float = Field(
         default=90.0,

@@ -18,7 +18,7 @@ from model.bars import Bars, gap_sizes
 class GapRule(BaseModel):
     """The treatment of missing bars."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Gaps")
 
     kind: Literal["drop_windows", "fill"] = Field(
         default="drop_windows",

@@ -20,7 +20,7 @@ AlarmKind = Literal["degraded", "drifted", "stale", "missing"]
 class MonitorSpec(BaseModel):
     """Limits of the monitor."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Alarm limits")
 
     false_alarm_rate: float = Field(
         default=0.05,

@@ -26,7 +26,7 @@ Scaling = Literal["window", "last_close"]
 class NetworkSpec(BaseModel):
     """The shape of the network; the article's sizes, halved where that did not raise the loss."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Network")
 
     kind: Kind = Field(
         default="cnn_lstm",

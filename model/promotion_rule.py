@@ -34,7 +34,7 @@ CONDITIONS = ("soundness", FINAL_NETWORK, "past_champions")  # clauses whose rea
 class PromotionRule(BaseModel):
     """What a challenger must show to become champion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Promotion")
 
     kind: Literal["daily", "strict"] = Field(
         default="daily",

@@ -34,7 +34,7 @@ RANGES: Ranges = {"dropout": (0.0, 0.7), "learning_rate": (1e-4, 1e-2)}  # the l
 class TuneSpec(BaseModel):
     """How long to search, and on which windows a trial is scored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Search")
 
     trials: int = Field(default=20, ge=1, le=10_000, description="Total number of trials, earlier calls included")
     test_bars: int = Field(

@@ -25,7 +25,7 @@ YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: crypto markets never clos
 class TradingSpec(BaseModel):
     """How probabilities become positions, and the costs of a change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Trading")
 
     kind: Literal["long_flat", "long_short"] = Field(
         default="long_flat", description="long_flat: long or flat; long_short: long, or short on a predicted fall"

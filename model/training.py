@@ -33,7 +33,7 @@ MIN_GAIN = 1e-4  # smallest fall of the validation loss that resets the plateau;
 class TrainingSpec(BaseModel):
     """How a network is trained: Nadam, reduce-on-plateau, early stopping with the weights of the best epoch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Training")
 
     epochs: int = Field(default=60, ge=1, le=10_000, description="Maximum number of epochs")
     batch_size: int = Field(default=128, ge=2, le=65_536, description="Windows per optimizer step")

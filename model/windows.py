@@ -28,7 +28,7 @@ CHUNK_VALUES = 32_768  # values standardised at once: 256 kB, which fit the cach
 class WindowSpec(BaseModel):
     """How windows are cut from the bars, and when their label is due."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Window")
 
     lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars in a window (the article's WINDOW)")
     horizon_bars: int = Field(

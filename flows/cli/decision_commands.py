@@ -119,21 +119,8 @@ def _show_in_prefect(row: "LoggedDecision") -> None:
         from prefect.settings import get_current_settings  # imported here: it reads the environment once
 
         if get_current_settings().api.url:
-            _add_flow_run(row)
+            from flows.decision import decision
+
+            decision(row)
     except Exception as error:  # noqa: BLE001 - what is only shown must not make a committed decision look failed
         show_lines([f"warning: the decision is committed, but Prefect does not show it: {error}"])
-
-
-def _add_flow_run(row: "LoggedDecision") -> None:
-    """Add a flow run that shows the decision."""
-    from prefect import flow
-
-    from tasks.pages.prefect_artifacts import show_manual_decision
-    from tasks.services.events import announce
-
-    @flow(name="decision by hand", flow_run_name=f"{row.action} version {row.version} of {row.series_name}")
-    def show() -> None:
-        show_manual_decision(row)
-        announce(row)
-
-    show()

@@ -147,7 +147,21 @@ def promote_by_hand(
     force: bool = False,
     reason: str = "",
 ) -> LoggedDecision:
-    """Decide on a registered version: by the rule on the newest bars, or by force with a reason.
+    """Decide on a registered version and commit the decision; see `plan_promotion` and `commit_promotion`."""
+    row = plan_promotion(series, settings, version, rule, force=force, reason=reason)
+    return commit_promotion(series, settings, row)
+
+
+def plan_promotion(
+    series: Series,
+    settings: Settings,
+    version: str,
+    rule: PromotionRule = PromotionRule(),
+    *,
+    force: bool = False,
+    reason: str = "",
+) -> LoggedDecision:
+    """Decide on a registered version: by the rule on the newest bars, or by force with a reason; commit nothing.
 
     Args:
         series: whose champion.
@@ -158,13 +172,11 @@ def promote_by_hand(
         reason: why, for the decision log.
 
     Returns:
-        The decision as logged.
+        The decision, not yet logged.
 
     Raises:
         SpecError: forced without a reason, or the version already is the champion.
         NoChampion: there is no such version.
-        UnsoundModel: the version cannot be loaded; the champion stays.
-        ChampionChanged: another decision was committed first.
     """
     if force and not reason.strip():
         raise SpecError(
@@ -176,16 +188,13 @@ def promote_by_hand(
     row = replace(_row(series, challenger, state), rule=rule.kind)
     if force:
         reasons = (f"forced: {reason}", f"promoted against the rule by {getpass.getuser()}")
-        row = replace(row, reasons=reasons, rule="forced", forced=True, forced_reason=reason)
-        commit_decision(workspace, row)
-        _note(workspace, version, row, f"promoted by force, in place of version {state.number or 'none'}")
-        return row
+        return replace(row, reasons=reasons, rule="forced", forced=True, forced_reason=reason)
 
     store = Workspace(settings).bar_store
     ref = store.ref(series)
     seed = workspace.registry.read_version(version).recipe().training.seed
     found = compare_with_champion(workspace, challenger, state, store.read_bars(ref), rule, seed)
-    row = replace(
+    return replace(
         row,
         action=found.decision.action,
         champion_after=version if found.decision.action == "promote" else state.number,
@@ -194,7 +203,19 @@ def promote_by_hand(
         bars_version=ref.version,
         bars_sha256=ref.sha256,
     )
+
+
+def commit_promotion(series: Series, settings: Settings, row: LoggedDecision) -> LoggedDecision:
+    """Commit a planned decision, and return it.
+
+    Raises:
+        UnsoundModel: the version cannot be loaded; the champion stays.
+        ChampionChanged: another decision was committed since it was planned.
+    """
+    workspace = Workspace(settings, series)
     commit_decision(workspace, row)
+    if row.forced:
+        _note(workspace, row.version, row, f"promoted by force, in place of version {row.champion_before or 'none'}")
     return row
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class ShadowSpec(BaseModel):
     """How many versions predict each closed bar without serving."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Shadow predictions")
 
     versions: int = Field(
         default=30,

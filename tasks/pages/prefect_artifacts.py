@@ -8,7 +8,7 @@ of a fast fit is updated once a second, not once per epoch.
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,7 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from model.training import Epoch
+from tasks.champion.version_audit import VersionAudit
 from tasks.console.progress import RunProgress, current_progress, format_losses, report_progress_to
 from tasks.store.decision_log import LoggedDecision
 
@@ -142,12 +143,43 @@ def show_page(key: str, page: str, description: str) -> None:
 
 def show_manual_decision(row: LoggedDecision) -> None:
     """Add what a person decided to the flow run, as a result."""
+    show_page("decision", decision_page(row), f"{row.action} by hand")
+
+
+def decision_page(row: LoggedDecision) -> str:
+    """Return a decision as Markdown."""
     reasons = "\n".join(f"- {reason}" for reason in row.reasons)
-    page = (
-        f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
-        f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}.\n"
+    champion = f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}."
+    return f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n{champion}\n"
+
+
+def show_explanation(found: Mapping[str, Any], page: str) -> None:
+    """Add what explains a prediction to the flow run: each bar with what it adds to P(rise), and the page.
+
+    Args:
+        found: as `WrittenExplanation.to_dict` returns it.
+        page: address of the page.
+    """
+    rows = [{"opened at": bar["opened_at"], "adds to P(rise)": f"{bar['added']:+.4f}"} for bar in found["bars"][::-1]]
+    outcome = f"; outcome: {found['outcome']}" if found["outcome"] else ""
+    show_table(
+        "explanation",
+        rows,
+        f"P(rise) {found['probability']:.4f} by version {found['version']}, decided at {found['decided_at']}{outcome}. "
+        f"Contributions add up to the network's P(rise) {found['network_probability']:.4f} less "
+        f"{found['flat_probability']:.4f}, that of flat prices",
     )
-    show_page("decision", page, f"{row.action} by hand")
+    show_links({"Explanation": page})
+
+
+def show_audit(found: VersionAudit) -> None:
+    """Add the findings of a leak audit to the flow run."""
+    rows = [
+        {"check": each.name, "result": "passed" if each.passed else "LOOK-AHEAD", "found": each.detail}
+        for each in found.audit.findings
+    ]
+    bars = "its training bars" if found.same_bars else "not exactly its training bars"
+    show_table("audit", rows, f"{found.series_name} version {found.version} on {found.bars.rows} bars ({bars})")
 
 
 def artifact_key(text: str) -> str:

@@ -30,7 +30,7 @@ SourceKind = Literal["sample", "csv", "exchange"]
 class SourceSpec(BaseModel):
     """The source of bars, and what its file or exchange does not state."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Source")
 
     kind: SourceKind = Field(
         default="sample",

@@ -74,7 +74,7 @@ def test_the_form_shows_descriptions_defaults_and_menus(up: Up, page: Page) -> N
 
 
 def test_the_form_of_hourly_bars_shows_their_preset(up: Up, page: Page) -> None:
-    open_form(up, page, "retrain-1h", HOURLY.training.epochs)
+    open_form(up, page, "hourly", HOURLY.training.epochs)
     expect(page.get_by_label("Lookback Bars (Optional)")).to_have_value("24")
     expect(page.get_by_label("Batch Size (Optional)")).to_have_value("1024")
     expect(page.get_by_label("Test Bars (Optional)")).to_have_value("10000")

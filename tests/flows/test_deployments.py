@@ -9,12 +9,15 @@ import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli import run
-from flows.deployments import ScheduleSpec, check_yaml, plans, require_valid, served, yaml_text
+from flows.deployments import Plan, ScheduleSpec, check_yaml, plans, require_valid, served, yaml_text
+from model.bars import Series
 from model.errors import NoChampion, SpecError
-from model.presets import HOURLY, recipe_for
+from model.presets import HOURLY, preset_for, recipe_for
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec
+from tasks.services.scheduled_retrain import quick_source
+from tasks.sources.source_spec import SourceSpec
 
 YAML = Path(__file__).parents[2] / "prefect.yaml"
 PLANS = plans()
@@ -30,7 +33,7 @@ def test_prefect_yaml_is_what_the_table_writes() -> None:
 def test_every_entrypoint_loads_whole_and_takes_its_parameters(entry: dict[str, Any]) -> None:
     flow = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
     require_valid(flow, entry.get("parameters") or {}, entry["name"])
-    assert flow.name == entry["entrypoint"].split(":")[1]
+    assert flow.name == entry["entrypoint"].split(":")[1].replace("quick", "retrain")
 
 
 def test_check_yaml_lists_what_it_checked() -> None:
@@ -85,9 +88,9 @@ def fields(schema: dict[str, Any], place: str = "") -> dict[str, dict[str, Any]]
     return found
 
 
-@pytest.mark.parametrize("name", FLOWS)
-def test_every_field_of_a_form_has_a_description_and_a_default_or_is_required(name: str) -> None:
-    schema = FLOWS[name].load().parameters.model_dump()
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.full_name)
+def test_every_field_of_a_form_has_a_description_and_a_default_or_is_required(plan: Plan) -> None:
+    schema = plan.load().parameters.model_dump()
     for where, field in fields(schema).items():
         assert field.get("description"), where
         assert "default" in field or where in schema["required"], where
@@ -145,13 +148,36 @@ SPECS = ("window", "folds", "network", "training")
 
 
 def test_the_form_of_a_preset_shows_it_and_what_is_shown_is_what_runs() -> None:
-    (hourly,) = [plan for plan in PLANS if plan.full_name == "retrain/retrain-1h"]
+    (hourly,) = [plan for plan in PLANS if plan.full_name == "retrain/hourly"]
     assert dict(hourly.parameters["source"]) == {"symbol": "BTC-USD", "kind": "exchange", "interval": "1h"}
     assert asked_for(dict(hourly.parameters)) == recipe_for("BTC-USD", "1h")
     form = dict(hourly.parameters)
     form["window"] = form["window"] | {"lookback_bars": 30}  # typed in, though it is the default of daily bars
     assert asked_for(form) == recipe_for("BTC-USD", "1h", WindowSpec(lookback_bars=30))
-    assert "retrain/retrain-1h" not in {plan.full_name for plan in plans({"source": {"interval": "1h"}})}
+    assert "retrain/hourly" not in {plan.full_name for plan in plans({"source": {"interval": "1h"}})}
+
+
+def test_the_quick_form_is_filled_in_from_what_up_was_given() -> None:
+    file = {"kind": "csv", "path": "/bars.csv", "symbol": "ETH-USD", "columns": "timestamp=unix"}
+    table = {plan.full_name: plan for plan in plans({"source": file, "training": {"epochs": 3, "seed": 5}})}
+    shown = dict(table["retrain/quick"].parameters)
+    assert shown == {
+        "source_kind": "csv", "symbol": "ETH-USD", "interval": "1d", "path_or_exchange": "/bars.csv", "epochs": 3,
+        "seed": 5,
+    }  # fmt: skip
+    exchange = plans({"source": {"kind": "exchange", "exchange": "kraken", "interval": "1h"}})
+    (quick,) = [plan for plan in exchange if plan.full_name == "retrain/quick"]
+    assert quick.parameters["path_or_exchange"] == "kraken"
+    assert quick.parameters["epochs"] == preset_for("1h").training.epochs
+
+
+def test_a_quick_retrain_of_the_scheduled_file_keeps_what_the_form_does_not_show() -> None:
+    series, scheduled = Series("ETH-USD", "1d"), {"kind": "csv", "path": "/bars.csv", "columns": "timestamp=unix"}
+    scheduled |= {"symbol": "ETH-USD"}
+    assert quick_source("csv", series, "/bars.csv", scheduled).columns == "timestamp=unix"
+    other = quick_source("csv", series, "/other.csv", scheduled)
+    assert (other.path, other.columns) == ("/other.csv", "")
+    assert quick_source("exchange", series, "", scheduled) == SourceSpec(kind="exchange", symbol="ETH-USD")
 
 
 def test_up_of_hourly_bars_shows_their_preset_in_every_form(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -13,6 +13,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from sklearn import metrics as sklearn_metrics
 
 from flows.cli import run
+from flows.lift_hold import lift_hold
 from flows.retrain import retrain
 from flows.rollback import rollback
 from model.bars import Series, bars_from_frame
@@ -239,14 +240,14 @@ def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], wo
     assert run(forced) == 0
     assert "# promote version 2 of BTC-USD-1d" in newest_artifact()
     before = workspace.registry.champion().version
-    former = rollback(reason="the test says so")
+    former = rollback(reason="the test says so").champion_after
     assert (before, former) == ("2", "1")
     assert workspace.registry.champion().version == former
     row = Workspace(Settings()).decision_log.rows(SERIES.name)[-1]
     assert (row.action, row.champion_before, row.champion_after) == ("rollback", before, former)
     assert row.reasons[0] == "the test says so"
     assert "# rollback version 1 of BTC-USD-1d" in newest_artifact()
-    assert rollback(lift=True, reason="the bars were wrong") == "1"
+    assert lift_hold("BTC-USD", "1d", reason="the bars were wrong").champion_after == "1"
     assert Workspace(Settings()).decision_log.rows(SERIES.name)[-1].action == "lift"
 
 

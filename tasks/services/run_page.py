@@ -1,0 +1,143 @@
+"""What a person reads in Prefect: titles of form fields, the state that a run ends in, and its log.
+
+A run that is refused ends as Failed with one sentence, not a traceback; a retrain ends in a state that is named after
+its decision. Messages name form fields in a run that was started from a deployment, and flags in one from a shell.
+Tracebacks are for what nobody foresaw, and are logged once.
+"""
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
+
+from prefect import runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, Field
+
+from model.errors import RiseOrFallError
+from tasks.results import Promotion, Retrain, Unchanged
+from tasks.store.decision_log import LoggedDecision
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TASK_LOGGER, RUN_LOGGERS = "prefect.task_runs", ("prefect.flow_runs", "prefect.task_runs")
+STATE_NAMES = {
+    "promote": "Promoted", "hold": "Held", "reject": "Rejected", "unchanged": "Unchanged",
+    "rollback": "Restored", "lift": "HoldLifted",
+}  # fmt: skip
+FLAG = re.compile(r"(`[^`]*`)|--([a-z][a-z_.-]*[a-z])")  # commands in backticks keep their flags
+FIELDS: Mapping[str, Mapping[str, str]] = {  # deployment -> flag -> field, where the field has another name
+    "replay": {"from": "first", "to": "last"},
+    "quick": {
+        "source.kind": "source_kind", "source.symbol": "symbol", "source.interval": "interval",
+        "source.path": "path_or_exchange", "source.exchange": "path_or_exchange",
+        "training.epochs": "epochs", "training.seed": "seed",
+    },
+}  # fmt: skip
+
+
+def readable(fn: Callable[P, R]) -> Callable[P, R]:
+    """Decorate the function of a flow so that its form, state and log are plain; apply it below `@flow`."""
+    _filter_run_logs()
+
+    @wraps(fn)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return cast("R", state_of(fn(*args, **kwargs)))  # Prefect takes the result out of the state
+        except RiseOrFallError as error:
+            return cast("R", Failed(message=in_words_of_the_form(str(error)), data=error))
+
+    run.__signature__ = _with_titles(inspect.signature(fn))  # type: ignore[attr-defined]
+    return run
+
+
+def state_of(result: Any) -> Any:
+    """Return the state named after a decision, with its first reason as message; other results as they are."""
+    decision: LoggedDecision | Promotion
+    if isinstance(result, LoggedDecision):
+        decision, of = result, f" version {result.version}"
+    elif isinstance(result, Retrain | Unchanged):
+        decision, of = result.promotion, f" version {result.version.version}" if isinstance(result, Retrain) else ""
+    else:
+        return result
+    message = f"{decision.action}{of}: {decision.reasons[0]}"
+    state: State[Any] = Completed(name=STATE_NAMES[decision.action], message=message, data=result)
+    return state
+
+
+def in_words_of_the_form(message: str, deployment: str | None = None) -> str:
+    """Return a message with form fields in place of flags, in a run of a deployment.
+
+    Args:
+        message: names flags.
+        deployment: name of the deployment; default: that of the current run, if it has one.
+
+    >>> in_words_of_the_form("expected --from before --to", "replay")
+    'expected `first` before `last`'
+    """
+    name = deployment or runtime.deployment.name
+    if not name:
+        return message
+    fields = FIELDS.get(name, {})
+
+    def field_of(found: re.Match[str]) -> str:
+        return found[1] or f"`{fields.get(found[2], found[2].replace('-', '_'))}`"
+
+    return FLAG.sub(field_of, message)
+
+
+class PlainRecords(logging.Filter):
+    """Log what riseorfall raises on purpose without a traceback, and any other traceback once."""
+
+    def __init__(self) -> None:
+        """Start with no exception logged."""
+        super().__init__()
+        self.logged: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record; drop how a task ended, because the page shows it and its failure is logged already."""
+        error, message = record.exc_info[1] if record.exc_info else None, record.getMessage()
+        if error is None:
+            return record.name != TASK_LOGGER or not message.startswith("Finished in state")
+        again, self.logged = error is self.logged, error
+        if isinstance(error, RiseOrFallError):
+            _, retry, rest = message.rpartition(" - Retry ")
+            text = in_words_of_the_form(str(error))
+            record.msg, record.args = (f"{text}{retry}{rest}" if retry else text), ()
+        if again or isinstance(error, RiseOrFallError):
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
+def _filter_run_logs() -> None:
+    """Add the filter to the loggers of runs, once."""
+    for logger in map(logging.getLogger, RUN_LOGGERS):
+        if not any(isinstance(each, PlainRecords) for each in logger.filters):
+            logger.addFilter(_RECORDS)
+
+
+_RECORDS = PlainRecords()  # one for both loggers: the flow logs again what its task raised
+
+
+def _with_titles(signature: inspect.Signature) -> inspect.Signature:
+    """Return a signature whose parameters have titles for the form; Prefect's are the bare names.
+
+    The title of a spec is that of its model; others are made of the name: `source_kind` becomes `Source kind`.
+    """
+    return signature.replace(
+        parameters=[
+            each.replace(annotation=Annotated[each.annotation, Field(json_schema_extra={"title": _title(each)})])
+            for each in signature.parameters.values()
+        ]
+    )
+
+
+def _title(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel) and annotation.model_config.get("title"):
+        return str(annotation.model_config["title"])
+    return parameter.name.replace("_", " ").capitalize()

@@ -1,0 +1,192 @@
+"""What a person reads on forms and run pages: titles, order, names, one sentence for a refusal, the decision."""
+
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow, runtime, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+
+from flows.deployments import plans
+from model.errors import SpecError
+from tasks.results import Promotion, Unchanged
+from tasks.services.flow_run_names import flow_run_name, is_generated
+from tasks.services.run_page import PlainRecords, in_words_of_the_form, readable, state_of
+
+SENTENCE = "expected --source.path FILE, found none; `riseorfall retrain --help` lists them"
+PLANS = {plan.full_name: plan for plan in plans()}
+
+
+@task
+def refuse() -> None:
+    raise SpecError(SENTENCE)
+
+
+@flow(name="refused")
+@readable
+def refused() -> str:
+    refuse()
+    return str(runtime.flow_run.id)
+
+
+@task
+def stumble() -> None:
+    raise ZeroDivisionError("by hand")
+
+
+@flow(name="stumbles")
+@readable
+def stumbles() -> None:
+    stumble()
+
+
+@flow(name="named", flow_run_name=flow_run_name)
+@readable
+def named(symbol: str = "ETH-USD") -> str:
+    return f"{symbol} {runtime.flow_run.id}"
+
+
+class Kept(logging.Handler):
+    """Keeps the records that reach the handlers of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    kept, loggers = Kept(), [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs")]
+    for each in loggers:
+        each.addHandler(kept)
+    yield kept.records
+    for each in loggers:
+        each.removeHandler(kept)
+
+
+def newest_run(flow_name: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs() if client.read_flow(run.flow_id).name == flow_name]
+    return max(runs, key=lambda run: run.start_time or 0)  # type: ignore[type-var]
+
+
+def test_a_refusal_is_one_sentence_as_state_and_in_the_log(logged: list[logging.LogRecord]) -> None:
+    with pytest.raises(SpecError, match="found none"):
+        refused()
+    state = newest_run("refused").state
+    assert state is not None
+    assert (state.type.value, state.name, state.message) == ("FAILED", "Failed", SENTENCE)
+    errors = [record for record in logged if record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in errors] == [SENTENCE]
+    assert all(record.exc_info is None for record in logged)
+
+
+def test_an_unforeseen_error_has_one_traceback(logged: list[logging.LogRecord]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        stumbles()
+    assert [record.exc_info is not None for record in logged if "by hand" in record.getMessage()][:2] == [True, False]
+    assert sum(record.exc_info is not None for record in logged) == 1
+
+
+def test_no_task_logs_that_it_finished(logged: list[logging.LogRecord]) -> None:
+    @task
+    def quiet() -> None:
+        """Do nothing."""
+
+    @flow
+    def of_quiet() -> None:
+        quiet()
+
+    of_quiet()
+    assert [record.getMessage() for record in logged if "Finished in state" in record.getMessage()] == [
+        "Finished in state Completed()"  # of the flow
+    ]
+
+
+def test_a_retry_is_still_announced() -> None:
+    error = SpecError("not yet")
+    record = logging.LogRecord(
+        "prefect.task_runs", logging.ERROR, "", 0, "Task run failed with exception: %r - Retry 1/3 will start soon",
+        (error,), (SpecError, error, None),
+    )  # fmt: skip
+    assert PlainRecords().filter(record)
+    assert record.getMessage() == "not yet - Retry 1/3 will start soon"
+
+
+def test_messages_name_fields_in_a_form_and_flags_in_a_shell() -> None:
+    assert in_words_of_the_form(SENTENCE, "quick") == (
+        "expected `path_or_exchange` FILE, found none; `riseorfall retrain --help` lists them"
+    )
+    assert in_words_of_the_form("choose a later --as-of.", "ingest") == "choose a later `as_of`."
+    assert in_words_of_the_form("--from is after --to", "replay") == "`first` is after `last`"
+    assert in_words_of_the_form(SENTENCE) == SENTENCE
+
+
+def test_the_state_is_named_after_the_decision() -> None:
+    def unchanged(action: str) -> Any:
+        promotion = Promotion(action, ("the reason", "another"), {}, "3", "3")
+        nothing: Any = SimpleNamespace()
+        return state_of(Unchanged("run", nothing, nothing, nothing, promotion))
+
+    held = unchanged("hold")
+    assert (held.type.value, held.name, held.message) == ("COMPLETED", "Held", "hold: the reason")
+    assert unchanged("unchanged").name == "Unchanged"
+    assert state_of("else") == "else"
+
+
+def test_a_typed_name_stays_and_a_generated_one_is_replaced() -> None:
+    _, run_id = named().split()
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(run_id)).name == "named ETH-USD 1d"
+        typed = client.create_flow_run(named, parameters={}, name="my-run")
+        from prefect.flow_engine import run_flow
+
+        run_flow(named, flow_run=typed)
+        assert client.read_flow_run(typed.id).name == "my-run"
+    names = ("alpha-andromedae", "omega417-canis-majoris-ring", "Rustic-arepas")
+    assert all(map(is_generated, names))
+    assert not any(map(is_generated, ("first try", "night-2", "ETH-again", "a-b-c")))
+
+
+def shown(name: str) -> list[tuple[str, str, bool]]:
+    """Return title and name of each field of a form in the order shown, and whether it is optional."""
+    schema = PLANS[name].load().parameters.model_dump()
+
+    def title(field: dict[str, Any]) -> str:  # of the field, or else of its model, as the forms show it
+        return str((schema["definitions"].get(field.get("$ref", "").rsplit("/", 1)[-1], {}) | field)["title"])
+
+    in_order = sorted(schema["properties"].items(), key=lambda item: item[1]["position"])
+    return [(title(field), key, key not in schema["required"]) for key, field in in_order]
+
+
+def test_the_full_form_of_retrain_goes_from_bars_to_checks() -> None:
+    titles = [title for title, _, _ in shown("retrain/retrain")]
+    assert titles == ["Source", "Window", "Training", "Folds", "Network", "Promotion", "Data checks", "As of", "Force"]
+
+
+def test_the_quick_form_has_six_fields_all_of_them_filled_in_and_none_optional() -> None:
+    assert shown("retrain/quick") == [
+        ("Source kind", "source_kind", False),
+        ("Symbol", "symbol", False),
+        ("Interval", "interval", False),
+        ("Path or exchange", "path_or_exchange", False),
+        ("Epochs", "epochs", False),
+        ("Seed", "seed", False),
+    ]
+    assert dict(PLANS["retrain/quick"].parameters) == {
+        "source_kind": "sample", "symbol": "BTC-USD", "interval": "1d", "path_or_exchange": "", "epochs": 60, "seed": 7
+    }  # fmt: skip
+
+
+def test_no_form_shows_the_name_of_a_class() -> None:
+    for plan in PLANS.values():
+        for name, definition in plan.load().parameters.model_dump()["definitions"].items():
+            if definition.get("type") == "object":
+                assert definition["title"] != name, f"{plan.full_name}: {name}"
