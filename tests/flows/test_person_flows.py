@@ -1,0 +1,127 @@
+"""The forms of what a person decides: promote with approval, a decline, a hold lifted; audit."""
+
+import json
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from copied_home import copy_home
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import ArtifactSort
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home, tiny_version
+
+from flows.audit import audit
+from flows.lift_hold import lift_hold
+from flows.promote import promote
+from flows.rollback import rollback
+from model.errors import AuditFailed, SpecError
+from tasks.champion.recipe_hold import held_recipes
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+BARS = random_walk(1000, seed=3)
+FORCED = {"version": "2", "force": True, "reason": "by hand"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which version 1 is champion and version 2 is registered."""
+    place = tmp_path_factory.mktemp("made")
+    workspace = Workspace(tiny_home(place, BARS, 990), SERIES)
+    version = tiny_version(workspace, BARS, 1000, gain=2.0)
+    workspace.runs.log_values(workspace.registry.version(version).run_id, tags={"recipe": "of version 2"})
+    return place
+
+
+@pytest.fixture
+def workspace(made: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A copy of that home; answers are looked for often. Its versions have no file that only a server needs."""
+    monkeypatch.setattr("tasks.services.approval.POLL_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.champion.commit_decision.load_as_served", lambda *_: None)
+    copy_home(made, home)
+    return Workspace(Settings(), SERIES)
+
+
+def answered(answer: dict[str, Any], call: Callable[[], Any]) -> tuple[Any, FlowRun]:
+    """Call a flow, and answer it as the form of a paused run does; return its result and the run when it paused."""
+    paused: list[FlowRun] = []
+
+    def resume() -> None:
+        with get_client(sync_client=True) as client:
+            while not paused:
+                time.sleep(0.2)
+                paused.extend(run for run in client.read_flow_runs() if run.state_type == StateType.PAUSED)
+            client.resume_flow_run(paused[0].id, run_input=answer)
+
+    thread = Thread(target=copy_context().run, args=(resume,))
+    thread.start()
+    result = call()
+    thread.join(30)
+    return result, paused[0]
+
+
+def run_named(name: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return next(run for run in client.read_flow_runs() if run.state is not None and run.state.name == name)
+
+
+def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace) -> None:
+    rows = workspace.decision_log.rows(SERIES.name)
+    answer = {"approve": True, "comment": "looks right"}
+    row, paused = answered(answer, lambda: promote(SERIES.symbol, "1d", **FORCED))
+    assert paused.state is not None
+    assert paused.state.state_details.run_input_keyset is not None  # what makes the page show a form
+    assert len(workspace.decision_log.rows(SERIES.name)) == len(rows) + 1
+    assert workspace.registry.champion().version == "2"
+    assert (row.action, row.champion_before, row.champion_after) == ("promote", "1", "2")
+    assert row.reasons[0] == "forced: by hand"
+    assert row.reasons[-1] == "approved: looks right"
+    promoted = run_named("Promoted")
+    assert (promoted.name, promoted.state_type) == ("promote BTC-USD 1d", StateType.COMPLETED)
+    assert promoted.state is not None
+    assert promoted.state.message == "promote version 2: forced: by hand"
+
+    row = rollback(reason="it was not")
+    assert (row.champion_after, len(held_recipes(workspace))) == ("1", 1)
+    assert lift_hold(SERIES.symbol, "1d", reason="it was").action == "lift"
+    assert not held_recipes(workspace)
+
+
+def test_a_declined_version_changes_nothing(workspace: Workspace) -> None:
+    rows = workspace.decision_log.rows(SERIES.name)
+    _, paused = answered({"approve": False}, lambda: promote(SERIES.symbol, "1d", **FORCED))
+    assert paused.name == "promote BTC-USD 1d"
+    assert workspace.decision_log.rows(SERIES.name) == rows
+    assert workspace.registry.champion().version == "1"
+    state = run_named("Declined").state
+    assert state is not None
+    assert state.message == "version 2 was declined; the champion has not changed"
+
+
+def test_what_needs_no_approval_does_not_wait(workspace: Workspace) -> None:
+    with pytest.raises(SpecError, match="expected a reason with --force"):
+        promote(SERIES.symbol, "1d", version="2", force=True)
+    with pytest.raises(SpecError, match="already the champion"):
+        promote(SERIES.symbol, "1d", version="1", force=True, reason="again")
+    assert workspace.registry.champion().version == "1"
+
+
+def test_an_audit_that_finds_look_ahead_fails_with_one_sentence_and_shows_each_check(workspace: Workspace) -> None:
+    """The record of the champion covers 300 decisions, its folds 750."""
+    with pytest.raises(AuditFailed, match="1 of 10 checks"):
+        audit(SERIES.symbol, "1d", sample=4)
+    assert workspace.runs.run_tags(workspace.registry.champion().run_id)["audit"].startswith("failed: record")
+    with get_client(sync_client=True) as client:
+        (table,) = client.read_artifacts(limit=1, sort=ArtifactSort.CREATED_DESC)
+        state = client.read_flow_run(table.flow_run_id).state  # type: ignore[arg-type]
+    found = {row["check"]: row["result"] for row in json.loads(str(table.data))}
+    assert found.pop("record vs. folds and closes") == "LOOK-AHEAD"
+    assert set(found.values()) == {"passed"}
+    assert state is not None
+    assert (state.name, str(state.message).startswith("BTC-USD-1d version 1: 1 of ")) == ("Failed", True)
