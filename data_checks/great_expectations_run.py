@@ -58,10 +58,11 @@ def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: P
         outcomes, identifier, built = _run_suite(batch, suite, run_name, site)
         if docs_dir is None or site is None or built is None:
             return Validation(outcomes, "", "")
-        for page in (built, *(site / "expectations").rglob("*.html")):
-            adopt_page(page, docs_dir / page.relative_to(site))
-        page = built.relative_to(site)
-    list_run(docs_dir, _run_line(suite, outcomes, run_name, identifier, page))
+        page, failures = built.relative_to(site), _failures(suite, outcomes)
+        adopt_page(built, docs_dir / page, describe_status(failures, str(suite.limits.get("stop_on", "critical"))))
+        for other in (site / "expectations").rglob("*.html"):
+            adopt_page(other, docs_dir / other.relative_to(site))
+    list_run(docs_dir, _run_line(suite, failures, run_name, identifier, page))
     return Validation(outcomes, str(docs_dir / "index.html"), str(docs_dir / page))
 
 
@@ -94,8 +95,8 @@ def _run_suite(
     return outcomes, identifier, _page_of(context, identifier) if site else None
 
 
-def _run_line(suite: Suite, outcomes: dict[str, Outcome], run_name: str, identifier: Any, page: Path) -> dict[str, Any]:
-    """Return the index entry of a run."""
+def _failures(suite: Suite, outcomes: dict[str, Outcome]) -> dict[str, int]:
+    """Return the number of failed rules by severity; one that did not run is critical."""
     failures = dict.fromkeys(("critical", "warning", "info"), 0)
     for rule in suite.rules:
         outcome = outcomes.get(rule.name)
@@ -103,6 +104,23 @@ def _run_line(suite: Suite, outcomes: dict[str, Outcome], run_name: str, identif
             failures["critical"] += 1
         elif not outcome.success:
             failures[suite.severity(rule)] += 1
+    return failures
+
+
+def describe_status(failures: dict[str, int], stop_on: str) -> str:
+    """Return what the checks mean for the run: it goes on unless a failure is as severe as `stop_on`.
+
+    >>> describe_status({"critical": 0, "warning": 3, "info": 1}, "critical")
+    'passed with 3 warnings and 1 note'
+    """
+    words = {"critical": "critical failure", "warning": "warning", "info": "note"}
+    found = [f"{n} {words[kind]}{'s' if n > 1 else ''}" for kind, n in failures.items() if n]
+    stopped = failures["critical"] or (stop_on == "warning" and failures["warning"])
+    return ("stopped the run: " if stopped else "passed with " if found else "passed") + " and ".join(found)
+
+
+def _run_line(suite: Suite, failures: dict[str, int], run_name: str, identifier: Any, page: Path) -> dict[str, Any]:
+    """Return the index entry of a run."""
     return {
         "checked_at": f"{identifier.run_id.run_time:%Y-%m-%d %H:%M:%S}Z",
         "suite": suite.name,

@@ -27,10 +27,20 @@ FILTER = (
 )
 
 
-def adopt_page(built: Path, page: Path) -> None:
-    """Copy a built page to its place without the references to other hosts."""
+STATUS = re.compile(r'(Status:</span> )<i class="[^"]*"[^>]*></i> (?:Failed|Succeeded)')
+
+
+def adopt_page(built: Path, page: Path, status: str = "") -> None:
+    """Copy a built page to its place without the references to other hosts.
+
+    Args:
+        built: page of Great Expectations, which calls a suite failed where one rule failed, whatever its severity.
+        page: where it goes.
+        status: replaces that verdict; empty: it has none.
+    """
     html = ELSEWHERE.sub("", built.read_text(encoding="utf-8"))
     html = html.replace("<br> Data asset: None", "")
+    html = STATUS.sub(lambda found: f"{found[1]}{escape(status)}", html) if status else html
     html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
     html = html.replace("</head>", f"<style>{STYLES.read_text(encoding='utf-8')}</style></head>", 1)
     page.parent.mkdir(parents=True, exist_ok=True)

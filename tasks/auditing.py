@@ -15,7 +15,7 @@ from tasks.results import WindowsRef
 from tasks.workspace import open_workspace
 
 
-@task(name="audit")
+@task(name="audit", task_run_name="audit")
 def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
     """Look for look-ahead in a retrain's windows, folds, record and network; return the number of values checked.
 

@@ -23,7 +23,7 @@ from tasks.workspace import open_workspace
 FORCE = "To retrain all the same: `riseorfall retrain --force`, or `force` in the form."
 
 
-@task(name="find earlier decision")
+@task(name="find earlier decision", task_run_name="find earlier decision")
 def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run_id: str) -> Promotion | None:
     """Log and return the decision that a retrain would repeat; None where there is something to train.
 

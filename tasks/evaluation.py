@@ -38,7 +38,7 @@ from tasks.workspace import Workspace, open_workspace
 CORRECTED = ("pesaran_timmermann", "majority", "base_rate_difference")  # tests whose corrected p-values are logged
 
 
-@task(name="evaluate")
+@task(name="evaluate", task_run_name="evaluate")
 def evaluate(
     ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: str, costs: TradingSpec = TradingSpec()
 ) -> Evaluation:

@@ -16,6 +16,7 @@ from model.bars import is_closed
 from model.errors import SourceUnavailable, UnreadableFile
 from model.times import as_utc, column_times, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import show_table
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
 from tasks.sources.source_spec import Source, SourceBars, SourceSpec, open_source
@@ -55,9 +56,9 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         path = Settings().landing_folder / f"{run_id}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         landed.to_parquet(path, index=False)
-        for name, value in bars.layout.items():
-            get_run_logger().info("%s: %s", name, value)
         layout = {"source": source.path or source.kind, **bars.layout}
+        show_table("source", [{"about the source": name, "found": value} for name, value in layout.items()],
+                   "How the source was read")  # fmt: skip
         unfinished = int((~closed).sum())
         run.report_line(
             f"{len(landed)} bars from {layout['source']}, {unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
@@ -65,7 +66,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         return Landing(str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout)
 
 
-@task(name="store")
+@task(name="store", task_run_name="store")
 def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
     """Merge the accepted bars of a landing into the bar store; merging twice adds nothing.
 
@@ -91,6 +92,10 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
             "%d bars added, %d revised, %d unchanged; table version %d",
             merged.added, merged.revised, merged.unchanged, merged.version,
         )  # fmt: skip
+        counts = {"bars added": merged.added, "revised": merged.revised, "unchanged": merged.unchanged}
+        kept = {"bars stored": ref.rows, "first": f"{ref.first:%Y-%m-%d %H:%M}", "last": f"{ref.last:%Y-%m-%d %H:%M}"}
+        rows = [{"what": name, "value": str(value)} for name, value in (counts | kept).items()]
+        show_table("bars-stored", rows, f"{landing.series.name}, version {merged.version} of the table")
         return Stored(ref, merged)
 
 

@@ -27,7 +27,7 @@ EVENTS: dict[str, EventName] = {
 }
 
 
-@task(name="monitor")
+@task(name="monitor", task_run_name="monitor")
 def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None) -> Monitoring:
     """Monitor the champion, show the result, and emit an event for each new alarm."""
     with current_progress().step("monitor"):

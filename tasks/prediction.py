@@ -15,7 +15,7 @@ from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
 
 
-@task(name="predict")
+@task(name="predict", task_run_name="predict")
 def predict_last(
     symbol: str, interval: str, limits: ForecastSpec, as_of: datetime | None, shadows: ShadowSpec
 ) -> Forecast:

@@ -19,7 +19,7 @@ from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import open_workspace
 
 
-@task(name="promote")
+@task(name="promote", task_run_name="promote")
 def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: PromotionRule, run_id: str) -> Promotion:
     """Decide about the challenger by its rule, and show the decision."""
     with current_progress().step("promote"):

@@ -18,7 +18,7 @@ from tasks.workspace import open_workspace
 EXAMPLE_WINDOWS = 3  # own choice: windows in the input example of a version
 
 
-@task(name="register")
+@task(name="register", task_run_name="register")
 def register(
     ref: WindowsRef,
     recipe: Recipe,

@@ -33,7 +33,7 @@ def replay_day(replay: Replay, day: date) -> str:
     return line
 
 
-@task(name="summarise replay", cache_policy=NO_CACHE)
+@task(name="summarise replay", task_run_name="summarise replay", cache_policy=NO_CACHE)
 def summarise(replay: Replay) -> ReplaySummary:
     """Score the replay, log it to MLflow and show it in Prefect."""
     summary = replay.summary()

@@ -19,7 +19,7 @@ from tasks.results import FoldOutcome, Retrain
 from tasks.workspace import Workspace, open_workspace
 
 
-@task(name="report")
+@task(name="report", task_run_name="report")
 def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
     """Write the report of a retrain, log it to the run, link it in Prefect; return its path."""
     with current_progress().step("report"):

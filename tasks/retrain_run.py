@@ -34,7 +34,7 @@ STEPS = (
 )  # names of `current_progress().step`; the share of those finished is the run's progress
 
 
-@task(name="open run")
+@task(name="open run", task_run_name="open run")
 def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
     """Start the MLflow run of a retrain, with its specs as parameters, and return its id."""
     with current_progress().step("register"):

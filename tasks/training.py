@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from model.errors import SpecError
@@ -44,7 +44,13 @@ def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[Fol
     return _submit_folds(_dask_runner(recipe.folds.address), ref, recipe, parent_run_id)
 
 
-@task(name="train fold", task_run_name="train fold {index}")
+def fold_run_name() -> str:
+    """Return the name of a task run, such as `train fold 1 of 5`."""
+    given = runtime.task_run.parameters
+    return f"train fold {given['index'] + 1} of {given['recipe'].folds.count}"
+
+
+@task(name="train fold", task_run_name=fold_run_name)
 def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) -> FoldOutcome:
     """Fit the network on one fold, predict its test fold, and log both as a child run."""
     progress = current_progress()
@@ -67,6 +73,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             on_epoch=on_epoch,
             first_test=int(folds[0].test[0]),
         )
+        progress.fit_finished(name, len(fitted.history), fitted.best_epoch, recipe.training.epochs)
     with progress.step("register"):
         scores = score(fitted.record.labels, fitted.record.probabilities)
         run_id = workspace.runs.start_run(name, {"fold": str(index)}, parent=parent_run_id)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@task(name="check")
+@task(name="check", task_run_name="check")
 def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
     """Check landed bars, write the Data Docs, quarantine refused bars, and stop at a failure of a stopping severity.
 

@@ -3,6 +3,15 @@
 import sys
 
 from data_checks.check_spec import CheckSpec
+from flows.cli.option_panels import (
+    CheckFlags,
+    FoldFlags,
+    NetworkFlags,
+    PromotionFlags,
+    SourceFlags,
+    TrainingFlags,
+    WindowFlags,
+)
 from flows.cli.series_options import DEFAULT_SERIES, SeriesOptions
 from flows.cli.terminal_session import load_settings, quiet_libraries
 from flows.deployments import ScheduleSpec
@@ -19,13 +28,13 @@ from tasks.sources.source_spec import SourceSpec, require_readable
 
 def up(
     *,
-    source: SourceSpec = SourceSpec(),
-    check: CheckSpec = CheckSpec(),
-    window: WindowSpec = WindowSpec(),
-    folds: FoldSpec = FoldSpec(),
-    network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
-    promotion: PromotionRule = PromotionRule(),
+    source: SourceFlags = SourceSpec(),
+    check: CheckFlags = CheckSpec(),
+    window: WindowFlags = WindowSpec(),
+    folds: FoldFlags = FoldSpec(),
+    network: NetworkFlags = NetworkSpec(),
+    training: TrainingFlags = TrainingSpec(),
+    promotion: PromotionFlags = PromotionRule(),
     schedule: ScheduleSpec = ScheduleSpec(),
     prefect_port: int = 0,
     mlflow_port: int = 0,

@@ -5,14 +5,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.errors import StoreUnavailable
+from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.settings import Settings
 
 FREE_BYTES = 50_000_000  # own choice: a retrain, with the database of a temporary Prefect server, writes up to 20 MB
@@ -109,7 +109,34 @@ def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
         TerminalProgress(console) as progress,
         report_progress_to(progress) as run,
     ):
-        yield run, log_file
+        try:
+            yield run, log_file
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(describe_interruption(run.newest, run.done)) from interrupt
+
+
+class Interrupted(RiseOrFallError):
+    """A person pressed Ctrl-C while a flow ran."""
+
+
+RESUMABLE = {"replay": "days", "search": "trials"}  # steps whose finished parts a second run does not repeat
+
+
+def describe_interruption(step: str, done: Collection[str]) -> str:
+    """Return what an interruption has left, by when it came.
+
+    Args:
+        step: the step that was started last; empty before the first one.
+        done: steps that had ended.
+    """
+    where = f"interrupted in the step '{step}'" if step and step not in done else "interrupted"
+    if step in RESUMABLE:
+        return f"{where}: finished {RESUMABLE[step]} are kept, and the same command resumes"
+    if "promote" in done:
+        return f"{where} after the decision, which is committed: `riseorfall decisions` shows it"
+    if step == "promote":
+        return f"{where}: `riseorfall decisions` shows whether the decision was committed"
+    return f"{where}, before any decision: the champion is as it was"
 
 
 def print_json(value: Any) -> None:

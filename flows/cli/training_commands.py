@@ -6,6 +6,16 @@ from typing import Annotated, cast
 from cyclopts import Parameter
 
 from data_checks.check_spec import CheckSpec
+from flows.cli.option_panels import (
+    BASICS,
+    CheckFlags,
+    FoldFlags,
+    NetworkFlags,
+    PromotionFlags,
+    SourceFlags,
+    TrainingFlags,
+    WindowFlags,
+)
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
 from model.bars import IntervalName
@@ -20,15 +30,15 @@ from tasks.sources.source_spec import SourceSpec, require_readable
 
 def retrain(
     *,
-    source: SourceSpec = SourceSpec(),
-    check: CheckSpec = CheckSpec(),
-    window: WindowSpec = WindowSpec(),
-    folds: FoldSpec = FoldSpec(),
-    network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
-    promotion: PromotionRule = PromotionRule(),
-    as_of: datetime | None = None,
-    force: bool = False,
+    source: SourceFlags = SourceSpec(),
+    check: CheckFlags = CheckSpec(),
+    window: WindowFlags = WindowSpec(),
+    folds: FoldFlags = FoldSpec(),
+    network: NetworkFlags = NetworkSpec(),
+    training: TrainingFlags = TrainingSpec(),
+    promotion: PromotionFlags = PromotionRule(),
+    as_of: Annotated[datetime | None, Parameter(group=BASICS)] = None,
+    force: Annotated[bool, Parameter(group=BASICS)] = False,
 ) -> None:
     """Retrain one series, and promote the new version if the promotion rule allows it.
 
@@ -70,11 +80,11 @@ def replay(
     first: Annotated[datetime, Parameter(name="--from")],
     last: Annotated[datetime, Parameter(name="--to")],
     options: SeriesOptions = DEFAULT_SERIES,
-    window: WindowSpec = WindowSpec(),
-    folds: FoldSpec = FoldSpec(),
-    network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
-    promotion: PromotionRule = PromotionRule(),
+    window: WindowFlags = WindowSpec(),
+    folds: FoldFlags = FoldSpec(),
+    network: NetworkFlags = NetworkSpec(),
+    training: TrainingFlags = TrainingSpec(),
+    promotion: PromotionFlags = PromotionRule(),
     name: str = "",
     json: JsonFlag = False,
 ) -> None:
@@ -121,10 +131,10 @@ def replay(
 def tune(
     *,
     options: SeriesOptions = DEFAULT_SERIES,
-    window: WindowSpec = WindowSpec(),
-    folds: FoldSpec = FoldSpec(),
-    network: NetworkSpec = NetworkSpec(),
-    training: TrainingSpec = TrainingSpec(),
+    window: WindowFlags = WindowSpec(),
+    folds: FoldFlags = FoldSpec(),
+    network: NetworkFlags = NetworkSpec(),
+    training: TrainingFlags = TrainingSpec(),
     spec: Annotated[TuneSpec, Parameter(name="tune")] = TuneSpec(),
 ) -> None:
     """Search for a better recipe on the bars before the test bars, which stay out-of-sample; resumable."""

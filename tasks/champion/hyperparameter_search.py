@@ -43,6 +43,16 @@ RUN = "run_id"  # where a study keeps its MLflow run
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredTrial:
+    """A trial of a search: its number from 0, its score in nats, its values, and its MLflow run."""
+
+    number: int
+    log_loss: float
+    values: dict[str, Any]
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """Result of a search.
 
@@ -57,6 +67,7 @@ class SearchResult:
         run_id: MLflow run.
         overfitting: how often the best recipe of one half of the windows was in the lower half of all recipes on the
             other half (CSCV); None with fewer than two recipes or too few windows.
+        scored: the trials that have a score, best first.
     """
 
     study: str
@@ -68,6 +79,7 @@ class SearchResult:
     flags: str
     run_id: str
     overfitting: BacktestOverfitting | None = None
+    scored: tuple[ScoredTrial, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the result as text lines."""
@@ -211,6 +223,11 @@ class RecipeSearch:
             flags=flags_of(self.recipe, best.params),
             run_id=run_id,
             overfitting=self._overfitting([str(trial.user_attrs.get(RUN, "")) for trial in complete]),
+            scored=tuple(
+                ScoredTrial(trial.number, float(trial.value), dict(trial.params), str(trial.user_attrs.get(RUN, "")))
+                for trial in sorted(complete, key=lambda trial: float(trial.value or 0))
+                if trial.value is not None
+            ),
         )
         self.workspace.runs.log_values(
             run_id,

@@ -31,6 +31,9 @@ class Progress(Protocol):
     def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Show the losses of an epoch; `epochs` is the maximum number of epochs of the fit."""
 
+    def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
+        """Show the number of epochs that a fit took and its best one; fewer than `epochs`: it stopped early."""
+
     def page_read(self, reached: datetime, share: float) -> None:
         """Show up to which time an exchange was read, and which share of the whole that is (0 to 1)."""
 
@@ -56,6 +59,10 @@ class LogProgress:
         """Log the losses of the epoch."""
         log.info("%s epoch %d/%d: %s", fit, epoch.number, epochs, format_losses(epoch))
 
+    def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
+        """Log how many epochs the fit took."""
+        log.info("%s: %s", fit, format_fit(last, best, epochs))
+
     def page_read(self, reached: datetime, share: float) -> None:
         """Log up to which time the bars were read."""
         log.info("read up to %s (%.0f %%)", reached, 100 * share)
@@ -75,12 +82,31 @@ def format_losses(epoch: Epoch) -> str:
     return f"loss {epoch.loss:.4f}{validation}"
 
 
+def format_fit(last: int, best: int, epochs: int) -> str:
+    """Return how many epochs a fit took.
+
+    >>> format_fit(22, 14, 60)
+    'stopped early after 22 of 60 epochs, best epoch 14'
+    """
+    ended = f"stopped early after {last} of {epochs} epochs" if last < epochs else f"{last} epochs"
+    return f"{ended}, best epoch {best}"
+
+
 @dataclass(slots=True)
 class RunProgress:
-    """Forward the progress of one run and record the seconds of each step."""
+    """Forward the progress of one run and record the seconds of each step.
+
+    Attributes:
+        progress: receives it.
+        seconds: of each step.
+        done: steps that ended without an exception.
+        newest: the step that was started last.
+    """
 
     progress: Progress = field(default_factory=LogProgress)
     seconds: dict[str, float] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    newest: str = ""
     _open: dict[str, tuple[int, float]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -89,11 +115,12 @@ class RunProgress:
         """Time a step; steps of one name add up, and steps that overlap (threads) count once."""
         with self._lock:
             count, start = self._open.get(name, (0, time.perf_counter()))
-            self._open[name] = (count + 1, start)
+            self._open[name], self.newest = (count + 1, start), name
             if not count:
                 self.progress.step_started(name)
         try:
             yield
+            self.done.add(name)
         finally:
             with self._lock:
                 count, start = self._open.pop(name)
@@ -107,6 +134,10 @@ class RunProgress:
     def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Forward the losses of an epoch."""
         self.progress.epoch_finished(fit, epoch, epochs)
+
+    def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
+        """Forward the number of epochs that a fit took."""
+        self.progress.fit_finished(fit, last, best, epochs)
 
     def page_read(self, start: datetime, reached: datetime, end: datetime) -> None:
         """Forward that the bars of an exchange were read from `start` to `reached`; the last one needed is at `end`."""

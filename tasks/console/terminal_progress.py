@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from model.training import Epoch
-from tasks.console.progress import format_losses
+from tasks.console.progress import format_fit, format_losses
 
 EPOCHS_PER_LINE = 10  # on a pipe
 
@@ -25,7 +25,7 @@ class TerminalProgress:
         self.bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=16),  # so that losses and time fit into 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
@@ -68,6 +68,14 @@ class TerminalProgress:
             self.bars.update(self.fits[fit], completed=epoch.number, detail=format_losses(epoch))
         elif epoch.number == 1 or epoch.number % EPOCHS_PER_LINE == 0:
             self.report_line(f"{fit} epoch {epoch.number}/{epochs}: {format_losses(epoch)}")
+
+    def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
+        """Fill the bar of the fit, also if it stopped early; on a pipe print how many epochs it took."""
+        if fit in self.fits:
+            ended = f"{'early stop, ' if last < epochs else ''}best epoch {best}"
+            self.bars.update(self.fits[fit], total=last, completed=last, detail=ended)
+        else:
+            self.report_line(f"{fit}: {format_fit(last, best, epochs)}")
 
     def page_read(self, reached: datetime, share: float) -> None:
         """Move the bar of the bars that are read; on a pipe print the time reached."""

@@ -27,7 +27,7 @@ from prefect.logging import get_run_logger
 
 from model.training import Epoch
 from tasks.champion.version_audit import VersionAudit
-from tasks.console.progress import RunProgress, current_progress, format_losses, report_progress_to
+from tasks.console.progress import RunProgress, current_progress, format_fit, format_losses, report_progress_to
 from tasks.store.decision_log import LoggedDecision
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,10 @@ class PrefectProgress:
         text = f"{fit}: epoch {epoch.number} of at most {epochs}, {format_losses(epoch)}"
         self._update(artifact_key(fit), 100 * epoch.number / epochs, text, at_once=epoch.number == epochs)
 
+    def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
+        """Fill the bar of the fit: one that stopped early is finished too."""
+        self._update(artifact_key(fit), 100.0, f"{fit}: {format_fit(last, best, epochs)}", at_once=True)
+
     def page_read(self, reached: datetime, share: float) -> None:
         """Update the bar of the fetch from an exchange."""
         self._update("bars", 100 * share, f"bars up to {reached:%Y-%m-%d %H:%M}", at_once=share >= 1)
@@ -86,7 +90,7 @@ class PrefectProgress:
         get_run_logger().warning("%s", line)
 
     def finish(self, text: str) -> None:
-        """Fill every bar: a fit that stopped early is finished too."""
+        """Fill every bar."""
         for key in self.bars:
             self._update(key, 100.0, text if key == "progress" else "", at_once=True)
 
@@ -169,7 +173,7 @@ def show_explanation(found: Mapping[str, Any], page: str) -> None:
         f"Contributions add up to the network's P(rise) {found['network_probability']:.4f} less "
         f"{found['flat_probability']:.4f}, that of flat prices",
     )
-    show_links({"Explanation": page})
+    show_links({"Explanation page": page})
 
 
 def show_audit(found: VersionAudit) -> None:

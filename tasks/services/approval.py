@@ -38,7 +38,9 @@ def ask_for_approval(row: LoggedDecision) -> LoggedDecision | None:
         RiseOrFallError: nobody answered in time.
     """
     show_page("proposed-decision", decision_page(row), "Waits for approval: press Resume")
-    question = f"Version {row.version} in place of {row.champion_before or 'none'}: {'; '.join(row.reasons)}"
+    reasons = "\n".join(f"- {reason}" for reason in row.reasons)
+    question = f"Make version {row.version} the champion, in place of {row.champion_before or 'none'}?\n\n{reasons}"
+    get_run_logger().info("waits for approval: Resume, a button in the V1 UI, in the menu at the top right in V2")
     try:
         answer = pause_flow_run(
             wait_for_input=Approval.with_initial_data(description=question, approve=False, comment=""),

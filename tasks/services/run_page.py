@@ -25,6 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TASK_LOGGER, RUN_LOGGERS = "prefect.task_runs", ("prefect.flow_runs", "prefect.task_runs")
+ENDED, FAILED = "Finished in state ", "Finished in state Failed"
 STATE_NAMES = {
     "promote": "Promoted", "hold": "Held", "reject": "Rejected", "unchanged": "Unchanged",
     "rollback": "Restored", "lift": "HoldLifted",
@@ -99,10 +100,10 @@ class PlainRecords(logging.Filter):
         self.logged: BaseException | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten the record; drop how a task ended, because the page shows it and its failure is logged already."""
+        """Shorten the record; drop how a task or a failed run ended: its page shows it, and its error is logged."""
         error, message = record.exc_info[1] if record.exc_info else None, record.getMessage()
         if error is None:
-            return record.name != TASK_LOGGER or not message.startswith("Finished in state")
+            return not message.startswith(ENDED if record.name == TASK_LOGGER else FAILED)
         again, self.logged = error is self.logged, error
         if isinstance(error, RiseOrFallError):
             _, retry, rest = message.rpartition(" - Retry ")

@@ -120,7 +120,7 @@ def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str
     )
     from prefect.client.schemas.objects import StateType
 
-    unfinished = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    unfinished = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED]
     names = sorted({name.split("/")[1] for name in deployments})
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))),

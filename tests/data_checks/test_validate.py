@@ -1,6 +1,7 @@
 """Checks run in Great Expectations: the report, the pages, and checks that raise."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from data_checks import apply_rules, validate
 from data_checks.apply_rules import Finding
 from data_checks.check_report import CheckReport
 from data_checks.check_spec import CheckSpec
-from data_checks.great_expectations_run import Outcome, Validation
+from data_checks.great_expectations_run import Outcome, Validation, describe_status
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
 from data_checks.validate import check_bars, check_windows, require_passed
 from model.bars import Bars, Series
@@ -119,6 +120,7 @@ def test_the_pages_are_readable_and_load_nothing(report: CheckReport) -> None:
     assert "2020-01-11" in page
     assert "dates look 1 day early" in page
     assert "Rendering failed" not in page
+    assert re.search(r"Status:</span> stopped the run: \d+ critical failures and \d+ warning", page)
     index = Path(report.docs_url)
     assert Path(report.page_url).relative_to(index.parent).as_posix() in index.read_text(encoding="utf-8")
     for written in index.parent.rglob("*.html"):
@@ -134,11 +136,28 @@ def test_each_run_has_a_page_and_the_index_lists_the_newest_first(
     first = check_bars(bars, series, CheckSpec(), AS_OF, tmp_path)
     second = check_bars(bars, series, CheckSpec(), AS_OF, tmp_path)
     assert first.page_url != second.page_url
-    assert Path(first.page_url).exists()
+    assert "Status:</span> passed\n" in Path(first.page_url).read_text(encoding="utf-8")
     index = (tmp_path / "index.html").read_text(encoding="utf-8")
     pages = [Path(each.page_url).relative_to(tmp_path).as_posix() for each in (second, first)]
     assert index.index(pages[0]) < index.index(pages[1])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("critical", "warnings", "notes", "stop_on", "status"),
+    [
+        (0, 0, 0, "critical", "passed"),
+        (0, 4, 0, "critical", "passed with 4 warnings"),
+        (0, 1, 2, "critical", "passed with 1 warning and 2 notes"),
+        (0, 4, 0, "warning", "stopped the run: 4 warnings"),
+        (1, 0, 1, "critical", "stopped the run: 1 critical failure and 1 note"),
+        (0, 0, 1, "warning", "passed with 1 note"),
+    ],
+)
+def test_the_status_of_a_page_says_what_the_checks_mean_for_the_run(
+    critical: int, warnings: int, notes: int, stop_on: str, status: str
+) -> None:
+    assert describe_status({"critical": critical, "warning": warnings, "info": notes}, stop_on) == status
 
 
 def test_good_bars_pass_without_pages(bars: pd.DataFrame, series: Series) -> None:

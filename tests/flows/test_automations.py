@@ -14,7 +14,7 @@ from prefect import flow, runtime
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Completed, Pending, Running
+from prefect.states import Completed, Paused, Pending, Running
 from synthetic_bars import random_walk
 from tiny_home import tiny_home
 
@@ -127,11 +127,14 @@ def test_predict_and_monitor_emit_an_event_for_a_broken_champion(
 def test_a_stale_run_is_ended_and_scheduled_runs_are_untouched(client: SyncPrefectClient, home: Path) -> None:
     deployment = client.read_deployment_by_name("monitor/monitor")
     stale = client.create_flow_run_from_deployment(deployment.id, state=Running())
+    waiting = client.create_flow_run_from_deployment(deployment.id, state=Running())  # for a person's approval
+    client.set_flow_run_state(waiting.id, Paused(timeout_seconds=600), force=True)
     scheduled = client.create_flow_run_from_deployment(deployment.id)
-    assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 1
-    marked = client.read_flow_run(stale.id)
-    assert marked.state is not None
-    assert (marked.state.type, marked.state.message) == ("CRASHED", INTERRUPTED)
+    assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 2
+    for run in (stale, waiting):
+        marked = client.read_flow_run(run.id)
+        assert marked.state is not None
+        assert (marked.state.type, marked.state.message) == ("CRASHED", INTERRUPTED)
     assert client.read_flow_run(scheduled.id).state_type == "SCHEDULED"
     assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 0
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,14 @@ HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pand
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     loaded = _modules_after(words)
     assert not [name for name in HEAVY if name in loaded]
+
+
+def test_the_help_of_retrain_has_a_panel_for_each_part_with_the_most_used_flags_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["retrain", "--help"]) == 0
+    panels = re.findall(r"^╭─ (.+?) ─", capsys.readouterr().out, re.MULTILINE)
+    assert panels == ["Basics", "Source", "Window", "Training", "Folds", "Network", "Promotion", "Data checks"]
 
 
 def test_predict_needs_no_tensorflow(first: Retrain) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from flows.cli import app as command_line
 from flows.cli import run
-from flows.cli.terminal_session import FREE_BYTES, quiet_streams, require_space
+from flows.cli.terminal_session import FREE_BYTES, describe_interruption, flow_progress, quiet_streams, require_space
 from model.errors import StoreUnavailable
+from tasks.settings import Settings
 
 
 def fail(*_: object, **__: object) -> None:
@@ -55,3 +56,43 @@ def test_an_unexpected_error_in_a_home_without_logs_is_one_line(
         "riseorfall: unexpected OSError: [Errno 30] Read-only file system (its traceback could not be written to "
         f"{log}: Is a directory)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "done", "shown"),
+    [
+        (
+            "train",
+            {"ingest", "check"},
+            "interrupted in the step 'train', before any decision: the champion is as it was",
+        ),
+        (
+            "promote",
+            {"train"},
+            "interrupted in the step 'promote': `riseorfall decisions` shows whether the decision was",
+        ),
+        ("report", {"train", "promote"}, "interrupted in the step 'report' after the decision, which is committed: "),
+        ("promote", {"train", "promote"}, "interrupted after the decision, which is committed: `riseorfall decisions`"),
+        ("replay", set(), "interrupted in the step 'replay': finished days are kept, and the same command resumes"),
+        ("", set(), "interrupted, before any decision"),
+    ],
+)
+def test_an_interruption_tells_what_it_left(step: str, done: set[str], shown: str) -> None:
+    assert describe_interruption(step, done).startswith(shown)
+
+
+def test_ctrl_c_names_the_step_that_it_came_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+
+    def interrupted(*_: object, **__: object) -> None:
+        with flow_progress(Settings()) as (run, _):
+            with run.step("promote"):
+                pass
+            with run.step("report"):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "app", interrupted)
+    assert run(["retrain"]) == 1
+    assert "interrupted in the step 'report' after the decision" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 """A search by the flow, with real networks: child runs in MLflow, gone on with, and blind to the test bars."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import get_client
 from synthetic_bars import random_walk, scrambled
 
 from flows.tune import tune
@@ -65,6 +67,18 @@ def test_each_trial_is_a_child_run_and_the_best_is_returned(whole: Any) -> None:
     assert trials[0][0]["lookback_bars"] == "10"  # the recipe as given comes first
     best = trials[int(np.argmin(losses))][0]
     assert {name: str(value) for name, value in found.values.items()} == best
+    assert [each.number for each in found.scored] == np.argsort(losses, kind="stable").tolist()
+
+
+def test_the_page_of_a_search_lists_its_trials_best_first_with_their_runs(whole: Any) -> None:
+    found, _ = whole
+    with get_client(sync_client=True) as client:
+        pages = [str(each.data) for each in client.read_artifacts(limit=200) if each.key == "tune"]
+    (page,) = [each for each in pages if found.run_id in each]
+    rows = [line for line in page.splitlines() if line.startswith("| [")]
+    assert [re.match(r"\| \[(\d)\]\(http\S+/runs/(\w+)\)", row).groups() for row in rows] == [  # type: ignore[union-attr]
+        (str(each.number), each.run_id) for each in found.scored
+    ]
 
 
 def test_scrambled_test_bars_do_not_affect_a_search(
