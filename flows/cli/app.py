@@ -25,6 +25,7 @@ from flows.cli.training_commands import replay, retrain, tune
 from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.settings import Settings
+from tasks.sources.printable_text import printable
 
 WRONG_USAGE, UNEXPECTED = 2, 1
 COMMANDS = (
@@ -109,7 +110,7 @@ def _fail(text: str, code: int) -> int:
 
 
 def _print_error(text: str) -> None:
-    sys.stderr.write(f"riseorfall: {text}\n")
+    sys.stderr.write(f"riseorfall: {printable(text)}\n")
 
 
 def _format_usage_error(error: CycloptsError) -> str:

@@ -95,7 +95,11 @@ def open_unpacked(stream: BinaryIO, name: str, limits: SizeLimits, depth: int = 
             yield OpenedFile(
                 bounded(cast("BinaryIO", text), name, stream, limits), name, cast("FileKind", f"{kind} text")
             )
+    elif kind == "text":
+        yield OpenedFile(bounded(stream, name, stream, limits), name, "text")
     else:
+        limits.require_size(stream.seek(0, io.SEEK_END), name)
+        stream.seek(0)
         yield OpenedFile(stream, name, cast("FileKind", kind))
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.feather
 import pyarrow.parquet
 
-from model.errors import UnreadableFile
+from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.archives import OpenedFile
 from tasks.sources.column_roles import Columns, choose_columns
 from tasks.sources.file_tables import Table
@@ -42,9 +42,11 @@ def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -
             names, columns, fields = _read_parquet(opened.stream, name, spec, limits)
         else:
             names, columns, fields = _read_feather(opened.stream, name, spec, limits)
-    except (pa.ArrowException, OSError, EOFError, struct.error, IndexError, OverflowError) as error:
+        plain = {at: _plain_column(field, names[at], name) for at, field in fields.items()}
+    except UnreadableFile:
+        raise
+    except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, IndexError, OverflowError) as error:
         raise UnreadableFile(f"{name}: expected a whole {opened.kind} file, found a damaged one ({error})") from error
-    plain = {at: _plain_column(field, names[at], name) for at, field in fields.items()}
     numbers = np.arange(1, len(next(iter(plain.values()))) + 1, dtype=np.int64)
     return Table(plain, columns, names, Place(name, "row", numbers), {"kind": opened.kind})
 
@@ -159,10 +161,12 @@ def _is_text_like(kind: pa.DataType) -> bool:
 
 
 def _require_flat(schema: pa.Schema, columns: Columns, name: str) -> None:
-    """Raise if a used column is nested: a list of one row may unpack to any size."""
+    """Raise if a used column is nested, as a list of one row may unpack to any size, or one of several of its name."""
     for at in columns.used:
         kind = schema.field(at).type
-        if pa.types.is_nested(kind) or pa.types.is_null(kind):
+        if schema.names.count(schema.names[at]) > 1:
+            raise AmbiguousFile(f"{name}: several columns are named {schema.names[at]!r}; write it with other names")
+        if pa.types.is_nested(kind):
             wanted = "numbers" if at in (*columns.prices, columns.volume) else "times or symbols"
             raise UnreadableFile(
                 f"{name}: expected {wanted} in column {schema.names[at]!r}, found {kind}; "

@@ -160,12 +160,18 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(name or f"(column {at})" for at, name in enumerate(names, 1))
 
 
+def option_name(names: Sequence[str], at: int) -> str:
+    """Return how --source.columns names a column: by its name, or by its number where that is not unique or empty."""
+    return names[at] if names[at] and names.count(names[at]) == 1 and "," not in names[at] else str(at + 1)
+
+
 def _only(places: list[int], role: str, names: Sequence[str], source: str) -> int:
     """Return the only column of a role."""
     if len(places) > 1:
         raise AmbiguousFile(
             f"{source}: {' and '.join(repr(names[at]) for at in places)} could each be the {role}; "
-            f"choose with --source.columns '{role}={names[places[0]]}' (or a column number)"
+            f"choose with --source.columns '{role}={option_name(names, places[0])}' or "
+            f"'{role}={option_name(names, places[1])}'"
         )
     return places[0]
 

@@ -5,9 +5,10 @@ bars. Bad bars are passed on, a negative price for example: the data checks refu
 say (time zone, open or close stamp) is assumed and recorded in the layout, not known.
 """
 
-import gzip
 import logging
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from datetime import UTC, datetime
@@ -20,11 +21,13 @@ import pyarrow.compute as pc
 from jaxtyping import Float64, Int64, Shaped
 
 from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
-from model.errors import AmbiguousFile, SpecError, UnreadableFile
+from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
 from tasks.sources.archives import first_few, open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
+from tasks.sources.column_roles import option_name
 from tasks.sources.file_tables import Table, read_text_table
 from tasks.sources.number_formats import read_numbers
+from tasks.sources.printable_text import printable
 from tasks.sources.size_limits import SizeLimits
 from tasks.sources.source_spec import SourceBars, SourceSpec
 from tasks.sources.time_formats import Times, read_times
@@ -32,6 +35,7 @@ from tasks.sources.time_formats import Times, read_times
 log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error, NotImplementedError)
 
 
 class FileSource:
@@ -66,21 +70,47 @@ class FileSource:
 
 
 def read_file(spec: SourceSpec) -> SourceBars:
-    """Read all bars of a file; see `FileSource.fetch`."""
-    path = Path(spec.path).expanduser()
+    """Read all bars of a file; see `FileSource.fetch`. What errors and layout quote of the file is safe to print."""
+    try:
+        bars = _read_path(_path(spec), spec)
+    except RiseOrFallError as error:
+        error.args = (printable(str(error)),)
+        raise
+    layout = {key: printable(value) for key, value in bars.layout.items()}
+    log.info("%s: %d bars; %s", layout["source"], len(bars), "; ".join(f"{key}: {layout[key]}" for key in layout))
+    return SourceBars(bars.frame, layout, bars.line_numbers)
+
+
+def _path(spec: SourceSpec) -> Path:
+    """Return the path of the file, after checking that it is one."""
+    try:
+        path = Path(spec.path).expanduser()
+        if path.is_dir():
+            raise UnreadableFile(f"{spec.path}: expected a file of bars, found a folder; choose a file in it")
+        if not path.is_file():
+            raise UnreadableFile(f"{spec.path}: expected a file of bars, found none; check --source.path")
+    except (OSError, ValueError, RuntimeError) as error:  # no such user, no permission, a name that no file can have
+        raise UnreadableFile(f"{spec.path[:200]}: expected a path of a file, found none ({error})") from error
+    return path
+
+
+def _read_path(path: Path, spec: SourceSpec) -> SourceBars:
+    """Read all bars of a file that exists."""
     name, limits = path.name, SizeLimits.configured()
-    if path.is_dir():
-        raise UnreadableFile(f"{spec.path}: expected a file of bars, found a folder; choose a file in it")
-    if not path.is_file():
-        raise UnreadableFile(f"{spec.path}: expected a file of bars, found none; check --source.path")
     try:
         with path.open("rb") as stream, open_unpacked(stream, name, limits) as opened:
             read_table = read_arrow_table if opened.kind in {"parquet", "feather"} else read_text_table
             table = read_table(opened, spec, limits)
     except PermissionError as error:
         raise UnreadableFile(f"{spec.path}: expected a readable file, found that read permission is denied") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
-        raise UnreadableFile(f"{name}: expected a whole compressed file, found a damaged one ({error})") from error
+    except DAMAGED as error:
+        raise UnreadableFile(f"{name}: expected a whole file, found a damaged one ({error})") from error
+    except OSError as error:  # bz2 raises it for damage, too
+        raise UnreadableFile(f"{name}: expected a readable file, found a damaged one or none ({error})") from error
+    except MemoryError as error:
+        raise UnreadableFile(
+            f"{name}: expected a file that fits into memory; lower RISEORFALL_MAX_FILE_MB, or split the file"
+        ) from error
     if not len(table.place.numbers):
         raise UnreadableFile(f"{name}: expected bars, found column names and no rows")
     return _assemble(table, spec)
@@ -117,7 +147,6 @@ def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
     }
     if columns.notes:
         layout["notes"] = "; ".join(columns.notes)
-    log.info("%s: %d bars; %s", place.source, len(lines), "; ".join(f"{key}: {value}" for key, value in layout.items()))
     return SourceBars(frame, layout, lines)
 
 
@@ -161,9 +190,10 @@ def _times(table: Table, spec: SourceSpec) -> Times:
         if len(rows):
             row = int(rows[0])
             first, second = table.names[columns.timestamp[0]], table.names[witness]
+            one, another = (option_name(table.names, at) for at in (columns.timestamp[0], witness))
             raise AmbiguousFile(
                 f"{place.of(row)}: {first!r} is {times.moments[row]}, {second!r} is {other.moments[row]} "
-                f"({len(rows)} rows differ); choose with --source.columns 'timestamp={first}' or 'timestamp={second}'"
+                f"({len(rows)} rows differ); choose with --source.columns 'timestamp={one}' or 'timestamp={another}'"
             )
     return times
 

@@ -89,7 +89,7 @@ def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: Table) -> Float
     grouped = rf"^[-+]?\d{{1,3}}(\{thousands}\d{{2,3}})*\{thousands}\d{{3}}(\{mark}\d*)?[KkMmBb]?$"
     wrong = pc.and_(pc.match_substring(text, thousands), pc.invert(pc.match_substring_regex(text, grouped)))
     _refuse_first(wrong, at, table)
-    plain = pc.replace_substring(text, thousands, "")
+    plain = pc.replace_substring_regex(pc.replace_substring(text, thousands, ""), r"^\+", "")
     if mark == ",":
         plain = pc.replace_substring(plain, ",", ".")
     factor: Float64[np.ndarray, " bar"] | float = 1.0
@@ -102,7 +102,18 @@ def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: Table) -> Float
     except pa.ArrowInvalid:
         bad = pc.and_(pc.is_valid(plain), pc.invert(pc.match_substring_regex(plain, f"^(?:{PLAIN_NUMBER.pattern})$")))
         _refuse_first(bad, at, table)
+        bad = pa.chunked_array([[_is_beyond(cell) for cell in plain.to_pylist()]])
+        _refuse_first(bad, at, table)
         raise
+
+
+def _is_beyond(cell: str | None) -> bool:
+    """Whether a plain number cannot be converted, as its exponent has too many digits."""
+    try:
+        pc.cast(pa.scalar(cell), pa.float64())
+    except pa.ArrowInvalid:
+        return True
+    return False
 
 
 def _refuse_first(bad: pa.ChunkedArray, at: int, table: Table) -> None:
@@ -117,10 +128,10 @@ def _refuse_first(bad: pa.ChunkedArray, at: int, table: Table) -> None:
 
 def _float64(field: pa.ChunkedArray, at: int, table: Table) -> Float64[np.ndarray, " bar"]:
     """Convert a column of numbers."""
-    try:
+    kind = field.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         return np.asarray(pc.cast(field, pa.float64(), safe=False).to_numpy())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UnreadableFile(
-            f"{table.place.source}: expected numbers in column {table.names[at]!r}, found {field.type}; "
-            "choose another column with --source.columns"
-        ) from error
+    raise UnreadableFile(
+        f"{table.place.source}: expected numbers in column {table.names[at]!r}, found {kind}; "
+        "choose another column with --source.columns"
+    )

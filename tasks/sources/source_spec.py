@@ -38,7 +38,12 @@ class SourceSpec(BaseModel):
         "Feather); exchange: an exchange's public bars",
     )
     path: str = Field(default="", description="Path of the file, for kind csv")
-    symbol: str = Field(default="BTC-USD", min_length=1, description="Base and quote of the series, such as BTC-USD")
+    symbol: str = Field(
+        default="BTC-USD",
+        max_length=40,
+        pattern=r"^\^?\w+([-._:/=]\w+)*=?$",
+        description="Base and quote of the series, such as BTC-USD",
+    )
     interval: IntervalName = Field(default="1d", description="Length of a bar")
     columns: str = Field(
         default="",
@@ -163,9 +168,17 @@ def require_readable(spec: SourceSpec) -> None:
 
         ExchangeSource(spec).require_traded()
         return
-    opened, path = open_source(spec), Path(spec.path)
-    if spec.kind == "csv" and (not path.is_file() or path.stat().st_size <= QUICK_BYTES):
+    opened = open_source(spec)
+    if spec.kind == "csv" and not _is_large(spec.path):
         opened.fetch()
+
+
+def _is_large(path: str) -> bool:
+    """Whether a file takes more than a second to read; a path without a file does not."""
+    try:
+        return Path(path).expanduser().stat().st_size > QUICK_BYTES
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def open_cross_check(spec: SourceSpec) -> Source | None:

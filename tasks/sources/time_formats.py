@@ -7,6 +7,7 @@ time without a zone is taken as UTC unless the spec names another; nothing insid
 """
 
 import difflib
+import re
 from dataclasses import dataclass
 from itertools import product
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -26,6 +27,7 @@ UNIX_UNITS = {
     "ns": ("nanoseconds", 0),
 }
 UNIX_YEARS = (631_152_000, 4_102_444_800)  # 1990-01-01 and 2100-01-01 in unix seconds
+YEARS = (np.datetime64("1900-01-01", "us"), np.datetime64("2100-01-01", "us"))  # of any time
 COMPACT_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by number of digits
 DATE_FORMATS = (
     *("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%m.%d.%Y", "%Y.%m.%d"),
@@ -37,6 +39,7 @@ CLOCK_FORMATS = (
     *("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %H%M%S", " %I-%p", " %I %p", " %I:%M %p", " %I:%M:%S %p"),
     *("T%H:%M", "T%H:%M:%S", " %H:%M:%S%z", "T%H:%M:%S%z"),
 )
+MICROSECONDS_9999 = 253_402_300_800_000_000  # up to the year 10000
 SAMPLE_ROWS = 100  # enough to drop most formats before the whole column is read
 
 
@@ -97,17 +100,21 @@ def read_times(column: pa.ChunkedArray, given_format: str, given_zone: str, plac
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         own = kind.tz if pa.types.is_timestamp(kind) else None
-        at = _microseconds(column)
-        return _in_zone(at, own, zone, "date and time", str(kind), place)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return _in_zone(_microseconds(column), own, zone, "date and time", str(kind), place)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _numeric_times(column, given_format, zone, place)
+    if not pa.types.is_string(kind):
+        raise UnreadableFile(
+            f"{place.source}: expected a column of times, found one of type {kind}; choose another one with "
+            "--source.columns 'timestamp=NAME'"
+        )
     return _text_times(pc.utf8_trim_whitespace(column), given_format, zone, place)
 
 
 def _text_times(column: pa.ChunkedArray, given_format: str, zone: str, place: Place) -> Times:
     """Read times written as text: in the given format, as unix times, as ISO 8601, or in the one format that fits."""
     if given_format and given_format not in UNIX_UNITS:
-        own = "UTC" if "%z" in given_format else None
+        own = "UTC" if "%z" in given_format.lower() else None
         return _in_zone(_formatted_times(column, given_format, place), own, zone, "date and time", given_format, place)
     number = _cast(column, pa.int64()) or _cast(column, pa.float64())
     if number is not None:
@@ -132,7 +139,7 @@ def _known_zone(name: str) -> str:
     """Return the name of a zone, after checking that it exists."""
     try:
         ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
         near = difflib.get_close_matches(name, sorted(available_timezones()), n=3)
         hint = f"; similar: {', '.join(near)}" if near else ", such as UTC or Asia/Seoul"
         raise SpecError(f"--source.timezone: there is no zone {name!r}{hint}") from None
@@ -148,17 +155,29 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
 
 
 def _microseconds(column: pa.ChunkedArray) -> Shaped[np.ndarray, " row"]:
-    """Return times of any unit and zone as datetime64[us], UTC where they have a zone."""
-    whole = pc.cast(column, pa.timestamp("us"), safe=False) if pa.types.is_date(column.type) else column
-    unit = pa.timestamp("us", whole.type.tz)
-    counts: Int64[np.ndarray, " row"] = pc.cast(pc.cast(whole, unit, safe=False), pa.int64()).to_numpy()
-    return counts.view("datetime64[us]")
+    """Return times of any unit and zone as datetime64[us], UTC where they have a zone; far-off ones become the last."""
+    kind = column.type
+    zone = kind.tz if pa.types.is_timestamp(kind) else None
+    finer = pa.types.is_timestamp(kind) and kind.unit == "ns"
+    try:
+        counts = pc.cast(pc.cast(column, pa.timestamp("us", zone), safe=not finer), pa.int64())
+    except pa.ArrowInvalid:  # beyond 290,000 years
+        counts = pa.chunked_array([np.full(len(column), np.iinfo(np.int64).max)])
+    whole: Int64[np.ndarray, " row"] = counts.to_numpy()
+    return whole.view("datetime64[us]")
 
 
 def _in_zone(
     at: Shaped[np.ndarray, " row"], own: str | None, zone: str, unit: str, written: str, place: Place
 ) -> Times:
-    """Convert times without a zone to UTC; times with one are UTC already."""
+    """Convert times without a zone to UTC; times with one are UTC already. A far-off time is an error."""
+    far = np.flatnonzero(~((at >= YEARS[0]) & (at < YEARS[1])))
+    if len(far):
+        found = str(at[far[0]]) if abs(int(at[far[0]].astype(np.int64))) < MICROSECONDS_9999 else "a time beyond 9999"
+        raise UnreadableFile(
+            f"{place.of(int(far[0]))}: expected a time of the years 1900 to 2099, found {found} ({len(far)} such); "
+            "correct the line, or set another format with --source.timestamp-format"
+        )
     if own is not None:
         if zone not in ("", own, "UTC"):
             raise SpecError(
@@ -197,8 +216,13 @@ def _numeric_times(column: pa.ChunkedArray, given_unit: str, zone: str, place: P
                 f"--source.timestamp-format s or --source.timestamp-format '{written}'"
             )
         return _in_zone(at, None, zone, "date and time", written, place)
+    if given_unit not in ("", *UNIX_UNITS):
+        raise SpecError(
+            f"--source.timestamp-format {given_unit!r}: expected a unit of unix times (s, ms, us, ns), as the times of "
+            f"{place.source} are numbers"
+        )
     if given_unit:
-        fits = {given_unit: np.isfinite(values)}
+        fits = {given_unit: np.abs(values) < high * scales[given_unit]}
     unknown = ~np.logical_or.reduce(list(fits.values()))
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
@@ -284,8 +308,8 @@ def _refuse_first(bad: Shaped[np.ndarray, " row"], column: pa.ChunkedArray, writ
 def _by_format(texts: pd.Series, written: str) -> Shaped[np.ndarray, " row"] | None:
     """Read texts in one format; NaT where a text does not fit, None if the format is invalid."""
     try:
-        read = pd.to_datetime(texts, format=written, errors="coerce")
-    except ValueError:
+        read = pd.to_datetime(texts, format=written, errors="coerce", utc="%z" in written.lower())
+    except (ValueError, re.error, KeyError, IndexError, TypeError, OverflowError):  # whatever a format makes of pandas
         return None
     if getattr(read.dt, "tz", None) is not None:
         read = read.dt.tz_convert("UTC").dt.tz_localize(None)
