@@ -17,6 +17,11 @@ def own_process() -> str:
     return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
 
 
+def is_alive(process: str) -> bool:
+    """Return whether a text names a process of this machine that runs."""
+    return process.split()[:1] == [socket.gethostname()] and not is_gone(process)
+
+
 def is_gone(process: str) -> bool:
     """Return whether a process of this machine has ended; False for text that is no name of a process."""
     import psutil  # imported here: see own_process

@@ -16,16 +16,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TextIO
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from model.errors import RiseOrFallError
+from tasks.registry.owning_process import is_alive, own_process
 from tasks.services.file_server import HOST
 from tasks.services.process_guard import MARK_VARIABLE, end_marked
 from tasks.services.server_password import basic_authentication
@@ -38,6 +39,7 @@ STARTUP_TIMEOUT_SECONDS = 180.0  # Prefect and MLflow create their databases fir
 STOP_TIMEOUT_SECONDS = 30.0
 LEFTOVER_GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL, for what a killed guard left
 POLL_SECONDS = 0.25
+LOCK_TIMEOUT_SECONDS = 3.0
 SHARED_VARIABLES = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_TRACKING_URI", "RISEORFALL_PUBLIC_URL")
 
 
@@ -45,6 +47,10 @@ class AlreadyRunning(RiseOrFallError):
     """Another `up` runs for this home; the message lists its services."""
 
     exit_code = 0
+
+
+class LockHeld(RiseOrFallError):
+    """A process that is no `up` holds the lock of the home."""
 
 
 class ServiceNotStarted(RiseOrFallError):
@@ -218,18 +224,46 @@ def describe_failed_start(service: Service, log_path: Path) -> str:
 
 @contextmanager
 def hold_home_lock(lock_path: Path, state_path: Path) -> Iterator[None]:
-    """Hold the lock of a home inside the context.
+    """Hold the lock of a home inside the context; the file names the process that holds it.
 
     Raises:
-        AlreadyRunning: another process holds it.
+        AlreadyRunning: another `up` holds it.
+        LockHeld: a process that is no `up` holds it.
     """
     lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(describe_state(read_state(lock_path, state_path), lock_path)) from None
+    with _open_lock(lock_path) as file:
+        limit = time.monotonic() + LOCK_TIMEOUT_SECONDS
+        while not _is_locked_by_us(file):
+            state, holder = read_state(lock_path, state_path), lock_path.read_text(encoding="utf-8").strip()
+            if state is not None or is_alive(holder):
+                raise AlreadyRunning(describe_state(state, lock_path))
+            if time.monotonic() > limit:
+                raise LockHeld(
+                    f"{lock_path}: expected to lock it, but a process that is no `riseorfall up` holds it. Find it "
+                    "with `fuser` or `lsof`, end it, then start `riseorfall up` again."
+                )
+            time.sleep(POLL_SECONDS)  # a command looks at the lock for a moment, or a new `up` writes its name
+        file.truncate(0)
+        file.write(own_process())
+        file.flush()
         yield
+
+
+def _open_lock(lock_path: Path) -> TextIO:
+    """Open the lock of a home; only its owner may, because whoever can read a file can lock it."""
+    file = lock_path.open("a", encoding="utf-8")
+    with suppress(PermissionError):  # the home of another user
+        os.fchmod(file.fileno(), 0o600)
+    return file
+
+
+def _is_locked_by_us(file: TextIO) -> bool:
+    """Try to lock a file; return whether that succeeded."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_state(lock_path: Path, state_path: Path) -> dict[str, Any] | None:

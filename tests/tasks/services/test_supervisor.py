@@ -1,5 +1,6 @@
 """Services: restarts, process guards, the lock of a home, ports, and the folders that the page server serves."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from unittest.mock import patch
 
 import pytest
 
+from tasks.registry.owning_process import own_process
 from tasks.services.file_server import HOST, file_server
 from tasks.services.process_guard import end_marked, find_marked
 from tasks.services.supervisor import (
     AlreadyRunning,
+    LockHeld,
     Service,
     ServiceNotStarted,
     Supervisor,
@@ -167,6 +170,25 @@ def test_a_home_has_one_supervisor_and_a_dead_one_does_not_block_it(tmp_path: Pa
     assert read_state(lock, state) is None  # the file exists, its writer is gone
     with hold_home_lock(lock, state):
         pass
+
+
+def test_a_lock_that_another_program_holds_is_an_error_and_other_users_cannot_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.services.supervisor.LOCK_TIMEOUT_SECONDS", 0.5)
+    lock, state = tmp_path / "up.lock", tmp_path / "up.json"
+    lock.touch(mode=0o644)  # as version 0.1 created it; whoever can read it can lock it
+    with hold_home_lock(lock, state):
+        assert lock.stat().st_mode & 0o777 == 0o600
+        assert lock.read_text() == own_process()
+        with pytest.raises(AlreadyRunning, match="already starting"), hold_home_lock(lock, state):
+            pass  # no state yet
+    lock.write_text(f"{own_process().split()[0]} 1 1")  # of an `up` that is gone
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(LockHeld, match="no `riseorfall up` holds it") as held, hold_home_lock(lock, state):
+            pass
+        assert held.value.exit_code == 1
 
 
 def test_a_requested_port_in_use_is_refused_and_a_usual_one_avoided(tmp_path: Path) -> None:
