@@ -41,6 +41,7 @@ class ScheduleSpec(BaseModel):
     )
     retrain_cron: str = Field("10 0 * * *", description="When the model is retrained (cron, UTC).")
     monitor_cron: str = Field("30 0 * * *", description="When the champion is monitored (cron, UTC).")
+    housekeeping_cron: str = Field("45 1 * * *", description="When old files and runs are deleted (cron, UTC).")
     collision: Collision = Field(
         "ENQUEUE",
         description="A retrain that starts while another one runs: waits (ENQUEUE), or is cancelled (CANCEL_NEW).",
@@ -118,6 +119,7 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
         *(_retrain_with_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", schedule.monitor_cron, series, "ENQUEUE", ("champion",)),
+        Plan("housekeeping", schedule.housekeeping_cron, {}, "CANCEL_NEW", ("upkeep",)),
         Plan("promote", "", series, tags=("champion",)),
         Plan("rollback", "", series, tags=("champion",)),
         Plan("lift_hold", "", series, tags=("champion",)),

@@ -89,6 +89,8 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         address = f"http://{HOST}:{port}"
         environment |= {"PREFECT_API_URL": f"{address}/api", "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
         environment |= prefect_server_variables(password)
+        # Prefect deletes old events by itself, flow runs that ended 90 days ago and their logs only with this.
+        environment.setdefault("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs")
         environment.setdefault(
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ",".join(f"http://{name}:{port}" for name in LOCAL_NAMES)
         )

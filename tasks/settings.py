@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     @property
     def mlflow_uri(self) -> str:
         """Return the tracking address: the one configured, MLflow's own variable, or the local database."""
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self._local_database
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self.home_database_uri
 
     @property
     def prefect_api_url(self) -> str:
@@ -86,7 +86,8 @@ class Settings(BaseSettings):
         return os.environ.get("PREFECT_API_AUTH_STRING", "")
 
     @property
-    def _local_database(self) -> str:
+    def home_database_uri(self) -> str:
+        """Return the address of the database in this home, whether or not it is used."""
         return f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
 
     @property

@@ -19,7 +19,7 @@ from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
 from flows.cli.champion_commands import audit, explain, monitor, predict, status
 from flows.cli.decision_commands import decisions, promote, rollback
 from flows.cli.old_spellings import replace_old_spellings
-from flows.cli.repair_commands import backup, doctor, restore
+from flows.cli.repair_commands import backup, doctor, housekeeping, restore
 from flows.cli.service_commands import automations, deployments, serve, up
 from flows.cli.training_commands import replay, retrain, tune
 from model.errors import RiseOrFallError, StoreUnavailable
@@ -34,7 +34,7 @@ COMMANDS = (
     *(status, predict, monitor, explain, audit),
     *(decisions, promote, rollback),
     *(up, serve, deployments, automations),
-    *(doctor, backup, restore),
+    *(doctor, backup, restore, housekeeping),
 )
 
 app = App(

@@ -1,4 +1,4 @@
-"""Commands that repair and keep a home: doctor, backup, restore."""
+"""Commands that repair and keep a home: doctor, backup, restore, housekeeping."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from flows.cli.series_options import JsonFlag
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.errors import HomeDamageFound, SpecError
+from tasks.repair.retention_spec import RetentionSpec
 
 if TYPE_CHECKING:
     from tasks.settings import Settings
@@ -73,6 +74,42 @@ def restore(folder: Path, /) -> None:
     with quiet_libraries(writes=True):
         restore_home(settings, folder, lines.append)
     show_lines([*lines, f"restored into {settings.root}; `riseorfall doctor` examines it"])
+
+
+def housekeeping(*, retention: RetentionSpec = RetentionSpec(), dry_run: bool = False, json: JsonFlag = False) -> None:
+    """End the runs of killed processes, and delete what the home does not keep; champions and decisions stay.
+
+    Parameters
+    ----------
+    retention
+        What is kept, and how long.
+    dry_run
+        List what would be deleted, and change nothing.
+    """
+    from tasks.console.home_tables import show_removals
+    from tasks.repair.retention import apply_removals, find_removals
+    from tasks.services.scheduled_runs import with_local_registry
+
+    settings = load_settings()
+    with quiet_libraries(writes=not dry_run):
+        ended = [] if dry_run else _end_dead_runs(settings)
+        found = find_removals(with_local_registry(settings), retention)
+        done = found if dry_run else apply_removals(found)
+    if json:
+        removed = [{"kind": each.kind, "name": each.name, "bytes": each.size} for each in done]
+        print_json({"dry_run": dry_run, "ended_runs": ended, "removed": removed})
+    else:
+        show_removals(done, ended, dry_run=dry_run)
+
+
+def _end_dead_runs(settings: "Settings") -> list[str]:
+    from tasks.services.prefect_server import use_server
+    from tasks.services.stale_runs import clean_up_after_dead_runs
+
+    if settings.local_database is not None and not settings.local_database.exists():
+        return []  # MLflow's client would create it
+    use_server(settings)
+    return clean_up_after_dead_runs(settings)
 
 
 def _require_stopped(settings: "Settings", command: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables about a home in the terminal: what an examination found."""
+"""Tables about a home in the terminal: what an examination found, what was deleted."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tasks.repair.finding import Finding
+from tasks.repair.retention import Removal
 
 
 def show_findings(found: Sequence[Finding], repaired: Sequence[Finding]) -> None:
@@ -24,3 +25,17 @@ def show_findings(found: Sequence[Finding], repaired: Sequence[Finding]) -> None
             console.print(f"[bold red]{each.state}[/bold red] {escape(f'{each.path}: {each.problem}')}", soft_wrap=True)
     for each in repaired:
         console.print(f"repaired {escape(f'{each.path}: {each.problem}; {each.remedy}')}", soft_wrap=True)
+
+
+def show_removals(found: Sequence[Removal], ended: Sequence[str], *, dry_run: bool) -> None:
+    """Print what was deleted, or would be, by kind; in a dry run also each name."""
+    console = Console(highlight=False)
+    for each in found if dry_run else ():
+        console.print(f"would delete {escape(f'{each.kind}: {each.name}')} ({each.size:,} bytes)", soft_wrap=True)
+    table = Table("would be deleted" if dry_run else "deleted", "number", "bytes", box=SIMPLE_HEAD)
+    for kind in dict.fromkeys(each.kind for each in found):
+        own = [each for each in found if each.kind == kind]
+        table.add_row(kind, str(len(own)), f"{sum(each.size for each in own):,}")
+    console.print(table if found else "nothing to delete")
+    if ended:
+        console.print(f"ended {len(ended)} runs whose process was gone")

@@ -22,6 +22,15 @@ def service_status(settings: Settings) -> dict[str, Any]:
     }
 
 
+def with_local_registry(settings: Settings) -> Settings:
+    """Return settings that open MLflow's database of this home directly, if it is in use through the server of `up`."""
+    state = read_state(settings.up_lock, settings.up_state)
+    server = state["parts"].get("MLflow", {}).get("address") if state else None
+    if server is None or server != settings.mlflow_uri:
+        return settings
+    return settings.model_copy(update={"tracking_uri": settings.home_database_uri})
+
+
 def prefect_api(settings: Settings) -> str:
     """Return the address of the Prefect server: the configured one, that of a running `up`, or an empty text."""
     if settings.prefect_api_url:

@@ -85,7 +85,7 @@ class Table:
         """Open the newest or the named version; None if nothing was ever written.
 
         Raises:
-            SpecError: there is no such version.
+            SpecError: there is no such version, or its files were deleted.
             TableUnreachable: the store does not answer.
         """
         try:
@@ -103,7 +103,17 @@ class Table:
             if not 0 <= version <= newest:
                 raise SpecError(f"{self.uri}: expected a version from 0 to {newest}, found {version}")
             table.load_as_version(version)
+            self._require_files(table)
         return table
+
+    def _require_files(self, table: DeltaTable) -> None:
+        """Raise SpecError if a file of an earlier version is gone; on S3 the read itself fails."""
+        gone = [] if "://" in self.uri else [path for path in table.file_uris() if not Path(path).exists()]
+        if gone:
+            raise SpecError(
+                f"{self.uri}: expected the files of version {table.version()}, found {len(gone)} of them deleted. "
+                "`riseorfall housekeeping` deletes files of earlier versions that no kept model was trained on."
+            )
 
     def commit_at(self, version: int) -> dict[str, Any]:
         """Return the history entry of the commit that made a version.

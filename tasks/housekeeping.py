@@ -1,0 +1,48 @@
+"""Delete what a home does not keep, and what killed runs left; show what was deleted in Prefect."""
+
+from dataclasses import dataclass
+
+from prefect import get_run_logger, task
+
+from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import show_table
+from tasks.repair.retention import Removal, apply_removals, find_removals
+from tasks.repair.retention_spec import RetentionSpec
+from tasks.services.scheduled_runs import with_local_registry
+from tasks.services.stale_runs import clean_up_after_dead_runs
+from tasks.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """What one run of housekeeping did.
+
+    Attributes:
+        ended: MLflow runs whose process was gone.
+        removed: what was deleted, or would be in a dry run.
+    """
+
+    ended: tuple[str, ...]
+    removed: tuple[Removal, ...]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return a table: kind, number, bytes."""
+        kinds = dict.fromkeys(each.kind for each in self.removed)
+        own = {kind: [each for each in self.removed if each.kind == kind] for kind in kinds}
+        return [
+            {"deleted": kind, "number": str(len(found)), "bytes": f"{sum(each.size for each in found):,}"}
+            for kind, found in own.items()
+        ]
+
+
+@task(name="delete what is not kept")
+def run_housekeeping(retention: RetentionSpec) -> Housekeeping:
+    """End dead runs, delete what the retention does not keep, and show a table of it."""
+    with current_progress().step("housekeeping"):
+        settings = Settings()
+        ended = clean_up_after_dead_runs(settings)
+        removed = apply_removals(find_removals(with_local_registry(settings), retention))
+        result = Housekeeping(tuple(ended), tuple(removed))
+        show_table("housekeeping", result.rows(), f"{len(ended)} dead runs ended; deleted:")
+        get_run_logger().info("%d dead runs ended, %d removals", len(ended), len(removed))
+        return result

@@ -1,0 +1,179 @@
+"""Housekeeping deletes what the retention does not keep, and nothing else; a dry run deletes nothing."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+from tiny_home import SERIES, store_bars, tiny_home, tiny_version
+
+from flows.cli import run
+from model.bars import Bars
+from model.errors import NoChampion, SpecError
+from tasks.repair.retention import Removal, apply_removals, find_removals
+from tasks.repair.retention_spec import RetentionSpec
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+BARS = random_walk(130, seed=4)
+VERSIONS, KEPT = 34, 30
+DAYS = 24 * 3600
+
+
+@pytest.fixture(scope="module")
+def aged(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """34 versions: 1 was champion, 3 is, the others were held; each run with a report and a copy of its network."""
+    settings = tiny_home(tmp_path_factory.mktemp("aged"), BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    for number in range(1, VERSIONS + 1):
+        version = "1" if number == 1 else tiny_version(workspace, BARS, 100)
+        found = workspace.registry.version(version)
+        promoted = number in {1, 3}
+        champion = "1" if number <= 3 else "3"
+        workspace.decision_log.append(
+            LoggedDecision(
+                decision_id=found.run_id,
+                decided_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+                series_name=SERIES.name,
+                symbol="BTC-USD",
+                interval="1d",
+                action="promote" if promoted else "hold",
+                version=version,
+                champion_before=None if number == 1 else champion,
+                champion_after=version if promoted else champion,
+                run_id=found.run_id,
+                bars_version=1,
+            )
+        )
+        run_folder = settings.root / "mlruns" / "artifacts" / SERIES.name / found.run_id / "artifacts"
+        for name in ("report.html", "network/network.onnx", "evaluation/record.parquet"):
+            (run_folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (run_folder / name).write_bytes(b"x" * 1000)
+    return settings
+
+
+def spec_of(**values: int) -> RetentionSpec:
+    return RetentionSpec.model_construct(
+        **{name: field.default for name, field in RetentionSpec.model_fields.items()} | values
+    )
+
+
+def of_kind(found: list[Removal], kind: str) -> list[Removal]:
+    return [each for each in found if each.kind == kind]
+
+
+def test_champions_and_the_newest_versions_stay_and_the_others_go(
+    aged: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(aged.root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = Workspace(aged, SERIES).registry
+    before = sorted(path for path in aged.root.rglob("*") if path.is_file() and "logs" not in path.parts)
+    assert run(["housekeeping", "--dry-run", "--retention.versions", str(KEPT)]) == 0
+    assert sorted(path for path in aged.root.rglob("*") if path.is_file() and "logs" not in path.parts) == before
+    listed = capsys.readouterr().out
+    assert "BTC-USD-1d version 2" in listed
+    assert "BTC-USD-1d version 3" not in listed
+
+    found = find_removals(aged, spec_of(versions=KEPT))
+    assert [each.name for each in of_kind(found, "version")] == [f"{SERIES.name} version {n}" for n in (2, 4)]
+    assert all(each.size > 1000 for each in of_kind(found, "version"))
+    # reports and copies of networks of the runs of versions 1 to 4, none of the newest 30
+    assert len(of_kind(found, "file of an old run")) == 4 * 2
+    gone = Path(of_kind(found, "file of an old run")[0].name)
+    assert apply_removals(found) == found
+    assert not gone.exists()
+    assert gone.parent.joinpath("evaluation", "record.parquet").exists()
+    for number in ("2", "4"):
+        with pytest.raises(NoChampion):
+            registry.version(number)
+    for number in ("1", "3", "5", "34"):
+        registry.read_version(number).predictor()
+    assert find_removals(aged, spec_of(versions=KEPT)) == []
+    assert run(["predict"]) == 0
+
+
+def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path) -> None:
+    settings = tiny_home(tmp_path, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    runs, now = workspace.runs, datetime.now(UTC)
+    decided = workspace.registry.version("1").run_id
+    workspace.decision_log.append(
+        LoggedDecision("a", now, SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1", run_id=decided)
+    )
+
+    def ended(days: int, tags: dict[str, str]) -> str:
+        run_id = runs.start_run("a run", tags, parent=decided)
+        runs.log_text(run_id, "x" * 5000, "a.txt")
+        runs.client.set_terminated(run_id, "FINISHED", int((now.timestamp() - days * DAYS) * 1000))
+        return run_id
+
+    runs.client.set_terminated(decided, "FINISHED", 1)
+    old, fresh = ended(31, {"fold": "0"}), ended(29, {"fold": "1"})
+    failed, recent = ended(181, {}), ended(179, {})
+    works = runs.start_run("still running", {"fold": "2"})
+    found = find_removals(settings, RetentionSpec())
+    assert [(each.kind, each.size) for each in found] == [("runs of folds", 5000), ("runs without a decision", 5000)]
+    apply_removals(found)
+    left = {run.info.run_id for run in runs.client.search_runs([runs.experiment_id()], run_view_type=3)}
+    assert left == {decided, fresh, recent, works}
+    folders = {path.name for path in (tmp_path / "mlruns" / "artifacts" / SERIES.name).iterdir()}
+    assert not folders & {old, failed}
+
+
+def test_bars_of_kept_models_stay_readable_and_other_old_files_go(tmp_path: Path) -> None:
+    """Two revisions of one bar: three versions of its file. A kept model was trained on the first."""
+    settings = tiny_home(tmp_path, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    first = workspace.bar_store.ref(SERIES)
+    for factor in (1.5, 2.0):
+        values = BARS.ohlcv.copy()
+        values[50, 4] *= factor
+        store_bars(settings, Bars(BARS.interval, BARS.opened_at, values))
+    newest = workspace.bar_store.ref(SERIES)
+    assert newest.version == first.version + 2
+    run_id = workspace.registry.version("1").run_id
+    row = LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1",
+                         run_id=run_id, bars_version=first.version)  # fmt: skip
+    workspace.decision_log.append(row)
+    assert of_kind(find_removals(settings, spec_of(table_days=30)), "files of earlier table versions") == []
+    found = of_kind(find_removals(settings, spec_of(table_days=0)), "files of earlier table versions")
+    assert [each.name for each in found] == ["1 of bars"]
+    apply_removals(found)
+    for ref in (first, newest):
+        assert np.isfinite(workspace.bar_store.read_bars(ref).ohlcv).all()
+    with pytest.raises(SpecError, match="found 1 of them deleted"):
+        workspace.bar_store.ref(SERIES, first.version + 1)
+
+
+def test_old_pages_and_logs_go_and_the_report_of_the_champion_stays(tmp_path: Path) -> None:
+    settings = tiny_home(tmp_path, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    run_id = workspace.registry.version("1").run_id
+    workspace.decision_log.append(
+        LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1", run_id=run_id)
+    )
+    data = tmp_path / "data"
+    names = {
+        f"reports/{SERIES.name}/{run_id}.html": False,
+        f"reports/{SERIES.name}/old.html": True,
+        f"docs/{SERIES.name}/validations/a/b/old.html": True,
+        f"docs/{SERIES.name}/index.html": False,
+        "logs/old.log": True,
+        "up.password": False,
+    }
+    for name in names:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("x")
+        os.utime(data / name, (time.time() - 91 * DAYS,) * 2)
+    (data / "logs" / "fresh.log").write_text("x")
+    found = find_removals(settings, RetentionSpec())
+    assert {each.name for each in found} == {str(data / name) for name, goes in names.items() if goes}
+    apply_removals(found)
+    assert {name for name in names if not (data / name).exists()} == {name for name, goes in names.items() if goes}
+    assert not (data / "docs" / SERIES.name / "validations").exists()  # folders that are empty go too
+    assert (data / "logs" / "fresh.log").exists()
