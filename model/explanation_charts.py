@@ -46,28 +46,28 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
         "Bar",
         row=2,
         x=opened_at,
-        y=by_bar,
+        y=100 * by_bar,
         marker={"color": [RISE if each > 0 else FALL for each in by_bar]},
         showlegend=False,
-        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:+.2%}<extra></extra>",
+        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:+.2f} pp<extra></extra>",
     )
-    reach = float(np.abs(explanation.attribution.values).max()) or 1.0
+    reach = 100 * float(np.abs(explanation.attribution.values).max()) or 1.0
     add_trace(
         figure,
         "Heatmap",
         row=3,
         x=opened_at,
         y=list(names),
-        z=explanation.attribution.values.T,
+        z=100 * explanation.attribution.values.T,
         colorscale=SIGNED,
         zmin=-reach,
         zmax=reach,
         showscale=False,
-        hovertemplate="%{x|%Y-%m-%d %H:%M} %{y}: %{z:+.3%}<extra></extra>",
+        hovertemplate="%{x|%Y-%m-%d %H:%M} %{y}: %{z:+.3f} pp<extra></extra>",
     )
     figure.update_xaxes(rangeslider={"visible": False}, **_three_bars(opened_at))
     figure.update_yaxes(title="price" if "close" in names else names[0], nticks=6, row=1, col=1)
-    figure.update_yaxes(title="contribution", tickformat="+.1%", row=2, col=1)
+    figure.update_yaxes(title="contribution (pp)", tickformat="+.2~f", row=2, col=1)
     figure.update_yaxes(autorange="reversed", row=3, col=1)
     return figure
 

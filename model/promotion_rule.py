@@ -27,6 +27,7 @@ from model.significance_tests import SkillTest, binomial_against_majority, mcnem
 from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
+Mark = Literal["passed", "failed"]
 FINAL_NETWORK = "final_network"  # clause of `model.final_network_check`
 CONDITIONS = ("soundness", FINAL_NETWORK, "past_champions")  # clauses whose reasons come last where they are met
 
@@ -108,6 +109,11 @@ class Decision:
     reasons: tuple[str, ...]
     numbers: dict[str, float]
     clauses: tuple[Clause, ...]
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Whether each clause was met, in the order of the last reasons; reasons before those are no clauses."""
+        return tuple("passed" if clause.passed else "failed" for clause in _ordered(self.clauses))
 
 
 def decide(
@@ -213,10 +219,13 @@ def hold_because(decision: Decision, reason: str) -> Decision:
 
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
     """Collect reasons, failed clauses first and conditions of any promotion last, and numbers."""
-    ordered = sorted(clauses, key=lambda clause: (clause.passed, clause.passed and clause.name in CONDITIONS))
-    reasons = [clause.reason for clause in ordered]
+    reasons = [clause.reason for clause in _ordered(clauses)]
     numbers = {f"{clause.name}.{key}": value for clause in clauses for key, value in clause.numbers.items()}
     return Decision(action, tuple(reasons), numbers, clauses)
+
+
+def _ordered(clauses: tuple[Clause, ...]) -> list[Clause]:
+    return sorted(clauses, key=lambda clause: (clause.passed, clause.passed and clause.name in CONDITIONS))
 
 
 def _sanity_clause(sanity_check: SanityCheck, challenger: Record) -> Clause:

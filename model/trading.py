@@ -57,6 +57,8 @@ class Performance:
         max_drawdown: maximum drawdown from a former high (the start included), share, 0 to 1.
         turnover: value traded over the whole span, in multiples of the equity.
         exposure: share of bars with a position.
+        break_even_bps: costs per side (each value traded once) at which the net return is 0, basis points, with its
+            95 % bootstrap interval; NaN where nothing was traded.
     """
 
     positions: Float64[np.ndarray, " bar"]
@@ -68,12 +70,16 @@ class Performance:
     max_drawdown: float
     turnover: float
     exposure: float
+    break_even_bps: Interval
 
     def numbers(self) -> dict[str, float]:
-        """Return the numbers without the series, by name; the Sharpe ratio with `sharpe_low` and `sharpe_high`."""
+        """Return the numbers without the series, by name; those with an interval also with `_low` and `_high`."""
         names = ("net_return", "gross_return", "max_drawdown", "turnover", "exposure")
-        sharpe = {"sharpe": self.sharpe.value, "sharpe_low": self.sharpe.low, "sharpe_high": self.sharpe.high}
-        return {name: float(getattr(self, name)) for name in names} | sharpe
+        numbers = {name: float(getattr(self, name)) for name in names}
+        for name in ("sharpe", "break_even_bps"):
+            found = getattr(self, name)
+            numbers |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +149,14 @@ def _hold_positions(
 
 def _costs(positions: Float64[np.ndarray, " bar"], spec: TradingSpec) -> Float64[np.ndarray, " bar"]:
     """Return the costs of each bar: of the change of position before it, and of the exit at the last one."""
+    return np.asarray(_traded(positions) * (spec.cost_bps + spec.slippage_bps) * BPS, dtype=np.float64)
+
+
+def _traded(positions: Float64[np.ndarray, " bar"]) -> Float64[np.ndarray, " bar"]:
+    """Return the value traded at each bar, in multiples of the equity."""
     traded = np.abs(np.diff(positions, prepend=0.0))
     traded[-1] += abs(positions[-1])
-    return np.asarray(traded * (spec.cost_bps + spec.slippage_bps) * BPS, dtype=np.float64)
+    return np.asarray(traded)
 
 
 def _span(record: Record, bars: Bars) -> tuple[int, int]:
@@ -186,9 +197,7 @@ def _perform(
     seed: int,
 ) -> Performance:
     """Measure positions, shape (bar,); entry t is held over the bar with return t."""
-    traded = np.abs(np.diff(positions, prepend=0.0))
-    traded[-1] += abs(positions[-1])
-    gross = positions * returns
+    traded, gross = _traded(positions), positions * returns
     net = gross - _costs(positions, spec)
     equity = np.cumprod(1 + net)
     highs = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
@@ -202,6 +211,7 @@ def _perform(
         max_drawdown=float((1 - equity / highs).max()),
         turnover=float(traded.sum()),
         exposure=float((positions != 0).mean()),
+        break_even_bps=break_even_interval(gross, traded, seed),
     )
 
 
@@ -224,6 +234,29 @@ def sharpe_interval(returns: Float64[np.ndarray, " bar"], bars_a_year: float, se
 
     value = float(ratio(np.ones((1, n)))[0, 0])
     return Interval(value, *percentile_bounds(resample(ratio, n, optimal_block_bars(returns), seed)[:, 0]))
+
+
+def break_even_interval(gross: Float64[np.ndarray, " bar"], traded: Float64[np.ndarray, " bar"], seed: int) -> Interval:
+    """Return the costs per side at which the net return is 0, in basis points, with their 95 % interval.
+
+    That is the logarithmic gross return for each unit of value traded. Draws the same resamples as `sharpe_interval`
+    for the same seed.
+
+    Args:
+        gross: shape (bar,), float64: simple returns before costs.
+        traded: shape (bar,), float64: value traded, in multiples of the equity.
+        seed: of the resampling.
+    """
+    if not traded.any():
+        return Interval(np.nan, np.nan, np.nan)
+    growth = np.log(np.maximum(1 + gross, np.finfo(np.float64).tiny)) / BPS
+
+    def ratio(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
+        value = counts @ traded
+        return np.asarray((counts @ growth / np.where(value > 0, value, np.nan))[:, None])
+
+    found = resample(ratio, len(gross), optimal_block_bars(gross), seed)[:, 0]
+    return Interval(float(growth.sum() / traded.sum()), *percentile_bounds(found[np.isfinite(found)]))
 
 
 def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Interval:

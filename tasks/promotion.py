@@ -42,13 +42,13 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
         page = _decision_page(row, challenger, workspace.runs.run_link(run_id), report)
         show_page("decision", page, "Decision and reasons")
     numbers = {name: value for name, value in row.numbers.items() if value is not None}
-    return Promotion(row.action, row.reasons, numbers, row.champion_before, row.champion_after)
+    return Promotion(row.action, row.reasons, numbers, row.champion_before, row.champion_after, row.marks)
 
 
 def _decision_page(row: LoggedDecision, challenger: Version, link: str, report: str) -> str:
     """Return a decision as Markdown."""
     numbers = "\n".join(f"| {name} | {value:.4f} |" for name, value in challenger.metrics.items())
-    reasons = "\n".join(f"- {reason}" for reason in row.reasons)
+    reasons = "\n".join(f"- {f'**{mark}**: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
     return (
         f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
         f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}.\n\n"

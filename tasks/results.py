@@ -144,6 +144,7 @@ class Promotion:
     numbers: dict[str, float]
     champion_before: str | None
     champion_after: str | None
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

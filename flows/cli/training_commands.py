@@ -72,7 +72,7 @@ def retrain(
             as_of=as_of,
             force=force,
         )
-    show_retrain(result, run.seconds, settings, log_file)
+    show_retrain(result, run.seconds, settings, log_file, promotion.trading)
 
 
 def replay(

@@ -82,6 +82,7 @@ def logged_decision(
         champion_before=state.number,
         champion_after=challenger.version if decision.action == "promote" else state.number,
         reasons=result.reasons,
+        marks=decision.marks,
         numbers=decision.numbers,
         run_id=challenger.run_id,
         bars_version=ref.version,

@@ -87,7 +87,7 @@ def unchanged_row(earlier: LoggedDecision, decision_id: str, decided_at: datetim
     )
     return replace(
         earlier, decision_id=decision_id, decided_at=decided_at, action="unchanged", champion_before=champion,
-        champion_after=champion, reasons=(reason,), numbers={}, sequence=0,
+        champion_after=champion, reasons=(reason,), marks=(), numbers={}, sequence=0,
     )  # fmt: skip
 
 

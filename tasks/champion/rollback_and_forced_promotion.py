@@ -199,6 +199,7 @@ def plan_promotion(
         action=found.decision.action,
         champion_after=version if found.decision.action == "promote" else state.number,
         reasons=(*((reason,) if reason else ()), *found.reasons),
+        marks=found.decision.marks,
         numbers=found.decision.numbers,
         bars_version=ref.version,
         bars_sha256=ref.sha256,

@@ -12,7 +12,9 @@ from model.errors import UnsoundModel
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
 from tasks.champion.recipe_hold import held_recipes
+from tasks.registry.model_registry import Version
 from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
 from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
 
@@ -20,7 +22,7 @@ LAST_DECISIONS = 5
 
 
 def series_status(series: Series, settings: Settings) -> dict[str, Any]:
-    """Return champion and challenger (None where there is none), bars, looks, held recipes and the last decisions.
+    """Return champion, challenger and newest prediction (None where there is none), bars, looks, holds and decisions.
 
     Decisions are listed newest last.
     An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
@@ -33,20 +35,29 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         challenger, problem = None, state.problem or str(error)
     summary = workspace.bar_store.summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
-    rows = workspace.decision_log.rows(series.name, last=LAST_DECISIONS)
+    rows = workspace.decision_log.rows(series.name)
     return {
         "series": series.name,
-        "champion": state.version.summary() if state.version else None,
+        "champion": _summary(state.version, rows),
         "problem": problem,
-        "challenger": challenger.summary() if challenger else None,
+        "challenger": _summary(challenger, rows),
         "bars": summary.to_dict() if summary else bars,
+        "prediction": _newest_prediction(workspace),
         "live_comparison": [
             each.to_dict() | {"text": each.text()} for each in (_live(workspace, state.number) if summary else ())
         ],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "holds": [str(hold) for hold in held_recipes(workspace).values()],
-        "decisions": [row.to_dict() for row in rows],
+        "decisions": [row.to_dict() for row in rows[-LAST_DECISIONS:]],
     }
+
+
+def _summary(version: Version | None, rows: Sequence[LoggedDecision]) -> dict[str, Any] | None:
+    """Return the summary of a version with the number of bars that it was scored on, as far as a decision has it."""
+    if version is None:
+        return None
+    counts = [row.numbers.get("base_rate.n") for row in rows if row.version == version.version]
+    return version.summary() | {"windows": next((each for each in counts if each), None)}
 
 
 def _live(workspace: Workspace, champion: str | None) -> tuple[LiveComparison, ...]:
@@ -55,6 +66,15 @@ def _live(workspace: Workspace, champion: str | None) -> tuple[LiveComparison, .
         return ()
     store = workspace.bar_store
     return compare_live(workspace, store.read_bars(store.ref(workspace.runs.series)), champion)
+
+
+def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:
+    """Return the newest served prediction; None before the first."""
+    newest = workspace.prediction_log.last_predicted(workspace.name)
+    if newest is None:
+        return None
+    found = workspace.prediction_log.decided_at(workspace.name, newest)
+    return min(found, key=lambda each: each.stored_at).to_dict()
 
 
 def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:

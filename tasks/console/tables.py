@@ -3,6 +3,7 @@
 Each `show_...` function prints one result; it computes nothing. Most take the plain values that `--json` prints.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,22 +13,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
+from model.evaluation import BUY_AND_HOLD
 from model.metrics import METRICS
+from model.trading import TradingSpec
 from tasks.settings import Settings
+from tasks.store.decision_log import mark_reasons
 
 NAME_WIDTH = 10
 LINES_TO_COPY = ("MLflow", "Data Docs", "report", "log")
 
 if TYPE_CHECKING:
+    from model.evaluation import Evaluation
     from tasks.champion.champion_monitor import MonitorResult
-    from tasks.results import Retrain, Unchanged
+    from tasks.results import Promotion, Retrain, Unchanged
 
 LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
 
 
 def show_retrain(
-    result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
+    result: "Retrain | Unchanged",
+    seconds: Mapping[str, float],
+    settings: Settings,
+    log_file: Path,
+    costs: TradingSpec = TradingSpec(),
 ) -> None:
     """Print the result of a retrain: metrics vs. the best baseline, bars, decision, links, seconds of each step."""
     from tasks.results import Retrain  # imported here: importing it loads the data checks
@@ -35,7 +45,7 @@ def show_retrain(
     console = Console(highlight=False)
     if isinstance(result, Retrain):
         console.print(_metrics_table(result))
-    for name, text in _retrain_lines(result, seconds, settings, log_file):
+    for name, text in _retrain_lines(result, seconds, settings, log_file, costs):
         _print_field(console, name, text)
 
 
@@ -77,7 +87,11 @@ def _metrics_table(result: "Retrain") -> Table:
 
 
 def _retrain_lines(
-    result: "Retrain | Unchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
+    result: "Retrain | Unchanged",
+    seconds: Mapping[str, float],
+    settings: Settings,
+    log_file: Path,
+    costs: TradingSpec,
 ) -> Iterator[tuple[str, str]]:
     """Yield (name, text) for each line below the metrics; an empty name continues the line before."""
     from tasks.results import Retrain  # imported here: see show_retrain
@@ -95,11 +109,12 @@ def _retrain_lines(
         yield "windows", f"{windows.windows}, {windows.resolved} with an outcome, {windows.rises_share:.1%} rises"
         decided = f"{promotion.action} version {result.version.version}"
     yield "decision", f"{decided}; champion: {promotion.champion_after or 'none'}"
-    for reason in promotion.reasons:
-        yield "", f"- {reason}"
+    for mark, reason in mark_reasons(promotion.reasons, promotion.marks):
+        yield "", f"- {f'{mark}: ' if mark else ''}{reason}"
     if isinstance(result, Retrain):
-        evaluation = result.evaluation
-        yield "looks", evaluation.looks.evidence(evaluation.skill.holm_adjusted()["pesaran_timmermann"])
+        if promotion.action != "promote":
+            yield "to promote", "; ".join(missing_for_promotion(promotion))
+        yield from zip(("skill", "costs"), skill_and_costs(result.evaluation, costs), strict=True)
     local = settings.mlflow_uri.startswith("sqlite:")
     yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
     yield "", f"run {result.run_id}"
@@ -108,6 +123,48 @@ def _retrain_lines(
         yield "report", settings.link(Path(result.report))
     yield "log", str(log_file)
     yield "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items())
+
+
+def missing_for_promotion(promotion: "Promotion") -> list[str]:
+    """Return what would have to differ for a promotion, one phrase for each clause that failed."""
+    found = []
+    for mark, reason in mark_reasons(promotion.reasons, promotion.marks):
+        name = "base_rate" if " vs. the base rate" in reason else "champion" if " vs. the champion" in reason else ""
+        limits = [promotion.numbers.get(f"{name}.{key}") for key in ("low", "tolerance", "difference", "margin")]
+        if mark == "failed" and None not in limits:
+            low, tolerance, difference, margin = (float(each or 0.0) for each in limits)
+            excess = max(low - tolerance, difference - margin)
+            found.append(f"a log loss lower by {excess:.4f} vs. the {name.replace('_', ' ')}")
+        elif mark != "passed":
+            found.append(f"not: {reason}")
+    return found
+
+
+def skill_and_costs(evaluation: "Evaluation", costs: TradingSpec) -> tuple[str, str]:
+    """State the evidence of skill, and what trading by the probabilities earned after costs."""
+    return _skill(evaluation), _costs(evaluation, costs)
+
+
+def _skill(evaluation: "Evaluation") -> str:
+    """State whether there is evidence of directional skill, by which test, and how often the bars were looked at."""
+    p_value = evaluation.skill.holm_adjusted()["pesaran_timmermann"]
+    evidence = "evidence" if evaluation.looks.adjusted(p_value) <= ALPHA else "no evidence"
+    return f"{evidence} of directional skill: {evaluation.looks.evidence(p_value)}"
+
+
+def _costs(evaluation: "Evaluation", costs: TradingSpec) -> str:
+    """State at which costs per side long or flat would have had no net return."""
+    found, held = evaluation.trading["long_flat"], evaluation.trading[BUY_AND_HOLD]
+    if math.isnan(found["break_even_bps"]):
+        return "long or flat never traded"
+    low, high = found["break_even_bps_low"], found["break_even_bps_high"]
+    assumed = costs.cost_bps + costs.slippage_bps
+    finding = "a gain after costs" if low > assumed else "a loss after costs" if high < assumed else "may be chance"
+    return (
+        f"long or flat breaks even at {found['break_even_bps']:.0f} bps a side [{low:.0f}, {high:.0f}]; assumed "
+        f"{assumed:g}: {finding}. Net {found['net_return']:+.1%}, Sharpe {found['sharpe']:.2f} "
+        f"[{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]; buy and hold {held['net_return']:+.1%}"
+    )
 
 
 def show_status(found: Mapping[str, Any]) -> None:
@@ -119,6 +176,7 @@ def show_status(found: Mapping[str, Any]) -> None:
         grid.add_row(role, _format_version(version) if version else "none")
     bars = found["bars"]
     grid.add_row("bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none")
+    grid.add_row("prediction", escape(_format_prediction(found["prediction"])) if found["prediction"] else "none")
     for hold in found["holds"]:
         grid.add_row("hold", escape(hold))
     if found["looks"]:
@@ -132,8 +190,8 @@ def show_status(found: Mapping[str, Any]) -> None:
     for row in found["decisions"]:
         champion = row["champion_after"] or "none"
         console.print(f"  {row['decided_at'][:19]}  {row['action']} version {row['version']}; champion: {champion}")
-        for reason in row["reasons"]:
-            _print_bullet(console, reason)
+        for mark, reason in mark_reasons(row["reasons"], row["marks"]):
+            _print_bullet(console, f"{mark}: {reason}" if mark else reason)
 
 
 def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
@@ -155,7 +213,7 @@ def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print logged decisions, oldest first, each with its first reason, those of a person with all of them."""
+    """Print logged decisions, oldest first, each with its deciding reason, those of a person with all of them."""
     console = Console()
     for row in rows:
         forced = " (forced)" if row["forced"] and row["action"] == "promote" else ""
@@ -165,10 +223,9 @@ def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
             f"champion {row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
             highlight=False,
         )
-        for reason in row["reasons"] if row["forced"] else row["reasons"][:1]:
-            console.print(
-                f"      {reason}", highlight=False, markup=False, style="dim", no_wrap=True, overflow="ellipsis"
-            )
+        marked = mark_reasons(row["reasons"], row["marks"])
+        for mark, reason in marked if row["forced"] else marked[:1]:
+            _print_bullet(console, f"{mark}: {reason}" if mark else reason)
     if not rows:
         console.print("no decisions yet; `riseorfall retrain` makes one")
 
@@ -251,11 +308,16 @@ def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:
 
 def show_forecast(found: Mapping[str, Any]) -> None:
     """Print a prediction."""
-    Console().print(
+    console = Console(highlight=False)
+    console.print(
         f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
-        f"{found['decided_at']}, resolves at {found['resolves_at']} (version {found['version']})",
-        highlight=False,
+        f"{found['decided_at']}, resolves at {found['resolves_at']} (version {found['version']})"
     )
+    if found["late"]:
+        console.print("late: it was stored after its outcome was due, so it counts as no live prediction")
+    if found["backfilled"]:
+        bars = f"{found['backfilled']} missed bar{'s' if found['backfilled'] > 1 else ''}"
+        console.print(f"backfilled: {bars} before it; their predictions are stored, and late where the outcome was due")
 
 
 def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
@@ -291,7 +353,16 @@ def _format_version(version: Mapping[str, Any]) -> str:
     text = f"version {version['version']}, trained until {version['trained_until']}"
     if "log_loss" not in version:
         return f"{text}, without scores (run `riseorfall doctor`)"
-    return f"{text}, log loss {version['log_loss']:.4f}, balanced accuracy {version['balanced_accuracy']:.3f}"
+    bars = f" on {version['windows']:.0f} bars" if version.get("windows") else ""
+    return f"{text}, log loss {version['log_loss']:.4f}{bars}, balanced accuracy {version['balanced_accuracy']:.3f}"
+
+
+def _format_prediction(found: Mapping[str, Any]) -> str:
+    late = "; late: stored after its outcome was due" if found["late"] else ""
+    return (
+        f"P(rise) {found['probability']:.4f} at {_format_time(found['resolves_at'])}, decided at "
+        f"{_format_time(found['decided_at'])} UTC (version {found['version']}){late}"
+    )
 
 
 def _format_interval(interval: Interval) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from model.explanation import ActivationMap, Explanation
 from model.explanation_charts import attribution_chart, filters_chart, map_chart
 from tasks.pages.html_page import Page, facts, heading, paragraph, side_by_side, table
-from tasks.pages.number_format import moment_text
+from tasks.pages.number_format import moment_text, points_text
 
 STRONGEST_BARS = 5
 FLOAT32_TOLERANCE = 1e-6  # a smaller difference between the network's and the served probability is rounding
@@ -66,7 +66,7 @@ def explanation_parts(page: Page, explained: Explained) -> list[Markup]:
             attribution_chart(found, explained.opened_at),
             "Attribution: the contribution of each bar to P(rise).",
             "Blue raises P(rise), orange lowers it; below, by feature. Contributions sum to the difference from a "
-            "window of constant prices.",
+            "window of constant prices, in percentage points (pp).",
         )
     )
     parts += [heading("Bars with the largest contributions"), _strongest_table(explained)]
@@ -111,7 +111,7 @@ def _summary(explained: Explained) -> Markup:
             "P(rise)": f"{explained.probability:.2%}; {OUTCOMES[explained.label]}",
             **own,
             "At constant prices": f"{found.flat_probability:.2%}",
-            "Difference, attributed to the bars": f"{found.probability - found.flat_probability:+.2%} "
+            "Difference, attributed to the bars": f"{points_text(found.probability - found.flat_probability, 2)} "
             f"(numerical error {found.gap:.1e}, {found.steps} steps)",
             "Training data": training,
         }
@@ -124,8 +124,8 @@ def _strongest_table(explained: Explained) -> Markup:
     rows = [
         (
             moment_text(explained.opened_at[place]),
-            f"{contributions[place]:+.3%}",
-            *(f"{found.attribution.values[place, k]:+.3%}" for k in range(len(found.features))),
+            points_text(contributions[place], 3),
+            *(points_text(found.attribution.values[place, k], 3) for k in range(len(found.features))),
             *(f"{found.window[place, k]:,.6g}" for k in range(len(found.features))),
         )
         for place in explained.strongest()

@@ -180,13 +180,13 @@ def preformatted(value: object) -> Markup:
     return _part("preformatted", json.dumps(value, indent=2, default=str))
 
 
-def decision_banner(kind: str, headline: str, reasons: Sequence[str], note: str) -> Markup:
+def decision_banner(kind: str, headline: str, reasons: Sequence[tuple[str, str]], note: str) -> Markup:
     """Return the decision with its reasons.
 
     Args:
         kind: promote, hold or reject: the colour; empty for none.
         headline: the decision in a sentence.
-        reasons: one line each.
+        reasons: mark (passed, failed, or empty) and text of each, one line each.
         note: a smaller line below.
     """
     return _part("decision", kind, headline, reasons, note)

@@ -24,6 +24,11 @@ def number_text(value: float, form: str = ".3f") -> str:
     return "undefined" if np.isnan(value) else f"{value:{form}}"
 
 
+def points_text(difference: float, decimals: int) -> str:
+    """Return a difference of two shares in percentage points."""
+    return f"{100 * difference:+.{decimals}f} pp"
+
+
 def p_value_text(p_value: float, equals: str = "") -> str:
     """Return a p-value, never as 0.
 

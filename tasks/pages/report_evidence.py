@@ -114,7 +114,8 @@ def _looks(content: ReportContent) -> str:
     """State how often these test bars were scored, and what the corrected p-values are corrected for."""
     looks, tests = content.evaluation.looks, len(content.evaluation.skill.holm_adjusted())
     return (
-        f"This is {looks}. Every evaluation on test bars counts, because the best of many recipes is better on these "
+        f"This is {looks}. A recipe is all settings of a retrain, the seed included. Every evaluation on test bars "
+        "counts, because the best of many recipes is better on these "
         f"bars than it will be on later ones. The corrected p-value is Holm-adjusted for the {tests} tests of both "
         "tables and multiplied by the number of recipes tried on these bars "
         f"({looks.recipes:,}); the column evidence uses it."
@@ -187,6 +188,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
             f"{found['max_drawdown']:.1%}",
             f"{found['turnover']:,.0f} x",
             f"{found['exposure']:.0%}",
+            _break_even(found) if name != BUY_AND_HOLD else "",
         )
         for name, found in figures.items()
     ]
@@ -199,6 +201,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
         "maximum drawdown",
         "turnover",
         "exposure",
+        "break-even cost per side",
     )
     costs = (
         f"Costs of {content.costs.cost_bps:g} bps and slippage of {content.costs.slippage_bps:g} bps per trade; "
@@ -215,11 +218,19 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
         paragraph(_sharpe_evidence(figures["long_flat"])),
         *_deflated(content),
         paragraph(
-            f"{costs} Unfilled orders, funding and borrowing fees are not modelled. Below net return and Sharpe ratio "
+            f"{costs} Unfilled orders, funding and borrowing fees are not modelled. The break-even cost per side is "
+            "the cost of each trade at which the net return is 0. Below net return, Sharpe ratio and break-even cost "
             "their 95 % intervals (stationary block bootstrap).",
             quiet=True,
         ),
     ]
+
+
+def _break_even(found: Mapping[str, float]) -> Markup:
+    if np.isnan(found["break_even_bps"]):
+        return value_with_note("undefined", "nothing was traded")
+    interval = interval_text(found["break_even_bps_low"], found["break_even_bps_high"], ".0f")
+    return value_with_note(f"{found['break_even_bps']:.0f} bps", interval)
 
 
 def strategy_return(content: ReportContent, strategy: str) -> Interval:
@@ -336,8 +347,9 @@ def _seeds(content: ReportContent) -> Sequence[Markup]:
         table(("same recipe, windows and folds", *(METRIC_NAMES[name] for name in SEED_METRICS)), rows, own=0),
         paragraph(
             f"The best and the worst of {len(seeds.numbers)} seeds differ by {seeds.spread('log_loss'):.4f} in log "
-            f"loss (standard deviation {seeds.deviation('log_loss'):.4f}) and by {seeds.spread('accuracy'):.1%} in "
-            "accuracy. Record and decision are those of the first seed. Two recipes that differ by less cannot be "
+            f"loss (standard deviation {seeds.deviation('log_loss'):.4f}) and by "
+            f"{100 * seeds.spread('accuracy'):.1f} percentage points of accuracy. "
+            " Record and decision are those of the first seed. Two recipes that differ by less cannot be "
             "distinguished.", quiet=True),
     ]  # fmt: skip
 

@@ -25,6 +25,7 @@ from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, Repor
 from tasks.registry.run_artifacts import read_equity, read_evaluation
 from tasks.results import FoldOutcome, Retrain
 from tasks.store.bar_store import BarStore
+from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
     return ReportContent(
         version=version.version,
         action=promotion.action,
-        reasons=promotion.reasons,
+        reasons=mark_reasons(promotion.reasons, promotion.marks),
         champions=(promotion.champion_before or "none", promotion.champion_after or "none"),
         decided_at=f"{decision.decided_at:%Y-%m-%d %H:%M} UTC" if decision else "",
         recipe=recipe,
@@ -140,7 +141,8 @@ def lineage(
             "Bars": f"table version {ref.version}, SHA-256 {ref.sha256}",
             "Table": ref.uri,
             "Code": f"{commit}{dirty}" if commit else "no repository",
-            "Recipe": f"{recipe.digest}: {recipe.network.kind}, lookback {recipe.window.lookback_bars} bars of "
+            "Recipe": f"{recipe.digest} (hash of all settings of the retrain, the seed included): "
+            f"{recipe.network.kind}, lookback {recipe.window.lookback_bars} bars of "
             f"{', '.join(recipe.window.features)}; horizon {recipe.window.horizon_bars}",
             "Seed": recipe.training.seed,
             "Device": final.device,

@@ -60,7 +60,7 @@ class ReportContent:
     Attributes:
         version: registered model version that was decided about.
         action: promote, hold or reject.
-        reasons: of the decision.
+        reasons: mark (passed, failed, or empty) and text of each reason of the decision.
         champions: champion before and after, `none` where there was none.
         decided_at: when the decision was made, as text.
         recipe: what was trained.
@@ -83,7 +83,7 @@ class ReportContent:
 
     version: str
     action: str
-    reasons: Sequence[str]
+    reasons: Sequence[tuple[str, str]]
     champions: tuple[str, str]
     decided_at: str
     recipe: Recipe

@@ -4,6 +4,7 @@ Text, tables and charts; it reads and writes nothing. What comes from outside (f
 quarantined values, paths) is escaped by the templates of `tasks/pages/html_page.py`.
 """
 
+import numpy as np
 from markupsafe import Markup
 
 from model.baseline_comparison import ALPHA
@@ -37,11 +38,7 @@ from tasks.pages.report_evidence import (
 )
 from tasks.pages.report_inputs import DataFacts, ReportContent
 
-HEADLINES = {
-    "promote": "Promoted: it is the champion now.",
-    "hold": "Held: the champion stays.",
-    "reject": "Rejected: it failed the sanity check.",
-}
+HEADLINES = {"promote": "Promoted", "hold": "Held: the champion stayed", "reject": "Rejected: it failed a check"}
 
 
 def report_page(content: ReportContent) -> str:
@@ -70,9 +67,10 @@ def _decision(content: ReportContent) -> Markup:
     before, after = content.champions
     return decision_banner(
         content.action if content.action in HEADLINES else "",
-        HEADLINES.get(content.action, content.action),
+        f"{HEADLINES.get(content.action, content.action)} (decided on {content.decided_at}).",
         content.reasons,
-        f"Champion before: {before}; now: {after}.",
+        f"Champion before: {before}; after: {after}. This is the state at that time: a later promotion or rollback is "
+        "not in this report. `riseorfall status` and the dashboard show the champion now.",
     )
 
 
@@ -121,12 +119,23 @@ def _tiles(content: ReportContent) -> Markup:
             ),
             (
                 "net return, long or flat",
-                f"{traded.value:+.1%}",
-                f"{interval_text(traded.low, traded.high, '+.0%')}; buy and hold {held:+.1%}",
+                interval_text(traded.low, traded.high, "+.0%"),
+                f"95 % interval; {traded.value:+.1%} on these bars, buy and hold {held:+.1%}",
             ),
+            _break_even(content),
             ("P(rise), newest", f"{newest.probability:.1%}", f"decided at {moment_text(newest.decided_at)}"),
         ]
     )
+
+
+def _break_even(content: ReportContent) -> tuple[str, str, str]:
+    """Show the costs per side at which long or flat has no net return."""
+    found = content.evaluation.trading["long_flat"]
+    name, assumed = "break-even cost per side", content.costs.cost_bps + content.costs.slippage_bps
+    if np.isnan(found["break_even_bps"]):
+        return name, "undefined", "nothing was traded"
+    interval = interval_text(found["break_even_bps_low"], found["break_even_bps_high"], ".0f")
+    return name, f"{found['break_even_bps']:.0f} bps", f"{interval}; assumed {assumed:g} bps"
 
 
 def _training(page: Page, content: ReportContent) -> list[Markup]:

@@ -40,9 +40,9 @@ class Forecast:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for the newest bar ready for JSON."""
-        names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version")
+        names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version", "late")
         values = self.prediction.to_dict()
-        return {name: values[name] for name in names}
+        return {name: values[name] for name in names} | {"backfilled": len(self.backfilled)}
 
 
 def forecast(

@@ -47,6 +47,7 @@ class LoggedDecision:
         champion_before: champion before the decision, None without one.
         champion_after: champion after the decision, None without one.
         reasons: why, in sentences.
+        marks: `passed` or `failed` for each of the last reasons, which are clauses of the rule; empty before 0.2.
         numbers: numbers behind the reasons; not finite ones become None.
         run_id: MLflow run of the challenger.
         bars_version: version of the table of bars.
@@ -75,15 +76,30 @@ class LoggedDecision:
     forced: bool = False
     forced_reason: str = ""
     sequence: int = 0
+    marks: tuple[str, ...] = ()
 
     @property
     def is_about_challenger(self) -> bool:
         """Whether it is a retrain's own decision about the version that it registered."""
         return self.action in {"promote", "hold", "reject"} and not self.forced and bool(self.run_id)
 
+    def marked_reasons(self) -> tuple[tuple[str, str], ...]:
+        """Return each reason with its mark, empty for a reason that is no clause of the rule."""
+        return mark_reasons(self.reasons, self.marks)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields ready for JSON, times in ISO 8601."""
-        return {**asdict(self), "decided_at": self.decided_at.isoformat(), "reasons": list(self.reasons)}
+        return {**asdict(self), "decided_at": self.decided_at.isoformat(), "reasons": list(self.reasons),
+                "marks": list(self.marks)}  # fmt: skip
+
+
+def mark_reasons(reasons: Sequence[str], marks: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return (mark, reason) of each reason; marks belong to the last reasons, the others have an empty one.
+
+    >>> mark_reasons(("a person held it", "log loss", "sane"), ("failed", "passed"))
+    (('', 'a person held it'), ('failed', 'log loss'), ('passed', 'sane'))
+    """
+    return tuple(zip([""] * (len(reasons) - len(marks)) + list(marks), reasons, strict=True))
 
 
 REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
@@ -123,6 +139,7 @@ class DecisionLog:
         types = dict.fromkeys((part.name for part in fields(LoggedDecision)), text) | {
             "decided_at": instant,
             "reasons": pa.list_(text),
+            "marks": pa.list_(text),
             "bars_version": pa.int64(),
             "forced": pa.bool_(),
             "sequence": pa.int64(),
@@ -210,12 +227,18 @@ class DecisionLog:
 
 def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
     numbers = {name: _finite(number) for name, number in row.numbers.items()}
-    converted = {"decided_at": as_utc(row.decided_at), "reasons": list(row.reasons), "numbers": json.dumps(numbers)}
+    converted = {
+        "decided_at": as_utc(row.decided_at),
+        "reasons": list(row.reasons),
+        "marks": list(row.marks),
+        "numbers": json.dumps(numbers),
+    }
     return {name: getattr(row, name) for name in field_names(LoggedDecision)} | converted
 
 
 def _decision(found: dict[str, Any]) -> LoggedDecision:
-    return LoggedDecision(**{**found, "reasons": tuple(found["reasons"]), "numbers": json.loads(found["numbers"])})
+    lists = {"reasons": tuple(found["reasons"]), "marks": tuple(found["marks"] or ())}
+    return LoggedDecision(**{**found, **lists, "numbers": json.loads(found["numbers"])})
 
 
 def _finite(number: float | None) -> float | None:

@@ -29,9 +29,9 @@ def test_an_attribution_shows_prices_bars_and_channels() -> None:
     found = explanation(("open", "high", "low", "close"))
     candles, bars, channels = attribution_chart(found, OPENED_AT).data
     np.testing.assert_allclose(candles.close, found.window[:, 3], rtol=1e-6)
-    np.testing.assert_allclose(bars.y, found.attribution.by_bar(), rtol=1e-6)
+    np.testing.assert_allclose(bars.y, 100 * found.attribution.by_bar(), rtol=1e-6)
     assert list(bars.marker.color) == [RISE if each > 0 else FALL for each in found.attribution.by_bar()]
-    np.testing.assert_allclose(np.array(channels.z), found.attribution.values.T, rtol=1e-6)
+    np.testing.assert_allclose(np.array(channels.z), 100 * found.attribution.values.T, rtol=1e-6)
     assert list(channels.y) == ["open", "high", "low", "close"]
 
 

@@ -15,7 +15,7 @@ from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_for
 
 from model.errors import SpecError
 from model.metrics import Record
-from model.promotion_rule import Decision, PromotionRule, decide
+from model.promotion_rule import Decision, PromotionRule, decide, hold_because
 from model.sanity_check import SanityCheck, run_sanity_check
 from model.trading import TradingResult, TradingSpec, trade
 
@@ -154,6 +154,17 @@ def test_failed_clauses_come_first_and_every_number_is_kept() -> None:
     assert len(decision.reasons) == len(decision.clauses) == 3
     assert decision.numbers["champion.low"] > decision.numbers["champion.tolerance"]
     assert all(type(number) is float for number in decision.numbers.values())
+
+
+def test_marks_belong_to_the_last_reasons() -> None:
+    decision = decided(QUIET, SKILLED)
+    assert decision.action == "hold"
+    reasons = {clause.reason: "passed" if clause.passed else "failed" for clause in decision.clauses}
+    assert decision.marks == tuple(reasons[each] for each in decision.reasons)
+    assert decision.marks[0] == "failed"
+    assert decision.marks[-1] == "passed"
+    held = hold_because(decision, "a person held it")
+    assert (held.marks, held.reasons[1:]) == (decision.marks, decision.reasons)
 
 
 def test_a_constant_forecast_is_no_exception() -> None:

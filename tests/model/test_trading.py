@@ -13,6 +13,7 @@ from model.metrics import Record
 from model.trading import (
     Performance,
     TradingSpec,
+    break_even_interval,
     net_return_interval,
     net_returns,
     sharpe_interval,
@@ -46,6 +47,36 @@ def test_net_returns_are_those_of_a_backtest() -> None:
         found, traded = net_returns(record, bars, spec), trade(record, bars, spec, 1).strategy
         assert np.prod(1 + found) - 1 == pytest.approx(traded.net_return)
         assert (found == traded.net_returns).all()
+
+
+def test_at_the_break_even_cost_nothing_is_earned() -> None:
+    bars = random_walk(400, seed=4)
+    rises = np.diff(bars.column("close")) > 0
+    probabilities = np.where(np.random.default_rng(1).random(399) < 0.6, rises, ~rises) * 0.2 + 0.4
+    record = record_on(bars, range(399), probabilities)
+    for kind in ("long_flat", "long_short"):
+        found = trade(record, bars, TradingSpec(kind=kind), 1).strategy.break_even_bps
+        assert 0 < found.low < found.value < found.high
+        paid = TradingSpec(kind=kind, cost_bps=found.value, slippage_bps=0)
+        assert trade(record, bars, paid, 1).strategy.net_return == pytest.approx(0, abs=0.03)
+        assert trade(record, bars, FREE.model_copy(update={"kind": kind}), 1).strategy.net_return > 1
+
+
+def test_break_even_costs_by_hand() -> None:
+    found = break_even_interval(np.array([0.1, 0.0, 0.0, 1.0]), np.array([1.0, 1.0, 0.0, 2.0]), seed=1)
+    assert found.value == pytest.approx(1e4 * np.log(2.2) / 4)
+    assert np.isnan(break_even_interval(np.zeros(5), np.zeros(5), seed=1).value)
+
+
+def test_the_interval_of_break_even_costs_covers_chance_at_its_rate() -> None:
+    """Random positions on returns with mean 0: the true value is 0; 95 % intervals should hold it 38 times in 40."""
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(40):
+        positions = (rng.random(300) < 0.5).astype(float)
+        growth = positions * rng.normal(0, 0.02, 300)
+        found = break_even_interval(np.expm1(growth), np.abs(np.diff(positions, prepend=0.0)), seed=1)
+        covered += found.low <= 0 <= found.high
+    assert 34 <= covered <= 40
 
 
 def test_long_flat_by_hand() -> None:

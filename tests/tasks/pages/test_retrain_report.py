@@ -77,6 +77,7 @@ def evaluation_of(record: Record) -> Evaluation:
     figures = {
         "net_return": 0.5, "gross_return": 0.6, "max_drawdown": 0.2, "turnover": 30.0, "exposure": 0.4,
         "sharpe": 1.0, "sharpe_low": -0.2, "sharpe_high": 2.0,
+        "break_even_bps": 21.4, "break_even_bps_low": -8.2, "break_even_bps_high": 50.9,
     }  # fmt: skip
     return Evaluation(
         windows=len(record),
@@ -102,7 +103,7 @@ def content() -> ReportContent:
     return ReportContent(
         version="17",
         action="hold",
-        reasons=("worse than the champion by 0.1234", HOSTILE),
+        reasons=(("failed", "worse than the champion by 0.1234"), ("passed", HOSTILE)),
         champions=("16", "16"),
         decided_at="2026-11-24 16:00 UTC",
         recipe=Recipe(),
@@ -155,11 +156,32 @@ def without_scripts(text: str) -> str:
 
 
 def test_decision_and_reasons_come_first(text: str) -> None:
-    places = [text.index(part) for part in ("Held: the champion stays.", "worse than the champion by 0.1234",
+    places = [text.index(part) for part in ("Held: the champion stayed", "worse than the champion by 0.1234",
                                              "network&#39;s log loss is", "<nav aria-label", ">Skill</h2>",
                                              ">Trading</h2>", ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
     assert places == sorted(places)
-    assert "Champion before: 16; now: 16." in text
+    assert "Champion before: 16; after: 16. This is the state at that time" in text
+
+
+def test_each_clause_is_marked_and_the_decision_is_dated(text: str, content: ReportContent) -> None:
+    assert '<span class="mark failed">✗ failed</span> worse than the champion by 0.1234' in text
+    assert text.count('<span class="mark passed">✓ passed</span>') == 1
+    assert "Held: the champion stayed (decided on 2026-11-24 16:00 UTC)." in text
+    promoted = report_page(replace(content, action="promote", champions=("16", "17")))
+    assert "Promoted (decided on 2026-11-24 16:00 UTC)." in promoted
+    assert not re.findall(r"champion now\.(?! )|is the champion", promoted.replace("show the champion now.", ""))
+
+
+def test_break_even_costs_have_their_interval_and_the_assumed_costs(text: str, content: ReportContent) -> None:
+    assert '<div class="value">21 bps</div><div class="note">[-8, 51]; assumed 15 bps</div>' in text
+    assert text.count("21 bps<small>[-8, 51]</small>") == 2  # of both ways of trading, not of buy and hold
+    idle = content.evaluation.trading["long_flat"] | dict.fromkeys(
+        ("break_even_bps", "break_even_bps_low", "break_even_bps_high"), float("nan")
+    )
+    trading = content.evaluation.trading | {"long_flat": idle}
+    page = without_scripts(report_page(replace(content, evaluation=replace(content.evaluation, trading=trading))))
+    assert '<div class="value">undefined</div><div class="note">nothing was traded</div>' in page
+    assert not re.findall(r"\bnan\b", page)
 
 
 def test_numbers_are_the_evaluations(text: str, content: ReportContent) -> None:
@@ -213,7 +235,7 @@ def test_tables_scroll_within_their_own_box(text: str) -> None:
 
 def test_without_a_champion_there_is_no_row_for_it(content: ReportContent) -> None:
     page = report_page(replace(content, champion=None, champions=("none", "17"), action="promote"))
-    assert "Promoted: it is the champion now." in page
+    assert "Promoted (decided on" in page
     assert "the champion</th>" not in page
 
 
@@ -261,7 +283,7 @@ def test_an_explanation_lists_the_largest_contributions_and_what_the_network_lac
     assert "A network of kind cnn has no recurrent layer." in text
     assert "Forget gate." in text
     assert "bars t - 1 to t + 2" in text
-    assert text.index("+3.000%") < text.index("-1.000%")
+    assert text.index("+3.000 pp") < text.index("-1.000 pp")
 
 
 def test_an_explanation_as_plain_values() -> None:
@@ -288,7 +310,7 @@ HOSTILE_ESCAPED = (
         tiles([(HOSTILE, HOSTILE, HOSTILE)]),
         folded(HOSTILE, paragraph("text")),
         preformatted({"value": HOSTILE}),
-        decision_banner("hold", HOSTILE, [HOSTILE], HOSTILE),
+        decision_banner("hold", HOSTILE, [(HOSTILE, HOSTILE)], HOSTILE),
         link(HOSTILE, "https://a.example/"),
         link("text", HOSTILE),
     ],
@@ -341,7 +363,8 @@ def test_the_net_return_and_the_calibration_error_have_something_to_compare_with
 ) -> None:
     curve = content.equity["long_flat"]
     bound = f"{curve[-1] - 1:+.0%}"  # every bar of this curve grows by the same share: no spread
-    assert f'<div class="value">+50.0%</div><div class="note">[{bound}, {bound}]; buy and hold +50.0%</div>' in text
+    note = "95 % interval; +50.0% on these bars, buy and hold +50.0%"
+    assert f'<div class="value">[{bound}, {bound}]</div><div class="note">{note}</div>' in text
     noise = perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
     assert f'<div class="note">perfectly calibrated: {noise:.3f}</div>' in text
     assert f"would show {noise:.3f} on 200 windows" in text

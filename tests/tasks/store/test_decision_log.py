@@ -39,6 +39,17 @@ def decisions(tmp_path: Path) -> DecisionLog:
     return DecisionLog(str(tmp_path / "tables"))
 
 
+def test_marks_are_stored_and_belong_to_the_last_reasons(decisions: DecisionLog) -> None:
+    assert decisions.append(replace(ROW, marks=("failed", "passed")))
+    assert decisions.append(
+        replace(ROW, decision_id="run-2", reasons=("by hand", *ROW.reasons), marks=("failed", "passed"))
+    )
+    first, second = decisions.rows()
+    assert first.marked_reasons() == (("failed", ROW.reasons[0]), ("passed", ROW.reasons[1]))
+    assert second.marked_reasons() == (("", "by hand"), *first.marked_reasons())
+    assert second.to_dict()["marks"] == ["failed", "passed"]
+
+
 def test_an_empty_log_has_no_rows_and_no_champion(decisions: DecisionLog) -> None:
     assert decisions.rows() == ()
     assert decisions.champion_on("BTC-USD-1d", AT) is None
