@@ -137,7 +137,8 @@ def _row_finding(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"])
     rows = np.flatnonzero(mask)
     times = _times(batch)
     first = rows[int(times[rows].argmin())]
-    value = offending_values(rule, batch.iloc[[first]])[0]
+    alike = rows[times[rows] == times[first]]  # rows of one time are described by what differs between them
+    value = offending_values(rule, batch.iloc[alike])[int(np.flatnonzero(alike == first)[0])]
     return Finding(
         passed=False,
         unexpected=count,

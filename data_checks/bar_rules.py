@@ -15,7 +15,11 @@ ROUNDING = 1e-9  # relative slack between prices that a source computed separate
 PART_BAR_NEIGHBOURS = 20  # bars that define a usual volume; own: four trading weeks of daily bars
 LEVEL_BARS = 21  # bars whose median close is the level of prices; own: a wrong price lasts for at most ten bars
 LEVELS_AT_ONCE = 100_000  # 17 MB
+# Measured on 12 coins, 2020-2024: of whole days 0.1 % are marked as first and 1.2 % as last bars; of days cut to 2, 6,
+# 9 and 12 hours 96, 61, 23 and 7 % as first, 97, 78, 54 and 31 % as last ones.
+PART_OF_LEAST_FIRST, PART_OF_LEAST_LAST = 0.5, 0.7
 VALUE_RULES = ("unreal_price", "contradicting_price", "unreal_volume", "absent_price", "absurd_tick")
+HALF = np.log10(2)
 VOLUME_BLOCKS = 2_000  # blocks that volumes are grouped into, so that five million bars cost as little as 2,000
 VOLUME_BLOCK_BARS = 8  # fewest bars in a block
 VOLUME_SIDE_BLOCKS = 8  # blocks on each side whose medians must differ: a lasting level, not a busy day
@@ -198,23 +202,21 @@ def future_bars(times: Shaped[np.ndarray, " bar"], as_of: np.datetime64) -> Bool
 
 
 def part_bars(ohlcv: Float64[np.ndarray, "bar 5"], share: float, *, check_last: bool) -> Bool[np.ndarray, " bar"]:
-    """Mark a first or last bar that covers a part of its interval only, shape (bar,).
+    """Mark a first or last bar that covers a part of its interval only, shape (bar,); its volume shows it.
 
-    Such a bar has less than `share` of the median volume of its neighbours and a range below their median range.
+    A last bar is one if it has less than `share` of the median volume of the 20 bars before it, or less than
+    `PART_OF_LEAST_LAST` of their smallest: a whole one refused comes back with the next ingest. A first bar does not
+    come back, and volumes grow after a listing: it is one below `PART_OF_LEAST_FIRST` of the smallest of the next 20.
     """
     mask = np.zeros(len(ohlcv), dtype=bool)
+    volume = ohlcv[:, 4]
+    after, before = volume[1 : PART_BAR_NEIGHBOURS + 1], volume[-PART_BAR_NEIGHBOURS - 1 : -1]
     if len(ohlcv) <= PART_BAR_NEIGHBOURS:
         return mask
-    mask[0] = _is_part(ohlcv[0], ohlcv[1 : PART_BAR_NEIGHBOURS + 1], share)
-    mask[-1] = check_last and _is_part(ohlcv[-1], ohlcv[-PART_BAR_NEIGHBOURS - 1 : -1], share)
+    mask[0] = not np.isnan(after).all() and volume[0] < PART_OF_LEAST_FIRST * np.nanmin(after)
+    if check_last and not np.isnan(before).all():
+        mask[-1] = volume[-1] < max(share * np.nanmedian(before), PART_OF_LEAST_LAST * np.nanmin(before))
     return mask
-
-
-def _is_part(bar: np.ndarray, neighbours: np.ndarray, share: float) -> bool:
-    span, volume = neighbours[:, 1] - neighbours[:, 2], neighbours[:, 4]
-    if np.isnan(volume).all():
-        return False
-    return bool(bar[4] < share * np.nanmedian(volume) and bar[1] - bar[2] < np.nanmedian(span))
 
 
 def missing_before(times: Shaped[np.ndarray, " bar"], delta: np.timedelta64) -> Int64[np.ndarray, " bar"]:
@@ -250,7 +252,8 @@ def volume_breaks(
 ) -> tuple[VolumeBreak, ...]:
     """Find the bars from which the volume stays more than `factor` times higher or lower than before.
 
-    Compares medians of log10 volume in blocks (without bars that have no volume), so that one busy day is no break.
+    Compares medians of log10 volume in blocks (without bars that have no volume), so that one busy day is no break. The
+    blocks on both sides of a break must show half of the factor: a change of unit happens between two bars.
     """
     traded = np.flatnonzero(volume > 0)
     size = max(VOLUME_BLOCK_BARS, len(traded) // VOLUME_BLOCKS)
@@ -265,9 +268,13 @@ def volume_breaks(
     found = []
     while (largest := int(np.abs(step).argmax())) >= 0 and abs(step[largest]) > np.log10(factor):
         near = slice(max(0, largest * size), (largest + 2 * side) * size)
-        bar = traded[near][_split(level[near])]
+        split = near.start + _split(level[near])
+        sides_of_it = level[max(0, split - size) : split], level[split : split + size]
+        at_once = abs(np.median(sides_of_it[1]) - np.median(sides_of_it[0])) > np.log10(factor) - HALF
+        bar = int(traded[split])
         price = float(np.median(close[max(0, bar - size) : bar + size]))
-        found.append(VolumeBreak(int(bar), float(10 ** step[largest]), price))
+        if at_once:  # a rally raises volumes as far, but over weeks
+            found.append(VolumeBreak(bar, float(10 ** step[largest]), price))
         step[max(0, largest - 2 * side) : largest + 2 * side + 1] = 0.0
     return tuple(sorted(found, key=lambda volume_break: volume_break.bar))
 

@@ -38,7 +38,7 @@ class CheckSpec(BaseModel):
         0.25,
         ge=0,
         lt=1,
-        description="A first or last bar below this share of the usual volume covers only part of its interval",
+        description="A last bar below this share of the usual volume covers only part of its interval",
     )
     min_overlap_bars: int = Field(
         60, ge=10, description="Fewest labels in common with a second series for a comparison"

@@ -9,6 +9,8 @@ from jaxtyping import Float64
 
 from model.bars import PRICES
 
+SHOWN_DIFFERENCES = 2
+
 
 def offending_values(rule: str, rows: pd.DataFrame) -> list[str]:
     """Return the column and the value that break a rule, such as `low 0.06`, one string per row."""
@@ -16,10 +18,27 @@ def offending_values(rule: str, rows: pd.DataFrame) -> list[str]:
     if rule in {"unreal_volume", "lesser_double", "part_bar"}:
         return volumes
     if rule == "undecided_double":
-        return [f"close {close:.10g}, {volume}" for close, volume in zip(rows["close"], volumes, strict=True)]
+        return _differences(rows)
     if rule in _PRICE_OFFENCES:
         return _PRICE_OFFENCES[rule](rows[list(PRICES)].to_numpy(dtype=np.float64))
     return [f"opened {time_text(value)}" for value in rows["timestamp"].to_numpy()]
+
+
+def _differences(rows: pd.DataFrame) -> list[str]:
+    """Return for each of several rows of one time the values that differ from another one's: `close 105 vs. 106`."""
+    texts = []
+    values = rows[[*PRICES, "volume"]].to_numpy(dtype=np.float64)
+    groups = rows.groupby("timestamp").indices
+    for at, time in enumerate(rows["timestamp"]):
+        others = values[groups[time]]
+        unlike = (others != values[at]) & ~(np.isnan(others) & np.isnan(values[at]))
+        named = [
+            f"{name} {values[at, column]:.10g} vs. {others[unlike[:, column].argmax(), column]:.10g}"
+            for column, name in enumerate((*PRICES, "volume"))
+            if unlike[:, column].any()
+        ]
+        texts.append(", ".join(named[:SHOWN_DIFFERENCES]) or "the same values")
+    return texts
 
 
 def _absent(prices: Float64[np.ndarray, "bar 4"]) -> list[str]:

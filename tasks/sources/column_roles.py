@@ -28,6 +28,27 @@ PRICE_TOKENS = {
     **dict.fromkeys(("close", "closing", "last", "c"), "close"),
 }
 VOLUME_TOKENS = frozenset({"volume", "vol", "v"})
+COINS = frozenset(  # own list: a column named after one of them is that coin's, whatever else the file holds
+    {
+        "btc",
+        "xbt",
+        "eth",
+        "xrp",
+        "ltc",
+        "bch",
+        "sol",
+        "ada",
+        "doge",
+        "bnb",
+        "dot",
+        "avax",
+        "trx",
+        "xlm",
+        "xmr",
+        "etc",
+        "eos",
+    }
+)
 NAMELESS = re.compile(r"|index|unnamed[:_ ]*\d*|__index_level_\d+__")
 HEADERLESS_WIDTHS = {6: "time, open, high, low, close, volume", 7: "Kraken's, with trades", 12: "Binance's"}
 HEADERLESS_BOUNDED = 0.9  # share of bars with high and low in the expected columns; allows for a few bad ticks
@@ -103,6 +124,11 @@ def choose_columns(names: Sequence[str], requested: str, symbol: str, source: st
     given = _requested_columns(names, requested, source)
     roles = [name_role(name) for name in names]
     found = {role: [at for at, (named, _) in enumerate(roles) if named == role] for role in (*ROLES, "price", "symbol")}
+    wide = any(len(found[role]) > 1 for role in PRICES)  # else several volumes differ by their unit
+    for role in (*PRICES, "price", *(("volume",) if wide else ())):
+        if role in given:
+            continue
+        found[role] = _of_symbol(found[role], role, roles, names, symbol, source)
     if not found["close"]:
         found["close"] = found["price"]
     notes: list[str] = []
@@ -130,6 +156,48 @@ def choose_columns(names: Sequence[str], requested: str, symbol: str, source: st
         volume, unit = _volume_column(names, roles, found["volume"], shared, symbol, source, notes)
     symbols = [at for at in found["symbol"] if at not in (*timestamp, *prices, volume)]
     return Columns(timestamp, witnesses, prices, volume, unit, symbols[0] if symbols else -1, tuple(notes))
+
+
+def _of_symbol(
+    places: list[int],
+    role: str,
+    roles: Sequence[tuple[str, frozenset[str]]],
+    names: Sequence[str],
+    symbol: str,
+    source: str,
+) -> list[int]:
+    """Return those of several columns of a role that are named after the symbol, if their names differ by a symbol.
+
+    A wide file has a column for each coin, such as BTC:open and ETH:open. Another coin's column is never taken, nor
+    suggested.
+
+    Raises:
+        UnreadableFile: the columns are those of other symbols.
+    """
+    own, money = _symbol_words(symbol)
+    named = [at for at in places if roles[at][1] & own]
+    in_quote = [at for at in named if roles[at][1] & money]
+    if named or role == "volume":
+        return in_quote or named or places
+    shared = frozenset.intersection(*(roles[at][1] for at in places)) if len(places) > 1 else frozenset()
+    others = {roles[at][1] - shared - QUOTE_TOKENS for at in places}
+    other_coins = (len(others) == len(places) > 1 and all(others)) or any(roles[at][1] & COINS for at in places)
+    if other_coins:
+        first = ", ".join(repr(names[at]) for at in places[:3])
+        raise SpecError(
+            f"{source}: expected columns of {symbol}, found {first}{', ...' if len(places) > 3 else ''}, of another "  # noqa: PLR2004
+            "series; set --source.symbol to the one to read, or name the columns with --source.columns"
+        )
+    return places
+
+
+def _symbol_words(symbol: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the words that name a symbol in a column (btc, btcusd), and those of them that name its quote, too."""
+    base, _, quote = re.sub(r"[^a-z0-9]", "-", symbol.lower()).partition("-")
+    bases = {base, "xbt", "btc"} if base in {"btc", "xbt"} else {base}
+    moneys = QUOTE_TOKENS | {quote}
+    pairs = {f"{coin}{money}" for coin in bases for money in moneys}
+    return frozenset(bases | pairs), frozenset({quote} | {f"{coin}{quote}" for coin in bases})
 
 
 def _requested_columns(names: Sequence[str], requested: str, source: str) -> dict[str, int]:

@@ -124,6 +124,8 @@ def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
     numbers, style = read_numbers(table, spec.decimal)
     opened_at = _opened_at(times.moments, spec, place.source)
     opened_at, numbers, lines, order = _oldest_first(opened_at, numbers, place.numbers)
+    listed, unlisted = _listed(numbers, place.source)
+    opened_at, numbers, lines = opened_at[listed], [column[listed] for column in numbers], lines[listed]
     _require_interval(opened_at, spec, place.source)
     frame = pd.DataFrame(dict(zip(COLUMNS[1:], numbers, strict=True)), copy=False)
     frame.insert(0, "timestamp", pd.DatetimeIndex(opened_at).tz_localize("UTC"))
@@ -145,8 +147,8 @@ def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
         "numbers": style,
         "volume unit": columns.volume_unit,
     }
-    if columns.notes:
-        layout["notes"] = "; ".join(columns.notes)
+    if notes := (*columns.notes, *unlisted):
+        layout["notes"] = "; ".join(notes)
     return SourceBars(frame, layout, lines)
 
 
@@ -233,6 +235,20 @@ def _oldest_first(
         np.ascontiguousarray(lines),
         order,
     )
+
+
+def _listed(numbers: list[Float64[np.ndarray, " bar"]], source: str) -> tuple[slice, tuple[str, ...]]:
+    """Return the bars from the first to the last row that has a price, and a note about the empty rows around them.
+
+    A file of several coins has empty rows before a coin's listing: no bar is missing there.
+    """
+    priced = np.flatnonzero(~np.logical_and.reduce([np.isnan(column) for column in numbers[:4]]))
+    if not len(priced):
+        raise UnreadableFile(f"{source}: expected prices, found {len(numbers[0])} rows without one")
+    first, last = int(priced[0]), int(priced[-1])
+    counts = {"before the first": first, "after the last": len(numbers[0]) - 1 - last}
+    notes = tuple(f"{count} rows without prices {where} bar were left out" for where, count in counts.items() if count)
+    return slice(first, last + 1), notes
 
 
 def _require_interval(opened_at: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: str) -> None:

@@ -74,10 +74,14 @@ def test_of_a_duplicated_day_the_partial_row_is_refused_and_no_gap_appears(bars:
 def test_contradicting_rows_of_one_day_are_both_refused(bars: pd.DataFrame) -> None:
     other = bars.iloc[[50]].assign(close=bars["open"][50] * 1.001)
     applied = results_of(pd.concat([bars[:50], other, bars[50:]]))
-    assert {row: rule for row, (rule, _) in refused(applied).items()} == {
-        50: "undecided_double",
-        51: "undecided_double",
+    first, second = bars["open"][50] * 1.001, bars["close"][50]
+    assert refused(applied) == {
+        50: ("undecided_double", f"close {first:.10g} vs. {second:.10g}"),
+        51: ("undecided_double", f"close {second:.10g} vs. {first:.10g}"),
     }
+    assert applied.findings["undecided_double"].observed == f"2 of 301 bars, first close {first:.10g} vs. {second:.10g}"
+    assert failed(applied) == {"undecided_double", "gap"}
+    assert all(rule.severity == "warning" for rule in BAR_RULES if rule.name in failed(applied))
 
 
 def test_an_unfinished_bar_is_dropped_but_not_refused(bars: pd.DataFrame) -> None:

@@ -126,12 +126,30 @@ def test_only_flat_runs_above_the_limit_are_marked() -> None:
     assert marked(bar_rules.flat_runs(bars, 3)) == []
 
 
-@pytest.mark.parametrize(("volume", "span", "is_part"), [(10.0, 1.0, True), (30.0, 1.0, False), (10.0, 30.0, False)])
-def test_a_last_bar_of_small_volume_and_range_is_a_part_bar(volume: float, span: float, is_part: bool) -> None:
+@pytest.mark.parametrize("span", [1.0, 50.0])
+@pytest.mark.parametrize(("volume", "is_part"), [(24.0, True), (26.0, False), (36.0, False)])
+def test_a_last_bar_of_small_volume_is_a_part_bar_whatever_its_range(volume: float, span: float, is_part: bool) -> None:
+    """Volumes of 30 to 100, median 100: a quarter of the median is 25, 0.7 of the smallest 21."""
     bars = np.tile([100.0, 110.0, 90.0, 105.0, 100.0], (30, 1))
+    bars[20:25, 4] = 30.0
     bars[-1, 1:5] = 100 + span, 100.0, 100.0, volume
     assert marked(bar_rules.part_bars(bars, 0.25, check_last=True)) == ([29] if is_part else [])
     assert not bar_rules.part_bars(bars, 0.25, check_last=False).any()
+
+
+@pytest.mark.parametrize(("volume", "is_part"), [(69.0, True), (71.0, False)])
+def test_a_last_bar_below_the_smallest_volume_is_a_part_bar(volume: float, is_part: bool) -> None:
+    bars = np.tile([100.0, 110.0, 90.0, 105.0, 100.0], (30, 1))
+    bars[-1, 4] = volume
+    assert marked(bar_rules.part_bars(bars, 0.25, check_last=True)) == ([29] if is_part else [])
+
+
+@pytest.mark.parametrize(("volume", "is_part"), [(14.0, True), (16.0, False)])
+def test_a_whole_first_bar_before_volumes_grew_is_kept(volume: float, is_part: bool) -> None:
+    """The volumes after a listing: 30 for two days, then 1,000; a day of 16 is a sixtieth of the median and whole."""
+    bars = np.tile([100.0, 101.0, 99.0, 100.0, 1000.0], (30, 1))
+    bars[1:3, 4], bars[0, 4] = 30.0, volume
+    assert marked(bar_rules.part_bars(bars, 0.25, check_last=False)) == ([0] if is_part else [])
 
 
 def test_swapped_volume_columns_are_found_at_the_exact_bar() -> None:
@@ -152,6 +170,17 @@ def test_a_busy_week_and_a_thin_start_are_no_break_of_the_volume() -> None:
     volume[::9] = 0.0
     assert bar_rules.volume_breaks(volume, np.full(600, 9_000.0), 50.0) == ()
     assert bar_rules.volume_breaks(volume[:40], np.full(40, 9_000.0), 50.0) == ()
+
+
+def test_a_rally_over_weeks_is_no_change_of_the_unit() -> None:
+    """Volume and price climb 300-fold within ten weeks and stay there: medians far apart differ as after a swap."""
+    rng = np.random.default_rng(0)
+    rise = np.exp(np.clip((np.arange(600) - 300) / 70, 0, 1) * np.log(300))
+    volume, close = rng.uniform(500, 5_000, 600) * rise, 0.01 * rise
+    assert bar_rules.volume_breaks(volume, close, 50.0) == ()
+    volume[450:] *= 300 * 0.01 * 100  # the unit changes where the coin costs 3
+    (found,) = bar_rules.volume_breaks(volume, close, 50.0)
+    assert found.bar == 450
 
 
 def test_every_rule_accepts_an_empty_series() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.bars import COLUMNS
-from model.errors import AmbiguousFile, SpecError
+from model.errors import AmbiguousFile, SpecError, UnreadableFile
 from tasks.sources.source_spec import SourceBars, SourceSpec, open_cross_check, open_source
 
 TIMES = pd.DatetimeIndex(["2017-09-13", "2017-09-14", "2017-09-15", "2017-09-16"], tz="UTC")
@@ -217,6 +217,42 @@ def test_indian_groups_of_two_digits(write: Write) -> None:
     assert bars.frame.iloc[0, 1:].tolist() == [9_926_540_000.0, 9_930_000_000.0, 100_000.0, 9_900_000_000.5, 7.0]
     alone = [f'{day},"9,92,65,40,000","9,92,65,40,000","9,92,65,40,000","9,92,65,40,000",7' for day in DAYS]
     assert set(fetch(write(text(HEADED, alone))).frame["close"]) == {9_926_540_000.0}
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["{coin}:{part}", "{part}_{coin}", "{coin}USDT {part}", "{coin}/USD {part}", "{part} ({coin})", "{coin}-{part}"],
+)
+@pytest.mark.parametrize("symbol", ["ETH-USD", "BTC-USD", "ETH/USD"])
+def test_a_wide_file_of_several_coins_is_read_by_symbol(named: str, symbol: str, write: Write) -> None:
+    parts = ("open", "high", "low", "close", "volume")
+    names = [named.format(coin=coin, part=part) for coin in ("BTC", "ETH", "SOL") for part in parts]
+    own = rows(DAYS)
+    other = ",".join("7" for _ in parts)
+    lines = [
+        f"{line},{other},{other}" if "BTC" in symbol else f"{line[:10]},{other},{line[11:]},{other}" for line in own
+    ]
+    bars = fetch(write(text(",".join(["date", *names]), lines), symbol=symbol))
+    pd.testing.assert_frame_equal(bars.frame, BARS, check_dtype=False)
+
+
+def test_one_coin_in_two_currencies_is_read_by_its_quote(write: Write) -> None:
+    names = [f"BTC {money} {part}" for money in ("EUR", "USD") for part in ("open", "high", "low", "close", "volume")]
+    lines = [f"{line[:10]},7,7,7,7,7,{line[11:]}" for line in rows(DAYS)]
+    pd.testing.assert_frame_equal(fetch(write(text(",".join(["date", *names]), lines))).frame, BARS, check_dtype=False)
+
+
+def test_rows_before_a_listing_and_after_a_delisting_are_left_out(write: Write) -> None:
+    header = "date,BTC:open,BTC:high,BTC:low,BTC:close,ETH:open,ETH:high,ETH:low,ETH:close,ETH:volume"
+    own = [f"{line[:10]},7,7,7,7,{line[11:]}" for line in rows(DAYS)]
+    early = [f"2017-09-{day:02d},7,7,7,7,,,,,0" for day in range(3, 13)]
+    bars = fetch(write(text(header, [*early, *own, "2017-09-17,7,7,7,7,,,,,"]), symbol="ETH-USD"))
+    pd.testing.assert_frame_equal(bars.frame, BARS, check_dtype=False)
+    assert bars.line_numbers.tolist() == [12, 13, 14, 15]
+    assert "10 rows without prices before the first bar were left out" in bars.layout["notes"]
+    assert "1 rows without prices after the last bar were left out" in bars.layout["notes"]
+    with pytest.raises(UnreadableFile, match="expected prices, found 10 rows without one"):
+        fetch(write(text(header, early), symbol="ETH-USD"))
 
 
 def test_volume_suffixes(write: Write) -> None:

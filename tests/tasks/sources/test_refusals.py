@@ -184,10 +184,28 @@ def test_a_time_column_that_seems_to_hold_closing_times(refuse: Refuse) -> None:
 
 
 def test_two_columns_of_the_same_role(refuse: Refuse) -> None:
-    message = refuse("date,BTC.open,ETH.open,high,low,close\n2017-09-05,1,1,2,1,2\n", AmbiguousFile)
-    assert "'BTC.open' and 'ETH.open' could each be the open; choose with --source.columns 'open=BTC.open'" in message
+    message = refuse("date,first open,open,high,low,close\n2017-09-05,1,1,2,1,2\n", AmbiguousFile)
+    assert "'first open' and 'open' could each be the open; choose with --source.columns 'open=first open'" in message
+    message = refuse("date,open,open,high,low,close\n2017-09-05,1,1,2,1,2\n", AmbiguousFile)
+    assert "choose with --source.columns 'open=2' or 'open=3'" in message
     message = refuse("date,open,high,low,close,volume,vol\n2017-09-05,1,2,1,2,3,3\n", AmbiguousFile)
     assert "could each be the volume" in message
+
+
+WIDE = "date,{0}.open,{0}.high,{0}.low,{0}.close,{1}.open,{1}.high,{1}.low,{1}.close\n2017-09-05,1,2,1,2,3,4,3,4\n"
+
+
+@pytest.mark.parametrize(("one", "other"), [("BTC", "SOL"), ("AAPL", "MSFT"), ("BTCUSDT", "SOLUSDT")])
+def test_columns_of_other_series_are_not_suggested(one: str, other: str, refuse: Refuse) -> None:
+    message = refuse(WIDE.format(one, other), SpecError, symbol="ETH-USD")
+    assert f"expected columns of ETH-USD, found '{one}.open', '{other}.open', of another series" in message
+    assert "set --source.symbol" in message
+    assert f"open={one}" not in message
+
+
+def test_a_file_whose_only_columns_are_named_after_another_coin(refuse: Refuse) -> None:
+    content = "date,ETH.open,ETH.high,ETH.low,ETH.close\n2017-09-05,1,2,1,2\n"
+    assert "expected columns of BTC-USD, found 'ETH.open', of another series" in refuse(content, SpecError)
 
 
 def test_wrong_columns_in_the_spec(refuse: Refuse) -> None:
