@@ -54,6 +54,11 @@ class Evaluation:
     seeds: Seeds | None = None
     looks: Looks = field(default_factory=Looks)
 
+    @property
+    def span(self) -> str:
+        """The days of the first and the last decision."""
+        return f"{self.first[:10]} to {self.last[:10]}"
+
     def best_baseline(self) -> str:
         """Return the baseline with the lowest log loss."""
         return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)

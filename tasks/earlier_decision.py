@@ -14,6 +14,7 @@ from tasks.champion.commit_decision import commit_decision
 from tasks.champion.repeated_evidence import evidence_digest, find_repeated_decision, unchanged_row
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
+from tasks.registry.experiment_page import NOTE_TAG, decided_name, decision_tags
 from tasks.results import Promotion
 from tasks.services.events import decision_event, emit_event_for
 from tasks.store.bar_store import BarsRef
@@ -45,8 +46,9 @@ def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run
             get_run_logger().warning("%s", changed)
             return None
         message = f"{row.reasons[0]}. {FORCE}"
-        tags = {"decision": row.action, "version": row.version, "reasons": message, "mlflow.note.content": message}
+        tags = {**decision_tags(row), "reasons": message, NOTE_TAG: message}
         workspace.runs.log_values(run_id, tags=tags)
+        workspace.runs.rename_run(run_id, decided_name(ref.closed_at, row.version, row.action))
         emit_event_for(
             decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after
         )

@@ -11,8 +11,8 @@ import numpy as np
 from prefect import get_run_logger, task
 
 from model.bars import Bars
-from model.evaluation import NETWORK, Evaluation, evaluate_record, performances, trade_both_ways
-from model.metrics import METRICS, Record, classification_report, normalise_rows
+from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
+from model.metrics import Record, classification_report, normalise_rows
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
 from model.walk_forward import walk_baselines_forward
@@ -21,6 +21,7 @@ from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.registry.run_artifacts import (
     CLASSIFICATION_REPORT,
+    DETAILS,
     NUMBERS,
     log_equity,
     log_fold_networks,
@@ -30,12 +31,11 @@ from tasks.registry.run_artifacts import (
     pooled_record,
     pooled_seeds,
 )
+from tasks.registry.run_metrics import evaluation_details, evaluation_metrics
 from tasks.results import FoldOutcome, WindowsRef
 from tasks.store.trial_log import Trial, count_looks, trial_of
 from tasks.windowing import read_folds
 from tasks.workspace import Workspace, open_workspace
-
-CORRECTED = ("pesaran_timmermann", "majority", "base_rate_difference")  # tests whose corrected p-values are logged
 
 
 @task(name="evaluate", task_run_name="evaluate")
@@ -71,47 +71,34 @@ def evaluate(
             count_looks(trials, trial.test_first, trial.test_last),
             deflated_sharpe_ratios(trials, trial, record, bars, costs),
         )
-        _log_numbers(workspace, run_id, evaluation, ref.filled_bars)
+        _log_numbers(workspace, run_id, evaluation, ref)
         _log_looks(workspace, trial, evaluation)
         _log_report(workspace, run_id, record, np.array(evaluation.confusion))
-        _log_trades(workspace, run_id, traded, evaluation.trading, costs)
+        _log_trades(workspace, run_id, traded, costs)
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
-        _show(evaluation, trial, workspace.runs.run_link(run_id))
+        _show(evaluation, trial, workspace, run_id)
     return evaluation
 
 
-def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, filled_bars: int) -> None:
-    """Log metrics with their intervals, those of the baselines, and the tests of skill."""
-    network = evaluation.numbers[NETWORK]
-    metrics = {name: interval.value for name, interval in network.items()}
-    metrics |= {f"{name}_low": interval.low for name, interval in network.items()}
-    metrics |= {f"{name}_high": interval.high for name, interval in network.items()}
-    baselines = [name for name in evaluation.numbers if name != NETWORK]
-    metrics |= {f"{each}_{name}": evaluation.numbers[each][name].value for each in baselines for name in METRICS}
-    metrics |= evaluation.skill.metrics()
-    metrics |= evaluation.seeds.metrics() if evaluation.seeds else {}
-    metrics |= {"expected_calibration_error": evaluation.calibration_error, "filled_bars": filled_bars}
-    workspace.runs.log_values(run_id, metrics=metrics)
+def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref: WindowsRef) -> None:
+    """Log the metrics, the test bars as a dataset, and every number as files."""
+    workspace.runs.log_values(
+        run_id, metrics=evaluation_metrics(evaluation), tags={"filled_bars": str(ref.filled_bars)}
+    )
+    workspace.runs.log_bars(run_id, ref.bars, "test", evaluation.span)
     table = {
         forecaster: {name: [each.value, each.low, each.high] for name, each in numbers.items()}
         for forecaster, numbers in evaluation.numbers.items()
     }
     workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
+    workspace.runs.log_text(run_id, json.dumps(evaluation_details(evaluation), indent=2), DETAILS)
 
 
 def _log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:
-    """Log how often these test bars were scored, and p-values after correction for tests and recipes."""
-    looks, corrected = evaluation.looks, evaluation.corrected()
-    workspace.runs.log_values(
-        trial.run_id,
-        metrics={
-            "skill.looks": float(looks.looks),
-            "skill.recipes_tried": float(looks.recipes),
-            **{f"skill.{name}_p_adjusted": corrected[name] for name in CORRECTED},
-        },
-        tags={"looks": looks.evidence(trial.p_value)},
-    )
-    get_run_logger().info("%s", looks.evidence(trial.p_value))
+    """Log how often these test bars were scored, and the p-value after correction for tests and recipes, as a tag."""
+    evidence = evaluation.looks.evidence(trial.p_value)
+    workspace.runs.log_values(trial.run_id, tags={"looks": evidence})
+    get_run_logger().info("%s", evidence)
 
 
 def _log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:
@@ -128,16 +115,14 @@ def _log_trades(
     workspace: Workspace,
     run_id: str,
     traded: Mapping[str, TradingResult],
-    figures: Mapping[str, Mapping[str, float]],
     costs: TradingSpec,
 ) -> None:
-    """Log the figures and the equity curves of each way of trading."""
+    """Log the costs and the equity curves of each way of trading."""
     lines = performances(traded)
     closed_at = next(iter(traded.values())).closed_at
     log_equity(workspace.runs, run_id, closed_at, {name: line.equity for name, line in lines.items()})
-    metrics = {f"trading.{name}.{key}": value for name, found in figures.items() for key, value in found.items()}
     params = {f"trading.{key}": value for key, value in costs.model_dump().items()}
-    workspace.runs.log_values(run_id, metrics=metrics, params=params)
+    workspace.runs.log_values(run_id, params=params)
 
 
 def _log_pictures(
@@ -157,8 +142,8 @@ def _log_pictures(
         workspace.runs.log_figure(run_id, figure, picture_path(name))
 
 
-def _show(evaluation: Evaluation, trial: Trial, link: str) -> None:
-    """Show each forecaster's metrics with their intervals in Prefect, the looks, and the link to the MLflow run."""
+def _show(evaluation: Evaluation, trial: Trial, workspace: Workspace, run_id: str) -> None:
+    """Show each forecaster's metrics with their intervals in Prefect, the looks, and the links to MLflow."""
     rows = [
         {"forecaster": forecaster.replace("_", " ")}
         | {
@@ -169,4 +154,4 @@ def _show(evaluation: Evaluation, trial: Trial, link: str) -> None:
     ]
     looks = evaluation.looks.evidence(trial.p_value)
     show_table("metrics", rows, f"Out of sample, with 95 % block bootstrap intervals; {looks}")
-    show_links({"MLflow run": link})
+    show_links({"MLflow run": workspace.runs.run_link(run_id), "All runs in MLflow": workspace.runs.experiment_link()})

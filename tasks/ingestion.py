@@ -17,6 +17,7 @@ from model.errors import SourceUnavailable, UnreadableFile
 from model.times import as_utc, column_times, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_table
+from tasks.registry.experiment_page import SHORT_HASH
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
 from tasks.sources.source_spec import Source, SourceBars, SourceSpec, open_source
@@ -85,7 +86,8 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
         if run_id:
             workspace = open_workspace(landing.series)
             workspace.runs.log_bars(run_id, ref, "training")
-            workspace.runs.log_values(run_id, tags={"bars_version": str(ref.version), "bars_sha256": ref.sha256})
+            tags = {"bars_version": str(ref.version), "bars_sha256": ref.sha256[:SHORT_HASH]}
+            workspace.runs.log_values(run_id, tags=tags | {"as_of": ref.closed_at.isoformat()})
         for path in (landing.path, accepted):
             Path(path).unlink(missing_ok=True)
         get_run_logger().info(

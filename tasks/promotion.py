@@ -32,7 +32,7 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
             workspace, challenger, rule, ref.bars, recipe.training.seed, report_broken_champion
         )
         sync_champion_alias(workspace)
-        log_decision(workspace, row, challenger)
+        log_decision(workspace, row, challenger, ref.bars.closed_at)
         message = f"{row.action} version {row.version}: {row.reasons[0]}"
         emit_event_for(
             decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after

@@ -9,9 +9,12 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.repeated_evidence import EVIDENCE, evidence_digest
 from tasks.console.progress import current_progress
+from tasks.registry.experiment_page import SHORT_HASH, as_of_text
+from tasks.registry.experiment_runs import Measured
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record, read_calibrator
+from tasks.registry.run_metrics import score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.workspace import open_workspace
 
@@ -42,11 +45,15 @@ def register(
             "trained_until": final.trained_until,
             "recipe": recipe.digest,
             "bars_version": str(ref.bars.version),
-            "bars_sha256": ref.bars.sha256,
+            "bars_sha256": ref.bars.sha256[:SHORT_HASH],
             EVIDENCE: evidence_digest(ref.bars.sha256, recipe, rule),
             **{f"metric.{name}": f"{each.value:.6f}" for name, each in evaluation.numbers[NETWORK].items()},
         }
-        return workspace.registry.register(run_id, files, _example(ref), tags)
+        scores = {name: each.value for name, each in evaluation.numbers[NETWORK].items()}
+        test_bars = workspace.runs.log_bars(run_id, ref.bars, "test", evaluation.span)  # as the evaluation logged them
+        name = as_of_text(ref.bars.closed_at).replace(":", "")
+        measured = Measured(score_metrics(scores), *test_bars)
+        return workspace.registry.register(run_id, files, _example(ref), tags, name, measured)
 
 
 def _example(ref: WindowsRef) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact
 
-from model.baseline_comparison import comparison_metrics
 from model.recipe import Recipe
 from tasks.champion.live_comparison import LiveComparison
 from tasks.champion.repeated_evidence import REPORTED
@@ -15,6 +14,7 @@ from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
 from tasks.pages.written_pages import write_page
 from tasks.registry.run_artifacts import LIVE_PREDICTIONS, REPORT, log_artifacts
+from tasks.registry.run_metrics import LIVE
 from tasks.results import FoldOutcome, Retrain
 from tasks.workspace import Workspace, open_workspace
 
@@ -29,8 +29,6 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         text = report_page(content)
         path = write_page(settings, workspace.name, f"{result.run_id}.html", text)
         log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
-        if content.champion is not None:
-            workspace.runs.log_values(result.run_id, metrics=comparison_metrics("champion", content.champion))
         _log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
         workspace.runs.log_values(result.run_id, tags={REPORTED: link})
@@ -44,7 +42,6 @@ def _log_live(workspace: Workspace, run_id: str, live: Sequence[LiveComparison])
     if not live:
         return
     log_artifacts(workspace.runs, run_id, {LIVE_PREDICTIONS: json.dumps([each.to_dict() for each in live]).encode()})
-    names = ("decisions", "log_loss", "served_log_loss", "difference", "low", "high")
-    champion = {name: getattr(each, name) for each in live if each.champion for name in names}
-    metrics = {f"live.champion_{name}": float(value) for name, value in champion.items() if value is not None}
+    champion = {name: getattr(each, name) for each in live if each.champion for name in LIVE}
+    metrics = {f"live/champion_{name}": float(value) for name, value in champion.items() if value is not None}
     workspace.runs.log_values(run_id, metrics=metrics)

@@ -7,7 +7,6 @@ machines with as many cores, elsewhere to rounding.
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from prefect import runtime, task
@@ -24,6 +23,7 @@ from model.walk_forward import fit_fold, trainer_for
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.console.progress import current_progress
 from tasks.registry.run_artifacts import log_final_network, log_fold, read_calibrator
+from tasks.registry.run_metrics import curves, score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.windowing import read_folds, read_windows
 from tasks.workspace import open_workspace
@@ -79,7 +79,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         run_id = workspace.runs.start_run(name, {"fold": str(index)}, parent=parent_run_id)
         workspace.runs.log_values(
             run_id,
-            metrics={f"test_{metric}": value for metric, value in scores.items()},
+            metrics=score_metrics(scores),
             params={
                 "train_windows": len(folds[index].train),
                 "test_windows": len(folds[index].test),
@@ -120,18 +120,10 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         fitted = final.fitted
         calibrator = read_calibrator(workspace.runs, folds[-1].run_id)
         log_final_network(workspace.runs, parent_run_id, trainer.keras_model(fitted), final, calibrator)
-        workspace.runs.log_curves(
-            parent_run_id, {f"final_{name}": values for name, values in curves(fitted.history).items()}
-        )
+        workspace.runs.log_curves(parent_run_id, curves(fitted.history))
         workspace.runs.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
     until = iso_text(resolved.resolved_at[-1])
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
-
-
-def curves(history: Sequence[Epoch]) -> dict[str, list[float]]:
-    """Return the learning curves by metric name, one value an epoch."""
-    names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
-    return {name: [getattr(epoch, name) for epoch in history] for name in names}
 
 
 def _submit_folds(runner: Any, ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[FoldOutcome]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from model.bars import Series
 from model.errors import DamagedHome, SpecError
+from tasks.registry.experiment_page import Purpose
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
@@ -28,11 +29,13 @@ class Workspace:
         settings: addresses and credentials.
         series: symbol and interval; None for the tables of all series.
         experiment: name of the MLflow experiment and of the registered model; empty takes the series' own.
+        purpose: what the runs of the experiment are.
     """
 
     settings: Settings
     series: Series | None = None
     experiment: str = ""
+    purpose: Purpose = "retrain"
 
     @cached_property
     def bar_store(self) -> BarStore:
@@ -80,7 +83,8 @@ class Workspace:
             raise DamagedHome(
                 f"{path}: expected MLflow's database, because decisions were made; found none. Run `riseorfall doctor`."
             )
-        return ExperimentRuns(self.settings.mlflow_uri, self.settings.artifact_root, self.series, self.experiment)
+        settings = self.settings
+        return ExperimentRuns(settings.mlflow_uri, settings.artifact_root, self.series, self.experiment, self.purpose)
 
     @cached_property
     def registry(self) -> ModelRegistry:

@@ -168,6 +168,17 @@ def test_what_the_report_reads_is_there(workspace: Workspace) -> None:
     assert decision.decided_at == datetime(2026, 11, 26, 12, 14, 27, 681323, UTC)
 
 
+def test_the_curves_of_its_folds_are_read_under_their_old_names(workspace: Workspace) -> None:
+    experiment = workspace.runs.experiment_id()
+    folds = workspace.runs.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{DECISION_ID}'")
+    assert len(folds) == 5
+    for fold in folds:
+        epochs = workspace.runs.read_curves(fold.info.run_id)
+        assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
+        assert min(epoch.validation_loss for epoch in epochs) < 0.75
+        assert epochs[0].loss == pytest.approx(fold.data.metrics["loss"], abs=0.2)
+
+
 def test_a_rollback_without_a_former_champion_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
     assert run(["rollback"]) != 0
     assert "expected a champion before version 1" in capsys.readouterr().err

@@ -13,8 +13,10 @@ from model.errors import UnsoundModel
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
+from tasks.registry.experiment_page import DONE, NOTE_TAG, decided_name, decision_tags
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
+from tasks.registry.run_metrics import decision_metrics
 from tasks.store.bar_store import BarsRef
 from tasks.store.decision_log import ChampionChanged, LoggedDecision
 from tasks.workspace import Workspace
@@ -91,31 +93,41 @@ def logged_decision(
     )
 
 
-def log_decision(workspace: Workspace, row: LoggedDecision, challenger: Version) -> None:
-    """Log a decision to the challenger's run, with the timeline of champions, and to its version's page."""
+def log_decision(workspace: Workspace, row: LoggedDecision, challenger: Version, closed_at: datetime) -> None:
+    """Log a decision to the challenger's run, with the timeline of champions, and to the pages of the versions.
+
+    Args:
+        workspace: runs, registry and decision log.
+        row: the decision.
+        challenger: the version that it is about.
+        closed_at: close of the newest bar, for the name of the run.
+    """
     from model.champion_timeline_picture import champion_history_picture  # imported here: matplotlib takes a second
 
     description = describe_decision(row, challenger)
-    workspace.runs.log_values(
-        row.run_id,
-        metrics={f"decision.{name}": value for name, value in row.numbers.items() if value is not None},
-        tags={
-            "decision": row.action,
-            "version": row.version,
-            "reasons": "\n".join(row.reasons),
-            "mlflow.note.content": description,
-        },
-    )
+    workspace.runs.log_values(row.run_id, tags={"reasons": "\n".join(row.reasons), NOTE_TAG: description})
+    log_outcome(workspace, row, closed_at)
     workspace.registry.describe(row.version, description)
+    if row.action == "promote" and row.champion_before not in (None, row.version):
+        note = f"{row.decided_at:%Y-%m-%d %H:%M} UTC: replaced as champion by version {row.version}"
+        workspace.registry.append_note(str(row.champion_before), note)
     picture = champion_history_picture(timeline_steps(workspace.decision_log.rows(workspace.name)))
     workspace.runs.log_figure(row.run_id, picture, picture_path("champion_history"))
 
 
+def log_outcome(workspace: Workspace, row: LoggedDecision, closed_at: datetime) -> None:
+    """Log the numbers of a decision to its run, and name the run after it."""
+    workspace.runs.log_values(row.run_id, decision_metrics(row.action, row.numbers), tags=decision_tags(row))
+    workspace.runs.rename_run(row.run_id, decided_name(closed_at, row.version, row.action))
+
+
 def describe_decision(row: LoggedDecision, challenger: Version) -> str:
     """Return the description of a version for its page in the registry."""
-    numbers = ", ".join(f"{name} {value:.4f}" for name, value in challenger.metrics.items())
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in challenger.metrics.items())
+    reasons = "\n".join(f"- {reason}" for reason in row.reasons)
     return (
-        f"{row.action}: {'; '.join(row.reasons)}\n\nTrained until {challenger.trained_until}. Out of sample: {numbers}."
+        f"**{DONE[row.action]}** on {row.decided_at:%Y-%m-%d %H:%M} UTC\n\n{reasons}\n\n"
+        f"Trained until {challenger.trained_until:%Y-%m-%d %H:%M} UTC. Out of sample: {numbers}."
     )
 
 

@@ -31,7 +31,7 @@ from model.recipe import Recipe
 from model.times import iso_text, to_datetime, to_datetime64
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
-from tasks.champion.challenger_decision import logged_decision
+from tasks.champion.challenger_decision import log_outcome, logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.corrected_skill import record_look
@@ -42,6 +42,7 @@ from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_probe, log_record, picture_path
+from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import BarsRef, BarStore, hash_bars
 from tasks.store.decision_log import LoggedDecision
@@ -156,7 +157,7 @@ class Replay:
         self.name = self.name or f"{self.series.name}-replay"
         if self.name == self.series.name:
             raise SpecError(f"replay: expected a name of its own, found the series' own, {self.name}")
-        self.workspace = Workspace(self.settings, self.series, self.name)
+        self.workspace = Workspace(self.settings, self.series, self.name, "replay")
         self._opened: dict[str, Shadow] = {}  # versions that predict, in memory
         self._require_continuation()
 
@@ -225,6 +226,8 @@ class Replay:
         row = self._repeat(day, as_of, bars) or self._decide(day, as_of, bars)
         self._predict(row, as_of)
         commit_decision(self.workspace, row, smoke_test=_skip_smoke_test)
+        if row.action != "unchanged":  # a day without a new bar has no run of its own
+            log_outcome(self.workspace, row, as_of)
         return row
 
     def _repeat(self, day: date, as_of: datetime, bars: Bars) -> LoggedDecision | None:
@@ -273,7 +276,8 @@ class Replay:
         log_fold_networks(self.workspace.runs, run_id, walked.fold_networks)
         log_probe(self.workspace.runs, run_id, final)
         numbers = score(walked.record.labels, walked.record.probabilities)
-        self.workspace.runs.log_values(run_id, metrics={**numbers, "epochs": float(final.epochs)})
+        metrics = {**score_metrics(numbers), "train/epochs": float(final.epochs)}
+        self.workspace.runs.log_values(run_id, metrics=metrics)
         tags = {
             "as_of": self.decision_id(day),
             "trained_until": iso_text(resolved.resolved_at[-1]),
@@ -364,13 +368,14 @@ class Replay:
 
         run_id = self.workspace.runs.start_run(f"summary {self.first} to {self.last}", {"recipe": self.recipe.digest})
         metrics = {
-            f"{strategy.replace(' ', '_')}_{name}": summary.scores[strategy][name]
+            f"{strategy.replace(' ', '_')}/{name}": summary.scores[strategy][name]
             for strategy in STRATEGIES
             for name in METRICS
         }
         if summary.cost is not None:
             cost = summary.cost
-            metrics |= {"cost_of_not_promoting": cost.mean, "cost_low": cost.low, "cost_high": cost.high}
+            name = "headline/cost_of_never_promoting"
+            metrics |= {name: cost.mean, f"{name}_low": cost.low, f"{name}_high": cost.high}
         self.workspace.runs.log_values(run_id, metrics=metrics)
         picture = champion_history_picture(timeline_steps(summary.decisions))
         self.workspace.runs.log_figure(run_id, picture, picture_path("champion_history"))

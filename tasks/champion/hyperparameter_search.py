@@ -25,9 +25,12 @@ from model.metrics import log_losses, score
 from model.multiple_testing import BacktestOverfitting, backtest_overfitting, fitting_parts
 from model.recipe import Recipe
 from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
+from tasks.registry.experiment_page import as_of_text
 from tasks.registry.run_artifacts import BEST_VALUES
+from tasks.registry.run_metrics import BASE_RATE, LOG_LOSS, score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import hash_bars
 from tasks.store.trial_log import TrialForecasts, trial_of
@@ -112,7 +115,7 @@ class RecipeSearch:
     def __post_init__(self) -> None:
         """Open the workspace of the search."""
         self.series = self.recipe.series
-        self.workspace = Workspace(self.settings, self.series, f"{self.series.name}-tune")
+        self.workspace = Workspace(self.settings, self.series, f"{self.series.name}-tune", "tune")
 
     @cached_property
     def bars(self) -> Bars:
@@ -196,9 +199,9 @@ class RecipeSearch:
         now = datetime.now(UTC)
         tried = trial_of("tune", run_id, recipe, walked.record, walked.base_rate, recorded_at=now, run_id=run_id)
         self.workspace.trial_log.append([tried])
-        self.workspace.runs.log_values(
-            run_id, metrics={**numbers, "base_rate_log_loss": base_rate, "epochs": walked.epochs}
-        )
+        metrics = {"baseline/base_rate_log_loss": base_rate, "train/epochs": float(walked.epochs)}
+        self.workspace.runs.log_values(run_id, metrics=score_metrics(numbers) | metrics)
+        self.workspace.runs.rename_run(run_id, f"trial {trial.number}: log loss {numbers['log_loss']:.4f}")
         self.workspace.runs.finish_run(run_id)
         trial.set_user_attr("base_rate_log_loss", base_rate)
         trial.set_user_attr(RUN, run_id)
@@ -231,12 +234,14 @@ class RecipeSearch:
         )
         self.workspace.runs.log_values(
             run_id,
-            metrics={"log_loss": found.log_loss, "default_log_loss": found.default_log_loss,
-                     "base_rate_log_loss": found.base_rate_log_loss, "trials": float(found.trials),
+            metrics={LOG_LOSS: found.log_loss, "headline/log_loss_as_given": found.default_log_loss,
+                     BASE_RATE: found.base_rate_log_loss, "headline/trials": float(found.trials),
                      **_overfitting_metrics(found.overfitting)},
             tags={"flags": found.flags, "best_trial": str(best.number),
                   "overfitting": _describe_overfitting(found.overfitting)},
         )  # fmt: skip
+        until = as_of_text(to_datetime(self.bars.closed_at[-1]))
+        self.workspace.runs.rename_run(run_id, f"{until}: {found.trials} trials, best log loss {found.log_loss:.4f}")
         self.workspace.runs.log_text(run_id, json.dumps(found.values, indent=2), BEST_VALUES)
         self.workspace.runs.finish_run(run_id)
         return found
@@ -274,7 +279,8 @@ def _describe_overfitting(found: BacktestOverfitting | None) -> str:
 def _overfitting_metrics(found: BacktestOverfitting | None) -> dict[str, float]:
     if found is None:
         return {}
-    return {"backtest_overfitting": found.probability, "backtest_overfitting_loss": found.probability_of_loss}
+    name = "headline/backtest_overfitting"
+    return {name: found.probability, f"{name}_loss": found.probability_of_loss}
 
 
 def _finished(study: "optuna.Study") -> int:

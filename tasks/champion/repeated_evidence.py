@@ -25,6 +25,7 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 EVIDENCE = "evidence"  # tag of a version
+DIGEST_LENGTH = 16  # characters of SHA-256, 64 bits: a person sees the tag
 REPORTED = "report"  # tag of a run: where its report is; a retrain writes it last
 # The code that can change a network, a number or a decision. Sources and data checks are left out: their effect is in
 # the hash of the bars.
@@ -34,9 +35,9 @@ DECIDED = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 def evidence_digest(bars_sha256: str, recipe: Recipe, rule: PromotionRule) -> str:
-    """Return the SHA-256 of bars, recipe, rule and code; the champion is compared by `find_repeated_decision`."""
+    """Return a hash of bars, recipe, rule and code; the champion is compared by `find_repeated_decision`."""
     parts = (bars_sha256, recipe.identity, rule.model_dump_json(), code_digest(Path(__file__).parents[2]))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 @cache

@@ -16,6 +16,7 @@ from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias
 from tasks.champion.recipe_hold import RecipeHold, held_recipes, open_holds, recipe_of
+from tasks.registry.experiment_page import DONE
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
@@ -57,8 +58,8 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
         held,
     )
     row = replace(
-        _row(series, version, state), action="rollback", reasons=reasons, rule="rollback", forced=True,
-        forced_reason=reason,
+        _row(series, version, state, workspace.decision_log), action="rollback", reasons=reasons, rule="rollback",
+        forced=True, forced_reason=reason,
     )  # fmt: skip
     commit_decision(workspace, row)
     _note(workspace, str(state.number), row, f"rolled back; {held}")
@@ -185,7 +186,7 @@ def plan_promotion(
     workspace = Workspace(settings, series)
     state, challenger = sync_champion_alias(workspace), workspace.registry.version(version)
     _require_other(series, state, challenger)
-    row = replace(_row(series, challenger, state), rule=rule.kind)
+    row = replace(_row(series, challenger, state, workspace.decision_log), rule=rule.kind)
     if force:
         reasons = (f"forced: {reason}", f"promoted against the rule by {getpass.getuser()}")
         return replace(row, reasons=reasons, rule="forced", forced=True, forced_reason=reason)
@@ -217,11 +218,18 @@ def commit_promotion(series: Series, settings: Settings, row: LoggedDecision) ->
     commit_decision(workspace, row)
     if row.forced:
         _note(workspace, row.version, row, f"promoted by force, in place of version {row.champion_before or 'none'}")
+    else:
+        _note(
+            workspace, row.version, row, f"decided by the rule again: {DONE[row.action]}; {'; '.join(row.reasons[:2])}"
+        )
+    if row.action == "promote" and row.champion_before:
+        _note(workspace, row.champion_before, row, f"replaced as champion by version {row.version}")
     return row
 
 
-def _row(series: Series, version: Version, state: ChampionState) -> LoggedDecision:
+def _row(series: Series, version: Version, state: ChampionState, log: DecisionLog) -> LoggedDecision:
     """Return a decision that promotes a version, with the bars that it was trained on."""
+    earlier = next((row for row in reversed(log.rows(series.name)) if row.run_id == version.run_id), None)
     return LoggedDecision(
         decision_id=uuid.uuid4().hex,
         decided_at=datetime.now(UTC),
@@ -234,7 +242,7 @@ def _row(series: Series, version: Version, state: ChampionState) -> LoggedDecisi
         champion_after=version.version,
         run_id=version.run_id,
         bars_version=int(version.tags.get("bars_version", "-1")),
-        bars_sha256=version.tags.get("bars_sha256", ""),
+        bars_sha256=earlier.bars_sha256 if earlier else version.tags.get("bars_sha256", ""),
     )
 
 

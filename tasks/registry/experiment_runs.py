@@ -1,14 +1,15 @@
 """Runs of one series in MLflow: parameters, metrics, curves, files. One series is one experiment.
 
-It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.py`. Caution: the tables of MLflow's
-database must exist before two clients meet.
+It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.py`, names of metrics in
+`run_metrics.py`, what a person sees of an experiment in `experiment_page.py`. Caution: the tables of MLflow's database
+must exist before two clients meet.
 """
 
 import json
-import math
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,25 +18,45 @@ from typing import TYPE_CHECKING, Any, Literal
 from model.bars import Series
 from model.errors import StoreUnavailable
 from model.training import Epoch
+from tasks.registry.experiment_page import (
+    NOTE_TAG,
+    SHORT_HASH,
+    Purpose,
+    experiment_path,
+    experiment_tags,
+    run_path,
+)
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.owning_process import own_process
+from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer
 from tasks.settings import Settings, preserve_tracking_uri
 from tasks.store.bar_store import BarsRef
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
 POINTS_PER_BATCH = 1000  # MLflow's limit
-DIGEST_LENGTH = 36  # MLflow's limit
 PROCESS_TAG = "process"  # the process that a run belongs to: if it is gone while the run is running, it was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores by metric name, and the dataset (name and digest in MLflow) that they were measured on."""
+
+    scores: Mapping[str, float]
+    name: str
+    digest: str
 
 
 class ExperimentRuns:
     """Runs of one MLflow experiment."""
 
-    def __init__(self, uri: str, artifact_root: str, series: Series, name: str = "") -> None:
+    def __init__(
+        self, uri: str, artifact_root: str, series: Series, name: str = "", purpose: Purpose = "retrain"
+    ) -> None:
         """Set the address of MLflow; nothing is read or written yet.
 
         Args:
@@ -43,8 +64,10 @@ class ExperimentRuns:
             artifact_root: where a new experiment stores its artifacts; empty lets the server decide.
             series: series of the experiment.
             name: name of the experiment and of the registered model; empty takes the series' own.
+            purpose: what its runs are, for the descriptions.
         """
         self.uri = uri
+        self.purpose = purpose
         self.series = series
         self.name = name or series.name
         self.artifact_root = artifact_root
@@ -73,28 +96,36 @@ class ExperimentRuns:
         return client
 
     def experiment_id(self) -> str:
-        """Return the experiment of the series; create it with a description on first use."""
+        """Return the experiment of the series; create it with a description and a view on first use."""
         found = self.client.get_experiment_by_name(self.name)
-        if found is not None:
-            return str(found.experiment_id)
+        return self._create_experiment() if found is None else str(found.experiment_id)
+
+    def _create_experiment(self) -> str:
         location = f"{self.artifact_root}/{self.name}" if self.artifact_root else None
-        note = (
-            f"Retrains of {self.series.symbol} {self.series.interval}. A parent run is one retrain: its metrics are "
-            "out of sample. Its child runs, if any, are the folds."
-        )
-        return str(
-            self.client.create_experiment(
-                self.name,
-                artifact_location=location,
-                tags={"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"},
-            )
-        )
+        tags = experiment_tags(self.purpose, self.series)
+        return str(self.client.create_experiment(self.name, artifact_location=location, tags=tags))
 
     def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """Start a run (a child of `parent` when given) and return its id."""
+        found = self.client.get_experiment_by_name(self.name)
+        experiment_id = self._create_experiment() if found is None else str(found.experiment_id)
+        if found is not None and not parent:
+            self._renew_page(found)
         marks = {**tags, PROCESS_TAG: own_process()} | ({"mlflow.parentRunId": parent} if parent else {})
-        run = self.client.create_run(self.experiment_id(), tags=marks, run_name=name)
+        run = self.client.create_run(experiment_id, tags=marks, run_name=name)
         return str(run.info.run_id)
+
+    def _renew_page(self, found: "Experiment") -> None:
+        """Give the experiment of an earlier version its description and view; a description by a person stays."""
+        note = found.tags.get(NOTE_TAG, "")
+        by_a_person = note and not note.startswith(("Retrains of ", "Replay of ", "Search for "))
+        for key, value in experiment_tags(self.purpose, self.series).items():
+            if found.tags.get(key) != value and not (key == NOTE_TAG and by_a_person):
+                self.client.set_experiment_tag(found.experiment_id, key, value)
+
+    def rename_run(self, run_id: str, name: str) -> None:
+        """Give a run a name that says what happened."""
+        self.client.update_run(run_id, name=name)
 
     def log_values(
         self,
@@ -113,6 +144,16 @@ class ExperimentRuns:
             params=[Param(key, str(value)) for key, value in (params or {}).items()],
             tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
         )
+
+    def log_model_scores(self, run_id: str, model_id: str, measured: Measured) -> None:
+        """Log scores of a logged model, tied to the dataset that they were measured on; NaN values are left out."""
+        from mlflow.entities import Metric  # imported here: see client
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        tied = {"model_id": model_id, "dataset_name": measured.name, "dataset_digest": measured.digest}
+        scores = {key: value for key, value in measured.scores.items() if value == value}  # noqa: PLR0124 - NaN
+        metrics = [Metric(key, float(value), now, 0, run_id=run_id, **tied) for key, value in scores.items()]
+        self.client.log_batch(run_id, metrics=metrics)
 
     def log_curves(self, run_id: str, curves: Mapping[str, Sequence[float]]) -> None:
         """Log one value per epoch (1..) and metric, in one round trip; NaN values are left out."""
@@ -158,14 +199,9 @@ class ExperimentRuns:
 
     def read_curves(self, run_id: str) -> list[Epoch]:
         """Return the epochs of a fold's run, first to last."""
-        names = ("loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
-        values = {
-            name: {point.step: point.value for point in self.client.get_metric_history(run_id, name)} for name in names
-        }
-        return [
-            Epoch(number=number, seconds=math.nan, **{name: values[name].get(number, math.nan) for name in names})
-            for number in sorted(values["loss"])
-        ]
+        return read_curves(
+            lambda name: {point.step: point.value for point in self.client.get_metric_history(run_id, name)}
+        )
 
     def run_params(self, run_id: str) -> dict[str, str]:
         """Return the parameters of a run; none where the run is gone."""
@@ -213,25 +249,43 @@ class ExperimentRuns:
         except Exception as error:
             raise failed_fetch(f"{self.name}: run {run_id}, file {path}", [path], listed, error) from error
 
-    def log_bars(self, run_id: str, ref: BarsRef, context: str) -> None:
-        """Log the bars that a run used as a dataset: place, table version, content hash, span."""
+    def log_bars(self, run_id: str, ref: BarsRef, context: str, span: str = "") -> tuple[str, str]:
+        """Log the bars that a run used as a dataset: place, table version, content hash, span.
+
+        Args:
+            run_id: of the run.
+            ref: the bars.
+            context: what they were used for: `training`, `test`.
+            span: first and last decision where only a part was used.
+
+        Returns:
+            Name and digest of the dataset.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag  # imported here: see client
 
         profile = {"rows": ref.rows, "first": str(ref.first), "last": str(ref.last), "sha256": ref.sha256}
         dataset = Dataset(
-            name=f"{self.name} bars v{ref.version}",
-            digest=ref.sha256[:DIGEST_LENGTH],
+            name=f"{self.name} bars v{ref.version}" + (f", {context} {span}" if span else ""),
+            digest=ref.sha256[:SHORT_HASH],
             source_type="delta_table",
             source=json.dumps({"uri": ref.uri, "version": ref.version}),
-            profile=json.dumps(profile),
+            profile=json.dumps(profile | ({context: span} if span else {})),
         )
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        return dataset.name, dataset.digest
+
+    def experiment_link(self) -> str:
+        """Return where a browser finds the runs of the experiment."""
+        return f"{self._seen_at()}/{experiment_path(self.experiment_id())}"
 
     def run_link(self, run_id: str) -> str:
-        """Return where a browser finds a run: on the server, else where `mlflow ui` shows it."""
-        place = f"#/experiments/{self.experiment_id()}/runs/{run_id}"
+        """Return where a browser finds a run."""
+        return f"{self._seen_at()}/{run_path(self.experiment_id(), run_id)}"
+
+    def _seen_at(self) -> str:
+        """Return the address of MLflow in a browser: the server's, else where `mlflow ui` shows it."""
         seen = Settings().mlflow_url or (self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000")
-        return f"{seen.rstrip('/')}/{place}"
+        return seen.rstrip("/")
 
     def finish_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """End a run."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
-from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.experiment_page import model_note
+from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_requirements import pinned_requirements
@@ -76,7 +77,15 @@ class ModelRegistry:
         """Name and address, for errors."""
         return f"{self.name} in the registry at {self.runs.uri}"
 
-    def register(self, run_id: str, files: ModelFiles, example: "pd.DataFrame", tags: Mapping[str, str]) -> Version:
+    def register(
+        self,
+        run_id: str,
+        files: ModelFiles,
+        example: "pd.DataFrame",
+        tags: Mapping[str, str],
+        name: str = "model",
+        measured: Measured | None = None,
+    ) -> Version:
         """Register a model version with everything it is made of, and give it the alias `challenger`.
 
         Args:
@@ -84,6 +93,8 @@ class ModelRegistry:
             files: the network twice, recipe and record.
             example: bars enough for one window; MLflow shows them as the input example.
             tags: tags of the version; `trained_until` is required.
+            name: of the logged model in MLflow; without / : . % and quotes.
+            measured: its scores, shown on the page of the logged model.
         """
         import mlflow.pyfunc  # imported here: see client
 
@@ -93,9 +104,9 @@ class ModelRegistry:
             artifacts = write_model_files(Path(place), files)
             # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
             mlflow.set_experiment(experiment_id=self.runs.experiment_id())
-            mlflow.models.Model.log(
+            logged = mlflow.models.Model.log(
                 artifact_path=None,
-                name="model",
+                name=name,
                 flavor=mlflow.pyfunc,
                 run_id=run_id,
                 registered_model_name=self.name,
@@ -106,6 +117,8 @@ class ModelRegistry:
                 input_example=example,
                 pip_requirements=pinned_requirements(),
             )
+        if measured is not None:
+            self.runs.log_model_scores(run_id, str(logged.model_id), measured)
         found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")
         version = str(max(int(each.version) for each in found))
         for key, value in tags.items():
@@ -130,13 +143,8 @@ class ModelRegistry:
         """Create the registered model of the series, with a description, on first use."""
         from mlflow.exceptions import MlflowException  # imported here: see client
 
-        note = (
-            f"P(rise) of the next close of {self.series.symbol} {self.series.interval}: bars in, one probability for "
-            "each bar that ends a whole window. `champion` predicts; `challenger` was registered last. Each version "
-            "has the end of its training data, its out-of-sample scores, and why it was promoted or not."
-        )
         try:
-            self.client.create_registered_model(self.name, description=note)
+            self.client.create_registered_model(self.name, description=model_note(self.runs.purpose, self.series))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -233,12 +241,13 @@ class ModelRegistry:
         self.client.update_model_version(self.name, version, description=text)
 
     def append_note(self, version: str, text: str) -> None:
-        """Append a paragraph to the description on a version's page; log a warning where that fails."""
+        """Append a paragraph to the description on a version's page, once; log a warning where that fails."""
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             present = self.client.get_model_version(self.name, version).description or ""
-            self.describe(version, f"{present}\n\n{text}".strip())
+            if text not in present:
+                self.describe(version, f"{present}\n\n{text}".strip())
         except MlflowException as error:
             log.warning("%s version %s: the note %r could not be written: %s", self.name, version, text, error)
 

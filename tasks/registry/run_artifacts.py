@@ -29,6 +29,7 @@ FOLD_UNCALIBRATED = "uncalibrated.parquet"  # its network's P(rise) of its own t
 RECORD = "evaluation/record.parquet"
 FOLD_NETWORKS = "evaluation/fold_networks.parquet"  # one column per fold; since 0.2
 NUMBERS = "evaluation/numbers.json"
+DETAILS = "evaluation/details.json"  # tests and figures that are no metrics of the run; since 0.2
 CLASSIFICATION_REPORT = "evaluation/classification_report.txt"
 EQUITY = "evaluation/equity.parquet"
 KERAS = "network/network.keras"

@@ -1,5 +1,7 @@
 """MLflow's server as `up` runs it: everybody on this machine may read, only who has the home's password may write.
 
+Its start page leads to the runs of the series instead of MLflow's introduction for language models.
+
 `mlflow server --app-name riseorfall` finds `create_app` by its entry point in pyproject.toml. MLflow's own basic
 authentication would ask for a password at every page (docs/decisions/0010). A request counts as a read if its method
 is safe or its path is one of `READS_BY_POST`: a route that a later MLflow adds needs the password.
@@ -8,10 +10,12 @@ is safe or its path is one of `READS_BY_POST`: a route that a later MLflow adds 
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from model.errors import RiseOrFallError
+from model.errors import SpecError
+from tasks.registry.experiment_page import experiment_path
 from tasks.services.server_password import basic_authentication, read_password
 from tasks.settings import Settings
 
@@ -78,24 +82,44 @@ class WriteGuard:
         return None if hmac.compare_digest(given, self.expected) else HTTPStatus.UNAUTHORIZED
 
 
+START_PAGE = Path(__file__).with_name("mlflow_start_page.js")
 REASONS = {
     HTTPStatus.UNAUTHORIZED: b"Writing needs the password that `riseorfall up --show-password` prints.\n",
     HTTPStatus.FORBIDDEN: b"Expected a write from a page of this server, found another origin.\n",
 }
 
 
+def serve_start_page(app: "FastAPI", static_folder: str) -> None:
+    """Answer `/` with MLflow's page and our script in front of its own."""
+    from starlette.responses import HTMLResponse  # imported here: see create_app
+    from starlette.routing import Route
+
+    page = start_page((Path(static_folder) / "index.html").read_text(encoding="utf-8"))
+    app.router.routes.insert(0, Route("/", lambda _: HTMLResponse(page, headers={"Cache-Control": "no-cache"})))
+
+
+def start_page(index: str) -> str:
+    """Return MLflow's `index.html` with our script in front of the first one."""
+    script = START_PAGE.read_text(encoding="utf-8").replace("RUNS_PATH", experiment_path("EXPERIMENT_ID"))
+    return index.replace("<script", f"<script>{script}</script><script", 1)
+
+
 def create_app() -> "FastAPI":
     """Return MLflow's application behind the guard.
 
     Raises:
-        RiseOrFallError: the home has no password, so nothing could be written.
+        SpecError: the home has no password, so nothing could be written.
     """
     from mlflow.server import fastapi_app  # takes seconds; the process that starts the server needs the name only
 
     settings = Settings()
     password = read_password(settings.up_password)
     if not password:
-        raise RiseOrFallError(f"MLflow server: expected a password in {settings.up_password}, found none.")
+        raise SpecError(
+            f"MLflow server: expected a password in {settings.up_password}, readable by its owner only, found none. "
+            "`riseorfall up` creates it and starts this server."
+        )
     app: FastAPI = fastapi_app.app
+    serve_start_page(app, fastapi_app.flask_app.static_folder)
     app.add_middleware(WriteGuard, password=password)  # the outermost one
     return app

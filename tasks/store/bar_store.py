@@ -24,7 +24,7 @@ from jaxtyping import Shaped
 
 from model.bars import Bars, Series, gap_sizes
 from model.errors import RiseOrFallError, SpecError
-from model.times import as_utc, to_datetime, to_datetime64
+from model.times import as_utc, to_datetime, to_datetime64, to_timedelta
 from tasks.store.bar_rows import (
     BATCH_BARS,
     VALUES,
@@ -112,6 +112,11 @@ class BarsRef:
     def series(self) -> Series:
         """The series that the bars belong to."""
         return Series(self.symbol, self.interval)
+
+    @property
+    def closed_at(self) -> datetime:
+        """Close of the newest bar, UTC-aware."""
+        return self.last + to_timedelta(self.series.delta)
 
     def to_dict(self) -> dict[str, str | int]:
         """Return the fields with times in ISO 8601, ready for JSON."""

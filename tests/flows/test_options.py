@@ -61,9 +61,11 @@ def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -
     assert frame["probability"].to_numpy() == pytest.approx(np.concatenate(calibrated[7]), abs=1e-12)
     logged = workspace.runs.client.get_run(result.run_id).data.metrics
     losses = [log_loss(frame["label"], np.concatenate(calibrated[seed])) for seed in (7, 8)]
-    assert [logged[f"seed.{seed}.log_loss"] for seed in (7, 8)] == pytest.approx(losses)
-    assert logged["log_loss"] == pytest.approx(losses[0])
-    assert logged["seeds.log_loss_spread"] == pytest.approx(abs(losses[0] - losses[1]))
+    by_seed = json.loads(workspace.runs.read_file(result.run_id, "evaluation/details.json"))["seeds"]
+    assert [by_seed[f"seed.{seed}.log_loss"] for seed in (7, 8)] == pytest.approx(losses)
+    assert by_seed["seeds.log_loss_spread"] == pytest.approx(abs(losses[0] - losses[1]))
+    assert logged["test/log_loss"] == pytest.approx(losses[0])
+    assert logged["test/log_loss_deviation_over_seeds"] == pytest.approx(np.std(losses, ddof=1))
 
 
 def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:

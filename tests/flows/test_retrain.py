@@ -1,6 +1,7 @@
 """The whole flow on the sample, with the real Prefect, MLflow, Great Expectations and TensorFlow."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,14 +74,23 @@ def test_the_record_holds_the_newest_windows_with_their_actual_outcomes(first: R
 def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, workspace: Workspace) -> None:
     frame = _artifact(workspace.runs, first.run_id, "evaluation/record.parquet")
     logged = workspace.runs.client.get_run(first.run_id).data.metrics
-    for prefix, column in [("", "probability"), *((f"{name}_", name) for name in BASELINES)]:
+    for prefix, column in [("test/", "probability"), *((f"baseline/{name}_", name) for name in BASELINES)]:
         given = frame[column]
         assert logged[f"{prefix}log_loss"] == pytest.approx(sklearn_metrics.log_loss(frame["label"], given))
-        assert logged[f"{prefix}brier_score"] == pytest.approx(sklearn_metrics.brier_score_loss(frame["label"], given))
         assert logged[f"{prefix}accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(frame["label"], given > 0.5))
-        assert logged[f"{prefix}roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(frame["label"], given))
+    label, given = frame["label"], frame["probability"]
+    assert logged["test/brier_score"] == pytest.approx(sklearn_metrics.brier_score_loss(label, given))
+    assert logged["test/roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(label, given))
+    stored = json.loads(workspace.runs.read_file(first.run_id, "evaluation/numbers.json"))
+    assert set(stored) == {"network", *BASELINES}
+    assert all(set(numbers) == set(METRICS) for numbers in stored.values())
     for name in METRICS:
-        assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"]
+        value, low, high = stored["network"][name]
+        assert low <= value <= high
+        assert value == logged[f"test/{name}"]
+    assert len(logged) < 60
+    assert len([name for name in logged if name.startswith("headline/")]) <= 12
+    assert not [name for name in logged if "/" not in name]
 
 
 def test_report_status_mlflow_and_terminal_count_the_same_looks(
@@ -91,11 +101,11 @@ def test_report_status_mlflow_and_terminal_count_the_same_looks(
     text = second.evaluation.looks.evidence(second.evaluation.skill.holm_adjusted()["pesaran_timmermann"])
     assert text.startswith("look 2 at these bars, 1 recipe; Pesaran-Timmermann p = ")
     assert run.tags["looks"] == text
-    assert (run.metrics["skill.looks"], run.metrics["skill.recipes_tried"]) == (2, 1)
+    assert (run.metrics["test/looks"], run.metrics["test/recipes_tried"]) == (2, 1)
     corrected = second.evaluation.corrected()["pesaran_timmermann"]
-    assert run.metrics["skill.pesaran_timmermann_p_adjusted"] == pytest.approx(corrected)
+    assert run.metrics["headline/p_value"] == pytest.approx(corrected, rel=1e-5)
     deflated = second.evaluation.trading["long_flat"]["deflated_sharpe"]
-    assert run.metrics["trading.long_flat.deflated_sharpe"] == pytest.approx(deflated)
+    assert run.metrics["trading/long_flat_deflated_sharpe"] == pytest.approx(deflated)
     assert 0 <= deflated <= 1
     page = Path(second.report).read_text(encoding="utf-8")
     assert "This is look 2 at these bars, 1 recipe." in page
@@ -114,11 +124,22 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     assert run.data.params["window.lookback_bars"] == "30"
     assert run.data.params["training.epochs"] == "2"
     assert {"decision", "recipe", "seed", "device", "trigger", "flow_run"} <= run.data.tags.keys()
-    checked = {name: run.data.metrics[f"decision.final_network.{name}"] for name in ("disagreement", "limit")}
-    assert 0 < checked["disagreement"] <= checked["limit"]
+    assert run.info.run_name == "2019-10-17 v1 promoted"
+    assert run.data.tags["champion"] == "version 1"
+    limit = first.promotion.numbers["final_network.limit"]
+    assert 0 < run.data.metrics["promotion/final_network_disagreement"] <= limit
     assert "the final network forecasts like the fold networks" in run.data.tags["reasons"]
-    (used,) = run.inputs.dataset_inputs
-    assert used.dataset.digest == first.stored.ref.sha256[:36]
+    used = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
+    assert {each.digest for each in used.values()} == {first.stored.ref.sha256[:12]}
+    assert used["training"].name == "BTC-USD-1d bars v1"
+    assert used["test"].name == f"BTC-USD-1d bars v1, test {first.evaluation.span}"
+    (model,) = workspace.runs.client.search_logged_models([run.info.experiment_id])
+    assert model.name == "2019-10-17"
+    tied = {each.key: each for each in model.metrics if each.dataset_name}
+    assert {each.dataset_name for each in tied.values()} == {used["test"].name}
+    assert {name: each.value for name, each in tied.items()} == {
+        f"test/{name}": run.data.metrics[f"test/{name}"] for name in METRICS
+    }
     pictures = {each.path for each in workspace.runs.client.list_artifacts(first.run_id, "pictures")}
     assert pictures >= {
         f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "probabilities", "reliability")
@@ -128,8 +149,10 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     )
     assert sorted(child.data.tags["fold"] for child in children) == ["0", "1"]  # they run side by side
     for child in children:
-        curve = workspace.runs.client.get_metric_history(child.info.run_id, "validation_loss")
+        curve = workspace.runs.client.get_metric_history(child.info.run_id, "train/validation_log_loss")
         assert [point.step for point in curve] == [1, 2]
+        assert {name.split("/")[0] for name in child.data.metrics} == {"test", "train"}
+        assert [epoch.number for epoch in workspace.runs.read_curves(child.info.run_id)] == [1, 2]
 
 
 def test_the_first_model_that_passes_the_sanity_check_becomes_champion(first: Retrain) -> None:

@@ -48,7 +48,7 @@ def trials_of(found: SearchResult) -> list[tuple[dict[str, str], float, str]]:
         [workspace.runs.experiment_id()], f"tags.`mlflow.parentRunId` = '{found.run_id}'"
     )
     runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
-    return [(run.data.params, run.data.metrics.get("log_loss", np.nan), run.info.status) for run in runs]
+    return [(run.data.params, run.data.metrics.get("test/log_loss", np.nan), run.info.status) for run in runs]
 
 
 @pytest.fixture(scope="module")

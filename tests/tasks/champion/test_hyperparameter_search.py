@@ -75,7 +75,7 @@ def losses(found: SearchResult, opened: RecipeSearch) -> list[float]:
     experiment = opened.workspace.runs.experiment_id()
     runs = opened.workspace.runs.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
     runs = sorted(runs, key=lambda run: int(run.data.tags["trial"]))
-    return [run.data.metrics["log_loss"] for run in runs if "log_loss" in run.data.metrics]
+    return [run.data.metrics["test/log_loss"] for run in runs if "test/log_loss" in run.data.metrics]
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +115,10 @@ def test_a_search_starts_with_the_recipe_as_given_and_is_never_worse(tmp_path: P
     assert [trial.log_loss for trial in trials] == pytest.approx(seen)
     assert {trial.kind for trial in trials} == {"tune"}
     assert "4 trials; best log loss" in found.lines()[0]
+    client = opened.workspace.runs.client
+    name = client.get_run(found.run_id).info.run_name
+    until = str(opened.bars.closed_at[-1].astype("datetime64[D]"))
+    assert name == f"{until}: 4 trials, best log loss {found.log_loss:.4f}"
 
 
 def test_the_probability_of_overfitting_is_that_of_the_trials_forecasts(tmp_path: Path) -> None:
@@ -133,8 +137,8 @@ def test_the_probability_of_overfitting_is_that_of_the_trials_forecasts(tmp_path
     assert found.overfitting.probability == expected.probability
     assert f"probability of backtest overfitting {expected.probability:.0%}: the recipe" in found.lines()[1]
     run = opened.workspace.runs.client.get_run(found.run_id).data
-    assert run.metrics["backtest_overfitting"] == expected.probability
-    assert run.metrics["backtest_overfitting_loss"] == expected.probability_of_loss
+    assert run.metrics["headline/backtest_overfitting"] == expected.probability
+    assert run.metrics["headline/backtest_overfitting_loss"] == expected.probability_of_loss
     assert run.tags["overfitting"] == found.lines()[1]
 
 

@@ -256,6 +256,13 @@ def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, setting
     assert f"rolled back; recipe {RECIPE.digest} is held until a person lifts it: strange" in paragraphs[1]
     assert f"hold on recipe {RECIPE.digest} lifted: the bars were wrong" in paragraphs[2]
     assert "promoted by force, in place of version 1: I looked at it" in notes["3"]
+    assert "replaced as champion by version 3: I looked at it" in notes["1"]
+
+
+def test_a_decision_by_the_rule_at_a_persons_request_is_noted_too(workspace: Workspace, settings: Settings) -> None:
+    decided = promote_by_hand(SERIES, settings, "4", TOLERANT)
+    note = workspace.registry.client.get_model_version(SERIES.name, "4").description or ""
+    assert f": decided by the rule again: {'promoted' if decided.action == 'promote' else 'held'}; " in note
 
 
 @pytest.mark.usefixtures("settings")

@@ -1,11 +1,13 @@
 """Who may read and write in the MLflow server of `up`: the guard around a stand-in for MLflow's application."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.services.mlflow_server import READS_BY_POST, WriteGuard
+from model.errors import SpecError
+from tasks.services.mlflow_server import READS_BY_POST, WriteGuard, create_app, serve_start_page, start_page
 from tasks.services.server_password import basic_authentication
 
 PASSWORD = "admin:secret"
@@ -90,3 +92,40 @@ def test_every_read_by_post_is_a_route_of_mlflow() -> None:
     routes = {str(rule) for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
     assert len(READS_BY_POST) == 23
     assert routes >= READS_BY_POST
+
+
+def test_the_start_page_is_mlflows_with_our_script_in_front_of_its_own() -> None:
+    from mlflow.server import app
+
+    index = (Path(app.static_folder or "") / "index.html").read_text(encoding="utf-8")
+    page = start_page(index)
+    ours, theirs = page.index("mlflow.workflowType_v1"), page.index("static-files/static/js/main.")
+    assert ours < theirs
+    assert "#/experiments/EXPERIMENT_ID/runs?workflowType=machine_learning&viewStateShareKey=riseorfall" in page
+    assert page.replace(page[page.index("<script>") : page.index("</script>") + len("</script>")], "", 1) == index
+    bundle = (Path(app.static_folder or "") / "static" / "js" / page[theirs:].split("js/")[1].split('"')[0]).read_text(
+        encoding="utf-8"
+    )
+    for key in ("mlflow.workflowType", "mlflow.assistant.fab.autoOpenedOnFirstLoad"):  # a later MLflow may rename them
+        assert f'key:"{key}",version:1' in bundle
+
+
+def test_the_start_page_is_served_in_place_of_mlflows(tmp_path: Path) -> None:
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
+
+    (tmp_path / "index.html").write_text("<script src=x></script>", encoding="utf-8")
+    application = FastAPI()
+    serve_start_page(application, str(tmp_path))
+    answer = TestClient(application).get("/")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.text.endswith("<script src=x></script>")
+    assert "machine_learning" in answer.text
+
+
+def test_a_home_without_a_password_is_an_error_that_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    with pytest.raises(SpecError, match=r"expected a password in .*up\.password.*`riseorfall up` creates it"):
+        create_app()

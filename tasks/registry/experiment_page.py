@@ -1,0 +1,161 @@
+"""What a person sees of an experiment in MLflow: its description, its columns and charts, and the links that open them.
+
+MLflow keeps a shared view (columns, sort, charts) in a tag of the experiment, and a link with `viewStateShareKey` opens
+it in any browser; `workflowType` opens the runs instead of the traces of language models. Names of runs say what
+happened, because MLflow's table shows no other column by default. Tried with MLflow 3.17.
+"""
+
+import json
+from datetime import datetime
+from typing import Any, Literal
+from urllib.parse import quote
+
+from model.bars import Series
+from tasks.registry.run_metrics import CURVES, LOG_LOSS, P_VALUE, SECTIONS, VS_BASE_RATE
+from tasks.store.decision_log import LoggedDecision
+
+Purpose = Literal["retrain", "replay", "tune"]
+
+VIEW = "riseorfall"  # key of the shared view
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+NOTE_TAG = "mlflow.note.content"
+PURPOSE_TAG = "purpose"
+SHORT_HASH = 12  # characters of a hash that a person sees
+DONE = {"promote": "promoted", "hold": "held", "reject": "rejected", "unchanged": "unchanged"}
+NAME_COLUMN = {"attributes.`Run Name`": 250, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
+# Columns with their widths in pixels, in order.
+COLUMNS: dict[Purpose, dict[str, int]] = {
+    "retrain": {
+        "tags.`decision`": 90,
+        "tags.`champion`": 90,
+        f"metrics.`{VS_BASE_RATE}`": 170,
+        f"metrics.`{P_VALUE}`": 130,
+        f"metrics.`{LOG_LOSS}`": 140,
+        "attributes.`Models`": 180,
+    },
+    "replay": {"tags.`decision`": 90, "tags.`champion`": 90, "metrics.`test/log_loss`": 130},
+    "tune": {
+        "metrics.`test/log_loss`": 130,
+        "metrics.`baseline/base_rate_log_loss`": 230,
+        "metrics.`train/epochs`": 110,
+    },
+}
+OVERLAYS = {
+    "log loss by epoch: training and validation": ("loss", "validation_loss"),
+    "accuracy by epoch: training and validation": ("accuracy", "validation_accuracy"),
+}
+
+
+def experiment_tags(purpose: Purpose, series: Series) -> dict[str, str]:
+    """Return the tags that make the page of an experiment."""
+    return {
+        NOTE_TAG: experiment_note(purpose, series),
+        "mlflow.experimentKind": "custom_model_development",
+        PURPOSE_TAG: purpose,
+        VIEW_TAG: json.dumps(_view(purpose)),
+    }
+
+
+def experiment_note(purpose: Purpose, series: Series) -> str:
+    """Return the description of an experiment."""
+    name = f"{series.symbol} {series.interval}"
+    if purpose == "replay":
+        return (
+            f"Replay of the daily retrain of {name} on past days: one run a day, named by the day and its decision, "
+            "then a run with the summary. It never touches the champion of the series."
+        )
+    if purpose == "tune":
+        return (
+            f"Search for a recipe of {name} on the bars before the test bars: a parent run is one search, its child "
+            "runs are the trials. The best of many trials looks better than it is; only a retrain measures it."
+        )
+    return (
+        f"Retrains of {name}. A parent run is one retrain, named by the close of its newest bar, its version and the "
+        "decision; its child runs are the folds. `headline` and `test` are out of sample; `vs_base_rate` and "
+        "`vs_champion` are differences in log loss, negative where the network is better."
+    )
+
+
+def model_note(purpose: Purpose, series: Series) -> str:
+    """Return the description of a registered model."""
+    note = (
+        f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar that "
+        "ends a whole window. `champion` predicts; `challenger` was registered last. Each version has the end of its "
+        "training data, its out-of-sample scores, and why it was promoted or not."
+    )
+    return f"Of a replay of past days, which serves nobody. {note}" if purpose == "replay" else note
+
+
+def experiment_path(experiment_id: str) -> str:
+    """Return the path that opens the runs of an experiment, with our columns."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """Return the path that opens a run."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
+def version_path(name: str, version: str) -> str:
+    """Return the path that opens a version of a registered model."""
+    return f"#/models/{quote(name, safe='')}/versions/{version}?workflowType=machine_learning"
+
+
+def as_of_text(closed_at: datetime) -> str:
+    """Return the close of the newest bar as it stands in names: the date, with the time where it is not midnight."""
+    return f"{closed_at:%Y-%m-%d}" if closed_at.strftime("%H:%M") == "00:00" else f"{closed_at:%Y-%m-%d %H:%M}"
+
+
+def decided_name(closed_at: datetime, version: str, action: str) -> str:
+    """Return the name of a run after its decision, such as `2019-10-17 v3 promoted`."""
+    return f"{as_of_text(closed_at)} v{version} {DONE[action]}"
+
+
+def decision_tags(row: LoggedDecision) -> dict[str, str]:
+    """Return the tags of a run that tell its decision, the version and the champion after it: columns of the table."""
+    champion = f"version {row.champion_after}" if row.champion_after else "none"
+    return {"decision": row.action, "version": row.version, "champion": champion}
+
+
+def _view(purpose: Purpose) -> dict[str, Any]:
+    """Return a shared view in MLflow's own form."""
+    widths = NAME_COLUMN | COLUMNS[purpose]
+    view: dict[str, Any] = {
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "selectedColumns": list(COLUMNS[purpose]),
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+    }
+    if purpose == "retrain":
+        view["isAccordionReordered"] = True  # else MLflow sorts the sections by name
+        view["compareRunSections"] = [_section(name) for name in SECTIONS]
+        view["compareRunCharts"] = [_overlay(title, *fields) for title, fields in OVERLAYS.items()]
+    return view
+
+
+def _section(name: str) -> dict[str, Any]:
+    return {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": True}
+
+
+def _overlay(title: str, *fields: str) -> dict[str, Any]:
+    """Return a line chart of several metrics by epoch."""
+    names = [CURVES[field] for field in fields]
+    return {
+        "uuid": f"overlay-{fields[0]}",
+        "type": "LINE",
+        "metricSectionId": "train",
+        "metricKey": names[0],
+        "selectedMetricKeys": names,
+        "displayName": title,
+        "deleted": False,
+        "isGenerated": False,
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "selectedXAxisMetricKey": "",
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "runsCountToCompare": 10,
+    }

@@ -1,0 +1,138 @@
+"""Metrics of MLflow runs: the only module that knows their names.
+
+A name is `section/metric`, because MLflow groups charts by what stands before the slash, and it means the same for a
+retrain, a fold, a replayed day and a trial: `test/log_loss` is out of sample, `train/log_loss` is the training loss by
+epoch. A retrain logs a choice; every number is in its files `evaluation/numbers.json` and `evaluation/details.json`,
+and in the decision log. Caution: runs of version 0.1 have names without a section, which `read_curves` still finds.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation
+from model.training import Epoch
+
+SECTIONS = ("headline", "train", "test", "baseline", "promotion", "trading", "live")  # in the order of the charts
+LOG_LOSS = "headline/log_loss"
+BASE_RATE = "headline/base_rate_log_loss"
+VS_BASE_RATE = "headline/vs_base_rate"  # log loss minus that of the base rate: negative where the network is better
+P_VALUE = "headline/p_value"  # of direction skill, corrected for all tests and all recipes tried
+VS_CHAMPION = "headline/vs_champion"  # log loss minus the champion's, on their common decisions
+PROMOTED = "headline/promoted"  # 1 or 0
+
+# Training curves: name in MLflow by attribute of `Epoch`. In one section, so that MLflow shows them side by side.
+CURVES = {
+    "loss": "train/log_loss",
+    "accuracy": "train/accuracy",
+    "validation_loss": "train/validation_log_loss",
+    "validation_accuracy": "train/validation_accuracy",
+    "learning_rate": "train/learning_rate",
+}
+BASELINE_METRICS = ("log_loss", "accuracy")
+TRADING = {
+    WAYS[0]: ("net_return", "sharpe", "max_drawdown", "turnover", "deflated_sharpe"),
+    WAYS[1]: ("net_return", "sharpe"),
+    BUY_AND_HOLD: ("net_return", "sharpe", "max_drawdown"),
+}
+# Numbers of a clause that a run logs. Limits and levels are parameters of the run; the decision log has every number.
+# The base rate's clause repeats the headline, and the p-value of the recipes tried is logged corrected.
+LIVE = ("log_loss", "served_log_loss")  # of the champion on live decisions; the file has the rest
+OF_CLAUSE = ("difference", "low", "high", "p_value", "p_value_corrected", "disagreement", "complaints")
+
+
+def score_metrics(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return out-of-sample scores, by the names of `model.metrics.METRICS`."""
+    return {f"test/{name}": value for name, value in scores.items()}
+
+
+def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Return what a retrain logs of its evaluation: at most 42 metrics."""
+    network = evaluation.numbers[NETWORK]
+    # A headline has six digits: MLflow's table would show seventeen.
+    headline = {name: float(f"{value:.6g}") for name, value in _headline(evaluation).items()}
+    metrics = headline | score_metrics({name: each.value for name, each in network.items()})
+    metrics |= {
+        "test/accuracy_low": network["accuracy"].low,
+        "test/accuracy_high": network["accuracy"].high,
+        "test/expected_calibration_error": evaluation.calibration_error,
+        "test/windows": float(evaluation.windows),
+        "test/looks": float(evaluation.looks.looks),
+        "test/recipes_tried": float(evaluation.looks.recipes),
+    }
+    for baseline, numbers in evaluation.numbers.items():
+        if baseline != NETWORK:
+            metrics |= {f"baseline/{baseline}_{name}": numbers[name].value for name in BASELINE_METRICS}
+    for way, names in TRADING.items():
+        figures = evaluation.trading[way]
+        metrics |= {f"trading/{way}_{name}": figures[name] for name in names if name in figures}
+    if evaluation.seeds:
+        metrics["test/log_loss_deviation_over_seeds"] = evaluation.seeds.deviation("log_loss")
+    return metrics
+
+
+def _headline(evaluation: Evaluation) -> dict[str, float]:
+    difference = evaluation.skill.baselines["base_rate"].difference
+    network, base_rate = evaluation.numbers[NETWORK], evaluation.numbers["base_rate"]
+    strategy, holding = evaluation.trading[WAYS[0]], evaluation.trading[BUY_AND_HOLD]
+    return {
+        LOG_LOSS: network["log_loss"].value,
+        BASE_RATE: base_rate["log_loss"].value,
+        VS_BASE_RATE: difference.mean,
+        f"{VS_BASE_RATE}_low": difference.low,
+        f"{VS_BASE_RATE}_high": difference.high,
+        P_VALUE: evaluation.corrected()["pesaran_timmermann"],
+        "headline/accuracy": network["accuracy"].value,
+        "headline/net_return": strategy["net_return"],
+        "headline/sharpe": strategy["sharpe"],
+        "headline/buy_and_hold_net_return": holding["net_return"],
+    }
+
+
+def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
+    """Return every number of an evaluation that `numbers.json` does not have, by the names of version 0.1."""
+    return {
+        "skill": {name.removeprefix("skill."): value for name, value in evaluation.skill.metrics().items()},
+        "p_values_corrected": evaluation.corrected(),
+        "trading": evaluation.trading,
+        "seeds": evaluation.seeds.metrics() if evaluation.seeds else {},
+    }
+
+
+def decision_metrics(action: str, numbers: Mapping[str, float | None]) -> dict[str, float]:
+    """Return what a run logs of its decision.
+
+    Args:
+        action: promote, hold or reject.
+        numbers: of the decision, by `clause.number`.
+    """
+    known = {name: value for name, value in numbers.items() if value is not None}
+    split = {tuple(name.split(".", 1)): value for name, value in known.items() if "." in name}
+    metrics = {
+        f"promotion/{clause}_{number}": value
+        for (clause, number), value in split.items()
+        if number in OF_CLAUSE and clause != "base_rate" and (clause, number) != ("recipes_tried", "p_value")
+    }
+    if "champion.difference" in known:
+        metrics[VS_CHAMPION] = known["champion.difference"]
+    return {**metrics, PROMOTED: float(action == "promote")}
+
+
+def curves(history: Sequence[Epoch]) -> dict[str, list[float]]:
+    """Return the learning curves by metric name, one value an epoch."""
+    return {name: [getattr(epoch, field) for epoch in history] for field, name in CURVES.items()}
+
+
+def read_curves(history_of: Callable[[str], Mapping[int, float]]) -> list[Epoch]:
+    """Return the epochs of a fold's run, first to last.
+
+    Args:
+        history_of: returns the values of a metric by step; empty where the run has none of that name.
+    """
+    named = {field: history_of(name) for field, name in CURVES.items()}
+    if not named["loss"]:  # a run of version 0.1
+        named = {field: history_of(field) for field in CURVES}
+    return [
+        Epoch(number=number, seconds=math.nan, **{field: each.get(number, math.nan) for field, each in named.items()})
+        for number in sorted(named["loss"])
+    ]

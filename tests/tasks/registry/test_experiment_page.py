@@ -1,0 +1,179 @@
+"""What a person finds in MLflow: names that say what happened, descriptions, a view, scores tied to their bars."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home, tiny_version
+
+from model.bars import Bars, Series
+from tasks.champion.challenger_decision import log_decision
+from tasks.champion.commit_decision import commit_decision
+from tasks.registry.experiment_page import (
+    COLUMNS,
+    NOTE_TAG,
+    VIEW_TAG,
+    decided_name,
+    decision_tags,
+    experiment_path,
+)
+from tasks.registry.experiment_runs import ExperimentRuns, Measured
+from tasks.registry.model_files import ModelFiles
+from tasks.registry.model_registry import Version
+from tasks.registry.run_metrics import CURVES
+from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
+from tasks.workspace import Workspace
+
+BARS = random_walk(120, seed=3)
+AT = datetime(2019, 10, 17, 5, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose champion is version 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield tiny_home(tmp_path_factory.mktemp("template") / "home", BARS, 100).home
+
+
+@pytest.fixture
+def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("RISEORFALL_MLFLOW_URL", raising=False)
+    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
+
+
+@pytest.fixture
+def workspace(settings: Settings) -> Workspace:
+    return Workspace(settings, SERIES)
+
+
+def experiment(runs: ExperimentRuns) -> dict[str, str]:
+    return dict(runs.client.get_experiment(runs.experiment_id()).tags)
+
+
+def description(workspace: Workspace, version: str) -> str:
+    return workspace.registry.client.get_model_version(SERIES.name, version).description or ""
+
+
+@pytest.mark.parametrize(
+    ("purpose", "begin"), [("retrain", "Retrains of BTC-USD 1d"), ("replay", "Replay of"), ("tune", "Search for")]
+)
+def test_each_kind_of_experiment_has_a_description_and_a_view_of_its_own(
+    settings: Settings, purpose: str, begin: str
+) -> None:
+    tags = experiment(Workspace(settings, SERIES, f"a-{purpose}", purpose).runs)
+    assert tags[NOTE_TAG].startswith(begin)
+    assert tags["purpose"] == purpose
+    view = json.loads(tags[VIEW_TAG])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("attributes.start_time", False)
+    assert view["selectedColumns"] == list(COLUMNS[purpose])
+    assert view["columnWidths"].keys() == set(view["columnOrder"]) > set(view["selectedColumns"])
+    assert len(tags[VIEW_TAG]) < 5000  # MLflow's limit
+
+
+def test_training_and_validation_are_overlaid_in_one_chart_of_the_view(settings: Settings) -> None:
+    view = json.loads(experiment(Workspace(settings, SERIES).runs)[VIEW_TAG])
+    overlaid = [chart["selectedMetricKeys"] for chart in view["compareRunCharts"]]
+    assert ["train/log_loss", "train/validation_log_loss"] in overlaid
+    assert {name for names in overlaid for name in names} <= set(CURVES.values())
+
+
+def test_the_experiment_of_version_0_1_gets_its_page_with_the_next_run_and_a_persons_text_stays(
+    settings: Settings,
+) -> None:
+    runs = Workspace(settings, SERIES, "older").runs
+    runs.client.create_experiment("older", tags={NOTE_TAG: "Retrains of BTC-USD 1d. A parent run is one retrain"})
+    assert VIEW_TAG not in experiment(runs)
+    runs.start_run("retrain", {})
+    renewed = experiment(runs)
+    assert "its child runs are the folds" in renewed[NOTE_TAG]
+    assert "headline" in renewed[VIEW_TAG]
+    runs.client.set_experiment_tag(runs.experiment_id(), NOTE_TAG, "Our notes")
+    runs.start_run("retrain", {})
+    assert experiment(runs)[NOTE_TAG] == "Our notes"
+
+
+@pytest.mark.parametrize(
+    ("moment", "action", "name"),
+    [
+        (datetime(2019, 10, 17, tzinfo=UTC), "promote", "2019-10-17 v3 promoted"),
+        (datetime(2019, 10, 17, 5, tzinfo=UTC), "hold", "2019-10-17 05:00 v3 held"),
+        (datetime(2019, 10, 17, tzinfo=UTC), "reject", "2019-10-17 v3 rejected"),
+        (datetime(2019, 10, 17, tzinfo=UTC), "unchanged", "2019-10-17 v3 unchanged"),
+    ],
+)
+def test_the_name_of_a_run_says_what_happened(moment: datetime, action: str, name: str) -> None:
+    assert decided_name(moment, "3", action) == name
+
+
+@pytest.mark.parametrize(("interval", "closes"), [("1d", "2020-01-02T00:00"), ("1h", "2020-01-01T01:00")])
+def test_bars_are_known_as_of_the_close_of_the_newest(settings: Settings, interval: str, closes: str) -> None:
+    frame = random_walk(3).frame().iloc[:1].assign(timestamp=datetime(2020, 1, 1, tzinfo=UTC))
+    store, series = Workspace(settings).bar_store, Series("ETH-USD", interval)
+    store.merge(series, frame, {}, merged_at=AT)
+    assert store.ref(series).closed_at == datetime.fromisoformat(f"{closes}+00:00")
+
+
+def promoted(workspace: Workspace, bars: Bars) -> tuple[LoggedDecision, Version]:
+    """Register version 2 and promote it in place of version 1."""
+    number = tiny_version(workspace, bars, 110)
+    version = workspace.registry.version(number)
+    version = replace(version, metrics={"log_loss": 0.6912})
+    row = LoggedDecision(
+        decision_id=version.run_id, decided_at=AT, series_name=SERIES.name, symbol=SERIES.symbol,
+        interval=SERIES.interval, action="promote", version=number, champion_before="1", champion_after=number,
+        reasons=("not significantly worse", "passes"), numbers={"champion.difference": -0.002}, run_id=version.run_id,
+    )  # fmt: skip
+    commit_decision(workspace, row, smoke_test=lambda _workspace, _version: None)
+    return row, version
+
+
+def test_a_decision_names_its_run_and_is_described_on_both_versions_once(workspace: Workspace) -> None:
+    row, version = promoted(workspace, BARS)
+    for _ in range(2):  # a retry logs it again
+        log_decision(workspace, row, version, datetime(2019, 10, 17, tzinfo=UTC))
+    run = workspace.runs.client.get_run(row.run_id)
+    assert run.info.run_name == "2019-10-17 v2 promoted"
+    assert run.data.metrics == {"headline/promoted": 1.0, "headline/vs_champion": -0.002,
+                                "promotion/champion_difference": -0.002}  # fmt: skip
+    assert {name: run.data.tags[name] for name in ("decision", "version", "champion")} == decision_tags(row)
+    assert run.data.tags["champion"] == "version 2"
+    note = description(workspace, "2")
+    assert note.startswith("**promoted** on 2019-10-17 05:30 UTC\n\n- not significantly worse\n- passes\n")
+    assert "Out of sample: log loss 0.6912." in note
+    assert description(workspace, "1") == "2019-10-17 05:30 UTC: replaced as champion by version 2"
+
+
+def test_the_scores_of_a_logged_model_are_tied_to_the_bars_that_they_were_measured_on(workspace: Workspace) -> None:
+    loaded = workspace.registry.read_version("1")
+    files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
+    run_id = workspace.runs.start_run("retrain", {})
+    tags = {"trained_until": "2019-10-17T00:00:00+00:00"}
+    ref = workspace.bar_store.ref(SERIES)
+    dataset = workspace.runs.log_bars(run_id, ref, "test", "2019-01-01 to 2019-10-17")
+    measured = Measured({"test/log_loss": 0.69, "test/mcc": float("nan")}, *dataset)
+    workspace.registry.register(run_id, files, BARS.frame().tail(8), tags, "2019-10-17", measured)
+    client = workspace.runs.client
+    (model,) = client.search_logged_models([workspace.runs.experiment_id()])  # version 1 is none: see add_version
+    assert model.name == "2019-10-17"
+    (metric,) = model.metrics
+    assert (metric.key, metric.value) == ("test/log_loss", 0.69)
+    assert (metric.dataset_name, metric.dataset_digest) == dataset
+    assert dataset == ("BTC-USD-1d bars v1, test 2019-01-01 to 2019-10-17", ref.sha256[:12])
+    (used,) = client.get_run(run_id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == dataset
+    assert json.loads(used.dataset.profile)["sha256"] == ref.sha256
+
+
+def test_links_open_the_runs_and_our_columns(workspace: Workspace) -> None:
+    number = workspace.runs.experiment_id()
+    assert workspace.runs.experiment_link() == f"http://127.0.0.1:5000/{experiment_path(number)}"
+    assert experiment_path("7").startswith("#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=")
+    assert workspace.runs.run_link("abc").endswith(f"#/experiments/{number}/runs/abc?workflowType=machine_learning")
