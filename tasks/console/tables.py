@@ -22,7 +22,7 @@ from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 
 NAME_WIDTH = 10
-LINES_TO_COPY = ("MLflow", "Data Docs", "report", "log")
+LINES_TO_COPY = ("MLflow", "run", "Data Docs", "report", "log")
 
 if TYPE_CHECKING:
     from model.evaluation import Evaluation
@@ -115,9 +115,11 @@ def _retrain_lines(
         if promotion.action != "promote":
             yield "to promote", "; ".join(missing_for_promotion(promotion))
         yield from zip(("skill", "costs"), skill_and_costs(result.evaluation, costs), strict=True)
+    from tasks.workspace import Workspace  # imported here: no other table needs the stores
+
     local = settings.mlflow_uri.startswith("sqlite:")
     yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
-    yield "", f"run {result.run_id}"
+    yield "run", Workspace(settings, result.stored.ref.series).runs.run_link(result.run_id)
     yield "Data Docs", checked.docs
     if isinstance(result, Retrain) and result.report:
         yield "report", settings.link(Path(result.report))

@@ -8,7 +8,6 @@ happened, because MLflow's table shows no other column by default. Tried with ML
 import json
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import quote
 
 from model.bars import Series
 from tasks.registry.run_metrics import CURVES, LOG_LOSS, P_VALUE, SECTIONS, VS_BASE_RATE
@@ -40,10 +39,7 @@ COLUMNS: dict[Purpose, dict[str, int]] = {
         "metrics.`train/epochs`": 110,
     },
 }
-OVERLAYS = {
-    "log loss by epoch: training and validation": ("loss", "validation_loss"),
-    "accuracy by epoch: training and validation": ("accuracy", "validation_accuracy"),
-}
+OVERLAYS = (("loss", "validation_loss"), ("accuracy", "validation_accuracy"))  # in one chart, training and validation
 
 
 def experiment_tags(purpose: Purpose, series: Series) -> dict[str, str]:
@@ -96,11 +92,6 @@ def run_path(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
-def version_path(name: str, version: str) -> str:
-    """Return the path that opens a version of a registered model."""
-    return f"#/models/{quote(name, safe='')}/versions/{version}?workflowType=machine_learning"
-
-
 def as_of_text(closed_at: datetime) -> str:
     """Return the close of the newest bar as it stands in names: the date, with the time where it is not midnight."""
     return f"{closed_at:%Y-%m-%d}" if closed_at.strftime("%H:%M") == "00:00" else f"{closed_at:%Y-%m-%d %H:%M}"
@@ -130,7 +121,7 @@ def _view(purpose: Purpose) -> dict[str, Any]:
     if purpose == "retrain":
         view["isAccordionReordered"] = True  # else MLflow sorts the sections by name
         view["compareRunSections"] = [_section(name) for name in SECTIONS]
-        view["compareRunCharts"] = [_overlay(title, *fields) for title, fields in OVERLAYS.items()]
+        view["compareRunCharts"] = [_overlay(*fields) for fields in OVERLAYS]
     return view
 
 
@@ -138,8 +129,8 @@ def _section(name: str) -> dict[str, Any]:
     return {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": True}
 
 
-def _overlay(title: str, *fields: str) -> dict[str, Any]:
-    """Return a line chart of several metrics by epoch."""
+def _overlay(*fields: str) -> dict[str, Any]:
+    """Return a line chart of several curves by epoch."""
     names = [CURVES[field] for field in fields]
     return {
         "uuid": f"overlay-{fields[0]}",
@@ -147,7 +138,6 @@ def _overlay(title: str, *fields: str) -> dict[str, Any]:
         "metricSectionId": "train",
         "metricKey": names[0],
         "selectedMetricKeys": names,
-        "displayName": title,
         "deleted": False,
         "isGenerated": False,
         "xAxisKey": "step",

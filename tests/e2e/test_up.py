@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import pytest
 from planted import plant_degradation, plant_drift
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from receiver import Receiver
-from running_up import Up, answer_of, free_ports, launch, wait_for
+from running_up import PATIENCE_SECONDS, Up, answer_of, free_ports, launch, wait_for
 
 from model.bars import Series
 from model.presets import HOURLY
@@ -117,23 +117,47 @@ def test_the_run_shows_progress_tables_decision_and_links_that_open(up: Up, page
     expect(page.get_by_text("BTC-USD-1d").first).to_be_visible()
 
 
+@pytest.mark.usefixtures("retrained")
+def test_mlflow_opens_the_runs_with_our_columns_in_a_browser_that_has_never_been_there(
+    up: Up, browser: Browser
+) -> None:
+    """At version 0.1 `/` was an introduction to language models, and an experiment opened on its (empty) traces."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
+    page.goto(up.address("MLflow"))
+    expect(page).to_have_url(re.compile(r"#/experiments/\d+/runs\?workflowType=machine_learning&viewStateShareKey="))
+    expect(page.get_by_text("2019-10-17 v1 promoted").first).to_be_visible()
+    for column in ("decision", "champion", "headline/vs_base_rate", "headline/p_value"):
+        expect(page.get_by_role("columnheader", name=column, exact=True)).to_be_visible()
+    expect(page.get_by_role("gridcell", name="version 1", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Ask a question")).to_have_count(0)  # the assistant's panel covers a third of the page
+    picture(page, "mlflow-runs")
+    experiment = re.search(r"#/experiments/\d+", page.url)
+    assert experiment
+    page.goto(f"{up.address('MLflow')}/#/experiments")
+    page.goto(f"{up.address('MLflow')}/{experiment[0]}")  # as a click on its name in the list of experiments
+    expect(page).to_have_url(re.compile("/runs"))
+    expect(page.get_by_text("2019-10-17 v1 promoted").first).to_be_visible()
+    page.close()
+
+
 def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, retrained: dict) -> None:
     found = up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [retrained["id"]]}}})
     link = next(re.search(r"\((http[^)]+)\)", each["data"])[1] for each in found if each["key"] == "mlflow-run")
-    page.goto(up.address("MLflow"))
-    page.get_by_text("Model training").first.click()
     page.goto(link)
+    expect(page.get_by_role("heading", name="2019-10-17 v1 promoted")).to_be_visible()
     expect(page.get_by_text("BTC-USD-1d bars").first).to_be_visible()
-    expect(page.get_by_text(re.compile("^promote: log loss")).first).to_be_visible()
-    page.get_by_role("button", name="Close").first.click()  # a panel of questions covers a third of the page
+    expect(page.get_by_text(re.compile("^log loss difference")).first).to_be_visible()
+    expect(page.get_by_text("headline/vs_base_rate", exact=True)).to_be_visible()
     picture(page, "mlflow-run")
-    page.goto(f"{link}/model-metrics")
-    page.get_by_placeholder("Search metric charts").fill("log_loss")
-    expect(page.get_by_text("log_loss_high").first).to_be_visible()
+    page.goto(link.replace("?", "/model-metrics?"))
+    page.get_by_placeholder("Search metric charts").fill("headline")
+    expect(page.get_by_text(re.compile(r"^headline \(1\d\)$"))).to_be_visible()
     page.goto(link)
     page.get_by_text("fold 1 of 2").click()
     page.get_by_text("Model metrics").click()
-    expect(page.get_by_text("learning_rate").first).to_be_visible()
+    page.get_by_placeholder("Search metric charts").fill("train/")
+    expect(page.get_by_text("validation_log_loss").first).to_be_visible()
     picture(page, "mlflow-curves")
     page.goto(f"{up.address('MLflow')}/#/models/BTC-USD-1d")
     expect(page.get_by_text("@ champion").first).to_be_visible()
