@@ -110,8 +110,6 @@ def create_app() -> "FastAPI":
     Raises:
         SpecError: the home has no password, so nothing could be written.
     """
-    from mlflow.server import fastapi_app  # takes seconds; the process that starts the server needs the name only
-
     settings = Settings()
     password = read_password(settings.up_password)
     if not password:
@@ -119,6 +117,8 @@ def create_app() -> "FastAPI":
             f"MLflow server: expected a password in {settings.up_password}, readable by its owner only, found none. "
             "`riseorfall up` creates it and starts this server."
         )
+    from mlflow.server import fastapi_app  # takes seconds; the process that starts the server needs the name only
+
     app: FastAPI = fastapi_app.app
     serve_start_page(app, fastapi_app.flask_app.static_folder)
     app.add_middleware(WriteGuard, password=password)  # the outermost one

@@ -112,15 +112,23 @@ def test_the_start_page_is_mlflows_with_our_script_in_front_of_its_own() -> None
 
 def test_the_start_page_is_served_in_place_of_mlflows(tmp_path: Path) -> None:
     from fastapi import FastAPI
-    from starlette.testclient import TestClient
 
     (tmp_path / "index.html").write_text("<script src=x></script>", encoding="utf-8")
-    application = FastAPI()
+    application, sent = FastAPI(), []
     serve_start_page(application, str(tmp_path))
-    answer = TestClient(application).get("/")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert answer.text.endswith("<script src=x></script>")
-    assert "machine_learning" in answer.text
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+    asyncio.run(application(scope, receive, send))
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"content-type"][:9]) == (200, b"text/html")
+    page = sent[1]["body"].decode()
+    assert page.endswith("<script src=x></script>")
+    assert "machine_learning" in page
 
 
 def test_a_home_without_a_password_is_an_error_that_names_the_remedy(
