@@ -8,9 +8,10 @@ Losses are in nats. Caution: where labels overlap (horizon above the stride), bl
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64, Int8
+from jaxtyping import Float64, Int8, Int16
 
 from model.errors import SpecError
 from model.metrics import METRICS, Record, log_losses, score, score_resamples
@@ -121,7 +122,7 @@ def resample(
         statistic: takes the count of draws of each window, shape (resample, window); returns shape (resample, number).
         n: windows.
         block_bars: mean block length, windows.
-        seed: the same seed, n and block length draw the same windows.
+        seed: the same seed, n and block length draw the same windows; the last two sets of draws are kept.
         repetitions: resamples.
 
     Returns:
@@ -134,17 +135,24 @@ def resample(
     """
     if n < 1:
         raise SpecError("bootstrap: expected at least one window, found none")
+    draws = _draw_counts(n, block_bars, seed, repetitions)
+    rows = max(1, CHUNK_CELLS // n)
+    return np.concatenate(
+        [statistic(draws[start : start + rows].astype(np.float64)) for start in range(0, repetitions, rows)]
+    )
+
+
+@lru_cache(maxsize=2)  # base rate, champion and baselines are compared on the same windows
+def _draw_counts(n: int, block_bars: int, seed: int, repetitions: int) -> Int16[np.ndarray, "resample window"]:
     from arch.bootstrap import StationaryBootstrap  # imported here: 1 s
 
     generator = np.random.default_rng(seed)
     draws = StationaryBootstrap(block_bars, np.arange(n), seed=generator).bootstrap(repetitions)
-    rows = max(1, CHUNK_CELLS // n)
-    chunks = []
-    for start in range(0, repetitions, rows):
-        drawn = [next(draws)[0][0] for _ in range(min(rows, repetitions - start))]
-        counts = np.stack([np.bincount(index, minlength=n) for index in drawn]).astype(np.float64)
-        chunks.append(statistic(counts))
-    return np.concatenate(chunks)
+    counts = np.empty((repetitions, n), dtype=np.int16)
+    for row, drawn in zip(counts, draws, strict=True):
+        row[:] = np.bincount(drawn[0][0], minlength=n)
+    counts.setflags(write=False)
+    return counts
 
 
 def percentile_bounds(
