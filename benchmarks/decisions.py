@@ -18,6 +18,7 @@ from scipy.stats import norm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reference"))  # the tests' simulated services
 
 from simulated_decisions import (
+    SANE,
     calibrated_forecasts,
     daily_promotions,
     forecasts_of_a_drifting_market,
@@ -39,7 +40,6 @@ from model.final_network_check import FinalNetworkRule, check_final_network
 from model.looks import Looks, RecipesTried
 from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
-from model.sanity_check import SanityCheck
 
 RATE = 0.05
 DAYS = 1000
@@ -47,7 +47,6 @@ RECORD = 750
 WITHIN = 30  # decisions in which an inverted version must be found
 BATCH = 250  # runs held at once
 STRICT = PromotionRule(kind="strict", alpha=RATE)
-SANE = SanityCheck(finite=True, not_constant=True, both_classes_possible=True, reloads_equal=True)
 
 
 @dataclass(frozen=True)
@@ -158,17 +157,28 @@ def inverted(scale: float) -> Iterator[Row]:
 
 def anchor(scale: float) -> Iterator[Row]:
     """Count services whose champion ends far from the best reference, and days without a refresh."""
-    runs = _runs(40, scale)
+    yield from _creep(_runs(40, scale), whole_gate=False)
+
+
+def gate(scale: float) -> Iterator[Row]:
+    """Count the same where every condition of the daily rule decides, not the anchor alone."""
+    yield from _creep(_runs(80, scale), whole_gate=True)
+
+
+def _creep(runs: int, *, whole_gate: bool) -> Iterator[Row]:
+    by = "whole gate" if whole_gate else "past champions alone"
     for step, kind in ((0.0, "fresh refits"), (0.004, "each refit the champion's loss +- 0.004")):
-        service = daily_promotions(np.random.default_rng(1), runs, DAYS, spread=0.05, skill=0.0, step=step)
+        rng = np.random.default_rng(1)
+        service = daily_promotions(rng, runs, DAYS, spread=0.05, skill=0.0, step=step, whole_gate=whole_gate)
         crept = int((service.excess_over_best.max(axis=1) > 0.01).sum())
-        yield Row(f"no-skill bars, {kind}: champion ever 0.01 worse than the best reference", "< 5 %", crept, runs)
-    for skill in (0.05, 0.1):
-        service = daily_promotions(np.random.default_rng(2), runs, DAYS, spread=skill, skill=skill)
+        yield Row(f"{by}, no-skill bars, {kind}: champion ever 0.01 over the best reference", "< 5 %", crept, runs)
         days = service.promoted
-        yield Row(
-            f"skilled recipe (right {0.5 + skill * 0.8:.0%}): days promoted", ">= 95 %", int(days.sum()), days.size
-        )
+        yield Row(f"{by}, no-skill bars, {kind}: days promoted", "(no target)", int(days.sum()), days.size)
+    for skill in (0.05, 0.1):
+        rng = np.random.default_rng(2)
+        days = daily_promotions(rng, runs, DAYS, spread=skill, skill=skill, whole_gate=whole_gate).promoted
+        name = f"{by}, skilled recipe (right {0.5 + skill * 0.8:.0%}): days promoted"
+        yield Row(name, ">= 95 %", int(days.sum()), days.size)
 
 
 def final_network(scale: float) -> Iterator[Row]:
@@ -204,7 +214,7 @@ def search(scale: float) -> Iterator[Row]:
             seed = 1_000_000 + run  # not the stream of the data
             passed = search_skill(labels, np.full(2000, 0.5), null, seed).adjusted_p_value <= RATE
             corrected += bool(passed.any())
-            promoted += any(_promotes(labels, null, chosen, seed) for chosen in np.flatnonzero(passed))
+            promoted += any(_promotes(labels, null, int(chosen), seed) for chosen in np.flatnonzero(passed))
         yield Row(f"skill corrected for {tried} null recipes tried: any significant", "<= 5 %", corrected, runs)
         yield Row(f"strict rule, {tried} null recipes tried, no champion: any promoted", "<= 5 %", promoted, runs)
         runs, alone, beside = _runs(200 if tried < 1000 else 60, scale), 0, 0
@@ -273,6 +283,7 @@ STUDIES = {
     "service": service_false_alarms,
     "inverted": inverted,
     "anchor": anchor,
+    "gate": gate,
     "final": final_network,
     "search": search,
     "sequence": sequence,

@@ -62,15 +62,15 @@ def main() -> None:
     if not file.exists():
         log.info("no file %s: pass a file of %s bars (any layout)", file, options.interval)
         return
-    source = FileSource(SourceSpec(kind="csv", path=str(file), interval=options.interval))
-    bars = bars_from_frame(source.fetch().frame, options.interval)
+    source = SourceSpec(kind="csv", path=str(file), interval=options.interval)
+    bars = bars_from_frame(FileSource(source).fetch().frame, options.interval)
     ends = cut_windows(bars, WindowSpec(lookback_bars=LONGEST_LOOKBACK_BARS[options.interval])).resolved().ends
     ends = ends[: len(ends) - options.before]
     preset = preset_for(options.interval)
     tested, forecasts = _forecasts(bars, ends, preset, options.members)
     labels = tested.labels
     if options.home:
-        series = Series(source.spec.symbol, options.interval)
+        series = Series(source.symbol, options.interval)
         trials = trials_of(series, tested, forecasts, preset, options.members, datetime.now(UTC))
         Workspace(Settings(home=options.home), series).trial_log.append(trials)
         log.info("%d looks recorded in %s", len(trials), options.home)

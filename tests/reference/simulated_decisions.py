@@ -9,10 +9,16 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8
 from scipy.signal import lfilter
 from scipy.stats import norm
+from synthetic_records import daily_record
 
+from model.final_network_check import FinalNetworkRule, check_final_network, final_network_clause
+from model.promotion_rule import PromotionRule, decide
 from model.reference_anchor import AnchorRule, calibration_slope_bound, compare_with_past_champions
+from model.sanity_check import SanityCheck
 
 ANCHOR = AnchorRule()
+SANE = SanityCheck(finite=True, not_constant=True, both_classes_possible=True, reloads_equal=True)
+FOLDS = 5
 Probabilities = Float64[np.ndarray, "run decision"]
 Labels = Int8[np.ndarray, "run decision"]
 STATE_SIZE = 0.3  # of the market's expected move over its noise, at horizon 1; falls with the root of the horizon
@@ -84,8 +90,11 @@ def daily_promotions(
     rule: AnchorRule = ANCHOR,
     windows: int = 750,
     newest: int = 5,
+    whole_gate: bool = False,
 ) -> SimulatedService:
     """Retrain every day, and promote what the anchor allows; each version forecasts every later bar as a shadow.
+
+    A record is that of five fold fits, and another fit of the same recipe serves.
 
     Args:
         rng: source of randomness.
@@ -98,6 +107,8 @@ def daily_promotions(
         rule: of the anchor.
         windows: of each record.
         newest: references kept whatever they are, besides the least bold and the best.
+        whole_gate: the other conditions of the daily rule decide too (base rate, champion, final network); else the
+            anchor decides alone.
     """
     total = windows + days
     common = rng.standard_normal((runs, total))
@@ -108,11 +119,12 @@ def daily_promotions(
     promoted, excess = np.zeros((runs, days), bool), np.zeros((runs, days))
     for day in range(days):
         size = _next_spread(rng, champion, spread, step if day else 0.0)
-        challenger = np.full((runs, total), np.nan)
-        own = rng.standard_normal((runs, total - day))
-        mixed = np.sqrt(0.7) * common[:, day:] + np.sqrt(0.3) * own
-        challenger[:, day:] = np.clip(0.5 + size[:, None] * mixed, 0.02, 0.98)
         seen = slice(day, day + windows)
+        fits = _fits(rng, size, common[:, day:])
+        challenger = np.full((runs, total), np.nan)
+        challenger[:, day:] = fits[:, FOLDS]
+        fold = np.arange(windows) * FOLDS // windows
+        challenger[:, seen] = fits[:, fold, np.arange(windows)]
         history = np.concatenate([served[:, :day], challenger[:, seen]], axis=1)
         found = compare_with_past_champions(
             labels[:, seen],
@@ -124,6 +136,11 @@ def daily_promotions(
             slope=calibration_slope_bound(labels[:, : day + windows], 0.5, history, rule),
         )
         allowed = found.may_be_promoted
+        if whole_gate:
+            champions = references[:, newest - 1, seen]
+            for run in np.flatnonzero(allowed):
+                record = labels[run, seen], challenger[run, seen]
+                allowed[run] = _other_conditions(*record, champions[run], fold, fits[run, :, :windows])
         promoted[:, day] = allowed
         champion = np.where(allowed, size, champion)
         if skill == 0:
@@ -135,6 +152,27 @@ def daily_promotions(
             served[:, :windows] = challenger[:, :windows]
         served[:, windows + day] = references[:, newest - 1, windows + day]
     return SimulatedService(promoted, excess)
+
+
+def _fits(rng: np.random.Generator, size: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Return what five fold fits and the final fit of a recipe predict, shape (run, fit, decision)."""
+    sizes = size[:, None] * np.exp(0.12 * rng.standard_normal((len(size), FOLDS + 1)))
+    sizes[:, FOLDS] = size
+    own = rng.standard_normal((len(size), FOLDS + 1, common.shape[1]))
+    mixed = np.sqrt(0.7) * common[:, None] + np.sqrt(0.3) * own
+    return np.asarray(np.clip(0.5 + sizes[..., None] * mixed, 0.02, 0.98))
+
+
+def _other_conditions(
+    labels: np.ndarray, record: np.ndarray, champion: np.ndarray, fold: np.ndarray, fits: np.ndarray
+) -> bool:
+    """Return whether the daily rule promotes by its conditions other than the anchor."""
+    rule = FinalNetworkRule()
+    final = final_network_clause(check_final_network(record, fold, fits[:FOLDS], fits[FOLDS], rule), rule)
+    theirs = None if np.isnan(champion).all() else daily_record(labels, champion)
+    base_rate = np.full(len(labels), 0.5)
+    ours = daily_record(labels, record)
+    return decide(PromotionRule(), SANE, ours, base_rate, theirs, seed=7, further=(final,)).action == "promote"
 
 
 def _next_spread(rng: np.random.Generator, champion: np.ndarray, spread: float, step: float) -> np.ndarray:
