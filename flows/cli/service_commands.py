@@ -91,7 +91,7 @@ def _password(settings: Settings) -> str:
 
 
 def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve the champion over REST: POST /predict with bars, GET /health, GET /docs.
+    """Serve the champion over REST: POST /predict with bars, GET /health, /metrics, /docs.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from tasks.services.server_password import basic_authentication, read_password
@@ -18,7 +17,7 @@ def service_status(settings: Settings) -> dict[str, Any]:
     state = read_state(settings.up_lock, settings.up_state)
     return {
         "up": {name: part["address"] for name, part in state["parts"].items()} if state else None,
-        "next_runs": _next_runs(prefect_api(settings), _password(state, settings)),
+        "next_runs": _next_runs(settings),
     }
 
 
@@ -46,10 +45,26 @@ def _password(state: Mapping[str, Any] | None, settings: Settings) -> str:
     return settings.prefect_password
 
 
-def _next_runs(api: str, password: str) -> list[dict[str, str]]:
-    """Return the next scheduled runs, soonest first; none if no server answers."""
+def query_prefect(settings: Settings, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the reply of the Prefect server in use to a POST; empty without a server.
+
+    Raises:
+        OSError: it cannot be reached, or refuses (URLError).
+        ValueError: the reply is no JSON.
+    """
+    api = prefect_api(settings)
     if not api:
         return []
+    password = _password(read_state(settings.up_lock, settings.up_state), settings)
+    headers = {"Content-Type": "application/json"} | basic_authentication(password)
+    request = Request(f"{api}/{path}", json.dumps(body).encode(), headers)  # noqa: S310 - the configured server
+    with urlopen(request, timeout=5) as reply:  # noqa: S310 - the configured server
+        found: list[dict[str, Any]] = json.load(reply)
+    return found
+
+
+def _next_runs(settings: Settings) -> list[dict[str, str]]:
+    """Return the next scheduled runs, soonest first; none if no server answers."""
     query = {
         "sort": "EXPECTED_START_TIME_ASC",
         "limit": MAX_RUNS,
@@ -57,9 +72,9 @@ def _next_runs(api: str, password: str) -> list[dict[str, str]]:
         "deployments": {"tags": {"all_": ["riseorfall"]}},
     }
     try:
-        runs = _post(f"{api}/flow_runs/filter", query, password)
-        deployments = _post(f"{api}/deployments/filter", {}, password)
-    except (URLError, OSError, ValueError):
+        runs = query_prefect(settings, "flow_runs/filter", query)
+        deployments = query_prefect(settings, "deployments/filter", {})
+    except (OSError, ValueError):
         return []
     names = {each["id"]: each["name"] for each in deployments}
     first: dict[str, dict[str, str]] = {}
@@ -67,11 +82,3 @@ def _next_runs(api: str, password: str) -> list[dict[str, str]]:
         name = names.get(run["deployment_id"], run["name"])
         first.setdefault(name, {"name": name, "at": run["expected_start_time"]})
     return list(first.values())
-
-
-def _post(address: str, body: Mapping[str, Any], password: str) -> list[dict[str, Any]]:
-    headers = {"Content-Type": "application/json"} | basic_authentication(password)
-    request = Request(address, json.dumps(body).encode(), headers)  # noqa: S310 - the configured server
-    with urlopen(request, timeout=5) as reply:  # noqa: S310 - the configured server
-        found: list[dict[str, Any]] = json.load(reply)
-    return found

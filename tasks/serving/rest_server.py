@@ -20,6 +20,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime, to_datetime64
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
+from tasks.serving.service_metrics import RequestMetrics, StateCollector
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -155,6 +156,8 @@ def application(champion: Champion) -> "FastAPI":
         description="P(rise) of the next close by the champion. Not advice.",
         docs_url="/docs",
     )
+    metrics = RequestMetrics(StateCollector(champion.workspace.settings, champion.series))
+    app.middleware("http")(metrics.measure)
     app.add_middleware(BoundedBody, max_bytes=MAX_BODY_BYTES, seconds=BODY_SECONDS)
 
     @app.exception_handler(RequestValidationError)
@@ -179,6 +182,12 @@ def application(champion: Champion) -> "FastAPI":
         return Health(
             status="ok", series=champion.series.name, version=ready.version, trained_until=ready.trained_until
         )
+
+    @app.get("/metrics", response_class=Response)
+    def read_metrics() -> Response:
+        """Return requests, latency, ages, live score and decisions for Prometheus."""
+        content, kind = metrics.page()
+        return Response(content, headers={"Content-Type": kind})
 
     @app.post("/predict")
     def predict(question: Question) -> Answer:

@@ -1,0 +1,60 @@
+"""Metrics of flow runs, from the Prefect server in use: how many ended in each state, and how long the newest took."""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tasks.services.scheduled_runs import query_prefect
+from tasks.serving.service_metrics import REFRESH_SECONDS
+from tasks.settings import Settings
+
+MAX_RUNS = 200  # Prefect's largest page
+
+
+class FlowRunCollector(Collector):
+    """Flow runs of the last day, by deployment."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Set the Prefect server; nothing is read yet."""
+        self._settings = settings
+        self._metrics: list[Metric] = []
+        self._read_at = float("-inf")
+
+    def describe(self) -> Iterator[Metric]:
+        """Return nothing, so that registering the collector asks no server."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics, read again where they are older than `REFRESH_SECONDS`; empty if no server answers."""
+        if time.monotonic() - self._read_at > REFRESH_SECONDS:
+            self._metrics = self._read(datetime.now(UTC))
+            self._read_at = time.monotonic()
+        return iter(self._metrics)
+
+    def _read(self, now: datetime) -> list[Metric]:
+        ended = {"end_time": {"after_": (now - timedelta(days=1)).isoformat()}}
+        query = {"sort": "END_TIME_DESC", "limit": MAX_RUNS, "flow_runs": ended}
+        try:
+            runs = query_prefect(self._settings, "flow_runs/filter", query)
+            names = {each["id"]: each["name"] for each in query_prefect(self._settings, "deployments/filter", {})}
+        except (OSError, ValueError):
+            return []
+        count = GaugeMetricFamily(
+            "riseorfall_flow_runs", "Flow runs that ended in the last day", labels=["deployment", "state"]
+        )
+        seconds = GaugeMetricFamily(
+            "riseorfall_flow_run_seconds", "Duration of the newest flow run that ended", labels=["deployment"]
+        )
+        known = [(names[run["deployment_id"]], run) for run in runs if run["deployment_id"] in names]
+        for (name, state), number in sorted(Tally((name, run["state_type"]) for name, run in known).items()):
+            count.add_metric([name, state.lower()], number)
+        newest: dict[str, float] = {}
+        for name, run in known:
+            newest.setdefault(name, run["total_run_time"])
+        for name, duration in sorted(newest.items()):
+            seconds.add_metric([name], duration)
+        return [count, seconds]
