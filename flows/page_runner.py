@@ -1,4 +1,4 @@
-"""Serve the pages of `riseorfall up`: the dashboard at `/`, reports, Data Docs and pictures of the monitor.
+"""Serve the pages of `riseorfall up`: the dashboard at `/`, metrics, reports, Data Docs and pictures of the monitor.
 
 Run as `python -m flows.page_runner PORT MLFLOW_STORE MLFLOW_ADDRESS`. A local MLflow database is read as a file, which
 loads no MLflow. The dashboard is written when somebody looks at it, at most every `FRESH_SECONDS`.
@@ -11,38 +11,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
+from typing import Generic, TypeVar
 
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.pages.written_pages import REPORTS, write_chart_script
 from tasks.services.file_server import file_server
+from tasks.services.flow_run_metrics import FlowRunCollector
 from tasks.services.scheduled_runs import prefect_api, service_status
+from tasks.serving.service_metrics import StateCollector, state_page
 from tasks.settings import Settings
 
 FRESH_SECONDS = 15.0
+Content = TypeVar("Content")
 
 
 @dataclass
-class Cached:
-    """A text that is written anew when it is asked for and old; threads that ask meanwhile wait for it.
+class Cached(Generic[Content]):
+    """A page that is written anew when it is requested and old; threads that request it meanwhile wait for it.
 
     Attributes:
         write: writes it.
-        text: as written last.
+        page: as written last.
         written_at: when, by the monotonic clock.
     """
 
-    write: Callable[[], str]
-    text: str = ""
+    write: Callable[[], Content]
+    page: Content | None = None
     written_at: float = 0.0
     lock: Lock = field(default_factory=Lock)
 
-    def __call__(self) -> str:
-        """Return the text."""
+    def __call__(self) -> Content:
+        """Return the page."""
         with self.lock:
-            if not self.text or time.monotonic() - self.written_at > FRESH_SECONDS:
-                self.text, self.written_at = self.write(), time.monotonic()
-            return self.text
+            if self.page is None or time.monotonic() - self.written_at > FRESH_SECONDS:
+                self.page, self.written_at = self.write(), time.monotonic()
+            return self.page
 
 
 def dashboard(settings: Settings) -> Callable[[], str]:
@@ -65,7 +69,9 @@ def main(port: int, mlflow_store: str, mlflow_address: str) -> None:
     """Serve until a signal arrives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings(tracking_uri=mlflow_store, mlflow_url=mlflow_address)
-    file_server(settings.root / "data", port, dashboard(settings)).serve_forever()
+    collectors = (StateCollector(settings), FlowRunCollector(settings))
+    metrics = Cached(lambda: state_page(*collectors))
+    file_server(settings.root / "data", port, dashboard(settings), metrics).serve_forever()
 
 
 if __name__ == "__main__":

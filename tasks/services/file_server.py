@@ -2,7 +2,7 @@
 
 It serves the folders in `SERVED_FOLDERS` only: the others hold databases, logs and tables. It listens on this machine
 only, and answers only requests for an address of this machine: a web page whose own name is pointed at 127.0.0.1 must
-not read what is served. `/health` answers without reading anything.
+not read what is served. `/health` answers without reading anything; `/metrics` is for Prometheus.
 """
 
 import logging
@@ -29,15 +29,23 @@ LISTING = (
 class PageHandler(SimpleHTTPRequestHandler):
     """Serve files of the served folders, and a page at the root."""
 
-    def __init__(self, *args: Any, root_page: Callable[[], str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        root_page: Callable[[], str] | None = None,
+        metrics_page: Callable[[], tuple[bytes, str]] | None = None,
+        **options: Any,
+    ) -> None:
         """Handle one request.
 
         Args:
             args: of the base class.
             root_page: returns the page at the root as HTML; the folders are listed if None, or where it fails.
+            metrics_page: returns what is at `/metrics`, and its content type; 404 if None.
             options: of the base class.
         """
         self.root_page = root_page
+        self.metrics_page = metrics_page
         super().__init__(*args, **options)
 
     def do_GET(self) -> None:
@@ -46,6 +54,8 @@ class PageHandler(SimpleHTTPRequestHandler):
             self._send(b"ok", "text/plain")
         elif self._is_root():
             self._send_root()
+        elif self.path == "/metrics" and self.metrics_page:
+            self._send(*self.metrics_page())
         elif self._is_served():
             super().do_GET()
         else:
@@ -113,10 +123,15 @@ class LocalPageHandler(PageHandler):
         return False
 
 
-def file_server(folder: Path, port: int, root_page: Callable[[], str] | None = None) -> ThreadingHTTPServer:
-    """Return a server that is bound to the port; 0 takes a free one."""
+def file_server(
+    folder: Path,
+    port: int,
+    root_page: Callable[[], str] | None = None,
+    metrics_page: Callable[[], tuple[bytes, str]] | None = None,
+) -> ThreadingHTTPServer:
+    """Return a server that is bound to the port; 0 takes a free one. `PageHandler` describes the pages."""
 
     def handler(*args: Any) -> LocalPageHandler:
-        return LocalPageHandler(*args, directory=str(folder), root_page=root_page)
+        return LocalPageHandler(*args, directory=str(folder), root_page=root_page, metrics_page=metrics_page)
 
     return ThreadingHTTPServer((HOST, port), handler)

@@ -1,6 +1,5 @@
 """Metrics of flow runs, from the Prefect server in use: how many ended in each state, and how long the newest took."""
 
-import time
 from collections import Counter as Tally
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tasks.services.scheduled_runs import query_prefect
-from tasks.serving.service_metrics import REFRESH_SECONDS
 from tasks.settings import Settings
 
 MAX_RUNS = 200  # Prefect's largest page
@@ -21,19 +19,14 @@ class FlowRunCollector(Collector):
     def __init__(self, settings: Settings) -> None:
         """Set the Prefect server; nothing is read yet."""
         self._settings = settings
-        self._metrics: list[Metric] = []
-        self._read_at = float("-inf")
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing, so that registering the collector asks no server."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics, read again where they are older than `REFRESH_SECONDS`; empty if no server answers."""
-        if time.monotonic() - self._read_at > REFRESH_SECONDS:
-            self._metrics = self._read(datetime.now(UTC))
-            self._read_at = time.monotonic()
-        return iter(self._metrics)
+        """Read the metrics; empty if no server answers."""
+        return iter(self._read(datetime.now(UTC)))
 
     def _read(self, now: datetime) -> list[Metric]:
         ended = {"end_time": {"after_": (now - timedelta(days=1)).isoformat()}}

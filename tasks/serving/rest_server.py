@@ -20,7 +20,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime, to_datetime64
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
-from tasks.serving.service_metrics import RequestMetrics, StateCollector
+from tasks.serving.service_metrics import RequestMetrics
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -124,6 +124,10 @@ class Champion:
         assert self._ready is not None
         return self._ready
 
+    def served(self) -> tuple[str, datetime] | None:
+        """Return the version in memory and the end of its training bars; None before the first request."""
+        return (self._ready.version, self._ready.trained_until) if self._ready else None
+
     def _is_stale(self) -> bool:
         return self._ready is None or time.monotonic() - self._refreshed_at > REFRESH_SECONDS
 
@@ -156,7 +160,7 @@ def application(champion: Champion) -> "FastAPI":
         description="P(rise) of the next close by the champion. Not advice.",
         docs_url="/docs",
     )
-    metrics = RequestMetrics(StateCollector(champion.workspace.settings, champion.series))
+    metrics = RequestMetrics(champion.served)
     app.middleware("http")(metrics.measure)
     app.add_middleware(BoundedBody, max_bytes=MAX_BODY_BYTES, seconds=BODY_SECONDS)
 
@@ -185,7 +189,7 @@ def application(champion: Champion) -> "FastAPI":
 
     @app.get("/metrics", response_class=Response)
     def read_metrics() -> Response:
-        """Return requests, latency, ages, live score and decisions for Prometheus."""
+        """Return requests, latency and the version in memory for Prometheus."""
         content, kind = metrics.page()
         return Response(content, headers={"Content-Type": kind})
 

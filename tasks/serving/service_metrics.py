@@ -1,4 +1,4 @@
-"""Metrics in the Prometheus text format: the state of each stored series, and the requests that a server answered.
+"""Metrics in the Prometheus text format: the state of each stored series, and the requests that `serve` answered.
 
 The state is read from bars, registry, decision log and monitor log when it is asked for, at most every
 `REFRESH_SECONDS`; a store that does not answer is a metric (`riseorfall_state_readable` 0), not an error. Knows no
@@ -8,7 +8,7 @@ Prefect: `tasks/services/flow_run_metrics.py` adds the flow runs. Ages are in se
 import logging
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +50,9 @@ E_PROCESSES = {  # process -> numbers of the monitor: e-value, threshold
 class StateCollector(Collector):
     """Champion, bars, decisions and live score of each stored series, read on demand."""
 
-    def __init__(self, settings: Settings, series: Series | None = None) -> None:
-        """Set the stores; nothing is read yet.
-
-        Args:
-            settings: addresses of tables and MLflow.
-            series: the only one to report; None for every stored one.
-        """
+    def __init__(self, settings: Settings) -> None:
+        """Set the stores; nothing is read yet."""
         self._settings = settings
-        self._series = series
         self._metrics: list[Metric] = []
         self._read_at = float("-inf")
 
@@ -79,7 +73,7 @@ class StateCollector(Collector):
         )
         families = _Families()
         try:
-            stored = (self._series,) if self._series else Workspace(self._settings).bar_store.stored_series()
+            stored = Workspace(self._settings).bar_store.stored_series()
         except RiseOrFallError:
             log.exception("metrics: the stored series cannot be read")
             readable.add_metric([""], 0)
@@ -145,10 +139,14 @@ class _Families:
 
 
 class RequestMetrics:
-    """Requests of one web application: number, status, duration; together with what `collectors` report."""
+    """Requests of one web application: number, status, duration; and the version that answers them."""
 
-    def __init__(self, *collectors: Collector) -> None:
-        """Create the metrics in a registry of their own."""
+    def __init__(self, served: Callable[[], tuple[str, datetime] | None]) -> None:
+        """Create the metrics in a registry of their own.
+
+        Args:
+            served: returns the version in memory and the end of its training bars; None without one.
+        """
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "riseorfall_requests", "Requests answered", ["path", "status"], registry=self._registry
@@ -160,8 +158,7 @@ class RequestMetrics:
             buckets=LATENCY_BUCKETS,
             registry=self._registry,
         )
-        for collector in collectors:
-            self._registry.register(collector)
+        self._registry.register(_Served(served))
 
     async def measure(self, request: "Request", call_next: Any) -> "Response":
         """Answer a request, and count it; paths that the application does not have count as one."""
@@ -176,6 +173,22 @@ class RequestMetrics:
     def page(self) -> tuple[bytes, str]:
         """Return the metrics as text, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _Served(Collector):
+    """The version that a REST server has in memory."""
+
+    def __init__(self, served: Callable[[], tuple[str, datetime] | None]) -> None:
+        self._served = served
+
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("riseorfall_served_version_info", "The version in memory", labels=["version"])
+        age = GaugeMetricFamily("riseorfall_served_age_seconds", "Seconds since the end of its training bars")
+        if served := self._served():
+            version, trained_until = served
+            info.add_metric([version], 1)
+            age.add_metric([], (datetime.now(UTC) - trained_until).total_seconds())
+        return iter((info, age))
 
 
 def state_page(*collectors: Collector) -> tuple[bytes, str]:

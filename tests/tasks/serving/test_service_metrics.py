@@ -116,12 +116,21 @@ def test_the_stores_are_read_again_only_after_a_while(settings: Settings, monkey
     assert samples(state_page(collector)[0].decode())[key] == 1
 
 
-def test_the_rest_server_counts_its_requests(settings: Settings) -> None:
-    class Warm(Champion):
-        def ready(self) -> Ready:
-            return Ready("1", datetime(2018, 1, 5, tzinfo=UTC), Recipe(window=WINDOW), Predictor(tiny_onnx(5), WINDOW))
+def test_the_rest_server_counts_its_requests() -> None:
+    trained_until = datetime(2018, 1, 5, tzinfo=UTC)
 
-    client = TestClient(application(Warm(SERIES, settings)))
+    class Warm(Champion):
+        _ready = Ready("7", trained_until, Recipe(window=WINDOW), Predictor(tiny_onnx(5), WINDOW))
+
+        def __init__(self) -> None:
+            pass
+
+        series = SERIES
+
+        def ready(self) -> Ready:
+            return self._ready
+
+    client = TestClient(application(Warm()))
     frame = BARS.frame().tail(8)
     frame["timestamp"] = [f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in frame["timestamp"]]
     answers = [client.post("/predict", json={"bars": frame.to_dict("records")}) for _ in range(3)]
@@ -135,4 +144,5 @@ def test_the_rest_server_counts_its_requests(settings: Settings) -> None:
     assert found["riseorfall_requests_total", ("other", "404")] == 2  # an unknown path makes no new metric
     assert found["riseorfall_request_seconds_count", ("/predict",)] == 4
     assert found["riseorfall_request_seconds_bucket", ("+Inf", "/predict")] == 4
-    assert found["riseorfall_decisions_total", ("promote", SERIES.name)] == 1
+    assert found["riseorfall_served_version_info", ("7",)] == 1
+    assert found["riseorfall_served_age_seconds", ()] == pytest.approx(time.time() - trained_until.timestamp(), abs=60)
