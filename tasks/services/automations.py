@@ -2,7 +2,8 @@
 
 `riseorfall up` installs them, and so does `riseorfall automations` on any Prefect server; installing again changes
 nothing. The trigger implements the cool-down: it acts on the first alarm, then ignores alarms until the time is over.
-If there is a notification block named `riseorfall`, it receives every alarm.
+A notification block named `riseorfall` receives alarms, decisions and failed runs; a webhook block named
+`riseorfall-predictions` receives each prediction.
 """
 
 import logging
@@ -22,13 +23,18 @@ log = logging.getLogger(__name__)
 COOL_DOWN = timedelta(days=3)  # between two retrains started by alarms; the daily ones go on
 MAX_QUIET = timedelta(hours=26)  # a day and two hours: a daily retrain may start late and takes its time
 BLOCK = "riseorfall"
-RETRAIN, QUIET, NOTIFY = (
+WEBHOOK = "riseorfall-predictions"
+RETRAIN, QUIET, NOTIFY, FAILED, PREDICTED = (
     "riseorfall: retrain on alarm",
     "riseorfall: report a missing retrain",
     "riseorfall: notify about alarms",
+    "riseorfall: notify about failed runs",
+    "riseorfall: send predictions",
 )
 NAMES_OF_0_1 = {QUIET: "riseorfall: a day without a retrain", NOTIFY: "riseorfall: tell alarms"}
 SUBJECT, BODY = "riseorfall: {{ event.event }}", "{{ event.resource.name }}: {{ event.payload.message }}"
+FAILED_SUBJECT = "riseorfall: run {{ flow_run.name }} {{ flow_run.state.name }}"
+FAILED_BODY = "{{ flow_run.state.message }} {{ flow_run|ui_url }}"
 
 
 def install(
@@ -44,14 +50,16 @@ def install(
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        block = _block(client)
+        block = _block(client, BLOCK)
         wanted = []
         if "retrain/retrain" in deployments:
             wanted.append(_retrain_on_alarm(client, cool_down))
         if "monitor/monitor" in deployments:
             wanted.append(_report_missing_retrain(client, max_quiet, block))
         if block is not None:
-            wanted.append(_notify_about_alarms(block))
+            wanted += [_notify_about_alarms(block), _notify_about_failed_runs(block)]
+        if (webhook := _block(client, WEBHOOK)) is not None:
+            wanted.append(_send_predictions(webhook))
         for automation in wanted:
             _put(client, automation)
     return [automation.name for automation in wanted]
@@ -105,7 +113,7 @@ def _notify_about_alarms(block: Any) -> "AutomationCore":
 
     return AutomationCore(
         name=NOTIFY,
-        description=f"Sends every alarm to the notification block {BLOCK}.",
+        description=f"Sends every alarm and every decision to the notification block {BLOCK}.",
         trigger=EventTrigger(
             expect=set(NOTIFY_ON),
             match={"prefect.resource.id": "riseorfall.series.*"},
@@ -117,14 +125,51 @@ def _notify_about_alarms(block: Any) -> "AutomationCore":
     )
 
 
+def _notify_about_failed_runs(block: Any) -> "AutomationCore":
+    from prefect.events.actions import SendNotification
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    return AutomationCore(
+        name=FAILED,
+        description=f"Sends every failed or crashed run of riseorfall to the notification block {BLOCK}.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.id": "prefect.tag.riseorfall", "prefect.resource.role": "tag"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[SendNotification(block_document_id=block.id, subject=FAILED_SUBJECT, body=FAILED_BODY)],
+    )
+
+
+def _send_predictions(webhook: Any) -> "AutomationCore":
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    return AutomationCore(
+        name=PREDICTED,
+        description=f"Posts each prediction of the champion to the webhook block {WEBHOOK}.",
+        trigger=EventTrigger(
+            expect={"riseorfall.predicted"},
+            match={"prefect.resource.id": "riseorfall.series.*"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[CallWebhook(block_document_id=webhook.id, payload="{{ event.payload|tojson }}")],
+    )
+
+
 def _resource(parameters: Mapping[str, Any]) -> str:
     """Return the resource id of a deployment's series: an alarm about another series must not retrain this one."""
     return series_resource(Series(parameters.get("symbol", "BTC-USD"), parameters.get("interval", "1d")).name)
 
 
-def _block(client: "SyncPrefectClient") -> Any:
-    """Return the notification block named `riseorfall`; None if there is none."""
-    named = [block for block in client.read_block_documents() if block.name == BLOCK]
+def _block(client: "SyncPrefectClient", name: str) -> Any:
+    """Return the block of a name; None if there is none."""
+    named = [block for block in client.read_block_documents() if block.name == name]
     return named[0] if named else None
 
 

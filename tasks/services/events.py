@@ -17,6 +17,7 @@ EventName = Literal[
     "riseorfall.champion.broken",
     "riseorfall.champion.found-broken",
     "riseorfall.predictions.missing",
+    "riseorfall.predicted",
     "riseorfall.promoted",
     "riseorfall.held",
     "riseorfall.rejected",
@@ -36,7 +37,11 @@ NOTIFY_ON: tuple[EventName, ...] = (
     "riseorfall.champion.found-broken",  # emitted by a retrain, so it must not start another one
     "riseorfall.predictions.missing",
     "riseorfall.checks.failed",
+    "riseorfall.promoted",
+    "riseorfall.held",
     "riseorfall.rejected",
+    "riseorfall.rolled-back",
+    "riseorfall.hold-lifted",
 )
 DECISION_EVENTS: tuple[EventName, ...] = (
     "riseorfall.promoted",

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow, runtime
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Paused, Pending, Running
@@ -26,7 +27,7 @@ from model.training import Epoch
 from tasks.console.progress import current_progress
 from tasks.pages import prefect_artifacts
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table, shown
-from tasks.services.automations import NAMES_OF_0_1, NOTIFY, QUIET, RETRAIN, install
+from tasks.services.automations import FAILED, NAMES_OF_0_1, NOTIFY, PREDICTED, QUIET, RETRAIN, install
 from tasks.services.stale_runs import (
     INTERRUPTED,
     PROCESS_GONE,
@@ -98,11 +99,34 @@ def test_an_automation_of_0_1_is_renamed_in_place(client: SyncPrefectClient) -> 
 def test_a_notification_block_receives_alarms(client: SyncPrefectClient) -> None:
     block = CustomWebhookNotificationBlock(name="ours", url="https://example.org/hook", json_data={"text": "{{body}}"})
     identity = block.save("riseorfall", overwrite=True)
-    assert install(NAMES) == [RETRAIN, QUIET, NOTIFY]
-    (notify,) = client.read_automations_by_name(NOTIFY)
-    assert notify.actions[0].block_document_id == identity
-    assert "riseorfall.checks.failed" in notify.trigger.expect
+    assert install(NAMES) == [RETRAIN, QUIET, NOTIFY, FAILED]
+    notify, failed = (client.read_automations_by_name(name)[0] for name in (NOTIFY, FAILED))
+    assert notify.actions[0].block_document_id == failed.actions[0].block_document_id == identity
+    assert {"riseorfall.checks.failed", "riseorfall.promoted", "riseorfall.held"} <= notify.trigger.expect
+    assert failed.trigger.expect == {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
     client.delete_block_document(identity)
+
+
+def test_a_webhook_block_receives_predictions(client: SyncPrefectClient) -> None:
+    identity = Webhook(url="https://example.org/predictions").save("riseorfall-predictions", overwrite=True)
+    assert install(NAMES) == [RETRAIN, QUIET, PREDICTED]
+    (predicted,) = client.read_automations_by_name(PREDICTED)
+    assert predicted.actions[0].block_document_id == identity
+    assert predicted.trigger.expect == {"riseorfall.predicted"}
+    client.delete_block_document(identity)
+
+
+def test_predict_emits_what_it_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tiny_home(tmp_path, random_walk(130, seed=4), 100)
+    emitted: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr("tasks.prediction.emit_event_for", lambda name, *_, **payload: emitted.append((name, payload)))
+    found = predict().prediction
+    assert [name for name, _ in emitted] == ["riseorfall.predicted"]
+    payload = emitted[0][1]
+    assert (payload["probability"], payload["version"]) == (found.probability, "1")
+    assert payload["decided_at"] == found.decided_at.isoformat()
 
 
 def test_predict_and_monitor_emit_an_event_for_a_broken_champion(
