@@ -12,6 +12,7 @@ from tasks.pages.prefect_artifacts import show_audit, shown
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.settings import Settings
+from tasks.workspace import require_stored
 
 HOUR = 3600
 
@@ -33,7 +34,7 @@ def audit(
         sample: Number of windows and predictions computed again, without later bars and with scrambled ones.
     """
     with shown("audit") as run, run.step("audit"):
-        found = audit_version(Series(symbol, interval), Settings(), version, sample)
+        found = audit_version(require_stored(Series(symbol, interval)), Settings(), version, sample)
         show_audit(found)
         found.audit.require(f"{found.series_name} version {found.version}")
         return found.audit.checked

@@ -125,6 +125,8 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
         Plan("lift_hold", "", series, tags=("champion",)),
         Plan("explain", "", series, tags=("champion",)),
         Plan("audit", "", series, tags=("champion",)),
+        Plan("release", "", series, tags=("bars",)),
+        Plan("remove", "", series, tags=("bars",)),
         Plan("replay", "", recipe | series, tags=("training",)),
         Plan("tune", "", {name: recipe[name] for name in recipe if name != "promotion"} | series, tags=("training",)),
     )

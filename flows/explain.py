@@ -12,6 +12,7 @@ from tasks.pages.prefect_artifacts import show_explanation, shown
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.settings import Settings
+from tasks.workspace import require_stored
 
 QUARTER_HOUR = 900
 
@@ -28,7 +29,7 @@ def explain(symbol: Annotated[str, Field(min_length=1)], interval: IntervalName,
     """
     with shown("explain") as run, run.step("explain"):
         settings = Settings()
-        found = explain_champion(Series(symbol, interval), settings, at)
+        found = explain_champion(require_stored(Series(symbol, interval)), settings, at)
         page = settings.link(found.path)
         show_explanation(found.to_dict(), page)
         run.report_line(f"{found.series.name}: P(rise) {found.explained.probability:.4f} explained on {page}")

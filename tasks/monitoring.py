@@ -18,6 +18,7 @@ from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table
 from tasks.results import Monitoring
 from tasks.services.events import EventName, emit_event_for
 from tasks.settings import Settings
+from tasks.workspace import require_stored
 
 EVENTS: dict[str, EventName] = {
     "degraded": "riseorfall.champion.degraded",
@@ -31,7 +32,7 @@ EVENTS: dict[str, EventName] = {
 def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None) -> Monitoring:
     """Monitor the champion, show the result, and emit an event for each new alarm."""
     with current_progress().step("monitor"):
-        settings, series = Settings(), Series(symbol, interval)
+        settings, series = Settings(), require_stored(Series(symbol, interval))
         try:
             result = monitor_champion(series, settings, spec, as_of)
         except UnsoundModel as error:

@@ -13,6 +13,7 @@ from tasks.pages.prefect_artifacts import artifact_key, show_table
 from tasks.services.events import emit_event_for
 from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
+from tasks.workspace import require_stored
 
 
 @task(name="predict", task_run_name="predict")
@@ -21,7 +22,7 @@ def predict_last(
 ) -> Forecast:
     """Predict with champion and shadows at the newest stored bar, and for the days missed before it; store all."""
     with current_progress().step("predict"):
-        series = Series(symbol, interval)
+        series = require_stored(Series(symbol, interval))
         try:
             found = forecast(series, Settings(), limits, as_of, shadows=shadows)
         except UnsoundModel as error:

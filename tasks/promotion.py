@@ -11,7 +11,7 @@ from tasks.champion.challenger_decision import decide_on_challenger, log_decisio
 from tasks.champion.challenger_vs_champion import GateResult
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.console.progress import current_progress
-from tasks.pages.prefect_artifacts import show_page
+from tasks.pages.prefect_artifacts import decision_page, show_page
 from tasks.registry.model_registry import Version
 from tasks.results import Promotion, WindowsRef
 from tasks.services.events import decision_event, emit_event_for
@@ -46,11 +46,9 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
 
 
 def _decision_page(row: LoggedDecision, challenger: Version, link: str, report: str) -> str:
-    """Return a decision as Markdown."""
+    """Return a decision as Markdown, with the scores of the version and where to read on."""
     numbers = "\n".join(f"| {name} | {value:.4f} |" for name, value in challenger.metrics.items())
-    reasons = "\n".join(f"- {f'**{mark}**: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
     return (
-        f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n"
-        f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}.\n\n"
-        f"| out of sample | |\n|---|---|\n{numbers}\n\n[Report]({report}) (written next), [MLflow run]({link})\n"
+        f"{decision_page(row)}\n| out of sample | |\n|---|---|\n{numbers}\n\n"
+        f"[Report]({report}) (written next), [MLflow run]({link})\n"
     )

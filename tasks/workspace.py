@@ -106,3 +106,16 @@ class Workspace:
 def open_workspace(series: Series | None = None) -> Workspace:
     """Return the workspace of the settings in the environment."""
     return Workspace(Settings(), series)
+
+
+def require_stored(series: Series) -> Series:
+    """Return the series; in a home that stores others, raise if it is none of them.
+
+    Raises:
+        SpecError: it has no bars; the message lists the series that have.
+    """
+    stored = open_workspace().bar_store.stored_series()
+    if stored and series not in stored:
+        names = ", ".join(f"{each.symbol} {each.interval}" for each in stored)
+        raise SpecError(f"{series.symbol} {series.interval}: expected a stored series, found none; stored: {names}.")
+    return series

@@ -32,6 +32,10 @@ from tasks.store.decision_log import LoggedDecision
 
 log = logging.getLogger(__name__)
 
+OUTCOMES = {  # action of a decision -> what people read, also as the name of a run's state
+    "promote": "Promoted", "hold": "Held", "reject": "Rejected", "unchanged": "Unchanged",
+    "rollback": "Restored", "lift": "HoldLifted",
+}  # fmt: skip
 UPDATE_SECONDS = 1.0
 FIRST_PERCENT = 1.0  # a bar at zero looks as if the run had not started
 
@@ -151,10 +155,16 @@ def show_manual_decision(row: LoggedDecision) -> None:
 
 
 def decision_page(row: LoggedDecision) -> str:
-    """Return a decision as Markdown."""
-    reasons = "\n".join(f"- {reason}" for reason in row.reasons)
-    champion = f"Champion before: {row.champion_before or 'none'}, after: {row.champion_after or 'none'}."
-    return f"# {row.action} version {row.version} of {row.series_name}\n\n{reasons}\n\n{champion}\n"
+    """Return a decision as Markdown: what was decided, the deciding reason, who is champion, the other reasons."""
+    (_, why), *others = row.marked_reasons() or (("", "no reason was given"),)
+    champion = f"Version {row.champion_after} is champion" if row.champion_after else "There is no champion"
+    if row.champion_after == row.champion_before:
+        champion += ", as before."
+    else:
+        champion += f", in place of version {row.champion_before}." if row.champion_before else ": the first one."
+    title = f"# {OUTCOMES[row.action]}: version {row.version} of {row.series_name}"
+    listed = "\n".join(f"- {f'**{mark}**: ' if mark else ''}{reason}" for mark, reason in others)
+    return "\n\n".join([title, f"**Why:** {why}", champion, *(["Other findings:", listed] if others else [])]) + "\n"
 
 
 def show_explanation(found: Mapping[str, Any], page: str) -> None:

@@ -13,7 +13,7 @@ from prefect.input import RunInput
 from pydantic import ConfigDict, Field
 
 from model.errors import RiseOrFallError
-from tasks.pages.prefect_artifacts import decision_page, show_page
+from tasks.pages.prefect_artifacts import show_page
 from tasks.store.decision_log import LoggedDecision
 
 PATIENCE_SECONDS, POLL_SECONDS = 8 * 3600, 5
@@ -37,9 +37,10 @@ def ask_for_approval(row: LoggedDecision) -> LoggedDecision | None:
     Raises:
         RiseOrFallError: nobody answered in time.
     """
-    show_page("proposed-decision", decision_page(row), "Waits for approval: press Resume")
     reasons = "\n".join(f"- {reason}" for reason in row.reasons)
     question = f"Make version {row.version} the champion, in place of {row.champion_before or 'none'}?\n\n{reasons}"
+    title = f"# Proposed: version {row.version} of {row.series_name}"
+    show_page("proposed-decision", f"{title}\n\n{question}\n\nTo answer: Resume.\n", "Waits for approval")
     get_run_logger().info("waits for approval: Resume, a button in the V1 UI, in the menu at the top right in V2")
     try:
         answer = pause_flow_run(

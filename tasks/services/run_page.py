@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
 from model.errors import RiseOrFallError
+from tasks.pages.prefect_artifacts import OUTCOMES
 from tasks.results import Promotion, Retrain, Unchanged
 from tasks.store.decision_log import LoggedDecision
 
@@ -26,10 +27,6 @@ R = TypeVar("R")
 
 TASK_LOGGER, RUN_LOGGERS = "prefect.task_runs", ("prefect.flow_runs", "prefect.task_runs")
 ENDED, FAILED = "Finished in state ", "Finished in state Failed"
-STATE_NAMES = {
-    "promote": "Promoted", "hold": "Held", "reject": "Rejected", "unchanged": "Unchanged",
-    "rollback": "Restored", "lift": "HoldLifted",
-}  # fmt: skip
 FLAG = re.compile(r"(`[^`]*`)|--([a-z][a-z_.-]*[a-z])")  # commands in backticks keep their flags
 FIELDS: Mapping[str, Mapping[str, str]] = {  # deployment -> flag -> field, where the field has another name
     "replay": {"from": "first", "to": "last"},
@@ -66,7 +63,7 @@ def state_of(result: Any) -> Any:
     else:
         return result
     message = f"{decision.action}{of}: {decision.reasons[0]}"
-    state: State[Any] = Completed(name=STATE_NAMES[decision.action], message=message, data=result)
+    state: State[Any] = Completed(name=OUTCOMES[decision.action], message=message, data=result)
     return state
 
 

@@ -18,9 +18,14 @@ from tiny_home import SERIES, tiny_home, tiny_version
 
 from flows.audit import audit
 from flows.lift_hold import lift_hold
+from flows.monitor import monitor
+from flows.predict import predict
 from flows.promote import promote
+from flows.release import release
+from flows.remove import remove
 from flows.rollback import rollback
 from model.errors import AuditFailed, SpecError
+from model.times import to_datetime
 from tasks.champion.recipe_hold import held_recipes
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -110,6 +115,25 @@ def test_what_needs_no_approval_does_not_wait(workspace: Workspace) -> None:
     with pytest.raises(SpecError, match="already the champion"):
         promote(SERIES.symbol, "1d", version="1", force=True, reason="again")
     assert workspace.registry.champion().version == "1"
+
+
+@pytest.mark.parametrize("flow", [predict, monitor, audit], ids=lambda flow: flow.name)
+def test_an_unknown_series_is_refused_with_the_stored_ones(workspace: Workspace, flow: Any) -> None:
+    assert workspace.bar_store.stored_series() == (SERIES,)
+    with pytest.raises(SpecError, match="ETH-USD 1d: expected a stored series, found none; stored: BTC-USD 1d"):
+        flow("ETH-USD", "1d")
+
+
+def test_a_bar_is_removed_and_released_again(workspace: Workspace) -> None:
+    store, opened_at = workspace.bar_store, to_datetime(BARS.opened_at[-3])
+    removed = remove(SERIES.symbol, "1d", first=opened_at, reason="a bad tick")
+    assert (removed.opened_at, removed.trained, removed.champion) == ((opened_at.isoformat(),), ("2",), "1")
+    assert store.ref(SERIES).rows == len(BARS) - 1
+    assert [entry["rule"] for entry in store.refusals(SERIES)] == ["removed_bar"]
+    with pytest.raises(SpecError, match="expected stored bars from"):
+        remove(SERIES.symbol, "1d", first=opened_at, reason="again")
+    assert release(SERIES.symbol, "1d", at=[opened_at], reason="it was none").added == 1
+    assert store.ref(SERIES).rows == len(BARS)
 
 
 def test_an_audit_that_finds_look_ahead_fails_with_one_sentence_and_shows_each_check(workspace: Workspace) -> None:

@@ -261,7 +261,7 @@ def newest_artifact() -> str:
 def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
     forced = ("promote", "--version", both[1].version.version, "--force", "--reason", "so that there is a former one")
     assert run(forced) == 0
-    assert "# promote version 2 of BTC-USD-1d" in newest_artifact()
+    assert "# Promoted: version 2 of BTC-USD-1d" in newest_artifact()
     before = workspace.registry.champion().version
     former = rollback(reason="the test says so").champion_after
     assert (before, former) == ("2", "1")
@@ -269,7 +269,7 @@ def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], wo
     row = Workspace(Settings()).decision_log.rows(SERIES.name)[-1]
     assert (row.action, row.champion_before, row.champion_after) == ("rollback", before, former)
     assert row.reasons[0] == "the test says so"
-    assert "# rollback version 1 of BTC-USD-1d" in newest_artifact()
+    assert "# Restored: version 1 of BTC-USD-1d" in newest_artifact()
     assert lift_hold("BTC-USD", "1d", reason="the bars were wrong").champion_after == "1"
     assert Workspace(Settings()).decision_log.rows(SERIES.name)[-1].action == "lift"
 

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
@@ -13,9 +15,11 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows.deployments import plans
 from model.errors import SpecError
+from tasks.pages.prefect_artifacts import OUTCOMES, decision_page
 from tasks.results import Promotion, Unchanged
 from tasks.services.flow_run_names import flow_run_name, is_generated
 from tasks.services.run_page import PlainRecords, in_words_of_the_form, readable, state_of
+from tasks.store.decision_log import Action, LoggedDecision
 
 SENTENCE = "expected --source.path FILE, found none; `riseorfall retrain --help` lists them"
 PLANS = {plan.full_name: plan for plan in plans()}
@@ -139,6 +143,21 @@ def test_the_state_is_named_after_the_decision() -> None:
     assert (held.type.value, held.name, held.message) == ("COMPLETED", "Held", "hold: the reason")
     assert unchanged("unchanged").name == "Unchanged"
     assert state_of("else") == "else"
+
+
+def test_a_decision_is_shown_with_the_deciding_reason_first() -> None:
+    row = LoggedDecision(
+        "id", datetime(2026, 11, 26, tzinfo=UTC), "BTC-USD-1d", "BTC-USD", "1d", "hold", "3", "2", "2",
+        ("significantly worse", "passes the sanity check"), marks=("failed", "passed"),
+    )  # fmt: skip
+    assert decision_page(row) == (
+        "# Held: version 3 of BTC-USD-1d\n\n**Why:** significantly worse\n\nVersion 2 is champion, as before.\n\n"
+        "Other findings:\n\n- **passed**: passes the sanity check\n"
+    )
+    first = replace(row, action="promote", champion_before=None, champion_after="3", reasons=("the first",), marks=())
+    assert "Version 3 is champion: the first one.\n" in decision_page(first)
+    assert "Version 3 is champion, in place of version 2.\n" in decision_page(replace(first, champion_before="2"))
+    assert set(OUTCOMES) == set(get_args(Action))
 
 
 def test_a_typed_name_stays_and_a_generated_one_is_replaced() -> None:
