@@ -5,11 +5,14 @@ from prefect import flow
 from tasks.housekeeping import Housekeeping, run_housekeeping
 from tasks.pages.prefect_artifacts import shown
 from tasks.repair.retention_spec import RetentionSpec
+from tasks.services.flow_run_names import flow_run_name
+from tasks.services.run_page import readable
 
 HOUR = 3600
 
 
-@flow(name="housekeeping", timeout_seconds=HOUR)
+@flow(name="housekeeping", flow_run_name=flow_run_name, timeout_seconds=HOUR)
+@readable
 def housekeeping(retention: RetentionSpec = RetentionSpec()) -> Housekeeping:
     """Delete old versions, runs of folds, reports, logs and table files; champions and the decision log stay.
 

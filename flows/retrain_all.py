@@ -11,13 +11,14 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.retrain_submission import start_retrain
+from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec
 
 UNLIMITED = "retrain/series"  # the deployment of retrain without a concurrency limit
 
 
-@flow(name="retrain_all", flow_run_name="retrain all")
+@flow(name="retrain_all", flow_run_name=flow_run_name)
 @readable
 def retrain_all(
     sources: list[SourceSpec],

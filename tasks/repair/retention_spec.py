@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class RetentionSpec(BaseModel):
     """How long a home keeps what is not needed to predict, decide and explain decisions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Retention")
 
     versions: int = Field(
         60, ge=30, le=100_000, description="Newest versions of a series kept with their files; champions always are."

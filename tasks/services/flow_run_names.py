@@ -32,7 +32,9 @@ def flow_run_name() -> str:
         return str(typed)
     given = runtime.flow_run.parameters
     source: SourceSpec | None = given.get("source")
-    symbol = source.symbol if source else given.get("symbol", "BTC-USD")
+    symbol = source.symbol if source else given.get("symbol")
+    if symbol is None:
+        return str(runtime.flow_run.flow_name).replace("_", " ")  # of the whole home, or of several series
     interval = source.interval if source else given.get("interval", "1d")
     as_of: datetime | None = given.get("as_of")
     live = (source.kind if source else given.get("source_kind")) == "exchange"
