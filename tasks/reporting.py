@@ -10,6 +10,7 @@ from model.recipe import Recipe
 from tasks.champion.live_comparison import LiveComparison
 from tasks.champion.repeated_evidence import REPORTED
 from tasks.console.progress import current_progress
+from tasks.pages.local_paths import hide_local_paths
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
 from tasks.pages.written_pages import write_page
@@ -26,7 +27,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         workspace = open_workspace(recipe.series)
         settings = workspace.settings
         content = gather_report(result, recipe, folds, workspace)
-        text = report_page(content)
+        text = hide_local_paths(report_page(content), settings)
         path = write_page(settings, workspace.name, f"{result.run_id}.html", text)
         log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
         _log_live(workspace, result.run_id, content.live)
