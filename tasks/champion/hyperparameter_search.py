@@ -174,6 +174,7 @@ class RecipeSearch:
             run_id = self.workspace.runs.start_run(f"tune {self.series.name}", {"recipe": self.recipe.digest})
             self.workspace.runs.log_values(run_id, params={**self.spec.folds.model_dump(), "study": study.study_name})
             study.set_user_attr(RUN, run_id)
+        self.workspace.runs.claim_run(study.user_attrs[RUN])
         return study
 
     def _objective(self, trial: "optuna.Trial") -> float:

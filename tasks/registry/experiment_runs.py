@@ -127,6 +127,11 @@ class ExperimentRuns:
         """Give a run a name that says what happened."""
         self.client.update_run(run_id, name=name)
 
+    def claim_run(self, run_id: str) -> None:
+        """Let a run that is resumed belong to this process, and count as running again."""
+        self.client.set_tag(run_id, PROCESS_TAG, own_process())
+        self.client.update_run(run_id, status="RUNNING")
+
     def log_values(
         self,
         run_id: str,

@@ -69,6 +69,9 @@ def test_what_a_killed_process_left_is_ended_and_deleted_and_what_is_alive_stays
     assert not Path(place).exists()
     assert list(Path(place).parents[1].iterdir()) == []
     assert clean_up_after_dead_runs(settings) == []
+    runs.claim_run(run)  # as a resumed search does
+    assert runs.client.get_run(run).info.status == "RUNNING"
+    assert clean_up_after_dead_runs(settings) == []
 
 
 def test_a_run_that_names_no_process_is_ended_when_no_run_takes_that_long(settings: Settings) -> None:
