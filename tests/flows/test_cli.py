@@ -99,7 +99,6 @@ def test_wrong_usage_exits_with_2_and_names_the_flag(
         ("picture.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), 2, "PNG"),
         ("close.csv", "close", 3, "-1"),
         ("high.csv", "high", 3, "low <= open, close <= high"),
-        ("doubled.csv", "doubled", 3, "2015-06-19"),
     ],
 )
 def test_bad_files_exit_with_their_code_and_a_reason(
@@ -120,6 +119,19 @@ def test_bad_files_exit_with_their_code_and_a_reason(
     assert message in capfd.readouterr().err
     assert run(["status", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["champion"]["run_id"] == first.run_id
+
+
+@pytest.mark.usefixtures("first")
+def test_two_rows_of_one_day_are_refused_and_the_rest_of_the_file_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _write_bad_bars(tmp_path / "doubled.csv", "doubled")
+    assert run(["ingest", "--source.kind", "csv", "--source.path", str(tmp_path / "doubled.csv")]) == 0
+    captured = capfd.readouterr()
+    assert "0 added, 0 revised" in captured.out
+    assert "undecided_double" in captured.err
+    assert "vs. 1, high" in captured.err.replace("\n", " ")
+    assert "2015-06-19" in captured.err
 
 
 def _write_bad_bars(path: Path, defect: str) -> None:
