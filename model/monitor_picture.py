@@ -1,5 +1,6 @@
 """Draw the monitor's picture: running log loss, e-process against the champion, and drift of the bars."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from model.live_score import LiveScore
 from model.metrics import log_losses
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RATIO_TICKS = (0.0, 0.5, 1.0)
@@ -23,7 +25,7 @@ def monitor_picture(
     score: LiveScore,
     drift: tuple[Drift, ...],
 ) -> "Figure":
-    """Draw running log loss, e-process and drift in three rows.
+    """Draw running log loss, e-process and drift in rows; a row without data is left out.
 
     Args:
         decided_at: shape (prediction,), datetime64[us], UTC, oldest first.
@@ -34,34 +36,40 @@ def monitor_picture(
     """
     from matplotlib.figure import Figure  # imported here: matplotlib takes a second
 
-    figure = Figure(figsize=(9, 7.5), layout="constrained")
-    losses, evidence, drifts = figure.subplots(3, 1, height_ratios=(3, 2, 2))
-    count = np.arange(1, len(labels) + 1)
+    compared = [each for each in drift if each.name != "level"]
+    heights = [3.0, 2.0] * bool(len(labels)) + [2.0] * bool(compared)
+    figure = Figure(figsize=(9, 1 + sum(heights)), layout="constrained")
+    if not heights:
+        figure.text(0.5, 0.5, "no prediction with an outcome yet", ha="center", va="center")
+        return figure
+    rows = list(figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     if len(labels):
-        running = np.cumsum(log_losses(labels, probabilities)) / count
+        losses, evidence = rows[:2]
+        running = np.cumsum(log_losses(labels, probabilities)) / np.arange(1, len(labels) + 1)
         losses.plot(decided_at, running, color=RISE, label="champion")
+        losses.axhline(score.base_rate_loss, color=QUIET, linestyle="--", label="base rate, final mean")
+        losses.legend(frameon=False, loc="upper right")
+        losses.set_title(f"Running mean log loss (nats), {len(labels)} live predictions", loc="left")
         evidence.plot(decided_at, score.e_values, color=RISE)
         evidence.axhline(score.threshold, color=FALL, linewidth=1, linestyle="--")
         evidence.set_yscale("log")
-        losses.axhline(score.base_rate_loss, color=QUIET, linestyle="--", label="base rate, final mean")
-        losses.legend(frameon=False, loc="upper right")
-    else:
-        losses.text(0.5, 0.5, "no prediction with an outcome yet", ha="center", va="center", transform=losses.transAxes)
-    losses.set_title(f"Running mean log loss (nats), {len(labels)} live predictions", loc="left")
-    evidence.set_title(f"E-process for a champion worse than its record; alarm at {score.threshold:g}", loc="left")
-    names = [f"{each.name}, {kind}" for each in drift if each.name != "level" for kind in ("KS", "PSI")]
-    ratios = [
-        value / limit
-        for each in drift
-        if each.name != "level"
-        for value, limit in ((each.ks, each.ks_limit), (each.psi, each.psi_limit))
-    ]
-    drifts.barh(names, ratios, color=[FALL if ratio > 1 else RISE for ratio in ratios])
-    drifts.axvline(1, color=FALL, linewidth=1, linestyle="--")
-    drifts.set_xlim(0, 1.05 * max(1.1, *ratios, 0) if ratios else 1.15)
-    drifts.set_xticks(RATIO_TICKS)
-    drifts.invert_yaxis()
-    drifts.set_title("Drift of the newest bars, in multiples of its limit", loc="left")
-    for axes in (losses, evidence, drifts):
+        evidence.set_title(f"E-process for a champion worse than its record; alarm at {score.threshold:g}", loc="left")
+    if compared:
+        _draw_drift(rows[-1], compared)
+    for axes in rows:
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _draw_drift(axes: "Axes", compared: Sequence[Drift]) -> None:
+    """Draw each statistic as a bar, in multiples of its limit."""
+    names = [f"{each.name}, {kind}" for each in compared for kind in ("KS", "PSI")]
+    ratios = [
+        value / limit for each in compared for value, limit in ((each.ks, each.ks_limit), (each.psi, each.psi_limit))
+    ]
+    axes.barh(names, ratios, color=[FALL if ratio > 1 else RISE for ratio in ratios])
+    axes.axvline(1, color=FALL, linewidth=1, linestyle="--")
+    axes.set_xlim(0, 1.05 * max(1.1, *ratios))
+    axes.set_xticks(RATIO_TICKS)
+    axes.invert_yaxis()
+    axes.set_title("Drift of the newest bars, in multiples of its limit", loc="left")

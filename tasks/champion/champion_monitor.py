@@ -69,17 +69,19 @@ class MonitorResult:
     notes: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the findings as a table: check, value, range or limit."""
+        """Return the findings as a table: check, value, range or limit; what has no data yet is left out."""
         score = self.score
-        rows = [
-            {"check": "live predictions with an outcome", "value": str(score.count), "range or limit": ""},
-            {"check": "accuracy", **_spread(score.accuracy)},
-            {"check": "log loss", **_spread(score.log_loss)},
-            {"check": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
-            {"check": "actual minus predicted rises", **_spread(score.calibration)},
-            _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
-            _row("e-process of the service, all versions", self.service.e_value, self.service.threshold),
-        ]
+        rows = [{"check": "live predictions with an outcome", "value": str(score.count), "range or limit": ""}]
+        if score.count:
+            rows += [
+                {"check": "accuracy", **_spread(score.accuracy)},
+                {"check": "log loss", **_spread(score.log_loss)},
+                {"check": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
+                {"check": "actual minus predicted rises", **_spread(score.calibration)},
+                _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
+            ]
+        if self.service.count:
+            rows.append(_row("e-process of the service, all versions", self.service.e_value, self.service.threshold))
         for each in self.drift:
             if each.name == "level":
                 rows.append(

@@ -45,6 +45,13 @@ def test_a_ratio_above_its_limit_has_another_colour() -> None:
     assert [bar.get_facecolor() for bar in drifts.patches] == [to_rgba(RISE), to_rgba(FALL)]
 
 
-def test_without_predictions_the_picture_is_drawn() -> None:
-    figure = monitor_picture(TIMES[:0], LABELS[:0], PROBABILITIES[:0], scored(0), ())
-    assert "no prediction with an outcome yet" in {text.get_text() for text in figure.axes[0].texts}
+def test_a_panel_without_data_is_left_out() -> None:
+    none = (TIMES[:0], LABELS[:0], PROBABILITIES[:0], scored(0))
+    figure = monitor_picture(*none, ())
+    assert figure.axes == []
+    assert [text.get_text() for text in figure.texts] == ["no prediction with an outcome yet"]
+    (drifts,) = monitor_picture(*none, DRIFT).axes
+    assert len(drifts.patches) == 2
+    losses, evidence = monitor_picture(TIMES, LABELS, PROBABILITIES, scored(5), DRIFT[1:]).axes
+    assert "log loss" in losses.get_title(loc="left")
+    assert "E-process" in evidence.get_title(loc="left")

@@ -70,6 +70,21 @@ def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> 
     return monitor_champion(SERIES, settings, spec, to_datetime(BARS.closed_at[as_of_bar]))
 
 
+def test_what_has_no_data_yet_is_left_out(settings: Settings) -> None:
+    checks = {row["check"]: row["value"] for row in look(settings, TRAINED + 100).rows()}
+    assert checks["live predictions with an outcome"] == "0"
+    assert not {"accuracy", "log loss", "e-process of this version"} & checks.keys()
+    assert "nan" not in " ".join(checks.values())
+    predict(settings, np.full(100, 0.5))
+    watched = look(settings, TRAINED + 100)
+    shown = {row["check"]: row["range or limit"] for row in watched.rows()}
+    _, low, high = watched.score.log_loss
+    assert shown["log loss"] == f"{low:.4g} .. {high:.4g}"
+    numbers = watched.entry.numbers
+    assert (numbers["live_log_loss_low"], numbers["live_log_loss_high"]) == (low, high)
+    assert {"accuracy", "e-process of this version", "e-process of the service, all versions"} <= shown.keys()
+
+
 def test_an_honest_year_raises_nothing(settings: Settings) -> None:
     predict(settings, np.full(249, 0.5))
     watched = look(settings)
