@@ -174,7 +174,8 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
     figure.add_hline(y=THRESHOLD, line={"color": INK, "width": 1, "dash": "dot"}, row=2, col=1)
     for start in record.decided_at[1:][np.diff(record.fold) != 0]:
         figure.add_vline(x=str(start), line={"color": QUIET, "width": 0.6, "dash": "dot"})
-    figure.update_yaxes(title="close", type="log" if needs_log_scale(close) else "linear", nticks=6, row=1, col=1)
+    scale = {"type": "log", "tickformat": "~s", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
+    figure.update_yaxes(title="close", nticks=6, row=1, col=1, **scale)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     return figure
 

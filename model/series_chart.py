@@ -65,10 +65,11 @@ def series_chart(
     ):
         those = labels == label
         if those.any():
-            marker = {"color": shade, "size": 9, "symbol": "diamond" if label >= 0 else "diamond-open"}
+            marker = {"color": shade, "size": 7, "symbol": "diamond" if label >= 0 else "diamond-open"}
             _add_dots(figure, name, decided_at[those], probabilities[those], marker)
     figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)
-    figure.update_yaxes(title="close", type="log" if needs_log_scale(close) else "linear", nticks=6, row=1, col=1)
+    scale = {"type": "log", "tickformat": "~s", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
+    figure.update_yaxes(title="close", nticks=6, row=1, col=1, **scale)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     if len(closed_at):
         figure.update_xaxes(range=[str(closed_at[0])[:19], str(closed_at[-1])[:19]])

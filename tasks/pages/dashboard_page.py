@@ -206,25 +206,25 @@ def _predictions(found: LivePredictions) -> list[Markup]:
         return []
     rows = [
         (
-            moment_text(found.decided_at[place]),
+            moment_text(found.decided_at[place]).removesuffix(" UTC"),
             f"{found.probabilities[place]:.1%}",
             CLASSES[int(predicts_rise(found.probabilities[place : place + 1])[0])],
-            "open" if found.labels[place] < 0 else CLASSES[found.labels[place]],
-            _verdict(found, place),
+            _outcome(found, place),
             found.versions[place],
-            "late" if found.late[place] else "in time",
+            "late" if found.late[place] else "in\u00a0time",
         )
         for place in range(len(found) - 1, max(-1, len(found) - 1 - LAST_PREDICTIONS), -1)
     ]
-    head = ("decided at", "P(rise)", "predicted", "actual", "result", "version", "stored")
+    head = ("decided at (UTC)", "P(rise)", "predicted", "actual", "version", "stored")
     return [heading("Last predictions"), table(head, rows, text_columns=len(head))]
 
 
-def _verdict(found: LivePredictions, place: int) -> str:
+def _outcome(found: LivePredictions, place: int) -> str:
+    """Return the actual outcome and whether the prediction was right; spaces do not break."""
     if found.labels[place] < 0:
-        return ""
+        return "open"
     right = bool(predicts_rise(found.probabilities[place : place + 1])[0]) == (found.labels[place] == 1)
-    return "✓ right" if right else "✗ wrong"
+    return f"{CLASSES[found.labels[place]]} {'✓ right' if right else '✗ wrong'}".replace(" ", "\u00a0")
 
 
 def _reports(content: SeriesContent) -> list[Markup]:

@@ -14,7 +14,7 @@ function chartOf(place, onPaper) {
   if (onPaper) Object.assign(chart.layout, {width: Math.min(PRINT_WIDTH, place.clientWidth), autosize: false});
   if (place.dataset.zoom && matchMedia("(pointer: fine)").matches) chart.layout.dragmode = "zoom";
   for (const [name, range] of Object.entries(place.zoomed ?? {})) {
-    Object.assign(chart.layout[name], {range: range, autorange: false});
+    Object.assign(chart.layout[name], {range: range, autorange: false, dtick: null});
   }
   return chart;
 }
@@ -71,7 +71,8 @@ function zoom(place, range) {
     if (found) change[name] = found;
   }
   place.zoomed = change;
-  Plotly.relayout(place, Object.fromEntries(Object.entries(change).map(([name, value]) => [name + ".range", value])));
+  const ranges = Object.entries(change).flatMap(([name, value]) => [[name + ".range", value], [name + ".dtick", null]]);
+  Plotly.relayout(place, Object.fromEntries(ranges));
 }
 
 function showAll(place) {
