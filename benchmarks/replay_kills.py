@@ -115,15 +115,15 @@ def decisions(home: Path) -> int:
 
 
 def stored(home: Path) -> dict[str, Any]:
-    """Return what a replay stored, without run ids, which are random."""
+    """Return what a replay stored, without run ids and digests, which differ from process to process."""
     workspace = Workspace(settings(home), Series("BTC-USD", "1d"), NAME)
     logs = {"served": workspace.prediction_log, "shadows": workspace.shadow_log}
-    predictions = {name: log.read(NAME).drop(columns="run_id", errors="ignore") for name, log in logs.items()}
+    predictions = {name: log.read(NAME).drop(columns="network") for name, log in logs.items()}
     rows = workspace.decision_log.rows(NAME)
     trials = [replace(each, run_id="") for each in workspace.trial_log.trials("BTC-USD", "1d")]
     versions = [workspace.registry.version(row.version) for row in rows]
     return {
-        "decisions": [replace(row, run_id="") for row in rows],
+        "decisions": [replace(row, run_id="", files={}) for row in rows],
         "predictions": {
             name: json.loads(frame.to_json(double_precision=15, date_format="iso", orient="records"))
             for name, frame in predictions.items()

@@ -58,6 +58,10 @@ class UnsoundModel(RiseOrFallError):
     """A model fails the sanity check: not finite, constant, or not the same after loading."""
 
 
+class UntrustedModel(RiseOrFallError):
+    """The files of a version are not those that were decided about, or lie outside the artifact store."""
+
+
 class AuditFailed(RiseOrFallError):
     """The leak audit found look-ahead: something depends on later bars, so the scores are invalid."""
 

@@ -10,7 +10,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from model.bars import Series
-from model.errors import UnsoundModel
+from model.errors import UnsoundModel, UntrustedModel
 from model.monitor_alarms import MonitorSpec
 from tasks.champion.champion_monitor import MonitorResult, monitor_champion
 from tasks.console.progress import current_progress
@@ -37,6 +37,9 @@ def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime |
             result = monitor_champion(series, settings, spec, as_of)
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
+            raise
+        except UntrustedModel as error:
+            emit_event_for("riseorfall.champion.found-broken", series.name, str(error))
             raise
         entry, key = result.entry, artifact_key(f"monitor {series.name}")
         show_table(key, result.rows(), f"Champion version {entry.version} of {series.name}")

@@ -5,7 +5,7 @@ from datetime import datetime
 from prefect import get_run_logger, task
 
 from model.bars import Series
-from model.errors import UnsoundModel
+from model.errors import UnsoundModel, UntrustedModel
 from model.freshness import ForecastSpec
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.console.progress import current_progress
@@ -27,6 +27,9 @@ def predict_last(
             found = forecast(series, Settings(), limits, as_of, shadows=shadows)
         except UnsoundModel as error:
             emit_event_for("riseorfall.champion.broken", series.name, str(error))
+            raise
+        except UntrustedModel as error:
+            emit_event_for("riseorfall.champion.found-broken", series.name, str(error))
             raise
         newest = found.prediction
         message = f"P(rise) {newest.probability:.4f} at {newest.decided_at.isoformat()} by version {newest.version}"

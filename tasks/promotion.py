@@ -5,6 +5,7 @@ A retry finds its own decision in the decision log and commits nothing again.
 
 from prefect import get_run_logger, task
 
+from model.errors import UntrustedModel
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.challenger_decision import decide_on_challenger, log_decision
@@ -28,9 +29,13 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
         def report_broken_champion(result: GateResult, state: ChampionState) -> None:
             emit_event_for("riseorfall.champion.found-broken", workspace.name, result.problem, version=state.number)
 
-        row = workspace.decision_log.find_decision(run_id) or decide_on_challenger(
-            workspace, challenger, rule, ref.bars, recipe.training.seed, report_broken_champion
-        )
+        try:
+            row = workspace.decision_log.find_decision(run_id) or decide_on_challenger(
+                workspace, challenger, rule, ref.bars, recipe.training.seed, report_broken_champion
+            )
+        except UntrustedModel as error:
+            emit_event_for("riseorfall.champion.found-broken", workspace.name, str(error))
+            raise
         sync_champion_alias(workspace)
         log_decision(workspace, row, challenger, ref.bars.closed_at)
         message = f"{row.action} version {row.version}: {row.reasons[0]}"

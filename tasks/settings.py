@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         return None if "://" in self.store_root else Path(self.store_root)
 
     @property
+    def has_local_registry(self) -> bool:
+        """Return whether MLflow is the home's own database."""
+        return self.mlflow_uri == self.home_database_uri
+
+    @property
     def artifact_root(self) -> str:
         """Return where a new experiment keeps its artifacts; empty where a server decides."""
         return (self.root / "mlruns" / "artifacts").as_uri() if self.mlflow_uri.startswith("sqlite:") else ""

@@ -11,6 +11,7 @@ from model.bars import Series
 from model.errors import DamagedHome, SpecError
 from tasks.registry.experiment_page import Purpose
 from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.file_verification import ArtifactPlaces
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
@@ -19,6 +20,7 @@ from tasks.store.delta_table import Table
 from tasks.store.monitor_log import MonitorLog
 from tasks.store.prediction_log import SHADOWS, PredictionLog
 from tasks.store.trial_log import TrialLog
+from tasks.store.version_history import VersionHistory
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ class Workspace:
     @cached_property
     def registry(self) -> ModelRegistry:
         """Registered versions of the series, in the same MLflow as `runs`."""
-        return ModelRegistry(self.runs)
+        history = VersionHistory(self.name, self.decision_log, (self.prediction_log, self.shadow_log))
+        own = self.settings.has_local_registry
+        places = ArtifactPlaces(self.settings.root, self.runs.uri, str if own else self.runs.artifact_location)
+        return ModelRegistry(self.runs, history, places)
 
     @property
     def tables(self) -> tuple[Table, ...]:

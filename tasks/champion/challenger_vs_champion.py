@@ -14,7 +14,7 @@ import numpy as np
 
 from model.bars import Bars
 from model.bootstrap import compare_losses
-from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.final_network_check import (
     FinalNetworkRule,
     check_final_network,
@@ -55,10 +55,12 @@ class ChampionRecord:
     Attributes:
         record: None if there is no champion, or if its record is lost.
         problem: why the champion cannot be loaded; empty if it can.
+        horizon_bars: of its windows; 0 if it cannot be loaded.
     """
 
     record: Record | None
     problem: str = ""
+    horizon_bars: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,13 @@ class RegisteredNetwork:
         sanity_check: whether it may be served at all.
         decided_at: shape (window,), datetime64[us], UTC: all decisions of the bars; empty if it cannot predict.
         uncalibrated: shape (window,), float64: its P(rise) before calibration.
+        horizon_bars: of its windows; 0 if it cannot predict.
     """
 
     sanity_check: SanityCheck
     decided_at: np.ndarray
     uncalibrated: np.ndarray
+    horizon_bars: int = 0
 
 
 def compare_with_champion(
@@ -117,11 +121,11 @@ def compare_with_champion(
     if sanity.passed:
         further = (check_against_folds(workspace, challenger, record, network),)
         if rule.kind == "daily":
-            horizon_bars = workspace.registry.read_version(challenger.version).recipe().window.horizon_bars
-            further += (compare_with_references(workspace, record, base_rate, horizon_bars, bars),)
+            further += (compare_with_references(workspace, record, base_rate, network.horizon_bars, bars),)
     trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
     comparable = sanity.passed and not champion.problem
-    other = _other_question(workspace, challenger, state, rule, seed) if comparable else None
+    horizons = network.horizon_bars, champion.horizon_bars
+    other = _other_question(workspace, horizons, state, rule, seed) if comparable else None
     opponent = None if other else champion.record
     tried = recipes_tried(workspace, challenger.run_id, record) if rule.kind == "strict" else None
     decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
@@ -153,14 +157,11 @@ def _has_same_record(challenger: Version, ours: Record, champion: Version, their
 
 
 def _other_question(
-    workspace: Workspace, challenger: Version, state: ChampionState, rule: PromotionRule, seed: int
+    workspace: Workspace, horizons: tuple[int, int], state: ChampionState, rule: PromotionRule, seed: int
 ) -> Clause | None:
     """Return the clause that replaces the paired comparison where the two predict different outcomes; else None."""
-    if state.version is None:
-        return None
-    recipes = [workspace.registry.read_version(each.version).recipe() for each in (challenger, state.version)]
-    ours, theirs = (recipe.window.horizon_bars for recipe in recipes)
-    if ours == theirs:
+    ours, theirs = horizons
+    if state.version is None or ours == theirs:
         return None
     record, base_rate = read_evaluation(workspace.runs, state.version.run_id)
     return different_question(rule, ours, theirs, compare_losses(record, base_rate, seed))
@@ -175,7 +176,10 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, chal
     if state.number is None:
         return ChampionRecord(None)
     try:
-        return ChampionRecord(out_of_sample_record(workspace, state.require(workspace.name), bars, challenger))
+        version = state.require(workspace.name)
+        loaded = workspace.registry.read_version(version.version)
+        record = out_of_sample_record(workspace, version, loaded, bars, challenger)
+        return ChampionRecord(record, horizon_bars=loaded.recipe().window.horizon_bars)
     except (UnsoundModel, NoChampion) as error:
         return _record_of_run(workspace, state, error)
 
@@ -219,7 +223,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
         loaded = workspace.registry.read_version(challenger.version)
         decided_at, uncalibrated = loaded.predictor(calibrated=False).predict(bars)
         probabilities = loaded.calibrator().apply(uncalibrated)
-    except StoreUnavailable:
+    except (StoreUnavailable, UntrustedModel):
         raise
     except Exception as error:  # any exception of a broken file is the reason of the rejection
         if is_store_failure(error):
@@ -234,7 +238,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
     expected = probe["probability"].to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(uncalibrated[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
     sanity = run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
-    return RegisteredNetwork(sanity, decided_at, uncalibrated)
+    return RegisteredNetwork(sanity, decided_at, uncalibrated, loaded.recipe().window.horizon_bars)
 
 
 def check_against_folds(

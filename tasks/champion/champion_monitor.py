@@ -14,7 +14,7 @@ import numpy as np
 from model.bars import Bars, Series
 from model.drift import Drift, measure_drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses, freeze_reference, lagged_e_process
-from model.errors import NoChampion, SpecError, UnsoundModel
+from model.errors import NoChampion, SpecError, UnsoundModel, UntrustedModel
 from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
 from model.metrics import Record
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
@@ -179,7 +179,7 @@ def service_evidence(workspace: Workspace, live: Live, spec: MonitorSpec) -> tup
             loaded = workspace.registry.read_version(str(version))
             reference = freeze_reference_of(loaded.record(), spec)
             overlap = max(overlap, loaded.recipe().window.horizon_bars)  # the longest label of any version
-        except (NoChampion, UnsoundModel) as error:
+        except (NoChampion, UnsoundModel, UntrustedModel) as error:
             notes.append(f"service-wide evidence without version {version}: {error}")
             continue
         read |= own

@@ -3,17 +3,18 @@
 The row in the decision log is the commit. First the new champion is loaded as a server would; then the row is written,
 which is refused if the champion has changed since the decision (optimistic concurrency); then the alias follows. A
 crash before the row changes nothing; after a crash behind the row the alias is out of date, and the next command
-corrects it. No lock is held, so none can be left behind, on a folder or on S3. Caution: the alias alone is no evidence;
-use `sync_champion_alias`.
+corrects it. No lock is held, so none can be left behind, on a folder or on S3. The row records the SHA-256 of the files
+of its version, so that no other files can pass for it later. Caution: the alias alone is no evidence; use
+`sync_champion_alias`.
 """
 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.champion_timeline_picture import Step
-from model.errors import NoChampion, UnsoundModel
+from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.times import to_datetime64
 from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_registry import Version
@@ -85,12 +86,29 @@ def commit_decision(
 
     Raises:
         UnsoundModel: the new champion fails the smoke test; nothing has changed.
+        UntrustedModel: its files are not those of an earlier decision; nothing has changed.
         ChampionChanged: another decision was committed first; nothing has changed.
     """
     if row.champion_after is not None and row.champion_after != row.champion_before:
         (smoke_test or load_as_served)(workspace, row.champion_after)
-    workspace.decision_log.append_if_current(row)
+    workspace.decision_log.append_if_current(replace(row, files=_new_digests(workspace, row)))
     _set_alias(workspace, logging.INFO)
+
+
+def _new_digests(workspace: Workspace, row: LoggedDecision) -> dict[str, dict[str, str]]:
+    """Return the digests of the files of challenger and champion, where no decision has recorded them yet.
+
+    A champion of version 0.1 is recorded with the first decision after it.
+    """
+    found = {}
+    for version in dict.fromkeys((row.version, row.champion_after)):
+        if version is None or workspace.registry.history.recorded(version).files:
+            continue
+        try:
+            found[version] = workspace.registry.read_version(version).digests()
+        except (NoChampion, UnsoundModel, UntrustedModel) as error:  # such as a rejected version without files
+            log.warning("%s: the files of version %s are not recorded: %s", workspace.name, version, error)
+    return found
 
 
 def _set_alias(workspace: Workspace, level: int) -> ChampionState:

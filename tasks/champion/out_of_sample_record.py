@@ -13,26 +13,29 @@ from model.metrics import Record
 from model.times import column_times, to_datetime64
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.shadow_predictions import bars_behind
+from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.workspace import Workspace
 
 
-def out_of_sample_record(workspace: Workspace, version: Version, bars: Bars, decisions: Record) -> Record:
+def out_of_sample_record(
+    workspace: Workspace, version: Version, loaded: LoadedVersion, bars: Bars, decisions: Record
+) -> Record:
     """Return a version's own record, extended by its predictions for later decisions.
 
     Args:
-        workspace: registry of the version, and the stored predictions.
+        workspace: the stored predictions.
         version: the version.
+        loaded: its files.
         bars: shape (bar,), oldest first.
         decisions: windows to extend by if they were decided after the end of its training; their labels are used.
 
     Raises:
         UnsoundModel: the version's files cannot be read.
     """
-    loaded = workspace.registry.read_version(version.version)
     later = decisions.take(decisions.decided_at >= to_datetime64(version.trained_until))
     own, predictor = loaded.record(), loaded.predictor()
-    live = live_record(workspace, version.version, later)
+    live = live_record(workspace, version.version, loaded.network_sha256, later)
     missing = later.take(~np.isin(later.decided_at, live.decided_at))
     if not len(missing):
         return own.extended_by(live)
@@ -44,13 +47,14 @@ def out_of_sample_record(workspace: Workspace, version: Version, bars: Bars, dec
     return own.extended_by(extended.take(np.argsort(extended.decided_at)))
 
 
-def live_record(workspace: Workspace, version: str, decisions: Record) -> Record:
+def live_record(workspace: Workspace, version: str, network_sha256: str, decisions: Record) -> Record:
     """Return the decisions for which a version stored a prediction before the outcome, with its probabilities.
 
-    Predictions of another outcome (another horizon) are left out.
+    Predictions of another outcome (another horizon) or by another network of this number are left out.
     """
     logs = (workspace.prediction_log, workspace.shadow_log)
-    stored = live_predictions([log.read(workspace.name, version) for log in logs])
+    frames = [log.read(workspace.name, version) for log in logs]
+    stored = live_predictions([each[each["network"].fillna("").isin(["", network_sha256])] for each in frames])
     decided_at, resolves_at = column_times(stored["decided_at"]), column_times(stored["resolves_at"])
     found = decisions.with_probabilities(decided_at, stored["probability"].to_numpy(dtype=np.float64))
     return found.take(found.resolved_at == resolves_at[np.isin(decided_at, found.decided_at)])

@@ -94,9 +94,10 @@ def _read_references(
     for number in numbers:
         try:
             version = workspace.registry.version(number)
-            if workspace.registry.read_version(number).recipe().window.horizon_bars != horizon_bars:
+            loaded = workspace.registry.read_version(number)
+            if loaded.recipe().window.horizon_bars != horizon_bars:
                 continue
-            theirs = out_of_sample_record(workspace, version, bars, record)
+            theirs = out_of_sample_record(workspace, version, loaded, bars, record)
         except (NoChampion, UnsoundModel) as error:
             log.warning("%s: past champion version %s is no reference: %s", workspace.name, number, error)
             continue

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from model.errors import NoChampion, UnsoundModel
+from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.commit_decision import sync_champion_alias
@@ -88,7 +88,7 @@ def unchanged_row(earlier: LoggedDecision, decision_id: str, decided_at: datetim
     )
     return replace(
         earlier, decision_id=decision_id, decided_at=decided_at, action="unchanged", champion_before=champion,
-        champion_after=champion, reasons=(reason,), marks=(), numbers={}, sequence=0,
+        champion_after=champion, reasons=(reason,), marks=(), numbers={}, sequence=0, files={},
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _is_readable(workspace: Workspace, version: str) -> bool:
         loaded = workspace.registry.read_version(version)
         loaded.record()
         loaded.predictor()
-    except (NoChampion, UnsoundModel) as error:
+    except (NoChampion, UnsoundModel, UntrustedModel) as error:
         log.warning("%s: version %s has to be replaced: %s", workspace.name, version, error)
         return False
     return True

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from model.bars import Series
-from model.errors import NoChampion, RiseOrFallError, UnsoundModel
+from model.errors import NoChampion, RiseOrFallError, UnsoundModel, UntrustedModel
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
 from tasks.champion.commit_decision import read_champion
@@ -57,6 +57,11 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
                 f"champion: version {champion.version} cannot predict, it lacks {', '.join(absent)}. "
                 "Run `riseorfall doctor`"
             )
+        elif workspace.settings.has_local_registry:  # from a server all files would have to be fetched
+            try:
+                workspace.registry.read_version(champion.version)
+            except UntrustedModel as error:
+                alarms.append(f"champion: {error}")
         found["champion_age_days"] = round((moment - champion.trained_until) / timedelta(days=1), 2)
         found["live_source"] = workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange"
         if found["live_source"]:

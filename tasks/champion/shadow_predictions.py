@@ -31,6 +31,7 @@ class Shadow:
 
     version: Version
     predictor: Predictor
+    network_sha256: str
 
 
 def predict_with_shadows(
@@ -93,7 +94,8 @@ def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Shadow
 
 def open_shadow(registry: ModelRegistry, number: str) -> Shadow:
     """Return a version ready to predict."""
-    return Shadow(registry.version(number), registry.read_version(number).predictor())
+    loaded = registry.read_version(number)
+    return Shadow(registry.version(number), loaded.predictor(), loaded.network_sha256)
 
 
 def shadow_predictions(
@@ -125,7 +127,7 @@ def shadow_predictions(
         predictions += [
             new_prediction(
                 workspace.name, workspace.runs.series, window.horizon_bars, moment, number, float(probability),
-                stored_at(moment),
+                stored_at(moment), shadow.network_sha256,
             )
             for moment, probability in zip(decided_at[wanted], probabilities[wanted], strict=True)
         ]  # fmt: skip

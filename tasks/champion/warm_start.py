@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.errors import RiseOrFallError, StoreUnavailable
+from model.errors import RiseOrFallError, StoreUnavailable, UntrustedModel
 from model.folds import Fold
 from model.recipe import Recipe
 from model.times import to_datetime64
@@ -37,6 +37,7 @@ def start_weights(
 
     Raises:
         StoreUnavailable: the store of the versions could not be read.
+        UntrustedModel: the files of a former champion are not those that were decided about.
     """
     if not recipe.training.warm_start:
         return None
@@ -49,7 +50,10 @@ def start_weights(
             if not _fits(loaded.recipe(), recipe):
                 continue
             content = loaded.keras()
-        except StoreUnavailable:  # a start other than that of the folds gives a network that they say nothing about
+        except (
+            StoreUnavailable,
+            UntrustedModel,
+        ):  # a start other than that of the folds gives a network that they say nothing about
             raise
         except (RiseOrFallError, OSError) as error:
             log.warning("%s: version %s is no warm start: %s", registry.name, number, error)

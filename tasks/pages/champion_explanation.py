@@ -18,6 +18,7 @@ from model.errors import SpecError
 from model.explanation import explain_window
 from model.times import iso_text, to_datetime64
 from model.windows import WindowSpec, cut_windows
+from tasks.champion.commit_decision import sync_champion_alias
 from tasks.pages.explanation_page import Explained, explanation_parts
 from tasks.pages.html_page import Page
 from tasks.pages.number_format import moment_text
@@ -78,7 +79,7 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     from model.network_files import network_from_bytes  # imported here: loads TensorFlow
 
     workspace = Workspace(settings, series)
-    champion = workspace.registry.champion()
+    champion = sync_champion_alias(workspace).require(series.name)
     loaded = workspace.registry.read_version(champion.version)
     store = workspace.bar_store
     bars = store.read_bars(store.ref(series))

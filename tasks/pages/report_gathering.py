@@ -89,7 +89,8 @@ def compare_with_previous_champion(
         return None
     try:
         champion = workspace.registry.version(champion_before)
-        theirs = out_of_sample_record(workspace, champion, bars, record)
+        loaded = workspace.registry.read_version(champion_before)
+        theirs = out_of_sample_record(workspace, champion, loaded, bars, record)
     except (RiseOrFallError, OSError) as error:
         log.warning("report: champion version %s cannot be compared: %s", champion_before, error)
         return None

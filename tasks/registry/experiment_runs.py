@@ -105,6 +105,12 @@ class ExperimentRuns:
         tags = experiment_tags(self.purpose, self.series)
         return str(self.client.create_experiment(self.name, artifact_location=location, tags=tags))
 
+    def artifact_location(self) -> str:
+        """Return where the experiment of the series keeps its artifacts; empty before its first run."""
+        with require_answer(f"{self.name} in MLflow at {self.uri}"):
+            found = self.client.get_experiment_by_name(self.name)
+        return "" if found is None else str(found.artifact_location)
+
     def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """Start a run (a child of `parent` when given) and return its id."""
         found = self.client.get_experiment_by_name(self.name)

@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+
+from tasks.registry.file_verification import local_path
 
 DELETED = "Deleted_Internal"  # stage that MLflow sets
 # Queries read this workspace only.
@@ -62,7 +63,7 @@ class LocalDatabase:
         if not rows or tags is None or rows[0][3] == DELETED:
             return None
         run_id, location, source, _ = rows[0]
-        return Entry(str(run_id), dict(tags), _folder(location or source))
+        return Entry(str(run_id), dict(tags), local_path(location or source))
 
     def newest_versions(self, name: str, count: int) -> tuple[str, ...] | None:
         """Return the numbers of the newest versions that exist, newest first."""
@@ -88,13 +89,3 @@ class LocalDatabase:
                 return database.execute(query, values).fetchall()
         except sqlite3.Error:  # unknown MLflow schema
             return None
-
-
-def _folder(location: str | None) -> Path | None:
-    """Return the folder of an address of files on this machine."""
-    if not location:
-        return None
-    parts = urlsplit(location)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(unquote(parts.path))
-    return Path(location) if location.startswith("/") else None

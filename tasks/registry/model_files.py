@@ -1,17 +1,22 @@
 """Files of one registered version: the network twice, its recipe, its out-of-sample record, its calibrator."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+from model.bars import Bars, bars_from_frame
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
 from model.errors import RiseOrFallError, SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.predictor import Predictor
 from model.recipe import Recipe
+from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256
 from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, store_unavailable
 
 FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
+EXAMPLE = "input_example.json"  # written by MLflow, one folder up
 CALIBRATOR = "calibrator.json"  # only if the recipe calibrates
 
 
@@ -31,11 +36,27 @@ class LoadedVersion:
     """Files of one version on this machine, read on demand.
 
     Keep the value, not its folder: a downloaded folder is deleted with it (`ModelRegistry.read_version`). Every method
-    raises UnsoundModel if a file is missing or broken, and StoreUnavailable if the disk fails.
+    raises UnsoundModel if a file is missing or broken, UntrustedModel if it is not the recorded one, and
+    StoreUnavailable if the disk fails.
+
+    Attributes:
+        place: the version, for errors.
+        folder: the files named in `FILES`.
+        recorded: SHA-256 by path in the version, from the decision log; empty if none was recorded.
     """
 
     place: str
     folder: Path
+    recorded: Mapping[str, str] = field(default_factory=dict)
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of every file of the version by its path, as it is now."""
+        return file_digests(self.place, self.folder.parent)
+
+    @property
+    def network_sha256(self) -> str:
+        """SHA-256 of the network for serving: the identity of what predicts."""
+        return sha256(self.onnx())
 
     def onnx(self) -> bytes:
         """Return the network for serving."""
@@ -102,14 +123,34 @@ class LoadedVersion:
         except (OSError, ValueError, SpecError) as error:  # pyarrow raises OSError for some broken content
             raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
 
-    def _read(self, name: str) -> bytes:
-        """Return the content of a file."""
+    def example(self) -> Bars:
+        """Return the bars of the input example that MLflow keeps with the version.
+
+        Raises:
+            UnsoundModel: there is none, or it is none.
+        """
+        import pandas as pd  # imported here: serving needs no example
+
         try:
-            return (self.folder / name).read_bytes()
+            plain = json.loads(self._read(EXAMPLE, inside=""))
+            frame = pd.DataFrame(plain["data"], columns=plain["columns"])
+            return bars_from_frame(
+                frame.assign(timestamp=pd.to_datetime(frame["timestamp"], utc=True)), self.recipe().interval
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnsoundModel(f"{self.place}: {EXAMPLE} cannot be read: {error}") from error
+
+    def _read(self, name: str, inside: str = ARTIFACTS) -> bytes:
+        """Return the content of a file, if it is the recorded one."""
+        try:
+            content = ((self.folder if inside else self.folder.parent) / name).read_bytes()
         except ABSENT_ON_DISK as error:
             raise UnsoundModel(f"{self.place}: {name} cannot be read: {error}") from error
         except (OSError, MemoryError) as error:
             raise store_unavailable(f"{self.place}: {name}", error) from error
+        if self.recorded:
+            require_same_digest(self.place, inside + name, sha256(content), self.recorded)
+        return content
 
 
 def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:

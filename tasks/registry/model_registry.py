@@ -1,7 +1,8 @@
 """Registered versions of one series and their aliases. One series is one registered model.
 
-`challenger` is the version registered last, `champion` the one that predicts. It decides nothing. Caution: the
-registry's search returns empty aliases, so they are read by alias.
+`challenger` is the version registered last, `champion` the one that predicts. It decides nothing. A version's files are
+opened only if they lie in the artifact store and are those of the decision log. Caution: the registry's search returns
+empty aliases, so they are read by alias.
 """
 
 import logging
@@ -16,13 +17,15 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
 from tasks.registry.experiment_page import model_note
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
+from tasks.registry.file_verification import ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_requirements import pinned_requirements
 from tasks.registry.unreachable_store import ABSENT_ON_DISK, failed_fetch, require_answer, store_unavailable
+from tasks.store.version_history import RecordedVersion, VersionHistory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_DOWNLOADED = 64  # own choice: versions kept on this machine; a decision reads up to 32, 1 to 2 MB each
+UNRECORDED = (
+    "its decision is of version 0.1 and recorded no digests: its files are not verified until the next decision"
+)
 Alias = Literal["champion", "challenger"]
 
 
@@ -57,10 +64,20 @@ class Version:
 class ModelRegistry:
     """Versions of one registered model."""
 
-    def __init__(self, runs: ExperimentRuns) -> None:
-        """Use the MLflow of the runs; the model has the experiment's name."""
+    def __init__(self, runs: ExperimentRuns, history: VersionHistory, places: ArtifactPlaces) -> None:
+        """Use the MLflow of the runs; the model has the experiment's name.
+
+        Args:
+            runs: the MLflow of the series.
+            history: what the decision log knows about versions.
+            places: where their files may lie.
+        """
         self.runs = runs
         self.name = runs.name
+        self.history = history
+        self.places = places
+        self._downloaded: dict[str, LoadedVersion] = {}  # oldest use first
+        self._unrecorded: set[str] = set()
 
     @property
     def series(self) -> Series:
@@ -100,6 +117,7 @@ class ModelRegistry:
 
         self.runs.set_global_uri()
         self.ensure_registered_model()
+        self._skip_used_numbers(run_id)
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
             # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
@@ -112,6 +130,7 @@ class ModelRegistry:
                 registered_model_name=self.name,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
+                model_config={"sha256": {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}},
                 code_paths=[str(Path(__file__).parents[2] / "model")],
                 signature=_signature(),
                 input_example=example,
@@ -135,8 +154,8 @@ class ModelRegistry:
             write_model_files(Path(place), files)
             self.client.log_artifacts(run_id, place, MODEL_FOLDER)
         self.ensure_registered_model()
-        source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
-        made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))
+        self._skip_used_numbers(run_id)
+        made = self.client.create_model_version(self.name, self._source(run_id), run_id, tags=dict(tags))
         return self.version(str(made.version))
 
     def ensure_registered_model(self) -> None:
@@ -148,6 +167,19 @@ class ModelRegistry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def _source(self, run_id: str) -> str:
+        return f"{self.client.get_run(run_id).info.artifact_uri}/model"
+
+    def _skip_used_numbers(self, run_id: str) -> None:
+        """Use up the numbers of lost versions, so that the next version's number never named another network.
+
+        MLflow counts from what its database holds, deleted versions included; a database that was lost begins at 1.
+        """
+        used, made = self.history.highest_number(), int(next(iter(self.newest_versions(1)), "0"))
+        while made < used:
+            made = int(self.client.create_model_version(self.name, self._source(run_id), run_id).version)
+            self.client.delete_model_version(self.name, str(made))
 
     def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
         """Return the versions that have a tag of this value, oldest first."""
@@ -252,19 +284,31 @@ class ModelRegistry:
             log.warning("%s version %s: the note %r could not be written: %s", self.name, version, text, error)
 
     def read_version(self, version: str) -> LoadedVersion:
-        """Open the files of a version, wherever the registry keeps them.
+        """Open the files of a version, wherever the registry keeps them; downloaded ones are fetched once.
 
         Raises:
             UnsoundModel: a file is missing, or the registry knows no such version.
+            UntrustedModel: a file is not the recorded one, or lies outside the artifact store.
             StoreUnavailable: the store could not be read.
         """
-        place = f"models:/{self.name}/{version}"
+        if version in self._downloaded:
+            self._downloaded[version] = self._downloaded.pop(version)
+            return self._downloaded[version]
+        place, recorded = f"models:/{self.name}/{version}", self.history.recorded(version)
         known = self.runs.database.version(self.name, version)
-        here = None if known is None or known.folder is None else LoadedVersion(place, known.folder / "artifacts")
-        loaded = here or self._download(place)
+        if known is None or known.folder is None:
+            loaded = self._download(place, version, recorded.files)
+        else:
+            self.places.require_inside(place, str(known.folder))
+            loaded = LoadedVersion(place, known.folder / "artifacts", recorded.files)
         missing = [name for name in FILES if not _is_there(place, loaded.folder / name)]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
+        self._require_recorded(loaded, version, recorded)
+        if known is None or known.folder is None:
+            self._downloaded[version] = loaded
+            for oldest in list(self._downloaded)[:-MOST_DOWNLOADED]:
+                del self._downloaded[oldest]
         return loaded
 
     def absent_files(self, version: str) -> list[str]:
@@ -290,11 +334,24 @@ class ModelRegistry:
             return list(FILES)
         return sorted(set(FILES) - {each.path.rpartition("/")[2] for each in found})
 
-    def _download(self, place: str) -> LoadedVersion:
+    def _require_recorded(self, loaded: LoadedVersion, version: str, recorded: RecordedVersion) -> None:
+        """Compare a version with the decision log; where no decision recorded its files, only its run."""
+        if recorded.files:
+            found = loaded.digests()
+            for path in recorded.files:
+                require_same_digest(loaded.place, path, found.get(path, ""), recorded.files)
+        elif recorded.run_ids:
+            require_run(loaded.place, self.version(version).run_id, recorded.run_ids)
+            if version not in self._unrecorded:
+                log.warning("%s: %s", loaded.place, UNRECORDED)
+            self._unrecorded.add(version)
+
+    def _download(self, place: str, version: str, recorded: Mapping[str, str]) -> LoadedVersion:
         """Fetch the files of a version into a temporary folder, which is deleted with the returned value.
 
         Raises:
             UnsoundModel: they are gone, or the registry knows no such version.
+            UntrustedModel: they lie outside the artifact store.
             StoreUnavailable: the store could not be read, or did not deliver a file that it lists.
         """
         import mlflow.artifacts  # imported here: see client
@@ -305,10 +362,13 @@ class ModelRegistry:
 
         self.runs.set_global_uri()
         try:
+            self.places.require_inside(place, self.client.get_model_version_download_uri(self.name, version))
             folder = Path(tempfile.mkdtemp(prefix="riseorfall-"))
-            loaded = LoadedVersion(place, folder / "artifacts")
+            loaded = LoadedVersion(place, folder / "artifacts", recorded)
             weakref.finalize(loaded, shutil.rmtree, folder, ignore_errors=True)
             mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=str(folder))
+        except UntrustedModel:
+            raise
         except Exception as error:
             raise failed_fetch(place, FILES, listed, error) from error
         return loaded

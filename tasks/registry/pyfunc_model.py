@@ -1,11 +1,13 @@
 """The registered model: bars in, probabilities out. MLflow runs this file when it loads a version ("models from code").
 
 It wraps `model.predictor.Predictor` and reads only the files of its version: `network.onnx`, `recipe.json`, and
-`calibrator.json` where the recipe asks for one. No TensorFlow, no pickle. Input: a frame of bars, oldest first
-(`timestamp` = open time, UTC). Output: one row per decidable bar. Caution: this file travels with the model, so it may
-import nothing but `model/`.
+`calibrator.json` where the recipe asks for one, each only if it has the SHA-256 that the version's `MLmodel` names.
+That detects a file that was replaced alone, not a version that was replaced whole. No TensorFlow, no pickle. Input: a
+frame of bars, oldest first (`timestamp` = open time, UTC). Output: one row per decidable bar. Caution: this file is
+stored with the model, so it may import nothing but `model/`.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pandas as pd
 
 from model.bars import bars_from_frame, require_possible
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
+from model.errors import UntrustedModel
 from model.predictor import Predictor
 from model.recipe import Recipe
 
@@ -22,13 +25,16 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
     """P(rise) for every decidable bar of a frame of bars."""
 
     def load_context(self, context: Any) -> None:
-        """Open the network and the recipe that this version was registered with."""
-        files = {name: Path(path) for name, path in context.artifacts.items()}
-        self.recipe = Recipe.model_validate_json(files["recipe.json"].read_text(encoding="utf-8"))
+        """Open the network and the recipe that this version was registered with.
+
+        Raises:
+            UntrustedModel: a file is not the one that the version was registered with.
+        """
+        self.recipe = Recipe.model_validate_json(_read(context, "recipe.json"))
         calibrator: Calibrator = UNCALIBRATED
         if self.recipe.training.calibration != "none":
-            calibrator = calibrator_from_json(files["calibrator.json"].read_text(encoding="utf-8"))
-        self.predictor = Predictor(files["network.onnx"].read_bytes(), self.recipe.window, calibrator)
+            calibrator = calibrator_from_json(_read(context, "calibrator.json").decode())
+        self.predictor = Predictor(_read(context, "network.onnx"), self.recipe.window, calibrator)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
         """Return `decided_at` (UTC) and `probability`, one row per decidable bar.
@@ -47,6 +53,18 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         decided_at, probabilities = self.predictor.predict(bars)
         decided = pd.DatetimeIndex(decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
         return pd.DataFrame({"decided_at": decided, "probability": probabilities})
+
+
+def _read(context: Any, name: str) -> bytes:
+    """Return the content of a file if it has the SHA-256 that `MLmodel` names."""
+    content = Path(context.artifacts[name]).read_bytes()
+    expected, found = context.model_config.get("sha256", {}).get(name, ""), hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise UntrustedModel(
+            f"{context.artifacts[name]}: expected SHA-256 {expected or 'of this file'} in the version's MLmodel, found "
+            f"{found}. Nothing was loaded; restore the file from a backup, or serve another version."
+        )
+    return content
 
 
 mlflow.models.set_model(RegisteredModel())

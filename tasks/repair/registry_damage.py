@@ -101,7 +101,7 @@ def _examine_version(
         yield Finding(part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine")
         return
     folder = entry.folder / "artifacts"
-    loaded = LoadedVersion(part, folder)
+    loaded = LoadedVersion(part, folder, workspace.registry.history.recorded(number).files)
     problem = files_problem(loaded)
     if problem:
         repair = copy_files_of_run(workspace, entry.run_id, loaded)

@@ -34,7 +34,7 @@ RETRAIN_ON: tuple[EventName, ...] = (
 )
 NOTIFY_ON: tuple[EventName, ...] = (
     *RETRAIN_ON,
-    "riseorfall.champion.found-broken",  # emitted by a retrain, so it must not start another one
+    "riseorfall.champion.found-broken",  # by a retrain, or files that differ: another retrain would not help
     "riseorfall.predictions.missing",
     "riseorfall.checks.failed",
     "riseorfall.promoted",

@@ -37,6 +37,7 @@ def backfill(
     decisions = workspace.decision_log.rows(series.name)
     versions: dict[str, tuple[Version, LoadedVersion]] = {champion.version: (champion, loaded)}
     probabilities: dict[str, dict[np.datetime64, float]] = {}
+    networks: dict[str, str] = {}
     predictions: list[Prediction] = []
     for closed_at in bars.closed_at[-MAX_BACKFILL_BARS - 1 : -1]:
         moment = to_datetime(closed_at)
@@ -48,9 +49,14 @@ def backfill(
         version, files = versions[number]
         if number not in probabilities:
             probabilities[number] = dict(zip(*files.predictor().predict(bars), strict=True))
+            networks[number] = files.network_sha256
         if closed_at in probabilities[number] and version.trained_until <= moment:
             horizon, probability = files.recipe().window.horizon_bars, float(probabilities[number][closed_at])
             written_at = now or datetime.now(UTC)
-            predictions.append(new_prediction(series.name, series, horizon, closed_at, number, probability, written_at))
+            predictions.append(
+                new_prediction(
+                    series.name, series, horizon, closed_at, number, probability, written_at, networks[number]
+                )
+            )
     workspace.prediction_log.store_all(predictions)
     return tuple(predictions)

@@ -15,7 +15,7 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import Bars, Series
-from model.errors import ChecksFailed, NoChampion
+from model.errors import ChecksFailed, NoChampion, UntrustedModel
 from model.freshness import ForecastSpec, require_fresh
 from model.times import to_datetime64
 from model.windows import WindowSpec
@@ -68,6 +68,7 @@ def forecast(
     Raises:
         NoChampion: no version has been promoted yet.
         UnsoundModel: the champion's files are missing or broken.
+        UntrustedModel: they are not those that were decided about.
         StaleChampion: the champion or the newest bar is too old.
         SpecError: there are no bars, or the champion was trained on bars after `as_of`.
         ChecksFailed: a bar of the last window breaks a rule of the data checks.
@@ -87,13 +88,25 @@ def forecast(
     backfilled = backfill(workspace, champion, loaded, bars, now)
     decided_at, probability = loaded.predictor().predict_last(bars)
     prediction = new_prediction(
-        series.name, series, window.horizon_bars, decided_at, champion.version, probability, now or datetime.now(UTC)
-    )
+        series.name, series, window.horizon_bars, decided_at, champion.version, probability, now or datetime.now(UTC),
+        loaded.network_sha256,
+    )  # fmt: skip
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
+    require_same_network(stored or prediction, prediction.network)
     return Forecast(
         stored or prediction, backfilled, predict_with_shadows(workspace, champion.version, bars, shadows, now)
     )
+
+
+def require_same_network(stored: Prediction, network: str) -> None:
+    """Raise UntrustedModel if a stored prediction is that of another network of the same version number."""
+    if stored.network not in ("", network):
+        raise UntrustedModel(
+            f"{stored.series_name} version {stored.version}, decided {stored.decided_at}: expected a stored prediction "
+            f"of the network with SHA-256 {network}, found one of {stored.network}: another network had this number. "
+            "Nothing was predicted; `riseorfall retrain` registers a version with a number of its own."
+        )
 
 
 def last_comparison(workspace: Workspace, champion: Version, until: datetime) -> datetime:

@@ -19,6 +19,7 @@ from model.errors import RiseOrFallError, SpecError
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime, to_datetime64
+from tasks.champion.commit_decision import sync_champion_alias
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
 from tasks.serving.service_metrics import RequestMetrics
 from tasks.settings import Settings
@@ -112,6 +113,7 @@ class Champion:
         Raises:
             NoChampion: no version has been promoted yet.
             UnsoundModel: its files cannot be read, and no former champion is in memory.
+            UntrustedModel: they are not those that were decided about, and no former champion is in memory.
             StoreUnavailable: registry or files cannot be reached, and no former champion is in memory.
         """
         # One request refreshes, which takes MLflow's client minutes while its server is down; the others do not wait.
@@ -134,7 +136,7 @@ class Champion:
     def _refresh(self) -> None:
         workspace = self.workspace
         try:
-            champion = workspace.registry.champion()
+            champion = sync_champion_alias(workspace).require(workspace.name)
             if self._ready is None or self._ready.version != champion.version:
                 loaded = workspace.registry.read_version(champion.version)
                 self._ready = Ready(champion.version, champion.trained_until, loaded.recipe(), loaded.predictor())

@@ -56,6 +56,7 @@ class LoggedDecision:
         forced: decided by a person against the rule.
         forced_reason: that person's reason.
         sequence: row number, counted from 1 by the log.
+        files: SHA-256 of the files of versions that no earlier decision recorded: version -> path -> digest. Since 0.2.
     """
 
     decision_id: str
@@ -77,6 +78,7 @@ class LoggedDecision:
     forced_reason: str = ""
     sequence: int = 0
     marks: tuple[str, ...] = ()
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def is_about_challenger(self) -> bool:
@@ -100,6 +102,15 @@ def mark_reasons(reasons: Sequence[str], marks: Sequence[str]) -> tuple[tuple[st
     (('', 'a person held it'), ('failed', 'log loss'), ('passed', 'sane'))
     """
     return tuple(zip([""] * (len(reasons) - len(marks)) + list(marks), reasons, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """What a decision proves about versions: which was decided about, its run, and the files that it recorded."""
+
+    version: str
+    run_id: str
+    files: Mapping[str, Mapping[str, str]]
 
 
 REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
@@ -210,6 +221,20 @@ class DecisionLog:
         rows = self.rows(series_name, last=1)
         return rows[-1] if rows else None
 
+    def version_rows(self, series_name: str) -> tuple[VersionRow, ...]:
+        """Return what the decisions of a series prove about its versions, in the order of writing."""
+        table = self._table.open()
+        if table is None:
+            return ()
+        import pyarrow as pa  # imported here: see _table
+
+        schema = pa.schema([self._table.schema.field(name) for name in ("sequence", "version", "run_id", "files")])
+        found = read_rows(table, schema, f"series_name = {quoted(series_name)}").to_pylist()
+        return tuple(
+            VersionRow(row["version"], row["run_id"], _files(row["files"]))
+            for row in sorted(found, key=lambda row: row["sequence"])
+        )
+
     def find_decision(self, decision_id: str) -> LoggedDecision | None:
         """Return the decision of this id; None when it was never written."""
         table = self._table.open()
@@ -232,13 +257,25 @@ def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
         "reasons": list(row.reasons),
         "marks": list(row.marks),
         "numbers": json.dumps(numbers),
+        "files": json.dumps(row.files) if row.files else None,
     }
     return {name: getattr(row, name) for name in field_names(LoggedDecision)} | converted
 
 
 def _decision(found: dict[str, Any]) -> LoggedDecision:
-    lists = {"reasons": tuple(found["reasons"]), "marks": tuple(found["marks"] or ())}
-    return LoggedDecision(**{**found, **lists, "numbers": json.loads(found["numbers"])})
+    plain = {
+        "reasons": tuple(found["reasons"]),
+        "marks": tuple(found["marks"] or ()),
+        "numbers": json.loads(found["numbers"]),
+        "files": _files(found["files"]),
+    }
+    return LoggedDecision(**{**found, **plain})
+
+
+def _files(text: str | None) -> dict[str, dict[str, str]]:
+    """Return the recorded files; none in a row of version 0.1."""
+    found: dict[str, dict[str, str]] = json.loads(text) if text else {}
+    return found
 
 
 def _finite(number: float | None) -> float | None:

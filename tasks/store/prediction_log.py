@@ -39,6 +39,7 @@ class Prediction:
         version: version of the model.
         probability: P(rise).
         stored_at: time of writing, UTC.
+        network: SHA-256 of the network that predicted; empty in predictions of version 0.1.
     """
 
     series_name: str
@@ -49,6 +50,7 @@ class Prediction:
     version: str
     probability: float
     stored_at: datetime
+    network: str = ""
 
     @property
     def late(self) -> bool:
@@ -74,6 +76,7 @@ def new_prediction(
     version: str,
     probability: float,
     stored_at: datetime,
+    network: str = "",
 ) -> Prediction:
     """Return the prediction of a version for the window decided at `decided_at`.
 
@@ -85,6 +88,7 @@ def new_prediction(
         version: version of the model.
         probability: P(rise).
         stored_at: time of writing.
+        network: SHA-256 of the network that predicted.
     """
     return Prediction(
         series_name=series_name,
@@ -95,6 +99,7 @@ def new_prediction(
         version=version,
         probability=probability,
         stored_at=stored_at,
+        network=network,
     )
 
 
@@ -170,7 +175,7 @@ class PredictionLog:
             f"AND decided_at = {quoted(as_utc(decided_at).isoformat())}"
         )
         found = read_rows(table, self._table.schema, where).to_pylist()
-        return Prediction(**{name: found[0][name] for name in field_names(Prediction)}) if found else None
+        return _prediction(found[0]) if found else None
 
     def decided_at(self, series_name: str, moment: datetime) -> tuple[Prediction, ...]:
         """Return all stored predictions of one decision."""
@@ -179,7 +184,17 @@ class PredictionLog:
             return ()
         where = f"series_name = {quoted(series_name)} AND decided_at = {quoted(as_utc(moment).isoformat())}"
         found = read_rows(table, self._table.schema, where).to_pylist()
-        return tuple(Prediction(**{name: row[name] for name in field_names(Prediction)}) for row in found)
+        return tuple(_prediction(row) for row in found)
+
+    def versions(self, series_name: str) -> set[str]:
+        """Return the versions of a series that stored a prediction."""
+        table = self._table.open()
+        if table is None:
+            return set()
+        import pyarrow as pa  # imported here: see _table
+
+        schema = pa.schema([self._table.schema.field("version")])
+        return set(read_rows(table, schema, f"series_name = {quoted(series_name)}")["version"].to_pylist())
 
     def last_predicted(self, series_name: str) -> datetime | None:
         """Return the newest `decided_at` of the stored predictions of a series; None without any."""
@@ -203,6 +218,10 @@ class PredictionLog:
 def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
     times = {name: as_utc(getattr(prediction, name)) for name in ("decided_at", "resolves_at", "stored_at")}
     return {name: getattr(prediction, name) for name in field_names(Prediction)} | times | {"late": prediction.late}
+
+
+def _prediction(row: dict[str, Any]) -> Prediction:
+    return Prediction(**{name: row[name] for name in field_names(Prediction)} | {"network": row["network"] or ""})
 
 
 def _require_sense(prediction: Prediction) -> None:

@@ -52,8 +52,9 @@ def read_stored() -> Stored:
     while file.version(NAME, str(known + 1)) is not None:
         known += 1
     champion = file.alias(NAME, "champion")
-    rows = [replace(row, run_id="") for row in workspace.decision_log.rows(NAME)]
-    return Stored(rows, workspace.prediction_log.read(NAME), known, champion[0] if champion else None)
+    rows = [replace(row, run_id="", files={}) for row in workspace.decision_log.rows(NAME)]
+    predictions = workspace.prediction_log.read(NAME).drop(columns="network")  # its bytes name layers by process
+    return Stored(rows, predictions, known, champion[0] if champion else None)
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ from synthetic_records import coin_labels, daily_record, loud_forecast
 from tiny_network import tiny_onnx
 
 from model.bars import Series
-from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel
+from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.recipe import Recipe
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.rollback_and_forced_promotion import promote_by_hand, roll_back
 from tasks.champion.series_status import series_status
 from tasks.champion.smoke_test import load_as_served
-from tasks.registry.model_files import ModelFiles
+from tasks.registry.model_files import LoadedVersion, ModelFiles
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
 from tasks.store.decision_log import ChampionChanged, DecisionLog, LoggedDecision
@@ -95,10 +95,10 @@ def agreed(workspace: Workspace) -> str | None:
 
 
 def test_a_store_that_does_not_answer_rejects_nobody(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: str) -> None:
+    def refused(_: LoadedVersion) -> None:
         raise requests.ConnectionError("refused")
 
-    monkeypatch.setattr("mlflow.pyfunc.load_model", refused)
+    monkeypatch.setattr(LoadedVersion, "predictor", refused)
     with pytest.raises(StoreUnavailable):
         commit_decision(workspace, row(1, "1", None, "1"), smoke_test=load_as_served)
     assert agreed(workspace) is None
@@ -305,7 +305,7 @@ def test_a_rollback_to_a_broken_champion_is_refused(workspace: Workspace, settin
     commit_decision(workspace, row(1, "1", None, "1"))
     commit_decision(workspace, row(2, "2", "1", "2"))
     break_files(workspace, "1")
-    with pytest.raises(UnsoundModel):
+    with pytest.raises(UntrustedModel, match=r"network\.onnx is not the file that was decided about"):
         roll_back(SERIES, settings)
     assert agreed(workspace) == "2"
 

@@ -105,13 +105,16 @@ def test_recipes_that_are_decided_one_after_another_share_the_level(workspace: W
         workspace.trial_log.append([trial(f"recipe {seed}", seed, useless(seed), run_id=f"run {seed}")])
         found = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7)
         row = logged_decision(workspace, version, nobody, found, STRICT, ref)
-        held = replace(row, decision_id=f"run {seed}", run_id=f"run {seed}", action="hold", champion_after=None)
+        other = {"decision_id": f"run {seed}", "run_id": f"run {seed}", "version": f"{10 + seed}"}
+        held = replace(row, **other, action="hold", champion_after=None)
         workspace.decision_log.append_if_current(held)
     workspace.trial_log.append(
         [trial("daily", 3, useless(3), run_id="daily"), trial("own", 0, useless(4), run_id="own")]
     )
     for run_id, rule in (("daily", "daily"), ("own", "strict")):  # another rule; the challenger's own recipe
-        held = replace(row, decision_id=run_id, run_id=run_id, action="hold", champion_after=None, rule=rule)
+        held = replace(
+            row, decision_id=run_id, run_id=run_id, version="20", action="hold", champion_after=None, rule=rule
+        )
         workspace.decision_log.append_if_current(held)
     numbers = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7).decision.numbers
     assert numbers["recipes_tried.decisions"] == 3

@@ -55,7 +55,7 @@ def run_all(opened: Replay) -> None:
 
 def decisions(opened: Replay) -> list[LoggedDecision]:
     """Return the decision log without run ids, which are random."""
-    return [replace(row, run_id="") for row in opened.workspace.decision_log.rows(opened.name)]
+    return [replace(row, run_id="", files={}) for row in opened.workspace.decision_log.rows(opened.name)]
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +137,10 @@ def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
     run_all(resumed)
     assert decisions(resumed) == decisions(whole)
     for log in ("prediction_log", "shadow_log"):
-        frame, expected = (getattr(each.workspace, log).read(each.name) for each in (resumed, whole))
+        # The bytes of a network name its layers, which Keras numbers through a process.
+        frame, expected = (
+            getattr(each.workspace, log).read(each.name).drop(columns="network") for each in (resumed, whole)
+        )
         assert len(frame)
         assert frame.equals(expected)
     assert resumed.workspace.registry.alias_number("champion") == whole.workspace.registry.alias_number("champion")

@@ -65,7 +65,7 @@ def log_row(workspace: Workspace, version: str, action: str = "promote", **named
         decision_id=f"{version}-{len(rows)}", decided_at=to_datetime(BARS.closed_at[400 + len(rows)]),
         series_name=SERIES.name, symbol=SERIES.symbol, interval=SERIES.interval, action="promote", version=version,
         champion_before=before, champion_after=version if action == "promote" else before, reasons=("test",),
-        numbers={}, run_id=version, bars_version=0, bars_sha256="", rule="daily",
+        numbers={}, bars_version=0, bars_sha256="", rule="daily",
     )  # fmt: skip
     workspace.decision_log.append_if_current(replace(row, action=action, **named))  # type: ignore[arg-type]
 
@@ -145,8 +145,9 @@ def test_live_predictions_are_what_is_read_after_the_training(workspace: Workspa
     workspace.shadow_log.store_all(
         [live("1", b, 0.22), live("1", c, 0.33, late=True), live("1", d, 0.44, horizon=5), live("1", a, 0.99)]
     )
-    found = out_of_sample_record(workspace, workspace.registry.version("1"), BARS, decisions)
-    decided_at, p = workspace.registry.read_version("1").predictor().predict(BARS)
+    loaded = workspace.registry.read_version("1")
+    found = out_of_sample_record(workspace, workspace.registry.version("1"), loaded, BARS, decisions)
+    decided_at, p = loaded.predictor().predict(BARS)
     computed = dict(zip(decided_at.tolist(), p.tolist(), strict=True))
     assert (np.diff(found.decided_at) > np.timedelta64(0)).all()
     assert set(newest.decided_at.tolist()) <= set(found.decided_at.tolist())

@@ -125,7 +125,7 @@ def test_the_gate_holds_it_and_the_decision_log_says_why(settings: Settings) -> 
 
 def test_a_broken_champion_does_not_lift_the_hold(workspace: Workspace, settings: Settings) -> None:
     roll_back(SERIES, settings, reason="strange probabilities")
-    (workspace.registry.read_version("1").folder / "network.onnx").write_bytes(b"junk")
+    (workspace.registry.read_version("1").folder / "network.onnx").unlink()
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
     assert (held.action, held.champion_after) == ("hold", "1")
     assert "cannot be loaded" in held.reasons[0]

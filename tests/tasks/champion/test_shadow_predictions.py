@@ -56,7 +56,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = LoggedDecision(
             decision_id=version, decided_at=to_datetime(BARS.closed_at[TRAINED[version]]), series_name=SERIES.name,
             symbol=SERIES.symbol, interval=SERIES.interval, action=action, version=version, champion_before=before,
-            champion_after=after, reasons=("test",), numbers={}, run_id=version, bars_version=0, bars_sha256="",
+            champion_after=after, reasons=("test",), numbers={}, bars_version=0, bars_sha256="",
             rule="daily",
         )  # fmt: skip
         workspace.decision_log.append_if_current(row)

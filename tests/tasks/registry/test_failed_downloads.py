@@ -112,9 +112,11 @@ def test_files_that_are_not_listed_are_missing(mlflow: LoopbackMlflow, workspace
         workspace.registry.read_version("1")
 
 
-def test_downloaded_files_are_deleted_with_the_version_that_reads_them(
-    mlflow: LoopbackMlflow, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_version_is_downloaded_once_and_deleted_with_its_last_user(
+    mlflow: LoopbackMlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = Settings(home=tmp_path / "home", tracking_uri=mlflow.address, store="")
+    workspace = Workspace(settings, SERIES)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -122,11 +124,13 @@ def test_downloaded_files_are_deleted_with_the_version_that_reads_them(
     for _ in range(3):
         assert workspace.registry.read_version("1").recipe() == FILES.recipe
     assert list(temporary.iterdir()) == [first.folder.parent]
+    assert sum(path.endswith("version/artifacts/network.onnx") for path in mlflow.requests) == 1
+    del workspace
     assert first.onnx() == FILES.onnx
     del first
     mlflow.fault = "cut off"
     with suppress(StoreUnavailable):
-        workspace.registry.read_version("1")
+        Workspace(settings, SERIES).registry.read_version("1")
     gc.collect()  # the error and its frames refer to each other
     assert list(temporary.iterdir()) == []
 

@@ -13,11 +13,13 @@ from tiny_home import SERIES, WINDOW
 from tiny_network import tiny_onnx
 
 from model.recipe import Recipe
+from tasks.champion.commit_decision import ChampionState
 from tasks.registry.model_files import ModelFiles, write_model_files
-from tasks.registry.model_registry import ModelRegistry, Version
+from tasks.registry.model_registry import Version
 from tasks.serving import rest_server
 from tasks.serving.rest_server import Champion, application
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the test client announces its successor
@@ -82,12 +84,12 @@ def test_one_request_refreshes_and_the_others_do_not_wait(champion: Champion, mo
     found = champion.ready()
     started, released = Event(), Event()
 
-    def slow(_: ModelRegistry) -> Version:
+    def slow(_: Workspace) -> ChampionState:
         started.set()
         released.wait(20)
-        return Version(found.version, "a" * 32, found.trained_until)
+        return ChampionState(found.version, Version(found.version, "a" * 32, found.trained_until))
 
-    monkeypatch.setattr(ModelRegistry, "champion", slow)
+    monkeypatch.setattr(rest_server, "sync_champion_alias", slow)
     monkeypatch.setattr(rest_server, "REFRESH_SECONDS", 0.0)
     first = Thread(target=champion.ready)
     first.start()

@@ -1,0 +1,61 @@
+"""What decisions and predictions prove about the versions of a series: their files, their runs, the numbers in use.
+
+The registry may be lost and rebuilt, or changed by others; these tables are ours. A number that was used once names the
+same network for ever.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tasks.store.decision_log import DecisionLog
+from tasks.store.prediction_log import PredictionLog
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedVersion:
+    """What the decision log knows about a version.
+
+    Attributes:
+        files: SHA-256 by path, as recorded first; empty if no decision recorded any, as before version 0.2.
+        run_ids: MLflow runs whose version had this number when it was decided about.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    run_ids: frozenset[str] = frozenset()
+
+
+class VersionHistory:
+    """Versions of one series in the decision log and the prediction logs."""
+
+    def __init__(self, series_name: str, decisions: DecisionLog, predictions: Sequence[PredictionLog]) -> None:
+        """Set the logs; nothing is read yet."""
+        self.series_name = series_name
+        self.decisions = decisions
+        self.predictions = predictions
+        self._files: dict[str, RecordedVersion] = {}  # what is recorded stays as it is
+
+    def recorded(self, version: str) -> RecordedVersion:
+        """Return what is recorded about a version."""
+        if version not in self._files:
+            found = self._read()
+            self._files |= {number: each for number, each in found.items() if each.files}
+            return found.get(version, RecordedVersion())
+        return self._files[version]
+
+    def highest_number(self) -> int:
+        """Return the highest number that a decision or a stored prediction names; 0 without any."""
+        used = {number for log in self.predictions for number in log.versions(self.series_name)}
+        for row in self.decisions.version_rows(self.series_name):
+            used |= {row.version, *row.files}
+        return max((int(number) for number in used if number.isdecimal()), default=0)
+
+    def _read(self) -> dict[str, RecordedVersion]:
+        files: dict[str, Mapping[str, str]] = {}
+        runs: dict[str, set[str]] = {}
+        for row in self.decisions.version_rows(self.series_name):
+            runs.setdefault(row.version, set()).update({row.run_id} - {""})
+            files = dict(row.files) | files  # the first record of a version counts
+        return {
+            number: RecordedVersion(files.get(number, {}), frozenset(runs.get(number, ())))
+            for number in files.keys() | runs.keys()
+        }
