@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
@@ -24,7 +23,7 @@ from tasks.registry.file_verification import ArtifactPlaces, require_run, requir
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_requirements import pinned_requirements
-from tasks.registry.unreachable_store import ABSENT_ON_DISK, failed_fetch, require_answer, store_unavailable
+from tasks.registry.unreachable_store import failed_fetch, is_there, require_answer
 from tasks.store.version_history import RecordedVersion, VersionHistory
 
 if TYPE_CHECKING:
@@ -301,7 +300,7 @@ class ModelRegistry:
         else:
             self.places.require_inside(place, str(known.folder))
             loaded = LoadedVersion(place, known.folder / "artifacts", recorded.files)
-        missing = [name for name in FILES if not _is_there(place, loaded.folder / name)]
+        missing = [name for name in FILES if not is_there(place, loaded.folder / name)]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
         self._require_recorded(loaded, version, recorded)
@@ -321,7 +320,7 @@ class ModelRegistry:
         known = self.runs.database.version(self.name, version)
         if known is not None and known.folder is not None:
             folder = known.folder / "artifacts"
-            return [name for name in FILES if not _is_there(place, folder / name)]
+            return [name for name in FILES if not is_there(place, folder / name)]
         import mlflow.artifacts  # imported here: see client
 
         self.runs.set_global_uri()
@@ -372,16 +371,6 @@ class ModelRegistry:
         except Exception as error:
             raise failed_fetch(place, FILES, listed, error) from error
         return loaded
-
-
-def _is_there(place: str, path: Path) -> bool:
-    """Return whether a file exists; StoreUnavailable if the disk does not say."""
-    try:
-        return S_ISREG(path.stat().st_mode)
-    except ABSENT_ON_DISK:
-        return False
-    except OSError as error:
-        raise store_unavailable(f"{place}: {path.name}", error) from error
 
 
 def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Version:

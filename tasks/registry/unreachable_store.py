@@ -7,6 +7,8 @@ RESOURCE_DOES_NOT_EXIST. What a store holds is therefore read from its listing (
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from stat import S_ISREG
 
 from model.errors import RiseOrFallError, StoreUnavailable, UnsoundModel
 
@@ -101,3 +103,13 @@ def store_unavailable(where: str, error: BaseException) -> StoreUnavailable:
         f"{where}: expected the store of runs and versions to answer, found: {str(error) or type(error).__name__}. "
         "Nothing was decided; check that the store runs and its credentials, then run again."
     )
+
+
+def is_there(place: str, path: Path) -> bool:
+    """Return whether a file exists; StoreUnavailable if the disk does not say."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except ABSENT_ON_DISK:
+        return False
+    except OSError as error:
+        raise store_unavailable(f"{place}: {path.name}", error) from error
