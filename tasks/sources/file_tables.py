@@ -162,14 +162,15 @@ def _parse_text(source: _LineCountingText, found: TextLayout, columns: Columns, 
     """Split the text into columns named by position: as numbers if all cells are plain numbers, else as text.
 
     A point is read as decimal mark only if the spec or one of the first bars settles it: `number_formats.py` decides
-    about 8.000, which may be 8 or 8,000.
+    about 8.000, which may be 8 or 8,000. Whole numbers are read as such, until a cell has a mark.
     """
     prices = {str(at) for at in (*columns.prices, columns.volume) if at >= 0}
     cells = [row[int(at)].strip() for row in found.rows for at in prices]
     settled = decimal == "." or (not decimal and any(re.search(decimal_proof("."), cell) for cell in cells))
-    plain = settled and all(map(_is_plain, cells))
+    plain = all(map(_is_plain, cells)) and (settled or not any("." in cell for cell in cells))
+    number = pa.float64() if settled else pa.int64()
     for numeric in (True, False) if plain else (False,):
-        kinds = {str(at): pa.float64() if numeric and str(at) in prices else pa.string() for at in columns.used}
+        kinds = {str(at): number if numeric and str(at) in prices else pa.string() for at in columns.used}
         try:
             return pyarrow.csv.read_csv(
                 pa.PythonFile(source, mode="r"),
