@@ -11,12 +11,14 @@ import re
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64, Int64, Shaped
 
@@ -24,7 +26,7 @@ from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
 from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
 from tasks.sources.archives import first_few, open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
-from tasks.sources.column_roles import option_name
+from tasks.sources.column_roles import QUOTE_TOKENS, option_name
 from tasks.sources.file_tables import Table, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable
@@ -118,8 +120,8 @@ def _read_path(path: Path, spec: SourceSpec) -> SourceBars:
 
 def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
     """Convert the columns of a file into bars, oldest first."""
+    table = _rows_of_symbol(table, spec)
     columns, place = table.columns, table.place
-    _require_symbol(table, spec)
     times = _times(table, spec)
     numbers, style = read_numbers(table, spec.decimal)
     opened_at = _opened_at(times.moments, spec, place.source)
@@ -152,25 +154,57 @@ def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
     return SourceBars(frame, layout, lines)
 
 
-def _require_symbol(table: Table, spec: SourceSpec) -> None:
-    """Raise if the file has several symbols, or another one than the spec."""
-    if table.columns.symbol < 0:
-        return
-    values = [str(value) for value in pc.unique(table.fields[table.columns.symbol]).to_pylist() if value is not None]
-    column = table.names[table.columns.symbol]
+def _rows_of_symbol(table: Table, spec: SourceSpec) -> Table:
+    """Return the rows of the spec's symbol in a file of several symbols, and all rows of a file of one.
+
+    Raises:
+        AmbiguousFile: none of several symbols is the spec's, or more than one.
+        SpecError: the file's only symbol is another one.
+    """
+    at = table.columns.symbol
+    if at < 0:
+        return table
+    symbols = pc.cast(table.fields[at], pa.string())
+    values = [value for value in pc.unique(symbols).to_pylist() if value is not None]
+    column, source = table.names[at], table.place.source
     if len(values) > 1:
-        raise AmbiguousFile(
-            f"{table.place.source}: expected bars of one symbol, found {len(values)} in column {column!r} "
-            f"({first_few(values)}); write the bars of one symbol to a file of their own"
-        )
-    wanted = re.split(r"[^A-Z0-9]", spec.symbol.upper())[0]
-    for value in values:
-        held = re.sub(r"[^A-Z0-9]", "", value.upper()).replace("XBT", "BTC")
-        if held.isalnum() and value == value.upper() and not held.startswith(wanted.replace("XBT", "BTC")):
-            raise SpecError(
-                f"{table.place.source}: expected bars of {spec.symbol}, found {value!r} in column {column!r}; "
-                "set --source.symbol"
+        chosen = _matching(values, spec.symbol)
+        if len(chosen) != 1:
+            raise AmbiguousFile(
+                f"{source}: expected bars of {spec.symbol}, found {len(values)} symbols in column {column!r} "
+                f"({first_few(values)}), {len(chosen)} of them fitting; choose one with --source.symbol"
             )
+        rows = pc.fill_null(pc.equal(symbols, chosen[0]), fill_value=False)
+        lines = table.place.numbers[rows.to_numpy()]
+        fields = {number: field.filter(rows) for number, field in table.fields.items()}
+        note = f"of {len(values)} symbols {chosen[0]!r} was read"
+        columns = replace(table.columns, notes=(*table.columns.notes, note))
+        return replace(table, fields=fields, columns=columns, place=replace(table.place, numbers=lines))
+    wanted = _bare_symbol(re.split(r"[^A-Z0-9]", spec.symbol.upper())[0])
+    for value in values:
+        held = _bare_symbol(value)
+        if held.isalnum() and value == value.upper() and not held.startswith(wanted):
+            raise SpecError(
+                f"{source}: expected bars of {spec.symbol}, found {value!r} in column {column!r}; set --source.symbol"
+            )
+    return table
+
+
+def _bare_symbol(symbol: str) -> str:
+    """Return a symbol without separators, such as BTCUSD."""
+    return re.sub(r"[^A-Z0-9]", "", symbol.upper()).replace("XBT", "BTC")
+
+
+def _matching(values: list[str], symbol: str) -> list[str]:
+    """Return the symbols of a file that are the spec's: base and quote, or the base with any quote."""
+    whole, base = _bare_symbol(symbol), _bare_symbol(re.split(r"[^A-Za-z0-9]", symbol)[0])
+    quotes = {"", *(quote.upper() for quote in QUOTE_TOKENS)}
+    exact = [value for value in values if _bare_symbol(value) == whole]
+    return exact or [
+        value
+        for value in values
+        if _bare_symbol(value).startswith(base) and _bare_symbol(value).removeprefix(base) in quotes
+    ]
 
 
 def _times(table: Table, spec: SourceSpec) -> Times:

@@ -236,6 +236,19 @@ def test_a_wide_file_of_several_coins_is_read_by_symbol(named: str, symbol: str,
     pd.testing.assert_frame_equal(bars.frame, BARS, check_dtype=False)
 
 
+@pytest.mark.parametrize(
+    "names", [("BTC/USDT", "ETH/USDT"), ("BTCUSD", "ETHUSD"), ("BTC", "ETH"), ("XBTUSD", "ETHXBT")]
+)
+def test_a_long_file_of_several_symbols_is_read_by_symbol(names: tuple[str, str], write: Write) -> None:
+    own = [f"{names[0]},{line}" for line in rows(DAYS)]
+    other = [f"{names[1]},{day},7,7,7,7,7" for day in DAYS]
+    mixed = [line for pair in zip(other, own, strict=True) for line in pair]
+    bars = fetch(write(text("symbol," + HEADED, mixed)))
+    pd.testing.assert_frame_equal(bars.frame, BARS, check_dtype=False)
+    assert bars.line_numbers.tolist() == [3, 5, 7, 9]
+    assert f"of 2 symbols {names[0]!r} was read" in bars.layout["notes"]
+
+
 def test_one_coin_in_two_currencies_is_read_by_its_quote(write: Write) -> None:
     names = [f"BTC {money} {part}" for money in ("EUR", "USD") for part in ("open", "high", "low", "close", "volume")]
     lines = [f"{line[:10]},7,7,7,7,7,{line[11:]}" for line in rows(DAYS)]

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -255,8 +256,42 @@ def test_a_zone_that_contradicts_an_offset_in_any_format(refuse: Refuse) -> None
 
 def test_several_symbols_in_one_file(refuse: Refuse) -> None:
     lines = ["2017-09-05,BTCUSD,1,2,1,2\n", "2017-09-05,ETHUSD,1,2,1,2\n"]
+    message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile, symbol="SOL-USD")
+    assert "found 2 symbols in column 'symbol' (BTCUSD, ETHUSD), 0 of them fitting; choose one with --source" in message
+    lines = ["2017-09-05,BTCEUR,1,2,1,2\n", "2017-09-05,BTCUSDT,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile)
-    assert "found 2 in column 'symbol' (BTCUSD, ETHUSD)" in message
+    assert "2 of them fitting" in message
+
+
+REMEDY = re.compile(r"--source\.([a-z-]+),?(?: such as)? ('[^']*'|\S+)")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "date;open;high;low;close\n" + "".join(GERMAN),
+        dated(list(pd.date_range("2017-03-04", periods=9).strftime("%d/%m/%Y"))),
+        dated([f"{day} 23:59:59" for day in ("2017-09-05", "2017-09-06")]),
+        PLAIN.replace("date", "close_time"),
+        "date,date,open,high,low,close\n2017-09-05,2017-09-07,1,2,1,2\n2017-09-06,2017-09-08,1,2,1,2\n",
+        "unix,date,open,high,low,close\n1504569600,2017-09-05,1,2,1,2\n1504656000,2017-09-07,1,2,1,2\n",
+        "date,open,open,high,low,close\n2017-09-05,1,1,2,1,2\n2017-09-06,1,1,2,1,2\n",
+        dated([f"2017-09-05 {hour:02d}:00" for hour in range(9)]),
+        "\n".join(f"{1504569600 + 86400 * at},1.5,2.5,0.5,1.5,5,6,7" for at in range(9)),
+    ],
+)
+def test_the_named_remedy_works(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(content)
+    spec = SourceSpec(kind="csv", path=str(path))
+    with pytest.raises(RiseOrFallError) as caught:
+        open_source(spec).fetch()
+    remedy = re.split("choose with|confirm with|; set ", str(caught.value), maxsplit=1)[1]
+    named = REMEDY.findall(remedy.partition(" or ")[0])
+    assert named
+    options = {flag.replace("-", "_"): value.strip("'") for flag, value in named}
+    bars = open_source(SourceSpec(**(spec.model_dump() | options))).fetch()
+    assert len(bars) == len(content.splitlines()) - (not content[:1].isdigit())
 
 
 def test_another_symbol_than_the_spec(refuse: Refuse) -> None:
