@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.deployments import ScheduleSpec, plans, require_valid
+from tasks.repair.registry_damage import require_registry
 from tasks.services.file_server import HOST, LOCAL_NAMES
 from tasks.services.process_guard import end_marked
 from tasks.services.server_password import ensure_password, mlflow_client_variables, prefect_server_variables
@@ -41,10 +42,12 @@ def up(
     Raises:
         AlreadyRunning: an `up` runs for this home.
         ServiceNotStarted: a service did not start.
+        DamagedHome: MLflow's database is gone or damaged.
         SpecError: the parameters do not match those of the flows.
     """
     data = settings.root / "data"
     data.mkdir(parents=True, exist_ok=True)
+    require_registry(settings)  # MLflow's server would create an absent database
     table = plans(parameters, schedule)
     for plan in table:
         require_valid(plan.load(), plan.parameters, f"deployment {plan.name}")

@@ -14,6 +14,7 @@ from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
 from tasks.registry.experiment_runs import code_version, flatten_specs
+from tasks.repair.registry_damage import require_registry
 from tasks.retrain_submission import RETRAIN_ALL
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.services.stale_runs import clean_up_after_dead_runs
@@ -41,6 +42,7 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
         workspace = open_workspace(recipe.series)
         if runtime.deployment.id:  # a shell has one already
             use_own_temporary_folder()
+        require_registry(workspace.settings)
         clean_up_after_dead_runs(workspace.settings)
         tags = {
             "recipe": recipe.digest,

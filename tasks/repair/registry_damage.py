@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from model.bars import Series
-from model.errors import RiseOrFallError
+from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase
 from tasks.registry.model_files import LoadedVersion
 from tasks.repair.finding import Finding, set_aside
@@ -42,6 +42,17 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Find
         "champion; lose curves and metrics of the runs"
     )
     return Finding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
+
+
+def require_registry(settings: Settings) -> None:
+    """Raise unless MLflow's local database is whole, so that no version gets a number that another one had.
+
+    Raises:
+        DamagedHome: it is gone or damaged, or holds none of the versions that were decided about.
+    """
+    found = examine_database(settings, Workspace(settings).decision_log.rows())
+    if found.is_damage:
+        raise DamagedHome(f"{found.path}: {found.problem}. Run `riseorfall doctor`.")
 
 
 def _database_problem(path: Path, expected: int) -> str:

@@ -151,6 +151,8 @@ def _running_mlflow_runs(settings: Settings) -> tuple["MlflowClient", list["Run"
     from mlflow import MlflowClient  # takes two seconds; needed after an interruption only
 
     client = MlflowClient(tracking_uri=settings.mlflow_uri)
+    if settings.local_database is not None and not settings.local_database.exists():
+        return client, []  # a search would create it
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     if not experiments:
         return client, []

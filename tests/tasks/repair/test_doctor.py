@@ -10,11 +10,19 @@ from typing import Any
 
 import pytest
 from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
+from mlflow import MlflowClient
 
 from flows.cli import run
+from flows.deployments import ScheduleSpec
+from flows.up import up
 from model.bars import Series
+from model.errors import DamagedHome
+from model.promotion_rule import PromotionRule
+from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
+from tasks.retrain_run import open_run
 from tasks.settings import Settings
+from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
@@ -185,6 +193,19 @@ def test_a_number_that_was_given_once_is_never_given_again(home: Path, capsys: p
     assert workspace.registry.version("3").run_id == "run-3"
     made = workspace.registry.client.create_model_version(SERIES.name, folder.as_uri())
     assert str(made.version) == "4"
+
+
+@pytest.mark.parametrize("name", ["database gone", "database created anew"])
+def test_neither_a_retrain_nor_up_counts_versions_from_1_again(home: Path, name: str) -> None:
+    """`mlflow ui` creates an absent database, and so would the client of a retrain and the server of `up`."""
+    remove(database(home))
+    if name == "database created anew":
+        MlflowClient(tracking_uri=Settings().mlflow_uri).search_experiments()
+    with pytest.raises(DamagedHome, match="riseorfall doctor"):
+        open_run.fn(Recipe(), SourceSpec(), PromotionRule())
+    with pytest.raises(DamagedHome, match="riseorfall doctor"):
+        up(Settings(), {}, ScheduleSpec(), (0, 0, 0), lambda _: None)
+    assert database(home).exists() == (name == "database created anew")
 
 
 def test_rows_of_a_damaged_parquet_file_are_lost_and_all_others_kept(
