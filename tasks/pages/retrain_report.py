@@ -70,7 +70,7 @@ def _decision(content: ReportContent) -> Markup:
         f"{HEADLINES.get(content.action, content.action)} (decided on {content.decided_at}).",
         content.reasons,
         f"Champion before: {before}; after: {after}. This is the state at that time: a later promotion or rollback is "
-        "not in this report. `riseorfall status` and the dashboard show the champion now.",
+        "not in this report. The dashboard and the command status show the champion now.",
     )
 
 
