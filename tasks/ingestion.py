@@ -20,6 +20,7 @@ from tasks.pages.prefect_artifacts import show_table
 from tasks.registry.experiment_page import SHORT_HASH
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
+from tasks.sources.printable_text import printable
 from tasks.sources.source_spec import Source, SourceBars, SourceSpec, open_source
 from tasks.workspace import open_workspace
 
@@ -52,7 +53,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         if landed.empty:
             raise UnreadableFile(
                 f"{source.symbol} {source.interval}: expected bars closed by {moment:%Y-%m-%d %H:%M} UTC, found none "
-                f"among the {len(bars)} of {source.path or source.kind}. Choose a later --as-of."
+                f"among the {len(bars)} of {printable(source.path) or source.kind}. Choose a later --as-of."
             )
         path = Settings().landing_folder / f"{run_id}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,7 @@ def _default_as_of(opened: Source, bars: SourceBars, source: SourceSpec) -> date
     if len(late):
         first = bars.frame["timestamp"].iloc[late[0]]
         raise UnreadableFile(
-            f"{source.path} line {bars.line_numbers[late[0]]}: expected bars that had opened by now, "
+            f"{printable(source.path)} line {bars.line_numbers[late[0]]}: expected bars that had opened by now, "
             f"{now:%Y-%m-%d %H:%M} UTC; found one of {first:%Y-%m-%d %H:%M} ({len(late)} such). Correct the dates, or "
             "set --source.timestamp-format or --source.timezone; --as-of TIME leaves out bars that closed after it"
         )

@@ -29,7 +29,7 @@ from tasks.sources.arrow_tables import read_arrow_table
 from tasks.sources.column_roles import QUOTE_TOKENS, option_name
 from tasks.sources.file_tables import Table, read_text_table
 from tasks.sources.number_formats import read_numbers
-from tasks.sources.printable_text import printable
+from tasks.sources.printable_text import printable, shortened
 from tasks.sources.size_limits import SizeLimits
 from tasks.sources.source_spec import SourceBars, SourceSpec
 from tasks.sources.time_formats import Times, read_times
@@ -76,9 +76,9 @@ def read_file(spec: SourceSpec) -> SourceBars:
     try:
         bars = _read_path(_path(spec), spec)
     except RiseOrFallError as error:
-        error.args = (printable(str(error)),)
+        error.args = (shortened(printable(str(error))),)
         raise
-    layout = {key: printable(value) for key, value in bars.layout.items()}
+    layout = {key: shortened(printable(value)) for key, value in bars.layout.items()}
     log.info("%s: %d bars; %s", layout["source"], len(bars), "; ".join(f"{key}: {layout[key]}" for key in layout))
     return SourceBars(bars.frame, layout, bars.line_numbers)
 

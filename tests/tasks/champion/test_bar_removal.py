@@ -9,6 +9,7 @@ from tiny_home import SERIES, tiny_home, tiny_version
 from model.errors import SpecError
 from model.times import to_datetime
 from tasks.champion.bar_removal import remove_bars
+from tasks.champion.series_status import series_status
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -39,7 +40,19 @@ def test_versions_trained_on_a_removed_bar_are_named(home: Settings) -> None:
     # Version 1 has no tag with the version of its bars: its training end alone decides.
     found = remove_bars(SERIES, home, "wrong", removed_at=AT, at=[opened(349)])
     assert found.trained == ("2", "1")
-    assert len(Workspace(home, SERIES).bar_store.read_frame(SERIES)) == 394
+    left = set(Workspace(home, SERIES).bar_store.read_frame(SERIES)["timestamp"])
+    assert not left & {opened(bar) for bar in (349, 389, 390, 391, 392, 395)}
+    assert {opened(348), opened(388), opened(393)} <= left
+
+
+def test_status_works_without_the_removed_bars(home: Settings) -> None:
+    last = Workspace(home, SERIES).bar_store.newest(SERIES)
+    assert last is not None
+    remove_bars(SERIES, home, "wrong", removed_at=AT, at=[last])
+    found = series_status(SERIES, home)
+    assert found["bars"]["last"] < last.isoformat()
+    assert found["bars"]["quarantined"] >= 1
+    assert found["champion"]["version"] == "1"
 
 
 def test_a_bar_that_a_version_never_had_does_not_name_it(home: Settings) -> None:

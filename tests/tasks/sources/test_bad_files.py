@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from flows.cli.app import run
 from model.errors import RiseOrFallError, UnreadableFile
+from tasks.sources.printable_text import LONGEST_QUOTE
 from tasks.sources.source_spec import SourceSpec, open_source, require_readable
 
 BAD_FILES = tuple(bad_files())
@@ -31,6 +32,8 @@ def fault_of(file: BadFile, path: Path) -> str:
             return f"exit code {error.exit_code}: {text}"
         if not all(character.isprintable() or character == "\n" for character in text):
             return f"prints control characters: {text!r}"
+        if len(text) > LONGEST_QUOTE:
+            return f"prints {len(text)} characters: {text[:80]}"
     except Exception as error:  # noqa: BLE001 - what this test looks for
         return f"unexpected {error!r}"
     seconds = time.process_time() - start
