@@ -18,7 +18,7 @@ from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
 from tasks.registry.run_metrics import decision_metrics
 from tasks.store.bar_store import BarsRef
-from tasks.store.decision_log import ChampionChanged, LoggedDecision, mark_reasons
+from tasks.store.decision_log import ChampionChanged, LoggedDecision
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -124,8 +124,7 @@ def log_outcome(workspace: Workspace, row: LoggedDecision, closed_at: datetime) 
 def describe_decision(row: LoggedDecision, challenger: Version) -> str:
     """Return the description of a version for its page in the registry."""
     numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in challenger.metrics.items())
-    marked = mark_reasons(row.reasons, row.marks)
-    reasons = "\n".join(f"- {f'{mark}: ' if mark else ''}{reason}" for mark, reason in marked)
+    reasons = "\n".join(f"- {f'{mark}: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
     return (
         f"**{DONE[row.action]}** on {row.decided_at:%Y-%m-%d %H:%M} UTC\n\n{reasons}\n\n"
         f"Trained until {challenger.trained_until:%Y-%m-%d %H:%M} UTC. Out of sample: {numbers}."

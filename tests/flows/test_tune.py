@@ -76,7 +76,8 @@ def test_the_page_of_a_search_lists_its_trials_best_first_with_their_runs(whole:
         pages = [str(each.data) for each in client.read_artifacts(limit=200) if each.key == "tune"]
     (page,) = [each for each in pages if found.run_id in each]
     rows = [line for line in page.splitlines() if line.startswith("| [")]
-    assert [re.match(r"\| \[(\d)\]\(http\S+/runs/(\w+)\)", row).groups() for row in rows] == [  # type: ignore[union-attr]
+    link = re.compile(r"\| \[(\d)\]\(http\S+/runs/(\w+)\?workflowType=machine_learning\)")
+    assert [link.match(row).groups() for row in rows] == [  # type: ignore[union-attr]
         (str(each.number), each.run_id) for each in found.scored
     ]
 
