@@ -137,5 +137,6 @@ def _with_titles(signature: inspect.Signature) -> inspect.Signature:
 def _title(parameter: inspect.Parameter) -> str:
     annotation = parameter.annotation
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel) and annotation.model_config.get("title"):
-        return str(annotation.model_config["title"])
+        # A title equal to that of the model is left out by pydantic, and the V1 UI then shows the parameter's name.
+        return f"{annotation.model_config['title']} "
     return parameter.name.replace("_", " ").capitalize()

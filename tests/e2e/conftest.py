@@ -1,4 +1,4 @@
-"""A real `riseorfall up` in a home of its own, on free ports, and a real browser."""
+"""A real `riseorfall up` for each file of tests, in a home of its own, on free ports, and a real browser."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ FLAGS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of this folder in one go, in the order of the files: they share one `up`, whose bars grow."""
+    """Run the tests of this folder in one go, in the order of the files: a file has one `up`, whose bars grow."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     others = [item for item in items if not item.path.is_relative_to(here)]
@@ -29,12 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [*others[:first], *in_order, *others[first:]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
     return dict(zip(("--prefect-port", "--mlflow-port", "--files-port"), free_ports(3), strict=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[Up]:
     """One `up` on ports of its own, whose bars are fetched every minute; stopped by SIGTERM at the end."""
     words = [word for name, port in ports.items() for word in (name, str(port))]
@@ -53,7 +53,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(up: Up, browser: Browser) -> BrowserContext:
     """A browser in which somebody has typed the password that `up --show-password` prints, once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})

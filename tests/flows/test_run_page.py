@@ -178,11 +178,8 @@ def shown(name: str) -> list[tuple[str, str, bool]]:
     """Return title and name of each field of a form in the order shown, and whether it is optional."""
     schema = PLANS[name].load().parameters.model_dump()
 
-    def title(field: dict[str, Any]) -> str:  # of the field, or else of its model, as the forms show it
-        return str((schema["definitions"].get(field.get("$ref", "").rsplit("/", 1)[-1], {}) | field)["title"])
-
     in_order = sorted(schema["properties"].items(), key=lambda item: item[1]["position"])
-    return [(title(field), key, key not in schema["required"]) for key, field in in_order]
+    return [(field["title"].strip(), key, key not in schema["required"]) for key, field in in_order]
 
 
 def test_the_full_form_of_retrain_goes_from_bars_to_checks() -> None:
