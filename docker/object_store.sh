@@ -1,5 +1,6 @@
 #!/bin/sh
-# Start the S3 store with three keys: an administrator key, and one for each bucket with access to that bucket only.
+# Start the S3 store with four keys: an administrator key, one for each bucket with access to that bucket only, and one
+# that only reads the tables.
 # Only the S3 port is open to other containers; master, volumes and filer have no passwords and listen locally.
 set -eu
 umask 077
@@ -14,6 +15,8 @@ bucket() { printf '"Read:%s", "Write:%s", "List:%s", "Tagging:%s"' "$1" "$1" "$1
     identity mlflow "$S3_MLFLOW_ACCESS_KEY" "$S3_MLFLOW_SECRET_KEY" "$(bucket mlflow)"
     printf ', '
     identity tables "$S3_TABLES_ACCESS_KEY" "$S3_TABLES_SECRET_KEY" "$(bucket tables)"
+    printf ', '
+    identity reader "$S3_READER_ACCESS_KEY" "$S3_READER_SECRET_KEY" '"Read:tables", "List:tables"'
     printf ']}'
 } >/tmp/s3.json
 exec weed server -dir=/data -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.volumeSizeLimitMB=1024 -volume.max=200 \

@@ -19,7 +19,7 @@ from model.errors import RiseOrFallError, SpecError
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime, to_datetime64
-from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.commit_decision import read_champion
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
 from tasks.serving.service_metrics import RequestMetrics
 from tasks.settings import Settings
@@ -136,11 +136,16 @@ class Champion:
     def _refresh(self) -> None:
         workspace = self.workspace
         try:
-            champion = sync_champion_alias(workspace).require(workspace.name)
+            champion = read_champion(workspace).require(workspace.name)
             if self._ready is None or self._ready.version != champion.version:
                 loaded = workspace.registry.read_version(champion.version)
                 self._ready = Ready(champion.version, champion.trained_until, loaded.recipe(), loaded.predictor())
                 log.info("%s: version %s serves from now on", self.series.name, champion.version)
+                if workspace.decision_log.last(workspace.name) is None:
+                    log.warning(
+                        "%s: no decision about it in %s: the alias is the champion, and its files are not verified",
+                        self.series.name, workspace.settings.store_root,
+                    )  # fmt: skip
         except RiseOrFallError:
             if self._ready is None:
                 raise

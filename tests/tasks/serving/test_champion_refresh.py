@@ -68,6 +68,13 @@ def test_while_mlflow_is_down_the_champion_in_memory_keeps_serving(
     assert len(mlflow.requests) == requests  # a failed refresh is not repeated at every request
 
 
+def test_a_server_without_a_decision_log_says_that_nothing_is_verified(
+    champion: Champion, caplog: pytest.LogCaptureFixture
+) -> None:
+    champion.ready()
+    assert "the alias is the champion, and its files are not verified" in caplog.text
+
+
 def test_while_mlflow_is_down_a_server_without_a_champion_answers_503(
     mlflow: LoopbackMlflow, champion: Champion
 ) -> None:
@@ -89,7 +96,7 @@ def test_one_request_refreshes_and_the_others_do_not_wait(champion: Champion, mo
         released.wait(20)
         return ChampionState(found.version, Version(found.version, "a" * 32, found.trained_until))
 
-    monkeypatch.setattr(rest_server, "sync_champion_alias", slow)
+    monkeypatch.setattr(rest_server, "read_champion", slow)
     monkeypatch.setattr(rest_server, "REFRESH_SECONDS", 0.0)
     first = Thread(target=champion.ready)
     first.start()
