@@ -126,7 +126,7 @@ def describe_decision(row: LoggedDecision, challenger: Version) -> str:
     numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in challenger.metrics.items())
     reasons = "\n".join(f"- {f'{mark}: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
     return (
-        f"**{DONE[row.action]}** on {row.decided_at:%Y-%m-%d %H:%M} UTC\n\n{reasons}\n\n"
+        f"{DONE[row.action]} on {row.decided_at:%Y-%m-%d %H:%M} UTC\n\n{reasons}\n\n"
         f"Trained until {challenger.trained_until:%Y-%m-%d %H:%M} UTC. Out of sample: {numbers}."
     )
 

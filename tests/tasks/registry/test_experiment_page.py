@@ -147,7 +147,7 @@ def test_a_decision_names_its_run_and_is_described_on_both_versions_once(workspa
     assert {name: run.data.tags[name] for name in ("decision", "version", "champion")} == decision_tags(row)
     assert run.data.tags["champion"] == "version 2"
     note = description(workspace, "2")
-    assert note.startswith("**promoted** on 2019-10-17 05:30 UTC\n\n- passed: not significantly worse\n- passes\n")
+    assert note.startswith("promoted on 2019-10-17 05:30 UTC\n\n- passed: not significantly worse\n- passes\n")
     assert "Out of sample: log loss 0.6912." in note
     assert description(workspace, "1") == "2019-10-17 05:30 UTC: replaced as champion by version 2"
 
