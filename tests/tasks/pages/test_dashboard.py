@@ -63,7 +63,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         found = tiny_home(home, BARS, len(BARS) - 3)
         workspace = Workspace(found, SERIES)
         compared = {"base_rate__difference": -0.0016, "base_rate__low": -0.0065, "base_rate__high": 0.0032}
-        workspace.decision_log.append(decision(1, "promote", "1", "1", base_rate__n=300.0, **compared))
+        first = decision(1, "promote", "1", "1", base_rate__n=300.0, **compared)
+        files = {"1": workspace.registry.read_version("1").digests()}
+        workspace.decision_log.append(replace(first, files=files))
         workspace.decision_log.append(decision(2, "hold", "2", "1", HOSTILE))
         report = found.report_path(SERIES.name, "run-1.html")
         report.parent.mkdir(parents=True)

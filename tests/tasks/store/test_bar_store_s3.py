@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
 from model.bars import Series
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.e2e
 
 SERIES = Series("BTC/USD", "1d")
 START = datetime(2019, 12, 20, tzinfo=UTC)
+READER = {"accessKey": "reader", "secretKey": "may-only-read"}
 PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
 
 
@@ -59,7 +62,12 @@ def storage_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
     key = {"accessKey": "tables", "secretKey": "only-for-tests"}
     access = {
         "identities": [
-            {"name": "tables", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+            {"name": "tables", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
+            {
+                "name": "reader",
+                "credentials": [READER],
+                "actions": ["Read:bars", "List:bars"],
+            },  # docker/object_store.sh
         ]
     }
     (home / "s3.json").write_text(json.dumps(access))
@@ -124,6 +132,12 @@ def test_refusals_and_decisions_are_kept(storage_options: dict[str, str]) -> Non
     row = LoggedDecision("run", START, SERIES.name, SERIES.symbol, SERIES.interval, "promote", "1", None, "1")
     assert [decision_log.append(row) for _ in range(2)] == [True, False]
     assert decision_log.champion_on(SERIES.name, START) == "1"
+    reader = {"AWS_ACCESS_KEY_ID": READER["accessKey"], "AWS_SECRET_ACCESS_KEY": READER["secretKey"]}
+    only_reads = DecisionLog("s3://bars/two", storage_options | reader)
+    assert only_reads.champion_on(SERIES.name, START) == "1"
+    assert only_reads.last("of no decision") is None
+    with pytest.raises(DeltaError, match="AccessDenied"):
+        only_reads.append(replace(row, decision_id="another"))
 
 
 def test_a_commit_on_top_of_an_old_version_is_refused(storage_options: dict[str, str]) -> None:
