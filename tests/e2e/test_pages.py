@@ -46,11 +46,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         settings = tiny_home(tmp_path_factory.mktemp("pages"), BARS, len(BARS) - 3)
-        row = LoggedDecision("run-1", CLOSE - timedelta(days=3), SERIES.name, SERIES.symbol, SERIES.interval, "promote",
-                             "1", None, "1", ("log loss vs. the base rate",), run_id="run-1")  # fmt: skip
+        run_id = Workspace(settings, SERIES).registry.version("1").run_id
+        row = LoggedDecision(run_id, CLOSE - timedelta(days=3), SERIES.name, SERIES.symbol, SERIES.interval, "promote",
+                             "1", None, "1", ("log loss vs. the base rate",), run_id=run_id)  # fmt: skip
         Workspace(settings, SERIES).decision_log.append(row)
         report = HtmlPage("a report")
-        write_page(settings, SERIES.name, "run-1.html", report.html())
+        write_page(settings, SERIES.name, f"{run_id}.html", report.html())
         (port,) = free_ports(1)
         store = f"sqlite:///{settings.root}/mlruns/mlflow.db"
         command = [sys.executable, "-m", "flows.page_runner", str(port), store, "http://127.0.0.1:5000"]
