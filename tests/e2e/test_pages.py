@@ -46,9 +46,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         settings = tiny_home(tmp_path_factory.mktemp("pages"), BARS, len(BARS) - 3)
-        run_id = Workspace(settings, SERIES).registry.version("1").run_id
+        registry = Workspace(settings, SERIES).registry
+        run_id, files = registry.version("1").run_id, {"1": registry.read_version("1").digests()}
         row = LoggedDecision(run_id, CLOSE - timedelta(days=3), SERIES.name, SERIES.symbol, SERIES.interval, "promote",
-                             "1", None, "1", ("log loss vs. the base rate",), run_id=run_id)  # fmt: skip
+                             "1", None, "1", ("log loss vs. the base rate",), run_id=run_id, files=files)  # fmt: skip
         Workspace(settings, SERIES).decision_log.append(row)
         report = HtmlPage("a report")
         write_page(settings, SERIES.name, f"{run_id}.html", report.html())
