@@ -5,6 +5,7 @@ without files are used up, so that no new network gets one. What only the databa
 parameters of the runs but those that follow from the files.
 """
 
+import logging
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ from tasks.repair.finding import set_aside
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 COPIES = {"network.keras": KERAS, "network.onnx": ONNX, CALIBRATOR: RUN_CALIBRATOR}  # kept by a retrain's run
 
@@ -59,9 +62,15 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
         if row is None or folder is None:
             _use_up_number(workspace)
             continue
+        recorded = workspace.registry.history.recorded(str(number)).files
+        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / "artifacts", recorded)
+        try:
+            tags = derived_tags(loaded, row)
+        except RiseOrFallError as error:  # its record or recipe is damaged, or not the recorded one
+            log.warning("%s version %d is left out: %s", workspace.name, number, error)
+            _use_up_number(workspace)
+            continue
         _recreate_run(workspace, row)
-        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / "artifacts")
-        tags = derived_tags(loaded, row)
         workspace.registry.client.create_model_version(workspace.name, folder.as_uri(), row.run_id, tags=tags)
         recipe = loaded.recipe().model_dump()
         params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}

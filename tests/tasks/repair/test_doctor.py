@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +175,6 @@ def test_a_number_that_was_given_once_is_never_given_again(home: Path, capsys: p
     """Versions 2 and 3 were decided about; the files of 2 are gone. A rebuilt registry goes on with 4."""
     log = Workspace(Settings()).decision_log
     (first,) = log.rows()
-    from dataclasses import replace
-
     for number in ("2", "3"):
         log.append(replace(first, decision_id=f"run-{number}", run_id=f"run-{number}", version=number, action="hold",
                            champion_before="1"))  # fmt: skip
@@ -232,8 +231,6 @@ def test_a_truncated_commit_loses_its_rows_only_and_later_ones_stay(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Three more decisions; the log file of the middle one is truncated."""
-    from dataclasses import replace
-
     log = Workspace(Settings()).decision_log
     (first,) = log.rows()
     for name in ("a", "b", "c"):
@@ -290,6 +287,24 @@ def test_a_network_is_taken_from_its_run(home: Path, capsys: pytest.CaptureFixtu
     code, out, _ = output(capsys, "predict", "--json")
     assert code == 0
     assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+
+
+def test_a_network_that_is_not_the_recorded_one_is_replaced_also_after_the_registry_was_lost(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace(Settings(), SERIES)
+    (first,) = workspace.decision_log.rows()
+    digests = workspace.registry.read_version("1").digests()
+    workspace.decision_log.append(
+        replace(first, decision_id="b", action="hold", champion_before="1", files={"1": digests})
+    )
+    path = model_files(home) / "network.keras"
+    content = path.read_bytes()
+    path.write_bytes(content + b"!")
+    assert output(capsys, "doctor")[0] == 4
+    remove(database(home))
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert path.read_bytes() == content
 
 
 def test_status_without_bars_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
