@@ -15,6 +15,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Completed, Paused, Pending, Running
 from synthetic_bars import random_walk
 from tiny_home import tiny_home
@@ -215,7 +216,11 @@ def test_a_deployed_run_shows_bars_tables_and_links_that_open(
 ) -> None:
     monkeypatch.setattr(prefect_artifacts, "runtime", SimpleNamespace(deployment=SimpleNamespace(id=str(uuid4()))))
     run_id = reporting_flow()
-    found = {each.key: each for each in client.read_artifacts() if str(each.flow_run_id) == run_id}
+    found = {
+        each.key: each
+        for each in client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
+        if str(each.flow_run_id) == run_id
+    }
     assert found.keys() == {"progress", "fold-1-of-5", "metrics", "data-docs"}
     assert [float(found[key].data) for key in ("progress", "fold-1-of-5")] == [100, 100]
 

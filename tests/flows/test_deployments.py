@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli import run
@@ -208,4 +209,6 @@ def test_runs_are_named_after_series_and_day(home: Path) -> None:  # noqa: ARG00
     with pytest.raises((NoChampion, SpecError)):
         monitor(symbol="NO-SUCH", as_of=datetime(2026, 11, 24, tzinfo=UTC))
     with get_client(sync_client=True) as client:
-        assert "monitor NO-SUCH 1d as of 2026-11-24" in {run.name for run in client.read_flow_runs()}
+        assert "monitor NO-SUCH 1d as of 2026-11-24" in {
+            run.name for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+        }

@@ -343,7 +343,7 @@ def test_a_removed_bar_does_not_come_back_silently(capfd: pytest.CaptureFixture[
 def test_bars_of_the_future_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     days = pd.date_range("2020-01-01", periods=300)
     frame = pd.DataFrame({"date": days, "open": 10.5, "high": 12.5, "low": 9.5, "close": 11.5, "volume": 1.0})
-    frame.loc[299, "date"] = pd.Timestamp("2131-01-01")
+    frame.loc[299, "date"] = pd.Timestamp("2098-01-01")
     frame.to_csv(tmp_path / "bars.csv", index=False)
     words = ["ingest", "--source.kind", "csv", "--source.path", str(tmp_path / "bars.csv")]
     assert run(words) == 2

@@ -12,7 +12,7 @@ import pytest
 from copied_home import copy_home
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
@@ -61,7 +61,11 @@ def answered(answer: dict[str, Any], call: Callable[[], Any]) -> tuple[Any, Flow
         with get_client(sync_client=True) as client:
             while not paused:
                 time.sleep(0.2)
-                paused.extend(run for run in client.read_flow_runs() if run.state_type == StateType.PAUSED)
+                paused.extend(
+                    run
+                    for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+                    if run.state_type == StateType.PAUSED
+                )
             client.resume_flow_run(paused[0].id, run_input=answer)
 
     thread = Thread(target=copy_context().run, args=(resume,))
@@ -73,7 +77,11 @@ def answered(answer: dict[str, Any], call: Callable[[], Any]) -> tuple[Any, Flow
 
 def run_named(name: str) -> FlowRun:
     with get_client(sync_client=True) as client:
-        return next(run for run in client.read_flow_runs() if run.state is not None and run.state.name == name)
+        return next(
+            run
+            for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+            if run.state is not None and run.state.name == name
+        )
 
 
 def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace) -> None:

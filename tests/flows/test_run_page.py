@@ -12,6 +12,7 @@ import pytest
 from prefect import flow, runtime, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.deployments import plans
 from model.errors import SpecError
@@ -77,7 +78,11 @@ def logged() -> Iterator[list[logging.LogRecord]]:
 
 def newest_run(flow_name: str) -> FlowRun:
     with get_client(sync_client=True) as client:
-        runs = [run for run in client.read_flow_runs() if client.read_flow(run.flow_id).name == flow_name]
+        runs = [
+            run
+            for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+            if client.read_flow(run.flow_id).name == flow_name
+        ]
     return max(runs, key=lambda run: run.start_time or 0)  # type: ignore[type-var]
 
 

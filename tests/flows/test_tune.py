@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import ArtifactSort
 from synthetic_bars import random_walk, scrambled
 
 from flows.tune import tune
@@ -73,7 +74,11 @@ def test_each_trial_is_a_child_run_and_the_best_is_returned(whole: Any) -> None:
 def test_the_page_of_a_search_lists_its_trials_best_first_with_their_runs(whole: Any) -> None:
     found, _ = whole
     with get_client(sync_client=True) as client:
-        pages = [str(each.data) for each in client.read_artifacts(limit=200) if each.key == "tune"]
+        pages = [
+            str(each.data)
+            for each in client.read_artifacts(limit=200, sort=ArtifactSort.CREATED_DESC)
+            if each.key == "tune"
+        ]
     (page,) = [each for each in pages if found.run_id in each]
     rows = [line for line in page.splitlines() if line.startswith("| [")]
     link = re.compile(r"\| \[(\d)\]\(http\S+/runs/(\w+)\?workflowType=machine_learning\)")

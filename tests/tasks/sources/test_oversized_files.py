@@ -18,6 +18,7 @@ READER = """
 import json, os, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 import pandas, tasks.sources.file_source
+from pathlib import Path
 from model.errors import UnreadableFile
 from tasks.sources.source_spec import SourceSpec, open_source
 for path in sys.argv[1:]:
@@ -31,7 +32,7 @@ for path in sys.argv[1:]:
         found = str(error)
     except BaseException as error:
         found = repr(error)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024  # a fork inherits ru_maxrss
     print(json.dumps([found, time.process_time() - start, peak]), flush=True)
 """
 REASONS = {
