@@ -1,9 +1,10 @@
 """Serve the deployments of `riseorfall up`: wait for scheduled and submitted runs, each in a process of its own.
 
-Run as `python -m flows.deployment_runner JSON` with {"parameters": those of retrain, "schedule": a ScheduleSpec}.
-Before it serves, it marks the runs that an earlier `up` left running as crashed, so that none keeps its place in the
-queue, removes deployments that were renamed, and installs the automations. While it serves, it ends runs that no
-process executes any more.
+Run as `python -m flows.deployment_runner JSON` with {"parameters": those of retrain, "schedule": a ScheduleSpec,
+"own_server": whether `up` started the Prefect server}. Before it serves, it removes deployments that were renamed and
+installs the automations. On the server of `up` it also marks the runs that an earlier `up` left running as crashed, so
+that none keeps its place in the queue, and while it serves those that no process executes any more. On a configured
+server other machines may serve deployments of the same names: their runs are not touched.
 """
 
 import json
@@ -36,14 +37,16 @@ def main(configuration: str) -> None:
     content = json.loads(configuration)
     table = plans(content["parameters"], ScheduleSpec(**content["schedule"]))
     names = [plan.full_name for plan in table]
-    end_runs_of_earlier_up(names, Settings())
+    if content["own_server"]:
+        end_runs_of_earlier_up(names, Settings())
     clean_up_after_dead_runs(Settings())
     deployments = [served(plan) for plan in table]
     for deployment in deployments:
         deployment.apply()
     _remove(RENAMED)
     install(names)
-    Thread(target=keep_runs_true, args=(names, Event()), daemon=True).start()
+    if content["own_server"]:
+        Thread(target=keep_runs_true, args=(names, Event()), daemon=True).start()
     serve(*deployments, pause_on_shutdown=False, limit=MAX_CONCURRENT_RUNS, print_starting_message=False)
 
 

@@ -20,6 +20,7 @@ from tasks.services.supervisor import Service, Supervisor, choose_port, hold_hom
 from tasks.settings import Settings, process_environment
 
 PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones, used if free
+PREFECT = "Prefect"  # service
 MARK = "RISEORFALL_UP"  # environment variable of every process that an `up` starts; its value is the home
 
 
@@ -56,7 +57,10 @@ def up(
         if orphaned:
             report(f"ended {orphaned} processes of an earlier `up`")
         environment, servers = _plan_servers(settings, ports)
-        configuration = json.dumps({"parameters": parameters, "schedule": schedule.model_dump()})
+        own_server = any(server.name == PREFECT for server in servers)
+        configuration = json.dumps(
+            {"parameters": parameters, "schedule": schedule.model_dump(), "own_server": own_server}
+        )
         supervisor = Supervisor(data / "logs", environment, settings.up_state, report)
         with stop_on_signals(supervisor.stopping):
             try:
@@ -99,7 +103,7 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         )
         arguments = ("server", "start", "--host", HOST, "--port", str(port))
         command: tuple[str, ...] = (sys.executable, "-m", "prefect", *arguments)
-        servers.append(Service("Prefect", command, f"{address}/api/health", address))
+        servers.append(Service(PREFECT, command, f"{address}/api/health", address))
     if not settings.mlflow_uri.startswith("http"):
         port = choose_port(ports[1], MLFLOW_PORT, "MLflow", taken)
         taken.append(port)

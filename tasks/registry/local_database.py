@@ -6,21 +6,42 @@ then use the MLflow client. It is an optimisation only. Note: a deleted version 
 """
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.registry.file_verification import local_path
+from tasks.registry.unreachable_store import store_unavailable
 
 DELETED = "Deleted_Internal"  # stage that MLflow sets
 # Queries read this workspace only.
 DEFAULT_WORKSPACE = "default"
 BUSY_SECONDS = 5.0
+LOCKED_SECONDS = 20.0  # own choice: a writer holds the lock for a moment; doctor waits longer than a command
+DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+PRIMARY_CODE = 0xFF  # bits of an SQLite error code; the others are details
 DATABASE_TABLES = frozenset(
     {"experiments", "runs", "registered_models", "registered_model_aliases", "model_versions", "model_version_tags"}
 )  # of MLflow's database, those that riseorfall cannot do without
+
+
+@contextmanager
+def opened_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that others may be writing to; SQLite rolls back a transaction of a process that was killed.
+
+    Raises:
+        StoreUnavailable: it is locked, or the disk or the permissions are the reason; its content may be whole.
+        sqlite3.Error: SQLite found damage.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", LOCKED_SECONDS, uri=True)) as database:
+            yield database
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE in DAMAGE:
+            raise
+        raise store_unavailable(str(path), error) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any
 from deltalake import DeltaTable
 
 from model.errors import SpecError
+from tasks.registry.local_database import opened_database
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -40,6 +41,7 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
 
     Raises:
         SpecError: the home is not local, or the folder is not empty or inside the home.
+        StoreUnavailable: MLflow's database cannot be read now.
     """
     database, store = _local_parts(settings, "backup")
     target = target.expanduser().resolve()
@@ -146,10 +148,8 @@ def _copy_file(source: Path, target: Path) -> None:
 
 def _copy_database(source: Path, target: Path) -> None:
     """Copy an SQLite database that others may be writing to."""
-    with (
-        closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as theirs,
-        closing(sqlite3.connect(target)) as ours,
-    ):
+    with opened_database(source) as theirs, closing(sqlite3.connect(target)) as ours:
+        theirs.execute("SELECT 1 FROM sqlite_master").fetchone()  # a backup of a locked database waits for ever
         theirs.backup(ours)
 
 

@@ -6,12 +6,11 @@ the trusted side: it names each version that was decided about, with its run.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
-from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase
+from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.repair.finding import Finding, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
@@ -23,7 +22,11 @@ NEWEST = 100  # own choice: versions of a series that are examined besides its c
 
 
 def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Finding:
-    """Return whether MLflow's database is whole; one that never existed is, as long as there is no decision."""
+    """Return whether MLflow's database is whole; one that never existed is, as long as there is no decision.
+
+    Raises:
+        StoreUnavailable: it cannot be read, which says nothing about its content.
+    """
     path = settings.local_database
     if path is None:
         return Finding("registry", "not examined", Path(settings.mlflow_uri), "", "examine the server of MLflow")
@@ -49,6 +52,7 @@ def require_registry(settings: Settings) -> None:
 
     Raises:
         DamagedHome: it is gone or damaged, or holds none of the versions that were decided about.
+        StoreUnavailable: it cannot be read now.
     """
     found = examine_database(settings, Workspace(settings).decision_log.rows())
     if found.is_damage:
@@ -65,7 +69,7 @@ def _database_problem(path: Path, expected: int) -> str:
     if not path.exists():
         return "expected MLflow's database, because decisions were made; found no file"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        with opened_database(path) as database:
             (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
             present = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             missing = sorted(DATABASE_TABLES - present)

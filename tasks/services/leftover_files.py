@@ -38,7 +38,7 @@ def remove_temporary_folders(*, dry_run: bool = False) -> list[Path]:
     found = [
         path
         for path in _base().glob(f"{PREFIX}*")
-        if is_gone(" ".join(path.name.removeprefix(PREFIX).split(SEPARATOR)[:3]))
+        if is_gone(" ".join(path.name.removeprefix(PREFIX).split(SEPARATOR)[:-1]))
     ]
     for path in found if not dry_run else ():
         shutil.rmtree(path, ignore_errors=True)

@@ -3,18 +3,22 @@
 A process that is killed cannot report its end: Prefect would count its flow run as running and keep its place in the
 queue, and MLflow would show its run as running for ever. What is known differs by place. Each MLflow run names its
 process (tag `process`), so on one machine `end_dead_mlflow_runs` finds the dead ones, whatever started them. A flow run
-of `up` is a process that carries the run's id in its environment (`end_flow_runs_without_process`), and none of an
-earlier `up` is alive (`end_runs_of_earlier_up`). `end_stale_mlflow_runs` is for work pools, where several machines
-share one MLflow: it ends a run only if Prefect itself reports that its flow run is over or deleted. A run that is alive
-is never touched.
+of `up`, on the Prefect server that `up` itself started, is a process that carries the run's id in its environment
+(`end_flow_runs_without_process`), and none of an earlier `up` is alive (`end_runs_of_earlier_up`); other machines may
+serve deployments of the same names on a shared server. `end_stale_mlflow_runs` is for work pools, where several
+machines share one MLflow: it ends a run only if Prefect itself reports that its flow run is over or deleted. A run that
+is alive is never touched.
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from model.recipe import RECIPE_HASH_LENGTH
 from tasks.registry.experiment_runs import PROCESS_TAG
 from tasks.registry.owning_process import is_gone
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
@@ -44,12 +48,14 @@ def clean_up_after_dead_runs(settings: Settings) -> list[str]:
 
 
 def end_runs_of_earlier_up(deployments: Sequence[str], settings: Settings) -> int:
-    """Mark the unfinished runs of the deployments (`flow/deployment`) as crashed, and return their number."""
+    """Mark the unfinished runs of the deployments (`flow/deployment`) as crashed, and return their number.
+
+    Only for the Prefect server of `up`: another one may run deployments of these names elsewhere.
+    """
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        runs = _unfinished_flow_runs(client, deployments)
-        _crash(client, runs, INTERRUPTED)
+        runs = _crash(client, _unfinished_flow_runs(client, deployments), INTERRUPTED)
     if runs:
         ids = {str(run.id) for run in runs}
         _end_mlflow_runs(settings, lambda run: INTERRUPTED if run.data.tags.get("flow_run") in ids else "")
@@ -59,8 +65,8 @@ def end_runs_of_earlier_up(deployments: Sequence[str], settings: Settings) -> in
 def end_flow_runs_without_process(deployments: Sequence[str], now: datetime | None = None) -> int:
     """Mark the unfinished runs of the deployments as crashed that no process of this machine executes.
 
-    Only for deployments that are served on this machine. Otherwise such a run, pending or running, would keep the one
-    place of its deployment, and the next ones would wait or be cancelled.
+    Only for the Prefect server of `up`, whose deployments are served on this machine. Such a run, pending or running,
+    would keep the one place of its deployment, and the next ones would wait or be cancelled.
 
     Args:
         deployments: `flow/deployment`.
@@ -77,8 +83,7 @@ def end_flow_runs_without_process(deployments: Sequence[str], now: datetime | No
         ]
         alive = _executed_flow_runs() if found else set()
         dead = [run for run in found if str(run.id) not in alive]
-        _crash(client, dead, PROCESS_GONE)
-    return len(dead)
+        return len(_crash(client, dead, PROCESS_GONE))
 
 
 def end_dead_mlflow_runs(settings: Settings, now: datetime | None = None) -> list[str]:
@@ -94,12 +99,17 @@ def end_dead_mlflow_runs(settings: Settings, now: datetime | None = None) -> lis
         process = run.data.tags.get(PROCESS_TAG, "")
         if is_gone(process):
             return PROCESS_GONE
-        too_old = not process and run.info.start_time < oldest
+        too_old = not process and _is_ours(run) and run.info.start_time < oldest
         return f"interrupted: it has not ended within {MAX_RUN_TIME / timedelta(hours=1):.0f} hours" if too_old else ""
 
     ended = _end_mlflow_runs(settings, failure)
     _end_flow_runs({run.data.tags.get("flow_run", "") for run in ended} - {""})
     return [run.info.run_id for run in ended]
+
+
+def _is_ours(run: "Run") -> bool:
+    """Return whether riseorfall started a run that has no parent; a shared MLflow holds runs of others."""
+    return re.fullmatch(rf"[0-9a-f]{{{RECIPE_HASH_LENGTH}}}", run.data.tags.get("recipe", "")) is not None
 
 
 def end_stale_mlflow_runs(settings: Settings) -> int:
@@ -128,12 +138,20 @@ def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str
     )
 
 
-def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str) -> None:
+def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str) -> list["FlowRun"]:
+    """Mark runs as crashed, except those that were deleted or entered another state meanwhile; return the marked."""
+    from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
+    crashed = []
     for run in runs:
-        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-        log.info("%s (%s): %s", run.name, run.id, message)
+        with suppress(ObjectNotFound):
+            found = client.read_flow_run(run.id).state
+            if found and run.state and found.id == run.state.id:
+                client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+                log.info("%s (%s): %s", run.name, run.id, message)
+                crashed.append(run)
+    return crashed
 
 
 def _executed_flow_runs() -> set[str]:

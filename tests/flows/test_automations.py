@@ -1,8 +1,10 @@
 """Automations are installed once and updated on change; stale runs are ended; artifacts are shown."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +22,11 @@ from prefect.states import Completed, Paused, Pending, Running
 from synthetic_bars import random_walk
 from tiny_home import tiny_home
 
-from flows.deployments import plans, served
+from flows import deployment_runner
+from flows.deployments import ScheduleSpec, plans, served
 from flows.monitor import monitor
 from flows.predict import predict
+from flows.up import up
 from model.errors import UnsoundModel
 from model.training import Epoch
 from tasks.console.progress import current_progress
@@ -35,6 +39,7 @@ from tasks.services.stale_runs import (
     end_flow_runs_without_process,
     end_runs_of_earlier_up,
 )
+from tasks.services.supervisor import Service, Supervisor
 from tasks.settings import Settings
 
 NAMES = ["retrain/retrain", "monitor/monitor"]
@@ -165,7 +170,9 @@ def test_a_stale_run_is_ended_and_scheduled_runs_are_untouched(client: SyncPrefe
 
 
 @pytest.mark.parametrize("state", [Pending(), Running()], ids=["pending", "running"])
-def test_a_run_without_a_process_does_not_wedge_its_deployment(client: SyncPrefectClient, state: State) -> None:
+def test_a_run_without_a_process_does_not_wedge_its_deployment(
+    client: SyncPrefectClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`ingest` cancels a run while another one has the only place, so a dead one would cancel all that follow."""
     (plan,) = (plan for plan in plans() if plan.name == "ingest")
     identity = served(plan).apply()
@@ -196,7 +203,42 @@ def test_a_run_without_a_process_does_not_wedge_its_deployment(client: SyncPrefe
     assert (found.state_type, found.state and found.state.message) == ("CRASHED", PROCESS_GONE)
     after = start()
     assert after.state_type == "PENDING"
-    client.set_flow_run_state(after.id, Completed(), force=True)
+    monkeypatch.setattr(  # it ends between the two questions, so no process is found
+        "tasks.services.stale_runs._executed_flow_runs",
+        lambda: client.set_flow_run_state(after.id, Completed(), force=True) and set(),
+    )
+    assert end_flow_runs_without_process(["ingest/ingest"], datetime.now(UTC) + timedelta(minutes=3)) == 0
+    assert client.read_flow_run(after.id).state_type == "COMPLETED"
+
+
+@pytest.mark.parametrize("own_server", [True, False])
+def test_runs_are_ended_on_the_server_of_up_only(own_server: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a shared server, a deployment of the same name may run on another machine."""
+    called = []
+    monkeypatch.setattr(deployment_runner, "end_runs_of_earlier_up", lambda *_: called.append("earlier"))
+    monkeypatch.setattr(deployment_runner, "keep_runs_true", lambda *_: called.append("loop"))
+    for name in ("clean_up_after_dead_runs", "_remove", "install"):
+        monkeypatch.setattr(deployment_runner, name, lambda *_: None)
+    monkeypatch.setattr(deployment_runner, "plans", lambda *_: ())
+    monkeypatch.setattr("prefect.serve", lambda *_, **__: None)
+    deployment_runner.main(json.dumps({"parameters": {}, "schedule": {}, "own_server": own_server}))
+    time.sleep(0.1)  # the loop is a thread
+    assert called == (["earlier", "loop"] if own_server else [])
+
+
+@pytest.mark.parametrize("address", ["", "https://prefect.example/api"])
+def test_up_says_whether_it_started_the_server(address: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    started = []
+
+    def start(supervisor: Supervisor, service: Service) -> None:
+        started.append(service)
+        supervisor.stopping.set()
+
+    monkeypatch.setattr(Supervisor, "start", start)
+    up(Settings(home=home), {}, ScheduleSpec(), (0, 0, 0), lambda _: None)
+    assert json.loads(started[-1].command[-1])["own_server"] == (not address)
+    assert ("Prefect" in {each.name for each in started}) == (not address)
 
 
 @flow

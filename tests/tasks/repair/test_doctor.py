@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -17,10 +20,11 @@ from flows.cli import run
 from flows.deployments import ScheduleSpec
 from flows.up import up
 from model.bars import Series
-from model.errors import DamagedHome
+from model.errors import DamagedHome, StoreUnavailable
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
+from tasks.repair.registry_damage import require_registry
 from tasks.retrain_run import open_run
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
@@ -205,6 +209,64 @@ def test_neither_a_retrain_nor_up_counts_versions_from_1_again(home: Path, name:
     with pytest.raises(DamagedHome, match="riseorfall doctor"):
         up(Settings(), {}, ScheduleSpec(), (0, 0, 0), lambda _: None)
     assert database(home).exists() == (name == "database created anew")
+
+
+# Writes part of a transaction to the database, as a large one does, and kills itself.
+HALF_A_TRANSACTION = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN")
+database.execute("DELETE FROM model_versions")
+for number in range(1000):
+    database.execute("INSERT INTO experiments (name) VALUES (?)", (f"{number}" * 500,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_while_writing(home: Path) -> Path:
+    path = database(home)
+    killed = subprocess.run([sys.executable, "-c", HALF_A_TRANSACTION, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    journal = path.with_name(f"{path.name}-journal")
+    assert journal.stat().st_size > 0
+    return journal
+
+
+def test_a_transaction_of_a_killed_process_is_rolled_back_and_is_no_damage(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = kill_while_writing(home)
+    code, out, err = output(capsys, "doctor", "--repair", "--json")
+    assert code == 0, err
+    assert json.loads(out)["repaired"] == []
+    assert not (home / "data" / "damaged").exists()
+    assert not journal.exists()
+    with closing(sqlite3.connect(database(home))) as opened:
+        assert opened.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
+        assert opened.execute("SELECT count(*) FROM metrics").fetchone()[0] > 100  # a rebuilt one has few
+    require_registry(Settings())
+
+
+@pytest.mark.parametrize("reason", ["locked", "no file"])
+def test_a_database_that_cannot_be_read_now_is_not_taken_for_damaged(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr("tasks.registry.local_database.LOCKED_SECONDS", 0.1)
+    path = database(home)
+    with closing(sqlite3.connect(path)) as writer:
+        if reason == "locked":
+            writer.execute("BEGIN EXCLUSIVE")
+        else:
+            path.rename(path.with_suffix(".kept"))
+            path.mkdir()
+        with pytest.raises(StoreUnavailable, match="database is locked" if reason == "locked" else "unable to open"):
+            require_registry(Settings())
+        code, _, err = output(capsys, "doctor", "--repair")
+        assert code == 1
+        assert "Nothing was decided" in err
+    assert path.exists()
+    assert not (home / "data" / "damaged").exists()
 
 
 def test_rows_of_a_damaged_parquet_file_are_lost_and_all_others_kept(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,40 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = unpack_home(tmp_path / "home")
     use(monkeypatch, place)
     return place
+
+
+@pytest.fixture
+def locked(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another process writes to MLflow's database."""
+    monkeypatch.setattr("tasks.registry.local_database.LOCKED_SECONDS", 0.1)
+    with closing(sqlite3.connect(home / "mlruns" / "mlflow.db")) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_locked_database_ends_a_backup_without_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backup", str(tmp_path / "backup")]) == 1
+    assert "database is locked" in capsys.readouterr().err
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_backup_holds_no_half_of_a_transaction(home: Path, tmp_path: Path) -> None:
+    """The process that wrote was killed; its journal lies there."""
+    path = home / "mlruns" / "mlflow.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("BEGIN")
+        writer.execute("DELETE FROM model_versions")
+        for number in range(1000):
+            writer.execute("INSERT INTO experiments (name) VALUES (?)", (f"{number}" * 500,))
+        copies = {name: (path.parent / name).read_bytes() for name in (path.name, f"{path.name}-journal")}
+    for name, content in copies.items():
+        (path.parent / name).write_bytes(content)
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    with closing(sqlite3.connect(tmp_path / "backup" / "mlflow.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
+        assert copy.execute("PRAGMA quick_check").fetchone() == ("ok",)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -1,6 +1,7 @@
 """A process that is killed with SIGKILL leaves a running MLflow run, a landing file and a temporary folder."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from model.bars import Series
-from tasks.registry.owning_process import is_gone, own_process
+from tasks.registry.owning_process import _start_ticks, is_alive, is_gone, own_process
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
 from tasks.services.stale_runs import MAX_RUN_TIME, PROCESS_GONE, clean_up_after_dead_runs, end_dead_mlflow_runs
 from tasks.settings import Settings
@@ -76,10 +77,19 @@ def test_what_a_killed_process_left_is_ended_and_deleted_and_what_is_alive_stays
 
 def test_a_run_that_names_no_process_is_ended_when_no_run_takes_that_long(settings: Settings) -> None:
     runs = Workspace(settings, Series("BTC-USD", "1d")).runs
-    old = runs.client.create_run(runs.experiment_id()).info.run_id  # as version 0.1 did
+
+    def started(experiment: str, **tags: str) -> str:
+        return str(runs.client.create_run(experiment, tags=tags).info.run_id)
+
+    own = runs.experiment_id()
+    old = started(own, recipe="617e126177cc")  # as version 0.1 did
+    fold = started(own, fold="1", **{"mlflow.parentRunId": old})
+    theirs = runs.client.create_experiment("of another team on a shared MLflow")
+    foreign = [started(theirs), started(theirs, fold="1"), started(theirs, recipe="pancakes"), started(own)]
     now = datetime.now(UTC)
     assert end_dead_mlflow_runs(settings, now + MAX_RUN_TIME - timedelta(minutes=1)) == []
-    assert end_dead_mlflow_runs(settings, now + MAX_RUN_TIME + timedelta(minutes=1)) == [old]
+    assert set(end_dead_mlflow_runs(settings, now + MAX_RUN_TIME + timedelta(minutes=1))) == {old, fold}
+    assert {runs.client.get_run(each).info.status for each in foreign} == {"RUNNING"}
 
 
 def test_a_landing_file_of_an_unknown_run_is_kept_for_a_day(settings: Settings) -> None:
@@ -99,15 +109,42 @@ def test_the_folder_of_another_machine_or_program_stays(settings: Settings, tmp_
     assert remove_temporary_folders() == []
 
 
-def test_a_process_is_known_by_its_start() -> None:
-    host, pid, start = own_process().split()
+def test_a_process_is_known_by_machine_boot_container_number_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.registry.owning_process._machine", lambda: "abc")
+    machine, boot, namespace, pid, start = own_process().split()
     assert not is_gone(own_process())
-    assert is_gone(f"{host} {pid} {int(start) - 100}")  # its number is used again
-    assert not is_gone(f"another-machine {pid} {int(start) - 100}")
-    assert not is_gone("")
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    name = f"{host} {ended.pid} {int(time.time())}"
-    time.sleep(1)
+    assert is_alive(own_process())
+    assert is_gone(f"{machine} {boot} {namespace} {pid} {int(start) - 1}")  # its number is used again
+    assert is_gone(f"{machine} {boot} {namespace} 999999999 {start}")
+    assert is_gone(f"{machine} before {namespace} {pid} {start}")  # the machine was started again
+    unknown = (
+        f"another before {namespace} {pid} {start}",  # of another machine
+        f"- before {namespace} {pid} {start}",  # of a machine without an id
+        f"{machine} {boot} another 999999999 1",  # of another container, which has numbers of its own
+    )
+    assert not any(map(is_gone, ("", *unknown)))
+    assert not any(map(is_alive, ("", *unknown)))
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = f"{machine} {boot} {namespace} {ended.pid} {_start_ticks(ended.pid)}"
+    assert not is_gone(name)
+    ended.kill()
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
     assert is_gone(name)  # a zombie: nobody has waited for it
-    ended.wait()
+    ended.communicate()
     assert is_gone(name)
+
+
+def test_a_name_of_an_earlier_version_is_acted_on_after_a_day_and_without_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its start is wall time: a clock that was set by more than five seconds made a live run look dead."""
+    host, now = socket.gethostname(), int(time.time())
+    assert not is_gone(f"{host} {os.getpid()} {now - 100}")
+    assert not is_gone(f"{host} {os.getpid()} {now - 90_000}")
+    assert not is_gone(f"{host} 999999999 {now - 80_000}")
+    assert is_gone(f"{host} 999999999 {now - 90_000}")
+    assert not is_gone(f"another-{host} 999999999 {now - 90_000}")
+    monkeypatch.setattr("tasks.registry.owning_process.KERNEL", Path("/absent"))  # another system
+    assert own_process().split()[:2] == [host, str(os.getpid())]
+    assert is_alive(own_process())
+    assert is_gone(f"{host} 999999999 {now}")
