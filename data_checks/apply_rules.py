@@ -350,7 +350,7 @@ def _volume_unit(batch: pd.DataFrame, limits: Limits) -> Finding:
 def _swap_note(found: bar_rules.VolumeBreak) -> str:
     if not found.is_swap:
         return ""
-    return f" (the price is {found.price:.3g}: volumes in coin and in quote currency change places)"
+    return f" (the price is {found.price:.3g}: the volume switches between coin and quote currency)"
 
 
 def _second_series(_: pd.DataFrame, limits: Limits) -> Finding:

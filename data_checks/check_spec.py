@@ -22,7 +22,10 @@ class CheckSpec(BaseModel):
         3.0, gt=1, le=100, description="A low or high this many times away from open and close is a bad tick (factor)"
     )
     absurd_price_factor: float = Field(
-        100.0, gt=1, le=1e6, description="A bar this many times away from the level of its neighbours is wrong (factor)"
+        100.0,
+        gt=1,
+        le=1e6,
+        description="A price that differs from the median close of its neighbours by more than this factor is refused",
     )
     max_quarantined_share: float = Field(0.02, ge=0, le=1, description="Largest accepted share of refused bars")
     min_bars: int = Field(200, ge=1, description="Smallest number of accepted bars")

@@ -141,7 +141,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "absurd_price",
         "expect_prices_near_their_neighbours",
         "warning",
-        "Prices are less than {absurd_price_factor:g} times away from the median close of the 21 nearest bars",
+        "Prices differ from the median close of the 21 nearest bars by less than a factor of {absurd_price_factor:g}",
         "Nothing if they are wrong: no window contains these bars. A real change of the level is accepted once ten "
         "bars have followed it, or by `riseorfall release`",
         ("timestamp", *_PRICES, "verdict", "released"),

@@ -1,4 +1,4 @@
-"""Housekeeping: end the runs of killed processes, and delete what the home does not keep."""
+"""Housekeeping: end the runs of killed processes, and delete what exceeds the retention."""
 
 from prefect import flow
 

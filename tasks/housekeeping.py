@@ -1,4 +1,4 @@
-"""Delete what a home does not keep, and what killed runs left; show what was deleted in Prefect."""
+"""Delete what exceeds the retention, and what killed runs left; show what was deleted in Prefect."""
 
 from dataclasses import dataclass
 
@@ -35,14 +35,14 @@ class Housekeeping:
         ]
 
 
-@task(name="delete what is not kept")
+@task(name="delete what exceeds the retention")
 def run_housekeeping(retention: RetentionSpec) -> Housekeeping:
-    """End dead runs, delete what the retention does not keep, and show a table of it."""
+    """End runs whose process is gone, delete what exceeds the retention, and show a table of it."""
     with current_progress().step("housekeeping"):
         settings = Settings()
         ended = clean_up_after_dead_runs(settings)
         removed = apply_removals(find_removals(with_local_registry(settings), retention))
         result = Housekeeping(tuple(ended), tuple(removed))
-        show_table("housekeeping", result.rows(), f"{len(ended)} dead runs ended; deleted:")
-        get_run_logger().info("%d dead runs ended, %d removals", len(ended), len(removed))
+        show_table("housekeeping", result.rows(), f"{len(ended)} runs whose process was gone were ended. Deleted:")
+        get_run_logger().info("%d runs whose process was gone were ended, %d removals", len(ended), len(removed))
         return result

@@ -77,7 +77,7 @@ def restore(folder: Path, /) -> None:
 
 
 def housekeeping(*, retention: RetentionSpec = RetentionSpec(), dry_run: bool = False, json: JsonFlag = False) -> None:
-    """End the runs of killed processes, and delete what the home does not keep; champions and decisions stay.
+    """End the runs of killed processes, and delete what exceeds the retention; champions and decisions stay.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def _retrain_lines(
         yield "", f"- {f'{mark}: ' if mark else ''}{reason}"
     if isinstance(result, Retrain):
         if promotion.action != "promote":
-            yield "to promote", "; ".join(missing_for_promotion(promotion))
+            yield "missing", "; ".join(missing_for_promotion(promotion))
         yield from zip(("skill", "costs"), skill_and_costs(result.evaluation, costs), strict=True)
     from tasks.workspace import Workspace  # imported here: no other table needs the stores
 
@@ -138,7 +138,7 @@ def missing_for_promotion(promotion: "Promotion") -> list[str]:
             excess = max(low - tolerance, difference - margin)
             found.append(f"a log loss lower by {excess:.4f} vs. the {name.replace('_', ' ')}")
         elif mark != "passed":
-            found.append(f"not: {reason}")
+            found.append(f"this clause must pass: {reason}")
     return found
 
 
@@ -158,14 +158,15 @@ def _costs(evaluation: "Evaluation", costs: TradingSpec) -> str:
     """State at which costs per side long or flat would have had no net return."""
     found, held = evaluation.trading["long_flat"], evaluation.trading[BUY_AND_HOLD]
     if math.isnan(found["break_even_bps"]):
-        return "long or flat never traded"
+        return "the long-or-flat strategy never traded"
     low, high = found["break_even_bps_low"], found["break_even_bps_high"]
     assumed = costs.cost_bps + costs.slippage_bps
-    finding = "a gain after costs" if low > assumed else "a loss after costs" if high < assumed else "may be chance"
+    finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
     return (
-        f"long or flat breaks even at {found['break_even_bps']:.0f} bps a side [{low:.0f}, {high:.0f}]; assumed "
-        f"{assumed:g}: {finding}. Net {found['net_return']:+.1%}, Sharpe {found['sharpe']:.2f} "
-        f"[{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]; buy and hold {held['net_return']:+.1%}"
+        f"the long-or-flat strategy breaks even at {found['break_even_bps']:.0f} bps per side [{low:.0f}, {high:.0f}], "
+        f"costs assumed {assumed:g} bps: {finding} after costs. Net {found['net_return']:+.1%}, "
+        f"Sharpe {found['sharpe']:.2f} [{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]; "
+        f"buy and hold {held['net_return']:+.1%}"
     )
 
 
@@ -316,10 +317,13 @@ def show_forecast(found: Mapping[str, Any]) -> None:
         f"{found['decided_at']}, resolves at {found['resolves_at']} (version {found['version']})"
     )
     if found["late"]:
-        console.print("late: it was stored after its outcome was due, so it counts as no live prediction")
+        console.print("late: it was stored after its outcome was due, so it does not count as evidence")
     if found["backfilled"]:
         bars = f"{found['backfilled']} missed bar{'s' if found['backfilled'] > 1 else ''}"
-        console.print(f"backfilled: {bars} before it; their predictions are stored, and late where the outcome was due")
+        console.print(
+            f"backfilled: predictions of {bars} before it were stored; those whose outcome was already due are "
+            "marked late"
+        )
 
 
 def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:

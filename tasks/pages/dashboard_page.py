@@ -118,9 +118,9 @@ def _newest_prediction(found: LivePredictions) -> tuple[str, str, str]:
     if not len(found):
         return "Next prediction", "none yet", "the flow predict stores one for each closed bar"
     decided, resolves = moment_text(found.decided_at[-1]), moment_text(found.resolves_at[-1])
-    question = f"close at {resolves} above that at {decided}; version {found.versions[-1]}"
+    question = f"that the close at {resolves} is above the close at {decided}; version {found.versions[-1]}"
     outcome = "" if found.labels[-1] < 0 else f"; actual: {CLASSES[found.labels[-1]]}"
-    late = "; late: stored after its outcome was due, so it is no evidence" if found.late[-1] else ""
+    late = "; late: stored after its outcome was due, so it does not count as evidence" if found.late[-1] else ""
     return "Next prediction, P(rise)", f"{found.probabilities[-1]:.1%}", f"{question}{outcome}{late}"
 
 

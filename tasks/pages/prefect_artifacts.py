@@ -180,8 +180,8 @@ def show_explanation(found: Mapping[str, Any], page: str) -> None:
         "explanation",
         rows,
         f"P(rise) {found['probability']:.4f} by version {found['version']}, decided at {found['decided_at']}{outcome}. "
-        f"Contributions add up to the network's P(rise) {found['network_probability']:.4f} less "
-        f"{found['flat_probability']:.4f}, that of flat prices",
+        f"The contributions sum to the network's P(rise) {found['network_probability']:.4f} minus its P(rise) for "
+        f"constant prices, {found['flat_probability']:.4f}",
     )
     show_links({"Explanation page": page})
 

@@ -79,7 +79,7 @@ def model_note(purpose: Purpose, series: Series) -> str:
         "ends a whole window. `champion` predicts; `challenger` was registered last. Each version has the end of its "
         "training data, its out-of-sample scores, and why it was promoted or not."
     )
-    return f"Of a replay of past days, which serves nobody. {note}" if purpose == "replay" else note
+    return f"Model of a replay of past days; it is not served. {note}" if purpose == "replay" else note
 
 
 def experiment_path(experiment_id: str) -> str:

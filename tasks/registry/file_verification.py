@@ -19,7 +19,7 @@ CODE = "code/"
 WRITTEN_ON_LOADING = frozenset({"registered_model_meta", "__pycache__"})
 PROXIED = "mlflow-artifacts"
 NEXT = (
-    "Nothing of it was loaded and the champion stays. Restore the files from a backup, or make another version the "
+    "The version was not loaded, and the champion stays. Restore the files from a backup, or make another version the "
     "champion: `riseorfall rollback`, or `riseorfall promote --version N --force --reason ...`."
 )
 
@@ -56,8 +56,9 @@ def require_same_digest(place: str, path: str, found: str, recorded: Mapping[str
     expected = recorded.get(path, "")
     if expected != found:
         raise UntrustedModel(
-            f"{place}: {path} is not the file that was decided about: expected SHA-256 {expected or 'of no such file'} "
-            f"by the decision log, found {found or 'no such file'}. {NEXT}"
+            f"{place}: {path} differs from the file of its decision: expected "
+            f"{f'SHA-256 {expected}' if expected else 'no such file'} (decision log), found {found or 'no such file'}. "
+            f"{NEXT}"
         )
 
 
@@ -65,8 +66,8 @@ def require_run(place: str, run_id: str, recorded: frozenset[str]) -> None:
     """Raise UntrustedModel if the decision log knows this version as the result of other runs."""
     if recorded and run_id not in recorded:
         raise UntrustedModel(
-            f"{place}: another network has this number now: expected MLflow run {' or '.join(sorted(recorded))} by the "
-            f"decision log, found {run_id or 'no run'}. {NEXT}"
+            f"{place}: this version number now belongs to another network: expected MLflow run "
+            f"{' or '.join(sorted(recorded))} (decision log), found {run_id or 'no run'}. {NEXT}"
         )
 
 

@@ -1,8 +1,9 @@
 """Back up a home to a folder, and restore it: tables, MLflow's database, the files of runs and versions, pages.
 
 A backup is consistent while runs go on: what refers to something is copied before what it refers to (decision log,
-other tables, database, files), and the database by SQLite's backup interface. Left out are Prefect's run history, logs
-and the password of `up`. MLflow keeps absolute paths, which `restore` replaces.
+other tables, database, files), and the database by SQLite's backup interface. Left out are the Data Docs, Prefect's
+database (run history, notification blocks), the logs and the password of `up`. MLflow keeps absolute paths, which
+`restore` replaces.
 """
 
 import json

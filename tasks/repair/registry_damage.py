@@ -42,7 +42,7 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Find
 
     remedy = (
         f"rebuild it from the decision log and the files: {len(versions)} versions with their numbers, and the "
-        "champion; lose curves and metrics of the runs"
+        "champion; curves and metrics of the runs are lost"
     )
     return Finding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
 

@@ -66,7 +66,7 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
     first = log / f"{lost[0]:020}.json" if lost else min(checkpoints, default=log)
     what = f"versions {', '.join(map(str, lost))}" if lost else "its checkpoint"
     problem = f"expected a log that can be read, found: {reason} ({what})"
-    remedy = "lose the rows that these versions added, keep all others" if lost else "read the commits instead"
+    remedy = "the rows that these versions added are lost, all others are kept" if lost else "read the commits instead"
     return [Finding(part, "damaged", first, problem, remedy, repair)]
 
 
@@ -110,7 +110,7 @@ def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[Finding]:
         problem = _problem_of(file, deep=deep)
         if problem:
             state: State = "damaged" if file.path.exists() else "gone"
-            remedy = f"lose its {file.rows} rows, keep all others"
+            remedy = f"its {file.rows} rows are lost, all others are kept"
             yield Finding(part, state, file.path, problem, remedy, _file_repair(root, file.path))
 
 

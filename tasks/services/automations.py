@@ -113,7 +113,7 @@ def _notify_about_alarms(block: Any) -> "AutomationCore":
 
     return AutomationCore(
         name=NOTIFY,
-        description=f"Sends every alarm and every decision to the notification block {BLOCK}.",
+        description=f"Sends every alarm and every decision except `unchanged` to the notification block {BLOCK}.",
         trigger=EventTrigger(
             expect=set(NOTIFY_ON),
             match={"prefect.resource.id": "riseorfall.series.*"},

@@ -30,6 +30,7 @@ ENDED, FAILED = "Finished in state ", "Finished in state Failed"
 FLAG = re.compile(r"(`[^`]*`)|--([a-z][a-z_.-]*[a-z])")  # commands in backticks keep their flags
 FIELDS: Mapping[str, Mapping[str, str]] = {  # deployment -> flag -> field, where the field has another name
     "replay": {"from": "first", "to": "last"},
+    "lift_hold": {"to": "version"},
     "quick": {
         "source.kind": "source_kind", "source.symbol": "symbol", "source.interval": "interval",
         "source.path": "path_or_exchange", "source.exchange": "path_or_exchange",

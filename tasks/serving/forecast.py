@@ -104,8 +104,9 @@ def require_same_network(stored: Prediction, network: str) -> None:
     if stored.network not in ("", network):
         raise UntrustedModel(
             f"{stored.series_name} version {stored.version}, decided {stored.decided_at}: expected a stored prediction "
-            f"of the network with SHA-256 {network}, found one of {stored.network}: another network had this number. "
-            "Nothing was predicted; `riseorfall retrain` registers a version with a number of its own."
+            f"of the network with SHA-256 {network}, found one of {stored.network}: the prediction is from an "
+            "earlier network with the same version number. Nothing was predicted; `riseorfall retrain` registers a "
+            "version with a number of its own."
         )
 
 

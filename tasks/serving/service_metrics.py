@@ -35,9 +35,9 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 LIVE = {  # number of the monitor -> metric, description
     "live_predictions": ("live_predictions", "Champion's predictions that have an outcome"),
-    "live_log_loss": ("live_log_loss", "Mean log loss of these predictions, nats"),
+    "live_log_loss": ("live_log_loss", "Mean log loss of the champion's predictions that have an outcome, nats"),
     "base_rate_log_loss": ("live_base_rate_log_loss", "Mean log loss of the base rate on the same bars, nats"),
-    "live_accuracy": ("live_accuracy", "Share of these predictions that were right"),
+    "live_accuracy": ("live_accuracy", "Accuracy of the champion's predictions that have an outcome"),
     "missing": ("missing_predictions", "Recent decisions without a prediction in time"),
     "late": ("late_predictions", "Recent decisions with a late prediction only"),
 }
@@ -98,7 +98,7 @@ class _Families:
 
         self.champion_age = gauge("champion_age_seconds", "Seconds since the end of the champion's training bars")
         self.bars_age = gauge("bars_age_seconds", "Seconds since the newest stored bar closed")
-        self.champion = gauge("champion_version_info", "The version with the alias champion", "version")
+        self.champion = gauge("champion_version_info", "Version of the champion", "version")
         self.alarms = gauge("alarms", "Alarms of `riseorfall status`")
         self.live = {number: gauge(name, description, "version") for number, (name, description) in LIVE.items()}
         self.e_value = gauge("e_value", "Evidence that predictions are worse than the version's record", "process")
@@ -153,7 +153,7 @@ class RequestMetrics:
         )
         self._seconds = Histogram(
             "riseorfall_request_seconds",
-            "Seconds until the answer",
+            "Response time, seconds",
             ["path"],
             buckets=LATENCY_BUCKETS,
             registry=self._registry,
@@ -183,7 +183,9 @@ class _Served(Collector):
 
     def collect(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("riseorfall_served_version_info", "The version in memory", labels=["version"])
-        age = GaugeMetricFamily("riseorfall_served_age_seconds", "Seconds since the end of its training bars")
+        age = GaugeMetricFamily(
+            "riseorfall_served_age_seconds", "Seconds since the end of the training bars of the version in memory"
+        )
         if served := self._served():
             version, trained_until = served
             info.add_metric([version], 1)

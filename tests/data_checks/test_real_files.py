@@ -72,7 +72,7 @@ def test_the_nine_doubled_days_and_the_swapped_volumes_of_bitstamp() -> None:
     assert (refused["volume"] < 20).all()
     swapped = applied.findings["volume_unit"]
     assert str(swapped.first_at) == "2018-02-28T00:00:00.000000"
-    assert "change places" in swapped.observed
+    assert "the volume switches between coin and quote currency" in swapped.observed
 
 
 @needs_shared

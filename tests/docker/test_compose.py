@@ -79,3 +79,13 @@ def test_a_dask_cluster_runs_what_it_is_sent_and_only_workers_reach_it() -> None
     there = {name for name, service in content["services"].items() if "folds" in service["networks"]}
     assert there == {"folds", "folds-worker", "worker", "worker-gpu"}
     assert not any("ports" in content["services"][name] for name in there)
+
+
+@pytest.mark.parametrize("name", ["predict", "metrics"])
+def test_a_container_that_only_reads_has_no_credentials_to_write(name: str) -> None:
+    environment = dict(SERVICES)[f"compose.yaml:{name}"]["environment"]
+    assert environment["MLFLOW_TRACKING_USERNAME"] == "reader"
+    keys = set(re.findall(r"\$\{(\w+_(?:ACCESS|SECRET)_KEY)", " ".join(map(str, environment.values()))))
+    assert keys == {"S3_READER_ACCESS_KEY", "S3_READER_SECRET_KEY"}
+    passwords = set(re.findall(r"\$\{(MLFLOW_\w+_PASSWORD)", " ".join(map(str, environment.values()))))
+    assert passwords == {"MLFLOW_READER_PASSWORD"}

@@ -1,4 +1,4 @@
-"""The flow ends dead runs, deletes what is not kept, and is deployed on a schedule."""
+"""The flow ends runs whose process is gone, deletes what exceeds the retention, and is deployed on a schedule."""
 
 import os
 import time

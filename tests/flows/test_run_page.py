@@ -135,6 +135,7 @@ def test_messages_name_fields_in_a_form_and_flags_in_a_shell() -> None:
     )
     assert in_words_of_the_form("choose a later --as-of.", "ingest") == "choose a later `as_of`."
     assert in_words_of_the_form("--from is after --to", "replay") == "`first` is after `last`"
+    assert in_words_of_the_form("Choose one, such as --to 3.", "lift_hold") == "Choose one, such as `version` 3."
     assert in_words_of_the_form(SENTENCE) == SENTENCE
 
 

@@ -305,7 +305,7 @@ def test_a_rollback_to_a_broken_champion_is_refused(workspace: Workspace, settin
     commit_decision(workspace, row(1, "1", None, "1"))
     commit_decision(workspace, row(2, "2", "1", "2"))
     break_files(workspace, "1")
-    with pytest.raises(UntrustedModel, match=r"network\.onnx is not the file that was decided about"):
+    with pytest.raises(UntrustedModel, match=r"network\.onnx differs from the file of its decision"):
         roll_back(SERIES, settings)
     assert agreed(workspace) == "2"
 

@@ -198,7 +198,7 @@ def test_status_check_and_doctor_name_a_file_that_differs(settings: Settings, wo
 
 def test_a_file_added_to_the_code_of_a_version_counts(settings: Settings, workspace: Workspace) -> None:
     (folder(workspace, "2") / "code" / "json.py").write_text("planted = True\n")
-    with pytest.raises(UntrustedModel, match="code/ is not"):
+    with pytest.raises(UntrustedModel, match="code/ differs from the file of its decision"):
         forecast(SERIES, settings)
 
 
@@ -268,7 +268,7 @@ def test_a_champion_made_anew_from_another_version_of_the_home_is_refused(
     settings: Settings, workspace: Workspace
 ) -> None:
     recreate(workspace, 2, folder(workspace, "3"))
-    with pytest.raises(UntrustedModel, match="is not the file that was decided about"):
+    with pytest.raises(UntrustedModel, match="differs from the file of its decision"):
         forecast(SERIES, settings)
 
 
@@ -333,7 +333,7 @@ def test_a_stored_prediction_of_another_network_is_not_returned(settings: Settin
     shutil.rmtree(settings.root / "data" / "tables" / "ledger")
     forecast(SERIES, settings)
     replace_network(workspace, "2", by="1")
-    with pytest.raises(UntrustedModel, match="another network had this number"):
+    with pytest.raises(UntrustedModel, match="an earlier network with the same version number"):
         forecast(SERIES, settings)
 
 
@@ -366,7 +366,7 @@ def test_a_version_of_0_1_made_anew_is_refused(home_0_1: Settings) -> None:
     workspace = Workspace(home_0_1, SERIES)
     source, other = folder(workspace, "1"), workspace.runs.start_run("other", {})
     recreate(workspace, 1, source, other)
-    with pytest.raises(UntrustedModel, match="another network has this number now"):
+    with pytest.raises(UntrustedModel, match="this version number now belongs to another network"):
         forecast(SERIES, home_0_1)
 
 

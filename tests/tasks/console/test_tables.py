@@ -92,7 +92,7 @@ def test_a_prediction_that_is_late_or_follows_missed_bars_says_so(
     show_forecast(found)
     shown = capsys.readouterr().out
     assert ("late: it was stored after its outcome was due" in shown) == late
-    assert ("backfilled: 2 missed bars" in shown) == bool(missed)
+    assert ("backfilled: predictions of 2 missed bars" in shown) == bool(missed)
 
 
 def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None:
@@ -107,12 +107,19 @@ def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None
     wide = replace(promotion, numbers=numbers | {"base_rate.difference": 0.08})
     assert missing_for_promotion(wide) == ["a log loss lower by 0.0300 vs. the base rate"]  # 0.08 - 0.05
     other = replace(promotion, reasons=("a person held it", "net of costs: not better"), marks=("failed",))
-    assert missing_for_promotion(other) == ["not: a person held it", "not: net of costs: not better"]
+    assert missing_for_promotion(other) == [
+        "this clause must pass: a person held it",
+        "this clause must pass: net of costs: not better",
+    ]
 
 
 @pytest.mark.parametrize(
     ("interval", "finding"),
-    [((-8, 21, 51), "may be chance"), ((20, 30, 51), "a gain after costs"), ((-50, -20, 3), "a loss after costs")],
+    [
+        ((-8, 21, 51), "no significant gain or loss after costs"),
+        ((20, 30, 51), "a gain after costs"),
+        ((-50, -20, 3), "a loss after costs"),
+    ],
 )
 def test_the_closing_lines_state_skill_and_costs_with_their_uncertainty(
     interval: tuple[float, float, float], finding: str
@@ -121,7 +128,7 @@ def test_the_closing_lines_state_skill_and_costs_with_their_uncertainty(
     assert skill.startswith("no evidence of directional skill: look 1 at these bars")
     assert "Pesaran-Timmermann p = " in skill
     low, value, high = interval
-    assert f"breaks even at {value} bps a side [{low}, {high}]; assumed 15: {finding}." in costs
+    assert f"breaks even at {value} bps per side [{low}, {high}], costs assumed 15 bps: {finding}." in costs
     assert "Net +130.3%, Sharpe 1.00 [-0.20, 2.20]" in costs
     idle = evaluation(float("nan"), float("nan"), float("nan"))
-    assert skill_and_costs(idle, TradingSpec())[1] == "long or flat never traded"
+    assert skill_and_costs(idle, TradingSpec())[1] == "the long-or-flat strategy never traded"

@@ -119,7 +119,8 @@ def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page:
     )
     value, note = tile(page, "Next prediction, P(rise)")
     assert value == "53.7%"
-    assert note == f"close at {CLOSE + DAY:%Y-%m-%d %H:%M} UTC above that at {CLOSE:%Y-%m-%d %H:%M} UTC; version 1"
+    later, now = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (CLOSE + DAY, CLOSE))
+    assert note == f"that the close at {later} is above the close at {now}; version 1"
     assert tile(page, "Live log loss") == ("0.6911", "[0.6722, 0.7133] vs. base rate 0.6931; n = 2")
     assert tile(page, "Evidence of decay")[0] == "1.5"
     assert "alarm at 40" in tile(page, "Evidence of decay")[1]

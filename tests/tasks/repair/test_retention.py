@@ -1,4 +1,4 @@
-"""Housekeeping deletes what the retention does not keep, and nothing else; a dry run deletes nothing."""
+"""Housekeeping deletes what exceeds the retention, and nothing else; a dry run deletes nothing."""
 
 import os
 import time
