@@ -5,6 +5,7 @@ values are accepted. Nothing is retrained: a version trained on wrong bars keeps
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,8 +84,9 @@ def versions_trained_on(workspace: Workspace, times: Sequence[datetime]) -> tupl
         known = [time for time in times if time + delta <= version.trained_until]
         table_version = version.tags.get("bars_version")
         if known and table_version:
-            frame = store.read_frame(registry.series, int(table_version), as_of=version.trained_until)
-            known = [time for time in known if (frame["timestamp"] == time).any()]
+            with suppress(SpecError):  # that version of the table is gone: the training end alone decides
+                frame = store.read_frame(registry.series, int(table_version), as_of=version.trained_until)
+                known = [time for time in known if (frame["timestamp"] == time).any()]
         if known:
             found.append(number)
     return tuple(found)

@@ -95,6 +95,24 @@ class LocalDatabase:
         )
         return None if rows is None else tuple(str(row[0]) for row in rows)
 
+    def all_versions(self) -> tuple[tuple[str, str, Entry], ...] | None:
+        """Return every version of every name that exists: name, number, row."""
+        rows = self._rows(
+            "SELECT workspace, name, version, run_id, storage_location, source FROM model_versions "
+            "WHERE current_stage IS NOT ?",
+            (DELETED,),
+        )
+        tags = self._rows("SELECT workspace, name, version, key, value FROM model_version_tags", ())
+        if rows is None or tags is None:
+            return None
+        own: dict[tuple[Any, ...], dict[str, str]] = {}
+        for *place, key, value in tags:
+            own.setdefault(tuple(place), {})[key] = value
+        return tuple(
+            (name, str(number), Entry(str(run_id), own.get((space, name, number), {}), local_path(location or source)))
+            for space, name, number, run_id, location, source in rows
+        )
+
     def params(self, run_id: str) -> dict[str, str] | None:
         """Return the parameters of a run."""
         if not self._rows("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)):

@@ -1,5 +1,6 @@
 """What an examination found about one part of a home."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,4 +50,9 @@ def set_aside(path: Path, root: Path, aside: Path) -> None:
     """Move a file or folder below `root` to the same place below `aside`, so that a repair destroys nothing."""
     target = aside / path.relative_to(root)
     target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
+    shutil.move(path, target)  # `aside` may be on another disk
+
+
+def database_files(path: Path) -> list[Path]:
+    """Return the file of an SQLite database and those of its journals, whether or not they exist."""
+    return [path.with_name(f"{path.name}{suffix}") for suffix in ("", "-journal", "-wal", "-shm")]

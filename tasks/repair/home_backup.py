@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 
 from model.errors import SpecError
 from tasks.registry.local_database import opened_database
+from tasks.repair.finding import database_files
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -41,7 +42,7 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         report: receives one line of text for each part.
 
     Raises:
-        SpecError: the home is not local, or the folder is not empty or inside the home.
+        SpecError: the home is not local, the folder is not empty or inside the home, or its `.partial` exists.
         StoreUnavailable: MLflow's database cannot be read now.
     """
     database, store = _local_parts(settings, "backup")
@@ -50,7 +51,11 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         raise SpecError(f"backup: expected a folder outside the home {settings.root}, found {target}")
     _require_empty(target, "backup")
     partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():
+        raise SpecError(
+            f"backup: expected no {partial}, found it: another backup writes it, or left it when it was interrupted. "
+            "Delete it if none is running. Nothing was changed."
+        )
     versions = _copy_tables(settings, store, partial / "tables", report)
     if database.exists():
         _copy_database(database, partial / "mlflow.db")
@@ -80,10 +85,11 @@ def restore(settings: Settings, source: Path, report: Callable[[str], None]) -> 
     database, store = _local_parts(settings, "restore")
     source = source.expanduser().resolve()
     manifest = _read_manifest(source)
-    for path in (store, database.parent / "artifacts", *(settings.root / "data" / name for name in PAGES)):
+    for path in (store, *(target for target, _ in _folders(settings))):
         _require_empty(path, "restore")
-    if database.exists():
-        raise SpecError(f"restore: expected a home without {database}, found it. Choose an empty RISEORFALL_HOME.")
+    for path in database_files(database):
+        if path.exists():
+            raise SpecError(f"restore: expected a home without {path}, found it. Choose an empty RISEORFALL_HOME.")
     _copy_over(source / "tables", store)
     report(f"tables: {_describe(store)}, {', '.join(f'{name} v{at}' for name, at in manifest['tables'].items())}")
     for target, name in _folders(settings):

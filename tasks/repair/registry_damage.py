@@ -12,7 +12,7 @@ from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
-from tasks.repair.finding import Finding, set_aside
+from tasks.repair.finding import Finding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -36,8 +36,9 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Find
         return Finding("registry", "whole", path)
 
     def repair(aside: Path) -> None:
-        for each in path.parent.glob(f"{path.name}*"):  # with the journals of SQLite
-            set_aside(each, path.parent, aside)
+        for each in database_files(path):
+            if each.exists():
+                set_aside(each, path.parent, aside)
         rebuild_database(settings, rows)
 
     remedy = (

@@ -1,28 +1,31 @@
 """What a home keeps, and the rest that can be deleted.
 
-Kept for ever: the tables' newest rows, every version that was champion with its files and its evaluation, and the bars
-at the versions that kept models were trained on. Bounded: other versions, runs of folds, reports, pages, logs, and
-files of earlier table versions. Only the series' own versions are touched, not those of a replay, which resumes from
-them. Each removal is a value, so a dry run lists exactly what a run would delete.
+Kept for ever: the tables' newest rows, every version that was champion with its files, its run and its evaluation, and
+the bars at the versions that kept models were trained on or decided about. Bounded: other versions, runs of folds,
+reports, pages, logs, and files of earlier table versions. Only the series' own versions are touched, not those of a
+replay, which resumes from them. Each removal is a value, so a dry run lists what a run would delete; a removal examines
+again, just before it deletes, whether the decision log needs the thing by now.
 """
 
 import logging
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
 from model.bars import Series
-from model.errors import StoreUnavailable
-from tasks.registry.run_artifacts import REPORT
+from model.errors import DamagedHome, RiseOrFallError
+from tasks.registry.experiment_runs import PROCESS_TAG
+from tasks.registry.file_verification import local_path
+from tasks.registry.local_database import Entry, LocalDatabase
+from tasks.registry.run_artifacts import KERAS, ONNX, REPORT
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision, reference_versions
@@ -35,9 +38,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGE = 1000  # of MLflow
-ALL_STAGES = 3  # MLflow's ViewType.ALL, which takes seconds to import
-BULKY = (REPORT, "network", "pictures")  # of a run, each kept elsewhere or drawn from what is kept
-RUNS_PER_CALL = 100  # ids in one command line of `mlflow gc`
+BULKY = (REPORT, KERAS, ONNX, "pictures")  # of a run, each kept elsewhere or drawn from what is kept
+FOLDS, UNDECIDED = "run of a fold", "run without a decision"
+ENDED = {"FINISHED", "FAILED", "KILLED"}
+COMMAND_LOGS = "[0-9]*T[0-9]*-[0-9]*.log"  # of commands: time and process; those of servers have fixed names and stay
+
+Versions = tuple[tuple[str, str, Entry], ...]  # registered: name, number, entry
+
+
+class StillNeeded(RiseOrFallError):
+    """Something that was to be deleted is needed by now, or not what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +71,25 @@ def find_removals(settings: Settings, spec: RetentionSpec, now: datetime | None 
     """Return what can be deleted; nothing is changed.
 
     Args:
-        settings: its MLflow address is the local database if this home has one; MLflow elsewhere is left alone.
+        settings: its MLflow address is the local database if this home has one; where MLflow is elsewhere, its runs and
+            versions and the bars that these were trained on stay.
         spec: what is kept.
         now: the clock if None.
+
+    Raises:
+        DamagedHome: decisions were made, and the local database is gone.
     """
     moment = now or datetime.now(UTC)
-    workspace = Workspace(settings)
-    rows = workspace.decision_log.rows()
+    rows = Workspace(settings).decision_log.rows()
+    versions = _registered(settings, rows)
     found = [*_old_pages(settings, spec, rows, moment)]
-    kept_bars: set[int] = set()
-    if settings.local_database is not None and settings.local_database.exists():
-        found += _old_runs(settings, spec, rows, moment)
+    if versions is not None:
+        found += _old_runs(settings, spec, rows, versions, moment)
         for name in dict.fromkeys(row.series_name for row in rows):
             own = [row for row in rows if row.series_name == name]
-            found += _old_versions(settings, spec, own, kept_bars)
+            found += _old_versions(settings, spec, own, versions)
     if settings.local_store is not None:
-        found += _old_table_files(settings, spec, sorted(kept_bars))
+        found += _old_table_files(settings, spec)
     return found
 
 
@@ -93,6 +106,36 @@ def apply_removals(found: Iterable[Removal]) -> list[Removal]:
     return done
 
 
+def _registered(settings: Settings, rows: Sequence[LoggedDecision]) -> Versions | None:
+    """Return all versions in the local database; None where MLflow is a server, or its schema is unknown.
+
+    Raises:
+        DamagedHome: decisions were made, and the local database is gone: nothing says what they need.
+    """
+    path = settings.local_database
+    if path is None:
+        return None
+    if path.exists() and path.stat().st_size:
+        return LocalDatabase(settings.mlflow_uri).all_versions()
+    if rows:
+        raise DamagedHome(
+            f"{path}: expected MLflow's database, because decisions were made; found none. Nothing was deleted. Run "
+            "`riseorfall doctor`."
+        )
+    return None
+
+
+def _champions(rows: Sequence[LoggedDecision]) -> set[str]:
+    """Return the versions that were champion or are references, by the decisions about one name."""
+    standing = {champion for row in rows for champion in (row.champion_before, row.champion_after)}
+    return {version for version in standing | reference_versions(rows) if version}
+
+
+def _require_no_champion(settings: Settings, name: str, number: str) -> None:
+    if number in _champions(Workspace(settings).decision_log.rows(name)):
+        raise StillNeeded(f"{name} version {number} has become champion")
+
+
 def _old_pages(
     settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], now: datetime
 ) -> Iterator[Removal]:
@@ -100,157 +143,210 @@ def _old_pages(
     data, before = settings.root / "data", (now - timedelta(days=spec.page_days)).timestamp()
     champions = {row.series_name: row.champion_after for row in rows}
     shown = {row.run_id for row in rows if row.version == champions[row.series_name]}
-    places = (("report", "reports/*/*.html"), ("Data Docs", "docs/*/validations/**/*.html"), ("log", "logs/*.log"))
-    for kind, pattern in places:
-        for path in sorted(data.glob(pattern)):
-            if path.stem not in shown and path.stat().st_mtime < before:
-                yield _file(kind, path)
+    places = (("report", "reports", "*/*.html"), ("Data Docs", "docs", "*/validations/**/*.html"),
+              ("log", "logs", COMMAND_LOGS))  # fmt: skip
+    for kind, root, pattern in places:
+        for path in sorted((data / root).glob(pattern)):
+            is_open = kind == "log" and _is_process(path.stem.rpartition("-")[2])
+            if path.stem not in shown and not is_open and path.stat().st_mtime < before:
+                yield Removal(kind, str(path), path.stat().st_size, partial(_delete_page, path, data / root, before))
 
 
-def _file(kind: str, path: Path) -> Removal:
-    def delete() -> None:
-        path.unlink(missing_ok=True)
-        folder = path.parent
-        while folder.name and not any(folder.iterdir()):  # Data Docs: a folder for each time
+def _is_process(text: str) -> bool:
+    """Return whether a process with this id runs; text that is no id counts as one that does."""
+    import psutil  # imported here: see owning_process
+
+    return not text.isdecimal() or bool(psutil.pid_exists(int(text)))
+
+
+def _delete_page(path: Path, root: Path, before: float) -> None:
+    """Delete a file that still is old, and the folders below `root` that are empty without it."""
+    if path.stat().st_mtime >= before:
+        raise StillNeeded(f"{path} has changed")
+    path.unlink()
+    with suppress(OSError):  # not empty
+        for folder in path.parents:  # Data Docs: a folder for each time
+            if folder == root:
+                return
             folder.rmdir()
-            folder = folder.parent
-
-    return Removal(kind, str(path), path.stat().st_size, delete)
 
 
 def _old_runs(
-    settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], now: datetime
+    settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], versions: Versions, now: datetime
 ) -> Iterator[Removal]:
-    """Yield the ended runs of folds after `fold_days`, and those without a decision after `run_days`."""
+    """Yield the ended runs of folds after `fold_days`, and those without decision and version after `run_days`."""
     from mlflow import MlflowClient  # imported here: takes seconds
 
     client = MlflowClient(tracking_uri=settings.mlflow_uri)
-    decided = {row.run_id for row in rows if row.is_about_challenger}
-    series = {Series(row.symbol, row.interval).name for row in rows}
-    limits = {
-        "runs of folds": int((now - timedelta(days=spec.fold_days)).timestamp() * 1000),
-        "runs without a decision": int((now - timedelta(days=spec.run_days)).timestamp() * 1000),
-    }
-    old: dict[str, list[Run]] = {kind: [] for kind in limits}
-    for run in _ended_runs(client, series):
-        kind = "runs of folds" if "fold" in run.data.tags else "runs without a decision"
-        if run.info.run_id not in decided and (run.info.end_time or 0) < limits[kind]:
-            old[kind].append(run)
-    for kind, runs in old.items():
-        for start in range(0, len(runs), RUNS_PER_CALL):
-            batch = runs[start : start + RUNS_PER_CALL]
-            size = sum(_size(_folder(run.info.artifact_uri, settings)) for run in batch)
-            names = f"{len(batch)} runs, {batch[0].info.run_id} to {batch[-1].info.run_id}"
-            yield Removal(kind, names, size, partial(_delete_runs, settings, client, batch))
+    needed = {row.run_id for row in rows} | {entry.run_id for _, _, entry in versions}
+    for run in _runs(client, {Series(row.symbol, row.interval).name for row in rows}):
+        kind, folder = _kind_of_old_run(run, spec, now), _folder_of_run(run, settings)
+        if kind and folder is not None and run.info.run_id not in needed:
+            yield Removal(kind, run.info.run_id, _size(folder), partial(_delete_run, settings, client, run, spec, now))
 
 
-def _ended_runs(client: "MlflowClient", series: set[str]) -> Iterator["Run"]:
+def _runs(client: "MlflowClient", series: set[str]) -> Iterator["Run"]:
+    """Yield the runs of these experiments, except those that a person has put into MLflow's trash."""
     experiments = [each.experiment_id for each in client.search_experiments() if each.name in series]
     token = None
     while experiments:
-        # Also those that are marked as deleted: an earlier deletion may have been interrupted.
-        found = client.search_runs(experiments, "attributes.status != 'RUNNING'", ALL_STAGES, PAGE, page_token=token)
+        found = client.search_runs(experiments, "attributes.status != 'RUNNING'", max_results=PAGE, page_token=token)
         yield from found
         token = found.token
         if not token:
             return
 
 
-def _delete_runs(settings: Settings, client: "MlflowClient", runs: Sequence["Run"]) -> None:
-    """Delete runs with their files; MLflow's client only marks them, its command deletes them."""
-    for run in runs:
-        if run.info.lifecycle_stage == "active":
-            client.delete_run(run.info.run_id)
-    places = ("--backend-store-uri", settings.mlflow_uri, "--tracking-uri", settings.mlflow_uri)
-    ids = ",".join(run.info.run_id for run in runs)
-    command = [sys.executable, "-m", "mlflow", "gc", *places, "--run-ids", ids]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
-    if done.returncode:
-        raise StoreUnavailable(f"mlflow gc ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    for run in runs:
-        folder = _folder(run.info.artifact_uri, settings)
-        if folder is not None and folder.parent.name == run.info.run_id:
-            shutil.rmtree(folder.parent, ignore_errors=True)  # gc leaves the empty folder
+def _kind_of_old_run(run: "Run", spec: RetentionSpec, now: datetime) -> str:
+    """Return the kind of a run of ours (since 0.2 it names its process) that ended long ago; empty for any other."""
+    kind, days = (FOLDS, spec.fold_days) if "fold" in run.data.tags else (UNDECIDED, spec.run_days)
+    before = (now - timedelta(days=days)).timestamp() * 1000
+    ended = run.info.end_time if run.info.status in ENDED else None
+    return kind if PROCESS_TAG in run.data.tags and ended is not None and ended < before else ""
+
+
+def _folder_of_run(run: "Run", settings: Settings) -> Path | None:
+    """Return the folder of a run's own files, if it lies in this home: `mlruns/artifacts/SERIES/RUN/artifacts`."""
+    path = _inside(local_path(run.info.artifact_uri), settings)
+    return path if path and (path.parent.name, path.name) == (run.info.run_id, "artifacts") else None
+
+
+def _delete_run(settings: Settings, client: "MlflowClient", found: "Run", spec: RetentionSpec, now: datetime) -> None:
+    """Delete a run with its files. MLflow's client only marks it; `mlflow gc` would also empty MLflow's trash."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    run_id = found.info.run_id
+    run = client.get_run(run_id)
+    folder, kind = _folder_of_run(run, settings), _kind_of_old_run(run, spec, now)
+    rows = Workspace(settings).decision_log.rows() if kind == UNDECIDED else ()
+    if folder is None or not kind or any(row.run_id == run_id for row in rows):
+        raise StillNeeded(f"run {run_id} goes on, or was decided about")
+    _remove(folder)  # first: an interrupted deletion is found again
+    with suppress(OSError):  # not empty
+        folder.parent.rmdir()
+    client.delete_run(run_id)
+    _get_store(settings.mlflow_uri)._hard_delete_run(run_id)  # noqa: SLF001 - what `mlflow gc` calls
 
 
 def _old_versions(
-    settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], kept_bars: set[int]
+    settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], versions: Versions
 ) -> Iterator[Removal]:
-    """Yield the versions beyond the newest ones that never were champion, and bulky files of the other old runs.
+    """Yield the versions beyond the newest ones that never were champion, and bulky files of their runs.
 
     Args:
         settings: with a local database.
         spec: what is kept.
         rows: decisions about one name, oldest first.
-        kept_bars: receives the versions of the table of bars that kept versions were trained on.
+        versions: every registered version.
     """
     series = Series(rows[0].symbol, rows[0].interval)
-    decided = {int(row.version): row for row in rows if row.is_about_challenger}
     if rows[0].series_name != series.name:
-        kept_bars |= {row.bars_version for row in decided.values()}
         return
-    workspace = Workspace(settings, series)
-    standing = {champion for row in rows for champion in (row.champion_before, row.champion_after)}
-    champions = {int(version) for version in standing | reference_versions(rows) if version is not None}
-    newest = set(sorted(decided)[-spec.versions :])
-    present = {int(version) for version in workspace.registry.newest_versions(10**6)}
-    for number, row in sorted(decided.items()):
-        folder = settings.root / "mlruns" / "artifacts" / series.name / row.run_id / "artifacts"
-        if number in newest | champions:
-            kept_bars.add(row.bars_version)
-        elif number in present:
-            yield _version(workspace, str(number))
-        if number not in newest:
-            for path in (folder / name for name in BULKY):
-                if path.exists():
-                    yield Removal("file of an old run", str(path), _size(path), partial(_remove, path))
+    registry = Workspace(settings, series).registry
+    kept = _champions(rows) | {registry.alias_number("champion") or "", registry.alias_number("challenger") or ""}
+    decided = {row.version: row for row in rows if row.is_about_challenger}
+    numbers = sorted(decided, key=int)
+    kept |= set(numbers[-spec.versions :])
+    runs = {row.run_id for row in rows if row.version in kept}
+    present = {number: entry for name, number, entry in versions if name == series.name}
+    for number in numbers:
+        if number in kept or decided[number].run_id in runs:
+            continue
+        if number in present:
+            folder = _folder_of_version(settings, versions, series.name, number)
+            if folder is None:
+                continue
+            name = f"{series.name} version {number}"
+            yield Removal("version", name, _size(folder), partial(_delete_version, settings, series, number))
+        run_folder = settings.root / "mlruns" / "artifacts" / series.name / decided[number].run_id / "artifacts"
+        for path in (run_folder / name for name in BULKY):
+            if path.exists():
+                delete = partial(_delete_run_file, settings, series.name, number, path)
+                yield Removal("file of an old run", str(path), _size(path), delete)
 
 
-def _version(workspace: Workspace, number: str) -> Removal:
-    entry = workspace.runs.database.version(workspace.name, number)
-    folder = entry.folder if entry else None
-    inside = folder is not None and folder.is_relative_to(workspace.settings.root / "mlruns" / "artifacts")
-
-    def delete() -> None:
-        workspace.registry.client.delete_model_version(workspace.name, number)
-        if folder is not None and inside:
-            _remove(folder)
-
-    return Removal("version", f"{workspace.name} version {number}", _size(folder) if folder and inside else 0, delete)
+def _folder_of_version(settings: Settings, versions: Versions, name: str, number: str) -> Path | None:
+    """Return the folder of a version's own files; None if it is not in this home, or another version's too."""
+    folders = {(each, other): _inside(entry.folder, settings) for each, other, entry in versions}
+    folder = folders.pop((name, number), None)
+    # SERIES/RUN/artifacts/model, or SERIES/models/MODEL/artifacts
+    if folder is None or folder.name not in {"artifacts", "model"}:
+        return None
+    nested = any(each and (each.is_relative_to(folder) or folder.is_relative_to(each)) for each in folders.values())
+    return None if nested else folder
 
 
-def _old_table_files(settings: Settings, spec: RetentionSpec, kept_bars: Sequence[int]) -> Iterator[Removal]:
+def _delete_version(settings: Settings, series: Series, number: str) -> None:
+    _require_no_champion(settings, series.name, number)
+    versions = LocalDatabase(settings.mlflow_uri).all_versions() or ()
+    folder = _folder_of_version(settings, versions, series.name, number)
+    if folder is None:
+        raise StillNeeded(f"{series.name} version {number}: its folder is another version's, or gone")
+    Workspace(settings, series).registry.client.delete_model_version(series.name, number)
+    _remove(folder)
+
+
+def _delete_run_file(settings: Settings, name: str, number: str, path: Path) -> None:
+    _require_no_champion(settings, name, number)
+    _remove(path)
+
+
+def _old_table_files(settings: Settings, spec: RetentionSpec) -> Iterator[Removal]:
     """Yield the files that no version of the last `table_days`, and none that a kept model names, consists of."""
     for table in Workspace(settings).tables:
-        opened = table.open()
-        if opened is None:
+        opened, name = table.open(), Path(table.uri).name
+        is_bars = name == "bars"
+        keep = _kept_bars(settings) if is_bars else set()
+        if opened is None or keep is None:
             continue
-        name = Path(table.uri).name
-        keep = [version for version in kept_bars if 0 <= version <= opened.version()] if name == "bars" else []
         files = _vacuum(opened, spec, keep, dry_run=True)
         if files:
             size = sum(_size(Path(table.uri) / unquote(file)) for file in files)
-            yield Removal(
-                "files of earlier table versions",
-                f"{len(files)} of {name}",
-                size,
-                partial(_vacuum, opened, spec, keep, dry_run=False),
-            )
+            delete = partial(_delete_table_files, settings if is_bars else None, opened, spec, keep)
+            yield Removal("files of earlier table versions", f"{len(files)} of {name}", size, delete)
 
 
-def _vacuum(opened: DeltaTable, spec: RetentionSpec, keep: list[int], *, dry_run: bool) -> list[str]:
-    hours = 24 * spec.table_days
-    return opened.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, keep_versions=keep or None)
+def _kept_bars(settings: Settings) -> set[int] | None:
+    """Return the versions of the bars that kept versions need; None if the registered versions are not known here.
+
+    A version was trained on one and may be decided about again on another. A replay resumes from all of its own.
+    """
+    rows = Workspace(settings).decision_log.rows()
+    versions = _registered(settings, rows)
+    if versions is None:
+        return None
+    kept = {(name, number) for name, number, _ in versions}
+    for name in {row.series_name for row in rows}:
+        kept |= {(name, number) for number in _champions([row for row in rows if row.series_name == name])}
+    tags = {entry.tags.get("bars_version", "") for _, _, entry in versions}
+    return {int(tag) for tag in tags if tag.isdecimal()} | {
+        row.bars_version
+        for row in rows
+        if (row.series_name, row.version) in kept or row.series_name != Series(row.symbol, row.interval).name
+    }
 
 
-def _folder(uri: str, settings: Settings) -> Path | None:
-    """Return the folder of an artifact address, if it lies below this home's artifacts."""
-    path = Path(unquote(urlsplit(uri).path))
-    return path if path.is_relative_to(settings.root / "mlruns" / "artifacts") else None
+def _delete_table_files(bars_of: Settings | None, opened: DeltaTable, spec: RetentionSpec, keep: set[int]) -> None:
+    now = _kept_bars(bars_of) if bars_of else set()
+    if now is None:
+        raise StillNeeded("the versions that were trained on earlier bars are not known any more")
+    _vacuum(opened, spec, keep | now, dry_run=False)
 
 
-def _size(path: Path | None) -> int:
-    if path is None or not path.exists():
+def _vacuum(opened: DeltaTable, spec: RetentionSpec, keep: set[int], *, dry_run: bool) -> list[str]:
+    hours, versions = 24 * spec.table_days, [version for version in sorted(keep) if 0 <= version <= opened.version()]
+    return opened.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, keep_versions=versions or None)
+
+
+def _inside(path: Path | None, settings: Settings) -> Path | None:
+    """Return a path with links resolved if it lies more than two folders below this home's artifacts; else None."""
+    root = (settings.root / "mlruns" / "artifacts").resolve()
+    found = path.resolve() if path else root
+    return found if found.is_relative_to(root) and len(found.relative_to(root).parts) > 2 else None  # noqa: PLR2004 - SERIES/RUN
+
+
+def _size(path: Path) -> int:
+    if not path.exists():
         return 0
     return path.stat().st_size if path.is_file() else sum(_size(each) for each in path.iterdir())
 

@@ -13,8 +13,9 @@ from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
 
 from flows.cli import run
 from model.bars import Series
+from model.errors import SpecError
 from tasks.repair.examination import examine_home
-from tasks.repair.home_backup import back_up
+from tasks.repair.home_backup import back_up, restore
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -136,6 +137,23 @@ def test_nothing_is_overwritten(home: Path, tmp_path: Path, capsys: pytest.Captu
     assert "backup.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["mlruns/artifacts/a.txt", "elsewhere.db-journal"])
+def test_restore_changes_nothing_if_one_file_is_in_the_way(
+    home: Path,  # noqa: ARG001 - the settings name it
+    tmp_path: Path,
+    name: str,
+) -> None:
+    """The database may lie outside `mlruns`; a journal of an earlier one would be applied to the restored one."""
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    target = tmp_path / "target"
+    (target / name).parent.mkdir(parents=True)
+    (target / name).write_text("mine")
+    settings = Settings(home=target, tracking_uri=f"sqlite:///{target}/elsewhere.db")
+    with pytest.raises(SpecError, match="restore: expected"):
+        restore(settings, tmp_path / "backup", lambda _: None)
+    assert [path for path in target.rglob("*") if path.is_file()] == [target / name]
+
+
 def test_an_interrupted_backup_is_none(
     home: Path,  # noqa: ARG001 - the settings name it
     tmp_path: Path,
@@ -151,5 +169,10 @@ def test_an_interrupted_backup_is_none(
     assert not (tmp_path / "backup").exists()
     monkeypatch.undo()
     use(monkeypatch, tmp_path / "home")
+    with pytest.raises(SpecError, match="partial, found it"):  # another process may write it
+        back_up(Settings(), tmp_path / "backup", lambda _: None)
+    (partial,) = tmp_path.glob("*.partial")
+    assert any(partial.rglob("*.parquet"))
+    shutil.rmtree(partial)
     back_up(Settings(), tmp_path / "backup", lambda _: None)
     assert not list(tmp_path.glob("*.partial"))

@@ -1,7 +1,11 @@
 """Housekeeping deletes what exceeds the retention, and nothing else; a dry run deletes nothing."""
 
 import os
+import sqlite3
 import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from tiny_home import SERIES, store_bars, tiny_home, tiny_version
 
 from flows.cli import run
 from model.bars import Bars
-from model.errors import NoChampion, SpecError
+from model.errors import DamagedHome, NoChampion, SpecError
 from tasks.repair.retention import Removal, apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
@@ -50,7 +54,7 @@ def aged(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             )
         )
         run_folder = settings.root / "mlruns" / "artifacts" / SERIES.name / found.run_id / "artifacts"
-        for name in ("report.html", "network/network.onnx", "evaluation/record.parquet"):
+        for name in ("report.html", "network/network.onnx", "network/probe.parquet", "evaluation/record.parquet"):
             (run_folder / name).parent.mkdir(parents=True, exist_ok=True)
             (run_folder / name).write_bytes(b"x" * 1000)
     return settings
@@ -82,12 +86,13 @@ def test_champions_and_the_newest_versions_stay_and_the_others_go(
     found = find_removals(aged, spec_of(versions=KEPT))
     assert [each.name for each in of_kind(found, "version")] == [f"{SERIES.name} version {n}" for n in (2, 4)]
     assert all(each.size > 1000 for each in of_kind(found, "version"))
-    # reports and copies of networks of the runs of versions 1 to 4, none of the newest 30
-    assert len(of_kind(found, "file of an old run")) == 4 * 2
+    # reports and copies of networks of the runs of versions 2 and 4; of champions and of the newest 30 none
+    assert len(of_kind(found, "file of an old run")) == 2 * 2
     gone = Path(of_kind(found, "file of an old run")[0].name)
     assert apply_removals(found) == found
     assert not gone.exists()
-    assert gone.parent.joinpath("evaluation", "record.parquet").exists()
+    for kept in ("evaluation/record.parquet", "network/probe.parquet"):  # stored nowhere else
+        assert gone.parent.joinpath(kept).exists()
     for number in ("2", "4"):
         with pytest.raises(NoChampion):
             registry.version(number)
@@ -95,6 +100,24 @@ def test_champions_and_the_newest_versions_stay_and_the_others_go(
         registry.read_version(number).predictor()
     assert find_removals(aged, spec_of(versions=KEPT)) == []
     assert run(["predict"]) == 0
+
+
+def kept_runs(settings: Settings, workspace: Workspace, ended: Callable[[int, dict[str, str]], str]) -> set[str]:
+    """Return old runs that housekeeping has no right to delete."""
+    client, row = workspace.runs.client, workspace.decision_log.rows()[0]
+    client.delete_experiment(client.create_experiment("trash"))
+    forced, registered, foreign, elsewhere, deleted = (ended(999, {}) for _ in range(5))
+    forced_row = replace(row, decision_id="b", run_id=forced, forced=True)  # without a decision of a retrain
+    workspace.decision_log.append(forced_row)
+    workspace.registry.client.create_model_version(SERIES.name, "file:///elsewhere", registered)
+    client.delete_tag(foreign, "process")  # a person's own run in our experiment
+    client.delete_run(deleted)  # in MLflow's trash: can be restored there
+    scheduled = ended(999, {})
+    with closing(sqlite3.connect(settings.root / "mlruns" / "mlflow.db")) as database, database:
+        update = "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?"  # as in a home that was copied by hand
+        database.execute(update, (f"file:///original/mlruns/artifacts/x/{elsewhere}/artifacts", elsewhere))
+        database.execute("UPDATE runs SET status = 'SCHEDULED' WHERE run_uuid = ?", (scheduled,))
+    return {forced, registered, foreign, elsewhere, deleted, scheduled}
 
 
 def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path) -> None:
@@ -116,11 +139,18 @@ def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path) -> Non
     old, fresh = ended(31, {"fold": "0"}), ended(29, {"fold": "1"})
     failed, recent = ended(181, {}), ended(179, {})
     works = runs.start_run("still running", {"fold": "2"})
+    others = kept_runs(settings, workspace, ended)
     found = find_removals(settings, RetentionSpec())
-    assert [(each.kind, each.size) for each in found] == [("runs of folds", 5000), ("runs without a decision", 5000)]
-    apply_removals(found)
+    assert sorted((each.kind, each.size) for each in found) == [
+        ("run of a fold", 5000),
+        ("run without a decision", 5000),
+    ]
+    assert apply_removals(found) == found
     left = {run.info.run_id for run in runs.client.search_runs([runs.experiment_id()], run_view_type=3)}
-    assert left == {decided, fresh, recent, works}
+    assert left == {decided, fresh, recent, works} | others
+    trash = runs.client.get_experiment_by_name("trash")
+    assert trash is not None
+    assert trash.lifecycle_stage == "deleted"  # `mlflow gc` would delete it
     folders = {path.name for path in (tmp_path / "mlruns" / "artifacts" / SERIES.name).iterdir()}
     assert not folders & {old, failed}
 
@@ -150,6 +180,97 @@ def test_bars_of_kept_models_stay_readable_and_other_old_files_go(tmp_path: Path
         workspace.bar_store.ref(SERIES, first.version + 1)
 
 
+def revised_home(home: Path) -> tuple[Settings, Workspace, int]:
+    """A home with three revisions of one bar; return the version of the bars before them."""
+    settings = tiny_home(home, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    first = workspace.bar_store.ref(SERIES).version
+    for factor in (1.5, 2.0, 3.0):
+        values = BARS.ohlcv.copy()
+        values[50, 4] *= factor
+        store_bars(settings, Bars(BARS.interval, BARS.opened_at, values))
+    return settings, workspace, first
+
+
+def test_bars_stay_where_the_registered_versions_are_not_known(tmp_path: Path) -> None:
+    """MLflow on a server, and a lost database: nothing says which bars the champion was trained on."""
+    settings, workspace, first = revised_home(tmp_path)
+    found = of_kind(find_removals(settings, spec_of(table_days=0)), "files of earlier table versions")
+    assert [each.name for each in found] == ["3 of bars"]  # version 1 names no bars
+    row = LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1",
+                         run_id="1", bars_version=first)  # fmt: skip
+    workspace.decision_log.append(row)
+    server = settings.model_copy(update={"tracking_uri": "http://127.0.0.1:1"})
+    assert find_removals(server, spec_of(table_days=0)) == []
+    (tmp_path / "mlruns" / "mlflow.db").unlink()
+    with pytest.raises(DamagedHome, match="Nothing was deleted"):
+        find_removals(settings, spec_of(table_days=0))
+    assert apply_removals(found) == []  # found before
+    workspace.bar_store.ref(SERIES, first)
+
+
+def test_bars_of_every_decision_and_of_every_registered_version_stay(tmp_path: Path) -> None:
+    """Version 1 was trained on the first bars and promoted on the second; version 2, on the third, has no decision."""
+    settings, workspace, first = revised_home(tmp_path)
+    undecided = tiny_version(workspace, BARS, 100)
+    client = workspace.registry.client
+    client.set_model_version_tag(SERIES.name, undecided, "bars_version", str(first + 2))
+    row = LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "hold", "1", None, None,
+                         run_id=workspace.registry.version("1").run_id, bars_version=first)  # fmt: skip
+    workspace.decision_log.append(row)
+    promoted = replace(row, decision_id="b", action="promote", champion_after="1", bars_version=first + 1)
+    workspace.decision_log.append(promoted)
+    apply_removals(find_removals(settings, spec_of(table_days=0)))
+    for version in range(first, first + 4):
+        workspace.bar_store.ref(SERIES, version)
+    client.delete_model_version(SERIES.name, undecided)
+    apply_removals(find_removals(settings, spec_of(table_days=0)))
+    with pytest.raises(SpecError, match="found 1 of them deleted"):
+        workspace.bar_store.ref(SERIES, first + 2)
+
+
+def held_home(home: Path) -> tuple[Settings, Workspace]:
+    """A home in which version 1 is champion and versions 2 and 3 were held; of the held ones the newest is kept."""
+    settings = tiny_home(home, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    for number in ("1", "2", "3"):
+        run_id = workspace.registry.version(number if number == "1" else tiny_version(workspace, BARS, 100)).run_id
+        row = LoggedDecision(
+            number, datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "hold", number, "1", "1", run_id=run_id
+        )
+        workspace.decision_log.append(row)
+    return settings, workspace
+
+
+def test_a_version_that_became_champion_since_stays(tmp_path: Path) -> None:
+    settings, workspace = held_home(tmp_path)
+    row = workspace.decision_log.rows()[1]
+    report = tmp_path / "mlruns" / "artifacts" / SERIES.name / row.run_id / "artifacts" / "report.html"
+    report.write_text("x")
+    found = find_removals(settings, spec_of(versions=1))
+    assert [each.kind for each in found] == ["version", "file of an old run"]
+    workspace.decision_log.append(replace(row, decision_id="later", action="promote", champion_after="2", forced=True))
+    assert apply_removals(found) == []
+    assert report.exists()
+    workspace.registry.read_version("2").predictor()
+    assert find_removals(settings, spec_of(versions=1)) == []
+
+
+def test_a_version_whose_folder_is_not_its_own_stays(tmp_path: Path) -> None:
+    """The root of all files, a series' or a run's folder, the champion's files, and another home."""
+    settings, workspace = held_home(tmp_path)
+    assert [each.kind for each in find_removals(settings, spec_of(versions=1))] == ["version"]
+    champion, held = (workspace.registry.version(number).run_id for number in "12")
+    root = tmp_path / "mlruns" / "artifacts"
+    own = root / SERIES.name
+    others = (root, own, own / held, own / champion / "artifacts" / "model", tmp_path / "home" / "a" / "b" / "model")
+    for folder in others:
+        with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database, database:
+            update = "UPDATE model_versions SET source = ?, storage_location = ? WHERE version = 2"
+            database.execute(update, (folder.as_uri(),) * 2)
+        assert find_removals(settings, spec_of(versions=1)) == []
+
+
 def test_old_pages_and_logs_go_and_the_report_of_the_champion_stays(tmp_path: Path) -> None:
     settings = tiny_home(tmp_path, BARS, 100)
     workspace = Workspace(settings, SERIES)
@@ -163,7 +284,9 @@ def test_old_pages_and_logs_go_and_the_report_of_the_champion_stays(tmp_path: Pa
         f"reports/{SERIES.name}/old.html": True,
         f"docs/{SERIES.name}/validations/a/b/old.html": True,
         f"docs/{SERIES.name}/index.html": False,
-        "logs/old.log": True,
+        "logs/20260101T000000-999999999.log": True,
+        f"logs/20260101T000000-{os.getpid()}.log": False,  # its process may write to it
+        "logs/mlflow.log": False,  # a server's: it may have had nothing to write
         "up.password": False,
     }
     for name in names:
@@ -176,4 +299,5 @@ def test_old_pages_and_logs_go_and_the_report_of_the_champion_stays(tmp_path: Pa
     apply_removals(found)
     assert {name for name in names if not (data / name).exists()} == {name for name, goes in names.items() if goes}
     assert not (data / "docs" / SERIES.name / "validations").exists()  # folders that are empty go too
+    assert (data / "docs").is_dir()
     assert (data / "logs" / "fresh.log").exists()
