@@ -96,8 +96,8 @@ class ArtifactPlaces:
         if parts.scheme == PROXIED and parts.netloc in ("", urlsplit(self.uri).netloc):
             return
         path = local_path(location)
-        # A home may keep `mlruns` on another disk, behind a link.
-        homes = [self.home.resolve(), (self.home / "mlruns").resolve()]
+        # A home may keep `mlruns`, or the files in it, on another disk, behind a link.
+        homes = [(self.home / each).resolve() for each in ("", "mlruns", "mlruns/artifacts")]
         if path is not None and any(path.resolve().is_relative_to(each) for each in homes):
             return
         configured = self.configured()

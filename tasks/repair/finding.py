@@ -15,7 +15,7 @@ class Finding:
 
     Attributes:
         part: such as `table bars`, `registry`, `BTC-USD-1d version 3`.
-        state: `gone` if it should exist and does not; `not examined` if it is on another machine.
+        state: `gone` if it should exist and does not; `not examined` if it is on another machine or cannot be read.
         path: file or folder.
         problem: what is wrong; empty if nothing is.
         remedy: what a repair does, or what a person can do.

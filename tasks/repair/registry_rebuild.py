@@ -19,6 +19,7 @@ from model.metrics import score
 from model.times import iso_text
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.experiment_runs import flatten_specs
+from tasks.registry.file_verification import file_digests
 from tasks.registry.model_files import CALIBRATOR, FILES, LoadedVersion
 from tasks.registry.run_artifacts import (
     CALIBRATOR as RUN_CALIBRATOR,
@@ -58,11 +59,11 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
     newest = ""
     for number in range(1, max(decided, default=0) + 1):
         row = decided.get(number)
-        folder = folders.get(row.run_id) if row else None
+        recorded = workspace.registry.history.recorded(str(number)).files
+        folder = _recorded_folder(folders.get(row.run_id, ()), recorded) if row else None
         if row is None or folder is None:
             _use_up_number(workspace)
             continue
-        recorded = workspace.registry.history.recorded(str(number)).files
         loaded = LoadedVersion(f"{workspace.name} version {number}", folder / "artifacts", recorded)
         try:
             tags = derived_tags(loaded, row)
@@ -81,19 +82,28 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
         workspace.registry.set_alias("challenger", newest)
 
 
-def _model_folders(workspace: Workspace) -> dict[str, Path]:
-    """Return the folder of the registered files by run: MLflow's own, or that of a replay's run."""
+def _recorded_folder(folders: Sequence[Path], recorded: Mapping[str, str]) -> Path | None:
+    """Return the folder with the recorded files; the last one where none has them, None without any."""
+    if len(folders) > 1 and recorded:
+        folders = [*folders, *(each for each in folders if file_digests(str(each), each) == recorded)]
+    return folders[-1] if folders else None
+
+
+def _model_folders(workspace: Workspace) -> dict[str, list[Path]]:
+    """Return the folders of registered files by run: that of a replay's run, then MLflow's own, oldest first."""
     import yaml  # type: ignore[import-untyped]  # a dependency of MLflow
 
     root = _artifacts(workspace)
-    found = {path.parents[1].name: path for path in root.glob("*/artifacts/model") if path.is_dir()}
-    for path in root.glob("models/*/artifacts/MLmodel"):
+    found = {path.parents[1].name: [path] for path in root.glob("*/artifacts/model") if path.is_dir()}
+    for path in sorted(root.glob("models/*/artifacts/MLmodel"), key=lambda each: each.stat().st_mtime):
         try:
             run_id = str(yaml.safe_load(path.read_text(encoding="utf-8"))["run_id"])
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             continue  # a version whose description is damaged is left out; its number is used up
-        found[run_id] = path.parent
-    return {run_id: path for run_id, path in found.items() if (path / "artifacts" / "network.onnx").is_file()}
+        found.setdefault(run_id, []).append(path.parent)
+    return {
+        run: [each for each in paths if (each / "artifacts" / "network.onnx").is_file()] for run, paths in found.items()
+    }
 
 
 def _artifacts(workspace: Workspace) -> Path:

@@ -2,7 +2,8 @@
 
 A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
 of all other commits stay, and so do the numbers of the versions. A damaged Parquet file is taken out of the table: its
-rows are lost, all others stay. Damaged files are moved, not deleted.
+rows are lost, all others stay. Damaged files are moved, not deleted. A file that the disk or the permissions keep from
+being read is not examined: nothing is known about its content, so it is not moved.
 """
 
 import json
@@ -52,7 +53,12 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
     if not commits and not checkpoints:
         remedy = "restore a backup: which of the Parquet files are valid is not known without the log"
         return [Finding(part, "gone", log, "expected the log of the table, found none", remedy)]
-    lost = [number for number in range(max(commits, default=-1) + 1) if not _is_commit(commits.get(number))]
+    try:
+        lost = [number for number in range(max(commits, default=-1) + 1) if not _is_commit(commits.get(number))]
+        for path in checkpoints:
+            path.read_bytes()
+    except OSError as error:
+        return [_not_examined(part, Path(error.filename or log), error)]
 
     def repair(aside: Path) -> None:
         for path in checkpoints:
@@ -71,14 +77,24 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
 
 
 def _is_commit(path: Path | None) -> bool:
-    """Return whether a file of the log is a whole commit: one JSON object a line, its end included."""
+    """Return whether a file of the log is a whole commit: one JSON object a line, its end included.
+
+    Raises:
+        OSError: the file exists and cannot be read.
+    """
     if path is None:
         return False
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return bool(lines) and all(isinstance(json.loads(line), dict) for line in lines)
-    except (OSError, ValueError):
+        # Not splitlines: a text in JSON may contain characters at which that divides, such as U+2028.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return all(isinstance(json.loads(line), dict) for line in lines)
+    except (FileNotFoundError, ValueError):
         return False
+
+
+def _not_examined(part: str, path: Path, error: OSError) -> Finding:
+    problem = f"cannot be read: {error.strerror or error}"
+    return Finding(part, "not examined", path, problem, f"{path} {problem}; correct that, then run `doctor` again")
 
 
 def _creation(table: Table) -> str:
@@ -107,7 +123,11 @@ def data_files(root: Path) -> Iterator[DataFile]:
 
 def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[Finding]:
     for file in data_files(root):
-        problem = _problem_of(file, deep=deep)
+        try:
+            problem = _problem_of(file, deep=deep)
+        except OSError as error:
+            yield _not_examined(part, file.path, error)
+            continue
         if problem:
             state: State = "damaged" if file.path.exists() else "gone"
             remedy = f"its {file.rows} rows are lost, all others are kept"
@@ -124,7 +144,11 @@ def _file_repair(root: Path, path: Path) -> Callable[[Path], None]:
 
 
 def _problem_of(file: DataFile, *, deep: bool) -> str:
-    """Return what is wrong with a Parquet file; empty if nothing is."""
+    """Return what is wrong with a Parquet file; empty if nothing is.
+
+    Raises:
+        OSError: the file exists and cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,5 +163,7 @@ def _problem_of(file: DataFile, *, deep: bool) -> str:
     except FileNotFoundError:
         return f"expected a Parquet file of {file.size:,} bytes, found no file"
     except (OSError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk; pyarrow's own OSError is about the content
+            raise
         return f"expected a Parquet file, found: {' '.join(str(error).split())[:200]}"
     return ""

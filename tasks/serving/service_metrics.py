@@ -74,14 +74,14 @@ class StateCollector(Collector):
         families = _Families()
         try:
             stored = Workspace(self._settings).bar_store.stored_series()
-        except RiseOrFallError:
+        except (RiseOrFallError, OSError):
             log.exception("metrics: the stored series cannot be read")
             readable.add_metric([""], 0)
             return [readable]
         for series in stored:
             try:
                 families.add(series, self._settings, datetime.now(UTC))
-            except RiseOrFallError:
+            except (RiseOrFallError, OSError):
                 log.exception("metrics: %s cannot be read", series.name)
                 readable.add_metric([series.name], 0)
             else:
@@ -163,12 +163,16 @@ class RequestMetrics:
     async def measure(self, request: "Request", call_next: Any) -> "Response":
         """Answer a request, and count it; paths that the application does not have count as one."""
         started = time.perf_counter()
-        response: Response = await call_next(request)
-        route = request.scope.get("route")
-        path = route.path if route else "other"
-        self._requests.labels(path, str(response.status_code)).inc()
-        self._seconds.labels(path).observe(time.perf_counter() - started)
-        return response
+        status = 500  # what the server answers to an exception
+        try:
+            response: Response = await call_next(request)
+            status = response.status_code
+            return response
+        finally:
+            route = request.scope.get("route")
+            path = route.path if route else "other"
+            self._requests.labels(path, str(status)).inc()
+            self._seconds.labels(path).observe(time.perf_counter() - started)
 
     def page(self) -> tuple[bytes, str]:
         """Return the metrics as text, and its content type."""

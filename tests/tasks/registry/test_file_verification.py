@@ -81,6 +81,18 @@ def test_a_version_lies_in_the_home_or_in_the_store_of_its_experiment(
     assert f"found {where}. " in str(error.value)
 
 
+def test_the_artifacts_of_a_home_may_lie_on_another_disk(tmp_path: Path) -> None:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    for folder in (home / "mlruns", disk):
+        folder.mkdir(parents=True)
+    (home / "mlruns" / "artifacts").symlink_to(disk)
+    places = ArtifactPlaces(home, "sqlite:////home/mlflow.db")
+    places.require_inside("models:/a/1", str(home / "mlruns" / "artifacts" / "BTC-USD-1d"))
+    places.require_inside("models:/a/1", (disk / "BTC-USD-1d").as_uri())
+    with pytest.raises(UntrustedModel, match="outside the artifact store"):
+        places.require_inside("models:/a/1", str(tmp_path / "disk2"))
+
+
 def test_a_home_with_its_own_database_has_no_other_store(tmp_path: Path) -> None:
     with pytest.raises(UntrustedModel, match="expected a place below"):
         ArtifactPlaces(tmp_path / "home", "sqlite:////home/mlflow.db").require_inside("models:/a/1", str(tmp_path))

@@ -1,11 +1,9 @@
 """Real damage to a home: what the ordinary commands print, what `doctor` finds, and what `doctor --repair` restores."""
 
 import json
+import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damaged_home import database, halve, log_file, output, parquet, remove
 from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
 from mlflow import MlflowClient
 
@@ -20,11 +19,10 @@ from flows.cli import run
 from flows.deployments import ScheduleSpec
 from flows.up import up
 from model.bars import Series
-from model.errors import DamagedHome, StoreUnavailable
+from model.errors import DamagedHome
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
-from tasks.repair.registry_damage import require_registry
 from tasks.retrain_run import open_run
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
@@ -42,37 +40,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def output(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = run(list(words))
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def database(home: Path) -> Path:
-    return home / "mlruns" / "mlflow.db"
-
-
-def log_file(home: Path, table: str, version: int) -> Path:
-    return home / "data" / "tables" / table / "_delta_log" / f"{version:020}.json"
-
-
-def parquet(home: Path, table: str) -> Path:
-    return max((home / "data" / "tables" / table).rglob("part-*.parquet"))
-
-
 def model_files(home: Path) -> Path:
     (found,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").glob("*/artifacts/artifacts")
     return found
-
-
-def halve(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
-
-
-def remove(path: Path) -> Path:
-    path.unlink()
-    return path
 
 
 def drop_tags(home: Path, pattern: str) -> Path:
@@ -211,64 +181,6 @@ def test_neither_a_retrain_nor_up_counts_versions_from_1_again(home: Path, name:
     assert database(home).exists() == (name == "database created anew")
 
 
-# Writes part of a transaction to the database, as a large one does, and kills itself.
-HALF_A_TRANSACTION = """
-import os, signal, sqlite3, sys
-database = sqlite3.connect(sys.argv[1], isolation_level=None)
-database.execute("PRAGMA cache_size = 1")
-database.execute("BEGIN")
-database.execute("DELETE FROM model_versions")
-for number in range(1000):
-    database.execute("INSERT INTO experiments (name) VALUES (?)", (f"{number}" * 500,))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def kill_while_writing(home: Path) -> Path:
-    path = database(home)
-    killed = subprocess.run([sys.executable, "-c", HALF_A_TRANSACTION, str(path)], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    journal = path.with_name(f"{path.name}-journal")
-    assert journal.stat().st_size > 0
-    return journal
-
-
-def test_a_transaction_of_a_killed_process_is_rolled_back_and_is_no_damage(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    journal = kill_while_writing(home)
-    code, out, err = output(capsys, "doctor", "--repair", "--json")
-    assert code == 0, err
-    assert json.loads(out)["repaired"] == []
-    assert not (home / "data" / "damaged").exists()
-    assert not journal.exists()
-    with closing(sqlite3.connect(database(home))) as opened:
-        assert opened.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
-        assert opened.execute("SELECT count(*) FROM metrics").fetchone()[0] > 100  # a rebuilt one has few
-    require_registry(Settings())
-
-
-@pytest.mark.parametrize("reason", ["locked", "no file"])
-def test_a_database_that_cannot_be_read_now_is_not_taken_for_damaged(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reason: str
-) -> None:
-    monkeypatch.setattr("tasks.registry.local_database.LOCKED_SECONDS", 0.1)
-    path = database(home)
-    with closing(sqlite3.connect(path)) as writer:
-        if reason == "locked":
-            writer.execute("BEGIN EXCLUSIVE")
-        else:
-            path.rename(path.with_suffix(".kept"))
-            path.mkdir()
-        with pytest.raises(StoreUnavailable, match="database is locked" if reason == "locked" else "unable to open"):
-            require_registry(Settings())
-        code, _, err = output(capsys, "doctor", "--repair")
-        assert code == 1
-        assert "Nothing was decided" in err
-    assert path.exists()
-    assert not (home / "data" / "damaged").exists()
-
-
 def test_rows_of_a_damaged_parquet_file_are_lost_and_all_others_kept(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,6 +279,30 @@ def test_a_network_that_is_not_the_recorded_one_is_replaced_also_after_the_regis
     remove(database(home))
     assert output(capsys, "doctor", "--repair")[0] == 0
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_of_two_logged_models_of_a_run_the_recorded_one_is_registered(
+    home: Path, capsys: pytest.CaptureFixture[str], newest: bool
+) -> None:
+    """A run that logs its model twice leaves two folders that name it, whose networks differ."""
+    workspace = Workspace(Settings(), SERIES)
+    (first,) = workspace.decision_log.rows()
+    (folder,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").iterdir()
+    digests = workspace.registry.read_version("1").digests()
+    workspace.decision_log.append(
+        replace(first, decision_id="b", action="hold", champion_before="1", files={"1": digests})
+    )
+    other = folder.with_name("m-other")
+    shutil.copytree(folder, other)
+    with (other / "artifacts" / "artifacts" / "network.keras").open("ab") as file:
+        file.write(b"!")
+    os.utime(other / "artifacts" / "MLmodel", (1e9 if not newest else 2e9,) * 2)
+    remove(database(home))
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    found = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
+    assert found is not None
+    assert found.folder == folder / "artifacts"
 
 
 def test_status_without_bars_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,15 @@
 """The metrics repeat what the stores hold and what a server answered, in a format that Prometheus reads."""
 
+import asyncio
 import time
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
 from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW, tiny_home
 from tiny_network import tiny_onnx
@@ -15,8 +18,9 @@ from model.bars import Series
 from model.monitor_alarms import Alarm
 from model.predictor import Predictor
 from model.recipe import Recipe
+from tasks.champion.series_health import series_health
 from tasks.serving.rest_server import Champion, Ready, application
-from tasks.serving.service_metrics import StateCollector, state_page
+from tasks.serving.service_metrics import RequestMetrics, StateCollector, state_page
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.store.monitor_log import MonitorEntry
@@ -105,6 +109,49 @@ def test_a_store_that_does_not_answer_is_a_metric_and_hides_no_other_series(sett
     found = samples(state_page(StateCollector(settings))[0].decode())
     assert found["riseorfall_state_readable", (SERIES.name,)] == 0
     assert ("riseorfall_bars_age_seconds", (SERIES.name,)) not in found
+
+
+def test_a_disk_that_fails_is_a_metric_and_hides_no_other_series(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Series("ETH-USD", "1d")
+    Workspace(settings).bar_store.merge(other, BARS.frame(), {"source": "test"}, merged_at=DECIDED_AT)
+
+    def fail(series: Series, *others: Any) -> Any:
+        if series.name == SERIES.name:
+            raise PermissionError(13, "Permission denied")
+        return series_health(series, *others)
+
+    monkeypatch.setattr("tasks.serving.service_metrics.series_health", fail)
+    found = samples(state_page(StateCollector(settings))[0].decode())
+    assert found["riseorfall_state_readable", (SERIES.name,)] == 0
+    assert found["riseorfall_state_readable", (other.name,)] == 1
+
+
+def test_a_request_that_ends_in_an_exception_counts_as_status_500() -> None:
+    class Broken(Champion):
+        def __init__(self) -> None:
+            pass
+
+        series = SERIES
+
+        def ready(self) -> Ready:
+            raise RuntimeError("broken")
+
+    client = TestClient(application(Broken()), raise_server_exceptions=False)
+    assert client.get("/health").status_code == 500
+    with pytest.raises(RuntimeError, match="broken"):  # raised again
+        TestClient(application(Broken())).get("/health")
+    metrics = RequestMetrics(lambda: None)
+
+    async def fail(_: Request) -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        asyncio.run(metrics.measure(Request({"type": "http"}), fail))
+    found = samples(metrics.page()[0].decode())
+    assert found["riseorfall_requests_total", ("other", "500")] == 1
+    assert found["riseorfall_request_seconds_count", ("other",)] == 1
 
 
 def test_the_stores_are_read_again_only_after_a_while(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

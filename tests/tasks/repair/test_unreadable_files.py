@@ -1,0 +1,129 @@
+"""What is locked, half-written or cannot be read now is no damage: `doctor --repair` moves nothing of it."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from damaged_home import database, halve, log_file, output, parquet
+from home_0_1 import unpack_home
+
+from model.errors import StoreUnavailable
+from tasks.repair.registry_damage import require_registry
+from tasks.repair.table_damage import examine_table
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with one retrain and one stored prediction, at its last close."""
+    place = unpack_home(tmp_path / "home")
+    monkeypatch.setenv("RISEORFALL_HOME", str(place))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return place
+
+
+# Writes part of a transaction to the database, as a large one does, and kills itself.
+HALF_A_TRANSACTION = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN")
+database.execute("DELETE FROM model_versions")
+for number in range(1000):
+    database.execute("INSERT INTO experiments (name) VALUES (?)", (f"{number}" * 500,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_while_writing(home: Path) -> Path:
+    path = database(home)
+    killed = subprocess.run([sys.executable, "-c", HALF_A_TRANSACTION, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    journal = path.with_name(f"{path.name}-journal")
+    assert journal.stat().st_size > 0
+    return journal
+
+
+def test_a_transaction_of_a_killed_process_is_rolled_back_and_is_no_damage(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = kill_while_writing(home)
+    code, out, err = output(capsys, "doctor", "--repair", "--json")
+    assert code == 0, err
+    assert json.loads(out)["repaired"] == []
+    assert not (home / "data" / "damaged").exists()
+    assert not journal.exists()
+    with closing(sqlite3.connect(database(home))) as opened:
+        assert opened.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
+        assert opened.execute("SELECT count(*) FROM metrics").fetchone()[0] > 100  # a rebuilt one has few
+    require_registry(Settings())
+
+
+@pytest.mark.parametrize("reason", ["locked", "no file"])
+def test_a_database_that_cannot_be_read_now_is_not_taken_for_damaged(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr("tasks.registry.local_database.LOCKED_SECONDS", 0.1)
+    path = database(home)
+    with closing(sqlite3.connect(path)) as writer:
+        if reason == "locked":
+            writer.execute("BEGIN EXCLUSIVE")
+        else:
+            path.rename(path.with_suffix(".kept"))
+            path.mkdir()
+        with pytest.raises(StoreUnavailable, match="database is locked" if reason == "locked" else "unable to open"):
+            require_registry(Settings())
+        code, _, err = output(capsys, "doctor", "--repair")
+        assert code == 1
+        assert "Nothing was decided" in err
+    assert path.exists()
+    assert not (home / "data" / "damaged").exists()
+
+
+def test_a_commit_whose_text_divides_lines_elsewhere_is_whole(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A note of a person in the newest commit; another commit is truncated, so the log is examined."""
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+    for name in ("a", "b"):
+        log.append(replace(first, decision_id=name, action="hold", champion_before="1"))
+    path = log_file(home, "ledger", 3)
+    note = json.dumps({"commitInfo": {"operation": "WRITE", "note": "one\u2028two\x85three"}}, ensure_ascii=False)
+    others = [line for line in path.read_text().splitlines() if not line.startswith('{"commitInfo"')]
+    path.write_text("\n".join((note, *others)) + "\n", encoding="utf-8")
+    halve(log_file(home, "ledger", 2))
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert [row.decision_id for row in log.rows()] == [first.decision_id, "b"]
+
+
+@pytest.mark.parametrize("part", ["log", "Parquet"])
+def test_a_file_that_cannot_be_read_is_not_examined_and_not_moved(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    path = log_file(home, "bars", 1) if part == "log" else parquet(home, "bars")
+    content = path.read_bytes()
+    if part == "log":
+        path.unlink()
+        path.symlink_to(path)  # ELOOP, also for root, whom permissions do not stop
+    else:
+        opened = pq.ParquetFile
+
+        def fail(source: Path) -> pq.ParquetFile:
+            if source == path:
+                raise PermissionError(13, "Permission denied", str(path))
+            return opened(source)
+
+        monkeypatch.setattr(pq, "ParquetFile", fail)
+    findings = examine_table("bars", next(each for each in Workspace(Settings()).tables if each.uri.endswith("bars")))
+    assert [(each.state, each.path, each.repair) for each in findings] == [("not examined", path, None)]
+    assert "cannot be read" in findings[0].remedy
+    output(capsys, "doctor", "--repair")
+    assert not (home / "data" / "damaged").exists()
+    assert path.is_symlink() if part == "log" else path.read_bytes() == content
