@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
@@ -208,10 +209,11 @@ def test_without_a_series_the_page_says_what_comes_next(tmp_path: Path) -> None:
 
 
 def test_several_series_are_shown_and_one_that_cannot_be_read_hides_none(settings: Settings, tmp_path: Path) -> None:
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
     second = Series("ETH-USD", "1d")
-    Workspace(settings).bar_store.merge(second, BARS.frame(), {"source": "test"}, merged_at=CLOSE)
-    lost = Settings(home=settings.home, tracking_uri=f"sqlite:///{tmp_path}/lost/none.db", store="", public_url="")
-    for chosen, champion in ((settings, "version 1"), (lost, "none yet")):
+    Workspace(own).bar_store.merge(second, BARS.frame(), {"source": "test"}, merged_at=CLOSE)
+    lost = Settings(home=own.home, tracking_uri=f"sqlite:///{tmp_path}/lost/none.db", store="", public_url="")
+    for chosen, champion in ((own, "version 1"), (lost, "none yet")):
         content = DashboardReader(chosen).read()
         assert [each.series for each in content] == [SERIES, second]
         page = written(content)
