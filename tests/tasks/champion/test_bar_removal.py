@@ -8,7 +8,7 @@ from tiny_home import SERIES, tiny_home, tiny_version
 
 from model.errors import SpecError
 from model.times import to_datetime
-from tasks.champion.bar_removal import remove_bars
+from tasks.champion.bar_removal import remove_bars, versions_trained_on
 from tasks.champion.series_status import series_status
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -43,6 +43,14 @@ def test_versions_trained_on_a_removed_bar_are_named(home: Settings) -> None:
     left = set(Workspace(home, SERIES).bar_store.read_frame(SERIES)["timestamp"])
     assert not left & {opened(bar) for bar in (349, 389, 390, 391, 392, 395)}
     assert {opened(348), opened(388), opened(393)} <= left
+
+
+def test_a_version_whose_bars_are_gone_is_named_by_its_training_end(home: Settings) -> None:
+    workspace = Workspace(home, SERIES)
+    workspace.registry.client.set_model_version_tag(workspace.name, "2", "bars_version", "999")
+    assert versions_trained_on(workspace, [opened(389)]) == ("2",)
+    assert versions_trained_on(workspace, [opened(390)]) == ()
+    workspace.registry.client.set_model_version_tag(workspace.name, "2", "bars_version", "1")
 
 
 def test_status_works_without_the_removed_bars(home: Settings) -> None:

@@ -1,5 +1,6 @@
 """Real damage to a home: what the ordinary commands print, what `doctor` finds, and what `doctor --repair` restores."""
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from model.errors import DamagedHome
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
+from tasks.repair.finding import set_aside
 from tasks.retrain_run import open_run
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
@@ -124,9 +126,12 @@ def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
     tags = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
     assert tags is not None
     DAMAGES[name][0](home)
+    own_copy = database(home).with_name("mlflow.db.monday")
+    own_copy.write_text("a person's copy")
     code, out, err = output(capsys, "doctor", "--repair")
     assert code == 0, err
     assert "repaired" in out
+    assert own_copy.exists()
 
     rebuilt = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
     assert rebuilt is not None
@@ -143,6 +148,21 @@ def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
     runs = Workspace(Settings(), SERIES).runs
     assert runs.run_params(tags.run_id)["window.lookback_bars"] == "30"
     assert runs.read_file(tags.run_id, "evaluation/numbers.json")  # its files belong to it again
+
+
+def test_a_damaged_file_is_moved_to_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mlruns` may be a link to another disk, where the system refuses to rename."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.txt").write_text("damaged")
+    set_aside(tmp_path / "a" / "b.txt", tmp_path, tmp_path / "aside")
+    assert (tmp_path / "aside" / "a" / "b.txt").read_text() == "damaged"
+    assert not (tmp_path / "a" / "b.txt").exists()
 
 
 def test_a_number_that_was_given_once_is_never_given_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
