@@ -5,6 +5,7 @@ The run keeps its place among those that `up` runs at a time until it is answere
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from prefect import get_run_logger
 from prefect.exceptions import FlowPauseTimeout
@@ -29,7 +30,7 @@ class Approval(RunInput):
 
 
 def ask_for_approval(row: LoggedDecision) -> LoggedDecision | None:
-    """Pause the flow run until a person answers; return the decision with the comment, or None if it was declined.
+    """Pause the flow run until a person answers; return the decision, dated now, with the comment, or None if declined.
 
     Args:
         row: a planned decision that promotes a version.
@@ -57,4 +58,5 @@ def ask_for_approval(row: LoggedDecision) -> LoggedDecision | None:
     get_run_logger().info("%s: %s", "approved" if answer.approve else "declined", answer.comment or "no comment")
     if not answer.approve:
         return None
-    return replace(row, reasons=(*row.reasons, f"approved: {answer.comment}" if answer.comment else "approved"))
+    approved = f"approved: {answer.comment}" if answer.comment else "approved"
+    return replace(row, decided_at=datetime.now(UTC), reasons=(*row.reasons, approved))

@@ -95,6 +95,7 @@ def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace
     assert (row.action, row.champion_before, row.champion_after) == ("promote", "1", "2")
     assert row.reasons[0] == "forced: by hand"
     assert row.reasons[-1] == "approved: looks right"
+    assert row.decided_at > paused.state.timestamp  # of the approval, so that the log is in the order of its times
     promoted = run_named("Promoted")
     assert (promoted.name, promoted.state_type) == ("promote BTC-USD 1d", StateType.COMPLETED)
     assert promoted.state is not None
