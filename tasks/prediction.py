@@ -33,7 +33,7 @@ def predict_last(
             raise
         newest = found.prediction
         message = f"P(rise) {newest.probability:.4f} at {newest.decided_at.isoformat()} by version {newest.version}"
-        emit_event_for("riseorfall.predicted", series.name, message, series=series.name, **newest.to_dict())
+        emit_event_for("riseorfall.predicted", series.name, message, **newest.to_dict())
         get_run_logger().info(
             "P(rise) %.4f at %s by version %s; %d earlier days backfilled; %d shadow predictions",
             newest.probability, newest.decided_at, newest.version, len(found.backfilled), len(found.shadows),

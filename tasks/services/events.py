@@ -53,7 +53,7 @@ DECISION_EVENTS: tuple[EventName, ...] = (
 log = logging.getLogger(__name__)
 
 
-def emit_event_for(name: EventName, series_name: str, message: str, **payload: Any) -> None:
+def emit_event_for(name: EventName, series_name: str, message: str, /, **payload: Any) -> None:
     """Emit an event about a series; log a warning if it cannot be sent."""
     from prefect.events import emit_event  # takes 3 seconds; the modules that raise alarms work without it
 

@@ -334,7 +334,7 @@ def test_predictions_and_failed_runs_reach_the_blocks(up: Up, retrained: dict) -
         assert up.finished(up.start("predict")["id"])["state_type"] == "COMPLETED"
         assert up.finished(up.start("predict", {"symbol": "NONE-USD"})["id"])["state_type"] == "FAILED"
         (sent,) = wait_for(lambda: predictions.heard)
-        assert sent["series"] == "BTC-USD-1d"
+        assert sent["series_name"] == "BTC-USD-1d"
         assert 0 < sent["probability"] < 1
         assert sent["decided_at"].startswith("2019-10-17")
         failed = wait_for(lambda: [each for each in notices.heard if "Failed" in each["title"]])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -126,13 +127,16 @@ def test_predict_emits_what_it_stored(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tiny_home(tmp_path, random_walk(130, seed=4), 100)
-    emitted: list[tuple[str, dict[str, object]]] = []
-    monkeypatch.setattr("tasks.prediction.emit_event_for", lambda name, *_, **payload: emitted.append((name, payload)))
+    emitted: list[dict[str, Any]] = []
+    monkeypatch.setattr("prefect.events.emit_event", lambda **event: emitted.append(event))
     found = predict().prediction
-    assert [name for name, _ in emitted] == ["riseorfall.predicted"]
-    payload = emitted[0][1]
-    assert (payload["probability"], payload["version"]) == (found.probability, "1")
-    assert payload["decided_at"] == found.decided_at.isoformat()
+    (event,) = emitted
+    assert event["event"] == "riseorfall.predicted"
+    assert event["resource"]["prefect.resource.id"] == "riseorfall.series.BTC-USD-1d"
+    payload = event["payload"]
+    assert (payload["series_name"], payload["probability"]) == ("BTC-USD-1d", found.probability)
+    assert (payload["version"], payload["decided_at"]) == ("1", found.decided_at.isoformat())
+    assert json.loads(json.dumps(payload)) == payload  # what the webhook posts
 
 
 def test_predict_and_monitor_emit_an_event_for_a_broken_champion(
