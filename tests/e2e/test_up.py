@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
 
@@ -59,8 +60,12 @@ def retrained(up: Up, signed_in: BrowserContext) -> dict:
     open_form(up, page)
     page.get_by_label("Run Name").fill("by-hand")
     page.get_by_label("Epochs (Optional)").fill("3")
-    with page.expect_response(re.compile("/create_flow_run$")) as created:
-        page.get_by_role("button", name="Submit").click()
+    for _ in range(3):
+        with page.expect_response(re.compile("/create_flow_run$")) as created:
+            page.get_by_role("button", name="Submit").click()
+        if created.value.status != HTTPStatus.SERVICE_UNAVAILABLE:  # while Prefect's SQLite is locked
+            break
+        page.wait_for_timeout(3000)
     run = created.value.json()
     page.close()
     assert run["parameters"]["training"]["epochs"] == 3
