@@ -204,6 +204,25 @@ def test_predictions_are_stored_and_monitored(up: Up, retrained: dict) -> None:
         assert run["name"] == f"{name} BTC-USD 1d"
 
 
+def test_predictions_and_failed_runs_reach_the_blocks(up: Up, retrained: dict) -> None:
+    assert retrained["state_type"] == "COMPLETED"
+    with Receiver() as notices, Receiver() as predictions:
+        environment = os.environ | {"PREFECT_API_URL": up.api, "RISEORFALL_HOME": str(up.home)}
+        with_password = environment | {"PREFECT_API_AUTH_STRING": up.password}
+        for code, receiver in ((SAVE_BLOCK, notices), (SAVE_WEBHOOK, predictions)):
+            subprocess.run([sys.executable, "-c", code, receiver.address], env=with_password, check=True)
+        subprocess.run([Path(sys.executable).with_name("riseorfall"), "automations"], env=environment, check=True)
+        time.sleep(5)  # the server reads new automations every few seconds
+        assert up.finished(up.start("predict")["id"])["state_type"] == "COMPLETED"
+        assert up.finished(up.start("predict", {"symbol": "NONE-USD"})["id"])["state_type"] == "FAILED"
+        (sent,) = wait_for(lambda: predictions.heard)
+        assert sent["series_name"] == "BTC-USD-1d"
+        assert 0 < sent["probability"] < 1
+        assert sent["decided_at"].startswith("2019-10-17")
+        failed = wait_for(lambda: [each for each in notices.heard if "Failed" in each["title"]])
+        assert "NONE-USD" in "".join(each["text"] for each in failed)
+
+
 def mlflow_bad(rows: list[dict]) -> dict[str, tuple[dict, str]]:
     """Return questions that MLflow's server must refuse, each with a part of the reason."""
 
@@ -325,25 +344,6 @@ def test_planted_degradation_is_told_to_the_block_and_starts_one_retrain(up: Up,
         assert len(events(up, "riseorfall.champion.degraded")) == 1
         (told,) = [each for each in wait_for(lambda: receiver.heard) if "degraded" in each["title"]]
         assert told["text"].startswith("BTC-USD-1d: ")
-
-
-def test_predictions_and_failed_runs_reach_the_blocks(up: Up, retrained: dict) -> None:
-    assert retrained["state_type"] == "COMPLETED"
-    with Receiver() as notices, Receiver() as predictions:
-        environment = os.environ | {"PREFECT_API_URL": up.api, "RISEORFALL_HOME": str(up.home)}
-        with_password = environment | {"PREFECT_API_AUTH_STRING": up.password}
-        for code, receiver in ((SAVE_BLOCK, notices), (SAVE_WEBHOOK, predictions)):
-            subprocess.run([sys.executable, "-c", code, receiver.address], env=with_password, check=True)
-        subprocess.run([Path(sys.executable).with_name("riseorfall"), "automations"], env=environment, check=True)
-        time.sleep(5)  # the server reads new automations every few seconds
-        assert up.finished(up.start("predict")["id"])["state_type"] == "COMPLETED"
-        assert up.finished(up.start("predict", {"symbol": "NONE-USD"})["id"])["state_type"] == "FAILED"
-        (sent,) = wait_for(lambda: predictions.heard)
-        assert sent["series_name"] == "BTC-USD-1d"
-        assert 0 < sent["probability"] < 1
-        assert sent["decided_at"].startswith("2019-10-17")
-        failed = wait_for(lambda: [each for each in notices.heard if "Failed" in each["title"]])
-        assert "NONE-USD" in "".join(each["text"] for each in failed)
 
 
 def test_up_twice_says_what_runs(up: Up) -> None:
