@@ -234,8 +234,9 @@ def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     delta = _delta(limits)
     if not len(rows) or delta < np.timedelta64(1, "h"):
         return mask  # volumes of shorter bars vary too much for a small one to mean anything
-    # The last bar is whole if `as_of` is past its close; otherwise its volume decides.
-    check_last = limits["as_of"] is None or bool(_as_of(limits) <= times[-1] + delta)
+    # The last bar is whole if `as_of` is past its close or the source has later bars; otherwise its volume decides.
+    at_the_end = limits["as_of"] is None or bool(_as_of(limits) <= times[-1] + delta)
+    check_last = at_the_end and not limits["last_is_whole"]
     edge = np.r_[rows[: bar_rules.PART_BAR_NEIGHBOURS + 1], rows[-bar_rules.PART_BAR_NEIGHBOURS - 1 :]]
     if len(rows) <= 2 * (bar_rules.PART_BAR_NEIGHBOURS + 1):
         edge = rows

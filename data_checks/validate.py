@@ -50,6 +50,8 @@ def check_bars(
     against: pd.DataFrame | None = None,
     released: pd.DataFrame | None = None,
     removed: pd.DataFrame | None = None,
+    *,
+    last_is_whole: bool = False,
 ) -> CheckReport:
     """Apply the rules for bars; bad bars raise nothing here: see `require_passed`.
 
@@ -65,6 +67,7 @@ def check_bars(
             long as their values have not changed, and replace other bars with the same open time.
         removed: bars that a person removed, in the same columns. They are refused as long as their values have not
             changed.
+        last_is_whole: the source has later bars, so that its last bar closed by `as_of` cannot be a part bar.
 
     Returns:
         The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.
@@ -82,6 +85,7 @@ def check_bars(
     limits = spec.model_dump(mode="json") | {
         "interval": series.interval,
         "as_of": now,
+        "last_is_whole": last_is_whole,
         "comparison": None if comparison is None else comparison.to_dict(),
     }
     rules = applicable_rules(with_clock=as_of is not None, with_second_series=against is not None)

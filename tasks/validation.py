@@ -51,6 +51,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
             against=second.fetch().frame if second else None,
             released=released,
             removed=removed,
+            last_is_whole=landing.unfinished > 0,
         )
         refused = report.quarantined
         if len(refused):

@@ -14,10 +14,13 @@ from data_checks.rule_definitions import BAR_RULES, Suite, applicable_rules
 SERIES_RULES = [rule.name for rule in BAR_RULES if not rule.columns]
 
 
-def results_of(bars: pd.DataFrame, as_of: str | None = None, interval: str = "1d", **limits: Any) -> RuleResults:
+def results_of(
+    bars: pd.DataFrame, as_of: str | None = None, interval: str = "1d", *, last_is_whole: bool = False, **limits: Any
+) -> RuleResults:
     spec = CheckSpec(**limits)
     rules = applicable_rules(with_clock=as_of is not None, with_second_series=False)
-    filled = spec.model_dump(mode="json") | {"interval": interval, "as_of": as_of, "comparison": None}
+    more = {"interval": interval, "as_of": as_of, "last_is_whole": last_is_whole, "comparison": None}
+    filled = spec.model_dump(mode="json") | more
     return apply_bar_rules(bars.reset_index(drop=True), Suite("bars", rules, filled, ()))
 
 
@@ -99,12 +102,13 @@ def test_bars_of_the_future_are_dropped_but_not_refused(bars: pd.DataFrame) -> N
 
 
 @pytest.mark.parametrize(("as_of", "refuses"), [("2020-10-27", True), (None, True), ("2020-10-27 00:05", False)])
-def test_a_small_last_bar_is_a_part_bar_unless_as_of_is_past_its_close(
+def test_a_small_last_bar_is_a_part_bar_unless_as_of_is_past_its_close_or_the_source_goes_on(
     bars: pd.DataFrame, as_of: str | None, refuses: bool
 ) -> None:
     bars.loc[299, ["high", "low", "close", "volume"]] = *[bars["open"][299]] * 3, 3.0
     found = refused(results_of(bars, as_of))
     assert found == ({299: ("part_bar", "volume 3")} if refuses else {})
+    assert refused(results_of(bars, as_of, last_is_whole=True)) == {}
 
 
 def test_too_many_refused_bars_fail_the_series(bars: pd.DataFrame) -> None:

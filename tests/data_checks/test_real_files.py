@@ -34,7 +34,12 @@ def read(name: str, time: str, columns: tuple[str, ...] = (*PRICES, "volume"), *
 
 
 def results_of(bars: pd.DataFrame, interval: str) -> RuleResults:
-    limits = CheckSpec().model_dump(mode="json") | {"interval": interval, "as_of": None, "comparison": None}
+    limits = CheckSpec().model_dump(mode="json") | {
+        "interval": interval,
+        "as_of": None,
+        "last_is_whole": False,
+        "comparison": None,
+    }
     rules = applicable_rules(with_clock=False, with_second_series=False)
     return apply_bar_rules(bars, Suite("bars", rules, limits, ()))
 

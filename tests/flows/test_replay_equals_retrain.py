@@ -21,7 +21,7 @@ from tasks.serving.forecast import forecast
 from tasks.workspace import Workspace, open_workspace
 
 SERIES = Series("BTC-USD", "1d")
-DAY = date(2019, 9, 4)  # the volume of 2019-08-31 is so small that it counts as a part day where a file ends with it
+DAY = date(2019, 9, 1)  # a file that ended with the small volume of the day before would end with a part day
 RECIPE = {
     "window": WindowSpec(lookback_bars=5),
     "folds": FoldSpec(test_bars=110, count=2),
