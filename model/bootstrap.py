@@ -6,12 +6,13 @@ Losses are in nats. Caution: where labels overlap (horizon above the stride), bl
 (`record_block_bars`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int16
+from jaxtyping import Float64, Int8, Int16, Int64
 
 from model.errors import SpecError
 from model.metrics import METRICS, Record, log_losses, score, score_resamples
@@ -19,6 +20,7 @@ from model.metrics import METRICS, Record, log_losses, score, score_resamples
 CONFIDENCE = 0.95
 REPETITIONS = 1000
 CHUNK_CELLS = 4_000_000  # resample times window held at once: 32 MB
+KEPT_CELLS = 50_000_000  # resample times window kept for the next comparison: 100 MB
 MIN_WINDOWS_FOR_BLOCKS = 20  # too few windows to estimate an autocorrelation below this
 
 
@@ -122,7 +124,8 @@ def resample(
         statistic: takes the count of draws of each window, shape (resample, window); returns shape (resample, number).
         n: windows.
         block_bars: mean block length, windows.
-        seed: the same seed, n and block length draw the same windows; the last two sets of draws are kept.
+        seed: the same seed, n and block length draw the same windows; the last two sets of draws are kept
+            if they are small.
         repetitions: resamples.
 
     Returns:
@@ -135,22 +138,25 @@ def resample(
     """
     if n < 1:
         raise SpecError("bootstrap: expected at least one window, found none")
-    draws = _draw_counts(n, block_bars, seed, repetitions)
+    few = n * repetitions <= KEPT_CELLS
+    draws = iter(_kept_draws(n, block_bars, seed, repetitions) if few else _draws(n, block_bars, seed, repetitions))
     rows = max(1, CHUNK_CELLS // n)
-    return np.concatenate(
-        [statistic(draws[start : start + rows].astype(np.float64)) for start in range(0, repetitions, rows)]
-    )
+    sizes = [min(rows, repetitions - start) for start in range(0, repetitions, rows)]
+    return np.concatenate([statistic(np.array(list(islice(draws, size)), dtype=np.float64)) for size in sizes])
 
 
-@lru_cache(maxsize=2)  # base rate, champion and baselines are compared on the same windows
-def _draw_counts(n: int, block_bars: int, seed: int, repetitions: int) -> Int16[np.ndarray, "resample window"]:
+def _draws(n: int, block_bars: int, seed: int, repetitions: int) -> Iterator[Int64[np.ndarray, " window"]]:
+    """Draw resamples one by one: how often each window was drawn."""
     from arch.bootstrap import StationaryBootstrap  # imported here: 1 s
 
     generator = np.random.default_rng(seed)
-    draws = StationaryBootstrap(block_bars, np.arange(n), seed=generator).bootstrap(repetitions)
-    counts = np.empty((repetitions, n), dtype=np.int16)
-    for row, drawn in zip(counts, draws, strict=True):
-        row[:] = np.bincount(drawn[0][0], minlength=n)
+    for drawn in StationaryBootstrap(block_bars, np.arange(n), seed=generator).bootstrap(repetitions):
+        yield np.bincount(drawn[0][0], minlength=n)
+
+
+@lru_cache(maxsize=2)  # base rate, champion and baselines are compared on the same windows
+def _kept_draws(n: int, block_bars: int, seed: int, repetitions: int) -> Int16[np.ndarray, "resample window"]:
+    counts = np.array(list(_draws(n, block_bars, seed, repetitions)), dtype=np.int16)
     counts.setflags(write=False)
     return counts
 

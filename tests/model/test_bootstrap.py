@@ -80,8 +80,31 @@ def test_resampling_in_chunks_draws_the_same_windows(monkeypatch: pytest.MonkeyP
     whole = resample(lambda counts: counts, 40, 3, seed=5, repetitions=25)
     monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 160)
     chunks = resample(lambda counts: counts, 40, 3, seed=5, repetitions=25)
+    monkeypatch.setattr(bootstrap, "KEPT_CELLS", 0)
+    one_by_one = resample(lambda counts: counts, 40, 3, seed=5, repetitions=25)
     assert (whole == chunks).all()
+    assert (whole == one_by_one).all()
     assert (whole.sum(axis=1) == 40).all()
+
+
+def test_draws_of_many_windows_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 400)
+    monkeypatch.setattr(bootstrap, "KEPT_CELLS", 999)
+    monkeypatch.setattr(bootstrap, "_kept_draws", None)
+    held: list[int] = []
+    resample(lambda counts: held.append(counts.size) or counts[:, :1], 40, 3, seed=5, repetitions=25)
+    assert held == [400, 400, 200]
+
+
+def test_the_same_draws_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap._kept_draws.cache_clear()
+    made: list[int] = []
+    draws = bootstrap._draws
+    monkeypatch.setattr(bootstrap, "_draws", lambda *key: made.append(1) or draws(*key))
+    results = [resample(lambda counts: counts, 30, 3, seed, 20) for seed in (1, 1, 2)]
+    assert len(made) == 2
+    assert (results[0] == results[1]).all()
+    assert (results[0] != results[2]).any()
 
 
 def test_zero_windows_cannot_be_resampled() -> None:
