@@ -125,11 +125,18 @@ def test_every_file_of_the_collection_is_on_the_page() -> None:
 
 @pytest.mark.skipif(not FILES.is_dir(), reason="the collection of bar files is not here")
 @pytest.mark.parametrize("path", sorted(FILES.glob("panel_*.parquet")), ids=lambda path: path.name)
-def test_a_file_of_many_symbols_is_refused_by_name(path: Path) -> None:
-    interval = "1h" if "hourly" in path.name else "1d"
-    source = open_source(SourceSpec(kind="csv", path=str(path), symbol="BTC/USDT", interval=interval))
-    with pytest.raises(AmbiguousFile, match=r"one symbol, found \d+ in column 'symbol'"):
-        source.fetch()
+def test_a_file_of_many_symbols_is_read_by_symbol(path: Path) -> None:
+    spec = SourceSpec(kind="csv", path=str(path), symbol="BTC/USDT", interval="1h" if "hourly" in path.name else "1d")
+    every = pd.read_parquet(path)
+    expected = every[every["symbol"] == "BTC/USDT"].drop(columns="symbol").sort_values("timestamp")
+    frame = open_source(spec).fetch().frame
+    assert frame["timestamp"].tolist() == expected["timestamp"].tolist()
+    assert frame[["open", "high", "low", "close", "volume"]].to_numpy().tolist() == (
+        expected[["open", "high", "low", "close", "volume"]].to_numpy().tolist()
+    )
+    absent = spec.model_copy(update={"symbol": "NONE/USDT"})
+    with pytest.raises(AmbiguousFile, match=rf"found {every['symbol'].nunique()} symbols in column 'symbol'.*0 of"):
+        open_source(absent).fetch()
 
 
 def test_the_sample_has_the_defects_that_the_page_lists() -> None:
