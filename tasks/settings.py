@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     @property
     def local_database(self) -> Path | None:
         """Return the file of MLflow's database; None where MLflow is a server."""
-        return Path(self.mlflow_uri.removeprefix("sqlite:///")) if self.mlflow_uri.startswith("sqlite:///") else None
+        return database_file(self.mlflow_uri)
 
     @property
     def local_store(self) -> Path | None:
@@ -152,6 +152,14 @@ class Settings(BaseSettings):
         if self.public_url and path.is_relative_to(self.root / "data"):
             return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
         return path.as_uri()
+
+
+def database_file(uri: str) -> Path | None:
+    """Return the absolute path of the SQLite database at a tracking address; None for a server or with options.
+
+    SQLAlchemy reads a relative path from the current folder, and everything after a `?` as options of the connection.
+    """
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") and "?" not in uri else None
 
 
 @contextmanager

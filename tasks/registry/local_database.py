@@ -14,6 +14,7 @@ from typing import Any
 
 from tasks.registry.file_verification import local_path
 from tasks.registry.unreachable_store import store_unavailable
+from tasks.settings import database_file
 
 DELETED = "Deleted_Internal"  # stage that MLflow sets
 # Queries read this workspace only.
@@ -64,8 +65,7 @@ class LocalDatabase:
 
     def __init__(self, uri: str) -> None:
         """Store the path of the database; `uri` is the tracking address, of any kind."""
-        path = uri.removeprefix("sqlite:///")
-        self._path = Path(path).resolve() if uri.startswith("sqlite:///") and "?" not in path else None
+        self._path = database_file(uri)
 
     def alias(self, name: str, alias: str) -> tuple[str | None] | None:
         """Return the version of an alias in a tuple; `(None,)` if the alias is not set."""

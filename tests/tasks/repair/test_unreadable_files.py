@@ -14,7 +14,7 @@ import pytest
 from damaged_home import database, halve, log_file, output, parquet
 from home_0_1 import unpack_home
 
-from model.errors import StoreUnavailable
+from model.errors import DamagedHome, StoreUnavailable
 from tasks.repair.registry_damage import require_registry
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
@@ -65,6 +65,19 @@ def test_a_transaction_of_a_killed_process_is_rolled_back_and_is_no_damage(
         assert opened.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
         assert opened.execute("SELECT count(*) FROM metrics").fetchone()[0] > 100  # a rebuilt one has few
     require_registry(Settings())
+
+
+def test_a_relative_address_names_the_same_database_and_one_with_options_is_left_to_mlflow(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home / "mlruns")
+    relative = Settings(tracking_uri="sqlite:///mlflow.db")
+    assert relative.local_database == database(home)
+    require_registry(relative)
+    halve(database(home))
+    with pytest.raises(DamagedHome, match="riseorfall doctor"):
+        require_registry(relative)
+    assert Settings(tracking_uri="sqlite:///mlflow.db?timeout=60").local_database is None
 
 
 @pytest.mark.parametrize("reason", ["locked", "no file"])
