@@ -1,10 +1,11 @@
 """What the dashboard shows of each series, read from the stores; nothing is written, not even an alias is corrected.
 
-What cannot be read becomes the text of `problem`: one broken series must not hide the others. The record of a champion
-never changes, so it is read once. Caution: this runs once a minute for each open page, so the chart shows the newest
-`CHART_BARS` bars only.
+What cannot be read becomes the text of `problem`: one broken series must not hide the others, nor a broken registry the
+bars. The record of a champion never changes, so it is read once. Caution: this runs once a minute for each open page,
+so the chart shows the newest `CHART_BARS` bars only.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
 LAST_DECISIONS = 8
 REPORTS = 30
+NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +105,30 @@ class DashboardReader:
 
     def read(self) -> list[SeriesContent]:
         """Return the content of every stored series, by name."""
-        return [self._series(series) for series in Workspace(self.settings).bar_store.stored_series()]
+        return [self._readable(series) for series in Workspace(self.settings).bar_store.stored_series()]
+
+    def _readable(self, series: Series) -> SeriesContent:
+        """Return the content of a series, or only the reason why it cannot be read."""
+        try:
+            return self._series(series)
+        except Exception as error:
+            log.exception("the dashboard cannot read series %s", series.name)
+            return unreadable_content(series, f"{type(error).__name__}: {error}")
 
     def _series(self, series: Series) -> SeriesContent:
         workspace = Workspace(self.settings, series)
         rows = workspace.decision_log.rows(series.name)
         bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
         champion, record, problem = None, no_record(), ""
-        health: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
+        health = NO_HEALTH
         try:
             state = read_champion(workspace)
             champion, problem = state.version, state.problem
             health = series_health(series, self.settings)
             if champion is not None:
                 record = self._record(workspace, champion.version)
-        except Exception as error:  # noqa: BLE001 - MLflow raises errors of many kinds; the page says which
+        except Exception as error:  # MLflow raises errors of many kinds; the page says which
+            log.exception("the dashboard cannot read the champion of %s", series.name)
             problem = f"{type(error).__name__}: {error}"
         return SeriesContent(
             series=series,
@@ -152,6 +165,14 @@ class DashboardReader:
             if row.run_id and row.decision_id == row.run_id
         ]
         return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()][:REPORTS]
+
+
+def unreadable_content(series: Series, problem: str) -> SeriesContent:
+    """Return the content of a series of which nothing can be read."""
+    times = np.empty(0, dtype="datetime64[us]")
+    bars = Bars(series.interval, times, np.empty((0, 5)))
+    nothing = LivePredictions(times, times, np.empty(0), np.empty(0, np.int8), (), ())
+    return SeriesContent(series, bars, None, None, None, no_record(), nothing, NO_HEALTH, (), (), problem)
 
 
 def champion_since(rows: Sequence[LoggedDecision]) -> LoggedDecision | None:

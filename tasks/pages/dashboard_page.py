@@ -93,6 +93,8 @@ def _tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
 
 def _champion(content: SeriesContent) -> tuple[str, str, str]:
     champion = content.champion
+    if champion is None and content.problem:
+        return "Champion", "unknown", "it cannot be read"
     if champion is None:
         return "Champion", "none yet", "the first retrain that passes its checks is promoted"
     since = f"since {content.since.decided_at:%Y-%m-%d %H:%M} UTC, " if content.since else ""
@@ -151,6 +153,8 @@ def _evidence(content: SeriesContent) -> tuple[str, str, str]:
 
 def _bars(content: SeriesContent) -> tuple[str, str, str]:
     if not len(content.bars):
+        if content.problem:
+            return "Newest bar", "unknown", "it cannot be read"
         return "Newest bar", "none yet", "all bars of this series are in quarantine"
     closed = moment_text(content.bars.closed_at[-1])
     note = "" if content.health["live_source"] else "; historical: no later bars are fetched"

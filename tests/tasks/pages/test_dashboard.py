@@ -208,12 +208,14 @@ def test_without_a_series_the_page_says_what_comes_next(tmp_path: Path) -> None:
     assert "plotly" not in body(page)
 
 
-def test_several_series_are_shown_and_one_that_cannot_be_read_hides_none(settings: Settings, tmp_path: Path) -> None:
+def test_several_series_are_shown_and_a_registry_that_cannot_be_read_hides_no_bars(
+    settings: Settings, tmp_path: Path
+) -> None:
     own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
     second = Series("ETH-USD", "1d")
     Workspace(own).bar_store.merge(second, BARS.frame(), {"source": "test"}, merged_at=CLOSE)
     lost = Settings(home=own.home, tracking_uri=f"sqlite:///{tmp_path}/lost/none.db", store="", public_url="")
-    for chosen, champion in ((own, "version 1"), (lost, "none yet")):
+    for chosen, champion in ((own, "version 1"), (lost, "unknown")):
         content = DashboardReader(chosen).read()
         assert [each.series for each in content] == [SERIES, second]
         page = written(content)
@@ -221,6 +223,29 @@ def test_several_series_are_shown_and_one_that_cannot_be_read_hides_none(setting
         assert page.count('class="chart"') == 2
         assert tile(page, "Champion")[0] == champion
         assert bool(content[0].problem) == (chosen is lost)
+
+
+def test_a_series_whose_bars_are_damaged_hides_no_other(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
+    second = Series("AAA-USD", "1d")  # read before the sound one
+    Workspace(own).bar_store.merge(second, BARS.frame(), {"source": "test"}, merged_at=CLOSE)
+    files = list((own.root / "data").rglob("symbol=AAA-USD/**/*.parquet"))
+    assert files
+    for file in files:
+        file.write_bytes(b"PAR1 damaged PAR1")
+    content = DashboardReader(own).read()
+    assert [(each.series, bool(each.problem), len(each.bars)) for each in content] == [
+        (second, True, 0),
+        (SERIES, False, len(BARS)),
+    ]
+    damaged, sound = written(content).split('id="part-2"')
+    assert (tile(damaged, "Champion")[0], tile(damaged, "Newest bar")[0]) == ("unknown", "unknown")
+    assert "<strong>Alarm</strong>" in damaged
+    assert tile(sound, "Champion")[0] == "version 1"
+    assert tile(sound, "Next prediction, P(rise)")[0] == "53.7%"
+    assert "the dashboard cannot read series AAA-USD-1d" in caplog.text
 
 
 def test_a_champion_is_champion_since_the_decision_that_changed_it() -> None:
