@@ -39,7 +39,7 @@ CLOCK_FORMATS = (
     *("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %H%M%S", " %I-%p", " %I %p", " %I:%M %p", " %I:%M:%S %p"),
     *("T%H:%M", "T%H:%M:%S", " %H:%M:%S%z", "T%H:%M:%S%z"),
 )
-MICROSECONDS_9999 = 253_402_300_800_000_000  # up to the year 10000
+SECONDS_9999 = 253_402_300_800  # unix time of the year 10000
 SAMPLE_ROWS = 100  # enough to drop most formats before the whole column is read
 
 
@@ -155,16 +155,21 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
 
 
 def _microseconds(column: pa.ChunkedArray) -> Shaped[np.ndarray, " row"]:
-    """Return times of any unit and zone as datetime64[us], UTC where they have a zone; far-off ones become the last."""
+    """Return times of any unit and zone as datetime64[us], UTC where they have a zone.
+
+    Times that microseconds cannot hold become the last one that they can.
+    """
     kind = column.type
     zone = kind.tz if pa.types.is_timestamp(kind) else None
     finer = pa.types.is_timestamp(kind) and kind.unit == "ns"
     try:
-        counts = pc.cast(pc.cast(column, pa.timestamp("us", zone), safe=not finer), pa.int64())
-    except pa.ArrowInvalid:  # beyond 290,000 years
-        counts = pa.chunked_array([np.full(len(column), np.iinfo(np.int64).max)])
-    whole: Int64[np.ndarray, " row"] = counts.to_numpy()
-    return whole.view("datetime64[us]")
+        whole = pc.cast(pc.cast(column, pa.timestamp("us", zone), safe=not finer), pa.int64()).to_numpy()
+    except pa.ArrowInvalid:  # a time beyond 290,000 years: whole seconds are enough to find it
+        seconds = pc.cast(pc.cast(column, pa.timestamp("s", zone), safe=False), pa.int64()).to_numpy()
+        held = (seconds > -SECONDS_9999) & (seconds < SECONDS_9999)
+        whole = np.where(held, seconds * 10**6, np.iinfo(np.int64).max)
+    moments: Shaped[np.ndarray, " row"] = whole.view("datetime64[us]")
+    return moments
 
 
 def _in_zone(
@@ -173,7 +178,8 @@ def _in_zone(
     """Convert times without a zone to UTC; times with one are UTC already. A far-off time is an error."""
     far = np.flatnonzero(~((at >= YEARS[0]) & (at < YEARS[1])))
     if len(far):
-        found = str(at[far[0]]) if abs(int(at[far[0]].astype(np.int64))) < MICROSECONDS_9999 else "a time beyond 9999"
+        first = at[far[0]]
+        found = str(first) if abs(int(first.astype(np.int64))) < SECONDS_9999 * 10**6 else "a time beyond 9999"
         raise UnreadableFile(
             f"{place.of(int(far[0]))}: expected a time of the years 1900 to 2099, found {found} ({len(far)} such); "
             "correct the line, or set another format with --source.timestamp-format"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -213,6 +214,31 @@ def test_a_run_without_a_process_does_not_wedge_its_deployment(
     )
     assert end_flow_runs_without_process(["ingest/ingest"], datetime.now(UTC) + timedelta(minutes=3)) == 0
     assert client.read_flow_run(after.id).state_type == "COMPLETED"
+
+
+def test_the_runner_goes_on_ending_runs_after_the_server_did_not_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping, looked = threading.Event(), []
+
+    def end(names: list[str]) -> int:
+        looked.append(names)
+        if len(looked) == 1:
+            raise ConnectionError("refused")
+        if len(looked) == 3:
+            stopping.set()
+        return 0
+
+    monkeypatch.setattr(deployment_runner, "end_flow_runs_without_process", end)
+    monkeypatch.setattr(deployment_runner, "POLL_SECONDS", 0.01)
+    loop = threading.Thread(target=deployment_runner.keep_runs_true, args=(NAMES, stopping), daemon=True)
+    loop.start()
+    loop.join(10)
+    assert not loop.is_alive()
+    assert looked == [NAMES] * 3  # none after it was stopped
+    assert [each.getMessage() for each in caplog.records if each.name == deployment_runner.log.name] == [
+        "runs without a process were not looked for: refused"
+    ]
 
 
 @pytest.mark.parametrize("own_server", [True, False])

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.feather
 import pytest
 from pydantic import ValidationError
 
@@ -348,6 +351,28 @@ def test_parquet_columns_of_the_wrong_type(refuse: Refuse) -> None:
     frame.assign(open=1.0).to_parquet(buffer)
     message = refuse(buffer.getvalue(), UnreadableFile, "bars.parquet")
     assert "bars.parquet row 1: expected a number in column 'close', found 'abc'" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "day", "far"),
+    [
+        (pa.timestamp("s"), 86_400, 2**62),
+        (pa.timestamp("s", "UTC"), 86_400, -(2**62)),
+        (pa.timestamp("ms"), 86_400_000, 2**62),
+        (pa.date32(), 1, 2**30),
+        (pa.date64(), 86_400_000, 10**11 * 86_400_000),
+    ],
+)
+def test_a_time_that_microseconds_cannot_hold_is_named_by_its_own_row(
+    kind: pa.DataType, day: int, far: int, refuse: Refuse
+) -> None:
+    counts = [17_000 * day, 17_001 * day, far, 17_003 * day]
+    times = pa.array(counts, pa.int32() if kind == pa.date32() else pa.int64()).view(kind)
+    prices = {name: [1.0] * 4 for name in ("open", "high", "low", "close")}
+    buffer = io.BytesIO()
+    pa.feather.write_feather(pa.table({"date": times, **prices}), buffer)
+    message = refuse(buffer.getvalue(), UnreadableFile, "bars.feather")
+    assert "bars.feather row 3: expected a time of the years 1900 to 2099, found a time beyond 9999 (1 such)" in message
 
 
 def test_a_zone_that_does_not_exist(refuse: Refuse) -> None:
