@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
-import pyarrow.feather
 import pytest
 from pydantic import ValidationError
 
