@@ -45,6 +45,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms] if entry else []
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed_at), "live": {}}
     found["bars_closed_at"] = closed_at.isoformat() if closed_at else None
+    found["champion_trained_until"] = None
     found["live_source"] = False
     try:
         champion = read_champion(workspace).require(series.name)
@@ -62,7 +63,8 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
                 workspace.registry.read_version(champion.version)
             except UntrustedModel as error:
                 alarms.append(f"champion: {error}")
-        found["champion_age_days"] = round((moment - champion.trained_until) / timedelta(days=1), 2)
+        found["champion_trained_until"] = champion.trained_until.isoformat()
+        found["champion_age_days"] = (moment - champion.trained_until) / timedelta(days=1)
         found["live_source"] = workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange"
         if found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)
@@ -109,4 +111,4 @@ def _monitor_alarms(
 
 
 def _hours(now: datetime, then: datetime | None) -> float | None:
-    return None if then is None else round((now - then) / timedelta(hours=1), 2)
+    return None if then is None else (now - then) / timedelta(hours=1)

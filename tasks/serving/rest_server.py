@@ -146,7 +146,8 @@ class Champion:
                         "%s: no decision about it in %s: the alias is the champion, and its files are not verified",
                         self.series.name, workspace.settings.store_root,
                     )  # fmt: skip
-        except RiseOrFallError:
+        except Exception:
+            # Of MLflow, deltalake, pyarrow, onnxruntime or the system: none may end the service of the former champion.
             if self._ready is None:
                 raise
             log.exception(

@@ -1,7 +1,7 @@
 """Metrics in the Prometheus text format: the state of each stored series, and the requests that `serve` answered.
 
 The state is read from bars, registry, decision log and monitor log when it is asked for, at most every
-`REFRESH_SECONDS`; a store that does not answer is a metric (`riseorfall_state_readable` 0), not an error. Knows no
+`REFRESH_SECONDS`; a store that cannot be read is a metric (`riseorfall_state_readable` 0), not an error. Knows no
 Prefect: `tasks/services/flow_run_metrics.py` adds the flow runs. Ages are in seconds, losses in nats.
 """
 
@@ -17,7 +17,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from model.bars import Series
-from model.errors import RiseOrFallError
 from tasks.champion.series_health import series_health
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -74,14 +73,14 @@ class StateCollector(Collector):
         families = _Families()
         try:
             stored = Workspace(self._settings).bar_store.stored_series()
-        except (RiseOrFallError, OSError):
+        except Exception:  # of deltalake, pyarrow, MLflow or the system
             log.exception("metrics: the stored series cannot be read")
             readable.add_metric([""], 0)
             return [readable]
         for series in stored:
             try:
                 families.add(series, self._settings, datetime.now(UTC))
-            except (RiseOrFallError, OSError):
+            except Exception:
                 log.exception("metrics: %s cannot be read", series.name)
                 readable.add_metric([series.name], 0)
             else:

@@ -46,7 +46,8 @@ def alarms(settings: Settings, at: datetime) -> list[str]:
 def test_a_day_after_the_retrain_all_is_well(settings: Settings) -> None:
     found = series_health(SERIES, settings, CLOSE + 20 * HOUR)
     assert found["alarms"] == []
-    assert (found["champion_age_days"], found["bars_age_hours"]) == (0.83, 20.0)
+    assert (found["champion_age_days"], found["bars_age_hours"]) == (20 / 24, 20.0)
+    assert found["champion_trained_until"] == found["bars_closed_at"] == CLOSE.isoformat()
     require_healthy(found)
 
 

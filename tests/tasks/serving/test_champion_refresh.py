@@ -6,7 +6,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from deltalake.exceptions import DeltaError
 from loopback_mlflow import LoopbackMlflow, serve
+from pyarrow import ArrowInvalid
 from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, loud_forecast
 from tiny_home import SERIES, WINDOW
@@ -66,6 +68,24 @@ def test_while_mlflow_is_down_the_champion_in_memory_keeps_serving(
     requests = len(mlflow.requests)
     assert client.get("/health").status_code == 200
     assert len(mlflow.requests) == requests  # a failed refresh is not repeated at every request
+
+
+@pytest.mark.parametrize("error", [DeltaError("a log file is damaged"), ArrowInvalid("no Parquet file"), OSError(5)])
+def test_whatever_fails_in_a_refresh_the_champion_in_memory_keeps_serving(
+    champion: Champion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    client = TestClient(application(champion))
+    assert client.get("/health").json()["version"] == "1"
+
+    def fail(_: Workspace) -> ChampionState:
+        raise error
+
+    monkeypatch.setattr(rest_server, "read_champion", fail)
+    monkeypatch.setattr(rest_server, "REFRESH_SECONDS", 0.0)
+    assert client.get("/health").json()["version"] == "1"
+    assert client.post("/predict", json={"bars": BARS}).status_code == 200
+    assert "version 1 keeps serving" in caplog.text
+    assert str(error) in caplog.text
 
 
 def test_a_server_without_a_decision_log_says_that_nothing_is_verified(

@@ -20,7 +20,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.champion.series_health import series_health
 from tasks.serving.rest_server import Champion, Ready, application
-from tasks.serving.service_metrics import RequestMetrics, StateCollector, state_page
+from tasks.serving.service_metrics import RequestMetrics, StateCollector, _Served, state_page
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.store.monitor_log import MonitorEntry
@@ -78,10 +78,11 @@ def settings(tmp_path: Path) -> Settings:
 def test_the_state_of_a_series_is_what_its_stores_hold(settings: Settings) -> None:
     before = time.time()
     found, name = samples(state_page(StateCollector(settings))[0].decode()), SERIES.name
+    after = time.time()
     assert found["riseorfall_state_readable", (name,)] == 1
     closed = BARS.closed_at.astype("datetime64[s]").astype(int)
-    assert found["riseorfall_bars_age_seconds", (name,)] == pytest.approx(before - closed[-1], abs=60)
-    assert found["riseorfall_champion_age_seconds", (name,)] == pytest.approx(before - closed[49], abs=900)
+    for metric, bar in (("bars", -1), ("champion", 49)):
+        assert before <= found[f"riseorfall_{metric}_age_seconds", (name,)] + closed[bar] <= after
     assert found["riseorfall_champion_version_info", (name, "1")] == 1
     assert found["riseorfall_decisions_total", ("promote", name)] == 1
     assert found["riseorfall_decisions_total", ("hold", name)] == 1
@@ -109,6 +110,26 @@ def test_a_store_that_does_not_answer_is_a_metric_and_hides_no_other_series(sett
     found = samples(state_page(StateCollector(settings))[0].decode())
     assert found["riseorfall_state_readable", (SERIES.name,)] == 0
     assert ("riseorfall_bars_age_seconds", (SERIES.name,)) not in found
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "gone"])
+def test_a_damaged_table_of_one_series_hides_no_other_series(settings: Settings, damage: str) -> None:
+    other = Series("ETH-USD", "1d")
+    Workspace(settings).bar_store.merge(other, BARS.frame(), {"source": "test"}, merged_at=DECIDED_AT)
+    for path in (settings.home / "data" / "tables" / "bars").glob(f"symbol={SERIES.symbol}/**/*.parquet"):
+        path.write_bytes(b"x" * path.stat().st_size) if damage == "overwritten" else path.unlink()
+    found = samples(state_page(StateCollector(settings))[0].decode())
+    assert found["riseorfall_state_readable", (SERIES.name,)] == 0
+    assert found["riseorfall_state_readable", (other.name,)] == 1
+    assert ("riseorfall_bars_age_seconds", (other.name,)) in found
+
+
+def test_a_damaged_log_of_the_bars_loses_the_series_and_no_other_metrics(settings: Settings) -> None:
+    for path in (settings.home / "data" / "tables" / "bars" / "_delta_log").glob("*.json"):
+        path.write_bytes(b"x")
+    found = samples(state_page(StateCollector(settings), _Served(lambda: ("7", DECIDED_AT)))[0].decode())
+    assert found["riseorfall_state_readable", ("",)] == 0
+    assert found["riseorfall_served_version_info", ("7",)] == 1
 
 
 def test_a_disk_that_fails_is_a_metric_and_hides_no_other_series(
