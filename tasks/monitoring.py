@@ -7,14 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
 from model.bars import Series
 from model.errors import UnsoundModel, UntrustedModel
 from model.monitor_alarms import MonitorSpec
 from tasks.champion.champion_monitor import MonitorResult, monitor_champion
 from tasks.console.progress import current_progress
-from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table
+from tasks.pages.prefect_artifacts import artifact_key, show_links, show_page, show_table
 from tasks.results import Monitoring
 from tasks.services.events import EventName, emit_event_for
 from tasks.settings import Settings
@@ -44,7 +43,7 @@ def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime |
         entry, key = result.entry, artifact_key(f"monitor {series.name}")
         show_table(key, result.rows(), f"Champion version {entry.version} of {series.name}")
         picture = settings.link(result.picture)
-        create_markdown_artifact(page(result, picture), key=f"{key}-page", description="State of the champion")
+        show_page(f"{key}-page", page(result, picture), "State of the champion")
         show_links({"Monitor picture": picture})
         for alarm in result.raised:
             get_run_logger().warning("%s: %s", alarm.kind, alarm.message)

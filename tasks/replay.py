@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import date
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.daily_replay import Replay, ReplaySummary
 from tasks.console.progress import current_progress
+from tasks.pages.prefect_artifacts import show_page
 
 
 def open_replay(recipe: Recipe, rule: PromotionRule, first: date, last: date, name: str) -> Replay:
@@ -39,5 +39,5 @@ def summarise(replay: Replay) -> ReplaySummary:
     summary = replay.summary()
     summary = replace(summary, run_id=replay.show(summary))
     page = "\n".join(f"- {line}" for line in summary.lines())
-    create_markdown_artifact(f"# {summary.name}\n\n{page}\n", key="replay", description="Summary of a replay")
+    show_page("replay", f"# {summary.name}\n\n{page}\n", "Summary of a replay")
     return summary

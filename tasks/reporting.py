@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact
 
 from model.recipe import Recipe
 from tasks.champion.live_comparison import LiveComparison
 from tasks.champion.repeated_evidence import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.local_paths import hide_local_paths
+from tasks.pages.prefect_artifacts import show_links
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
 from tasks.pages.written_pages import write_page
@@ -33,7 +33,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         _log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
         workspace.runs.log_values(result.run_id, tags={REPORTED: link})
-        create_link_artifact(link, link_text="the report", key="report", description=f"[the report]({link})")
+        show_links({"Report": link})
         get_run_logger().info("report: %s", path)
     return str(path)
 
