@@ -18,11 +18,8 @@ class PasswordHandler(PageHandler):
     """Serve the pages to requests with the right user and password."""
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        """Respond if the password is right, else with 401."""
-        if self.path == "/health":
-            self.send_response(HTTPStatus.NO_CONTENT)
-            self.end_headers()
-        elif self._is_authorised():
+        """Respond if the password is right, else with 401; `/health` needs none."""
+        if self.path == "/health" or self._is_authorised():
             super().do_GET()
 
     def do_HEAD(self) -> None:  # noqa: N802 - the name that http.server calls

@@ -17,6 +17,8 @@ from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.workspace import Workspace
 
+MOST_VERSIONS = 1_000  # newest versions that are looked at: a thousand take about a minute
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
@@ -54,7 +56,8 @@ def remove_bars(
     """Remove the bars of some open times, or of a range of open times, both ends included.
 
     Raises:
-        SpecError: the reason is empty; neither times nor a range are given, or both; there are no such bars.
+        SpecError: the reason is empty; neither times nor a range are given, or both, or one end of a range only; there
+            are no such bars.
     """
     if bool(at) == (first is not None or last is not None) or (first is None) != (last is None):
         raise SpecError(
@@ -90,9 +93,6 @@ def versions_trained_on(workspace: Workspace, times: Sequence[datetime]) -> tupl
         if known:
             found.append(number)
     return tuple(found)
-
-
-MOST_VERSIONS = 1_000  # newest versions that are looked at: a thousand take about a minute
 
 
 def _stored_between(store: BarStore, series: Series, first: datetime, last: datetime) -> list[datetime]:

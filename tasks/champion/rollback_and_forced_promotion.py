@@ -176,8 +176,11 @@ def plan_promotion(
         The decision, not yet logged.
 
     Raises:
-        SpecError: forced without a reason, or the version already is the champion.
+        SpecError: forced without a reason, the version already is the champion, or no bars are stored.
         NoChampion: there is no such version.
+        UnsoundModel: unless forced, a file of the version is missing or damaged.
+        UntrustedModel: unless forced, a file of the version is not the recorded one.
+        StoreUnavailable: unless forced, the store of the files cannot be read.
     """
     if force and not reason.strip():
         raise SpecError(
@@ -212,6 +215,7 @@ def commit_promotion(series: Series, settings: Settings, row: LoggedDecision) ->
 
     Raises:
         UnsoundModel: the version cannot be loaded; the champion stays.
+        UntrustedModel: its files are not those of an earlier decision; the champion stays.
         ChampionChanged: another decision was committed since it was planned.
     """
     workspace = Workspace(settings, series)

@@ -58,7 +58,7 @@ def predict_with_shadows(
         shadows = open_shadows(workspace.registry, [each for each in numbers if each not in stored])
         made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: now or datetime.now(UTC))
         workspace.shadow_log.store_all(made)
-    except Exception as error:
+    except Exception as error:  # the prediction that is served must not fail with one that is not
         log.warning("%s: no shadow predictions: %s", workspace.name, error, exc_info=True)
         return ()
     found = stored | {each.version: each for each in made}

@@ -1,4 +1,4 @@
-"""Metrics of MLflow runs: the only module that knows their names.
+"""Metrics of MLflow runs: their names and values. A search and the live score add a few of their own.
 
 A name is `section/metric`, because MLflow groups charts by what stands before the slash, and it means the same for a
 retrain, a fold, a replayed day and a trial: `test/log_loss` is out of sample, `train/log_loss` is the training loss by

@@ -93,7 +93,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     def _root_text(self) -> str:
         try:
             return self.root_page() if self.root_page else ""
-        except Exception:
+        except Exception:  # the page reads every store; the folders are of use without it
             log.exception("the page at the root could not be written; the folders are listed instead")
             return ""
 

@@ -113,7 +113,7 @@ def _zip_member(stream: BinaryIO, name: str, limits: SizeLimits) -> Iterator[tup
         limits.require_size(entry.file_size, f"{name}/{member}", entry.compress_size)
         try:
             packed = archive.open(entry)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # a compression or a version that zipfile does not know
             raise UnreadableFile(
                 f"{name}: expected an archive that can be unpacked, found: {error}; unpack it"
             ) from error

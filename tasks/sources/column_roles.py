@@ -172,7 +172,7 @@ def _of_symbol(
     suggested.
 
     Raises:
-        UnreadableFile: the columns are those of other symbols.
+        SpecError: the columns are those of other symbols.
     """
     own, money = _symbol_words(symbol)
     named = [at for at in places if roles[at][1] & own]

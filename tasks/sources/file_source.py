@@ -37,7 +37,10 @@ from tasks.sources.time_formats import Times, read_times
 log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
-DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error, NotImplementedError)
+DAMAGED = (
+    *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error),
+    NotImplementedError,  # a zip whose damaged header names a feature that zipfile does not have
+)
 
 
 class FileSource:
