@@ -29,18 +29,19 @@ CSCV_CELLS = 10_000_000  # splits times recipes held at once: 80 MB an array
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Return Holm-adjusted p-values, which control the family-wise error rate.
 
-    Source: Holm 1979; statsmodels' `multipletests`.
+    Source: Holm 1979. Own code, because statsmodels' `multipletests` collects all garbage of the process at each call,
+    which took 30 % of a retrain.
 
     Examples:
         >>> {name: round(p_value, 4) for name, p_value in holm({"a": 0.01, "b": 0.03, "c": 0.04}).items()}
         {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
-    if not p_values:
-        return {}
-    from statsmodels.stats.multitest import multipletests  # imported here: 3 s
-
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, adjusted), strict=True))
+    ascending = sorted(p_values, key=p_values.__getitem__)
+    factors = np.arange(len(ascending), 0, -1)
+    steps = np.array([p_values[name] for name in ascending]) * factors
+    adjusted = np.minimum(np.maximum.accumulate(steps), 1.0)
+    by_name = dict(zip(ascending, map(float, adjusted), strict=True))
+    return {name: by_name[name] for name in p_values}
 
 
 @dataclass(frozen=True, slots=True)

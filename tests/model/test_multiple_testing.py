@@ -4,6 +4,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binom, norm
 from simulated_decisions import calibrated_forecasts
 
@@ -160,3 +162,13 @@ def test_wrong_shapes_are_errors_that_name_them() -> None:
 def test_holm_by_hand() -> None:
     assert holm({"a": 0.04, "b": 0.01, "c": 0.03}) == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06})
     assert holm({}) == {}
+
+
+@given(st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.04, 0.2, 1.0]) | st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    expected = multipletests(p_values, method="holm")[1]
+    adjusted = holm({str(number): p_value for number, p_value in enumerate(p_values)})
+    assert list(adjusted) == [str(number) for number in range(len(p_values))]
+    assert list(adjusted.values()) == pytest.approx(list(expected))
