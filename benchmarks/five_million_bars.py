@@ -21,7 +21,8 @@ import numpy as np
 
 from model.bars import Bars, Series
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.store.bar_store import BarsRef, BarStore
+from tasks.store.bar_store import BarStore
+from tasks.store.bars_ref import BarsRef
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from tasks.pages.prefect_artifacts import show_page
 from tasks.registry.experiment_page import NOTE_TAG, decided_name, decision_tags
 from tasks.results import Promotion
 from tasks.services.events import decision_event, emit_event_for
-from tasks.store.bar_store import BarsRef
+from tasks.store.bars_ref import BarsRef
 from tasks.store.decision_log import ChampionChanged
 from tasks.workspace import open_workspace
 

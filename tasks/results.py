@@ -12,7 +12,8 @@ from model.bars import Series
 from model.evaluation import Evaluation
 from model.windows import WindowSpec
 from tasks.registry.model_registry import Version
-from tasks.store.bar_store import BarsRef, MergeResult
+from tasks.store.bar_store import MergeResult
+from tasks.store.bars_ref import BarsRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from model.windows import Windows, WindowSpec, cut_windows
 from tasks.console.progress import current_progress
 from tasks.results import WindowsRef
 from tasks.settings import Settings
-from tasks.store.bar_store import BarsRef
+from tasks.store.bars_ref import BarsRef
 from tasks.workspace import open_workspace
 
 

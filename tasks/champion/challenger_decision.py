@@ -17,7 +17,7 @@ from tasks.registry.experiment_page import DONE, NOTE_TAG, decided_name, decisio
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
 from tasks.registry.run_metrics import decision_metrics
-from tasks.store.bar_store import BarsRef
+from tasks.store.bars_ref import BarsRef
 from tasks.store.decision_log import ChampionChanged, LoggedDecision
 from tasks.workspace import Workspace
 

@@ -44,7 +44,8 @@ from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_probe, log_record, picture_path
 from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
-from tasks.store.bar_store import BarsRef, BarStore, hash_bars
+from tasks.store.bar_store import BarStore
+from tasks.store.bars_ref import BarsRef, hash_bars
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 

@@ -8,7 +8,8 @@ from model.leak_audit import FULL_SAMPLE, Audit, audit
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
-from tasks.store.bar_store import BarsRef, BarStore
+from tasks.store.bar_store import BarStore
+from tasks.store.bars_ref import BarsRef
 from tasks.workspace import Workspace
 
 

@@ -31,7 +31,7 @@ from tasks.registry.owning_process import own_process
 from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer
 from tasks.settings import Settings, preserve_tracking_uri
-from tasks.store.bar_store import BarsRef
+from tasks.store.bars_ref import BarsRef
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

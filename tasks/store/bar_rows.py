@@ -92,6 +92,18 @@ def require_one_clock(series: Series, incoming: Bars, anchor: np.datetime64 | No
         )
 
 
+def open_bars(bars: Table, version: int | None = None) -> "DeltaTable":
+    """Open the table of bars at a version (None: the newest).
+
+    Raises:
+        SpecError: no bar was ever stored, or there is no such version.
+    """
+    table = bars.open(version)
+    if table is None:
+        raise SpecError(f"{bars.uri}: expected a table of bars, found none. Ingest bars first.")
+    return table
+
+
 def layout(table: "DeltaTable", series: Series) -> tuple[Counter[int], np.datetime64 | None]:
     """Count the files of a series by year, and return the open time of one of its bars (None without bars)."""
     import pyarrow as pa  # imported here: a command that reads no bars starts without it

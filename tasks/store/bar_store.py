@@ -4,14 +4,9 @@ Knows how bars are kept: `bars` (partitioned by symbol, interval, year), `revisi
 `quarantine`. It does not check bars (`data_checks/` does) and has no clock: times of writing are passed in. Times are
 open times in UTC, volumes in the source's unit.
 
-The trap is a crash between two tables. A merge commits `bars` first, atomically; its Delta log is the source of truth.
-A commit that revises bars sets a transaction marker; `revisions` stores the last marker it has processed. The next
-merge writes any missing revision rows by comparing the versions before and after the marked commit, so each revision is
-recorded exactly once.
+A crash between `bars` and `revisions` loses no revision: see `tasks/store/revisions.py`.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,46 +18,35 @@ import numpy as np
 from jaxtyping import Shaped
 
 from model.bars import Bars, Series, gap_sizes
-from model.errors import RiseOrFallError, SpecError
-from model.times import as_utc, to_datetime, to_datetime64, to_timedelta
+from model.errors import SpecError
+from model.times import as_utc, to_datetime, to_datetime64
 from tasks.store.bar_rows import (
-    BATCH_BARS,
     VALUES,
     compare,
-    differ,
     key_fields,
     layout,
     no_bars,
+    open_bars,
     overlaid,
     partition,
     picked,
-    positions,
     read,
-    read_rows,
     read_times,
     require_one_clock,
     rows,
-    scan_times,
     sorted_bars,
-    spans,
-    value_columns,
     years,
 )
+from tasks.store.bars_ref import BarsChanged, BarsRef, hash_bars
 from tasks.store.delta_table import Change, Table, place
 from tasks.store.quarantine import Quarantine
+from tasks.store.revisions import REVISING, Revisions, read_note, written_note
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 FILES_OF_A_YEAR = 64  # a year in more files than this is rewritten with the next bar
-NOTE = "riseorfall"  # name under which a commit keeps its record
-REVISING = "revising"  # marker in `bars`: the last version that revised a bar; in `revisions`: the last one processed
-
-
-class BarsChanged(RiseOrFallError):
-    """The bars of a reference are not those that it was made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,51 +66,6 @@ class MergeResult:
     unchanged: int
     version: int
     revised_first: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class BarsRef:
-    """A reference to the bars of one series: small, hashable, the same whenever the bars are the same.
-
-    Attributes:
-        uri: the table of bars.
-        symbol: of the series.
-        interval: of the series.
-        version: version of the table.
-        sha256: hash of times and values, whatever files they lie in.
-        rows: number of bars.
-        first: open time of the oldest bar, UTC-aware.
-        last: open time of the newest bar, UTC-aware; later bars of this version do not belong to the reference.
-    """
-
-    uri: str
-    symbol: str
-    interval: str
-    version: int
-    sha256: str
-    rows: int
-    first: datetime
-    last: datetime
-
-    @property
-    def series(self) -> Series:
-        """The series that the bars belong to."""
-        return Series(self.symbol, self.interval)
-
-    @property
-    def closed_at(self) -> datetime:
-        """Close of the newest bar, UTC-aware."""
-        return self.last + to_timedelta(self.series.delta)
-
-    def to_dict(self) -> dict[str, str | int]:
-        """Return the fields with times in ISO 8601, ready for JSON."""
-        return {**asdict(self), "first": self.first.isoformat(), "last": self.last.isoformat()}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "BarsRef":
-        """Read back what `to_dict` wrote."""
-        times = {name: datetime.fromisoformat(fields[name]) for name in ("first", "last")}
-        return cls(**{**fields, **times})
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +123,13 @@ class BarStore:
         return Table(place(self.root, "bars"), pa.schema(fields), ("symbol", "interval", "year"), self.storage_options)
 
     @cached_property
-    def _revisions(self) -> Table:
-        import pyarrow as pa  # imported here: a command that reads no bars starts without it
-
-        fields = [
-            *key_fields(),
-            *[pa.field(f"{age}_{name}", pa.float64()) for age in ("old", "new") for name in VALUES],
-            pa.field("revised_at", pa.timestamp("us", "UTC")),
-            pa.field("source", pa.string()),
-            pa.field("bars_version", pa.int64()),
-        ]
-        return Table(place(self.root, "revisions"), pa.schema(fields), ("symbol", "interval"), self.storage_options)
+    def _revisions(self) -> Revisions:
+        return Revisions(self._bars, self.root, self.storage_options)
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """Bars, revisions and quarantine, for `tasks/repair/`."""
-        return (self._bars, self._revisions, *self._quarantine.tables)
+        return (self._bars, *self._revisions.tables, *self._quarantine.tables)
 
     def merge(
         self, series: Series, frame: "pd.DataFrame", metadata: Mapping[str, str], *, merged_at: datetime
@@ -237,7 +167,7 @@ class BarStore:
             return self._changed(table, series, picked(incoming, added | revised), times, files_by_year, note)
 
         version = self._bars.change(plan)
-        self._record_revisions(self._bars.open())
+        self._revisions.record(self._bars.open())
         return MergeResult(version=version, revised_first=to_datetime(times[0]) if len(times) else None, **counts)
 
     def _changed(
@@ -263,42 +193,15 @@ class BarStore:
             return None
         mark = None
         if len(revised):
-            self._record_revisions(table)  # the marker holds one commit only: write those of the previous one first
+            self._revisions.record(table)  # the marker holds one commit only: write those of the previous one first
             mark = (REVISING, table.version() + 1)
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
-        metadata = {NOTE: json.dumps(note, ensure_ascii=False)}
+        metadata = written_note(note)
         touched = np.unique(years(fresh)).tolist()
         if not mark and all(files_by_year[year] < FILES_OF_A_YEAR for year in touched):
             return Change(rows(self._bars.schema, series, fresh), metadata=metadata)
         whole = overlaid(read(table, series, years=touched), fresh)
         return Change(rows(self._bars.schema, series, whole), partition(series, touched), metadata, mark)
-
-    def _record_revisions(self, bars: "DeltaTable | None") -> None:
-        """Write the revisions of the last revising commit of `bars`, unless they are there already."""
-        version = bars.transaction_version(REVISING) if bars else None
-        if version is None:
-            return
-        existing = self._revisions.open()
-        if existing is not None and (existing.transaction_version(REVISING) or 0) >= version:
-            return
-
-        def plan(revisions: "DeltaTable") -> Change | None:
-            if (revisions.transaction_version(REVISING) or 0) >= version:
-                return None
-            after, before = self._open(version), self._open(version - 1)
-            note = _note(self._bars.commit_at(version))
-            series = Series(note["symbol"], note["interval"])
-            ends = np.array([note["revised_first"], note["revised_last"]], "datetime64[us]")
-            changes = [_pairs(before, after, series, *span) for span in spans(series, *ends)]
-            return Change(_revision_rows(self._revisions.schema, changes, note, version), mark=(REVISING, version))
-
-        self._revisions.change(plan)
-
-    def _open(self, version: int | None = None) -> "DeltaTable":
-        table = self._bars.open(version)
-        if table is None:
-            raise SpecError(f"{self._bars.uri}: expected a table of bars, found none. Ingest bars first.")
-        return table
 
     def ref(self, series: Series, version: int | None = None, as_of: datetime | None = None) -> BarsRef:
         """Return a reference to the bars of a series at a version (None: the newest), those closed by `as_of` only.
@@ -306,7 +209,7 @@ class BarStore:
         Raises:
             SpecError: there are none.
         """
-        table = self._open(version)
+        table = open_bars(self._bars, version)
         bars = read(table, series, last=_newest_open(series, as_of))
         if not len(bars):
             stored = sorted(f"{part['symbol']} {part['interval']}" for part in table.partitions())
@@ -333,7 +236,7 @@ class BarStore:
             BarsChanged: the hash of the stored bars differs from the reference.
             SpecError: the table or its version is gone.
         """
-        bars = read(self._open(ref.version), ref.series, last=to_datetime64(ref.last))
+        bars = read(open_bars(self._bars, ref.version), ref.series, last=to_datetime64(ref.last))
         found = hash_bars(bars)
         if found != ref.sha256:
             raise BarsChanged(
@@ -353,12 +256,12 @@ class BarStore:
 
     def read_revisions(self, series: Series) -> "pd.DataFrame":
         """Read the old and new values of revised bars, in the order in which they were revised, then by time."""
-        return read_rows(self._revisions, series).sort_values(["bars_version", "timestamp"], ignore_index=True)
+        return self._revisions.read(series)
 
     def ingests(self, series: Series, last: int | None = None) -> list[dict[str, str]]:
         """Return what was kept with each commit of a series, newest first, with its `version`."""
         table = self._bars.open()
-        notes = [{**_note(entry), "version": str(entry["version"])} for entry in (table.history() if table else [])]
+        notes = [{**read_note(entry), "version": str(entry["version"])} for entry in (table.history() if table else [])]
         ours = [
             note for note in notes if (note.get("symbol"), note.get("interval")) == (series.symbol, series.interval)
         ]
@@ -420,7 +323,7 @@ class BarStore:
         if not reason.strip():
             raise SpecError("remove: expected a reason, found none. Pass --reason TEXT.")
         wanted = np.unique(np.array([to_datetime64(as_utc(time)) for time in opened_at], "datetime64[us]"))
-        present = read_times(self._open(), series)
+        present = read_times(open_bars(self._bars), series)
         absent = wanted[~np.isin(wanted, present)]
         if len(absent) or not len(wanted):
             found = f"none at {absent[0]} ({len(absent)} such)" if len(absent) else "no time"
@@ -446,7 +349,7 @@ class BarStore:
                 "merged_at": as_utc(removed_at).isoformat(),
             }
             kept = rows(self._bars.schema, series, picked(held, ~gone))
-            return Change(kept, partition(series, touched), {NOTE: json.dumps(note, ensure_ascii=False)})
+            return Change(kept, partition(series, touched), written_note(note))
 
         return self._bars.change(plan)
 
@@ -474,7 +377,7 @@ class BarStore:
             gaps=int((sizes > 0).sum()),
             missing_bars=int(sizes.sum()),
             quarantined=self._quarantine.count(series),
-            revised=len(scan_times(self._revisions.open(), series, f"bars_version <= {table.version()}")),
+            revised=self._revisions.count(series, table.version()),
             version=table.version(),
         )
 
@@ -488,60 +391,6 @@ class BarStore:
         table = self._bars.open(version)
         pairs = {(part["symbol"], part["interval"]) for part in table.partitions()} if table else set()
         return tuple(Series(*pair) for pair in sorted(pairs))
-
-
-def hash_bars(bars: Bars) -> str:
-    """Hash times and values of bars, sha256 in hexadecimal: equal bars, equal hash, wherever they are kept.
-
-    Hashed are, bar by bar, the open time (microseconds since 1970, int64) and open, high, low, close, volume (float64),
-    little-endian, every NaN the same and no negative zero.
-    Source: own.
-    """
-    digest = hashlib.sha256()
-    for start in range(0, len(bars), BATCH_BARS):
-        rows = slice(start, start + BATCH_BARS)
-        values = bars.ohlcv[rows] + 0.0  # -0.0 becomes 0.0, which it equals
-        values[np.isnan(values)] = np.nan
-        block = np.empty((len(values), 6), dtype="<i8")
-        block[:, 0] = bars.opened_at[rows].astype("datetime64[us]").astype(np.int64)
-        block[:, 1:] = values.astype("<f8").view("<i8")
-        digest.update(block.data)
-    return digest.hexdigest()
-
-
-def _pairs(
-    before: "DeltaTable", after: "DeltaTable", series: Series, first: np.datetime64, last: np.datetime64
-) -> tuple[Bars, Bars]:
-    """Return the bars of a span that two versions hold with different values: as they were, as they are."""
-    old, new = read(before, series, first, last), read(after, series, first, last)
-    spot, known = positions(old, new)
-    old, new = picked(old, spot[known]), picked(new, known)
-    revised = differ(new.ohlcv, old.ohlcv)
-    return picked(old, revised), picked(new, revised)
-
-
-def _revision_rows(
-    schema: "pa.Schema", changes: Sequence[tuple[Bars, Bars]], note: Mapping[str, str], version: int
-) -> "pa.RecordBatchReader":
-    """Put old and new values of the revised bars side by side."""
-    import pyarrow as pa  # imported here: a command that reads no bars starts without it
-
-    revised_at = pa.scalar(datetime.fromisoformat(note["merged_at"]), schema.field("revised_at").type)
-
-    def batch(old: Bars, new: Bars) -> "pa.RecordBatch":
-        texts = [pa.repeat(note[name], len(new)) for name in ("symbol", "interval")]
-        ends = [
-            pa.repeat(end, len(new)) for end in (revised_at, note.get("source", ""), pa.scalar(version, pa.int64()))
-        ]
-        return pa.record_batch([*texts, *value_columns(old, new), *ends], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, (batch(*pair) for pair in changes if len(pair[0])))
-
-
-def _note(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Read the record of a commit; empty where there is none."""
-    note: dict[str, str] = json.loads(entry.get(NOTE, "{}"))
-    return note
 
 
 def _newest_open(series: Series, as_of: datetime | None) -> np.datetime64 | None:

@@ -55,36 +55,18 @@ class Quarantine:
 
     def add(self, series: Series, frame: "pd.DataFrame", *, at: datetime, source: str) -> int:
         """Store rejected bars (columns of `COLUMNS` and `rule`, `severity`, `value`); return how many were new."""
-        refused = _refused(frame)
-        added = 0
-
-        def plan(table: "DeltaTable") -> Change | None:
-            nonlocal added
-            known = set(_refusals(scan_rows(table, self._table.schema, series)))
-            fresh = {refusal: position for position, refusal in enumerate(_refusals(refused)) if refusal not in known}
-            added = len(fresh)
-            if not fresh:
-                return None
-            rows = refused.iloc[list(fresh.values())].assign(
-                symbol=series.symbol,
-                interval=series.interval,
-                source=source,
-                quarantined_at=as_utc(at),
-                released_at=None,
-                release_reason=None,
-            )
-            return Change(_rows(self._table.schema, rows))
-
-        if len(refused):
-            self._table.change(plan)
-        return added
+        return self._append_new(series, _refused(frame), at=at, source=source) if len(frame) else 0
 
     def add_removed(self, series: Series, frame: "pd.DataFrame", reason: str, *, at: datetime, source: str) -> None:
         """Store bars (columns of `COLUMNS`) that a person removed; an open entry of the same bar is kept as it is."""
-        rows = frame.assign(
-            rule=REMOVED,
-            severity="warning",
-            value=f"removed: {reason}",
+        removed = frame.assign(rule=REMOVED, severity="warning", value=f"removed: {reason}")
+        self._append_new(series, removed, at=at, source=source, open_only=True)
+
+    def _append_new(
+        self, series: Series, refused: "pd.DataFrame", *, at: datetime, source: str, open_only: bool = False
+    ) -> int:
+        """Append the entries that are not stored yet, or not stored as open ones, equal rows once; return how many."""
+        rows = refused.assign(
             symbol=series.symbol,
             interval=series.interval,
             source=source,
@@ -92,14 +74,20 @@ class Quarantine:
             released_at=None,
             release_reason=None,
         )
+        added = 0
 
         def plan(table: "DeltaTable") -> Change | None:
+            nonlocal added
             held = scan_rows(table, self._table.schema, series)
-            known = set(_refusals(held[held["released_at"].isna()]))
-            fresh = [position for position, refusal in enumerate(_refusals(rows)) if refusal not in known]
-            return Change(_rows(self._table.schema, rows.iloc[fresh])) if fresh else None
+            known = set(_refusals(held[held["released_at"].isna()] if open_only else held))
+            fresh = {
+                key: row for row, key in enumerate(_refusals(rows)) if key not in known
+            }  # equal rows are one entry
+            added = len(fresh)
+            return Change(_rows(self._table.schema, rows.iloc[list(fresh.values())])) if fresh else None
 
         self._table.change(plan)
+        return added
 
     def decided_by_hand(self, series: Series) -> "tuple[pd.DataFrame, pd.DataFrame]":
         """Return the bars that were released, and those that were removed; of the same bar the removal counts."""

@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
-from tasks.store.bar_store import FILES_OF_A_YEAR, BarsChanged, BarsRef, BarStore, hash_bars
+from tasks.store.bar_store import FILES_OF_A_YEAR, BarStore
+from tasks.store.bars_ref import BarsChanged, BarsRef, hash_bars
+from tasks.store.revisions import Revisions
 
 SERIES = Series("BTC/USD", "1d")
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -150,7 +152,7 @@ def test_a_crash_between_bars_and_revisions_is_mended_by_the_next_merge(
 ) -> None:
     store.merge(SERIES, bars_frame(steady(30)), {}, merged_at=AT)
     with monkeypatch.context() as crash:
-        crash.setattr(BarStore, "_record_revisions", lambda *_: None)
+        crash.setattr(Revisions, "record", lambda *_: None)
         store.merge(SERIES, bars_frame({3: (1.0, 2.0, 0.5, 1.5, 1.0)}), {"source": "cut off"}, merged_at=AT)
     assert store.read_revisions(SERIES).empty
     another = Series("ETH/USD", "1d")
@@ -164,20 +166,20 @@ def test_a_crash_between_bars_and_revisions_is_mended_by_the_next_merge(
 
 def test_a_revision_waits_for_the_one_before_to_be_recorded(store: BarStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.merge(SERIES, bars_frame(steady(30)), {}, merged_at=AT)
-    real = BarStore._record_revisions
+    real = Revisions.record
     skipped: list[int] = []
 
-    def crash_after_the_commit(self: BarStore, bars: DeltaTable) -> None:
+    def crash_after_the_commit(self: Revisions, bars: DeltaTable) -> None:
         mark = bars.transaction_version("revising")
         if mark and mark not in skipped:
             skipped.append(mark)
         else:
             real(self, bars)
 
-    monkeypatch.setattr(BarStore, "_record_revisions", crash_after_the_commit)
+    monkeypatch.setattr(Revisions, "record", crash_after_the_commit)
     for close in (1.5, 1.6, 1.7):
         store.merge(SERIES, bars_frame({3: (1.0, 2.0, 0.5, close, 1.0)}), {}, merged_at=AT)
-    monkeypatch.setattr(BarStore, "_record_revisions", real)
+    monkeypatch.setattr(Revisions, "record", real)
     store.merge(SERIES, bars_frame({}), {}, merged_at=AT)
     assert store.read_revisions(SERIES)["old_close"].tolist() == [104.0, 1.5, 1.6]
 

@@ -1,0 +1,82 @@
+"""A reference to stored bars: small, hashable, and the same whenever the bars are the same. It reads no table."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from model.bars import Bars, Series
+from model.errors import RiseOrFallError
+from model.times import to_timedelta
+from tasks.store.bar_rows import BATCH_BARS
+
+
+class BarsChanged(RiseOrFallError):
+    """The bars of a reference are not those that it was made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class BarsRef:
+    """A reference to the bars of one series: small, hashable, the same whenever the bars are the same.
+
+    Attributes:
+        uri: the table of bars.
+        symbol: of the series.
+        interval: of the series.
+        version: version of the table.
+        sha256: hash of times and values, whatever files they lie in.
+        rows: number of bars.
+        first: open time of the oldest bar, UTC-aware.
+        last: open time of the newest bar, UTC-aware; later bars of this version do not belong to the reference.
+    """
+
+    uri: str
+    symbol: str
+    interval: str
+    version: int
+    sha256: str
+    rows: int
+    first: datetime
+    last: datetime
+
+    @property
+    def series(self) -> Series:
+        """The series that the bars belong to."""
+        return Series(self.symbol, self.interval)
+
+    @property
+    def closed_at(self) -> datetime:
+        """Close of the newest bar, UTC-aware."""
+        return self.last + to_timedelta(self.series.delta)
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return the fields with times in ISO 8601, ready for JSON."""
+        return {**asdict(self), "first": self.first.isoformat(), "last": self.last.isoformat()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "BarsRef":
+        """Read back what `to_dict` wrote."""
+        times = {name: datetime.fromisoformat(fields[name]) for name in ("first", "last")}
+        return cls(**{**fields, **times})
+
+
+def hash_bars(bars: Bars) -> str:
+    """Hash times and values of bars, sha256 in hexadecimal: equal bars, equal hash, wherever they are kept.
+
+    Hashed are, bar by bar, the open time (microseconds since 1970, int64) and open, high, low, close, volume (float64),
+    little-endian, every NaN the same and no negative zero.
+    Source: own.
+    """
+    digest = hashlib.sha256()
+    for start in range(0, len(bars), BATCH_BARS):
+        rows = slice(start, start + BATCH_BARS)
+        values = bars.ohlcv[rows] + 0.0  # -0.0 becomes 0.0, which it equals
+        values[np.isnan(values)] = np.nan
+        block = np.empty((len(values), 6), dtype="<i8")
+        block[:, 0] = bars.opened_at[rows].astype("datetime64[us]").astype(np.int64)
+        block[:, 1:] = values.astype("<f8").view("<i8")
+        digest.update(block.data)
+    return digest.hexdigest()
