@@ -9,6 +9,7 @@ version stay readable with less styling.
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 STYLES = Path(__file__).with_name("offline_pages.css")
 RUNS = "runs.jsonl"  # one line per run, appended; the index is made from it
-LISTED_RUNS = 100  # newest runs on the index: three months of daily runs; the pages of older ones stay on disk
+LISTED_RUNS = 100  # newest runs on the index: `housekeeping` deletes the pages of older ones
 ELSEWHERE = re.compile(
     r"""<script[^>]*\ssrc="https?://[^>]*>\s*</script>|<(?:link|img)[^>]*?(?:href|src)="(?:https?:|[./]*static/)[^>]*>""",
     re.DOTALL,
@@ -51,14 +52,22 @@ def list_run(docs_dir: Path, run: dict[str, Any]) -> None:
     """Add a run (page, suite, run, checked_at, failures by severity) to the index, and redirect `latest.html` to it."""
     with (docs_dir / RUNS).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(run) + "\n")
-    runs = [json.loads(line) for line in (docs_dir / RUNS).read_text(encoding="utf-8").splitlines() if line.strip()]
-    (docs_dir / "index.html").write_text(_index(reversed(runs[-LISTED_RUNS:])), encoding="utf-8")
+    (docs_dir / "index.html").write_text(_index(reversed(listed_runs(docs_dir))), encoding="utf-8")
     target = escape(quote(run["page"]))
     (docs_dir / "latest.html").write_text(
         '<!doctype html><meta charset="utf-8"><title>Newest check</title>'
         f'<meta http-equiv="refresh" content="0; url={target}"><a href="{target}">The newest check</a>\n',
         encoding="utf-8",
     )
+
+
+def listed_runs(docs_dir: Path) -> list[dict[str, Any]]:
+    """Return the runs that the index links, oldest first; a line that a killed process left half-written is none."""
+    path, runs = docs_dir / RUNS, []
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        with suppress(ValueError):
+            runs.append(json.loads(line))
+    return runs[-LISTED_RUNS:]
 
 
 def _index(runs: Iterable[dict[str, Any]]) -> str:

@@ -177,8 +177,18 @@ class ModelRegistry:
         """
         used, made = self.history.highest_number(), int(next(iter(self.newest_versions(1)), "0"))
         while made < used:
-            made = int(self.client.create_model_version(self.name, self._source(run_id), run_id).version)
-            self.client.delete_model_version(self.name, str(made))
+            made = self.use_up_number(self._source(run_id), run_id)
+
+    def use_up_number(self, source: str, run_id: str | None = None) -> int:
+        """Create a version and delete it, so that its number is never given again; return the number.
+
+        Args:
+            source: address that MLflow requires; nothing is read there.
+            run_id: run of the address; a server of MLflow refuses an address outside it.
+        """
+        made = int(self.client.create_model_version(self.name, source, run_id).version)
+        self.client.delete_model_version(self.name, str(made))
+        return made
 
     def find_versions(self, tag: str, value: str) -> tuple[str, ...]:
         """Return the versions that have a tag of this value, oldest first."""

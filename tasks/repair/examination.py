@@ -75,7 +75,7 @@ def _decisions(settings: Settings, tables: Sequence[Finding]) -> tuple[LoggedDec
 
 def _missing_bars(settings: Settings, rows: Sequence[LoggedDecision], tables: Sequence[Finding]) -> Iterator[Finding]:
     """Yield the series about which decisions were made and whose bars are gone."""
-    if any(each.part == "table bars" and each.is_damage for each in tables):
+    if any(each.part == "table bars" and each.state != "whole" for each in tables):
         return
     store = Workspace(settings).bar_store
     stored = set(store.stored_series())

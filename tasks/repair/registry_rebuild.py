@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from model.errors import RiseOrFallError
 from model.metrics import score
 from model.times import iso_text
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.experiment_page import NOTE_TAG, decided_name, decision_tags
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import file_digests
 from tasks.registry.model_files import CALIBRATOR, FILES, LoadedVersion
@@ -47,7 +49,8 @@ def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None
     MlflowClient(tracking_uri=settings.mlflow_uri).search_experiments()  # creates the tables
     for name in dict.fromkeys(row.series_name for row in rows):
         own = [row for row in rows if row.series_name == name]
-        workspace = Workspace(settings, Series(own[0].symbol, own[0].interval), name)
+        series = Series(own[0].symbol, own[0].interval)
+        workspace = Workspace(settings, series, name, "retrain" if name == series.name else "replay")
         _rebuild_series(workspace, [row for row in own if row.is_about_challenger])
         sync_champion_alias(workspace)
 
@@ -62,16 +65,16 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
         recorded = workspace.registry.history.recorded(str(number)).files
         folder = _recorded_folder(folders.get(row.run_id, ()), recorded) if row else None
         if row is None or folder is None:
-            _use_up_number(workspace)
+            workspace.registry.use_up_number(_artifacts(workspace).as_uri())
             continue
         loaded = LoadedVersion(f"{workspace.name} version {number}", folder / "artifacts", recorded)
         try:
             tags = derived_tags(loaded, row)
         except RiseOrFallError as error:  # its record or recipe is damaged, or not the recorded one
             log.warning("%s version %d is left out: %s", workspace.name, number, error)
-            _use_up_number(workspace)
+            workspace.registry.use_up_number(_artifacts(workspace).as_uri())
             continue
-        _recreate_run(workspace, row)
+        _recreate_run(workspace, row, closed_at=datetime.fromisoformat(tags["trained_until"]))
         workspace.registry.client.create_model_version(workspace.name, folder.as_uri(), row.run_id, tags=tags)
         recipe = loaded.recipe().model_dump()
         params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
@@ -110,17 +113,16 @@ def _artifacts(workspace: Workspace) -> Path:
     return workspace.settings.root / "mlruns" / "artifacts" / workspace.name
 
 
-def _use_up_number(workspace: Workspace) -> None:
-    """Create a version and delete it, so that its number is never given again."""
-    client = workspace.registry.client
-    made = client.create_model_version(workspace.name, _artifacts(workspace).as_uri())
-    client.delete_model_version(workspace.name, made.version)
+def _recreate_run(workspace: Workspace, row: LoggedDecision, closed_at: datetime) -> None:
+    """Create a run with the name and the tags of its decision, and give it the id under which its artifacts lie.
 
-
-def _recreate_run(workspace: Workspace, row: LoggedDecision) -> None:
-    """Create a run, and give it the id under which its artifacts lie."""
-    tags = {"mlflow.note.content": "Rebuilt by `riseorfall doctor`: its curves and metrics are lost."}
-    made = workspace.runs.start_run(f"retrain {row.symbol} {row.interval}", tags)
+    Args:
+        workspace: of the series or of a replay.
+        row: the decision about the run's version.
+        closed_at: close of the newest bar, which is in the run's name.
+    """
+    tags = {**decision_tags(row), NOTE_TAG: "Rebuilt by `riseorfall doctor`: its curves and metrics are lost."}
+    made = workspace.runs.start_run(decided_name(closed_at, row.version, row.action), tags)
     place = _artifacts(workspace) / row.run_id / "artifacts"
     with closing(sqlite3.connect(workspace.settings.local_database or "")) as database, database:
         database.execute(

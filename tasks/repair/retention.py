@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
+from data_checks.offline_pages import listed_runs
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.experiment_runs import PROCESS_TAG
@@ -139,16 +140,18 @@ def _require_no_champion(settings: Settings, name: str, number: str) -> None:
 def _old_pages(
     settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], now: datetime
 ) -> Iterator[Removal]:
-    """Yield reports, Data Docs and logs that have not changed for `page_days`."""
+    """Yield reports, Data Docs and logs that have not changed for `page_days`, and that no kept page links."""
     data, before = settings.root / "data", (now - timedelta(days=spec.page_days)).timestamp()
     champions = {row.series_name: row.champion_after for row in rows}
     shown = {row.run_id for row in rows if row.version == champions[row.series_name]}
+    linked = {docs / run["page"] for docs in (data / "docs").glob("*") for run in listed_runs(docs)}
     places = (("report", "reports", "*/*.html"), ("Data Docs", "docs", "*/validations/**/*.html"),
               ("log", "logs", COMMAND_LOGS))  # fmt: skip
     for kind, root, pattern in places:
         for path in sorted((data / root).glob(pattern)):
             is_open = kind == "log" and _is_process(path.stem.rpartition("-")[2])
-            if path.stem not in shown and not is_open and path.stat().st_mtime < before:
+            is_kept = path.stem in shown or path in linked or is_open
+            if not is_kept and path.stat().st_mtime < before:
                 yield Removal(kind, str(path), path.stat().st_size, partial(_delete_page, path, data / root, before))
 
 
@@ -282,8 +285,8 @@ def _delete_version(settings: Settings, series: Series, number: str) -> None:
     folder = _folder_of_version(settings, versions, series.name, number)
     if folder is None:
         raise StillNeeded(f"{series.name} version {number}: its folder is another version's, or gone")
+    _remove(folder)  # first: see _delete_run
     Workspace(settings, series).registry.client.delete_model_version(series.name, number)
-    _remove(folder)
 
 
 def _delete_run_file(settings: Settings, name: str, number: str, path: Path) -> None:

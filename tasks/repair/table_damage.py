@@ -2,8 +2,8 @@
 
 A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
 of all other commits stay, and so do the numbers of the versions. A damaged Parquet file is taken out of the table: its
-rows are lost, all others stay. Damaged files are moved, not deleted. A file that the disk or the permissions keep from
-being read is not examined: nothing is known about its content, so it is not moved.
+rows are lost, all others stay. Damaged files are moved, not deleted. A file that cannot be read because of the disk,
+the permissions or the memory, or for a reason that is not known here, is not examined and not moved.
 """
 
 import json
@@ -46,8 +46,8 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
     checkpoints = [*log.glob("*.checkpoint*.parquet"), *log.glob("_last_checkpoint")]
     try:
         DeltaTable(str(root))
-    except Exception as error:  # noqa: BLE001 - deltalake's errors, OSError, and panics of its Rust core
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # noqa: BLE001 - deltalake's errors and OSError; the files show which are damage
+        failure = error
     else:
         return []
     if not commits and not checkpoints:
@@ -55,10 +55,11 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
         return [Finding(part, "gone", log, "expected the log of the table, found none", remedy)]
     try:
         lost = [number for number in range(max(commits, default=-1) + 1) if not _is_commit(commits.get(number))]
-        for path in checkpoints:
-            path.read_bytes()
-    except OSError as error:
-        return [_not_examined(part, Path(error.filename or log), error)]
+        broken = [path for path in checkpoints if not _is_checkpoint(path)]
+    except Exception as error:  # noqa: BLE001 - of the system or pyarrow: nothing is known about the content
+        return [_not_examined(part, Path(getattr(error, "filename", None) or log), error)]
+    if not lost and not broken:
+        return [_not_examined(part, log, failure)]
 
     def repair(aside: Path) -> None:
         for path in checkpoints:
@@ -69,7 +70,7 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
                 set_aside(path, root.parent, aside)
             path.write_text(_creation(table) if number == 0 else EMPTY_COMMIT, encoding="utf-8")
 
-    first = log / f"{lost[0]:020}.json" if lost else min(checkpoints, default=log)
+    first, reason = log / f"{lost[0]:020}.json" if lost else min(broken), _one_line(failure)
     what = f"versions {', '.join(map(str, lost))}" if lost else "its checkpoint"
     problem = f"expected a log that can be read, found: {reason} ({what})"
     remedy = "the rows that these versions added are lost, all others are kept" if lost else "read the commits instead"
@@ -92,8 +93,23 @@ def _is_commit(path: Path | None) -> bool:
         return False
 
 
-def _not_examined(part: str, path: Path, error: OSError) -> Finding:
-    problem = f"cannot be read: {error.strerror or error}"
+def _is_checkpoint(path: Path) -> bool:
+    """Return whether a file of a checkpoint is whole: a Parquet file, or the JSON that names it.
+
+    Raises:
+        Exception: it cannot be read, for another reason than its content.
+    """
+    if path.name == "_last_checkpoint":
+        return _is_commit(path)
+    return not _content_problem(path, deep=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _not_examined(part: str, path: Path, error: Exception) -> Finding:
+    problem = f"cannot be read: {getattr(error, 'strerror', None) or _one_line(error)}"
     return Finding(part, "not examined", path, problem, f"{path} {problem}; correct that, then run `doctor` again")
 
 
@@ -125,7 +141,7 @@ def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[Finding]:
     for file in data_files(root):
         try:
             problem = _problem_of(file, deep=deep)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - of the system or pyarrow: nothing is known about the content
             yield _not_examined(part, file.path, error)
             continue
         if problem:
@@ -147,23 +163,29 @@ def _problem_of(file: DataFile, *, deep: bool) -> str:
     """Return what is wrong with a Parquet file; empty if nothing is.
 
     Raises:
-        OSError: the file exists and cannot be read.
+        Exception: the file exists and cannot be read, for another reason than its content.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         found = file.path.stat().st_size
         if found != file.size:
             return f"expected {file.size:,} bytes, found {found:,}"
-        opened = pq.ParquetFile(file.path)
+        return _content_problem(file.path, deep=deep)
+    except FileNotFoundError:
+        return f"expected a Parquet file of {file.size:,} bytes, found no file"
+
+
+def _content_problem(path: Path, *, deep: bool) -> str:
+    """Return what is wrong with the content of a Parquet file; empty if nothing is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        opened = pq.ParquetFile(path)
         if deep:
             for number in range(opened.num_row_groups):
                 opened.read_row_group(number)
-    except FileNotFoundError:
-        return f"expected a Parquet file of {file.size:,} bytes, found no file"
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         if getattr(error, "errno", None) is not None:  # of the disk; pyarrow's own OSError is about the content
             raise
-        return f"expected a Parquet file, found: {' '.join(str(error).split())[:200]}"
+        return f"expected a Parquet file, found: {_one_line(error)}"
     return ""

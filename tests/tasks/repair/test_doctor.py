@@ -8,12 +8,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from damaged_home import database, halve, log_file, output, parquet, remove
-from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
+from home_0_1 import STORED_PREDICTION, drop_prediction_log
 from mlflow import MlflowClient
 
 from flows.cli import run
@@ -24,22 +25,15 @@ from model.errors import DamagedHome
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
+from tasks.registry.model_files import ModelFiles
 from tasks.repair.finding import set_aside
+from tasks.repair.registry_rebuild import rebuild_database
 from tasks.retrain_run import open_run
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with one retrain and one stored prediction, at its last close."""
-    place = unpack_home(tmp_path / "home")
-    monkeypatch.setenv("RISEORFALL_HOME", str(place))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return place
 
 
 def model_files(home: Path) -> Path:
@@ -148,6 +142,39 @@ def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
     runs = Workspace(Settings(), SERIES).runs
     assert runs.run_params(tags.run_id)["window.lookback_bars"] == "30"
     assert runs.read_file(tags.run_id, "evaluation/numbers.json")  # its files belong to it again
+
+
+def test_a_rebuilt_replay_is_described_as_a_replay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{SERIES.name}-replay"
+    replayed = Workspace(Settings(), SERIES, name, "replay")
+    loaded = Workspace(Settings(), SERIES).registry.read_version("1")
+    files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
+    run_id = replayed.runs.start_run("replay 2019-10-17", {})
+    replayed.registry.add_version(run_id, files, {"trained_until": "2019-10-17T00:00:00+00:00"})
+    (first,) = replayed.decision_log.rows()
+    of_replay = {"decision_id": f"{name} 2019-10-17", "series_name": name, "run_id": run_id}
+    replayed.decision_log.append(replace(first, **of_replay))
+    before = described(name)
+    remove(database(home))
+    moved = home.rename(home.with_name("moved"))  # MLflow's client keeps the old file open
+    monkeypatch.setenv("RISEORFALL_HOME", str(moved))
+    replayed = Workspace(Settings(), SERIES, name, "replay")
+    rebuild_database(Settings(), replayed.decision_log.rows())
+    assert described(name) == before
+    assert (before[0], described(SERIES.name)[0]) == ("replay", "retrain")
+    version = MlflowClient(tracking_uri=Settings().mlflow_uri).get_run(run_id)
+    close = replayed.registry.read_version("1").record().resolved_at.max().astype(datetime)
+    assert version.info.run_name == f"{close:%Y-%m-%d} v1 promoted"
+    assert version.data.tags["decision"] == "promote"
+
+
+def described(name: str) -> tuple[str, str, str]:
+    """Return the purpose and the description of an experiment, and the description of its registered model."""
+    client = MlflowClient(tracking_uri=Settings().mlflow_uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    tags = experiment.tags
+    return tags["purpose"], tags["mlflow.note.content"], client.get_registered_model(name).description
 
 
 def test_a_damaged_file_is_moved_to_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

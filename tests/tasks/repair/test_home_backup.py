@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from home_0_1 import STORED_PREDICTION, drop_prediction_log, unpack_home
+from home_0_1 import STORED_PREDICTION, drop_prediction_log
 
 from flows.cli import run
 from model.bars import Series
@@ -20,13 +20,6 @@ from tasks.settings import Settings
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = unpack_home(tmp_path / "home")
-    use(monkeypatch, place)
-    return place
 
 
 @pytest.fixture

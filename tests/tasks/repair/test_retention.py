@@ -1,5 +1,6 @@
 """Housekeeping deletes what exceeds the retention, and nothing else; a dry run deletes nothing."""
 
+import json
 import os
 import sqlite3
 import time
@@ -8,15 +9,18 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home, tiny_version
 
+from data_checks.offline_pages import list_run
 from flows.cli import run
 from model.bars import Bars
 from model.errors import DamagedHome, NoChampion, SpecError
+from tasks.registry.owning_process import own_process
 from tasks.repair.retention import Removal, apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
@@ -256,6 +260,32 @@ def test_a_version_that_became_champion_since_stays(tmp_path: Path) -> None:
     assert find_removals(settings, spec_of(versions=1)) == []
 
 
+class Crash(BaseException):
+    """Injected."""
+
+
+@pytest.mark.parametrize("place", ["tasks.repair.retention._remove", "mlflow.MlflowClient.delete_model_version"])
+def test_a_version_whose_deletion_was_interrupted_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    settings, workspace = held_home(tmp_path)
+    folder = workspace.registry.read_version("2").folder
+
+    def crash(*_: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, crash)
+        with pytest.raises(Crash):
+            apply_removals(find_removals(settings, spec_of(versions=1)))
+    found = find_removals(settings, spec_of(versions=1))
+    assert [(each.kind, each.name) for each in found] == [("version", f"{SERIES.name} version 2")]
+    assert apply_removals(found) == found
+    assert not folder.exists()
+    with pytest.raises(NoChampion):
+        workspace.registry.version("2")
+
+
 def test_a_version_whose_folder_is_not_its_own_stays(tmp_path: Path) -> None:
     """The root of all files, a series' or a run's folder, the champion's files, and another home."""
     settings, workspace = held_home(tmp_path)
@@ -269,6 +299,56 @@ def test_a_version_whose_folder_is_not_its_own_stays(tmp_path: Path) -> None:
             update = "UPDATE model_versions SET source = ?, storage_location = ? WHERE version = 2"
             database.execute(update, (folder.as_uri(),) * 2)
         assert find_removals(settings, spec_of(versions=1)) == []
+
+
+def test_data_docs_that_the_index_links_stay(tmp_path: Path) -> None:
+    """102 old runs, after a line that was not written to its end: the index lists the newest 100."""
+    settings = tiny_home(tmp_path, BARS, 100)
+    docs = tmp_path / "data" / "docs" / SERIES.name
+    docs.mkdir(parents=True)
+    (docs / "runs.jsonl").write_text('{"page": "validations/\n')
+    pages = [docs / "validations" / "bars" / f"{number}" / "a page.html" for number in range(102)]
+    for page in pages:
+        page.parent.mkdir(parents=True)
+        page.write_text("x")
+        os.utime(page, (time.time() - 91 * DAYS,) * 2)
+        run_of = {"suite": "bars", "run": "a", "rules": 1, "failures": {}, "checked_at": ""}
+        list_run(docs, {"page": page.relative_to(docs).as_posix(), **run_of})
+    found = find_removals(settings, RetentionSpec())
+    assert {each.name for each in found} == {str(page) for page in pages[:2]}
+    apply_removals(found)
+    index = (docs / "index.html").read_text()
+    for number, page in enumerate(pages):
+        linked = quote(page.relative_to(docs).as_posix()) in index
+        assert linked == page.exists() == (number >= 2)
+
+
+def test_the_command_deletes_what_a_dry_run_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny_home(tmp_path, BARS, 100)
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs = Workspace(settings, SERIES).runs
+    *place, _, start = own_process().split()
+    dead = runs.client.create_run(runs.experiment_id(), tags={"process": " ".join((*place, "999999999", start))})
+    page = tmp_path / "data" / "reports" / SERIES.name / "old.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("x" * 100)
+    os.utime(page, (time.time() - 91 * DAYS,) * 2)
+    removed = [{"kind": "report", "name": str(page), "bytes": 100}]
+    run_id = dead.info.run_id
+
+    assert run(["housekeeping", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"dry_run": True, "ended_runs": [], "removed": removed}
+    assert page.exists()
+    assert runs.client.get_run(run_id).info.status == "RUNNING"
+    assert run(["housekeeping", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"dry_run": False, "ended_runs": [run_id], "removed": removed}
+    assert not page.exists()
+    assert runs.client.get_run(run_id).info.status == "KILLED"
+    assert run(["housekeeping"]) == 0
+    assert "nothing to delete" in capsys.readouterr().out
 
 
 def test_old_pages_and_logs_go_and_the_report_of_the_champion_stays(tmp_path: Path) -> None:

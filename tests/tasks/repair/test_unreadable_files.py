@@ -9,26 +9,16 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damaged_home import database, halve, log_file, output, parquet
-from home_0_1 import unpack_home
 
 from model.errors import DamagedHome, StoreUnavailable
 from tasks.repair.registry_damage import require_registry
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
 from tasks.workspace import Workspace
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with one retrain and one stored prediction, at its last close."""
-    place = unpack_home(tmp_path / "home")
-    monkeypatch.setenv("RISEORFALL_HOME", str(place))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return place
-
 
 # Writes part of a transaction to the database, as a large one does, and kills itself.
 HALF_A_TRANSACTION = """
@@ -114,6 +104,58 @@ def test_a_commit_whose_text_divides_lines_elsewhere_is_whole(home: Path, capsys
     halve(log_file(home, "ledger", 2))
     assert output(capsys, "doctor", "--repair")[0] == 0
     assert [row.decision_id for row in log.rows()] == [first.decision_id, "b"]
+
+
+@pytest.mark.parametrize("part", ["table", "Parquet"])
+def test_a_failure_that_is_no_damage_is_not_examined_and_moves_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """A log that names a newer protocol, and too little memory."""
+    table = next(each for each in Workspace(Settings()).tables if each.uri.endswith("bars"))
+    path = log_file(home, "bars", 0) if part == "table" else parquet(home, "bars")
+    if part == "table":
+        opened = table.open()
+        assert opened is not None
+        opened.create_checkpoint()
+        for each in path.parent.glob("*.json"):
+            each.write_text(each.read_text().replace('"minReaderVersion":1', '"minReaderVersion":99'))
+        for each in (*path.parent.glob("*.checkpoint.parquet"), path.parent / "_last_checkpoint"):
+            each.unlink()
+    else:
+        read_row_group = pq.ParquetFile.read_row_group
+
+        def fail(file: pq.ParquetFile, *numbers: int) -> pa.Table:
+            if file.metadata.num_rows == pq.read_metadata(path).num_rows:
+                raise pa.ArrowMemoryError("malloc of size 64 failed")
+            return read_row_group(file, *numbers)
+
+        monkeypatch.setattr(pq.ParquetFile, "read_row_group", fail)
+    content = path.read_bytes()
+    findings = [each for each in examine_table("bars", table) if each.state != "whole"]
+    assert findings
+    assert {(each.state, each.repair) for each in findings} == {("not examined", None)}
+    assert ("99" if part == "table" else "malloc") in findings[0].problem
+    code, out, err = output(capsys, "doctor", "--repair")
+    assert code == 0, err
+    assert "not examined" in out
+    assert not (home / "data" / "damaged").exists()
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_checkpoint_is_moved_and_the_commits_are_read_instead(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = next(each for each in Workspace(Settings()).tables if each.uri.endswith("bars"))
+    opened = table.open()
+    assert opened is not None
+    opened.create_checkpoint()
+    (checkpoint,) = (home / "data" / "tables" / "bars" / "_delta_log").glob("*.checkpoint.parquet")
+    checkpoint.write_bytes(b"x" * checkpoint.stat().st_size)
+    (found,) = examine_table("bars", table)
+    assert (found.state, found.path) == ("damaged", checkpoint)
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert not checkpoint.exists()
+    assert {each.state for each in examine_table("bars", table)} == {"whole"}
 
 
 @pytest.mark.parametrize("part", ["log", "Parquet"])
