@@ -144,25 +144,12 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
         close: shape (window,), float64: close at each `decided_at`, in the quote currency.
     """
     figure = new_panels(480, rows=2, row_heights=[0.45, 0.55])
-    kind = scatter_kind(len(record))
-    times, prices = broken_at_gaps(record.decided_at, close)
-    add_trace(
-        figure,
-        kind,
-        row=1,
-        x=times,
-        y=prices,
-        mode="lines",
-        line={"color": INK, "width": 1},
-        name="close",
-        showlegend=False,
-        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:,.2f}<extra></extra>",
-    )
+    add_close(figure, record.decided_at, close)
     for label, shade in ((1, RISE), (0, FALL)):
         those = record.labels == label
         add_trace(
             figure,
-            kind,
+            scatter_kind(len(record)),
             row=2,
             x=record.decided_at[those],
             y=record.probabilities[those],
@@ -174,10 +161,27 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
     figure.add_hline(y=THRESHOLD, line={"color": INK, "width": 1, "dash": "dot"}, row=2, col=1)
     for start in record.decided_at[1:][np.diff(record.fold) != 0]:
         figure.add_vline(x=str(start), line={"color": QUIET, "width": 0.6, "dash": "dot"})
-    scale = {"type": "log", "tickformat": "~s", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
-    figure.update_yaxes(title="close", nticks=6, row=1, col=1, **scale)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     return figure
+
+
+def add_close(figure: "Figure", times: Shaped[np.ndarray, " bar"], close: Float64[np.ndarray, " bar"]) -> None:
+    """Draw the close in the first row, broken at gaps; over a wide range its axis is logarithmic."""
+    x, y = broken_at_gaps(times, close)
+    add_trace(
+        figure,
+        scatter_kind(len(x)),
+        row=1,
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": INK, "width": 1.2},
+        name="close",
+        showlegend=False,
+        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:,.6~g}<extra>close</extra>",
+    )
+    scale = {"type": "log", "tickformat": "~s", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
+    figure.update_yaxes(title="close", nticks=6, row=1, col=1, **scale)
 
 
 def _dots(count: int) -> dict[str, float]:

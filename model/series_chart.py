@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
-from model.chart_style import FALL, INK, QUIET, RISE, needs_log_scale
+from model.chart_style import FALL, INK, QUIET, RISE
 from model.metrics import CLASSES, THRESHOLD, Record
 from model.plotly_defaults import add_trace, new_panels, scatter_kind
-from model.report_charts import broken_at_gaps
+from model.report_charts import add_close
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -39,19 +39,7 @@ def series_chart(
         labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
     """
     figure = new_panels(HEIGHT_PIXELS, rows=2, row_heights=[0.55, 0.45])
-    times, prices = broken_at_gaps(closed_at, close)
-    add_trace(
-        figure,
-        scatter_kind(len(times)),
-        row=1,
-        x=times,
-        y=prices,
-        mode="lines",
-        line={"color": INK, "width": 1.2},
-        name="close",
-        showlegend=False,
-        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:,.6~g}<extra>close</extra>",
-    )
+    add_close(figure, closed_at, close)
     for label, shade in ((1, RISE), (0, FALL)):
         those = record.labels == label
         if those.any():
@@ -68,8 +56,6 @@ def series_chart(
             marker = {"color": shade, "size": 7, "symbol": "diamond" if label >= 0 else "diamond-open"}
             _add_dots(figure, name, decided_at[those], probabilities[those], marker)
     figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)
-    scale = {"type": "log", "tickformat": "~s", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
-    figure.update_yaxes(title="close", nticks=6, row=1, col=1, **scale)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     if len(closed_at):
         figure.update_xaxes(range=[str(closed_at[0])[:19], str(closed_at[-1])[:19]])

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 
@@ -21,7 +20,7 @@ from tasks.registry.experiment_page import SHORT_HASH
 from tasks.results import Landing, Stored
 from tasks.settings import Settings
 from tasks.sources.printable_text import printable
-from tasks.sources.source_spec import Source, SourceBars, SourceSpec, open_source
+from tasks.sources.source_spec import SourceSpec, latest_as_of, open_source
 from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     with run.step("ingest"):
         opened = open_source(source, run.page_read, _known(source))
         bars = opened.fetch(_since(source))
-        moment = as_utc(as_of) if as_of else _default_as_of(opened, bars, source)
+        moment = as_utc(as_of) if as_of else latest_as_of(opened, bars, source, datetime.now(UTC))
         closed = is_closed(column_times(bars.frame["timestamp"]), source.series.delta, to_datetime64(moment))
         landed = bars.frame.assign(line=bars.line_numbers)[closed]
         if landed.empty:
@@ -100,22 +99,6 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
         rows = [{"what": name, "value": str(value)} for name, value in (counts | kept).items()]
         show_table("bars-stored", rows, f"{landing.series.name}, version {merged.version} of the table")
         return Stored(ref, merged)
-
-
-def _default_as_of(opened: Source, bars: SourceBars, source: SourceSpec) -> datetime:
-    """Return the source's own as-of time; a file's is not later than the clock, nor are its bars."""
-    moment, now = as_utc(opened.default_as_of()), datetime.now(UTC)
-    if source.kind != "csv" or moment <= now:
-        return moment
-    late = np.flatnonzero(bars.frame["timestamp"] > now)
-    if len(late):
-        first = bars.frame["timestamp"].iloc[late[0]]
-        raise UnreadableFile(
-            f"{printable(source.path)} line {bars.line_numbers[late[0]]}: expected bars that had opened by now, "
-            f"{now:%Y-%m-%d %H:%M} UTC; found one of {first:%Y-%m-%d %H:%M} ({len(late)} such). Correct the dates, or "
-            "set --source.timestamp-format or --source.timezone; --as-of TIME leaves out bars that closed after it"
-        )
-    return now
 
 
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

@@ -9,13 +9,12 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from model.bars import Series
-from model.errors import UnsoundModel, UntrustedModel
 from model.monitor_alarms import MonitorSpec
 from tasks.champion.champion_monitor import MonitorResult, monitor_champion
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_page, show_table
 from tasks.results import Monitoring
-from tasks.services.events import EventName, emit_event_for
+from tasks.services.events import EventName, broken_champion_reported, emit_event_for
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 
@@ -32,14 +31,8 @@ def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime |
     """Monitor the champion, show the result, and emit an event for each new alarm."""
     with current_progress().step("monitor"):
         settings, series = Settings(), require_stored(Series(symbol, interval))
-        try:
+        with broken_champion_reported(series.name):
             result = monitor_champion(series, settings, spec, as_of)
-        except UnsoundModel as error:
-            emit_event_for("riseorfall.champion.broken", series.name, str(error))
-            raise
-        except UntrustedModel as error:
-            emit_event_for("riseorfall.champion.found-broken", series.name, str(error))
-            raise
         entry, key = result.entry, artifact_key(f"monitor {series.name}")
         show_table(key, result.rows(), f"Champion version {entry.version} of {series.name}")
         picture = settings.link(result.picture)

@@ -5,12 +5,11 @@ from datetime import datetime
 from prefect import get_run_logger, task
 
 from model.bars import Series
-from model.errors import UnsoundModel, UntrustedModel
 from model.freshness import ForecastSpec
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_table
-from tasks.services.events import emit_event_for
+from tasks.services.events import broken_champion_reported, emit_event_for
 from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
 from tasks.workspace import require_stored
@@ -23,14 +22,8 @@ def predict_last(
     """Predict with champion and shadows at the newest stored bar, and for the days missed before it; store all."""
     with current_progress().step("predict"):
         series = require_stored(Series(symbol, interval))
-        try:
+        with broken_champion_reported(series.name):
             found = forecast(series, Settings(), limits, as_of, shadows=shadows)
-        except UnsoundModel as error:
-            emit_event_for("riseorfall.champion.broken", series.name, str(error))
-            raise
-        except UntrustedModel as error:
-            emit_event_for("riseorfall.champion.found-broken", series.name, str(error))
-            raise
         newest = found.prediction
         message = f"P(rise) {newest.probability:.4f} at {newest.decided_at.isoformat()} by version {newest.version}"
         emit_event_for("riseorfall.predicted", series.name, message, **newest.to_dict())

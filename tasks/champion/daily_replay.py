@@ -39,6 +39,7 @@ from tasks.champion.repeated_evidence import unchanged_row
 from tasks.champion.shadow_predictions import Shadow, open_shadow, shadow_predictions, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.warm_start import start_of_final, start_of_fold
+from tasks.registry.experiment_page import SHORT_HASH
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_probe, log_record, picture_path
@@ -53,7 +54,6 @@ log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
 FEWEST_DECISIONS = 20  # own choice: with fewer, the interval of a difference is not informative
-DIGEST_LENGTH = 12
 STRATEGIES = ("replayed", "never promoting", "always promoting")
 
 
@@ -185,7 +185,7 @@ class Replay:
     def digest(self) -> str:
         """Identity of recipe and rule."""
         text = self.recipe.identity + self.rule.model_dump_json()
-        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+        return hashlib.sha256(text.encode()).hexdigest()[:SHORT_HASH]
 
     def decision_id(self, day: date) -> str:
         """Return the id of a day's decision, the same in every run."""

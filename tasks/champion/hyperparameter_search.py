@@ -28,7 +28,7 @@ from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of,
 from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
-from tasks.registry.experiment_page import as_of_text
+from tasks.registry.experiment_page import SHORT_HASH, as_of_text
 from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.registry.run_metrics import BASE_RATE, LOG_LOSS, score_metrics
 from tasks.settings import Settings
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DIGEST_LENGTH = 12
 RUN = "run_id"  # where a study keeps its MLflow run
 
 
@@ -131,7 +130,7 @@ class RecipeSearch:
             self.spec.folds.model_dump_json(exclude=set(EXECUTION_FIELDS)),
             str(self.spec.seed),
         ]
-        digest = hashlib.sha256("".join([*identity, hash_bars(self.bars)]).encode()).hexdigest()[:DIGEST_LENGTH]
+        digest = hashlib.sha256("".join([*identity, hash_bars(self.bars)]).encode()).hexdigest()[:SHORT_HASH]
         return f"{self.series.name}-{digest}"
 
     def search(self) -> SearchResult:

@@ -19,25 +19,25 @@ from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.experiment_page import DONE
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 EVIDENCE = "evidence"  # tag of a version
-DIGEST_LENGTH = 16  # characters of SHA-256, 64 bits: a person sees the tag
+EVIDENCE_HASH_LENGTH = 16  # characters of SHA-256, 64 bits: a person sees the tag
 REPORTED = "report"  # tag of a run: where its report is; a retrain writes it last
 # The code that can change a network, a number or a decision. Sources and data checks are left out: their effect is in
 # the hash of the bars.
 CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py", "tasks/store/*.py")
 LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "onnxruntime")
-DECIDED = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 def evidence_digest(bars_sha256: str, recipe: Recipe, rule: PromotionRule) -> str:
     """Return a hash of bars, recipe, rule and code; the champion is compared by `find_repeated_decision`."""
     parts = (bars_sha256, recipe.identity, rule.model_dump_json(), code_digest(Path(__file__).parents[2]))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:EVIDENCE_HASH_LENGTH]
 
 
 @cache
@@ -84,7 +84,7 @@ def unchanged_row(earlier: LoggedDecision, decision_id: str, decided_at: datetim
     champion = earlier.champion_after
     reason = (
         f"nothing to do: version {earlier.version} was trained on the same bars by the same recipe, rule and code, and "
-        f"was {DECIDED[earlier.action]} on {earlier.decided_at:%Y-%m-%d %H:%M} UTC"
+        f"was {DONE[earlier.action]} on {earlier.decided_at:%Y-%m-%d %H:%M} UTC"
     )
     return replace(
         earlier, decision_id=decision_id, decided_at=decided_at, action="unchanged", champion_before=champion,

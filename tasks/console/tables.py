@@ -3,7 +3,6 @@
 Each `show_...` function prints one result; it computes nothing. Most take the plain values that `--json` prints.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
-from model.evaluation import BUY_AND_HOLD
 from model.metrics import METRICS
 from model.trading import TradingSpec
+from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 
@@ -25,9 +23,8 @@ NAME_WIDTH = 10
 LINES_TO_COPY = ("MLflow", "run", "Data Docs", "report", "log")
 
 if TYPE_CHECKING:
-    from model.evaluation import Evaluation
     from tasks.champion.champion_monitor import MonitorResult
-    from tasks.results import Promotion, Retrain, Unchanged
+    from tasks.results import Retrain, Unchanged
 
 LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
 
@@ -113,7 +110,7 @@ def _retrain_lines(
         yield "", f"- {f'{mark}: ' if mark else ''}{reason}"
     if isinstance(result, Retrain):
         if promotion.action != "promote":
-            yield "missing", "; ".join(missing_for_promotion(promotion))
+            yield "missing", "; ".join(missing_for_promotion(promotion.reasons, promotion.marks, promotion.numbers))
         yield from zip(("skill", "costs"), skill_and_costs(result.evaluation, costs), strict=True)
     from tasks.workspace import Workspace  # imported here: no other table needs the stores
 
@@ -125,49 +122,6 @@ def _retrain_lines(
         yield "report", settings.link(Path(result.report))
     yield "log", str(log_file)
     yield "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items())
-
-
-def missing_for_promotion(promotion: "Promotion") -> list[str]:
-    """Return what would have to differ for a promotion, one phrase for each clause that failed."""
-    found = []
-    for mark, reason in mark_reasons(promotion.reasons, promotion.marks):
-        name = "base_rate" if " vs. the base rate" in reason else "champion" if " vs. the champion" in reason else ""
-        limits = [promotion.numbers.get(f"{name}.{key}") for key in ("low", "tolerance", "difference", "margin")]
-        if mark == "failed" and None not in limits:
-            low, tolerance, difference, margin = (float(each or 0.0) for each in limits)
-            excess = max(low - tolerance, difference - margin)
-            found.append(f"a log loss lower by {excess:.4f} vs. the {name.replace('_', ' ')}")
-        elif mark != "passed":
-            found.append(f"this clause must pass: {reason}")
-    return found
-
-
-def skill_and_costs(evaluation: "Evaluation", costs: TradingSpec) -> tuple[str, str]:
-    """State the evidence of skill, and what trading by the probabilities earned after costs."""
-    return _skill(evaluation), _costs(evaluation, costs)
-
-
-def _skill(evaluation: "Evaluation") -> str:
-    """State whether there is evidence of directional skill, by which test, and how often the bars were looked at."""
-    p_value = evaluation.skill.holm_adjusted()["pesaran_timmermann"]
-    evidence = "evidence" if evaluation.looks.adjusted(p_value) <= ALPHA else "no evidence"
-    return f"{evidence} of directional skill: {evaluation.looks.evidence(p_value)}"
-
-
-def _costs(evaluation: "Evaluation", costs: TradingSpec) -> str:
-    """State at which costs per side long or flat would have had no net return."""
-    found, held = evaluation.trading["long_flat"], evaluation.trading[BUY_AND_HOLD]
-    if math.isnan(found["break_even_bps"]):
-        return "the long-or-flat strategy never traded"
-    low, high = found["break_even_bps_low"], found["break_even_bps_high"]
-    assumed = costs.cost_bps + costs.slippage_bps
-    finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
-    return (
-        f"the long-or-flat strategy breaks even at {found['break_even_bps']:.0f} bps per side [{low:.0f}, {high:.0f}], "
-        f"costs assumed {assumed:g} bps: {finding} after costs. Net {found['net_return']:+.1%}, "
-        f"Sharpe {found['sharpe']:.2f} [{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]; "
-        f"buy and hold {held['net_return']:+.1%}"
-    )
 
 
 def show_status(found: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
 LAST_DECISIONS = 8
-REPORTS = 30
+LAST_REPORTS = 30
 NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class DashboardReader:
                 None,
             ),
             record=record,
-            predictions=live_predictions(workspace.prediction_log.read(series.name), bars),
+            predictions=predictions_with_outcomes(workspace.prediction_log.read(series.name), bars),
             health=health,
             decisions=rows[: -LAST_DECISIONS - 1 : -1],
             reports=self._reports(series, rows),
@@ -164,7 +164,7 @@ class DashboardReader:
             for row in reversed(rows)
             if row.run_id and row.decision_id == row.run_id
         ]
-        return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()][:REPORTS]
+        return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()][:LAST_REPORTS]
 
 
 def unreadable_content(series: Series, problem: str) -> SeriesContent:
@@ -184,7 +184,7 @@ def champion_since(rows: Sequence[LoggedDecision]) -> LoggedDecision | None:
     return since if since is not None and since.champion_after is not None else None
 
 
-def live_predictions(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
+def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
     """Return the stored predictions with their outcomes; the first stored of each decision."""
     kept = stored.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
     decided_at, resolves_at = column_times(kept["decided_at"]), column_times(kept["resolves_at"])

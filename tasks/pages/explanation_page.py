@@ -18,7 +18,7 @@ from tasks.pages.number_format import moment_text, points_text
 STRONGEST_BARS = 5
 FLOAT32_TOLERANCE = 1e-6  # a smaller difference between the network's and the served probability is rounding
 STATES = ("cell state", "hidden state")  # of either sign; gates run from 0 to 1
-OUTCOMES = {1: "a rise followed", 0: "a fall followed", -1: "outcome not known yet"}
+OUTCOME_OF_LABEL = {1: "a rise followed", 0: "a fall followed", -1: "outcome not known yet"}
 MAP_NOTES = {
     "input gate": "Blue, open: the new input enters the cell state.",
     "forget gate": "Blue, open: the cell state is kept; orange, closed: it is dropped.",
@@ -108,7 +108,7 @@ def _summary(explained: Explained) -> Markup:
     return facts(
         {
             "Decided at": moment_text(explained.decided_at),
-            "P(rise)": f"{explained.probability:.2%}; {OUTCOMES[explained.label]}",
+            "P(rise)": f"{explained.probability:.2%}; {OUTCOME_OF_LABEL[explained.label]}",
             **own,
             "At constant prices": f"{found.flat_probability:.2%}",
             "Difference, attributed to the bars": f"{points_text(found.probability - found.flat_probability, 2)} "

@@ -19,7 +19,7 @@ VIEW = "riseorfall"  # key of the shared view
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 NOTE_TAG = "mlflow.note.content"
 PURPOSE_TAG = "purpose"
-SHORT_HASH = 12  # characters of a hash that a person sees
+SHORT_HASH = 12  # characters of a hash that a person sees; names of replays and searches contain it
 DONE = {"promote": "promoted", "hold": "held", "reject": "rejected", "unchanged": "unchanged"}
 NAME_COLUMN = {"attributes.`Run Name`": 250, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
 # Columns with their widths in pixels, in order.

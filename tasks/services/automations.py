@@ -7,7 +7,7 @@ A notification block named `riseorfall` receives alarms, decisions and failed ru
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from tasks.services.events import DECISION_EVENTS, NOTIFY_ON, RETRAIN_ON, series
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.events.schemas.automations import AutomationCore
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
 log = logging.getLogger(__name__)
 
@@ -109,36 +109,27 @@ def _report_missing_retrain(client: "SyncPrefectClient", max_quiet: timedelta, b
 
 def _notify_about_alarms(block: Any) -> "AutomationCore":
     from prefect.events.actions import SendNotification
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.automations import AutomationCore
 
     return AutomationCore(
         name=NOTIFY,
         description=f"Sends every alarm and every decision except `unchanged` to the notification block {BLOCK}.",
-        trigger=EventTrigger(
-            expect=set(NOTIFY_ON),
-            match={"prefect.resource.id": "riseorfall.series.*"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
-        ),
+        trigger=_at_each(NOTIFY_ON, "riseorfall.series.*"),
         actions=[SendNotification(block_document_id=block.id, subject=SUBJECT, body=BODY)],
     )
 
 
 def _notify_about_failed_runs(block: Any) -> "AutomationCore":
     from prefect.events.actions import SendNotification
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.automations import AutomationCore
 
     return AutomationCore(
         name=FAILED,
         description=f"Sends every failed or crashed run of riseorfall to the notification block {BLOCK}.",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
+        trigger=_at_each(
+            {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            "prefect.flow-run.*",
             match_related={"prefect.resource.id": "prefect.tag.riseorfall", "prefect.resource.role": "tag"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
         ),
         actions=[SendNotification(block_document_id=block.id, subject=FAILED_SUBJECT, body=FAILED_BODY)],
     )
@@ -146,19 +137,27 @@ def _notify_about_failed_runs(block: Any) -> "AutomationCore":
 
 def _send_predictions(webhook: Any) -> "AutomationCore":
     from prefect.events.actions import CallWebhook
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.automations import AutomationCore
 
     return AutomationCore(
         name=PREDICTED,
         description=f"Posts each prediction of the champion to the webhook block {WEBHOOK}.",
-        trigger=EventTrigger(
-            expect={"riseorfall.predicted"},
-            match={"prefect.resource.id": "riseorfall.series.*"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
-        ),
+        trigger=_at_each({"riseorfall.predicted"}, "riseorfall.series.*"),
         actions=[CallWebhook(block_document_id=webhook.id, payload="{{ event.payload|tojson }}")],
+    )
+
+
+def _at_each(events: Collection[str], resource: str, **related: Any) -> "EventTrigger":
+    """Return a trigger that acts on each event about a resource."""
+    from prefect.events.schemas.automations import EventTrigger, Posture  # imported here: it takes 3 seconds
+
+    return EventTrigger(
+        expect=set(events),
+        match={"prefect.resource.id": resource},
+        posture=Posture.Reactive,
+        threshold=1,
+        within=timedelta(0),
+        **related,
     )
 
 

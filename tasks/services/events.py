@@ -6,8 +6,11 @@ lost and a warning logged; the decision log and the monitor log keep what matter
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+from model.errors import UnsoundModel, UntrustedModel
 from tasks.store.decision_log import LoggedDecision
 
 EventName = Literal[
@@ -62,6 +65,22 @@ def emit_event_for(name: EventName, series_name: str, message: str, /, **payload
         emit_event(event=name, resource=resource, payload={"message": message, **payload})
     except Exception as error:  # noqa: BLE001 - a lost event must not undo what it reports
         log.warning("event %s of %s was not sent: %s", name, series_name, error)
+
+
+@contextmanager
+def broken_champion_reported(series_name: str) -> Iterator[None]:
+    """Emit an event if the champion cannot be used inside the context; the error continues.
+
+    Damage starts a retrain, which replaces the champion; files that are not the recorded ones do not.
+    """
+    try:
+        yield
+    except UnsoundModel as error:
+        emit_event_for("riseorfall.champion.broken", series_name, str(error))
+        raise
+    except UntrustedModel as error:
+        emit_event_for("riseorfall.champion.found-broken", series_name, str(error))
+        raise
 
 
 def announce(row: LoggedDecision) -> str:

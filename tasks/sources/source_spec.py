@@ -17,7 +17,9 @@ from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import IntervalName, Series
-from model.errors import SpecError
+from model.errors import SpecError, UnreadableFile
+from model.times import as_utc
+from tasks.sources.printable_text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,6 +152,26 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
     from tasks.sources.bundled_sample import SampleSource  # imported here: pandas and pyarrow take a second to import
 
     return SampleSource(spec)
+
+
+def latest_as_of(opened: Source, bars: SourceBars, spec: SourceSpec, now: datetime) -> datetime:
+    """Return the source's own as-of time; a file's is not later than `now`.
+
+    Raises:
+        UnreadableFile: a bar of a file opens after `now`.
+    """
+    moment = as_utc(opened.default_as_of())
+    if spec.kind != "csv" or moment <= now:
+        return moment
+    late = np.flatnonzero(bars.frame["timestamp"] > now)
+    if len(late):
+        first = bars.frame["timestamp"].iloc[late[0]]
+        raise UnreadableFile(
+            f"{printable(spec.path)} line {bars.line_numbers[late[0]]}: expected bars that had opened by now, "
+            f"{now:%Y-%m-%d %H:%M} UTC; found one of {first:%Y-%m-%d %H:%M} ({len(late)} such). Correct the dates, or "
+            "set --source.timestamp-format or --source.timezone; --as-of TIME leaves out bars that closed after it"
+        )
+    return now
 
 
 def require_readable(spec: SourceSpec) -> None:

@@ -147,10 +147,9 @@ def test_predict_and_monitor_emit_an_event_for_a_broken_champion(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tiny_home(tmp_path, random_walk(130, seed=4), 100)
     emitted: list[tuple[str, str]] = []
-    for module in ("prediction", "monitoring"):
-        monkeypatch.setattr(
-            f"tasks.{module}.emit_event_for", lambda name, series, *_, **__: emitted.append((name, series))
-        )
+    monkeypatch.setattr(
+        "tasks.services.events.emit_event_for", lambda name, series, *_, **__: emitted.append((name, series))
+    )
     for file, runs in (("network.onnx", predict), ("record.parquet", monitor)):
         (found,) = tmp_path.rglob(file)
         found.write_bytes(b"torn")

@@ -1,0 +1,65 @@
+"""The sentences below a decision: what a promotion lacks, evidence of skill, costs at which trading breaks even."""
+
+import pytest
+from synthetic_records import coin_labels, daily_record, forecast
+
+from model.baseline_comparison import measure_skill
+from model.evaluation import BUY_AND_HOLD, Evaluation
+from model.trading import TradingSpec
+from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
+
+LONG = (
+    "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
+)
+
+
+def evaluation(low: float, value: float, high: float) -> Evaluation:
+    labels = coin_labels(120, seed=1)
+    record = daily_record(labels, forecast(labels, 0.5, seed=2))
+    costs = {"break_even_bps": value, "break_even_bps_low": low, "break_even_bps_high": high}
+    figures = {"net_return": 1.303, "sharpe": 1.0, "sharpe_low": -0.2, "sharpe_high": 2.2}
+    return Evaluation(120, "", "", {}, ((1, 1), (1, 1)), 0.0, measure_skill(record, {}, 1),
+                      {"long_flat": figures | costs, BUY_AND_HOLD: {"net_return": 0.5}})  # fmt: skip
+
+
+def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None:
+    numbers = {
+        "base_rate.low": 0.0123,
+        "base_rate.tolerance": 0.01,
+        "base_rate.difference": 0.0312,
+        "base_rate.margin": 0.05,
+    }
+    reasons, marks = (LONG, "passes the sanity check"), ("failed", "passed")
+    assert missing_for_promotion(reasons, marks, numbers) == [
+        "a log loss lower by 0.0023 vs. the base rate"
+    ]  # 0.0123 - 0.01
+    wide = numbers | {"base_rate.difference": 0.08}
+    assert missing_for_promotion(reasons, marks, wide) == [
+        "a log loss lower by 0.0300 vs. the base rate"
+    ]  # 0.08 - 0.05
+    other = ("a person held it", "net of costs: not better")
+    assert missing_for_promotion(other, ("failed",), numbers) == [
+        "this clause must pass: a person held it",
+        "this clause must pass: net of costs: not better",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "finding"),
+    [
+        ((-8, 21, 51), "no significant gain or loss after costs"),
+        ((20, 30, 51), "a gain after costs"),
+        ((-50, -20, 3), "a loss after costs"),
+    ],
+)
+def test_the_closing_lines_state_skill_and_costs_with_their_uncertainty(
+    interval: tuple[float, float, float], finding: str
+) -> None:
+    skill, costs = skill_and_costs(evaluation(*interval), TradingSpec(cost_bps=10, slippage_bps=5))
+    assert skill.startswith("no evidence of directional skill: look 1 at these bars")
+    assert "Pesaran-Timmermann p = " in skill
+    low, value, high = interval
+    assert f"breaks even at {value} bps per side [{low}, {high}], costs assumed 15 bps: {finding}." in costs
+    assert "Net +130.3%, Sharpe 1.00 [-0.20, 2.20]" in costs
+    idle = evaluation(float("nan"), float("nan"), float("nan"))
+    assert skill_and_costs(idle, TradingSpec())[1] == "the long-or-flat strategy never traded"
