@@ -2,9 +2,10 @@
 
 from prefect import flow
 
-from tasks.housekeeping import Housekeeping, run_housekeeping
+from tasks.housekeeping import run_housekeeping
 from tasks.pages.prefect_artifacts import shown
 from tasks.repair.retention_spec import RetentionSpec
+from tasks.results import Housekeeping
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 

@@ -1,41 +1,18 @@
 """Delete what exceeds the retention, and what killed runs left; show what was deleted in Prefect."""
 
-from dataclasses import dataclass
-
 from prefect import get_run_logger, task
 
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_table
-from tasks.repair.retention import Removal, apply_removals, find_removals
+from tasks.repair.retention import apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
+from tasks.results import Housekeeping
 from tasks.services.scheduled_runs import with_local_registry
 from tasks.services.stale_runs import clean_up_after_dead_runs
 from tasks.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Housekeeping:
-    """What one run of housekeeping did.
-
-    Attributes:
-        ended: MLflow runs whose process was gone.
-        removed: what was deleted, or would be in a dry run.
-    """
-
-    ended: tuple[str, ...]
-    removed: tuple[Removal, ...]
-
-    def rows(self) -> list[dict[str, str]]:
-        """Return a table: kind, number, bytes."""
-        kinds = dict.fromkeys(each.kind for each in self.removed)
-        own = {kind: [each for each in self.removed if each.kind == kind] for kind in kinds}
-        return [
-            {"deleted": kind, "number": str(len(found)), "bytes": f"{sum(each.size for each in found):,}"}
-            for kind, found in own.items()
-        ]
-
-
-@task(name="delete what exceeds the retention")
+@task(name="delete what exceeds the retention", task_run_name="delete what exceeds the retention")
 def run_housekeeping(retention: RetentionSpec) -> Housekeeping:
     """End runs whose process is gone, delete what exceeds the retention, and show a table of it."""
     with current_progress().step("housekeeping"):

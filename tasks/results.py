@@ -4,6 +4,7 @@ Pages, the console and flows import these instead of the tasks. Bars and arrays 
 carries the reference.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from model.bars import Series
 from model.evaluation import Evaluation
 from model.windows import WindowSpec
 from tasks.registry.model_registry import Version
+from tasks.repair.retention import Removal
 from tasks.store.bar_store import MergeResult
 from tasks.store.bars_ref import BarsRef
 
@@ -190,3 +192,27 @@ class Retrain:
     version: Version
     promotion: Promotion
     report: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """What one run of housekeeping did.
+
+    Attributes:
+        ended: MLflow runs whose process was gone.
+        removed: what was deleted.
+    """
+
+    ended: tuple[str, ...]
+    removed: tuple[Removal, ...]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return a table: kind, number, bytes."""
+        return [dict(zip(("deleted", "number", "bytes"), each, strict=True)) for each in totals(self.removed)]
+
+
+def totals(removed: Sequence[Removal]) -> list[tuple[str, str, str]]:
+    """Return kind, number and bytes of removals as text, one row for each kind."""
+    kinds = dict.fromkeys(each.kind for each in removed)
+    own = {kind: [each for each in removed if each.kind == kind] for kind in kinds}
+    return [(kind, str(len(found)), f"{sum(each.size for each in found):,}") for kind, found in own.items()]

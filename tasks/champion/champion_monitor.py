@@ -24,6 +24,7 @@ from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
+from tasks.store.decision_log import former_champions
 from tasks.store.monitor_log import MonitorEntry, score_from
 from tasks.workspace import Workspace
 
@@ -190,8 +191,7 @@ def service_evidence(workspace: Workspace, live: Live, spec: MonitorSpec) -> tup
 
 def _promotion_ordinal(workspace: Workspace, version: str) -> int:
     """Return the place of a version among all that have been champion, from 1."""
-    rows = workspace.decision_log.rows(workspace.name)
-    champions = list(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
+    champions = former_champions(workspace.decision_log.rows(workspace.name))
     return champions.index(version) + 1 if version in champions else len(champions) + 1
 
 

@@ -47,7 +47,7 @@ from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.store.bars_ref import BarsRef, hash_bars
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, former_champions
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -314,10 +314,7 @@ class Replay:
 
     def _first_champion(self) -> str | None:
         """Return the version that was promoted first."""
-        promoted = [
-            row.champion_after for row in self.workspace.decision_log.rows(self.name) if row.champion_after is not None
-        ]
-        return promoted[0] if promoted else None
+        return next(iter(former_champions(self.workspace.decision_log.rows(self.name))), None)
 
     def summary(self) -> ReplaySummary:
         """Score the champion of each day vs. never and always promoting, on the same decisions."""

@@ -27,8 +27,7 @@ from model.reference_anchor import (
 from model.times import column_times
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.out_of_sample_record import out_of_sample_record
-from tasks.champion.warm_start import standing_champions
-from tasks.store.decision_log import REFERENCE, LoggedDecision, reference_versions
+from tasks.store.decision_log import REFERENCE, LoggedDecision, former_champions, reference_versions, standing_champions
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def compare_with_references(
         probabilities[list(kept)],
         rule,
         overlap,
-        considered=len(_champions(rows)),
+        considered=len(former_champions(rows)),
         slope=_slope(workspace, record, share, bars, rule),
     )
     return _clause(found, versions, rule)
@@ -74,16 +73,12 @@ def compare_with_references(
 def candidates(rows: Sequence[LoggedDecision]) -> list[str]:
     """Return the versions that may be references, in the order of their promotion; none that was rolled back."""
     standing = standing_champions(rows)
-    champions, kept = [each for each in _champions(rows) if each in standing], reference_versions(rows)
+    champions, kept = [each for each in former_champions(rows) if each in standing], reference_versions(rows)
     if not kept:
         return champions[-MOST_CANDIDATES:]
     last = max(number for number, row in enumerate(rows) if reference_versions([row]))
-    since = _champions(rows[last:])
+    since = {row.champion_after for row in rows[last:]}
     return [version for version in champions if version in kept or version in since]
-
-
-def _champions(rows: Sequence[LoggedDecision]) -> list[str]:
-    return list(dict.fromkeys(row.champion_after for row in rows if row.champion_after is not None))
 
 
 def _read_references(

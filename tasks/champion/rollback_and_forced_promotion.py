@@ -19,7 +19,7 @@ from tasks.champion.recipe_hold import RecipeHold, held_recipes, open_holds, rec
 from tasks.registry.experiment_page import DONE
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
-from tasks.store.decision_log import DecisionLog, LoggedDecision
+from tasks.store.decision_log import DecisionLog, LoggedDecision, former_champions
 from tasks.workspace import Workspace
 
 
@@ -266,13 +266,10 @@ def _require_other(series: Series, state: ChampionState, version: Version) -> No
 
 
 def _require_former(log: DecisionLog, series: Series, version: str) -> None:
-    """Raise SpecError if the version never was the champion.
-
-    The champion of a home without decisions is the one that the first decision was made against.
-    """
-    champions = {each for row in log.rows(series.name) for each in (row.champion_before, row.champion_after)}
+    """Raise SpecError if the version never was the champion."""
+    champions = former_champions(log.rows(series.name))
     if version not in champions:
-        former = ", ".join(sorted((each for each in champions if each), key=int))
+        former = ", ".join(sorted(champions, key=int))
         raise SpecError(
             f"{series.name}: expected a former champion ({former}), found version {version}, which never was champion. "
             f'To promote it against the rule: `riseorfall promote --version {version} --force --reason "..."`.'

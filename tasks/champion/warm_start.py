@@ -17,7 +17,7 @@ from model.recipe import Recipe
 from model.times import to_datetime64
 from model.windows import Windows
 from tasks.registry.model_registry import ModelRegistry
-from tasks.store.decision_log import DecisionLog, LoggedDecision
+from tasks.store.decision_log import DecisionLog, standing_champions
 
 log = logging.getLogger(__name__)
 
@@ -92,25 +92,6 @@ def start_of_final(
         return None
     newest = len(folds[-1].validation)
     return start_weights(registry, decisions, recipe, windows.decided_at[-newest:].min())
-
-
-def standing_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
-    """Return all champions that no rollback has withdrawn, in the order of their promotion.
-
-    A rollback withdraws every champion since the one that it restores; a later promotion reinstates a version.
-    """
-    found: list[str] = []
-    for row in rows:
-        number = row.champion_after
-        if number is None:
-            continue
-        if row.action == "rollback" and number in found:
-            del found[found.index(number) + 1 :]
-        elif row.action == "rollback" and row.champion_before in found:
-            found.remove(row.champion_before)
-        if number not in found:
-            found.append(number)
-    return tuple(found)
 
 
 def _fits(theirs: Recipe, ours: Recipe) -> bool:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tasks.repair.finding import Finding
 from tasks.repair.retention import Removal
+from tasks.results import totals
 
 
 def show_findings(found: Sequence[Finding], repaired: Sequence[Finding]) -> None:
@@ -33,9 +34,8 @@ def show_removals(found: Sequence[Removal], ended: Sequence[str], *, dry_run: bo
     for each in found if dry_run else ():
         console.print(f"would delete {escape(f'{each.kind}: {each.name}')} ({each.size:,} bytes)", soft_wrap=True)
     table = Table("would be deleted" if dry_run else "deleted", "number", "bytes", box=SIMPLE_HEAD)
-    for kind in dict.fromkeys(each.kind for each in found):
-        own = [each for each in found if each.kind == kind]
-        table.add_row(kind, str(len(own)), f"{sum(each.size for each in own):,}")
+    for row in totals(found):
+        table.add_row(*row)
     console.print(table if found else "nothing to delete")
     if ended:
         console.print(f"ended {len(ended)} runs whose process was gone")

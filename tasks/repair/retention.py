@@ -29,7 +29,7 @@ from tasks.registry.local_database import Entry, LocalDatabase
 from tasks.registry.run_artifacts import KERAS, ONNX, REPORT
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision, reference_versions
+from tasks.store.decision_log import LoggedDecision, former_champions, reference_versions
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ def _registered(settings: Settings, rows: Sequence[LoggedDecision]) -> Versions 
 
 def _champions(rows: Sequence[LoggedDecision]) -> set[str]:
     """Return the versions that were champion or are references, by the decisions about one name."""
-    standing = {champion for row in rows for champion in (row.champion_before, row.champion_after)}
-    return {version for version in standing | reference_versions(rows) if version}
+    return {*former_champions(rows), *reference_versions(rows)}
 
 
 def _require_no_champion(settings: Settings, name: str, number: str) -> None:

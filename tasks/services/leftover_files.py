@@ -33,26 +33,25 @@ def use_own_temporary_folder() -> None:
         atexit.register(_remove_at_exit, folder, os.getpid())
 
 
-def remove_temporary_folders(*, dry_run: bool = False) -> list[Path]:
+def remove_temporary_folders() -> list[Path]:
     """Delete the temporary folders of processes that are gone; return them."""
     found = [
         path
         for path in _base().glob(f"{PREFIX}*")
         if is_gone(" ".join(path.name.removeprefix(PREFIX).split(SEPARATOR)[:-1]))
     ]
-    for path in found if not dry_run else ():
+    for path in found:
         shutil.rmtree(path, ignore_errors=True)
         log.info("deleted %s: its process is gone", path)
     return found
 
 
-def remove_landing_files(settings: Settings, ended: Collection[str], *, dry_run: bool = False) -> list[Path]:
+def remove_landing_files(settings: Settings, ended: Collection[str]) -> list[Path]:
     """Delete the landing files of ended runs, and those older than a day; return them.
 
     Args:
         settings: the home.
         ended: ids of runs that are known to have ended.
-        dry_run: delete nothing.
     """
     oldest = time.time() - LANDING_SECONDS
     found = []
@@ -60,7 +59,7 @@ def remove_landing_files(settings: Settings, ended: Collection[str], *, dry_run:
         with suppress(FileNotFoundError):  # its run has just deleted it
             if path.name.partition(".")[0] in ended or path.stat().st_mtime < oldest:
                 found.append(path)
-    for path in found if not dry_run else ():
+    for path in found:
         path.unlink(missing_ok=True)
         log.info("deleted %s: its run has ended", path)
     return found

@@ -10,6 +10,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -54,6 +55,7 @@ class StateCollector(Collector):
         self._settings = settings
         self._metrics: list[Metric] = []
         self._read_at = float("-inf")
+        self._lock = Lock()  # of several requests at once one reads
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing, so that registering the collector reads no store."""
@@ -61,10 +63,11 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics, read again where they are older than `REFRESH_SECONDS`."""
-        if time.monotonic() - self._read_at > REFRESH_SECONDS:
-            self._metrics = self._read()
-            self._read_at = time.monotonic()
-        return iter(self._metrics)
+        with self._lock:
+            if time.monotonic() - self._read_at > REFRESH_SECONDS:
+                self._metrics = self._read()
+                self._read_at = time.monotonic()
+            return iter(self._metrics)
 
     def _read(self) -> list[Metric]:
         readable = GaugeMetricFamily(

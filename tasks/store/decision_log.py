@@ -129,6 +129,34 @@ def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
     return set()
 
 
+def former_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
+    """Return every version that is or was champion, in the order of their promotion.
+
+    The champion of a home without decisions is the one that the first decision was made against.
+    """
+    named = (version for row in rows for version in (row.champion_before, row.champion_after))
+    return tuple(dict.fromkeys(version for version in named if version is not None))
+
+
+def standing_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
+    """Return all champions that no rollback has withdrawn, in the order of their promotion.
+
+    A rollback withdraws every champion since the one that it restores; a later promotion reinstates a version.
+    """
+    found: list[str] = []
+    for row in rows:
+        number = row.champion_after
+        if number is None:
+            continue
+        if row.action == "rollback" and number in found:
+            del found[found.index(number) + 1 :]
+        elif row.action == "rollback" and row.champion_before in found:
+            found.remove(row.champion_before)
+        if number not in found:
+            found.append(number)
+    return tuple(found)
+
+
 class DecisionLog:
     """Decisions below one root."""
 
@@ -211,10 +239,20 @@ class DecisionLog:
         table = self._table.open()
         if table is None:
             return ()
-        where = f"series_name = {quoted(series_name)}" if series_name else None
-        found = sorted(read_rows(table, self._table.schema, where).to_pylist(), key=lambda row: row["sequence"])
-        start = 0 if last is None else max(0, len(found) - last)
-        return tuple(_decision(row) for row in found[start:])
+        conditions = [f"series_name = {quoted(series_name)}"] if series_name else []
+        if last is not None:
+            numbers = read_rows(table, self._schema("sequence"), " AND ".join(conditions) or None)["sequence"]
+            newest = sorted(numbers.to_pylist(), reverse=True)[:last]
+            if not newest:
+                return ()
+            conditions.append(f"sequence >= {newest[-1]}")
+        found = read_rows(table, self._table.schema, " AND ".join(conditions) or None).to_pylist()
+        return tuple(_decision(row) for row in sorted(found, key=lambda row: row["sequence"]))
+
+    def _schema(self, *names: str) -> "pa.Schema":
+        import pyarrow as pa  # imported here: see _table
+
+        return pa.schema([self._table.schema.field(name) for name in names])
 
     def last(self, series_name: str) -> LoggedDecision | None:
         """Return the decision written last about a series: its `champion_after` is the champion. None without any."""
@@ -226,9 +264,7 @@ class DecisionLog:
         table = self._table.open()
         if table is None:
             return ()
-        import pyarrow as pa  # imported here: see _table
-
-        schema = pa.schema([self._table.schema.field(name) for name in ("sequence", "version", "run_id", "files")])
+        schema = self._schema("sequence", "version", "run_id", "files")
         found = read_rows(table, schema, f"series_name = {quoted(series_name)}").to_pylist()
         return tuple(
             VersionRow(row["version"], row["run_id"], _files(row["files"]))

@@ -4,14 +4,17 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from tasks.store.decision_log import Action, DecisionLog, LoggedDecision
+from tasks.store.decision_log import Action, DecisionLog, LoggedDecision, former_champions, standing_champions
+from tasks.store.delta_table import read_rows
 from tasks.store.prediction_log import PredictionLog
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -118,7 +121,7 @@ def test_the_log_gives_the_champion_of_any_day(decisions: DecisionLog) -> None:
 
 WRITER = """
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta, UTC
 from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import Prediction, PredictionLog
@@ -154,3 +157,39 @@ def test_two_processes_write_each_row_once(decisions: DecisionLog) -> None:
     assert sorted(int(row.decision_id) for row in rows) == list(range(18))
     assert [row.sequence for row in rows] == list(range(1, 19))
     assert len(PredictionLog(decisions.root).read()) == 18
+
+
+def test_the_last_decision_reads_one_row_and_of_the_others_their_numbers(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        name = "ETH-USD-1d" if number == 5 else ROW.series_name
+        decisions.append(replace(ROW, decision_id=f"run-{number}", series_name=name))
+    read: list[tuple[int, int]] = []
+
+    def count(*others: Any) -> pa.Table:
+        found = read_rows(*others)
+        read.append((found.num_columns, found.num_rows))
+        return found
+
+    monkeypatch.setattr("tasks.store.decision_log.read_rows", count)
+    last = decisions.last(ROW.series_name)
+    assert last is not None
+    assert (last.decision_id, last.reasons) == ("run-4", ROW.reasons)
+    assert read == [(1, 4), (len(fields(LoggedDecision)), 1)]
+    assert [row.decision_id for row in decisions.rows(last=2)] == ["run-4", "run-5"]
+    assert [row.decision_id for row in decisions.rows(ROW.series_name, last=9)] == [f"run-{n}" for n in range(1, 5)]
+    assert decisions.rows(ROW.series_name, last=0) == ()
+    assert decisions.last("SOL-USD-1d") is None
+
+
+def test_the_champion_before_the_first_decision_is_a_former_champion() -> None:
+    rows = [
+        replace(ROW, version="2", champion_before="1", champion_after="2"),
+        replace(ROW, version="3", champion_before="2", champion_after="2", action="hold"),
+        replace(ROW, version="4", champion_before="2", champion_after="4"),
+        replace(ROW, version="2", champion_before="4", champion_after="2", action="rollback"),
+    ]
+    assert former_champions(rows) == ("1", "2", "4")
+    assert former_champions([ROW]) == ("1",)
+    assert standing_champions(rows) == ("2",)
