@@ -105,7 +105,7 @@ class ArtifactPlaces:
             allowed = " or ".join([str(self.home), *([configured] if configured else [])])
             raise UntrustedModel(
                 f"{place}: its files lie outside the artifact store: expected a place below {allowed}, found "
-                f"{location}. {NEXT}"
+                f"{location}. If the home was moved or copied, run `riseorfall doctor`. {NEXT}"
             )
 
 

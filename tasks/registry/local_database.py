@@ -113,6 +113,13 @@ class LocalDatabase:
             for space, name, number, run_id, location, source in rows
         )
 
+    def experiment_folders(self) -> dict[str, Path] | None:
+        """Return the folder of each experiment whose files are on this machine, by name."""
+        rows = self._rows("SELECT name, artifact_location FROM experiments WHERE workspace = ?", (DEFAULT_WORKSPACE,))
+        if rows is None:
+            return None
+        return {name: folder for name, place in rows if (folder := local_path(place)) is not None}
+
     def params(self, run_id: str) -> dict[str, str] | None:
         """Return the parameters of a run."""
         if not self._rows("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)):

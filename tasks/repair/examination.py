@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.repair.finding import Finding
-from tasks.repair.registry_damage import examine_database, examine_versions
+from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -26,8 +26,9 @@ def examine_home(settings: Settings) -> list[Finding]:
     tables = _examine_tables(settings, deep=True)
     rows = _decisions(settings, tables)
     database = examine_database(settings, rows)
-    versions = examine_versions(settings, rows) if database.state == "whole" else iter(())
-    return [*tables, *_missing_bars(settings, rows, tables), database, *versions]
+    moved = moved_paths(settings) if database.state == "whole" else None
+    versions = examine_versions(settings, rows) if database.state == "whole" and not moved else iter(())
+    return [*tables, *_missing_bars(settings, rows, tables), database, *([moved] if moved else []), *versions]
 
 
 def first_damage(settings: Settings) -> Finding | None:

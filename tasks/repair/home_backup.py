@@ -58,7 +58,7 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         )
     versions = _copy_tables(settings, store, partial / "tables", report)
     if database.exists():
-        _copy_database(database, partial / "mlflow.db")
+        copy_database(database, partial / "mlflow.db")
         report(f"MLflow's database: {(partial / 'mlflow.db').stat().st_size:,} bytes")
     for source, name in _folders(settings):
         if source.is_dir():
@@ -99,7 +99,7 @@ def restore(settings: Settings, source: Path, report: Callable[[str], None]) -> 
     if (source / "mlflow.db").exists():
         fresh = database.with_name(f"{database.name}.new")
         shutil.copyfile(source / "mlflow.db", fresh)
-        _replace_paths(fresh, Path(manifest["home"]), settings.root)
+        replace_paths(fresh, Path(manifest["home"]), settings.root)
         fresh.replace(database)  # last: a home with a database is complete
         report(f"MLflow's database: {database.stat().st_size:,} bytes, paths of {manifest['home']} replaced")
 
@@ -153,14 +153,14 @@ def _copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
     """Copy an SQLite database that others may be writing to."""
     with opened_database(source) as theirs, closing(sqlite3.connect(target)) as ours:
         theirs.execute("SELECT 1 FROM sqlite_master").fetchone()  # a backup of a locked database waits for ever
         theirs.backup(ours)
 
 
-def _replace_paths(database: Path, old: Path, new: Path) -> None:
+def replace_paths(database: Path, old: Path, new: Path) -> None:
     """Replace the path of a home wherever a column of MLflow's database begins with it."""
     with closing(sqlite3.connect(database)) as opened, opened:
         present = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

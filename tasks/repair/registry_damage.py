@@ -13,6 +13,7 @@ from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.repair.finding import Finding, database_files, set_aside
+from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -46,6 +47,38 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Find
         "champion; curves and metrics of the runs are lost"
     )
     return Finding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
+
+
+def moved_paths(settings: Settings) -> Finding | None:
+    """Return the finding that MLflow's database has the paths of another home, which was moved or copied to this one.
+
+    Args:
+        settings: only the home's own database is examined; another one may belong to another home.
+    """
+    path, own = settings.local_database, settings.root / "mlruns" / "artifacts"
+    if path is None or not settings.has_local_registry:
+        return None
+    found = LocalDatabase(settings.mlflow_uri).experiment_folders() or {}
+    former = {
+        folder.parents[2]
+        for name, folder in found.items()
+        if folder.parts[-3:] == ("mlruns", "artifacts", name)
+        and folder.parent.resolve() != own.resolve()
+        and (own / name).is_dir()
+    }
+    if not former:
+        return None
+
+    def repair(aside: Path) -> None:
+        copy = aside / path.relative_to(settings.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy_database(path, copy)
+        for home in sorted(former):
+            replace_paths(path, home, settings.root)
+
+    homes = " and ".join(map(str, sorted(former)))
+    problem = f"expected paths below {settings.root}, found {homes}: the home was moved or copied"
+    return Finding("paths of the registry", "damaged", path, problem, "replace them by those of this home", repair)
 
 
 def require_registry(settings: Settings) -> None:

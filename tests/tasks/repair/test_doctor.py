@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from copied_home import copy_home
 from damaged_home import database, halve, log_file, output, parquet, remove
 from home_0_1 import STORED_PREDICTION, drop_prediction_log
 from mlflow import MlflowClient
@@ -27,6 +28,7 @@ from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.repair.finding import set_aside
+from tasks.repair.registry_damage import moved_paths
 from tasks.repair.registry_rebuild import rebuild_database
 from tasks.retrain_run import open_run
 from tasks.settings import Settings
@@ -378,6 +380,54 @@ def test_a_version_without_tags_is_described_and_gets_them_back(
     assert output(capsys, "doctor")[0] == 4
     assert output(capsys, "doctor", "--repair")[0] == 0
     assert state_of(capsys)["champion"] == before
+
+
+def test_a_home_that_was_moved_is_found_and_repaired(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = home.rename(home.with_name("a new place"))
+    monkeypatch.setenv("RISEORFALL_HOME", str(moved))
+    drop_prediction_log(moved)
+    code, _, err = output(capsys, "predict")
+    assert code != 0
+    assert "riseorfall doctor" in err
+    code, out, _ = output(capsys, "doctor", "--json")
+    assert code == 4
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (found["path"], found["repairable"]) == (str(database(moved)), True)
+    assert f"expected paths below {moved}, found {home}" in found["problem"]
+
+    code, out, err = output(capsys, "doctor", "--repair")
+    assert code == 0, err
+    assert not home.exists()
+    (copy,) = (moved / "data" / "damaged").rglob("mlflow.db")
+    assert locations(copy) == {name: place.replace(moved.as_uri(), home.as_uri()) for name, place in
+                               locations(database(moved)).items()}  # fmt: skip
+    assert all(place.startswith(f"{moved.as_uri()}/") for place in locations(database(moved)).values())
+    code, out, err = output(capsys, "predict", "--json")
+    assert code == 0, err
+    assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+    assert output(capsys, "doctor")[0] == 0
+
+
+def locations(path: Path) -> dict[str, str]:
+    """Return where the runs and the experiment of the series have their files."""
+    with closing(sqlite3.connect(path)) as opened:
+        experiments = opened.execute("SELECT name, artifact_location FROM experiments WHERE name != 'Default'")
+        return dict([*experiments, *opened.execute("SELECT run_uuid, artifact_uri FROM runs")])
+
+
+def test_a_home_behind_a_link_and_the_database_of_another_home_are_not_moved_ones(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (home / "mlruns").rename(tmp_path / "disk" / "mlruns")
+    (home / "mlruns").symlink_to(tmp_path / "disk" / "mlruns")
+    assert output(capsys, "doctor")[0] == 0
+    other = copy_home(home, tmp_path / "other")
+    monkeypatch.setenv("RISEORFALL_HOME", str(other))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database(home)}")
+    assert moved_paths(Settings()) is None
 
 
 def test_a_home_in_use_by_up_is_not_repaired(

@@ -155,7 +155,7 @@ def test_an_interrupted_backup_is_none(
     def interrupt(*_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tasks.repair.home_backup._copy_database", interrupt)
+    monkeypatch.setattr("tasks.repair.home_backup.copy_database", interrupt)
     with pytest.raises(KeyboardInterrupt):
         back_up(Settings(), tmp_path / "backup", lambda _: None)
     assert list(tmp_path.glob("*.partial"))
