@@ -52,7 +52,7 @@ def backup(folder: Path, /) -> None:
 
     settings = load_settings()
     lines: list[str] = []
-    with quiet_libraries():
+    with quiet_libraries(occupies=True):
         back_up(settings, folder, lines.append)
     show_lines([*lines, f"backup of {settings.root} in {folder}; `riseorfall restore` reads it"])
 
@@ -113,8 +113,14 @@ def _end_dead_runs(settings: "Settings") -> list[str]:
 
 
 def _require_stopped(settings: "Settings", command: str) -> None:
-    """Raise SpecError if an `up` of the home runs: its servers have the files open."""
+    """Raise SpecError if an `up` of the home runs, whose servers have the files open, or another process writes."""
+    from tasks.repair.live_writers import live_writers
     from tasks.services.supervisor import read_state
 
     if read_state(settings.up_lock, settings.up_state) is not None:
         raise SpecError(f"{command}: expected no running `riseorfall up` of {settings.root}, found one. Stop it first.")
+    if writers := live_writers(settings):
+        raise SpecError(
+            f"{command}: expected no process that writes to {settings.root}, found {', '.join(writers)}. Wait until it "
+            "has ended, or stop it."
+        )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import RiseOrFallError, StoreUnavailable
+from tasks.repair.live_writers import hold_home
 from tasks.settings import Settings
 
 FREE_BYTES = 50_000_000  # own choice: a retrain, with the database of a temporary Prefect server, writes up to 20 MB
@@ -31,10 +32,14 @@ def load_settings() -> Settings:
 
 
 @contextmanager
-def quiet_streams(log_folder: Path) -> Iterator[tuple["Console", Path]]:
+def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tuple["Console", Path]]:
     """Redirect standard error to a new log file; yield a console on the real one, and the path of the file.
 
     Redirects the file descriptor, so that the output of native libraries and child processes is caught too.
+
+    Args:
+        log_folder: where the log file is created.
+        holds_home: `doctor --repair` and `restore` refuse to run meanwhile.
     """
     from rich.console import Console  # imported here: rich takes a moment, which --help must not pay
 
@@ -42,6 +47,8 @@ def quiet_streams(log_folder: Path) -> Iterator[tuple["Console", Path]]:
     sys.stderr.flush()
     kept = os.dup(2)
     with path.open("a", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
+        if holds_home:
+            hold_home(file)
         os.dup2(file.fileno(), 2)
         logging.captureWarnings(True)
         handler = logging.StreamHandler(file)
@@ -88,12 +95,17 @@ def require_space(home: Path) -> None:
 
 
 @contextmanager
-def quiet_libraries(*, writes: bool = False) -> Iterator[None]:
-    """Send what libraries write to standard error to a log file; `writes`: the command stores something."""
+def quiet_libraries(*, writes: bool = False, occupies: bool = False) -> Iterator[None]:
+    """Send what libraries write to standard error to a log file.
+
+    Args:
+        writes: the command stores something in the home, which needs space.
+        occupies: it stores nothing there, and the home must not be repaired meanwhile.
+    """
     settings = load_settings()
     if writes:
         require_space(settings.root)
-    with quiet_streams(settings.log_folder):
+    with quiet_streams(settings.log_folder, holds_home=writes or occupies):
         yield
 
 
@@ -105,7 +117,7 @@ def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
 
     require_space(settings.root)
     with (
-        quiet_streams(settings.log_folder) as (console, log_file),
+        quiet_streams(settings.log_folder, holds_home=True) as (console, log_file),
         TerminalProgress(console) as progress,
         report_progress_to(progress) as run,
     ):

@@ -27,7 +27,7 @@ from tasks.registry.experiment_page import (
     run_path,
 )
 from tasks.registry.local_database import LocalDatabase
-from tasks.registry.owning_process import own_process
+from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer
 from tasks.settings import Settings, preserve_tracking_uri
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 POINTS_PER_BATCH = 1000  # MLflow's limit
-PROCESS_TAG = "process"  # the process that a run belongs to: if it is gone while the run is running, it was killed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.registry.file_verification import local_path
+from tasks.registry.owning_process import PROCESS_TAG
 from tasks.registry.unreachable_store import store_unavailable
 from tasks.settings import database_file
 
@@ -119,6 +120,15 @@ class LocalDatabase:
         if rows is None:
             return None
         return {name: folder for name, place in rows if (folder := local_path(place)) is not None}
+
+    def running_processes(self) -> dict[str, str] | None:
+        """Return the process that each running run names, by the id of the run."""
+        rows = self._rows(
+            "SELECT runs.run_uuid, tags.value FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
+            "WHERE runs.status = 'RUNNING' AND tags.key = ?",
+            (PROCESS_TAG,),
+        )
+        return None if rows is None else dict(rows)
 
     def params(self, run_id: str) -> dict[str, str] | None:
         """Return the parameters of a run."""

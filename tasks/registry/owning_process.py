@@ -12,6 +12,7 @@ import socket
 import time
 from pathlib import Path
 
+PROCESS_TAG = "process"  # of an MLflow run: if the process is gone while the run is running, it was killed
 KERNEL = Path("/proc")
 UNKNOWN = "-"  # machine without an id: a name of another boot may be that of another machine
 STARTS_WITHIN_SECONDS = 5  # without /proc: start times move with corrections of the clock

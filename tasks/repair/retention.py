@@ -23,10 +23,11 @@ from deltalake import DeltaTable
 from data_checks.offline_pages import listed_runs
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
-from tasks.registry.experiment_runs import PROCESS_TAG
 from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import Entry, LocalDatabase
+from tasks.registry.owning_process import PROCESS_TAG
 from tasks.registry.run_artifacts import KERAS, ONNX, REPORT
+from tasks.repair.live_writers import COMMAND_LOGS
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision, former_champions, reference_versions
@@ -42,7 +43,6 @@ PAGE = 1000  # of MLflow
 BULKY = (REPORT, KERAS, ONNX, "pictures")  # of a run, each kept elsewhere or drawn from what is kept
 FOLDS, UNDECIDED = "run of a fold", "run without a decision"
 ENDED = {"FINISHED", "FAILED", "KILLED"}
-COMMAND_LOGS = "[0-9]*T[0-9]*-[0-9]*.log"  # of commands: time and process; those of servers have fixed names and stay
 
 Versions = tuple[tuple[str, str, Entry], ...]  # registered: name, number, entry
 

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from model.recipe import RECIPE_HASH_LENGTH
-from tasks.registry.experiment_runs import PROCESS_TAG
-from tasks.registry.owning_process import is_gone
+from tasks.registry.owning_process import PROCESS_TAG, is_gone
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
 from tasks.settings import Settings
 

@@ -1,0 +1,41 @@
+"""Which other processes write to a home: `doctor --repair` and `restore` wait for none.
+
+A command that writes holds a lock on its log file until it and its children have ended; a run that was started in any
+other way is found by the process that its MLflow run names. `up` has a lock of its own, in `tasks/services/`.
+"""
+
+import fcntl
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from tasks.registry.local_database import LocalDatabase
+from tasks.registry.owning_process import is_alive, own_process
+from tasks.settings import Settings
+
+COMMAND_LOGS = "[0-9]*T[0-9]*-[0-9]*.log"  # of commands: time and process; those of servers have fixed names
+
+
+def hold_home(log_file: IO[str]) -> None:
+    """Let a command count as one that writes, until its log file is closed."""
+    with suppress(OSError):  # a second one in this process and second; a disk without locks
+        fcntl.flock(log_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def live_writers(settings: Settings) -> list[str]:
+    """Return a description of each other process that writes to the home."""
+    commands = [path for path in sorted(settings.log_folder.glob(COMMAND_LOGS)) if _is_held(path)]
+    processes = LocalDatabase(settings.mlflow_uri).running_processes() or {}
+    runs = [run_id for run_id, process in processes.items() if process != own_process() and is_alive(process)]
+    return [*(f"a command with the log {path}" for path in commands), *(f"MLflow run {run_id}" for run_id in runs)]
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # gone, or of another user
+        return False
+    return False

@@ -1,0 +1,81 @@
+"""A home that other processes write to is neither repaired nor restored into."""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from damaged_home import halve, output, parquet
+
+from flows.cli.terminal_session import quiet_libraries
+from model.bars import Series
+from tasks.registry.owning_process import _start_ticks, own_process
+from tasks.repair.live_writers import live_writers
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+SERIES = Series("BTC-USD", "1d")
+
+
+@contextmanager
+def another_process() -> Iterator[str]:
+    """Yield the name of a process that runs, as an MLflow run has it in its tag."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        *place, _, _ = own_process().split()
+        yield " ".join((*place, str(child.pid), _start_ticks(child.pid)))
+    finally:
+        child.communicate()
+
+
+def test_a_home_is_not_repaired_while_a_retrain_of_another_process_runs(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Workspace(Settings(), SERIES).runs
+    run_id = runs.start_run("retrain", {})  # by this process
+    path = halve(parquet(home, "bars"))
+    content = path.read_bytes()
+    with another_process() as process:
+        runs.client.set_tag(run_id, "process", process)
+        code, _, err = output(capsys, "doctor", "--repair")
+        assert code == 2
+        assert f"expected no process that writes to {home}, found MLflow run {run_id}" in err
+        assert path.read_bytes() == content
+        assert output(capsys, "doctor")[0] == 4  # reads only
+    assert output(capsys, "doctor", "--repair")[0] == 0  # the run was killed
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("command", ["doctor", "restore"])
+def test_a_home_is_left_alone_while_a_command_writes_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("RISEORFALL_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    log = home / "data" / "logs" / "20260101T000000-1.log"
+    log.parent.mkdir(parents=True)
+    words = ("doctor", "--repair") if command == "doctor" else ("restore", str(tmp_path))
+    with log.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, err = output(capsys, *words)
+        assert code == 2
+        assert f"found a command with the log {log}" in err
+    code, _, err = output(capsys, *words)
+    assert "no process that writes" not in err
+
+
+@pytest.mark.parametrize(("occupies", "expected"), [({}, 0), ({"writes": True}, 1), ({"occupies": True}, 1)])
+def test_commands_that_write_or_copy_hold_the_home_until_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, occupies: dict[str, bool], expected: int
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with quiet_libraries(**occupies):
+        assert len(live_writers(Settings())) == expected
+        with quiet_libraries(**occupies):  # in the same second: the same log
+            pass
+    assert live_writers(Settings()) == []
