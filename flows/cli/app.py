@@ -6,15 +6,11 @@ usage or unreadable input, 3 failed data checks, 4 alarms (`status --check`) or 
 nothing heavy: each command imports what it needs when it runs.
 """
 
-import atexit
-import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
@@ -54,22 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     use_own_temporary_folder()
-    _exit(run(sys.argv[1:] if words is None else words))
-
-
-def _exit(code: int) -> NoReturn:
-    """End the process after its exit handlers, without the interpreter's own clean-up: with TensorFlow it takes 3 s."""
-    # Both as multiprocessing ends its processes; there is no public way.
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
-    atexit._run_exitfuncs()  # noqa: SLF001
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        pass  # the reader, such as `head`, has seen enough
-    except OSError:
-        code = code or UNEXPECTED
-    os._exit(code)
+    sys.exit(run(sys.argv[1:] if words is None else words))
 
 
 def _exit_on_signal(number: int, _: object) -> None:
