@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from damaged_home import halve, output, parquet
 
-from flows.cli.terminal_session import quiet_libraries
+from flows.cli.terminal_session import flow_progress, quiet_libraries
 from model.bars import Series
 from tasks.registry.owning_process import _start_ticks, own_process
 from tasks.repair.live_writers import live_writers
@@ -79,3 +79,10 @@ def test_commands_that_write_or_copy_hold_the_home_until_they_end(
         with quiet_libraries(**occupies):  # in the same second: the same log
             pass
     assert live_writers(Settings()) == []
+
+
+def test_a_flow_from_the_command_line_holds_the_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, tracking_uri="")
+    with flow_progress(settings) as (_, log):
+        assert live_writers(settings) == [f"a command with the log {log}"]
+    assert live_writers(settings) == []
