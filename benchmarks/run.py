@@ -67,9 +67,7 @@ def _environment() -> dict[str, object]:
 def _lines(name: str, chosen: argparse.Namespace, home: Path) -> list[Line]:
     module = importlib.import_module(MODULES[name])
     lines: list[Line]
-    if name == "retrain":
-        lines = module.lines(home)
-    elif name == "prediction":
+    if name in ("retrain", "prediction"):
         lines = module.lines(chosen.rounds, home)
     elif name == "growth":
         lines = module.lines(chosen.largest)
