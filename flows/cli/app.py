@@ -16,9 +16,9 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
-from flows.cli.champion_commands import audit, explain, monitor, predict, status
-from flows.cli.decision_commands import decisions, promote, rollback
+from flows.cli.champion_commands import decisions, promote, rollback
 from flows.cli.old_spellings import replace_old_spellings
+from flows.cli.prediction_commands import audit, explain, monitor, predict, status
 from flows.cli.repair_commands import backup, doctor, housekeeping, restore
 from flows.cli.service_commands import automations, deployments, serve, up
 from flows.cli.training_commands import replay, retrain, tune

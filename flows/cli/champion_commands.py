@@ -1,152 +1,126 @@
-"""Commands about the champion and its predictions: status, predict, monitor, explain, audit."""
+"""Commands about which version is champion: decisions (the decision log), promote, rollback."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
-from model.freshness import ForecastSpec
-from model.monitor_alarms import MonitorSpec
-from tasks.champion.shadow_spec import ShadowSpec
-from tasks.workspace import open_workspace
+from model.promotion_rule import PromotionRule
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.store.decision_log import LoggedDecision
 
 
-def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, check: bool = False) -> None:
-    """Show champion, challenger, bars, live score, alarms, next runs and the last decisions of a series.
-
-    A home with several series is shown as one line a series, unless --symbol and --interval choose one.
-
-    Parameters
-    ----------
-    check
-        Exit with 4 if there is an alarm, for cron.
-    """
-    from tasks.champion.series_health import require_healthy, series_health
-    from tasks.champion.series_status import series_status
-    from tasks.console.tables import show_all_status, show_health, show_status
-    from tasks.services.scheduled_runs import service_status
-
-    settings = load_settings()
-    with quiet_libraries():
-        several = options.choose(open_workspace().bar_store.stored_series())
-        chosen = several if len(several) > 1 else (options.series,)
-        services = service_status(settings)
-        found = [
-            series_status(each, settings) | {"health": series_health(each, settings) | services} for each in chosen
-        ]
-    if json:
-        print_json(found if len(found) > 1 else found[0])
-    elif len(found) > 1:
-        show_all_status(found)
-    else:
-        show_status(found[0])
-        show_health(found[0]["health"])
-    if check:
-        for each in found:
-            require_healthy(each["health"])
-
-
-def predict(
+def decisions(
     *,
     options: SeriesOptions = DEFAULT_SERIES,
-    staleness: ForecastSpec = ForecastSpec(),
-    shadows: ShadowSpec = ShadowSpec(),
-    as_of: datetime | None = None,
+    name: str = "",
+    last: int = 20,
+    on: datetime | None = None,
     json: JsonFlag = False,
 ) -> None:
-    """Predict the bar after the last closed one with the champion; the probability is stored before it is printed.
+    """List the logged decisions about a series, or show which version was champion on a day.
 
     Parameters
     ----------
-    staleness
-        Maximum age of the champion and of the newest bar.
-    shadows
-        Versions that predict the bar too, without serving; what they predict is stored, not printed.
-    as_of
-        Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
+    name
+        Name of another decision log, such as that of a replay; default: that of the series.
+    last
+        Number of decisions to list, the newest; 0 for all.
+    on
+        Show the champion at the end of this day (UTC), or at this time.
     """
-    from tasks.console.tables import show_forecast
-    from tasks.serving.forecast import forecast
-
-    with quiet_libraries(writes=True):
-        found = forecast(options.series, load_settings(), staleness, as_of, shadows=shadows).to_dict()
-    if json:
-        print_json(found)
-    else:
-        show_forecast(found)
-
-
-def monitor(
-    *,
-    options: SeriesOptions = DEFAULT_SERIES,
-    spec: MonitorSpec = MonitorSpec(),
-    as_of: datetime | None = None,
-    json: JsonFlag = False,
-) -> None:
-    """Score the stored predictions against their outcomes, test for drift, and list the alarms.
-
-    Parameters
-    ----------
-    spec
-        Limits at which an alarm is raised.
-    as_of
-        Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
-    """
-    from tasks.champion.champion_monitor import monitor_champion
-    from tasks.console.tables import show_watched
-
-    with quiet_libraries(writes=True):
-        watched = monitor_champion(options.series, load_settings(), spec, as_of)
-    if json:
-        print_json(watched.entry.to_dict())
-    else:
-        show_watched(watched)
-
-
-def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = None, json: JsonFlag = False) -> None:
-    """Explain one prediction of the champion on a page: contribution of each bar, filters, activations, gates.
-
-    Parameters
-    ----------
-    at
-        Decision time of the window, UTC: the close of its last bar; default: the newest.
-    """
-    from tasks.console.tables import show_explanation
+    from tasks.console.tables import show_decisions, show_lines
 
     settings = load_settings()
-    with quiet_libraries():
-        from tasks.pages.champion_explanation import explain_champion
-
-        found = explain_champion(options.series, settings, at).to_dict()
+    log, series_name = Workspace(settings).decision_log, name or options.series.name
+    if on is not None:
+        moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
+        champion = log.champion_on(series_name, moment)
+        if json:
+            print_json({"series": series_name, "on": moment.isoformat(), "champion": champion})
+        else:
+            version = f"version {champion}" if champion else "no version"
+            show_lines([f"{series_name}: {version} was champion on {moment.isoformat()}"])
+        return
+    rows = [row.to_dict() for row in log.rows(series_name, last=last or None)]
     if json:
-        print_json(found)
+        print_json(rows)
     else:
-        show_explanation(found)
+        show_decisions(rows)
 
 
-def audit(
-    *, options: SeriesOptions = DEFAULT_SERIES, version: str = "", sample: int = 64, json: JsonFlag = False
+def promote(
+    *,
+    version: str,
+    options: SeriesOptions = DEFAULT_SERIES,
+    promotion: PromotionRule = PromotionRule(),
+    force: bool = False,
+    reason: str = "",
 ) -> None:
-    """Test a version's windows, labels, folds and predictions for look-ahead; fail if there is any.
+    """Decide again about a registered version: by the promotion rule, or by force with a reason.
 
     Parameters
     ----------
     version
-        Version to audit; default: the champion.
-    sample
-        Number of windows and predictions computed again, without later bars and with scrambled ones.
+        Version to decide about.
+    force
+        Promote it whatever the rule decides; requires a reason, and the decision log marks it.
+    reason
+        Reason, for the decision log.
     """
-    from tasks.champion.version_audit import audit_version
+    from tasks.champion.rollback_and_forced_promotion import promote_by_hand
     from tasks.console.tables import show_lines
 
-    with quiet_libraries():
-        found = audit_version(options.series, load_settings(), version, sample)
-    title = f"{found.series_name} version {found.version}"
-    if json:
-        print_json(found.to_dict())
-    else:
-        same = "its training bars" if found.same_bars else "not exactly its training bars"
-        show_lines([f"{title}, audited on {found.bars.rows} bars ({same})"])
-        show_lines(
-            [f"  {'ok  ' if each.passed else 'LEAK'} {each.name}: {each.detail}" for each in found.audit.findings]
-        )
-    found.audit.require(title)
+    with quiet_libraries(writes=True):
+        row = promote_by_hand(options.series, load_settings(), version, promotion, force=force, reason=reason)
+        show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
+        show_lines([f"  {each}" for each in row.reasons])
+        if force:
+            _show_in_prefect(row)
+
+
+def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: str = "", lift: bool = False) -> None:
+    """Make a former champion the champion again; the recipe of the other one is held until the hold is lifted.
+
+    Parameters
+    ----------
+    to
+        Version to restore; default: the champion before this one. With --lift: the version that was rolled back.
+    reason
+        Reason, for the decision log.
+    lift
+        Lift the hold of a former rollback instead; the champion stays. Requires a reason; --to chooses among several.
+    """
+    from tasks.champion.recipe_hold import held_recipes
+    from tasks.champion.rollback_and_forced_promotion import lift_hold, roll_back
+    from tasks.console.tables import show_lines
+
+    with quiet_libraries(writes=True):
+        series, settings = options.series, load_settings()
+        row = lift_hold(series, settings, reason, to) if lift else roll_back(series, settings, to, reason)
+        restored = f"version {row.version} is champion again, in place of {row.champion_before}"
+        show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])
+        show_lines([str(hold) for hold in held_recipes(Workspace(settings, series)).values()])
+        _show_in_prefect(row)
+
+
+def _show_in_prefect(row: "LoggedDecision") -> None:
+    """Add the decision to Prefect as a run with a result and an event, if a server is configured or `up` runs.
+
+    It is committed by then, so that a server that does not answer is a warning.
+    """
+    from tasks.console.tables import show_lines
+    from tasks.services.prefect_server import use_server
+
+    try:
+        use_server(load_settings())
+        from prefect.settings import get_current_settings  # imported here: it reads the environment once
+
+        if get_current_settings().api.url:
+            from flows.decision import decision
+
+            decision(row)
+    except Exception as error:  # noqa: BLE001 - what is only shown must not make a committed decision look failed
+        show_lines([f"warning: the decision is committed, but Prefect does not show it: {error}"])

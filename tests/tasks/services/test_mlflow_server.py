@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from model.errors import SpecError
-from tasks.services.mlflow_server import READS_BY_POST, WriteGuard, create_app, serve_start_page, start_page
+from tasks.services.mlflow_server import create_app, serve_start_page, start_page
+from tasks.services.mlflow_write_guard import READS_BY_POST, WriteGuard
 from tasks.services.server_password import basic_authentication
 
 PASSWORD = "admin:secret"

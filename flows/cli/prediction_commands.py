@@ -1,0 +1,152 @@
+"""Commands about predictions and their quality: status, predict, monitor, explain, audit."""
+
+from datetime import datetime
+
+from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
+from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from model.freshness import ForecastSpec
+from model.monitor_alarms import MonitorSpec
+from tasks.champion.shadow_spec import ShadowSpec
+from tasks.workspace import open_workspace
+
+
+def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, check: bool = False) -> None:
+    """Show champion, challenger, bars, live score, alarms, next runs and the last decisions of a series.
+
+    A home with several series is shown as one line a series, unless --symbol and --interval choose one.
+
+    Parameters
+    ----------
+    check
+        Exit with 4 if there is an alarm, for cron.
+    """
+    from tasks.champion.series_health import require_healthy, series_health
+    from tasks.champion.series_status import series_status
+    from tasks.console.tables import show_all_status, show_health, show_status
+    from tasks.services.scheduled_runs import service_status
+
+    settings = load_settings()
+    with quiet_libraries():
+        several = options.choose(open_workspace().bar_store.stored_series())
+        chosen = several if len(several) > 1 else (options.series,)
+        services = service_status(settings)
+        found = [
+            series_status(each, settings) | {"health": series_health(each, settings) | services} for each in chosen
+        ]
+    if json:
+        print_json(found if len(found) > 1 else found[0])
+    elif len(found) > 1:
+        show_all_status(found)
+    else:
+        show_status(found[0])
+        show_health(found[0]["health"])
+    if check:
+        for each in found:
+            require_healthy(each["health"])
+
+
+def predict(
+    *,
+    options: SeriesOptions = DEFAULT_SERIES,
+    staleness: ForecastSpec = ForecastSpec(),
+    shadows: ShadowSpec = ShadowSpec(),
+    as_of: datetime | None = None,
+    json: JsonFlag = False,
+) -> None:
+    """Predict the bar after the last closed one with the champion; the probability is stored before it is printed.
+
+    Parameters
+    ----------
+    staleness
+        Maximum age of the champion and of the newest bar.
+    shadows
+        Versions that predict the bar too, without serving; what they predict is stored, not printed.
+    as_of
+        Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
+    """
+    from tasks.console.tables import show_forecast
+    from tasks.serving.forecast import forecast
+
+    with quiet_libraries(writes=True):
+        found = forecast(options.series, load_settings(), staleness, as_of, shadows=shadows).to_dict()
+    if json:
+        print_json(found)
+    else:
+        show_forecast(found)
+
+
+def monitor(
+    *,
+    options: SeriesOptions = DEFAULT_SERIES,
+    spec: MonitorSpec = MonitorSpec(),
+    as_of: datetime | None = None,
+    json: JsonFlag = False,
+) -> None:
+    """Score the stored predictions against their outcomes, test for drift, and list the alarms.
+
+    Parameters
+    ----------
+    spec
+        Limits at which an alarm is raised.
+    as_of
+        Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
+    """
+    from tasks.champion.champion_monitor import monitor_champion
+    from tasks.console.tables import show_watched
+
+    with quiet_libraries(writes=True):
+        watched = monitor_champion(options.series, load_settings(), spec, as_of)
+    if json:
+        print_json(watched.entry.to_dict())
+    else:
+        show_watched(watched)
+
+
+def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = None, json: JsonFlag = False) -> None:
+    """Explain one prediction of the champion on a page: contribution of each bar, filters, activations, gates.
+
+    Parameters
+    ----------
+    at
+        Decision time of the window, UTC: the close of its last bar; default: the newest.
+    """
+    from tasks.console.tables import show_explanation
+
+    settings = load_settings()
+    with quiet_libraries():
+        from tasks.pages.champion_explanation import explain_champion
+
+        found = explain_champion(options.series, settings, at).to_dict()
+    if json:
+        print_json(found)
+    else:
+        show_explanation(found)
+
+
+def audit(
+    *, options: SeriesOptions = DEFAULT_SERIES, version: str = "", sample: int = 64, json: JsonFlag = False
+) -> None:
+    """Test a version's windows, labels, folds and predictions for look-ahead; fail if there is any.
+
+    Parameters
+    ----------
+    version
+        Version to audit; default: the champion.
+    sample
+        Number of windows and predictions computed again, without later bars and with scrambled ones.
+    """
+    from tasks.champion.version_audit import audit_version
+    from tasks.console.tables import show_lines
+
+    with quiet_libraries():
+        found = audit_version(options.series, load_settings(), version, sample)
+    title = f"{found.series_name} version {found.version}"
+    if json:
+        print_json(found.to_dict())
+    else:
+        same = "its training bars" if found.same_bars else "not exactly its training bars"
+        show_lines([f"{title}, audited on {found.bars.rows} bars ({same})"])
+        show_lines(
+            [f"  {'ok  ' if each.passed else 'LEAK'} {each.name}: {each.detail}" for each in found.audit.findings]
+        )
+    found.audit.require(title)

@@ -1,0 +1,76 @@
+"""Refuses a write to MLflow without the home's password, or from a page of another origin; reads pass.
+
+MLflow's own basic authentication would ask for a password at every page (docs/decisions/0010). A request counts as a
+read if its method is safe or its path is one of `READS_BY_POST`: a route that a later MLflow adds needs the password.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.services.server_password import basic_authentication
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Routes of MLflow 3.17 that read although their method is POST: the query is too long for an address.
+READS_BY_POST = frozenset(
+    {"/graphql"}
+    | {
+        f"/{prefix}/{path}"
+        for prefix in ("api", "ajax-api")
+        for path in (
+            "2.0/mlflow/experiments/search",
+            "2.0mlflow/experiments/search-datasets",  # MLflow's own spelling
+            "2.0/mlflow/logged-models/search",
+            "2.0/mlflow/registered-models/get-latest-versions",
+            "2.0/mlflow/runs/search",
+            "3.0/mlflow/datasets/search",
+            "3.0/mlflow/issues/search",
+            "3.0/mlflow/traces/batchGetInfos",
+            "3.0/mlflow/traces/calculate-filter-correlation",
+            "3.0/mlflow/traces/metrics",
+            "3.0/mlflow/traces/search",
+        )
+    }
+)
+REASONS = {
+    HTTPStatus.UNAUTHORIZED: b"Writing needs the password that `riseorfall up --show-password` prints.\n",
+    HTTPStatus.FORBIDDEN: b"Expected a write from a page of this server, found another origin.\n",
+}
+
+
+class WriteGuard:
+    """Pass reads on to the application; answer a write without the password with 401, from another origin with 403."""
+
+    def __init__(self, application: Application, password: str) -> None:
+        """Guard an ASGI application with a `user:password`."""
+        self.application = application
+        self.expected = basic_authentication(password)["Authorization"].encode()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self.application(scope, receive, send)
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        if refusal is HTTPStatus.UNAUTHORIZED:
+            headers.append((b"www-authenticate", b'Basic realm="riseorfall"'))
+        await send({"type": "http.response.start", "status": refusal.value, "headers": headers})
+        await send({"type": "http.response.body", "body": REASONS[refusal]})
+
+    def _refusal(self, scope: Message) -> HTTPStatus | None:
+        if scope["method"] in SAFE_METHODS or (scope["method"] == "POST" and scope["path"] in READS_BY_POST):
+            return None
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and urlsplit(origin).netloc != headers.get(b"host", b"").decode("latin-1"):
+            return HTTPStatus.FORBIDDEN  # a browser that has the password sends it for every page
+        given = headers.get(b"authorization", b"")
+        return None if hmac.compare_digest(given, self.expected) else HTTPStatus.UNAUTHORIZED
