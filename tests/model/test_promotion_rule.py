@@ -156,6 +156,15 @@ def test_failed_clauses_come_first_and_every_number_is_kept() -> None:
     assert all(type(number) is float for number in decision.numbers.values())
 
 
+def test_conditions_that_are_met_come_last() -> None:
+    decision = decided(SKILLED, QUIET)
+    assert decision.action == "promote"
+    assert [each.partition(" (")[0] for each in decision.reasons[-1:]] == ["passes the sanity check"]
+    assert "vs. the base rate" in decision.reasons[0]
+    unsound = replace(SANE, not_constant=False)
+    assert "constant" in decided(SKILLED, QUIET, sanity_check=unsound).reasons[0]
+
+
 def test_marks_belong_to_the_last_reasons() -> None:
     decision = decided(QUIET, SKILLED)
     assert decision.action == "hold"

@@ -24,7 +24,7 @@ from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.model_registry import ModelRegistry
 from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import REFERENCE, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
 from tasks.workspace import Workspace
 
@@ -146,6 +146,14 @@ def test_the_newest_versions_that_are_not_rejected_are_shadows(settings: Setting
     assert REJECTED not in shadow_versions(workspace.registry, (*rows, unchanged), ShadowSpec())
     assert REJECTED in shadow_versions(workspace.registry, (*rows, promoted), ShadowSpec())
     assert predict(settings, shadows=ShadowSpec(versions=0)).shadows == ()
+
+
+def test_references_of_the_gate_predict_unless_they_were_rejected(settings: Settings) -> None:
+    workspace = Workspace(settings, SERIES)
+    rows = workspace.decision_log.rows(SERIES.name)
+    compared = {f"past_champions.{REFERENCE}{version}": 0.0 for version in ("1", "2", REJECTED)}
+    newest = replace(rows[-1], action="promote", version="5", champion_after="5", numbers=compared)
+    assert shadow_versions(workspace.registry, (*rows, newest), ShadowSpec(versions=1)) == ["5", "2", "1"]
 
 
 def test_the_client_lists_the_same_versions_as_the_database(

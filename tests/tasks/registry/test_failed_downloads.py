@@ -30,6 +30,7 @@ from tasks.champion.challenger_vs_champion import (
 from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_files import LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import FOLD_NETWORKS, PROBE
+from tasks.registry.unreachable_store import failed_fetch
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -96,6 +97,16 @@ def test_a_check_whose_file_is_listed_and_not_delivered_neither_passes_nor_rejec
         check_registered_network(workspace, challenger, BARS)
     del mlflow.files[f"run/{FOLD_NETWORKS}"]
     assert "is not checked" in check_against_folds(workspace, challenger, RECORD, network).reason
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), TimeoutError("timed out"), ValueError("no JSON")])
+def test_a_listing_that_fails_says_nothing_about_the_files(error: Exception) -> None:
+    def list_files() -> list[str]:
+        raise error
+
+    found = failed_fetch("version 1", ["network.onnx"], list_files, OSError("cut off"))
+    assert isinstance(found, StoreUnavailable)
+    assert str(error) in str(found)
 
 
 def test_files_that_are_not_listed_are_missing(mlflow: LoopbackMlflow, workspace: Workspace) -> None:
