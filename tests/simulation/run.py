@@ -1,0 +1,61 @@
+"""Repeat or search: `python -m tests.simulation.run --seed 7 --days 30`, or `--seeds 0:100`.
+
+Prints a line for each seed, and for a failure the list of steps.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "reference"), str(HERE.parents[1])]
+
+
+def main() -> int:
+    """Run the seeds; return the number of failures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--seeds", default="", help="FIRST:LAST, the last one excluded")
+    parser.add_argument("--days", type=int, default=12)
+    parser.add_argument("--steps", action="store_true", help="print every step")
+    parser.add_argument("--stop", action="store_true", help="stop at the first failure")
+    chosen = parser.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    logging.disable(logging.CRITICAL)
+    from simulation import SimulationFailed, make_template, simulate
+
+    first, _, last = chosen.seeds.partition(":")
+    seeds = [chosen.seed] if chosen.seed is not None else range(int(first or 0), int(last or 10))
+    failures, days, began = 0, 0, time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
+        template = make_template(Path(folder) / "template")
+        for seed in seeds:
+            try:
+                found = simulate(seed, chosen.days, template, Path(folder) / f"home-{seed}")
+            except SimulationFailed as failure:
+                failures += 1
+                print(f"seed {seed}: FAILED: {failure}", flush=True)
+                if chosen.stop:
+                    break
+                continue
+            days += found.days
+            if chosen.steps:
+                print("\n".join(found.steps))
+            ends = ", ".join(f"{name} {count}" for name, count in sorted(found.ends.items()))
+            print(
+                f"seed {seed}: {found.days} days, {found.promotions} promotions, {found.predictions} predictions, "
+                f"{found.seconds:.1f} s; {ends}",
+                flush=True,
+            )
+    seconds = time.perf_counter() - began
+    print(f"{failures} failures; {days} days in {seconds:.0f} s, {days / seconds:.1f} days a second")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))
