@@ -23,3 +23,12 @@ def resolve_as_of(workspace: Workspace, champion: Version, bars: Bars, as_of: da
     if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
         return datetime.now(UTC)
     return to_datetime(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
+
+
+def time_of_writing(bars: Bars) -> datetime:
+    """Return the clock's time; the newest close if the clock is behind it, because a stored bar had closed.
+
+    A prediction that is stored by a clock that runs behind would count as stored before its outcome.
+    """
+    now = datetime.now(UTC)
+    return max(now, to_datetime(bars.closed_at[-1])) if len(bars) else now

@@ -115,6 +115,7 @@ def monitor_champion(
 
     Raises:
         NoChampion: no version has been promoted yet.
+        SpecError: no bar had closed by the time of the run.
     """
     workspace = Workspace(settings, series)
     store = workspace.bar_store
@@ -122,7 +123,12 @@ def monitor_champion(
     loaded = workspace.registry.read_version(champion.version)
     bars = store.read_bars(store.ref(series))
     now = resolve_as_of(workspace, champion, bars, as_of)
-    bars = bars.closed_by(to_datetime64(now))
+    stored_bars, bars = bars, bars.closed_by(to_datetime64(now))
+    if not len(bars):
+        raise SpecError(
+            f"{series.name}: expected bars closed by {now:%Y-%m-%d %H:%M} UTC, found none: the first of "
+            f"{len(stored_bars)} closed at {stored_bars.closed_at[0]}. Use a later as_of, or set the machine's clock."
+        )
     entries = workspace.monitor_log.entries(series.name)
     stored = workspace.prediction_log.read(series.name)
     since, overlap = score_from(entries), loaded.recipe().window.horizon_bars

@@ -8,7 +8,7 @@ with a warning.
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Shadow:
 
 
 def predict_with_shadows(
-    workspace: Workspace, champion: str, bars: Bars, spec: ShadowSpec, now: datetime | None
+    workspace: Workspace, champion: str, bars: Bars, spec: ShadowSpec, written_at: Callable[[], datetime]
 ) -> tuple[Prediction, ...]:
     """Store the shadow predictions for the newest bar, and return them, by version.
 
@@ -46,7 +46,7 @@ def predict_with_shadows(
         champion: the version that serves; it is no shadow.
         bars: shape (bar,), closed ones only, oldest first.
         spec: how many versions.
-        now: time of writing; the clock if None.
+        written_at: returns the time of writing, UTC.
     """
     try:
         decided_at = bars.closed_at[-1]
@@ -56,7 +56,7 @@ def predict_with_shadows(
             each.version: each for each in workspace.shadow_log.decided_at(workspace.name, to_datetime(decided_at))
         }
         shadows = open_shadows(workspace.registry, [each for each in numbers if each not in stored])
-        made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: now or datetime.now(UTC))
+        made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: written_at())
         workspace.shadow_log.store_all(made)
     except Exception as error:  # the prediction that is served must not fail with one that is not
         log.warning("%s: no shadow predictions: %s", workspace.name, error, exc_info=True)

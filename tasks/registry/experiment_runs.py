@@ -100,9 +100,18 @@ class ExperimentRuns:
         return self._create_experiment() if found is None else str(found.experiment_id)
 
     def _create_experiment(self) -> str:
+        """Create the experiment, or return the one that another process has just created."""
+        from mlflow.exceptions import MlflowException  # imported here: see client
+
         location = f"{self.artifact_root}/{self.name}" if self.artifact_root else None
         tags = experiment_tags(self.purpose, self.series)
-        return str(self.client.create_experiment(self.name, artifact_location=location, tags=tags))
+        try:
+            return str(self.client.create_experiment(self.name, artifact_location=location, tags=tags))
+        except MlflowException as error:
+            found = self.client.get_experiment_by_name(self.name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+            return str(found.experiment_id)
 
     def artifact_location(self) -> str:
         """Return where the experiment of the series keeps its artifacts; empty before its first run."""

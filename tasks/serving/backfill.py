@@ -4,8 +4,8 @@ Caution: a backfilled prediction is late by its time of writing, and may come on
 that time and was trained before it.
 """
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def champion_at(decisions: Sequence[LoggedDecision], moment: datetime) -> str | 
 
 
 def backfill(
-    workspace: Workspace, champion: Version, loaded: LoadedVersion, bars: Bars, now: datetime | None
+    workspace: Workspace, champion: Version, loaded: LoadedVersion, bars: Bars, written_at: Callable[[], datetime]
 ) -> tuple[Prediction, ...]:
     """Store predictions for the bars between the last stored prediction and the newest bar; return them."""
     series = workspace.runs.series
@@ -52,10 +52,9 @@ def backfill(
             networks[number] = files.network_sha256
         if closed_at in probabilities[number] and version.trained_until <= moment:
             horizon, probability = files.recipe().window.horizon_bars, float(probabilities[number][closed_at])
-            written_at = now or datetime.now(UTC)
             predictions.append(
                 new_prediction(
-                    series.name, series, horizon, closed_at, number, probability, written_at, networks[number]
+                    series.name, series, horizon, closed_at, number, probability, written_at(), networks[number]
                 )
             )
     workspace.prediction_log.store_all(predictions)

@@ -5,7 +5,7 @@ that are too old are refused, and the bars of the last window are checked once m
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from model.errors import ChecksFailed, NoChampion, UntrustedModel
 from model.freshness import ForecastSpec, require_fresh
 from model.times import to_datetime64
 from model.windows import WindowSpec
-from tasks.champion.as_of_time import resolve_as_of
+from tasks.champion.as_of_time import resolve_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
@@ -62,7 +62,7 @@ def forecast(
         settings: addresses of bars, logs and MLflow.
         limits: staleness limits; defaults if None.
         as_of: only bars closed by then are used, UTC; None: see `tasks.champion.as_of_time.resolve_as_of`.
-        now: time of writing; the clock if None.
+        now: time of writing; None: see `tasks.champion.as_of_time.time_of_writing`.
         shadows: versions that predict the newest bar without serving.
 
     Raises:
@@ -79,23 +79,28 @@ def forecast(
     window = loaded.recipe().window
     store = workspace.bar_store
     bars = store.read_bars(store.ref(series))
+    newest = bars
     moment = resolve_as_of(workspace, champion, bars, as_of)  # once: a bar that closes from now on is for the next run
     bars = bars.closed_by(to_datetime64(moment))
     name = f"{series.name} version {champion.version}"
     compared_until = last_comparison(workspace, champion, moment)
     require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits or ForecastSpec())
     require_checked(series, bars, window, store.released(series))
-    backfilled = backfill(workspace, champion, loaded, bars, now)
+
+    def written_at() -> datetime:
+        return now or time_of_writing(newest)
+
+    backfilled = backfill(workspace, champion, loaded, bars, written_at)
     decided_at, probability = loaded.predictor().predict_last(bars)
     prediction = new_prediction(
-        series.name, series, window.horizon_bars, decided_at, champion.version, probability, now or datetime.now(UTC),
+        series.name, series, window.horizon_bars, decided_at, champion.version, probability, written_at(),
         loaded.network_sha256,
     )  # fmt: skip
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
     require_same_network(stored or prediction, prediction.network)
     return Forecast(
-        stored or prediction, backfilled, predict_with_shadows(workspace, champion.version, bars, shadows, now)
+        stored or prediction, backfilled, predict_with_shadows(workspace, champion.version, bars, shadows, written_at)
     )
 
 

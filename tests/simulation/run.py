@@ -15,6 +15,11 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "reference"), str(HERE.parents[1])]
 
 
+def show(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)  # noqa: T201 - a command
+
+
 def main() -> int:
     """Run the seeds; return the number of failures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -25,7 +30,11 @@ def main() -> int:
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
     chosen = parser.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    os.environ |= {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
     logging.disable(logging.CRITICAL)
     from simulation import SimulationFailed, make_template, simulate
 
@@ -39,21 +48,20 @@ def main() -> int:
                 found = simulate(seed, chosen.days, template, Path(folder) / f"home-{seed}")
             except SimulationFailed as failure:
                 failures += 1
-                print(f"seed {seed}: FAILED: {failure}", flush=True)
+                show(f"seed {seed}: FAILED: {failure}")
                 if chosen.stop:
                     break
                 continue
             days += found.days
             if chosen.steps:
-                print("\n".join(found.steps))
+                show("\n".join(found.steps))
             ends = ", ".join(f"{name} {count}" for name, count in sorted(found.ends.items()))
-            print(
+            show(
                 f"seed {seed}: {found.days} days, {found.promotions} promotions, {found.predictions} predictions, "
-                f"{found.seconds:.1f} s; {ends}",
-                flush=True,
+                f"{found.seconds:.1f} s; {ends}"
             )
     seconds = time.perf_counter() - began
-    print(f"{failures} failures; {days} days in {seconds:.0f} s, {days / seconds:.1f} days a second")
+    show(f"{failures} failures; {days} days in {seconds:.0f} s, {days / seconds:.1f} days a second")
     return failures
 
 

@@ -110,7 +110,6 @@ class Processes:
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        self.live: set[str] = set()
 
     def own(self) -> str:
         """Return the name of the current process."""
@@ -119,7 +118,7 @@ class Processes:
 
     def is_gone(self, name: str) -> bool:
         """Return whether a simulated process has ended."""
-        return name.startswith("P") and name not in self.live
+        return name.startswith("P") and name not in self.faults.live_processes
 
 
 class Training:
@@ -155,10 +154,19 @@ class Training:
         probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
         log_artifacts(open_workspace(recipe.series).runs, run_id, {PROBE: parquet_bytes(probe)})
         resolved, _ = read_folds(ref.bars, ref.window, recipe.folds)
-        return FinalFit(final_epochs([each.best_epoch for each in folds]), 0.0, "cpu", iso_text(resolved.resolved_at[-1]))
+        return FinalFit(
+            final_epochs([each.best_epoch for each in folds]), 0.0, "cpu", iso_text(resolved.resolved_at[-1])
+        )
 
     def register(
-        self, ref: Any, recipe: Recipe, folds: Any, final: Any, numbers: Any, rule: Any, run_id: str  # noqa: ARG002
+        self,
+        ref: Any,
+        recipe: Recipe,
+        _folds: Any,
+        final: Any,
+        numbers: Any,
+        rule: Any,
+        run_id: str,
     ) -> Any:
         """Register the version in one step, as a replay does."""
         record, _ = self._record(ref, recipe, run_id)
@@ -202,15 +210,21 @@ def _no_half() -> None:
     """Nothing is written: the same as a kill before."""
 
 
-def _faulty_commit(faults: Faults) -> Callable[..., Any]:
+def _faulty_commit(faults: Faults, clock: Clock) -> Callable[..., Any]:
     true = Table._commit
 
     def commit(table: Table, opened: Any, change: Any) -> Any:
         def half() -> None:  # a data file without a commit
             shutil.copy(__file__, Path(table.uri) / f"part-00000-{faults.ticks}.snappy.parquet")
 
-        point = f"commit {Path(table.uri).name}"
-        return faults.boundary(point, lambda: true(table, opened, change), OSError, half)
+        name = Path(table.uri).name
+
+        def act() -> Any:
+            found = true(table, opened, change)
+            faults.commits.setdefault(name, clock.true)
+            return found
+
+        return faults.boundary(f"commit {name}", act, OSError, half)
 
     return commit
 
@@ -258,20 +272,19 @@ def _plain_log_figure(client: Any, run_id: str, _figure: Any, path: str) -> None
 def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng: np.random.Generator) -> Iterator[None]:
     """Run everything inside in the simulated world, with this home."""
     training, processes = Training(rng), Processes(faults)
-    faults.processes = processes  # type: ignore[attr-defined]
     SimulatedClient.exchange = exchange
     names = numbered("ingest-")
     quiet = logging.getLogger("simulation")
     stand_ins: list[tuple[Any, str, Any]] = [
         (time, "sleep", lambda _: None),
-        (Table, "_commit", _faulty_commit(faults)),
+        (Table, "_commit", _faulty_commit(faults, clock)),
         (Table, "create", _faulty_create(faults)),
         (pd.DataFrame, "to_parquet", _faulty_landing(faults)),
         (data_checks.validate, "validate_batch", lambda *_: Validation({}, "", "")),
         (data_checks.validate, "_disagreement", lambda *_: ""),
         (tasks.pages.prefect_artifacts, "_try", lambda *_, **__: None),
         (tasks.services.stale_runs, "is_gone", processes.is_gone),
-        (tasks.services.stale_runs, "remove_temporary_folders", lambda: []),
+        (tasks.services.stale_runs, "remove_temporary_folders", list),
         (tasks.registry.experiment_runs, "own_process", processes.own),
         (tasks.retrain_run, "code_version", dict),
         (tasks.champion.commit_decision, "load_as_served", _load_files),

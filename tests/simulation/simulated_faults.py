@@ -8,12 +8,13 @@ goes on is drawn at each boundary, so that a seed repeats every interleaving.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-FAULTS = ("kill before", "kill after", "refuse", "lose answer", "half")
-CLEAN = ("", "")
+FAULTS = ("kill before", "kill after", "refuse", "lose answer", "half", "stall")
+NEVER_STALL = ("commit predictions", "commit shadow_predictions")  # their time of writing is taken just before
 
 
 class Killed(BaseException):
@@ -48,15 +49,20 @@ class Worker:
 class Faults:
     """Draws faults and turns, and keeps the list of steps."""
 
-    def __init__(self, rng: np.random.Generator, rate: float, say: Callable[[str], None]) -> None:
-        """Set the generator and the share of writes that a fault hits.
+    def __init__(
+        self, rng: np.random.Generator, say: Callable[[str], None], stall: Callable[[np.random.Generator], None]
+    ) -> None:
+        """Set the generator.
 
         Args:
             rng: the only source of randomness.
-            rate: share of writes.
             say: writes a line to the list of steps.
+            stall: lets hours pass.
         """
-        self.rng, self.rate, self.say = rng, rate, say
+        self.rng, self.say, self.stall = rng, say, stall
+        self.rate = 0.0  # share of writes that a fault hits
+        self.live_processes: set[str] = set()
+        self.commits: dict[str, datetime] = {}  # true time of the first commit of a step, by table
         self.own = threading.local()
         self.live: list[Worker] = []
         self.ticks = 0
@@ -88,7 +94,7 @@ class Faults:
             worker.outcome = "done"
         except Killed:
             worker.outcome = "killed"
-        except BaseException as error:  # the simulation decides whether the error is allowed
+        except BaseException as error:  # noqa: BLE001 - the simulation decides whether the error is allowed
             worker.error, worker.outcome = error, f"{type(error).__name__}"
         if worker.dead:  # also where the exception was swallowed on its way
             worker.outcome = "killed"
@@ -125,6 +131,8 @@ class Faults:
         if fault == "refuse":
             worker.faulty = True
             raise refusal("simulated: refused")
+        if fault == "stall" and point not in NEVER_STALL:
+            self.stall(self.rng)
         worker.depth += 1
         try:
             found = act()

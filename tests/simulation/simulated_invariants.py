@@ -1,7 +1,7 @@
 """What must hold after every step of a simulation, whatever was killed, refused or late."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -40,16 +40,18 @@ class Watch:
     decisions: tuple[Any, ...] = ()
     promoted: int = 0
 
-    def check(self, clean: str, *, settled: bool) -> None:
+    def check(self, clean: str, *, settled: bool, same_day: bool) -> None:
         """Check everything.
 
         Args:
             clean: the command that just ran alone and without a fault; empty where that is not known.
             settled: a command that corrects the alias ran last, alone, to its end.
+            same_day: no time passed within the command.
         """
         workspace = Workspace(self.settings, SERIES)
-        self._bars(workspace, complete=clean in ("ingest", "retrain"))
-        self._decisions(workspace, settled=settled)
+        self._bars(workspace, complete=same_day and clean in ("ingest", "retrain"))
+        self._decisions(workspace)
+        self._champion(workspace, settled=settled)
         self._predictions(workspace)
         if clean == "retrain":
             self._runs(workspace)
@@ -71,13 +73,15 @@ class Watch:
         if complete:
             refused = {each.to_pydatetime() for each in workspace.bar_store.read_quarantine(SERIES)["timestamp"]}
             truth = self.exchange.truth()
-            wrong = [at for at, values in truth.items() if rows.get(at) != values and not (at in refused and _is_bad(values))]
+            wrong = [
+                at for at, values in truth.items() if rows.get(at) != values and not (at in refused and _is_bad(values))
+            ]
             if wrong:
                 at = wrong[0]
                 raise Broken(f"after a whole ingest {len(wrong)} bars differ: {at}: {rows.get(at)}, true {truth[at]}")
         self.stored = rows
 
-    def _decisions(self, workspace: Workspace, *, settled: bool) -> None:
+    def _decisions(self, workspace: Workspace) -> None:
         rows = workspace.decision_log.rows(SERIES.name)
         if rows[: len(self.decisions)] != self.decisions:
             raise Broken("a row of the decision log changed or is gone")
@@ -89,6 +93,9 @@ class Watch:
             if later.champion_before != former.champion_after:
                 raise Broken(f"decision {later.sequence} was made against version {later.champion_before}")
         self.promoted = sum(row.action == "promote" for row in rows)
+
+    def _champion(self, workspace: Workspace, *, settled: bool) -> None:
+        rows = self.decisions
         alias = workspace.registry.alias_number("champion")
         champion = rows[-1].champion_after if rows else None
         if alias is not None and alias not in {row.champion_after for row in rows}:
@@ -106,7 +113,6 @@ class Watch:
                 raise Broken(f"no decision recorded the files of champion version {state.number}")
 
     def _predictions(self, workspace: Workspace) -> None:
-        now = self.exchange.clock.true
         for log in (workspace.prediction_log, workspace.shadow_log):
             frame = log.read(SERIES.name)
             rows = {}
@@ -115,6 +121,7 @@ class Watch:
                 if key in rows:
                     raise Broken(f"the prediction of version {key[2]} at {key[1]} is stored twice in {log.name}")
                 rows[key] = row
+            now = self.faults.commits.get(log.name, self.exchange.clock.true)
             known = {key: row for key, row in self.predictions.items() if key[0] == log.name}
             changed = [key for key, row in known.items() if rows.get(key) != row]
             if changed:
@@ -129,19 +136,21 @@ class Watch:
         With a clock that is wrong only what the stored bars prove can be required.
         """
         resolves_at = row["resolves_at"].to_pydatetime()
-        due = now - timedelta(hours=1) >= resolves_at  # a command takes less
+        due = now >= resolves_at
         provable = not self.exchange.clock.error or (resolves_at - DAY) in self.stored
         if not row["late"] and due and provable:
             raise Broken(
                 f"the prediction of version {key[2]} at {key[1]} in {key[0]} counts as evidence, although it was "
-                f"stored on {now:%Y-%m-%d %H:%M} (stored_at {row['stored_at']}) and its outcome was due at {resolves_at}"
+                f"stored on {now:%Y-%m-%d %H:%M} (stored_at {row['stored_at']}), its outcome due at {resolves_at}"
             )
         bad = row["decided_at"].to_pydatetime() - DAY not in self.stored
         if bad:
             raise Broken(f"the prediction of version {key[2]} at {key[1]} has no bar")
 
     def _runs(self, workspace: Workspace) -> None:
-        running = LocalDatabase(workspace.runs.uri)._rows("SELECT run_uuid, name FROM runs WHERE status = 'RUNNING'", ())
+        running = LocalDatabase(workspace.runs.uri)._rows(
+            "SELECT run_uuid, name FROM runs WHERE status = 'RUNNING'", ()
+        )
         if running:
             raise Broken(f"runs without a process are still running: {running[:3]}")
 
@@ -150,5 +159,3 @@ def _is_bad(values: Values) -> bool:
     """Return whether a rule of the ingest refuses a bar by its own values."""
     row = np.array([values])
     return any(bool(by_values(rule, row, CheckSpec().absurd_tick_factor)[0]) for rule in VALUE_RULES)
-
-

@@ -19,6 +19,7 @@ DAY = timedelta(days=1)
 FIRST_BAR = datetime(2020, 1, 1, tzinfo=UTC)
 BARS_BEFORE = 260  # closed before the simulation begins: the data checks want 200
 LATE_DAYS = 8  # a bar appears, and is corrected, within this time: far below the 50 bars that an ingest reads again
+WRONG_DAYS = 2  # an impossible bar stops every ingest, and so does an exchange that is out
 EARLY_MOMENT = datetime(1970, 1, 2, tzinfo=UTC)  # of a machine that lost its clock
 
 Values = tuple[float, float, float, float, float]
@@ -93,8 +94,9 @@ class Exchange:
         self.values[number] = true
         if not troubled:
             return ""
-        later = self.open_time(number + 1) + float(self.rng.uniform(0.1, LATE_DAYS)) * DAY
         kind = self.rng.integers(4)
+        longest = WRONG_DAYS if kind in (1, 2) else LATE_DAYS
+        later = self.open_time(number + 1) + float(self.rng.uniform(0.1, longest)) * DAY
         if kind == 0:
             self.appears[number] = later
             return f"bar {number} appears on {later:%Y-%m-%d %H:%M}"

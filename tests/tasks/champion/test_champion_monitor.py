@@ -1,7 +1,7 @@
 """Planted degradation, drift and absence raise their alarms once; an honest year raises none."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
+from model.errors import SpecError
 from model.monitor_alarms import Alarm, MonitorSpec, fresh_alarms
 from model.recipe import Recipe
 from model.times import to_datetime
@@ -190,6 +191,14 @@ def test_an_old_champion_is_stale(settings: Settings) -> None:
 def test_a_run_uses_only_bars_closed_by_its_as_of_time(settings: Settings) -> None:
     predict(settings, np.full(249, 0.5))
     assert look(settings, as_of_bar=800).score.count == 50
+
+
+def test_a_run_before_the_first_bar_closed_is_refused(settings: Settings) -> None:
+    with pytest.raises(
+        SpecError, match=r"bars closed by 1970-01-02 .*found none: the first of 1000 closed at 2018-01-02"
+    ):
+        monitor_champion(SERIES, settings, SPEC, datetime(1970, 1, 2, tzinfo=UTC))
+    assert Workspace(settings).monitor_log.last(SERIES.name) is None
 
 
 def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,24 @@ def test_files_that_find_no_place_say_which_and_where(tmp_path: Path, monkeypatc
     assert workspace.runs.read_file(run_id, "evaluation/record.parquet") == b"12345"
 
 
+def test_of_two_first_retrains_at_once_both_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+    settings = Settings(home=tmp_path / "home", tracking_uri="", store="")
+    one, other = (Workspace(settings, Series("BTC-USD", "1d")).runs for _ in range(2))
+    look, others = one.client.get_experiment_by_name, []
+
+    def look_just_before_the_other(name: str) -> object:
+        found = look(name)
+        if not others:
+            others.append(other.start_run("retrain", {}))
+        return found
+
+    monkeypatch.setattr(one.client, "get_experiment_by_name", look_just_before_the_other)
+    run_ids = {one.start_run("retrain", {}), *others}
+    assert len(run_ids) == 2
+    assert {one.client.get_run(each).info.experiment_id for each in run_ids} == {one.experiment_id()}
+
+
 @contextmanager
 def mlflow_that_answers(status: int, code: str) -> Iterator[str]:
     """Run a server on loopback that answers every request with a status and MLflow's error code; yield its address."""

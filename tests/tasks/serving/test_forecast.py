@@ -82,6 +82,29 @@ def test_a_bar_that_closes_while_a_prediction_runs_belongs_to_the_next_one(
     assert _decided(settings) == [to_datetime(BARS.closed_at[118]), to_datetime(BARS.closed_at[119])]
 
 
+def test_a_prediction_by_a_clock_that_runs_behind_is_late_if_its_outcome_is_stored(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = to_datetime(BARS.closed_at[118]) + timedelta(hours=3)  # bar 119, the outcome, is stored
+    workspace = Workspace(settings, SERIES)
+    workspace.registry.add_version(*shadow_of(workspace))
+    monkeypatch.setattr("tasks.champion.as_of_time.datetime", SimpleNamespace(now=lambda _: behind))
+    monkeypatch.setattr(
+        "tasks.registry.experiment_runs.ExperimentRuns.run_params", lambda *_: {"source.kind": "exchange"}
+    )
+    found = forecast(SERIES, settings)
+    assert found.prediction.decided_at == to_datetime(BARS.closed_at[118])
+    assert [each.late for each in (found.prediction, *found.shadows)] == [True, True]
+    assert found.prediction.stored_at == to_datetime(BARS.closed_at[119])
+
+
+def shadow_of(workspace: Workspace) -> tuple[str, ModelFiles, dict[str, str]]:
+    """Return run, files and tags of a second version like the first."""
+    loaded = workspace.registry.read_version("1")
+    files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
+    return workspace.runs.start_run("retrain", {}), files, {"trained_until": f"{BARS.closed_at[TRAINED - 1]}+00:00"}
+
+
 def _decided(settings: Settings) -> list[datetime]:
     return [each.to_pydatetime() for each in Workspace(settings).prediction_log.read(SERIES.name)["decided_at"]]
 
