@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=12)
     parser.add_argument("--steps", action="store_true", help="print every step")
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
+    parser.add_argument("--plant", default="", help="plant a fault of planted_faults.py")
     chosen = parser.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ |= {
@@ -36,6 +37,7 @@ def main() -> int:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     logging.disable(logging.CRITICAL)
+    from planted_faults import planted
     from simulation import SimulationFailed, make_template, simulate
 
     first, _, last = chosen.seeds.partition(":")
@@ -45,7 +47,8 @@ def main() -> int:
         template = make_template(Path(folder) / "template")
         for seed in seeds:
             try:
-                found = simulate(seed, chosen.days, template, Path(folder) / f"home-{seed}")
+                with planted(chosen.plant):
+                    found = simulate(seed, chosen.days, template, Path(folder) / f"home-{seed}")
             except SimulationFailed as failure:
                 failures += 1
                 show(f"seed {seed}: FAILED: {failure}")

@@ -5,17 +5,11 @@ further with `SIMULATION_SEEDS=100:200 pytest -m e2e tests/simulation`.
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from planted_faults import FOUND_BY, PLANTED, planted
 from simulation import SimulationFailed, simulate
-
-from model.bars import Bars
-from tasks.champion import commit_decision
-from tasks.serving import forecast
-from tasks.store import bar_store
 
 FIRST, LAST = map(int, os.environ.get("SIMULATION_SEEDS", "1000:1012").split(":"))
 
@@ -38,31 +32,6 @@ def test_more_days(seed: int, template: Path, tmp_path: Path) -> None:
     simulate(seed, 12, template, tmp_path / "home")
 
 
-def alias_first(workspace: Any, row: Any, **_: Any) -> None:
-    """Commit a decision the wrong way round."""
-    if row.champion_after is not None:
-        workspace.registry.set_alias("champion", row.champion_after)
-    workspace.decision_log.append_if_current(replace(row, files=commit_decision._new_digests(workspace, row)))
-
-
-def forgets_a_bar(whole: Bars, fresh: Bars) -> Bars:
-    """Overlay bars, but lose the oldest one that is new."""
-    both = bar_store_overlaid(whole, fresh)
-    return Bars(both.interval, both.opened_at[1:], both.ohlcv[1:])
-
-
-bar_store_overlaid = bar_store.overlaid
-PLANTED = {
-    "alias before the decision": (
-        "tasks.champion.challenger_decision.commit_decision", alias_first, "no decision promoted it|by the alias",
-    ),
-    "late predictions are evidence": (
-        "tasks.serving.forecast.time_of_writing", lambda bars: forecast.to_datetime(bars.closed_at[0]), "as evidence",
-    ),
-    "a merge that drops a bar": ("tasks.store.bar_store.overlaid", forgets_a_bar, "bars are lost"),
-}  # fmt: skip
-
-
 def search(template: Path, folder: Path) -> None:
     for seed in range(20):
         simulate(seed, 8, template, folder / f"home-{seed}")
@@ -70,9 +39,7 @@ def search(template: Path, folder: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_fault_is_found(name: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, fault, problem = PLANTED[name]
-    monkeypatch.setattr(place, fault)
-    with pytest.raises(SimulationFailed, match=problem) as found:
+def test_a_planted_fault_is_found(name: str, template: Path, tmp_path: Path) -> None:
+    with planted(name), pytest.raises(SimulationFailed, match=FOUND_BY[name]) as found:
         search(template, tmp_path)
     assert f"--seed {found.value.seed}" in str(found.value)
