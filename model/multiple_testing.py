@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int8
-from scipy.stats import norm, rankdata
 
 from model.bootstrap import REPETITIONS
 from model.e_process import long_run_deviation
@@ -138,8 +137,10 @@ def skill_p_values(
     alone = (1 + (null >= statistic).sum(axis=0)) / (1 + len(null))
     largest = np.sort(null.max(axis=1))
     adjusted = (1 + len(null) - np.searchsorted(largest, statistic, side="left")) / (1 + len(null))
+    from scipy.special import ndtr  # imported here: a prediction starts without scipy
+
     beyond = statistic > largest[-1]  # more extreme than every resample: the normal tail, by Bonferroni's inequality
-    adjusted[beyond] = np.minimum(adjusted[beyond], len(statistic) * norm.sf(statistic[beyond]))
+    adjusted[beyond] = np.minimum(adjusted[beyond], len(statistic) * ndtr(-statistic[beyond]))
     return statistic, alone, adjusted
 
 
@@ -157,7 +158,9 @@ def expected_largest_sharpe(trials: int, variance: float) -> float:
     """
     if trials <= 1:
         return 0.0
-    high, higher = norm.isf(1 / trials), norm.isf(1 / (trials * np.e))
+    from scipy.special import ndtri  # imported here: a prediction starts without scipy
+
+    high, higher = -ndtri(1 / trials), -ndtri(1 / (trials * np.e))
     return float(np.sqrt(variance) * ((1 - EULER_MASCHERONI) * high + EULER_MASCHERONI * higher))
 
 
@@ -189,7 +192,9 @@ def deflated_sharpe_ratio(returns: Float64[np.ndarray, " period"], trials: int, 
     sharpe = float(returns.mean()) / spread
     skew, kurtosis = (float((centred**power).mean()) / spread**power for power in (3, 4))
     error = np.sqrt(max(1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2, 1e-12) / (len(returns) - 1))
-    return float(norm.cdf((sharpe - expected_largest_sharpe(trials, variance)) / error))
+    from scipy.special import ndtr  # imported here: a prediction starts without scipy
+
+    return float(ndtr((sharpe - expected_largest_sharpe(trials, variance)) / error))
 
 
 def deflate_sharpe_ratio(
@@ -271,6 +276,8 @@ def backtest_overfitting(
             f"backtest overfitting: expected 2 recipes, an even number of parts and 2 windows for each; found "
             f"{recipes} recipes, {parts} parts, {count} windows"
         )
+    from scipy.stats import rankdata  # imported here: a prediction starts without scipy
+
     length = count // parts
     cut = performance[:, count - length * parts :].reshape(recipes, parts, length)
     sums, squares = cut.sum(axis=2), (cut**2).sum(axis=2)

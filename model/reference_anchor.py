@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int8
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import norm
 
 from model.e_process import divergence, long_run_deviation
 from model.errors import SpecError
@@ -150,7 +149,9 @@ def compare_with_past_champions(
     unproven = np.where(boldness > 0, (1 - 2 * slope[..., None]) * boldness, boldness)
     conservative = np.minimum(unproven, excess + rule.bound_z * error)
     looks = np.maximum(counted.sum(axis=-1, keepdims=True), max(considered, 1))
-    z = norm.isf(rule.significance / looks)
+    from scipy.special import ndtri  # imported here: a prediction starts without scipy
+
+    z = -ndtri(rule.significance / looks)
     return AnchorComparison(
         common=common,
         excess=excess,

@@ -13,7 +13,10 @@ from flows.cli import run
 from tasks.results import Retrain
 from tasks.sources.source_spec import SourceSpec, open_source
 
-HEAVY = ("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "pandas", "matplotlib", "prefect", "ccxt")
+HEAVY = (
+    *("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "scipy"),
+    *("pandas", "matplotlib", "prefect", "ccxt"),
+)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["retrain", "--help"], ["predict", "--help"], ["status", "--help"]])
@@ -34,7 +37,7 @@ def test_predict_needs_no_tensorflow(first: Retrain) -> None:
     assert first.promotion.champion_after == "1"
     loaded = _modules_after(["predict", "--json"])
     assert "onnxruntime" in loaded
-    assert not {"tensorflow", "keras"} & loaded
+    assert not {"tensorflow", "keras", "scipy", "sklearn"} & loaded
 
 
 def test_status_shows_champion_bars_and_decisions(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
