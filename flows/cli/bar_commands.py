@@ -62,13 +62,14 @@ def bars(*, table_version: int | None = None, json: JsonFlag = False) -> None:
 
 def quarantine(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False) -> None:
     """List the bars that the data checks refused, released ones included: time, rule, value, source."""
-    from tasks.console.tables import show_quarantine
+    from tasks.console.tables import show_lines, show_quarantine
 
-    settings = load_settings()
-    found = Workspace(settings).bar_store.refusals(options.series_or_new)
+    settings, series = load_settings(), options.series_or_new
+    found = Workspace(settings).bar_store.refusals(series)
     if json:
         print_json(found)
     else:
+        show_lines([f"{series.symbol} {series.interval}"])
         show_quarantine(found)
 
 
@@ -89,11 +90,11 @@ def release(
     """
     from tasks.console.tables import show_lines
 
-    settings = load_settings()
+    settings, series = load_settings(), options.chosen_or_new
     store = Workspace(settings).bar_store
-    merged = store.release(options.series_or_new, at, reason, released_at=datetime.now(UTC))
+    merged = store.release(series, at, reason, released_at=datetime.now(UTC))
     counts = f"{merged.added} bars released, {merged.revised} revised; version {merged.version}"
-    show_lines([f"{options.symbol} {options.interval}: {counts}"])
+    show_lines([f"{series.symbol} {series.interval}: {counts}"])
 
 
 def remove(
@@ -123,7 +124,7 @@ def remove(
 
     settings = load_settings()
     found = remove_bars(
-        options.series, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last
+        options.chosen, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last
     )
     if json:
         print_json(found.to_dict())

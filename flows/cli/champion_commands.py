@@ -48,6 +48,7 @@ def decisions(
     if json:
         print_json(rows)
     else:
+        show_lines([series_name])
         show_decisions(rows)
 
 
@@ -74,7 +75,7 @@ def promote(
     from tasks.console.tables import show_lines
 
     with quiet_libraries(writes=True):
-        row = promote_by_hand(options.series, load_settings(), version, promotion, force=force, reason=reason)
+        row = promote_by_hand(options.chosen, load_settings(), version, promotion, force=force, reason=reason)
         show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
         show_lines([f"  {each}" for each in row.reasons])
         if force:
@@ -98,7 +99,7 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     from tasks.console.tables import show_lines
 
     with quiet_libraries(writes=True):
-        series, settings = options.series, load_settings()
+        series, settings = options.chosen, load_settings()
         row = lift_hold(series, settings, reason, to) if lift else roll_back(series, settings, to, reason)
         restored = f"version {row.version} is champion again, in place of {row.champion_before}"
         show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])

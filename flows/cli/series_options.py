@@ -1,7 +1,8 @@
 """Flags that most commands share: the series and the output format.
 
-Without `--symbol` or `--interval` a command works on the only stored series that fits what was given; of several, on
-BTC-USD 1d if nothing was given.
+Without `--symbol` or `--interval` a command works on the only stored series that fits what was given. Of several, a
+command that only reads, predicts or monitors shows BTC-USD 1d if nothing was given, and prints so; one that changes a
+series wants a choice.
 """
 
 from dataclasses import dataclass
@@ -31,23 +32,33 @@ class SeriesOptions:
 
     @property
     def series(self) -> Series:
-        """Return the series.
+        """Return the series to show; of several stored, BTC-USD 1d without flags.
+
+        Raises:
+            SpecError: no stored series, or more than one, fits the flags.
+        """
+        if self == DEFAULT_SERIES and FIRST_SERIES in open_workspace().bar_store.stored_series():
+            return FIRST_SERIES
+        return self.chosen
+
+    @property
+    def chosen(self) -> Series:
+        """Return the series to change: the only one, or the one that the flags choose.
 
         Raises:
             SpecError: no stored series, or more than one, fits the flags.
         """
         stored = open_workspace().bar_store.stored_series()
         fitting = self.choose(stored)
-        if self == DEFAULT_SERIES and FIRST_SERIES in stored:
-            return FIRST_SERIES
         if len(fitting) == 1:
             return fitting[0]
         if not stored:
             return Series(self.symbol or FIRST_SERIES.symbol, self.interval or FIRST_SERIES.interval)
         names = ", ".join(f"{each.symbol} {each.interval}" for each in fitting or stored)
-        given = " ".join(filter(None, (self.symbol, self.interval))) or "no flag"
+        given = " ".join(filter(None, (self.symbol, self.interval)))
         found = f"more than one: {names}" if fitting else f"none; stored: {names}"
-        raise SpecError(f"expected one stored series for {given}, found {found}. Give --symbol and --interval.")
+        expected = f"one stored series for {given}" if given else "a choice of the series"
+        raise SpecError(f"expected {expected}, found {found}. Give --symbol and --interval.")
 
     @property
     def series_or_new(self) -> Series:
@@ -55,6 +66,11 @@ class SeriesOptions:
         if self.symbol and not self.choose(open_workspace().bar_store.stored_series()):
             return Series(self.symbol, self.interval or FIRST_SERIES.interval)
         return self.series
+
+    @property
+    def chosen_or_new(self) -> Series:
+        """Return the series to change, which may have no stored bar: all of its bars may be in quarantine."""
+        return self.series_or_new if self.symbol else self.chosen
 
     def choose(self, stored: tuple[Series, ...]) -> tuple[Series, ...]:
         """Return the stored series that fit the flags."""

@@ -103,9 +103,9 @@ def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", p
     from tasks.console.tables import show_lines
     from tasks.serving.rest_server import serve as serve_champion
 
-    settings = load_settings()
-    show_lines([f"POST http://{host}:{port}/predict; Ctrl-C stops the server"])
-    serve_champion(options.series, settings, host, port)
+    settings, series = load_settings(), options.series
+    show_lines([f"{series.symbol} {series.interval}: POST http://{host}:{port}/predict; Ctrl-C stops the server"])
+    serve_champion(series, settings, host, port)
 
 
 def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = "") -> None:

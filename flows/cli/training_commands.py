@@ -101,7 +101,7 @@ def replay(
     """
     from tasks.console.tables import show_decisions, show_lines
 
-    series = options.series  # before the imports, which take seconds
+    series = options.chosen  # before the imports, which take seconds
     with flow_progress(load_settings()):
         from tasks.services.prefect_server import local_server
 
@@ -140,7 +140,7 @@ def tune(
     """Search for a better recipe on the bars before the test bars, which stay out-of-sample; resumable."""
     from tasks.console.tables import show_lines
 
-    series = options.series  # before the imports, which take seconds
+    series = options.chosen  # before the imports, which take seconds
     with flow_progress(load_settings()):
         from tasks.services.prefect_server import local_server
 

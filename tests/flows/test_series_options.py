@@ -81,3 +81,47 @@ def test_status_of_several_series_is_one_line_each(home: Path, capsys: pytest.Ca
     assert run(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines if "-USD-1h" in line] == [["ETH-USD-1h", "none"], ["SOL-USD-1h", "none"]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rollback"],
+        ["rollback", "--lift", "--reason", "r"],
+        ["promote", "--version", "1"],
+        ["release", "--at", "2024-01-01", "--reason", "r"],
+        ["remove", "--at", "2024-01-01", "--reason", "r"],
+        ["replay", "--from", "2024-01-01", "--to", "2024-01-02"],
+        ["tune"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_of_several_a_command_that_changes_one_wants_a_choice(
+    home: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert home.is_dir()
+    store(ETH, Series("BTC-USD", "1d"))
+    assert run(words) == 2
+    assert "expected a choice of the series, found more than one: BTC-USD 1d, ETH/USD 1h" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["quarantine", "decisions"])
+def test_of_several_a_command_that_reads_prints_which_it_shows(
+    home: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert home.is_dir()
+    store(ETH, Series("BTC-USD", "1d"))
+    assert run([command]) == 0
+    assert capsys.readouterr().out.splitlines()[0].replace("-", " ") == "BTC USD 1d"
+    assert run([command, "--symbol", "ETH/USD"]) == 0
+    assert "ETH" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_release_prints_its_series(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert home.is_dir()
+    store(ETH)
+    opened_at = random_walk(40, seed=1).opened_at[3]
+    assert run(["remove", "--at", str(opened_at), "--reason", "r"]) == 0
+    capsys.readouterr()
+    assert run(["release", "--at", str(opened_at), "--reason", "r"]) == 0
+    assert capsys.readouterr().out.startswith("ETH/USD 1h: ")
