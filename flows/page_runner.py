@@ -18,7 +18,7 @@ from tasks.pages.dashboard_page import dashboard_page
 from tasks.pages.written_pages import REPORTS, write_chart_script
 from tasks.services.file_server import file_server
 from tasks.services.flow_run_metrics import FlowRunCollector
-from tasks.services.scheduled_runs import prefect_api, service_status
+from tasks.services.scheduled_runs import prefect_api, run_forms, service_status
 from tasks.serving.service_metrics import StateCollector, state_page
 from tasks.settings import Settings
 
@@ -59,7 +59,8 @@ def dashboard(settings: Settings) -> Callable[[], str]:
             "Prefect (runs, schedules, forms)": prefect_api(settings).removesuffix("/api"),
             "MLflow (experiments, versions)": settings.mlflow_url or settings.tracking_uri,
         }
-        return dashboard_page(reader.read(), links, services["next_runs"], datetime.now(UTC))
+        forms = run_forms(settings)
+        return dashboard_page(reader.read(), links, services["next_runs"], datetime.now(UTC), forms)
 
     return Cached(write)
 

@@ -18,6 +18,7 @@ from model.live_score import outcomes
 from model.metrics import Record
 from model.times import column_times
 from tasks.champion.commit_decision import read_champion
+from tasks.champion.recipe_hold import RecipeHold, held_recipes
 from tasks.champion.series_health import series_health
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
 LAST_DECISIONS = 8
-LAST_REPORTS = 30
 NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,8 @@ class SeriesContent:
         decisions: the last ones, newest first.
         reports: decision and path below HOME/data of each report that exists, newest first.
         problem: what could not be read.
+        holds: recipes that a rollback holds.
+        mlflow_runs: address of the runs in MLflow, with our columns; empty where there are none.
     """
 
     series: Series
@@ -89,6 +91,14 @@ class SeriesContent:
     decisions: Sequence[LoggedDecision]
     reports: Sequence[tuple[LoggedDecision, str]]
     problem: str = ""
+    holds: Sequence[RecipeHold] = ()
+    mlflow_runs: str = ""
+
+    @property
+    def champion_report(self) -> str:
+        """Return the path of the champion's report below HOME/data; empty where there is none."""
+        number = self.champion.version if self.champion else ""
+        return next((path for row, path in self.reports if row.version == number), "")
 
 
 @dataclass
@@ -120,13 +130,15 @@ class DashboardReader:
         rows = workspace.decision_log.rows(series.name)
         bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
         champion, record, problem = None, no_record(), ""
-        health = NO_HEALTH
+        health, holds, runs = NO_HEALTH, tuple[RecipeHold, ...](), ""
         try:
             state = read_champion(workspace)
             champion, problem = state.version, state.problem
             health = series_health(series, self.settings)
             if champion is not None:
                 record = self._record(workspace, champion.version)
+            holds = tuple(held_recipes(workspace).values())
+            runs = workspace.runs.path_of_runs() if rows else ""
         except Exception as error:  # MLflow raises errors of many kinds; the page says which
             log.exception("the dashboard cannot read the champion of %s", series.name)
             problem = f"{type(error).__name__}: {error}"
@@ -149,7 +161,13 @@ class DashboardReader:
             decisions=rows[: -LAST_DECISIONS - 1 : -1],
             reports=self._reports(series, rows),
             problem=problem,
+            holds=holds,
+            mlflow_runs=f"{self._mlflow()}/{runs}" if runs else "",
         )
+
+    def _mlflow(self) -> str:
+        """Return the address of MLflow in a browser."""
+        return (self.settings.mlflow_url or self.settings.mlflow_uri).rstrip("/")
 
     def _record(self, workspace: Workspace, version: str) -> Record:
         key = workspace.name, version
@@ -159,12 +177,12 @@ class DashboardReader:
 
     def _reports(self, series: Series, rows: Sequence[LoggedDecision]) -> list[tuple[LoggedDecision, str]]:
         data = self.settings.root / "data"
-        paths = [
+        paths = (
             (row, self.settings.report_path(series.name, f"{row.run_id}.html"))
             for row in reversed(rows)
             if row.run_id and row.decision_id == row.run_id
-        ]
-        return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()][:LAST_REPORTS]
+        )
+        return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()]
 
 
 def unreadable_content(series: Series, problem: str) -> SeriesContent:

@@ -31,24 +31,34 @@ from tasks.pages.number_format import interval_text, moment_text
 
 RELOAD_SECONDS = 60
 LAST_PREDICTIONS = 10
+LAST_REPORTS = 30
 
 
 def dashboard_page(
-    content: Sequence[SeriesContent], links: Mapping[str, str], next_runs: Sequence[Mapping[str, str]], now: datetime
+    content: Sequence[SeriesContent],
+    links: Mapping[str, str],
+    next_runs: Sequence[Mapping[str, str]],
+    now: datetime,
+    forms: Mapping[str, str] | None = None,
 ) -> str:
     """Return the dashboard as HTML.
 
     Args:
         content: of each series, by name.
         links: address by name, of the other pages.
-        next_runs: `name` and `at` of the next scheduled runs, soonest first.
+        next_runs: `name`, `at` and `series` of the next scheduled runs, soonest first.
         now: time of writing, UTC.
+        forms: address of the form that starts a run, by deployment.
     """
+    forms = forms or {}
     page = Page("riseorfall", scripts="reports", reload_seconds=RELOAD_SECONDS)
     addresses = joined([link(name, address) for name, address in links.items() if address], " · ")
     page.lead(live("clock", paragraph(f"As of {now:%Y-%m-%d %H:%M} UTC", quiet=True)), paragraph(addresses))
     page.lead(live("runs", paragraph(_next_runs(next_runs), quiet=True)))
-    if not content:
+    waiting = dict.fromkeys(run["series"] for run in next_runs if run["series"])
+    for each in content:
+        waiting.pop(_title(each), None)
+    if not content and not waiting:
         page.lead(
             paragraph(
                 "No series has bars yet. The first scheduled or submitted `retrain` fetches them; this page then shows "
@@ -56,28 +66,69 @@ def dashboard_page(
             )
         )
     for each in content:
-        page.section(f"{each.series.symbol} {each.series.interval}", *_series(page, each))
+        page.section(_title(each), *_series(page, each, forms))
+    for name in waiting:
+        page.section(name, live(f"{name}-waiting", _waiting(name, next_runs, forms)))
     return page.html()
 
 
+def _title(content: SeriesContent) -> str:
+    return f"{content.series.symbol} {content.series.interval}"
+
+
 def _next_runs(runs: Sequence[Mapping[str, str]]) -> str:
+    """List the runs by series, the series in the order of their soonest run; those of no series last."""
     if not runs:
         return ""
-    return "Next runs (UTC): " + ", ".join(f"{run['name']} {run['at'][:16].replace('T', ' ')}" for run in runs)
+    names = sorted(dict.fromkeys(run["series"] for run in runs), key=lambda name: not name)
+    parts = (
+        f"{f'{name}: ' if name else ''}{', '.join(_run_text(run) for run in runs if run['series'] == name)}"
+        for name in names
+    )
+    return f"Next runs (UTC): {'; '.join(parts)}"
 
 
-def _series(page: Page, content: SeriesContent) -> list[Markup]:
+def _run_text(run: Mapping[str, str]) -> str:
+    return f"{run['name']} {run['at'][:16].replace('T', ' ')}"
+
+
+def _waiting(name: str, runs: Sequence[Mapping[str, str]], forms: Mapping[str, str]) -> Markup:
+    """Say of a scheduled series without bars when its first retrain is, and where to start it."""
+    first = next((run["at"] for run in runs if (run["series"], run["name"]) == (name, "retrain")), "")
+    at = f" The first retrain is at {first[11:16]} UTC on {first[:10]}." if first else ""
+    start = joined([" Start it now: ", link("retrain, in Prefect", forms["retrain"])], "") if "retrain" in forms else ""
+    return paragraph(joined([f"{name}: no bars yet.{at}", start], ""))
+
+
+def _series(page: Page, content: SeriesContent, forms: Mapping[str, str]) -> list[Markup]:
     name, alarms = content.series.name, list(content.health["alarms"])
     if content.problem and content.problem not in alarms:
         alarms.append(content.problem)
     return [
+        live(f"{name}-links", _links(content)),
         live(f"{name}-alarms", alerts(alarms)),
+        live(f"{name}-holds", *(_hold(str(hold), forms) for hold in content.holds)),
         live(f"{name}-tiles", tiles(_tiles(content))),
+        live(f"{name}-predictions", *_predictions(content.predictions)),
         *_chart(page, content),
         live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
-        live(f"{name}-predictions", *_predictions(content.predictions)),
         live(f"{name}-reports", *_reports(content)),
     ]
+
+
+def _links(content: SeriesContent) -> Markup:
+    """Link the runs of the series in MLflow, with our columns, and the champion's report."""
+    links = [
+        link("MLflow runs", content.mlflow_runs) if content.mlflow_runs.startswith("http") else "",
+        link_here("report of the champion", content.champion_report) if content.champion_report else "",
+    ]
+    return paragraph(joined([each for each in links if each], " · "))
+
+
+def _hold(text: str, forms: Mapping[str, str]) -> Markup:
+    """Show a hold with the ways to lift it."""
+    form = [", or ", link("the form lift_hold in Prefect", forms["lift_hold"])] if "lift_hold" in forms else []
+    return paragraph(joined([f"Held: {text}", *form, "."], ""))
 
 
 def _tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
@@ -211,6 +262,7 @@ def _predictions(found: LivePredictions) -> list[Markup]:
     rows = [
         (
             moment_text(found.decided_at[place]).removesuffix(" UTC"),
+            moment_text(found.resolves_at[place]).removesuffix(" UTC"),
             f"{found.probabilities[place]:.1%}",
             CLASSES[int(predicts_rise(found.probabilities[place : place + 1])[0])],
             _outcome(found, place),
@@ -219,8 +271,8 @@ def _predictions(found: LivePredictions) -> list[Markup]:
         )
         for place in range(len(found) - 1, max(-1, len(found) - 1 - LAST_PREDICTIONS), -1)
     ]
-    head = ("decided at (UTC)", "P(rise)", "predicted", "actual", "version", "stored")
-    return [heading("Last predictions"), table(head, rows, text_columns=len(head))]
+    head = ("decided at (UTC)", "for the close at", "P(rise)", "predicted", "actual", "version", "stored")
+    return [heading("Last predictions"), table(head, rows, text_columns=len(head), stacked=True)]
 
 
 def _outcome(found: LivePredictions, place: int) -> str:
@@ -235,6 +287,15 @@ def _reports(content: SeriesContent) -> list[Markup]:
     """Return links to the reports, newest first."""
     links = [
         link_here(f"{row.decided_at:%Y-%m-%d %H:%M} UTC, version {row.version}: {row.action}", path)
-        for row, path in content.reports
+        for row, path in content.reports[:LAST_REPORTS]
     ]
-    return [folded(f"All reports ({len(links)})", *(paragraph(each) for each in links))] if links else []
+    return (
+        [
+            folded(
+                f"{'All' if len(links) == len(content.reports) else 'Newest'} reports ({len(links)})",
+                *(paragraph(each) for each in links),
+            )
+        ]
+        if links
+        else []
+    )

@@ -143,7 +143,14 @@ def value_with_note(value: object, note: object = "") -> Markup:
     return _part("value_with_note", value, note)
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, text_columns: int = 1, own: int = -1) -> Markup:
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    *,
+    text_columns: int = 1,
+    own: int = -1,
+    stacked: bool = False,
+) -> Markup:
     """Return a table that scrolls within its own box.
 
     Args:
@@ -151,8 +158,9 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, text_colu
         rows: cells.
         text_columns: leading columns that hold text; the others hold numbers, aligned right.
         own: index of the row to emphasise; none by default.
+        stacked: on a phone each row is a block of names and values, so that nothing lies beyond the right edge.
     """
-    return _part("table", head, list(rows), text_columns, own)
+    return _part("table", head, list(rows), text_columns, own, stacked)
 
 
 def facts(pairs: Mapping[str, object]) -> Markup:

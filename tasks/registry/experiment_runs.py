@@ -297,6 +297,14 @@ class ExperimentRuns:
         """Return where a browser finds the runs of the experiment."""
         return f"{self._seen_at()}/{experiment_path(self.experiment_id())}"
 
+    def path_of_runs(self) -> str:
+        """Return the path below MLflow's address that opens the runs; empty where there are none. Creates nothing."""
+        found = self.database.experiment_id(self.name)
+        if found is None:
+            experiment = self.client.get_experiment_by_name(self.name)
+            found = (None if experiment is None else str(experiment.experiment_id),)
+        return experiment_path(found[0]) if found[0] else ""
+
     def run_link(self, run_id: str) -> str:
         """Return where a browser finds a run."""
         return f"{self._seen_at()}/{run_path(self.experiment_id(), run_id)}"

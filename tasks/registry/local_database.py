@@ -121,6 +121,12 @@ class LocalDatabase:
             return None
         return {name: folder for name, place in rows if (folder := local_path(place)) is not None}
 
+    def experiment_id(self, name: str) -> tuple[str | None] | None:
+        """Return the identifier of an experiment in a tuple; `(None,)` if there is none of that name."""
+        key = (name, DEFAULT_WORKSPACE)
+        rows = self._rows("SELECT experiment_id FROM experiments WHERE name = ? AND workspace = ?", key)
+        return None if rows is None else (str(rows[0][0]) if rows else None,)
+
     def running_processes(self) -> dict[str, str] | None:
         """Return the process that each running run names, by the id of the run."""
         rows = self._rows(

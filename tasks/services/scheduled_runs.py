@@ -64,7 +64,10 @@ def query_prefect(settings: Settings, path: str, body: Mapping[str, Any]) -> lis
 
 
 def _next_runs(settings: Settings) -> list[dict[str, str]]:
-    """Return the next scheduled runs, soonest first; none if no server answers."""
+    """Return the next scheduled run of each deployment, soonest first; none if no server answers.
+
+    `series` is the series that the run is for, such as `BTC-USD 1d`; empty for all series.
+    """
     query = {
         "sort": "EXPECTED_START_TIME_ASC",
         "limit": MAX_RUNS,
@@ -80,5 +83,22 @@ def _next_runs(settings: Settings) -> list[dict[str, str]]:
     first: dict[str, dict[str, str]] = {}
     for run in runs:
         name = names.get(run["deployment_id"], run["name"])
-        first.setdefault(name, {"name": name, "at": run["expected_start_time"]})
+        found = {"name": name, "at": run["expected_start_time"], "series": _series_text(run.get("parameters") or {})}
+        first.setdefault(run["deployment_id"] or name, found)
     return list(first.values())
+
+
+def _series_text(parameters: Mapping[str, Any]) -> str:
+    """Return symbol and interval from the parameters of a run; empty where there are none."""
+    source = parameters.get("source") or parameters
+    return f"{source['symbol']} {source.get('interval', '1d')}" if source.get("symbol") else ""
+
+
+def run_forms(settings: Settings) -> dict[str, str]:
+    """Return the address of the form that starts a run, by deployment; none if no server answers."""
+    try:
+        deployments = query_prefect(settings, "deployments/filter", {})
+    except (OSError, ValueError):
+        return {}
+    ui = prefect_api(settings).removesuffix("/api")
+    return {each["name"]: f"{ui}/deployments/deployment/{each['id']}/run" for each in deployments}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from copied_home import copy_home
 from synthetic_bars import random_walk
-from tiny_home import SERIES, tiny_home
+from tiny_home import SERIES, tiny_home, tiny_version
 
 from flows.page_runner import Cached
 from model.bars import Series
@@ -29,6 +29,7 @@ from tasks.workspace import Workspace
 BARS = random_walk(400, seed=3)
 CLOSE = to_datetime(BARS.closed_at[-1])
 DAY = timedelta(days=1)
+SERIES_TEXT = f"{SERIES.symbol} {SERIES.interval}"
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
 LIVE = {
     "live_predictions": 2.0, "live_log_loss": 0.6911, "live_log_loss_low": 0.6722, "live_log_loss_high": 0.7133,
@@ -92,10 +93,17 @@ def page(content: SeriesContent) -> str:
     return written([content])
 
 
-def written(content: list[SeriesContent], links: dict[str, str] | None = None) -> str:
-    runs = [{"name": "predict", "at": "2026-11-27T00:10:00Z"}]
+FORMS = {"lift_hold": "http://p.example/lift/run", "retrain": "http://p.example/retrain/run"}
+
+
+def written(content: list[SeriesContent], links: dict[str, str] | None = None, series: str = SERIES_TEXT) -> str:
+    runs = [
+        {"name": "predict", "at": "2026-11-27T00:10:00Z", "series": series},
+        {"name": "housekeeping", "at": "2026-11-27T03:10:00Z", "series": ""},
+        {"name": "retrain", "at": "2026-11-27T04:20:00Z", "series": series},
+    ]
     return dashboard_page(
-        content, links or {"MLflow": "http://127.0.0.1:5000"}, runs, datetime(2026, 11, 26, 20, tzinfo=UTC)
+        content, links or {"MLflow": "http://127.0.0.1:5000"}, runs, datetime(2026, 11, 26, 20, tzinfo=UTC), FORMS
     )
 
 
@@ -149,18 +157,74 @@ def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:
 
 
 def test_predictions_are_listed_with_their_outcome_and_whether_they_were_late(page: str) -> None:
-    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', body(page).replace("\n", ""))
+    rows = re.findall(r'<tr><th scope="row"[^>]*>(.*?)</th>(.*?)</tr>', body(page).replace("\n", ""))
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", rest) for _, rest in rows]
-    assert [each[0] for each in cells] == ["53.7%", "42.0%", "61.0%"]
+    assert [each[1] for each in cells] == ["53.7%", "42.0%", "61.0%"]
+    assert [each[0] for each in cells] == [f"{CLOSE + DAY * ahead:%Y-%m-%d %H:%M}" for ahead in (1, 0, -1)]
     rose = BARS.column("close")[-1] > BARS.column("close")[-2]
-    assert cells[0][2] == "open"
-    assert cells[1][1:3] == ["fall", "rise\u00a0✗\u00a0wrong" if rose else "fall\u00a0✓\u00a0right"]
+    assert cells[0][3] == "open"
+    assert cells[1][2:4] == ["fall", "rise\u00a0✗\u00a0wrong" if rose else "fall\u00a0✓\u00a0right"]
     assert [each[-1] for each in cells] == ["in\u00a0time", "late", "late"]  # stored at the newest close
+    assert 0 < page.index('class="tiles"') < page.index("Last predictions</h3>") < page.index('id="chart-1"')
+
+
+def test_a_series_links_its_runs_in_mlflow_with_our_columns_and_the_report_of_its_champion(
+    content: SeriesContent, settings: Settings
+) -> None:
+    (found,) = DashboardReader(settings.model_copy(update={"mlflow_url": "http://mlflow.example/"})).read()
+    number = Workspace(settings, SERIES).runs.experiment_id()
+    address = (
+        f"http://mlflow.example/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=riseorfall"
+    )
+    assert found.mlflow_runs == address
+    page = written([found])
+    assert f'<a href="{address.replace("&", "&amp;")}" rel="noreferrer">MLflow runs</a>' in page
+    assert f'<a href="reports/{SERIES.name}/run-1.html" rel="noreferrer">report of the champion</a>' in page
+    assert "report of the champion" not in written([replace(found, reports=())])
+    assert "MLflow runs" not in written([content])  # MLflow has no address here
+
+
+def test_the_link_to_the_runs_creates_no_experiment(settings: Settings) -> None:
+    runs = Workspace(settings, Series("ETH-USD", "1d")).runs
+    assert runs.path_of_runs() == ""
+    assert runs.client.get_experiment_by_name("ETH-USD-1d") is None
+
+
+def test_a_scheduled_series_without_bars_is_shown_with_its_first_retrain(content: SeriesContent) -> None:
+    page = written([content], series="ETH-USD 1d")
+    assert '<h2 id="part-2">ETH-USD 1d</h2>' in page
+    assert "ETH-USD 1d: no bars yet. The first retrain is at 04:20 UTC on 2026-11-27." in page
+    assert f'<a href="{FORMS["retrain"]}" rel="noreferrer">retrain, in Prefect</a>' in page
+    assert "no bars yet" not in written([content])
+    assert (
+        "Next runs (UTC): ETH-USD 1d: predict 2026-11-27 00:10, retrain 2026-11-27 04:20; housekeeping 2026-11-27 03:10"
+    ) in page
+
+
+def test_a_hold_is_shown_until_it_is_lifted(settings: Settings, tmp_path: Path) -> None:
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
+    workspace = Workspace(own, SERIES)
+    second = tiny_version(workspace, BARS, 390)
+    workspace.runs.log_values(workspace.registry.version(second).run_id, tags={"recipe": "abc123"})
+    log = workspace.decision_log
+    rows = (decision(3, "promote", second, second), decision(4, "rollback", "1", "1"), decision(5, "lift", second, "1"))
+    log.append(replace(rows[0], files={second: workspace.registry.read_version(second).digests()}))
+    log.append(replace(rows[1], champion_before=second, forced_reason="strange probabilities"))
+    page = written(DashboardReader(own).read())
+    assert f"Held: recipe abc123 was rolled back with version {second}" in page
+    assert "(strange probabilities) and is held until a person lifts it: `riseorfall rollback --lift" in page
+    assert f'<a href="{FORMS["lift_hold"]}" rel="noreferrer">the form lift_hold in Prefect</a>' in page
+    log.append(rows[2])
+    page = written(DashboardReader(own).read())
+    assert "Held: recipe" not in page
+    assert re.search(rf"· hold lifted:</span>\s*<strong>version {second}</strong>", page)
 
 
 def test_decisions_show_the_deciding_reason_and_link_the_report_that_exists(page: str) -> None:
     assert page.index(" hold</span>") < page.index("✓ promote</span>")
-    assert page.count(f'href="reports/{SERIES.name}/run-1.html"') == 2  # at the decision, and in the list of all
+    assert (
+        page.count(f'href="reports/{SERIES.name}/run-1.html"') == 3
+    )  # of the champion, at the decision, and in the list of all
     assert "run-2.html" not in page
     assert "<summary>All reports (1)</summary>" in page
 
@@ -181,7 +245,7 @@ def test_the_page_is_accessible_and_has_a_dark_style(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
     assert 'data-reload-seconds="60"' in page
     names = re.findall(r'data-live="([^"]*)"', page)
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 9
     assert all(
         re.search(r'aria-label="[a-z ]+"', button)
         for button in re.findall(r"<button[^>]*data-(?:factor|shift)[^>]*>", shown)
@@ -202,7 +266,7 @@ def test_no_undefined_number_is_shown_at_any_stage(content: SeriesContent) -> No
 
 def test_without_a_series_the_page_says_what_comes_next(tmp_path: Path) -> None:
     assert DashboardReader(Settings(home=tmp_path, tracking_uri="", store="", public_url="")).read() == []
-    page = written([])
+    page = written([], series="")
     assert "No series has bars yet" in page
     assert "predict 2026-11-27 00:10" in page
     assert "plotly" not in body(page)
