@@ -1,4 +1,4 @@
-"""A check of the network that will serve: does it forecast like the fold networks whose record it carries?
+"""A check of the network that will serve: does it agree with the fold networks, whose out-of-sample record it carries?
 
 The record is that of the fold networks; the final network has seen every bar, so it has no out-of-sample record of its
 own. But the folds went through the same procedure, and a later fold's network has also seen the test bars of an earlier
@@ -65,7 +65,7 @@ def check_final_network(
     final: Float64[np.ndarray, " window"],
     rule: FinalNetworkRule,
 ) -> FinalNetworkCheck:
-    """Hold a final network that forecasts unlike the fold networks.
+    """Hold a final network that disagrees with the fold networks.
 
     Args:
         record: shape (window,), float64: out-of-sample P(rise), each by its own fold's network, before calibration.
@@ -106,11 +106,14 @@ def check_final_network(
 def final_network_clause(found: FinalNetworkCheck, rule: FinalNetworkRule) -> Clause:
     """Return the condition of a promotion: the final network passed its check."""
     largest = float(found.of_folds.max())
-    like = "like" if found.passed else "unlike"
+    finding = (
+        "the final network agrees with the fold networks, whose out-of-sample score it carries"
+        if found.passed
+        else "the final network and the fold networks disagree, so the out-of-sample score does not describe it"
+    )
     reason = (
-        f"the final network forecasts {like} the fold networks whose record it carries: it disagrees with that record "
-        f"by {found.disagreement:.4f} nats per decision, limit {found.limit:.4f} (fold networks: up to {largest:.4f}, "
-        f"factor {rule.factor:g})"
+        f"{finding}: {found.disagreement:.4f} nats per decision, at most {found.limit:.4f} (between fold networks up to "
+        f"{largest:.4f}, factor {rule.factor:g})"
     )
     numbers = {"disagreement": found.disagreement, "of_folds": largest, "limit": found.limit}
     return Clause(FINAL_NETWORK, found.passed, reason, numbers)

@@ -173,7 +173,8 @@ def deflated_sharpe_ratio(returns: Float64[np.ndarray, " period"], trials: int, 
         variance: of the Sharpe ratios of the recipes tried, per period, not annualised; 0 with one trial.
 
     Returns:
-        0 to 1; with one trial it is the probabilistic Sharpe ratio against 0. 0.95 or more is evidence.
+        0 to 1; with one trial it is the probabilistic Sharpe ratio against 0. 0.95 or more is evidence of a return
+        above zero.
 
     Raises:
         SpecError: fewer than three periods.

@@ -133,7 +133,7 @@ def compare_with_champion(
     if champion.problem:
         decision = decision if hold else replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
-    elif state.version is not None and _has_same_record(challenger, record, state.version, champion.record):
+    elif state.version and not other and _has_same_record(challenger, record, state.version, champion.record):
         served = check_registered_network(workspace, state.version, bars)
         if np.array_equal(network.uncalibrated, served.uncalibrated):
             same = f"the same network as champion version {state.number}"
@@ -145,11 +145,11 @@ def compare_with_champion(
 
 
 def _has_same_record(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:
-    """Return whether two versions of one recipe were trained until the same bar and have the same record."""
-    recipe = challenger.tags.get("recipe")
-    if theirs is None or recipe is None or recipe != champion.tags.get("recipe"):
-        return False
-    if challenger.trained_until != champion.trained_until:
+    """Return whether two versions were trained until the same bar and have the same record; their recipes may differ.
+
+    With early stopping, for example, a higher limit of epochs gives the same network.
+    """
+    if theirs is None or challenger.trained_until != champion.trained_until:
         return False
     return np.array_equal(ours.decided_at, theirs.decided_at) and np.array_equal(
         ours.probabilities, theirs.probabilities
@@ -244,7 +244,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
 def check_against_folds(
     workspace: Workspace, challenger: Version, record: Record, network: RegisteredNetwork
 ) -> Clause:
-    """Check that the registered network forecasts like the fold networks whose record it carries."""
+    """Check that the registered network agrees with the fold networks, whose record it carries."""
     try:
         fold_networks = read_fold_networks(workspace.runs, challenger.run_id)
     except UnsoundModel:

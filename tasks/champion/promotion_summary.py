@@ -34,8 +34,12 @@ def skill_and_costs(evaluation: Evaluation, costs: TradingSpec) -> tuple[str, st
 def _skill(evaluation: Evaluation) -> str:
     """State whether there is evidence of directional skill, by which test, and how often the bars were looked at."""
     p_value = evaluation.skill.holm_adjusted()["pesaran_timmermann"]
-    evidence = "evidence" if evaluation.looks.adjusted(p_value) <= ALPHA else "no evidence"
+    evidence = "evidence" if _has_skill(evaluation) else "no evidence"
     return f"{evidence} of directional skill: {evaluation.looks.evidence(p_value)}"
+
+
+def _has_skill(evaluation: Evaluation) -> bool:
+    return evaluation.corrected()["pesaran_timmermann"] <= ALPHA
 
 
 def _costs(evaluation: Evaluation, costs: TradingSpec) -> str:
@@ -46,9 +50,11 @@ def _costs(evaluation: Evaluation, costs: TradingSpec) -> str:
     low, high = found["break_even_bps_low"], found["break_even_bps_high"]
     assumed = costs.cost_bps + costs.slippage_bps
     finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
+    doubt = ", which without evidence of skill may come from a rising market alone"
+    doubt = doubt if finding == "a gain" and not _has_skill(evaluation) else ""
     return (
         f"the long-or-flat strategy breaks even at {found['break_even_bps']:.0f} bps per side [{low:.0f}, {high:.0f}], "
-        f"costs assumed {assumed:g} bps: {finding} after costs. Net {found['net_return']:+.1%}, "
+        f"costs assumed {assumed:g} bps: {finding} after costs{doubt}. Net {found['net_return']:+.1%}, "
         f"Sharpe {found['sharpe']:.2f} [{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]; "
         f"buy and hold {held['net_return']:+.1%}"
     )

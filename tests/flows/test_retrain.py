@@ -128,7 +128,7 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     assert run.data.tags["champion"] == "version 1"
     limit = first.promotion.numbers["final_network.limit"]
     assert 0 < run.data.metrics["promotion/final_network_disagreement"] <= limit
-    assert "the final network forecasts like the fold networks" in run.data.tags["reasons"]
+    assert "the final network agrees with the fold networks" in run.data.tags["reasons"]
     used = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     assert {each.digest for each in used.values()} == {first.stored.ref.sha256[:12]}
     assert used["training"].name == "BTC-USD-1d bars v1"

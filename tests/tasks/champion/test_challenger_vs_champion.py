@@ -18,6 +18,7 @@ from model.metrics import Record
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.challenger_vs_champion import (
     champion_record,
@@ -37,7 +38,7 @@ SPEC = WindowSpec(lookback_bars=5)
 BARS = random_walk(400, seed=3)
 WINDOWS = cut_windows(BARS, SPEC).resolved()
 NEWEST = WINDOWS.take(np.arange(len(WINDOWS) - 250, len(WINDOWS)))
-RULE = PromotionRule()
+RULE, RECIPE = PromotionRule(), Recipe(window=SPEC)
 ONNX = {"1": tiny_onnx(5, gain=2.0), "2": tiny_onnx(5, gain=3.0), "3": tiny_onnx(5, gain=60.0)}
 UNTIL = {"1": 200, "2": 350, "3": 399}  # windows whose outcome each version knew
 
@@ -67,7 +68,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
-def add(workspace: Workspace, own: Record, onnx: bytes, until: str) -> Version:
+def add(workspace: Workspace, own: Record, onnx: bytes, until: str, recipe: Recipe = RECIPE) -> Version:
     """Register a version with a record, trained as long as another one."""
     run_id = workspace.runs.start_run("retrain", {})
     frame = own.frame().assign(base_rate=0.5)
@@ -75,7 +76,6 @@ def add(workspace: Workspace, own: Record, onnx: bytes, until: str) -> Version:
     decided_at, probabilities = Predictor(onnx, SPEC).predict(BARS)
     probe = pd.DataFrame({"decided_at": decided_at[-20:], "probability": probabilities[-20:]})
     workspace.runs.log_files(run_id, {"probe.parquet": parquet_bytes(probe)}, "network")
-    recipe = Recipe(window=SPEC)
     files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=recipe, record=own)
     tags = {"trained_until": str(BARS.closed_at[UNTIL[until]]) + "+00:00", "recipe": recipe.digest}
     return workspace.registry.add_version(run_id, files, tags)
@@ -186,7 +186,7 @@ def test_a_bad_final_network_with_a_good_record_is_held(workspace: Workspace) ->
     assert -np.log(happened).mean() > 1.0  # what it would serve
     found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
     assert found.decision.action == "hold"
-    assert found.reasons[0].startswith("the final network forecasts unlike the fold networks whose record it carries")
+    assert found.reasons[0].startswith("the final network and the fold networks disagree, so the out-of-sample score does not")
     clauses = {clause.name: clause for clause in found.decision.clauses}
     assert [name for name, clause in clauses.items() if not clause.passed] == ["final_network"]
     q, p = later, np.where(np.arange(250) // 50 % 2, says("2"), says("1"))
@@ -288,3 +288,14 @@ def test_only_the_same_network_again_is_held(
     found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
     assert found.decision.action == action
     assert any("the same network as champion version 1" in reason for reason in found.reasons) is (action == "hold")
+
+
+def test_the_same_network_of_another_recipe_is_held(workspace: Workspace) -> None:
+    other = Recipe(window=SPEC, training=TrainingSpec(epochs=500))
+    assert other.digest != RECIPE.digest
+    challenger = add(workspace, record(says("1")), ONNX["1"], "1", other)
+    found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
+    assert found.decision.action == "hold"
+    assert found.reasons[0] == (
+        "the same network as champion version 1: equal probabilities, trained until the same bar"
+    )

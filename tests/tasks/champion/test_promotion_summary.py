@@ -48,7 +48,10 @@ def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None
     ("interval", "finding"),
     [
         ((-8, 21, 51), "no significant gain or loss after costs"),
-        ((20, 30, 51), "a gain after costs"),
+        (
+            (20, 30, 51),
+            "a gain after costs, which without evidence of skill may come from a rising market alone",
+        ),
         ((-50, -20, 3), "a loss after costs"),
     ],
 )
