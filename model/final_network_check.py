@@ -112,7 +112,7 @@ def final_network_clause(found: FinalNetworkCheck, rule: FinalNetworkRule) -> Cl
         else "the final network and the fold networks disagree, so the out-of-sample score does not describe it"
     )
     reason = (
-        f"{finding}: {found.disagreement:.4f} nats per decision, at most {found.limit:.4f} (between fold networks up to "
+        f"{finding}: {found.disagreement:.4f} nats per decision, at most {found.limit:.4f} (fold networks up to "
         f"{largest:.4f}, factor {rule.factor:g})"
     )
     numbers = {"disagreement": found.disagreement, "of_folds": largest, "limit": found.limit}
