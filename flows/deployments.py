@@ -116,6 +116,7 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
         Plan("retrain", schedule.retrain_cron, given, schedule.collision, ("training",)),
         Plan("retrain", "", _short_form(given), "ENQUEUE", ("training",), "quick", "quick"),
         Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: no concurrency limit
+        Plan("retrain_group", tags=("training", "group")),  # the same
         *(_retrain_with_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", schedule.monitor_cron, series, "ENQUEUE", ("champion",)),

@@ -5,6 +5,7 @@ optional: if the server rejects one, the run logs a warning and continues. Cauti
 of a fast fit is updated once a second, not once per epoch.
 """
 
+import json
 import logging
 import re
 import time
@@ -23,6 +24,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.logging import get_run_logger
 
 from model.training import Epoch
@@ -135,6 +138,19 @@ def shown(*steps: str) -> Iterator[RunProgress]:
 def show_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
     """Add a table to the flow run."""
     _try(create_table_artifact, key, table=list(rows), description=description)
+
+
+def show_table_of_run(flow_run_id: UUID, key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
+    """Add a table to a flow run that need not be the current one."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_artifact(
+                ArtifactCreate(
+                    key=key, type="table", data=json.dumps(rows), description=description, flow_run_id=flow_run_id
+                )
+            )
+    except Exception as error:  # noqa: BLE001 - an artifact must not fail the run
+        log.warning("artifact %s: %s", key, error)
 
 
 def show_links(links: dict[str, str]) -> None:

@@ -27,6 +27,8 @@ def use_own_temporary_folder() -> None:
     """Create this process's temporary folder, which it and its children use; do nothing where that is impossible."""
     with suppress(OSError):  # a full or read-only disk must not end a command that only reads
         name = SEPARATOR.join(own_process().split())
+        if Path(tempfile.gettempdir()).name.startswith(f"{PREFIX}{name}{SEPARATOR}"):
+            return  # a group of retrains asks once for each series
         folder = tempfile.mkdtemp(prefix=f"{PREFIX}{name}{SEPARATOR}", dir=_base())
         tempfile.tempdir = folder
         set_environment({"TMPDIR": folder}, replace=True)

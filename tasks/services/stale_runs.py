@@ -138,9 +138,14 @@ def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str
 
 
 def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str) -> list["FlowRun"]:
-    """Mark runs as crashed, except those that were deleted or entered another state meanwhile; return the marked."""
+    """Mark runs as crashed, except those that were deleted or entered another state meanwhile; return the marked.
+
+    A group of retrains continues with the series that had not started.
+    """
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
+
+    from tasks.services.group_runs import GROUP, continue_group  # imported here: it loads Prefect
 
     crashed = []
     for run in runs:
@@ -150,6 +155,8 @@ def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str)
                 client.set_flow_run_state(run.id, Crashed(message=message), force=True)
                 log.info("%s (%s): %s", run.name, run.id, message)
                 crashed.append(run)
+                if GROUP in run.tags:
+                    continue_group(client, run)
     return crashed
 
 

@@ -14,6 +14,7 @@ from flows.deployments import plans, served
 from flows.retrain_all import retrain_all
 from model.training import TrainingSpec
 from tasks.retrain_run import trigger
+from tasks.services.group_runs import GROUP
 from tasks.services.stale_runs import end_stale_mlflow_runs
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
@@ -27,13 +28,13 @@ def idle() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def deployed() -> None:
     for plan in plans():
-        if plan.full_name == "retrain/series":
+        if plan.full_name in {"retrain/series", "retrain_group/retrain_group"}:
             served(plan).apply()
 
 
 def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> None:
     symbols = ["BTC-USD", "ETH-USD", "SOL-USD"]
-    ids = retrain_all([SourceSpec(symbol=symbol) for symbol in symbols], training=TrainingSpec(epochs=3))
+    ids = retrain_all([SourceSpec(symbol=symbol) for symbol in symbols], training=TrainingSpec(epochs=3), group_size=1)
     with get_client(sync_client=True) as client:
         runs = [client.read_flow_run(UUID(each)) for each in ids]
     assert [run.parameters["source"]["symbol"] for run in runs] == symbols
@@ -42,16 +43,31 @@ def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> No
     assert len({run.id for run in runs}) == len(symbols)
 
 
-def test_what_is_not_said_of_a_series_is_left_to_its_preset() -> None:
-    (identity,) = retrain_all([SourceSpec(symbol="LTC-USD", interval="1h")], training=TrainingSpec(epochs=3))
+@pytest.mark.parametrize("group_size", [1, 10])
+def test_what_is_not_said_of_a_series_is_left_to_its_preset(group_size: int) -> None:
+    hourly = SourceSpec(symbol="LTC-USD", interval="1h")
+    (identity,) = retrain_all([hourly], training=TrainingSpec(epochs=3), group_size=group_size)
     with get_client(sync_client=True) as client:
         given = client.read_flow_run(UUID(identity)).parameters
     assert (given["window"], given["training"]) == ({}, {"epochs": 3})
 
 
 def test_the_same_series_twice_in_one_call_is_one_run() -> None:
-    ids = retrain_all([SourceSpec(symbol="BTC-USD"), SourceSpec(symbol="BTC-USD")])
+    ids = retrain_all([SourceSpec(symbol="BTC-USD"), SourceSpec(symbol="BTC-USD")], group_size=1)
     assert len(set(ids)) == 1
+
+
+def test_a_group_is_one_run_of_as_many_different_series_as_it_holds_those_of_one_interval_together() -> None:
+    given = [("BTC-USD", "1h"), ("ETH-USD", "1d"), ("BTC-USD", "1h"), ("SOL-USD", "1d"), ("LTC-USD", "1d")]
+    ids = retrain_all([SourceSpec(symbol=symbol, interval=interval) for symbol, interval in given], group_size=2)
+    with get_client(sync_client=True) as client:
+        runs = [client.read_flow_run(UUID(each)) for each in ids]
+    listed = [[(each["symbol"], each["interval"]) for each in run.parameters["sources"]] for run in runs]
+    assert listed == [[("ETH-USD", "1d"), ("SOL-USD", "1d")], [("LTC-USD", "1d"), ("BTC-USD", "1h")]]
+    assert [run.name for run in runs] == [
+        "retrain group: ETH-USD 1d and 1 more", "retrain group: LTC-USD 1d and 1 more",
+    ]  # fmt: skip
+    assert all({"riseorfall", "training", GROUP, "retrain_all"} == set(run.tags) for run in runs)
 
 
 def test_runs_of_mlflow_end_when_their_flow_run_is_over_and_only_then(
@@ -85,7 +101,7 @@ def test_a_run_is_tagged_by_what_started_it(monkeypatch: pytest.MonkeyPatch) -> 
             json={"state": {"type": "SCHEDULED"}},
             headers={"Prefect-Automation-Id": str(uuid4()), "Prefect-Automation-Name": b64encode(b"alarm").decode()},
         ).json()["id"]
-        by_all = retrain_all([SourceSpec(symbol="XRP-USD")])[0]
+        by_all = retrain_all([SourceSpec(symbol="XRP-USD")], group_size=1)[0]
         found = {}
         for run_id in (str(by_person.id), on_alarm, by_all):
             monkeypatch.setattr(runtime.deployment, "id", str(deployment), raising=False)
