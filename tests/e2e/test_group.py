@@ -30,11 +30,8 @@ def running(up: Up, group: str, name: str) -> list[dict]:
 
 
 def processes(flow_run: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get("PREFECT__FLOW_RUN_ID") == flow_run:
-            found.append(process)
-    return found
+    alive = psutil.process_iter(["environ"])
+    return [each for each in alive if (each.info["environ"] or {}).get("PREFECT__FLOW_RUN_ID") == flow_run]
 
 
 def groups(up: Up) -> list[dict]:
