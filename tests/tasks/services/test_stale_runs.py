@@ -108,6 +108,16 @@ def test_the_folder_of_another_machine_or_program_stays(settings: Settings, tmp_
     assert remove_temporary_folders() == []
 
 
+def test_a_process_creates_one_temporary_folder_however_often_it_asks(settings: Settings, tmp_path: Path) -> None:  # noqa: ARG001
+    ask = "from tasks.services.leftover_files import use_own_temporary_folder as use; import os, tempfile\n"
+    look = "use(); use(); use(); print(len(os.listdir(os.environ['BASE'])), len(os.listdir(tempfile.gettempdir())))"
+    environment = {**os.environ, "BASE": str(tmp_path / "temporary")}
+    found = subprocess.run(
+        [sys.executable, "-c", ask + look], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["1", "0"]
+
+
 def test_a_process_is_known_by_machine_boot_container_number_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.registry.owning_process._machine", lambda: "abc")
     machine, boot, namespace, pid, start = own_process().split()
