@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,13 +24,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from prefect.client.schemas.objects import State
 from simulated_faults import Faults
-from simulated_world import FIRST_BAR, SERIES, Clock, Exchange, SimulatedClient, numbered, simulated_datetime
+from simulated_world import DAY, FIRST_BAR, SERIES, Clock, Exchange, SimulatedClient, numbered, simulated_datetime
 from tiny_network import tiny_onnx
 
 import data_checks.validate
+import flows.housekeeping
 import flows.ingest
+import flows.lift_hold
 import flows.monitor
 import flows.predict
+import flows.release
+import flows.remove
 import flows.retrain
 import flows.rollback
 import model.champion_timeline_picture
@@ -38,6 +42,7 @@ import tasks.champion.champion_monitor
 import tasks.champion.commit_decision
 import tasks.pages.prefect_artifacts
 import tasks.registry.experiment_runs
+import tasks.repair.retention
 import tasks.retrain_run
 import tasks.services.events
 import tasks.services.stale_runs
@@ -53,15 +58,21 @@ from model.recipe import Recipe
 from model.times import iso_text
 from model.windows import WindowSpec
 from tasks.champion.repeated_evidence import EVIDENCE, REPORTED, evidence_digest
+from tasks.champion.rollback_and_forced_promotion import promote_by_hand
+from tasks.registry.experiment_page import SHORT_HASH
+from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import FOLD_NETWORKS, PROBE, RECORD, log_artifacts, parquet_bytes
+from tasks.repair.retention_spec import RetentionSpec
 from tasks.results import FinalFit, FoldOutcome
+from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
-from tasks.store.delta_table import Table
+from tasks.store.delta_table import Table, TableUnreachable
 from tasks.windowing import read_folds
 from tasks.workspace import Workspace, open_workspace
 
 SOURCE = SourceSpec(kind="exchange", backfill_from=f"{FIRST_BAR:%Y-%m-%d}")
+NAMED = (SERIES.symbol, SERIES.interval)
 WINDOW = WindowSpec(lookback_bars=5)
 FOLDS = FoldSpec(test_bars=120, count=1, runner="serial")
 MLFLOW_WRITES = (
@@ -71,29 +82,59 @@ MLFLOW_WRITES = (
 )  # fmt: skip
 
 
-def ingest() -> Any:
+def ingest(_: np.random.Generator) -> Any:
     """Run the flow `ingest`."""
     return result_of(flows.ingest.ingest.fn(SOURCE))
 
 
-def retrain() -> Any:
+def retrain(_: np.random.Generator) -> Any:
     """Run the flow `retrain`."""
     return result_of(flows.retrain.retrain.fn(SOURCE, window=WINDOW, folds=FOLDS))
 
 
-def predict() -> Any:
+def predict(_: np.random.Generator) -> Any:
     """Run the flow `predict`."""
-    return result_of(flows.predict.predict.fn(SERIES.symbol, SERIES.interval))
+    return result_of(flows.predict.predict.fn(*NAMED))
 
 
-def monitor() -> Any:
+def monitor(_: np.random.Generator) -> Any:
     """Run the flow `monitor`."""
-    return result_of(flows.monitor.monitor.fn(SERIES.symbol, SERIES.interval))
+    return result_of(flows.monitor.monitor.fn(*NAMED))
 
 
-def rollback() -> Any:
+def rollback(_: np.random.Generator) -> Any:
     """Run the flow `rollback`."""
-    return result_of(flows.rollback.rollback.fn(SERIES.symbol, SERIES.interval, reason="simulated"))
+    return result_of(flows.rollback.rollback.fn(*NAMED, reason="simulated"))
+
+
+def lift(_: np.random.Generator) -> Any:
+    """Run the flow `lift_hold`."""
+    return result_of(flows.lift_hold.lift_hold.fn(*NAMED, "simulated"))
+
+
+def force(rng: np.random.Generator) -> Any:
+    """Promote one of the newest versions against the rule."""
+    known = open_workspace(SERIES).registry.newest_versions(5) or ("1",)
+    version = known[int(rng.integers(len(known)))]
+    return promote_by_hand(SERIES, Settings(), version, force=True, reason="simulated")
+
+
+def remove(rng: np.random.Generator) -> Any:
+    """Run the flow `remove` for one of the newest bars."""
+    newest = open_workspace().bar_store.newest(SERIES) or FIRST_BAR
+    return result_of(flows.remove.remove.fn(*NAMED, newest - int(rng.integers(20)) * DAY, "simulated"))
+
+
+def release(rng: np.random.Generator) -> Any:
+    """Run the flow `release` for one of the newest quarantined bars."""
+    held = open_workspace().bar_store.read_quarantine(SERIES)
+    times = [each.to_pydatetime() for each in held["timestamp"][held["released_at"].isna()]][-5:] or [FIRST_BAR]
+    return result_of(flows.release.release.fn(*NAMED, [times[int(rng.integers(len(times)))]], "simulated"))
+
+
+def housekeeping(_: np.random.Generator) -> Any:
+    """Run the flow `housekeeping`, with the shortest retention."""
+    return result_of(flows.housekeeping.housekeeping.fn(RetentionSpec(versions=30, fold_days=1, run_days=1)))
 
 
 def result_of(found: Any) -> Any:
@@ -173,6 +214,8 @@ class Training:
         tags = {
             "trained_until": final.trained_until,
             "recipe": recipe.digest,
+            "bars_version": str(ref.bars.version),
+            "bars_sha256": ref.bars.sha256[:SHORT_HASH],
             EVIDENCE: evidence_digest(ref.bars.sha256, recipe, rule),
             **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
         }
@@ -200,6 +243,12 @@ class Training:
 def _load_files(workspace: Workspace, version: str) -> None:
     """Verify and open the files of a version; the real smoke test also wants MLflow's wrapping."""
     workspace.registry.read_version(version).predictor()
+
+
+MLFLOW_READS = (
+    "get_experiment_by_name", "get_run", "get_registered_model", "get_model_version", "search_model_versions",
+    "search_runs", "search_experiments", "list_artifacts", "download_artifacts",
+)  # fmt: skip
 
 
 def _refused_by_mlflow(text: str) -> Exception:
@@ -249,6 +298,38 @@ def _faulty_write_of_mlflow(faults: Faults, name: str) -> Callable[..., Any]:
     return write
 
 
+def _faulty_read_of_mlflow(faults: Faults, name: str) -> Callable[..., Any]:
+    true = getattr(mlflow.MlflowClient, name)
+
+    def read(client: Any, *given: Any, **named: Any) -> Any:
+        return faults.reading(f"mlflow {name}", lambda: true(client, *given, **named), _refused_by_mlflow)
+
+    return read
+
+
+def _faulty_open(faults: Faults) -> Callable[..., Any]:
+    true = Table.open
+    return lambda table, version=None: faults.reading(
+        f"open {Path(table.uri).name}", lambda: true(table, version), TableUnreachable
+    )
+
+
+def _faulty_rows(faults: Faults) -> Callable[..., Any]:
+    """Return a reader of MLflow's database that does not always get a lock, and then returns None."""
+    true = LocalDatabase._rows
+
+    def rows(database: LocalDatabase, *given: Any) -> Any:
+        with suppress(Locked):
+            return faults.reading("database", lambda: true(database, *given), Locked)
+        return None
+
+    return rows
+
+
+class Locked(Exception):
+    """The database was locked."""
+
+
 def _faulty_landing(faults: Faults) -> Callable[..., Any]:
     true = pd.DataFrame.to_parquet
 
@@ -279,6 +360,8 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (time, "sleep", lambda _: None),
         (Table, "_commit", _faulty_commit(faults, clock)),
         (Table, "create", _faulty_create(faults)),
+        (Table, "open", _faulty_open(faults)),
+        (LocalDatabase, "_rows", _faulty_rows(faults)),
         (pd.DataFrame, "to_parquet", _faulty_landing(faults)),
         (data_checks.validate, "validate_batch", lambda *_: Validation({}, "", "")),
         (data_checks.validate, "_disagreement", lambda *_: ""),
@@ -287,6 +370,7 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (tasks.services.stale_runs, "remove_temporary_folders", list),
         (tasks.registry.experiment_runs, "own_process", processes.own),
         (tasks.retrain_run, "code_version", dict),
+        (tasks.repair.retention, "datetime", _DaysLater),
         (tasks.champion.commit_decision, "load_as_served", _load_files),
         (tasks.champion.champion_monitor, "_draw", lambda path, *_: path),
         (model.champion_timeline_picture, "champion_history_picture", lambda _: None),
@@ -299,6 +383,7 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         flows.retrain: ("open_run", "ingest", "check_bars", "store", "find_earlier_decision", "cut", "promote"),
         flows.predict: ("predict_last",),
         flows.monitor: ("run_monitor",),
+        flows.housekeeping: ("run_housekeeping",),
     }.items():
         stand_ins += [(flow, name, _plain(getattr(flow, name))) for name in tasks_of]
     stand_ins += [
@@ -307,10 +392,11 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
     ]
     stand_ins.append((flows.retrain, "audit_retrain", lambda *_: None))
     stand_ins += [(mlflow.MlflowClient, name, _faulty_write_of_mlflow(faults, name)) for name in MLFLOW_WRITES]
+    stand_ins += [(mlflow.MlflowClient, name, _faulty_read_of_mlflow(faults, name)) for name in MLFLOW_READS]
     now = simulated_datetime(clock)
     for name, module in list(sys.modules.items()):
         if name.startswith(("tasks.", "flows.")):
-            if vars(module).get("datetime") is datetime:
+            if vars(module).get("datetime") is datetime and module is not tasks.repair.retention:
                 stand_ins.append((module, "datetime", now))
             if "get_run_logger" in vars(module):
                 stand_ins.append((module, "get_run_logger", lambda: quiet))
@@ -325,6 +411,14 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         finally:
             for each in reversed(patches):
                 each.stop()
+
+
+class _DaysLater(datetime):
+    """MLflow stamps runs with the real time; housekeeping comes days later."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime.now(tz) + timedelta(days=2)
 
 
 class _FlowRun:

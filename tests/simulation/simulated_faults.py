@@ -16,6 +16,8 @@ import numpy as np
 FAULTS = ("kill before", "kill after", "refuse", "lose answer", "half", "stall")
 NEVER_STALL = ("commit predictions", "commit shadow_predictions")  # their time of writing is taken just before
 
+READS_PER_WRITE = 20  # a read fails as much more rarely, because there are more of them
+
 
 class Killed(BaseException):
     """The process was killed."""
@@ -100,6 +102,23 @@ class Faults:
             worker.outcome = "killed"
         worker.ended = True
         worker.paused.release()
+
+    def reading(self, point: str, act: Callable[[], Any], refusal: Callable[[str], Exception]) -> Any:
+        """Read, or raise what a store raises that does not answer; a killed process does not read."""
+        worker = self.worker()
+        if worker is None or worker.depth:
+            return act()
+        if worker.dead:
+            raise Killed
+        if self.rate and self.rng.random() < self.rate / READS_PER_WRITE:
+            self.say(f"  {worker.name} {worker.command}: {point} -> no answer")
+            worker.faulty = True
+            raise refusal("simulated: no answer")
+        worker.depth += 1
+        try:
+            return act()
+        finally:
+            worker.depth -= 1
 
     def boundary(
         self, point: str, act: Callable[[], Any], refusal: Callable[[str], Exception], half: Callable[[], None]

@@ -13,6 +13,7 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from tasks.champion.commit_decision import read_champion
 from tasks.registry.local_database import LocalDatabase
+from tasks.repair.examination import examine_home
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -27,6 +28,7 @@ class Watch:
 
     Attributes:
         stored: bars by open time.
+        ever: open times of all bars that were stored at any time.
         predictions: rows of the prediction log by key.
         stored_on: true time at which each prediction was found first.
         decisions: rows of the decision log.
@@ -39,6 +41,7 @@ class Watch:
     predictions: dict[tuple[str, datetime, str, str], Any] = field(default_factory=dict)
     decisions: tuple[Any, ...] = ()
     promoted: int = 0
+    ever: set[datetime] = field(default_factory=set)
 
     def check(self, clean: str, *, settled: bool, same_day: bool) -> None:
         """Check everything.
@@ -56,13 +59,20 @@ class Watch:
         if clean == "retrain":
             self._runs(workspace)
 
+    def examine(self) -> None:
+        """Require that `doctor` finds no damage: a kill or a refused write damages nothing."""
+        damaged = [each for each in examine_home(self.settings) if each.is_damage]
+        if damaged:
+            raise Broken(f"{damaged[0].part} is {damaged[0].state}: {damaged[0].problem}")
+
     def _bars(self, workspace: Workspace, *, complete: bool) -> None:
         frame = workspace.bar_store.read_frame(SERIES)
         times = [each.to_pydatetime() for each in frame["timestamp"]]
         rows = dict(zip(times, map(tuple, frame.drop(columns="timestamp").to_numpy().tolist()), strict=True))
         if len(rows) != len(frame):
             raise Broken(f"bars are doubled: {len(frame)} rows, {len(rows)} times")
-        if lost := self.stored.keys() - rows.keys():
+        removed = {each.to_pydatetime() for each in workspace.bar_store.decided_by_hand(SERIES)[1]["timestamp"]}
+        if lost := self.stored.keys() - rows.keys() - removed:
             raise Broken(f"bars are lost: {sorted(lost)[:3]}")
         invented = [at for at, values in rows.items() if values not in self.exchange.served.get(at, ())]
         if invented:
@@ -74,12 +84,15 @@ class Watch:
             refused = {each.to_pydatetime() for each in workspace.bar_store.read_quarantine(SERIES)["timestamp"]}
             truth = self.exchange.truth()
             wrong = [
-                at for at, values in truth.items() if rows.get(at) != values and not (at in refused and _is_bad(values))
+                at
+                for at, values in truth.items()
+                if rows.get(at) != values and not (at in refused and (at in removed or _is_bad(values)))
             ]
             if wrong:
                 at = wrong[0]
                 raise Broken(f"after a whole ingest {len(wrong)} bars differ: {at}: {rows.get(at)}, true {truth[at]}")
         self.stored = rows
+        self.ever |= rows.keys()
 
     def _decisions(self, workspace: Workspace) -> None:
         rows = workspace.decision_log.rows(SERIES.name)
@@ -143,7 +156,7 @@ class Watch:
                 f"the prediction of version {key[2]} at {key[1]} in {key[0]} counts as evidence, although it was "
                 f"stored on {now:%Y-%m-%d %H:%M} (stored_at {row['stored_at']}), its outcome due at {resolves_at}"
             )
-        bad = row["decided_at"].to_pydatetime() - DAY not in self.stored
+        bad = row["decided_at"].to_pydatetime() - DAY not in self.ever
         if bad:
             raise Broken(f"the prediction of version {key[2]} at {key[1]} has no bar")
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from simulated_world import DAY, Clock, Exchange, numbered
 from model.errors import RiseOrFallError, SourceUnavailable
 from tasks.settings import Settings
 
-COMMANDS = ("ingest", "retrain", "predict", "monitor", "rollback")
-SHARES = (0.33, 0.17, 0.34, 0.13, 0.03)
-CORRECTS_ALIAS = ("retrain", "predict", "monitor", "rollback")
+SHARES = {
+    "ingest": 0.28, "retrain": 0.17, "predict": 0.28, "monitor": 0.1, "rollback": 0.03, "lift": 0.04, "force": 0.03,
+    "remove": 0.02, "release": 0.02, "housekeeping": 0.03,
+}  # fmt: skip
+ALONE = {"housekeeping"}  # it takes runs for days old that have just ended
+CORRECTS_ALIAS = ("retrain", "predict", "monitor", "rollback", "lift", "force")
 RATES = (0.0, 0.01, 0.03, 0.08)  # share of writes that a fault hits
 STEPS_KEPT = 400
 
@@ -130,8 +134,8 @@ class Simulation:
             if self.rng.random() < self.jumps:
                 self._say(self.clock.jump(self.rng))
             paired = self.rng.random() < self.pairs
-            names = [str(each) for each in self.rng.choice(COMMANDS, 2 if paired else 1, p=SHARES)]
-            self.step(names)
+            names = [str(each) for each in self.rng.choice(list(SHARES), 2 if paired else 1, p=list(SHARES.values()))]
+            self.step(names if not ALONE & set(names) else names[:1])
 
     def _stall(self, rng: np.random.Generator) -> None:
         """Let hours pass in the middle of a command: the machine slept."""
@@ -147,7 +151,9 @@ class Simulation:
         self.faults.live_processes = {each.name for each in workers}
         self.faults.commits.clear()
         began = self.clock.true
-        jobs: list[tuple[Worker, Callable[[], Any]]] = [(each, getattr(commands, each.command)) for each in workers]
+        jobs: list[tuple[Worker, Callable[[], Any]]] = [
+            (each, partial(getattr(commands, each.command), self.training)) for each in workers
+        ]
         self.faults.run(jobs)
         self.faults.live_processes = set()
         for each in workers:
@@ -155,6 +161,8 @@ class Simulation:
         alone = workers[0] if len(workers) == 1 else None
         clean = alone is not None and alone.outcome == "done" and not alone.faulty
         settled = clean and alone is not None and alone.command in CORRECTS_ALIAS
+        if any(each.outcome == "killed" for each in workers):
+            self.watch.examine()
         same_day = self.clock.true == began  # else bars closed after the ingest
         self.watch.check(alone.command if clean and alone else "", settled=settled, same_day=same_day)
         return workers
