@@ -129,7 +129,7 @@ def monitor_champion(
             f"{series.name}: expected bars closed by {now:%Y-%m-%d %H:%M} UTC, found none: the first of "
             f"{len(stored_bars)} closed at {stored_bars.closed_at[0]}. Use a later as_of, or set the machine's clock."
         )
-    entries = workspace.monitor_log.entries(series.name)
+    entries = workspace.monitor_log.entries(series.name, now)
     stored = workspace.prediction_log.read(series.name)
     since, overlap = score_from(entries), loaded.recipe().window.horizon_bars
     live = join(stored[stored["version"] == champion.version], bars, since)

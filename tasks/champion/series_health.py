@@ -39,7 +39,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     """
     moment = now or datetime.now(UTC)
     workspace = Workspace(settings, series)
-    entry = workspace.monitor_log.last(series.name)
+    entry = workspace.monitor_log.last(series.name, moment)
     newest = workspace.bar_store.newest(series)
     closed_at = newest + to_timedelta(series.delta) if newest else None
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms] if entry else []

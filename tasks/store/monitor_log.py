@@ -93,17 +93,24 @@ class MonitorLog:
 
         self._table.change(plan)
 
-    def entries(self, series_name: str) -> list[MonitorEntry]:
-        """Return the entries of a series, oldest first."""
+    def entries(self, series_name: str, until: datetime | None = None) -> list[MonitorEntry]:
+        """Return the entries of a series, oldest first.
+
+        Args:
+            series_name: registered model.
+            until: later entries are left out, UTC. A run whose clock was ahead would otherwise stay the newest, and
+                silence alarms, until that time.
+        """
         table = self._table.open()
         if table is None:
             return []
         rows = read_rows(table, self._table.schema, f"series_name = {quoted(series_name)}").to_pylist()
-        return sorted((_entry(row) for row in rows), key=lambda entry: entry.watched_at)
+        entries = sorted((_entry(row) for row in rows), key=lambda entry: entry.watched_at)
+        return [entry for entry in entries if until is None or entry.watched_at <= until]
 
-    def last(self, series_name: str) -> MonitorEntry | None:
-        """Return the newest entry; None before the first."""
-        entries = self.entries(series_name)
+    def last(self, series_name: str, until: datetime | None = None) -> MonitorEntry | None:
+        """Return the newest entry, or the newest one `until` a time; None without any."""
+        entries = self.entries(series_name, until)
         return entries[-1] if entries else None
 
 

@@ -53,6 +53,7 @@ from model.errors import SourceUnavailable
 from model.final_fit import final_epochs
 from model.folds import FoldSpec
 from model.metrics import Record, score
+from model.monitor_alarms import MonitorSpec
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import iso_text
@@ -100,6 +101,11 @@ def predict(_: np.random.Generator) -> Any:
 def monitor(_: np.random.Generator) -> Any:
     """Run the flow `monitor`."""
     return result_of(flows.monitor.monitor.fn(*NAMED))
+
+
+def impatient_monitor(_: np.random.Generator) -> Any:
+    """Run the flow `monitor` with a limit that every champion exceeds."""
+    return result_of(flows.monitor.monitor.fn(*NAMED, MonitorSpec(max_champion_age_days=0.01)))
 
 
 def rollback(_: np.random.Generator) -> Any:

@@ -1,5 +1,6 @@
 """What must hold after every step of a simulation, whatever was killed, refused or late."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -15,6 +16,8 @@ from tasks.champion.commit_decision import read_champion
 from tasks.registry.local_database import LocalDatabase
 from tasks.repair.examination import examine_home
 from tasks.settings import Settings
+from tasks.store.delta_table import Table
+from tasks.store.prediction_log import PredictionLog
 from tasks.workspace import Workspace
 
 
@@ -29,6 +32,7 @@ class Watch:
     Attributes:
         stored: bars by open time.
         ever: open times of all bars that were stored at any time.
+        versions: of the tables, by address.
         predictions: rows of the prediction log by key.
         stored_on: true time at which each prediction was found first.
         decisions: rows of the decision log.
@@ -42,6 +46,7 @@ class Watch:
     decisions: tuple[Any, ...] = ()
     promoted: int = 0
     ever: set[datetime] = field(default_factory=set)
+    versions: dict[str, int] = field(default_factory=dict)
 
     def check(self, clean: str, *, settled: bool, same_day: bool) -> None:
         """Check everything.
@@ -52,12 +57,23 @@ class Watch:
             same_day: no time passed within the command.
         """
         workspace = Workspace(self.settings, SERIES)
-        self._bars(workspace, complete=same_day and clean in ("ingest", "retrain"))
+        complete = same_day and clean in ("ingest", "retrain")
+        if self._changed(workspace.bar_store.tables) or complete:
+            self._bars(workspace, complete=complete)
         self._decisions(workspace)
         self._champion(workspace, settled=settled)
-        self._predictions(workspace)
+        for log in (workspace.prediction_log, workspace.shadow_log):
+            if self._changed(log.tables):
+                self._predictions(log)
         if clean == "retrain":
             self._runs(workspace)
+
+    def _changed(self, tables: Iterable[Table]) -> bool:
+        """Return whether a table was committed to since the last call."""
+        found = {table.uri: opened.version() for table in tables if (opened := table.open()) is not None}
+        changed = any(self.versions.get(uri) != version for uri, version in found.items())
+        self.versions |= found
+        return changed
 
     def examine(self) -> None:
         """Require that `doctor` finds no damage: a kill or a refused write damages nothing."""
@@ -125,23 +141,21 @@ class Watch:
             if not recorded:
                 raise Broken(f"no decision recorded the files of champion version {state.number}")
 
-    def _predictions(self, workspace: Workspace) -> None:
-        for log in (workspace.prediction_log, workspace.shadow_log):
-            frame = log.read(SERIES.name)
-            rows = {}
-            for row in frame.to_dict("records"):
-                key = (log.name, row["decided_at"].to_pydatetime(), str(row["version"]), str(row["series_name"]))
-                if key in rows:
-                    raise Broken(f"the prediction of version {key[2]} at {key[1]} is stored twice in {log.name}")
-                rows[key] = row
-            now = self.faults.commits.get(log.name, self.exchange.clock.true)
-            known = {key: row for key, row in self.predictions.items() if key[0] == log.name}
-            changed = [key for key, row in known.items() if rows.get(key) != row]
-            if changed:
-                raise Broken(f"stored predictions changed or are gone: {changed[:3]}")
-            for key in rows.keys() - known.keys():
-                self._evidence(key, rows[key], now)
-            self.predictions |= rows
+    def _predictions(self, log: PredictionLog) -> None:
+        committed_at = self.faults.commits.get(log.name, self.exchange.clock.true)
+        rows: dict[tuple[str, datetime, str, str], Any] = {}
+        for row in log.read(SERIES.name).to_dict("records"):
+            key = (log.name, row["decided_at"].to_pydatetime(), str(row["version"]), str(row["series_name"]))
+            if key in rows:
+                raise Broken(f"the prediction of version {key[2]} at {key[1]} is stored twice in {log.name}")
+            rows[key] = row
+        known = {key: row for key, row in self.predictions.items() if key[0] == log.name}
+        changed = [key for key, row in known.items() if rows.get(key) != row]
+        if changed:
+            raise Broken(f"stored predictions changed or are gone: {changed[:3]}")
+        for key in rows.keys() - known.keys():
+            self._evidence(key, rows[key], committed_at)
+        self.predictions |= rows
 
     def _evidence(self, key: tuple[str, datetime, str, str], row: dict[str, Any], now: datetime) -> None:
         """Require that a new prediction counts as evidence only if its outcome was not due.

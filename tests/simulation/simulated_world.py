@@ -21,6 +21,7 @@ BARS_BEFORE = 260  # closed before the simulation begins: the data checks want 2
 LATE_DAYS = 8  # a bar appears, and is corrected, within this time: far below the 50 bars that an ingest reads again
 WRONG_DAYS = 2  # an impossible bar stops every ingest, and so does an exchange that is out
 EARLY_MOMENT = datetime(1970, 1, 2, tzinfo=UTC)  # of a machine that lost its clock
+LATE_MOMENT = datetime(2100, 1, 1, tzinfo=UTC)  # of one that a wrong time server set
 
 Values = tuple[float, float, float, float, float]
 
@@ -42,9 +43,10 @@ class Clock:
         if self.error or rng.random() < 0.2:
             self.error = timedelta()
             return "clock is right again"
-        kind = rng.integers(5)
+        kind = int(rng.integers(5))
         days = float(rng.uniform(0.5, 6))
-        self.error = EARLY_MOMENT - self.true if kind == 0 else timedelta(days=days if kind < 3 else -days)
+        extreme = {0: EARLY_MOMENT, 1: LATE_MOMENT}
+        self.error = extreme[kind] - self.true if kind in extreme else timedelta(days=days if kind == 2 else -days)
         return f"clock shows {self.shown:%Y-%m-%d %H:%M}, true time {self.true:%Y-%m-%d %H:%M}"
 
 

@@ -24,7 +24,7 @@ SHARES = {
     "remove": 0.02, "release": 0.02, "housekeeping": 0.03,
 }  # fmt: skip
 ALONE = {"housekeeping"}  # it takes runs for days old that have just ended
-CORRECTS_ALIAS = ("retrain", "predict", "monitor", "rollback", "lift", "force")
+CORRECTS_ALIAS = ("retrain", "predict", "monitor", "impatient_monitor", "rollback", "lift", "force")
 RATES = (0.0, 0.01, 0.03, 0.08)  # share of writes that a fault hits
 STEPS_KEPT = 400
 
@@ -186,12 +186,15 @@ class Simulation:
             self.exchange.pass_day(0.0)
         self.clock.true = self.exchange.open_time(len(self.exchange.values)) + timedelta(hours=3)
         self._say("recovery")
-        for name in ("retrain", "predict", "monitor", "ingest"):
+        for name in ("retrain", "predict", "impatient_monitor", "ingest"):
             (worker,) = self.step([name])
             if worker.outcome != "done":
                 raise Broken(
                     f"after the faults {name} does not work: {worker.outcome}: {worker.error}"
                 ) from worker.error
+            if name == "impatient_monitor" and "stale" not in worker.result.raised:
+                raise Broken("an alarm is silent, although the last one was raised more than its cool-down ago")
+        self.watch.examine()
 
 
 def make_template(home: Path) -> Path:

@@ -201,6 +201,18 @@ def test_a_run_before_the_first_bar_closed_is_refused(settings: Settings) -> Non
     assert Workspace(settings).monitor_log.last(SERIES.name) is None
 
 
+def test_a_run_by_a_clock_that_was_ahead_neither_silences_an_alarm_nor_hides_predictions(settings: Settings) -> None:
+    predict(settings, np.clip(1 - rises(), 0.1, 0.9))
+    ahead = monitor_champion(SERIES, settings, SPEC, datetime(2100, 1, 1, tzinfo=UTC))
+    assert {"degraded", "stale"} <= {alarm.kind for alarm in ahead.raised}
+    watched = look(settings)
+    assert watched.score.count == 249
+    assert "degraded" in {alarm.kind for alarm in watched.raised}
+    log = Workspace(settings).monitor_log
+    assert log.last(SERIES.name, watched.entry.watched_at) == watched.entry
+    assert log.last(SERIES.name) == ahead.entry
+
+
 def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     predict(settings, np.full(249, 0.5))
     midnight = to_datetime(BARS.closed_at[-1])
