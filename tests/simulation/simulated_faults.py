@@ -16,6 +16,8 @@ import numpy as np
 FAULTS = ("kill before", "kill after", "refuse", "lose answer", "half", "stall")
 NEVER_STALL = ("commit predictions", "commit shadow_predictions")  # their time of writing is taken just before
 
+DECISIVE = ("commit", "create", "mlflow set_registered_model_alias", "mlflow create_model_version")
+DECISIVE_WEIGHT = 4  # a write that others depend on fails as much more often than a metric or a picture
 READS_PER_WRITE = 20  # a read fails as much more rarely, because there are more of them
 
 
@@ -140,7 +142,8 @@ class Faults:
         if len(self.live) > 1 and self.rng.random() < 0.5:
             worker.paused.release()
             worker.go.acquire()
-        fault = str(self.rng.choice(FAULTS)) if self.rate and self.rng.random() < self.rate else ""
+        rate = self.rate * (DECISIVE_WEIGHT if point.startswith(DECISIVE) else 1)
+        fault = str(self.rng.choice(FAULTS)) if rate and self.rng.random() < rate else ""
         self.say(f"  {worker.name} {worker.command}: {point}{f' -> {fault}' if fault else ''}")
         if fault in ("kill before", "half"):
             worker.dead = True

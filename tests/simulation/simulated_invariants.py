@@ -31,6 +31,7 @@ class Watch:
 
     Attributes:
         stored: bars by open time.
+        before: the same before the last step.
         ever: open times of all bars that were stored at any time.
         versions: of the tables, by address.
         predictions: rows of the prediction log by key.
@@ -45,6 +46,7 @@ class Watch:
     predictions: dict[tuple[str, datetime, str, str], Any] = field(default_factory=dict)
     decisions: tuple[Any, ...] = ()
     promoted: int = 0
+    before: dict[datetime, Values] = field(default_factory=dict)
     ever: set[datetime] = field(default_factory=set)
     versions: dict[str, int] = field(default_factory=dict)
 
@@ -57,6 +59,7 @@ class Watch:
             same_day: no time passed within the command.
         """
         workspace = Workspace(self.settings, SERIES)
+        self.before = self.stored
         complete = same_day and clean in ("ingest", "retrain")
         if self._changed(workspace.bar_store.tables) or complete:
             self._bars(workspace, complete=complete)
@@ -160,11 +163,11 @@ class Watch:
     def _evidence(self, key: tuple[str, datetime, str, str], row: dict[str, Any], now: datetime) -> None:
         """Require that a new prediction counts as evidence only if its outcome was not due.
 
-        With a clock that is wrong only what the stored bars prove can be required.
+        With a clock that is wrong only what the bars prove that were stored before can be required.
         """
         resolves_at = row["resolves_at"].to_pydatetime()
         due = now >= resolves_at
-        provable = not self.exchange.clock.error or (resolves_at - DAY) in self.stored
+        provable = not self.exchange.clock.error or (resolves_at - DAY) in self.before
         if not row["late"] and due and provable:
             raise Broken(
                 f"the prediction of version {key[2]} at {key[1]} in {key[0]} counts as evidence, although it was "
