@@ -96,7 +96,7 @@ class Exchange:
         self.values[number] = true
         if not troubled:
             return ""
-        kind = self.rng.integers(4)
+        kind = int(self.rng.choice(5))
         longest = WRONG_DAYS if kind in (1, 2) else LATE_DAYS
         later = self.open_time(number + 1) + float(self.rng.uniform(0.1, longest)) * DAY
         if kind == 0:

@@ -77,7 +77,7 @@ class Simulation:
         self.training = training
         self.home = home
         self.rate = float(self.rng.choice(RATES))
-        self.trouble = float(self.rng.choice([0.0, 0.1, 0.3]))
+        self.trouble = float(self.rng.choice([0.0, 0.2, 0.5]))
         self.pairs = float(self.rng.choice([0.0, 0.3, 0.6]))
         self.jumps = float(self.rng.choice([0.0, 0.2]))
         self.names = numbered("P")
