@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=12)
     parser.add_argument("--steps", action="store_true", help="print every step")
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
+    parser.add_argument("--rate", type=float, help="share of writes that a fault hits; drawn if absent")
     parser.add_argument("--plant", default="", help="plant a fault of planted_faults.py")
     chosen = parser.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -48,7 +49,7 @@ def main() -> int:
         for seed in seeds:
             try:
                 with planted(chosen.plant):
-                    found = simulate(seed, chosen.days, template, Path(folder) / f"home-{seed}")
+                    found = simulate(seed, chosen.days, template, Path(folder) / f"home-{seed}", chosen.rate)
             except SimulationFailed as failure:
                 failures += 1
                 show(f"seed {seed}: FAILED: {failure}")

@@ -207,9 +207,19 @@ def make_template(home: Path) -> Path:
     return home
 
 
-def simulate(seed: int, days: int, template: Path, home: Path) -> Outcome:
-    """Run one simulation in a copy of the template, which is deleted if it succeeds."""
+def simulate(seed: int, days: int, template: Path, home: Path, rate: float | None = None) -> Outcome:
+    """Run one simulation in a copy of the template, which is deleted if it succeeds.
+
+    Args:
+        seed: of everything.
+        days: number of days before the recovery.
+        template: see `make_template`.
+        home: where the copy is made.
+        rate: share of writes that a fault hits; drawn if None.
+    """
     shutil.copytree(template, home)
-    outcome = Simulation(seed, home).run(days)
+    simulation = Simulation(seed, home)
+    simulation.rate = simulation.rate if rate is None else rate
+    outcome = simulation.run(days)
     shutil.rmtree(home)
     return outcome
