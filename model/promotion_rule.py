@@ -214,7 +214,8 @@ def hold_because(decision: Decision, reason: str) -> Decision:
     """Hold for a reason besides the rule, which comes first; a rejection stays one, every number is kept."""
     if decision.action == "reject":
         return decision
-    return Decision("hold", (reason, *decision.reasons), decision.numbers, decision.clauses)
+    clause = Clause("hold", passed=False, reason=reason, numbers={})
+    return Decision("hold", (reason, *decision.reasons), decision.numbers, (clause, *decision.clauses))
 
 
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:

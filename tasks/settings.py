@@ -133,6 +133,7 @@ class Settings(BaseSettings):
         """
         quiet = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # "View run ... at:" breaks the display of progress
             "GX_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -6,6 +6,7 @@ only may leave `series` out; parts that belong to a series then raise SpecError.
 
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 
 from model.bars import Series
 from model.errors import DamagedHome, SpecError
@@ -106,6 +107,14 @@ class Workspace:
     def name(self) -> str:
         """Name of the experiment, of the registered model, and of the series in decision and prediction log."""
         return self.runs.name
+
+    @property
+    def series_flags(self) -> str:
+        """Flags that choose the series in a command to copy, after a space; empty for the only stored series."""
+        series = self.runs.series
+        if set(self.bar_store.stored_series()) <= {series}:
+            return ""
+        return f" --symbol {quote(series.symbol)} --interval {series.interval}"
 
 
 def open_workspace(series: Series | None = None) -> Workspace:

@@ -11,8 +11,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from inspect import signature
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 from pydantic import ValidationError
 
 from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
@@ -66,7 +67,7 @@ def run(words: Sequence[str]) -> int:
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _fail(_format_usage_error(error), WRONG_USAGE)
+        return _fail(_format_usage_error(error) + _hint_at_series(words, error), WRONG_USAGE)
     except ValidationError as error:
         return _fail(_format_validation_error(error), WRONG_USAGE)
     except RiseOrFallError as error:
@@ -121,6 +122,14 @@ def _format_usage_error(error: CycloptsError) -> str:
             return _format_validation_error(cause)
         cause = cause.__cause__
     return str(error)
+
+
+def _hint_at_series(words: Sequence[str], error: CycloptsError) -> str:
+    """Return a hint where a flag of the source was given to a command on a stored series; else nothing."""
+    on_stored = {command.__name__ for command in COMMANDS if "options" in signature(command).parameters}
+    if words[0] in on_stored and isinstance(error, UnknownOptionError) and "--source." in str(error):
+        return f" `{words[0]}` works on stored bars: choose the series with --symbol and --interval."
+    return ""
 
 
 def _format_validation_error(error: ValidationError) -> str:

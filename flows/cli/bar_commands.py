@@ -41,8 +41,8 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     )
 
 
-def bars(*, table_version: int | None = None, json: JsonFlag = False) -> None:
-    """List the stored series: number of bars, period, gaps, refused and revised bars.
+def bars(*, options: SeriesOptions = DEFAULT_SERIES, table_version: int | None = None, json: JsonFlag = False) -> None:
+    """List the stored series, or the one chosen: number of bars, period, gaps, quarantined and revised bars.
 
     Parameters
     ----------
@@ -53,7 +53,10 @@ def bars(*, table_version: int | None = None, json: JsonFlag = False) -> None:
 
     settings = load_settings()
     store = Workspace(settings).bar_store
-    found = [each.to_dict() for each in store.series(table_version)]
+    fitting = options.choose(store.stored_series(table_version))
+    if not fitting and options != DEFAULT_SERIES:
+        fitting = (options.chosen,)  # raises, and names what is stored
+    found = [each.to_dict() for each in (store.summary(series, table_version) for series in fitting) if each]
     if json:
         print_json(found)
     else:

@@ -22,7 +22,7 @@ def missing_for_promotion(
             excess = max(low - tolerance, difference - margin)
             found.append(f"a log loss lower by {excess:.4f} vs. the {name.replace('_', ' ')}")
         elif mark != "passed":
-            found.append(f"this clause must pass: {reason}")
+            found.append(f"this clause must pass: {reason.partition(': ')[0]}")  # the whole reason stands above
     return found
 
 

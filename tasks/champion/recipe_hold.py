@@ -25,19 +25,22 @@ class RecipeHold:
         version: the version that was rolled back.
         rolled_back_at: time of the rollback, UTC.
         reason: of the rollback; empty where none was given.
+        flags: of the series, for commands to copy, after a space; empty for the only stored series.
     """
 
     recipe: str
     version: str
     rolled_back_at: datetime
     reason: str
+    flags: str = ""
 
     def __str__(self) -> str:
         """Describe the hold in a sentence, with the ways to lift it."""
         return (
             f"recipe {self.recipe} was rolled back with version {self.version} on {self.rolled_back_at:%Y-%m-%d} "
-            f"({self.reason or 'no reason given'}) and is held until a person lifts it: `riseorfall rollback --lift "
-            '--reason "..."`, or `riseorfall promote --version N --force --reason "..."`'
+            f"({self.reason or 'no reason given'}) and is held until a person lifts it: `riseorfall rollback"
+            f'{self.flags} --lift --reason "..."`, or `riseorfall promote{self.flags} --version N --force '
+            '--reason "..."`'
         )
 
 
@@ -57,7 +60,8 @@ def open_holds(workspace: Workspace) -> tuple[RecipeHold, ...]:
                 recipe = holds[undone].recipe
                 holds = [hold for place, hold in enumerate(holds) if place < undone or hold.recipe != recipe]
             elif recipe := recipe_of(workspace, row.champion_before, rows):
-                holds.append(RecipeHold(recipe, row.champion_before, row.decided_at, row.forced_reason))
+                before, flags = row.champion_before, workspace.series_flags
+                holds.append(RecipeHold(recipe, before, row.decided_at, row.forced_reason, flags))
         elif holds and row.action in ("promote", "lift"):
             free = recipe_of(workspace, row.version, rows)
             holds = [hold for hold in holds if hold.recipe != free]

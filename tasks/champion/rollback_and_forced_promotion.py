@@ -48,7 +48,7 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     if state.number is None:
         state.require(series.name)
     if to:
-        _require_former(workspace.decision_log, series, to)
+        _require_former(workspace, to)
     version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
     _require_other(series, state, version)
     held = _effect_on_holds(workspace, str(state.number), version.version)
@@ -265,14 +265,15 @@ def _require_other(series: Series, state: ChampionState, version: Version) -> No
         )
 
 
-def _require_former(log: DecisionLog, series: Series, version: str) -> None:
+def _require_former(workspace: Workspace, version: str) -> None:
     """Raise SpecError if the version never was the champion."""
-    champions = former_champions(log.rows(series.name))
+    champions = former_champions(workspace.decision_log.rows(workspace.name))
     if version not in champions:
         former = ", ".join(sorted(champions, key=int))
         raise SpecError(
-            f"{series.name}: expected a former champion ({former}), found version {version}, which never was champion. "
-            f'To promote it against the rule: `riseorfall promote --version {version} --force --reason "..."`.'
+            f"{workspace.name}: expected a former champion ({former}), found version {version}, which never was "
+            f"champion. To promote it against the rule: `riseorfall promote{workspace.series_flags} "
+            f'--version {version} --force --reason "..."`.'
         )
 
 

@@ -1,5 +1,6 @@
 """Which series a command works on, and what a home with several says."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -125,3 +126,30 @@ def test_a_release_prints_its_series(home: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     assert run(["release", "--at", str(opened_at), "--reason", "r"]) == 0
     assert capsys.readouterr().out.startswith("ETH/USD 1h: ")
+
+
+def test_bars_lists_all_series_or_the_chosen(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert home.is_dir()
+    store(ETH, SOL)
+    assert run(["bars", "--json"]) == 0
+    assert [each["symbol"] for each in json.loads(capsys.readouterr().out)] == ["ETH/USD", "SOL/USD"]
+    assert run(["bars", "--json", "--symbol", "SOL/USD"]) == 0
+    assert [each["symbol"] for each in json.loads(capsys.readouterr().out)] == ["SOL/USD"]
+    assert run(["bars", "--symbol", "DOGE-USD"]) == 2
+    assert "stored: ETH/USD 1h, SOL/USD 1h" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "hints"), [(["predict", "--source.kind", "csv"], True), (["retrain", "--x"], False)])
+def test_a_flag_of_the_source_gets_a_hint_at_the_series(
+    words: list[str], hints: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert ("choose the series with --symbol and --interval" in capsys.readouterr().err) is hints
+
+
+def test_the_links_of_mlflow_do_not_break_the_display_of_progress() -> None:
+    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT as SUPPRESS
+
+    environment: dict[str, str] = {}
+    Settings().announce(environment)
+    assert environment[SUPPRESS.name] == "true"

@@ -114,6 +114,18 @@ def test_a_refit_of_a_rolled_back_recipe_is_held_and_another_recipe_is_not(
         assert part in text
 
 
+def test_of_several_series_a_hold_names_its_own(workspace: Workspace, settings: Settings) -> None:
+    roll_back(SERIES, settings, reason="r")
+    (hold,) = held_recipes(workspace).values()
+    assert '`riseorfall rollback --lift --reason "..."`' in str(hold)
+    workspace.bar_store.merge(Series("ETH-USD", "1d"), BARS.frame(), {}, merged_at=datetime.now(UTC))
+    (hold,) = held_recipes(workspace).values()
+    assert '`riseorfall rollback --symbol BTC-USD --interval 1d --lift --reason "..."`' in str(hold)
+    assert '`riseorfall promote --symbol BTC-USD --interval 1d --version N --force --reason "..."`' in str(hold)
+    with pytest.raises(SpecError, match=r"promote --symbol BTC-USD --interval 1d --version 3 --force"):
+        roll_back(SERIES, settings, to="3")
+
+
 def test_the_gate_holds_it_and_the_decision_log_says_why(settings: Settings) -> None:
     roll_back(SERIES, settings, reason="strange probabilities")
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
