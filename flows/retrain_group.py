@@ -21,7 +21,7 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.group_runs import MAX_SERIES, continue_after_crash, show_group, summary, undecided
+from tasks.services.group_runs import MAX_SERIES, continue_after_crash, incomplete, show_group, summary
 from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec
 
@@ -61,4 +61,4 @@ def retrain_group(
             retrain(source=source.model_dump(mode="json"), **recipe, as_of=as_of, force=force, return_state=True)
     with get_client(sync_client=True) as client:
         rows = show_group(client, client.read_flow_run(runtime.flow_run.id))
-    return Failed(message=summary(rows)) if undecided(rows) else Completed(message=summary(rows), data=rows)
+    return Failed(message=summary(rows)) if incomplete(rows) else Completed(message=summary(rows), data=rows)

@@ -83,28 +83,28 @@ def show_group(client: "SyncPrefectClient", group: "FlowRun") -> list[dict[str, 
     lineage = _lineage(client, group)
     runs = {_source(run.parameters["source"]): run for each in lineage for run in _series_runs(client, each)}
     rows = [_row(source, runs.get(source)) for source in _sources(lineage[0])]
-    rows.sort(key=_is_decided)  # failures first, otherwise in the order of the list
+    rows.sort(key=_is_complete)  # failures first, otherwise in the order of the list
     show_table_of_run(group.id, "decisions", rows, summary(rows))
     return rows
 
 
-def undecided(rows: Iterable[dict[str, str]]) -> list[str]:
-    """Return the series without a decision."""
-    return [row["series"] for row in rows if not _is_decided(row)]
+def incomplete(rows: Iterable[dict[str, str]]) -> list[str]:
+    """Return the series that did not complete."""
+    return [row["series"] for row in rows if not _is_complete(row)]
 
 
 def summary(rows: Sequence[dict[str, str]]) -> str:
-    """Return how many series were decided, and which were not.
+    """Return how many series completed, and which did not.
 
     >>> summary([{"series": "ETH-USD 1d", "decision": "Failed"}, {"series": "BTC-USD 1d", "decision": "Held"}])
-    '1 of 2 series decided; without a decision: ETH-USD 1d'
+    '1 of 2 series completed; not completed: ETH-USD 1d'
     """
-    without = undecided(rows)
-    rest = f"; without a decision: {', '.join(without)}" if without else ""
-    return f"{len(rows) - len(without)} of {len(rows)} series decided{rest}"
+    without = incomplete(rows)
+    rest = f"; not completed: {', '.join(without)}" if without else ""
+    return f"{len(rows) - len(without)} of {len(rows)} series completed{rest}"
 
 
-def _is_decided(row: dict[str, str]) -> bool:
+def _is_complete(row: dict[str, str]) -> bool:
     return row["decision"] in OUTCOMES.values()
 
 

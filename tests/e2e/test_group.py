@@ -54,7 +54,7 @@ def test_a_killed_process_costs_the_series_that_was_running(up: Up, tmp_path: Pa
     rest = wait_for(lambda: [run for run in groups(up) if run["id"] != first["id"]])
     ended = up.finished(rest[0]["id"], SLOW_SECONDS)
     assert (ended["name"], ended["state_type"]) == ("retrain group: CCC-USD 1d", "FAILED")
-    assert ended["state"]["message"] == "2 of 3 series decided; without a decision: BBB-USD 1d"
+    assert ended["state"]["message"] == "2 of 3 series completed; not completed: BBB-USD 1d"
     names = {run["name"]: run["state_name"] for each in (first, ended) for run in children(up, each["id"])}
     assert names == {
         "retrain AAA-USD 1d": "Promoted", "retrain BBB-USD 1d": "Crashed", "retrain CCC-USD 1d": "Promoted",

@@ -118,7 +118,7 @@ def test_one_trace_serves_every_series_of_a_group(grouped: Grouped) -> None:
 
 def test_a_series_that_fails_does_not_stop_the_others(grouped: Grouped, client: SyncPrefectClient) -> None:
     state = grouped.state
-    assert (state.name, state.message) == ("Failed", "2 of 3 series decided; without a decision: ABSENT-USD 1d")
+    assert (state.name, state.message) == ("Failed", "2 of 3 series completed; not completed: ABSENT-USD 1d")
     group = client.read_flow_run(state.state_details.flow_run_id)
     runs = _series_runs(client, group)
     assert [(run.name, run.state_name) for run in runs] == [
