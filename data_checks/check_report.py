@@ -33,6 +33,7 @@ class CheckResult:
         observed: what was found, with numbers.
         message: expected, found, where, and what to do next.
         first_at: open time of the first offending bar in ISO form, UTC; empty when there is none.
+        required: what the rule requires, in a sentence; empty when its check raised an exception.
     """
 
     rule: str
@@ -42,6 +43,7 @@ class CheckResult:
     observed: str
     message: str
     first_at: str = ""
+    required: str = ""
 
 
 @dataclass(frozen=True, slots=True)

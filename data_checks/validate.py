@@ -197,13 +197,20 @@ def _result(rule: Rule, finding: Finding, suite: Suite, series: Series) -> Check
     first_at = "" if np.isnat(finding.first_at) else time_text(finding.first_at)
     where = f"{series.symbol} {series.interval}" + (f", first at {first_at}" if first_at else "")
     where += f", line {finding.first_line}" if finding.first_line else ""
-    expected = rule.statement(suite.limits)
-    expected = expected[0].lower() + expected[1:]
+    required = rule.statement(suite.limits)
+    expected = required[0].lower() + required[1:]
     message = f"expected: {expected}; found {finding.observed} ({where})"
     if not finding.passed:
         message += f". What to do: {rule.advice()}."
     return CheckResult(
-        rule.name, suite.severity(rule), finding.passed, finding.unexpected, finding.observed, message, first_at
+        rule.name,
+        suite.severity(rule),
+        finding.passed,
+        finding.unexpected,
+        finding.observed,
+        message,
+        first_at,
+        required,
     )
 
 

@@ -10,7 +10,7 @@ from model.leak_audit import FULL_SAMPLE
 from tasks.champion.version_audit import audit_version
 from tasks.pages.prefect_artifacts import show_audit, shown
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.run_page import completed, readable
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 
@@ -35,6 +35,10 @@ def audit(
     """
     with shown("audit") as run, run.step("audit"):
         found = audit_version(require_stored(Series(symbol, interval)), Settings(), version, sample)
+        for finding in found.audit.findings:
+            report = run.report_line if finding.passed else run.report_warning
+            report(f"audit: {finding.name}: {finding.detail}")
         show_audit(found)
         found.audit.require(f"{found.series_name} version {found.version}")
-        return found.audit.checked
+        checked = found.audit.checked
+        return completed(checked, f"version {found.version} passed: {checked:,} values checked, no look-ahead")

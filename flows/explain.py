@@ -10,7 +10,7 @@ from model.bars import IntervalName, Series
 from tasks.pages.champion_explanation import explain_champion
 from tasks.pages.prefect_artifacts import show_explanation, shown
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.run_page import completed, readable
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 
@@ -25,7 +25,7 @@ def explain(symbol: Annotated[str, Field(min_length=1)], interval: IntervalName,
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        at: Decision time of the window (UTC), the close of its last bar; empty: the newest.
+        at: Decision time of the window (UTC), the close of its last bar; empty: the newest bar.
     """
     with shown("explain") as run, run.step("explain"):
         settings = Settings()
@@ -33,4 +33,4 @@ def explain(symbol: Annotated[str, Field(min_length=1)], interval: IntervalName,
         page = settings.link(found.path)
         show_explanation(found.to_dict(), page)
         run.report_line(f"{found.series.name}: P(rise) {found.explained.probability:.4f} explained on {page}")
-        return page
+        return completed(page, f"{found.headline()}, page {page}")

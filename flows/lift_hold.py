@@ -31,7 +31,8 @@ def lift_hold(
         symbol: Symbol of the series.
         interval: Length of its bars.
         reason: Reason, for the decision log.
-        version: Version that was rolled back; empty: that of the only hold.
+        version: Version that was rolled back; empty: that of the only held recipe. If several recipes are
+            held, an empty field is refused with their versions.
     """
     with shown("lift") as run, run.step("lift"):
         row = lift(Series(symbol, interval), Settings(), reason, version)

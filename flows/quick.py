@@ -30,7 +30,7 @@ def quick(
         symbol: Base and quote of the series, such as BTC-USD.
         interval: Length of a bar.
         path_or_exchange: Path of the file, or name of the exchange, such as coinbase; empty for the sample.
-        epochs: Maximum number of epochs.
+        epochs: Maximum number of epochs; early stopping usually ends a fit sooner.
         seed: Seed of initial weights, order of windows and dropout.
     """
     series = Series(symbol, interval)

@@ -29,7 +29,7 @@ def release(
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        at: Open times of the bars (UTC), one or more; the run of the check lists them.
+        at: Open times of the bars (UTC), one or more, as listed by `riseorfall quarantine`.
         reason: Why these bars are correct; stored with the release.
     """
     with shown("release") as run, run.step("release"):

@@ -26,14 +26,17 @@ def remove(
     reason: Annotated[str, Field(min_length=1)],
     last: datetime | None = None,
 ) -> Removal:
-    """Move accepted bars into quarantine; later checks refuse them as long as the source reports the same values.
+    """Move accepted bars into quarantine, and list the versions that were trained on them.
+
+    Later checks refuse these bars as long as the source reports the same values.
 
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
         first: Open time of the first bar to remove (UTC).
         reason: Why these bars are wrong; stored with them.
-        last: Open time of the last bar to remove (UTC); empty: only the first.
+        last: Open time of the last bar to remove (UTC); empty: only the first. The run lists the versions that were
+            trained on the removed bars.
     """
     with shown("remove") as run, run.step("remove"):
         series = require_stored(Series(symbol, interval))

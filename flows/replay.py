@@ -16,7 +16,7 @@ from model.windows import WindowSpec
 from tasks.champion.daily_replay import ReplaySummary
 from tasks.replay import open_replay, replay_day, summarise
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.run_page import completed, readable
 
 
 @flow(name="replay", flow_run_name=flow_run_name)
@@ -25,6 +25,7 @@ def replay(
     *,
     first: date,
     last: date,
+    name: str = "",
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",
     window: WindowSpec = WindowSpec(),
@@ -32,13 +33,15 @@ def replay(
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
     promotion: PromotionRule = PromotionRule(),
-    name: str = "",
 ) -> ReplaySummary:
     """Replay the daily decision for each day of a period; days already replayed are skipped.
 
+    A replay changes no champion. Each of its days counts as one look at the test bars, as a retrain does.
+
     Args:
         first: First day; its decision is made at 00:00 UTC with the bars closed by then.
-        last: Last day.
+        last: Last day. Each day that is replayed counts as one look at its test bars.
+        name: Name of the replay's model registry and decision log; empty: the name of the series with -replay.
         symbol: Symbol of the stored series.
         interval: Length of its bars.
         window: Lookback, horizon, features and gaps.
@@ -46,10 +49,10 @@ def replay(
         folds: Walk-forward evaluation on out-of-sample bars.
         network: Architecture of the network.
         promotion: Rule that promotes, holds or rejects.
-        name: Name of the replay's model registry and decision log; empty: the name of the series with -replay.
     """
     recipe = recipe_for(symbol, interval, window, folds, network, training)
     opened = open_replay(recipe, promotion, first, last, name)
     for day in opened.days:
         replay_day(opened, day)
-    return summarise(opened)
+    summary = summarise(opened)
+    return completed(summary, summary.headline())

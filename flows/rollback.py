@@ -25,14 +25,15 @@ def rollback(
     to: Annotated[str, Field(pattern=r"^\d*$")] = "",
     reason: str = "",
 ) -> LoggedDecision:
-    """Make a former champion the champion again.
+    """Make a former champion the champion again, and hold the recipe of the version that it replaces.
 
-    The recipe of the version that it replaces is held: no retrain promotes it until `lift_hold` runs.
+    No retrain promotes a held recipe until `lift_hold` runs.
 
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        to: Version to restore; empty: the champion before this one.
+        to: Version to restore; empty: the champion before this one. The recipe of the version that it replaces is
+            held: no retrain promotes it until the hold is lifted (`lift_hold`).
         reason: Reason, for the decision log.
     """
     with shown("rollback") as run, run.step("rollback"):

@@ -23,21 +23,21 @@ from tasks.tuning import search
 def tune(
     symbol: Annotated[str, Field(min_length=1)] = "BTC-USD",
     interval: IntervalName = "1d",
+    spec: TuneSpec = TuneSpec(),
     window: WindowSpec = WindowSpec(),
     training: TrainingSpec = TrainingSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
-    spec: TuneSpec = TuneSpec(),
 ) -> SearchResult:
     """Search for a recipe with a lower log loss on the bars before the test bars; an interrupted search resumes.
 
     Args:
         symbol: Symbol of the stored series.
         interval: Length of its bars.
+        spec: Number of trials, and the windows on which a trial is scored.
         window: Lookback, horizon, features and gaps; the search varies the lookback.
         training: Training of the trials; the search varies batch size and learning rate.
         folds: Test bars, which stay out-of-sample; the search uses earlier bars only.
         network: Start of the search; its kind is fixed.
-        spec: Number of trials, time limit, and the validation of a trial.
     """
     return search(recipe_for(symbol, interval, window, folds, network, training), spec)

@@ -24,7 +24,9 @@ Scaling = Literal["window", "last_close"]
 
 
 class NetworkSpec(BaseModel):
-    """The shape of the network; the article's sizes, halved where that did not raise the loss."""
+    """Architecture and size of the network."""
+
+    # Source: the article's sizes, halved where that did not raise the loss.
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Network")
 
@@ -46,7 +48,7 @@ class NetworkSpec(BaseModel):
     units: int = Field(default=32, ge=1, le=1024, description="Units of the recurrent layer")
     scaling: Scaling = Field(
         default="window",
-        description="Scaling of a window by the first layer: z-score of each channel (window, the article's), or "
+        description="Scaling of a window by the first layer: z-score of each channel (window), or "
         "distance from the last close in typical moves (last_close; price columns only, close last)",
     )
     dense_units: int = Field(default=64, ge=1, le=4096, description="Units of the dense layer before the probability")

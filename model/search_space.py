@@ -39,15 +39,24 @@ class TuneSpec(BaseModel):
     trials: int = Field(default=20, ge=1, le=10_000, description="Total number of trials, earlier calls included")
     test_bars: int = Field(
         default=500,
+        title="Trial bars",
         ge=1,
         le=10_000_000,
         description="Newest windows before the recipe's test bars, on which trials are scored",
     )
     count: int = Field(
-        default=3, ge=1, le=100, description="Number of folds of a trial; the model is trained once for each"
+        default=3,
+        title="Trial folds",
+        ge=1,
+        le=100,
+        description="Number of folds of a trial; the model is trained once for each",
     )
     seed: int = Field(
-        default=7, ge=0, le=2**31 - 1, description="Seed of the search; trials are trained with the recipe's seed"
+        default=7,
+        title="Search seed",
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of the search; trials are trained with the recipe's seed",
     )
 
     @property

@@ -35,7 +35,12 @@ class TrainingSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Training")
 
-    epochs: int = Field(default=60, ge=1, le=10_000, description="Maximum number of epochs")
+    epochs: int = Field(
+        default=60,
+        ge=1,
+        le=10_000,
+        description="Maximum number of epochs; early stopping usually ends a fit sooner (patience)",
+    )
     batch_size: int = Field(default=128, ge=2, le=65_536, description="Windows per optimizer step")
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0, description="Nadam's initial learning rate")
     patience: int = Field(

@@ -30,16 +30,9 @@ class WindowSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Window")
 
-    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars in a window (the article's WINDOW)")
-    horizon_bars: int = Field(
-        default=1,
-        ge=1,
-        le=10_000,
-        description="Bars from the decision to the outcome (the article's FORECAST plus one)",
-    )
-    stride_bars: int = Field(
-        default=1, ge=1, le=10_000, description="Bars from one window to the next (the article's STEP)"
-    )
+    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars in a window")
+    horizon_bars: int = Field(default=1, ge=1, le=10_000, description="Bars from the decision to the outcome")
+    stride_bars: int = Field(default=1, ge=1, le=10_000, description="Bars from one window to the next")
     features: tuple[FeatureName, ...] = Field(
         default=("open", "high", "low", "close"),
         min_length=1,

@@ -12,6 +12,8 @@ from tasks.champion.daily_replay import Replay, ReplaySummary
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
 
+SHOWN_DAYS = 30
+
 
 def open_replay(recipe: Recipe, rule: PromotionRule, first: date, last: date, name: str) -> Replay:
     """Open a replay, or resume one that was interrupted."""
@@ -38,6 +40,17 @@ def summarise(replay: Replay) -> ReplaySummary:
     """Score the replay, log it to MLflow and show it in Prefect."""
     summary = replay.summary()
     summary = replace(summary, run_id=replay.show(summary))
-    page = "\n".join(f"- {line}" for line in summary.lines())
-    show_page("replay", f"# {summary.name}\n\n{page}\n", "Summary of a replay")
+    show_page("replay", replay_page(summary, replay.workspace.runs.run_link(summary.run_id)), "Summary of a replay")
     return summary
+
+
+def replay_page(summary: ReplaySummary, link: str) -> str:
+    """Return a replay as Markdown: its results, the MLflow run, and a table of the newest days, newest first."""
+    rows = [
+        f"| {row.decided_at:%Y-%m-%d} | {row.action} | {row.version} | {row.reasons[0].replace('|', chr(92) + '|')} |"
+        for row in summary.decisions[: -SHOWN_DAYS - 1 : -1]
+    ]
+    title = f"Newest {SHOWN_DAYS} of {len(summary.decisions)} days:" if len(summary.decisions) > SHOWN_DAYS else "Days:"
+    table = "\n".join(["| date | action | version | deciding reason |", "|---|---|---|---|", *rows])
+    results = "\n".join(f"- {line}" for line in summary.lines())
+    return "\n\n".join([f"# {summary.name}", results, f"[MLflow run of the summary]({link})", title, table]) + "\n"

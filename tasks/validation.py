@@ -5,13 +5,14 @@ source still gives the same values; otherwise the next ingest of the same file w
 the file.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from data_checks.check_report import CheckReport
+from data_checks.check_report import CheckReport, CheckResult
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_bars, require_passed
 from model.errors import ChecksFailed
@@ -84,14 +85,24 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
 
 def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
     """Show every rule and a link to the Data Docs in Prefect, before a failure ends the run."""
-    rows = [
-        {"rule": each.rule, "severity": each.severity, "held": "yes" if each.passed else "NO", "found": each.observed}
-        for each in report.results
-    ]
     refused = f"{len(report.quarantined)} bars refused"
-    show_table("checks", sorted(rows, key=lambda row: row["held"]), f"{landing.series.name}: {refused}")
+    show_table("checks", check_rows(report.results), f"{landing.series.name}: {refused}")
     if report.page_url:
         show_links({"Data Docs": settings.link(Path(report.page_url))})
+
+
+def check_rows(results: Sequence[CheckResult]) -> list[dict[str, str]]:
+    """Return the rows of the table of checks: rules that failed first, each with what it requires."""
+    return [
+        {
+            "rule": each.rule,
+            "passed": "yes" if each.passed else "NO",
+            "severity": each.severity,
+            "requires": each.required,
+            "found": each.observed,
+        }
+        for each in sorted(results, key=lambda each: each.passed)
+    ]
 
 
 def _with_file_lines(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":

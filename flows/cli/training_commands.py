@@ -95,7 +95,7 @@ def replay(
     first
         First day; its decision is made at 00:00 UTC with the bars closed by then.
     last
-        Last day.
+        Last day. Each day that is replayed counts as one look at its test bars.
     name
         Name of the replay's model registry and decision log; default: the name of the series with -replay.
     """

@@ -36,6 +36,11 @@ class WrittenExplanation:
     explained: Explained
     path: Path
 
+    def headline(self) -> str:
+        """Return probability, decision time and version in one line."""
+        decided_at = moment_text(self.explained.decided_at)
+        return f"P(rise) {self.explained.probability:.4f} at {decided_at} by version {self.version}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the explanation as JSON values: the contribution of every bar, oldest first."""
         found, names = self.explained.explanation, self.explained.explanation.features

@@ -68,6 +68,11 @@ def state_of(result: Any) -> Any:
     return state
 
 
+def completed(result: R, message: str) -> R:
+    """Return the result of a flow with the message of its state: one line that says what the run found."""
+    return cast("R", Completed(message=message, data=result))  # Prefect takes the result out of the state
+
+
 def in_words_of_the_form(message: str, deployment: str | None = None) -> str:
     """Return a message with form fields in place of flags, in a run of a deployment.
 

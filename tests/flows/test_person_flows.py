@@ -6,17 +6,20 @@ from collections.abc import Callable
 from contextvars import copy_context
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from copied_home import copy_home
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
 from flows.audit import audit
+from flows.explain import explain
 from flows.lift_hold import lift_hold
 from flows.monitor import monitor
 from flows.predict import predict
@@ -25,8 +28,11 @@ from flows.release import release
 from flows.remove import remove
 from flows.rollback import rollback
 from model.errors import AuditFailed, SpecError
+from model.leak_audit import Audit, Finding
 from model.times import to_datetime
 from tasks.champion.recipe_hold import held_recipes
+from tasks.champion.version_audit import VersionAudit
+from tasks.pages.champion_explanation import WrittenExplanation
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -82,6 +88,13 @@ def run_named(name: str) -> FlowRun:
             for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
             if run.state is not None and run.state.name == name
         )
+
+
+def states_of(flow_name: str) -> list[State[Any]]:
+    """Return the states of the runs whose name begins with that of a flow."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+    return [run.state for run in runs if run.state is not None and run.name.startswith(f"{flow_name} ")]
 
 
 def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace) -> None:
@@ -143,6 +156,37 @@ def test_a_bar_is_removed_and_released_again(workspace: Workspace) -> None:
         remove(SERIES.symbol, "1d", first=opened_at, reason="again")
     assert release(SERIES.symbol, "1d", at=[opened_at], reason="it was none").added == 1
     assert store.ref(SERIES).rows == len(BARS)
+
+
+def test_an_audit_that_passes_says_how_much_it_checked_and_logs_each_check(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings = Finding("windows", True, 1200, "1,200 windows repeat"), Finding("labels", True, 34, "34 labels repeat")
+    ref = workspace.bar_store.ref(SERIES)
+    found = VersionAudit(SERIES.name, "1", ref, True, Audit(findings))
+    monkeypatch.setattr("flows.audit.audit_version", lambda *_: found)
+    with caplog.at_level("INFO", "tasks.console.progress"):
+        assert audit(SERIES.symbol, "1d") == 1234
+    assert "version 1 passed: 1,234 values checked, no look-ahead" in [state.message for state in states_of("audit")]
+    logged = [record.getMessage() for record in caplog.records]
+    assert {"audit: windows: 1,200 windows repeat", "audit: labels: 34 labels repeat"} <= set(logged)
+
+
+def test_an_explanation_ends_with_the_probability_and_the_page(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained: Any = SimpleNamespace(probability=0.54578, decided_at=np.datetime64("2026-11-27T00:00", "us"))
+    page = workspace.settings.root / "data" / "page.html"
+    found = WrittenExplanation(SERIES, "4", explained, page)
+    monkeypatch.setattr("flows.explain.explain_champion", lambda *_: found)
+    monkeypatch.setattr("flows.explain.show_explanation", lambda *_: None)
+    monkeypatch.setattr(WrittenExplanation, "to_dict", lambda _: {})
+    link = explain(SERIES.symbol, "1d")
+    assert link == workspace.settings.link(page)
+    assert any(
+        state.message == f"P(rise) 0.5458 at 2026-11-27 00:00 UTC by version 4, page {link}"
+        for state in states_of("explain")
+    )
 
 
 def test_an_audit_that_finds_look_ahead_fails_with_one_sentence_and_shows_each_check(workspace: Workspace) -> None:

@@ -1,6 +1,7 @@
 """What a person reads on forms and run pages: titles, order, names, one sentence for a refusal, the decision."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,13 +15,16 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
+from data_checks.check_report import CheckResult
+from data_checks.rule_definitions import BAR_RULES
 from flows.deployments import plans
 from model.errors import SpecError
 from tasks.pages.prefect_artifacts import OUTCOMES, decision_page
 from tasks.results import Promotion, Unchanged
 from tasks.services.flow_run_names import flow_run_name, is_generated
-from tasks.services.run_page import PlainRecords, in_words_of_the_form, readable, state_of
+from tasks.services.run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
 from tasks.store.decision_log import Action, LoggedDecision
+from tasks.validation import check_rows
 
 SENTENCE = "expected --source.path FILE, found none; `riseorfall retrain --help` lists them"
 PLANS = {plan.full_name: plan for plan in plans()}
@@ -151,6 +155,32 @@ def test_the_state_is_named_after_the_decision() -> None:
     assert state_of("else") == "else"
 
 
+def test_the_table_of_checks_says_what_each_rule_requires_and_shows_failures_first() -> None:
+    rule = next(each for each in BAR_RULES if each.name == "lesser_double")
+    good = CheckResult("gap", "warning", True, 0, "none", "")
+    bad = CheckResult(rule.name, "warning", False, 2, "2 doubles", "", required=rule.statement({}))
+    assert check_rows([good, bad]) == [
+        {
+            "rule": "lesser_double", "passed": "NO", "severity": "warning", "requires": "Each open time occurs once",
+            "found": "2 doubles",
+        },
+        {"rule": "gap", "passed": "yes", "severity": "warning", "requires": "", "found": "none"},
+    ]  # fmt: skip
+
+
+@flow(name="counts")
+@readable
+def counts() -> int:
+    return completed(7, "7 values checked")
+
+
+def test_a_run_without_a_decision_ends_with_its_result_in_one_line() -> None:
+    assert counts() == 7
+    state = newest_run("counts").state
+    assert state is not None
+    assert (state.name, state.message) == ("Completed", "7 values checked")
+
+
 def test_a_decision_is_shown_with_the_deciding_reason_first() -> None:
     row = LoggedDecision(
         "id", datetime(2026, 11, 26, tzinfo=UTC), "BTC-USD-1d", "BTC-USD", "1d", "hold", "3", "2", "2",
@@ -205,6 +235,27 @@ def test_the_quick_form_has_six_fields_all_of_them_filled_in_and_none_optional()
     assert dict(PLANS["retrain/quick"].parameters) == {
         "source_kind": "sample", "symbol": "BTC-USD", "interval": "1d", "path_or_exchange": "", "epochs": 60, "seed": 7
     }  # fmt: skip
+
+
+def test_what_a_person_sets_stands_before_the_recipe() -> None:
+    assert [name for _, name, _ in shown("replay/replay")][:4] == ["first", "last", "name", "symbol"]
+    assert [name for _, name, _ in shown("tune/tune")][:4] == ["symbol", "interval", "spec", "window"]
+
+
+def test_no_two_numbers_of_a_form_have_the_same_title() -> None:
+    """The recipe's test bars, count and seed are those of a retrain; those of a search are named after it."""
+    definitions = PLANS["tune/tune"].load().parameters.model_dump()["definitions"]
+    titles = Counter(
+        field["title"] for each in definitions.values() for field in each.get("properties", {}).values()
+        if field.get("type") in {"integer", "number"}
+    )  # fmt: skip
+    assert {title for title, times in titles.items() if times > 1} == set()
+    assert titles.keys() >= {"Test Bars", "Trial bars", "Count", "Trial folds", "Seed", "Search seed"}
+
+
+def test_forms_name_nothing_that_only_a_reader_of_the_article_knows() -> None:
+    for plan in PLANS.values():
+        assert "article" not in str(plan.load().parameters.model_dump()), plan.full_name
 
 
 def test_no_form_shows_the_name_of_a_class() -> None:

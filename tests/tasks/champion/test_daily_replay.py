@@ -20,6 +20,7 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.daily_replay import Replay
 from tasks.registry.model_registry import ModelRegistry
+from tasks.replay import replay_page
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
@@ -175,6 +176,30 @@ def test_a_decided_day_is_not_decided_again(whole: Replay, monkeypatch: pytest.M
     before = decisions(again)
     run_all(again)
     assert decisions(again) == before
+
+
+def test_the_page_lists_the_days_newest_first_with_their_deciding_reasons(whole: Replay) -> None:
+    summary = whole.summary()
+    actions = [row.action for row in summary.decisions]
+    assert summary.headline() == f"4 days: {actions.count('promote')} promoted, {actions.count('hold')} held"
+    page = replay_page(summary, "http://mlflow/run")
+    assert "[MLflow run of the summary](http://mlflow/run)" in page
+    table = [line.split(" | ") for line in page.splitlines() if line.startswith("| 2018-")]
+    assert [row[0] for row in table] == ["| 2018-08-23", "| 2018-08-22", "| 2018-08-21", "| 2018-08-20"]
+    assert [row[1:3] for row in table] == [[row.action, row.version] for row in summary.decisions[::-1]]
+    assert all(shown[3] == f"{row.reasons[0]} |" for shown, row in zip(table, summary.decisions[::-1], strict=True))
+
+
+def test_the_page_of_a_long_replay_lists_the_newest_thirty_days(whole: Replay) -> None:
+    summary = whole.summary()
+    row = summary.decisions[0]
+    days = [replace(row, decided_at=row.decided_at + timedelta(days=n), action="reject") for n in range(40)]
+    many = replace(summary, decisions=tuple(days))
+    page = replay_page(many, "")
+    table = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| 2018-")]
+    assert (len(table), table[0], table[-1]) == (30, "| 2018-09-28", "| 2018-08-30")
+    assert "Newest 30 of 40 days:" in page
+    assert many.headline() == "40 days: 0 promoted, 0 held, 40 rejected"
 
 
 def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: Replay) -> None:
