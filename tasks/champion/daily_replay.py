@@ -47,14 +47,17 @@ from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.store.bars_ref import BarsRef, hash_bars
-from tasks.store.decision_log import LoggedDecision, former_champions
+from tasks.store.decision_log import Action, LoggedDecision, former_champions
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
 FEWEST_DECISIONS = 20  # own choice: with fewer, the interval of a difference is not informative
-OTHER_OUTCOMES = {"reject": "rejected", "unchanged": "unchanged"}  # named in the headline where they occur
+OTHER_OUTCOMES: dict[Action, str] = {
+    "reject": "rejected",
+    "unchanged": "unchanged",
+}  # named in the headline where they occur
 STRATEGIES = ("replayed", "never promoting", "always promoting")
 
 
