@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 HEIGHT_PIXELS = 440
+ROOM = 60  # the newest marker is whole: the axis is longer than the bars by one part in so many
 HOVER = "%{x|%Y-%m-%d %H:%M}: %{y:.1%}<extra>%{fullData.name}</extra>"
 
 
@@ -43,7 +44,7 @@ def series_chart(
     for label, shade in ((1, RISE), (0, FALL)):
         those = record.labels == label
         if those.any():
-            marker = {"color": shade, "size": 4, "opacity": 0.5}
+            marker = {"color": shade, "size": 4, "opacity": 0.75}
             _add_dots(figure, f"out-of-sample, {CLASSES[label]}", record.decided_at[those],
                       record.probabilities[those], marker)  # fmt: skip
     for label, name, shade in (
@@ -55,10 +56,14 @@ def series_chart(
         if those.any():
             marker = {"color": shade, "size": 7, "symbol": "diamond" if label >= 0 else "diamond-open"}
             _add_dots(figure, name, decided_at[those], probabilities[those], marker)
+    # a zoomed view ends at the newest marker; WebGL (many predictions) knows no such setting
+    figure.update_traces(cliponaxis=False, selector={"type": "scatter", "mode": "markers"})
     figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
+    figure.update_layout(legend={"itemsizing": "constant"})  # the dots are too small to show their colour there
     if len(closed_at):
-        figure.update_xaxes(range=[str(closed_at[0])[:19], str(closed_at[-1])[:19]])
+        room = (closed_at[-1] - closed_at[0]) // ROOM
+        figure.update_xaxes(range=[str(closed_at[0])[:19], str(closed_at[-1] + room)[:19]])
     return figure
 
 

@@ -22,6 +22,7 @@ from model.times import column_times, to_datetime64
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import former_champions
@@ -76,9 +77,9 @@ class MonitorResult:
         if score.count:
             rows += [
                 {"check": "accuracy", **_spread(score.accuracy)},
-                {"check": "log loss", **_spread(score.log_loss)},
+                {"check": "log loss", **_spread(score.log_loss, score.count)},
                 {"check": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
-                {"check": "actual minus predicted rises", **_spread(score.calibration)},
+                {"check": "actual minus predicted rises", **_spread(score.calibration, score.count)},
                 _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
             ]
         if self.service.count:
@@ -242,11 +243,11 @@ def _numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
         numbers |= {
             "live_accuracy": score.accuracy[0],
             "live_log_loss": score.log_loss[0],
-            "live_log_loss_low": score.log_loss[1],
-            "live_log_loss_high": score.log_loss[2],
             "base_rate_log_loss": score.base_rate_loss,
             "evidence": float(score.e_values.max()),
         }
+    if score.count >= MIN_DECISIONS:
+        numbers |= {"live_log_loss_low": score.log_loss[1], "live_log_loss_high": score.log_loss[2]}
     return numbers
 
 
@@ -268,5 +269,8 @@ def _text(number: float) -> str:
     return f"{number:.4g}"
 
 
-def _spread(value: tuple[float, float, float]) -> dict[str, str]:
+def _spread(value: tuple[float, float, float], count: int = MIN_DECISIONS) -> dict[str, str]:
+    """Return a value with its interval; of few predictions the normal approximation has none."""
+    if count < MIN_DECISIONS:
+        return {"value": _text(value[0]), "range or limit": f"from {MIN_DECISIONS} predictions on"}
     return {"value": _text(value[0]), "range or limit": f"{_text(value[1])} .. {_text(value[2])}"}

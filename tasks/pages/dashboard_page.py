@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from model.metrics import CLASSES, predicts_rise
 from model.series_chart import series_chart
+from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.pages.dashboard_content import LivePredictions, SeriesContent
 from tasks.pages.html_page import (
     Page,
@@ -183,13 +184,13 @@ def _live_score(content: SeriesContent) -> tuple[str, str, str]:
     if not count:
         note = "no live prediction has an outcome yet" if numbers else "the monitor has not run yet"
         return "Live log loss", "none yet", note
-    interval = ""
-    if "live_log_loss_low" in numbers:
-        interval = f" {interval_text(numbers['live_log_loss_low'], numbers['live_log_loss_high'])}"
+    interval = f"interval from {MIN_DECISIONS} outcomes on;"
+    if count >= MIN_DECISIONS and "live_log_loss_low" in numbers:
+        interval = interval_text(numbers["live_log_loss_low"], numbers["live_log_loss_high"])
     return (
         "Live log loss",
         f"{numbers['live_log_loss']:.4f}",
-        f"{interval} vs. base rate {numbers['base_rate_log_loss']:.4f}; n = {count}".strip(),
+        f"{interval} vs. base rate {numbers['base_rate_log_loss']:.4f}; n = {count}",
     )
 
 

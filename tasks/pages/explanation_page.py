@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from model.explanation import ActivationMap, Explanation
 from model.explanation_charts import attribution_chart, filters_chart, map_chart
-from tasks.pages.html_page import Page, facts, heading, paragraph, side_by_side, table
+from tasks.pages.html_page import Page, facts, heading, paragraph, side_by_side, table, value_with_note
 from tasks.pages.number_format import moment_text, points_text
 
 STRONGEST_BARS = 5
@@ -125,12 +125,14 @@ def _strongest_table(explained: Explained) -> Markup:
         (
             moment_text(explained.opened_at[place]),
             points_text(contributions[place], 3),
-            *(points_text(found.attribution.values[place, k], 3) for k in range(len(found.features))),
-            *(f"{found.window[place, k]:,.6g}" for k in range(len(found.features))),
+            *(
+                value_with_note(points_text(found.attribution.values[place, k], 3), f"{found.window[place, k]:,.6g}")
+                for k in range(len(found.features))
+            ),
         )
         for place in explained.strongest()
     ]
-    head = ("bar opened at", "contribution", *(f"of {name}" for name in found.features), *found.features)
+    head = ("bar opened at", "contribution", *(value_with_note(f"of {name}", "its value") for name in found.features))
     return table(head, rows)
 
 

@@ -38,6 +38,17 @@ FORMS = {
     "roc_auc": ".3f",
 }
 SEED_METRICS = ("log_loss", "brier_score", "accuracy", "roc_auc")
+TRADING_HEAD = (
+    "strategy",
+    "net return",
+    "gross return",
+    "Sharpe, annual",
+    "deflated Sharpe",
+    "maximum drawdown",
+    "turnover",
+    "exposure",
+    "break-even cost per side",
+)
 STRATEGY_NAMES = {"long_flat": "long or flat", "long_short": "long or short", BUY_AND_HOLD: "buy and hold"}
 
 
@@ -192,17 +203,6 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
         )
         for name, found in figures.items()
     ]
-    head = (
-        "strategy",
-        "net return",
-        "gross return",
-        "Sharpe, annual",
-        "deflated Sharpe",
-        "maximum drawdown",
-        "turnover",
-        "exposure",
-        "break-even cost per side",
-    )
     costs = (
         f"Costs of {content.costs.cost_bps:g} bps and slippage of {content.costs.slippage_bps:g} bps per trade; "
         f"long above P(rise) {content.costs.threshold:.0%}."
@@ -214,7 +214,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
             "Equity curve, net of costs.",
             "Each trade is filled at the close of its decision. Logarithmic scale.",
         ),
-        table(head, rows),
+        table(TRADING_HEAD, rows),
         paragraph(_sharpe_evidence(figures["long_flat"])),
         *_deflated(content),
         paragraph(

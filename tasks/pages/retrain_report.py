@@ -119,8 +119,8 @@ def _tiles(content: ReportContent) -> Markup:
             ),
             (
                 "net return, long or flat",
-                interval_text(traded.low, traded.high, "+.0%"),
-                f"95 % interval; {traded.value:+.1%} on these bars, buy and hold {held:+.1%}",
+                f"{traded.value:+.1%}",
+                f"{interval_text(traded.low, traded.high, '+.0%')}; buy and hold {held:+.1%}",
             ),
             _break_even(content),
             ("P(rise), newest", f"{newest.probability:.1%}", f"decided at {moment_text(newest.decided_at)}"),

@@ -16,6 +16,8 @@ from tiny_home import SERIES, tiny_home
 
 from model.times import to_datetime
 from tasks.pages.html_page import Page as HtmlPage
+from tasks.pages.html_page import table, value_with_note
+from tasks.pages.report_evidence import TRADING_HEAD
 from tasks.pages.written_pages import write_page
 from tasks.settings import Settings, process_environment
 from tasks.store.decision_log import LoggedDecision
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.e2e
 
 BARS = random_walk(400, seed=3)
 CLOSE = to_datetime(BARS.closed_at[-1])
+FITS = "[...document.querySelectorAll('.scroll')].every(each => each.scrollWidth <= each.clientWidth)"
 ZOOMED = "() => document.querySelector('#chart-1').layout.xaxis.range.map(String)"
 
 
@@ -52,6 +55,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
                              "1", None, "1", ("log loss vs. the base rate",), run_id=run_id, files=files)  # fmt: skip
         Workspace(settings, SERIES).decision_log.append(row)
         report = HtmlPage("a report")
+        row = ("long or short", value_with_note("+1,234.5%", "[-99.9%, +1,234.5%]"), "+1,234.5%",
+               value_with_note("-1.23", "[-10.20, 12.00]"), "0.97", "-56.7%", "1,234 x", "100%",
+               value_with_note("-123 bps", "[-1234, 1234]"))  # fmt: skip
+        report.lead(table(TRADING_HEAD, [row]))
         write_page(settings, SERIES.name, f"{run_id}.html", report.html())
         (port,) = free_ports(1)
         store = f"sqlite:///{settings.root}/mlruns/mlflow.db"
@@ -83,6 +90,8 @@ def opened(pages: Pages, browser: Browser, request: pytest.FixtureRequest) -> It
 @pytest.mark.parametrize("opened", [(390, "light"), (1280, "dark"), (390, "dark")], indirect=True)
 def test_it_fits_a_phone_and_follows_the_scheme(opened: Page) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert opened.evaluate(FITS)
+    assert opened.locator("[data-name=stored]").count() == 1
     dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     paper, ink = (opened.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
     drawn = opened.locator("#chart-1 .x2tick text").first.evaluate("text => getComputedStyle(text).fill")
@@ -96,6 +105,7 @@ def test_it_fits_a_phone_and_follows_the_scheme(opened: Page) -> None:
 def test_the_report_of_a_decision_opens(opened: Page) -> None:
     opened.get_by_role("link", name="report", exact=True).click()
     expect(opened.get_by_role("heading", name="a report")).to_be_visible()
+    assert opened.evaluate(FITS)  # the widest table of a report, on a desktop
 
 
 def test_buttons_zoom_by_keyboard_and_the_price_axis_follows(opened: Page) -> None:

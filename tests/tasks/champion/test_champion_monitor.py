@@ -86,6 +86,17 @@ def test_what_has_no_data_yet_is_left_out(settings: Settings) -> None:
     assert {"accuracy", "e-process of this version", "e-process of the service, all versions"} <= shown.keys()
 
 
+def test_few_predictions_have_no_interval_by_the_normal_approximation(settings: Settings) -> None:
+    predict(settings, np.full(20, 0.5))
+    many, few = look(settings, TRAINED + 20), look(settings, TRAINED + 19)
+    assert (many.score.count, few.score.count) == (20, 19)
+    shown = {row["check"]: row["range or limit"] for row in few.rows()}
+    assert shown["log loss"] == shown["actual minus predicted rises"] == "from 20 predictions on"
+    assert ".." in shown["accuracy"]  # Wilson's interval holds for few
+    assert "live_log_loss_low" not in few.entry.numbers
+    assert "live_log_loss_low" in many.entry.numbers
+
+
 def test_an_honest_year_raises_nothing(settings: Settings) -> None:
     predict(settings, np.full(249, 0.5))
     watched = look(settings)

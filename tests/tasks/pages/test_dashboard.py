@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 SERIES_TEXT = f"{SERIES.symbol} {SERIES.interval}"
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
 LIVE = {
-    "live_predictions": 2.0, "live_log_loss": 0.6911, "live_log_loss_low": 0.6722, "live_log_loss_high": 0.7133,
+    "live_predictions": 20.0, "live_log_loss": 0.6911, "live_log_loss_low": 0.6722, "live_log_loss_high": 0.7133,
     "base_rate_log_loss": 0.6931, "evidence": 1.5, "evidence_threshold": 40.0, "live_accuracy": 0.5,
 }  # fmt: skip
 
@@ -130,12 +130,18 @@ def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page:
     assert value == "53.7%"
     later, now = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (CLOSE + DAY, CLOSE))
     assert note == f"that the close at {later} is above the close at {now}; version 1"
-    assert tile(page, "Live log loss") == ("0.6911", "[0.6722, 0.7133] vs. base rate 0.6931; n = 2")
+    assert tile(page, "Live log loss") == ("0.6911", "[0.6722, 0.7133] vs. base rate 0.6931; n = 20")
     assert tile(page, "Evidence of decay")[0] == "1.5"
     assert "alarm at 40" in tile(page, "Evidence of decay")[1]
     assert tile(page, "Out-of-sample vs. base rate") == (
         "-0.0016", "log loss, [-0.0065, +0.0032], n = 300: no significant difference"
     )  # fmt: skip
+
+
+def test_the_live_log_loss_of_few_predictions_has_no_interval(content: SeriesContent) -> None:
+    one = LIVE | {"live_predictions": 19.0, "version": "1", "watched_at": "2019-02-05T00:00:00"}
+    page = written([replace(content, health=dict(content.health) | {"live": one})])
+    assert tile(page, "Live log loss") == ("0.6911", "interval from 20 outcomes on; vs. base rate 0.6931; n = 19")
 
 
 def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:

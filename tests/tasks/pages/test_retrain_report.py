@@ -284,6 +284,11 @@ def test_an_explanation_lists_the_largest_contributions_and_what_the_network_lac
     assert "Forget gate." in text
     assert "bars t - 1 to t + 2" in text
     assert text.index("+3.000 pp") < text.index("-1.000 pp")
+    assert re.findall(r'<th scope="col"[^>]*>(.*?)</th>', text) == [
+        "bar opened at", "contribution", *(f"of {name}<small>its value</small>" for name in found.explanation.features)
+    ]  # fmt: skip
+    close = f"+3.000 pp<small>{found.explanation.window[7, 3]:,.6g}</small>"
+    assert f'<td class="number">{close}</td>' in text
 
 
 def test_an_explanation_as_plain_values() -> None:
@@ -363,8 +368,8 @@ def test_the_net_return_and_the_calibration_error_have_something_to_compare_with
 ) -> None:
     curve = content.equity["long_flat"]
     bound = f"{curve[-1] - 1:+.0%}"  # every bar of this curve grows by the same share: no spread
-    note = "95 % interval; +50.0% on these bars, buy and hold +50.0%"
-    assert f'<div class="value">[{bound}, {bound}]</div><div class="note">{note}</div>' in text
+    note = f"[{bound}, {bound}]; buy and hold +50.0%"
+    assert f'<div class="value">+50.0%</div><div class="note">{note}</div>' in text
     noise = perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
     assert f'<div class="note">perfectly calibrated: {noise:.3f}</div>' in text
     assert f"would show {noise:.3f} on 200 windows" in text

@@ -1,0 +1,32 @@
+"""The chart of the dashboard shows its newest marker whole, and legends whose colours can be seen."""
+
+import numpy as np
+from plotly.graph_objects import Figure
+from synthetic_records import coin_labels, daily_record, forecast
+
+from model.series_chart import series_chart
+
+CLOSED_AT = np.datetime64("2024-01-01", "us") + np.arange(121) * np.timedelta64(1, "D")
+
+
+def drawn() -> Figure:
+    labels = coin_labels(50, seed=1)
+    record = daily_record(labels, forecast(labels, 0.6, seed=2), folds=2)
+    live = CLOSED_AT[-2:], np.array([0.4, 0.6]), np.array([0, -1], dtype=np.int8)
+    return series_chart(CLOSED_AT, np.linspace(1, 2, 121), record, *live)
+
+
+def test_the_axis_goes_on_after_the_newest_marker() -> None:
+    figure = drawn()
+    first, last = figure.layout.xaxis2.range
+    assert (first, last) == ("2024-01-01T00:00:00", "2024-05-02T00:00:00")  # 120 days and a sixtieth of them
+    (open_one,) = (trace for trace in figure.data if trace.name == "live, open")
+    assert np.datetime64(open_one.x[-1]) + np.timedelta64(2, "D") == np.datetime64(last)
+    assert open_one.cliponaxis is False  # a zoomed view ends at it
+
+
+def test_the_small_dots_are_large_in_the_legend() -> None:
+    figure = drawn()
+    assert figure.layout.legend.itemsizing == "constant"
+    dots = [trace.marker for trace in figure.data if trace.name.startswith("out-of-sample")]
+    assert [(each.size, each.opacity) for each in dots] == [(4, 0.75), (4, 0.75)]
