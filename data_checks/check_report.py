@@ -14,6 +14,7 @@ import pandas as pd
 from data_checks.check_spec import CheckSpec, Severity
 from model.bars import Series
 from model.errors import ChecksFailed
+from model.plurals import counted
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,9 @@ class CheckReport:
 
     def lines(self) -> tuple[str, ...]:
         """Return the report as log lines: the counts, then each failure."""
-        counts = f"{self.series.symbol} {self.series.interval}: {len(self.accepted)} bars accepted, "
-        counts += f"{len(self.quarantined)} quarantined, {self.unfinished_bars} unfinished, {len(self.gaps)} gaps"
+        counts = f"{self.series.symbol} {self.series.interval}: {counted(len(self.accepted), 'bar')} accepted, "
+        counts += f"{len(self.quarantined)} refused, {self.unfinished_bars} not closed yet, "
+        counts += counted(len(self.gaps), "gap")
         return (counts, *(f"{result.severity}: {result.message}" for result in self.failed()))
 
 

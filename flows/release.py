@@ -7,6 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
+from model.plurals import counted
 from tasks.pages.prefect_artifacts import show_table, shown
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
@@ -37,5 +38,5 @@ def release(
         merged = open_workspace().bar_store.release(series, at, reason, released_at=datetime.now(UTC))
         rows = [{"released bar (open time)": time.isoformat()} for time in sorted(at)]
         show_table("released-bars", rows, f"{series.name}: {reason}")
-        run.report_line(f"{merged.added} bars released, {merged.revised} revised; version {merged.version}")
+        run.report_line(f"{counted(merged.added, 'bar')} released, {merged.revised} revised; version {merged.version}")
         return merged

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 
 from model.bars import is_closed
 from model.errors import SourceUnavailable, UnreadableFile
+from model.plurals import counted
 from model.times import as_utc, column_times, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_table
@@ -62,7 +63,8 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
                    "How the source was read")  # fmt: skip
         unfinished = int((~closed).sum())
         run.report_line(
-            f"{len(landed)} bars from {layout['source']}, {unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
+            f"{counted(len(landed), 'bar')} from {layout['source']}, "
+            f"{unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
         )
         return Landing(str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout)
 

@@ -16,6 +16,7 @@ from data_checks.check_report import CheckReport, CheckResult
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_bars, require_passed
 from model.errors import ChecksFailed
+from model.plurals import counted
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.results import Checked, Landing
@@ -70,7 +71,9 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
         accepted = Path(landing.path).with_suffix(".accepted.parquet")
         kept.to_parquet(accepted, index=False)
-        run.report_line(f"{len(report.accepted)} bars accepted, those stored before included; {len(refused)} refused")
+        run.report_line(
+            f"{counted(len(report.accepted), 'bar')} accepted, those stored before included; {len(refused)} refused"
+        )
         summary = report.summary()
         return Checked(
             accepted=str(accepted),
@@ -85,7 +88,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
 
 def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
     """Show every rule and a link to the Data Docs in Prefect, before a failure ends the run."""
-    refused = f"{len(report.quarantined)} bars refused"
+    refused = f"{counted(len(report.quarantined), 'bar')} refused"
     show_table("checks", check_rows(report.results), f"{landing.series.name}: {refused}")
     if report.page_url:
         show_links({"Data Docs": settings.link(Path(report.page_url))})

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
 from flows.cli.champion_commands import decisions, promote, rollback
 from flows.cli.old_spellings import replace_old_spellings
-from flows.cli.prediction_commands import audit, explain, monitor, predict, status
+from flows.cli.prediction_commands import audit, explain, monitor, predict, predictions, status
 from flows.cli.repair_commands import backup, doctor, housekeeping, restore
 from flows.cli.service_commands import automations, deployments, serve, up
 from flows.cli.training_commands import replay, retrain, tune
@@ -32,7 +32,7 @@ WRONG_USAGE, UNEXPECTED = 2, 1
 COMMANDS = (
     *(ingest, bars, quarantine, release, remove),
     *(retrain, replay, tune),
-    *(status, predict, monitor, explain, audit),
+    *(status, predict, predictions, monitor, explain, audit),
     *(decisions, promote, rollback),
     *(up, serve, deployments, automations),
     *(doctor, backup, restore, housekeeping),

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from data_checks.check_spec import CheckSpec
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
+from model.plurals import counted
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.workspace import Workspace
 
@@ -35,7 +36,7 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     show_lines(
         [
             f"{ref.symbol} {ref.interval}: {merge.added} added, {merge.revised} revised, {merge.unchanged} unchanged",
-            f"{ref.rows} bars from {ref.first.isoformat()} to {ref.last.isoformat()}, version {ref.version}",
+            f"{counted(ref.rows, 'bar')} from {ref.first.isoformat()} to {ref.last.isoformat()}, version {ref.version}",
             f"log: {log_file}",
         ]
     )
@@ -96,7 +97,7 @@ def release(
     settings, series = load_settings(), options.chosen_or_new
     store = Workspace(settings).bar_store
     merged = store.release(series, at, reason, released_at=datetime.now(UTC))
-    counts = f"{merged.added} bars released, {merged.revised} revised; version {merged.version}"
+    counts = f"{counted(merged.added, 'bar')} released, {merged.revised} revised; version {merged.version}"
     show_lines([f"{series.symbol} {series.interval}: {counts}"])
 
 
@@ -134,7 +135,7 @@ def remove(
         return
     times = found.opened_at
     span = times[0] if len(times) == 1 else f"{times[0]} to {times[-1]}"
-    lines = [f"{found.series}: {len(times)} bars removed ({span}); version {found.version} of the bars"]
+    lines = [f"{found.series}: {counted(len(times), 'bar')} removed ({span}); version {found.version} of the bars"]
     if found.trained:
         champion = f", the champion ({found.champion}) included" if found.champion in found.trained else ""
         lines.append(f"trained on them: versions {', '.join(found.trained)}{champion}; a retrain learns without them")

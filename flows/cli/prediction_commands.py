@@ -1,4 +1,4 @@
-"""Commands about predictions and their quality: status, predict, monitor, explain, audit."""
+"""Commands about predictions and their quality: status, predict, predictions, monitor, explain, audit."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
     """
     from tasks.champion.series_health import require_healthy, series_health
     from tasks.champion.series_status import series_status
-    from tasks.console.tables import show_all_status, show_health, show_status
+    from tasks.console.tables import show_all_status, show_status
     from tasks.services.scheduled_runs import service_status
 
     settings = load_settings()
@@ -39,7 +39,6 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
         show_all_status(found)
     else:
         show_status(found[0])
-        show_health(found[0]["health"])
     if check:
         for each in found:
             require_healthy(each["health"])
@@ -73,6 +72,26 @@ def predict(
         print_json(found)
     else:
         show_forecast(found)
+
+
+def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json: JsonFlag = False) -> None:
+    """List the served predictions of a series with their outcomes, oldest first.
+
+    Parameters
+    ----------
+    last
+        Number of predictions to list, the newest; 0 for all.
+    """
+    from tasks.champion.served_predictions import served_predictions
+    from tasks.console.tables import show_lines, show_predictions
+
+    series = options.series
+    rows = served_predictions(open_workspace(series)).rows(last)
+    if json:
+        print_json(rows)
+    else:
+        show_lines([f"{series.symbol} {series.interval}"])
+        show_predictions(rows)
 
 
 def monitor(

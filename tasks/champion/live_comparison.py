@@ -15,6 +15,7 @@ from model.bars import Bars
 from model.bootstrap import compare_losses
 from model.live_score import outcomes
 from model.metrics import Record, log_losses
+from model.plurals import counted
 from model.times import column_times
 from tasks.workspace import Workspace
 
@@ -58,7 +59,7 @@ class LiveComparison:
         interval = "" if self.low is None else f" [{self.low:+.4f}, {self.high:+.4f}]"
         return (
             f"version {self.version} ({'champion' if self.champion else 'shadow'}): log loss {self.log_loss:.4f}, "
-            f"{self.difference:+.4f}{interval} vs. served, on {self.decisions} live decisions"
+            f"{self.difference:+.4f}{interval} vs. served, on {counted(self.decisions, 'live decision')}"
         )
 
 

@@ -46,7 +46,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed_at), "live": {}}
     found["bars_closed_at"] = closed_at.isoformat() if closed_at else None
     found["champion_trained_until"] = None
-    found["live_source"] = False
+    found["live_source"], found["source"] = False, ""
     try:
         champion = read_champion(workspace).require(series.name)
     except (NoChampion, UnsoundModel) as error:
@@ -65,7 +65,8 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
                 alarms.append(f"champion: {error}")
         found["champion_trained_until"] = champion.trained_until.isoformat()
         found["champion_age_days"] = (moment - champion.trained_until) / timedelta(days=1)
-        found["live_source"] = workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange"
+        found["source"] = workspace.runs.run_params(champion.run_id).get("source.kind", "")
+        found["live_source"] = found["source"] == "exchange"
         if found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)
             alarms += _monitor_alarms(entry, champion, workspace.decision_log.rows(series.name), moment)

@@ -12,6 +12,7 @@ from model.errors import UnsoundModel
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
 from tasks.champion.recipe_hold import held_recipes
+from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -42,7 +43,9 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "problem": problem,
         "challenger": _summary(challenger, rows),
         "bars": summary.to_dict() if summary else bars,
+        "after_costs": _after_costs(workspace, state.version),
         "prediction": _newest_prediction(workspace),
+        "last_outcome": _last_outcome(workspace),
         "live_comparison": [
             each.to_dict() | {"text": each.text()} for each in (_live(workspace, state.number) if summary else ())
         ],
@@ -75,6 +78,26 @@ def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:
         return None
     found = workspace.prediction_log.decided_at(workspace.name, newest)
     return min(found, key=lambda each: each.stored_at).to_dict()
+
+
+def _last_outcome(workspace: Workspace) -> dict[str, Any] | None:
+    """Return the newest served prediction whose outcome is known; None before the first."""
+    rows = reversed(served_predictions(workspace).rows())
+    return next((row for row in rows if row["outcome"] is not None), None)
+
+
+def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, float] | None:
+    """Return the out-of-sample net returns that the champion's run logged, with its costs in bps per side.
+
+    None without a champion, and where MLflow is a server: its client takes seconds to import.
+    """
+    metrics = workspace.runs.database.metrics(champion.run_id) if champion else {}
+    net, held = metrics.get("headline/net_return"), metrics.get("headline/buy_and_hold_net_return")
+    if champion is None or net is None or held is None:
+        return None
+    params = workspace.runs.run_params(champion.run_id)
+    costs = sum(float(params.get(f"trading.{name}", "nan")) for name in ("cost_bps", "slippage_bps"))
+    return {"net_return": net, "buy_and_hold_net_return": held, "costs_bps": costs}
 
 
 def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:

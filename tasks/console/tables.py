@@ -14,6 +14,7 @@ from rich.table import Table
 
 from model.bootstrap import Interval
 from model.metrics import METRICS
+from model.plurals import counted
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
 from tasks.settings import Settings
@@ -125,30 +126,68 @@ def _retrain_lines(
 
 
 def show_status(found: Mapping[str, Any]) -> None:
-    """Print the status of a series."""
+    """Print the status of a series, with its `health` where it is given."""
     console = Console(highlight=False)
     grid = Table.grid(padding=(0, 2))
-    for role in ("champion", "challenger"):
-        version = found[role]
-        grid.add_row(role, _format_version(version) if version else "none")
-    bars = found["bars"]
-    grid.add_row("bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none")
-    grid.add_row("prediction", escape(_format_prediction(found["prediction"])) if found["prediction"] else "none")
-    for hold in found["holds"]:
-        grid.add_row("hold", escape(hold))
-    if found["looks"]:
-        grid.add_row("evidence", found["looks"]["text"])
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in _status_rows(found):
+        grid.add_row(name, escape(text))
     console.print(f"[bold]{found['series']}[/bold]")
     console.print(grid)
-    for each in found["live_comparison"][:LIVE_VERSIONS]:
-        console.print(f"live: {each['text']}", soft_wrap=True)
     if found["decisions"]:
-        console.print("last decisions:")
-    for row in found["decisions"]:
-        champion = row["champion_after"] or "none"
-        console.print(f"  {row['decided_at'][:19]}  {row['action']} version {row['version']}; champion: {champion}")
-        for mark, reason in mark_reasons(row["reasons"], row["marks"]):
-            _print_bullet(console, f"{mark}: {reason}" if mark else reason)
+        console.print("last decisions, newest first:")
+    for place, row in enumerate(reversed(found["decisions"])):
+        _print_decision(console, row, whole=place == 0)
+    if "health" in found:
+        show_health(found["health"])
+
+
+def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of each line that is no decision."""
+    for role in ("champion", "challenger"):
+        yield role, _format_version(found[role]) if found[role] else "none"
+    bars = found["bars"]
+    yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none"
+    yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else "none"
+    if found["last_outcome"]:
+        yield "last outcome", _format_outcome(found["last_outcome"])
+    if found["after_costs"]:
+        yield "after costs", _format_costs(found["after_costs"])
+    yield from (("hold", hold) for hold in found["holds"])
+    if found["looks"]:
+        yield "evidence", found["looks"]["text"]
+    if "health" in found:
+        yield "live", _format_live(found["health"]["live"])
+    yield from (("live", each["text"]) for each in found["live_comparison"][:LIVE_VERSIONS])
+
+
+def _print_decision(console: Console, row: Mapping[str, Any], *, whole: bool) -> None:
+    """Print a decision on one line with its deciding reason, or with all its reasons below."""
+    marked = [f"{mark}: {reason}" if mark else reason for mark, reason in mark_reasons(row["reasons"], row["marks"])]
+    text = f"{row['action']} version {row['version']}; champion: {row['champion_after'] or 'none'}"
+    line = Table.grid()
+    line.add_column(width=20, no_wrap=True)
+    line.add_column(overflow="fold")
+    line.add_row(f"  {_format_time(row['decided_at'])}", escape(text if whole else "; ".join([text, *marked[:1]])))
+    console.print(line)
+    for each in marked if whole else ():
+        _print_bullet(console, each)
+
+
+def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print served predictions, oldest first, with their outcomes."""
+    table = Table("close of (UTC)", "P(rise)", "predicted", "outcome", "version", "stored", box=SIMPLE_HEAD)
+    for row in rows:
+        outcome = f"{row['outcome']}, {_right(row)}" if row["outcome"] else "open"
+        stored = "late" if row["late"] else "in time"
+        chance = f"{row['probability']:.1%}"
+        table.add_row(_format_time(row["resolves_at"]), chance, row["predicted"], outcome, row["version"], stored)
+    Console().print(table if rows else "no predictions yet; `riseorfall predict` makes one")
+
+
+def _right(row: Mapping[str, Any]) -> str:
+    return "right" if row["right"] else "wrong"
 
 
 def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
@@ -188,9 +227,9 @@ def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_health(found: Mapping[str, Any]) -> None:
-    """Print the age of the champion, its live score, the next scheduled runs and the alarms."""
+    """Print the age of the champion, the next scheduled runs and the alarms."""
     console = Console(highlight=False)
-    age, hours, live = found["champion_age_days"], found["bars_age_hours"], found["live"]
+    age, hours = found["champion_age_days"], found["bars_age_hours"]
     if age is not None:
         if found["bars_closed_at"] is None:
             line = "no bars are stored"
@@ -199,15 +238,11 @@ def show_health(found: Mapping[str, Any]) -> None:
                 f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
             )
         else:
-            line = f"historical bars: the clock stops at their last close, {_format_time(found['bars_closed_at'])} UTC"
+            close = f"{_format_time(found['bars_closed_at'])} UTC"
+            from_file = f"bars from a file; read again by the next ingest; the newest closed at {close}"
+            line = f"historical bars: the clock stops at their last close, {close}"
+            line = from_file if found["source"] == "csv" else line
         console.print(line)
-    if live.get("live_predictions"):
-        console.print(
-            f"live: {live['live_predictions']:.0f} predictions, accuracy {live['live_accuracy']:.3f}, log loss "
-            f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
-        )
-    else:
-        console.print("live: no prediction has an outcome yet" if live else "live: no monitor run yet")
     for name, address in {name: place for name, place in (found["up"] or {}).items() if place}.items():
         console.print(f"up: {name} {address}", soft_wrap=True)
     for each in found["next_runs"]:
@@ -322,6 +357,29 @@ def _format_prediction(found: Mapping[str, Any]) -> str:
     return (
         f"P(rise) {found['probability']:.4f} at {_format_time(found['resolves_at'])}, decided at "
         f"{_format_time(found['decided_at'])} UTC (version {found['version']}){late}"
+    )
+
+
+def _format_outcome(row: Mapping[str, Any]) -> str:
+    """Format a prediction whose outcome is known: `2026-11-26, P(rise) 53.7%, rise: right`."""
+    late = "; late" if row["late"] else ""
+    return (
+        f"{_format_time(row['resolves_at'])}, P(rise) {row['probability']:.1%}, {row['outcome']}: {_right(row)}{late}"
+    )
+
+
+def _format_costs(found: Mapping[str, float]) -> str:
+    costs = f", at {found['costs_bps']:g} bps per side" if found["costs_bps"] >= 0 else ""
+    return f"{found['net_return']:+.0%} net out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}{costs}"
+
+
+def _format_live(live: Mapping[str, Any]) -> str:
+    """Format the live score of the last monitor run."""
+    if not live.get("live_predictions"):
+        return "no prediction has an outcome yet" if live else "no monitor run yet"
+    return (
+        f"{counted(int(live['live_predictions']), 'prediction')}, accuracy {live['live_accuracy']:.3f}, log loss "
+        f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
     )
 
 

@@ -8,56 +8,26 @@ so the chart shows the newest `CHART_BARS` bars only.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int8, Shaped
 
 from model.bars import Bars, Series, bars_from_frame
-from model.live_score import outcomes
 from model.metrics import Record
-from model.times import column_times
 from tasks.champion.commit_decision import read_champion
 from tasks.champion.recipe_hold import RecipeHold, held_recipes
 from tasks.champion.series_health import series_health
+from tasks.champion.served_predictions import LivePredictions, predictions_with_outcomes
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
 LAST_DECISIONS = 8
 NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LivePredictions:
-    """Stored predictions of the versions that served, oldest first.
-
-    Attributes:
-        decided_at: shape (prediction,), datetime64[us], UTC.
-        resolves_at: shape (prediction,), datetime64[us], UTC.
-        probabilities: shape (prediction,), float64: P(rise).
-        labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
-        versions: of the predictions.
-        late: whether each was stored after its outcome was known.
-    """
-
-    decided_at: Shaped[np.ndarray, " prediction"]
-    resolves_at: Shaped[np.ndarray, " prediction"]
-    probabilities: Float64[np.ndarray, " prediction"]
-    labels: Int8[np.ndarray, " prediction"]
-    versions: tuple[str, ...]
-    late: tuple[bool, ...]
-
-    def __len__(self) -> int:
-        """Return their number."""
-        return len(self.versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,20 +170,6 @@ def champion_since(rows: Sequence[LoggedDecision]) -> LoggedDecision | None:
         if since is None or row.champion_after != since.champion_after:
             since = row
     return since if since is not None and since.champion_after is not None else None
-
-
-def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
-    """Return the stored predictions with their outcomes; the first stored of each decision."""
-    kept = stored.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
-    decided_at, resolves_at = column_times(kept["decided_at"]), column_times(kept["resolves_at"])
-    return LivePredictions(
-        decided_at,
-        resolves_at,
-        kept["probability"].to_numpy(dtype=np.float64),
-        outcomes(decided_at, resolves_at, bars),
-        tuple(kept["version"].astype(str)),
-        tuple(bool(late) for late in kept["late"]),
-    )
 
 
 def no_record() -> Record:

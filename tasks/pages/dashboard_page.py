@@ -13,7 +13,8 @@ from markupsafe import Markup
 from model.metrics import CLASSES, predicts_rise
 from model.series_chart import series_chart
 from tasks.champion.live_comparison import MIN_DECISIONS
-from tasks.pages.dashboard_content import LivePredictions, SeriesContent
+from tasks.champion.served_predictions import LivePredictions
+from tasks.pages.dashboard_content import SeriesContent
 from tasks.pages.html_page import (
     Page,
     alerts,
@@ -209,7 +210,9 @@ def _bars(content: SeriesContent) -> tuple[str, str, str]:
             return "Newest bar", "unknown", "it cannot be read"
         return "Newest bar", "none yet", "all bars of this series are in quarantine"
     closed = moment_text(content.bars.closed_at[-1])
-    note = "" if content.health["live_source"] else "; historical: no later bars are fetched"
+    from_file = content.health.get("source") == "csv"
+    ends = "; from a file; read again by the next ingest" if from_file else "; historical: no later bars are fetched"
+    note = "" if content.health["live_source"] else ends
     return "Newest close", f"{content.bars.column('close')[-1]:,.6g}", f"bar closed at {closed}{note}"
 
 

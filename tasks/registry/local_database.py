@@ -143,6 +143,11 @@ class LocalDatabase:
         rows = self._rows("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,))
         return None if rows is None else dict(rows)
 
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """Return the last values of the metrics of a run; none where the database is not local."""
+        query = "SELECT key, value FROM latest_metrics WHERE run_uuid = ? AND NOT is_nan"
+        return dict(self._rows(query, (run_id,)) or ())
+
     def _rows(self, query: str, values: Sequence[str | int]) -> list[Any] | None:
         if self._path is None or not self._path.is_file():
             return None

@@ -79,10 +79,14 @@ def test_a_champion_of_427_days_is_an_alarm_although_no_monitor_reports_it(setti
 def test_historical_bars_have_no_clock(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: {"source.kind": "csv"})
-    found = series_health(SERIES, settings, datetime(2026, 11, 26, tzinfo=UTC))
-    assert found["alarms"] == []
-    show_health(found | {"up": {}, "next_runs": []})
-    shown = " ".join(capsys.readouterr().out.split())
-    assert f"historical bars: the clock stops at their last close, {CLOSE:%Y-%m-%d} UTC" in shown
-    assert "days old" not in shown
+    for kind, line in (
+        ("sample", f"historical bars: the clock stops at their last close, {CLOSE:%Y-%m-%d} UTC"),
+        ("csv", f"bars from a file; read again by the next ingest; the newest closed at {CLOSE:%Y-%m-%d} UTC"),
+    ):
+        monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_, kind=kind: {"source.kind": kind})
+        found = series_health(SERIES, settings, datetime(2026, 11, 26, tzinfo=UTC))
+        assert found["alarms"] == []
+        show_health(found | {"up": {}, "next_runs": []})
+        shown = " ".join(capsys.readouterr().out.split())
+        assert line in shown
+        assert "days old" not in shown

@@ -1,5 +1,7 @@
 """What commands print: reasons with their marks, wrapped between words; losses with their bars; late predictions."""
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
+from flows.cli import run
 from model.times import to_datetime
 from tasks.champion.series_status import series_status
 from tasks.console.tables import (
@@ -49,9 +52,9 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     workspace = Workspace(settings, SERIES)
     workspace.decision_log.append(ROW)
     for place, probability in ((-2, 0.42), (-1, 0.537)):
-        workspace.prediction_log.store(
-            new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[place], "1", probability, CLOSE)
-        )
+        at = BARS.closed_at[place]
+        stored = new_prediction(SERIES.name, SERIES, 1, at, "1", probability, to_datetime(at) + timedelta(hours=1))
+        workspace.prediction_log.store(stored)
     found = series_status(SERIES, settings)
     assert (found["champion"]["windows"], found["prediction"]["probability"]) == (750, 0.537)
     show_status(found | {"champion": found["champion"] | {"log_loss": 0.6931, "balanced_accuracy": 0.5}})
@@ -63,6 +66,61 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     assert "late" not in shown
     assert f"failed: {LONG}" in shown
     assert "passed: passes the sanity check" in shown
+
+
+def test_status_lists_the_newest_decision_first_and_its_reasons_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = tiny_home(tmp_path, BARS, len(BARS))
+    workspace = Workspace(settings, SERIES)
+    workspace.decision_log.append(ROW)
+    workspace.decision_log.append(replace(ROW, decision_id="run-2", decided_at=CLOSE + timedelta(days=1)))
+    run_id = workspace.registry.version("1").run_id
+    logged = {"headline/net_return": 1.81, "headline/buy_and_hold_net_return": 4.37}
+    workspace.runs.log_values(run_id, logged, params={"trading.cost_bps": 10.0, "trading.slippage_bps": 5.0})
+    for place, probability in ((-3, 0.42), (-1, 0.537)):
+        stored = new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[place], "1", probability, CLOSE)
+        workspace.prediction_log.store(stored)
+    monkeypatch.setenv("COLUMNS", "80")
+    show_status(series_status(SERIES, settings))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    days = [line.split()[0] for line in lines[lines.index("last decisions, newest first:") :] if "hold version" in line]
+    assert days == [f"{CLOSE + timedelta(days=1):%Y-%m-%d}", f"{CLOSE:%Y-%m-%d}"]
+    shown = " ".join(" ".join(lines).split())
+    assert shown.count("passed: passes the sanity check") == 1
+    assert shown.count(f"failed: {LONG}") == 2
+    rises = BARS.column("close")[-2] > BARS.column("close")[-3]
+    outcome = "rise: wrong" if rises else "fall: right"
+    assert f"last outcome {CLOSE - timedelta(days=1):%Y-%m-%d}, P(rise) 42.0%, {outcome}; late" in shown
+    assert "after costs +181% net out of sample, buy and hold +437%, at 15 bps per side" in shown
+
+
+def test_predictions_are_listed_with_their_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    workspace = Workspace(tiny_home(tmp_path, BARS, len(BARS)), SERIES)
+    for place, probability in ((-4, 0.2), (-3, 0.7), (-1, 0.537)):
+        at = to_datetime(BARS.closed_at[place]) + timedelta(hours=1 if place != -4 else 48)
+        stored = new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[place], "1", probability, at)
+        workspace.prediction_log.store(stored)
+    close = BARS.column("close")
+    assert run(["predictions", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    rises = [bool(close[-3] > close[-4]), bool(close[-2] > close[-3])]
+    assert [row["outcome"] for row in rows] == [*("rise" if each else "fall" for each in rises), None]
+    assert [row["right"] for row in rows] == [not rises[0], rises[1], None]
+    assert [row["predicted"] for row in rows] == ["fall", "rise", "rise"]
+    assert [row["late"] for row in rows] == [True, False, False]
+    assert run(["predictions", "--last", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("BTC-USD 1d\n")
+    assert [line.split() for line in shown.splitlines() if "%" in line] == [
+        [f"{CLOSE + timedelta(days=1):%Y-%m-%d}", "53.7%", "rise", "open", "1", "in", "time"]
+    ]
 
 
 @pytest.mark.parametrize(("days", "missed", "late"), [(0, 0, False), (1, 2, True)])
