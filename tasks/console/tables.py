@@ -247,10 +247,12 @@ def show_health(found: Mapping[str, Any]) -> None:
         console.print(f"up: {name} {address}", soft_wrap=True)
     for each in found["next_runs"]:
         console.print(f"next: {each['at'][:16].replace('T', ' ')} UTC  {each['name']}", soft_wrap=True)
+    alarms = Table.grid(padding=(0, 1))
+    alarms.add_column(no_wrap=True)
+    alarms.add_column(overflow="fold")
     for alarm in found["alarms"]:
-        console.print(f"[bold red]alarm[/bold red] {escape(alarm)}", soft_wrap=True)
-    if not found["alarms"]:
-        console.print("no alarm")
+        alarms.add_row("[bold red]alarm[/bold red]", escape(alarm))
+    console.print(alarms if found["alarms"] else "no alarm")
 
 
 def show_watched(watched: "MonitorResult") -> None:

@@ -305,7 +305,7 @@ def test_the_command_line_ingests_lists_and_releases(bar_store: BarStore, capfd:
     (refused,) = json.loads(capfd.readouterr().out)
     assert (refused["opened_at"], refused["value"]) == ("2017-04-15T00:00:00+00:00", "low 0.06 (line 906)")
     assert run(["release", "--at", "2017-04-15", "--reason", "a test"]) == 0
-    assert "1 bars released" in capfd.readouterr().out
+    assert "1 bar released" in capfd.readouterr().out
     assert run(["release", "--at", "2017-04-15", "--reason", "a test"]) == 2
     assert "found none at 2017-04-15" in capfd.readouterr().err
     assert run(["ingest"]) == 0

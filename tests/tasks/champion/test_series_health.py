@@ -76,6 +76,17 @@ def test_a_champion_of_427_days_is_an_alarm_although_no_monitor_reports_it(setti
     assert "stale: the champion's newest training bar is 427 days old; limit 30" in found
 
 
+def test_an_alarm_is_wrapped_between_words(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = "champion: version 1 cannot predict, it lacks network.onnx. " * 3
+    monkeypatch.setenv("COLUMNS", "80")
+    show_health(series_health(SERIES, settings, CLOSE) | {"alarms": [alarm], "up": {}, "next_runs": []})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert f"alarm {alarm.strip()}" in " ".join(" ".join(lines).split())
+
+
 def test_historical_bars_have_no_clock(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
