@@ -55,5 +55,5 @@ def _decision_page(row: LoggedDecision, challenger: Version, link: str, report: 
     numbers = "\n".join(f"| {name} | {value:.4f} |" for name, value in challenger.metrics.items())
     return (
         f"{decision_page(row)}\n| out of sample | |\n|---|---|\n{numbers}\n\n"
-        f"[Report]({report}) (written next), [MLflow run]({link})\n"
+        f"[Report]({report}) (written by the task `report`), [MLflow run]({link})\n"
     )

@@ -32,7 +32,7 @@ def read_folds(bars: BarsRef, window: WindowSpec, folds: FoldSpec) -> tuple[Wind
     return windows, split_folds(windows, folds)
 
 
-@task(name="window", task_run_name="window {window.lookback_bars} bars ahead {window.horizon_bars}")
+@task(name="window", task_run_name="cut windows: {window.lookback_bars} bars, horizon {window.horizon_bars}")
 def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) -> WindowsRef:
     """Cut windows, check them, and require that they suffice for the folds.
 

@@ -139,8 +139,7 @@ def lineage(
     commit = tags.get("mlflow.source.git.commit", "")
     return Lineage(
         facts={
-            "Bars": f"table version {ref.version}, SHA-256 {ref.sha256}",
-            "Table": ref.uri,
+            "Bars": f"version {ref.version} of the table {ref.uri.rpartition('/')[2]}, SHA-256 {ref.sha256}",
             "Code": f"{commit}{dirty}" if commit else "no repository",
             "Recipe": f"{recipe.digest} (hash of all settings of the retrain, the seed included): "
             f"{recipe.network.kind}, lookback {recipe.window.lookback_bars} bars of "

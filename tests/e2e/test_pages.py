@@ -14,6 +14,7 @@ from running_up import answer_of, free_ports, wait_for
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
+from model.report_charts import reliability_chart
 from model.times import to_datetime
 from tasks.pages.html_page import Page as HtmlPage
 from tasks.pages.html_page import table, value_with_note
@@ -54,11 +55,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         row = LoggedDecision(run_id, CLOSE - timedelta(days=3), SERIES.name, SERIES.symbol, SERIES.interval, "promote",
                              "1", None, "1", ("log loss vs. the base rate",), run_id=run_id, files=files)  # fmt: skip
         Workspace(settings, SERIES).decision_log.append(row)
-        report = HtmlPage("a report")
+        report, record = HtmlPage("a report"), registry.read_version("1").record()
         row = ("long or short", value_with_note("+1,234.5%", "[-99.9%, +1,234.5%]"), "+1,234.5%",
                value_with_note("-1.23", "[-10.20, 12.00]"), "0.97", "-56.7%", "1,234 x", "100%",
                value_with_note("-123 bps", "[-1234, 1234]"))  # fmt: skip
-        report.lead(table(TRADING_HEAD, [row]))
+        report.lead(table(TRADING_HEAD, [row]), report.chart(reliability_chart(record), "a chart"))
         write_page(settings, SERIES.name, f"{run_id}.html", report.html())
         (port,) = free_ports(1)
         store = f"sqlite:///{settings.root}/mlruns/mlflow.db"
@@ -106,6 +107,17 @@ def test_the_report_of_a_decision_opens(opened: Page) -> None:
     opened.get_by_role("link", name="report", exact=True).click()
     expect(opened.get_by_role("heading", name="a report")).to_be_visible()
     assert opened.evaluate(FITS)  # the widest table of a report, on a desktop
+    opened.get_by_role("link", name="Dashboard").click()
+    expect(opened.get_by_role("heading", name="riseorfall")).to_be_visible()
+
+
+def test_a_report_outside_the_page_server_shows_no_link_to_the_dashboard(pages: Pages, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(next((pages.settings.root / "data" / "reports" / SERIES.name).glob("*.html")).as_uri())
+    page.locator("#chart-1.js-plotly-plot").wait_for()
+    expect(page.get_by_role("link", name="Dashboard", include_hidden=True)).to_have_count(1)
+    expect(page.get_by_role("link", name="Dashboard")).to_have_count(0)
+    page.close()
 
 
 def test_buttons_zoom_by_keyboard_and_the_price_axis_follows(opened: Page) -> None:

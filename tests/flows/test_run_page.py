@@ -19,12 +19,14 @@ from data_checks.check_report import CheckResult
 from data_checks.rule_definitions import BAR_RULES
 from flows.deployments import plans
 from model.errors import SpecError
+from model.windows import WindowSpec
 from tasks.pages.prefect_artifacts import OUTCOMES, decision_page
 from tasks.results import Promotion, Unchanged
 from tasks.services.flow_run_names import flow_run_name, is_generated
 from tasks.services.run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.validation import check_rows
+from tasks.windowing import cut
 
 SENTENCE = "expected --source.path FILE, found none; `riseorfall retrain --help` lists them"
 PLANS = {plan.full_name: plan for plan in plans()}
@@ -263,3 +265,7 @@ def test_no_form_shows_the_name_of_a_class() -> None:
         for name, definition in plan.load().parameters.model_dump()["definitions"].items():
             if definition.get("type") == "object":
                 assert definition["title"] != name, f"{plan.full_name}: {name}"
+
+
+def test_the_task_that_cuts_windows_is_named_by_their_bars_and_horizon() -> None:
+    assert str(cut.task_run_name).format(window=WindowSpec(lookback_bars=30)) == "cut windows: 30 bars, horizon 1"

@@ -38,6 +38,10 @@ if (window.Plotly) {
   addEventListener("afterprint", () => drawAll());
 }
 
+// The page server shows reports below /reports/SERIES/, two folders below the dashboard.
+const home = document.querySelector(".home");
+if (home && location.protocol.startsWith("http") && /\/reports\/[^/]+\/[^/]+$/.test(location.pathname)) home.hidden = false;
+
 // Zoom of a chart over time: by its buttons or by dragging. The vertical axes follow what is shown.
 const DAY = 86400e3;
 const time = (text) => Date.parse(/[zZ]$/.test(text) ? text : text.replace(" ", "T") + "Z");

@@ -3,7 +3,10 @@
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -39,10 +42,13 @@ from tasks.pages.html_page import (
     tiles,
 )
 from tasks.pages.number_format import p_value_text
+from tasks.pages.report_gathering import lineage
 from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
 from tasks.pages.written_pages import write_page
+from tasks.results import Retrain
 from tasks.settings import Settings
+from tasks.store.bars_ref import BarsRef
 
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=x onerror=alert(1)>'
 LOOKBACK = 12
@@ -355,6 +361,22 @@ def test_a_page_is_written_with_one_script_for_all_pages(tmp_path: Path) -> None
         assert script.stat().st_mode & 0o777 == 0o644
     written = [path.name for path in (tmp_path / "data" / "reports").rglob("*") if path.is_file()]
     assert sorted(written) == ["a.html", "b.html", "c.html", chart_script_name()]
+
+
+def test_the_link_to_the_dashboard_is_hidden_until_the_page_server_shows_the_page(text: str) -> None:
+    assert text.count('<p class="home" hidden><a href="../../">Dashboard</a></p>') == 1
+    dashboard = Page("riseorfall", scripts="reports", reload_seconds=60)
+    assert 'class="home"' not in dashboard.html()
+
+
+def test_the_lineage_names_the_table_without_its_folder() -> None:
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    ref = BarsRef("/home/ann/data/tables/bars", "BTC-USD", "1d", 7, "abc", 10, at, at)
+    final = SimpleNamespace(device="CPU", epochs=3, trained_until=at, seconds=1.0)
+    result = SimpleNamespace(windows=SimpleNamespace(bars=ref), final=final, run_id="run-1")
+    found = lineage(cast("Retrain", result), Recipe(), "BTC-USD-1d version 1", {}, {})
+    assert found.facts["Bars"] == "version 7 of the table bars, SHA-256 abc"
+    assert not any("/home/ann" in str(value) for value in found.facts.values())
 
 
 def test_links_have_known_schemes_only() -> None:
