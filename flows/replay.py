@@ -14,7 +14,7 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.daily_replay import ReplaySummary
-from tasks.replay import open_replay, replay_day, summarise
+from tasks.replay import open_replay, replay_day, replay_headline, summarise
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import completed, readable
 
@@ -55,4 +55,4 @@ def replay(
     for day in opened.days:
         replay_day(opened, day)
     summary = summarise(opened)
-    return completed(summary, summary.headline())
+    return completed(summary, replay_headline(summary))

@@ -74,7 +74,7 @@ def evaluate(
         _log_numbers(workspace, run_id, evaluation, ref)
         _log_looks(workspace, trial, evaluation)
         _log_report(workspace, run_id, record, np.array(evaluation.confusion))
-        _log_trades(workspace, run_id, traded, costs)
+        _log_trades(workspace, run_id, traded)
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
         _show(evaluation, trial, workspace, run_id)
     return evaluation
@@ -115,14 +115,11 @@ def _log_trades(
     workspace: Workspace,
     run_id: str,
     traded: Mapping[str, TradingResult],
-    costs: TradingSpec,
 ) -> None:
-    """Log the costs and the equity curves of each way of trading."""
+    """Log the equity curves of each way of trading."""
     lines = performances(traded)
     closed_at = next(iter(traded.values())).closed_at
     log_equity(workspace.runs, run_id, closed_at, {name: line.equity for name, line in lines.items()})
-    params = {f"trading.{key}": value for key, value in costs.model_dump().items()}
-    workspace.runs.log_values(run_id, params=params)
 
 
 def _log_pictures(

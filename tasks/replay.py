@@ -1,5 +1,6 @@
 """Replay past days: one task per day, one for the summary. The work is `tasks/champion/daily_replay.py`'s."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import date
 
@@ -11,8 +12,10 @@ from model.recipe import Recipe
 from tasks.champion.daily_replay import Replay, ReplaySummary
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
+from tasks.store.decision_log import Action
 
 SHOWN_DAYS = 30
+OTHER_OUTCOMES: dict[Action, str] = {"reject": "rejected", "unchanged": "unchanged"}  # named where they occur
 
 
 def open_replay(recipe: Recipe, rule: PromotionRule, first: date, last: date, name: str) -> Replay:
@@ -42,6 +45,14 @@ def summarise(replay: Replay) -> ReplaySummary:
     summary = replace(summary, run_id=replay.show(summary))
     show_page("replay", replay_page(summary, replay.workspace.runs.run_link(summary.run_id)), "Summary of a replay")
     return summary
+
+
+def replay_headline(summary: ReplaySummary) -> str:
+    """Return the number of days, and of those with each outcome, in one line."""
+    counts = Counter(row.action for row in summary.decisions)
+    others = [f"{counts[action]} {text}" for action, text in OTHER_OUTCOMES.items() if counts[action]]
+    outcomes = [f"{counts['promote']} promoted", f"{counts['hold']} held", *others]
+    return f"{len(summary.decisions)} days: {', '.join(outcomes)}"
 
 
 def replay_page(summary: ReplaySummary, link: str) -> str:

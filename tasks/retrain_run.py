@@ -60,6 +60,8 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
         run_id = workspace.runs.start_run(str(runtime.flow_run.name or "retrain"), tags)
         specs = {"recipe": recipe.model_dump(), "source": source.model_dump(), "promotion": rule.model_dump()}
         flat = {name.removeprefix("recipe."): value for name, value in flatten_specs(specs).items()}
+        for same in ("source.symbol", "source.interval"):  # those of the recipe
+            del flat[same]
         workspace.runs.log_values(run_id, params=flat)
         return run_id
 

@@ -76,7 +76,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         progress.fit_finished(name, len(fitted.history), fitted.best_epoch, recipe.training.epochs)
     with progress.step("register"):
         scores = score(fitted.record.labels, fitted.record.probabilities)
-        run_id = workspace.runs.start_run(name, {"fold": str(index)}, parent=parent_run_id)
+        run_id = workspace.runs.start_run(name, {"fold": str(index + 1)}, parent=parent_run_id)
         workspace.runs.log_values(
             run_id,
             metrics=score_metrics(scores),

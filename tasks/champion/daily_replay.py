@@ -47,17 +47,13 @@ from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.store.bars_ref import BarsRef, hash_bars
-from tasks.store.decision_log import Action, LoggedDecision, former_champions
+from tasks.store.decision_log import LoggedDecision, former_champions
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
 FEWEST_DECISIONS = 20  # own choice: with fewer, the interval of a difference is not informative
-OTHER_OUTCOMES: dict[Action, str] = {
-    "reject": "rejected",
-    "unchanged": "unchanged",
-}  # named in the headline where they occur
 STRATEGIES = ("replayed", "never promoting", "always promoting")
 
 
@@ -86,13 +82,6 @@ class ReplaySummary:
     predictions: int
     cost: PairedDifference | None
     run_id: str = ""
-
-    def headline(self) -> str:
-        """Return the number of days, and of those with each outcome, in one line."""
-        counts = Counter(row.action for row in self.decisions)
-        others = [f"{counts[action]} {text}" for action, text in OTHER_OUTCOMES.items() if counts[action]]
-        outcomes = [f"{counts['promote']} promoted", f"{counts['hold']} held", *others]
-        return f"{len(self.decisions)} days: {', '.join(outcomes)}"
 
     def lines(self) -> list[str]:
         """Return the results as text lines."""

@@ -28,6 +28,8 @@ from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace
 
+TRADING = "promotion.trading."  # parameters of a run that are the costs of trading
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         close=_close_at(record, bars),
         closed_at=column_times(equity.pop("closed_at")),
         costs=TradingSpec.model_validate(
-            {name.removeprefix("trading."): value for name, value in params.items() if name.startswith("trading.")}
+            {name.removeprefix(TRADING): value for name, value in params.items() if name.startswith(TRADING)}
         ),
         equity={str(name): equity[name].to_numpy(dtype=np.float64) for name in equity.columns},
         periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),

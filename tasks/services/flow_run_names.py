@@ -3,16 +3,21 @@
 Prefect gives every run a random name before it starts, and so do the forms of both UIs; only such names are replaced.
 """
 
+import logging
 import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import runtime
+from prefect.client.orchestration import get_client
 
 from model.times import as_utc
 from tasks.sources.source_spec import SourceSpec
+
+log = logging.getLogger(__name__)
 
 # Names that the forms generate: V1 `omega6-orionis-ring`, V2 (its button only) `Rustic-arepas`.
 OF_THE_FORMS = re.compile(
@@ -28,8 +33,26 @@ def flow_run_name() -> str:
     Without an as-of time a run on an exchange is as of today; the newest bar of a file is unknown before it is read.
     """
     typed = runtime.flow_run.name
-    if typed and not is_generated(typed):
-        return str(typed)
+    return str(typed) if typed and not is_generated(typed) else _described_run()
+
+
+def add_outcome_to_name(outcome: str) -> None:
+    """Add the outcome of a decision to the name of the current flow run: `retrain BTC-USD 1d: v5 promoted`.
+
+    A typed name stays. An error is logged: a name must not fail the run.
+    """
+    run_id, name = runtime.flow_run.id, str(runtime.flow_run.name)
+    if not run_id or name != _described_run():
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(run_id), name=f"{name}: {outcome}")
+    except Exception as error:  # noqa: BLE001 - the decision is committed
+        log.warning("name of the flow run: %s", error)
+
+
+def _described_run() -> str:
+    """Return flow, series and as-of time of the current flow run."""
     given = runtime.flow_run.parameters
     source: SourceSpec | None = given.get("source")
     symbol = source.symbol if source else given.get("symbol")

@@ -19,7 +19,9 @@ from pydantic import BaseModel, Field
 
 from model.errors import RiseOrFallError
 from tasks.pages.prefect_artifacts import OUTCOMES
+from tasks.registry.experiment_page import DONE
 from tasks.results import Promotion, Retrain, Unchanged
+from tasks.services.flow_run_names import add_outcome_to_name
 from tasks.store.decision_log import LoggedDecision
 
 P = ParamSpec("P")
@@ -61,6 +63,8 @@ def state_of(result: Any) -> Any:
         decision, of = result, f" version {result.version}"
     elif isinstance(result, Retrain | Unchanged):
         decision, of = result.promotion, f" version {result.version.version}" if isinstance(result, Retrain) else ""
+        version = f"v{result.version.version} " if isinstance(result, Retrain) else ""
+        add_outcome_to_name(f"{version}{DONE[decision.action]}")
     else:
         return result
     message = f"{decision.action}{of}: {decision.reasons[0]}"

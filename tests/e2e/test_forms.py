@@ -110,7 +110,7 @@ def test_a_quick_retrain_keeps_its_name_and_takes_the_rest_from_the_scheduled_on
 
 def test_a_generated_name_becomes_one_that_says_what_ran(again: dict) -> None:
     assert again["state_type"] == "COMPLETED", again["state"]
-    assert again["name"] == "retrain BTC-USD 1d"
+    assert again["name"].startswith("retrain BTC-USD 1d: v")
     assert again["state"]["name"] in {"Promoted", "Held"}
 
 

@@ -57,6 +57,7 @@ def test_a_killed_process_costs_the_series_that_was_running(up: Up, tmp_path: Pa
     assert ended["state"]["message"] == "2 of 3 series completed; not completed: BBB-USD 1d"
     names = {run["name"]: run["state_name"] for each in (first, ended) for run in children(up, each["id"])}
     assert names == {
-        "retrain AAA-USD 1d": "Promoted", "retrain BBB-USD 1d": "Crashed", "retrain CCC-USD 1d": "Promoted",
+        "retrain AAA-USD 1d: v1 promoted": "Promoted", "retrain BBB-USD 1d": "Crashed",
+        "retrain CCC-USD 1d: v1 promoted": "Promoted",
     }  # fmt: skip
     assert len(groups(up)) == 2

@@ -123,6 +123,8 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     assert run.info.status == "FINISHED"
     assert run.data.params["window.lookback_bars"] == "30"
     assert run.data.params["training.epochs"] == "2"
+    assert {"symbol", "interval", "source.kind", "promotion.trading.cost_bps"} <= run.data.params.keys()
+    assert not {"source.symbol", "source.interval", "trading.cost_bps"} & run.data.params.keys()
     assert {"decision", "recipe", "seed", "device", "trigger", "flow_run"} <= run.data.tags.keys()
     assert run.info.run_name == "2019-10-17 v1 promoted"
     assert run.data.tags["champion"] == "version 1"
@@ -147,7 +149,7 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     children = workspace.runs.client.search_runs(
         [run.info.experiment_id], f"tags.mlflow.parentRunId = '{first.run_id}'", order_by=["start_time ASC"]
     )
-    assert sorted(child.data.tags["fold"] for child in children) == ["0", "1"]  # they run side by side
+    assert sorted(child.data.tags["fold"] for child in children) == ["1", "2"]  # they run side by side
     for child in children:
         curve = workspace.runs.client.get_metric_history(child.info.run_id, "train/validation_log_loss")
         assert [point.step for point in curve] == [1, 2]

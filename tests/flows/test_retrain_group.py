@@ -122,7 +122,8 @@ def test_a_series_that_fails_does_not_stop_the_others(grouped: Grouped, client: 
     group = client.read_flow_run(state.state_details.flow_run_id)
     runs = _series_runs(client, group)
     assert [(run.name, run.state_name) for run in runs] == [
-        ("retrain AAA-USD 1d", "Promoted"), ("retrain ABSENT-USD 1d", "Failed"), ("retrain BBB-USD 1d", "Held"),
+        ("retrain AAA-USD 1d: v1 promoted", "Promoted"), ("retrain ABSENT-USD 1d", "Failed"),
+        ("retrain BBB-USD 1d: v1 held", "Held"),
     ]  # fmt: skip
     assert all(run.parameters["source"]["symbol"] in run.tags for run in runs)
     assert runs[0].parameters["training"] == {"epochs": 2, "batch_size": 128}

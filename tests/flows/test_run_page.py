@@ -212,6 +212,24 @@ def test_a_typed_name_stays_and_a_generated_one_is_replaced() -> None:
     assert not any(map(is_generated, ("first try", "night-2", "ETH-again", "a-b-c")))
 
 
+@flow(name="retrain", flow_run_name=flow_run_name)
+@readable
+def repeats(symbol: str = "ETH-USD") -> Any:
+    nothing: Any = SimpleNamespace(flow_run=(runtime.flow_run.id, symbol))
+    return Unchanged("run", nothing, nothing, nothing, Promotion("unchanged", ("the reason",), {}, "3", "3"))
+
+
+def test_the_name_of_a_retrain_ends_with_its_outcome_unless_it_was_typed() -> None:
+    run_id, _ = repeats().landing.flow_run
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(run_id)).name == "retrain ETH-USD 1d: unchanged"
+        typed = client.create_flow_run(repeats, parameters={}, name="my-run")
+        from prefect.flow_engine import run_flow
+
+        run_flow(repeats, flow_run=typed)
+        assert client.read_flow_run(typed.id).name == "my-run"
+
+
 def shown(name: str) -> list[tuple[str, str, bool]]:
     """Return title and name of each field of a form in the order shown, and whether it is optional."""
     schema = PLANS[name].load().parameters.model_dump()

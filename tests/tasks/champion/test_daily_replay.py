@@ -20,7 +20,7 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.daily_replay import Replay
 from tasks.registry.model_registry import ModelRegistry
-from tasks.replay import replay_page
+from tasks.replay import replay_headline, replay_page
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
@@ -181,7 +181,7 @@ def test_a_decided_day_is_not_decided_again(whole: Replay, monkeypatch: pytest.M
 def test_the_page_lists_the_days_newest_first_with_their_deciding_reasons(whole: Replay) -> None:
     summary = whole.summary()
     actions = [row.action for row in summary.decisions]
-    assert summary.headline() == f"4 days: {actions.count('promote')} promoted, {actions.count('hold')} held"
+    assert replay_headline(summary) == f"4 days: {actions.count('promote')} promoted, {actions.count('hold')} held"
     page = replay_page(summary, "http://mlflow/run")
     assert "[MLflow run of the summary](http://mlflow/run)" in page
     table = [line.split(" | ") for line in page.splitlines() if line.startswith("| 2018-")]
@@ -199,7 +199,7 @@ def test_the_page_of_a_long_replay_lists_the_newest_thirty_days(whole: Replay) -
     table = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| 2018-")]
     assert (len(table), table[0], table[-1]) == (30, "| 2018-09-28", "| 2018-08-30")
     assert "Newest 30 of 40 days:" in page
-    assert many.headline() == "40 days: 0 promoted, 0 held, 40 rejected"
+    assert replay_headline(many) == "40 days: 0 promoted, 0 held, 40 rejected"
 
 
 def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: Replay) -> None:
