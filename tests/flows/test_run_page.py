@@ -21,6 +21,8 @@ from flows.deployments import plans
 from model.errors import SpecError
 from model.windows import WindowSpec
 from tasks.pages.prefect_artifacts import OUTCOMES, decision_page
+from tasks.promotion import _decision_page
+from tasks.registry.model_registry import Version
 from tasks.results import Promotion, Unchanged
 from tasks.services.flow_run_names import flow_run_name, is_generated
 from tasks.services.run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
@@ -287,3 +289,13 @@ def test_no_form_shows_the_name_of_a_class() -> None:
 
 def test_the_task_that_cuts_windows_is_named_by_their_bars_and_horizon() -> None:
     assert str(cut.task_run_name).format(window=WindowSpec(lookback_bars=30)) == "cut windows: 30 bars, horizon 1"
+
+
+def test_the_page_of_a_decision_names_the_task_that_writes_its_report() -> None:
+    """True before the report exists and after; `written next` stayed for ever."""
+    row = LoggedDecision("id", datetime(2026, 11, 26, tzinfo=UTC), "BTC-USD-1d", "BTC-USD", "1d", "hold", "3", "2", "2",
+                         ("worse",), marks=("failed",))  # fmt: skip
+    page = _decision_page(
+        row, Version("3", "run", datetime(2026, 11, 25, tzinfo=UTC), {}, {}), "http://m/", "http://r/"
+    )
+    assert "[Report](http://r/) (written by the task `report`), [MLflow run](http://m/)" in page
