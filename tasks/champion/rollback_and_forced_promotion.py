@@ -50,7 +50,7 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     if to:
         _require_former(workspace, to)
     version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
-    _require_other(series, state, version)
+    _require_other(workspace, state, version)
     held = _effect_on_holds(workspace, str(state.number), version.version)
     reasons = (
         *((reason,) if reason else ()),
@@ -188,7 +188,7 @@ def plan_promotion(
         )
     workspace = Workspace(settings, series)
     state, challenger = sync_champion_alias(workspace), workspace.registry.version(version)
-    _require_other(series, state, challenger)
+    _require_other(workspace, state, challenger)
     row = replace(_row(series, challenger, state, workspace.decision_log), rule=rule.kind)
     if force:
         reasons = (f"forced: {reason}", f"promoted against the rule by {getpass.getuser()}")
@@ -256,12 +256,12 @@ def _note(workspace: Workspace, version: str, row: LoggedDecision, what: str) ->
     workspace.registry.append_note(version, f"{row.decided_at:%Y-%m-%d %H:%M} UTC, {getpass.getuser()}: {what}{reason}")
 
 
-def _require_other(series: Series, state: ChampionState, version: Version) -> None:
+def _require_other(workspace: Workspace, state: ChampionState, version: Version) -> None:
     """Raise SpecError if the version already is the champion."""
     if version.version == state.number:
         raise SpecError(
-            f"{series.name}: version {version.version} is already the champion. "
-            "`riseorfall decisions` shows the others."
+            f"{workspace.name}: version {version.version} is already the champion. "
+            f"`riseorfall decisions{workspace.series_flags}` shows the others."
         )
 
 

@@ -69,7 +69,8 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         found["live_source"] = found["source"] == "exchange"
         if found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)
-            alarms += _monitor_alarms(entry, champion, workspace.decision_log.rows(series.name), moment)
+            decisions = workspace.decision_log.rows(series.name)
+            alarms += _monitor_alarms(entry, champion, decisions, moment, workspace.series_flags)
     if entry:
         found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
     found["alarms"] = alarms
@@ -97,14 +98,14 @@ def _clock_alarms(workspace: Workspace, series: Series, closed_at: datetime | No
 
 
 def _monitor_alarms(
-    entry: MonitorEntry | None, champion: Version, decisions: Sequence[LoggedDecision], now: datetime
+    entry: MonitorEntry | None, champion: Version, decisions: Sequence[LoggedDecision], now: datetime, flags: str
 ) -> list[str]:
     """Return alarms for a monitor that does not run, and for what it would have reported about the champion's age."""
     since = entry.watched_at if entry else decisions[0].decided_at if decisions else now
     if now - since <= timedelta(hours=MAX_QUIET_HOURS):
         return []
     ran = f"ran last {_hours(now, since):.1f} hours ago" if entry else "never ran"
-    alarms = [f"monitor: it {ran}; limit {MAX_QUIET_HOURS:g}. Run `riseorfall monitor`, or `riseorfall up`"]
+    alarms = [f"monitor: it {ran}; limit {MAX_QUIET_HOURS:g}. Run `riseorfall monitor{flags}`, or `riseorfall up`"]
     age, limit = (now - champion.trained_until) / timedelta(days=1), MonitorSpec().max_champion_age_days
     if age > limit and not (entry and any(alarm.kind == "stale" for alarm in entry.alarms)):
         alarms.append(f"stale: the champion's newest training bar is {age:.0f} days old; limit {limit:g}")

@@ -7,6 +7,7 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
+from model.bars import Series
 from model.times import to_datetime
 from tasks.champion.series_health import Unhealthy, require_healthy, series_health
 from tasks.console.tables import show_health
@@ -67,6 +68,13 @@ def test_a_monitor_that_ran_lately_is_none(settings: Settings) -> None:
     Workspace(settings).monitor_log.write(MonitorEntry(SERIES.name, CLOSE + 24 * HOUR, "1", {}, (), ()))
     assert alarms(settings, CLOSE + 27 * HOUR) == []
     assert alarms(settings, CLOSE + 51 * HOUR) == ["monitor"]
+
+
+def test_of_several_series_an_alarm_names_its_own_in_the_command(settings: Settings) -> None:
+    store = Workspace(settings).bar_store
+    store.merge(Series("ETH-USD", "1d"), store.read_frame(SERIES), {}, merged_at=CLOSE)
+    found = series_health(SERIES, settings, CLOSE + 27 * HOUR)["alarms"]
+    assert any("Run `riseorfall monitor --symbol BTC-USD --interval 1d`, or" in alarm for alarm in found)
 
 
 def test_a_champion_of_427_days_is_an_alarm_although_no_monitor_reports_it(settings: Settings) -> None:
