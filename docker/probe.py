@@ -228,7 +228,7 @@ def dask() -> None:
     if not threads or threads != cluster:
         raise SystemExit(f"expected the same numbers of each fold, found {threads} and on the cluster {cluster}")
     for fold, metrics in sorted(cluster.items()):
-        print(f"  fold {fold}: {len(metrics)} numbers alike, log loss {metrics['test_log_loss']!r}")  # noqa: T201 - its product
+        print(f"  fold {fold}: {len(metrics)} numbers alike, log loss {metrics['test/log_loss']!r}")  # noqa: T201 - its product
 
 
 def fold_metrics(flow_run: str) -> dict[str, dict[str, float]]:
