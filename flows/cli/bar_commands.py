@@ -126,10 +126,8 @@ def remove(
     from tasks.champion.bar_removal import remove_bars
     from tasks.console.tables import show_lines
 
-    settings = load_settings()
-    found = remove_bars(
-        options.chosen, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last
-    )
+    settings, series = load_settings(), options.chosen
+    found = remove_bars(series, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last)
     if json:
         print_json(found.to_dict())
         return
@@ -141,5 +139,6 @@ def remove(
         lines.append(f"trained on them: versions {', '.join(found.trained)}{champion}; a retrain learns without them")
     else:
         lines.append("no registered version was trained on them")
-    lines.append("an ingest of the same values refuses them; `riseorfall release` accepts them again")
+    flags = Workspace(settings, series).series_flags
+    lines.append(f"an ingest of the same values refuses them; `riseorfall release{flags}` accepts them again")
     show_lines(lines)

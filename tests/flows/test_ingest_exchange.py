@@ -324,7 +324,7 @@ def test_a_removed_bar_does_not_come_back_silently(capfd: pytest.CaptureFixture[
     capfd.readouterr()
     assert run(["remove", "--at", "2019-01-02", "--reason", "a test"]) == 0
     told = capfd.readouterr().out
-    assert "BTC-USD-1d: 1 bars removed (2019-01-02T00:00:00+00:00)" in told
+    assert "BTC-USD-1d: 1 bar removed (2019-01-02T00:00:00+00:00)" in told
     assert "no registered version was trained on them" in told
     assert run(["ingest"]) == 0
     captured = capfd.readouterr()
