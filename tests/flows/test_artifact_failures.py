@@ -44,7 +44,8 @@ def test_monitor_logs_its_entry(rejected: list[str], tmp_path: Path, monkeypatch
 
 def test_a_replay_returns_its_summary(rejected: list[str]) -> None:
     made = ReplaySummary("a replay", date(2020, 1, 1), date(2020, 1, 2), (), {}, 0, None)
-    replay = SimpleNamespace(summary=lambda: made, show=lambda _: "run")
+    workspace = SimpleNamespace(runs=SimpleNamespace(run_link=lambda _: "https://mlflow.example/run"))
+    replay = SimpleNamespace(summary=lambda: made, show=lambda _: "run", workspace=workspace)
     found = flow(name="summarise")(lambda: summarise.fn(replay))()
     assert (found.name, found.run_id) == ("a replay", "run")
     assert rejected == ["replay"]
