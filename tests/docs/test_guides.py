@@ -1,10 +1,11 @@
-"""The guides work as written: their blocks are executed in order in one home, edits of code in a copy."""
+"""The guides work as written: their blocks are executed in order in a copy of one home, edits of code in a copy."""
 
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from copied_home import copy_home
 from guide_blocks import GUIDES, ROOT, apply_diff, blocks
 
 pytestmark = pytest.mark.e2e
@@ -19,7 +20,7 @@ def test_a_guide_works_as_written(guide: Path, home: Path, shell: Shell, tmp_pat
         project = tmp_path / "project"
         for package in PACKAGES:
             shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
-    where = {"RISEORFALL_HOME": str(home), "PYTHONPATH": str(project)}
+    where = {"RISEORFALL_HOME": str(copy_home(home, tmp_path / "home")), "PYTHONPATH": str(project)}
     if "riseorfall promote" in guide.read_text() or "riseorfall rollback" in guide.read_text():
         shell("riseorfall promote --version 2 --force --reason 'where the guide starts' || true", where)
     executed = 0
