@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
-from running_up import Up, answer_of, wait_for
+from running_up import Up, answer_of, submit, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -35,13 +35,6 @@ def open_form(up: Up, page: Page, ui: str, deployment: str) -> None:
     page.goto(f"{up.address('Prefect')}{UIS[ui]}/deployments/deployment/{found['id']}/run")
     expect(page.get_by_role("button", name="Submit")).to_be_visible()
     expect(page.get_by_text("Parameters", exact=True).first).to_be_visible()
-
-
-def submit(page: Page) -> dict:
-    """Press Submit, and return the run that the server created."""
-    with page.expect_response(re.compile("/create_flow_run$")) as created:
-        page.get_by_role("button", name="Submit").click()
-    return created.value.json()
 
 
 def by_hand(up: Up, deployment: str) -> set[str]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ import pytest
 from planted import plant_degradation, plant_drift
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from receiver import Receiver
-from running_up import PATIENCE_SECONDS, Up, answer_of, free_ports, launch, wait_for
+from running_up import PATIENCE_SECONDS, Up, answer_of, free_ports, launch, submit, wait_for
 
 from model.bars import Series
 from model.presets import HOURLY
@@ -60,13 +59,7 @@ def retrained(up: Up, signed_in: BrowserContext) -> dict:
     open_form(up, page)
     page.get_by_label("Run Name").fill("by-hand")
     page.get_by_label("Epochs (Optional)").fill("3")
-    for _ in range(3):
-        with page.expect_response(re.compile("/create_flow_run$")) as created:
-            page.get_by_role("button", name="Submit").click()
-        if created.value.status != HTTPStatus.SERVICE_UNAVAILABLE:  # while Prefect's SQLite is locked
-            break
-        page.wait_for_timeout(3000)
-    run = created.value.json()
+    run = submit(page)
     page.close()
     assert run["parameters"]["training"]["epochs"] == 3
     return up.finished(run["id"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,10 +10,14 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SMALL = ("--training.epochs", "2", "--folds.count", "2", "--folds.test-bars", "240")
 DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -145,3 +150,18 @@ def free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
+
+
+def submit(page: "Page") -> dict[str, Any]:
+    """Press Submit in a form of either UI, and return the run that the server created.
+
+    An error of the server is repeated: its SQLite database was locked.
+    """
+    for _ in range(3):
+        with page.expect_response(re.compile("/create_flow_run$")) as created:
+            page.get_by_role("button", name="Submit").click()
+        if created.value.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            break
+        page.wait_for_timeout(3000)
+    run: dict[str, Any] = created.value.json()
+    return run
