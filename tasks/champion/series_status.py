@@ -9,11 +9,13 @@ from typing import Any
 
 from model.bars import Series
 from model.errors import UnsoundModel
+from model.evaluation import WAYS
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
 from tasks.champion.recipe_hold import held_recipes
 from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
+from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.trial_log import Trial, count_looks
@@ -87,17 +89,21 @@ def _last_outcome(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, float] | None:
-    """Return the out-of-sample net returns that the champion's run logged, with its costs in bps per side.
+    """Return the costs per side at which the champion's long-or-flat strategy breaks even, bps, and its net returns.
 
-    None without a champion, and where MLflow is a server: its client takes seconds to import.
+    None without a champion, for runs before 0.2, for a strategy that never traded, and where MLflow is a server: its
+    client takes seconds to import.
     """
-    metrics = workspace.runs.database.metrics(champion.run_id) if champion else {}
-    net, held = metrics.get("headline/net_return"), metrics.get("headline/buy_and_hold_net_return")
-    if champion is None or net is None or held is None:
+    if champion is None:
         return None
-    params = workspace.runs.run_params(champion.run_id)
-    costs = sum(float(params.get(f"trading.{name}", "nan")) for name in ("cost_bps", "slippage_bps"))
-    return {"net_return": net, "buy_and_hold_net_return": held, "costs_bps": costs}
+    metrics, params = workspace.runs.database.metrics(champion.run_id), workspace.runs.run_params(champion.run_id)
+    found = {name: metrics.get(f"trading/{WAYS[0]}_{name}") for name in BREAK_EVEN}
+    found |= {name: metrics.get(f"headline/{name}") for name in ("net_return", "buy_and_hold_net_return")}
+    known = {name: value for name, value in found.items() if value is not None}
+    if len(known) < len(found):
+        return None
+    costs = sum(float(params[f"promotion.trading.{name}"]) for name in ("cost_bps", "slippage_bps"))
+    return {**known, "costs_bps": costs}
 
 
 def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:

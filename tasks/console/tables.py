@@ -371,8 +371,12 @@ def _format_outcome(row: Mapping[str, Any]) -> str:
 
 
 def _format_costs(found: Mapping[str, float]) -> str:
-    costs = f", at {found['costs_bps']:g} bps per side" if found["costs_bps"] >= 0 else ""
-    return f"{found['net_return']:+.0%} net out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}{costs}"
+    """Format break-even costs with their interval before the returns: those alone say nothing about skill."""
+    return (
+        f"breaks even at {found['break_even_bps']:.0f} bps per side [{found['break_even_bps_low']:.0f}, "
+        f"{found['break_even_bps_high']:.0f}], costs assumed {found['costs_bps']:g} bps; net "
+        f"{found['net_return']:+.0%} out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}"
+    )
 
 
 def _format_live(live: Mapping[str, Any]) -> str:

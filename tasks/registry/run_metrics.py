@@ -30,10 +30,11 @@ CURVES = {
     "learning_rate": "train/learning_rate",
 }
 BASELINE_METRICS = ("log_loss", "accuracy")
-TRADING = {
-    WAYS[0]: ("net_return", "sharpe", "max_drawdown", "turnover", "deflated_sharpe"),
+BREAK_EVEN = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")  # costs per side, with the interval
+TRADING = {  # the headline has net return and Sharpe ratio of the first, and the net return of the last
+    WAYS[0]: ("max_drawdown", "turnover", "deflated_sharpe", *BREAK_EVEN),
     WAYS[1]: ("net_return", "sharpe"),
-    BUY_AND_HOLD: ("net_return", "sharpe", "max_drawdown"),
+    BUY_AND_HOLD: ("sharpe", "max_drawdown"),
 }
 # Numbers of a clause that a run logs. Limits and levels are parameters of the run; the decision log has every number.
 # The base rate's clause repeats the headline, and the p-value of the recipes tried is logged corrected.
@@ -65,7 +66,8 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
             metrics |= {f"baseline/{baseline}_{name}": numbers[name].value for name in BASELINE_METRICS}
     for way, names in TRADING.items():
         figures = evaluation.trading[way]
-        metrics |= {f"trading/{way}_{name}": figures[name] for name in names if name in figures}
+        found = {name: figures[name] for name in names if name in figures and not math.isnan(figures[name])}
+        metrics |= {f"trading/{way}_{name}": value for name, value in found.items()}
     if evaluation.seeds:
         metrics["test/log_loss_deviation_over_seeds"] = evaluation.seeds.deviation("log_loss")
     return metrics

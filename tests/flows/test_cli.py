@@ -45,6 +45,9 @@ def test_status_shows_champion_bars_and_decisions(first: Retrain, capsys: pytest
     found = json.loads(capsys.readouterr().out)
     assert found["champion"]["trained_until"] == "2019-10-17T00:00:00+00:00"
     assert 0.5 < found["champion"]["log_loss"] < 1
+    costs = found["after_costs"]
+    assert costs["costs_bps"] == 15.0
+    assert costs["break_even_bps_low"] < costs["break_even_bps"] < costs["break_even_bps_high"]
     assert {"version", "balanced_accuracy"} <= found["champion"].keys()
     bars = found["bars"]
     assert (bars["symbol"], bars["interval"], bars["rows"]) == ("BTC-USD", "1d", 1768)

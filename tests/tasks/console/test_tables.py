@@ -68,6 +68,9 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     assert "passed: passes the sanity check" in shown
 
 
+BREAK_EVEN = {"": 21.0, "_low": -8.0, "_high": 51.0}
+
+
 def test_status_lists_the_newest_decision_first_and_its_reasons_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +81,9 @@ def test_status_lists_the_newest_decision_first_and_its_reasons_only(
     workspace.decision_log.append(replace(ROW, decision_id="run-2", decided_at=CLOSE + timedelta(days=1)))
     run_id = workspace.registry.version("1").run_id
     logged = {"headline/net_return": 1.81, "headline/buy_and_hold_net_return": 4.37}
-    workspace.runs.log_values(run_id, logged, params={"trading.cost_bps": 10.0, "trading.slippage_bps": 5.0})
+    logged |= {f"trading/long_flat_break_even_bps{name}": value for name, value in BREAK_EVEN.items()}
+    costs = {"promotion.trading.cost_bps": 10.0, "promotion.trading.slippage_bps": 5.0}
+    workspace.runs.log_values(run_id, logged, params=costs)
     for place, probability in ((-3, 0.42), (-1, 0.537)):
         stored = new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[place], "1", probability, CLOSE)
         workspace.prediction_log.store(stored)
@@ -94,7 +99,10 @@ def test_status_lists_the_newest_decision_first_and_its_reasons_only(
     rises = BARS.column("close")[-2] > BARS.column("close")[-3]
     outcome = "rise: wrong" if rises else "fall: right"
     assert f"last outcome {CLOSE - timedelta(days=1):%Y-%m-%d}, P(rise) 42.0%, {outcome}; late" in shown
-    assert "after costs +181% net out of sample, buy and hold +437%, at 15 bps per side" in shown
+    assert (
+        "after costs breaks even at 21 bps per side [-8, 51], costs assumed 15 bps; net +181% out of sample, "
+        "buy and hold +437%"
+    ) in shown
 
 
 def test_predictions_are_listed_with_their_outcomes(
