@@ -46,6 +46,11 @@ def group_name(sources: Sequence[SourceSpec]) -> str:
     return f"retrain group: {sources[0].symbol} {sources[0].interval}{more}"
 
 
+def is_group(run: "FlowRun") -> bool:
+    """Return whether a flow run is that of a group; its series have its tags too."""
+    return GROUP in run.tags and run.deployment_id is not None and "sources" in run.parameters
+
+
 def continue_after_crash(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001 - named by Prefect
     """Continue a crashed group; a hook of its flow, called by the runner, the worker or the process itself."""
     with get_client(sync_client=True) as client:
@@ -53,7 +58,10 @@ def continue_after_crash(flow: Any, flow_run: "FlowRun", state: Any) -> None:  #
 
 
 def continue_group(client: "SyncPrefectClient", group: "FlowRun") -> str:
-    """Mark the series that ran in a crashed group as crashed, start the others; return the new run's id, if any."""
+    """Mark the series that ran in a crashed group as crashed, start the others; return the new run's id, if any.
+
+    It may be called again: nothing is started twice.
+    """
     started = _series_runs(client, group)
     for run in started:
         if run.state is None or not run.state.is_final():
@@ -67,13 +75,17 @@ def continue_group(client: "SyncPrefectClient", group: "FlowRun") -> str:
         if repeated:
             log.error("%s (%s): two processes died before a series started; not started again", group.name, group.id)
         return ""
-    run = client.create_flow_run_from_deployment(
-        group.deployment_id,
-        parameters=group.parameters | {"sources": [each.model_dump(mode="json") for each in left]},
-        name=group_name(left),
-        tags=group.tags,
-        idempotency_key=f"{REST if started else REPEAT} {group.id}",
-    )
+    try:
+        run = client.create_flow_run_from_deployment(
+            group.deployment_id,
+            parameters=group.parameters | {"sources": [each.model_dump(mode="json") for each in left]},
+            name=group_name(left),
+            tags=group.tags,
+            idempotency_key=f"{REST if started else REPEAT} {group.id}",
+        )
+    except ObjectNotFound:
+        log.exception("%s (%s): its deployment is gone; %d series are not started", group.name, group.id, len(left))
+        return ""
     log.info("%s (%s) continues with %d series as %s", group.name, group.id, len(left), run.id)
     return str(run.id)
 

@@ -145,18 +145,18 @@ def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str)
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
-    from tasks.services.group_runs import GROUP, continue_group  # imported here: it loads Prefect
+    from tasks.services.group_runs import continue_group, is_group  # imported here: it loads Prefect
 
     crashed = []
     for run in runs:
         with suppress(ObjectNotFound):
-            found = client.read_flow_run(run.id).state
-            if found and run.state and found.id == run.state.id:
+            found = client.read_flow_run(run.id)
+            if found.state and run.state and found.state.id == run.state.id:
+                if is_group(run):
+                    continue_group(client, run)  # first: a crashed group is not looked at again
                 client.set_flow_run_state(run.id, Crashed(message=message), force=True)
                 log.info("%s (%s): %s", run.name, run.id, message)
                 crashed.append(run)
-                if GROUP in run.tags:
-                    continue_group(client, run)
     return crashed
 
 

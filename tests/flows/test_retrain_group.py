@@ -1,6 +1,7 @@
 """Several series in one process: the same numbers as alone, a failure costs one series, a crash too."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from model.training import TrainingSpec
 from model.walk_forward import _trainer, trainer_for
 from model.windows import WindowSpec
 from tasks.services.group_runs import _series_runs, continue_after_crash, continue_group
+from tasks.services.stale_runs import _end_flow_runs as end_flow_runs
 from tasks.services.stale_runs import end_flow_runs_without_process
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
@@ -148,10 +150,12 @@ def group_run(client: SyncPrefectClient, deployment: UUID, symbols: str = "ABC")
     return client.read_flow_run(run.id)
 
 
-def series_run(client: SyncPrefectClient, group: FlowRun, symbol: str, state: State[Any]) -> FlowRun:
+def series_run(
+    client: SyncPrefectClient, group: FlowRun, symbol: str, state: State[Any], tags: Sequence[str] = ()
+) -> FlowRun:
     parent = client.create_task_run(started_series, group.id, dynamic_key=symbol)
     parameters = {"source": SourceSpec(symbol=f"{symbol}-USD").model_dump(mode="json")}
-    return client.create_flow_run(retrain, parameters=parameters, parent_task_run_id=parent.id, state=state)
+    return client.create_flow_run(retrain, parameters=parameters, parent_task_run_id=parent.id, state=state, tags=tags)
 
 
 def crash(client: SyncPrefectClient, group: FlowRun) -> FlowRun:
@@ -226,4 +230,29 @@ def test_a_group_that_no_process_executes_continues_too(client: SyncPrefectClien
     running = series_run(client, group, "A", Running())
     assert end_flow_runs_without_process([NAME], datetime.now(UTC) + timedelta(hours=1)) >= 1
     assert client.read_flow_run(running.id).state_name == "Crashed"
+    assert symbols_of(follower(client, client.read_flow_run(group.id))) == ["B-USD", "C-USD"]
+
+
+def test_a_series_of_a_group_that_is_left_running_is_no_group(client: SyncPrefectClient, deployment: UUID) -> None:
+    running = series_run(client, group_run(client, deployment), "A", Running(), tags=["group"])
+    end_flow_runs({str(running.id)})
+    assert client.read_flow_run(running.id).state_name == "Crashed"
+
+
+def test_a_group_continues_although_the_server_failed_once(
+    client: SyncPrefectClient, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, later = group_run(client, deployment), datetime.now(UTC) + timedelta(hours=1)
+    series_run(client, group, "A", Running())
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise TimeoutError("the server is restarted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", fail)
+        with pytest.raises(TimeoutError):
+            end_flow_runs_without_process([NAME], later)
+    assert client.read_flow_run(group.id).state_name != "Crashed"
+    end_flow_runs_without_process([NAME], later)
+    assert client.read_flow_run(group.id).state_name == "Crashed"
     assert symbols_of(follower(client, client.read_flow_run(group.id))) == ["B-USD", "C-USD"]
