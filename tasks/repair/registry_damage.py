@@ -70,7 +70,7 @@ def moved_paths(settings: Settings) -> Finding | None:
         return None
 
     def repair(aside: Path) -> None:
-        copy = aside / path.relative_to(settings.root)
+        copy = aside / "mlruns" / path.name  # the folder of the database may be a link to another disk
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy_database(path, copy)
         for home in sorted(former):

@@ -28,6 +28,7 @@ from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.repair.finding import set_aside
+from tasks.repair.home_backup import replace_paths
 from tasks.repair.registry_damage import moved_paths
 from tasks.repair.registry_rebuild import rebuild_database
 from tasks.retrain_run import open_run
@@ -408,6 +409,34 @@ def test_a_home_that_was_moved_is_found_and_repaired(
     assert code == 0, err
     assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
     assert output(capsys, "doctor")[0] == 0
+
+
+def test_a_moved_home_whose_runs_are_on_another_disk_is_repaired(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = home.rename(home.with_name("a new place"))
+    (tmp_path / "disk").mkdir()
+    (moved / "mlruns").rename(tmp_path / "disk" / "mlruns")
+    (moved / "mlruns").symlink_to(tmp_path / "disk" / "mlruns")
+    monkeypatch.setenv("RISEORFALL_HOME", str(moved))
+    code, _, err = output(capsys, "doctor", "--repair")
+    assert code == 0, err
+    assert all(place.startswith(f"{moved.as_uri()}/") for place in locations(database(moved)).values())
+    assert output(capsys, "doctor")[0] == 0
+
+
+def test_paths_of_a_new_home_below_the_old_one_are_replaced_once(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    places = {"old": "file:///data/mlruns/artifacts/old", "new": "file:///data/ror/mlruns/artifacts/new"}
+    with closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute("CREATE TABLE experiments (name TEXT, artifact_location TEXT)")
+        opened.executemany("INSERT INTO experiments VALUES (?, ?)", places.items())
+    for _ in range(2):
+        replace_paths(path, Path("/data"), Path("/data/ror"))
+        with closing(sqlite3.connect(path)) as opened:
+            assert dict(opened.execute("SELECT name, artifact_location FROM experiments")) == {
+                name: f"file:///data/ror/mlruns/artifacts/{name}" for name in places
+            }
 
 
 def locations(path: Path) -> dict[str, str]:
