@@ -85,10 +85,12 @@ def require_registry(settings: Settings) -> None:
     """Raise unless MLflow's local database is whole, so that no version gets a number that another one had.
 
     Raises:
-        DamagedHome: it is gone or damaged, or holds none of the versions that were decided about.
+        DamagedHome: it is gone or damaged, or holds none of the versions that were decided about; or its paths are
+            those of another home, into which a run of a copied home would write.
         StoreUnavailable: it cannot be read now.
     """
     found = examine_database(settings, Workspace(settings).decision_log.rows())
+    found = found if found.is_damage else moved_paths(settings) or found
     if found.is_damage:
         raise DamagedHome(f"{found.path}: {found.problem}. Run `riseorfall doctor`.")
 

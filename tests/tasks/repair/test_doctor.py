@@ -29,7 +29,7 @@ from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.repair.finding import set_aside
 from tasks.repair.home_backup import replace_paths
-from tasks.repair.registry_damage import moved_paths
+from tasks.repair.registry_damage import moved_paths, require_registry
 from tasks.repair.registry_rebuild import rebuild_database
 from tasks.retrain_run import open_run
 from tasks.settings import Settings
@@ -397,6 +397,8 @@ def test_a_home_that_was_moved_is_found_and_repaired(
     (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
     assert (found["path"], found["repairable"]) == (str(database(moved)), True)
     assert f"expected paths below {moved}, found {home}" in found["problem"]
+    with pytest.raises(DamagedHome, match="the home was moved or copied"):  # a retrain would write into the other home
+        require_registry(Settings())
 
     code, out, err = output(capsys, "doctor", "--repair")
     assert code == 0, err
