@@ -42,13 +42,17 @@ def add_outcome_to_name(outcome: str) -> None:
     A typed name stays. An error is logged: a name must not fail the run.
     """
     run_id, name = runtime.flow_run.id, str(runtime.flow_run.name)
-    if not run_id or name != _described_run():
+    if not run_id or _without_time(name) != _without_time(_described_run()):  # midnight may have passed meanwhile
         return
     try:
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(run_id), name=f"{name}: {outcome}")
     except Exception as error:  # noqa: BLE001 - the decision is committed
         log.warning("name of the flow run: %s", error)
+
+
+def _without_time(name: str) -> str:
+    return name.partition(" as of ")[0]
 
 
 def _described_run() -> str:

@@ -230,6 +230,10 @@ def test_the_name_of_a_retrain_ends_with_its_outcome_unless_it_was_typed() -> No
 
         run_flow(repeats, flow_run=typed)
         assert client.read_flow_run(typed.id).name == "my-run"
+        before_midnight = client.create_flow_run(repeats, parameters={}, name="retrain ETH-USD 1d as of 2026-11-23")
+        run_flow(repeats, flow_run=before_midnight)
+        name = client.read_flow_run(before_midnight.id).name
+        assert name == "retrain ETH-USD 1d as of 2026-11-23: unchanged"
 
 
 def shown(name: str) -> list[tuple[str, str, bool]]:
