@@ -9,6 +9,7 @@ from tasks.services.server_password import basic_authentication, read_password
 from tasks.services.supervisor import read_state
 from tasks.settings import Settings
 
+OUR_DEPLOYMENTS = {"deployments": {"tags": {"all_": ["riseorfall"]}}}  # a shared server has others
 MAX_RUNS = 50  # scheduled runs that are read; of each deployment the first is returned
 
 
@@ -72,11 +73,11 @@ def _next_runs(settings: Settings) -> list[dict[str, str]]:
         "sort": "EXPECTED_START_TIME_ASC",
         "limit": MAX_RUNS,
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
-        "deployments": {"tags": {"all_": ["riseorfall"]}},
+        **OUR_DEPLOYMENTS,
     }
     try:
         runs = query_prefect(settings, "flow_runs/filter", query)
-        deployments = query_prefect(settings, "deployments/filter", {})
+        deployments = query_prefect(settings, "deployments/filter", OUR_DEPLOYMENTS)
     except (OSError, ValueError):
         return []
     names = {each["id"]: each["name"] for each in deployments}
@@ -97,7 +98,7 @@ def _series_text(parameters: Mapping[str, Any]) -> str:
 def run_forms(settings: Settings) -> dict[str, str]:
     """Return the address of the form that starts a run, by deployment; none if no server answers."""
     try:
-        deployments = query_prefect(settings, "deployments/filter", {})
+        deployments = query_prefect(settings, "deployments/filter", OUR_DEPLOYMENTS)
     except (OSError, ValueError):
         return {}
     ui = prefect_api(settings).removesuffix("/api")

@@ -27,7 +27,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         "deployments/filter": [{"id": "a", "name": "predict"}, {"id": "b", "name": "retrain"},
                                {"id": "c", "name": "housekeeping"}],
     }  # fmt: skip
-    monkeypatch.setattr("tasks.services.scheduled_runs.query_prefect", lambda _settings, path, _body: answers[path])
+    foreign = {"deployments/filter": [{"id": "f", "name": "retrain"}]}
+
+    def answer(_: Settings, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        ours = body.get("deployments") == {"tags": {"all_": ["riseorfall"]}}
+        return answers[path] if ours else answers[path] + foreign.get(path, [])
+
+    monkeypatch.setattr("tasks.services.scheduled_runs.query_prefect", answer)
     monkeypatch.setenv("PREFECT_API_URL", "http://p.example/api")
     return Settings(home=tmp_path, tracking_uri="", store="")
 
@@ -40,7 +46,7 @@ def test_the_first_run_of_each_deployment_names_its_series(settings: Settings) -
     ]
 
 
-def test_a_form_is_found_by_the_name_of_its_deployment(settings: Settings) -> None:
+def test_a_form_is_found_by_the_name_of_our_deployment(settings: Settings) -> None:
     assert run_forms(settings)["retrain"] == "http://p.example/deployments/deployment/b/run"
 
 
