@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from threading import Lock
+from typing import Generic, TypeVar
 
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
@@ -22,11 +23,13 @@ from tasks.services.scheduled_runs import prefect_api, run_forms, service_status
 from tasks.serving.service_metrics import StateCollector, state_page
 from tasks.settings import Settings
 
+Content = TypeVar("Content")
+
 FRESH_SECONDS = 15.0
 
 
 @dataclass
-class Cached:
+class Cached(Generic[Content]):
     """A page that is written anew when it is requested and old; threads that request it meanwhile wait for it.
 
     Attributes:
@@ -35,12 +38,12 @@ class Cached:
         written_at: when, by the monotonic clock.
     """
 
-    write: Callable[[], str]
-    page: str | None = None
+    write: Callable[[], Content]
+    page: Content | None = None
     written_at: float = 0.0
     lock: Lock = field(default_factory=Lock)
 
-    def __call__(self) -> str:
+    def __call__(self) -> Content:
         """Return the page."""
         with self.lock:
             if self.page is None or time.monotonic() - self.written_at > FRESH_SECONDS:
@@ -70,7 +73,7 @@ def main(port: int, mlflow_store: str, mlflow_address: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings(tracking_uri=mlflow_store, mlflow_url=mlflow_address)
     collectors = (StateCollector(settings), FlowRunCollector(settings))
-    metrics = partial(state_page, *collectors)
+    metrics = Cached(partial(state_page, *collectors))
     file_server(settings.root / "data", port, dashboard(settings), metrics).serve_forever()
 
 
