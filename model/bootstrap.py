@@ -156,7 +156,9 @@ def _draws(n: int, block_bars: int, seed: int, repetitions: int) -> Iterator[Int
 
 @lru_cache(maxsize=2)  # base rate, champion and baselines are compared on the same windows
 def _kept_draws(n: int, block_bars: int, seed: int, repetitions: int) -> Int16[np.ndarray, "resample window"]:
-    counts = np.array(list(_draws(n, block_bars, seed, repetitions)), dtype=np.int16)
+    counts = np.empty((repetitions, n), dtype=np.int16)
+    for row, drawn in zip(counts, _draws(n, block_bars, seed, repetitions), strict=True):
+        row[:] = drawn
     counts.setflags(write=False)
     return counts
 
