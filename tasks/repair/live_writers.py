@@ -1,4 +1,4 @@
-"""Which other processes write to a home: `doctor --repair` and `restore` wait for none.
+"""Which other processes write to a home: `doctor --repair` and `restore` refuse to run while there is one.
 
 A command that writes holds a lock on its log file until it and its children have ended; a run that was started in any
 other way is found by the process that its MLflow run names. `up` has a lock of its own, in `tasks/services/`.
@@ -18,8 +18,8 @@ COMMAND_LOGS = "[0-9]*T[0-9]*-[0-9]*.log"  # of commands: time and process; thos
 
 def hold_home(log_file: IO[str]) -> None:
     """Let a command count as one that writes, until its log file is closed."""
-    with suppress(OSError):  # a second one in this process and second; a disk without locks
-        fcntl.flock(log_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(OSError):  # a disk without locks
+        fcntl.flock(log_file, fcntl.LOCK_SH)  # waits while another process looks, see _is_held
 
 
 def live_writers(settings: Settings) -> list[str]:
@@ -32,10 +32,10 @@ def live_writers(settings: Settings) -> list[str]:
 
 def _is_held(path: Path) -> bool:
     try:
-        with path.open("a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # gone, or of another user
+    except OSError:  # gone, or not readable
         return False
     return False

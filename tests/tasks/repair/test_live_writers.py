@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from damaged_home import halve, output, parquet
@@ -13,7 +14,7 @@ from damaged_home import halve, output, parquet
 from flows.cli.terminal_session import flow_progress, quiet_libraries
 from model.bars import Series
 from tasks.registry.owning_process import _start_ticks, own_process
-from tasks.repair.live_writers import live_writers
+from tasks.repair.live_writers import hold_home, live_writers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -78,6 +79,32 @@ def test_commands_that_write_or_copy_hold_the_home_until_they_end(
         assert len(live_writers(Settings())) == expected
         with quiet_libraries(**occupies):  # in the same second: the same log
             pass
+    assert live_writers(Settings()) == []
+
+
+def test_a_command_that_starts_while_another_looks_holds_the_home(tmp_path: Path) -> None:
+    log = tmp_path / "data" / "logs" / "20260101T000000-1.log"
+    log.parent.mkdir(parents=True)
+    with log.open("a") as file, log.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)  # as `_is_held` does for a moment
+        starts = Thread(target=hold_home, args=(file,))
+        starts.start()
+        starts.join(0.2)
+        fcntl.flock(looking, fcntl.LOCK_UN)
+        starts.join()
+        assert len(live_writers(Settings(home=tmp_path, tracking_uri=""))) == 1
+
+
+def test_the_child_of_a_command_holds_the_home_after_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with quiet_libraries(writes=True):
+        child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert len(live_writers(Settings())) == 1
+    finally:
+        child.kill()
+        child.wait()
     assert live_writers(Settings()) == []
 
 
