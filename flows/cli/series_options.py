@@ -1,8 +1,8 @@
 """Flags that most commands share: the series and the output format.
 
 Without `--symbol` or `--interval` a command works on the only stored series that fits what was given. Of several, a
-command that only reads, predicts or monitors shows BTC-USD 1d if nothing was given, and prints so; one that changes a
-series wants a choice.
+command that only reads, predicts or monitors uses BTC-USD 1d by default and prints the series; a command that changes a
+series requires the choice.
 """
 
 from dataclasses import dataclass

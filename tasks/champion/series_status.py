@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from model.bars import Series
 from model.errors import UnsoundModel
 from model.evaluation import WAYS
@@ -84,8 +86,9 @@ def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:
 
 def _last_outcome(workspace: Workspace) -> dict[str, Any] | None:
     """Return the newest served prediction whose outcome is known; None before the first."""
-    rows = reversed(served_predictions(workspace).rows())
-    return next((row for row in rows if row["outcome"] is not None), None)
+    found = served_predictions(workspace)
+    known = np.flatnonzero(found.labels >= 0)
+    return found.row(int(known[-1])) if len(known) else None
 
 
 def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, float] | None:
@@ -96,12 +99,13 @@ def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, fl
     """
     if champion is None:
         return None
-    metrics, params = workspace.runs.database.metrics(champion.run_id), workspace.runs.run_params(champion.run_id)
+    metrics = workspace.runs.database.metrics(champion.run_id)
     found = {name: metrics.get(f"trading/{WAYS[0]}_{name}") for name in BREAK_EVEN}
     found |= {name: metrics.get(f"headline/{name}") for name in ("net_return", "buy_and_hold_net_return")}
     known = {name: value for name, value in found.items() if value is not None}
     if len(known) < len(found):
         return None
+    params = workspace.runs.run_params(champion.run_id)
     costs = sum(float(params[f"promotion.trading.{name}"]) for name in ("cost_bps", "slippage_bps"))
     return {**known, "costs_bps": costs}
 

@@ -46,21 +46,22 @@ class LivePredictions:
 
         `outcome` and `right` are None where the outcome is not known yet.
         """
-        rises = predicts_rise(self.probabilities)
-        places = range(max(0, len(self) - last) if last else 0, len(self))
-        return [
-            {
-                "decided_at": to_datetime(self.decided_at[place]).isoformat(),
-                "resolves_at": to_datetime(self.resolves_at[place]).isoformat(),
-                "probability": float(self.probabilities[place]),
-                "predicted": CLASSES[int(rises[place])],
-                "outcome": CLASSES[self.labels[place]] if self.labels[place] >= 0 else None,
-                "right": bool(rises[place] == self.labels[place]) if self.labels[place] >= 0 else None,
-                "version": self.versions[place],
-                "late": self.late[place],
-            }
-            for place in places
-        ]
+        return [self.row(place) for place in range(max(0, len(self) - last) if last else 0, len(self))]
+
+    def row(self, place: int) -> dict[str, Any]:
+        """Return one prediction ready for JSON."""
+        rises, label = bool(predicts_rise(self.probabilities)[place]), int(self.labels[place])
+        known = label >= 0
+        return {
+            "decided_at": to_datetime(self.decided_at[place]).isoformat(),
+            "resolves_at": to_datetime(self.resolves_at[place]).isoformat(),
+            "probability": float(self.probabilities[place]),
+            "predicted": CLASSES[int(rises)],
+            "outcome": CLASSES[label] if known else None,
+            "right": rises == bool(label) if known else None,
+            "version": self.versions[place],
+            "late": self.late[place],
+        }
 
 
 def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
