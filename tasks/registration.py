@@ -1,5 +1,6 @@
 """Register the final network as a version in MLflow, with the alias `challenger`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import task
@@ -16,6 +17,7 @@ from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record, read_calibrator
 from tasks.registry.run_metrics import score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
+from tasks.store.bars_ref import BarsRef
 from tasks.workspace import open_workspace
 
 EXAMPLE_WINDOWS = 3  # own choice: windows in the input example of a version
@@ -41,19 +43,26 @@ def register(
             record=pooled_record(workspace.runs, [fold.run_id for fold in folds]),
             calibrator=read_calibrator(workspace.runs, run_id, CALIBRATOR),
         )
-        tags = {
-            "trained_until": final.trained_until,
-            "recipe": recipe.digest,
-            "bars_version": str(ref.bars.version),
-            "bars_sha256": ref.bars.sha256[:SHORT_HASH],
-            EVIDENCE: evidence_digest(ref.bars.sha256, recipe, rule),
-            **{f"metric.{name}": f"{each.value:.6f}" for name, each in evaluation.numbers[NETWORK].items()},
-        }
         scores = {name: each.value for name, each in evaluation.numbers[NETWORK].items()}
+        tags = version_tags(ref.bars, recipe, final, scores, rule)
         test_bars = workspace.runs.log_bars(run_id, ref.bars, "test", evaluation.span)  # as the evaluation logged them
         name = as_of_text(ref.bars.closed_at).replace(":", "")
         measured = Measured(score_metrics(scores), *test_bars)
         return workspace.registry.register(run_id, files, _example(ref), tags, name, measured)
+
+
+def version_tags(
+    bars: BarsRef, recipe: Recipe, final: FinalFit, scores: Mapping[str, float], rule: PromotionRule
+) -> dict[str, str]:
+    """Return the tags of a version: what it was trained on, its scores, and the evidence for its decision."""
+    return {
+        "trained_until": final.trained_until,
+        "recipe": recipe.digest,
+        "bars_version": str(bars.version),
+        "bars_sha256": bars.sha256[:SHORT_HASH],
+        EVIDENCE: evidence_digest(bars.sha256, recipe, rule),
+        **{f"metric.{name}": f"{value:.6f}" for name, value in scores.items()},
+    }
 
 
 def _example(ref: WindowsRef) -> Any:

@@ -58,9 +58,9 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import iso_text
 from model.windows import WindowSpec
-from tasks.champion.repeated_evidence import EVIDENCE, REPORTED, evidence_digest
+from tasks.champion.repeated_evidence import REPORTED
 from tasks.champion.rollback_and_forced_promotion import promote_by_hand
-from tasks.registry.experiment_page import SHORT_HASH
+from tasks.registration import version_tags
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import FOLD_NETWORKS, PROBE, RECORD, log_artifacts, parquet_bytes
@@ -217,14 +217,7 @@ class Training:
     ) -> Any:
         """Register the version in one step, as a replay does."""
         record, _ = self._record(ref, recipe, run_id)
-        tags = {
-            "trained_until": final.trained_until,
-            "recipe": recipe.digest,
-            "bars_version": str(ref.bars.version),
-            "bars_sha256": ref.bars.sha256[:SHORT_HASH],
-            EVIDENCE: evidence_digest(ref.bars.sha256, recipe, rule),
-            **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
-        }
+        tags = version_tags(ref.bars, recipe, final, numbers, rule)
         files = ModelFiles(b"not read", tiny_onnx(WINDOW.lookback_bars, gain=self.gains[run_id]), recipe, record)
         registry = open_workspace(recipe.series).registry
         version = registry.add_version(run_id, files, tags)
