@@ -14,7 +14,8 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.daily_replay import ReplaySummary
-from tasks.replay import open_replay, replay_day, replay_headline, summarise
+from tasks.pages.replay_page import replay_headline
+from tasks.replay import open_replay, replay_day, summarise
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import completed, readable
 

@@ -1,6 +1,5 @@
 """Replay past days: one task per day, one for the summary. The work is `tasks/champion/daily_replay.py`'s."""
 
-from collections import Counter
 from dataclasses import replace
 from datetime import date
 
@@ -12,10 +11,7 @@ from model.recipe import Recipe
 from tasks.champion.daily_replay import Replay, ReplaySummary
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
-from tasks.store.decision_log import Action
-
-SHOWN_DAYS = 30
-OTHER_OUTCOMES: dict[Action, str] = {"reject": "rejected", "unchanged": "unchanged"}  # named where they occur
+from tasks.pages.replay_page import replay_page
 
 
 def open_replay(recipe: Recipe, rule: PromotionRule, first: date, last: date, name: str) -> Replay:
@@ -45,23 +41,3 @@ def summarise(replay: Replay) -> ReplaySummary:
     summary = replace(summary, run_id=replay.show(summary))
     show_page("replay", replay_page(summary, replay.workspace.runs.run_link(summary.run_id)), "Summary of a replay")
     return summary
-
-
-def replay_headline(summary: ReplaySummary) -> str:
-    """Return the number of days, and of those with each outcome, in one line."""
-    counts = Counter(row.action for row in summary.decisions)
-    others = [f"{counts[action]} {text}" for action, text in OTHER_OUTCOMES.items() if counts[action]]
-    outcomes = [f"{counts['promote']} promoted", f"{counts['hold']} held", *others]
-    return f"{len(summary.decisions)} days: {', '.join(outcomes)}"
-
-
-def replay_page(summary: ReplaySummary, link: str) -> str:
-    """Return a replay as Markdown: its results, the MLflow run, and a table of the newest days, newest first."""
-    rows = [
-        f"| {row.decided_at:%Y-%m-%d} | {row.action} | {row.version} | {row.reasons[0].replace('|', chr(92) + '|')} |"
-        for row in summary.decisions[: -SHOWN_DAYS - 1 : -1]
-    ]
-    title = f"Newest {SHOWN_DAYS} of {len(summary.decisions)} days:" if len(summary.decisions) > SHOWN_DAYS else "Days:"
-    table = "\n".join(["| date | action | version | deciding reason |", "|---|---|---|---|", *rows])
-    results = "\n".join(f"- {line}" for line in summary.lines())
-    return "\n\n".join([f"# {summary.name}", results, f"[MLflow run of the summary]({link})", title, table]) + "\n"

@@ -19,8 +19,8 @@ from model.times import column_times
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.daily_replay import Replay
+from tasks.pages.replay_page import replay_headline, replay_page
 from tasks.registry.model_registry import ModelRegistry
-from tasks.replay import replay_headline, replay_page
 from tasks.settings import Settings
 from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
