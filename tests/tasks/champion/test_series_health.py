@@ -70,6 +70,12 @@ def test_a_monitor_that_ran_lately_is_none(settings: Settings) -> None:
     assert alarms(settings, CLOSE + 51 * HOUR) == ["monitor"]
 
 
+def test_a_monitor_run_of_a_clock_that_was_ahead_silences_no_alarm(settings: Settings) -> None:
+    ahead = datetime(2100, 1, 1, tzinfo=UTC)
+    Workspace(settings).monitor_log.write(MonitorEntry(SERIES.name, ahead, "1", {}, (), ()))
+    assert "monitor" in alarms(settings, CLOSE + 30 * HOUR)
+
+
 def test_of_several_series_an_alarm_names_its_own_in_the_command(settings: Settings) -> None:
     store = Workspace(settings).bar_store
     store.merge(Series("ETH-USD", "1d"), store.read_frame(SERIES), {}, merged_at=CLOSE)
