@@ -34,6 +34,9 @@ class FoldFit:
 
     Attributes:
         record: the out-of-sample probabilities of the test fold.
+        validation: the probabilities of the fold's validation windows, all resolved before its test fold began. Early
+            stopping and the calibrator saw their labels, so they look better than out of sample; what is chosen by
+            them is chosen before the test fold. Never pooled with `record`.
         best_epoch: number of the epoch with the lowest validation loss, counted from 1.
         history: every epoch run.
         calibrator: fitted on the validation windows.
@@ -45,6 +48,7 @@ class FoldFit:
     """
 
     record: Record
+    validation: Record
     best_epoch: int
     history: tuple[Epoch, ...]
     calibrator: Calibrator
@@ -154,10 +158,15 @@ def fit_fold(
         )
         return fitted, trainer.predict(fitted, test)
 
+    def record_of(some: Windows, probabilities: Float64[np.ndarray, " window"]) -> Record:
+        number = np.full(len(some), fold.index, dtype=np.int64)
+        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number)
+
     fitted, probabilities = fit(seed)
-    number = np.full(len(test), fold.index, dtype=np.int64)
+    validation = windows.take(fold.validation)
     return FoldFit(
-        record=Record(test.decided_at, test.resolved_at, test.labels, probabilities, number),
+        record=record_of(test, probabilities),
+        validation=record_of(validation, trainer.predict(fitted, validation)),
         best_epoch=int(fitted.best_epoch),
         history=fitted.history,
         calibrator=fitted.calibrator,

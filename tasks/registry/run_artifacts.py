@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A fold's run.
 FOLD_RECORD = "record.parquet"
+FOLD_VALIDATION = "validation.parquet"  # its record of the validation windows, seen by early stopping; since 0.2
 FOLD_CALIBRATOR = "calibrator.json"
 FOLD_SEEDS = "seeds.parquet"  # P(rise) of its test windows, one column per further seed
 FOLD_UNCALIBRATED = "uncalibrated.parquet"  # its network's P(rise) of its own test windows and of earlier folds'
@@ -50,11 +51,12 @@ def picture_path(name: str) -> str:
 
 
 def log_fold(runs: "ExperimentRuns", run_id: str, fold: "FoldFit") -> None:
-    """Log what a fitted fold leaves: its record, its calibrator, the probabilities of further seeds."""
+    """Log what a fitted fold leaves: its records, its calibrator, the probabilities of further seeds."""
     import pandas as pd  # imported here: arrays inside need no pandas
 
     files = {
         FOLD_RECORD: parquet_bytes(fold.record.frame()),
+        FOLD_VALIDATION: parquet_bytes(fold.validation.frame()),
         FOLD_CALIBRATOR: calibrator_to_json(fold.calibrator).encode(),
         FOLD_UNCALIBRATED: parquet_bytes(pd.DataFrame({"probability": fold.uncalibrated})),
     }
@@ -140,6 +142,15 @@ def pooled_record(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> Record
 
     frames = [_read_frame(runs, run_id, FOLD_RECORD) for run_id in fold_run_ids]
     return record_from_frame(pd.concat(frames, ignore_index=True))
+
+
+def validation_records(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> tuple[Record, ...]:
+    """Return the record of each fold's validation windows, by fold; see `FoldFit.validation`.
+
+    Raises:
+        UnsoundModel: a fold has none: it is of version 0.1.
+    """
+    return tuple(record_from_frame(_read_frame(runs, run_id, FOLD_VALIDATION)) for run_id in fold_run_ids)
 
 
 def pooled_seeds(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> dict[int, np.ndarray]:

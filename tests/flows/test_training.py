@@ -11,7 +11,7 @@ from model.errors import SpecError
 from model.folds import FoldSpec
 from model.metrics import Record
 from model.recipe import Recipe
-from tasks.registry.run_artifacts import pooled_record
+from tasks.registry.run_artifacts import pooled_record, validation_records
 from tasks.results import FoldOutcome, Retrain
 from tasks.training import train_folds
 from tasks.workspace import open_workspace
@@ -38,6 +38,12 @@ def test_threads_give_the_numbers_of_serial_training(first: Retrain, tracking_ch
     np.testing.assert_array_equal(at_once.fold, one_by_one.fold)
     assert [fold.best_epoch for fold in threads] == [fold.best_epoch for fold in serial]
     assert len({fold.run_id for fold in threads}) == len(tracking_children) == 2
+    runs = open_workspace(RECIPE.series).runs
+    validation = [validation_records(runs, [fold.run_id for fold in folds]) for folds in (serial, threads)]
+    for one, other, fold in zip(*validation, range(2), strict=True):
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        assert set(one.fold) == {fold}
+        assert one.resolved_at[-1] < one_by_one.decided_at[one_by_one.fold == fold][0]
 
 
 @pytest.fixture

@@ -90,6 +90,22 @@ def test_fold_networks_predict_the_test_windows_up_to_their_own_before_calibrati
     assert (walked.record.probabilities != np.repeat(shares, 30)).all()
 
 
+def test_a_fold_keeps_the_probabilities_of_its_validation_windows_apart_from_its_test_fold() -> None:
+    class NewestMove(ShareOfRises):
+        def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:
+            move = windows.values()[:, -1, -1] / windows.values()[:, 0, -1]
+            return np.asarray(fitted.probability * move / (1 + move))
+
+    for fold in FOLDS:
+        fit = fit_fold(NewestMove(), RESOLVED, fold, 7)
+        expected = NewestMove().predict(Fitted(RESOLVED.labels[fold.train].mean() + 0.007, 1), RESOLVED)
+        np.testing.assert_array_equal(fit.validation.probabilities, expected[fold.validation])
+        np.testing.assert_array_equal(fit.validation.labels, RESOLVED.labels[fold.validation])
+        assert set(fit.validation.fold) == {fold.index}
+        assert fit.validation.resolved_at[-1] < fit.record.decided_at[0]
+        assert not np.isin(fit.validation.decided_at, RESOLVED.decided_at[fold.test]).any()
+
+
 def test_a_fold_starts_from_the_weights_it_is_given() -> None:
     trainer, weights = ShareOfRises(), {fold.index: (np.array([float(fold.index)]),) for fold in FOLDS}
     walk_forward(trainer, RESOLVED, FOLDS, seed=7, start=lambda fold: weights[fold.index])

@@ -1,5 +1,6 @@
 """Artifacts of runs: their paths are a stored format, and what is logged is read back as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ def record(fold: int) -> Record:
 
 def test_paths_are_those_that_older_homes_hold() -> None:
     assert run_artifacts.FOLD_RECORD == "record.parquet"
+    assert run_artifacts.FOLD_VALIDATION == "validation.parquet"
     assert run_artifacts.FOLD_CALIBRATOR == "calibrator.json"
     assert run_artifacts.FOLD_SEEDS == "seeds.parquet"
     assert run_artifacts.FOLD_UNCALIBRATED == "uncalibrated.parquet"
@@ -61,12 +63,17 @@ def test_folds_are_pooled_in_the_order_of_their_runs(workspace: Workspace) -> No
         run_ids.append(runs.start_run(f"fold {fold}", {}))
         seeds = {8: np.array([0.1, 0.2, 0.3]) + fold}
         known = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6][: 3 * (fold + 1)]) / (fold + 1)
-        fit = FoldFit(record(fold), 1, (EPOCH,), Temperature(2.0), "CPU", 0.5, seeds, known)
+        validation = replace(record(fold), probabilities=np.array([0.7, 0.8, 0.9]) + fold / 100)
+        fit = FoldFit(record(fold), validation, 1, (EPOCH,), Temperature(2.0), "CPU", 0.5, seeds, known)
         run_artifacts.log_fold(runs, run_ids[-1], fit)
     pooled = run_artifacts.pooled_record(runs, run_ids)
     np.testing.assert_array_equal(pooled.probabilities, [*record(0).probabilities, *record(1).probabilities])
     np.testing.assert_array_equal(pooled.decided_at, MOMENTS)
     assert pooled.fold.tolist() == [0, 0, 0, 1, 1, 1]
+    validation = run_artifacts.validation_records(runs, run_ids)
+    assert [each.probabilities.tolist() for each in validation] == [[0.7, 0.8, 0.9], [0.71, 0.81, 0.91]]
+    assert [each.fold.tolist() for each in validation] == [[0, 0, 0], [1, 1, 1]]
+    np.testing.assert_array_equal(validation[1].resolved_at, record(1).resolved_at)
     assert run_artifacts.pooled_seeds(runs, run_ids)[8].tolist() == [0.1, 0.2, 0.3, 1.1, 1.2, 1.3]
     assert run_artifacts.read_calibrator(runs, run_ids[0]) == Temperature(2.0)
     networks = run_artifacts.pooled_fold_networks(runs, run_ids)
