@@ -6,6 +6,7 @@ from datetime import datetime
 from prefect import flow
 
 from data_checks.check_spec import CheckSpec
+from model.abstention import AbstentionSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.presets import recipe_for
@@ -43,6 +44,7 @@ def retrain(
     check: CheckSpec = CheckSpec(),
     as_of: datetime | None = None,
     *,
+    abstention: AbstentionSpec = AbstentionSpec(),
     force: bool = False,
 ) -> Retrain | Unchanged:
     """Retrain one series, and promote the new version if the promotion rule allows it.
@@ -56,6 +58,7 @@ def retrain(
         promotion: Rule that promotes, holds or rejects.
         check: Rules for bars, and which failures stop the run.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
+        abstention: Stated share of decisions with an opinion, and stated coverage; no condition of a promotion.
         force: Retrain even if a decision on the same bars, recipe, rule and code exists.
     """
     require_readable(source)
@@ -70,7 +73,7 @@ def retrain(
             return Unchanged(run_id, landing, checked, stored, earlier)
         windows = cut(stored.ref, recipe.window, recipe.folds, check)
         outcomes = train_folds(windows, recipe, run_id)
-        evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading)
+        evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading, abstention)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_retrain(windows, recipe, run_id)
         version = register(windows, recipe, outcomes, final, evaluation, promotion, run_id)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float64
 
+from model.abstention import OpinionScores
 from model.bars import Bars
 from model.baseline_comparison import Skill, measure_skill
 from model.baselines import BASELINES
@@ -41,6 +42,7 @@ class Evaluation:
             were counted.
         seeds: the same recipe with other seeds; None where the folds were trained with one.
         looks: how often these test bars were scored.
+        abstention: all decisions and those with an opinion, by rule of `model.abstention.score_abstention`.
     """
 
     windows: int
@@ -53,6 +55,7 @@ class Evaluation:
     trading: dict[str, dict[str, float]]
     seeds: Seeds | None = None
     looks: Looks = field(default_factory=Looks)
+    abstention: dict[str, OpinionScores] = field(default_factory=dict)
 
     @property
     def span(self) -> str:

@@ -5,11 +5,13 @@ Reads what the folds left in MLflow; the arithmetic is `model/evaluation.py`'s.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from prefect import get_run_logger, task
 
+from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
 from model.metrics import Record, classification_report, normalise_rows
@@ -19,6 +21,7 @@ from model.walk_forward import walk_baselines_forward
 from tasks.champion.corrected_skill import deflated_sharpe_ratios
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
+from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.run_artifacts import (
     CLASSIFICATION_REPORT,
     DETAILS,
@@ -30,6 +33,7 @@ from tasks.registry.run_artifacts import (
     pooled_fold_networks,
     pooled_record,
     pooled_seeds,
+    validation_records,
 )
 from tasks.registry.run_metrics import evaluation_details, evaluation_metrics
 from tasks.results import FoldOutcome, WindowsRef
@@ -40,7 +44,12 @@ from tasks.workspace import Workspace, open_workspace
 
 @task(name="evaluate", task_run_name="evaluate")
 def evaluate(
-    ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], run_id: str, costs: TradingSpec = TradingSpec()
+    ref: WindowsRef,
+    recipe: Recipe,
+    folds: list[FoldOutcome],
+    run_id: str,
+    costs: TradingSpec = TradingSpec(),
+    abstention: AbstentionSpec = AbstentionSpec(),
 ) -> Evaluation:
     """Evaluate the network and the baselines on the pooled test folds, and log the results."""
     with current_progress().step("evaluate"):
@@ -53,6 +62,10 @@ def evaluate(
         traded = trade_both_ways(record, bars, costs, seed)
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
+        ranks = rank_record(record, validation_records(workspace.runs, fold_run_ids))
+        moves, base_rate = signed_moves(record, bars), baselines["base_rate"]
+        opinions = score_abstention(abstention, record, ranks, base_rate, moves, seed)
+        evaluation = replace(evaluation, abstention=opinions)
         log_record(workspace.runs, run_id, record, baselines)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
         trial = trial_of(
@@ -71,6 +84,7 @@ def evaluate(
             count_looks(trials, trial.test_first, trial.test_last),
             deflated_sharpe_ratios(trials, trial, record, bars, costs),
         )
+        workspace.runs.log_values(run_id, params=flatten_specs({"abstention": abstention.model_dump()}))
         _log_numbers(workspace, run_id, evaluation, ref)
         _log_looks(workspace, trial, evaluation)
         _log_report(workspace, run_id, record, np.array(evaluation.confusion))

@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from data_checks.check_spec import CheckSpec
+from model.abstention import AbstentionSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
@@ -24,4 +25,5 @@ TrainingFlags = Annotated[TrainingSpec, Parameter(group=Group("Training", sort_k
 FoldFlags = Annotated[FoldSpec, Parameter(group=Group("Folds", sort_key=4))]
 NetworkFlags = Annotated[NetworkSpec, Parameter(group=Group("Network", sort_key=5))]
 PromotionFlags = Annotated[PromotionRule, Parameter(group=Group("Promotion", sort_key=6))]
-CheckFlags = Annotated[CheckSpec, Parameter(group=Group("Data checks", sort_key=7))]
+AbstentionFlags = Annotated[AbstentionSpec, Parameter(group=Group("Abstention", sort_key=7))]
+CheckFlags = Annotated[CheckSpec, Parameter(group=Group("Data checks", sort_key=8))]

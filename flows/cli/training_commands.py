@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from data_checks.check_spec import CheckSpec
 from flows.cli.option_panels import (
     BASICS,
+    AbstentionFlags,
     CheckFlags,
     FoldFlags,
     NetworkFlags,
@@ -18,6 +19,7 @@ from flows.cli.option_panels import (
 )
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
+from model.abstention import AbstentionSpec
 from model.bars import IntervalName
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
@@ -37,6 +39,7 @@ def retrain(
     network: NetworkFlags = NetworkSpec(),
     training: TrainingFlags = TrainingSpec(),
     promotion: PromotionFlags = PromotionRule(),
+    abstention: AbstentionFlags = AbstentionSpec(),
     as_of: Annotated[datetime | None, Parameter(group=BASICS)] = None,
     force: Annotated[bool, Parameter(group=BASICS)] = False,
 ) -> None:
@@ -69,6 +72,7 @@ def retrain(
             network=network,
             training=training,
             promotion=promotion,
+            abstention=abstention,
             as_of=as_of,
             force=force,
         )

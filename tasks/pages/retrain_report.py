@@ -25,6 +25,7 @@ from tasks.pages.html_page import (
     tiles,
 )
 from tasks.pages.number_format import interval_text, moment_text, number_text, p_value_text
+from tasks.pages.report_abstention import abstention_section
 from tasks.pages.report_evidence import (
     calibration_noise,
     calibration_section,
@@ -51,6 +52,7 @@ def report_page(content: ReportContent) -> str:
     page.lead(_decision(content), _summary(content), _tiles(content))
     page.section("Skill", *skill_section(page, content))
     page.section("Calibration", *calibration_section(page, content))
+    page.section("Abstention", *abstention_section(content))
     page.section("Trading", *trading_section(page, content))
     page.section("Probabilities", *probabilities_section(page, content))
     page.section("Folds and years", *periods_section(content))

@@ -98,6 +98,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
         "p_values_corrected": evaluation.corrected(),
         "trading": evaluation.trading,
         "seeds": evaluation.seeds.metrics() if evaluation.seeds else {},
+        "abstention": {rule: scores.numbers() for rule, scores in evaluation.abstention.items()},
     }
 
 

@@ -30,7 +30,8 @@ def test_the_help_of_retrain_has_a_panel_for_each_part_with_the_most_used_flags_
 ) -> None:
     assert run(["retrain", "--help"]) == 0
     panels = re.findall(r"^╭─ (.+?) ─", capsys.readouterr().out, re.MULTILINE)
-    assert panels == ["Basics", "Source", "Window", "Training", "Folds", "Network", "Promotion", "Data checks"]
+    assert panels == ["Basics", "Source", "Window", "Training", "Folds", "Network", "Promotion", "Abstention",
+                      "Data checks"]  # fmt: skip
 
 
 def test_predict_needs_no_tensorflow(first: Retrain) -> None:

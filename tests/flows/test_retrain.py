@@ -93,6 +93,34 @@ def test_the_logged_numbers_are_those_of_scikit_learn(first: Retrain, workspace:
     assert not [name for name in logged if "/" not in name]
 
 
+def test_opinions_are_those_of_the_stored_folds(first: Retrain, workspace: Workspace) -> None:
+    """The share by a plain loop over the stored probabilities; moves from the closes of the sample."""
+    runs, stored = workspace.runs, json.loads(workspace.runs.read_file(first.run_id, "evaluation/details.json"))
+    record = _artifact(runs, first.run_id, "evaluation/record.parquet")
+    folds = runs.client.search_runs([runs.experiment_id()], f"tags.`mlflow.parentRunId` = '{first.run_id}'")
+    level, opinions = 0.1, []
+    for fold in sorted(folds, key=lambda run: run.data.tags["fold"]):
+        seen = [abs(p - 0.5) for p in _artifact(runs, fold.info.run_id, "validation.parquet")["probability"]]
+        for p in _artifact(runs, fold.info.run_id, "record.parquet")["probability"]:
+            recent = seen[-500:]
+            rank = (1 + sum(each >= abs(p - 0.5) for each in recent)) / (1 + len(recent))
+            opinions.append(rank <= level)
+            level += 0.02 * (0.1 - opinions[-1])
+            seen.append(abs(p - 0.5))
+    held = record[opinions]
+    sample = open_source(SourceSpec()).fetch().frame.set_index("timestamp")["close"]
+    day, up = pd.Timedelta(days=1), np.where(held["probability"] > 0.5, 1, -1)
+    before, after = (sample[times - day].to_numpy() for times in (held["decided_at"], held["resolved_at"]))
+    found = stored["abstention"]["share"]
+    assert found["opinions"] == len(held) > 0
+    assert found["accuracy"] == pytest.approx(((held["probability"] > 0.5) == held["label"]).mean())
+    assert found["move_bps"] == pytest.approx((up * (after / before - 1)).mean() * 1e4)
+    assert found["guaranteed_low"] <= found["share"] <= found["guaranteed_high"]
+    assert stored["abstention"]["coverage"]["coverage"] >= stored["abstention"]["coverage"]["guaranteed_low"]
+    assert runs.client.get_run(first.run_id).data.params["abstention.opinion_share"] == "0.1"
+    assert "the most confident 10%" in Path(first.report).read_text(encoding="utf-8")
+
+
 def test_report_status_mlflow_and_terminal_count_the_same_looks(
     both: tuple[Retrain, Retrain], workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

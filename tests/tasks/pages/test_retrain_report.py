@@ -13,10 +13,11 @@ import pytest
 from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
+from model.abstention import AbstentionSpec, OpinionScores, score_abstention
 from model.bars import Series
 from model.baseline_comparison import compare_forecasts, measure_skill
 from model.baselines import BASELINES
-from model.bootstrap import bootstrap_intervals
+from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
@@ -96,7 +97,14 @@ def evaluation_of(record: Record) -> Evaluation:
         calibration_error=0.0421,
         skill=measure_skill(record, baselines, 1),
         trading={"long_flat": figures, "long_short": figures, BUY_AND_HOLD: figures},
+        abstention=abstention_of(record),
     )
+
+
+def abstention_of(record: Record) -> dict[str, OpinionScores]:
+    ranks = 1 - np.random.default_rng(4).random(len(record))
+    moves = np.where((record.probabilities > 0.5) == (record.labels == 1), 20.0, -20.0)
+    return score_abstention(AbstentionSpec(opinion_share=0.2), record, ranks, np.full(len(record), 0.5), moves, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +211,20 @@ def test_numbers_are_the_evaluations(text: str, content: ReportContent) -> None:
     assert '<th scope="row">fold 1<small>' in text
     assert '<th scope="row">2017<small>' in text
     assert "the champion</th>" in text
+
+
+def test_opinions_have_their_share_coverage_and_guarantee(text: str, content: ReportContent) -> None:
+    page = text[text.index(">Abstention</h2>") : text.index(">Trading</h2>")]
+    share = content.evaluation.abstention["share"]
+    assert f"{share.opinions} ({share.opinions / 200:.1%})<small>guaranteed 0.0% to 25.4%</small>" in page
+    assert "<small>guaranteed at least 92.0%</small>" in page  # 95 % less (0.1 / 0.02 + 0.95) / 200
+    assert f"{share.accuracy.value:.1%}<small>" in page
+    assert f"{2 * share.accuracy.value * 20 - 20:+.1f}<small>" in page  # 20 bps where right, -20 where wrong
+    none = replace(share, opinions=0, share=0.0, accuracy=Interval(np.nan, np.nan, np.nan))
+    empty = replace(content.evaluation, abstention=content.evaluation.abstention | {"share": none})
+    shown = without_scripts(report_page(replace(content, evaluation=empty)))
+    assert "0 (0.0%)" in shown
+    assert not re.findall(r"\bnan\b", shown)
 
 
 def test_only_the_shared_chart_script_is_loaded(text: str) -> None:

@@ -1,0 +1,66 @@
+"""The section of a report on decisions with and without an opinion: a table, and what is guaranteed about it."""
+
+import numpy as np
+from markupsafe import Markup
+
+from model.abstention import OpinionScores
+from model.bootstrap import Interval
+from tasks.pages.html_page import paragraph, table, value_with_note
+from tasks.pages.number_format import with_interval
+from tasks.pages.report_inputs import ReportContent
+
+HEAD = (
+    "opinion on",
+    "decisions",
+    "prediction sets that cover",
+    "accuracy ↑",
+    "log loss ↓",
+    "vs. base rate",
+    "signed move, bps ↑",
+)
+
+
+def abstention_section(content: ReportContent) -> list[Markup]:
+    """Return the numbers of all decisions and of those with an opinion, by stated share and by stated coverage."""
+    found = content.evaluation.abstention
+    share, coverage = found["share"], found["coverage"]
+    of_share = "guaranteed {:.1%} to {:.1%}".format(*share.guaranteed)
+    of_coverage = f"guaranteed at least {coverage.guaranteed[0]:.1%}"
+    rows = [
+        _row("all decisions", found["all"]),
+        _row(f"the most confident {share.stated:.0%}", share, of_share=of_share),
+        _row(f"as many as a coverage of {coverage.stated:.0%} allows", coverage, of_coverage=of_coverage),
+    ]
+    return [
+        paragraph(
+            "A decision has an opinion if it is more confident than a level that was fixed at its close, from earlier "
+            "decisions. Share and coverage were stated before the evaluation."
+        ),
+        table(HEAD, rows),
+        paragraph(
+            "A prediction set is rise or fall with an opinion, and both without one. The share of opinions and the "
+            "coverage of the sets are guaranteed for any sequence of prices, within the bounds below them. The "
+            "accuracy of the opinions is not guaranteed; it is measured here. The signed move is the mean move of the "
+            "price in the predicted direction until the outcome, before costs. Below each number its 95 % interval "
+            "(stationary block bootstrap).",
+            quiet=True,
+        ),
+    ]
+
+
+def _row(name: str, found: OpinionScores, *, of_share: str = "", of_coverage: str = "") -> tuple[object, ...]:
+    """Return a line of the table: a rule with its numbers, and what it guarantees."""
+    return (
+        name,
+        value_with_note(f"{found.opinions:,} ({found.share:.1%})", of_share),
+        value_with_note(f"{found.coverage:.1%}", of_coverage),
+        _number(found.accuracy, ".1%"),
+        _number(found.log_loss, ".4f"),
+        _number(found.vs_base_rate, "+.4f"),
+        _number(found.move_bps, "+.1f"),
+    )
+
+
+def _number(found: Interval, form: str) -> Markup:
+    """Return a mean with its interval; without an opinion there is none."""
+    return value_with_note("none") if np.isnan(found.value) else with_interval(found, form)
