@@ -102,7 +102,11 @@ def _fit_and_predict(learner: Any, train: Windows, test: Windows, scale: Scale) 
 
 
 def _inputs(windows: Windows, scale: Scale) -> Float64[np.ndarray, "window input"]:
-    return scale(windows.values()).reshape(len(windows), -1)
+    values, own_count = windows.values(), windows.features.shape[1] - windows.context_count
+    scaled = scale(values[:, :, :own_count])
+    if windows.context_count:
+        scaled = np.concatenate([scaled, values[:, :, own_count:]], axis=2)
+    return scaled.reshape(len(windows), -1)
 
 
 def _logistic_regression() -> Any:

@@ -81,8 +81,8 @@ def rate_block_bars(n: int) -> int:
 
 
 def record_block_bars(record: Record) -> int:
-    """Return the mean block length (windows) for a record: `rate_block_bars`, at least twice the label overlap."""
-    return max(rate_block_bars(len(record)), 2 * record.overlap_bars())
+    """Return the mean block length (closes) for a record: `rate_block_bars`, at least twice the label overlap."""
+    return max(rate_block_bars(len(np.unique(record.decided_at))), 2 * record.overlap_bars())
 
 
 def widening_factor(n: int, block_bars: int, overlap_bars: int) -> float:
@@ -117,6 +117,7 @@ def resample(
     block_bars: int,
     seed: int,
     repetitions: int = REPETITIONS,
+    cells: int = 0,
 ) -> Float64[np.ndarray, "resample number"]:
     """Compute numbers on stationary block bootstrap resamples of n windows.
 
@@ -127,6 +128,7 @@ def resample(
         seed: the same seed, n and block length draw the same windows; the last two sets of draws are kept
             if they are small.
         repetitions: resamples.
+        cells: numbers that the statistic holds at once for each resample, where those are more than n.
 
     Returns:
         Shape (resample, number).
@@ -140,7 +142,7 @@ def resample(
         raise SpecError("bootstrap: expected at least one window, found none")
     few = n * repetitions <= KEPT_CELLS
     draws = iter(_kept_draws(n, block_bars, seed, repetitions) if few else _draws(n, block_bars, seed, repetitions))
-    rows = max(1, CHUNK_CELLS // n)
+    rows = max(1, CHUNK_CELLS // max(n, cells))
     sizes = [min(rows, repetitions - start) for start in range(0, repetitions, rows)]
     return np.concatenate([statistic(np.array(list(islice(draws, size)), dtype=np.float64)) for size in sizes])
 
@@ -179,6 +181,7 @@ def bootstrap_intervals(
     probabilities: Float64[np.ndarray, " window"],
     seed: int,
     repetitions: int = REPETITIONS,
+    bar_numbers: Int64[np.ndarray, " window"] | None = None,
 ) -> dict[str, Interval]:
     """Return the six numbers of `METRICS`, each with its 95 % stationary block bootstrap interval.
 
@@ -187,19 +190,32 @@ def bootstrap_intervals(
         probabilities: shape (window,), float64: P(rise).
         seed: of the resampling.
         repetitions: resamples.
+        bar_numbers: shape (window,), int64: `Record.bar_numbers` of a panel, whose windows of one close are drawn
+            together, because their labels are correlated; None: each window has a close of its own.
 
     Returns:
         By name; the value as `score` returns it, the bounds from the resamples in which the number is defined.
     """
     values = score(labels, probabilities)
-    block_bars = optimal_block_bars(log_losses(labels, probabilities))
+    sums, sizes = _by_bar(log_losses(labels, probabilities), bar_numbers)
+    block_bars = optimal_block_bars(sums / sizes)
 
-    def six_numbers(counts: Float64[np.ndarray, "resample window"]) -> Float64[np.ndarray, "resample number"]:
-        scores = score_resamples(labels, probabilities, counts)
+    def six_numbers(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
+        drawn = counts if bar_numbers is None else counts[:, bar_numbers]
+        scores = score_resamples(labels, probabilities, drawn)
         return np.stack([scores[name] for name in METRICS], axis=1)
 
-    resamples = resample(six_numbers, len(labels), block_bars, seed, repetitions)
+    resamples = resample(six_numbers, len(sums), block_bars, seed, repetitions, cells=len(labels))
     return {name: Interval(values[name], *percentile_bounds(resamples[:, k])) for k, name in enumerate(METRICS)}
+
+
+def _by_bar(
+    values: Float64[np.ndarray, " window"], bar_numbers: Int64[np.ndarray, " window"] | None
+) -> tuple[Float64[np.ndarray, " bar"], Float64[np.ndarray, " bar"]]:
+    """Return the sum of the values decided at each close, and their count."""
+    if bar_numbers is None:
+        return values, np.ones(len(values))
+    return np.bincount(bar_numbers, weights=values), np.bincount(bar_numbers).astype(np.float64)
 
 
 def paired_difference(
@@ -210,6 +226,7 @@ def paired_difference(
     block_bars: int = 0,
     overlap_bars: int = 1,
     repetitions: int = REPETITIONS,
+    bar_numbers: Int64[np.ndarray, " window"] | None = None,
 ) -> PairedDifference:
     """Compare the log loss of two forecasters on the same windows: a minus b, nats.
 
@@ -221,6 +238,7 @@ def paired_difference(
         block_bars: mean block length, windows; 0: the optimal length for the differences.
         overlap_bars: decisions until a label is resolved; 1 where labels do not overlap.
         repetitions: resamples.
+        bar_numbers: of a panel, whose windows of one close are drawn together; see `bootstrap_intervals`.
 
     Returns:
         The mean with its 95 % interval: percentiles, at the level that `widening_factor` gives. The two-sided p-value
@@ -237,16 +255,17 @@ def paired_difference(
     from scipy.stats import norm  # imported here: 1 s
 
     differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
-    block_bars = block_bars or optimal_block_bars(differences)
+    sums, sizes = _by_bar(differences, bar_numbers)
+    block_bars = block_bars or optimal_block_bars(sums / sizes)
     mean = float(differences.mean())
     means = resample(
-        lambda counts: (counts @ differences / len(differences))[:, None],
-        len(differences),
+        lambda counts: (counts @ sums / (counts @ sizes))[:, None],
+        len(sums),
         block_bars,
         seed,
         repetitions,
     )[:, 0]
-    factor = widening_factor(len(differences), block_bars, overlap_bars)
+    factor = widening_factor(len(sums), block_bars, overlap_bars)
     low, high = percentile_bounds(means, float(2 * norm.cdf(factor * norm.ppf((1 + CONFIDENCE) / 2)) - 1))
     extreme = int((factor * np.abs(means - mean) >= abs(mean)).sum())
     return PairedDifference(mean, low, high, (1 + extreme) / (1 + repetitions), len(differences), block_bars)
@@ -261,5 +280,11 @@ def compare_losses(record: Record, opponent: Float64[np.ndarray, " window"], see
         seed: of the resampling.
     """
     return paired_difference(
-        record.labels, record.probabilities, opponent, seed, record_block_bars(record), record.overlap_bars()
+        record.labels,
+        record.probabilities,
+        opponent,
+        seed,
+        record_block_bars(record),
+        record.overlap_bars(),
+        bar_numbers=record.bar_numbers() if len(record.symbols) else None,
     )

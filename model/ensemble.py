@@ -62,9 +62,16 @@ class FittedEnsemble:
 class EnsembleTrainer:
     """Fits `TrainingSpec.members` networks in sequence, with one traced graph."""
 
-    def __init__(self, network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> None:
+    def __init__(
+        self,
+        network: NetworkSpec,
+        training: TrainingSpec,
+        lookback_bars: int,
+        feature_count: int,
+        context_count: int = 0,
+    ) -> None:
         """Build and trace the network once; see `Trainer`."""
-        self.trainer = Trainer(network, training, lookback_bars, feature_count)
+        self.trainer = Trainer(network, training, lookback_bars, feature_count, context_count)
 
     def fit(
         self,
@@ -117,7 +124,8 @@ class EnsembleTrainer:
         windows = keras.Input((trainer.lookback_bars, trainer.feature_count), dtype="float64", name="windows")
         outputs = []
         for number, member in enumerate(fitted.members, 1):
-            built = build_network(trainer.network, trainer.lookback_bars, trainer.feature_count)
+            shape = (trainer.lookback_bars, trainer.feature_count)
+            built = build_network(trainer.network, *shape, context_count=trainer.context_count)
             built.set_weights(member.weights)
             outputs.append(keras.Model(built.inputs[0], built.outputs[0], name=f"{MEMBER}{number}")(windows))
         mean = keras.layers.Average(dtype="float32", name="probability")(outputs)
@@ -196,10 +204,12 @@ class CalibratedTrainer:
         return self.trainer.keras_model(fitted)
 
 
-def open_trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> AnyTrainer:
-    """Return the trainer of a recipe: single network or ensemble, calibrated or not."""
+def open_trainer(
+    network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int, context_count: int = 0
+) -> AnyTrainer:
+    """Return the trainer of a recipe: single network or ensemble, calibrated or not; see `Trainer`."""
     trainer_type = Trainer if training.members == 1 else EnsembleTrainer
-    trainer = trainer_type(network, training, lookback_bars, feature_count)
+    trainer = trainer_type(network, training, lookback_bars, feature_count, context_count)
     return trainer if training.calibration == "none" else CalibratedTrainer(trainer, training.calibration)
 
 

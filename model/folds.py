@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.errors import BarsTooShort, SpecError
@@ -104,11 +104,11 @@ def split_folds(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
     """Split resolved windows for walk-forward evaluation: the newest `test_bars` in `count` consecutive test folds.
 
     Args:
-        windows: resolved windows, oldest first.
+        windows: resolved windows, oldest first; of a panel, folds are cut by time, the same for all series.
         spec: size of the test, number of folds, share of the validation.
 
     Returns:
-        The folds, oldest first; test sizes differ by at most one. The training window expands: each fold uses
+        The folds, oldest first; test sizes differ by at most one bar. The training window expands: each fold uses
         everything resolved before its test. The newest `validation_share` of that is its validation tail, and the
         rest is purged against it in the same way.
 
@@ -134,15 +134,24 @@ def split_folds(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
     """
     _require_order(windows)
     _require_enough(windows, spec)
-    tests = np.array_split(np.arange(len(windows) - spec.test_bars, len(windows), dtype=np.int64), spec.count)
-    return tuple(_fold(windows, spec, index, test) for index, test in enumerate(tests))
+    tests = np.array_split(np.unique(windows.decided_at)[-spec.test_bars :], spec.count)
+    return tuple(_fold(windows, spec, index, closes) for index, closes in enumerate(tests))
 
 
-def _fold(windows: Windows, spec: FoldSpec, index: int, test: Int64[np.ndarray, " test"]) -> Fold:
-    past = np.flatnonzero(resolved_before(windows, windows.decided_at[test[0]])).astype(np.int64)
-    validation = past[len(past) - _validation_count(len(past), spec) :]
+def _fold(windows: Windows, spec: FoldSpec, index: int, closes: Shaped[np.ndarray, " close"]) -> Fold:
+    """Return the fold whose test windows are decided at these closes; a close of a panel holds several windows."""
+    test = _decided_from(windows, closes[0], closes[-1])
+    past = np.flatnonzero(resolved_before(windows, closes[0])).astype(np.int64)
+    earlier = np.unique(windows.decided_at[past])
+    validation = past[windows.decided_at[past] >= earlier[-_validation_count(len(earlier), spec)]]
     train = np.flatnonzero(resolved_before(windows, windows.decided_at[validation[0]])).astype(np.int64)
     return Fold(index=index, train=train, validation=validation, test=test)
+
+
+def _decided_from(windows: Windows, first: np.datetime64, last: np.datetime64) -> Int64[np.ndarray, " window"]:
+    """Return the indices of the windows decided from the first close to the last one, both included."""
+    start = np.searchsorted(windows.decided_at, first, side="left")
+    return np.arange(start, np.searchsorted(windows.decided_at, last, side="right"), dtype=np.int64)
 
 
 def _validation_count(past_count: int, spec: FoldSpec) -> int:
@@ -153,8 +162,9 @@ def _require_order(windows: Windows) -> None:
     unresolved = int((windows.labels < 0).sum() + np.isnat(windows.resolved_at).sum())
     if unresolved:
         raise SpecError("folds: expected resolved windows only, found unresolved ones. Pass windows.resolved().")
+    least = np.timedelta64(0 if len(windows.symbols) else 1, "us")  # the windows of a panel's close share their times
     for name, times in (("decided_at", windows.decided_at), ("resolved_at", windows.resolved_at)):
-        stalled = np.flatnonzero(np.diff(times) <= np.timedelta64(0))
+        stalled = np.flatnonzero(np.diff(times) < least)
         if len(stalled):
             first = int(stalled[0])
             raise SpecError(
@@ -165,17 +175,16 @@ def _require_order(windows: Windows) -> None:
 
 def _require_enough(windows: Windows, spec: FoldSpec) -> None:
     """Raise unless the oldest fold keeps enough training windows after both purges."""
-    decided_before = np.arange(len(windows))
-    purge = int(
-        np.max(decided_before - np.searchsorted(windows.resolved_at, windows.decided_at, side="left"), initial=0)
-    )
+    decided_at, resolved_at = np.unique(windows.decided_at), np.unique(windows.resolved_at)
+    decided_before = np.arange(len(decided_at))
+    purge = int(np.max(decided_before - np.searchsorted(resolved_at, decided_at, side="left"), initial=0))
     past = MINIMUM_TRAINING_WINDOWS + purge
     while past - _validation_count(past, spec) < MINIMUM_TRAINING_WINDOWS + purge:
         past += 1
     needed = spec.test_bars + purge + past
-    if len(windows) < needed:
+    if len(decided_at) < needed:
         raise BarsTooShort(
             f"folds {windows.interval}: expected at least {needed} resolved windows ({spec.test_bars} for the test, "
-            f"{past} to train and validate the oldest fold, {purge} purged), found {len(windows)}. Give more bars, "
+            f"{past} to train and validate the oldest fold, {purge} purged), found {len(decided_at)}. Give more bars, "
             "or lower --folds.test-bars, --window.lookback-bars or --window.stride-bars."
         )

@@ -26,15 +26,31 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
     Time: each window is standardised by its own bars alone.
     """
 
+    context_count: int
+
     @no_type_check  # Keras reads the signature, which a type checker would wrap
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, context_count: int = 0, **kwargs: Any) -> None:
         """Fix the layer to float64: Keras would cast the inputs to float32.
 
-        The parameter must be called `kwargs`: Keras then stores the layer's name.
+        The parameter must be called `kwargs`: Keras then stores the layer's name. The last `context_count` features
+        are context of a panel and pass unscaled.
         """
         super().__init__(**{**kwargs, "dtype": "float64"})
+        self.context_count = context_count
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what Keras stores of the layer."""
+        return {**super().get_config(), **({"context_count": self.context_count} if self.context_count else {})}
 
     def call(self, windows: Any) -> Any:
+        """Return the scaled windows, float32."""
+        if not self.context_count:
+            return self.scale(windows)
+        own = self.scale(windows[:, :, : -self.context_count])
+        context = keras.ops.cast(windows[:, :, -self.context_count :], "float32")
+        return keras.ops.concatenate([own, context], axis=-1)
+
+    def scale(self, windows: Any) -> Any:
         """Return the z-scores, float32."""
         shifted = windows - windows[:, :1, :]
         centred = shifted - keras.ops.mean(shifted, axis=1, keepdims=True)
@@ -57,7 +73,7 @@ class AnchorWindows(StandardiseWindows):
     Time: each window is scaled by its own bars alone.
     """
 
-    def call(self, windows: Any) -> Any:
+    def scale(self, windows: Any) -> Any:
         """Return the distances, float32."""
         lookback_bars = windows.shape[1]
         distances = windows - windows[:, -1:, -1:]

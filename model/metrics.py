@@ -7,7 +7,7 @@ where the labels hold one class only, balanced accuracy, Matthews correlation an
 NaN; a constant forecast is no skill (balanced accuracy 0.5, correlation 0, area 0.5), not an error.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,7 @@ class Record:
         labels: shape (window,), int8: 1 rise, 0 fall.
         probabilities: shape (window,), float64: P(rise).
         fold: shape (window,), int64: number of the test fold that holds the window.
+        symbols: shape (window,), text: the series of each window of a panel; empty for one series.
     """
 
     decided_at: Shaped[np.ndarray, " window"]
@@ -47,10 +48,15 @@ class Record:
     labels: Int8[np.ndarray, " window"]
     probabilities: Float64[np.ndarray, " window"]
     fold: Int64[np.ndarray, " window"]
+    symbols: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.str_))
 
     def __len__(self) -> int:
         """Count the windows."""
         return len(self.labels)
+
+    def bar_numbers(self) -> Int64[np.ndarray, " window"]:
+        """Number the closes at which windows were decided, from 0; the windows of a panel's close share a number."""
+        return np.unique(self.decided_at, return_inverse=True)[1].astype(np.int64)
 
     def take(self, index: Shaped[np.ndarray, " chosen"]) -> "Record":
         """Return the windows of an index array or a mask, shape (chosen,), in its order."""
@@ -60,16 +66,18 @@ class Record:
             self.labels[index],
             self.probabilities[index],
             self.fold[index],
+            self.symbols[index] if len(self.symbols) else self.symbols,
         )
 
     def overlap_bars(self) -> int:
-        """Count the decisions until a label is resolved, its own included: 1 where labels do not overlap.
+        """Count the closes until a label is resolved, its own included: 1 where labels do not overlap.
 
         Above 1, neighbouring labels share bars, and a test that assumes independence is too optimistic.
         """
         if not len(self):
             return 1
-        later = np.searchsorted(self.decided_at, self.resolved_at, side="left") - np.arange(len(self))
+        closes = np.unique(self.decided_at)
+        later = np.searchsorted(closes, self.resolved_at, side="left") - np.searchsorted(closes, self.decided_at)
         return max(1, int(later.max()))
 
     def independent_windows(self) -> Int64[np.ndarray, " chosen"]:
@@ -79,7 +87,7 @@ class Record:
     def common_decisions(self, other: "Record") -> tuple["Record", "Record"]:
         """Return the windows that both records decided, from each; the other's NaN probabilities are no decisions."""
         other = other.take(np.isfinite(other.probabilities))
-        _, ours, theirs = np.intersect1d(self.decided_at, other.decided_at, return_indices=True)
+        _, ours, theirs = np.intersect1d(*_decision_keys(self, other), return_indices=True)
         return self.take(ours), other.take(theirs)
 
     def with_probabilities(
@@ -107,10 +115,10 @@ class Record:
         )
 
     def frame(self) -> "pd.DataFrame":
-        """Return a frame with the columns of `RECORD_COLUMNS`, oldest first, times UTC-aware."""
+        """Return a frame with the columns of `RECORD_COLUMNS`, times UTC-aware; of a panel also `symbol`."""
         import pandas as pd  # imported here: pandas takes a second
 
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "decided_at": pd.DatetimeIndex(self.decided_at).tz_localize("UTC"),
                 "resolved_at": pd.DatetimeIndex(self.resolved_at).tz_localize("UTC"),
@@ -119,6 +127,20 @@ class Record:
                 "fold": self.fold,
             }
         )
+        return frame.assign(symbol=self.symbols) if len(self.symbols) else frame
+
+
+def _decision_keys(a: Record, b: Record) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
+    """Return a number for each decision of two records: equal where close and series are equal."""
+    _, symbols = np.unique(np.concatenate([_symbols(a), _symbols(b)]), return_inverse=True)
+    count = int(symbols.max(initial=0)) + 1
+    times = np.concatenate([a.decided_at, b.decided_at]).astype("datetime64[us]").astype(np.int64)
+    keys = np.asarray(times * count + symbols, dtype=np.int64)
+    return keys[: len(a)], keys[len(a) :]
+
+
+def _symbols(record: Record) -> Shaped[np.ndarray, " window"]:
+    return record.symbols if len(record.symbols) else np.full(len(record), "", np.str_)
 
 
 def record_from_frame(frame: "pd.DataFrame") -> Record:
@@ -140,6 +162,9 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
         labels=labels[order],
         probabilities=frame["probability"].to_numpy(dtype=np.float64)[order],
         fold=frame["fold"].to_numpy(dtype=np.int64)[order],
+        symbols=np.array(frame["symbol"] if "symbol" in frame.columns else [], dtype=np.str_)[
+            order if "symbol" in frame.columns else slice(0)
+        ],
     )
 
 

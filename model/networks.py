@@ -55,7 +55,13 @@ class NetworkSpec(BaseModel):
 
 
 def build_network(
-    spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool = False, mixed: bool = False
+    spec: NetworkSpec,
+    lookback_bars: int,
+    feature_count: int,
+    *,
+    context_count: int = 0,
+    fused: bool = False,
+    mixed: bool = False,
 ) -> Any:
     """Build the Keras model of a spec, with fresh weights.
 
@@ -63,6 +69,7 @@ def build_network(
         spec: shape of the network.
         lookback_bars: bars of a window.
         feature_count: features of a bar.
+        context_count: how many of the last features are context of a panel, which is not scaled.
         fused: run an LSTM in one CPU kernel (`model.layers.FusedLSTM`); same weights, for training only.
         mixed: compute in bfloat16 after the scaling; the weights stay float32. For training only.
 
@@ -82,17 +89,18 @@ def build_network(
     """
     import keras  # imported here: loads TensorFlow
 
-    if lookback_bars < 1 or feature_count < 1:
-        raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {feature_count}")
+    own_count = feature_count - context_count
+    if lookback_bars < 1 or own_count < 1:
+        raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {own_count}")
     former = keras.config.dtype_policy()  # per thread
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
     try:
-        return _build(spec, lookback_bars, feature_count, fused=fused)
+        return _build(spec, lookback_bars, feature_count, context_count, fused=fused)
     finally:
         keras.config.set_dtype_policy(former)
 
 
-def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: bool) -> Any:
+def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, context_count: int, *, fused: bool) -> Any:
     import keras  # imported here: loads TensorFlow
 
     from model.layers import AnchorWindows, FusedLSTM, StandardiseWindows
@@ -100,7 +108,7 @@ def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, *, fused: 
     lstm = FusedLSTM if fused else keras.layers.LSTM
     windows = keras.Input((lookback_bars, feature_count), dtype="float64", name="windows")
     scale = AnchorWindows if spec.scaling == "last_close" else StandardiseWindows
-    x = scale(name="standardise")(windows)
+    x = scale(context_count=context_count, name="standardise")(windows)
     if spec.kind in ("cnn_lstm", "cnn"):
         x = _convolutions(spec, x)
     if spec.kind in ("cnn_lstm", "lstm"):

@@ -130,7 +130,14 @@ class Trainer:
     parallel on two cores take little more than half the time.
     """
 
-    def __init__(self, network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> None:
+    def __init__(
+        self,
+        network: NetworkSpec,
+        training: TrainingSpec,
+        lookback_bars: int,
+        feature_count: int,
+        context_count: int = 0,
+    ) -> None:
         """Build the network and choose the device.
 
         Args:
@@ -138,6 +145,7 @@ class Trainer:
             training: how the network is trained.
             lookback_bars: bars of a window.
             feature_count: features of a bar.
+            context_count: how many of the last features are context of a panel, which is not scaled.
 
         Raises:
             DeviceUnavailable: the spec requires a GPU and TensorFlow finds none.
@@ -149,11 +157,12 @@ class Trainer:
         self.training = training
         self.lookback_bars = lookback_bars
         self.feature_count = feature_count
+        self.context_count = context_count
         self.device = choose_device(require_gpu=training.require_gpu)
         # The fused LSTM has a float32 kernel for the CPU only; on a GPU a Keras LSTM uses cuDNN.
-        model = inference_model = build_network(network, lookback_bars, feature_count, fused=self.device == "CPU")
+        model = inference_model = self._build(fused=self.device == "CPU")
         if training.precision != "float32":
-            model = build_network(network, lookback_bars, feature_count, mixed=True)
+            model = self._build(mixed=True)
         self._graph = TrainingGraph(model, inference_model, lookback_bars, feature_count, training.batch_size)
         self._on_device: tuple[np.ndarray, Any] | None = None
 
@@ -179,7 +188,7 @@ class Trainer:
         returns the last weights.
 
         Args:
-            windows: windows of one series.
+            windows: windows of one series or of a panel.
             train_index: shape (train,), training windows, all resolved.
             validation_index: shape (validation,), validation windows, all resolved; None or empty for none.
             epochs: maximum number of epochs; the spec's when None.
@@ -242,9 +251,13 @@ class Trainer:
 
     def keras_model(self, fitted: Fitted) -> Any:
         """Return the fitted network as a `keras.Model` that can be stored."""
-        model = build_network(self.network, self.lookback_bars, self.feature_count)
+        model = self._build()
         model.set_weights(fitted.weights)
         return model
+
+    def _build(self, **variant: bool) -> Any:
+        shape = (self.lookback_bars, self.feature_count)
+        return build_network(self.network, *shape, context_count=self.context_count, **variant)
 
     def _inputs(self, windows: Windows) -> tuple[Any, Any, Any]:
         """Put features, ends and labels on the device; features that are there already are reused."""
@@ -275,11 +288,12 @@ class Trainer:
         )
 
     def _check_shape(self, windows: Windows) -> None:
-        expected, found = (self.lookback_bars, self.feature_count), (windows.lookback_bars, windows.features.shape[1])
+        expected = (self.lookback_bars, self.feature_count, self.context_count)
+        found = (windows.lookback_bars, windows.features.shape[1], windows.context_count)
         if expected != found:
             raise SpecError(
-                f"training: expected windows of {expected[0]} bars and {expected[1]} features, found {found[0]} and "
-                f"{found[1]}. Build a Trainer for these windows."
+                f"training: expected windows of {expected[0]} bars and {expected[1]} features ({expected[2]} of them "
+                f"context), found {found[0]} and {found[1]} ({found[2]}). Build a Trainer for these windows."
             )
 
     def _check(

@@ -160,7 +160,7 @@ def fit_fold(
 
     def record_of(some: Windows, probabilities: Float64[np.ndarray, " window"]) -> Record:
         number = np.full(len(some), fold.index, dtype=np.int64)
-        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number)
+        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number, some.symbols)
 
     fitted, probabilities = fit(seed)
     validation = windows.take(fold.validation)
@@ -230,4 +230,5 @@ def pool_records(records: Sequence[Record]) -> Record:
         np.concatenate([each.labels for each in records]),
         np.concatenate([each.probabilities for each in records]),
         np.concatenate([each.fold for each in records]),
+        np.concatenate([each.symbols for each in records]),
     )

@@ -50,7 +50,7 @@ class WindowSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of one series, oldest first, as a lazy view over one feature matrix.
+    """Windows of one series or of a panel, oldest first, as a lazy view over one feature matrix.
 
     Attributes:
         interval: name of the interval, such as `1d`.
@@ -62,6 +62,8 @@ class Windows:
         last_moves: shape (window,), int8: sign of the close's move from the last bar but one to the last: 1, 0, -1.
         lookback_bars: bars in a window.
         filled: shape (filled,), int64: rows of `features` that were filled into gaps; empty unless the spec allows it.
+        symbols: shape (window,), text: the series of each window of a panel (see `model.panel`); empty for one series.
+        context_count: how many of the last features are context of a panel: in one unit for all series, never scaled.
     """
 
     interval: str
@@ -73,6 +75,8 @@ class Windows:
     last_moves: Int8[np.ndarray, " window"]
     lookback_bars: int
     filled: Int64[np.ndarray, " filled"] = field(default_factory=lambda: np.empty(0, np.int64))
+    symbols: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.str_))
+    context_count: int = 0
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -119,6 +123,8 @@ class Windows:
             last_moves=self.last_moves[chosen],
             lookback_bars=self.lookback_bars,
             filled=self.filled,
+            symbols=self.symbols[chosen] if len(self.symbols) else self.symbols,
+            context_count=self.context_count,
         )
 
     def resolved(self) -> "Windows":

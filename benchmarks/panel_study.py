@@ -1,0 +1,254 @@
+"""Does pooling many coins pay? Panels walked forward, vs. the base rate, boosting and model-free ranks, net of costs.
+
+Two phases. `develop` scores several candidates on bars before the held-back span; `score` scores the chosen ones, once,
+on the held-back span. Both print log loss vs. every baseline with paired intervals, the area under the curve within
+each close, and the market-neutral portfolio of fifths; intervals draw whole closes in blocks. The protocol, written
+before the scoring, and the results are in docs/does-it-pay.md. Every run is a look at the bars that it scores.
+
+Run: python benchmarks/panel_study.py {develop,score} [--only NAME ...] [--members N] [--keep FOLDER]
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from model.bars import Bars, bars_from_frame
+from model.baselines import BaselineName, predict_baseline
+from model.bootstrap import compare_losses
+from model.calibration import perfectly_calibrated_error, reliability_curve
+from model.ensemble import open_trainer
+from model.folds import Fold, FoldSpec, split_folds
+from model.metrics import Record, score
+from model.networks import NetworkSpec
+from model.panel import Panel, PanelSpec, cut_panel
+from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
+from model.presets import HOURLY
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+
+log = logging.getLogger(__name__)
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+COST_BPS = 5.0  # per side: a taker's fee on perpetuals
+SEED = 7
+BITCOIN = "BTC-USDT"
+RANKS = {"reversal, 1 bar": 0, "reversal, 20 bars": 1, "low volatility": 2}  # column of the context, lowest first
+LEARNERS: tuple[BaselineName, ...] = ("base_rate", "persistence", "logistic_regression", "gradient_boosting")
+SPOT_1H, PERP_1H = "panel_hourly_binance.parquet", "panel_hourly_binance_perp.parquet"
+SPOT_1D, PERP_1D = "panel_daily_binance.parquet", "panel_daily_bybit.parquet"
+Forecast = Float64[np.ndarray, " window"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One panel and label, with the bars that each phase tests on: opened from `first`, before `end` ("": all)."""
+
+    interval: str
+    panel: PanelSpec
+    develop: tuple[str, str, str]
+    score: tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A network that is tried on a question."""
+
+    question: str
+    window: WindowSpec
+    network: NetworkSpec
+    training: TrainingSpec
+    inputs: str
+
+
+RISE, RANK = PanelSpec(label="rise", reference=BITCOIN), PanelSpec(label="rank", reference=BITCOIN)
+QUESTIONS = {
+    "hourly rise": Question("1h", RISE, (SPOT_1H, "2023-06-01", "2024-05-08"), (PERP_1H, "2024-06-01", "")),
+    "daily rise": Question("1d", RISE, (SPOT_1D, "2022-01-01", "2024-01-01"), (SPOT_1D, "2024-01-01", "")),
+    "daily rank": Question("1d", RANK, (SPOT_1D, "2022-01-01", "2024-01-01"), (SPOT_1D, "2024-01-01", "")),
+    "daily rank, perpetuals": Question(
+        "1d", RANK, (PERP_1D, "2023-01-01", "2024-01-01"), (PERP_1D, "2024-01-01", "2025-11-13")
+    ),
+}
+FAST = TrainingSpec(batch_size=1024, epochs=40, patience=6, plateau_patience=3)
+DAY, HOUR = WindowSpec(), HOURLY.window
+ANCHORED = HOURLY.network
+SMALL = NetworkSpec()
+CANDIDATES = {
+    "hourly: preset": Candidate("hourly rise", HOUR, ANCHORED, FAST, "own"),
+    "hourly: preset, cross-section": Candidate("hourly rise", HOUR, ANCHORED, FAST, "cross_section"),
+    "hourly: twice as wide": Candidate(
+        "hourly rise", HOUR, ANCHORED.model_copy(update={"filters": (32, 16), "units": 64}), FAST, "cross_section"
+    ),
+    "daily: default": Candidate("daily rise", DAY, SMALL, FAST, "own"),
+    "daily: cross-section": Candidate("daily rise", DAY, SMALL, FAST, "cross_section"),
+    "rank: default": Candidate("daily rank", DAY, SMALL, FAST, "own"),
+    "rank: cross-section": Candidate("daily rank", DAY, SMALL, FAST, "cross_section"),
+    "rank: anchored, cross-section": Candidate("daily rank", DAY, ANCHORED, FAST, "cross_section"),
+    "perpetuals: cross-section": Candidate("daily rank, perpetuals", DAY, SMALL, FAST, "cross_section"),
+    "perpetuals: anchored, cross-section": Candidate("daily rank, perpetuals", DAY, ANCHORED, FAST, "cross_section"),
+}
+CHOSEN: tuple[str, ...] = ()  # by `develop`; see docs/does-it-pay.md
+
+
+def main() -> None:
+    """Print the tables of a phase."""
+    given = argparse.ArgumentParser(description="Pooled training on panels of coins.")
+    given.add_argument("phase", choices=("develop", "score"))
+    given.add_argument("--only", nargs="*", default=(), help="candidates, by name")
+    given.add_argument("--members", type=int, default=1, help="seeds whose probabilities are averaged")
+    given.add_argument("--folds", type=int, default=2, help="test folds; the network is trained once for each")
+    given.add_argument("--keep", type=Path, help="folder for the out-of-sample records, as Parquet")
+    options = given.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    names = options.only or (CHOSEN if options.phase == "score" else tuple(CANDIDATES))
+    if not DATA.exists():
+        log.info("no folder %s: the panels are not part of the repository", DATA)
+        return
+    for name in names:
+        study(name, CANDIDATES[name], options.phase, options.members, options.folds, options.keep)
+
+
+def study(name: str, candidate: Candidate, phase: str, members: int, folds: int, keep: Path | None) -> None:
+    """Walk one candidate and its baselines forward, and print their scores."""
+    started = time.perf_counter()
+    question = QUESTIONS[candidate.question]
+    file, first, end = question.develop if phase == "develop" else question.score
+    bars = load_panel(DATA / file, question.interval, end)
+    spec = PanelSpec.model_validate({**question.panel.model_dump(), "inputs": candidate.inputs})
+    panel = cut_panel(bars, candidate.window, spec).resolved()
+    tests = len(np.unique(panel.windows.decided_at[panel.windows.decided_at > np.datetime64(first)]))
+    split = split_folds(panel.windows, FoldSpec(test_bars=tests, count=folds))
+    training = candidate.training.model_copy(update={"members": members, "seed": SEED})
+    forecasts = {"network": fit_and_predict(panel, split, candidate.network, training)}
+    forecasts |= baselines(panel, split, candidate.network)
+    index = np.concatenate([fold.test for fold in split])
+    tested = panel.take(index)
+    record = record_of(tested, forecasts["network"], split)
+    seconds = time.perf_counter() - started
+    log.info("\n## %s, %s (%d seeds, %d folds, %.0f s)", name, phase, members, folds, seconds)
+    print_scores(tested, record, forecasts)
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        frame = record.frame().assign(returns=tested.returns, **forecasts)
+        frame.to_parquet(keep / f"{phase} {name}.parquet".replace(" ", "_").replace(":", "").replace(",", ""))
+
+
+def load_panel(file: Path, interval: str, end: str) -> dict[str, Bars]:
+    """Read a panel file; bars opened from `end` on are dropped before anything else sees them."""
+    frame = pd.read_parquet(file).drop_duplicates(["symbol", "timestamp"])
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"], utc=True)
+    if end:
+        frame = frame[frame["timestamp"] < pd.Timestamp(end, tz="UTC")]
+    return {
+        str(symbol).replace("/", "-"): bars_from_frame(part.drop(columns="symbol").reset_index(drop=True), interval)
+        for symbol, part in frame.groupby("symbol")
+    }
+
+
+def fit_and_predict(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec, training: TrainingSpec) -> Forecast:
+    """Return the pooled P of the test folds."""
+    windows = panel.windows
+    trainer = open_trainer(network, training, windows.lookback_bars, windows.features.shape[1], windows.context_count)
+    parts = []
+    for fold in folds:
+        started = time.perf_counter()
+        fitted = trainer.fit(windows, fold.train, fold.validation, seed=training.seed)
+        parts.append(trainer.predict(fitted, windows.take(fold.test)))
+        losses = " ".join(f"{epoch.validation_loss:.5f}" for epoch in fitted.history)
+        log.info(
+            "fold %d: %d windows, %.0f s, validation %s",
+            fold.index,
+            len(fold.train),
+            time.perf_counter() - started,
+            losses,
+        )
+    return np.concatenate(parts)
+
+
+def baselines(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec) -> dict[str, Forecast]:
+    """Return every learner's P of the test folds, pooled over coins and on the network's inputs."""
+    found = {}
+    for name in LEARNERS:
+        parts = [
+            predict_baseline(
+                name, panel.windows, np.concatenate([fold.train, fold.validation]), fold.test, SEED, network.scaling
+            )
+            for fold in folds
+        ]
+        found[name] = np.concatenate(parts)
+    return found
+
+
+def record_of(tested: Panel, probabilities: Forecast, folds: tuple[Fold, ...]) -> Record:
+    """Return the out-of-sample record of a forecaster."""
+    windows = tested.windows
+    number = np.concatenate([np.full(len(fold.test), fold.index, np.int64) for fold in folds])
+    return Record(windows.decided_at, windows.resolved_at, windows.labels, probabilities, number, windows.symbols)
+
+
+def print_scores(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]) -> None:
+    """Print log losses, areas within a close and portfolios of every forecaster."""
+    closes = record.decided_at
+    coins = len(np.unique(record.symbols))
+    log.info("%d windows of %d coins, %s to %s", len(record), coins, closes[0], closes[-1])
+    found = reliability_curve(record.labels, record.probabilities).expected_error
+    perfect = perfectly_calibrated_error(record.probabilities, SEED)
+    log.info("calibration error of the network %.4f, of a perfect forecaster %.4f", found, perfect)
+    for subset in ("all", BITCOIN):
+        chosen = np.arange(len(record)) if subset == "all" else np.flatnonzero(record.symbols == subset)
+        part = record.take(chosen)
+        for name, probabilities in forecasts.items():
+            numbers = score(part.labels, probabilities[chosen])
+            line = f"{subset:8} {name:20} log loss {numbers['log_loss']:.5f} accuracy {numbers['accuracy']:.4f}"
+            if name != "network":
+                paired = compare_losses(part, probabilities[chosen], SEED)
+                line += f"   network minus it {paired.mean:+.5f} [{paired.low:+.5f}, {paired.high:+.5f}] p {paired.p_value:.3f}"
+            log.info("%s", line)
+    print_ranks(tested, record, forecasts)
+
+
+def print_ranks(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]) -> None:
+    """Print the area under the curve within a close, and the portfolio of fifths, of forecasters and plain ranks."""
+    bar = np.timedelta64(1, "D") if tested.windows.interval == "1d" else np.timedelta64(1, "h")
+    context = tested.context[tested.windows.ends]
+    plain = {name: -context[:, column] for name, column in RANKS.items()}
+    ours = auc_by_bar(record, record.probabilities)
+    for name, scores in {**forecasts, **plain}.items():
+        if np.ptp(scores) == 0 or name == "base_rate":
+            continue
+        theirs = auc_by_bar(record, scores)
+        area, ahead = mean_interval(theirs, SEED), mean_interval(ours - theirs, SEED)
+        held = quantile_portfolio(record, scores, tested.returns, COST_BPS, bar, SEED)
+        even, sharpe = held.break_even_bps, held.sharpe
+        log.info(
+            "%-20s AUC within a close %.4f [%.4f, %.4f], network ahead by %+.4f [%+.4f, %+.4f]; fifths: gross %.1f bps a "
+            "bar, break-even %.1f [%.1f, %.1f] bps a side, net Sharpe %.2f [%.2f, %.2f]",
+            name,
+            area.value,
+            area.low,
+            area.high,
+            ahead.value,
+            ahead.low,
+            ahead.high,
+            held.gross_bps,
+            even.value,
+            even.low,
+            even.high,
+            sharpe.value,
+            sharpe.low,
+            sharpe.high,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Describe each bar of a panel by the other series at the same close: ranks, the market's move, Bitcoin's move.
+
+Five numbers per bar and series, free of the unit of price, so they need no scaling: three ranks among the series
+present (-1 lowest, 1 highest), and two moves in multiples of their typical size, clipped at six. A series that is not
+listed yet, or that misses a bar, is left out of the ranks and of the market at that bar; where nothing is known an
+entry is 0, its neutral value. Caution: a rank depends on which series are present, so serving must see the same panel.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from model.bars import Bars, interval_delta
+from model.windows import MAX_MOVES
+
+CONTEXT = ("rank_of_move", "rank_of_trend", "rank_of_volatility", "market_move", "reference_move")
+TREND_BARS = 20  # own choice: a month of trading days
+MIN_TREND_BARS = 10  # own choice: fewer moves say nothing about a typical one
+
+
+def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Float64[np.ndarray, "bar 5"]]:
+    """Return the context of every bar, by series.
+
+    Args:
+        bars: by symbol, oldest first, all of one interval.
+        reference: symbol whose own move is an input for all, such as `BTC-USD`; its entries are 0 where the panel does
+            not hold it.
+
+    Returns:
+        By symbol, shape (bar, 5), float64, columns as in `CONTEXT`, finite: the rank of the close's move from the bar
+        before, of the move over 20 bars, and of the typical move (root mean square over 20 bars) among the series that
+        have one; the median over series of move / typical move; and that of the reference.
+
+    Time: row t depends on bars 0..t of all series; a bar counts for the close at which it ends, never before.
+    Source: own.
+
+    Examples:
+        Three series rise by 1, 2 and 3 %: the ranks of their last moves are -1, 0 and 1.
+
+        >>> opened_at = np.datetime64("2024-01-01", "us") + np.arange(2) * np.timedelta64(1, "D")
+        >>> moves = {"A": 0.01, "B": 0.02, "C": 0.03}
+        >>> bars = {symbol: Bars("1d", opened_at, np.full((2, 5), [[1], [1 + move]])) for symbol, move in moves.items()}
+        >>> {symbol: rows[:, 0].tolist() for symbol, rows in cross_section(bars).items()}
+        {'A': [0.0, -1.0], 'B': [0.0, 0.0], 'C': [0.0, 1.0]}
+    """
+    times = np.unique(np.concatenate([each.opened_at for each in bars.values()]))
+    rows = {symbol: np.searchsorted(times, each.opened_at) for symbol, each in bars.items()}
+    closes = np.full((len(times), len(bars)), np.nan)
+    for number, (symbol, each) in enumerate(bars.items()):
+        closes[rows[symbol], number] = each.column("close")
+    moves = _moves(np.log(closes), times, next(iter(bars.values())).interval)
+    typical = _typical_moves(moves)
+    unusual = np.clip(np.where(typical > 0, moves / np.where(typical > 0, typical, 1.0), np.nan), -MAX_MOVES, MAX_MOVES)
+    context = np.zeros((len(times), len(bars), len(CONTEXT)))
+    context[:, :, 0] = _ranks(moves)
+    context[:, :, 1] = _ranks(_trends(moves))
+    context[:, :, 2] = _ranks(typical)
+    context[:, :, 3] = _median(unusual)[:, None]
+    if reference in bars:
+        context[:, :, 4] = np.nan_to_num(unusual[:, list(bars).index(reference)])[:, None]
+    return {symbol: np.ascontiguousarray(context[rows[symbol], number]) for number, symbol in enumerate(bars)}
+
+
+def _moves(
+    log_closes: Float64[np.ndarray, "bar series"], times: Shaped[np.ndarray, " bar"], interval: str
+) -> Float64[np.ndarray, "bar series"]:
+    """Return the log move of each close from the bar before; NaN across a gap and where a close is missing."""
+    moves = np.diff(log_closes, axis=0, prepend=np.nan)
+    moves[1:][np.diff(times) != interval_delta(interval)] = np.nan
+    return moves
+
+
+def _trends(moves: Float64[np.ndarray, "bar series"]) -> Float64[np.ndarray, "bar series"]:
+    """Return the sum of the last moves; NaN with fewer than `MIN_TREND_BARS` of them, or without the newest."""
+    return _rolling(moves)[0]
+
+
+def _typical_moves(moves: Float64[np.ndarray, "bar series"]) -> Float64[np.ndarray, "bar series"]:
+    """Return the root mean square of the last moves; NaN with fewer than `MIN_TREND_BARS` of them."""
+    sums, known = _rolling(np.square(moves))
+    return np.asarray(np.sqrt(sums / np.maximum(known, 1)))
+
+
+def _rolling(
+    values: Float64[np.ndarray, "bar series"],
+) -> tuple[Float64[np.ndarray, "bar series"], Float64[np.ndarray, "bar series"]]:
+    """Return sum and count of the known values among the last `TREND_BARS`; each window is summed by itself."""
+    padded = np.concatenate([np.full((TREND_BARS - 1, values.shape[1]), np.nan), values])
+    recent = np.lib.stride_tricks.sliding_window_view(padded, TREND_BARS, axis=0)
+    known = np.isfinite(recent).sum(axis=2).astype(np.float64)
+    sums = np.nansum(recent, axis=2)
+    sums[(known < MIN_TREND_BARS) | np.isnan(values)] = np.nan
+    return sums, known
+
+
+def _ranks(values: Float64[np.ndarray, "bar series"]) -> Float64[np.ndarray, "bar series"]:
+    """Return the rank of each known value within its bar from -1 to 1, equal values alike; 0 for unknown ones."""
+    import pandas as pd  # imported here: pandas takes a second
+
+    ranks = pd.DataFrame(values).rank(axis=1).to_numpy(dtype=np.float64)
+    spread = np.isfinite(values).sum(axis=1, keepdims=True) - 1
+    return np.asarray(np.nan_to_num(2 * (ranks - 1) / np.maximum(spread, 1) - (spread > 0)))
+
+
+def _median(values: Float64[np.ndarray, "bar series"]) -> Float64[np.ndarray, " bar"]:
+    """Return the median of the known values of each bar; 0 where there is none."""
+    known = np.isfinite(values).any(axis=1)
+    medians = np.zeros(len(values))
+    medians[known] = np.nanmedian(values[known], axis=1)
+    return medians

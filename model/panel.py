@@ -1,0 +1,157 @@
+"""Cut the windows of many series as one panel: one network learns from all of them, each scaled by itself.
+
+A panel is a `Windows` whose feature matrix holds all series one below the other and whose windows are in the order of
+time, so folds, training, baselines and records work on it as on one series. Folds are cut by time, the same for all;
+a series enters when it is listed. Labels: `rise`, or `rank` (above the median series of the same close). Caution: the
+windows of one close share the market's move, so they are never independent; intervals draw them together.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int8, Int64
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.bars import Bars
+from model.cross_section import CONTEXT, cross_section
+from model.errors import BarsTooShort, SpecError
+from model.gap_filling import fill_gaps
+from model.labels import FALL, RISE, UNRESOLVED
+from model.windows import Windows, WindowSpec, cut_windows
+
+
+class PanelSpec(BaseModel):
+    """Which series form a panel, what is predicted for each, and what a window shows of the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Panel")
+
+    symbols: tuple[str, ...] = Field(
+        default=(), description="Symbols of the panel; empty: every stored series of the interval"
+    )
+    label: Literal["rise", "rank"] = Field(
+        default="rise",
+        description="rise: the close at the horizon is higher; rank: the return until then is above the median of the "
+        "panel's series at the same close",
+    )
+    inputs: Literal["own", "cross_section"] = Field(
+        default="own",
+        description="own: a window shows its own series only, so any series can be predicted; cross_section: also the "
+        "ranks of its moves and volatility among the panel, the market's and the reference's moves",
+    )
+    reference: str = Field(
+        default="", description="cross_section: symbol whose own move every window shows, such as BTC-USD; empty: none"
+    )
+    least_series: int = Field(
+        default=5, ge=2, le=10_000, description="rank: fewest series at a close for which a label exists"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The windows of a panel, with what was known about the others at each bar.
+
+    Attributes:
+        windows: of all series, in the order of decision times, then symbols.
+        context: shape (bar, 5), float64: the rows of `model.cross_section` for the rows of `windows.features`.
+        returns: shape (window,), float64: simple return from the decision to the outcome; NaN where unresolved.
+    """
+
+    windows: Windows
+    context: Float64[np.ndarray, "bar context"]
+    returns: Float64[np.ndarray, " window"]
+
+    def resolved(self) -> "Panel":
+        """Return the panel with the windows whose outcome is known."""
+        return self.take(np.flatnonzero(self.windows.labels >= 0))
+
+    def take(self, index: Int64[np.ndarray, " index"]) -> "Panel":
+        """Return the panel with the windows at these indices."""
+        return Panel(self.windows.take(index), self.context, self.returns[index])
+
+
+def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """Cut the windows of every series and put them in the order of time.
+
+    Args:
+        bars: by symbol, oldest first, all of one interval. A series too short for a window adds none.
+        window: how windows are cut, the same for all.
+        panel: label and inputs.
+
+    Raises:
+        BarsTooShort: no series has a window.
+        SpecError: series of several intervals.
+
+    Time: a window ending at bar t depends on bars up to t of all series (with inputs `own`: of its own); a label
+        on the closes of all series at t and t + horizon.
+    Source: pooling over assets, each standardised by itself: Jaquart, Koepke and Weinhardt, 2022.
+    """
+    intervals = {each.interval for each in bars.values()}
+    if len(intervals) > 1:
+        raise SpecError(f"panel: expected series of one interval, found {', '.join(sorted(intervals))}")
+    filled = {symbol: fill_gaps(each, window.gaps)[0] for symbol, each in sorted(bars.items()) if len(each)}
+    context = cross_section(filled, panel.reference) if filled else {}
+    parts: dict[str, Windows] = {}
+    for symbol in filled:
+        try:
+            parts[symbol] = cut_windows(bars[symbol], window)
+        except BarsTooShort:
+            continue
+    if not parts:
+        raise BarsTooShort(
+            f"panel: expected at least one series of {window.lookback_bars} bars in a row without a gap, found none "
+            f"among {len(bars)}. Give more bars, or lower --window.lookback-bars."
+        )
+    windows = _stack(parts)
+    rows = np.concatenate([context[symbol] for symbol in parts])
+    returns = _returns(windows, np.concatenate([filled[symbol].column("close") for symbol in parts]), window)
+    if panel.label == "rank":
+        windows = _label_ranks(windows, returns, panel.least_series)
+        returns = np.where(windows.labels >= 0, returns, np.nan)
+    if panel.inputs == "cross_section":
+        features = np.ascontiguousarray(np.concatenate([windows.features, rows], axis=1))
+        windows = replace(windows, features=features, context_count=len(CONTEXT))
+    return Panel(windows, rows, returns)
+
+
+def _stack(parts: Mapping[str, Windows]) -> Windows:
+    """Put feature matrices one below the other and windows in the order of their decisions, then of their symbols."""
+    starts = np.cumsum([0, *(len(part.features) for part in parts.values())])[:-1]
+    symbols = np.concatenate([np.full(len(part), symbol) for symbol, part in parts.items()])
+    decided_at = np.concatenate([part.decided_at for part in parts.values()])
+    stacked = Windows(
+        interval=next(iter(parts.values())).interval,
+        features=np.concatenate([part.features for part in parts.values()]),
+        ends=np.concatenate([part.ends + start for part, start in zip(parts.values(), starts, strict=True)]),
+        labels=np.concatenate([part.labels for part in parts.values()]),
+        decided_at=decided_at,
+        resolved_at=np.concatenate([part.resolved_at for part in parts.values()]),
+        last_moves=np.concatenate([part.last_moves for part in parts.values()]),
+        lookback_bars=next(iter(parts.values())).lookback_bars,
+        filled=np.concatenate([part.filled + start for part, start in zip(parts.values(), starts, strict=True)]),
+        symbols=symbols,
+    )
+    return stacked.take(np.lexsort((symbols, decided_at)).astype(np.int64))
+
+
+def _returns(windows: Windows, closes: Float64[np.ndarray, " bar"], spec: WindowSpec) -> Float64[np.ndarray, " window"]:
+    """Return the simple return of each resolved window; a resolved label crosses no gap, so its bar is a row ahead."""
+    known = windows.labels >= 0
+    returns = np.full(len(windows), np.nan)
+    ends = windows.ends[known]
+    returns[known] = closes[ends + spec.horizon_bars] / closes[ends] - 1
+    return returns
+
+
+def _label_ranks(windows: Windows, returns: Float64[np.ndarray, " window"], least_series: int) -> Windows:
+    """Replace the labels: 1 above the median return of the same close, 0 at or below it; unresolved with too few."""
+    import pandas as pd  # imported here: pandas takes a second
+
+    groups = pd.Series(returns).groupby(windows.decided_at)
+    medians = groups.transform("median").to_numpy()
+    known = (groups.transform("count").to_numpy() >= least_series) & np.isfinite(returns)
+    labels: Int8[np.ndarray, " window"] = np.where(known, np.where(returns > medians, RISE, FALL), UNRESOLVED).astype(
+        np.int8
+    )
+    return replace(windows, labels=labels, resolved_at=np.where(known, windows.resolved_at, np.datetime64("NaT")))
