@@ -212,7 +212,8 @@ def print_scores(tested: Panel, record: Record, forecasts: Mapping[str, Forecast
             line = f"{subset:8} {name:20} log loss {numbers['log_loss']:.5f} accuracy {numbers['accuracy']:.4f}"
             if name != "network":
                 paired = compare_losses(part, probabilities[chosen], SEED)
-                line += f"   network minus it {paired.mean:+.5f} [{paired.low:+.5f}, {paired.high:+.5f}] p {paired.p_value:.3f}"
+                bounds = f"[{paired.low:+.5f}, {paired.high:+.5f}]"
+                line += f"   network minus it {paired.mean:+.5f} {bounds} p {paired.p_value:.3f}"
             log.info("%s", line)
     print_ranks(tested, record, forecasts)
 
@@ -231,8 +232,8 @@ def print_ranks(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]
         held = quantile_portfolio(record, scores, tested.returns, COST_BPS, bar, SEED)
         even, sharpe = held.break_even_bps, held.sharpe
         log.info(
-            "%-20s AUC within a close %.4f [%.4f, %.4f], network ahead by %+.4f [%+.4f, %+.4f]; fifths: gross %.1f bps a "
-            "bar, break-even %.1f [%.1f, %.1f] bps a side, net Sharpe %.2f [%.2f, %.2f]",
+            "%-20s AUC within a close %.4f [%.4f, %.4f], network ahead by %+.4f [%+.4f, %+.4f]; fifths: gross %.1f bps "
+            "a bar, break-even %.1f [%.1f, %.1f] bps a side, net Sharpe %.2f [%.2f, %.2f]",
             name,
             area.value,
             area.low,

@@ -111,7 +111,7 @@ def audit(
     """
     rng = np.random.default_rng(seed)
     windows = cut(bars, window)
-    chosen = _sample(len(windows), sample, rng)
+    chosen = sample_indices(len(windows), sample, rng)
     resolved = windows.resolved()
     all_folds = split(resolved, folds)
     findings = [
@@ -126,7 +126,7 @@ def audit(
     return Audit(tuple(findings))
 
 
-def _sample(count: int, size: int, rng: np.random.Generator) -> Int64[np.ndarray, " chosen"]:
+def sample_indices(count: int, size: int, rng: np.random.Generator) -> Int64[np.ndarray, " chosen"]:
     """Choose the oldest, the newest and random indices below `count`, ascending, at most `size`."""
     if count <= size:
         return np.arange(count, dtype=np.int64)
@@ -173,9 +173,9 @@ def _audit_windows(
         if not _label_waits(bars, cut, spec, windows, int(which)):
             early.append(decided_at)
     return [
-        _finding("windows with later bars removed", removed, len(chosen), "windows differ"),
-        _finding("windows with later bars scrambled", scrambled, len(chosen), "windows differ"),
-        _finding("labels with later bars removed", early, len(chosen), "labels are known too early or differ"),
+        finding_of("windows with later bars removed", removed, len(chosen), "windows differ"),
+        finding_of("windows with later bars scrambled", scrambled, len(chosen), "windows differ"),
+        finding_of("labels with later bars removed", early, len(chosen), "labels are known too early or differ"),
     ]
 
 
@@ -210,7 +210,7 @@ def _audit_labels(bars: Bars, spec: WindowSpec, windows: Windows) -> Finding:
     labels, resolved_at = _expected_labels(bars, spec, windows.decided_at)
     same_time = (windows.resolved_at == resolved_at) | (np.isnat(windows.resolved_at) & np.isnat(resolved_at))
     bad = windows.decided_at[(windows.labels != labels) | ~same_time]
-    return _finding("labels vs. the closes", list(bad), len(windows), "labels or their resolution differ")
+    return finding_of("labels vs. the closes", list(bad), len(windows), "labels or their resolution differ")
 
 
 def _expected_labels(
@@ -248,10 +248,10 @@ def _audit_folds(bars: Bars, spec: WindowSpec, resolved: Windows, folds: Sequenc
     if not folds:
         unpurged.append(np.datetime64("NaT", "us"))
     return [
-        _finding("purge before each test fold", unpurged, checked,
+        finding_of("purge before each test fold", unpurged, checked,
                  "training or validation windows were not yet resolved when the test fold began"),
-        _finding("purge before each validation", unpurged_training, checked, "windows resolve inside the validation"),
-        _finding("test folds disjoint", twice, int(tested.sum()), "windows are tested twice"),
+        finding_of("purge before each validation", unpurged_training, checked, "windows resolve inside the validation"),
+        finding_of("test folds disjoint", twice, int(tested.sum()), "windows are tested twice"),
     ]  # fmt: skip
 
 
@@ -263,14 +263,14 @@ def _audit_record(bars: Bars, spec: WindowSpec, record: Record, resolved: Window
     bad += list(np.setxor1d(record.decided_at, tested))
     values, counts = np.unique(record.decided_at, return_counts=True)
     bad += list(values[counts > 1])
-    return _finding("record vs. folds and closes", bad, len(record), "decisions differ")
+    return finding_of("record vs. folds and closes", bad, len(record), "decisions differ")
 
 
 def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random.Generator) -> list[Finding]:
     """Recompute sampled predictions with later bars removed and scrambled."""
     bars = Bars(bars.interval, bars.opened_at[-MAX_BARS:], bars.ohlcv[-MAX_BARS:])
     decided_at, probabilities = predict(bars)
-    chosen = _sample(len(decided_at), sample, rng)
+    chosen = sample_indices(len(decided_at), sample, rng)
     removed: list[np.datetime64] = []
     scrambled: list[np.datetime64] = []
     ends = np.searchsorted(bars.closed_at, decided_at)
@@ -285,12 +285,12 @@ def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random
             if len(place) != 1 or not abs(float(again[place[0]] - probabilities[which])) <= SAME_PROBABILITY:
                 bad.append(decided_at[which])
     return [
-        _finding("predictions with later bars removed", removed, len(chosen), "predictions differ"),
-        _finding("predictions with later bars scrambled", scrambled, len(chosen), "predictions differ"),
+        finding_of("predictions with later bars removed", removed, len(chosen), "predictions differ"),
+        finding_of("predictions with later bars scrambled", scrambled, len(chosen), "predictions differ"),
     ]
 
 
-def _finding(name: str, bad: list[np.datetime64], checked: int, problem: str) -> Finding:
+def finding_of(name: str, bad: list[np.datetime64], checked: int, problem: str) -> Finding:
     """Return the finding of a check."""
     if not bad:
         return Finding(name, passed=True, checked=checked, detail=f"{checked} checked")

@@ -292,8 +292,8 @@ class Trainer:
         found = (windows.lookback_bars, windows.features.shape[1], windows.context_count)
         if expected != found:
             raise SpecError(
-                f"training: expected windows of {expected[0]} bars and {expected[1]} features ({expected[2]} of them "
-                f"context), found {found[0]} and {found[1]} ({found[2]}). Build a Trainer for these windows."
+                f"training: expected windows of {expected[0]} bars and {expected[1]} features, found {found[0]} and "
+                f"{found[1]} (context among them: {expected[2]} and {found[2]}). Build a Trainer for these windows."
             )
 
     def _check(

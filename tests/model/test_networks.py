@@ -1,5 +1,6 @@
 """The networks equal plain NumPy, and depend on their own window but not on the scale of its prices."""
 
+from collections.abc import Callable
 from typing import get_args
 
 import forward_passes as reference
@@ -8,7 +9,8 @@ import pytest
 from random_weights import randomise
 
 from model.errors import SpecError
-from model.networks import Kind, NetworkSpec, build_network
+from model.network_files import network_from_bytes, network_to_bytes, network_to_onnx
+from model.networks import Kind, NetworkSpec, Scaling, build_network
 from model.windows import MAX_MOVES, anchor, standardise
 
 KINDS = get_args(Kind)
@@ -196,3 +198,31 @@ def test_impossible_windows_and_specs_are_refused() -> None:
 def test_a_lookback_of_two_bars_is_enough(kind: Kind) -> None:
     network = build_network(NetworkSpec(kind=kind, **SMALL), 2, 1)
     assert network(np.ones((3, 2, 1)), training=False).shape == (3, 1)
+
+
+@pytest.mark.parametrize(("scaling", "scale"), [("window", standardise), ("last_close", anchor)])
+def test_context_passes_unscaled_through_keras_and_onnx(scaling: Scaling, scale: Callable[..., np.ndarray]) -> None:
+    import onnxruntime
+
+    from model.layers import AnchorWindows, StandardiseWindows
+
+    layer = {"window": StandardiseWindows, "last_close": AnchorWindows}[scaling](context_count=2)
+    context = np.random.default_rng(6).uniform(-1, 1, (5, LOOKBACK, 2))
+    windows = np.concatenate([prices(5), context], axis=2)
+    found = np.asarray(layer(windows))
+    np.testing.assert_allclose(found[:, :, :FEATURES], scale(prices(5)), atol=1e-6)
+    np.testing.assert_array_equal(found[:, :, FEATURES:], context.astype(np.float32))
+
+    network = build_network(NetworkSpec(scaling=scaling, **SMALL), LOOKBACK, FEATURES + 2, context_count=2)
+    randomise(network)
+    expected = np.asarray(network(windows, training=False))
+    again = network_from_bytes(network_to_bytes(network))
+    np.testing.assert_array_equal(np.asarray(again(windows, training=False)), expected)
+    session = onnxruntime.InferenceSession(network_to_onnx(network))
+    np.testing.assert_allclose(session.run(None, {session.get_inputs()[0].name: windows})[0], expected, atol=1e-5)
+    assert np.ptp(expected) > 0.003
+
+
+def test_a_network_of_context_alone_is_refused() -> None:
+    with pytest.raises(SpecError, match="at least 1 bar and 1 feature, found 12 and 0"):
+        build_network(NetworkSpec(**SMALL), LOOKBACK, 2, context_count=2)

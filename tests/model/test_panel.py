@@ -1,0 +1,255 @@
+"""Panels: many series in one fit, cut by time, without a look at any later bar."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+
+from model.bars import Bars
+from model.cross_section import CONTEXT, cross_section
+from model.errors import BarsTooShort, SpecError
+from model.folds import Fold, FoldSpec, split_folds
+from model.gap_filling import GapRule
+from model.metrics import score
+from model.networks import NetworkSpec
+from model.panel import Panel, PanelSpec, cut_panel
+from model.panel_audit import audit_panel
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.walk_forward import trainer_for, walk_baselines_forward, walk_forward
+from model.windows import Windows, WindowSpec, cut_windows
+
+SYMBOLS = tuple("ABCDEF")
+FOLDS = FoldSpec(test_bars=40, count=2)
+
+
+def panel_bars(count: int = 200, **listed_later: int) -> dict[str, Bars]:
+    """Return random walks of six coins; a coin given by name starts that many bars later."""
+    bars = {symbol: random_walk(count, seed=number) for number, symbol in enumerate(SYMBOLS)}
+    for symbol, first in listed_later.items():
+        bars[symbol] = Bars(bars[symbol].interval, bars[symbol].opened_at[first:], bars[symbol].ohlcv[first:])
+    return bars
+
+
+def test_windows_of_a_panel_are_those_of_its_series_in_the_order_of_time() -> None:
+    bars, spec = panel_bars(60, C=25), WindowSpec(lookback_bars=5)
+    windows = cut_panel(bars, spec, PanelSpec()).windows
+    assert (np.diff(windows.decided_at) >= np.timedelta64(0)).all()
+    for symbol in SYMBOLS:
+        alone = cut_windows(bars[symbol], spec)
+        own = windows.take(windows.symbols == symbol)
+        assert np.array_equal(own.values(), alone.values())
+        assert np.array_equal(own.labels, alone.labels)
+        assert np.array_equal(own.decided_at, alone.decided_at)
+        assert np.array_equal(own.last_moves, alone.last_moves)
+    assert len(windows) == sum(len(cut_windows(each, spec)) for each in bars.values())
+
+
+def test_returns_are_those_of_the_horizon_and_gaps_have_none() -> None:
+    bars = {"A": random_walk(30, seed=1, absent={12}), "B": random_walk(30, seed=2)}
+    panel = cut_panel(bars, WindowSpec(lookback_bars=3, horizon_bars=2), PanelSpec())
+    for symbol, each in bars.items():
+        close = dict(zip(each.closed_at, each.column("close"), strict=True))
+        of_series = np.flatnonzero(panel.windows.symbols == symbol)
+        for at, label, found in zip(
+            panel.windows.decided_at[of_series],
+            panel.windows.labels[of_series],
+            panel.returns[of_series],
+            strict=True,
+        ):
+            if label < 0:
+                assert np.isnan(found)
+            else:
+                assert found == close[at + np.timedelta64(2, "D")] / close[at] - 1
+
+
+def test_ranks_are_labelled_against_the_median_of_the_same_close() -> None:
+    opened_at = np.datetime64("2024-01-01", "us") + np.arange(4) * np.timedelta64(1, "D")
+    moves = {"A": 0.01, "B": 0.02, "C": -0.03, "D": 0.04, "E": 0.02}
+    bars = {
+        symbol: Bars("1d", opened_at, np.repeat(100 * (1 + move) ** np.arange(4.0)[:, None], 5, axis=1))
+        for symbol, move in moves.items()
+    }
+    panel = cut_panel(bars, WindowSpec(lookback_bars=2), PanelSpec(label="rank"))
+    first = panel.windows.decided_at == panel.windows.decided_at[0]
+    # The median move is 2 %: only D is above it; a move that equals the median is not above it.
+    assert dict(zip(panel.windows.symbols[first], panel.windows.labels[first], strict=True)) == {
+        "A": 0, "B": 0, "C": 0, "D": 1, "E": 0,
+    }  # fmt: skip
+    few = cut_panel({"A": bars["A"], "B": bars["B"]}, WindowSpec(lookback_bars=2), PanelSpec(label="rank"))
+    assert (few.windows.labels == -1).all()
+    assert np.isnat(few.windows.resolved_at).all()
+
+
+def test_folds_are_cut_by_time_and_never_inside_a_close() -> None:
+    panel = cut_panel(panel_bars(200, C=150), WindowSpec(lookback_bars=5, horizon_bars=3), PanelSpec()).resolved()
+    windows = panel.windows
+    folds = split_folds(windows, FOLDS)
+    closes = np.unique(windows.decided_at)
+    assert np.array_equal(np.unique(windows.decided_at[np.concatenate([f.test for f in folds])]), closes[-40:])
+    for fold in folds:
+        parts = [np.unique(windows.decided_at[part]) for part in (fold.train, fold.validation, fold.test)]
+        for earlier, later in itertools.pairwise(parts):
+            assert earlier[-1] + 3 * np.timedelta64(1, "D") < later[0] + np.timedelta64(1, "us")
+        for part, at in zip((fold.train, fold.validation, fold.test), parts, strict=True):
+            assert np.array_equal(np.flatnonzero(np.isin(windows.decided_at, at)), part)  # every coin of each close
+    assert "C" not in windows.symbols[folds[0].train]  # listed after
+    assert "C" in windows.symbols[folds[1].test]
+
+
+def test_context_by_hand() -> None:
+    opened_at = np.datetime64("2024-01-01", "us") + np.arange(30) * np.timedelta64(1, "D")
+    rng = np.random.default_rng(1)
+    closes = {symbol: np.exp(np.cumsum(rng.normal(0, 0.02, 30))) for symbol in "ABC"}
+    bars = {symbol: Bars("1d", opened_at, np.repeat(close[:, None], 5, axis=1)) for symbol, close in closes.items()}
+    found = cross_section(bars, reference="B")
+    moves = {symbol: np.diff(np.log(close)) for symbol, close in closes.items()}
+    typical = {symbol: np.sqrt(np.mean(move[-20:] ** 2)) for symbol, move in moves.items()}
+    trend = {symbol: move[-20:].sum() for symbol, move in moves.items()}
+
+    def rank(values: Mapping[str, float], symbol: str) -> float:
+        return float(sorted(values.values()).index(values[symbol]) - 1)
+
+    for symbol in "ABC":
+        expected = (
+            rank({each: move[-1] for each, move in moves.items()}, symbol),
+            rank(trend, symbol),
+            rank(typical, symbol),
+            sorted(moves[each][-1] / typical[each] for each in "ABC")[1],
+            moves["B"][-1] / typical["B"],
+        )
+        assert found[symbol][-1] == pytest.approx(expected, abs=1e-12)
+        assert (found[symbol][0] == 0).all()  # nothing is known at the first bar
+
+
+def test_a_missing_coin_is_neutral_and_changes_no_other_bar() -> None:
+    whole = panel_bars(60)
+    gap = dict(whole, A=random_walk(60, seed=0, absent={40}))
+    before, after = cross_section(whole, "A"), cross_section(gap, "A")
+    assert np.isfinite(after["B"]).all()
+    assert after["B"][40, CONTEXT.index("reference_move")] == 0.0
+    assert np.array_equal(before["B"][:40], after["B"][:40])
+
+
+@pytest.mark.parametrize("label", ["rise", "rank"])
+@pytest.mark.parametrize("inputs", ["own", "cross_section"])
+def test_the_audit_finds_no_look_ahead(label: str, inputs: str) -> None:
+    spec = PanelSpec.model_validate({"label": label, "inputs": inputs, "reference": "A"})
+    bars = panel_bars(170, C=60) | {"G": random_walk(170, seed=9, absent={100, 101, 130})}
+    found = audit_panel(bars, WindowSpec(lookback_bars=25, horizon_bars=2), spec, FOLDS)
+    assert found.passed, [each.detail for each in found.findings if not each.passed]
+    assert all(each.checked > 0 for each in found.findings)
+
+
+def next_market_move(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: the market's move of the NEXT close is an input."""
+    found = cut_panel(bars, window, panel)
+    features = found.windows.features.copy()
+    features[:-1, -2] = features[1:, -2]
+    return replace(found, windows=replace(found.windows, features=features))
+
+
+def survivors_only(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: coins that will be delisted are left out from the beginning."""
+    last = max(each.opened_at[-1] for each in bars.values())
+    return cut_panel({symbol: each for symbol, each in bars.items() if each.opened_at[-1] == last}, window, panel)
+
+
+def whole_sample_scale(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: another coin's prices are divided by their highest close, of later bars too."""
+    found = cut_panel(bars, window, panel)
+    top = max(float(each.column("close").max()) for each in bars.values())
+    return replace(found, windows=replace(found.windows, features=found.windows.features / top))
+
+
+def folds_by_position(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
+    """A leak: folds cut by the number of windows of each coin, so that one coin's training is another's future."""
+    order = np.lexsort((windows.decided_at, windows.symbols)).astype(np.int64)
+    count = len(windows) // (spec.count + 1)
+    parts = [order[start : start + count] for start in range(0, count * (spec.count + 1), count)]
+    return tuple(
+        Fold(number, parts[number][:-20], parts[number][-20:], parts[number + 1]) for number in range(spec.count)
+    )
+
+
+@pytest.mark.parametrize("leaky", [next_market_move, survivors_only, whole_sample_scale])
+def test_the_audit_finds_planted_leaks_across_coins(leaky: object) -> None:
+    bars = panel_bars(170)
+    bars["F"] = Bars("1d", bars["F"].opened_at[:140], bars["F"].ohlcv[:140])  # delisted
+    spec = PanelSpec(inputs="cross_section", reference="A")
+    window = WindowSpec(lookback_bars=5)
+    assert audit_panel(bars, window, spec, FOLDS).passed
+    assert not audit_panel(bars, window, spec, FOLDS, cut=leaky).passed  # type: ignore[arg-type]
+
+
+def test_the_audit_finds_folds_that_are_not_cut_by_time() -> None:
+    found = audit_panel(panel_bars(170), WindowSpec(lookback_bars=5), PanelSpec(), FOLDS, split=folds_by_position)
+    assert [each.name for each in found.findings if not each.passed] == ["panel folds cut by time"]
+
+
+def test_a_panel_of_one_series_trains_as_the_series_alone() -> None:
+    recipe = Recipe(
+        window=WindowSpec(lookback_bars=5),
+        folds=FOLDS,
+        network=NetworkSpec(filters=(2,), units=2, dense_units=4),
+        training=TrainingSpec(epochs=2, batch_size=32),
+    )
+    bars = random_walk(200, seed=3)
+    alone = cut_windows(bars, recipe.window).resolved()
+    panel = cut_panel({"A": bars}, recipe.window, PanelSpec()).resolved().windows
+    trainer = trainer_for(recipe)
+    one = walk_forward(trainer, alone, split_folds(alone, FOLDS), seed=1)
+    pooled = walk_forward(trainer, panel, split_folds(panel, FOLDS), seed=1)
+    assert np.array_equal(one.record.probabilities, pooled.record.probabilities)
+    assert np.array_equal(one.record.decided_at, pooled.record.decided_at)
+    assert set(pooled.record.symbols) == {"A"}
+
+
+def planted(seed: int, strength: float) -> dict[str, Bars]:
+    """Return coins whose next move follows, at that strength, the rank of their last move among all coins."""
+    rng = np.random.default_rng(seed)
+    moves = rng.normal(0, 0.02, (500, 8))
+    for bar in range(1, len(moves)):
+        ranks = 2 * np.argsort(np.argsort(moves[bar - 1])) / 7 - 1
+        moves[bar] += strength * 0.02 * ranks
+    closes = 100 * np.exp(np.cumsum(moves + rng.normal(0, 0.02, (500, 1)), axis=0))
+    opened_at = np.datetime64("2022-01-01", "us") + np.arange(500) * np.timedelta64(1, "D")
+    return {f"C{k}": Bars("1d", opened_at, np.repeat(closes[:, k, None], 5, axis=1)) for k in range(8)}
+
+
+@pytest.mark.parametrize(("strength", "found"), [(0.5, True), (0.0, False)])
+def test_a_planted_signal_across_coins_is_found_and_noise_is_not(strength: float, found: bool) -> None:
+    """The rank of a coin is in the context alone: its own prices hide it behind the market's moves."""
+    panel = cut_panel(
+        planted(3, strength),
+        WindowSpec(lookback_bars=5, features=("close",)),
+        PanelSpec(label="rank", inputs="cross_section"),
+    ).resolved()
+    folds = split_folds(panel.windows, FoldSpec(test_bars=150, count=1))
+    forecasts = walk_baselines_forward(panel.windows, folds, seed=1, names=("base_rate", "logistic_regression"))
+    labels = panel.windows.labels[folds[0].test]
+    losses = {name: score(labels, forecast)["log_loss"] for name, forecast in forecasts.items()}
+    gain = losses["base_rate"] - losses["logistic_regression"]
+    # The rank shifts the next move by up to half its deviation: an accuracy near 60 %, a gain of about 0.02.
+    assert gain > 0.01 if found else gain < 0.005
+
+
+def test_what_a_panel_refuses() -> None:
+    with pytest.raises(BarsTooShort, match="at least one series of 30 bars"):
+        cut_panel({"A": random_walk(10)}, WindowSpec(), PanelSpec())
+    with pytest.raises(BarsTooShort, match="found none among 0"):
+        cut_panel({}, WindowSpec(), PanelSpec())
+    hourly = random_walk(50)
+    with pytest.raises(SpecError, match="one interval, found 1d, 1h"):
+        cut_panel({"A": random_walk(50), "B": Bars("1h", hourly.opened_at, hourly.ohlcv)}, WindowSpec(), PanelSpec())
+
+
+def test_filled_gaps_keep_context_and_features_in_step() -> None:
+    bars = {"A": random_walk(80, seed=1, absent={50}), "B": random_walk(80, seed=2)}
+    spec = WindowSpec(lookback_bars=5, gaps=GapRule(kind="fill"))
+    panel = cut_panel(bars, spec, PanelSpec(inputs="cross_section"))
+    assert len(panel.context) == len(panel.windows.features) == 160
+    assert np.array_equal(panel.windows.features[:, -len(CONTEXT) :], panel.context)

@@ -1,0 +1,105 @@
+"""Scores of a panel within each close, and intervals that know that the labels of one close are correlated."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from model.bootstrap import bootstrap_intervals, compare_losses
+from model.errors import SpecError
+from model.metrics import Record, record_from_frame
+from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
+
+DAY = np.timedelta64(1, "D")
+
+
+def panel_record(closes: int, coins: int, seed: int = 1) -> Record:
+    """Return a record of independent labels and probabilities."""
+    rng = np.random.default_rng(seed)
+    decided_at = np.repeat(np.datetime64("2024-01-01", "us") + np.arange(closes) * DAY, coins)
+    return Record(
+        decided_at,
+        decided_at + DAY,
+        rng.integers(0, 2, closes * coins).astype(np.int8),
+        rng.uniform(0.3, 0.7, closes * coins),
+        np.zeros(closes * coins, np.int64),
+        np.tile(np.array([f"C{k}" for k in range(coins)]), closes),
+    )
+
+
+def test_area_under_the_curve_is_scikit_learns_within_each_close() -> None:
+    record = panel_record(20, 9)
+    scores = np.round(record.probabilities, 1)  # ties
+    found = auc_by_bar(record, scores)
+    for bar in range(20):
+        part = slice(9 * bar, 9 * bar + 9)
+        labels = record.labels[part]
+        expected = roc_auc_score(labels, scores[part]) if 0 < labels.sum() < 9 else np.nan
+        assert found[bar] == pytest.approx(expected, nan_ok=True)
+
+
+def test_copies_of_one_series_add_no_evidence() -> None:
+    """Ten coins that move as one are one coin: intervals and p-values must be those of the single series."""
+    one = panel_record(300, 1)
+    record = Record(
+        *(np.repeat(part, 10) for part in (one.decided_at, one.resolved_at, one.labels, one.probabilities, one.fold)),
+        symbols=np.tile(np.array([f"C{k}" for k in range(10)]), 300),
+    )
+    alone = Record(one.decided_at, one.resolved_at, one.labels, one.probabilities, one.fold)
+    single = compare_losses(alone, np.full(300, 0.5), 1)
+    copied = compare_losses(record, np.full(3000, 0.5), 1)
+    assert (copied.low, copied.high, copied.p_value) == pytest.approx((single.low, single.high, single.p_value))
+    single_numbers = bootstrap_intervals(alone.labels, alone.probabilities, 1)
+    numbers = bootstrap_intervals(record.labels, record.probabilities, 1, bar_numbers=record.bar_numbers())
+    for name, expected in single_numbers.items():
+        assert (numbers[name].low, numbers[name].high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_independent_coins_add_evidence() -> None:
+    record = panel_record(300, 9)
+    first = record.take(record.symbols == "C0")
+    alone = Record(first.decided_at, first.resolved_at, first.labels, first.probabilities, first.fold)
+    of_all, of_one = compare_losses(record, np.full(2700, 0.5), 1), compare_losses(alone, np.full(300, 0.5), 1)
+    # Nine independent coins: a third of the width.
+    assert (of_all.high - of_all.low) / (of_one.high - of_one.low) == pytest.approx(1 / 3, rel=0.25)
+
+
+def test_portfolio_by_hand() -> None:
+    record = panel_record(2, 5)
+    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.2, 0.3, 0.4, 0.1])
+    returns = np.array([-0.01, 0.0, 0.0, 0.0, 0.02, 0.01, 0.0, 0.0, 0.0, -0.03])
+    found = quantile_portfolio(record, scores, returns, 10.0, DAY, seed=1)
+    # First close: long C4, short C0. Second: long C0, short C4, so both legs turn over, then both are closed.
+    assert found.gross.tolist() == pytest.approx([0.03, 0.04])
+    assert found.traded.tolist() == [2.0, 6.0]
+    assert found.gross_bps == pytest.approx(350)
+    assert found.net_bps == pytest.approx(350 - 40)
+    assert found.break_even_bps.value == pytest.approx((np.log(1.03) + np.log(1.04)) / 8 / 1e-4)
+
+
+def test_a_coin_that_is_missing_is_sold_and_one_coin_alone_is_not_held() -> None:
+    whole = panel_record(3, 2)
+    record = whole.take(np.array([0, 1, 2, 4, 5]))  # C1 misses the second close
+    found = quantile_portfolio(record, np.array([1.0, 0.0, 1.0, 1.0, 0.0]), np.full(5, 0.01), 0.0, DAY, seed=1)
+    assert found.traded.tolist() == [2.0, 2.0, 4.0]
+    assert found.gross.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_longer_horizon_is_refused_and_a_close_of_one_class_has_no_area() -> None:
+    record = panel_record(5, 4)
+    late = Record(
+        record.decided_at, record.decided_at + 2 * DAY, record.labels, record.probabilities, record.fold, record.symbols
+    )
+    with pytest.raises(SpecError, match="horizon of one bar, found one of 2"):
+        quantile_portfolio(late, late.probabilities, late.probabilities, 0.0, DAY, seed=1)
+    with pytest.raises(SpecError, match="both classes"):
+        mean_interval(np.full(3, np.nan), seed=1)
+
+
+def test_records_of_a_panel_pair_by_close_and_series_and_survive_storage() -> None:
+    ours, theirs = panel_record(4, 3), panel_record(4, 3, seed=2).take(np.array([1, 5, 11, 3]))
+    a, b = ours.common_decisions(theirs)
+    assert a.symbols.tolist() == b.symbols.tolist() == ["C1", "C0", "C2", "C2"]
+    assert np.array_equal(a.decided_at, b.decided_at)
+    again = record_from_frame(ours.frame())
+    assert np.array_equal(again.symbols, ours.symbols)
+    assert np.array_equal(again.probabilities, ours.probabilities)
