@@ -81,8 +81,16 @@ class Record:
         return max(1, int(later.max()))
 
     def independent_windows(self) -> Int64[np.ndarray, " chosen"]:
-        """Return the indices of every n-th window, n being `overlap_bars`, so that no two labels share a bar."""
-        return np.arange(0, len(self), self.overlap_bars(), dtype=np.int64)
+        """Return the indices of every n-th window, n being `overlap_bars`, so that no two labels share a bar.
+
+        Of a panel, one window of every n-th close, its series in rotation: the labels of one close are correlated.
+        """
+        if not len(self.symbols):
+            return np.arange(0, len(self), self.overlap_bars(), dtype=np.int64)
+        starts = np.flatnonzero(np.diff(self.decided_at, prepend=np.datetime64(0, "us")) > np.timedelta64(0))
+        sizes = np.diff(starts, append=len(self))
+        chosen = np.arange(0, len(starts), self.overlap_bars(), dtype=np.int64)
+        return np.asarray(starts[chosen] + np.arange(len(chosen)) % sizes[chosen], dtype=np.int64)
 
     def common_decisions(self, other: "Record") -> tuple["Record", "Record"]:
         """Return the windows that both records decided, from each; the other's NaN probabilities are no decisions."""

@@ -103,3 +103,15 @@ def test_records_of_a_panel_pair_by_close_and_series_and_survive_storage() -> No
     again = record_from_frame(ours.frame())
     assert np.array_equal(again.symbols, ours.symbols)
     assert np.array_equal(again.probabilities, ours.probabilities)
+
+
+def test_independent_windows_of_a_panel_are_one_a_close() -> None:
+    record = panel_record(6, 3).take(np.array([0, 1, 2, 3, 4, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17]))
+    chosen = record.take(record.independent_windows())
+    assert np.array_equal(chosen.decided_at, np.unique(record.decided_at))
+    # In rotation; the second close holds two coins, the fourth C0 alone.
+    assert chosen.symbols.tolist() == ["C0", "C1", "C2", "C0", "C1", "C2"]
+    late = Record(
+        record.decided_at, record.decided_at + 2 * DAY, record.labels, record.probabilities, record.fold, record.symbols
+    )
+    assert np.array_equal(late.take(late.independent_windows()).decided_at, np.unique(record.decided_at)[::2])
