@@ -49,13 +49,11 @@ class Opinions:
         ranks: shape (window,), float64: share of recent confidences at least as high, above 0, at most 1.
         levels: shape (window,), float64: opinion where the rank is at most this.
         held: shape (window,), bool: decisions with an opinion.
-        next_level: level after the last decision, once all its events are known.
     """
 
     ranks: Float64[np.ndarray, " window"]
     levels: Float64[np.ndarray, " window"]
     held: Bool[np.ndarray, " window"]
-    next_level: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +142,17 @@ def rank_record(record: Record, validation: Sequence[Record]) -> Float64[np.ndar
     return np.concatenate([np.empty(0), *ranks])
 
 
-def hold_share(ranks: Float64[np.ndarray, " window"], share: float, level: float | None = None) -> Opinions:
-    """Hold an opinion on a stated share of decisions, the most confident ones.
+def hold_share(ranks: Float64[np.ndarray, " window"], share: float) -> Opinions:
+    """Hold an opinion on a stated share of decisions, the most confident ones; the level starts at the share.
 
     Args:
         ranks: shape (window,), float64, of `rank_record` or `rank_confidences`.
         share: stated share.
-        level: where the level starts; None: at the share.
 
     Time: entry t depends on the ranks 0..t.
     """
     counted, moment = np.ones(len(ranks), dtype=np.bool_), np.arange(len(ranks))
-    return _hold(ranks, counted, moment, moment, share, share if level is None else level)
+    return _hold(ranks, counted, moment, moment, share, share)
 
 
 def hold_coverage(ranks: Float64[np.ndarray, " window"], record: Record, coverage: float) -> Opinions:
@@ -198,9 +195,7 @@ def _hold(
             known += 1
         levels[now] = level
         held[now] = ranks[now] <= level
-    for event in range(known, len(ranks)):
-        level = learn(level, event)
-    return Opinions(ranks, levels, held, float(level))
+    return Opinions(ranks, levels, held)
 
 
 def share_bounds(share: float, windows: int) -> tuple[float, float]:
@@ -305,25 +300,3 @@ def _means_of(
         Interval(float(mean), *percentile_bounds(column))
         for mean, column in zip(means(np.ones((1, len(numbers))))[0], resamples.T, strict=True)
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class AbstentionState:
-    """What decides whether a version has an opinion, after its out-of-sample record.
-
-    Attributes:
-        share: stated share of decisions with an opinion.
-        level: of the next decision.
-        reference: shape (reference,), float64: recent P(rise), oldest first.
-    """
-
-    share: float
-    level: float
-    reference: Float64[np.ndarray, " reference"]
-
-    def opinions(self, probabilities: Float64[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
-        """Return which of the version's own decisions, from the first one on, have an opinion.
-
-        Time: entry t depends on the state and on probabilities 0..t.
-        """
-        return hold_share(rank_confidences(self.reference, probabilities), self.share, self.level).held

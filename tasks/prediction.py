@@ -26,7 +26,7 @@ def predict_last(
             found = forecast(series, Settings(), limits, as_of, shadows=shadows)
         newest = found.prediction
         message = f"P(rise) {newest.probability:.4f} at {newest.decided_at.isoformat()} by version {newest.version}"
-        emit_event_for("riseorfall.predicted", series.name, message, **newest.to_dict())
+        emit_event_for("riseorfall.predicted", series.name, message, **newest.to_dict(), opinion=found.opinion)
         get_run_logger().info(
             "P(rise) %.4f at %s by version %s; %d earlier days backfilled; %d shadow predictions",
             newest.probability, newest.decided_at, newest.version, len(found.backfilled), len(found.shadows),
@@ -42,6 +42,7 @@ def predict_last(
                 "P(rise)": f"{newest.probability:.4f}",
                 "version": newest.version,
             }
+            | ({"opinion": found.opinion} if found.opinion else {})
         )
         show_table(artifact_key(f"predictions {series.name}"), rows[::-1], "Newest first; late: the outcome was known")
         if found.shadows:

@@ -307,6 +307,8 @@ def show_forecast(found: Mapping[str, Any]) -> None:
         f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
         f"{found['decided_at']}, resolves at {found['resolves_at']} (version {found['version']})"
     )
+    if found["opinion"]:
+        console.print(f"opinion: {found['opinion']} (at the share of decisions that its retrain stated)")
     if found["late"]:
         console.print("late: it was stored after its outcome was due, so it does not count as evidence")
     if found["backfilled"]:

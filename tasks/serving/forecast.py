@@ -25,6 +25,7 @@ from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.model_registry import Version
 from tasks.serving.backfill import backfill
+from tasks.serving.opinion import Opinion, opinion_on
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
@@ -32,17 +33,22 @@ from tasks.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A stored prediction for the newest bar, those backfilled before it, oldest first, and its shadow predictions."""
+    """A stored prediction for the newest bar, those backfilled before it, oldest first, and its shadow predictions.
+
+    `opinion` is the predicted class, or none, at the share that the version's retrain stated; None if it stated none.
+    """
 
     prediction: Prediction
     backfilled: tuple[Prediction, ...]
     shadows: tuple[Prediction, ...] = ()
+    opinion: Opinion | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for the newest bar ready for JSON."""
         names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version", "late")
         values = self.prediction.to_dict()
-        return {name: values[name] for name in names} | {"backfilled": len(self.backfilled)}
+        counted = {"backfilled": len(self.backfilled), "opinion": self.opinion}
+        return {name: values[name] for name in names} | counted
 
 
 def forecast(
@@ -98,9 +104,13 @@ def forecast(
     )  # fmt: skip
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
-    require_same_network(stored or prediction, prediction.network)
+    newest_prediction = stored or prediction
+    require_same_network(newest_prediction, prediction.network)
     return Forecast(
-        stored or prediction, backfilled, predict_with_shadows(workspace, champion.version, bars, shadows, written_at)
+        newest_prediction,
+        backfilled,
+        predict_with_shadows(workspace, champion.version, bars, shadows, written_at),
+        opinion_on(workspace, champion, loaded, newest_prediction),
     )
 
 

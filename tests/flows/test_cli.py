@@ -73,8 +73,19 @@ def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFix
     assert first.version.version == "1"
     assert run(["predict", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version", "late", "backfilled")
+    names = (
+        "symbol",
+        "interval",
+        "decided_at",
+        "resolves_at",
+        "probability",
+        "version",
+        "late",
+        "backfilled",
+        "opinion",
+    )
     assert found.keys() == set(names)
+    assert found["opinion"] in {"rise", "fall", "none"}
     assert (found["late"], found["backfilled"]) == (True, 0)  # bars of 2019, predicted today
     assert (found["decided_at"], found["resolves_at"]) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
     assert 0 < found["probability"] < 1

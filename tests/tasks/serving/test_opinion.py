@@ -1,0 +1,95 @@
+"""The opinion of the champion follows from what it predicted before, and an older version has none."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from copied_home import copy_home
+from synthetic_bars import random_walk
+from tiny_home import SERIES, tiny_home
+
+from model.times import to_datetime
+from tasks.console.tables import show_forecast
+from tasks.serving.forecast import forecast
+from tasks.serving.opinion import OPINION_SHARE
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+BARS = random_walk(130, seed=4)
+TRAINED = 100
+SHARE = 0.3
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("template") / "home"
+    tiny_home(home, BARS, TRAINED)
+    return home
+
+
+@pytest.fixture
+def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = copy_home(template, tmp_path / "home")
+    return Workspace(Settings(home=home, tracking_uri="", store="", public_url=""), SERIES)
+
+
+def state_share(workspace: Workspace) -> None:
+    run_id = workspace.registry.version("1").run_id
+    workspace.runs.log_values(run_id, params={OPINION_SHARE: str(SHARE)})
+
+
+def asked_daily(workspace: Workspace) -> list[tuple[float, str | None]]:
+    days = [to_datetime(each) for each in BARS.closed_at[TRAINED + 1 :]]
+    found = [forecast(SERIES, workspace.settings, as_of=day, now=day) for day in days]
+    return [(each.prediction.probability, each.opinion) for each in found]
+
+
+def expected(record: np.ndarray, probabilities: list[float]) -> list[str]:
+    """A plain loop: rank, compare, move the level."""
+    seen, level, found = [abs(p - 0.5) for p in record], SHARE, []
+    for p in probabilities:
+        held = (1 + sum(each >= abs(p - 0.5) for each in seen)) / (1 + len(seen)) <= level
+        level += 0.02 * (SHARE - held)
+        seen.append(abs(p - 0.5))
+        found.append(("rise" if p > 0.5 else "fall") if held else "none")
+    return found
+
+
+def test_daily_opinions_are_those_of_a_plain_loop(workspace: Workspace) -> None:
+    state_share(workspace)
+    found = asked_daily(workspace)
+    record = workspace.registry.read_version("1").record().probabilities
+    wanted = expected(record, [p for p, _ in found])
+    assert [opinion for _, opinion in found] == wanted
+    assert len(set(wanted)) > 1  # with and without an opinion
+
+
+def test_an_opinion_does_not_depend_on_later_predictions_and_counts_shadow_predictions(workspace: Workspace) -> None:
+    state_share(workspace)
+    daily = asked_daily(workspace)
+    day = to_datetime(BARS.closed_at[TRAINED + 10])
+    again = forecast(SERIES, workspace.settings, as_of=day, now=day)
+    assert again.opinion == daily[9][1]
+    moment = to_datetime(BARS.closed_at[TRAINED])  # decided before the first one, when it was a shadow
+    workspace.shadow_log.store(
+        replace(again.prediction, decided_at=moment, resolves_at=day, stored_at=moment, probability=0.999)
+    )
+    record = workspace.registry.read_version("1").record().probabilities
+    wanted = expected(record, [0.999, *(p for p, _ in daily[:10])])
+    assert forecast(SERIES, workspace.settings, as_of=day, now=day).opinion == wanted[-1]
+
+
+def test_a_version_whose_retrain_stated_no_share_has_no_opinion(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = to_datetime(BARS.closed_at[-1])
+    found = forecast(SERIES, workspace.settings, as_of=day, now=day)
+    assert found.to_dict()["opinion"] is None
+    show_forecast(found.to_dict())
+    assert "opinion" not in capsys.readouterr().out
+    state_share(workspace)
+    stated = forecast(SERIES, workspace.settings, as_of=day, now=day)
+    show_forecast(stated.to_dict())
+    assert f"opinion: {stated.opinion} (at the share" in capsys.readouterr().out
