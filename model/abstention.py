@@ -210,19 +210,25 @@ def share_bounds(share: float, windows: int) -> tuple[float, float]:
     return max(0.0, low), min(1.0, share + (share / STEP + 1 - share) / windows)
 
 
-def coverage_bound(coverage: float, windows: int, overlap_bars: int) -> float:
+def coverage_bound(coverage: float, windows: int, pending: int) -> float:
     """Return the least coverage of `hold_coverage`, whatever the probabilities and outcomes.
 
-    Below level 0 there is no opinion, so at most `overlap_bars` wrong ones, whose outcomes were pending, follow.
+    Below level 0 there is no opinion, so at most `pending` wrong ones, whose outcomes were not known, follow.
 
     Args:
         coverage: stated coverage.
         windows: decisions.
-        overlap_bars: decisions until a label is resolved, as `Record.overlap_bars`; 1 where labels do not overlap.
+        pending: of `pending_decisions`; 1 for a series whose labels do not overlap.
 
     Source: own, from Gibbs and Candes 2021, proposition 4.1, with delayed outcomes.
     """
-    return max(0.0, coverage - (2 * (1 - coverage) / STEP + coverage * overlap_bars) / windows)
+    return max(0.0, coverage - (2 * (1 - coverage) / STEP + coverage * pending) / windows)
+
+
+def pending_decisions(record: Record) -> int:
+    """Return the largest number of decisions without a known outcome after a decision, that one included."""
+    known = np.searchsorted(np.maximum.accumulate(record.resolved_at), record.decided_at, side="right")
+    return int((np.arange(1, len(record) + 1) - known).max(initial=1))
 
 
 def signed_moves(record: Record, bars: Bars) -> Float64[np.ndarray, " window"]:
@@ -260,7 +266,7 @@ def score_abstention(
         moves: shape (window,), float64, of `signed_moves`.
         seed: of the bootstrap.
     """
-    n, overlap = len(record), record.overlap_bars()
+    n = len(record)
     share, coverage = spec.opinion_share, spec.coverage
     rules = {
         "all": (1.0, np.ones(n, dtype=np.bool_), (1.0, 1.0)),
@@ -268,7 +274,7 @@ def score_abstention(
         "coverage": (
             coverage,
             hold_coverage(ranks, record, coverage).held,
-            (coverage_bound(coverage, n, overlap), 1.0),
+            (coverage_bound(coverage, n, pending_decisions(record)), 1.0),
         ),
     }
     right = (record.probabilities > THRESHOLD) == (record.labels == 1)
@@ -287,16 +293,18 @@ def score_abstention(
 def _means_of(
     numbers: Float64[np.ndarray, "window number"], held: Bool[np.ndarray, " window"], record: Record, seed: int
 ) -> list[Interval]:
-    """Return the means over the decisions held, with intervals; all decisions are resampled, held or not."""
-    chosen = held[:, None] & np.isfinite(numbers)
-    values, weights = np.where(chosen, numbers, 0.0), chosen.astype(np.float64)
+    """Return the means over the decisions held, with intervals; whole closes are resampled, held or not."""
+    chosen, bar = held[:, None] & np.isfinite(numbers), record.bar_numbers()
+    sums, weights = (np.zeros((bar.max(initial=0) + 1, numbers.shape[1])) for _ in range(2))
+    np.add.at(sums, bar, np.where(chosen, numbers, 0.0))
+    np.add.at(weights, bar, chosen)
 
-    def means(counts: Float64[np.ndarray, "resample window"]) -> Float64[np.ndarray, "resample number"]:
+    def means(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
         drawn = counts @ weights
-        return np.asarray(counts @ values / np.where(drawn > 0, drawn, np.nan))
+        return np.asarray(counts @ sums / np.where(drawn > 0, drawn, np.nan))
 
-    resamples = resample(means, len(numbers), record_block_bars(record), seed)
+    resamples = resample(means, len(sums), record_block_bars(record), seed)
     return [
         Interval(float(mean), *percentile_bounds(column))
-        for mean, column in zip(means(np.ones((1, len(numbers))))[0], resamples.T, strict=True)
+        for mean, column in zip(means(np.ones((1, len(sums))))[0], resamples.T, strict=True)
     ]

@@ -13,6 +13,7 @@ from model.abstention import (
     coverage_bound,
     hold_coverage,
     hold_share,
+    pending_decisions,
     rank_confidences,
     rank_record,
     score_abstention,
@@ -128,7 +129,8 @@ def test_prediction_sets_cover_as_stated_for_any_sequence_and_horizon(
     record = record_of(labels, probabilities, horizon)
     held = hold_coverage(ranks, record, coverage).held
     covered = (~held | (up == record.labels)).mean()
-    assert covered >= coverage_bound(coverage, n, record.overlap_bars()) - 1e-9
+    assert pending_decisions(record) == record.overlap_bars() == horizon
+    assert covered >= coverage_bound(coverage, n, horizon) - 1e-9
     if kind == "always right":
         assert covered == 1
 
@@ -139,6 +141,33 @@ def test_the_bound_of_the_coverage_is_nearly_reached_by_delayed_errors() -> None
     record = record_of(np.zeros(n), np.full(n, 0.9), horizon)
     wrong = hold_coverage(np.full(n, 1e-9), record, coverage).held.sum()
     assert n * (1 - coverage_bound(coverage, n, 1)) < wrong <= n * (1 - coverage_bound(coverage, n, horizon))
+
+
+def test_the_bound_counts_the_pending_decisions_of_every_series_of_a_panel() -> None:
+    closes, coins, horizon = 30, 4, 5
+    decided_at = np.repeat(np.datetime64("2020-01-01", "us") + np.arange(closes) * DAY, coins)
+    n, zeros = closes * coins, np.zeros(closes * coins, dtype=np.int64)
+    symbols = np.tile(np.array([f"C{k}" for k in range(coins)]), closes)
+    panel = Record(decided_at, decided_at + horizon * DAY, zeros.astype(np.int8), np.full(n, 0.9), zeros, symbols)
+    assert pending_decisions(panel) == horizon * coins
+    wrong = hold_coverage(np.full(n, 1e-9), panel, 0.9).held.sum()
+    assert n * (1 - coverage_bound(0.9, n, horizon)) < wrong <= n * (1 - coverage_bound(0.9, n, horizon * coins))
+
+
+def test_intervals_draw_the_series_of_a_close_together() -> None:
+    """Ten copies of a series are no more evidence than one."""
+    rng = np.random.default_rng(2)
+    one = record_of(rng.integers(0, 2, 150), rng.uniform(0.3, 0.7, 150))
+    times = {name: np.repeat(getattr(one, name), 10) for name in ("decided_at", "resolved_at", "labels", "fold")}
+    ten = Record(
+        **times, probabilities=np.repeat(one.probabilities, 10), symbols=np.tile(np.arange(10).astype(str), 150)
+    )
+    found = [
+        score_abstention(AbstentionSpec(), each, np.ones(len(each)), np.full(len(each), 0.5), np.ones(len(each)), 1)
+        for each in (one, ten)
+    ]
+    alone, copied = (each["all"].accuracy for each in found)
+    assert (copied.value, copied.low, copied.high) == pytest.approx((alone.value, alone.low, alone.high))
 
 
 def test_many_right_opinions_buy_a_bounded_number_of_wrong_ones() -> None:
