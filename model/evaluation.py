@@ -4,7 +4,7 @@ Combines what other modules of `model/` compute, for the network and each baseli
 no MLflow and no pages. Caution: a record that was used to choose is no longer out of sample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
 from model.looks import Looks
 from model.metrics import Record, confusion_matrix
+from model.policy_comparison import PolicyComparison
 from model.scores_by_period import Seeds, by_seed
 from model.trading import Performance, TradingResult, TradingSpec, trade
 
@@ -43,6 +44,7 @@ class Evaluation:
         seeds: the same recipe with other seeds; None where the folds were trained with one.
         looks: how often these test bars were scored.
         abstention: all decisions and those with an opinion, by rule of `model.abstention.score_abstention`.
+        policies: every trading policy on the record; None where they were not compared.
     """
 
     windows: int
@@ -56,6 +58,7 @@ class Evaluation:
     seeds: Seeds | None = None
     looks: Looks = field(default_factory=Looks)
     abstention: dict[str, OpinionScores] = field(default_factory=dict)
+    policies: PolicyComparison | None = None
 
     @property
     def span(self) -> str:
@@ -66,13 +69,21 @@ class Evaluation:
         """Return the baseline with the lowest log loss."""
         return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
 
-    def after_looks(self, looks: Looks, deflated: Mapping[str, float]) -> "Evaluation":
-        """Return the evaluation with the count of looks, and the deflated Sharpe ratio of each way of trading."""
+    def after_looks(
+        self, looks: Looks, deflated: Mapping[str, float], policies: PolicyComparison | None = None
+    ) -> "Evaluation":
+        """Return the evaluation with the count of looks, and what is corrected for it.
+
+        Args:
+            looks: how often the test bars were scored.
+            deflated: deflated Sharpe ratio of each way of trading.
+            policies: every trading policy on the record.
+        """
         trading = {
             name: figures | ({"deflated_sharpe": deflated[name]} if name in deflated else {})
             for name, figures in self.trading.items()
         }
-        return replace(self, looks=looks, trading=trading)
+        return replace(self, looks=looks, trading=trading, policies=policies)
 
     def corrected(self) -> dict[str, float]:
         """Return the p-values of all tests after correction: Holm over the tests, Bonferroni for the recipes tried."""
@@ -111,9 +122,11 @@ def evaluate_record(
     )
 
 
-def trade_both_ways(record: Record, bars: Bars, costs: TradingSpec, seed: int) -> dict[str, TradingResult]:
+def trade_both_ways(
+    record: Record, bars: Bars, costs: TradingSpec, seed: int, validation: Sequence[Record] = ()
+) -> dict[str, TradingResult]:
     """Trade a record long or flat and long or short, whatever the spec's `kind`; see `trade`."""
-    return {way: trade(record, bars, costs.model_copy(update={"kind": way}), seed) for way in WAYS}
+    return {way: trade(record, bars, costs.model_copy(update={"kind": way}), seed, validation) for way in WAYS}
 
 
 def performances(traded: Mapping[str, TradingResult]) -> dict[str, Performance]:

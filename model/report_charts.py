@@ -136,6 +136,34 @@ def equity_chart(closed_at: Shaped[np.ndarray, " bar"], lines: Mapping[str, Floa
     return figure
 
 
+def cost_chart(costs_bps: Sequence[float], net_returns: Mapping[str, Sequence[float]], assumed_bps: float) -> "Figure":
+    """Draw the net return of each trading policy by the cost of a side; the assumed cost is marked where it is shown.
+
+    Args:
+        costs_bps: of a side, basis points, increasing.
+        net_returns: by name, one share for each cost.
+        assumed_bps: cost of a side that the trades were computed with.
+    """
+    figure = new_figure(340)
+    for (name, shares), shade in zip(net_returns.items(), FOLD_SHADES, strict=False):
+        add_trace(
+            figure,
+            "Scatter",
+            x=list(costs_bps),
+            y=list(shares),
+            name=name,
+            mode="lines",
+            line={"color": shade, "width": 1.8},
+            hovertemplate="%{x:g} bps: %{y:+.1%}<extra>%{fullData.name}</extra>",
+        )
+    figure.add_hline(y=0, line={"color": INK, "width": 1, "dash": "dot"})
+    if costs_bps[0] <= assumed_bps <= costs_bps[-1]:
+        figure.add_vline(x=assumed_bps, line={"color": QUIET, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title="cost per side (bps)")
+    figure.update_yaxes(title="net return", tickformat=".0%")
+    return figure
+
+
 def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -> "Figure":
     """Draw P(rise), coloured by the actual outcome, below the close of the same bars.
 

@@ -68,6 +68,7 @@ class WalkForward:
         best_epochs: the best epoch of each fold.
         calibrator: the newest fold's, for the final fit, which has no validation windows to fit one on.
         fold_networks: shape (fold, window), float64: `stack_fold_networks` of the folds.
+        validation: `FoldFit.validation` of each fold.
     """
 
     record: Record
@@ -75,6 +76,7 @@ class WalkForward:
     best_epochs: tuple[int, ...]
     calibrator: Calibrator
     fold_networks: Float64[np.ndarray, "fold window"]
+    validation: tuple[Record, ...]
 
     @property
     def epochs(self) -> int:
@@ -120,7 +122,14 @@ def walk_forward(
     base_rate = walk_baselines_forward(windows, folds, seed, names=("base_rate",))["base_rate"]
     record = pool_records([each.record for each in fits])
     fold_networks = stack_fold_networks([each.uncalibrated for each in fits])
-    return WalkForward(record, base_rate, tuple(each.best_epoch for each in fits), fits[-1].calibrator, fold_networks)
+    return WalkForward(
+        record,
+        base_rate,
+        tuple(each.best_epoch for each in fits),
+        fits[-1].calibrator,
+        fold_networks,
+        tuple(each.validation for each in fits),
+    )
 
 
 def fit_fold(

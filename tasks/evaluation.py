@@ -15,10 +15,11 @@ from model.abstention import AbstentionSpec, rank_record, score_abstention, sign
 from model.bars import Bars
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
 from model.metrics import Record, classification_report, normalise_rows
+from model.policy_comparison import compare_policies
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
 from model.walk_forward import walk_baselines_forward
-from tasks.champion.corrected_skill import deflated_sharpe_ratios
+from tasks.champion.corrected_skill import comparable_records, deflated_sharpe_ratios, sign_returns
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.registry.experiment_runs import flatten_specs
@@ -26,9 +27,11 @@ from tasks.registry.run_artifacts import (
     CLASSIFICATION_REPORT,
     DETAILS,
     NUMBERS,
+    POLICIES,
     log_equity,
     log_fold_networks,
     log_record,
+    log_validation,
     picture_path,
     pooled_fold_networks,
     pooled_record,
@@ -59,14 +62,16 @@ def evaluate(
         windows, split = read_folds(ref.bars, ref.window, recipe.folds)
         baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
         bars = workspace.bar_store.read_bars(ref.bars)
-        traded = trade_both_ways(record, bars, costs, seed)
+        validation = validation_records(workspace.runs, fold_run_ids)
+        traded = trade_both_ways(record, bars, costs, seed, validation)
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
-        ranks = rank_record(record, validation_records(workspace.runs, fold_run_ids))
+        ranks = rank_record(record, validation)
         moves, base_rate = signed_moves(record, bars), baselines["base_rate"]
         opinions = score_abstention(abstention, record, ranks, base_rate, moves, seed)
         evaluation = replace(evaluation, abstention=opinions)
         log_record(workspace.runs, run_id, record, baselines)
+        log_validation(workspace.runs, run_id, validation)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
         trial = trial_of(
             "retrain",
@@ -80,9 +85,12 @@ def evaluate(
         )
         workspace.trial_log.append([trial])
         trials = workspace.trial_log.trials(recipe.symbol, recipe.interval, forecasts=True)
+        looks = count_looks(trials, trial.test_first, trial.test_last)
+        others = comparable_records(trials, trial, record)
         evaluation = evaluation.after_looks(
-            count_looks(trials, trial.test_first, trial.test_last),
-            deflated_sharpe_ratios(trials, trial, record, bars, costs),
+            looks,
+            deflated_sharpe_ratios(record, others, looks.recipes, bars, costs, validation),
+            compare_policies(record, validation, bars, costs, seed, looks.recipes, sign_returns(others, bars, costs)),
         )
         workspace.runs.log_values(run_id, params=flatten_specs({"abstention": abstention.model_dump()}))
         _log_numbers(workspace, run_id, evaluation, ref)
@@ -106,6 +114,8 @@ def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref:
     }
     workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
     workspace.runs.log_text(run_id, json.dumps(evaluation_details(evaluation), indent=2), DETAILS)
+    if evaluation.policies:
+        workspace.runs.log_text(run_id, json.dumps(evaluation.policies.to_json(), indent=2), POLICIES)
 
 
 def _log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:

@@ -32,14 +32,14 @@ from model.promotion_rule import (
     replace_broken_champion,
 )
 from model.sanity_check import SanityCheck, run_sanity_check
-from model.trading import trade
+from model.trading import TradingResult, trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.champion.past_champions import compare_with_references
 from tasks.champion.recipe_hold import hold_on
 from tasks.registry.model_registry import Version
-from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe
+from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe, read_validation
 from tasks.registry.unreachable_store import is_store_failure, store_unavailable
 from tasks.workspace import Workspace
 
@@ -122,7 +122,7 @@ def compare_with_champion(
         further = (check_against_folds(workspace, challenger, record, network),)
         if rule.kind == "daily":
             further += (compare_with_references(workspace, record, base_rate, network.horizon_bars, bars),)
-    trades = trade(record, bars, rule.trading, seed) if rule.kind == "strict" else None
+    trades = _trade(workspace, challenger, record, bars, rule, seed) if rule.kind == "strict" else None
     comparable = sanity.passed and not champion.problem
     horizons = network.horizon_bars, champion.horizon_bars
     other = _other_question(workspace, horizons, state, rule, seed) if comparable else None
@@ -142,6 +142,15 @@ def compare_with_champion(
         decision = hold_because(decision, str(hold))
     reasons = (*((champion.problem,) if champion.problem else ()), *decision.reasons)
     return GateResult(decision, reasons, champion.problem)
+
+
+def _trade(
+    workspace: Workspace, challenger: Version, record: Record, bars: Bars, rule: PromotionRule, seed: int
+) -> TradingResult:
+    """Trade the challenger's record by the policy of the rule; only some policies need the validation windows."""
+    learns = rule.trading.policy != "sign"
+    validation = read_validation(workspace.runs, challenger.run_id) if learns else ()
+    return trade(record, bars, rule.trading, seed, validation)
 
 
 def _has_same_record(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:

@@ -19,7 +19,7 @@ from model.recipe import Recipe
 from model.times import to_datetime
 from model.trading import TradingSpec, net_returns
 from tasks.registry.run_artifacts import read_evaluation
-from tasks.store.trial_log import Trial, TrialKind, count_looks, overlapping_trials, trial_of
+from tasks.store.trial_log import Trial, TrialKind, overlapping_trials, trial_of
 from tasks.workspace import Workspace
 
 
@@ -65,19 +65,13 @@ def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesT
     )
 
 
-def deflated_sharpe_ratios(
-    trials: Sequence[Trial], own: Trial, record: Record, bars: Bars, costs: TradingSpec
-) -> dict[str, float]:
-    """Return the deflated Sharpe ratio of a record by way of trading (`WAYS`), given the recipes tried.
-
-    Each other recipe is traded by its newest trial, if it decided at least half of the record's windows.
+def comparable_records(trials: Sequence[Trial], own: Trial, record: Record) -> list[Record]:
+    """Return the forecasts of each other recipe by its newest trial, if it decided at least half of the record.
 
     Args:
         trials: of the series, with their forecasts, oldest first.
         own: trial of the record.
         record: out-of-sample record.
-        bars: shape (bar,), oldest first.
-        costs: of the trades.
     """
     overlapping = overlapping_trials(trials, own.test_first, own.test_last)
     newest = {trial.recipe: trial for trial in overlapping if trial.horizon_bars == own.horizon_bars}
@@ -86,13 +80,37 @@ def deflated_sharpe_ratios(
         for trial in newest.values()
         if trial.recipe != own.recipe and trial.forecasts is not None
     ]
-    comparable = [each for each in others if len(each) >= len(record) / 2]
-    recipes = count_looks(trials, own.test_first, own.test_last).recipes
+    return [each for each in others if len(each) >= len(record) / 2]
+
+
+def sign_returns(others: Sequence[Record], bars: Bars, costs: TradingSpec) -> list[np.ndarray]:
+    """Return the net returns of other recipes, traded by sign: their validation windows are not stored with trials."""
+    return [net_returns(each, bars, costs.model_copy(update={"policy": "sign"})) for each in others]
+
+
+def deflated_sharpe_ratios(
+    record: Record,
+    others: Sequence[Record],
+    recipes: int,
+    bars: Bars,
+    costs: TradingSpec,
+    validation: Sequence[Record] = (),
+) -> dict[str, float]:
+    """Return the deflated Sharpe ratio of a record by way of trading (`WAYS`), given the recipes tried.
+
+    Args:
+        record: out-of-sample record.
+        others: `comparable_records`.
+        recipes: tried on the record's windows, unknown ones included.
+        bars: shape (bar,), oldest first.
+        costs: of the trades.
+        validation: of the record's folds, for the policies that learn from them.
+    """
     ratios = {}
     for way in WAYS:
         spec = costs.model_copy(update={"kind": way})
-        returns = [net_returns(each, bars, spec) for each in (record, *comparable)]
-        ratios[way] = deflate_sharpe_ratio(returns[0], returns[1:], recipes)
+        own = net_returns(record, bars, spec, validation)
+        ratios[way] = deflate_sharpe_ratio(own, sign_returns(others, bars, spec), recipes)
     return ratios
 
 

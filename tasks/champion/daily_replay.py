@@ -42,7 +42,14 @@ from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.experiment_page import SHORT_HASH
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
-from tasks.registry.run_artifacts import REPLAY_SUMMARY, log_fold_networks, log_probe, log_record, picture_path
+from tasks.registry.run_artifacts import (
+    REPLAY_SUMMARY,
+    log_fold_networks,
+    log_probe,
+    log_record,
+    log_validation,
+    picture_path,
+)
 from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
@@ -274,6 +281,7 @@ class Replay:
         network = trainer.keras_model(final.fitted)
         run_id = self.workspace.runs.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
         log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})
+        log_validation(self.workspace.runs, run_id, walked.validation)
         log_fold_networks(self.workspace.runs, run_id, walked.fold_networks)
         log_probe(self.workspace.runs, run_id, final)
         numbers = score(walked.record.labels, walked.record.probabilities)

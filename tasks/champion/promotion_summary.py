@@ -48,7 +48,7 @@ def _costs(evaluation: Evaluation, costs: TradingSpec) -> str:
     if math.isnan(found["break_even_bps"]):
         return "the long-or-flat strategy never traded"
     low, high = found["break_even_bps_low"], found["break_even_bps_high"]
-    assumed = costs.cost_bps + costs.slippage_bps
+    assumed = costs.side_bps
     finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
     doubt = ", which without evidence of skill may come from a rising market alone"
     doubt = doubt if finding == "a gain" and not _has_skill(evaluation) else ""

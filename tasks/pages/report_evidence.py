@@ -20,6 +20,7 @@ from model.trading import net_return_interval
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_inputs import ReportContent
+from tasks.pages.report_policies import POLICY_NAMES, policies_parts
 
 METRIC_NAMES = {
     "log_loss": "log loss",
@@ -205,7 +206,11 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
     ]
     costs = (
         f"Costs of {content.costs.cost_bps:g} bps and slippage of {content.costs.slippage_bps:g} bps per trade; "
-        f"long above P(rise) {content.costs.threshold:.0%}."
+        + (
+            f"long above P(rise) {content.costs.threshold:.0%}."
+            if content.costs.policy == "sign"
+            else f"policy: {POLICY_NAMES[content.costs.policy]}."
+        )
     )
     curves = {STRATEGY_NAMES.get(name, name): curve for name, curve in content.equity.items()}
     return [
@@ -223,6 +228,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
             "their 95 % intervals (stationary block bootstrap).",
             quiet=True,
         ),
+        *(policies_parts(page, content.evaluation.policies) if content.evaluation.policies else []),
     ]
 
 

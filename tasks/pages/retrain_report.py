@@ -133,7 +133,7 @@ def _tiles(content: ReportContent) -> Markup:
 def _break_even(content: ReportContent) -> tuple[str, str, str]:
     """Show the costs per side at which long or flat has no net return."""
     found = content.evaluation.trading["long_flat"]
-    name, assumed = "break-even cost per side", content.costs.cost_bps + content.costs.slippage_bps
+    name, assumed = "break-even cost per side", content.costs.side_bps
     if np.isnan(found["break_even_bps"]):
         return name, "undefined", "nothing was traded"
     interval = interval_text(found["break_even_bps_low"], found["break_even_bps_high"], ".0f")

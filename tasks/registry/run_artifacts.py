@@ -29,6 +29,8 @@ FOLD_UNCALIBRATED = "uncalibrated.parquet"  # its network's P(rise) of its own t
 # A retrain's or a replayed day's run.
 RECORD = "evaluation/record.parquet"
 FOLD_NETWORKS = "evaluation/fold_networks.parquet"  # one column per fold; since 0.2
+VALIDATION = "evaluation/validation.parquet"  # records of the folds' validation windows, by fold; since 0.2
+POLICIES = "evaluation/policies.json"  # what each trading policy earned; since 0.2
 NUMBERS = "evaluation/numbers.json"
 DETAILS = "evaluation/details.json"  # tests and figures that are no metrics of the run; since 0.2
 CLASSIFICATION_REPORT = "evaluation/classification_report.txt"
@@ -95,6 +97,24 @@ def _probe_bytes(final: "FinalNetwork") -> bytes:
 def log_record(runs: "ExperimentRuns", run_id: str, record: Record, baselines: dict[str, np.ndarray]) -> None:
     """Log an out-of-sample record with the baselines' probabilities on the same windows, `base_rate` among them."""
     log_artifacts(runs, run_id, {RECORD: parquet_bytes(record.frame().assign(**baselines))})
+
+
+def log_validation(runs: "ExperimentRuns", run_id: str, validation: Iterable[Record]) -> None:
+    """Log each fold's record of its validation windows; see `FoldFit.validation`."""
+    import pandas as pd  # imported here: arrays inside need no pandas
+
+    frame = pd.concat([each.frame() for each in validation], ignore_index=True)
+    log_artifacts(runs, run_id, {VALIDATION: parquet_bytes(frame)})
+
+
+def read_validation(runs: "ExperimentRuns", run_id: str) -> tuple[Record, ...]:
+    """Return what `log_validation` logged, by fold.
+
+    Raises:
+        UnsoundModel: the run has none: it is of version 0.1.
+    """
+    frame = _read_frame(runs, run_id, VALIDATION)
+    return tuple(record_from_frame(part) for _, part in frame.groupby("fold"))
 
 
 def log_fold_networks(runs: "ExperimentRuns", run_id: str, fold_networks: np.ndarray) -> None:

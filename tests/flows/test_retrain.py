@@ -29,6 +29,7 @@ from tasks.champion.series_status import series_status
 from tasks.console.tables import show_retrain, show_status
 from tasks.pages.number_format import p_value_text
 from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.run_artifacts import POLICIES, read_evaluation, read_validation
 from tasks.results import Retrain, Unchanged
 from tasks.serving.forecast import forecast
 from tasks.settings import Settings
@@ -119,6 +120,23 @@ def test_opinions_are_those_of_the_stored_folds(first: Retrain, workspace: Works
     assert stored["abstention"]["coverage"]["coverage"] >= stored["abstention"]["coverage"]["guaranteed_low"]
     assert runs.client.get_run(first.run_id).data.params["abstention.opinion_share"] == "0.1"
     assert "the most confident 10%" in Path(first.report).read_text(encoding="utf-8")
+
+
+def test_every_policy_is_in_the_run_and_in_the_report(first: Retrain, workspace: Workspace) -> None:
+    stored = json.loads(workspace.runs.read_file(first.run_id, POLICIES))
+    assert set(stored["policies"]) == {"sign", "threshold", "no_trade_band"}
+    assert (stored["trading"]["policy"], stored["tried"]) == ("sign", 3)
+    traded = first.evaluation.trading["long_flat"]
+    sign = stored["policies"]["sign"]
+    assert all(sign["figures"][name] == traded[name] for name in traded if name != "deflated_sharpe")
+    assert sign["net_by_cost"][15] == pytest.approx(traded["net_return"])
+    record, _ = read_evaluation(workspace.runs, first.run_id)
+    validation = read_validation(workspace.runs, first.run_id)
+    assert [set(each.fold) for each in validation] == [{fold} for fold in np.unique(record.fold)]
+    for each in validation:
+        assert each.resolved_at[-1] < record.decided_at[record.fold == each.fold[0]][0]
+    assert len(stored["policies"]["threshold"]["bands"]) == len(validation)
+    assert "Policies, long or flat" in Path(first.report).read_text(encoding="utf-8")
 
 
 def test_report_status_mlflow_and_terminal_count_the_same_looks(

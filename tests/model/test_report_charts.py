@@ -11,6 +11,7 @@ from model.calibration import reliability_curve
 from model.chart_style import FALL, INK, RISE
 from model.metrics import Record
 from model.report_charts import (
+    cost_chart,
     equity_chart,
     learning_chart,
     loss_differences_chart,
@@ -99,3 +100,11 @@ def test_no_line_is_drawn_across_a_gap() -> None:
     shown = record(300).take(np.r_[0:50, 80:300])
     price = probabilities_chart(shown, np.linspace(1, 2, 270)).data[0]
     assert [place for place, value in enumerate(price.y) if value is None] == [50]
+
+
+def test_net_returns_by_cost_are_one_line_each_and_the_assumed_cost_is_marked() -> None:
+    shown = {"sign": [0.2, 0.1, -0.1], "no-trade band": [0.1, 0.1, 0.1]}
+    figure = cost_chart([0, 10, 20], shown, 15)
+    assert {line.name: list(line.y) for line in figure.data} == shown
+    assert [line.x0 for line in figure.layout.shapes] == [0, 15]  # zero, and the assumed cost
+    assert len(cost_chart([0, 10, 20], shown, 25).layout.shapes) == 1

@@ -11,6 +11,7 @@ from synthetic_bars import random_walk
 from synthetic_records import forecast, loud_forecast
 from tiny_home import SERIES, WINDOW, tiny_home
 
+from model.errors import UnsoundModel
 from model.looks import Looks
 from model.metrics import Record
 from model.multiple_testing import deflated_sharpe_ratio, forecast_skill
@@ -22,9 +23,9 @@ from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import ChampionState
-from tasks.champion.corrected_skill import deflated_sharpe_ratios, recipes_tried, skill_on
-from tasks.registry.run_artifacts import log_artifacts, log_record, parquet_bytes
-from tasks.store.trial_log import Trial, trial_of
+from tasks.champion.corrected_skill import comparable_records, deflated_sharpe_ratios, recipes_tried, skill_on
+from tasks.registry.run_artifacts import log_artifacts, log_record, log_validation, parquet_bytes
+from tasks.store.trial_log import Trial, count_looks, trial_of
 from tasks.workspace import Workspace
 
 STRICT = PromotionRule(kind="strict")
@@ -162,12 +163,34 @@ def test_the_sharpe_ratio_is_deflated_by_the_recipes_tried(workspace: Workspace)
         ]
     )
     trials = workspace.trial_log.trials("BTC-USD", "1d", forecasts=True)
-    found = deflated_sharpe_ratios(trials, own, record, BARS, costs)
+    others, recipes = (
+        comparable_records(trials, own, record),
+        count_looks(trials, own.test_first, own.test_last).recipes,
+    )
+    found = deflated_sharpe_ratios(record, others, recipes, BARS, costs)
     for way in ("long_flat", "long_short"):
         spec = costs.model_copy(update={"kind": way})
         ours, theirs = (trade(each, BARS, spec, 1).strategy.net_returns for each in (record, useless(2)))
         variance = (ours.mean() / ours.std() - theirs.mean() / theirs.std()) ** 2 / 2
         assert found[way] == pytest.approx(deflated_sharpe_ratio(ours, 4, variance), abs=1e-6)  # stored as float32
+
+
+def test_the_strict_rule_trades_by_its_policy_learned_on_the_stored_validation_windows(workspace: Workspace) -> None:
+    version, nobody = workspace.registry.version("1"), ChampionState(None, None)
+    rule = PromotionRule(kind="strict", trading=TradingSpec(policy="threshold", cost_bps=20))
+    with pytest.raises(UnsoundModel, match=r"validation\.parquet"):
+        compare_with_champion(workspace, version, nobody, BARS, rule, seed=7)
+    windows = cut_windows(BARS, WINDOW).resolved()
+    past = windows.take(np.arange(20, len(windows) - 301))
+    p = forecast(past.labels, 0.58, seed=9)
+    validation = Record(past.decided_at, past.resolved_at, past.labels, p, np.zeros(len(past), dtype=np.int64))
+    log_validation(workspace.runs, version.run_id, [validation])
+    found = compare_with_champion(workspace, version, nobody, BARS, rule, seed=7).decision.numbers
+    expected = trade(skilled(), BARS, rule.trading, 7, [validation]).strategy
+    assert found["net_of_costs.net_return"] == pytest.approx(expected.net_return)
+    plain = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7).decision.numbers
+    assert plain["net_of_costs.net_return"] == trade(skilled(), BARS, TradingSpec(), 7).strategy.net_return
+    assert plain["net_of_costs.net_return"] != pytest.approx(expected.net_return)
 
 
 def test_recipes_without_stored_probabilities_count_by_bonferroni(workspace: Workspace) -> None:

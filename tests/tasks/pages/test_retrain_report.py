@@ -23,9 +23,11 @@ from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
 from model.looks import Looks
 from model.metrics import Record, confusion_matrix
+from model.policy_comparison import PolicyComparison, PolicyResult
 from model.recipe import Recipe
 from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
 from model.trading import TradingSpec
+from model.trading_policies import NEVER, Band
 from model.training import Epoch, TrainingSpec
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.champion_explanation import WrittenExplanation
@@ -225,6 +227,62 @@ def test_opinions_have_their_share_coverage_and_guarantee(text: str, content: Re
     shown = without_scripts(report_page(replace(content, evaluation=empty)))
     assert "0 (0.0%)" in shown
     assert not re.findall(r"\bnan\b", shown)
+
+
+def policies(chosen: str) -> PolicyComparison:
+    """Return hand-written results: the no-trade band never traded."""
+    figures = {
+        "gross_return": 0.612, "net_return": 0.345, "turnover": 123.0, "exposure": 0.4, "deflated_sharpe": 0.87,
+        "break_even_bps": 31.0, "break_even_bps_low": -4.0, "break_even_bps_high": 66.0,
+        "sharpe": 1.25, "sharpe_low": 0.25, "sharpe_high": 2.25,
+        "exposure_return": 0.111, "timing_return": 0.222, "timing_return_low": -0.333, "timing_return_high": 0.444,
+    }  # fmt: skip
+    idle = dict.fromkeys(figures, 0.0) | dict.fromkeys(
+        ("break_even_bps", "break_even_bps_low", "break_even_bps_high"), float("nan")
+    )
+    curve = tuple(0.6 - 0.01 * cost for cost in range(21))
+    return PolicyComparison(
+        TradingSpec.model_validate({"policy": chosen, "costs": "perpetual_taker"}),
+        {
+            "sign": PolicyResult(figures, curve, ()),
+            "threshold": PolicyResult(figures, curve, (Band(0.04, 0.0), Band(0.08, -0.08))),
+            "no_trade_band": PolicyResult(idle, (0.0,) * 21, (NEVER, NEVER)),
+        },
+        12,
+        0.278,
+    )
+
+
+@pytest.mark.parametrize("chosen", ["sign", "threshold"])
+def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: ReportContent) -> None:
+    compared = replace(content.evaluation, policies=policies(chosen))
+    costs = TradingSpec.model_validate({"policy": chosen})
+    written = report_page(replace(content, evaluation=compared, costs=costs))
+    page = without_scripts(written)
+    names = {"sign": "sign", "threshold": "threshold with hysteresis", "no_trade_band": "no-trade band"}
+    for name, shown in names.items():
+        note = "<small>chosen</small>" if name == chosen else ""
+        (row,) = re.findall(rf'<th scope="row">{shown}{note}</th>(.*?)</tr>', page, flags=re.DOTALL)
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+        if name == "no_trade_band":
+            assert cells[4] == "undefined<small>nothing was traded</small>"
+        else:
+            assert cells == [
+                "+61.2%", "+34.5%", "123 x", "40%", "31 bps<small>[-4, 66]</small>", "1.25<small>[0.25, 2.25]</small>",
+                "0.87", "+11.1%", "+22.2%<small>[-33.3%, +44.4%]</small>",
+            ]  # fmt: skip
+        assert f'"name":"{shown}"' in written
+    assert "At 10 bps per side" in page
+    assert "12 trials" in page
+    assert "enter above 58.0%, leave at 42.0%" in page
+    assert page.count("never trades") == 2
+    assert ("policy: threshold with hysteresis." in page) == (chosen == "threshold")
+    assert not re.findall(r"\bnan\b", page)
+
+
+def test_a_report_of_an_evaluation_without_policies_lacks_only_their_part(text: str) -> None:
+    assert "no-trade band" not in text
+    assert "break-even cost per side" in text
 
 
 def test_only_the_shared_chart_script_is_loaded(text: str) -> None:

@@ -46,6 +46,8 @@ def test_paths_are_those_that_older_homes_hold() -> None:
     assert run_artifacts.RECORD == "evaluation/record.parquet"
     assert run_artifacts.FOLD_NETWORKS == "evaluation/fold_networks.parquet"
     assert run_artifacts.EQUITY == "evaluation/equity.parquet"
+    assert run_artifacts.VALIDATION == "evaluation/validation.parquet"
+    assert run_artifacts.POLICIES == "evaluation/policies.json"
     assert run_artifacts.NUMBERS == "evaluation/numbers.json"
     assert run_artifacts.CLASSIFICATION_REPORT == "evaluation/classification_report.txt"
     assert run_artifacts.KERAS == "network/network.keras"

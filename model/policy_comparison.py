@@ -1,0 +1,166 @@
+"""Compare trading policies on one record: what each earns, at which costs, by its exposure or by its timing.
+
+Every policy is traded with the spec's kind and costs, whichever the spec chose, because a reader who saw only the
+chosen one could not know what was passed over. Knows no other recipes but their net returns, for the deflated Sharpe
+ratio. Caution: the policies were compared on the same test bars, so the best of them is not out of sample.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from model.bars import Bars
+from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
+from model.metrics import Record
+from model.multiple_testing import deflate_sharpe_ratio
+from model.trading import BPS, Performance, TradingSpec, learn_bands, trade, traded_value
+from model.trading_policies import POLICIES, Band
+
+COST_CURVE_BPS = tuple(range(21))  # costs of a side
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """What one policy earned out of sample.
+
+    Attributes:
+        figures: those of `Performance.numbers`; `mean_position`; `exposure_return` and `timing_return`, whose sum is
+            the uncompounded gross return, the latter with `_low` and `_high`; `deflated_sharpe`.
+        net_by_cost: net return at each of `COST_CURVE_BPS`, with these positions.
+        bands: in force in each fold, oldest first; none for sign.
+    """
+
+    figures: dict[str, float]
+    net_by_cost: tuple[float, ...]
+    bands: tuple[Band, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyComparison:
+    """All policies on the same bars.
+
+    Attributes:
+        spec: kind and costs of all of them, and the policy chosen.
+        results: by policy.
+        tried: recipes tried on these bars times policies; the Sharpe ratios are deflated for them.
+        buy_and_hold_return: uncompounded, before costs.
+    """
+
+    spec: TradingSpec
+    results: Mapping[str, PolicyResult]
+    tried: int
+    buy_and_hold_return: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values; what is undefined or infinite is None."""
+        return {
+            "trading": self.spec.model_dump(mode="json"),
+            "tried": self.tried,
+            "buy_and_hold_return": self.buy_and_hold_return,
+            "cost_curve_bps": COST_CURVE_BPS,
+            "policies": {
+                name: {
+                    "figures": {key: _finite(value) for key, value in found.figures.items()},
+                    "net_by_cost": found.net_by_cost,
+                    "bands": [{"enter": _finite(band.enter), "leave": _finite(band.leave)} for band in found.bands],
+                }
+                for name, found in self.results.items()
+            },
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def compare_policies(
+    record: Record,
+    validation: Sequence[Record],
+    bars: Bars,
+    spec: TradingSpec,
+    seed: int,
+    recipes: int = 1,
+    others: Sequence[Float64[np.ndarray, " _"]] = (),
+) -> PolicyComparison:
+    """Trade a record by every policy.
+
+    Args:
+        record: out-of-sample probabilities, oldest first.
+        validation: each fold's probabilities of its validation windows.
+        bars: the bars that the windows were cut from.
+        spec: kind and costs of all policies.
+        seed: of the bootstrap.
+        recipes: tried on these bars.
+        others: net returns of other recipes tried on them, where they are known.
+
+    Time: as in `trade`.
+    """
+    specs = {policy: spec.model_copy(update={"policy": policy}) for policy in POLICIES}
+    traded = {policy: trade(record, bars, each, seed, validation) for policy, each in specs.items()}
+    returns = _price_returns(bars, traded[spec.policy].closed_at)
+    net = {policy: result.strategy.net_returns for policy, result in traded.items()}
+    tried = recipes * len(POLICIES)
+    results: dict[str, PolicyResult] = {}
+    for policy, found in traded.items():
+        passed_over = [each for name, each in net.items() if name != policy]
+        results[policy] = PolicyResult(
+            found.strategy.numbers()
+            | split_return(found.strategy.positions, returns, seed)
+            | {"deflated_sharpe": deflate_sharpe_ratio(net[policy], [*passed_over, *others], tried)},
+            net_by_cost(found.strategy, returns),
+            () if policy == "sign" else tuple(learn_bands(record, bars, specs[policy], validation).values()),
+        )
+    return PolicyComparison(spec, results, tried, float(returns.sum()))
+
+
+def _price_returns(bars: Bars, closed_at: np.ndarray) -> Float64[np.ndarray, " bar"]:
+    """Return the simple return of the price over each of some consecutive stored bars."""
+    last = np.searchsorted(bars.closed_at, closed_at)
+    close = bars.column("close")
+    return np.asarray(close[last] / close[last - 1] - 1, dtype=np.float64)
+
+
+def net_by_cost(found: Performance, returns: Float64[np.ndarray, " bar"]) -> tuple[float, ...]:
+    """Return the net return of fixed positions at each cost a side of `COST_CURVE_BPS`, as shares."""
+    gross, value = found.positions * returns, traded_value(found.positions)
+    return tuple(float(np.prod(1 + gross - value * cost * BPS) - 1) for cost in COST_CURVE_BPS)
+
+
+def split_return(
+    positions: Float64[np.ndarray, " bar"], returns: Float64[np.ndarray, " bar"], seed: int
+) -> dict[str, float]:
+    """Split the uncompounded gross return into exposure and timing.
+
+    The sum of position times return is the mean position times the sum of returns (exposure: what a constant
+    position of that size earns), plus the sum of (position - mean position) times return (timing: bars times the
+    covariance of position and return). Both are before costs.
+
+    Args:
+        positions: shape (bar,), float64.
+        returns: shape (bar,), float64: simple returns of the price.
+        seed: of the bootstrap of timing; the mean position is estimated anew in each resample.
+
+    Source: the decomposition of a product's mean, as in Lo 2008 (active and passive components of a return).
+
+    >>> found = split_return(np.array([1.0, 0.0]), np.array([0.5, 0.25]), seed=1)
+    >>> found["mean_position"], found["exposure_return"], found["timing_return"]
+    (0.5, 0.375, 0.125)
+    """
+    n, gross = len(positions), positions * returns
+
+    def timing(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
+        return np.asarray((counts @ gross - (counts @ positions) * (counts @ returns) / n)[:, None])
+
+    drawn = resample(timing, n, optimal_block_bars(gross), seed)[:, 0]
+    value = float(timing(np.ones((1, n)))[0, 0])
+    found = Interval(value, *percentile_bounds(drawn))
+    return {
+        "mean_position": float(positions.mean()),
+        "exposure_return": float(gross.sum()) - value,
+        "timing_return": found.value,
+        "timing_return_low": found.low,
+        "timing_return_high": found.high,
+    }
