@@ -10,13 +10,13 @@ from tasks.pages.number_format import with_interval
 from tasks.pages.report_inputs import ReportContent
 
 HEAD = (
-    "opinion on",
-    "decisions",
-    "prediction sets that cover",
+    "opinion by",
+    "opinions",
+    "coverage",
     "accuracy ↑",
     "log loss ↓",
     "vs. base rate",
-    "signed move, bps ↑",
+    "move, bps ↑",
 )
 
 
@@ -24,23 +24,24 @@ def abstention_section(content: ReportContent) -> list[Markup]:
     """Return the numbers of all decisions and of those with an opinion, by stated share and by stated coverage."""
     found = content.evaluation.abstention
     share, coverage = found["share"], found["coverage"]
-    of_share = "guaranteed {:.1%} to {:.1%}".format(*share.guaranteed)
-    of_coverage = f"guaranteed at least {coverage.guaranteed[0]:.1%}"
+    of_share = "{:.1%} to {:.1%}".format(*share.guaranteed)
+    of_coverage = f"at least {coverage.guaranteed[0]:.1%}"
     rows = [
         _row("all decisions", found["all"]),
-        _row(f"the most confident {share.stated:.0%}", share, of_share=of_share),
-        _row(f"as many as a coverage of {coverage.stated:.0%} allows", coverage, of_coverage=of_coverage),
+        _row(f"share of {share.stated:.0%}", share, of_share=of_share),
+        _row(f"coverage of {coverage.stated:.0%}", coverage, of_coverage=of_coverage),
     ]
     return [
         paragraph(
-            "A decision has an opinion if it is more confident than a level that was fixed at its close, from earlier "
-            "decisions. Share and coverage were stated before the evaluation."
+            "A decision has an opinion if its probability is further from 50 % than a level that was fixed at its "
+            "close, from earlier decisions: so that a stated share of decisions has one, or so that a stated share of "
+            "prediction sets covers the outcome. Both were stated before the evaluation."
         ),
-        table(HEAD, rows),
+        table(HEAD, rows, stacked=True),
         paragraph(
             "A prediction set is rise or fall with an opinion, and both without one. The share of opinions and the "
             "coverage of the sets are guaranteed for any sequence of prices, within the bounds below them. The "
-            "accuracy of the opinions is not guaranteed; it is measured here. The signed move is the mean move of the "
+            "accuracy of the opinions is not guaranteed; it is measured here. The move is the mean move of the "
             "price in the predicted direction until the outcome, before costs. Below each number its 95 % interval "
             "(stationary block bootstrap).",
             quiet=True,
