@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from model.bars import Bars, bars_from_frame
+from model.bars import Bars, bars_from_frame, interval_delta
 from model.baselines import BaselineName, predict_baseline
 from model.bootstrap import compare_losses
 from model.calibration import perfectly_calibrated_error, reliability_curve
@@ -31,9 +32,13 @@ from model.folds import Fold, FoldSpec, split_folds
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.panel import Panel, PanelSpec, cut_panel
+from model.panel_policies import choose_bands, trade_panel
 from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
 from model.presets import HOURLY
+from model.trading import BPS
+from model.trading_policies import POLICIES
 from model.training import TrainingSpec
+from model.walk_forward import FoldFit, fit_fold, pool_records
 from model.windows import WindowSpec
 
 log = logging.getLogger(__name__)
@@ -42,6 +47,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 COST_BPS = 5.0  # per side: a taker's fee on perpetuals
 SEED = 7
 BITCOIN = "BTC-USDT"
+YEAR_2025 = np.datetime64("2025-01-01")
 RANKS = {"reversal, 1 bar": 0, "reversal, 20 bars": 1, "low volatility": 2}  # column of the context, lowest first
 LEARNERS: tuple[BaselineName, ...] = ("base_rate", "persistence", "logistic_regression", "gradient_boosting")
 SPOT_1H, PERP_1H = "panel_hourly_binance.parquet", "panel_hourly_binance_perp.parquet"
@@ -68,6 +74,7 @@ class Candidate:
     network: NetworkSpec
     training: TrainingSpec
     inputs: str
+    symbols: tuple[str, ...] = ()
 
 
 RISE, RANK = PanelSpec(label="rise", reference=BITCOIN), PanelSpec(label="rank", reference=BITCOIN)
@@ -80,15 +87,16 @@ QUESTIONS = {
     ),
 }
 FAST = TrainingSpec(batch_size=1024, epochs=40, patience=6, plateau_patience=3)
+CALM = FAST.model_copy(update={"calibration": "temperature"})
 DAY, HOUR = WindowSpec(), HOURLY.window
 ANCHORED = HOURLY.network
 SMALL = NetworkSpec()
 CANDIDATES = {
     "hourly: preset": Candidate("hourly rise", HOUR, ANCHORED, FAST, "own"),
-    "hourly: preset, cross-section": Candidate("hourly rise", HOUR, ANCHORED, FAST, "cross_section"),
-    "hourly: twice as wide": Candidate(
-        "hourly rise", HOUR, ANCHORED.model_copy(update={"filters": (32, 16), "units": 64}), FAST, "cross_section"
-    ),
+    "hourly: preset, calibrated": Candidate("hourly rise", HOUR, ANCHORED, CALM, "own"),
+    "hourly: cross-section, calibrated": Candidate("hourly rise", HOUR, ANCHORED, CALM, "cross_section"),
+    "hourly: Bitcoin alone": Candidate("hourly rise", HOUR, ANCHORED, CALM, "own", (BITCOIN,)),
+    "daily: Bitcoin alone": Candidate("daily rise", DAY, SMALL, FAST, "own", (BITCOIN,)),
     "daily: default": Candidate("daily rise", DAY, SMALL, FAST, "own"),
     "daily: cross-section": Candidate("daily rise", DAY, SMALL, FAST, "cross_section"),
     "rank: default": Candidate("daily rank", DAY, SMALL, FAST, "own"),
@@ -97,7 +105,10 @@ CANDIDATES = {
     "perpetuals: cross-section": Candidate("daily rank, perpetuals", DAY, SMALL, FAST, "cross_section"),
     "perpetuals: anchored, cross-section": Candidate("daily rank, perpetuals", DAY, ANCHORED, FAST, "cross_section"),
 }
-CHOSEN: tuple[str, ...] = ()  # by `develop`; see docs/does-it-pay.md
+CHOSEN: tuple[str, ...] = (  # by `develop`; see docs/does-it-pay.md
+    "hourly: preset, calibrated",
+    "hourly: Bitcoin alone",
+)
 
 
 def main() -> None:
@@ -114,33 +125,53 @@ def main() -> None:
     if not DATA.exists():
         log.info("no folder %s: the panels are not part of the repository", DATA)
         return
-    for name in names:
-        study(name, CANDIDATES[name], options.phase, options.members, options.folds, options.keep)
+    records = {
+        name: study(name, CANDIDATES[name], options.phase, options.members, options.folds, options.keep)
+        for name in names
+    }
+    print_pairs(records)
 
 
-def study(name: str, candidate: Candidate, phase: str, members: int, folds: int, keep: Path | None) -> None:
-    """Walk one candidate and its baselines forward, and print their scores."""
+def study(name: str, candidate: Candidate, phase: str, members: int, folds: int, keep: Path | None) -> Record:
+    """Walk one candidate and its baselines forward, and print their scores; return the network's record."""
     started = time.perf_counter()
     question = QUESTIONS[candidate.question]
     file, first, end = question.develop if phase == "develop" else question.score
     bars = load_panel(DATA / file, question.interval, end)
+    bars = {symbol: bars[symbol] for symbol in candidate.symbols or bars}
     spec = PanelSpec.model_validate({**question.panel.model_dump(), "inputs": candidate.inputs})
     panel = cut_panel(bars, candidate.window, spec).resolved()
     tests = len(np.unique(panel.windows.decided_at[panel.windows.decided_at > np.datetime64(first)]))
     split = split_folds(panel.windows, FoldSpec(test_bars=tests, count=folds))
     training = candidate.training.model_copy(update={"members": members, "seed": SEED})
-    forecasts = {"network": fit_and_predict(panel, split, candidate.network, training)}
-    forecasts |= baselines(panel, split, candidate.network)
-    index = np.concatenate([fold.test for fold in split])
-    tested = panel.take(index)
-    record = record_of(tested, forecasts["network"], split)
+    fits = fit_folds(panel, split, candidate.network, training)
+    record, validation = (pool_records([getattr(fit, part) for fit in fits]) for part in ("record", "validation"))
+    forecasts = {"network": record.probabilities, **baselines(panel, split, candidate.network)}
+    tested = panel.take(np.concatenate([fold.test for fold in split]))
     seconds = time.perf_counter() - started
     log.info("\n## %s, %s (%d seeds, %d folds, %.0f s)", name, phase, members, folds, seconds)
-    print_scores(tested, record, forecasts)
+    print_scores(record, forecasts)
+    if len(bars) > 1:
+        print_ranks(tested, record, forecasts)
+    if spec.label == "rise":
+        validated = panel.returns[np.concatenate([fold.validation for fold in split])]
+        print_policies(tested, record, validation, validated)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
         frame = record.frame().assign(returns=tested.returns, **forecasts)
         frame.to_parquet(keep / f"{phase} {name}.parquet".replace(" ", "_").replace(":", "").replace(",", ""))
+    return record
+
+
+def print_pairs(records: Mapping[str, Record]) -> None:
+    """Compare candidates of one question on the decisions about Bitcoin that both made."""
+    for first, second in combinations(records, 2):
+        if CANDIDATES[first].question == CANDIDATES[second].question:
+            ours, theirs = (each.take(each.symbols == BITCOIN) for each in (records[first], records[second]))
+            ours, theirs = ours.common_decisions(theirs)
+            found = compare_losses(ours, theirs.probabilities, SEED)
+            parts = (found.mean, found.low, found.high, found.p_value)
+            log.info("Bitcoin, %s minus %s: %+.5f [%+.5f, %+.5f] p %.3f", first, second, *parts)
 
 
 def load_panel(file: Path, interval: str, end: str) -> dict[str, Bars]:
@@ -155,24 +186,17 @@ def load_panel(file: Path, interval: str, end: str) -> dict[str, Bars]:
     }
 
 
-def fit_and_predict(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec, training: TrainingSpec) -> Forecast:
-    """Return the pooled P of the test folds."""
+def fit_folds(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec, training: TrainingSpec) -> list[FoldFit]:
+    """Fit the network on every fold."""
     windows = panel.windows
-    trainer = open_trainer(network, training, windows.lookback_bars, windows.features.shape[1], windows.context_count)
-    parts = []
+    shape = (windows.lookback_bars, windows.features.shape[1], windows.context_count)
+    trainer = open_trainer(network, training, *shape)
+    fits = []
     for fold in folds:
-        started = time.perf_counter()
-        fitted = trainer.fit(windows, fold.train, fold.validation, seed=training.seed)
-        parts.append(trainer.predict(fitted, windows.take(fold.test)))
-        losses = " ".join(f"{epoch.validation_loss:.5f}" for epoch in fitted.history)
-        log.info(
-            "fold %d: %d windows, %.0f s, validation %s",
-            fold.index,
-            len(fold.train),
-            time.perf_counter() - started,
-            losses,
-        )
-    return np.concatenate(parts)
+        fits.append(fit_fold(trainer, windows, fold, training.seed))
+        losses = " ".join(f"{epoch.validation_loss:.5f}" for epoch in fits[-1].history)
+        log.info("fold %d: %d windows, %.0f s, validation %s", fold.index, len(fold.train), fits[-1].seconds, losses)
+    return fits
 
 
 def baselines(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec) -> dict[str, Forecast]:
@@ -189,24 +213,20 @@ def baselines(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec) -> di
     return found
 
 
-def record_of(tested: Panel, probabilities: Forecast, folds: tuple[Fold, ...]) -> Record:
-    """Return the out-of-sample record of a forecaster."""
-    windows = tested.windows
-    number = np.concatenate([np.full(len(fold.test), fold.index, np.int64) for fold in folds])
-    return Record(windows.decided_at, windows.resolved_at, windows.labels, probabilities, number, windows.symbols)
-
-
-def print_scores(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]) -> None:
-    """Print log losses, areas within a close and portfolios of every forecaster."""
+def print_scores(record: Record, forecasts: Mapping[str, Forecast]) -> None:
+    """Print the log loss of every forecaster, on all coins and on Bitcoin, and the network's differences."""
     closes = record.decided_at
     coins = len(np.unique(record.symbols))
     log.info("%d windows of %d coins, %s to %s", len(record), coins, closes[0], closes[-1])
     found = reliability_curve(record.labels, record.probabilities).expected_error
     perfect = perfectly_calibrated_error(record.probabilities, SEED)
     log.info("calibration error of the network %.4f, of a perfect forecaster %.4f", found, perfect)
-    for subset in ("all", BITCOIN):
-        chosen = np.arange(len(record)) if subset == "all" else np.flatnonzero(record.symbols == subset)
+    bitcoin = record.symbols == BITCOIN
+    subsets = {"all": np.full(len(record), True), BITCOIN: bitcoin, "BTC 2025-": bitcoin & (closes >= YEAR_2025)}
+    for subset, chosen in subsets.items():
         part = record.take(chosen)
+        if not len(part) or (subset == "BTC 2025-" and closes[0] >= YEAR_2025):
+            continue
         for name, probabilities in forecasts.items():
             numbers = score(part.labels, probabilities[chosen])
             line = f"{subset:8} {name:20} log loss {numbers['log_loss']:.5f} accuracy {numbers['accuracy']:.4f}"
@@ -215,12 +235,11 @@ def print_scores(tested: Panel, record: Record, forecasts: Mapping[str, Forecast
                 bounds = f"[{paired.low:+.5f}, {paired.high:+.5f}]"
                 line += f"   network minus it {paired.mean:+.5f} {bounds} p {paired.p_value:.3f}"
             log.info("%s", line)
-    print_ranks(tested, record, forecasts)
 
 
 def print_ranks(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]) -> None:
     """Print the area under the curve within a close, and the portfolio of fifths, of forecasters and plain ranks."""
-    bar = np.timedelta64(1, "D") if tested.windows.interval == "1d" else np.timedelta64(1, "h")
+    bar = interval_delta(tested.windows.interval)
     context = tested.context[tested.windows.ends]
     plain = {name: -context[:, column] for name, column in RANKS.items()}
     ours = auc_by_bar(record, record.probabilities)
@@ -249,6 +268,27 @@ def print_ranks(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]
             sharpe.low,
             sharpe.high,
         )
+
+
+def print_policies(
+    tested: Panel, record: Record, validation: Record, validated: Float64[np.ndarray, " window"]
+) -> None:
+    """Print every policy on all coins in equal parts, and on Bitcoin alone, by the bands of the validation windows."""
+    bar = interval_delta(tested.windows.interval)
+    for policy in POLICIES:
+        bands = choose_bands(policy, validation, validated, COST_BPS)
+        log.info("%s: %s", policy, "; ".join(f"fold {number} {band}" for number, band in bands.items()))
+        for subset in ("all", BITCOIN):
+            chosen = np.arange(len(record)) if subset == "all" else np.flatnonzero(record.symbols == subset)
+            found = trade_panel(record.take(chosen), tested.returns[chosen], bands, COST_BPS, bar, SEED)
+            even, sharpe = found.break_even_bps, found.sharpe
+            gross, traded = found.gross.mean() / BPS, found.traded.mean()
+            log.info(
+                "%-8s %-14s gross %.2f bps a bar, traded %.3f a bar, exposure %.2f; break-even %.1f [%.1f, %.1f] bps a "
+                "side; at %.0f bps net %.2f bps a bar, Sharpe %.2f [%.2f, %.2f]",
+                subset, policy, gross, traded, found.exposure, even.value, even.low, even.high, COST_BPS,
+                found.net_bps, sharpe.value, sharpe.low, sharpe.high,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

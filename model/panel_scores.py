@@ -103,8 +103,7 @@ def quantile_portfolio(
 
     Time: the position at a close depends on the scores of that close.
     """
-    if record.overlap_bars() > 1:
-        raise SpecError(f"portfolio: expected a horizon of one bar, found one of {record.overlap_bars()}")
+    require_one_bar(record)
     weights = _weights(record, scores)
     bars = record.bar_numbers()
     _, series = np.unique(record.symbols, return_inverse=True)
@@ -122,6 +121,16 @@ def quantile_portfolio(
         gross_bps=float(gross.mean() / BPS),
         net_bps=float(net.mean() / BPS),
     )
+
+
+def require_one_bar(record: Record) -> None:
+    """Raise unless every label is resolved a bar after its decision.
+
+    Raises:
+        SpecError: the horizon is longer than a bar, so that positions would overlap.
+    """
+    if record.overlap_bars() > 1:
+        raise SpecError(f"portfolio: expected a horizon of one bar, found one of {record.overlap_bars()}")
 
 
 def _weights(record: Record, scores: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, "bar series"]:

@@ -1,0 +1,71 @@
+"""One policy on all series of a panel: equal parts, bands from validation windows, costs."""
+
+import numpy as np
+import pytest
+
+from model.metrics import Record
+from model.panel_policies import choose_bands, trade_panel
+from model.trading_policies import NEVER, SIGN, Band
+
+DAY = np.timedelta64(1, "D")
+
+
+def record_of(probabilities: list[list[float]], fold: int = 0) -> Record:
+    """Return a record with a row a close and a column a series; NaN: the series is missing."""
+    grid = np.array(probabilities)
+    bars, series = np.nonzero(np.isfinite(grid))
+    decided_at = np.datetime64("2024-01-01", "us") + bars * DAY
+    count = len(bars)
+    return Record(
+        decided_at, decided_at + DAY, np.ones(count, np.int8), grid[bars, series],
+        np.full(count, fold), np.array(["A", "B"])[series],
+    )  # fmt: skip
+
+
+def test_two_series_by_hand() -> None:
+    record = record_of([[0.6, 0.6], [0.6, 0.4], [0.4, np.nan]])
+    returns = np.array([0.02, 0.01, -0.01, -0.04, -0.02])
+    found = trade_panel(record, returns, {0: SIGN}, 10.0, DAY, seed=1)
+    # Both long in halves; then B turns short; then A alone, short with all of the equity.
+    assert found.gross.tolist() == pytest.approx([0.015, 0.015, 0.02])
+    assert found.traded.tolist() == pytest.approx([1.0, 1.0, 1.5 + 0.5 + 1.0])
+    assert found.exposure == pytest.approx(1.0)
+    assert found.net_bps == pytest.approx((0.05 - 5 * 0.001) / 3 / 1e-4)
+
+
+def test_a_series_that_is_missing_is_flat_and_nothing_traded_has_no_break_even() -> None:
+    record = record_of([[0.6, 0.6], [0.6, np.nan], [0.6, 0.6]])
+    found = trade_panel(record, np.full(5, 0.01), {0: SIGN}, 0.0, DAY, seed=1)
+    assert found.traded.tolist() == pytest.approx([1.0, 1.0, 2.0])
+    never = trade_panel(record, np.full(5, 0.01), {0: NEVER}, 0.0, DAY, seed=1)
+    assert np.isnan(never.break_even_bps.value)
+    assert never.exposure == 0.0
+
+
+def test_a_band_is_chosen_by_validation_windows_alone_and_costs_narrow_trading() -> None:
+    rng = np.random.default_rng(2)
+    probabilities = rng.uniform(0.4, 0.6, (400, 2))
+    record = record_of(probabilities.tolist())
+    # A return follows the probability only where it is far from even odds.
+    far = np.abs(record.probabilities - 0.5) > 0.05
+    returns = np.where(far, np.sign(record.probabilities - 0.5) * 0.002, 0.0)
+    assert choose_bands("sign", record, returns, 5.0) == {0: SIGN}
+    cheap, dear = (choose_bands("threshold", record, returns, cost)[0] for cost in (0.0, 15.0))
+    assert cheap == SIGN
+    assert isinstance(dear, Band)
+    assert dear.enter > 0
+    assert choose_bands("threshold", record, returns, 500.0)[0] == NEVER
+    growths = [
+        float(np.log1p(found.gross - found.traded * 15e-4).sum())
+        for found in (trade_panel(record, returns, {0: band}, 15.0, DAY, seed=1) for band in (SIGN, dear))
+    ]
+    assert growths[1] > growths[0]
+    # Two folds choose by their own windows.
+    both = Record(
+        *(np.concatenate([part, part]) for part in (record.decided_at, record.resolved_at, record.labels,
+                                                    record.probabilities)),
+        np.repeat([0, 1], len(record)), np.concatenate([record.symbols, record.symbols]),
+    )  # fmt: skip
+    found = choose_bands("threshold", both, np.concatenate([returns, -returns]), 15.0)
+    assert found[0] == dear
+    assert found[1] == NEVER
