@@ -24,9 +24,9 @@ def doctor(*, repair: bool = False, json: JsonFlag = False) -> None:
     from tasks.repair.examination import examine_home, repair_home
 
     settings = load_settings()
-    if repair:
-        _require_stopped(settings, "doctor --repair")
-    with quiet_libraries(writes=repair):
+    with quiet_libraries(writes=repair) as own_log:
+        if repair:
+            _require_stopped(settings, "doctor --repair", own_log)
         before, after = repair_home(settings) if repair else (examine_home(settings),) * 2
     left = [each for each in after if each.is_damage]
     repaired = [each for each in before if each.is_damage and each not in left]
@@ -69,9 +69,9 @@ def restore(folder: Path, /) -> None:
     from tasks.repair.home_backup import restore as restore_home
 
     settings = load_settings()
-    _require_stopped(settings, "restore")
     lines: list[str] = []
-    with quiet_libraries(writes=True):
+    with quiet_libraries(writes=True) as own_log:
+        _require_stopped(settings, "restore", own_log)
         restore_home(settings, folder, lines.append)
     show_lines([*lines, f"restored into {settings.root}; `riseorfall doctor` examines it"])
 
@@ -112,14 +112,14 @@ def _end_dead_runs(settings: "Settings") -> list[str]:
     return clean_up_after_dead_runs(settings)
 
 
-def _require_stopped(settings: "Settings", command: str) -> None:
+def _require_stopped(settings: "Settings", command: str, own_log: Path) -> None:
     """Raise SpecError if an `up` of the home runs, whose servers have the files open, or another process writes."""
     from tasks.repair.live_writers import live_writers
     from tasks.services.supervisor import read_state
 
     if read_state(settings.up_lock, settings.up_state) is not None:
         raise SpecError(f"{command}: expected no running `riseorfall up` of {settings.root}, found one. Stop it first.")
-    if writers := live_writers(settings):
+    if writers := live_writers(settings, own_log):
         raise SpecError(
             f"{command}: expected no process that writes to {settings.root}, found {', '.join(writers)}. Wait until it "
             "has ended, or stop it."

@@ -95,8 +95,8 @@ def require_space(home: Path) -> None:
 
 
 @contextmanager
-def quiet_libraries(*, writes: bool = False, occupies: bool = False) -> Iterator[None]:
-    """Send what libraries write to standard error to a log file.
+def quiet_libraries(*, writes: bool = False, occupies: bool = False) -> Iterator[Path]:
+    """Send what libraries write to standard error to a log file; yield its path.
 
     Args:
         writes: the command stores something in the home, which needs space.
@@ -105,8 +105,8 @@ def quiet_libraries(*, writes: bool = False, occupies: bool = False) -> Iterator
     settings = load_settings()
     if writes:
         require_space(settings.root)
-    with quiet_streams(settings.log_folder, holds_home=writes or occupies):
-        yield
+    with quiet_streams(settings.log_folder, holds_home=writes or occupies) as (_, log_file):
+        yield log_file
 
 
 @contextmanager

@@ -22,9 +22,16 @@ def hold_home(log_file: IO[str]) -> None:
         fcntl.flock(log_file, fcntl.LOCK_SH)  # waits while another process looks, see _is_held
 
 
-def live_writers(settings: Settings) -> list[str]:
-    """Return a description of each other process that writes to the home."""
-    commands = [path for path in sorted(settings.log_folder.glob(COMMAND_LOGS)) if _is_held(path)]
+def live_writers(settings: Settings, own_log: Path | None = None) -> list[str]:
+    """Return a description of each other process that writes to the home.
+
+    Args:
+        settings: of the home.
+        own_log: log file by which the caller holds the home itself: of two that hold it first and look second, both see
+            the other.
+    """
+    logs = sorted(set(settings.log_folder.glob(COMMAND_LOGS)) - {own_log})
+    commands = [path for path in logs if _is_held(path)]
     processes = LocalDatabase(settings.mlflow_uri).running_processes() or {}
     runs = [run_id for run_id, process in processes.items() if process != own_process() and is_alive(process)]
     return [*(f"a command with the log {path}" for path in commands), *(f"MLflow run {run_id}" for run_id in runs)]

@@ -69,6 +69,22 @@ def test_a_home_is_left_alone_while_a_command_writes_to_it(
     assert "no process that writes" not in err
 
 
+@pytest.mark.usefixtures("home")
+def test_of_two_repairs_at_once_each_sees_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair holds the home before it looks, so no two of them can look first and write second."""
+    seen: list[list[str]] = []
+
+    def look(settings: Settings, own_log: Path) -> list[str]:
+        seen.append(live_writers(settings))  # as another process sees it
+        return live_writers(settings, own_log)
+
+    monkeypatch.setattr("tasks.repair.live_writers.live_writers", look)
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert len(seen[0]) == 1
+
+
 @pytest.mark.parametrize(("occupies", "expected"), [({}, 0), ({"writes": True}, 1), ({"occupies": True}, 1)])
 def test_commands_that_write_or_copy_hold_the_home_until_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, occupies: dict[str, bool], expected: int
