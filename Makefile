@@ -22,7 +22,7 @@ check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## speed and scale, as ratios of two things that took turns
+bench: $(READY)  ## speed and scale, as ratios of two programs that alternate
 	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
 	-.venv-bench/bin/pip install --quiet --disable-pip-version-check 'pip>=25.1' && .venv-bench/bin/pip install --quiet --group bench
 	$(BIN)/python benchmarks/run.py

@@ -90,24 +90,24 @@ FAST = TrainingSpec(batch_size=1024, epochs=40, patience=6, plateau_patience=3)
 CALM = FAST.model_copy(update={"calibration": "temperature"})
 DAY, HOUR = WindowSpec(), HOURLY.window
 ANCHORED = HOURLY.network
-SMALL = NetworkSpec()
 CANDIDATES = {
     "hourly: preset": Candidate("hourly rise", HOUR, ANCHORED, FAST, "own"),
     "hourly: preset, calibrated": Candidate("hourly rise", HOUR, ANCHORED, CALM, "own"),
-    "hourly: cross-section, calibrated": Candidate("hourly rise", HOUR, ANCHORED, CALM, "cross_section"),
     "hourly: Bitcoin alone": Candidate("hourly rise", HOUR, ANCHORED, CALM, "own", (BITCOIN,)),
-    "daily: Bitcoin alone": Candidate("daily rise", DAY, SMALL, FAST, "own", (BITCOIN,)),
-    "daily: default": Candidate("daily rise", DAY, SMALL, FAST, "own"),
-    "daily: cross-section": Candidate("daily rise", DAY, SMALL, FAST, "cross_section"),
-    "rank: default": Candidate("daily rank", DAY, SMALL, FAST, "own"),
-    "rank: cross-section": Candidate("daily rank", DAY, SMALL, FAST, "cross_section"),
-    "rank: anchored, cross-section": Candidate("daily rank", DAY, ANCHORED, FAST, "cross_section"),
-    "perpetuals: cross-section": Candidate("daily rank, perpetuals", DAY, SMALL, FAST, "cross_section"),
-    "perpetuals: anchored, cross-section": Candidate("daily rank, perpetuals", DAY, ANCHORED, FAST, "cross_section"),
+    "daily: Bitcoin alone": Candidate("daily rise", DAY, ANCHORED, CALM, "own", (BITCOIN,)),
+    "daily: cross-section, calibrated": Candidate("daily rise", DAY, ANCHORED, CALM, "cross_section"),
+    "rank: z-scores, cross-section": Candidate("daily rank", DAY, NetworkSpec(), FAST, "cross_section"),
+    "rank: cross-section": Candidate("daily rank", DAY, ANCHORED, FAST, "cross_section"),
+    "rank: cross-section, calibrated": Candidate("daily rank", DAY, ANCHORED, CALM, "cross_section"),
+    "perpetuals: cross-section, calibrated": Candidate("daily rank, perpetuals", DAY, ANCHORED, CALM, "cross_section"),
 }
 CHOSEN: tuple[str, ...] = (  # by `develop`; see docs/does-it-pay.md
     "hourly: preset, calibrated",
     "hourly: Bitcoin alone",
+    "daily: cross-section, calibrated",
+    "daily: Bitcoin alone",
+    "rank: cross-section, calibrated",
+    "perpetuals: cross-section, calibrated",
 )
 
 

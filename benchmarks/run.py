@@ -26,6 +26,7 @@ MODULES = {
     "retrain": "retrain_speed",
     "replay": "replay_speed",
     "prediction": "prediction_speed",  # uses the home of `retrain`
+    "panel": "panel_training_speed",
     "growth": "growth_with_bars",
     "workers": "parallel_folds",
 }
