@@ -9,7 +9,11 @@ from jaxtyping import install_import_hook
 sys.path.insert(0, str(Path(__file__).parent / "reference"))  # tests are no package: `import article_windows`
 install_import_hook(("model", "data_checks"), "type_checker.checked")  # before anything imports these packages
 
-import pytest  # noqa: E402  the hook comes first
+import quick_databases  # noqa: E402
+
+quick_databases.install()
+
+import pytest  # noqa: E402  the hooks come first
 from hypothesis import settings  # noqa: E402
 from synthetic_bars import random_walk  # noqa: E402
 
