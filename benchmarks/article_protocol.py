@@ -74,7 +74,10 @@ def main() -> None:
     count = len(windows) - int(len(windows) * (1 - options.share))
     labels = windows.labels[-count:]
     log.info("%d windows, the newest %d are the test, %.1f %% of them rises", len(windows), count, 100 * labels.mean())
-    protocols = [*_article(windows, count, options.epochs, options.seed), _ours(windows, count, options.seed)]
+    protocols = [
+        *train_as_article(windows, count, options.epochs, options.seed),
+        walk_forward(windows, count, options.seed),
+    ]
     for protocol in protocols:
         _print_table(protocol, labels, options.seed)
     options.picture.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ def main() -> None:
     log.info("drawn: %s", options.picture)
 
 
-def _article(windows: Windows, count: int, epochs: int, seed: int) -> list[Protocol]:
+def train_as_article(windows: Windows, count: int, epochs: int, seed: int) -> list[Protocol]:
     """Train as the article does; return the two checkpoints chosen on the test, and the last epoch."""
     import keras
 
@@ -139,7 +142,7 @@ def _article_network(shape: tuple[int, ...]) -> Any:
     return network
 
 
-def _ours(windows: Windows, count: int, seed: int) -> Protocol:
+def walk_forward(windows: Windows, count: int, seed: int) -> Protocol:
     """Walk forward over the same test windows: train on resolved windows, stop early on their tail, predict."""
     folds = split_folds(windows, FoldSpec(test_bars=count, count=FOLDS))
     trainer = Trainer(NetworkSpec(), TrainingSpec(seed=seed), windows.lookback_bars, windows.features.shape[1])
