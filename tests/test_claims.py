@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from synthetic_bars import random_walk
 
-from model.folds import FoldSpec, resolved_before, split_folds
+from model.folds import Fold, FoldSpec, resolved_before, split_folds
 from model.metrics import Record
-from model.windows import cut_windows
+from model.trading import trade
+from model.windows import WindowSpec, cut_windows
 
 TREES = 15
 FOLDS = FoldSpec(test_bars=400, count=2)
@@ -71,6 +72,31 @@ def test_rules_by_hand(claim: ModuleType) -> None:
     assert signals["breakout of 50 days"][200:].tolist() == [0, 1, 1, 0, 0]
     assert signals["moving averages of 1 and 200 days"][200:].tolist() == [0, 1, 1, 0, 0]
     assert signals["moving averages of 2 and 50 days"][200:].tolist() == [0, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("claim", ["claim_scores"], indirect=True)
+def test_the_difference_of_sharpe_ratios_is_that_of_both_and_none_for_buy_and_hold(claim: ModuleType) -> None:
+    bars = random_walk(200, seed=3)
+    windows = cut_windows(bars, WindowSpec(lookback_bars=2)).resolved()
+    days = np.arange(len(windows))
+    fold = (Fold(0, days[:0], days[:0], days),)
+    for probabilities in (np.full(len(days), 0.9), np.where(days % 3, 0.9, 0.1)):
+        found = trade(claim.record_of(windows, fold, probabilities), bars, claim.COSTS, seed=1)
+        ahead = claim.sharpe_difference(found, 365.25)
+        expected = found.strategy.sharpe.value - found.buy_and_hold.sharpe.value
+        assert ahead.value == pytest.approx(expected, rel=0.01, abs=1e-12)  # dividing by n instead of n - 1
+        assert ahead.low <= ahead.value <= ahead.high
+        assert (ahead.low == ahead.high) == (probabilities.min() > 0.5)
+
+
+@pytest.mark.parametrize("claim", ["__main__"], indirect=True)
+def test_without_the_bars_the_command_says_so_and_stops(
+    claim: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(claim, "DATA", tmp_path / "absent")
+    monkeypatch.setattr("sys.argv", ["claims"])
+    claim.main()
+    assert capsys.readouterr().out == f"no folder {tmp_path / 'absent'}: the bars are not part of the repository\n"
 
 
 @pytest.mark.parametrize("claim", ["price_levels"], indirect=True)
