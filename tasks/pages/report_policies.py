@@ -10,14 +10,14 @@ from model.report_charts import cost_chart
 from tasks.pages.html_page import Page, folded, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import interval_text, number_text
 
-POLICY_NAMES = {"sign": "sign", "threshold": "threshold with hysteresis", "no_trade_band": "no-trade band"}
+POLICY_NAMES = {"sign": "sign", "threshold": "threshold", "no_trade_band": "no-trade band"}
 HEAD = (
     "policy",
     "gross return",
     "net return",
     "turnover",
     "exposure",
-    "break-even cost per side",
+    "break-even per side",
     "Sharpe, annual",
     "deflated Sharpe",
     "by exposure",
@@ -38,8 +38,8 @@ def policies_parts(page: Page, comparison: PolicyComparison) -> list[Markup]:
             _with_bounds(found.figures, "break_even_bps", ".0f", " bps"),
             _with_bounds(found.figures, "sharpe", ".2f"),
             f"{found.figures['deflated_sharpe']:.2f}",
-            f"{found.figures['exposure_return']:+.1%}",
-            _with_bounds(found.figures, "timing_return", "+.1%"),
+            f"{found.figures['exposure_return']:+.0%}",
+            _with_bounds(found.figures, "timing_return", "+.0%"),
         )
         for name, found in comparison.results.items()
     ]

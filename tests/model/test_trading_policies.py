@@ -57,7 +57,7 @@ def test_a_new_fold_brings_its_own_band() -> None:
 PROBABILITIES = st.lists(st.integers(0, 20), min_size=1, max_size=60).map(lambda drawn: [0.3 + n / 50 for n in drawn])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(p=PROBABILITIES, enter=st.integers(0, 9), share=st.sampled_from([1.0, 0.5, 0.0, -1.0]), short=st.booleans(),
        seed=st.integers(0, 99))  # fmt: skip
 def test_hysteresis_never_trades_more_than_the_plain_threshold(

@@ -259,7 +259,7 @@ def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: R
     costs = TradingSpec.model_validate({"policy": chosen})
     written = report_page(replace(content, evaluation=compared, costs=costs))
     page = without_scripts(written)
-    names = {"sign": "sign", "threshold": "threshold with hysteresis", "no_trade_band": "no-trade band"}
+    names = {"sign": "sign", "threshold": "threshold", "no_trade_band": "no-trade band"}
     for name, shown in names.items():
         note = "<small>chosen</small>" if name == chosen else ""
         (row,) = re.findall(rf'<th scope="row">{shown}{note}</th>(.*?)</tr>', page, flags=re.DOTALL)
@@ -269,14 +269,14 @@ def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: R
         else:
             assert cells == [
                 "+61.2%", "+34.5%", "123 x", "40%", "31 bps<small>[-4, 66]</small>", "1.25<small>[0.25, 2.25]</small>",
-                "0.87", "+11.1%", "+22.2%<small>[-33.3%, +44.4%]</small>",
+                "0.87", "+11%", "+22%<small>[-33%, +44%]</small>",
             ]  # fmt: skip
         assert f'"name":"{shown}"' in written
     assert "At 10 bps per side" in page
     assert "12 trials" in page
     assert "enter above 58.0%, leave at 42.0%" in page
     assert page.count("never trades") == 2
-    assert ("policy: threshold with hysteresis." in page) == (chosen == "threshold")
+    assert ("policy: threshold." in page) == (chosen == "threshold")
     assert not re.findall(r"\bnan\b", page)
 
 
