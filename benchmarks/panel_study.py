@@ -153,6 +153,8 @@ def study(name: str, candidate: Candidate, phase: str, members: int, folds: int,
     print_scores(record, forecasts)
     if len(bars) > 1:
         print_ranks(tested, record, forecasts)
+    if spec.label == "rank":
+        print_doubts(tested, record)
     if spec.label == "rise":
         validated = panel.returns[np.concatenate([fold.validation for fold in split])]
         print_policies(tested, record, validation, validated)
@@ -268,6 +270,27 @@ def print_ranks(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]
             sharpe.low,
             sharpe.high,
         )
+
+
+def print_doubts(tested: Panel, record: Record) -> None:
+    """Print the network's portfolio executed a bar late, and by half-year: is it quick, and is it one lucky span?"""
+    bar = interval_delta(tested.windows.interval)
+    late = pd.Series(record.probabilities).groupby(record.symbols).shift(1).to_numpy()
+    known = np.flatnonzero(np.isfinite(late))
+    held = quantile_portfolio(record.take(known), late[known], tested.returns[known], COST_BPS, bar, SEED)
+    even = held.break_even_bps
+    log.info(
+        "a bar late: gross %.1f bps a bar, break-even %.1f [%.1f, %.1f]",
+        held.gross_bps,
+        even.value,
+        even.low,
+        even.high,
+    )
+    whole = quantile_portfolio(record, record.probabilities, tested.returns, COST_BPS, bar, SEED)
+    months = np.unique(record.decided_at).astype("datetime64[M]").astype(np.int64)
+    for half in np.unique(months // 6).tolist():
+        earned = whole.gross[months // 6 == half]
+        log.info("%d, half %d: gross %.1f bps a bar", 1970 + half // 2, half % 2 + 1, earned.mean() / BPS)
 
 
 def print_policies(
