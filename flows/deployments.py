@@ -110,6 +110,7 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
     recipe = {name: given[name] for name in RECIPE if name in given}
     ingestion: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
+    preset = _preset_form(series["interval"]) if series["interval"] in PRESETS else {}  # a form sends every field
     return (
         Plan("ingest", schedule.ingest_cron, ingestion, "CANCEL_NEW", ("bars",)),
         Plan("predict", schedule.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
@@ -118,6 +119,7 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
         Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: no concurrency limit
         Plan("retrain_group", tags=("training", "group")),  # the same
         *(_retrain_with_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
+        Plan("retrain_panel", "", {"interval": series["interval"]} | preset, "ENQUEUE", ("training", "panel")),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", schedule.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("housekeeping", schedule.housekeeping_cron, {}, "CANCEL_NEW", ("upkeep",)),
@@ -147,14 +149,20 @@ def _short_form(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _retrain_with_preset(interval: str, source: Mapping[str, Any]) -> Plan:
-    """Return a retrain started by hand whose form shows the preset of an interval; a form sends every field."""
+def _preset_form(interval: str) -> dict[str, Any]:
+    """Return the specs of a preset, as a form shows them."""
     preset = preset_for(interval)
     specs = {"window": preset.window, "folds": preset.folds, "network": preset.network, "training": preset.training}
+    return {name: spec.model_dump(mode="json") for name, spec in specs.items()}
+
+
+def _retrain_with_preset(interval: str, source: Mapping[str, Any]) -> Plan:
+    """Return a retrain started by hand whose form shows the preset of an interval; a form sends every field."""
     exchange = dict(source) if source.get("kind") == "exchange" else {"symbol": source.get("symbol", "BTC-USD")}
-    parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
     bars = exchange | {"kind": "exchange", "interval": interval}  # the bundled sample and a file have one interval only
-    return Plan("retrain", "", {"source": bars, **parameters}, "ENQUEUE", ("training",), DEPLOYMENT_OF[interval])
+    return Plan(
+        "retrain", "", {"source": bars, **_preset_form(interval)}, "ENQUEUE", ("training",), DEPLOYMENT_OF[interval]
+    )
 
 
 def after_close(interval: str) -> str:

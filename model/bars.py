@@ -8,7 +8,7 @@ decision are `closed_at`, never `opened_at`.
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 IntervalName = Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"]
 INTERVAL_NAMES: tuple[str, ...] = get_args(IntervalName)
+PANEL: Final = "PANEL"  # symbol of the series under which a panel of several series is registered; reserved
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("timestamp", *PRICES, "volume")
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}

@@ -40,7 +40,7 @@ class Evaluation:
         calibration_error: expected calibration error of the network.
         skill: tests of the network, alone and vs. each baseline.
         trading: by way of trading (`WAYS`, `buy_and_hold`) and figure, net of costs; `deflated_sharpe` where recipes
-            were counted.
+            were counted; empty for a panel.
         seeds: the same recipe with other seeds; None where the folds were trained with one.
         looks: how often these test bars were scored.
         abstention: all decisions and those with an opinion, by rule of `model.abstention.score_abstention`.
@@ -102,18 +102,21 @@ def evaluate_record(
     Args:
         record: pooled out-of-sample probabilities, oldest first.
         baselines: by name, shape (window,), float64: P(rise) on the record's windows.
-        traded: what `trade_both_ways` returned for the record.
+        traded: what `trade_both_ways` returned for the record; empty for a panel, which is no single position.
         seed: of the record's network and of the bootstrap.
         further_seeds: by seed, shape (window,), float64: P(rise) of networks of other seeds on the same windows.
     """
     forecasts = {NETWORK: record.probabilities, **baselines}
+    bars = record.bar_numbers() if len(record.symbols) else None
     confusion = confusion_matrix(record.labels, record.probabilities)
-    lines = performances(traded)
+    lines = performances(traded) if traded else {}
     return Evaluation(
         windows=len(record),
         first=np.datetime_as_string(record.decided_at[0], unit="s").item() + "Z",
         last=np.datetime_as_string(record.decided_at[-1], unit="s").item() + "Z",
-        numbers={name: bootstrap_intervals(record.labels, given, seed) for name, given in forecasts.items()},
+        numbers={
+            name: bootstrap_intervals(record.labels, given, seed, bar_numbers=bars) for name, given in forecasts.items()
+        },
         confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
         calibration_error=reliability_curve(record.labels, record.probabilities).expected_error,
         skill=measure_skill(record, baselines, seed),

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Shaped
 from model.bars import Bars
 from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
-from model.windows import WindowSpec, cut_windows
+from model.windows import Windows, WindowSpec, cut_windows
 
 CHUNK_WINDOWS = 256  # windows predicted at once: bounds memory and fits the cache
 THREADS = 2  # chunks predicted in parallel, each on one thread: onnxruntime gains nothing from more threads per chunk
@@ -21,13 +21,16 @@ THREADS = 2  # chunks predicted in parallel, each on one thread: onnxruntime gai
 class Predictor:
     """P(rise) from bars, with onnxruntime and a calibrator."""
 
-    def __init__(self, onnx: bytes, window: WindowSpec, calibrator: Calibrator = UNCALIBRATED) -> None:
+    def __init__(
+        self, onnx: bytes, window: WindowSpec, calibrator: Calibrator = UNCALIBRATED, context_count: int = 0
+    ) -> None:
         """Open the network.
 
         Args:
             onnx: what `model.network_files.network_to_onnx` returned.
             window: the spec that the network was trained with; its stride is ignored.
             calibrator: applied to the network's probabilities.
+            context_count: inputs that describe the other series of a panel; with any, `predict_windows` alone works.
 
         Raises:
             SpecError: the network takes windows of another shape.
@@ -42,7 +45,9 @@ class Predictor:
         self._calibrator = calibrator
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        expected, found = list(self._session.get_inputs()[0].shape[1:]), [window.lookback_bars, len(window.features)]
+        self._context_count = context_count
+        expected = list(self._session.get_inputs()[0].shape[1:])
+        found = [window.lookback_bars, len(window.features) + context_count]
         if expected != found:
             raise SpecError(
                 f"predictor: the network takes windows of {expected[0]} bars and {expected[1]} features, the spec "
@@ -65,6 +70,21 @@ class Predictor:
         Time: entry w depends on the `lookback_bars` bars that closed up to decided_at[w].
         """
         windows = cut_windows(bars, self.window)
+        return windows.decided_at, self.predict_windows(windows)
+
+    def predict_windows(self, windows: Windows) -> Float64[np.ndarray, " window"]:
+        """Return P(rise) of windows that are cut already, such as those of a panel: shape (window,), float64.
+
+        Raises:
+            SpecError: they lack the inputs that describe the other series of a panel.
+
+        Time: entry w depends on window w alone.
+        """
+        if windows.context_count != self._context_count:
+            raise SpecError(
+                f"predictor: the network takes {self._context_count} inputs about the other series of its panel, the "
+                f"windows have {windows.context_count}. Give the bars of the whole panel, each with its symbol."
+            )
         starts = windows.ends - windows.lookback_bars + 1
         view = windows.view
         firsts = range(0, len(starts), CHUNK_WINDOWS)
@@ -73,9 +93,9 @@ class Predictor:
             return self._probabilities(view[starts[first : first + CHUNK_WINDOWS]])
 
         if len(firsts) == 1:
-            return windows.decided_at, chunk(0)
+            return chunk(0)
         with ThreadPoolExecutor(THREADS) as pool:
-            return windows.decided_at, np.concatenate(list(pool.map(chunk, firsts)))
+            return np.concatenate([np.empty(0), *pool.map(chunk, firsts)])
 
     def predict_last(self, bars: Bars) -> tuple[np.datetime64, float]:
         """Return decided_at and P(rise) at the newest bar that ends a whole window.
@@ -87,7 +107,7 @@ class Predictor:
         """
         windows = cut_windows(bars, self.window)
         last = windows.take(np.arange(len(windows) - 1, len(windows)))
-        return last.decided_at[0], float(self._probabilities(last.values())[0])
+        return last.decided_at[0], float(self.predict_windows(last)[0])
 
     def _probabilities(self, values: Float64[np.ndarray, "window lookback feature"]) -> Float64[np.ndarray, " window"]:
         (probabilities,) = self._session.run(None, {self._input: np.ascontiguousarray(values)})

@@ -44,6 +44,11 @@ class Recipe(BaseModel):
         return Series(self.symbol, self.interval)
 
     @property
+    def context_count(self) -> int:
+        """How many inputs of a window describe the other series of a panel; none for a single series."""
+        return 0
+
+    @property
     def identity(self) -> str:
         """Every field that changes a number, as JSON; fields of the execution are left out."""
         return self.model_dump_json(exclude={"folds": set(EXECUTION_FIELDS)})

@@ -86,12 +86,16 @@ class WalkForward:
 
 def trainer_for(recipe: Recipe) -> AnyTrainer:
     """Return the trainer of a recipe; a process builds and traces it once."""
-    return _trainer(recipe.network, recipe.training, recipe.window.lookback_bars, len(recipe.window.features))
+    window, context_count = recipe.window, recipe.context_count
+    feature_count = len(window.features) + context_count
+    return _trainer(recipe.network, recipe.training, window.lookback_bars, feature_count, context_count)
 
 
 @lru_cache(maxsize=1)
-def _trainer(network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int) -> AnyTrainer:
-    return open_trainer(network, training, lookback_bars, feature_count)
+def _trainer(
+    network: NetworkSpec, training: TrainingSpec, lookback_bars: int, feature_count: int, context_count: int
+) -> AnyTrainer:
+    return open_trainer(network, training, lookback_bars, feature_count, context_count)
 
 
 def walk_forward(

@@ -1,18 +1,23 @@
 """Audit a retrain for look-ahead before anything is registered, on a short sample.
 
-The checks are `model/leak_audit.py`'s. A failure is logged, then raised, and nothing is promoted.
+The checks are those of `model/leak_audit.py`, of a panel those of `model/panel_audit.py`. A failure is logged, then
+raised, and nothing is promoted.
 """
 
 from prefect import get_run_logger, task
 
-from model.leak_audit import SHORT_SAMPLE, audit
+from model.leak_audit import SHORT_SAMPLE, Audit, audit
+from model.panel_audit import audit_panel
+from model.panel_recipe import PanelRecipe
 from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.champion.version_audit import values
 from tasks.console.progress import current_progress
 from tasks.registry.run_artifacts import ONNX, read_evaluation
 from tasks.results import WindowsRef
-from tasks.workspace import open_workspace
+from tasks.store.bars_ref import PanelBarsRef
+from tasks.store.panel_bars import read_panel
+from tasks.workspace import Workspace, open_workspace
 
 
 @task(name="audit", task_run_name="audit")
@@ -27,10 +32,28 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
         record, _ = read_evaluation(workspace.runs, run_id)
         # Without the calibrator: it maps one probability at a time, and a steep one would magnify rounding.
         predictor = Predictor(workspace.runs.read_file(run_id, ONNX), recipe.window)
-        bars = workspace.bar_store.read_bars(ref.bars)
+        bars = workspace.bar_store.read_bars(ref.series_bars)
         found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
-        workspace.runs.log_values(run_id, **values(found))
-        for finding in found.findings:
-            get_run_logger().info("audit: %s: %s", finding.name, finding.detail)
-        found.require(ref.bars.series.name)
-        return found.checked
+        return _require_passed(found, workspace, run_id)
+
+
+@task(name="audit", task_run_name="audit")
+def audit_panel_retrain(bars: PanelBarsRef, recipe: PanelRecipe, run_id: str) -> int:
+    """Look for look-ahead across series in a panel's windows, labels and folds; return the number of values checked.
+
+    Raises:
+        AuditFailed: something depends on bars of any series that came later; nothing is registered then.
+    """
+    with current_progress().step("audit"):
+        workspace = open_workspace(recipe.series)
+        found = audit_panel(read_panel(workspace.bar_store, bars), recipe.window, recipe.panel, recipe.folds)
+        return _require_passed(found, workspace, run_id)
+
+
+def _require_passed(found: Audit, workspace: Workspace, run_id: str) -> int:
+    """Log an audit to the run; raise AuditFailed where it found something, else return the number of values checked."""
+    workspace.runs.log_values(run_id, **values(found))
+    for finding in found.findings:
+        get_run_logger().info("audit: %s: %s", finding.name, finding.detail)
+    found.require(workspace.name)
+    return found.checked

@@ -61,7 +61,7 @@ def evaluate(
         record = pooled_record(workspace.runs, fold_run_ids)
         windows, split = read_folds(ref.bars, ref.window, recipe.folds)
         baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
-        bars = workspace.bar_store.read_bars(ref.bars)
+        bars = workspace.bar_store.read_bars(ref.series_bars)
         validation = validation_records(workspace.runs, fold_run_ids)
         traded = trade_both_ways(record, bars, costs, seed, validation)
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
@@ -93,16 +93,16 @@ def evaluate(
             compare_policies(record, validation, bars, costs, seed, looks.recipes, sign_returns(others, bars, costs)),
         )
         workspace.runs.log_values(run_id, params=flatten_specs({"abstention": abstention.model_dump()}))
-        _log_numbers(workspace, run_id, evaluation, ref)
-        _log_looks(workspace, trial, evaluation)
-        _log_report(workspace, run_id, record, np.array(evaluation.confusion))
+        log_numbers(workspace, run_id, evaluation, ref)
+        log_looks(workspace, trial, evaluation)
+        log_report(workspace, run_id, record, np.array(evaluation.confusion))
         _log_trades(workspace, run_id, traded)
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
-        _show(evaluation, trial, workspace, run_id)
+        show_metrics(evaluation, trial, workspace, run_id)
     return evaluation
 
 
-def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref: WindowsRef) -> None:
+def log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref: WindowsRef) -> None:
     """Log the metrics, the test bars as a dataset, and every number as files."""
     workspace.runs.log_values(
         run_id, metrics=evaluation_metrics(evaluation), tags={"filled_bars": str(ref.filled_bars)}
@@ -118,14 +118,14 @@ def _log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref:
         workspace.runs.log_text(run_id, json.dumps(evaluation.policies.to_json(), indent=2), POLICIES)
 
 
-def _log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:
+def log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> None:
     """Log how often these test bars were scored, and the p-value after correction for tests and recipes, as a tag."""
     evidence = evaluation.looks.evidence(trial.p_value)
     workspace.runs.log_values(trial.run_id, tags={"looks": evidence})
     get_run_logger().info("%s", evidence)
 
 
-def _log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:
+def log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:
     """Log the classification report as text."""
     text = (
         f"{classification_report(record.labels, record.probabilities)}\n\n"
@@ -163,7 +163,7 @@ def _log_pictures(
         workspace.runs.log_figure(run_id, figure, picture_path(name))
 
 
-def _show(evaluation: Evaluation, trial: Trial, workspace: Workspace, run_id: str) -> None:
+def show_metrics(evaluation: Evaluation, trial: Trial, workspace: Workspace, run_id: str) -> None:
     """Show each forecaster's metrics with their intervals in Prefect, the looks, and the links to MLflow."""
     rows = [
         {"forecaster": forecaster.replace("_", " ")}

@@ -5,7 +5,9 @@ from typing import Any
 
 from prefect import task
 
+from model.cross_section import MIN_TREND_BARS
 from model.evaluation import NETWORK, Evaluation
+from model.panel_recipe import panel_frame
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.repeated_evidence import EVIDENCE, evidence_digest
@@ -17,7 +19,8 @@ from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record, read_calibrator
 from tasks.registry.run_metrics import score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
-from tasks.store.bars_ref import BarsRef
+from tasks.store.bars_ref import AnyBarsRef, PanelBarsRef
+from tasks.store.panel_bars import read_panel
 from tasks.workspace import open_workspace
 
 EXAMPLE_WINDOWS = 3  # own choice: windows in the input example of a version
@@ -52,7 +55,7 @@ def register(
 
 
 def version_tags(
-    bars: BarsRef, recipe: Recipe, final: FinalFit, scores: Mapping[str, float], rule: PromotionRule
+    bars: AnyBarsRef, recipe: Recipe, final: FinalFit, scores: Mapping[str, float], rule: PromotionRule
 ) -> dict[str, str]:
     """Return the tags of a version: what it was trained on, its scores, and the evidence for its decision."""
     return {
@@ -66,6 +69,8 @@ def version_tags(
 
 
 def _example(ref: WindowsRef) -> Any:
-    """Return the input example: the newest bars, enough for `EXAMPLE_WINDOWS`."""
-    bars = open_workspace().bar_store.read_bars(ref.bars)
-    return bars.frame().tail(ref.window.lookback_bars + EXAMPLE_WINDOWS - 1).reset_index(drop=True)
+    """Return the input example: the newest bars, enough for `EXAMPLE_WINDOWS`; of each series of a panel."""
+    store, count = open_workspace().bar_store, ref.window.lookback_bars + EXAMPLE_WINDOWS - 1
+    if isinstance(ref.bars, PanelBarsRef):
+        return panel_frame(read_panel(store, ref.bars), count + MIN_TREND_BARS)
+    return store.read_bars(ref.bars).frame().tail(count).reset_index(drop=True)

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from model.bars import Series
+from model.errors import SpecError
 from model.evaluation import Evaluation
+from model.panel_evaluation import PanelEvaluation
 from model.windows import WindowSpec
 from tasks.registry.model_registry import Version
 from tasks.repair.retention import Removal
 from tasks.store.bar_store import MergeResult
-from tasks.store.bars_ref import BarsRef
+from tasks.store.bars_ref import AnyBarsRef, BarsRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class WindowsRef:
     """Windows that can be cut again: their bars and how they are cut.
 
     Attributes:
-        bars: the stored bars.
+        bars: the stored bars of one series, or of a panel.
         window: how they are cut.
         windows: number of windows.
         resolved: number of windows with an outcome.
@@ -90,12 +92,23 @@ class WindowsRef:
         filled_bars: bars filled into gaps.
     """
 
-    bars: BarsRef
+    bars: AnyBarsRef
     window: WindowSpec
     windows: int
     resolved: int
     rises_share: float
     filled_bars: int = 0
+
+    @property
+    def series_bars(self) -> BarsRef:
+        """The stored bars, of windows of one series.
+
+        Raises:
+            SpecError: they are those of a panel.
+        """
+        if isinstance(self.bars, BarsRef):
+            return self.bars
+        raise SpecError(f"{self.bars.series.name}: expected the bars of one series, found those of a panel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +201,19 @@ class Retrain:
     stored: Stored
     windows: WindowsRef
     evaluation: Evaluation
+    final: FinalFit
+    version: Version
+    promotion: Promotion
+    report: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRetrain:
+    """Results of all steps of a retrain of a panel."""
+
+    run_id: str
+    windows: WindowsRef
+    evaluation: PanelEvaluation
     final: FinalFit
     version: Version
     promotion: Promotion

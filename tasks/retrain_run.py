@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -33,11 +33,18 @@ STEPS = (
     "promote",
     "report",
 )  # names of `current_progress().step`; the share of those finished is the run's progress
+PANEL_STEPS = ("window", "train", "evaluate", "audit", "register", "promote", "report")
 
 
 @task(name="open run", task_run_name="open run")
-def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
-    """Start the MLflow run of a retrain, with its specs as parameters, and return its id."""
+def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> str:
+    """Start the MLflow run of a retrain, with its specs as parameters, and return its id.
+
+    Args:
+        recipe: what is trained.
+        source: where its bars come from; None for a panel, which reads stored bars.
+        rule: what the new version must show.
+    """
     with current_progress().step("register"):
         workspace = open_workspace(recipe.series)
         if runtime.deployment.id:  # a shell has one already
@@ -52,25 +59,25 @@ def open_run(recipe: Recipe, source: SourceSpec, rule: PromotionRule) -> str:
             "cores": str(os.cpu_count()),  # on a CPU the weights repeat on the same number of cores
             "trigger": trigger(),
             "flow_run": str(runtime.flow_run.id or ""),
-            "mlflow.source.name": "flows/retrain.py",
+            "mlflow.source.name": "flows/retrain.py" if source else "flows/retrain_panel.py",
             "mlflow.source.type": "PROJECT",
             "mlflow.user": getpass.getuser(),
             **code_version(),
         }
         run_id = workspace.runs.start_run(str(runtime.flow_run.name or "retrain"), tags)
-        specs = {"recipe": recipe.model_dump(), "source": source.model_dump(), "promotion": rule.model_dump()}
+        specs = {"recipe": recipe.model_dump(), "promotion": rule.model_dump()}
+        if source:
+            specs["source"] = source.model_dump(exclude={"symbol", "interval"})  # those of the recipe
         flat = {name.removeprefix("recipe."): value for name, value in flatten_specs(specs).items()}
-        for same in ("source.symbol", "source.interval"):  # those of the recipe
-            del flat[same]
         workspace.runs.log_values(run_id, params=flat)
         return run_id
 
 
 @contextmanager
-def track_run(recipe: Recipe, run_id: str) -> Iterator[None]:
+def track_run(recipe: Recipe, run_id: str, steps: Sequence[str] = STEPS) -> Iterator[None]:
     """Show the steps in Prefect, and end the MLflow run as the flow ends; a failure logs its reason as a tag."""
     try:
-        with shown(*STEPS):
+        with shown(*steps):
             yield
     except BaseException as error:
         workspace = open_workspace(recipe.series)

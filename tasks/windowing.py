@@ -4,6 +4,7 @@ Tasks pass a `WindowsRef`, not arrays; a task that needs the windows cuts them a
 milliseconds and is cached within a process.
 """
 
+from datetime import datetime
 from functools import lru_cache
 
 from prefect import get_run_logger, task
@@ -11,22 +12,33 @@ from prefect import get_run_logger, task
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_windows, require_passed
 from model.folds import Fold, FoldSpec, split_folds
+from model.panel import Panel, PanelSpec, cut_panel
+from model.panel_recipe import PanelRecipe
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.console.progress import current_progress
 from tasks.results import WindowsRef
 from tasks.settings import Settings
-from tasks.store.bars_ref import BarsRef
+from tasks.store.bars_ref import AnyBarsRef, BarsRef, PanelBarsRef
+from tasks.store.panel_bars import panel_ref, read_panel
 from tasks.workspace import open_workspace
 
 
 @lru_cache(maxsize=2)
-def read_windows(bars: BarsRef, window: WindowSpec) -> Windows:
+def read_windows(bars: AnyBarsRef, window: WindowSpec) -> Windows:
     """Read the bars and cut all windows, unresolved ones included; cached within a process."""
+    if isinstance(bars, PanelBarsRef):
+        return read_panel_windows(bars, window).windows
     return cut_windows(open_workspace().bar_store.read_bars(bars), window)
 
 
+@lru_cache(maxsize=1)
+def read_panel_windows(bars: PanelBarsRef, window: WindowSpec) -> Panel:
+    """Read the bars of a panel and cut its windows, with the return of each; cached within a process."""
+    return cut_panel(read_panel(open_workspace().bar_store, bars), window, bars.panel)
+
+
 @lru_cache(maxsize=2)
-def read_folds(bars: BarsRef, window: WindowSpec, folds: FoldSpec) -> tuple[Windows, tuple[Fold, ...]]:
+def read_folds(bars: AnyBarsRef, window: WindowSpec, folds: FoldSpec) -> tuple[Windows, tuple[Fold, ...]]:
     """Return the resolved windows and the folds over them."""
     windows = read_windows(bars, window).resolved()
     return windows, split_folds(windows, folds)
@@ -49,3 +61,31 @@ def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) ->
             "%d windows, %d of them resolved; %d filled bars", len(windows), len(resolved), len(windows.filled)
         )
         return WindowsRef(bars, window, len(windows), len(resolved), float(resolved.labels.mean()), len(windows.filled))
+
+
+@task(name="read panel", task_run_name="read the stored bars of {interval}")
+def read_stored(interval: str, panel: PanelSpec, as_of: datetime | None) -> PanelBarsRef:
+    """Return a reference to the stored bars of a panel: of the chosen symbols, or of every series of the interval.
+
+    Raises:
+        SpecError: a symbol has no bars, or there are too few series.
+    """
+    with current_progress().step("read"):
+        ref = panel_ref(open_workspace().bar_store, interval, panel, as_of)
+        get_run_logger().info("%d series, %d bars until %s", len(ref.refs), ref.rows, ref.closed_at)
+        return ref
+
+
+@task(name="cut panel", task_run_name="cut the windows of all series")
+def cut_panel_windows(bars: PanelBarsRef, recipe: PanelRecipe) -> WindowsRef:
+    """Cut the windows of every series, and require that they suffice for the folds.
+
+    Raises:
+        BarsTooShort: the bars do not suffice for one window, or for the folds.
+    """
+    with current_progress().step("window"):
+        windows = read_windows(bars, recipe.window)
+        resolved, _ = read_folds(bars, recipe.window, recipe.folds)
+        get_run_logger().info("%d windows, %d of them resolved", len(windows), len(resolved))
+        share = float(resolved.labels.mean())
+        return WindowsRef(bars, recipe.window, len(windows), len(resolved), share, len(windows.filled))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from model.errors import DamagedHome, SpecError
 from tasks.registry.experiment_page import Purpose
 from tasks.registry.experiment_runs import ExperimentRuns
@@ -107,6 +107,12 @@ class Workspace:
     def name(self) -> str:
         """Name of the experiment, of the registered model, and of the series in decision and prediction log."""
         return self.runs.name
+
+    def listed_series(self) -> tuple[Series, ...]:
+        """Return every series with bars, and every panel about which decisions were made; for lists and pages."""
+        stored = self.bar_store.stored_series()
+        panels = (Series(PANEL, interval) for interval in sorted({each.interval for each in stored}))
+        return (*stored, *(panel for panel in panels if self.decision_log.last(panel.name)))
 
     @property
     def series_flags(self) -> str:

@@ -22,7 +22,7 @@ from flows.cli.old_spellings import replace_old_spellings
 from flows.cli.prediction_commands import audit, explain, monitor, predict, predictions, status
 from flows.cli.repair_commands import backup, doctor, housekeeping, restore
 from flows.cli.service_commands import automations, deployments, serve, up
-from flows.cli.training_commands import replay, retrain, tune
+from flows.cli.training_commands import replay, retrain, retrain_panel, tune
 from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.settings import Settings
@@ -31,7 +31,7 @@ from tasks.sources.printable_text import printable
 WRONG_USAGE, UNEXPECTED = 2, 1
 COMMANDS = (
     *(ingest, bars, quarantine, release, remove),
-    *(retrain, replay, tune),
+    *(retrain, retrain_panel, replay, tune),
     *(status, predict, predictions, monitor, explain, audit),
     *(decisions, promote, rollback),
     *(up, serve, deployments, automations),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from model.bars import PANEL
 from model.promotion_rule import PromotionRule
 from tasks.workspace import Workspace
 
@@ -34,7 +35,10 @@ def decisions(
     from tasks.console.tables import show_decisions, show_lines
 
     settings = load_settings()
-    log, series_name = Workspace(settings).decision_log, name or options.series.name
+    log, series_name = (
+        Workspace(settings).decision_log,
+        name or (options.panel if options.symbol == PANEL else options.series).name,
+    )
     if on is not None:
         moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
         champion = log.champion_on(series_name, moment)
@@ -75,7 +79,7 @@ def promote(
     from tasks.console.tables import show_lines
 
     with quiet_libraries(writes=True):
-        row = promote_by_hand(options.chosen, load_settings(), version, promotion, force=force, reason=reason)
+        row = promote_by_hand(options.chosen_or_panel, load_settings(), version, promotion, force=force, reason=reason)
         show_lines([f"{row.series_name}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"])
         show_lines([f"  {each}" for each in row.reasons])
         if force:
@@ -99,7 +103,7 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     from tasks.console.tables import show_lines
 
     with quiet_libraries(writes=True):
-        series, settings = options.chosen, load_settings()
+        series, settings = options.chosen_or_panel, load_settings()
         row = lift_hold(series, settings, reason, to) if lift else roll_back(series, settings, to, reason)
         restored = f"version {row.version} is champion again, in place of {row.champion_before}"
         show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])

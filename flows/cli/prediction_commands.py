@@ -4,6 +4,7 @@ from datetime import datetime
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from model.bars import PANEL
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
 from tasks.champion.shadow_spec import ShadowSpec
@@ -27,8 +28,8 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
 
     settings = load_settings()
     with quiet_libraries():
-        several = options.choose(open_workspace().bar_store.stored_series())
-        chosen = several if len(several) > 1 else (options.series,)
+        several = options.choose(open_workspace().listed_series())
+        chosen = several if len(several) > 1 or options.symbol == PANEL else (options.series,)
         services = service_status(settings)
         found = [
             series_status(each, settings) | {"health": series_health(each, settings) | services} for each in chosen
@@ -50,6 +51,7 @@ def predict(
     staleness: ForecastSpec = ForecastSpec(),
     shadows: ShadowSpec = ShadowSpec(),
     as_of: datetime | None = None,
+    panel: bool = False,
     json: JsonFlag = False,
 ) -> None:
     """Predict the bar after the last closed one with the champion; the probability is stored before it is printed.
@@ -62,16 +64,35 @@ def predict(
         Versions that predict the bar too, without serving; what they predict is stored, not printed.
     as_of
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
+    panel
+        Predict every stored series of the interval, or --symbol alone, with the champion of the panel. Nothing is
+        stored, and shadows do not apply.
     """
     from tasks.console.tables import show_forecast
     from tasks.serving.forecast import forecast
 
+    if panel:
+        _predict_panel(options, staleness, as_of, json=json)
+        return
     with quiet_libraries(writes=True):
         found = forecast(options.series, load_settings(), staleness, as_of, shadows=shadows).to_dict()
     if json:
         print_json(found)
     else:
         show_forecast(found)
+
+
+def _predict_panel(options: SeriesOptions, staleness: ForecastSpec, as_of: datetime | None, *, json: bool) -> None:
+    """Print what the champion of a panel predicts."""
+    from tasks.console.panel_tables import show_panel_forecast
+    from tasks.serving.panel_forecast import forecast_panel
+
+    with quiet_libraries(writes=True):
+        found = forecast_panel(options.panel, load_settings(), options.symbol or "", staleness, as_of).to_dict()
+    if json:
+        print_json(found)
+    else:
+        show_panel_forecast(found)
 
 
 def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json: JsonFlag = False) -> None:

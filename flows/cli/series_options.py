@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from model.bars import IntervalName, Series
+from model.bars import PANEL, IntervalName, Series
 from model.errors import SpecError
 from tasks.workspace import open_workspace
 
@@ -48,6 +48,11 @@ class SeriesOptions:
         Raises:
             SpecError: no stored series, or more than one, fits the flags.
         """
+        if self.symbol == PANEL:
+            raise SpecError(
+                "PANEL: expected a series with bars of its own, found a panel. These commands know panels: "
+                "retrain-panel, predict --panel, status, decisions, rollback, promote --force."
+            )
         stored = open_workspace().bar_store.stored_series()
         fitting = self.choose(stored)
         if len(fitting) == 1:
@@ -63,7 +68,7 @@ class SeriesOptions:
     @property
     def series_or_new(self) -> Series:
         """Return the series, which may have no stored bar: all of its bars may be in quarantine."""
-        if self.symbol and not self.choose(open_workspace().bar_store.stored_series()):
+        if self.symbol and self.symbol != PANEL and not self.choose(open_workspace().bar_store.stored_series()):
             return Series(self.symbol, self.interval or FIRST_SERIES.interval)
         return self.series
 
@@ -71,6 +76,24 @@ class SeriesOptions:
     def chosen_or_new(self) -> Series:
         """Return the series to change, which may have no stored bar: all of its bars may be in quarantine."""
         return self.series_or_new if self.symbol else self.chosen
+
+    @property
+    def chosen_or_panel(self) -> Series:
+        """Return the series to change, which may be a panel: `--symbol PANEL`."""
+        return self.panel if self.symbol == PANEL else self.chosen
+
+    @property
+    def panel(self) -> Series:
+        """Return the panel of the interval; without one, the only panel about which decisions were made.
+
+        Raises:
+            SpecError: there are several.
+        """
+        listed = open_workspace().listed_series()
+        intervals = [each.interval for each in listed if each.symbol == PANEL]
+        if self.interval is None and len(intervals) > 1:
+            raise SpecError(f"expected one panel, found those of {', '.join(intervals)}. Give --interval.")
+        return Series(PANEL, self.interval or (intervals or [FIRST_SERIES.interval])[0])
 
     def choose(self, stored: tuple[Series, ...]) -> tuple[Series, ...]:
         """Return the stored series that fit the flags."""

@@ -12,6 +12,7 @@ from flows.cli.option_panels import (
     CheckFlags,
     FoldFlags,
     NetworkFlags,
+    PanelFlags,
     PromotionFlags,
     SourceFlags,
     TrainingFlags,
@@ -23,6 +24,7 @@ from model.abstention import AbstentionSpec
 from model.bars import IntervalName
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
+from model.panel import PanelSpec
 from model.promotion_rule import PromotionRule
 from model.search_space import TuneSpec
 from model.training import TrainingSpec
@@ -77,6 +79,50 @@ def retrain(
             force=force,
         )
     show_retrain(result, run.seconds, settings, log_file, promotion.trading)
+
+
+def retrain_panel(
+    *,
+    interval: Annotated[IntervalName, Parameter(group=BASICS)] = "1d",
+    panel: PanelFlags = PanelSpec(),
+    window: WindowFlags = WindowSpec(),
+    folds: FoldFlags = FoldSpec(),
+    network: NetworkFlags = NetworkSpec(),
+    training: TrainingFlags = TrainingSpec(),
+    promotion: PromotionFlags = PromotionRule(),
+    as_of: Annotated[datetime | None, Parameter(group=BASICS)] = None,
+) -> None:
+    """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
+
+    Parameters
+    ----------
+    interval
+        Length of a bar; its stored series form the panel.
+    as_of
+        Use bars closed by this time (UTC) only; default: all stored bars.
+    """
+    from tasks.console.panel_tables import show_panel_retrain
+
+    settings = load_settings()
+    with flow_progress(settings) as (run, log_file):
+        with run.step("import"):
+            from tasks.services.prefect_server import local_server
+
+            with local_server():  # starts while TensorFlow is imported
+                import tensorflow  # noqa: F401, ICN001 - imported here so that its time belongs to this step
+
+                from flows.retrain_panel import retrain_panel as flow
+        result = flow(
+            interval=interval,
+            panel=panel,
+            window=window,
+            folds=folds,
+            network=network,
+            training=training,
+            promotion=promotion,
+            as_of=as_of,
+        )
+    show_panel_retrain(result, run.seconds, settings, log_file)
 
 
 def replay(

@@ -8,17 +8,20 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from model.errors import UnsoundModel
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.panel_comparison import compare_with_panel_champion
 from tasks.registry.experiment_page import DONE, NOTE_TAG, decided_name, decision_tags
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
 from tasks.registry.run_metrics import decision_metrics
-from tasks.store.bars_ref import BarsRef
+from tasks.store.bars_ref import AnyBarsRef, PanelBarsRef
 from tasks.store.decision_log import ChampionChanged, LoggedDecision
+from tasks.store.panel_bars import read_panel
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ def decide_on_challenger(
     workspace: Workspace,
     challenger: Version,
     rule: PromotionRule,
-    ref: BarsRef,
+    ref: AnyBarsRef,
     seed: int,
     on_broken_champion: Callable[[GateResult, ChampionState], None] = lambda _result, _state: None,
 ) -> LoggedDecision:
@@ -47,10 +50,10 @@ def decide_on_challenger(
     Raises:
         ChampionChanged: another decision was committed first, `MAX_ATTEMPTS` times.
     """
-    bars, attempt = workspace.bar_store.read_bars(ref), 1
+    compare, attempt = _comparison_on(workspace, ref), 1
     while True:
         state = sync_champion_alias(workspace)
-        result = compare_with_champion(workspace, challenger, state, bars, rule, seed)
+        result = compare(workspace, challenger, state, rule=rule, seed=seed)
         if result.problem:
             on_broken_champion(result, state)
         row = logged_decision(workspace, challenger, state, result, rule, ref)
@@ -63,13 +66,20 @@ def decide_on_challenger(
             attempt += 1
 
 
+def _comparison_on(workspace: Workspace, ref: AnyBarsRef) -> Callable[..., GateResult]:
+    """Return the comparison with the champion on the bars of a reference, which are read once."""
+    if isinstance(ref, PanelBarsRef):
+        return partial(compare_with_panel_champion, bars=read_panel(workspace.bar_store, ref))
+    return partial(compare_with_champion, bars=workspace.bar_store.read_bars(ref))
+
+
 def logged_decision(
     workspace: Workspace,
     challenger: Version,
     state: ChampionState,
     result: GateResult,
     rule: PromotionRule,
-    ref: BarsRef,
+    ref: AnyBarsRef,
 ) -> LoggedDecision:
     """Return the decision log's row for the result of a comparison, decided now; its id is the challenger's run."""
     decision, series = result.decision, workspace.runs.series

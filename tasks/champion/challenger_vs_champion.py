@@ -190,10 +190,10 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, chal
         record = out_of_sample_record(workspace, version, loaded, bars, challenger)
         return ChampionRecord(record, horizon_bars=loaded.recipe().window.horizon_bars)
     except (UnsoundModel, NoChampion) as error:
-        return _record_of_run(workspace, state, error)
+        return record_of_run(workspace, state, error)
 
 
-def _record_of_run(workspace: Workspace, state: ChampionState, error: Exception) -> ChampionRecord:
+def record_of_run(workspace: Workspace, state: ChampionState, error: Exception) -> ChampionRecord:
     """Return the record in the run of a champion that cannot be loaded."""
     problem = f"champion version {state.number} cannot be loaded ({error})"
     try:

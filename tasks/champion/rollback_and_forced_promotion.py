@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from model.errors import NoChampion, SpecError
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import compare_with_champion
@@ -194,6 +194,11 @@ def plan_promotion(
         reasons = (f"forced: {reason}", f"promoted against the rule by {getpass.getuser()}")
         return replace(row, reasons=reasons, rule="forced", forced=True, forced_reason=reason)
 
+    if series.symbol == PANEL:
+        raise SpecError(
+            f"{series.name}: expected --force with a reason, found neither: a version of a panel is decided about by "
+            "the rule only while it is retrained."
+        )
     store = Workspace(settings).bar_store
     ref = store.ref(series)
     seed = workspace.registry.read_version(version).recipe().training.seed

@@ -19,7 +19,7 @@ def load_as_served(workspace: Workspace, version: str) -> None:
     loaded = workspace.registry.read_version(version)
     place = loaded.place
     try:
-        _, answer = loaded.predictor().predict(loaded.example())
+        answer = loaded.predict_example()
     except (StoreUnavailable, UntrustedModel):
         raise
     except Exception as error:  # onnxruntime and pandas raise exceptions of their own

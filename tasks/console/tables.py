@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from model.bars import PANEL
 from model.bootstrap import Interval
 from model.metrics import METRICS
 from model.plurals import counted
@@ -24,6 +25,7 @@ NAME_WIDTH = 10
 LINES_TO_COPY = ("MLflow", "run", "Data Docs", "report", "log")
 
 if TYPE_CHECKING:
+    from model.evaluation import Evaluation
     from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain, Unchanged
 
@@ -42,12 +44,12 @@ def show_retrain(
 
     console = Console(highlight=False)
     if isinstance(result, Retrain):
-        console.print(_metrics_table(result))
+        console.print(metrics_table(result.evaluation))
     for name, text in _retrain_lines(result, seconds, settings, log_file, costs):
-        _print_field(console, name, text)
+        print_field(console, name, text)
 
 
-def _print_field(console: Console, name: str, text: str) -> None:
+def print_field(console: Console, name: str, text: str) -> None:
     """Print a name and its text, wrapped between words; a path or command is one line, so that it can be copied."""
     if name in LINES_TO_COPY:
         console.print(f"[bold]{name:<{NAME_WIDTH}}[/bold]{escape(text)}", soft_wrap=True)
@@ -68,9 +70,8 @@ def _print_bullet(console: Console, text: str) -> None:
     console.print(item)
 
 
-def _metrics_table(result: "Retrain") -> Table:
+def metrics_table(evaluation: "Evaluation") -> Table:
     """Return the metrics of the network and of the best baseline."""
-    evaluation = result.evaluation
     best = evaluation.best_baseline()
     title = f"{evaluation.windows} out-of-sample windows, {evaluation.first[:16]} to {evaluation.last[:16]}"
     numbers = Table(title=title, caption="value [95 % block bootstrap interval]", min_width=len(title))
@@ -147,9 +148,10 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (name, text) of each line that is no decision."""
     for role in ("champion", "challenger"):
         yield role, _format_version(found[role]) if found[role] else "none"
-    bars = found["bars"]
-    yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else "none"
-    yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else "none"
+    bars, is_panel = found["bars"], found["bars"]["symbol"] == PANEL
+    no_bars, no_prediction = ("those of its series", "not stored; see `predict --panel`") if is_panel else ("none",) * 2
+    yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else no_bars
+    yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else no_prediction
     if found["last_outcome"]:
         yield "last outcome", _format_outcome(found["last_outcome"])
     if found["after_costs"]:
@@ -231,7 +233,9 @@ def show_health(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     age, hours = found["champion_age_days"], found["bars_age_hours"]
     if age is not None:
-        if found["bars_closed_at"] is None:
+        if found["source"] == PANEL:
+            line = f"the champion's newest training bar is {age:.1f} days old; panels have no monitor yet"
+        elif found["bars_closed_at"] is None:
             line = "no bars are stored"
         elif found["live_source"]:
             line = (

@@ -84,8 +84,8 @@ class DashboardReader:
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
 
     def read(self) -> list[SeriesContent]:
-        """Return the content of every stored series, by name."""
-        return [self._readable(series) for series in Workspace(self.settings).bar_store.stored_series()]
+        """Return the content of every stored series, by name, and of every panel."""
+        return [self._readable(series) for series in Workspace(self.settings).listed_series()]
 
     def _readable(self, series: Series) -> SeriesContent:
         """Return the content of a series, or only the reason why it cannot be read."""

@@ -23,7 +23,7 @@ from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import read_equity, read_evaluation
-from tasks.results import FoldOutcome, Retrain
+from tasks.results import FoldOutcome, PanelRetrain, Retrain
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace
@@ -44,7 +44,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
     """
     run_id, promotion, version = result.run_id, result.promotion, result.version
     settings, store = workspace.settings, workspace.bar_store
-    bars = store.read_bars(result.windows.bars)
+    bars = store.read_bars(result.windows.series_bars)
     record, base_rate = read_evaluation(workspace.runs, run_id)
     equity = read_equity(workspace.runs, run_id)
     seed = recipe.training.seed
@@ -133,7 +133,11 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
 
 
 def lineage(
-    result: Retrain, recipe: Recipe, registered: str, params: Mapping[str, str], tags: Mapping[str, str]
+    result: Retrain | PanelRetrain,
+    recipe: Recipe,
+    registered: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
 ) -> Lineage:
     """Return where the model comes from, as text, from the parameters and tags of its run."""
     ref, final = result.windows.bars, result.final

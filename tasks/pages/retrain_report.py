@@ -4,6 +4,8 @@ Text, tables and charts; it reads and writes nothing. What comes from outside (f
 quarantined values, paths) is escaped by the templates of `tasks/pages/html_page.py`.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from markupsafe import Markup
 
@@ -37,7 +39,7 @@ from tasks.pages.report_evidence import (
     strategy_return,
     trading_section,
 )
-from tasks.pages.report_inputs import DataFacts, ReportContent
+from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 
 HEADLINES = {"promote": "Promoted", "hold": "Held: the champion stayed", "reject": "Rejected: it failed a check"}
 
@@ -49,7 +51,8 @@ def report_page(content: ReportContent) -> str:
         f"{recipe.symbol} {recipe.interval}, version {content.version}",
         f"Retrained and decided at {content.decided_at}",
     )
-    page.lead(_decision(content), _summary(content), _tiles(content))
+    decision = decision_part(content.action, content.decided_at, content.reasons, content.champions)
+    page.lead(decision, _summary(content), _tiles(content))
     page.section("Skill", *skill_section(page, content))
     page.section("Calibration", *calibration_section(page, content))
     page.section("Abstention", *abstention_section(content))
@@ -61,16 +64,19 @@ def report_page(content: ReportContent) -> str:
     page.section("Training", *_training(page, content))
     page.section("Explanation of the newest window", *explanation_parts(page, content.explained))
     page.section("Data", *_data(content.data))
-    page.section("Lineage", *_lineage(content))
+    page.section("Lineage", *lineage_parts(content.lineage, content.links))
     return page.html()
 
 
-def _decision(content: ReportContent) -> Markup:
-    before, after = content.champions
+def decision_part(
+    action: str, decided_at: str, reasons: Sequence[tuple[str, str]], champions: tuple[str, str]
+) -> Markup:
+    """Return the decision with its reasons, and the champion before and after it."""
+    before, after = champions
     return decision_banner(
-        content.action if content.action in HEADLINES else "",
-        f"{HEADLINES.get(content.action, content.action)} (decided on {content.decided_at}).",
-        content.reasons,
+        action if action in HEADLINES else "",
+        f"{HEADLINES.get(action, action)} (decided on {decided_at}).",
+        reasons,
         f"Champion before: {before}; after: {after}. This is the state at that time: a later promotion or rollback is "
         "not in this report. The dashboard and the command status show the champion now.",
     )
@@ -179,10 +185,11 @@ def _quarantine(data: DataFacts) -> list[Markup]:
     ]
 
 
-def _lineage(content: ReportContent) -> list[Markup]:
-    links = [link(name, address) for name, address in content.links.items() if address]
+def lineage_parts(lineage: Lineage, addresses: Mapping[str, str]) -> list[Markup]:
+    """Return where the model comes from, and links."""
+    links = [link(name, address) for name, address in addresses.items() if address]
     return [
-        facts(content.lineage.facts),
+        facts(lineage.facts),
         paragraph(joined(links, " · ")),
-        folded("The whole recipe and all parameters", preformatted(content.lineage.specs)),
+        folded("The whole recipe and all parameters", preformatted(lineage.specs)),
     ]

@@ -9,7 +9,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from tasks.registry.run_metrics import CURVES, LOG_LOSS, P_VALUE, SECTIONS, VS_BASE_RATE
 from tasks.store.decision_log import LoggedDecision
 
@@ -54,7 +54,7 @@ def experiment_tags(purpose: Purpose, series: Series) -> dict[str, str]:
 
 def experiment_note(purpose: Purpose, series: Series) -> str:
     """Return the description of an experiment."""
-    name = f"{series.symbol} {series.interval}"
+    name = f"a panel of {series.interval} series" if series.symbol == PANEL else f"{series.symbol} {series.interval}"
     if purpose == "replay":
         return (
             f"Replay of the daily retrain of {name} on past days: one run a day, named by the day and its decision, "
@@ -74,10 +74,15 @@ def experiment_note(purpose: Purpose, series: Series) -> str:
 
 def model_note(purpose: Purpose, series: Series) -> str:
     """Return the description of a registered model."""
+    bars = (
+        f"A panel: one network for many series of {series.interval} bars. Bars with a column symbol in, one "
+        "probability for each bar of a series"
+        if series.symbol == PANEL
+        else f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar"
+    )
     note = (
-        f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar that "
-        "ends a whole window. `champion` predicts; `challenger` was registered last. Each version has the end of its "
-        "training data, its out-of-sample scores, and why it was promoted or not."
+        f"{bars} that ends a whole window. `champion` predicts; `challenger` was registered last. Each version has the "
+        "end of its training data, its out-of-sample scores, and why it was promoted or not."
     )
     return f"Model of a replay of past days; it is not served. {note}" if purpose == "replay" else note
 

@@ -31,7 +31,7 @@ from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer
 from tasks.settings import Settings, preserve_tracking_uri
-from tasks.store.bars_ref import BarsRef
+from tasks.store.bars_ref import AnyBarsRef
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -268,7 +268,7 @@ class ExperimentRuns:
         except Exception as error:
             raise failed_fetch(f"{self.name}: run {run_id}, file {path}", [path], listed, error) from error
 
-    def log_bars(self, run_id: str, ref: BarsRef, context: str, span: str = "") -> tuple[str, str]:
+    def log_bars(self, run_id: str, ref: AnyBarsRef, context: str, span: str = "") -> tuple[str, str]:
         """Log the bars that a run used as a dataset: place, table version, content hash, span.
 
         Args:

@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-from model.bars import Bars, bars_from_frame
+import numpy as np
+from jaxtyping import Float64
+
+from model.bars import bars_from_frame
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
 from model.errors import RiseOrFallError, SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
+from model.panel import cut_panel
+from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
 from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256
@@ -78,7 +83,8 @@ class LoadedVersion:
             StoreUnavailable: the disk or the memory of this machine is the reason.
         """
         try:
-            return Predictor(self.onnx(), self.recipe().window, self.calibrator() if calibrated else UNCALIBRATED)
+            recipe, calibrator = self.recipe(), self.calibrator() if calibrated else UNCALIBRATED
+            return Predictor(self.onnx(), recipe.window, calibrator, recipe.context_count)
         except RiseOrFallError:
             raise
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
@@ -93,7 +99,7 @@ class LoadedVersion:
             UnsoundModel: the file is no recipe.
         """
         try:
-            return Recipe.model_validate_json(self._read("recipe.json"))
+            return read_recipe(self._read("recipe.json"))
         except ValueError as error:
             raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
 
@@ -123,20 +129,23 @@ class LoadedVersion:
         except (OSError, ValueError, SpecError) as error:  # pyarrow raises OSError for some broken content
             raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
 
-    def example(self) -> Bars:
-        """Return the bars of the input example that MLflow keeps with the version.
+    def predict_example(self) -> Float64[np.ndarray, " window"]:
+        """Return P(rise) of the windows of the input example that MLflow keeps with the version.
 
         Raises:
-            UnsoundModel: there is none, or it is none.
+            UnsoundModel: there is no example, or it is none.
         """
         import pandas as pd  # imported here: serving needs no example
 
+        recipe, predictor = self.recipe(), self.predictor()
         try:
             plain = json.loads(self._read(EXAMPLE, inside=""))
             frame = pd.DataFrame(plain["data"], columns=plain["columns"])
-            return bars_from_frame(
-                frame.assign(timestamp=pd.to_datetime(frame["timestamp"], utc=True)), self.recipe().interval
-            )
+            frame = frame.assign(timestamp=pd.to_datetime(frame["timestamp"], utc=True))
+            if isinstance(recipe, PanelRecipe):
+                bars = panel_from_frame(frame, recipe.interval)
+                return predictor.predict_windows(cut_panel(bars, predictor.window, recipe.panel).windows)
+            return predictor.predict(bars_from_frame(frame, recipe.interval))[1]
         except (KeyError, TypeError, ValueError) as error:
             raise UnsoundModel(f"{self.place}: {EXAMPLE} cannot be read: {error}") from error
 

@@ -107,7 +107,7 @@ class ModelRegistry:
         Args:
             run_id: the retrain's run.
             files: the network twice, recipe and record.
-            example: bars enough for one window; MLflow shows them as the input example.
+            example: bars enough for one window; MLflow shows them as the input example. Those of a panel have a symbol.
             tags: tags of the version; `trained_until` is required.
             name: of the logged model in MLflow; without / : . % and quotes.
             measured: its scores, shown on the page of the logged model.
@@ -131,7 +131,7 @@ class ModelRegistry:
                 artifacts=artifacts,
                 model_config={"sha256": {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}},
                 code_paths=[str(Path(__file__).parents[2] / "model")],
-                signature=_signature(),
+                signature=_signature(panel="symbol" in example.columns),
                 input_example=example,
                 pip_requirements=pinned_requirements(),
             )
@@ -398,7 +398,7 @@ def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Versi
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 
 
-def _signature() -> Any:
+def _signature(*, panel: bool) -> Any:
     from mlflow.models import ModelSignature  # imported here: see ExperimentRuns.client
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
@@ -409,4 +409,7 @@ def _signature() -> Any:
     )  # a time with or without a zone, or ISO text: MLflow's datetime takes one of these
     inputs = [when, *prices, ColSpec(DataType.double, "volume", required=False)]
     outputs = [ColSpec(DataType.string, "decided_at"), ColSpec(DataType.double, "probability")]
+    if panel:
+        inputs.append(ColSpec(DataType.string, "symbol", required=False))
+        outputs.insert(1, ColSpec(DataType.string, "symbol", required=False))
     return ModelSignature(Schema(inputs), Schema(outputs))

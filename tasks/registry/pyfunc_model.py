@@ -17,8 +17,9 @@ import pandas as pd
 from model.bars import bars_from_frame, require_possible
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
 from model.errors import UntrustedModel
+from model.panel import cut_panel
+from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
 from model.predictor import Predictor
-from model.recipe import Recipe
 
 
 class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow carries no types
@@ -30,29 +31,40 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             UntrustedModel: a file is not the one that the version was registered with.
         """
-        self.recipe = Recipe.model_validate_json(_read(context, "recipe.json"))
+        self.recipe = read_recipe(_read(context, "recipe.json"))
         calibrator: Calibrator = UNCALIBRATED
         if self.recipe.training.calibration != "none":
             calibrator = calibrator_from_json(_read(context, "calibrator.json").decode())
-        self.predictor = Predictor(_read(context, "network.onnx"), self.recipe.window, calibrator)
+        onnx = _read(context, "network.onnx")
+        self.predictor = Predictor(onnx, self.recipe.window, calibrator, self.recipe.context_count)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
-        """Return `decided_at` (UTC) and `probability`, one row per decidable bar.
+        """Return `decided_at` (UTC) and `probability`, one row per decidable bar; of a panel's frame also `symbol`.
 
         Args:
             context: unused; MLflow passes it.
-            model_input: bars, oldest first: timestamp, open, high, low, close[, volume].
+            model_input: bars, oldest first: timestamp, open, high, low, close[, volume]; for a model of a panel also
+                symbol, with the bars of several series.
             params: unused; MLflow passes it.
 
         Raises:
             RiseOrFallError: the frame is no series of bars, one of them cannot be, or it is too short for one window.
         """
         frame = model_input.assign(timestamp=pd.to_datetime(model_input["timestamp"], utc=True))
-        bars = bars_from_frame(frame, self.recipe.interval)
-        require_possible(bars)
-        decided_at, probabilities = self.predictor.predict(bars)
+        if isinstance(self.recipe, PanelRecipe) and "symbol" in frame.columns:
+            panel = panel_from_frame(frame, self.recipe.interval)
+            for each in panel.values():
+                require_possible(each)
+            windows = cut_panel(panel, self.predictor.window, self.recipe.panel).windows
+            found = {"symbol": windows.symbols, "probability": self.predictor.predict_windows(windows)}
+            decided_at = windows.decided_at
+        else:
+            bars = bars_from_frame(frame, self.recipe.interval)
+            require_possible(bars)
+            decided_at, probabilities = self.predictor.predict(bars)
+            found = {"probability": probabilities}
         decided = pd.DatetimeIndex(decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
-        return pd.DataFrame({"decided_at": decided, "probability": probabilities})
+        return pd.DataFrame({"decided_at": decided, **found})
 
 
 def _read(context: Any, name: str) -> bytes:

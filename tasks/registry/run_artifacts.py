@@ -35,6 +35,7 @@ NUMBERS = "evaluation/numbers.json"
 DETAILS = "evaluation/details.json"  # tests and figures that are no metrics of the run; since 0.2
 CLASSIFICATION_REPORT = "evaluation/classification_report.txt"
 EQUITY = "evaluation/equity.parquet"
+SERIES_TABLE = "evaluation/series.json"  # scores by series of a panel, as a table of MLflow; since 0.2
 KERAS = "network/network.keras"
 ONNX = "network/network.onnx"
 PROBE = "network/probe.parquet"

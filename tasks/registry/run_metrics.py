@@ -65,7 +65,7 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         if baseline != NETWORK:
             metrics |= {f"baseline/{baseline}_{name}": numbers[name].value for name in BASELINE_METRICS}
     for way, names in TRADING.items():
-        figures = evaluation.trading[way]
+        figures = evaluation.trading.get(way, {})
         found = {name: figures[name] for name in names if name in figures and not math.isnan(figures[name])}
         metrics |= {f"trading/{way}_{name}": value for name, value in found.items()}
     if evaluation.seeds:
@@ -76,8 +76,13 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
 def _headline(evaluation: Evaluation) -> dict[str, float]:
     difference = evaluation.skill.baselines["base_rate"].difference
     network, base_rate = evaluation.numbers[NETWORK], evaluation.numbers["base_rate"]
-    strategy, holding = evaluation.trading[WAYS[0]], evaluation.trading[BUY_AND_HOLD]
-    return {
+    strategy, holding = evaluation.trading.get(WAYS[0]), evaluation.trading.get(BUY_AND_HOLD)
+    returns = {
+        "headline/net_return": strategy["net_return"],
+        "headline/sharpe": strategy["sharpe"],
+        "headline/buy_and_hold_net_return": holding["net_return"],
+    } if strategy and holding else {}  # fmt: skip
+    return returns | {
         LOG_LOSS: network["log_loss"].value,
         BASE_RATE: base_rate["log_loss"].value,
         VS_BASE_RATE: difference.mean,
@@ -85,9 +90,6 @@ def _headline(evaluation: Evaluation) -> dict[str, float]:
         f"{VS_BASE_RATE}_high": difference.high,
         P_VALUE: evaluation.corrected()["pesaran_timmermann"],
         "headline/accuracy": network["accuracy"].value,
-        "headline/net_return": strategy["net_return"],
-        "headline/sharpe": strategy["sharpe"],
-        "headline/buy_and_hold_net_return": holding["net_return"],
     }
 
 

@@ -61,7 +61,8 @@ def _described_run() -> str:
     source: SourceSpec | None = given.get("source")
     symbol = source.symbol if source else given.get("symbol")
     if symbol is None:
-        return str(runtime.flow_run.flow_name).replace("_", " ")  # of the whole home, or of several series
+        name = str(runtime.flow_run.flow_name).replace("_", " ")  # of the whole home, or of several series
+        return f"{name} {given['interval']}" if "interval" in given else name
     interval = source.interval if source else given.get("interval", "1d")
     as_of: datetime | None = given.get("as_of")
     live = (source.kind if source else given.get("source_kind")) == "exchange"

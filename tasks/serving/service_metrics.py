@@ -75,7 +75,7 @@ class StateCollector(Collector):
         )
         families = _Families()
         try:
-            stored = Workspace(self._settings).bar_store.stored_series()
+            stored = Workspace(self._settings).listed_series()
         except Exception:  # of deltalake, pyarrow, MLflow or the system
             log.exception("metrics: the stored series cannot be read")
             readable.add_metric([""], 0)

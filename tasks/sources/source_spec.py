@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from model.bars import IntervalName, Series
+from model.bars import PANEL, IntervalName, Series
 from model.errors import SpecError, UnreadableFile
 from model.times import as_utc
 from tasks.sources.printable_text import printable
@@ -84,6 +84,13 @@ class SourceSpec(BaseModel):
         description="For kind exchange: scheme and host that replace the exchange's own, such as those of a mirror; "
         "{exchange} is replaced by the name of the exchange",
     )
+
+    @field_validator("symbol")
+    @classmethod
+    def _reserve_panel(cls, symbol: str) -> str:
+        if symbol.upper() == PANEL:
+            raise ValueError(f"expected the symbol of one series, found {symbol}: it is reserved for panels of series")
+        return symbol
 
     @property
     def series(self) -> Series:

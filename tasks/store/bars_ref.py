@@ -1,4 +1,4 @@
-"""A reference to stored bars: small, hashable, and the same whenever the bars are the same. It reads no table."""
+"""References to stored bars: small, hashable, and the same whenever the bars are the same. No table is read."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from model.bars import Bars, Series
+from model.bars import PANEL, Bars, Series
 from model.errors import RiseOrFallError
+from model.panel import PanelSpec
 from model.times import to_timedelta
 from tasks.store.bar_rows import BATCH_BARS
 
@@ -61,6 +62,64 @@ class BarsRef:
         """Read back what `to_dict` wrote."""
         times = {name: datetime.fromisoformat(fields[name]) for name in ("first", "last")}
         return cls(**{**fields, **times})
+
+
+@dataclass(frozen=True, slots=True)
+class PanelBarsRef:
+    """A reference to the bars of several series at one version of the table, and how they form a panel.
+
+    It has the attributes of a `BarsRef`, over all series: a task that only names or logs its bars takes both.
+
+    Attributes:
+        refs: by symbol, alphabetically; all of one table, version and interval.
+        panel: label and inputs.
+    """
+
+    refs: tuple[BarsRef, ...]
+    panel: PanelSpec
+
+    @property
+    def uri(self) -> str:
+        """The table of bars."""
+        return self.refs[0].uri
+
+    @property
+    def version(self) -> int:
+        """Version of the table."""
+        return self.refs[0].version
+
+    @property
+    def series(self) -> Series:
+        """The series under which the panel is registered."""
+        return Series(PANEL, self.refs[0].interval)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the symbols and of the hashes of their bars."""
+        return hashlib.sha256("\n".join(f"{each.symbol} {each.sha256}" for each in self.refs).encode()).hexdigest()
+
+    @property
+    def rows(self) -> int:
+        """Number of bars of all series."""
+        return sum(each.rows for each in self.refs)
+
+    @property
+    def first(self) -> datetime:
+        """Open time of the oldest bar, UTC-aware."""
+        return min(each.first for each in self.refs)
+
+    @property
+    def last(self) -> datetime:
+        """Open time of the newest bar, UTC-aware."""
+        return max(each.last for each in self.refs)
+
+    @property
+    def closed_at(self) -> datetime:
+        """Close of the newest bar, UTC-aware."""
+        return max(each.closed_at for each in self.refs)
+
+
+AnyBarsRef = BarsRef | PanelBarsRef
 
 
 def hash_bars(bars: Bars) -> str:

@@ -15,6 +15,7 @@ Shell = Callable[[str, Mapping[str, str]], str]
 # The commands run as shown; these flags are added where a command trains and does not set them.
 CHEAP = {
     "retrain": {"--training.epochs": "2", "--folds.count": "2", "--folds.test-bars": "240"},
+    "retrain-panel": {"--training.epochs": "1", "--folds.count": "2", "--folds.test-bars": "120"},
     "tune": {"--training.epochs": "1", "--folds.test-bars": "240", "--folds.count": "2"},
 }
 WRAPPER = f"""#!{sys.executable}

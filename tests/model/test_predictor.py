@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -132,3 +133,12 @@ def test_predicting_loads_no_tensorflow(network: Any, tmp_path: Path) -> None:
         [sys.executable, "-c", f"import sys; sys.path.append({str(reference)!r}); {code}", tmp_path / "network.onnx"],
         check=True,
     )
+
+
+def test_windows_that_are_cut_already_are_predicted_alike(predictor: Predictor) -> None:
+    bars = random_walk(60)
+    windows = cut_windows(bars, predictor.window)
+    np.testing.assert_array_equal(predictor.predict_windows(windows), predictor.predict(bars)[1])
+    assert len(predictor.predict_windows(windows.take(np.empty(0, np.int64)))) == 0
+    with pytest.raises(SpecError, match="takes 0 inputs about the other series of its panel, the windows have 1"):
+        predictor.predict_windows(replace(windows, context_count=1))

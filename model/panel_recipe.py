@@ -1,0 +1,127 @@
+"""The recipe of a panel: one network for many series, registered under the reserved symbol PANEL.
+
+Its symbols are listed, never left empty, so two models of one recipe differ by their bars only; a panel of one more
+series is another recipe. A version's `recipe.json` is read here, of a panel or of a single series. Caution: registered
+versions import this module by name, so it keeps its path.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from model.bars import PANEL, Bars, IntervalName, bars_from_frame
+from model.cross_section import CONTEXT
+from model.errors import SpecError
+from model.folds import FoldSpec
+from model.networks import NetworkSpec
+from model.panel import PanelSpec
+from model.presets import with_preset
+from model.recipe import Recipe
+from model.training import TrainingSpec
+from model.windows import WindowSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAST_SERIES = 2
+
+
+class PanelRecipe(Recipe):
+    """Series and specs of one model of a panel."""
+
+    symbol: Literal["PANEL"] = PANEL
+    panel: PanelSpec
+
+    @property
+    def context_count(self) -> int:
+        """How many inputs of a window describe the other series."""
+        return len(CONTEXT) if self.panel.inputs == "cross_section" else 0
+
+
+def read_recipe(text: str | bytes) -> Recipe:
+    """Return the recipe of a `recipe.json`: that of a panel if it names one.
+
+    Raises:
+        ValueError: it is no recipe.
+    """
+    content = json.loads(text)
+    kind = PanelRecipe if isinstance(content, dict) and "panel" in content else Recipe
+    return kind.model_validate_json(text)
+
+
+def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> PanelSpec:
+    """Return the spec with its symbols listed, in alphabetical order: the chosen ones, or all that are stored.
+
+    Args:
+        stored: symbols of the stored series of the interval.
+        interval: length of a bar, for the message.
+        panel: the spec; its symbols may be empty.
+
+    Raises:
+        SpecError: a symbol has no bars, there are too few series, or the reference is none of them.
+    """
+    symbols = tuple(sorted(set(panel.symbols or stored)))
+    listed = ", ".join(sorted(stored)) or "none"
+    missing = sorted(set(symbols) - set(stored))
+    if missing:
+        raise SpecError(
+            f"panel: expected stored {interval} bars of {', '.join(symbols)}; missing {', '.join(missing)}; stored: "
+            f"{listed}. Ingest them, or choose others with --panel.symbols."
+        )
+    least = max(LEAST_SERIES, panel.least_series if panel.label == "rank" else 0)
+    if len(symbols) < least:
+        why = " (--panel.least-series, for the label rank)" if least > LEAST_SERIES else ""
+        raise SpecError(
+            f"panel: expected at least {least} series{why}, found {len(symbols)}; stored {interval} series: {listed}. "
+            "Ingest more series."
+        )
+    if panel.reference and panel.inputs == "cross_section" and panel.reference not in symbols:
+        raise SpecError(
+            f"panel: expected the reference {panel.reference} among the series of the panel, found "
+            f"{', '.join(symbols)}. Choose one of them with --panel.reference."
+        )
+    return panel.model_copy(update={"symbols": symbols})
+
+
+def panel_recipe_for(
+    interval: IntervalName,
+    panel: PanelSpec,
+    window: WindowSpec = WindowSpec(),
+    folds: FoldSpec = FoldSpec(),
+    network: NetworkSpec = NetworkSpec(),
+    training: TrainingSpec = TrainingSpec(),
+) -> PanelRecipe:
+    """Return the recipe of a panel: the fields set here, the rest from the interval's preset; see `with_preset`.
+
+    Raises:
+        SpecError: a warm start, which panels do not have.
+    """
+    chosen = with_preset(interval, window, folds, network, training)
+    if chosen.training.warm_start:
+        raise SpecError("panel: expected a fresh start, found --training.warm-start; panels have no warm start.")
+    return PanelRecipe(
+        interval=interval,
+        window=chosen.window,
+        folds=chosen.folds,
+        network=chosen.network,
+        training=chosen.training,
+        panel=panel,
+    )
+
+
+def panel_frame(bars: dict[str, Bars], last: int) -> "pd.DataFrame":
+    """Return the newest `last` bars of each series as one frame, with a column `symbol`."""
+    import pandas as pd  # imported here: pandas takes a second
+
+    frames = [each.frame().tail(last).assign(symbol=symbol) for symbol, each in bars.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def panel_from_frame(frame: "pd.DataFrame", interval: str) -> dict[str, Bars]:
+    """Return the bars of each series of a frame with a column `symbol`.
+
+    Raises:
+        SpecError: a series of the frame is no series of bars.
+    """
+    parts = frame.groupby("symbol", sort=True)
+    return {str(symbol): bars_from_frame(part, interval) for symbol, part in parts}

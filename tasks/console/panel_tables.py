@@ -1,0 +1,67 @@
+"""Tables about a panel in the terminal: the result of a retrain, and what its champion predicts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from model.evaluation import NETWORK
+from tasks.champion.promotion_summary import missing_for_promotion
+from tasks.console.tables import metrics_table, print_field
+from tasks.settings import Settings
+from tasks.store.decision_log import mark_reasons
+
+if TYPE_CHECKING:
+    from tasks.results import PanelRetrain
+
+LABELS = {"rise": "P(rise)", "rank": "P(above the median)"}
+
+
+def show_panel_retrain(
+    result: "PanelRetrain", seconds: Mapping[str, float], settings: Settings, log_file: Path
+) -> None:
+    """Print the result of a retrain of a panel: pooled metrics, ranks, decision, links, seconds of each step."""
+    console, found, promotion = Console(highlight=False), result.evaluation, result.promotion
+    console.print(metrics_table(found.pooled))
+    windows = result.windows
+    resolved = f"{windows.windows}, {windows.resolved} with an outcome"
+    print_field(console, "windows", f"{resolved}; {len(found.series)} series at {found.closes} closes tested")
+    if found.ranks:
+        auc = found.ranks.auc[NETWORK]
+        print_field(console, "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]")
+    if found.ranks and found.ranks.portfolio:
+        cost = found.ranks.portfolio["break_even_bps"]
+        text = f"market-neutral portfolio breaks even at {cost.value:.1f} [{cost.low:.1f}, {cost.high:.1f}] bps a side"
+        print_field(console, "costs", text)
+    decided = f"{promotion.action} version {result.version.version}; champion: {promotion.champion_after or 'none'}"
+    print_field(console, "decision", decided)
+    for mark, reason in mark_reasons(promotion.reasons, promotion.marks):
+        print_field(console, "", f"- {f'{mark}: ' if mark else ''}{reason}")
+    if promotion.action != "promote":
+        missing = missing_for_promotion(promotion.reasons, promotion.marks, promotion.numbers)
+        print_field(console, "missing", "; ".join(missing))
+    local = settings.mlflow_uri.startswith("sqlite:")
+    print_field(
+        console, "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
+    )
+    print_field(console, "report", settings.link(Path(result.report)))
+    print_field(console, "log", str(log_file))
+    print_field(console, "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items()))
+
+
+def show_panel_forecast(found: Mapping[str, Any]) -> None:
+    """Print one line a series, the highest probability first, then the series without a prediction."""
+    console = Console(highlight=False)
+    table = Table("series", LABELS[found["label"]], "decided at (UTC)", "resolves at (UTC)", "", box=SIMPLE_HEAD)
+    for each in sorted(found["predictions"], key=lambda row: -float(row["probability"])):
+        times = (each[name][:16].replace("T", " ") for name in ("decided_at", "resolves_at"))
+        note = "" if each["trained_on"] else "not trained on"
+        table.add_row(each["symbol"], f"{each['probability']:.4f}", *times, note)
+    console.print(f"[bold]{found['series']}[/bold] version {found['version']}; nothing is stored")
+    console.print(table)
+    for symbol, reason in found["left_out"].items():
+        console.print(f"left out: {escape(symbol)}: {escape(reason)}", soft_wrap=True)

@@ -1,0 +1,242 @@
+"""The report of a retrain of a panel: the decision first, then pooled skill, ranks, the table by series, the lineage.
+
+Text, tables and charts of numbers that were computed before, in the style of `tasks/pages/retrain_report.py`. Caution:
+the windows of one close share the market's move, so what counts as evidence draws whole closes; the whiskers of the
+reliability diagram do not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from model.evaluation import NETWORK
+from model.metrics import LOWER_IS_BETTER, METRICS, Record
+from model.mlflow_pictures import EpochNumbers
+from model.panel_evaluation import PanelEvaluation, RankScores
+from model.panel_recipe import PanelRecipe
+from model.plurals import counted
+from model.report_charts import learning_chart, loss_differences_chart, reliability_chart
+from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
+from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
+from tasks.pages.report_evidence import FORMS, METRIC_NAMES, forecaster_name
+from tasks.pages.report_inputs import Lineage
+from tasks.pages.retrain_report import decision_part, lineage_parts
+
+SURVIVORSHIP = (
+    "The series of the panel were chosen while they were alive: a portfolio over them looks better than one chosen at "
+    "the time."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelReportContent:
+    """Everything that the report of a panel shows.
+
+    Attributes:
+        version: registered model version that was decided about.
+        action: promote, hold or reject.
+        reasons: mark and text of each reason of the decision.
+        champions: champion before and after, `none` where there was none.
+        decided_at: when the decision was made, as text.
+        recipe: what was trained.
+        found: out-of-sample numbers and tests.
+        record: out-of-sample probabilities of all series.
+        histories: epochs of each fold.
+        costs_bps: assumed costs per side of the market-neutral portfolio, basis points.
+        lineage: bars, code and recipe of the model.
+        links: address by name.
+    """
+
+    version: str
+    action: str
+    reasons: Sequence[tuple[str, str]]
+    champions: tuple[str, str]
+    decided_at: str
+    recipe: PanelRecipe
+    found: PanelEvaluation
+    record: Record
+    histories: Sequence[Sequence[EpochNumbers]]
+    costs_bps: float
+    lineage: Lineage
+    links: Mapping[str, str]
+
+
+def panel_report_page(content: PanelReportContent) -> str:
+    """Return the report as one HTML page that loads nothing."""
+    recipe, found = content.recipe, content.found
+    page = Page(
+        f"Panel of {len(recipe.panel.symbols)} series {recipe.interval}, version {content.version}",
+        f"Retrained and decided at {content.decided_at}",
+    )
+    page.lead(
+        decision_part(content.action, content.decided_at, content.reasons, content.champions),
+        _summary(content),
+        _tiles(content),
+    )
+    page.section("Skill", *_skill(page, found))
+    if found.ranks:
+        page.section("Ranks within each close", *_ranks(found.ranks, content.costs_bps))
+    page.section("By series", *_by_series(found))
+    page.section("Calibration", *_calibration(page, content))
+    page.section(
+        "Training",
+        page.chart(
+            learning_chart(content.histories),
+            "Log loss by epoch and fold.",
+            "Dashed: training. Solid: validation; the dot marks the epoch that early stopping kept.",
+        ),
+    )
+    page.section("Lineage", *lineage_parts(content.lineage, content.links))
+    return page.html()
+
+
+def _summary(content: PanelReportContent) -> Markup:
+    pooled, panel = content.found.pooled, content.recipe.panel
+    question = (
+        "the close at the horizon is higher"
+        if panel.label == "rise"
+        else "the return until the horizon is above the median of the panel's series at the same close"
+    )
+    baseline = pooled.best_baseline()
+    difference = pooled.skill.baselines[baseline].difference
+    finding = "does not differ significantly from it"
+    if difference.high < 0:
+        finding = "is significantly better"
+    elif difference.low > 0:
+        finding = "is significantly worse"
+    return paragraph(
+        f"One network predicts, for each of {len(panel.symbols)} series, whether {question}. On {pooled.windows:,} "
+        f"out-of-sample windows at {content.found.closes:,} closes ({pooled.span}) its log loss is "
+        f"{pooled.numbers[NETWORK]['log_loss'].value:.4f}. The best baseline, {forecaster_name(baseline)}, learned "
+        f"from the same inputs, has {pooled.numbers[baseline]['log_loss'].value:.4f}: the network {finding}."
+    )
+
+
+def _tiles(content: PanelReportContent) -> Markup:
+    numbers = content.found.pooled.numbers[NETWORK]
+    shown = [
+        (METRIC_NAMES[name], number_text(each.value, FORMS[name]), interval_text(each.low, each.high, FORMS[name]))
+        for name, each in ((name, numbers[name]) for name in ("log_loss", "brier_score", "accuracy"))
+    ]
+    ranks = content.found.ranks
+    if ranks:
+        auc = ranks.auc[NETWORK]
+        shown.append(("AUC within a close", f"{auc.value:.3f}", interval_text(auc.low, auc.high, ".3f")))
+    if ranks and ranks.portfolio:
+        cost = ranks.portfolio["break_even_bps"]
+        note = f"{interval_text(cost.low, cost.high, '.1f')}; assumed {content.costs_bps:g} bps"
+        shown.append(("break-even cost per side", f"{number_text(cost.value, '.1f')} bps", note))
+    return tiles(shown)
+
+
+def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
+    """Return the pooled numbers of the network and the baselines, and the paired differences."""
+    pooled = found.pooled
+    order = sorted(pooled.numbers, key=lambda name: (name != NETWORK, pooled.numbers[name]["log_loss"].value))
+    rows = [
+        (forecaster_name(name), *(with_interval(pooled.numbers[name][metric], FORMS[metric]) for metric in METRICS))
+        for name in order
+    ]
+    arrows = [f"{METRIC_NAMES[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}" for metric in METRICS]
+    corrected = pooled.corrected()
+    compared = [
+        (
+            forecaster_name(name),
+            value_with_note(
+                f"{each.difference.mean:+.4f}", interval_text(each.difference.low, each.difference.high, "+.4f")
+            ),
+            value_with_note(
+                p_value_text(each.difference.p_value), f"corrected {p_value_text(corrected[f'{name}_difference'])}"
+            ),
+        )
+        for name, each in pooled.skill.baselines.items()
+    ]
+    chart = page.chart(
+        loss_differences_chart(
+            {forecaster_name(name): each.difference for name, each in pooled.skill.baselines.items()}
+        ),
+        "Log loss difference: network vs. baselines, on the same windows.",
+        "Difference with its 95 % interval. Blue: significantly better; orange: significantly worse.",
+    )
+    return [
+        table(("out-of-sample", *arrows), rows, own=order.index(NETWORK)),
+        paragraph(
+            "Below each number its 95 % interval (stationary block bootstrap over whole closes, because the windows of "
+            f"one close share the market's move). {pooled.windows:,} windows, {found.closes:,} closes.",
+            quiet=True,
+        ),
+        chart,
+        table(("network vs.", "log loss difference", "p-value"), compared),
+        paragraph(
+            f"This is {pooled.looks}, counted for the panel and not for each of its series. The corrected p-value is "
+            f"Holm-adjusted for all tests and multiplied by the recipes tried ({pooled.looks.recipes:,})."
+        ),
+    ]
+
+
+def _ranks(ranks: RankScores, costs_bps: float) -> list[Markup]:
+    """Return the area under the curve within a close by forecaster, and the market-neutral portfolio."""
+    parts = [
+        table(
+            ("forecaster", "AUC within a close"),
+            [(forecaster_name(name), with_interval(auc, ".3f")) for name, auc in ranks.auc.items()],
+        ),
+        paragraph("0.5 is chance. A move that all series share adds nothing.", quiet=True),
+    ]
+    if not ranks.portfolio:
+        return [*parts, paragraph("No portfolio: with a horizon above one bar its positions would overlap.")]
+    found = ranks.portfolio
+    row = (
+        "top fifth against bottom fifth",
+        f"{ranks.gross_bps:+.1f} bps",
+        f"{ranks.net_bps:+.1f} bps",
+        with_interval(found["break_even_bps"], ".1f"),
+        with_interval(found["sharpe"], ".2f"),
+    )
+    head = ("portfolio", "gross per bar", "net per bar", "break-even cost per side, bps", "Sharpe, annual, net")
+    return [
+        *parts,
+        table(head, [row]),
+        paragraph(f"Net of {costs_bps:g} bps per side; no funding and no borrowing fees. {SURVIVORSHIP}"),
+    ]
+
+
+def _by_series(found: PanelEvaluation) -> list[Markup]:
+    rows = [
+        (
+            each.symbol,
+            f"{each.windows:,}",
+            f"{each.rises_share:.1%}",
+            f"{each.scores['log_loss']:.4f}",
+            value_with_note(
+                f"{each.against_base_rate.mean:+.4f}",
+                interval_text(each.against_base_rate.low, each.against_base_rate.high, "+.4f"),
+            ),
+            f"{each.scores['accuracy']:.1%}",
+            number_text(each.scores["roc_auc"]),
+        )
+        for each in found.series
+    ]
+    head = ("series", "windows", "share of label 1", "log loss", "vs. base rate", "accuracy", "ROC AUC")
+    return [
+        table(head, rows),
+        paragraph(
+            f"Log loss vs. the panel's base rate: below 0 the network is better; 95 % interval below. Of "
+            f"{counted(len(rows), 'interval')}, one in twenty excludes 0 by chance: the table is not corrected for "
+            "its length.",
+            quiet=True,
+        ),
+    ]
+
+
+def _calibration(page: Page, content: PanelReportContent) -> list[Markup]:
+    return [
+        page.chart(
+            reliability_chart(content.record),
+            "Reliability diagram: observed share of label 1 by predicted probability, all series.",
+            "A calibrated forecaster lies on the grey line. The whiskers take windows as independent, which those of "
+            "one close are not: they are too short.",
+        ),
+        paragraph(f"Expected calibration error {content.found.pooled.calibration_error:.3f} (ten bins)."),
+    ]

@@ -1,0 +1,132 @@
+"""Evaluate the pooled out-of-sample record of a panel, and log numbers, the table by series and pictures to its run.
+
+The arithmetic is `model/panel_evaluation.py`'s. Caution: the look is counted for the panel, not for each of its series.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from model.evaluation import NETWORK
+from model.metrics import Record
+from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
+from model.panel_recipe import PanelRecipe
+from model.trading import TradingSpec
+from model.walk_forward import walk_baselines_forward
+from tasks.console.progress import current_progress
+from tasks.evaluation import log_looks, log_numbers, log_report, show_metrics
+from tasks.pages.prefect_artifacts import show_table
+from tasks.registry.run_artifacts import (
+    SERIES_TABLE,
+    log_fold_networks,
+    log_record,
+    picture_path,
+    pooled_fold_networks,
+    pooled_record,
+    pooled_seeds,
+)
+from tasks.results import FoldOutcome, WindowsRef
+from tasks.store.bars_ref import PanelBarsRef
+from tasks.store.trial_log import count_looks, trial_of
+from tasks.windowing import read_folds, read_panel_windows
+from tasks.workspace import Workspace, open_workspace
+
+
+@task(name="evaluate", task_run_name="evaluate")
+def evaluate_panel(
+    ref: WindowsRef, bars: PanelBarsRef, recipe: PanelRecipe, folds: list[FoldOutcome], run_id: str, costs: TradingSpec
+) -> PanelEvaluation:
+    """Evaluate the network and the baselines on the pooled test folds of all series, and log the results."""
+    with current_progress().step("evaluate"):
+        workspace, seed = open_workspace(recipe.series), recipe.training.seed
+        fold_run_ids = [fold.run_id for fold in folds]
+        record = pooled_record(workspace.runs, fold_run_ids)
+        windows, split = read_folds(bars, recipe.window, recipe.folds)
+        baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
+        tested = np.concatenate([fold.test for fold in split])
+        returns = read_panel_windows(bars, recipe.window).resolved().returns[tested]
+        further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
+        found = evaluate_panel_record(record, baselines, returns, recipe, costs, further_seeds)
+        log_record(workspace.runs, run_id, record, baselines)
+        log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
+        p_value = found.pooled.skill.holm_adjusted()["pesaran_timmermann"]
+        trial = trial_of(
+            "retrain", run_id, recipe, record, baselines["base_rate"],
+            recorded_at=datetime.now(UTC), run_id=run_id, p_value=p_value,
+        )  # fmt: skip
+        # Forecasts are stored by close alone, which several windows of a panel share.
+        workspace.trial_log.append([replace(trial, forecasts=None)])
+        trials = workspace.trial_log.trials(recipe.symbol, recipe.interval)
+        looks = count_looks(trials, trial.test_first, trial.test_last)
+        found = replace(found, pooled=found.pooled.after_looks(looks, {}))
+        log_numbers(workspace, run_id, found.pooled, ref)
+        log_looks(workspace, trial, found.pooled)
+        _log_panel(workspace, run_id, found)
+        confusion = np.array(found.pooled.confusion)
+        log_report(workspace, run_id, record, confusion)
+        _log_pictures(workspace, run_id, record, confusion, fold_run_ids)
+        show_metrics(found.pooled, trial, workspace, run_id)
+        show_table("series", series_rows(found), "Out of sample, by series; intervals not corrected for their number")
+    return found
+
+
+def series_rows(found: PanelEvaluation) -> list[dict[str, Any]]:
+    """Return the table by series, one row each."""
+    return [
+        {
+            "symbol": each.symbol,
+            "windows": each.windows,
+            "share of label 1": round(each.rises_share, 4),
+            **{name: None if np.isnan(value) else round(value, 5) for name, value in each.scores.items()},
+            "vs_base_rate": round(each.against_base_rate.mean, 5),
+            "vs_base_rate_low": round(each.against_base_rate.low, 5),
+            "vs_base_rate_high": round(each.against_base_rate.high, 5),
+        }
+        for each in found.series
+    ]
+
+
+def panel_metrics(found: PanelEvaluation) -> dict[str, float]:
+    """Return what a run of a panel logs besides the pooled metrics."""
+    metrics = {"test/series": float(len(found.series)), "test/closes": float(found.closes)}
+    if found.ranks is None:
+        return metrics
+    for name, auc in found.ranks.auc.items():
+        metrics["test/auc_within_close" if name == NETWORK else f"baseline/{name}_auc_within_close"] = auc.value
+    for name, each in found.ranks.portfolio.items():
+        metrics |= {
+            f"trading/market_neutral_{name}": each.value,
+            f"trading/market_neutral_{name}_low": each.low,
+            f"trading/market_neutral_{name}_high": each.high,
+        }
+    return metrics | {
+        "trading/market_neutral_gross_bps": found.ranks.gross_bps,
+        "trading/market_neutral_net_bps": found.ranks.net_bps,
+    }
+
+
+def _log_panel(workspace: Workspace, run_id: str, found: PanelEvaluation) -> None:
+    """Log the numbers of a panel, and the table by series as a table of MLflow."""
+    import pandas as pd  # imported here: pandas takes a second
+
+    table = pd.DataFrame(series_rows(found)).astype({"symbol": object})  # MLflow knows no text columns of pandas 3
+    workspace.runs.client.log_table(run_id, table, SERIES_TABLE)
+    workspace.runs.log_values(run_id, metrics=panel_metrics(found))
+
+
+def _log_pictures(
+    workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray, fold_run_ids: list[str]
+) -> None:
+    """Log the static pictures of the pooled record and of the folds' training."""
+    from model import mlflow_pictures  # imported here: matplotlib takes a second
+
+    pictures = {
+        "learning_curves": mlflow_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
+        "confusion_matrix": mlflow_pictures.confusion_picture(confusion),
+        "reliability": mlflow_pictures.reliability_picture(record),
+    }
+    for name, figure in pictures.items():
+        workspace.runs.log_figure(run_id, figure, picture_path(name))

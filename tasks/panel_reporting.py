@@ -1,0 +1,58 @@
+"""Write the report of a retrain of a panel as one HTML page: to the home, and to its MLflow run."""
+
+from prefect import get_run_logger, task
+
+from model.panel_recipe import PanelRecipe
+from tasks.champion.repeated_evidence import REPORTED
+from tasks.console.progress import current_progress
+from tasks.pages.local_paths import hide_local_paths
+from tasks.pages.panel_report import PanelReportContent, panel_report_page
+from tasks.pages.prefect_artifacts import show_links
+from tasks.pages.report_gathering import lineage
+from tasks.pages.written_pages import write_page
+from tasks.registry.run_artifacts import REPORT, log_artifacts, read_evaluation
+from tasks.results import FoldOutcome, PanelRetrain
+from tasks.store.decision_log import mark_reasons
+from tasks.workspace import Workspace, open_workspace
+
+COSTS = ("promotion.trading.cost_bps", "promotion.trading.slippage_bps")  # parameters of the run
+
+
+@task(name="report", task_run_name="report")
+def report_panel(result: PanelRetrain, recipe: PanelRecipe, folds: list[FoldOutcome]) -> str:
+    """Write the report of a retrain of a panel, log it to the run, link it in Prefect; return its path."""
+    with current_progress().step("report"):
+        workspace = open_workspace(recipe.series)
+        settings = workspace.settings
+        text = hide_local_paths(panel_report_page(_gather(result, recipe, folds, workspace)), settings)
+        path = write_page(settings, workspace.name, f"{result.run_id}.html", text)
+        log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
+        link = settings.link(path)
+        workspace.runs.log_values(result.run_id, tags={REPORTED: link})
+        show_links({"Report": link})
+        get_run_logger().info("report: %s", path)
+    return str(path)
+
+
+def _gather(
+    result: PanelRetrain, recipe: PanelRecipe, folds: list[FoldOutcome], workspace: Workspace
+) -> PanelReportContent:
+    """Return the content of the report, from the results and their run."""
+    promotion, number = result.promotion, result.version.version
+    params, tags = workspace.runs.run_values(result.run_id)
+    decision = workspace.decision_log.find_decision(result.run_id)
+    record, _ = read_evaluation(workspace.runs, result.run_id)
+    return PanelReportContent(
+        version=number,
+        action=promotion.action,
+        reasons=mark_reasons(promotion.reasons, promotion.marks),
+        champions=(promotion.champion_before or "none", promotion.champion_after or "none"),
+        decided_at=f"{decision.decided_at:%Y-%m-%d %H:%M} UTC" if decision else "",
+        recipe=recipe,
+        found=result.evaluation,
+        record=record,
+        histories=[workspace.runs.read_curves(fold.run_id) for fold in folds],
+        costs_bps=sum(float(params[name]) for name in COSTS),
+        lineage=lineage(result, recipe, f"{workspace.name} version {number}", params, tags),
+        links={"MLflow run": workspace.runs.run_link(result.run_id)},
+    )

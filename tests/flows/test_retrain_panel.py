@@ -1,0 +1,280 @@
+"""A panel of three series, end to end: retrained, compared, predicted, shown; what it cannot do is refused."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from copied_home import copy_home
+from panel_home import RANKS, RECIPE, SYMBOLS, coins, store_coins
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from synthetic_bars import random_walk
+
+from flows.cli import run
+from flows.retrain_panel import retrain_panel
+from model.bars import PANEL, Bars, Series
+from model.errors import SpecError, UntrustedModel
+from model.folds import split_folds
+from model.metrics import Record
+from model.panel import PanelSpec, cut_panel
+from model.panel_recipe import panel_frame, panel_recipe_for
+from model.promotion_rule import PromotionRule
+from model.walk_forward import trainer_for, walk_forward
+from tasks.pages.dashboard_content import DashboardReader
+from tasks.pages.dashboard_page import dashboard_page
+from tasks.registry.run_artifacts import read_evaluation
+from tasks.results import PanelRetrain
+from tasks.serving.panel_forecast import forecast_panel
+from tasks.serving.service_metrics import StateCollector
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+SERIES, COINS = Series(PANEL, "1d"), coins()
+EARLIER = datetime(2018, 8, 19, tzinfo=UTC)  # ten bars before the newest close
+GENEROUS = PromotionRule(base_rate_tolerance=1, base_rate_margin=1, champion_tolerance=1, champion_margin=1)
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A home and the retrains in it: without its ten newest bars, with them, and of ranks from the cross-section."""
+
+    home: Path
+    first: PanelRetrain
+    second: PanelRetrain
+    ranks: PanelRetrain
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrained]:
+    place = tmp_path_factory.mktemp("panel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RISEORFALL_HOME", str(place))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store_coins(Settings(), COINS)
+        first = retrain_panel(as_of=EARLIER, promotion=GENEROUS, **RECIPE)
+        second = retrain_panel(promotion=GENEROUS, **RECIPE)
+        yield Retrained(place, first, second, retrain_panel(panel=RANKS, promotion=GENEROUS, **RECIPE))
+
+
+@pytest.fixture
+def workspace(done: Retrained) -> Workspace:
+    assert done.first
+    return Workspace(Settings(), SERIES)
+
+
+@pytest.fixture
+def copied(home: Path, done: Retrained) -> Workspace:
+    """A copy of the home, which a test may change."""
+    copy_home(done.home, home)
+    return Workspace(Settings(), SERIES)
+
+
+def losses(record: Record) -> np.ndarray:
+    return -np.log(np.where(record.labels == 1, record.probabilities, 1 - record.probabilities))
+
+
+def test_the_record_is_that_of_a_walk_forward_over_the_whole_panel(done: Retrained, workspace: Workspace) -> None:
+    record, base_rate = read_evaluation(workspace.runs, done.second.run_id)
+    recipe = panel_recipe_for("1d", PanelSpec(symbols=SYMBOLS), **RECIPE)
+    windows = cut_panel(COINS, recipe.window, recipe.panel).resolved().windows
+    expected = walk_forward(trainer_for(recipe), windows, split_folds(windows, recipe.folds), recipe.training.seed)
+    np.testing.assert_array_equal(record.probabilities, expected.record.probabilities)
+    np.testing.assert_array_equal(record.symbols, expected.record.symbols)
+    np.testing.assert_array_equal(base_rate, expected.base_rate)
+    assert set(record.symbols) == set(SYMBOLS)
+    assert len(np.unique(record.decided_at)) == done.second.evaluation.closes == 60
+    assert done.second.evaluation.pooled.windows == len(record) == 180
+
+
+def test_mlflow_has_one_experiment_with_folds_and_a_table_by_series(done: Retrained, workspace: Workspace) -> None:
+    found = workspace.runs.client.get_run(done.second.run_id).data
+    assert workspace.name == "PANEL-1d"
+    assert found.tags["mlflow.source.name"] == "flows/retrain_panel.py"
+    assert found.tags["audit"].startswith("passed")
+    assert found.params["panel.symbols"] == str(SYMBOLS)
+    children = workspace.runs.client.search_runs(
+        [workspace.runs.experiment_id()], f"tags.`mlflow.parentRunId` = '{done.second.run_id}'"
+    )
+    assert {run.data.tags["fold"] for run in children} == {"1", "2"}
+    record, _ = read_evaluation(workspace.runs, done.second.run_id)
+    assert found.metrics["test/log_loss"] == pytest.approx(log_loss(record.labels, record.probabilities))
+    content = json.loads(workspace.runs.read_file(done.second.run_id, "evaluation/series.json"))
+    table = pd.DataFrame(content["data"], columns=content["columns"]).set_index("symbol")
+    assert list(table.index) == list(SYMBOLS)
+    for symbol in SYMBOLS:
+        own = record.take(record.symbols == symbol)
+        assert table.loc[symbol, "log_loss"] == pytest.approx(log_loss(own.labels, own.probabilities), abs=1e-5)
+        assert table.loc[symbol, "accuracy"] == pytest.approx(
+            accuracy_score(own.labels, own.probabilities > 0.5), abs=1e-5
+        )
+
+
+def test_the_champion_is_compared_on_the_same_closes_and_series(done: Retrained, workspace: Workspace) -> None:
+    """By its own record before the end of its training, and by what its network predicts after it."""
+    first, second, third = workspace.decision_log.rows("PANEL-1d")
+    assert [row.action for row in (first, second)] == ["promote", "promote"]
+    assert (second.champion_before, second.champion_after) == ("1", "2")
+    ours, _ = read_evaluation(workspace.runs, done.second.run_id)
+    own, _ = read_evaluation(workspace.runs, done.first.run_id)
+    workspace.runs.set_global_uri()
+    model = mlflow.pyfunc.load_model("models:/PANEL-1d/1")
+    answer = model.predict(panel_frame(COINS, 240))
+    times = pd.to_datetime(answer["decided_at"]).dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    theirs = dict(zip(zip(answer["symbol"], times, strict=True), answer["probability"], strict=True))
+    theirs |= dict(zip(zip(own.symbols, own.decided_at, strict=True), own.probabilities, strict=True))
+    champion = np.array([theirs[key] for key in zip(ours.symbols, ours.decided_at, strict=True)])
+    assert second.numbers["champion.n"] == len(ours) == 180
+    assert (ours.decided_at > own.decided_at[-1]).sum() == 30  # ten closes of three series
+    expected = losses(ours).mean() - np.where(ours.labels == 1, -np.log(champion), -np.log(1 - champion)).mean()
+    assert second.numbers["champion.difference"] == pytest.approx(expected, abs=1e-6)
+    assert third.action == "hold"
+    assert "the challenger predicts label rank, 1 bar ahead, the champion label rise" in third.reasons[0]
+
+
+def test_ranks_are_scored_within_each_close(done: Retrained, workspace: Workspace) -> None:
+    record, _ = read_evaluation(workspace.runs, done.ranks.run_id)
+    areas = [
+        roc_auc_score(record.labels[at], record.probabilities[at])
+        for at in (record.decided_at == close for close in np.unique(record.decided_at))
+    ]
+    found = done.ranks.evaluation.ranks
+    assert found is not None
+    assert found.auc["network"].value == pytest.approx(np.mean(areas))
+    metrics = workspace.runs.client.get_run(done.ranks.run_id).data.metrics
+    assert metrics["test/auc_within_close"] == pytest.approx(np.mean(areas))
+    assert metrics["trading/market_neutral_break_even_bps"] == found.portfolio["break_even_bps"].value
+    assert (record.labels.reshape(-1, 3).sum(axis=1) == 1).all()  # one of three is above the median
+
+
+def test_the_report_shows_decision_baselines_series_and_ranks(done: Retrained) -> None:
+    text = Path(done.ranks.report).read_text(encoding="utf-8")
+    assert "Panel of 3 series 1d, version 3" in text
+    for words in ("Held: the champion stayed", "gradient boosting", "AUC within a close", "bottom fifth", *SYMBOLS):
+        assert words in text
+    assert "bottom fifth" not in Path(done.second.report).read_text(encoding="utf-8")
+
+
+def test_every_stored_series_is_predicted_and_nothing_is_stored(
+    copied: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that the network was not trained on; a series that ended long ago is left out with the reason."""
+    new, old = random_walk(240, seed=7), COINS["ADA-USD"]
+    ended = Bars("1d", old.opened_at[:200], old.ohlcv[:200])
+    store_coins(copied.settings, {"NEW-USD": new, "OLD-USD": ended})
+    assert run(["predict", "--panel", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["series"], found["version"]) == ("PANEL-1d", "2")
+    rows = {each["symbol"]: each for each in found["predictions"]}
+    assert set(rows) == {*SYMBOLS, "NEW-USD"}
+    assert "window that closed at most 2 bars before" in found["left_out"]["OLD-USD"]
+    predictor = copied.registry.read_version("2").predictor()
+    for symbol, bars in (COINS | {"NEW-USD": new}).items():
+        decided_at, probability = predictor.predict_last(bars)
+        assert rows[symbol]["probability"] == pytest.approx(probability)
+        assert rows[symbol]["decided_at"] == f"{decided_at.astype('datetime64[s]')}+00:00"
+        assert rows[symbol]["trained_on"] == (symbol != "NEW-USD")
+    assert copied.prediction_log.read("PANEL-1d").empty
+    assert run(["predict", "--panel", "--symbol", "NEW-USD"]) == 0
+    shown = capsys.readouterr().out
+    assert "not trained on" in shown
+    assert "BTC-USD" not in shown
+
+
+def test_a_cross_section_is_predicted_from_the_stored_bars_of_its_panel(copied: Workspace) -> None:
+    run(["promote", "--symbol", "PANEL", "--version", "3", "--force", "--reason", "test"])
+    loaded = copied.registry.read_version("3")
+    windows = cut_panel(COINS, RECIPE["window"], RANKS).windows
+    newest = windows.take(np.arange(len(windows) - 3, len(windows)))
+    found = forecast_panel(SERIES, copied.settings)
+    assert [each.symbol for each in found.predictions] == list(newest.symbols)
+    expected = loaded.predictor().predict_windows(newest)
+    assert [each.probability for each in found.predictions] == pytest.approx(expected)
+    one = forecast_panel(SERIES, copied.settings, "ETH-USD").predictions
+    assert [each.probability for each in one] == pytest.approx(expected[2:])
+    store_coins(copied.settings, {"NEW-USD": random_walk(240, seed=7)})
+    with pytest.raises(SpecError, match=r"a series of the panel \(ADA-USD, BTC-USD, ETH-USD\), found NEW-USD"):
+        forecast_panel(SERIES, copied.settings, "NEW-USD")
+
+
+def test_a_replaced_file_is_refused(copied: Workspace) -> None:
+    path = copied.registry.read_version("2").folder / "network.onnx"
+    path.write_bytes((copied.registry.read_version("1").folder / "network.onnx").read_bytes())
+    with pytest.raises(UntrustedModel, match=r"network\.onnx"):
+        forecast_panel(SERIES, Settings())
+
+
+def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
+    assert run(["rollback", "--symbol", "PANEL", "--reason", "test"]) == 0
+    assert copied.decision_log.rows("PANEL-1d")[-1].champion_after == "1"
+    assert forecast_panel(SERIES, copied.settings).version == "1"
+    held = retrain_panel(promotion=GENEROUS, **RECIPE)
+    assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
+    assert "is held until a person lifts it" in held.promotion.reasons[0]
+
+
+def test_lists_pages_and_repair_cope_with_a_panel(copied: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["series"] for each in listed] == [*(f"{symbol}-1d" for symbol in SYMBOLS), "PANEL-1d"]
+    assert listed[-1]["champion"]["version"] == "2"
+    assert listed[-1]["health"]["alarms"] == []
+    for words in (["status", "--symbol", "PANEL"], ["status"], ["decisions", "--symbol", "PANEL"], ["doctor"]):
+        assert run(words) == 0, words
+    assert run(["housekeeping", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())  # lines are wrapped
+    assert "panels have no monitor yet" in shown
+    content = DashboardReader(copied.settings).read()
+    assert [each.problem for each in content] == [""] * 4
+    page = dashboard_page(content, {}, [], datetime.now(UTC), {})
+    assert "PANEL 1d" in page
+    assert "panels have no monitor yet" in page
+    samples = [each for family in StateCollector(copied.settings).collect() for each in family.samples]
+    assert {each.labels["series"]: each.value for each in samples if each.name == "riseorfall_state_readable"} == {
+        each["series"]: 1 for each in listed
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["monitor", "--symbol", "PANEL"],
+        ["predict", "--symbol", "PANEL"],
+        ["predictions", "--symbol", "PANEL"],
+        ["explain", "--symbol", "PANEL"],
+        ["audit", "--symbol", "PANEL"],
+        ["quarantine", "--symbol", "PANEL"],
+        ["promote", "--symbol", "PANEL", "--version", "1"],
+        ["ingest", "--source.symbol", "PANEL"],
+        ["retrain", "--source.symbol", "panel"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_a_panel_cannot_do_is_refused(
+    words: list[str], copied: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = copied.decision_log.rows()
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert "panel" in error
+    assert "unexpected" not in error
+    assert copied.decision_log.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"panel": PanelSpec(symbols=("BTC-USD", "DOGE-USD"))}, "missing DOGE-USD; stored: ADA-USD, BTC-USD, ETH-USD"),
+        ({"panel": PanelSpec(symbols=("BTC-USD",))}, "at least 2 series, found 1"),
+        ({"interval": "1h"}, "found 0; stored 1h series: none"),
+        ({"promotion": PromotionRule(kind="strict")}, "expected --promotion.kind daily, found strict"),
+    ],
+)
+def test_a_retrain_that_cannot_be_is_refused(options: dict[str, object], reason: str, copied: Workspace) -> None:
+    with pytest.raises(SpecError, match=reason):
+        retrain_panel(**{**RECIPE, **options})
+    assert len(copied.decision_log.rows()) == 3
