@@ -246,7 +246,18 @@ def shown(name: str) -> list[tuple[str, str, bool]]:
 
 def test_the_full_form_of_retrain_goes_from_bars_to_checks() -> None:
     titles = [title for title, _, _ in shown("retrain/retrain")]
-    assert titles == ["Source", "Window", "Training", "Folds", "Network", "Promotion", "Data checks", "As of", "Force"]
+    assert titles == [
+        "Source",
+        "Window",
+        "Training",
+        "Folds",
+        "Network",
+        "Promotion",
+        "Data checks",
+        "As of",
+        "Abstention",
+        "Force",
+    ]
 
 
 def test_the_quick_form_has_six_fields_all_of_them_filled_in_and_none_optional() -> None:
