@@ -108,7 +108,7 @@ def test_the_decision_log_is_read(home: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_predict_returns_the_stored_prediction(home: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
-    assert printed(capsys, "predict") == STORED_PREDICTION | {"late": True, "backfilled": 0}
+    assert printed(capsys, "predict") == STORED_PREDICTION | {"late": True, "backfilled": 0, "opinion": None}
 
 
 def test_a_probability_computed_again_is_the_same_to_the_last_bit(
@@ -117,7 +117,12 @@ def test_a_probability_computed_again_is_the_same_to_the_last_bit(
     drop_prediction_log(home)
     again = printed(capsys, "predict")
     assert again["probability"] == by_code_0_1["2019-10-17T00:00:00Z"]
-    assert again | {"probability": None} == STORED_PREDICTION | {"probability": None, "late": True, "backfilled": 0}
+    assert again | {"probability": None} == STORED_PREDICTION | {
+        "probability": None,
+        "late": True,
+        "backfilled": 0,
+        "opinion": None,
+    }
     assert again["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=OTHER_MACHINE)
 
 
