@@ -326,11 +326,13 @@ def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.nd
     """Find the one format that reads every value."""
     texts = column.to_pandas()
     spread = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), SAMPLE_ROWS)).astype(int))
+    sample = texts.iloc[spread]
+    marks = {_marks(str(text)) for text in sample}
     shares: dict[str, float] = {}
-    for date, clock in product(DATE_FORMATS, CLOCK_FORMATS):
-        at = _by_format(texts.iloc[spread], date + clock)
+    for written, needed in FORMATS.items():
+        at = _by_format(sample, written) if any(_may_fit(needed, each) for each in marks) else None
         if at is not None and not np.isnat(at).all():
-            shares[date + clock] = float((~np.isnat(at)).mean())
+            shares[written] = float((~np.isnat(at)).mean())
     if not shares:
         _refuse_first(np.ones(len(texts), dtype=bool), column, "2017-09-05, unix seconds or the like", place)
     readings: dict[str, Shaped[np.ndarray, " row"]] = {}
@@ -353,6 +355,24 @@ def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.nd
                 f"--source.timestamp-format '{first}' or '{other}'"
             )
     return at, first
+
+
+def _marks(text: str) -> frozenset[str]:
+    """Return the characters of a text, in upper case; any white space counts as a blank, as in strptime."""
+    return frozenset(" " if each.isspace() else each for each in text.upper())
+
+
+def _may_fit(needed: frozenset[str], marks: frozenset[str]) -> bool:
+    """Return whether a text with these characters can have a format that needs those."""
+    return needed <= marks and marks & {"/", ","} <= needed  # no directive reads a slash or a comma
+
+
+# Every date with every clock, and the characters that a text of the format must contain: to try a format takes a
+# millisecond, and most of the 390 need a character that the column does not have.
+FORMATS = {
+    written: _marks(re.sub("%.", "", written))
+    for written in (date + clock for date, clock in product(DATE_FORMATS, CLOCK_FORMATS))
+}
 
 
 def _day(moment: np.datetime64) -> str:

@@ -93,8 +93,8 @@ def test_one_member_is_the_network_alone() -> None:
 
 
 @pytest.fixture(scope="module", params=["temperature", "isotonic"])
-def calibrated(request: pytest.FixtureRequest) -> CalibratedTrainer:
-    return CalibratedTrainer(EnsembleTrainer(NETWORK, TRAINING, 6, 4), request.param)
+def calibrated(request: pytest.FixtureRequest, trainer: EnsembleTrainer) -> CalibratedTrainer:
+    return CalibratedTrainer(trainer, request.param)  # the same trainer: tracing another costs seconds
 
 
 def test_a_calibrator_is_fitted_on_the_validation_windows(calibrated: CalibratedTrainer) -> None:
