@@ -44,6 +44,7 @@ class PairedDifference:
         p_value: two-sided, of the null hypothesis that the mean is zero.
         n: windows compared.
         block_bars: mean block length, windows.
+        closes: of a panel, closes at which they were decided; 0: each has a close of its own.
     """
 
     mean: float
@@ -52,6 +53,7 @@ class PairedDifference:
     p_value: float
     n: int
     block_bars: int
+    closes: int = 0
 
 
 def optimal_block_bars(series: Float64[np.ndarray, " window"]) -> int:
@@ -268,7 +270,8 @@ def paired_difference(
     factor = widening_factor(len(sums), block_bars, overlap_bars)
     low, high = percentile_bounds(means, float(2 * norm.cdf(factor * norm.ppf((1 + CONFIDENCE) / 2)) - 1))
     extreme = int((factor * np.abs(means - mean) >= abs(mean)).sum())
-    return PairedDifference(mean, low, high, (1 + extreme) / (1 + repetitions), len(differences), block_bars)
+    closes = 0 if bar_numbers is None else len(sums)
+    return PairedDifference(mean, low, high, (1 + extreme) / (1 + repetitions), len(differences), block_bars, closes)
 
 
 def compare_losses(record: Record, opponent: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:

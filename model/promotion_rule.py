@@ -289,9 +289,8 @@ def _non_inferior(name: str, opponent: str, found: PairedDifference, tolerance: 
 
 
 def _describe(found: PairedDifference, opponent: str) -> str:
-    return (
-        f"log loss difference {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] vs. {opponent} on {found.n} bars"
-    )
+    compared = f"{found.n} windows of {found.closes} closes" if found.closes else f"{found.n} bars"
+    return f"log loss difference {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}] vs. {opponent} on {compared}"
 
 
 def _strict_clauses(

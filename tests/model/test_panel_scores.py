@@ -48,6 +48,7 @@ def test_copies_of_one_series_add_no_evidence() -> None:
     single = compare_losses(alone, np.full(300, 0.5), 1)
     copied = compare_losses(record, np.full(3000, 0.5), 1)
     assert (copied.low, copied.high, copied.p_value) == pytest.approx((single.low, single.high, single.p_value))
+    assert (copied.n, copied.closes, single.closes) == (3000, 300, 0)
     single_numbers = bootstrap_intervals(alone.labels, alone.probabilities, 1)
     numbers = bootstrap_intervals(record.labels, record.probabilities, 1, bar_numbers=record.bar_numbers())
     for name, expected in single_numbers.items():

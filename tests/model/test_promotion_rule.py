@@ -299,3 +299,13 @@ def test_promotion_knows_neither_prefect_nor_mlflow() -> None:
     code = "import sys, model.promotion_rule; print({'prefect', 'mlflow', 'sklearn', 'tensorflow'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_the_reason_for_a_panel_counts_windows_and_closes() -> None:
+    pooled = Record(
+        *(np.repeat(part, 2) for part in (SKILLED.decided_at, SKILLED.resolved_at, SKILLED.labels,
+                                          SKILLED.probabilities, SKILLED.fold)),
+        symbols=np.tile(np.array(["A", "B"]), len(SKILLED)),
+    )  # fmt: skip
+    reason = decide(DAILY, SANE, pooled, np.repeat(BASE_RATE, 2), None, seed=1).reasons[0]
+    assert f"on {2 * len(SKILLED)} windows of {len(SKILLED)} closes" in reason
