@@ -23,6 +23,15 @@ from data_checks.rule_definitions import Suite
 
 log = logging.getLogger(__name__)
 
+PAGE_VIEW = {"module_name": "data_checks.cached_pages", "class_name": "CachedPageView"}
+SITE = {
+    "site_section_builders": {
+        "expectations": {"view": PAGE_VIEW},
+        "validations": {"view": PAGE_VIEW},
+        "profiling": "None",
+    },
+    "site_index_builder": {"module_name": "data_checks.cached_pages", "class_name": "NoIndex"},
+}
 SHOWN_ROWS = 20  # rows that violate a rule, shown on a page
 
 
@@ -160,6 +169,7 @@ def _open_context(site: Path | None) -> Any:
             "pages": {
                 "class_name": "SiteBuilder",
                 "show_how_to_buttons": False,
+                **SITE,
                 "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
             }
         }
