@@ -122,6 +122,19 @@ def test_a_refusal_is_one_sentence_about_the_field(up: Up, page: Page) -> None:
 
 
 @pytest.mark.parametrize("ui", UIS)
+def test_the_form_of_a_panel_shows_its_fields_and_refuses_a_home_of_one_series(up: Up, page: Page, ui: str) -> None:
+    open_form(up, page, ui, "retrain_panel/retrain_panel")
+    page.set_viewport_size({"width": 1280, "height": 1120})
+    for title in ("Panel", "Window", "Training", "Folds", "Network", "Promotion"):
+        expect(page.get_by_text(f"{title} (Optional)", exact=True).first).to_be_visible()
+    if ui == "V1":
+        picture(page, "prefect-panel")
+    run = up.finished(submit(page)["id"])
+    assert run["state"]["name"] == "Failed"
+    assert "expected at least 2 series" in run["state"]["message"]
+
+
+@pytest.mark.parametrize("ui", UIS)
 def test_the_full_form_starts_with_the_source_and_refuses_a_value_out_of_range(up: Up, page: Page, ui: str) -> None:
     before = by_hand(up, "retrain")
     open_form(up, page, ui, "retrain/retrain")
