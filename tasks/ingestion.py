@@ -96,6 +96,8 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
             "%d bars added, %d revised, %d unchanged; table version %d",
             merged.added, merged.revised, merged.unchanged, merged.version,
         )  # fmt: skip
+        if doubt := merged.doubt(landing.series.symbol):
+            get_run_logger().warning(doubt)
         counts = {"bars added": merged.added, "revised": merged.revised, "unchanged": merged.unchanged}
         kept = {"bars stored": ref.rows, "first": f"{ref.first:%Y-%m-%d %H:%M}", "last": f"{ref.last:%Y-%m-%d %H:%M}"}
         rows = [{"what": name, "value": str(value)} for name, value in (counts | kept).items()]

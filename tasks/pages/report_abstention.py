@@ -33,17 +33,17 @@ def abstention_section(content: ReportContent) -> list[Markup]:
     ]
     return [
         paragraph(
-            "A decision has an opinion if its probability is further from 50 % than a level that was fixed at its "
-            "close, from earlier decisions: so that a stated share of decisions has one, or so that a stated share of "
-            "prediction sets covers the outcome. Both were stated before the evaluation."
+            "The network has an opinion where its probability is far enough from 50 %. How far is fixed at each close "
+            "from earlier decisions only, in two ways: so that a stated share of decisions has an opinion, or so that "
+            "a stated share of prediction sets holds the outcome."
         ),
         table(HEAD, rows, stacked=True),
         paragraph(
-            "A prediction set is rise or fall with an opinion, and both without one. The share of opinions and the "
-            "coverage of the sets are guaranteed for any sequence of prices, within the bounds below them. The "
-            "accuracy of the opinions is not guaranteed; it is measured here. The move is the mean move of the "
-            "price in the predicted direction until the outcome, before costs. Below each number its 95 % interval "
-            "(stationary block bootstrap).",
+            "Without an opinion the prediction set holds both outcomes and is always right, so coverage says little "
+            "about skill: read the accuracy of the opinions, which is measured and not guaranteed. The share of "
+            "opinions and the coverage of the sets are guaranteed for any sequence of prices, within the bounds below "
+            "them. The move is the mean move of the price in the predicted direction until the outcome, before costs. "
+            "Below each number its 95 % interval (stationary block bootstrap).",
             quiet=True,
         ),
     ]

@@ -20,7 +20,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Routes of MLflow 3.17 that read although their method is POST: the query is too long for an address.
 READS_BY_POST = frozenset(
-    {"/graphql"}
+    # Without an answer to the second one, no run of the table can be selected and compared.
+    {"/graphql", "/ajax-api/2.0/mlflow/experiments/search-datasets"}
     | {
         f"/{prefix}/{path}"
         for prefix in ("api", "ajax-api")

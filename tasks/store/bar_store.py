@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 FILES_OF_A_YEAR = 64  # a year in more files than this is rewritten with the next bar
 
 
+LEAST_REVISED = 20  # own choice: an exchange corrects a few bars of the newest days, another exchange has other bars
+
+
 @dataclass(frozen=True, slots=True)
 class MergeResult:
     """What a merge did.
@@ -66,6 +69,17 @@ class MergeResult:
     unchanged: int
     version: int
     revised_first: datetime | None
+
+    def doubt(self, symbol: str) -> str:
+        """Return a warning where most of the bars that were there already changed; empty where they did not."""
+        known = self.revised + self.unchanged
+        if self.revised < LEAST_REVISED or self.revised * 2 <= known:
+            return ""
+        return (
+            f"{self.revised} of {known} bars of {symbol} that were stored already have other values now. If these bars "
+            f"come from another exchange, store them under a symbol of their own, such as {symbol}-2; "
+            f"`riseorfall bars --table-version {self.version - 1}` still has the former ones"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,10 @@ def test_mlflow_opens_the_runs_with_our_columns_in_a_browser_that_has_never_been
     expect(page.get_by_role("gridcell", name="version 1", exact=True).first).to_be_visible()
     expect(page.get_by_text("Ask a question")).to_have_count(0)  # the assistant's panel covers a third of the page
     picture(page, "mlflow-runs")
+    row = page.locator(".ag-row .ag-selection-checkbox input").first  # until 0.2 no run could be selected
+    row.click()
+    expect(row).to_be_checked()
+    expect(page.get_by_role("button", name="Compare")).to_be_visible()
     experiment = re.search(r"#/experiments/\d+", page.url)
     assert experiment
     page.goto(f"{up.address('MLflow')}/#/experiments")

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,18 @@ def test_a_revised_past_bar_is_written_and_its_old_value_kept(
     (row,) = bar_store.read_revisions(source.series).to_dict("records")
     assert (row["old_close"], row["new_close"]) == (day_bars.ohlcv[-20, 3], revised.ohlcv[-20, 3])
     assert row["source"] == NAME
+
+
+def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(source: SourceSpec, bar_store: BarStore) -> None:
+    ingest_bars(source)
+    frame = bar_store.read_frame(source.series)
+    frame[["open", "high", "low", "close"]] *= 1.001
+    merged = bar_store.merge(source.series, frame, {"source": "another"}, merged_at=datetime.now(UTC))
+    known = DAYS - 1
+    assert f"{known} of {known} bars of {source.symbol} that were stored already" in merged.doubt(source.symbol)
+    assert replace(merged, revised=300, unchanged=300).doubt("BTC") == ""
+    assert replace(merged, revised=301, unchanged=300).doubt("BTC") != ""
+    assert replace(merged, revised=19, unchanged=0).doubt("BTC") == ""
 
 
 @pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])

@@ -91,7 +91,7 @@ def test_every_read_by_post_is_a_route_of_mlflow() -> None:
     from mlflow.server import app
 
     routes = {str(rule) for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
-    assert len(READS_BY_POST) == 23
+    assert len(READS_BY_POST) == 24
     assert routes >= READS_BY_POST
 
 
