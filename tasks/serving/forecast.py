@@ -15,7 +15,7 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import Bars, Series
-from model.errors import ChecksFailed, NoChampion, UntrustedModel
+from model.errors import ChecksFailed, NoChampion, StaleChampion, UntrustedModel
 from model.freshness import ForecastSpec, require_fresh
 from model.times import to_datetime64
 from model.windows import WindowSpec
@@ -112,6 +112,23 @@ def forecast(
         predict_with_shadows(workspace, champion.version, bars, shadows, written_at),
         opinion_on(workspace, champion, loaded, newest_prediction),
     )
+
+
+def why_refused(series: Series, settings: Settings, limits: ForecastSpec | None = None) -> str:
+    """Return why `forecast` would refuse the champion or the newest bar for its age; empty where it would not."""
+    workspace = Workspace(settings, series)
+    champion = sync_champion_alias(workspace).require(series.name)
+    bars = workspace.bar_store.read_bars(workspace.bar_store.ref(series))
+    moment = resolve_as_of(workspace, champion, bars, None)
+    window = workspace.registry.read_version(champion.version).recipe().window
+    name = f"{series.name} version {champion.version}"
+    compared_until = last_comparison(workspace, champion, moment)
+    bars = bars.closed_by(to_datetime64(moment))
+    try:
+        require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits or ForecastSpec())
+    except StaleChampion as error:
+        return str(error)
+    return ""
 
 
 def require_same_network(stored: Prediction, network: str) -> None:

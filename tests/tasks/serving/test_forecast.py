@@ -17,7 +17,7 @@ from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
 from model.freshness import ForecastSpec
 from model.times import to_datetime
 from tasks.registry.model_files import ModelFiles
-from tasks.serving.forecast import forecast
+from tasks.serving.forecast import forecast, why_refused
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.workspace import Workspace
@@ -127,6 +127,11 @@ def test_stale_bars_are_refused(settings: Settings) -> None:
 def test_a_stale_champion_is_refused(settings: Settings) -> None:
     with pytest.raises(StaleChampion, match="trained at most 5 days before"):
         forecast(SERIES, settings, ForecastSpec(max_age_days=5))
+
+
+def test_a_rollback_can_warn_of_a_champion_that_will_not_predict(settings: Settings) -> None:
+    assert why_refused(SERIES, settings) == ""
+    assert "trained at most 5 days before" in why_refused(SERIES, settings, ForecastSpec(max_age_days=5))
 
 
 @pytest.mark.parametrize(
