@@ -20,6 +20,7 @@ os.environ |= {
 }
 
 from copied_home import copy_home
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
@@ -40,7 +41,9 @@ class Retrained:
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
+    # A flow run that sends heartbeats waits at its end until their thread wakes up: up to a second each.
+    without = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with prefect_test_harness(server_startup_timeout=180), without:
         yield
 
 
