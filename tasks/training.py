@@ -28,6 +28,8 @@ from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.windowing import read_folds, read_windows
 from tasks.workspace import open_workspace
 
+CLUSTER_TIMEOUT = "10s"  # own choice: a scheduler that runs answers at once
+
 
 def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[FoldOutcome]:
     """Train every fold where the spec says, and return the results, oldest test fold first.
@@ -148,7 +150,7 @@ def _dask_runner(address: str) -> Any:
     if not address:
         return DaskTaskRunner(cluster_kwargs={"n_workers": os.cpu_count() or 1, "threads_per_worker": 1})
     try:
-        Client(address, timeout="10s", set_as_default=False).close()
+        Client(address, timeout=CLUSTER_TIMEOUT, set_as_default=False).close()
     except (OSError, ValueError) as error:
         raise SpecError(
             f"folds.address: expected a Dask scheduler at {address}, found none: {error}. Start one with `dask "

@@ -66,8 +66,9 @@ def test_an_address_is_accepted_for_a_cluster_only() -> None:
         FoldSpec(address="tcp://host:8786")
 
 
-def test_an_unreachable_cluster_is_a_spec_error(first: Retrain) -> None:
+def test_an_unreachable_cluster_is_a_spec_error(first: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefect_dask")
+    monkeypatch.setattr("tasks.training.CLUSTER_TIMEOUT", "1s")
     with pytest.raises(SpecError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9"):
         folds_alone(first, running("dask", "tcp://127.0.0.1:9"))
 

@@ -1,7 +1,8 @@
 """A real HTTP server on loopback that speaks the public candle endpoints of Coinbase, Binance and Kraken.
 
 It serves given bars as of a moment that the test sets, the unfinished bar included, and can be told to misbehave: each
-fault of a queue spoils one answer to a question for candles. What is spoken is what ccxt asks; ccxt stays untouched.
+fault of a queue spoils one answer to a question for candles. What is spoken is what ccxt asks; ccxt stays
+untouched, but for its waits.
 """
 
 import json
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -94,10 +96,12 @@ class LoopbackExchange:
 
     @contextmanager
     def running(self) -> Iterator["LoopbackExchange"]:
+        """Answer; ccxt does not wait between its requests, as it would for the rate limit of a real exchange."""
         thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
-            yield self
+            with patch("ccxt.Exchange.throttle"):
+                yield self
         finally:
             self._server.shutdown()
             self._server.server_close()

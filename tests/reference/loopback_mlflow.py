@@ -107,7 +107,7 @@ def serve(mlflow: LoopbackMlflow) -> Iterator[LoopbackMlflow]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     mlflow.address = f"http://127.0.0.1:{server.server_address[1]}"
     try:

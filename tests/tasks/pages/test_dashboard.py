@@ -332,7 +332,7 @@ def test_a_champion_is_champion_since_the_decision_that_changed_it() -> None:
 def served(tmp_path: Path, root_page: object) -> str:
     (tmp_path / "reports").mkdir()
     server = file_server(tmp_path, 0, root_page)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}"

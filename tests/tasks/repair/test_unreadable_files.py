@@ -74,7 +74,8 @@ def test_a_relative_address_names_the_same_database_and_one_with_options_is_left
 def test_a_database_that_cannot_be_read_now_is_not_taken_for_damaged(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    monkeypatch.setattr("tasks.registry.local_database.LOCKED_SECONDS", 0.1)
+    for name in ("LOCKED_SECONDS", "BUSY_SECONDS"):
+        monkeypatch.setattr(f"tasks.registry.local_database.{name}", 0.1)
     path = database(home)
     with closing(sqlite3.connect(path)) as writer:
         if reason == "locked":

@@ -213,7 +213,7 @@ def pages(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "outside.txt").write_text("outside")
     (tmp_path / "data" / "docs" / "way-out").symlink_to(tmp_path)
     server = file_server(tmp_path / "data", 0)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server.server_address[1]
     server.shutdown()
