@@ -56,6 +56,8 @@ def predict_with_shadows(
             each.version: each for each in workspace.shadow_log.decided_at(workspace.name, to_datetime(decided_at))
         }
         shadows = open_shadows(workspace.registry, [each for each in numbers if each not in stored])
+        if shadows:
+            workspace.shadow_log.create()
         made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: written_at())
         workspace.shadow_log.store_all(made)
     except Exception as error:  # the prediction that is served must not fail with one that is not

@@ -96,6 +96,7 @@ def forecast(
     def written_at() -> datetime:
         return now or time_of_writing(newest)
 
+    workspace.prediction_log.create()
     backfilled = backfill(workspace, champion, loaded, bars, written_at)
     decided_at, probability = loaded.predictor().predict_last(bars)
     prediction = new_prediction(

@@ -135,6 +135,15 @@ class PredictionLog:
         """The table that the log is kept in, for `tasks/repair/`."""
         return (self._table,)
 
+    def create(self) -> None:
+        """Create the table if there is none.
+
+        Called before the time of writing is taken: a store may take hours to answer, and a prediction that waits for
+        its table would count as stored before its outcome.
+        """
+        if self._table.open() is None:
+            self._table.create()
+
     def store(self, prediction: Prediction) -> bool:
         """Store a prediction; return False if it is stored already, which then stays unchanged."""
         return self.store_all([prediction]) == 1

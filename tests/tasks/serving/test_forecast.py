@@ -16,6 +16,7 @@ from model.bars import Bars
 from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
 from model.freshness import ForecastSpec
 from model.times import to_datetime
+from tasks.champion.as_of_time import time_of_writing
 from tasks.registry.model_files import ModelFiles
 from tasks.serving.forecast import forecast, why_refused
 from tasks.settings import Settings
@@ -127,6 +128,22 @@ def test_stale_bars_are_refused(settings: Settings) -> None:
 def test_a_stale_champion_is_refused(settings: Settings) -> None:
     with pytest.raises(StaleChampion, match="trained at most 5 days before"):
         forecast(SERIES, settings, ForecastSpec(max_age_days=5))
+
+
+def test_the_time_of_writing_is_taken_after_the_table_was_created(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store took 32 hours to create it, and the prediction counted as stored before its outcome (simulation)."""
+    existed = []
+
+    def look(bars: Bars) -> datetime:
+        existed.append(Workspace(settings).prediction_log.tables[0].open() is not None)
+        return time_of_writing(bars)
+
+    monkeypatch.setattr("tasks.serving.forecast.time_of_writing", look)
+    forecast(SERIES, settings)
+    assert existed
+    assert all(existed)
 
 
 def test_a_rollback_can_warn_of_a_champion_that_will_not_predict(settings: Settings) -> None:
