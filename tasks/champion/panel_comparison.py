@@ -2,7 +2,7 @@
 
 As for one series, the registered files must reproduce the probabilities of training, and the champion is scored by its
 own out-of-sample record up to the end of its training, then by what its network predicts for later windows. Those
-predictions are computed now, because panels store none. Left out, and said so in the docs: the check of the final
+predictions are computed now, because panels store none. Left out, as the guide states: the check of the final
 network against the folds, and the comparison with past champions.
 """
 
@@ -171,7 +171,7 @@ def _later_record(
 ) -> list[Record]:
     """Return what a champion predicts for the resolved windows from a close on; none where it cannot be computed.
 
-    A champion whose inputs describe its panel is not asked on another panel.
+    A champion whose inputs describe its panel predicts no other panel.
     """
     if recipe.context_count and set(recipe.panel.symbols) != set(bars):
         return []
