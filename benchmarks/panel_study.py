@@ -24,7 +24,6 @@ import pandas as pd
 from jaxtyping import Float64
 
 from model.bars import Bars, bars_from_frame, interval_delta
-from model.baselines import BaselineName, predict_baseline
 from model.bootstrap import compare_losses
 from model.calibration import perfectly_calibrated_error, reliability_curve
 from model.ensemble import open_trainer
@@ -38,7 +37,7 @@ from model.presets import HOURLY
 from model.trading import BPS
 from model.trading_policies import POLICIES
 from model.training import TrainingSpec
-from model.walk_forward import FoldFit, fit_fold, pool_records
+from model.walk_forward import FoldFit, fit_fold, pool_records, walk_baselines_forward
 from model.windows import WindowSpec
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,6 @@ SEED = 7
 BITCOIN = "BTC-USDT"
 YEAR_2025 = np.datetime64("2025-01-01")
 RANKS = {"reversal, 1 bar": 0, "reversal, 20 bars": 1, "low volatility": 2}  # column of the context, lowest first
-LEARNERS: tuple[BaselineName, ...] = ("base_rate", "persistence", "logistic_regression", "gradient_boosting")
 SPOT_1H, PERP_1H = "panel_hourly_binance.parquet", "panel_hourly_binance_perp.parquet"
 SPOT_1D, PERP_1D = "panel_daily_binance.parquet", "panel_daily_bybit.parquet"
 Forecast = Float64[np.ndarray, " window"]
@@ -146,7 +144,10 @@ def study(name: str, candidate: Candidate, phase: str, members: int, folds: int,
     training = candidate.training.model_copy(update={"members": members, "seed": SEED})
     fits = fit_folds(panel, split, candidate.network, training)
     record, validation = (pool_records([getattr(fit, part) for fit in fits]) for part in ("record", "validation"))
-    forecasts = {"network": record.probabilities, **baselines(panel, split, candidate.network)}
+    forecasts = {
+        "network": record.probabilities,
+        **walk_baselines_forward(panel.windows, split, SEED, candidate.network.scaling),
+    }
     tested = panel.take(np.concatenate([fold.test for fold in split]))
     seconds = time.perf_counter() - started
     log.info("\n## %s, %s (%d seeds, %d folds, %.0f s)", name, phase, members, folds, seconds)
@@ -199,20 +200,6 @@ def fit_folds(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec, train
         losses = " ".join(f"{epoch.validation_loss:.5f}" for epoch in fits[-1].history)
         log.info("fold %d: %d windows, %.0f s, validation %s", fold.index, len(fold.train), fits[-1].seconds, losses)
     return fits
-
-
-def baselines(panel: Panel, folds: tuple[Fold, ...], network: NetworkSpec) -> dict[str, Forecast]:
-    """Return every learner's P of the test folds, pooled over coins and on the network's inputs."""
-    found = {}
-    for name in LEARNERS:
-        parts = [
-            predict_baseline(
-                name, panel.windows, np.concatenate([fold.train, fold.validation]), fold.test, SEED, network.scaling
-            )
-            for fold in folds
-        ]
-        found[name] = np.concatenate(parts)
-    return found
 
 
 def print_scores(record: Record, forecasts: Mapping[str, Forecast]) -> None:
@@ -299,9 +286,9 @@ def print_policies(
     """Print every policy on all coins in equal parts, and on Bitcoin alone, by the bands of the validation windows."""
     bar = interval_delta(tested.windows.interval)
     for policy in POLICIES:
-        bands = choose_bands(policy, validation, validated, COST_BPS)
+        bands = choose_bands(policy, validation, validated, COST_BPS, bar)
         log.info("%s: %s", policy, "; ".join(f"fold {number} {band}" for number, band in bands.items()))
-        for subset in ("all", BITCOIN):
+        for subset in ("all", BITCOIN)[: len(np.unique(record.symbols))]:
             chosen = np.arange(len(record)) if subset == "all" else np.flatnonzero(record.symbols == subset)
             found = trade_panel(record.take(chosen), tested.returns[chosen], bands, COST_BPS, bar, SEED)
             even, sharpe = found.break_even_bps, found.sharpe

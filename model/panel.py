@@ -81,7 +81,11 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
 
     Raises:
         BarsTooShort: no series has a window.
-        SpecError: series of several intervals.
+        SpecError: series of several intervals, or a stride above one bar: each series counts its windows from its own
+            oldest bar, so with a stride they would decide at different closes.
+
+    Returns:
+        The windows in the order of time, context rows and returns.
 
     Time: a window ending at bar t depends on bars up to t of all series (with inputs `own`: of its own); a label
         on the closes of all series at t and t + horizon.
@@ -90,6 +94,10 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
     intervals = {each.interval for each in bars.values()}
     if len(intervals) > 1:
         raise SpecError(f"panel: expected series of one interval, found {', '.join(sorted(intervals))}")
+    if window.stride_bars > 1:
+        raise SpecError(
+            f"panel: expected --window.stride-bars 1, found {window.stride_bars}: series would not share closes"
+        )
     filled = {symbol: fill_gaps(each, window.gaps)[0] for symbol, each in sorted(bars.items()) if len(each)}
     context = cross_section(filled, panel.reference) if filled else {}
     parts: dict[str, Windows] = {}

@@ -6,6 +6,7 @@ trained on may be resolved at or after its first test decision, whatever the ser
 parameters, so the tests can pass leaky copies. The audit of one series is `model.leak_audit`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from statistics import median
 
@@ -15,6 +16,7 @@ from jaxtyping import Shaped
 from model.bars import Bars
 from model.errors import BarsTooShort
 from model.folds import Fold, FoldSpec, split_folds
+from model.labels import UNRESOLVED
 from model.leak_audit import (
     SHORT_SAMPLE,
     Audit,
@@ -79,7 +81,7 @@ def audit_panel(
             finding_of("panel windows with later bars removed", removed, len(chosen), "closes differ"),
             finding_of("panel windows with later bars scrambled", scrambled, len(chosen), "closes differ"),
             finding_of("panel labels with later bars removed", early, len(chosen), "labels are known too early"),
-            _audit_labels(bars, window, panel, found.windows),
+            _audit_labels(bars, window, panel, found),
             _audit_folds(bars, window, resolved, split(resolved, folds)),
         )
     )
@@ -111,27 +113,37 @@ def _same(expected: Windows, found: Windows | None) -> bool:
     return bool(np.array_equal(expected.values(), found.values()))
 
 
-def _audit_labels(bars: Mapping[str, Bars], spec: WindowSpec, panel: PanelSpec, windows: Windows) -> Finding:
-    """Compare every label with the closes, found by their times."""
-    closes = {
-        symbol: dict(zip(_stamps(each.closed_at), each.column("close"), strict=True)) for symbol, each in bars.items()
+def _audit_labels(bars: Mapping[str, Bars], spec: WindowSpec, panel: PanelSpec, found: Panel) -> Finding:
+    """Compare every label, known or not, its resolution and its return with the closes, found by their times."""
+    windows, delta = found.windows, next(iter(bars.values())).delta
+    due = _stamps(windows.decided_at + spec.horizon_bars * delta)
+    stamps, symbols = _stamps(windows.decided_at), windows.symbols.tolist()
+    places = {
+        symbol: {stamp: place for place, stamp in enumerate(_stamps(each.closed_at))} for symbol, each in bars.items()
     }
-    horizon = spec.horizon_bars * int(next(iter(bars.values())).delta.astype("timedelta64[us]").astype(np.int64))
-    returns: dict[int, dict[str, float]] = {}
-    stamps = _stamps(windows.decided_at)
-    for symbol, moment, label in zip(windows.symbols.tolist(), stamps, windows.labels.tolist(), strict=True):
-        if label >= 0 and moment + horizon in closes[symbol]:
-            returns.setdefault(moment, {})[symbol] = closes[symbol][moment + horizon] / closes[symbol][moment] - 1
+    returns: list[float] = []
+    by_close: dict[int, list[float]] = {}
+    for symbol, moment, later in zip(symbols, stamps, due, strict=True):
+        now, then = places[symbol].get(moment), places[symbol].get(later)
+        known = now is not None and then is not None and then - now == spec.horizon_bars
+        closes = bars[symbol].column("close")
+        returns.append(float(closes[then] / closes[now] - 1) if known else math.nan)
+        if known:
+            by_close.setdefault(moment, []).append(returns[-1])
     bad = []
-    for place, (symbol, moment) in enumerate(zip(windows.symbols.tolist(), stamps, strict=True)):
-        if windows.labels[place] < 0:
-            continue
-        known = returns.get(moment, {})
-        limit = median(known.values()) if panel.label == "rank" and known else 0.0
-        due = windows.decided_at[place] + np.timedelta64(horizon, "us")
-        if symbol not in known or windows.labels[place] != (known[symbol] > limit) or windows.resolved_at[place] != due:
+    for place, (moment, expected) in enumerate(zip(stamps, returns, strict=True)):
+        others = by_close.get(moment, [])
+        known = not math.isnan(expected) and (panel.label == "rise" or len(others) >= panel.least_series)
+        limit = median(others) if panel.label == "rank" and others else 0.0
+        label = int(expected > limit) if known else UNRESOLVED
+        resolved = np.datetime64(due[place], "us") if known else np.datetime64("NaT", "us")
+        if (
+            windows.labels[place] != label
+            or not np.array_equal(windows.resolved_at[place], resolved, equal_nan=True)
+            or not np.array_equal(found.returns[place], expected if known else math.nan, equal_nan=True)
+        ):
             bad.append(windows.decided_at[place])
-    return finding_of("panel labels vs. the closes", bad, len(windows), "labels or their resolution differ")
+    return finding_of("panel labels vs. the closes", bad, len(windows), "labels, their resolution or returns differ")
 
 
 def _audit_folds(bars: Mapping[str, Bars], spec: WindowSpec, resolved: Windows, folds: tuple[Fold, ...]) -> Finding:

@@ -90,6 +90,12 @@ def evaluate_panel_record(
         recipe: of the panel.
         costs: per side, of the market-neutral portfolio.
         further_seeds: by seed, shape (window,), float64: probabilities of networks of other seeds.
+
+    Returns:
+        The pooled evaluation, the table by series, and for the label rank the scores within each close.
+
+    Raises:
+        SpecError: no close of a rank record holds both classes.
     """
     seed = recipe.training.seed
     forecasts = {NETWORK: record.probabilities, **baselines}
@@ -124,9 +130,9 @@ def _score_ranks(
 ) -> RankScores:
     seed = recipe.training.seed
     auc = {name: mean_interval(auc_by_bar(record, given), seed) for name, given in forecasts.items()}
-    if record.overlap_bars() > 1:
+    if recipe.window.horizon_bars > 1:
         return RankScores(auc, {})
-    assumed = costs.cost_bps + costs.slippage_bps
+    assumed = costs.side_bps
     bar = interval_delta(recipe.interval)
     found = quantile_portfolio(record, record.probabilities, returns, assumed, bar, seed)
     portfolio = {"break_even_bps": found.break_even_bps, "sharpe": found.sharpe}

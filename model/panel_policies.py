@@ -6,38 +6,14 @@ no funding and no borrowing fees. The market-neutral portfolio of ranks is in `m
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from model.bootstrap import Interval
 from model.metrics import Record
-from model.panel_scores import require_one_bar
-from model.trading import BPS, YEAR, break_even_interval, sharpe_interval
+from model.panel_scores import Portfolio, flows, measure_portfolio, require_one_bar
+from model.trading import BPS
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
-
-
-@dataclass(frozen=True, slots=True)
-class PanelTrading:
-    """A policy on all series of a panel.
-
-    Attributes:
-        gross: shape (bar,), float64: mean over the series of position times return, before costs.
-        traded: shape (bar,), float64: value traded at each close, in multiples of the equity; the last closes all.
-        exposure: mean share of the equity with a position.
-        break_even_bps: costs per side at which the net return is 0, basis points, with its 95 % interval; NaN where
-            nothing was traded.
-        sharpe: annualised Sharpe ratio net of the costs, with its 95 % interval.
-        net_bps: mean net return per bar, basis points.
-    """
-
-    gross: Float64[np.ndarray, " bar"]
-    traded: Float64[np.ndarray, " bar"]
-    exposure: float
-    break_even_bps: Interval
-    sharpe: Interval
-    net_bps: float
 
 
 def choose_bands(
@@ -45,6 +21,7 @@ def choose_bands(
     validation: Record,
     returns: Float64[np.ndarray, " window"],
     cost_bps: float,
+    bar: np.timedelta64,
 ) -> dict[int, Band]:
     """Return the band of each fold: the one with the highest net growth on the fold's validation windows.
 
@@ -53,6 +30,7 @@ def choose_bands(
         validation: the validation windows of all folds, with the fold that they belong to, oldest first in each.
         returns: shape (window,), float64: simple return of each until its outcome.
         cost_bps: costs per side, basis points.
+        bar: length of a bar.
 
     Time: the band of a fold depends on windows that were resolved before its test windows were decided.
     """
@@ -61,16 +39,12 @@ def choose_bands(
         windows = np.flatnonzero(validation.fold == number)
         part, earned = validation.take(windows), returns[windows]
         bands = candidate_bands(policy, part.probabilities, earned, cost_bps * BPS)
-        growths = [_growth(part, earned, {number: band}, cost_bps) for band in bands]
+        growths = []
+        for band in bands:
+            gross, traded = flows(part, _hold(part, {number: band}), earned, bar)
+            growths.append(np.log1p(np.maximum(gross - traded * cost_bps * BPS, -1 + BPS)).sum())
         chosen[number] = bands[int(np.argmax(growths))]
     return chosen
-
-
-def _growth(
-    record: Record, returns: Float64[np.ndarray, " window"], bands: Mapping[int, Band], cost_bps: float
-) -> float:
-    gross, traded, _ = _hold(record, returns, bands)
-    return float(np.log1p(np.maximum(gross - traded * cost_bps * BPS, -1 + BPS)).sum())
 
 
 def trade_panel(
@@ -80,7 +54,7 @@ def trade_panel(
     cost_bps: float,
     bar: np.timedelta64,
     seed: int,
-) -> PanelTrading:
+) -> Portfolio:
     """Trade a panel's record long or short by the bands of its folds.
 
     Args:
@@ -92,35 +66,21 @@ def trade_panel(
         seed: of the intervals.
 
     Raises:
-        SpecError: the horizon is longer than a bar, so that positions would overlap.
+        SpecError: the horizon is longer than a bar, so that positions would overlap, or a fold has no band.
 
     Time: positions at a close depend on the probabilities of that close and of those before.
     """
-    require_one_bar(record)
-    gross, traded, exposure = _hold(record, returns, bands)
-    net = gross - traded * cost_bps * BPS
-    return PanelTrading(
-        gross=gross,
-        traded=traded,
-        exposure=exposure,
-        break_even_bps=break_even_interval(gross, traded, seed),
-        sharpe=sharpe_interval(net, float(YEAR / bar), seed),
-        net_bps=float(net.mean() / BPS),
-    )
+    require_one_bar(record, bar)
+    return measure_portfolio(record, _hold(record, bands), returns, cost_bps, bar, seed)
 
 
-def _hold(
-    record: Record, returns: Float64[np.ndarray, " window"], bands: Mapping[int, Band]
-) -> tuple[Float64[np.ndarray, " bar"], Float64[np.ndarray, " bar"], float]:
-    """Return gross return and value traded of each close, and the mean exposure; equal parts of the series present."""
+def _hold(record: Record, bands: Mapping[int, Band]) -> Float64[np.ndarray, "bar series"]:
+    """Return the weight of each series at each close: its position in equal parts of the series present."""
     bars, (_, series) = record.bar_numbers(), np.unique(record.symbols, return_inverse=True)
     shape = (int(bars[-1]) + 1, int(series.max()) + 1)
-    probabilities, earned, present = np.full(shape, 0.5), np.zeros(shape), np.zeros(shape, dtype=bool)
-    probabilities[bars, series], earned[bars, series], present[bars, series] = record.probabilities, returns, True
+    probabilities, present = np.full(shape, 0.5), np.zeros(shape, dtype=bool)
+    probabilities[bars, series], present[bars, series] = record.probabilities, True
     fold: Int64[np.ndarray, " bar"] = np.zeros(shape[0], np.int64)
     fold[bars] = record.fold
     held = [hold_bands(probabilities[:, k], fold, bands, present[:, k], short=True) for k in range(shape[1])]
-    weights = np.stack(held, axis=1) / np.maximum(present.sum(axis=1, keepdims=True), 1)
-    traded = np.abs(np.diff(weights, axis=0, prepend=0.0)).sum(axis=1)
-    traded[-1] += np.abs(weights[-1]).sum()
-    return (weights * earned).sum(axis=1), traded, float(np.abs(weights).sum(axis=1).mean())
+    return np.asarray(np.stack(held, axis=1) / np.maximum(present.sum(axis=1, keepdims=True), 1))

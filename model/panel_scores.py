@@ -22,12 +22,15 @@ SHARE = 0.2  # fifths, as in studies of the cross-section
 
 @dataclass(frozen=True, slots=True)
 class Portfolio:
-    """A market-neutral portfolio: one unit long and one unit short at each close.
+    """A portfolio of the series of a panel, rebalanced at every close.
 
     Attributes:
         gross: shape (bar,), float64: simple return of each bar before costs.
-        traded: shape (bar,), float64: value traded at each close, in multiples of one leg; the last closes both.
-        break_even_bps: costs per side at which the net return is 0, basis points, with its 95 % interval.
+        traded: shape (bar,), float64: value traded at each close, in multiples of the equity. Weights drift with
+            prices, and trading them back counts; the last close, and a close before a gap, also count the exit.
+        exposure: mean sum of the absolute weights.
+        break_even_bps: costs per side at which the net return is 0, basis points, with its 95 % interval; NaN where
+            nothing was traded.
         sharpe: annualised Sharpe ratio net of the stated costs, with its 95 % interval.
         gross_bps: mean gross return per bar, basis points.
         net_bps: the same net of the stated costs.
@@ -35,6 +38,7 @@ class Portfolio:
 
     gross: Float64[np.ndarray, " bar"]
     traded: Float64[np.ndarray, " bar"]
+    exposure: float
     break_even_bps: Interval
     sharpe: Interval
     gross_bps: float
@@ -48,6 +52,7 @@ def auc_by_bar(record: Record, scores: Float64[np.ndarray, " window"]) -> Float6
         record: of a panel.
         scores: shape (window,), float64: what ranks the windows, higher for a higher expected rank.
 
+    Time: an entry depends on the windows of its close and their labels.
     Source: the Mann-Whitney form; equal scores count half.
 
     Examples:
@@ -69,7 +74,15 @@ def auc_by_bar(record: Record, scores: Float64[np.ndarray, " window"]) -> Float6
 
 
 def mean_interval(values: Float64[np.ndarray, " bar"], seed: int) -> Interval:
-    """Return the mean of the known values of each close with its 95 % stationary block bootstrap interval."""
+    """Return the mean of the known values of each close with its 95 % stationary block bootstrap interval.
+
+    Args:
+        values: shape (bar,), float64: one a close, oldest first; NaN where there is none.
+        seed: of the resampling.
+
+    Raises:
+        SpecError: no value is known.
+    """
     known = np.isfinite(values)
     if not known.any():
         raise SpecError("panel: expected a close at which both classes occur, found none")
@@ -90,6 +103,9 @@ def quantile_portfolio(
 ) -> Portfolio:
     """Hold the fifth with the highest scores against the fifth with the lowest, in equal parts, from close to close.
 
+    Equal scores are ranked by symbol. Caution: a window without an outcome is no candidate, so a series that misses the
+    next bar is never held.
+
     Args:
         record: of a panel with a horizon of one bar.
         scores: shape (window,), float64.
@@ -103,19 +119,37 @@ def quantile_portfolio(
 
     Time: the position at a close depends on the scores of that close.
     """
-    require_one_bar(record)
-    weights = _weights(record, scores)
-    bars = record.bar_numbers()
-    _, series = np.unique(record.symbols, return_inverse=True)
-    earned = np.zeros_like(weights)
-    earned[bars, series] = returns
-    gross = (weights * earned).sum(axis=1)
-    traded = np.abs(np.diff(weights, axis=0, prepend=0.0)).sum(axis=1)
-    traded[-1] += np.abs(weights[-1]).sum()
+    require_one_bar(record, bar)
+    return measure_portfolio(record, _weights(record, scores), returns, cost_bps, bar, seed)
+
+
+def measure_portfolio(
+    record: Record,
+    weights: Float64[np.ndarray, "bar series"],
+    returns: Float64[np.ndarray, " window"],
+    cost_bps: float,
+    bar: np.timedelta64,
+    seed: int,
+) -> Portfolio:
+    """Measure a portfolio by its weights at each close.
+
+    Args:
+        record: of a panel with a horizon of one bar.
+        weights: shape (bar, series), float64: of the equity, series in alphabetical order; 0 where a series is missing.
+        returns: shape (window,), float64: simple return until the outcome, one bar later.
+        cost_bps: costs per side, basis points of the value traded.
+        bar: length of a bar, for gaps and the annualisation.
+        seed: of the intervals.
+
+    Returns:
+        The portfolio, with a row for each close of the record.
+    """
+    gross, traded = flows(record, weights, returns, bar)
     net = gross - traded * cost_bps * BPS
     return Portfolio(
         gross=gross,
         traded=traded,
+        exposure=float(np.abs(weights).sum(axis=1).mean()),
         break_even_bps=break_even_interval(gross, traded, seed),
         sharpe=sharpe_interval(net, float(YEAR / bar), seed),
         gross_bps=float(gross.mean() / BPS),
@@ -123,14 +157,37 @@ def quantile_portfolio(
     )
 
 
-def require_one_bar(record: Record) -> None:
+def flows(
+    record: Record,
+    weights: Float64[np.ndarray, "bar series"],
+    returns: Float64[np.ndarray, " window"],
+    bar: np.timedelta64,
+) -> tuple[Float64[np.ndarray, " bar"], Float64[np.ndarray, " bar"]]:
+    """Return gross return and value traded of each bar; see `measure_portfolio`.
+
+    Time: the value traded at a close depends on its weights, and on those of the close before and their returns.
+    """
+    _, series = np.unique(record.symbols, return_inverse=True)
+    earned = np.zeros_like(weights)
+    earned[record.bar_numbers(), series] = returns
+    gross = (weights * earned).sum(axis=1)
+    drifted = weights * (1 + earned) / np.maximum(1 + gross, BPS)[:, None]
+    followed = np.append(np.diff(np.unique(record.decided_at)) == bar, False)
+    carried = np.where(followed[:, None], drifted, 0.0)
+    before = np.concatenate([np.zeros((1, weights.shape[1])), carried[:-1]])
+    traded = np.abs(weights - before).sum(axis=1) + np.abs(drifted - carried).sum(axis=1)
+    return gross, traded
+
+
+def require_one_bar(record: Record, bar: np.timedelta64) -> None:
     """Raise unless every label is resolved a bar after its decision.
 
     Raises:
         SpecError: the horizon is longer than a bar, so that positions would overlap.
     """
-    if record.overlap_bars() > 1:
-        raise SpecError(f"portfolio: expected a horizon of one bar, found one of {record.overlap_bars()}")
+    horizons = np.unique(record.resolved_at - record.decided_at)
+    if len(horizons) and (len(horizons) > 1 or horizons[0] != bar):
+        raise SpecError(f"portfolio: expected a horizon of one bar, found one of {horizons[-1] / bar:g}")
 
 
 def _weights(record: Record, scores: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, "bar series"]:

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from model.errors import SpecError
 from model.metrics import THRESHOLD
 
 PolicyName = Literal["sign", "threshold", "no_trade_band"]
@@ -131,6 +132,9 @@ def hold_bands(
         in_force: shape (bar,), bool: flat where False.
         short: whether positions are taken on predicted falls too.
 
+    Raises:
+        SpecError: a fold has no band.
+
     Time: entry t depends on entries 0..t.
 
     Examples:
@@ -138,6 +142,8 @@ def hold_bands(
         >>> hold_bands(p, fold, {0: Band(0.05, 0.0)}, np.ones(5, dtype=bool), short=True).tolist()
         [0.0, 1.0, 1.0, 0.0, -1.0]
     """
+    if missing := sorted(set(np.unique(fold).tolist()) - set(bands)):
+        raise SpecError(f"policy: expected a band for each fold, found none for {', '.join(map(str, missing))}")
     enter, leave = np.empty(len(fold)), np.empty(len(fold))
     for number, band in bands.items():
         enter[fold == number], leave[fold == number] = band.enter, band.leave

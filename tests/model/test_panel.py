@@ -165,6 +165,24 @@ def whole_sample_scale(bars: Mapping[str, Bars], window: WindowSpec, panel: Pane
     return replace(found, windows=replace(found.windows, features=found.windows.features / top))
 
 
+def losers_hidden(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: windows with a large loss have no label."""
+    found = cut_panel(bars, window, panel)
+    hidden = found.returns < -0.01
+    windows = replace(
+        found.windows,
+        labels=np.where(hidden, -1, found.windows.labels).astype(np.int8),
+        resolved_at=np.where(hidden, np.datetime64("NaT"), found.windows.resolved_at),
+    )
+    return replace(found, windows=windows, returns=np.where(hidden, np.nan, found.returns))
+
+
+def returns_of_the_next_bar(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: the portfolio earns a bar that begins at the outcome."""
+    found = cut_panel(bars, window, panel)
+    return replace(found, returns=np.roll(found.returns, -len(bars)))
+
+
 def folds_by_position(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
     """A leak: folds cut by the number of windows of each coin, so that one coin's training is another's future."""
     order = np.lexsort((windows.decided_at, windows.symbols)).astype(np.int64)
@@ -175,7 +193,9 @@ def folds_by_position(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
     )
 
 
-@pytest.mark.parametrize("leaky", [next_market_move, survivors_only, whole_sample_scale])
+@pytest.mark.parametrize(
+    "leaky", [next_market_move, survivors_only, whole_sample_scale, losers_hidden, returns_of_the_next_bar]
+)
 def test_the_audit_finds_planted_leaks_across_coins(leaky: object) -> None:
     bars = panel_bars(170)
     bars["F"] = Bars("1d", bars["F"].opened_at[:140], bars["F"].ohlcv[:140])  # delisted
@@ -245,6 +265,11 @@ def test_what_a_panel_refuses() -> None:
     hourly = random_walk(50)
     with pytest.raises(SpecError, match="one interval, found 1d, 1h"):
         cut_panel({"A": random_walk(50), "B": Bars("1h", hourly.opened_at, hourly.ohlcv)}, WindowSpec(), PanelSpec())
+
+
+def test_a_stride_is_refused_because_series_would_not_share_closes() -> None:
+    with pytest.raises(SpecError, match=r"--window.stride-bars 1, found 5"):
+        cut_panel(panel_bars(60, C=1), WindowSpec(lookback_bars=5, stride_bars=5), PanelSpec())
 
 
 def test_filled_gaps_keep_context_and_features_in_step() -> None:

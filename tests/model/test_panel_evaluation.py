@@ -10,6 +10,7 @@ from model.panel import PanelSpec
 from model.panel_evaluation import evaluate_panel_record
 from model.panel_recipe import panel_recipe_for
 from model.trading import TradingSpec
+from model.windows import WindowSpec
 
 CLOSES, SYMBOLS = 120, ("A", "B", "C", "D")
 RANK = panel_recipe_for("1d", PanelSpec(symbols=SYMBOLS, label="rank", least_series=2))
@@ -72,18 +73,21 @@ def test_ranks_are_scored_within_each_close() -> None:
     assert found.ranks is not None
     assert found.ranks.auc[NETWORK].value == pytest.approx(3 / 4)  # 3 of 4 pairs in order, at each close
     assert found.ranks.auc["base_rate"].value == 0.5
-    # Long A, short D: 3 % a close; two legs opened once and closed once, 4 units traded in all.
+    # Long A, short D: 3 % a close. Two legs are opened; at each close they have drifted to 1.02 / 1.03 and 0.99 / 1.03.
+    drifted = (1.02 + 0.99) / 1.03
+    traded = 2 + (CLOSES - 1) * (2 - drifted) + drifted
     assert found.ranks.gross_bps == pytest.approx(300)
-    assert found.ranks.net_bps == pytest.approx(300 - 4 * 15 / CLOSES)
+    assert found.ranks.net_bps == pytest.approx(300 - traded * 15 / CLOSES)
     break_even = found.ranks.portfolio["break_even_bps"].value  # of log returns
-    assert break_even == pytest.approx(1e4 * CLOSES * np.log(1.03) / 4)
+    assert break_even == pytest.approx(1e4 * CLOSES * np.log(1.03) / traded)
 
 
 def test_overlapping_outcomes_have_no_portfolio() -> None:
     rng = np.random.default_rng(3)
     labels = np.tile([1, 1, 0, 0], (CLOSES, 1))
     record = record_of(labels, rng.uniform(0.2, 0.8, (CLOSES, 4)), bars=2)
-    found = evaluate_panel_record(record, baselines(record), np.zeros(len(record)), RANK, TradingSpec())
+    recipe = RANK.model_copy(update={"window": WindowSpec(horizon_bars=2)})
+    found = evaluate_panel_record(record, baselines(record), np.zeros(len(record)), recipe, TradingSpec())
     assert found.ranks is not None
     assert found.ranks.portfolio == {}
     assert np.isnan(found.ranks.gross_bps)

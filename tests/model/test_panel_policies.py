@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from model.errors import SpecError
 from model.metrics import Record
 from model.panel_policies import choose_bands, trade_panel
 from model.trading_policies import NEVER, SIGN, Band
@@ -28,9 +29,11 @@ def test_two_series_by_hand() -> None:
     found = trade_panel(record, returns, {0: SIGN}, 10.0, DAY, seed=1)
     # Both long in halves; then B turns short; then A alone, short with all of the equity.
     assert found.gross.tolist() == pytest.approx([0.015, 0.015, 0.02])
-    assert found.traded.tolist() == pytest.approx([1.0, 1.0, 1.5 + 0.5 + 1.0])
+    turned = (0.51 / 1.015 - 0.5) + (0.5 + 0.505 / 1.015)
+    closed = (1 + 0.495 / 1.015) + 0.48 / 1.015 + 0.98 / 1.02
+    assert found.traded.tolist() == pytest.approx([1.0, turned, closed])
     assert found.exposure == pytest.approx(1.0)
-    assert found.net_bps == pytest.approx((0.05 - 5 * 0.001) / 3 / 1e-4)
+    assert found.net_bps == pytest.approx((0.05 - (1 + turned + closed) * 0.001) / 3 / 1e-4)
 
 
 def test_a_series_that_is_missing_is_flat_and_nothing_traded_has_no_break_even() -> None:
@@ -42,6 +45,11 @@ def test_a_series_that_is_missing_is_flat_and_nothing_traded_has_no_break_even()
     assert never.exposure == 0.0
 
 
+def test_a_fold_without_a_band_is_refused() -> None:
+    with pytest.raises(SpecError, match="a band for each fold, found none for 0"):
+        trade_panel(record_of([[0.6, 0.4]]), np.zeros(2), {1: SIGN}, 0.0, DAY, seed=1)
+
+
 def test_a_band_is_chosen_by_validation_windows_alone_and_costs_narrow_trading() -> None:
     rng = np.random.default_rng(2)
     probabilities = rng.uniform(0.4, 0.6, (400, 2))
@@ -49,12 +57,12 @@ def test_a_band_is_chosen_by_validation_windows_alone_and_costs_narrow_trading()
     # A return follows the probability only where it is far from even odds.
     far = np.abs(record.probabilities - 0.5) > 0.05
     returns = np.where(far, np.sign(record.probabilities - 0.5) * 0.002, 0.0)
-    assert choose_bands("sign", record, returns, 5.0) == {0: SIGN}
-    cheap, dear = (choose_bands("threshold", record, returns, cost)[0] for cost in (0.0, 15.0))
+    assert choose_bands("sign", record, returns, 5.0, DAY) == {0: SIGN}
+    cheap, dear = (choose_bands("threshold", record, returns, cost, DAY)[0] for cost in (0.0, 15.0))
     assert cheap == SIGN
     assert isinstance(dear, Band)
     assert dear.enter > 0
-    assert choose_bands("threshold", record, returns, 500.0)[0] == NEVER
+    assert choose_bands("threshold", record, returns, 500.0, DAY)[0] == NEVER
     growths = [
         float(np.log1p(found.gross - found.traded * 15e-4).sum())
         for found in (trade_panel(record, returns, {0: band}, 15.0, DAY, seed=1) for band in (SIGN, dear))
@@ -66,6 +74,6 @@ def test_a_band_is_chosen_by_validation_windows_alone_and_costs_narrow_trading()
                                                     record.probabilities)),
         np.repeat([0, 1], len(record)), np.concatenate([record.symbols, record.symbols]),
     )  # fmt: skip
-    found = choose_bands("threshold", both, np.concatenate([returns, -returns]), 15.0)
+    found = choose_bands("threshold", both, np.concatenate([returns, -returns]), 15.0, DAY)
     assert found[0] == dear
     assert found[1] == NEVER

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from model.bootstrap import bootstrap_intervals, compare_losses
 from model.errors import SpecError
 from model.metrics import Record, record_from_frame
-from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
+from model.panel_scores import auc_by_bar, flows, mean_interval, quantile_portfolio
 
 DAY = np.timedelta64(1, "D")
 
@@ -69,19 +69,33 @@ def test_portfolio_by_hand() -> None:
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.2, 0.3, 0.4, 0.1])
     returns = np.array([-0.01, 0.0, 0.0, 0.0, 0.02, 0.01, 0.0, 0.0, 0.0, -0.03])
     found = quantile_portfolio(record, scores, returns, 10.0, DAY, seed=1)
-    # First close: long C4, short C0. Second: long C0, short C4, so both legs turn over, then both are closed.
+    # First close: long C4, short C0. Second: long C0, short C4, so both legs, as they drifted, turn over; then both are
+    # closed at the weights that they drift to.
+    second = (1 + 0.99 / 1.03) + (1 + 1.02 / 1.03) + 1.01 / 1.04 + 0.97 / 1.04
     assert found.gross.tolist() == pytest.approx([0.03, 0.04])
-    assert found.traded.tolist() == [2.0, 6.0]
+    assert found.traded.tolist() == pytest.approx([2.0, second])
+    assert found.exposure == 2.0
     assert found.gross_bps == pytest.approx(350)
-    assert found.net_bps == pytest.approx(350 - 40)
-    assert found.break_even_bps.value == pytest.approx((np.log(1.03) + np.log(1.04)) / 8 / 1e-4)
+    assert found.net_bps == pytest.approx(350 - 10 * (2 + second) / 2)
+    assert found.break_even_bps.value == pytest.approx((np.log(1.03) + np.log(1.04)) / (2 + second) / 1e-4)
+
+
+def test_the_drift_of_weights_is_traded_back_and_nothing_is_held_over_a_gap() -> None:
+    record = panel_record(3, 2)
+    weights, returns = np.full((3, 2), 0.5), np.array([0.1, -0.1] * 3)
+    _, traded = flows(record, weights, returns, DAY)
+    assert traded.tolist() == pytest.approx([1.0, 0.1, 0.1 + 1.0])  # 0.55 and 0.45 go back to halves
+    late = np.array([0, 0, 1, 1, 5, 5]) * DAY + np.datetime64("2024-01-01", "us")
+    gapped = Record(late, late + DAY, record.labels, record.probabilities, record.fold, record.symbols)
+    _, traded = flows(gapped, weights, returns, DAY)
+    assert traded.tolist() == pytest.approx([1.0, 0.1 + 1.0, 1.0 + 1.0])
 
 
 def test_a_coin_that_is_missing_is_sold_and_one_coin_alone_is_not_held() -> None:
     whole = panel_record(3, 2)
     record = whole.take(np.array([0, 1, 2, 4, 5]))  # C1 misses the second close
     found = quantile_portfolio(record, np.array([1.0, 0.0, 1.0, 1.0, 0.0]), np.full(5, 0.01), 0.0, DAY, seed=1)
-    assert found.traded.tolist() == [2.0, 2.0, 4.0]
+    assert found.traded.tolist() == pytest.approx([2.0, 2.02, 2.0 + 2.02])
     assert found.gross.tolist() == [0.0, 0.0, 0.0]
 
 
@@ -92,6 +106,13 @@ def test_a_longer_horizon_is_refused_and_a_close_of_one_class_has_no_area() -> N
     )
     with pytest.raises(SpecError, match="horizon of one bar, found one of 2"):
         quantile_portfolio(late, late.probabilities, late.probabilities, 0.0, DAY, seed=1)
+    weekly = Record(
+        record.decided_at + 6 * (record.decided_at - record.decided_at[0]),
+        record.decided_at + 6 * (record.decided_at - record.decided_at[0]) + 7 * DAY,
+        record.labels, record.probabilities, record.fold, record.symbols,
+    )  # fmt: skip
+    with pytest.raises(SpecError, match="horizon of one bar, found one of 7"):  # no two labels overlap
+        quantile_portfolio(weekly, weekly.probabilities, weekly.probabilities, 0.0, DAY, seed=1)
     with pytest.raises(SpecError, match="both classes"):
         mean_interval(np.full(3, np.nan), seed=1)
 
