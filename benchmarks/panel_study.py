@@ -34,7 +34,7 @@ from model.panel import Panel, PanelSpec, cut_panel
 from model.panel_policies import choose_bands, trade_panel
 from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
 from model.presets import HOURLY
-from model.trading import BPS
+from model.trading_intervals import BPS
 from model.trading_policies import POLICIES
 from model.training import TrainingSpec
 from model.walk_forward import FoldFit, fit_fold, pool_records, walk_baselines_forward

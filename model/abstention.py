@@ -18,7 +18,7 @@ from model.bars import Bars
 from model.bootstrap import Interval, percentile_bounds, record_block_bars, resample
 from model.errors import SpecError
 from model.metrics import THRESHOLD, Record, log_losses
-from model.trading import BPS
+from model.trading_intervals import BPS
 
 # Own choice by simulation (docs/decisions/0013): a larger step follows drift faster, and selects less sharply.
 STEP = 0.02

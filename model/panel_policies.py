@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 from model.metrics import Record
 from model.panel_scores import Portfolio, flows, measure_portfolio, require_one_bar
-from model.trading import BPS
+from model.trading_intervals import BPS
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 
 

@@ -15,7 +15,8 @@ from jaxtyping import Float64, Int64
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.errors import SpecError
 from model.metrics import Record
-from model.trading import BPS, YEAR, break_even_interval, sharpe_interval
+from model.trading import YEAR
+from model.trading_intervals import BPS, break_even_interval, sharpe_interval
 
 SHARE = 0.2  # fifths, as in studies of the cross-section
 

@@ -16,7 +16,8 @@ from model.bars import Bars
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
-from model.trading import BPS, Performance, TradingSpec, learn_bands, trade, traded_value
+from model.trading import Performance, TradingSpec, trade, traded_value
+from model.trading_intervals import BPS
 from model.trading_policies import POLICIES, Band
 
 COST_CURVE_BPS = tuple(range(21))  # costs of a side
@@ -96,11 +97,16 @@ def compare_policies(
         recipes: tried on these bars.
         others: net returns of other recipes tried on them, where they are known.
 
+    Returns:
+        The results of every policy, in the order of `POLICIES`.
+
+    Raises:
+        SpecError: the record is empty, or a fold has no validation windows.
+
     Time: as in `trade`.
     """
     specs = {policy: spec.model_copy(update={"policy": policy}) for policy in POLICIES}
     traded = {policy: trade(record, bars, each, seed, validation) for policy, each in specs.items()}
-    returns = _price_returns(bars, traded[spec.policy].closed_at)
     net = {policy: result.strategy.net_returns for policy, result in traded.items()}
     tried = recipes * len(POLICIES)
     results: dict[str, PolicyResult] = {}
@@ -108,19 +114,12 @@ def compare_policies(
         passed_over = [each for name, each in net.items() if name != policy]
         results[policy] = PolicyResult(
             found.strategy.numbers()
-            | split_return(found.strategy.positions, returns, seed)
+            | split_return(found.strategy.positions, found.returns, seed)
             | {"deflated_sharpe": deflate_sharpe_ratio(net[policy], [*passed_over, *others], tried)},
-            net_by_cost(found.strategy, returns),
-            () if policy == "sign" else tuple(learn_bands(record, bars, specs[policy], validation).values()),
+            net_by_cost(found.strategy, found.returns),
+            tuple(found.bands.values()),
         )
-    return PolicyComparison(spec, results, tried, float(returns.sum()))
-
-
-def _price_returns(bars: Bars, closed_at: np.ndarray) -> Float64[np.ndarray, " bar"]:
-    """Return the simple return of the price over each of some consecutive stored bars."""
-    last = np.searchsorted(bars.closed_at, closed_at)
-    close = bars.column("close")
-    return np.asarray(close[last] / close[last - 1] - 1, dtype=np.float64)
+    return PolicyComparison(spec, results, tried, float(traded[spec.policy].returns.sum()))
 
 
 def net_by_cost(found: Performance, returns: Float64[np.ndarray, " bar"]) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ How probabilities become positions is in `trading_policies.py`. Caution: the ret
 made is already known, and never earned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.bars import Bars
-from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
+from model.bootstrap import Interval
 from model.errors import SpecError
 from model.metrics import THRESHOLD, Record
+from model.trading_intervals import BPS, break_even_interval, log_growth, sharpe_interval
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 
-BPS = 1e-4
 YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: crypto markets never close
 # Exchange fee and slippage of a side, basis points. Source: docs/trading.md, with the date.
 COST_PRESETS = {"spot_taker": (10.0, 5.0), "spot_maker": (10.0, 0.0), "perpetual_taker": (5.0, 5.0)}
@@ -118,11 +118,15 @@ class TradingResult:
         closed_at: shape (bar,), datetime64[us], UTC: when the return of each bar is known.
         strategy: performance of trading by the probabilities.
         buy_and_hold: long from the first decision to the last bar, with the same costs of entry and exit.
+        returns: shape (bar,), float64: simple return of the price.
+        bands: in force in each fold; none for the policy sign.
     """
 
     closed_at: Shaped[np.ndarray, " bar"]
     strategy: Performance
     buy_and_hold: Performance
+    returns: Float64[np.ndarray, " bar"]
+    bands: Mapping[int, Band]
 
 
 def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int, validation: Sequence[Record] = ()) -> TradingResult:
@@ -147,13 +151,15 @@ def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int, validation: 
     Time: entry t depends on decisions at or before close t, on closes t and t + 1, and on the validation windows of the
         folds of those decisions, which were resolved before their test folds began.
     """
-    held = _hold(record, bars)
-    positions, returns = _positions(held, record, bars, spec, validation), held.returns
+    held, bands = _hold(record, bars), learn_bands(record, bars, spec, validation)
+    positions, returns = _positions(held, record, bands, spec), held.returns
     bars_a_year = float(YEAR / bars.delta)
     return TradingResult(
         closed_at=held.closed_at,
         strategy=_perform(positions, returns, spec, bars_a_year, seed),
         buy_and_hold=_perform(np.ones(len(returns)), returns, spec, bars_a_year, seed),
+        returns=returns,
+        bands=bands,
     )
 
 
@@ -162,17 +168,19 @@ def net_returns(
 ) -> Float64[np.ndarray, " bar"]:
     """Return the net return of each bar that `trade` earns, without its figures and intervals."""
     held = _hold(record, bars)
-    positions = _positions(held, record, bars, spec, validation)
+    positions = _positions(held, record, learn_bands(record, bars, spec, validation), spec)
     return np.asarray(positions * held.returns - _costs(positions, spec), dtype=np.float64)
 
 
 def learn_bands(record: Record, bars: Bars, spec: TradingSpec, validation: Sequence[Record]) -> dict[int, Band]:
     """Return the band of each fold of a record: the candidate with the highest net growth on its validation windows.
 
+    The policy sign has none.
+
     Args:
         record: out-of-sample probabilities, for the numbers of its folds.
         bars: the bars that the windows were cut from.
-        spec: policy, kind and costs; a policy other than sign.
+        spec: policy, kind and costs.
         validation: each fold's probabilities of its validation windows, in any order.
 
     Raises:
@@ -180,6 +188,8 @@ def learn_bands(record: Record, bars: Bars, spec: TradingSpec, validation: Seque
 
     Time: the band of a fold depends on its validation windows, and on bars until the last of them was resolved.
     """
+    if spec.policy == "sign":
+        return {}
     known = {int(each.fold[0]): each for each in validation if len(each)}
     numbers = [int(number) for number in np.unique(record.fold)]
     lacking = [number for number in numbers if number not in known]
@@ -202,8 +212,8 @@ def _learn_band(validation: Record, bars: Bars, spec: TradingSpec) -> Band:
     )
 
     def growth(band: Band) -> float:
-        positions = _band_positions(held, validation, {int(validation.fold[0]): band}, spec)
-        return float(_log_growth(positions * held.returns - _costs(positions, spec)).sum())
+        positions = _positions(held, validation, {int(validation.fold[0]): band}, spec)
+        return float(log_growth(positions * held.returns - _costs(positions, spec)).sum())
 
     return candidates[int(np.argmax([growth(band) for band in candidates]))]
 
@@ -236,24 +246,14 @@ def _hold(record: Record, bars: Bars) -> _Held:
 
 
 def _positions(
-    held: _Held, record: Record, bars: Bars, spec: TradingSpec, validation: Sequence[Record]
+    held: _Held, record: Record, bands: Mapping[int, Band], spec: TradingSpec
 ) -> Float64[np.ndarray, " bar"]:
     """Return the position held over each bar by the policy of the spec."""
+    probabilities = record.probabilities[held.newest]
     if spec.policy == "sign":
-        return np.where(held.in_force, take_positions(record.probabilities[held.newest], spec), 0.0)
-    return _band_positions(held, record, learn_bands(record, bars, spec, validation), spec)
-
-
-def _band_positions(
-    held: _Held, record: Record, bands: dict[int, Band], spec: TradingSpec
-) -> Float64[np.ndarray, " bar"]:
-    return hold_bands(
-        record.probabilities[held.newest],
-        record.fold[held.newest],
-        bands,
-        held.in_force,
-        short=spec.kind == "long_short",
-    )
+        return np.where(held.in_force, take_positions(probabilities, spec), 0.0)
+    short = spec.kind == "long_short"
+    return hold_bands(probabilities, record.fold[held.newest], bands, held.in_force, short=short)
 
 
 def _costs(positions: Float64[np.ndarray, " bar"], spec: TradingSpec) -> Float64[np.ndarray, " bar"]:
@@ -322,68 +322,3 @@ def _perform(
         exposure=float((positions != 0).mean()),
         break_even_bps=break_even_interval(gross, traded, seed),
     )
-
-
-def sharpe_interval(returns: Float64[np.ndarray, " bar"], bars_a_year: float, seed: int) -> Interval:
-    """Return the annualised Sharpe ratio with its 95 % stationary block bootstrap interval; 0 for constant returns.
-
-    Args:
-        returns: shape (bar,), float64: simple returns.
-        bars_a_year: bars per year, for the annualisation.
-        seed: of the resampling.
-    """
-    n = len(returns)
-
-    def ratio(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
-        mean = counts @ returns / n
-        variance = np.maximum(counts @ returns**2 / n - mean**2, 0) * n / max(n - 1, 1)
-        moved = variance > np.finfo(np.float64).eps * np.maximum(mean**2, np.finfo(np.float64).tiny)
-        sharpe: Float64[np.ndarray, " resample"] = mean / np.sqrt(np.where(moved, variance, 1.0)) * np.sqrt(bars_a_year)
-        return np.where(moved, sharpe, 0.0)[:, None]
-
-    value = float(ratio(np.ones((1, n)))[0, 0])
-    return Interval(value, *percentile_bounds(resample(ratio, n, optimal_block_bars(returns), seed)[:, 0]))
-
-
-def break_even_interval(gross: Float64[np.ndarray, " bar"], traded: Float64[np.ndarray, " bar"], seed: int) -> Interval:
-    """Return the costs per side at which the net return is 0, in basis points, with their 95 % interval.
-
-    That is the logarithmic gross return for each unit of value traded. Draws the same resamples as `sharpe_interval`
-    for the same seed.
-
-    Args:
-        gross: shape (bar,), float64: simple returns before costs.
-        traded: shape (bar,), float64: value traded, in multiples of the equity.
-        seed: of the resampling.
-    """
-    if not traded.any():
-        return Interval(np.nan, np.nan, np.nan)
-    growth = _log_growth(gross) / BPS
-
-    def ratio(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
-        value = counts @ traded
-        return np.asarray((counts @ growth / np.where(value > 0, value, np.nan))[:, None])
-
-    found = resample(ratio, len(gross), optimal_block_bars(gross), seed)[:, 0]
-    return Interval(float(growth.sum() / traded.sum()), *percentile_bounds(found[np.isfinite(found)]))
-
-
-def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Interval:
-    """Return the compounded return of the whole span with its 95 % stationary block bootstrap interval, as shares.
-
-    Draws the same resamples as `sharpe_interval` for the same seed.
-
-    Args:
-        returns: shape (bar,), float64: simple returns after costs; -1 or less is a total loss.
-        seed: of the resampling.
-    """
-    growth = _log_growth(returns)
-    resamples = resample(
-        lambda counts: np.expm1(counts @ growth)[:, None], len(returns), optimal_block_bars(returns), seed
-    )[:, 0]
-    return Interval(float(np.prod(1 + returns) - 1), *percentile_bounds(resamples))
-
-
-def _log_growth(returns: Float64[np.ndarray, " bar"]) -> Float64[np.ndarray, " bar"]:
-    """Return the logarithmic growth of each bar; a total loss is the smallest number."""
-    return np.asarray(np.log(np.maximum(1 + returns, np.finfo(np.float64).tiny)), dtype=np.float64)

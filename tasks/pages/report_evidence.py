@@ -16,7 +16,7 @@ from model.evaluation import BUY_AND_HOLD, NETWORK
 from model.metrics import LOWER_IS_BETTER, METRICS
 from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.significance_tests import SkillTest
-from model.trading import net_return_interval
+from model.trading_intervals import net_return_interval
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_inputs import ReportContent

@@ -13,13 +13,11 @@ from model.metrics import Record
 from model.trading import (
     Performance,
     TradingSpec,
-    break_even_interval,
-    net_return_interval,
     net_returns,
-    sharpe_interval,
     take_positions,
     trade,
 )
+from model.trading_intervals import break_even_interval, net_return_interval, sharpe_interval
 
 FREE = TradingSpec(cost_bps=0, slippage_bps=0)
 
