@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
 from model.bootstrap import Interval, percentile_bounds, record_block_bars, resample
-from model.errors import SpecError
-from model.metrics import THRESHOLD, Record, log_losses
+from model.metrics import THRESHOLD, Record, log_losses, validation_by_fold
 from model.trading_intervals import BPS
 
 # Own choice by simulation (docs/decisions/0013): a larger step follows drift faster, and selects less sharply.
@@ -128,18 +127,21 @@ def rank_record(record: Record, validation: Sequence[Record]) -> Float64[np.ndar
 
     Args:
         record: out-of-sample probabilities, oldest first.
-        validation: of each fold of the record, its record of the validation windows.
+        validation: each fold's probabilities of its validation windows, in any order.
+
+    Returns:
+        Shape (window,), above 0 and at most 1, in the order of the record.
 
     Raises:
-        SpecError: there is not one set of validation windows for each fold.
+        SpecError: a fold has no validation windows.
 
     Time: entry t depends on the probabilities decided until t.
     """
-    folds = [record.probabilities[record.fold == number] for number in np.unique(record.fold)]
-    if len(folds) != len(validation):
-        raise SpecError(f"abstention: expected validation windows of {len(folds)} folds, found {len(validation)}")
-    ranks = [rank_confidences(before.probabilities, tested) for before, tested in zip(validation, folds, strict=True)]
-    return np.concatenate([np.empty(0), *ranks])
+    ranks = np.empty(len(record))
+    for number, before in validation_by_fold(record, validation, "abstention").items():
+        tested = record.fold == number
+        ranks[tested] = rank_confidences(before.probabilities, record.probabilities[tested])
+    return ranks
 
 
 def hold_share(ranks: Float64[np.ndarray, " window"], share: float) -> Opinions:
@@ -265,6 +267,11 @@ def score_abstention(
         base_rate: shape (window,), float64: the base rate's P(rise) on the record's windows.
         moves: shape (window,), float64, of `signed_moves`.
         seed: of the bootstrap.
+
+    Returns:
+        The scores by rule, in this order.
+
+    Time: opinion t depends on ranks 0..t, and for `coverage` on outcomes known at decision t.
     """
     n = len(record)
     share, coverage = spec.opinion_share, spec.coverage

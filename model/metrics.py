@@ -7,6 +7,7 @@ where the labels hold one class only, balanced accuracy, Matthews correlation an
 NaN; a constant forecast is no skill (balanced accuracy 0.5, correlation 0, area 0.5), not an error.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,30 @@ class Record:
         return frame.assign(symbol=self.symbols) if len(self.symbols) else frame
 
 
+def validation_by_fold(
+    record: Record, validation: Sequence[Record], purpose: str, remedy: str = "Retrain."
+) -> dict[int, Record]:
+    """Return the validation windows of each fold of a record, by the fold's number, in ascending order.
+
+    Args:
+        record: out-of-sample probabilities.
+        validation: each fold's probabilities of its validation windows, in any order.
+        purpose: what they are used for, in the message.
+        remedy: last sentence of the message.
+
+    Raises:
+        SpecError: a fold has no validation windows.
+    """
+    known = {int(each.fold[0]): each for each in validation if len(each)}
+    numbers = [int(number) for number in np.unique(record.fold)]
+    lacking = [number for number in numbers if number not in known]
+    if lacking:
+        raise SpecError(
+            f"{purpose}: expected the validation windows of every fold, found none of fold {lacking[0] + 1}. {remedy}"
+        )
+    return {number: known[number] for number in numbers}
+
+
 def _decision_keys(a: Record, b: Record) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
     """Return a number for each decision of two records: equal where close and series are equal."""
     _, symbols = np.unique(np.concatenate([_symbols(a), _symbols(b)]), return_inverse=True)
@@ -164,15 +189,14 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
     order = np.argsort(times[0], kind="stable")
     labels = frame["label"].to_numpy(dtype=np.int8)
     _require_labels(labels)
+    symbols = frame["symbol"].to_numpy(dtype=np.str_)[order] if "symbol" in frame.columns else np.array([], np.str_)
     return Record(
         decided_at=times[0][order],
         resolved_at=times[1][order],
         labels=labels[order],
         probabilities=frame["probability"].to_numpy(dtype=np.float64)[order],
         fold=frame["fold"].to_numpy(dtype=np.int64)[order],
-        symbols=np.array(frame["symbol"] if "symbol" in frame.columns else [], dtype=np.str_)[
-            order if "symbol" in frame.columns else slice(0)
-        ],
+        symbols=symbols,
     )
 
 

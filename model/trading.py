@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from model.bars import Bars
 from model.bootstrap import Interval
 from model.errors import SpecError
-from model.metrics import THRESHOLD, Record
+from model.metrics import THRESHOLD, Record, validation_by_fold
 from model.trading_intervals import BPS, break_even_interval, log_growth, sharpe_interval
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 
@@ -190,15 +190,9 @@ def learn_bands(record: Record, bars: Bars, spec: TradingSpec, validation: Seque
     """
     if spec.policy == "sign":
         return {}
-    known = {int(each.fold[0]): each for each in validation if len(each)}
-    numbers = [int(number) for number in np.unique(record.fold)]
-    lacking = [number for number in numbers if number not in known]
-    if lacking:
-        raise SpecError(
-            f"trading policy {spec.policy}: expected the validation windows of every fold, found none of fold "
-            f"{lacking[0] + 1}. Retrain, or use --promotion.trading.policy sign."
-        )
-    return {number: _learn_band(known[number], bars, spec) for number in numbers}
+    remedy = "Retrain, or use --promotion.trading.policy sign."
+    by_fold = validation_by_fold(record, validation, f"trading policy {spec.policy}", remedy)
+    return {number: _learn_band(each, bars, spec) for number, each in by_fold.items()}
 
 
 def _learn_band(validation: Record, bars: Bars, spec: TradingSpec) -> Band:

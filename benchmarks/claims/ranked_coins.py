@@ -33,7 +33,7 @@ RANK = PanelSpec(label="rank", inputs="own")
 STUDY_DAYS = (500, 150, 150)  # training, validation, test of a study period
 STATED_COST_BPS, COST_BPS = 15, 10
 FIRST_TEST, FOLDS = "2021-01-01", 6  # three years, refitted twice a year
-CONFIDENT_SHARE = 0.1
+TAIL_SHARE = 0.1
 BOOSTING = {
     "max_iter": 60,
     "learning_rate": 0.05,
@@ -56,9 +56,9 @@ def row() -> Row:
         "Models predict which of the 100 largest coins beat the median tomorrow: 52.9-54.1 %, the most confident tenth "
         "57.5-59.5 %, Sharpe of a long-short portfolio 3.12-3.23 net of costs",
         "Jaquart, Koepke and Weinhardt 2022, abstract",
-        f"study periods of 500, 150 and 150 days: accuracy {percent(accuracy(published))}, most confident tenth "
-        f"{percent(accuracy(most_confident(published)))}; {_portfolio(panel, periods, published, STATED_COST_BPS)}",
-        f"{accuracy_text(record)}; most confident tenth: {accuracy_text(most_confident(record))}; AUC within a day "
+        f"study periods of 500, 150 and 150 days: accuracy {percent(accuracy(published))}, highest and lowest tenth "
+        f"{percent(accuracy(extreme_tenths(published)))}; {_portfolio(panel, periods, published, STATED_COST_BPS)}",
+        f"{accuracy_text(record)}; highest and lowest tenth: {accuracy_text(extreme_tenths(record))}; AUC within a day "
         f"{area.value:.3f} [{area.low:.3f}, {area.high:.3f}]; {loss_text(record, windows, folds)}",
         _portfolio(panel, folds, record, COST_BPS),
         "not the protocol: coins that are liquid, and costs",
@@ -92,12 +92,12 @@ def study_periods(panel: Panel) -> tuple[Fold, ...]:
     )
 
 
-def most_confident(record: Record) -> Record:
+def extreme_tenths(record: Record) -> Record:
     """Return the decisions of each day with the highest tenth of P, and with the lowest, known at that close."""
     bars, chosen = record.bar_numbers(), []
     for bar in range(int(bars[-1]) + 1):
         index = np.flatnonzero(bars == bar)
-        count = max(1, round(CONFIDENT_SHARE * len(index)))
+        count = max(1, round(TAIL_SHARE * len(index)))
         ordered = index[np.argsort(record.probabilities[index], kind="stable")]
         chosen.append(np.sort(np.concatenate([ordered[:count], ordered[-count:]])))
     return record.take(np.concatenate(chosen))

@@ -1,5 +1,7 @@
 """Abstention: stated shares and coverages hold for any sequence, by hand, by a bound and by simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -183,7 +185,9 @@ def test_many_right_opinions_buy_a_bounded_number_of_wrong_ones() -> None:
 def test_nothing_depends_on_later_probabilities_or_outcomes(seed: int, cut: int, horizon: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities, labels = rng.uniform(0.2, 0.8, 60), rng.integers(0, 2, 60)
-    validation = [record_of(rng.integers(0, 2, 30), rng.uniform(0.3, 0.7, 30)) for _ in range(2)]
+    validation = [
+        replace(record_of(rng.integers(0, 2, 30), rng.uniform(0.3, 0.7, 30)), fold=np.full(30, fold)) for fold in (0, 1)
+    ]
     changed, other = probabilities.copy(), labels.copy()
     changed[cut + 1 :] = rng.uniform(0, 1, 59 - cut)
     other[max(0, cut - horizon + 1) :] = 1 - other[max(0, cut - horizon + 1) :]  # resolved after decision `cut`
@@ -280,6 +284,8 @@ def test_signed_moves_by_hand_and_none_where_a_bar_is_missing() -> None:
 def test_ranks_of_a_fold_compare_with_its_own_validation_windows() -> None:
     record = record_of(np.array([1, 0, 1, 0]), np.array([0.6, 0.6, 0.6, 0.6]), folds=2)
     loud, faint = (record_of(np.zeros(3), np.full(3, each)) for each in (0.9, 0.51))
-    np.testing.assert_allclose(rank_record(record, [loud, faint]), [1.0, 1.0, 1 / 4, 2 / 5])
-    with pytest.raises(SpecError, match="expected validation windows of 2 folds, found 1"):
+    faint = replace(faint, fold=np.ones(3, dtype=np.int64))
+    for validation in ([loud, faint], [faint, loud]):
+        np.testing.assert_allclose(rank_record(record, validation), [1.0, 1.0, 1 / 4, 2 / 5])
+    with pytest.raises(SpecError, match="expected the validation windows of every fold, found none of fold 2"):
         rank_record(record, [loud])
