@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.bars import PANEL, Series
-from model.errors import RiseOrFallError
 from model.promotion_rule import PromotionRule
 from tasks.workspace import Workspace
 
@@ -110,24 +109,23 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
         restored = f"version {row.version} is champion again, in place of {row.champion_before}"
         show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])
         show_lines([str(hold) for hold in held_recipes(Workspace(settings, series)).values()])
-        if not lift:
-            _warn_of_age(series, settings)
         _show_in_prefect(row)
+        if not lift and series.symbol != PANEL:
+            show_lines(_refusal(series, settings))
 
 
-def _warn_of_age(series: Series, settings: "Settings") -> None:
-    """Warn where `predict` will refuse the version that is champion again; the decision is committed by then."""
-    from tasks.console.tables import show_lines
+def _refusal(series: Series, settings: "Settings") -> list[str]:
+    """Return a warning where `predict` will refuse the version that is champion again, or where that is unknown.
+
+    The decision is committed by then, so that nothing that goes wrong here is an error.
+    """
     from tasks.serving.forecast import why_refused
 
-    if series.symbol == PANEL:
-        return
     try:
         reason = why_refused(series, settings)
-    except RiseOrFallError as error:  # bars or files that cannot be read
-        reason = str(error)
-    if reason:
-        show_lines([f"warning: `predict` refuses it: {reason}"])
+    except Exception as error:  # noqa: BLE001 - bars, files and MLflow fail in ways of their own
+        return [f"warning: whether `predict` refuses it is unknown: {error}"]
+    return [f"warning: `predict` refuses it: {reason}"] if reason else []
 
 
 def _show_in_prefect(row: "LoggedDecision") -> None:

@@ -94,8 +94,8 @@ def _last_outcome(workspace: Workspace) -> dict[str, Any] | None:
 def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, float] | None:
     """Return the costs per side at which the champion's long-or-flat strategy breaks even, bps, and its net returns.
 
-    None without a champion, for runs before 0.2, for a strategy that never traded, and where MLflow is a server: its
-    client takes seconds to import.
+    None without a champion, for runs before 0.2, for a run without its costs, for a strategy that never traded, and
+    where MLflow is a server: its client takes seconds to import.
     """
     if champion is None:
         return None
@@ -106,8 +106,9 @@ def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, fl
     if len(known) < len(found):
         return None
     params = workspace.runs.run_params(champion.run_id)
-    costs = sum(float(params[f"promotion.trading.{name}"]) for name in ("cost_bps", "slippage_bps"))
-    return {**known, "costs_bps": costs}
+    costs = [params.get(f"promotion.trading.{name}") for name in ("cost_bps", "slippage_bps")]
+    stated = [float(each) for each in costs if each is not None]
+    return {**known, "costs_bps": sum(stated)} if len(stated) == len(costs) else None
 
 
 def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:

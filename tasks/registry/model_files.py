@@ -11,12 +11,13 @@ from jaxtyping import Float64
 
 from model.bars import bars_from_frame
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
-from model.errors import RiseOrFallError, SpecError, UnsoundModel
+from model.errors import SpecError, UnsoundModel
 from model.metrics import Record, record_from_frame
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
 from model.predictor import Predictor
 from model.recipe import Recipe
+from model.windows import cut_windows
 from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256
 from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, store_unavailable
 
@@ -82,11 +83,10 @@ class LoadedVersion:
             UnsoundModel: it cannot be opened.
             StoreUnavailable: the disk or the memory of this machine is the reason.
         """
+        recipe, calibrator = self.recipe(), self.calibrator() if calibrated else UNCALIBRATED
+        network = self.onnx()
         try:
-            recipe, calibrator = self.recipe(), self.calibrator() if calibrated else UNCALIBRATED
-            return Predictor(self.onnx(), recipe.window, calibrator, recipe.context_count)
-        except RiseOrFallError:
-            raise
+            return Predictor(network, recipe.window, calibrator, recipe.context_count)
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
             if is_store_failure(error):
                 raise store_unavailable(f"{self.place}: network.onnx", error) from error
@@ -98,8 +98,9 @@ class LoadedVersion:
         Raises:
             UnsoundModel: the file is no recipe.
         """
+        content = self._read("recipe.json")
         try:
-            return read_recipe(self._read("recipe.json"))
+            return read_recipe(content)
         except ValueError as error:
             raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
 
@@ -111,8 +112,9 @@ class LoadedVersion:
         """
         if self.recipe().training.calibration == "none":
             return UNCALIBRATED
+        content = self._read(CALIBRATOR)
         try:
-            return calibrator_from_json(self._read(CALIBRATOR).decode())
+            return calibrator_from_json(content.decode())
         except (ValueError, SpecError) as error:
             raise UnsoundModel(f"{self.place}: {CALIBRATOR} cannot be read: {error}") from error
 
@@ -124,8 +126,9 @@ class LoadedVersion:
         """
         import pandas as pd  # imported here: serving needs no record
 
+        content = self._read("record.parquet")
         try:
-            return record_from_frame(pd.read_parquet(BytesIO(self._read("record.parquet"))))
+            return record_from_frame(pd.read_parquet(BytesIO(content)))
         except (OSError, ValueError, SpecError) as error:  # pyarrow raises OSError for some broken content
             raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
 
@@ -137,17 +140,18 @@ class LoadedVersion:
         """
         import pandas as pd  # imported here: serving needs no example
 
-        recipe, predictor = self.recipe(), self.predictor()
+        recipe, predictor, content = self.recipe(), self.predictor(), self._read(EXAMPLE, inside="")
         try:
-            plain = json.loads(self._read(EXAMPLE, inside=""))
+            plain = json.loads(content)
             frame = pd.DataFrame(plain["data"], columns=plain["columns"])
             frame = frame.assign(timestamp=pd.to_datetime(frame["timestamp"], utc=True))
             if isinstance(recipe, PanelRecipe):
-                bars = panel_from_frame(frame, recipe.interval)
-                return predictor.predict_windows(cut_panel(bars, predictor.window, recipe.panel).windows)
-            return predictor.predict(bars_from_frame(frame, recipe.interval))[1]
+                windows = cut_panel(panel_from_frame(frame, recipe.interval), predictor.window, recipe.panel).windows
+            else:
+                windows = cut_windows(bars_from_frame(frame, recipe.interval), predictor.window)
         except (KeyError, TypeError, ValueError) as error:
             raise UnsoundModel(f"{self.place}: {EXAMPLE} cannot be read: {error}") from error
+        return predictor.predict_windows(windows)
 
     def _read(self, name: str, inside: str = ARTIFACTS) -> bytes:
         """Return the content of a file, if it is the recorded one."""

@@ -163,7 +163,7 @@ def copy_database(source: Path, target: Path) -> None:
 def replace_paths(database: Path, old: Path, new: Path) -> None:
     """Replace the path of a home wherever a column of MLflow's database begins with it.
 
-    What lies below the new path already stays: the new home may be a folder of the old one.
+    The new home may be a folder of the old one: what lies below the new path then stays, so nothing is replaced twice.
     """
     with closing(sqlite3.connect(database)) as opened, opened:
         present = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -172,8 +172,8 @@ def replace_paths(database: Path, old: Path, new: Path) -> None:
                 for before, after in ((f"{old.as_uri()}/", f"{new.as_uri()}/"), (f"{old}/", f"{new}/")):
                     opened.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ? "  # noqa: S608 - names from PATH_COLUMNS
-                        f"AND substr({column}, 1, ?) != ?",
-                        (after, len(before) + 1, len(before), before, len(after), after),
+                        f"AND NOT (? AND substr({column}, 1, ?) = ?)",
+                        (after, len(before) + 1, len(before), before, after.startswith(before), len(after), after),
                     )
 
 

@@ -4,6 +4,7 @@ No Prefect and no TensorFlow: a shell predicts without any server, from the cham
 that are too old are refused, and the bars of the last window are checked once more.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,14 +16,16 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import Bars, Series
-from model.errors import ChecksFailed, NoChampion, StaleChampion, UntrustedModel
+from model.errors import ChecksFailed, NoChampion, RiseOrFallError, StoreUnavailable, UntrustedModel
 from model.freshness import ForecastSpec, require_fresh
+from model.predictor import Predictor
 from model.times import to_datetime64
 from model.windows import WindowSpec
 from tasks.champion.as_of_time import resolve_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.serving.backfill import backfill
 from tasks.serving.opinion import Opinion, opinion_on
@@ -30,12 +33,15 @@ from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """A stored prediction for the newest bar, those backfilled before it, oldest first, and its shadow predictions.
 
-    `opinion` is the predicted class, or none, at the share that the version's retrain stated; None if it stated none.
+    `opinion` is the predicted class, or none, at the share that the version's retrain stated; None if it stated none,
+    or if the opinion failed, which is logged as a warning.
     """
 
     prediction: Prediction
@@ -80,29 +86,19 @@ def forecast(
         ChecksFailed: a bar of the last window breaks a rule of the data checks.
     """
     workspace = Workspace(settings, series)
-    champion = sync_champion_alias(workspace).require(series.name)
-    loaded = workspace.registry.read_version(champion.version)
-    window = loaded.recipe().window
-    store = workspace.bar_store
-    bars = store.read_bars(store.ref(series))
-    newest = bars
-    moment = resolve_as_of(workspace, champion, bars, as_of)  # once: a bar that closes from now on is for the next run
-    bars = bars.closed_by(to_datetime64(moment))
-    name = f"{series.name} version {champion.version}"
-    compared_until = last_comparison(workspace, champion, moment)
-    require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits or ForecastSpec())
-    require_checked(series, bars, window, store.released(series))
+    found = _inputs(workspace, limits or ForecastSpec(), as_of)
+    champion, loaded, bars = found.champion, found.loaded, found.bars
 
     def written_at() -> datetime:
-        return now or time_of_writing(newest)
+        return now or time_of_writing(found.stored)
 
     workspace.prediction_log.create()
     backfilled = backfill(workspace, champion, loaded, bars, written_at)
-    decided_at, probability = loaded.predictor().predict_last(bars)
+    decided_at, probability = found.predictor.predict_last(bars)
+    horizon = loaded.recipe().window.horizon_bars
     prediction = new_prediction(
-        series.name, series, window.horizon_bars, decided_at, champion.version, probability, written_at(),
-        loaded.network_sha256,
-    )  # fmt: skip
+        series.name, series, horizon, decided_at, champion.version, probability, written_at(), loaded.network_sha256
+    )
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
     newest_prediction = stored or prediction
@@ -111,25 +107,60 @@ def forecast(
         newest_prediction,
         backfilled,
         predict_with_shadows(workspace, champion.version, bars, shadows, written_at),
-        opinion_on(workspace, champion, loaded, newest_prediction),
+        _opinion(workspace, found, newest_prediction),
     )
 
 
 def why_refused(series: Series, settings: Settings, limits: ForecastSpec | None = None) -> str:
-    """Return why `forecast` would refuse the champion or the newest bar for its age; empty where it would not."""
-    workspace = Workspace(settings, series)
-    champion = sync_champion_alias(workspace).require(series.name)
-    bars = workspace.bar_store.read_bars(workspace.bar_store.ref(series))
-    moment = resolve_as_of(workspace, champion, bars, None)
-    window = workspace.registry.read_version(champion.version).recipe().window
-    name = f"{series.name} version {champion.version}"
-    compared_until = last_comparison(workspace, champion, moment)
-    bars = bars.closed_by(to_datetime64(moment))
+    """Return why `forecast` would refuse to predict now; empty where it would not. Nothing is stored.
+
+    Raises:
+        StoreUnavailable: a store did not answer, so that it is unknown.
+    """
     try:
-        require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits or ForecastSpec())
-    except StaleChampion as error:
+        _inputs(Workspace(settings, series), limits or ForecastSpec())
+    except StoreUnavailable:
+        raise
+    except RiseOrFallError as error:
         return str(error)
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The champion, its files, its network, all stored bars, and the bars that it may use."""
+
+    champion: Version
+    loaded: LoadedVersion
+    predictor: Predictor
+    stored: Bars
+    bars: Bars
+
+
+def _inputs(workspace: Workspace, limits: ForecastSpec, as_of: datetime | None = None) -> _Inputs:
+    """Return what `forecast` predicts with; raise what it refuses with."""
+    series = workspace.runs.series
+    champion = sync_champion_alias(workspace).require(series.name)
+    loaded = workspace.registry.read_version(champion.version)
+    window = loaded.recipe().window
+    store = workspace.bar_store
+    stored = store.read_bars(store.ref(series))
+    moment = resolve_as_of(workspace, champion, stored, as_of)  # once: a bar that closes later is for the next run
+    bars = stored.closed_by(to_datetime64(moment))
+    name = f"{series.name} version {champion.version}"
+    compared_until = last_comparison(workspace, champion, moment)
+    require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits)
+    require_checked(series, bars, window, store.released(series))
+    return _Inputs(champion, loaded, loaded.predictor(), stored, bars)
+
+
+def _opinion(workspace: Workspace, found: _Inputs, prediction: Prediction) -> Opinion | None:
+    """Return the opinion on a prediction that is stored; whatever goes wrong is logged as a warning."""
+    try:
+        return opinion_on(workspace, found.champion, found.loaded, prediction)
+    except Exception as error:  # the prediction is stored, and must not be lost with what is said about it
+        log.warning("%s: no opinion: %s", workspace.name, error, exc_info=True)
+        return None
 
 
 def require_same_network(stored: Prediction, network: str) -> None:

@@ -16,7 +16,7 @@ from tiny_network import tiny_onnx
 
 from flows.cli import run
 from model.bars import Series
-from model.errors import SpecError
+from model.errors import ChecksFailed, SpecError, StaleChampion, StoreUnavailable
 from model.metrics import Record
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
@@ -29,6 +29,7 @@ from tasks.champion.repeated_evidence import REPORTED, find_repeated_decision
 from tasks.champion.rollback_and_forced_promotion import lift_hold, promote_by_hand, roll_back
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import parquet_bytes
+from tasks.serving.forecast import forecast
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -312,3 +313,36 @@ def test_a_committed_decision_is_shown_although_prefect_does_not_answer(
     assert champion == ("1" if command == ["rollback"] else "3")
     assert f"version {champion}" in outcome
     assert warning == "the decision is committed, but Prefect does not show it: server is down"
+
+
+def raised(error: Exception) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "warning"),
+    [
+        (StaleChampion("trained 9 days ago"), "`predict` refuses it: trained 9 days ago"),
+        (ChecksFailed("a bar breaks a rule"), "`predict` refuses it: a bar breaks a rule"),
+        (StoreUnavailable("no answer"), "whether `predict` refuses it is unknown: no answer"),
+        (ConnectionError("no route"), "whether `predict` refuses it is unknown: no route"),
+    ],
+    ids=["age", "checks", "store", "other"],
+)
+@pytest.mark.usefixtures("settings")
+def test_a_rollback_is_shown_in_prefect_before_it_warns_of_a_refusal(
+    error: Exception, warning: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("tasks.services.prefect_server.use_server", raised(ConnectionError("server is down")))
+    monkeypatch.setattr("tasks.serving.forecast.require_fresh", raised(error))
+    assert run(["rollback"]) == 0
+    assert sync_champion_alias(workspace).number == "1"
+    _, shown, warned = " ".join(capsys.readouterr().out.split()).split("warning: ")
+    assert shown.startswith("the decision is committed")
+    assert warned == warning
+    with pytest.raises(type(error), match=str(error)):
+        forecast(SERIES, workspace.settings)

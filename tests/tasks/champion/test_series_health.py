@@ -8,10 +8,13 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
 from model.bars import Series
+from model.evaluation import WAYS
 from model.times import to_datetime
 from tasks.champion.series_health import Unhealthy, require_healthy, series_health
+from tasks.champion.series_status import series_status
 from tasks.console.tables import show_health
 from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.local_database import LocalDatabase
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.monitor_log import MonitorEntry
@@ -50,6 +53,19 @@ def test_a_day_after_the_retrain_all_is_well(settings: Settings) -> None:
     assert (found["champion_age_days"], found["bars_age_hours"]) == (20 / 24, 20.0)
     assert found["champion_trained_until"] == found["bars_closed_at"] == CLOSE.isoformat()
     require_healthy(found)
+
+
+def test_a_status_without_the_costs_of_a_run_has_no_numbers_after_costs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")
+    metrics = dict.fromkeys((f"trading/{WAYS[0]}_{name}" for name in names), 1.0)
+    metrics |= dict.fromkeys(("headline/net_return", "headline/buy_and_hold_net_return"), 0.1)
+    monkeypatch.setattr(LocalDatabase, "metrics", lambda *_: metrics)
+    assert series_status(SERIES, settings)["after_costs"] is None
+    stated = {"promotion.trading.cost_bps": "10", "promotion.trading.slippage_bps": "5"}
+    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: stated)
+    assert series_status(SERIES, settings)["after_costs"]["costs_bps"] == 15
 
 
 def test_a_monitor_that_never_ran_is_an_alarm(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from model.errors import StoreUnavailable
 from model.times import to_datetime
 from tasks.champion.live_comparison import compare_live
 from tasks.champion.series_status import series_status
-from tasks.champion.shadow_predictions import shadow_versions
+from tasks.champion.shadow_predictions import predict_with_shadows, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.model_registry import ModelRegistry
 from tasks.serving.forecast import Forecast, forecast
@@ -102,6 +102,18 @@ def test_a_prediction_as_of_later_includes_versions_trained_by_then(settings: Se
     assert {each.version: each.probability for each in found.shadows} == pytest.approx(
         {version: p_rise(version, 121) for version in ("2", "5")}, abs=1e-6
     )
+
+
+def test_the_time_of_writing_is_taken_after_the_table_was_created(settings: Settings) -> None:
+    workspace, existed = Workspace(settings, SERIES), []
+
+    def look() -> datetime:
+        existed.append(workspace.shadow_log.tables[0].open() is not None)
+        return to_datetime(DECIDED) + timedelta(minutes=1)
+
+    assert workspace.shadow_log.tables[0].open() is None
+    (made,) = predict_with_shadows(workspace, "1", first(120), ShadowSpec(), look)
+    assert (made.version, existed) == ("2", [True])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A version in the registry says through MLflow what its files say here, calibrated where its recipe asks for it."""
 
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -75,3 +76,25 @@ def test_a_lost_calibrator_is_no_calibrator_of_ones_own(content: str | None, tmp
         path.write_text(content)
     with pytest.raises(UnsoundModel, match=r"calibrator\.json cannot be read"):
         loaded.predictor()
+
+
+def test_a_network_of_other_windows_than_its_recipe_is_an_unsound_model(tmp_path: Path) -> None:
+    _, loaded = register(tmp_path, "temperature")
+    (loaded.folder / "network.onnx").write_bytes(tiny_onnx(6))
+    with pytest.raises(UnsoundModel, match=r"network\.onnx cannot be opened: .* takes windows of 6 bars"):
+        LoadedVersion(loaded.place, loaded.folder).predictor()
+
+
+def test_a_prediction_that_fails_is_no_unreadable_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("wrong shape")
+
+    _, loaded = register(tmp_path, "temperature")
+    assert len(loaded.predict_example()) == 8 - 4
+    with monkeypatch.context() as patch:
+        patch.setattr("model.predictor.Predictor.predict_windows", fail)
+        with pytest.raises(ValueError, match="wrong shape"):
+            loaded.predict_example()
+    (loaded.folder.parent / "input_example.json").write_text('{"columns": ["close"], "data": [[1.0]]}')
+    with pytest.raises(UnsoundModel, match=r"input_example\.json cannot be read: 'timestamp'"):
+        LoadedVersion(loaded.place, loaded.folder).predict_example()

@@ -441,6 +441,26 @@ def test_paths_of_a_new_home_below_the_old_one_are_replaced_once(tmp_path: Path)
             }
 
 
+def test_paths_of_a_new_home_above_the_old_one_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    places = {
+        "old": "file:///data/ror/mlruns/artifacts/old",
+        "plain": "/data/ror/mlruns/artifacts/plain",
+        "other": "file:///data/another/mlruns/artifacts/other",
+    }
+    with closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute("CREATE TABLE experiments (name TEXT, artifact_location TEXT)")
+        opened.executemany("INSERT INTO experiments VALUES (?, ?)", places.items())
+    for _ in range(2):
+        replace_paths(path, Path("/data/ror"), Path("/data"))
+        with closing(sqlite3.connect(path)) as opened:
+            assert dict(opened.execute("SELECT name, artifact_location FROM experiments")) == {
+                "old": "file:///data/mlruns/artifacts/old",
+                "plain": "/data/mlruns/artifacts/plain",
+                "other": "file:///data/another/mlruns/artifacts/other",
+            }
+
+
 def locations(path: Path) -> dict[str, str]:
     """Return where the runs and the experiment of the series have their files."""
     with closing(sqlite3.connect(path)) as opened:

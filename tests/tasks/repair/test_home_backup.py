@@ -61,8 +61,9 @@ def use(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.mark.parametrize("place", ["a new place/home", ".", "home/below"], ids=["elsewhere", "parent", "below"])
 def test_a_restored_home_predicts_the_same_without_the_old_one(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "data" / "reports" / SERIES.name).mkdir(parents=True)
     (home / "data" / "reports" / SERIES.name / "a.html").write_text("report")
@@ -70,7 +71,7 @@ def test_a_restored_home_predicts_the_same_without_the_old_one(
     assert "table ledger: version 1" in capsys.readouterr().out
     shutil.rmtree(home)
 
-    other = tmp_path / "a new place" / "home"
+    other = tmp_path / place
     use(monkeypatch, other)
     assert run(["restore", str(tmp_path / "backup")]) == 0
     assert {each.state for each in examine_home(Settings())} == {"whole"}

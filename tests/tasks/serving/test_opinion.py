@@ -81,6 +81,22 @@ def test_an_opinion_does_not_depend_on_later_predictions_and_counts_shadow_predi
     assert forecast(SERIES, workspace.settings, as_of=day, now=day).opinion == wanted[-1]
 
 
+def test_a_torn_record_costs_the_opinion_and_not_the_prediction(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    state_share(workspace)
+    path = workspace.registry.read_version("1").folder / "record.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    day = to_datetime(BARS.closed_at[-1])
+    for _ in range(2):  # as on every day
+        found = forecast(SERIES, workspace.settings, as_of=day, now=day)
+        assert (found.prediction.version, found.opinion) == ("1", None)
+        assert [each.levelname for each in caplog.records] == ["WARNING"]
+        assert "no opinion" in caplog.text
+        assert "record.parquet cannot be read" in caplog.text
+        caplog.clear()
+
+
 def test_a_version_whose_retrain_stated_no_share_has_no_opinion(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
