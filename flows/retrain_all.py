@@ -7,6 +7,7 @@ from prefect import flow, runtime
 from pydantic import Field
 
 from data_checks.check_spec import CheckSpec
+from model.abstention import AbstentionSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
@@ -35,6 +36,7 @@ def retrain_all(
     check: CheckSpec = CheckSpec(),
     as_of: datetime | None = None,
     *,
+    abstention: AbstentionSpec = AbstentionSpec(),
     force: bool = False,
     group_size: Annotated[int, Field(ge=1, le=MAX_SERIES)] = GROUP_SIZE,
 ) -> list[str]:
@@ -49,11 +51,12 @@ def retrain_all(
         promotion: Rule that promotes, holds or rejects.
         check: Rules for bars, and which failures stop the run.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
+        abstention: Stated share of decisions with an opinion, and stated coverage; no condition of a promotion.
         force: Retrain even if a decision on the same bars, recipe, rule and code exists.
         group_size: Series that one process retrains, one after the other; 1: a process for each series.
     """
     specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training,
-             "promotion": promotion}  # fmt: skip
+             "promotion": promotion, "abstention": abstention}  # fmt: skip
     recipe = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in specs.items()}
     parameters = {**recipe, "as_of": as_of.isoformat() if as_of else None, "force": force}
     sender, different = str(runtime.flow_run.id), list(dict.fromkeys(sources))

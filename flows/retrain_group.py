@@ -15,6 +15,7 @@ from pydantic import Field
 
 from data_checks.check_spec import CheckSpec
 from flows.retrain import retrain
+from model.abstention import AbstentionSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
@@ -38,6 +39,7 @@ def retrain_group(
     check: CheckSpec = CheckSpec(),
     as_of: datetime | None = None,
     *,
+    abstention: AbstentionSpec = AbstentionSpec(),
     force: bool = False,
 ) -> State[Any]:
     """Retrain several series one after the other in one process, and list their decisions.
@@ -51,10 +53,11 @@ def retrain_group(
         promotion: Rule that promotes, holds or rejects.
         check: Rules for bars, and which failures stop the run.
         as_of: Time of the runs (UTC); empty: now for an exchange, the last close for a file.
+        abstention: Stated share of decisions with an opinion, and stated coverage; no condition of a promotion.
         force: Retrain even if a decision on the same bars, recipe, rule and code exists.
     """
     specs = {"check": check, "window": window, "folds": folds, "network": network, "training": training,
-             "promotion": promotion}  # fmt: skip
+             "promotion": promotion, "abstention": abstention}  # fmt: skip
     recipe: dict[str, Any] = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in specs.items()}
     for source in dict.fromkeys(sources):
         with tags(*runtime.flow_run.tags, source.symbol):

@@ -4,6 +4,7 @@ import sys
 
 from data_checks.check_spec import CheckSpec
 from flows.cli.option_panels import (
+    AbstentionFlags,
     CheckFlags,
     FoldFlags,
     NetworkFlags,
@@ -15,6 +16,7 @@ from flows.cli.option_panels import (
 from flows.cli.series_options import DEFAULT_SERIES, SeriesOptions
 from flows.cli.terminal_session import load_settings, quiet_libraries
 from flows.deployments import ScheduleSpec
+from model.abstention import AbstentionSpec
 from model.errors import SpecError
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
@@ -35,6 +37,7 @@ def up(
     network: NetworkFlags = NetworkSpec(),
     training: TrainingFlags = TrainingSpec(),
     promotion: PromotionFlags = PromotionRule(),
+    abstention: AbstentionFlags = AbstentionSpec(),
     schedule: ScheduleSpec = ScheduleSpec(),
     prefect_port: int = 0,
     mlflow_port: int = 0,
@@ -65,7 +68,7 @@ def up(
     chosen = with_preset(source.interval, window, folds, network, training)  # the forms show and send every field
     specs = {
         "source": source, "check": check, "window": chosen.window, "folds": chosen.folds, "network": chosen.network,
-        "training": chosen.training, "promotion": promotion,
+        "training": chosen.training, "promotion": promotion, "abstention": abstention,
     }  # fmt: skip
     parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec != type(spec)()}
     require_readable(source)

@@ -186,7 +186,8 @@ def test_up_of_hourly_bars_shows_their_preset_in_every_form(monkeypatch: pytest.
     monkeypatch.setattr("flows.cli.service_commands.require_readable", lambda _: None)
     monkeypatch.setattr("flows.up.up", lambda _, parameters, *__: given.append(parameters))
     bars = ["--source.kind", "csv", "--source.path", str(home / "hours.csv"), "--source.interval", "1h"]
-    assert run(["up", *bars, "--training.epochs", "7"]) == 0
+    assert run(["up", *bars, "--training.epochs", "7", "--abstention.opinion-share", "0.2"]) == 0
+    assert given[0]["abstention"]["opinion_share"] == 0.2
     assert asked_for(given[0]) == recipe_for("BTC-USD", "1h", training=TrainingSpec(epochs=7))
     assert plans(given[0])[-1].parameters["training"]["batch_size"] == HOURLY.training.batch_size
 

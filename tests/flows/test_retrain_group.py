@@ -20,6 +20,7 @@ from series_files import write_series
 from flows.deployments import plans, served
 from flows.retrain import retrain
 from flows.retrain_group import retrain_group
+from model.abstention import AbstentionSpec
 from model.bars import Series
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
@@ -38,6 +39,7 @@ RECIPE = {
     "folds": FoldSpec(test_bars=110, count=2),
     "network": NetworkSpec(kind="cnn_lstm", filters=(2, 2), units=2, dense_units=4),
     "training": TrainingSpec(epochs=2, batch_size=128),
+    "abstention": AbstentionSpec(opinion_share=0.2),
 }
 PARTS = ("window", "folds", "network", "training")
 NAME = "retrain_group/retrain_group"
@@ -129,6 +131,7 @@ def test_a_series_that_fails_does_not_stop_the_others(grouped: Grouped, client: 
     ]  # fmt: skip
     assert all(run.parameters["source"]["symbol"] in run.tags for run in runs)
     assert runs[0].parameters["training"] == {"epochs": 2, "batch_size": 128}
+    assert runs[0].parameters["abstention"] == {"opinion_share": 0.2}
 
 
 def test_the_table_of_a_group_lists_every_decision_failures_first(grouped: Grouped, client: SyncPrefectClient) -> None:
