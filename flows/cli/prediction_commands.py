@@ -4,7 +4,6 @@ from datetime import datetime
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
-from model.bars import PANEL
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
 from tasks.champion.shadow_spec import ShadowSpec
@@ -28,8 +27,7 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
 
     settings = load_settings()
     with quiet_libraries():
-        several = options.choose(open_workspace().listed_series())
-        chosen = several if len(several) > 1 or options.symbol == PANEL else (options.series,)
+        chosen = options.listed
         services = service_status(settings)
         found = [
             series_status(each, settings) | {"health": series_health(each, settings) | services} for each in chosen
@@ -63,7 +61,8 @@ def predict(
     shadows
         Versions that predict the bar too, without serving; what they predict is stored, not printed.
     as_of
-        Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
+        Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close. With
+        --panel: now if bars of any series that the panel predicts came from an exchange, else their newest close.
     panel
         Predict every stored series of the interval, or --symbol alone, with the champion of the panel. Nothing is
         stored, and shadows do not apply.

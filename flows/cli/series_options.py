@@ -95,6 +95,24 @@ class SeriesOptions:
             raise SpecError(f"expected one panel, found those of {', '.join(intervals)}. Give --interval.")
         return Series(PANEL, self.interval or (intervals or [FIRST_SERIES.interval])[0])
 
+    @property
+    def listed(self) -> tuple[Series, ...]:
+        """Return every series and panel that fits the flags; the one to show where there is only one with bars.
+
+        Raises:
+            SpecError: the flags choose a panel about which no decision was made, or no stored series.
+        """
+        fitting = self.choose(open_workspace().listed_series())
+        if self.symbol != PANEL:
+            return fitting if len(fitting) > 1 else (self.series,)
+        if not fitting:
+            interval = self.interval or FIRST_SERIES.interval
+            raise SpecError(
+                f"{PANEL} {interval}: expected a panel about which a decision was made, found none. Run `riseorfall "
+                f"retrain-panel --interval {interval}` first."
+            )
+        return fitting
+
     def choose(self, stored: tuple[Series, ...]) -> tuple[Series, ...]:
         """Return the stored series that fit the flags."""
         return tuple(

@@ -1,10 +1,12 @@
-"""Which time counts as now for a series: the one requested, the clock, or the newest close of a file."""
+"""Which time counts as now for a series or a panel: the one requested, the clock, or the newest close of a file."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from model.bars import Bars
-from model.times import as_utc, to_datetime
+from model.bars import Bars, Series
+from model.times import as_utc, to_datetime, to_timedelta
 from tasks.registry.model_registry import Version
+from tasks.store.bar_store import BarStore
 from tasks.workspace import Workspace
 
 
@@ -23,6 +25,23 @@ def resolve_as_of(workspace: Workspace, champion: Version, bars: Bars, as_of: da
     if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
         return datetime.now(UTC)
     return to_datetime(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
+
+
+def panel_as_of(store: BarStore, series: Sequence[Series], as_of: datetime | None) -> datetime:
+    """Return the as-of time of a panel, UTC-aware: the same for each of its series.
+
+    Args:
+        store: the stored bars.
+        series: every series that the panel predicts or shows; each has bars.
+        as_of: the time requested; None takes the clock where bars of any of them came from an exchange, else the
+            newest close of all.
+    """
+    if as_of is not None:
+        return as_utc(as_of)
+    if not store.exchange_series().isdisjoint(series):
+        return datetime.now(UTC)
+    closes = [newest + to_timedelta(each.delta) for each in series if (newest := store.newest(each))]
+    return max(closes, default=datetime.now(UTC))
 
 
 def time_of_writing(bars: Bars) -> datetime:

@@ -192,6 +192,5 @@ def _is_damaged(loaded: LoadedVersion, name: str) -> bool:
 
 
 def _source_kind(workspace: Workspace, row: LoggedDecision) -> str:
-    """Return whether the bars of a decision came from an exchange, by the commit that stored them."""
-    notes = workspace.bar_store.ingests(Series(row.symbol, row.interval))
-    return "exchange" if any(note.get("source") == "exchange" for note in notes) else "file"
+    """Return whether the bars of a decision came from an exchange, by the commits that stored them."""
+    return "exchange" if Series(row.symbol, row.interval) in workspace.bar_store.exchange_series() else "file"

@@ -2,8 +2,9 @@
 
 No Prefect and no TensorFlow. With inputs `own` any stored series of the interval is predicted, also one that the
 network was not trained on; with inputs `cross_section` the series of the panel, from the stored bars of all of them.
-A champion that is too old is refused; a series whose bars are too old, too few or unchecked is left out, with the
-reason. Caution: panels have no prediction log and no monitor yet, so nothing scores these forecasts later.
+All are predicted at one moment, also where one is chosen: a series that ended is not fresh by its own newest close. A
+champion that is too old is refused; a series whose bars are too old, too few or unchecked is left out, with the reason.
+Caution: panels have no prediction log and no monitor yet, so nothing scores these forecasts later.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,7 +18,8 @@ from model.errors import BarsTooShort, ChecksFailed, NoChampion, RiseOrFallError
 from model.freshness import ForecastSpec, require_fresh
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
-from model.times import as_utc, to_datetime, to_datetime64, to_timedelta
+from model.times import to_datetime, to_datetime64, to_timedelta
+from tasks.champion.as_of_time import panel_as_of
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.model_registry import Version
 from tasks.serving.forecast import last_comparison, require_checked
@@ -86,14 +88,14 @@ def forecast_panel(
         settings: addresses of bars and MLflow.
         symbol: the only series to predict; empty: all.
         limits: staleness limits.
-        as_of: only bars closed by then are used, UTC; None: all stored bars.
+        as_of: only bars closed by then are used, UTC; None: see `tasks.champion.as_of_time.panel_as_of`.
 
     Raises:
         NoChampion: no version of the panel has been promoted yet.
         UnsoundModel: the champion's files are missing or broken.
         UntrustedModel: they are not those that were decided about.
         StaleChampion: the champion is too old, or no series has a fresh window.
-        SpecError: the series has no bars, or the champion does not predict it.
+        SpecError: the interval or the series has no bars, or the champion does not predict it.
         ChecksFailed: a bar of the only series, or of one that the others' inputs need, breaks a rule of the checks.
     """
     workspace = Workspace(settings, series)
@@ -105,21 +107,22 @@ def forecast_panel(
     recipe = loaded.recipe()
     if not isinstance(recipe, PanelRecipe):
         raise UnsoundModel(f"{loaded.place}: expected the recipe of a panel, found that of {recipe.symbol}")
-    chosen, needed = _series_to_read(workspace, recipe, symbol)
-    bars = _read_bars(workspace, needed, as_of)
-    moment = as_utc(as_of) if as_of else max(to_datetime(each.closed_at[-1]) for each in bars.values() if len(each))
-    left_out: dict[str, str] = {}
+    listed = _predictable(workspace, recipe, symbol)
+    chosen = [symbol] if symbol else listed
+    needed = listed if recipe.context_count else chosen
+    moment = panel_as_of(workspace.bar_store, [Series(each, recipe.interval) for each in listed], as_of)
+    bars = _read_bars(workspace, needed, moment)
+    left_out: dict[str, RiseOrFallError] = {}
     for each in needed:
         try:
             _require_usable(workspace, champion, recipe, bars[each], each, moment, limits)
         except (BarsTooShort, ChecksFailed, StaleChampion) as error:
             if symbol == each or (isinstance(error, ChecksFailed) and recipe.context_count):
                 raise
-            left_out[each] = str(error)
-            refused: RiseOrFallError = error
+            left_out[each] = error
     predicted = [each for each in chosen if each not in left_out]
     if not predicted:
-        raise refused
+        raise left_out[chosen[0]]
     used = bars if recipe.context_count else {each: bars[each] for each in predicted}
     predictor = loaded.predictor()
     windows = cut_panel(used, predictor.window, recipe.panel).windows
@@ -131,23 +134,30 @@ def forecast_panel(
         PanelPrediction(each, at, at + horizon, float(probability), each in recipe.panel.symbols)
         for each, at, probability in zip(predicted, decided, probabilities, strict=True)
     )
-    reasons = {each: reason for each, reason in left_out.items() if each in chosen}
+    reasons = {each: str(error) for each, error in left_out.items() if each in chosen}
     return PanelForecast(series.name, champion.version, recipe.panel.label, predictions, reasons)
 
 
-def _series_to_read(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> tuple[list[str], list[str]]:
-    """Return the symbols to predict, and those whose bars their inputs need.
+def _predictable(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> list[str]:
+    """Return all symbols that the champion predicts, among them the chosen one: those whose bars its inputs may need.
 
     Raises:
-        SpecError: the symbol has no bars, is not of the panel, or a series of the panel has no bars.
+        SpecError: nothing is stored, the symbol has no bars, is not of the panel, or a series of the panel has no bars.
     """
     stored = [each.symbol for each in workspace.bar_store.stored_series() if each.interval == recipe.interval]
-    listed = ", ".join(stored) or "none"
+    if not stored:
+        raise SpecError(
+            f"{workspace.name}: expected stored {recipe.interval} bars, found none. Ingest the series to predict with "
+            "`riseorfall ingest`."
+        )
     if symbol and symbol not in stored:
-        raise SpecError(f"{symbol} {recipe.interval}: expected a stored series, found none; stored: {listed}.")
+        listed = ", ".join(stored)
+        raise SpecError(
+            f"{symbol} {recipe.interval}: expected a stored series, found none; stored: {listed}. Ingest it with "
+            "`riseorfall ingest`, or choose one of those."
+        )
     if not recipe.context_count:
-        chosen = [symbol] if symbol else stored
-        return chosen, chosen
+        return stored
     panel = list(recipe.panel.symbols)
     missing = sorted(set(panel) - set(stored))
     if missing:
@@ -160,15 +170,14 @@ def _series_to_read(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> t
             f"{workspace.name}: expected a series of the panel ({', '.join(panel)}), found {symbol}: the inputs "
             "describe the place of a series in its panel. Retrain the panel with it, or use --panel.inputs own."
         )
-    return [symbol] if symbol else panel, panel
+    return panel
 
 
-def _read_bars(workspace: Workspace, symbols: list[str], as_of: datetime | None) -> dict[str, Bars]:
+def _read_bars(workspace: Workspace, symbols: list[str], moment: datetime) -> dict[str, Bars]:
+    """Return the bars of each symbol that had closed by a moment; none for a series that began later."""
     store, interval = workspace.bar_store, workspace.runs.series.interval
     bars = {each: store.read_bars(store.ref(Series(each, interval))) for each in symbols}
-    if as_of is None:
-        return bars
-    return {each: found.closed_by(to_datetime64(as_utc(as_of))) for each, found in bars.items()}
+    return {each: found.closed_by(to_datetime64(moment)) for each, found in bars.items()}
 
 
 def _require_usable(

@@ -274,12 +274,23 @@ class BarStore:
 
     def ingests(self, series: Series, last: int | None = None) -> list[dict[str, str]]:
         """Return what was kept with each commit of a series, newest first, with its `version`."""
-        table = self._bars.open()
-        notes = [{**read_note(entry), "version": str(entry["version"])} for entry in (table.history() if table else [])]
         ours = [
-            note for note in notes if (note.get("symbol"), note.get("interval")) == (series.symbol, series.interval)
+            note
+            for note in self._notes()
+            if (note.get("symbol"), note.get("interval")) == (series.symbol, series.interval)
         ]
         return ours[:last]
+
+    def exchange_series(self) -> frozenset[Series]:
+        """Return every series with bars that were fetched from an exchange, by what was kept with the commits."""
+        return frozenset(
+            Series(note["symbol"], note["interval"]) for note in self._notes() if note.get("kind") == "exchange"
+        )
+
+    def _notes(self) -> list[dict[str, str]]:
+        """Return what was kept with each commit, newest first, with its `version`."""
+        table = self._bars.open()
+        return [{**read_note(entry), "version": str(entry["version"])} for entry in (table.history() if table else [])]
 
     def quarantine(self, series: Series, frame: "pd.DataFrame", *, at: datetime, source: str) -> int:
         """Quarantine bars with the rule that failed, each entry once; return how many were new.

@@ -1,16 +1,28 @@
-"""Homes with three series of synthetic bars, and the tiny recipe by which a panel of them is retrained in seconds."""
+"""Homes with three series of synthetic bars, and the tiny recipe by which a panel of them is retrained in seconds.
+
+`add_panel_version` registers a version without training: its network is `tiny_network.tiny_onnx`.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from synthetic_bars import random_walk
+from tiny_network import tiny_onnx
 
 from model.bars import Bars, Series
 from model.folds import FoldSpec
+from model.metrics import Record
 from model.networks import NetworkSpec
-from model.panel import PanelSpec
+from model.panel import PanelSpec, cut_panel
+from model.panel_recipe import PanelRecipe, panel_recipe_for
+from model.predictor import Predictor
 from model.training import TrainingSpec
 from model.windows import WindowSpec
+from tasks.registry.model_files import ModelFiles
+from tasks.registry.model_registry import Version
+from tasks.registry.run_artifacts import parquet_bytes
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -37,3 +49,45 @@ def store_coins(settings: Settings, bars: dict[str, Bars]) -> None:
     store = Workspace(settings).bar_store
     for symbol, each in bars.items():
         store.merge(Series(symbol, each.interval), each.frame(), {"source": "test"}, merged_at=datetime.now(UTC))
+
+
+def panel_recipe(**chosen: Any) -> PanelRecipe:
+    """Return the tiny recipe of a panel of the three coins, or as chosen."""
+    return panel_recipe_for("1d", PanelSpec(**{"symbols": SYMBOLS, **chosen}), **RECIPE)
+
+
+def tiny_record(recipe: PanelRecipe, bars: dict[str, Bars], gain: float, closes: int = 120) -> Record:
+    """Return what the tiny network of a gain predicts for the resolved windows of the newest closes."""
+    windows = cut_panel(bars, recipe.window, recipe.panel).resolved().windows
+    windows = windows.take(np.flatnonzero(windows.decided_at >= np.unique(windows.decided_at)[-closes]))
+    probabilities = tiny_predictor(recipe, gain).predict_windows(windows)
+    fold = np.zeros(len(windows), dtype=np.int64)
+    return Record(windows.decided_at, windows.resolved_at, windows.labels, probabilities, fold, windows.symbols)
+
+
+def tiny_predictor(recipe: PanelRecipe, gain: float) -> Predictor:
+    """Return the tiny network of a gain."""
+    return Predictor(_tiny(recipe, gain), recipe.window, context_count=recipe.context_count)
+
+
+def add_panel_version(
+    workspace: Workspace, recipe: PanelRecipe, bars: dict[str, Bars], own: Record, gain: float, until: np.datetime64
+) -> Version:
+    """Register the tiny network of a gain with a record, as if it had been trained until a close."""
+    run_id = workspace.runs.start_run("retrain", {})
+    frame = own.frame().assign(base_rate=0.5)
+    workspace.runs.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+    windows = cut_panel(bars, recipe.window, recipe.panel).windows
+    newest = windows.take(np.arange(len(windows) - 20, len(windows)))  # cuts a close of three series
+    probe = {
+        "decided_at": newest.decided_at,
+        "probability": tiny_predictor(recipe, gain).predict_windows(newest),
+    }
+    workspace.runs.log_files(run_id, {"probe.parquet": parquet_bytes(pd.DataFrame(probe))}, "network")
+    files = ModelFiles(keras=b"unused", onnx=_tiny(recipe, gain), recipe=recipe, record=own)
+    return workspace.registry.add_version(run_id, files, {"trained_until": f"{until}+00:00", "recipe": recipe.digest})
+
+
+def _tiny(recipe: PanelRecipe, gain: float) -> bytes:
+    features = len(recipe.window.features)
+    return tiny_onnx(recipe.window.lookback_bars, features + recipe.context_count, gain, close=features - 1)

@@ -5,12 +5,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def tiny_onnx(lookback_bars: int, feature_count: int = 4, gain: float = 1.0) -> bytes:
-    """Return the network: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32."""
+def tiny_onnx(lookback_bars: int, feature_count: int = 4, gain: float = 1.0, close: int | None = None) -> bytes:
+    """Return the network: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32.
+
+    `close` is the index of the feature that it looks at: None is the last.
+    """
     constants = {
         "first": np.array([0], np.int64),
         "last": np.array([lookback_bars - 1], np.int64),
-        "close": np.array([feature_count - 1], np.int64),
+        "close": np.array([feature_count - 1 if close is None else close], np.int64),
         "one": np.array(1.0, np.float64),
         "gain": np.array(gain, np.float64),
         "flat": np.array([-1, 1], np.int64),

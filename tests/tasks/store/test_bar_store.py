@@ -301,6 +301,15 @@ def test_a_commit_keeps_what_its_ingest_was(store: BarStore) -> None:
     assert store.ingests(SERIES, last=1) == [newest]
 
 
+def test_series_of_an_exchange_are_known_by_their_commits(store: BarStore) -> None:
+    """`source` is the name of the exchange there: `kind` alone says that it was one."""
+    assert store.exchange_series() == frozenset()
+    store.merge(SERIES, bars_frame(steady(3)), {"source": "binance", "kind": "exchange"}, merged_at=AT)
+    store.merge(Series("ETH/USD", "1d"), bars_frame(steady(3)), {"source": "exchange", "kind": "csv"}, merged_at=AT)
+    store.merge(SERIES, bars_frame(steady(5)), {"source": "quarantine"}, merged_at=AT)
+    assert store.exchange_series() == {SERIES}
+
+
 def test_gaps_are_counted(store: BarStore) -> None:
     bars = {day: values for day, values in steady(30).items() if day not in {4, 5, 17}}
     store.merge(SERIES, bars_frame(bars), {}, merged_at=AT)

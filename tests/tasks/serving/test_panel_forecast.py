@@ -1,0 +1,115 @@
+"""Which moment a panel is predicted at, and what is refused with a sentence that says what to do."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from copied_home import copy_home
+from panel_home import RECIPE, add_panel_version, coins, panel_recipe, store_coins, tiny_record
+from synthetic_bars import random_walk
+
+from flows.cli import run
+from model.bars import PANEL, Bars, Series
+from model.errors import SpecError, StaleChampion
+from model.freshness import ForecastSpec
+from model.panel_recipe import panel_recipe_for
+from tasks.champion.as_of_time import panel_as_of
+from tasks.serving.panel_forecast import forecast_panel
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+SERIES, COINS = Series(PANEL, "1d"), coins()
+NEWEST = COINS["BTC-USD"].closed_at[-1].astype("datetime64[s]").item().replace(tzinfo=UTC)
+EXCHANGE = {"source": "binance", "kind": "exchange"}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose panel has a champion, trained until the newest close; OLD-USD ended 40 bars before."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+        settings = Settings(home=home, tracking_uri="", store="")
+        store_coins(settings, COINS | {"OLD-USD": random_walk(200, seed=7)})
+        workspace, recipe = Workspace(settings, SERIES), panel_recipe()
+        add_panel_version(
+            workspace, recipe, COINS, tiny_record(recipe, COINS, 1.0), 1.0, COINS["BTC-USD"].closed_at[-1]
+        )
+        workspace.registry.set_alias("champion", "1")
+        yield home
+
+
+@pytest.fixture
+def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RISEORFALL_HOME", str(copy_home(template, tmp_path / "home")))
+    return Settings()
+
+
+def fetch(settings: Settings, symbol: str, bars: Bars) -> None:
+    """Let bars join the store as bars of an exchange."""
+    store = Workspace(settings).bar_store
+    store.merge(Series(symbol, bars.interval), bars.frame(), EXCHANGE, merged_at=datetime.now(UTC))
+
+
+def test_bars_of_files_are_predicted_as_of_the_newest_close_of_all_series(settings: Settings) -> None:
+    """Also where one series alone is predicted: OLD-USD is as old then as in the list of all."""
+    found = forecast_panel(SERIES, settings)
+    assert {each.symbol for each in found.predictions} == set(COINS)
+    assert {each.decided_at for each in found.predictions} == {NEWEST}
+    assert "(40.0 bars)" in found.left_out["OLD-USD"]
+    with pytest.raises(StaleChampion, match=r"found the newest at 2018-07-20 00:00 \(40\.0 bars\)"):
+        forecast_panel(SERIES, settings, "OLD-USD")
+
+
+def test_with_bars_of_an_exchange_in_any_series_the_clock_counts(settings: Settings) -> None:
+    """The third series alone came from an exchange, years ago: nothing is fresh any more."""
+    fetch(settings, "ETH-USD", random_walk(241, seed=2))
+    with pytest.raises(StaleChampion, match="days"):
+        forecast_panel(SERIES, settings)
+    with pytest.raises(StaleChampion, match=f"bars before {datetime.now(UTC):%Y-%m-%d}"):
+        forecast_panel(SERIES, settings, "BTC-USD", ForecastSpec(max_age_days=99_999))
+    assert forecast_panel(SERIES, settings, "BTC-USD", as_of=NEWEST).predictions[0].decided_at == NEWEST
+
+
+def test_the_clock_of_an_exchange_of_another_interval_does_not_count(settings: Settings) -> None:
+    hours = random_walk(30, seed=1, interval="1h")
+    fetch(settings, "BTC-USD", hours)
+    assert {each.decided_at for each in forecast_panel(SERIES, settings).predictions} == {NEWEST}
+
+
+def test_the_moment_of_a_panel(settings: Settings) -> None:
+    store, days = Workspace(settings).bar_store, [Series(each, "1d") for each in (*COINS, "OLD-USD")]
+    asked = datetime(2018, 8, 1, tzinfo=UTC)
+    assert panel_as_of(store, days, asked) == asked
+    assert panel_as_of(store, days, None) == NEWEST
+    assert panel_as_of(store, days[-1:], None) == NEWEST - timedelta(days=40)
+    fetch(settings, "ETH-USD", random_walk(241, seed=2))
+    assert abs(panel_as_of(store, days, None) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert panel_as_of(store, days[:1], None) == NEWEST
+
+
+def test_a_panel_without_stored_bars_is_refused(settings: Settings) -> None:
+    hours = Workspace(settings, Series(PANEL, "1h"))
+    bars = {symbol: random_walk(240, seed=seed, interval="1h") for seed, symbol in enumerate(COINS)}
+    recipe = panel_recipe_for("1h", panel_recipe().panel, **RECIPE)
+    add_panel_version(hours, recipe, bars, tiny_record(recipe, bars, 1.0), 1.0, np.datetime64("2018-01-05", "us"))
+    hours.registry.set_alias("champion", "1")
+    for as_of in (None, NEWEST):
+        with pytest.raises(SpecError, match="PANEL-1h: expected stored 1h bars, found none") as error:
+            forecast_panel(Series(PANEL, "1h"), settings, as_of=as_of)
+        assert "Ingest" in str(error.value)
+
+
+def test_status_of_a_panel_that_does_not_exist_is_a_sentence(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No decision was made about a panel of this home yet; or about that of another interval."""
+    assert settings
+    for flags in ([], ["--interval", "1d"], ["--json"]):
+        assert run(["status", "--symbol", "PANEL", *flags]) == 2
+        error = capsys.readouterr().err
+        assert "PANEL 1d: expected a panel about which a decision was made, found none" in error
+        assert "riseorfall retrain-panel" in error
