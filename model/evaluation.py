@@ -69,6 +69,20 @@ class Evaluation:
         """Return the baseline with the lowest log loss."""
         return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
 
+    def with_abstention(self, scores: Mapping[str, OpinionScores]) -> "Evaluation":
+        """Return the evaluation with opinions scored; `all` decisions get the intervals of `numbers` and `skill`.
+
+        Blocks of another length would give the same numbers other intervals.
+        """
+        own, versus = self.numbers[NETWORK], self.skill.baselines["base_rate"].difference
+        whole = replace(
+            scores["all"],
+            accuracy=own["accuracy"],
+            log_loss=own["log_loss"],
+            vs_base_rate=Interval(versus.mean, versus.low, versus.high),
+        )
+        return replace(self, abstention={**scores, "all": whole})
+
     def after_looks(
         self, looks: Looks, deflated: Mapping[str, float], policies: PolicyComparison | None = None
     ) -> "Evaluation":

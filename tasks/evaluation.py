@@ -5,7 +5,6 @@ Reads what the folds left in MLflow; the arithmetic is `model/evaluation.py`'s.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -65,11 +64,10 @@ def evaluate(
         validation = validation_records(workspace.runs, fold_run_ids)
         traded = trade_both_ways(record, bars, costs, seed, validation)
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
-        evaluation = evaluate_record(record, baselines, traded, seed, further_seeds)
         ranks = rank_record(record, validation)
         moves, base_rate = signed_moves(record, bars), baselines["base_rate"]
         opinions = score_abstention(abstention, record, ranks, base_rate, moves, seed)
-        evaluation = replace(evaluation, abstention=opinions)
+        evaluation = evaluate_record(record, baselines, traded, seed, further_seeds).with_abstention(opinions)
         log_record(workspace.runs, run_id, record, baselines)
         log_validation(workspace.runs, run_id, validation)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))

@@ -117,6 +117,9 @@ def test_opinions_are_those_of_the_stored_folds(first: Retrain, workspace: Works
     assert found["accuracy"] == pytest.approx(((held["probability"] > 0.5) == held["label"]).mean())
     assert found["move_bps"] == pytest.approx((up * (after / before - 1)).mean() * 1e4)
     assert found["guaranteed_low"] <= found["share"] <= found["guaranteed_high"]
+    numbers = json.loads(runs.read_file(first.run_id, "evaluation/numbers.json"))["network"]
+    for name in ("log_loss", "accuracy"):  # one number, one interval
+        assert [stored["abstention"]["all"][f"{name}{end}"] for end in ("", "_low", "_high")] == numbers[name]
     assert stored["abstention"]["coverage"]["coverage"] >= stored["abstention"]["coverage"]["guaranteed_low"]
     assert runs.client.get_run(first.run_id).data.params["abstention.opinion_share"] == "0.1"
     assert "share of 10%" in Path(first.report).read_text(encoding="utf-8")
