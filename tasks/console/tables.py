@@ -314,7 +314,10 @@ def show_forecast(found: Mapping[str, Any]) -> None:
         f"{found['decided_at']}, resolves at {found['resolves_at']} (version {found['version']})"
     )
     if found["opinion"]:
-        console.print(f"opinion: {found['opinion']} (at the share of decisions that its retrain stated)")
+        among = "not among" if found["opinion"] == "none" else "among"
+        console.print(
+            f"opinion: {found['opinion']} ({among} its most confident decisions, by the share stated at retrain)"
+        )
     if found["late"]:
         console.print("late: it was stored after its outcome was due, so it does not count as evidence")
     if found["backfilled"]:

@@ -180,7 +180,8 @@ def _newest_prediction(found: LivePredictions) -> tuple[str, str, str]:
     question = f"that the close at {resolves} is above the close at {decided}; version {found.versions[-1]}"
     outcome = "" if found.labels[-1] < 0 else f"; actual: {CLASSES[found.labels[-1]]}"
     late = "; late: stored after its outcome was due, so it does not count as evidence" if found.late[-1] else ""
-    return "Next prediction, P(rise)", f"{found.probabilities[-1]:.1%}", f"{question}{outcome}{late}"
+    name = "Next prediction" if found.labels[-1] < 0 else "Newest prediction"
+    return f"{name}, P(rise)", f"{found.probabilities[-1]:.1%}", f"{question}{outcome}{late}"
 
 
 def _live_score(content: SeriesContent) -> tuple[str, str, str]:

@@ -138,6 +138,13 @@ def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page:
     )  # fmt: skip
 
 
+def test_a_prediction_with_an_outcome_is_not_called_the_next_one(content: SeriesContent) -> None:
+    labels = np.ones(len(content.predictions), dtype=np.int8)
+    page = written([replace(content, predictions=replace(content.predictions, labels=labels))])
+    value, note = tile(page, "Newest prediction, P(rise)")
+    assert (value, note.rsplit("; ", 1)[1]) == ("53.7%", "actual: rise")
+
+
 def test_the_live_log_loss_of_few_predictions_has_no_interval(content: SeriesContent) -> None:
     one = LIVE | {"live_predictions": 19.0, "version": "1", "watched_at": "2019-02-05T00:00:00"}
     page = written([replace(content, health=dict(content.health) | {"live": one})])

@@ -108,4 +108,7 @@ def test_a_version_whose_retrain_stated_no_share_has_no_opinion(
     state_share(workspace)
     stated = forecast(SERIES, workspace.settings, as_of=day, now=day)
     show_forecast(stated.to_dict())
-    assert f"opinion: {stated.opinion} (at the share" in capsys.readouterr().out
+    assert f"opinion: {stated.opinion} (" in capsys.readouterr().out
+    for opinion, among in (("rise", "(among its"), ("none", "(not among its")):
+        show_forecast(stated.to_dict() | {"opinion": opinion})
+        assert f"opinion: {opinion} {among} most confident decisions" in capsys.readouterr().out
