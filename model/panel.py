@@ -136,6 +136,7 @@ def _stack(parts: Mapping[str, Windows]) -> Windows:
         decided_at=decided_at,
         resolved_at=np.concatenate([part.resolved_at for part in parts.values()]),
         last_moves=np.concatenate([part.last_moves for part in parts.values()]),
+        label_moves=np.concatenate([part.label_moves for part in parts.values()]),
         lookback_bars=next(iter(parts.values())).lookback_bars,
         filled=np.concatenate([part.filled + start for part, start in zip(parts.values(), starts, strict=True)]),
         symbols=symbols,
@@ -162,4 +163,9 @@ def _label_ranks(windows: Windows, returns: Float64[np.ndarray, " window"], leas
     labels: Int8[np.ndarray, " window"] = np.where(known, np.where(returns > medians, RISE, FALL), UNRESOLVED).astype(
         np.int8
     )
-    return replace(windows, labels=labels, resolved_at=np.where(known, windows.resolved_at, np.datetime64("NaT")))
+    return replace(
+        windows,
+        labels=labels,
+        resolved_at=np.where(known, windows.resolved_at, np.datetime64("NaT")),
+        label_moves=np.where(known, np.log1p(returns) - np.log1p(medians), np.nan),
+    )

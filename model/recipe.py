@@ -50,8 +50,10 @@ class Recipe(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Every field that changes a number, as JSON; fields of the execution are left out."""
-        return self.model_dump_json(exclude={"folds": set(EXECUTION_FIELDS)})
+        """Every field that changes a number, as JSON; without fields of the execution and equal sample weights."""
+        unweighted = self.training.sample_weights.equal
+        exclude = {"folds": set(EXECUTION_FIELDS), "training": {"sample_weights"} if unweighted else set()}
+        return self.model_dump_json(exclude=exclude)
 
     @property
     def digest(self) -> str:

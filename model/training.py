@@ -22,6 +22,7 @@ from model.calibration import UNCALIBRATED, CalibrationName, Calibrator
 from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
 from model.metrics import TRAINING_CLIP, predicts_rise
 from model.networks import NetworkSpec, build_network
+from model.sample_weights import SampleWeights, training_weights
 from model.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -82,11 +83,14 @@ class TrainingSpec(BaseModel):
         description="Precision of the training; bfloat16 (weights stay float32) is for large networks and batches on "
         "a GPU",
     )
+    sample_weights: SampleWeights = Field(
+        default=SampleWeights(), description="Weights of the training windows in the loss; default: all equal"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One pass over the training windows; losses are mean log losses in nats, accuracies shares of windows.
+    """One pass over the training windows; losses are unweighted mean log losses in nats, accuracies shares of windows.
 
     `loss` and `accuracy` are measured during the epoch (dropout on, weights changing), those of the validation after
     it; they are NaN without validation windows.
@@ -163,7 +167,8 @@ class Trainer:
         model = inference_model = self._build(fused=self.device == "CPU")
         if training.precision != "float32":
             model = self._build(mixed=True)
-        self._graph = TrainingGraph(model, inference_model, lookback_bars, feature_count, training.batch_size)
+        sizes, weighted = (lookback_bars, feature_count, training.batch_size), not training.sample_weights.equal
+        self._graph = TrainingGraph(model, inference_model, *sizes, weighted=weighted)
         self._on_device: tuple[np.ndarray, Any] | None = None
 
     @property
@@ -202,7 +207,7 @@ class Trainer:
 
         Raises:
             BarsTooShort: there are fewer than two training windows.
-            SpecError: the windows have another shape or are unresolved, or there is no epoch.
+            SpecError: the windows have another shape or are unresolved, there is no epoch, or no weight is positive.
             UnsoundModel: a loss is not finite.
 
         Time: the weights depend on `start` and on the windows at `train_index` and `validation_index` alone.
@@ -214,13 +219,13 @@ class Trainer:
         self._check(windows, train_index, validation_index, epochs)
         rng = np.random.default_rng(self.training.seed if seed is None else seed)
         state = self._graph.initial_state(rng) if start is None else self._graph.warm_state(start, rng)
-        features, ends, labels = self._inputs(windows)
+        inputs, weights = self._inputs(windows), training_weights(windows, train_index, self.training.sample_weights)
         stopping = EarlyStopping(self.training, has_validation=len(validation_index) > 0)
         best = state
         while not stopping.stopped and len(stopping.history) < epochs:
             epoch_started = time.perf_counter()
             order = rng.permutation(train_index)
-            state, loss, accuracy = self._graph.epoch(features, ends, labels, order, state, stopping.learning_rate)
+            state, loss, accuracy = self._graph.epoch(*inputs, order, state, stopping.learning_rate, *weights)
             validation = self._validate(windows, validation_index, state)
             epoch = Epoch(
                 len(stopping.history) + 1,

@@ -44,7 +44,14 @@ class TrainingGraph:
     """The traced functions of one Keras model: a training epoch, and inference."""
 
     def __init__(
-        self, model: Any, inference_model: Any, lookback_bars: int, feature_count: int, batch_size: int
+        self,
+        model: Any,
+        inference_model: Any,
+        lookback_bars: int,
+        feature_count: int,
+        batch_size: int,
+        *,
+        weighted: bool,
     ) -> None:
         """Lay out the weights of the model in one vector; tracing happens at the first call.
 
@@ -54,6 +61,7 @@ class TrainingGraph:
             lookback_bars: bars of a window.
             feature_count: features of a bar.
             batch_size: windows per optimizer step.
+            weighted: the epoch takes the weights of the windows in the loss, shape (window,), as its last argument.
         """
         self._model, self._inference_model = model, inference_model
         self._lookback_bars = lookback_bars
@@ -65,7 +73,8 @@ class TrainingGraph:
         state = State(vector, vector, vector, number, number, others)
         features, index = tf.TensorSpec((None, feature_count), tf.float64), tf.TensorSpec((None,), tf.int64)
         labels = tf.TensorSpec((None,), tf.float32)
-        self.epoch = tf.function(self._epoch, [features, index, labels, index, state, number], autograph=False)
+        inputs = [features, index, labels, index, state, number, *([labels] if weighted else [])]
+        self.epoch = tf.function(self._epoch, inputs, autograph=False)
         self.infer = tf.function(self._infer, [features, index, index, state], autograph=False)
 
     def initial_state(self, rng: np.random.Generator) -> State:
@@ -117,15 +126,18 @@ class TrainingGraph:
         offsets = tf.range(1 - self._lookback_bars, 1, dtype=tf.int64)
         return tf.gather(features, ends[:, None] + offsets)
 
-    def _epoch(self, features: Any, ends: Any, labels: Any, order: Any, state: State, rate: Any) -> Any:
+    def _epoch(
+        self, features: Any, ends: Any, labels: Any, order: Any, state: State, rate: Any, sample_weights: Any = None
+    ) -> Any:
         """Train on the windows in this order, batch by batch; the last batch may be smaller."""
         count = tf.size(order)
 
         def train_batch(start: Any, state: State, loss_sum: Any, hits: Any) -> Any:
             rows = order[start : start + self._batch_size]
-            state, loss, right = self._step(
-                self._gather(features, tf.gather(ends, rows)), tf.gather(labels, rows), state, rate
-            )
+            windows, weights = self._gather(features, tf.gather(ends, rows)), None
+            if sample_weights is not None:
+                weights = tf.gather(sample_weights, rows)
+            state, loss, right = self._step(windows, tf.gather(labels, rows), weights, state, rate)
             return start + self._batch_size, state, loss_sum + loss * tf.cast(tf.size(rows), tf.float32), hits + right
 
         def is_left(start: Any, *_: Any) -> Any:
@@ -135,15 +147,18 @@ class TrainingGraph:
         _, state, loss_sum, hits = tf.while_loop(is_left, train_batch, start, parallel_iterations=1)
         return state, loss_sum / tf.cast(count, tf.float32), hits / tf.cast(count, tf.float32)
 
-    def _step(self, windows: Any, labels: Any, state: State, rate: Any) -> tuple[State, Any, Any]:
-        """Take one optimizer step; return the new state, the mean loss and the count of correct predictions."""
+    def _step(self, windows: Any, labels: Any, weights: Any, state: State, rate: Any) -> tuple[State, Any, Any]:
+        """Take one optimizer step; return the new state, the unweighted mean loss and the count of hits."""
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
             probabilities, others = self._model.stateless_call(
                 self._unpack(state.weights), list(state.others), windows, training=True
             )
-            loss = tf.reduce_mean(keras.ops.binary_crossentropy(labels[:, None], probabilities))
-        gradient = tape.gradient(loss, state.weights)
+            losses = keras.ops.binary_crossentropy(labels[:, None], probabilities)
+            loss = objective = tf.reduce_mean(losses)
+            if weights is not None:
+                objective = tf.reduce_mean(tf.reshape(losses, [-1]) * weights)
+        gradient = tape.gradient(objective, state.weights)
         right = tf.reduce_sum(tf.cast((probabilities[:, 0] > THRESHOLD) == (labels > THRESHOLD), tf.float32))
         return _nadam_step(state, gradient, rate)._replace(others=tuple(others)), loss, right
 

@@ -60,6 +60,8 @@ class Windows:
         decided_at: shape (window,), datetime64[us], UTC: close of the window's last bar.
         resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label; NaT if unresolved.
         last_moves: shape (window,), int8: sign of the close's move from the last bar but one to the last: 1, 0, -1.
+        label_moves: shape (window,), float64: log return whose sign the label states: from the decision to the outcome,
+            for ranks of a panel less that of the median series; NaN if unresolved.
         lookback_bars: bars in a window.
         filled: shape (filled,), int64: rows of `features` that were filled into gaps; empty unless the spec allows it.
         symbols: shape (window,), text: the series of each window of a panel (see `model.panel`); empty for one series.
@@ -73,6 +75,7 @@ class Windows:
     decided_at: Shaped[np.ndarray, " window"]
     resolved_at: Shaped[np.ndarray, " window"]
     last_moves: Int8[np.ndarray, " window"]
+    label_moves: Float64[np.ndarray, " window"]
     lookback_bars: int
     filled: Int64[np.ndarray, " filled"] = field(default_factory=lambda: np.empty(0, np.int64))
     symbols: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.str_))
@@ -121,6 +124,7 @@ class Windows:
             decided_at=self.decided_at[chosen],
             resolved_at=self.resolved_at[chosen],
             last_moves=self.last_moves[chosen],
+            label_moves=self.label_moves[chosen],
             lookback_bars=self.lookback_bars,
             filled=self.filled,
             symbols=self.symbols[chosen] if len(self.symbols) else self.symbols,
@@ -150,7 +154,7 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
         SpecError: a chosen column is not finite throughout.
 
     Time: the values, `decided_at` and `last_moves` of a window ending at bar t depend on bars t-lookback+1..t; its
-        label and `resolved_at` on bars t..t+horizon.
+        label, `resolved_at` and `label_moves` on bars t..t+horizon.
     Source: the article's windows of WINDOW, STEP and FORECAST; gaps are our own.
 
     Examples:
@@ -176,9 +180,12 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
     labels[~is_filled] = found  # labels of the real bars only: none crosses a gap, filled or not
     labels = labels[ends]
     decided_at = bars.closed_at[ends]
-    # A resolved label crosses no gap, so its bar closes exactly horizon_bars intervals after the decision.
-    resolved_at = np.where(labels >= 0, decided_at + spec.horizon_bars * bars.delta, np.datetime64("NaT"))
-    change = np.diff(bars.column("close"), prepend=np.nan)
+    # A resolved label crosses no gap, so its bar is horizon_bars rows ahead and closes as many intervals later.
+    known, close = labels >= 0, bars.column("close")
+    resolved_at = np.where(known, decided_at + spec.horizon_bars * bars.delta, np.datetime64("NaT"))
+    label_moves = np.full(len(ends), np.nan)
+    label_moves[known] = np.log(close[ends[known] + spec.horizon_bars] / close[ends[known]])
+    change = np.diff(close, prepend=np.nan)
     moves = (change > 0).astype(np.int8) - (change < 0).astype(np.int8)
     return Windows(
         interval=bars.interval,
@@ -188,6 +195,7 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
         decided_at=decided_at,
         resolved_at=resolved_at,
         last_moves=moves[ends],
+        label_moves=label_moves,
         lookback_bars=spec.lookback_bars,
         filled=np.flatnonzero(is_filled),
     )

@@ -346,6 +346,7 @@ def test_bad_windows_are_reported(gappy_bars: Bars, series: Series, monkeypatch:
         decided_at=closes[wrong_ends],
         resolved_at=closes[wrong_ends] + 2 * gappy_bars.delta,
         last_moves=np.zeros(len(wrong_ends), dtype=np.int8),
+        label_moves=np.zeros(len(wrong_ends)),
         lookback_bars=10,
     )
     assert failures(crossing) == {"window_gap"}
@@ -354,9 +355,7 @@ def test_bad_windows_are_reported(gappy_bars: Bars, series: Series, monkeypatch:
     assert failures(good.take(good.labels == 1)) >= {"both_labels", "rise_share"}
     features = good.features.copy()
     features[100, 0] = np.nan
-    nonfinite = Windows(
-        "1d", features, good.ends, good.labels, good.decided_at, good.resolved_at, good.last_moves, good.lookback_bars
-    )
+    nonfinite = replace(good, features=features)
     assert failures(nonfinite) == {"finite_features"}
 
 

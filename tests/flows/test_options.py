@@ -17,6 +17,7 @@ from model.calibration import calibrator_from_json, fit_temperature
 from model.folds import FoldSpec, split_folds
 from model.network_files import network_from_bytes
 from model.networks import NetworkSpec
+from model.sample_weights import SampleWeights
 from model.training import Trainer, TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.results import Retrain
@@ -25,7 +26,7 @@ from tasks.workspace import Workspace
 
 pytestmark = pytest.mark.e2e  # a second home, for options that are off by default
 FOLDS = FoldSpec(test_bars=120, count=2, seeds=2)
-TRAINING = TrainingSpec(epochs=1, calibration="temperature")
+TRAINING = TrainingSpec(epochs=1, calibration="temperature", sample_weights=SampleWeights(half_life_bars=365))
 Options = tuple[Retrain, Workspace, list[str]]
 
 
@@ -88,6 +89,7 @@ def test_run_and_page_name_the_calibrator_and_the_seeds(asked: Options) -> None:
     result, workspace, runs = asked
     run = workspace.runs.client.get_run(result.run_id).data
     assert (run.params["training.calibration"], run.params["folds.seeds"]) == ("temperature", "2")
+    assert run.params["training.sample_weights.half_life_bars"] == "365"
     told = workspace.runs.client.get_run(runs[-1]).data.params["calibrator"]
     assert run.tags["calibrator"] == told
     page = Path(result.report).read_text(encoding="utf-8")

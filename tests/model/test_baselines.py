@@ -96,7 +96,7 @@ def test_the_labels_of_the_test_are_not_used(name: BaselineName) -> None:
     flipped[80:] = 1 - np.abs(flipped[80:])
     other = Windows(
         windows.interval, windows.features, windows.ends, flipped, windows.decided_at, windows.resolved_at,
-        windows.last_moves, windows.lookback_bars,
+        windows.last_moves, windows.label_moves, windows.lookback_bars,
     )  # fmt: skip
     train, test = np.arange(79), np.arange(80, len(windows))
     np.testing.assert_array_equal(
