@@ -19,6 +19,7 @@ from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_table
 from tasks.registry.experiment_page import SHORT_HASH
 from tasks.results import Landing, Stored
+from tasks.services.run_page import in_words_of_the_form
 from tasks.settings import Settings
 from tasks.sources.printable_text import printable
 from tasks.sources.source_spec import SourceSpec, latest_as_of, open_source
@@ -66,7 +67,9 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
             f"{counted(len(landed), 'bar')} from {layout['source']}, "
             f"{unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
         )
-        return Landing(str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout)
+        return Landing(
+            str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout, source.kind == "csv"
+        )
 
 
 @task(name="store", task_run_name="store")
@@ -96,13 +99,13 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
             "%d bars added, %d revised, %d unchanged; table version %d",
             merged.added, merged.revised, merged.unchanged, merged.version,
         )  # fmt: skip
-        if doubt := merged.doubt(landing.series.symbol):
-            get_run_logger().warning(doubt)
+        if doubt := merged.doubt(landing.symbol, from_file=landing.from_file):
+            get_run_logger().warning(in_words_of_the_form(doubt))
         counts = {"bars added": merged.added, "revised": merged.revised, "unchanged": merged.unchanged}
         kept = {"bars stored": ref.rows, "first": f"{ref.first:%Y-%m-%d %H:%M}", "last": f"{ref.last:%Y-%m-%d %H:%M}"}
         rows = [{"what": name, "value": str(value)} for name, value in (counts | kept).items()]
         show_table("bars-stored", rows, f"{landing.series.name}, version {merged.version} of the table")
-        return Stored(ref, merged)
+        return Stored(ref, merged, doubt)
 
 
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

@@ -32,6 +32,7 @@ class Landing:
         unfinished: bars dropped because they closed later.
         as_of: what counts as now, UTC.
         layout: what the reader found out about the source.
+        from_file: their source is a file.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Landing:
     unfinished: int
     as_of: datetime
     layout: dict[str, str] = field(default_factory=dict)
+    from_file: bool = False
 
     @property
     def series(self) -> Series:
@@ -73,10 +75,17 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Result of a merge into the bar store, and the bars to use from now on."""
+    """Result of a merge into the bar store, and the bars to use from now on.
+
+    Attributes:
+        ref: all stored bars of the series.
+        merge: what changed.
+        doubt: a warning that names flags, where most of the bars that were there already changed.
+    """
 
     ref: BarsRef
     merge: MergeResult
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

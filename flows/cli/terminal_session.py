@@ -127,6 +127,20 @@ def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
             raise Interrupted(describe_interruption(run.newest, run.done)) from interrupt
 
 
+@contextmanager
+def tensorflow_imported() -> Iterator[None]:
+    """Import TensorFlow, and then what the body imports, while a temporary Prefect server starts.
+
+    At the end of the context the server answers. Caution: a flow must not be imported before.
+    """
+    from tasks.services.prefect_server import local_server
+
+    with local_server():
+        import tensorflow  # noqa: F401, ICN001 - imported here: ten seconds, which other commands must not pay
+
+        yield
+
+
 class Interrupted(RiseOrFallError):
     """A person pressed Ctrl-C while a flow ran."""
 

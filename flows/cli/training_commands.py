@@ -19,7 +19,7 @@ from flows.cli.option_panels import (
     WindowFlags,
 )
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
-from flows.cli.terminal_session import flow_progress, load_settings, print_json
+from flows.cli.terminal_session import flow_progress, load_settings, print_json, tensorflow_imported
 from model.abstention import AbstentionSpec
 from model.bars import IntervalName
 from model.folds import FoldSpec
@@ -59,13 +59,8 @@ def retrain(
     settings = load_settings()
     require_readable(source)  # before the imports, which take seconds
     with flow_progress(settings) as (run, log_file):
-        with run.step("import"):
-            from tasks.services.prefect_server import local_server
-
-            with local_server():  # starts while TensorFlow is imported
-                import tensorflow  # noqa: F401, ICN001 - imported here so that its time belongs to this step
-
-                from flows.retrain import retrain as flow
+        with run.step("import"), tensorflow_imported():
+            from flows.retrain import retrain as flow
         result = flow(
             source=source,
             check=check,
@@ -105,13 +100,8 @@ def retrain_panel(
 
     settings = load_settings()
     with flow_progress(settings) as (run, log_file):
-        with run.step("import"):
-            from tasks.services.prefect_server import local_server
-
-            with local_server():  # starts while TensorFlow is imported
-                import tensorflow  # noqa: F401, ICN001 - imported here so that its time belongs to this step
-
-                from flows.retrain_panel import retrain_panel as flow
+        with run.step("import"), tensorflow_imported():
+            from flows.retrain_panel import retrain_panel as flow
         result = flow(
             interval=interval,
             panel=panel,
@@ -153,11 +143,7 @@ def replay(
 
     series = options.chosen  # before the imports, which take seconds
     with flow_progress(load_settings()):
-        from tasks.services.prefect_server import local_server
-
-        with local_server():  # starts while TensorFlow is imported
-            import tensorflow  # noqa: F401, ICN001 - imported while the server starts
-
+        with tensorflow_imported():
             from flows.replay import replay as flow
         found = flow(
             first=first.date(),
@@ -192,11 +178,7 @@ def tune(
 
     series = options.chosen  # before the imports, which take seconds
     with flow_progress(load_settings()):
-        from tasks.services.prefect_server import local_server
-
-        with local_server():  # starts while TensorFlow is imported
-            import tensorflow  # noqa: F401, ICN001 - imported while the server starts
-
+        with tensorflow_imported():
             from flows.tune import tune as flow
         found = flow(
             symbol=series.symbol,

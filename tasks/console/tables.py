@@ -97,8 +97,8 @@ def _retrain_lines(
 
     merge, promotion, checked = result.stored.merge, result.promotion, result.checked
     yield "bars", f"{result.landing.rows} read, {merge.added} added, {merge.revised} revised, {checked.rows} accepted"
-    if doubt := merge.doubt(result.stored.ref.symbol):
-        yield "", f"warning: {doubt}"
+    if result.stored.doubt:
+        yield "", f"warning: {result.stored.doubt}"
     by_rule = ", ".join(f"{rule} {count}" for rule, count in checked.refused_by.items())
     yield (
         "refused",

@@ -3,11 +3,12 @@
 A group is one flow run; each of its series is a child run in the same process. When the process dies, the series that
 was running is lost, and a new run of the deployment takes up those that had not started. Its idempotency key names the
 run that it continues, so nothing is started twice. Each continuation is at least one series shorter; a group that dies
-before its first series starts is repeated once.
+before its first series starts is repeated once; a continuation that fails is tried `ATTEMPTS` times.
 """
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ GROUP = "group"  # tag of the deployment of groups, and so of its runs
 MAX_SERIES = 200  # of a group: Prefect's largest page
 PROCESS_GONE = "its process is gone; the other series of its group continue in another process"
 NOT_STARTED = "Not started"
+ATTEMPTS = 3  # own choice: to start a continuation, a minute apart; a server that is restarted answers by then
 REST, REPEAT = "rest of", "repeat of"  # idempotency key of a continuation, before the id of the run that it continues
 CONTINUES = re.compile(rf"^(?:{REST}|{REPEAT}) ([0-9a-f-]{{36}})$")
 
@@ -54,7 +56,44 @@ def is_group(run: "FlowRun") -> bool:
 def continue_after_crash(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001 - named by Prefect
     """Continue a crashed group; a hook of its flow, called by the runner, the worker or the process itself."""
     with get_client(sync_client=True) as client:
-        continue_group(client, client.read_flow_run(flow_run.id))
+        group = client.read_flow_run(flow_run.id)
+        try:
+            continue_group(client, group)
+        except Exception as error:
+            client.set_flow_run_state(group.id, Crashed(message=not_continued(state.message, error)), force=True)
+            raise
+
+
+def not_continued(message: str | None, error: Exception) -> str:
+    """Return the message of a crashed group whose other series could not be started."""
+    return f"{message or 'crashed'}; the series that had not started were not started: {error}"
+
+
+class Continuations:
+    """Continue crashed groups, each in a few attempts: one that cannot be continued does not stop the others."""
+
+    def __init__(self) -> None:
+        """Start with no attempt."""
+        self._failures: Counter[UUID] = Counter()
+
+    def attempt(self, client: "SyncPrefectClient", group: "FlowRun", message: str) -> str:
+        """Continue a group; return the message of its state, or an empty text if it has to be tried again.
+
+        Args:
+            client: of the Prefect server.
+            group: its run, which is not marked as crashed yet.
+            message: why it crashed.
+        """
+        try:
+            continue_group(client, group)
+        except ObjectNotFound:  # the run was deleted
+            raise
+        except Exception as error:  # parameters of an earlier version, a server that refuses or is down
+            self._failures[group.id] += 1
+            tried = self._failures[group.id]
+            log.exception("%s (%s) is not continued, attempt %d of %d", group.name, group.id, tried, ATTEMPTS)
+            return not_continued(message, error) if tried >= ATTEMPTS else ""
+        return message
 
 
 def continue_group(client: "SyncPrefectClient", group: "FlowRun") -> str:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
+
+    from tasks.services.group_runs import Continuations
 
 log = logging.getLogger(__name__)
 
@@ -140,24 +143,34 @@ def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str
 def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str) -> list["FlowRun"]:
     """Mark runs as crashed, except those that were deleted or entered another state meanwhile; return the marked.
 
-    A group of retrains continues with the series that had not started.
+    A group of retrains continues with the series that had not started. One that cannot be continued now stays
+    unfinished, so that the next call tries it again, until its attempts are used up.
     """
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
-    from tasks.services.group_runs import continue_group, is_group  # imported here: it loads Prefect
+    from tasks.services.group_runs import is_group  # imported here: it loads Prefect
 
     crashed = []
     for run in runs:
         with suppress(ObjectNotFound):
             found = client.read_flow_run(run.id)
             if found.state and run.state and found.state.id == run.state.id:
-                if is_group(run):
-                    continue_group(client, run)  # first: a crashed group is not looked at again
-                client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-                log.info("%s (%s): %s", run.name, run.id, message)
-                crashed.append(run)
+                # A group is continued first: a crashed one is not looked at again.
+                text = _continuations().attempt(client, run, message) if is_group(run) else message
+                if text:
+                    client.set_flow_run_state(run.id, Crashed(message=text), force=True)
+                    log.info("%s (%s): %s", run.name, run.id, text)
+                    crashed.append(run)
     return crashed
+
+
+@cache
+def _continuations() -> "Continuations":
+    """Return the attempts of this process."""
+    from tasks.services.group_runs import Continuations  # imported here: it loads Prefect
+
+    return Continuations()
 
 
 def _executed_flow_runs() -> set[str]:

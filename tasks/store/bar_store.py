@@ -70,14 +70,23 @@ class MergeResult:
     version: int
     revised_first: datetime | None
 
-    def doubt(self, symbol: str) -> str:
-        """Return a warning where most of the bars that were there already changed; empty where they did not."""
+    def doubt(self, symbol: str, *, from_file: bool) -> str:
+        """Return a warning where most of the bars that were there already changed; empty where they did not.
+
+        Args:
+            symbol: of the series.
+            from_file: the bars are those of a file, which can be stored under any symbol.
+        """
         known = self.revised + self.unchanged
         if self.revised < LEAST_REVISED or self.revised * 2 <= known:
             return ""
+        advice = (
+            f"If the file is from another exchange, store it as a series of its own, such as --source.symbol {symbol}-2"
+            if from_file
+            else "If they are from another exchange, the series now mixes the bars of two"
+        )
         return (
-            f"{self.revised} of {known} bars of {symbol} that were stored already have other values now. If these bars "
-            f"come from another exchange, store them under a symbol of their own, such as {symbol}-2; "
+            f"{self.revised} of {known} bars of {symbol} that were stored already have other values now. {advice}; "
             f"`riseorfall bars --table-version {self.version - 1}` still has the former ones"
         )
 

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -223,16 +223,23 @@ def test_a_revised_past_bar_is_written_and_its_old_value_kept(
     assert row["source"] == NAME
 
 
-def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(source: SourceSpec, bar_store: BarStore) -> None:
-    ingest_bars(source)
-    frame = bar_store.read_frame(source.series)
+def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(
+    source: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    frame = part(day_bars, DAYS - 1).frame()
     frame[["open", "high", "low", "close"]] *= 1.001
-    merged = bar_store.merge(source.series, frame, {"source": "another"}, merged_at=datetime.now(UTC))
-    known = DAYS - 1
-    assert f"{known} of {known} bars of {source.symbol} that were stored already" in merged.doubt(source.symbol)
-    assert replace(merged, revised=300, unchanged=300).doubt("BTC") == ""
-    assert replace(merged, revised=301, unchanged=300).doubt("BTC") != ""
-    assert replace(merged, revised=19, unchanged=0).doubt("BTC") == ""
+    bar_store.merge(source.series, frame, {"source": "another"}, merged_at=AT)
+    stored = ingest_bars(source)
+    assert stored.doubt == (
+        "51 of 51 bars of BTC-USD that were stored already have other values now. If they are from another exchange, "
+        f"the series now mixes the bars of two; `riseorfall bars --table-version {stored.merge.version - 1}` still has "
+        "the former ones"
+    )
+    merged = stored.merge
+    for from_file in (False, True):
+        assert replace(merged, revised=300, unchanged=300).doubt("BTC", from_file=from_file) == ""
+        assert replace(merged, revised=301, unchanged=300).doubt("BTC", from_file=from_file) != ""
+        assert replace(merged, revised=19, unchanged=0).doubt("BTC", from_file=from_file) == ""
 
 
 @pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])

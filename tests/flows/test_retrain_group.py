@@ -28,6 +28,7 @@ from model.presets import recipe_for
 from model.training import TrainingSpec
 from model.walk_forward import _trainer, trainer_for
 from model.windows import WindowSpec
+from tasks.services import group_runs
 from tasks.services.group_runs import _series_runs, continue_after_crash, continue_group
 from tasks.services.stale_runs import _end_flow_runs as end_flow_runs
 from tasks.services.stale_runs import end_flow_runs_without_process
@@ -253,9 +254,63 @@ def test_a_group_continues_although_the_server_failed_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", fail)
-        with pytest.raises(TimeoutError):
-            end_flow_runs_without_process([NAME], later)
+        end_flow_runs_without_process([NAME], later)
     assert client.read_flow_run(group.id).state_name != "Crashed"
     end_flow_runs_without_process([NAME], later)
     assert client.read_flow_run(group.id).state_name == "Crashed"
     assert symbols_of(follower(client, client.read_flow_run(group.id))) == ["B-USD", "C-USD"]
+
+
+@pytest.mark.parametrize("broken", ["series", "server"])
+def test_a_group_that_cannot_be_continued_ends_with_its_error_and_the_others_go_on(
+    broken: str, client: SyncPrefectClient, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series whose symbol has been reserved since, or a server that refuses the run."""
+    bad, good = group_run(client, deployment), group_run(client, deployment, "DE")
+    series_run(client, good, "D", Running())
+    read, create = group_runs._sources, SyncPrefectClient.create_flow_run_from_deployment
+
+    def sources(group: FlowRun) -> list[SourceSpec]:
+        if group.id == bad.id:
+            raise ValueError("PANEL is reserved")
+        return read(group)
+
+    def refuse(*given: Any, **named: Any) -> FlowRun:
+        if str(bad.id) in named["idempotency_key"]:
+            raise ValueError("PANEL is reserved")
+        return create(*given, **named)
+
+    if broken == "series":
+        monkeypatch.setattr(group_runs, "_sources", sources)
+    else:
+        monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", refuse)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    names = []
+    for _ in range(4):
+        end_flow_runs_without_process([NAME], later)
+        names.append(client.read_flow_run(bad.id).state_name)
+    assert names == ["Running", "Running", "Crashed", "Crashed"]
+    assert client.read_flow_run(bad.id).state.message == (  # type: ignore[union-attr]
+        "interrupted: its process is gone; the series that had not started were not started: PANEL is reserved"
+    )
+    assert client.read_flow_run(good.id).state_name == "Crashed"
+    assert symbols_of(follower(client, client.read_flow_run(good.id))) == ["E-USD"]
+
+
+def test_the_hook_of_a_group_that_cannot_be_continued_names_the_error(
+    client: SyncPrefectClient, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = group_run(client, deployment)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise TimeoutError("the server is restarted")
+
+    monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", fail)
+    with pytest.raises(TimeoutError):
+        crash(client, group)
+    found = client.read_flow_run(group.id).state
+    assert found is not None
+    assert found.is_crashed()
+    assert found.message == (
+        "Process exited with status code: -9; the series that had not started were not started: the server is restarted"
+    )

@@ -1,0 +1,55 @@
+"""The warning of a file of another exchange under a symbol whose bars are stored already names what to change."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from synthetic_bars import random_walk
+
+from flows.cli import run
+from tasks.ingestion import ingest, store
+from tasks.results import Stored
+from tasks.sources.source_spec import SourceSpec
+from tasks.workspace import open_workspace
+
+DAYS = 240
+OF_ITS_OWN = "store it as a series of its own, such as {} BTC-USD-2; `riseorfall bars --table-version 1`"
+
+
+@pytest.fixture
+def file_of_another_exchange(home: Path, tmp_path: Path) -> SourceSpec:
+    """A file whose bars are stored already, with slightly different prices."""
+    assert not any(home.iterdir())
+    frame = random_walk(DAYS, seed=5).frame()
+    open_workspace().bar_store.merge(SourceSpec().series, frame, {}, merged_at=datetime(2026, 1, 1, tzinfo=UTC))
+    frame[["open", "high", "low", "close"]] *= 1.001
+    frame.to_csv(tmp_path / "bars.csv", index=False)
+    return SourceSpec(kind="csv", path=str(tmp_path / "bars.csv"))
+
+
+@pytest.mark.parametrize(("deployment", "shown"), [("ingest", "`source.symbol`"), ("quick", "`symbol`")])
+def test_the_warning_of_a_file_of_another_exchange_names_fields_in_a_form(
+    deployment: str, shown: str, file_of_another_exchange: SourceSpec, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    @flow(name="ingest-without-checks")
+    def unchecked() -> Stored:
+        landing = ingest(file_of_another_exchange, None, "test")
+        return store(landing, landing.path)
+
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
+    assert OF_ITS_OWN.format("--source.symbol") in unchecked().doubt
+    assert OF_ITS_OWN.format(shown) in caplog.text
+
+
+def test_the_warning_of_a_file_of_another_exchange_names_flags_in_a_shell(
+    file_of_another_exchange: SourceSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ingest", "--source.kind", "csv", "--source.path", file_of_another_exchange.path]
+    assert run(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"warning: {DAYS} of {DAYS} bars of BTC-USD that were stored already have other values now" in printed
+    assert OF_ITS_OWN.format("--source.symbol") in printed
+    assert run(words) == 0
+    assert "warning:" not in capsys.readouterr().out
