@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.retrain import HOURS_6, retrain
+from flows.retrain import retrain
 from model.bars import IntervalName, Series
+from tasks.retrain_run import HOURS_6
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.services.scheduled_retrain import quick_source, scheduled_parameters

@@ -21,15 +21,13 @@ from tasks.promotion import promote
 from tasks.registration import register
 from tasks.reporting import report
 from tasks.results import Retrain, Unchanged
-from tasks.retrain_run import open_run, track_run
+from tasks.retrain_run import HOURS_6, open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.training import fit_final, train_folds
 from tasks.validation import check as check_bars
 from tasks.windowing import cut
-
-HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a run that takes longer is taken to hang
 
 
 @flow(name="retrain", flow_run_name=flow_run_name, timeout_seconds=HOURS_6)

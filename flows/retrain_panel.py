@@ -21,13 +21,11 @@ from tasks.panel_reporting import report_panel
 from tasks.promotion import promote
 from tasks.registration import register
 from tasks.results import PanelRetrain
-from tasks.retrain_run import PANEL_STEPS, open_run, track_run
+from tasks.retrain_run import HOURS_6, PANEL_STEPS, open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.training import fit_final, train_folds
 from tasks.windowing import cut_panel_windows, read_stored
-
-HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a run that takes longer is taken to hang
 
 
 @flow(name="retrain_panel", flow_run_name=flow_run_name, timeout_seconds=HOURS_6)
@@ -45,14 +43,14 @@ def retrain_panel(
     """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
 
     Args:
-        interval: Length of a bar; its stored series form the panel.
-        panel: Series, label and inputs.
-        window: Lookback, horizon, features and gaps, the same for every series.
-        training: Optimiser, epochs, early stopping, ensemble size and seed.
-        folds: Walk-forward evaluation on out-of-sample closes.
-        network: Architecture of the network.
-        promotion: Rule that promotes, holds or rejects; the daily rule only.
-        as_of: Use bars closed by this time (UTC) only; empty: all stored bars.
+        interval: Length of a bar. The panel is made of stored series of this interval; nothing is fetched.
+        panel: Which series form the panel, what is predicted for each, and what a window shows of the others.
+        window: Lookback, horizon, features and gaps, the same for every series; the stride must be 1.
+        training: Optimiser, epochs, early stopping, ensemble size and seed; panels have no warm start.
+        folds: Walk-forward evaluation on out-of-sample closes; test bars count closes, not windows.
+        network: Architecture of the network, one for all series.
+        promotion: Rule that promotes, holds or rejects; of its kinds the daily one only.
+        as_of: Use only bars that had closed by this time (UTC); empty: all stored bars.
     """
     if promotion.kind != "daily":
         raise SpecError(

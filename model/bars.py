@@ -58,6 +58,16 @@ class Series:
         """Length of one bar, timedelta64[us]."""
         return interval_delta(self.interval)
 
+    @property
+    def is_panel(self) -> bool:
+        """Whether a panel of several series is registered under it; it has no bars of its own."""
+        return self.symbol == PANEL
+
+    @property
+    def retrain_command(self) -> str:
+        """The command that trains a version of it, for messages."""
+        return "riseorfall retrain-panel" if self.is_panel else "riseorfall retrain"
+
 
 @dataclass(frozen=True, slots=True)
 class Bars:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.bars import Bars
+from model.bars import Bars, Series
 from model.errors import SpecError, StaleChampion
 from model.times import to_datetime
 from model.windows import WindowSpec, cut_windows
@@ -33,6 +33,7 @@ class ForecastSpec(BaseModel):
 
 
 def require_fresh(
+    series: Series,
     name: str,
     trained_until: datetime,
     compared_until: datetime,
@@ -44,7 +45,8 @@ def require_fresh(
     """Raise where the champion, or the newest whole window, is too old.
 
     Args:
-        name: series and version, for the message.
+        series: the series or the panel whose champion it is, for the message.
+        name: of the series and version, for the message.
         trained_until: close of the champion's newest training bar, UTC.
         compared_until: the same of the newest challenger that was held against it, UTC; its own without one. A
             champion that each retrain compares and keeps is not forgotten, however old it is.
@@ -62,7 +64,8 @@ def require_fresh(
     if age < 0:
         raise SpecError(
             f"{name}: expected a champion trained on bars before {now:%Y-%m-%d %H:%M}, found one trained "
-            f"until {trained_until:%Y-%m-%d %H:%M}. Use a later as_of, or `riseorfall replay` for the past."
+            f"until {trained_until:%Y-%m-%d %H:%M}. Use a later as_of"
+            f"{'' if series.is_panel else ', or `riseorfall replay` for the past'}."
         )
     compared_at = max(trained_until, compared_until)
     if now - compared_at > timedelta(days=spec.max_age_days):
@@ -70,7 +73,7 @@ def require_fresh(
         raise StaleChampion(
             f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, or "
             f"compared with a challenger since, found one trained until {trained_until:%Y-%m-%d} ({age:.1f} days)"
-            f"{held}. Run `riseorfall retrain`, or allow more with --staleness.max-age-days."
+            f"{held}. Run `{series.retrain_command}`, or allow more with --staleness.max-age-days."
         )
     decided_at = to_datetime(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
     behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))

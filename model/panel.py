@@ -28,7 +28,9 @@ class PanelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="Panel")
 
     symbols: tuple[str, ...] = Field(
-        default=(), description="Symbols of the panel; empty: every stored series of the interval"
+        default=(),
+        description="Symbols of the panel, whose bars must be stored; empty: every stored series of the interval. A "
+        "panel of other symbols is another recipe",
     )
     label: Literal["rise", "rank"] = Field(
         default="rise",
@@ -38,13 +40,18 @@ class PanelSpec(BaseModel):
     inputs: Literal["own", "cross_section"] = Field(
         default="own",
         description="own: a window shows its own series only, so any series can be predicted; cross_section: also the "
-        "ranks of its moves and volatility among the panel, the market's and the reference's moves",
+        "ranks of its moves and volatility among the panel, the market's and the reference's moves, so only the "
+        "panel's series can be predicted",
     )
     reference: str = Field(
         default="", description="cross_section: symbol whose own move every window shows, such as BTC-USD; empty: none"
     )
     least_series: int = Field(
-        default=5, ge=2, le=10_000, description="rank: fewest series at a close for which a label exists"
+        default=5,
+        ge=2,
+        le=10_000,
+        description="rank: fewest series at a close. A close with fewer has no labels: its windows are neither trained "
+        "on nor tested, but are predicted like all others",
     )
 
 

@@ -21,6 +21,7 @@ from tasks.services.stale_runs import clean_up_after_dead_runs
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
+HOURS_6 = 6 * 3600  # enough for a large recipe on two cores; a run that takes longer is taken to hang
 STEPS = (
     "ingest",
     "check",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
-from model.bars import PANEL, Series
+from model.bars import Series
 from model.promotion_rule import PromotionRule
 from tasks.workspace import Workspace
 
@@ -36,10 +36,8 @@ def decisions(
     from tasks.console.tables import show_decisions, show_lines
 
     settings = load_settings()
-    log, series_name = (
-        Workspace(settings).decision_log,
-        name or (options.panel if options.symbol == PANEL else options.series).name,
-    )
+    log = Workspace(settings).decision_log
+    series_name = name or (options.panel if options.is_panel else options.series).name
     if on is not None:
         moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
         champion = log.champion_on(series_name, moment)
@@ -110,7 +108,7 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
         show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])
         show_lines([str(hold) for hold in held_recipes(Workspace(settings, series)).values()])
         _show_in_prefect(row)
-        if not lift and series.symbol != PANEL:
+        if not lift and not series.is_panel:
             show_lines(_refusal(series, settings))
 
 

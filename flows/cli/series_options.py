@@ -31,6 +31,11 @@ class SeriesOptions:
     interval: IntervalName | None = None
 
     @property
+    def is_panel(self) -> bool:
+        """Whether the flags choose a panel."""
+        return self.symbol == PANEL
+
+    @property
     def series(self) -> Series:
         """Return the series to show; of several stored, BTC-USD 1d without flags.
 
@@ -48,7 +53,7 @@ class SeriesOptions:
         Raises:
             SpecError: no stored series, or more than one, fits the flags.
         """
-        if self.symbol == PANEL:
+        if self.is_panel:
             raise SpecError(
                 "PANEL: expected a series with bars of its own, found a panel. These commands know panels: "
                 "retrain-panel, predict --panel, status, decisions, rollback, promote --force."
@@ -68,7 +73,7 @@ class SeriesOptions:
     @property
     def series_or_new(self) -> Series:
         """Return the series, which may have no stored bar: all of its bars may be in quarantine."""
-        if self.symbol and self.symbol != PANEL and not self.choose(open_workspace().bar_store.stored_series()):
+        if self.symbol and not self.is_panel and not self.choose(open_workspace().bar_store.stored_series()):
             return Series(self.symbol, self.interval or FIRST_SERIES.interval)
         return self.series
 
@@ -80,7 +85,7 @@ class SeriesOptions:
     @property
     def chosen_or_panel(self) -> Series:
         """Return the series to change, which may be a panel: `--symbol PANEL`."""
-        return self.panel if self.symbol == PANEL else self.chosen
+        return self.panel if self.is_panel else self.chosen
 
     @property
     def panel(self) -> Series:
@@ -90,7 +95,7 @@ class SeriesOptions:
             SpecError: there are several.
         """
         listed = open_workspace().listed_series()
-        intervals = [each.interval for each in listed if each.symbol == PANEL]
+        intervals = [each.interval for each in listed if each.is_panel]
         if self.interval is None and len(intervals) > 1:
             raise SpecError(f"expected one panel, found those of {', '.join(intervals)}. Give --interval.")
         return Series(PANEL, self.interval or (intervals or [FIRST_SERIES.interval])[0])
@@ -103,7 +108,7 @@ class SeriesOptions:
             SpecError: the flags choose a panel about which no decision was made, or no stored series.
         """
         fitting = self.choose(open_workspace().listed_series())
-        if self.symbol != PANEL:
+        if not self.is_panel:
             return fitting if len(fitting) > 1 else (self.series,)
         if not fitting:
             interval = self.interval or FIRST_SERIES.interval

@@ -92,9 +92,9 @@ def retrain_panel(
     Parameters
     ----------
     interval
-        Length of a bar; its stored series form the panel.
+        Length of a bar. The panel is made of stored series of this interval; nothing is fetched.
     as_of
-        Use bars closed by this time (UTC) only; default: all stored bars.
+        Use only bars that had closed by this time (UTC); default: all stored bars.
     """
     from tasks.console.panel_tables import show_panel_retrain
 

@@ -185,7 +185,7 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, chal
     if state.number is None:
         return ChampionRecord(None)
     try:
-        version = state.require(workspace.name)
+        version = state.require(workspace)
         loaded = workspace.registry.read_version(version.version)
         record = out_of_sample_record(workspace, version, loaded, bars, challenger)
         return ChampionRecord(record, horizon_bars=loaded.recipe().window.horizon_bars)

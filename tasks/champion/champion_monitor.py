@@ -120,7 +120,7 @@ def monitor_champion(
     """
     workspace = Workspace(settings, series)
     store = workspace.bar_store
-    champion = sync_champion_alias(workspace).require(series.name)
+    champion = sync_champion_alias(workspace).require(workspace)
     loaded = workspace.registry.read_version(champion.version)
     bars = store.read_bars(store.ref(series))
     now = resolve_as_of(workspace, champion, bars, as_of)

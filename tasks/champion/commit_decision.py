@@ -40,8 +40,11 @@ class ChampionState:
     version: Version | None
     problem: str = ""
 
-    def require(self, name: str) -> Version:
+    def require(self, workspace: Workspace) -> Version:
         """Return the champion.
+
+        Args:
+            workspace: of the series, for the message.
 
         Raises:
             NoChampion: no version has been promoted yet.
@@ -49,12 +52,13 @@ class ChampionState:
         """
         if self.version is not None:
             return self.version
+        name, retrain = workspace.name, workspace.runs.series.retrain_command
         if self.number is None:
             raise NoChampion(
-                f"{name}: expected a champion, found none. Run `riseorfall retrain` first; `riseorfall status` shows "
-                "what is registered."
+                f"{name}: expected a champion, found none. Run `{retrain}` first; `riseorfall status` shows what is "
+                "registered."
             )
-        raise UnsoundModel(f"{name}: {self.problem}. Replace it with `riseorfall retrain` or `riseorfall rollback`.")
+        raise UnsoundModel(f"{name}: {self.problem}. Replace it with `{retrain}` or `riseorfall rollback`.")
 
 
 def sync_champion_alias(workspace: Workspace) -> ChampionState:

@@ -154,7 +154,7 @@ def _champion_record(
     if state.number is None:
         return ChampionRecord(None), None
     try:
-        version = state.require(workspace.name)
+        version = state.require(workspace)
         loaded = workspace.registry.read_version(version.version)
         recipe = _panel_recipe(loaded)
         later = challenger.decided_at >= to_datetime64(version.trained_until)

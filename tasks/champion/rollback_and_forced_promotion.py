@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from model.bars import PANEL, Series
+from model.bars import Series
 from model.errors import NoChampion, SpecError
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import compare_with_champion
@@ -46,7 +46,7 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     workspace = Workspace(settings, series)
     state = sync_champion_alias(workspace)
     if state.number is None:
-        state.require(series.name)
+        state.require(workspace)
     if to:
         _require_former(workspace, to)
     version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
@@ -194,7 +194,7 @@ def plan_promotion(
         reasons = (f"forced: {reason}", f"promoted against the rule by {getpass.getuser()}")
         return replace(row, reasons=reasons, rule="forced", forced=True, forced_reason=reason)
 
-    if series.symbol == PANEL:
+    if series.is_panel:
         raise SpecError(
             f"{series.name}: expected --force with a reason, found neither: a version of a panel is decided about by "
             "the rule only while it is retrained."

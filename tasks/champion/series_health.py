@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from model.bars import PANEL, Series
+from model.bars import Series
 from model.errors import NoChampion, RiseOrFallError, UnsoundModel, UntrustedModel
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
@@ -48,7 +48,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     found["champion_trained_until"] = None
     found["live_source"], found["source"] = False, ""
     try:
-        champion = read_champion(workspace).require(series.name)
+        champion = read_champion(workspace).require(workspace)
     except (NoChampion, UnsoundModel) as error:
         alarms.append(str(error))
     else:
@@ -66,7 +66,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         found["champion_trained_until"] = champion.trained_until.isoformat()
         found["champion_age_days"] = (moment - champion.trained_until) / timedelta(days=1)
         params = workspace.runs.run_params(champion.run_id)
-        found["source"] = PANEL if series.symbol == PANEL else params.get("source.kind", "")
+        found["source"] = "panel" if series.is_panel else params.get("source.kind", "")
         found["live_source"] = found["source"] == "exchange"
         if found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)

@@ -61,7 +61,7 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
     """
     workspace = Workspace(settings, series)
     registry = workspace.registry
-    chosen = registry.version(version) if version else sync_champion_alias(workspace).require(series.name)
+    chosen = registry.version(version) if version else sync_champion_alias(workspace).require(workspace)
     store = workspace.bar_store
     ref = _bars_of(store, series, chosen)
     loaded = workspace.registry.read_version(chosen.version)

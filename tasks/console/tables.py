@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from model.bars import PANEL
+from model.bars import Series
 from model.bootstrap import Interval
 from model.metrics import METRICS
 from model.plurals import counted
@@ -150,7 +150,7 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (name, text) of each line that is no decision."""
     for role in ("champion", "challenger"):
         yield role, _format_version(found[role]) if found[role] else "none"
-    bars, is_panel = found["bars"], found["bars"]["symbol"] == PANEL
+    bars, is_panel = found["bars"], Series(found["bars"]["symbol"], found["bars"]["interval"]).is_panel
     no_bars, no_prediction = ("those of its series", "not stored; see `predict --panel`") if is_panel else ("none",) * 2
     yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else no_bars
     yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else no_prediction
@@ -227,7 +227,7 @@ def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
         for mark, reason in marked if row["forced"] else marked[:1]:
             _print_bullet(console, f"{mark}: {reason}" if mark else reason)
     if not rows:
-        console.print("no decisions yet; `riseorfall retrain` makes one")
+        console.print("no decisions yet; `riseorfall retrain` makes one, for a panel `riseorfall retrain-panel`")
 
 
 def show_health(found: Mapping[str, Any]) -> None:
@@ -235,7 +235,7 @@ def show_health(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     age, hours = found["champion_age_days"], found["bars_age_hours"]
     if age is not None:
-        if found["source"] == PANEL:
+        if found["source"] == "panel":
             line = f"the champion's newest training bar is {age:.1f} days old; panels have no monitor yet"
         elif found["bars_closed_at"] is None:
             line = "no bars are stored"

@@ -84,7 +84,7 @@ def explain_champion(series: Series, settings: Settings, at: datetime | None = N
     from model.network_files import network_from_bytes  # imported here: loads TensorFlow
 
     workspace = Workspace(settings, series)
-    champion = sync_champion_alias(workspace).require(series.name)
+    champion = sync_champion_alias(workspace).require(workspace)
     loaded = workspace.registry.read_version(champion.version)
     store = workspace.bar_store
     bars = store.read_bars(store.ref(series))

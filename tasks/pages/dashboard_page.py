@@ -10,7 +10,6 @@ from datetime import datetime
 import numpy as np
 from markupsafe import Markup
 
-from model.bars import PANEL
 from model.metrics import CLASSES, predicts_rise
 from model.series_chart import series_chart
 from tasks.champion.live_comparison import MIN_DECISIONS
@@ -135,7 +134,7 @@ def _hold(text: str, forms: Mapping[str, str]) -> Markup:
 
 
 def _tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
-    if content.series.symbol == PANEL:
+    if content.series.is_panel:
         forecast = ("Predictions", "not stored", "`riseorfall predict --panel` prints them; panels have no monitor yet")
         return [_champion(content), _record(content), forecast]
     return [

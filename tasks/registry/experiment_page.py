@@ -9,7 +9,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
-from model.bars import PANEL, Series
+from model.bars import Series
 from tasks.registry.run_metrics import CURVES, LOG_LOSS, P_VALUE, SECTIONS, VS_BASE_RATE
 from tasks.store.decision_log import LoggedDecision
 
@@ -54,7 +54,7 @@ def experiment_tags(purpose: Purpose, series: Series) -> dict[str, str]:
 
 def experiment_note(purpose: Purpose, series: Series) -> str:
     """Return the description of an experiment."""
-    name = f"a panel of {series.interval} series" if series.symbol == PANEL else f"{series.symbol} {series.interval}"
+    name = f"a panel of {series.interval} series" if series.is_panel else f"{series.symbol} {series.interval}"
     if purpose == "replay":
         return (
             f"Replay of the daily retrain of {name} on past days: one run a day, named by the day and its decision, "
@@ -77,7 +77,7 @@ def model_note(purpose: Purpose, series: Series) -> str:
     bars = (
         f"A panel: one network for many series of {series.interval} bars. Bars with a column symbol in, one "
         "probability for each bar of a series"
-        if series.symbol == PANEL
+        if series.is_panel
         else f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar"
     )
     note = (

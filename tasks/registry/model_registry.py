@@ -251,7 +251,7 @@ class ModelRegistry:
         if version is None:
             raise NoChampion(
                 f"{self.name}: expected a champion in the registry at {self.runs.uri}, found none. "
-                "Run `riseorfall retrain` first; `riseorfall status` shows what is registered."
+                f"Run `{self.series.retrain_command}` first; `riseorfall status` shows what is registered."
             )
         return version
 

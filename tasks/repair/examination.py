@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model.bars import PANEL
+from model.bars import Series
 from tasks.repair.finding import Finding
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
@@ -82,7 +82,7 @@ def _missing_bars(settings: Settings, rows: Sequence[LoggedDecision], tables: Se
     store = Workspace(settings).bar_store
     stored = set(store.stored_series())
     for symbol, interval in dict.fromkeys((row.symbol, row.interval) for row in rows):
-        if symbol != PANEL and not any((each.symbol, each.interval) == (symbol, interval) for each in stored):
+        if (series := Series(symbol, interval)) not in stored and not series.is_panel:
             yield Finding(
                 f"bars {symbol} {interval}",
                 "gone",

@@ -141,12 +141,13 @@ def _examine_version(
     workspace: Workspace, rows: Sequence[LoggedDecision], number: str, *, champion: bool
 ) -> Iterator[Finding]:
     part = f"{workspace.name} version {number}" + (" (champion)" if champion else "")
+    retrain = f"`riseorfall rollback` or `{workspace.runs.series.retrain_command}`"
     database = LocalDatabase(workspace.settings.mlflow_uri)
     entry, row = database.version(workspace.name, number), _decision_about(rows, number)
     if entry is None:
         path = workspace.settings.local_database or Path(workspace.settings.mlflow_uri)
         problem = "expected the champion of the decision log in the registry, found no such version"
-        yield Finding(part, "gone", path, problem, "run `riseorfall rollback` or `riseorfall retrain`")
+        yield Finding(part, "gone", path, problem, f"run {retrain}")
         return
     if entry.folder is None:
         yield Finding(part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine")
@@ -156,11 +157,7 @@ def _examine_version(
     problem = files_problem(loaded)
     if problem:
         repair = copy_files_of_run(workspace, entry.run_id, loaded)
-        remedy = (
-            "take the copies that its run holds"
-            if repair
-            else "restore a backup, or run `riseorfall rollback` or `riseorfall retrain`"
-        )
+        remedy = "take the copies that its run holds" if repair else f"restore a backup, or run {retrain}"
         yield Finding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
     elif not {"trained_until", "metric.log_loss"} <= entry.tags.keys():
         yield Finding(

@@ -140,7 +140,7 @@ class _Inputs:
 def _inputs(workspace: Workspace, limits: ForecastSpec, as_of: datetime | None = None) -> _Inputs:
     """Return what `forecast` predicts with; raise what it refuses with."""
     series = workspace.runs.series
-    champion = sync_champion_alias(workspace).require(series.name)
+    champion = sync_champion_alias(workspace).require(workspace)
     loaded = workspace.registry.read_version(champion.version)
     window = loaded.recipe().window
     store = workspace.bar_store
@@ -149,7 +149,7 @@ def _inputs(workspace: Workspace, limits: ForecastSpec, as_of: datetime | None =
     bars = stored.closed_by(to_datetime64(moment))
     name = f"{series.name} version {champion.version}"
     compared_until = last_comparison(workspace, champion, moment)
-    require_fresh(name, champion.trained_until, compared_until, bars, window, moment, limits)
+    require_fresh(series, name, champion.trained_until, compared_until, bars, window, moment, limits)
     require_checked(series, bars, window, store.released(series))
     return _Inputs(champion, loaded, loaded.predictor(), stored, bars)
 
@@ -216,6 +216,6 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Sh
         if len(broken):
             raise ChecksFailed(
                 f"{series.name}: expected checked bars, found one that breaks {rule} at "
-                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall retrain` or the flow "
-                "`ingest`: they put such bars into the quarantine."
+                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall ingest` for it, "
+                "with which `riseorfall retrain` begins as well: it puts such bars into the quarantine."
             )

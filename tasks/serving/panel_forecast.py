@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars, Series
-from model.errors import BarsTooShort, ChecksFailed, NoChampion, RiseOrFallError, SpecError, StaleChampion, UnsoundModel
+from model.errors import BarsTooShort, ChecksFailed, RiseOrFallError, SpecError, StaleChampion, UnsoundModel
 from model.freshness import ForecastSpec, require_fresh
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
@@ -99,10 +99,7 @@ def forecast_panel(
         ChecksFailed: a bar of the only series, or of one that the others' inputs need, breaks a rule of the checks.
     """
     workspace = Workspace(settings, series)
-    state = sync_champion_alias(workspace)
-    if state.number is None:
-        raise NoChampion(f"{series.name}: expected a champion, found none. Run `riseorfall retrain-panel` first.")
-    champion = state.require(series.name)
+    champion = sync_champion_alias(workspace).require(workspace)
     loaded = workspace.registry.read_version(champion.version)
     recipe = loaded.recipe()
     if not isinstance(recipe, PanelRecipe):
@@ -190,8 +187,8 @@ def _require_usable(
     limits: ForecastSpec,
 ) -> None:
     """Raise unless the champion is fresh, and the newest window of a series is whole, fresh and checked."""
-    name = f"{workspace.name} version {champion.version}, {symbol}"
+    panel, name = workspace.runs.series, f"{workspace.name} version {champion.version}, {symbol}"
     compared_until = last_comparison(workspace, champion, moment)
-    require_fresh(name, champion.trained_until, compared_until, bars, recipe.window, moment, limits)
+    require_fresh(panel, name, champion.trained_until, compared_until, bars, recipe.window, moment, limits)
     series = Series(symbol, recipe.interval)
     require_checked(series, bars, recipe.window, workspace.bar_store.released(series))

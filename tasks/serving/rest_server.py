@@ -136,7 +136,7 @@ class Champion:
     def _refresh(self) -> None:
         workspace = self.workspace
         try:
-            champion = read_champion(workspace).require(workspace.name)
+            champion = read_champion(workspace).require(workspace)
             if self._ready is None or self._ready.version != champion.version:
                 loaded = workspace.registry.read_version(champion.version)
                 self._ready = Ready(champion.version, champion.trained_until, loaded.recipe(), loaded.predictor())

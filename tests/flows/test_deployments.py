@@ -105,6 +105,21 @@ def test_the_form_of_retrain_shows_ranges_and_menus() -> None:
     assert shown["promotion.kind"]["enum"] == ["daily", "strict"]
 
 
+def test_the_form_of_retrain_panel_says_what_panels_cannot_do_and_what_few_series_mean() -> None:
+    shown = fields(FLOWS["retrain_panel"].load().parameters.model_dump())
+    expected = {
+        "interval": "nothing is fetched",
+        "window": "stride must be 1",
+        "training": "no warm start",
+        "promotion": "the daily one only",
+        "panel.symbols": "every stored series of the interval",
+        "panel.inputs": "only the panel's series can be predicted",
+        "panel.least_series": "neither trained on nor tested, but are predicted like all others",
+    }
+    for where, words in expected.items():
+        assert words in shown[where]["description"], where
+
+
 def test_number_fields_have_a_range() -> None:
     for plan in PLANS:
         for where, field in fields(plan.load().parameters.model_dump()).items():

@@ -271,7 +271,7 @@ def test_a_champion_lost_by_the_registry_is_reported(workspace: Workspace, setti
     assert (state.number, state.version) == ("1", None)
     assert "lost champion version 1" in state.problem
     with pytest.raises(UnsoundModel, match="lost champion version 1"):
-        state.require(SERIES.name)
+        state.require(workspace)
     assert "lost champion version 1" in series_status(SERIES, settings)["problem"]
     commit_decision(workspace, row(2, "2", "1", "2"))
     assert agreed(workspace) == "2"

@@ -1,6 +1,8 @@
 """Which moment a panel is predicted at, and what is refused with a sentence that says what to do."""
 
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from synthetic_bars import random_walk
 
 from flows.cli import run
 from model.bars import PANEL, Bars, Series
-from model.errors import SpecError, StaleChampion
+from model.errors import RiseOrFallError, SpecError, StaleChampion
 from model.freshness import ForecastSpec
 from model.panel_recipe import panel_recipe_for
 from tasks.champion.as_of_time import panel_as_of
+from tasks.champion.commit_decision import ChampionState, sync_champion_alias
+from tasks.repair.registry_damage import examine_versions
 from tasks.serving.panel_forecast import forecast_panel
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -101,6 +105,48 @@ def test_a_panel_without_stored_bars_is_refused(settings: Settings) -> None:
         with pytest.raises(SpecError, match="PANEL-1h: expected stored 1h bars, found none") as error:
             forecast_panel(Series(PANEL, "1h"), settings, as_of=as_of)
         assert "Ingest" in str(error.value)
+
+
+def test_remedies_for_a_panel_name_its_own_command(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`riseorfall retrain` would train another model, and panels have no replay."""
+    workspace = Workspace(settings, SERIES)
+    empty = Workspace(Settings(home=tmp_path / "empty"), SERIES)
+    late = NEWEST + timedelta(days=100)
+    store_coins(settings, {"NEW-USD": random_walk(340, seed=8)})
+    run(["decisions", "--name", "none"])
+    found = {
+        "no champion": _message(lambda: sync_champion_alias(empty).require(empty)),
+        "no champion in the registry": _message(empty.registry.champion),
+        "lost champion": _message(lambda: ChampionState("9", None, "lost").require(workspace)),
+        "too old": _message(lambda: forecast_panel(SERIES, settings, as_of=late)),
+        "in the past": _message(lambda: forecast_panel(SERIES, settings, as_of=NEWEST - timedelta(days=9))),
+        "no decisions": " ".join(capsys.readouterr().out.split()),  # lines are wrapped
+    }
+    advice = {"in the past": "Use a later as_of."}
+    for case, message in found.items():
+        assert advice.get(case, "`riseorfall retrain-panel`") in message, case
+        assert case == "no decisions" or not re.search("`riseorfall (retrain|replay)`", message), case
+
+
+def test_damage_of_a_panel_is_repaired_by_its_own_command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.champion.commit_decision.load_as_served", lambda *_: None)  # it has no input example
+    workspace = Workspace(settings, SERIES)
+    workspace.registry.drop_alias("champion")
+    assert run(["promote", "--symbol", "PANEL", "--version", "1", "--force", "--reason", "test"]) == 0
+    folder = workspace.registry.read_version("1").folder
+    (folder / "network.onnx").unlink()
+    shutil.rmtree(settings.root / "mlruns" / "artifacts" / "PANEL-1d" / workspace.registry.version("1").run_id)
+    found = [each for each in examine_versions(settings, workspace.decision_log.rows()) if each.state != "whole"]
+    assert found
+    assert all("`riseorfall retrain-panel`" in each.remedy for each in found)
+
+
+def _message(act: Callable[[], object]) -> str:
+    with pytest.raises(RiseOrFallError) as error:
+        act()
+    return str(error.value)
 
 
 def test_status_of_a_panel_that_does_not_exist_is_a_sentence(
