@@ -132,9 +132,11 @@ def _audit_labels(bars: Mapping[str, Bars], spec: WindowSpec, panel: PanelSpec, 
             by_close.setdefault(moment, []).append(returns[-1])
     bad = []
     for place, (moment, expected) in enumerate(zip(stamps, returns, strict=True)):
-        others = by_close.get(moment, [])
+        others = list(by_close.get(moment, []))
         known = not math.isnan(expected) and (panel.label == "rise" or len(others) >= panel.least_series)
-        limit = median(others) if panel.label == "rank" and others else 0.0
+        if known and panel.label == "rank":
+            others.remove(expected)
+        limit = median(others) if known and panel.label == "rank" else 0.0
         label = int(expected > limit) if known else UNRESOLVED
         resolved = np.datetime64(due[place], "us") if known else np.datetime64("NaT", "us")
         if (

@@ -96,7 +96,7 @@ def _summary(content: PanelReportContent) -> Markup:
     question = (
         "the close at the horizon is higher"
         if panel.label == "rise"
-        else "the return until the horizon is above the median of the panel's series at the same close"
+        else "the return until the horizon is above the median of the panel's other series at the same close"
     )
     baseline = pooled.best_baseline()
     difference = pooled.skill.baselines[baseline].difference

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic_bars import random_walk
 
 from model.bars import Bars
@@ -15,7 +17,7 @@ from model.folds import Fold, FoldSpec, split_folds
 from model.gap_filling import GapRule
 from model.metrics import score
 from model.networks import NetworkSpec
-from model.panel import Panel, PanelSpec, cut_panel
+from model.panel import Panel, PanelSpec, _medians_of_others, cut_panel
 from model.panel_audit import audit_panel
 from model.recipe import Recipe
 from model.training import TrainingSpec
@@ -66,22 +68,45 @@ def test_returns_are_those_of_the_horizon_and_gaps_have_none() -> None:
                 assert found == close[at + np.timedelta64(2, "D")] / close[at] - 1
 
 
-def test_ranks_are_labelled_against_the_median_of_the_same_close() -> None:
+def test_ranks_are_labelled_against_the_median_of_the_others_at_the_same_close() -> None:
     opened_at = np.datetime64("2024-01-01", "us") + np.arange(4) * np.timedelta64(1, "D")
-    moves = {"A": 0.01, "B": 0.02, "C": -0.03, "D": 0.04, "E": 0.02}
+    moves = {"A": 0.01, "B": 0.02, "C": -0.03, "D": 0.04, "E": 0.018}
     bars = {
         symbol: Bars("1d", opened_at, np.repeat(100 * (1 + move) ** np.arange(4.0)[:, None], 5, axis=1))
         for symbol, move in moves.items()
     }
     panel = cut_panel(bars, WindowSpec(lookback_bars=2), PanelSpec(label="rank"))
     first = panel.windows.decided_at == panel.windows.decided_at[0]
-    # The median move is 2 %: only D is above it; a move that equals the median is not above it.
+    # The middle one, E, has 1 % and 2 % next to it: 1.8 % is above their mean.
     assert dict(zip(panel.windows.symbols[first], panel.windows.labels[first], strict=True)) == {
-        "A": 0, "B": 0, "C": 0, "D": 1, "E": 0,
+        "A": 0, "B": 1, "C": 0, "D": 1, "E": 1,
     }  # fmt: skip
+    tied = dict.fromkeys("BCE", bars["B"]) | {symbol: bars[symbol] for symbol in "AD"}
+    windows = cut_panel(tied, WindowSpec(lookback_bars=2), PanelSpec(label="rank")).resolved().windows
+    assert set(windows.symbols[windows.labels == 1]) == {"D"}  # a move that equals the median is not above it
     few = cut_panel({"A": bars["A"], "B": bars["B"]}, WindowSpec(lookback_bars=2), PanelSpec(label="rank"))
     assert (few.windows.labels == -1).all()
     assert np.isnat(few.windows.resolved_at).all()
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_half_of_the_ranks_are_above_whether_the_number_of_series_is_odd_or_even(count: int) -> None:
+    bars = {symbol: random_walk(400, seed=seed) for seed, symbol in enumerate("ABCDEF"[:count])}
+    windows = cut_panel(bars, WindowSpec(lookback_bars=5), PanelSpec(label="rank")).resolved().windows
+    assert 0.47 < windows.labels.mean() < 0.53  # against the median of all: 0.4 of five series
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3) | st.none()), max_size=30))
+def test_the_median_of_the_others_is_that_of_numpy(given_: list[tuple[int, int | None]]) -> None:
+    closes = np.array([close for close, _ in given_], dtype="datetime64[us]")
+    returns = np.array([np.nan if value is None else value for _, value in given_], dtype=np.float64)
+    medians, counts = _medians_of_others(returns, closes)
+    for place, value in enumerate(returns):
+        others = np.delete(returns, place)[np.delete(closes, place) == closes[place]]
+        others = others[np.isfinite(others)]
+        expected = np.median(others) if np.isfinite(value) and len(others) else np.nan
+        assert np.array_equal(medians[place], expected, equal_nan=True)
+        assert counts[place] == (len(others) + 1 if np.isfinite(value) else 0)
 
 
 def test_folds_are_cut_by_time_and_never_inside_a_close() -> None:
