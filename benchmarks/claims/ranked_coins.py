@@ -61,7 +61,7 @@ def row() -> Row:
         f"{accuracy_text(record)}; highest and lowest tenth: {accuracy_text(extreme_tenths(record))}; AUC within a day "
         f"{area.value:.3f} [{area.low:.3f}, {area.high:.3f}]; {loss_text(record, windows, folds)}",
         _portfolio(panel, folds, record, COST_BPS),
-        "not the protocol: coins that are liquid, and costs",
+        "not the protocol; the coins differ (liquid ones here), the models and the portfolio",
     )
 
 

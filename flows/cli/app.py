@@ -40,7 +40,7 @@ COMMANDS = (
 
 app = App(
     name="riseorfall",
-    help="Retrain a CNN + LSTM on price bars every day, and promote a version only on out-of-sample evidence.",
+    help="Retrain a CNN + LSTM on price bars every day; promote a version unless it is worse out of sample.",
     version_flags=["--version"],
 )
 for command in COMMANDS:
