@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,7 @@ from jaxtyping import Float64, Int64, Shaped
 
 from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
 from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
-from tasks.sources.archives import first_few, open_unpacked
+from tasks.sources.archives import open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
 from tasks.sources.column_roles import QUOTE_TOKENS, option_name
 from tasks.sources.file_tables import Table, read_text_table
@@ -37,6 +38,7 @@ from tasks.sources.time_formats import Times, read_times
 log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
+LISTED_SYMBOLS = 30  # of a file of several, in a message
 DAMAGED = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error),
     NotImplementedError,  # a zip whose damaged header names a feature that zipfile does not have
@@ -173,9 +175,12 @@ def _rows_of_symbol(table: Table, spec: SourceSpec) -> Table:
     if len(values) > 1:
         chosen = _matching(values, spec.symbol)
         if len(chosen) != 1:
+            near = chosen or get_close_matches(spec.symbol, values, cutoff=0.5)
+            listed = ", ".join([*near, *sorted(set(values) - set(near))][:LISTED_SYMBOLS])
+            which = f"{len(chosen)} of them may be meant" if chosen else "none of them this one"
             raise AmbiguousFile(
-                f"{source}: expected bars of {spec.symbol}, found {len(values)} symbols in column {column!r} "
-                f"({first_few(values)}), {len(chosen)} of them fitting; choose one with --source.symbol"
+                f"{source}: expected bars of {spec.symbol}, found {len(values)} symbols in column {column!r}, {which}: "
+                f"{listed}{', ...' if len(values) > LISTED_SYMBOLS else ''}. Name it as the file does: --source.symbol"
             )
         rows = pc.fill_null(pc.equal(symbols, chosen[0]), fill_value=False)
         lines = table.place.numbers[rows.to_numpy()]

@@ -36,7 +36,7 @@ class SourceSpec(BaseModel):
 
     kind: SourceKind = Field(
         default="sample",
-        description="sample: the bundled Coinbase BTC-USD daily bars; csv: a file (CSV, CSV.gz, zip, Parquet, "
+        description="sample: the bundled Coinbase BTC-USD daily bars; csv: any file (CSV, CSV.gz, zip, Parquet, "
         "Feather); exchange: an exchange's public bars",
     )
     path: str = Field(default="", description="Path of the file, for kind csv")
@@ -84,6 +84,12 @@ class SourceSpec(BaseModel):
         description="For kind exchange: scheme and host that replace the exchange's own, such as those of a mirror; "
         "{exchange} is replaced by the name of the exchange",
     )
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _read_any_file(cls, kind: object) -> object:
+        """Take the name of a file's format for `csv`, the kind of all files."""
+        return "csv" if kind in {"file", "parquet", "feather"} else kind
 
     @field_validator("symbol")
     @classmethod

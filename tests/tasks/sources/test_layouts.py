@@ -460,3 +460,10 @@ def test_a_second_file_is_read_by_its_own_layout(write: Write) -> None:
     assert source is not None
     pd.testing.assert_frame_equal(source.fetch().frame, BARS, check_dtype=False)
     assert open_cross_check(SourceSpec()) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "parquet", "feather"])
+def test_the_format_of_a_file_is_taken_for_the_kind_of_all_files(kind: str) -> None:
+    assert SourceSpec.model_validate({"kind": kind}).kind == "csv"
+    with pytest.raises(ValueError, match="Input should be 'sample', 'csv' or 'exchange'"):
+        SourceSpec.model_validate({"kind": f"{kind}s"})
