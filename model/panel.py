@@ -6,7 +6,7 @@ a series enters when it is listed. Labels: `rise`, or `rank` (above the median o
 the windows of one close share the market's move, so they are never independent; intervals draw them together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.bars import Bars
 from model.cross_section import CONTEXT, cross_section
 from model.errors import BarsTooShort, SpecError
+from model.folds import Fold
 from model.gap_filling import fill_gaps
 from model.labels import FALL, RISE, UNRESOLVED
 from model.windows import Windows, WindowSpec, cut_windows
@@ -73,6 +74,10 @@ class Panel:
         """Return the panel with the windows whose outcome is known."""
         return self.take(np.flatnonzero(self.windows.labels >= 0))
 
+    def tested(self, folds: Sequence[Fold]) -> "Panel":
+        """Return a resolved panel with the test windows of all folds, in the order of the folds."""
+        return self.take(np.concatenate([fold.test for fold in folds]))
+
     def take(self, index: Int64[np.ndarray, " index"]) -> "Panel":
         """Return the panel with the windows at these indices."""
         return Panel(self.windows.take(index), self.context, self.returns[index])
@@ -128,6 +133,26 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
         features = np.ascontiguousarray(np.concatenate([windows.features, rows], axis=1))
         windows = replace(windows, features=features, context_count=len(CONTEXT))
     return Panel(windows, rows, returns)
+
+
+def series_left_out(panel: PanelSpec, window: WindowSpec, resolved: Panel, folds: Sequence[Fold]) -> dict[str, str]:
+    """Return why a symbol of a panel is not tested, or not even learned from, by symbol; empty where all are tested.
+
+    Args:
+        panel: its symbols listed.
+        window: how the windows were cut.
+        resolved: the windows with an outcome.
+        folds: over these windows.
+    """
+    tested = np.unique(resolved.tested(folds).windows.symbols)
+    few = f", or its closes have fewer than {panel.least_series} series" if panel.label == "rank" else ""
+    unused = (
+        f"neither trained on nor tested: it has fewer than {window.lookback_bars + window.horizon_bars} bars in a row "
+        f"without a gap{few}"
+    )
+    untested = f"trained on, but not tested: it has no window in the test period{few}"
+    learned = np.unique(resolved.windows.symbols)
+    return {each: untested if each in learned else unused for each in panel.symbols if each not in tested}
 
 
 def _stack(parts: Mapping[str, Windows]) -> Windows:

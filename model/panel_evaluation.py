@@ -5,7 +5,7 @@ Pooled numbers are those of `model.evaluation`, with intervals that draw whole c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64
@@ -65,12 +65,14 @@ class PanelEvaluation:
         closes: number of closes at which test windows were decided.
         series: by symbol, alphabetically.
         ranks: None for the label `rise`.
+        left_out: why a symbol of the panel is not among the series, by symbol; see `model.panel.series_left_out`.
     """
 
     pooled: Evaluation
     closes: int
     series: tuple[SeriesScores, ...]
     ranks: RankScores | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate_panel_record(

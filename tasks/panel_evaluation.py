@@ -12,6 +12,7 @@ from prefect import task
 
 from model.evaluation import NETWORK
 from model.metrics import Record
+from model.panel import series_left_out
 from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
 from model.panel_recipe import PanelRecipe
 from model.trading import TradingSpec
@@ -46,10 +47,11 @@ def evaluate_panel(
         record = pooled_record(workspace.runs, fold_run_ids)
         windows, split = read_folds(bars, recipe.window, recipe.folds)
         baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
-        tested = np.concatenate([fold.test for fold in split])
-        returns = read_panel_windows(bars, recipe.window).resolved().returns[tested]
+        panel = read_panel_windows(bars, recipe.window).resolved()
+        returns = panel.tested(split).returns
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         found = evaluate_panel_record(record, baselines, returns, recipe, costs, further_seeds)
+        found = replace(found, left_out=series_left_out(recipe.panel, recipe.window, panel, split))
         log_record(workspace.runs, run_id, record, baselines)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
         p_value = found.pooled.skill.holm_adjusted()["pesaran_timmermann"]

@@ -12,7 +12,7 @@ from prefect import get_run_logger, task
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_windows, require_passed
 from model.folds import Fold, FoldSpec, split_folds
-from model.panel import Panel, PanelSpec, cut_panel
+from model.panel import Panel, PanelSpec, cut_panel, series_left_out
 from model.panel_recipe import PanelRecipe
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.console.progress import current_progress
@@ -85,7 +85,11 @@ def cut_panel_windows(bars: PanelBarsRef, recipe: PanelRecipe) -> WindowsRef:
     """
     with current_progress().step("window"):
         windows = read_windows(bars, recipe.window)
-        resolved, _ = read_folds(bars, recipe.window, recipe.folds)
-        get_run_logger().info("%d windows, %d of them resolved", len(windows), len(resolved))
+        resolved, folds = read_folds(bars, recipe.window, recipe.folds)
+        logger = get_run_logger()
+        logger.info("%d windows, %d of them resolved", len(windows), len(resolved))
+        panel = read_panel_windows(bars, recipe.window).resolved()
+        for symbol, reason in series_left_out(recipe.panel, recipe.window, panel, folds).items():
+            logger.warning("%s is %s", symbol, reason)
         share = float(resolved.labels.mean())
         return WindowsRef(bars, recipe.window, len(windows), len(resolved), share, len(windows.filled))

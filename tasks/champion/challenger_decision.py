@@ -8,13 +8,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 
 from model.errors import UnsoundModel
 from model.promotion_rule import PromotionRule
-from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
+from tasks.champion.challenger_vs_champion import AnyBars, GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.panel_comparison import compare_with_panel_champion
 from tasks.registry.experiment_page import DONE, NOTE_TAG, decided_name, decision_tags
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
@@ -50,10 +48,10 @@ def decide_on_challenger(
     Raises:
         ChampionChanged: another decision was committed first, `MAX_ATTEMPTS` times.
     """
-    compare, attempt = _comparison_on(workspace, ref), 1
+    bars, attempt = _read(workspace, ref), 1
     while True:
         state = sync_champion_alias(workspace)
-        result = compare(workspace, challenger, state, rule=rule, seed=seed)
+        result = compare_with_champion(workspace, challenger, state, bars, rule, seed)
         if result.problem:
             on_broken_champion(result, state)
         row = logged_decision(workspace, challenger, state, result, rule, ref)
@@ -66,11 +64,9 @@ def decide_on_challenger(
             attempt += 1
 
 
-def _comparison_on(workspace: Workspace, ref: AnyBarsRef) -> Callable[..., GateResult]:
-    """Return the comparison with the champion on the bars of a reference, which are read once."""
-    if isinstance(ref, PanelBarsRef):
-        return partial(compare_with_panel_champion, bars=read_panel(workspace.bar_store, ref))
-    return partial(compare_with_champion, bars=workspace.bar_store.read_bars(ref))
+def _read(workspace: Workspace, ref: AnyBarsRef) -> AnyBars:
+    store = workspace.bar_store
+    return read_panel(store, ref) if isinstance(ref, PanelBarsRef) else store.read_bars(ref)
 
 
 def logged_decision(

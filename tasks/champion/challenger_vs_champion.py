@@ -2,15 +2,18 @@
 
 The challenger's registered files are loaded and must reproduce the probabilities of training. The champion is scored by
 its own out-of-sample record up to the end of its training and by its predictions after it, so neither version is scored
-on bars that it was trained on. Caution: a champion that cannot be loaded is scored by the record of its run, and a
-challenger that passes the sanity check and the check of its final network replaces it; callers must report
-`GateResult.problem`.
+on bars that it was trained on. A panel is compared in the same way; left out for it are the check of the final network
+against the folds, the comparison with past champions and the strict rule. Caution: a champion that cannot be loaded is
+scored by the record of its run, and a challenger that passes the sanity check and the check of its final network
+replaces it; callers must report `GateResult.problem`.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Shaped
 
 from model.bars import Bars
 from model.bootstrap import compare_losses
@@ -22,6 +25,7 @@ from model.final_network_check import (
     unchecked_final_network,
 )
 from model.metrics import Record
+from model.panel_recipe import PanelRecipe
 from model.promotion_rule import (
     Clause,
     Decision,
@@ -31,11 +35,13 @@ from model.promotion_rule import (
     hold_because,
     replace_broken_champion,
 )
+from model.recipe import Recipe
 from model.sanity_check import SanityCheck, run_sanity_check
 from model.trading import TradingResult, trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
 from tasks.champion.out_of_sample_record import out_of_sample_record
+from tasks.champion.panel_comparison import other_panel_question, panel_record, predict_newest
 from tasks.champion.past_champions import compare_with_references
 from tasks.champion.recipe_hold import hold_on
 from tasks.registry.model_registry import Version
@@ -44,6 +50,8 @@ from tasks.registry.unreachable_store import is_store_failure, store_unavailable
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+AnyBars = Bars | Mapping[str, Bars]  # of a series, or of a panel by symbol
 
 RELOAD_TOLERANCE = 1e-5  # largest difference between the stored network's probabilities and those of training
 
@@ -55,12 +63,12 @@ class ChampionRecord:
     Attributes:
         record: None if there is no champion, or if its record is lost.
         problem: why the champion cannot be loaded; empty if it can.
-        horizon_bars: of its windows; 0 if it cannot be loaded.
+        recipe: None if it cannot be loaded.
     """
 
     record: Record | None
     problem: str = ""
-    horizon_bars: int = 0
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +92,23 @@ class RegisteredNetwork:
 
     Attributes:
         sanity_check: whether it may be served at all.
-        decided_at: shape (window,), datetime64[us], UTC: all decisions of the bars; empty if it cannot predict.
-        uncalibrated: shape (window,), float64: its P(rise) before calibration.
-        horizon_bars: of its windows; 0 if it cannot predict.
+        decided_at: shape (window,), datetime64[us], UTC: all decisions of the bars, of a panel the newest; empty if it
+            cannot predict.
+        uncalibrated: shape (window,), float64: its probabilities before calibration.
+        recipe: None if it does not pass the sanity check.
     """
 
     sanity_check: SanityCheck
     decided_at: np.ndarray
     uncalibrated: np.ndarray
-    horizon_bars: int = 0
+    recipe: Recipe | None = None
 
 
 def compare_with_champion(
     workspace: Workspace,
     challenger: Version,
     state: ChampionState,
-    bars: Bars,
+    bars: AnyBars,
     rule: PromotionRule,
     seed: int,
 ) -> GateResult:
@@ -109,7 +118,7 @@ def compare_with_champion(
         workspace: registry, runs and decision log.
         challenger: the registered version.
         state: the champion.
-        bars: shape (bar,), oldest first.
+        bars: shape (bar,), oldest first; of a panel by symbol.
         rule: what the challenger must show.
         seed: of the bootstrap.
     """
@@ -118,16 +127,18 @@ def compare_with_champion(
     network = check_registered_network(workspace, challenger, bars)
     sanity = network.sanity_check
     further: tuple[Clause, ...] = ()
-    if sanity.passed:
-        further = (check_against_folds(workspace, challenger, record, network),)
-        if rule.kind == "daily":
-            further += (compare_with_references(workspace, record, base_rate, network.horizon_bars, bars),)
-    trades = _trade(workspace, challenger, record, bars, rule, seed) if rule.kind == "strict" else None
-    comparable = sanity.passed and not champion.problem
-    horizons = network.horizon_bars, champion.horizon_bars
-    other = _other_question(workspace, horizons, state, rule, seed) if comparable else None
+    trades, tried = None, None
+    if isinstance(bars, Bars):
+        if network.recipe:
+            further = (check_against_folds(workspace, challenger, record, network),)
+        if network.recipe and rule.kind == "daily":
+            horizon = network.recipe.window.horizon_bars
+            further += (compare_with_references(workspace, record, base_rate, horizon, bars),)
+        if rule.kind == "strict":
+            trades = _trade(workspace, challenger, record, bars, rule, seed)
+            tried = recipes_tried(workspace, challenger.run_id, record)
+    other = _other_question(workspace, network.recipe, champion.recipe, state, rule, seed)
     opponent = None if other else champion.record
-    tried = recipes_tried(workspace, challenger.run_id, record) if rule.kind == "strict" else None
     decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
     hold = hold_on(workspace, challenger)
     if champion.problem:
@@ -166,17 +177,26 @@ def _has_same_record(challenger: Version, ours: Record, champion: Version, their
 
 
 def _other_question(
-    workspace: Workspace, horizons: tuple[int, int], state: ChampionState, rule: PromotionRule, seed: int
+    workspace: Workspace,
+    ours: Recipe | None,
+    theirs: Recipe | None,
+    state: ChampionState,
+    rule: PromotionRule,
+    seed: int,
 ) -> Clause | None:
     """Return the clause that replaces the paired comparison where the two predict different outcomes; else None."""
-    ours, theirs = horizons
-    if state.version is None or ours == theirs:
+    if ours is None or theirs is None or state.version is None:
+        return None
+    if isinstance(ours, PanelRecipe) and isinstance(theirs, PanelRecipe):
+        return other_panel_question(ours, theirs)
+    horizons = ours.window.horizon_bars, theirs.window.horizon_bars
+    if horizons[0] == horizons[1]:
         return None
     record, base_rate = read_evaluation(workspace.runs, state.version.run_id)
-    return different_question(rule, ours, theirs, compare_losses(record, base_rate, seed))
+    return different_question(rule, *horizons, compare_losses(record, base_rate, seed))
 
 
-def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, challenger: Record) -> ChampionRecord:
+def champion_record(workspace: Workspace, state: ChampionState, bars: AnyBars, challenger: Record) -> ChampionRecord:
     """Return the champion's record on the challenger's bars; the record of its run if it cannot be loaded.
 
     Raises:
@@ -187,8 +207,11 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: Bars, chal
     try:
         version = state.require(workspace)
         loaded = workspace.registry.read_version(version.version)
-        record = out_of_sample_record(workspace, version, loaded, bars, challenger)
-        return ChampionRecord(record, horizon_bars=loaded.recipe().window.horizon_bars)
+        if isinstance(bars, Bars):
+            record = out_of_sample_record(workspace, version, loaded, bars, challenger)
+        else:
+            record = panel_record(version, loaded, bars, challenger)
+        return ChampionRecord(record, recipe=loaded.recipe())
     except (UnsoundModel, NoChampion) as error:
         return record_of_run(workspace, state, error)
 
@@ -225,12 +248,16 @@ def _run_of(workspace: Workspace, state: ChampionState) -> str:
     return runs[-1]
 
 
-def check_registered_network(workspace: Workspace, challenger: Version, bars: Bars) -> RegisteredNetwork:
+def check_registered_network(workspace: Workspace, challenger: Version, bars: AnyBars) -> RegisteredNetwork:
     """Load the registered files and compare their probabilities with those of training."""
     try:
         probe = read_probe(workspace.runs, challenger.run_id)
         loaded = workspace.registry.read_version(challenger.version)
-        decided_at, uncalibrated = loaded.predictor(calibrated=False).predict(bars)
+        if isinstance(bars, Bars):
+            decided_at, uncalibrated = loaded.predictor(calibrated=False).predict(bars)
+        else:
+            decided_at, uncalibrated = predict_newest(loaded, bars)
+        recipe = loaded.recipe()
         probabilities = loaded.calibrator().apply(uncalibrated)
     except (StoreUnavailable, UntrustedModel):
         raise
@@ -243,11 +270,18 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: Ba
         )
         return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
     probed_at = probe["decided_at"].to_numpy().astype("datetime64[us]")
-    _, ours, theirs = np.intersect1d(decided_at, probed_at, return_indices=True)
+    _, ours, theirs = np.intersect1d(_numbered(decided_at), _numbered(probed_at), return_indices=True)
     expected = probe["probability"].to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(uncalibrated[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
     sanity = run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
-    return RegisteredNetwork(sanity, decided_at, uncalibrated, loaded.recipe().window.horizon_bars)
+    return RegisteredNetwork(sanity, decided_at, uncalibrated, recipe if sanity.passed else None)
+
+
+def _numbered(decided_at: Shaped[np.ndarray, " window"]) -> Shaped[np.ndarray, " window"]:
+    """Return times, oldest first, made unique: the windows of one close lie microseconds apart, the last at it."""
+    before_last = np.searchsorted(decided_at, decided_at, side="right") - 1 - np.arange(len(decided_at))
+    numbered: np.ndarray = decided_at - before_last.astype("timedelta64[us]")
+    return numbered
 
 
 def check_against_folds(

@@ -30,6 +30,8 @@ def show_panel_retrain(
     windows = result.windows
     resolved = f"{windows.windows}, {windows.resolved} with an outcome"
     print_field(console, "windows", f"{resolved}; {len(found.series)} series at {found.closes} closes tested")
+    for symbol, reason in found.left_out.items():
+        print_field(console, "left out", f"{symbol} is {reason}")
     if found.ranks:
         auc = found.ranks.auc[NETWORK]
         print_field(console, "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]")

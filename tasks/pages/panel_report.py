@@ -106,11 +106,17 @@ def _summary(content: PanelReportContent) -> Markup:
     elif difference.low > 0:
         finding = "is significantly worse"
     return paragraph(
-        f"One network predicts, for each of {len(panel.symbols)} series, whether {question}. On {pooled.windows:,} "
-        f"out-of-sample windows at {content.found.closes:,} closes ({pooled.span}) its log loss is "
+        f"One network predicts, for each of {len(content.found.series)} series, whether {question}."
+        f"{_left_out(content.found)} On {pooled.windows:,} out-of-sample windows at {content.found.closes:,} closes "
+        f"({pooled.span}) its log loss is "
         f"{pooled.numbers[NETWORK]['log_loss'].value:.4f}. The best baseline, {forecaster_name(baseline)}, learned "
         f"from the same inputs, has {pooled.numbers[baseline]['log_loss'].value:.4f}: the network {finding}."
     )
+
+
+def _left_out(found: PanelEvaluation) -> str:
+    """Return the symbols of the panel that are not tested, with the reasons, as sentences after a space."""
+    return "".join(f" {symbol} is {reason}." for symbol, reason in found.left_out.items())
 
 
 def _tiles(content: PanelReportContent) -> Markup:

@@ -104,6 +104,17 @@ class LoadedVersion:
         except ValueError as error:
             raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
 
+    def panel_recipe(self) -> PanelRecipe:
+        """Return the recipe of a version of a panel.
+
+        Raises:
+            UnsoundModel: the file is no recipe, or that of a single series.
+        """
+        recipe = self.recipe()
+        if isinstance(recipe, PanelRecipe):
+            return recipe
+        raise UnsoundModel(f"{self.place}: expected the recipe of a panel, found that of {recipe.symbol}")
+
     def calibrator(self) -> Calibrator:
         """Return what is applied to the network's probabilities.
 

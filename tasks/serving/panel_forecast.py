@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars, Series
-from model.errors import BarsTooShort, ChecksFailed, RiseOrFallError, SpecError, StaleChampion, UnsoundModel
+from model.errors import BarsTooShort, ChecksFailed, RiseOrFallError, SpecError, StaleChampion
 from model.freshness import ForecastSpec, require_fresh
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
@@ -101,9 +101,7 @@ def forecast_panel(
     workspace = Workspace(settings, series)
     champion = sync_champion_alias(workspace).require(workspace)
     loaded = workspace.registry.read_version(champion.version)
-    recipe = loaded.recipe()
-    if not isinstance(recipe, PanelRecipe):
-        raise UnsoundModel(f"{loaded.place}: expected the recipe of a panel, found that of {recipe.symbol}")
+    recipe = loaded.panel_recipe()
     listed = _predictable(workspace, recipe, symbol)
     chosen = [symbol] if symbol else listed
     needed = listed if recipe.context_count else chosen

@@ -1,6 +1,7 @@
 """A panel of three series, end to end: retrained, compared, predicted, shown; what it cannot do is refused."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,7 +134,10 @@ def test_the_champion_is_compared_on_the_same_closes_and_series(done: Retrained,
     expected = losses(ours).mean() - np.where(ours.labels == 1, -np.log(champion), -np.log(1 - champion)).mean()
     assert second.numbers["champion.difference"] == pytest.approx(expected, abs=1e-6)
     assert third.action == "hold"
-    assert "the challenger predicts label rank, 1 bar ahead, the champion label rise" in third.reasons[0]
+    assert third.reasons[0].startswith(
+        "the challenger predicts label rank, 1 bar ahead, among 3 series at closes of at least 3; "
+        "the champion label rise, 1 bar ahead: they are not compared"
+    )
 
 
 def test_ranks_are_scored_within_each_close(done: Retrained, workspace: Workspace) -> None:
@@ -157,6 +161,26 @@ def test_the_report_shows_decision_baselines_series_and_ranks(done: Retrained) -
     for words in ("Held: the champion stayed", "gradient boosting", "AUC within a close", "bottom fifth", *SYMBOLS):
         assert words in text
     assert "bottom fifth" not in Path(done.second.report).read_text(encoding="utf-8")
+
+
+def test_series_without_windows_and_without_test_windows_are_named(
+    copied: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a warning before the training, in the result and in the report."""
+    store_coins(copied.settings, {"NEW-USD": random_walk(4, seed=7), "OLD-USD": random_walk(120, seed=8)})
+    symbols = (*SYMBOLS, "NEW-USD", "OLD-USD")
+    found = retrain_panel(panel=PanelSpec(symbols=symbols), promotion=GENEROUS, **RECIPE)
+    assert [each.symbol for each in found.evaluation.series] == list(SYMBOLS)
+    assert set(found.evaluation.left_out) == {"NEW-USD", "OLD-USD"}
+    text = " ".join(re.sub("<[^>]*>", "", Path(found.report).read_text(encoding="utf-8")).split())
+    warned = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    for sentence in (
+        "NEW-USD is neither trained on nor tested: it has fewer than 6 bars in a row without a gap",
+        "OLD-USD is trained on, but not tested: it has no window in the test period",
+    ):
+        assert sentence in text
+        assert sentence in warned
+    assert "predicts, for each of 3 series" in text
 
 
 def test_every_stored_series_is_predicted_and_nothing_is_stored(

@@ -17,7 +17,7 @@ from model.folds import Fold, FoldSpec, split_folds
 from model.gap_filling import GapRule
 from model.metrics import score
 from model.networks import NetworkSpec
-from model.panel import Panel, PanelSpec, _medians_of_others, cut_panel
+from model.panel import Panel, PanelSpec, _medians_of_others, cut_panel, series_left_out
 from model.panel_audit import audit_panel
 from model.recipe import Recipe
 from model.training import TrainingSpec
@@ -48,6 +48,25 @@ def test_windows_of_a_panel_are_those_of_its_series_in_the_order_of_time() -> No
         assert np.array_equal(own.decided_at, alone.decided_at)
         assert np.array_equal(own.last_moves, alone.last_moves)
     assert len(windows) == sum(len(cut_windows(each, spec)) for each in bars.values())
+
+
+def test_series_that_are_not_tested_are_named_with_the_reason() -> None:
+    """E is too short for a label by one bar, D has two windows and a gap before its end, C ended before the test."""
+    bars, spec = panel_bars(200), WindowSpec(lookback_bars=5)
+    bars["E"] = Bars("1d", bars["E"].opened_at[-5:], bars["E"].ohlcv[-5:])
+    bars["D"] = Bars("1d", bars["D"].opened_at[-7:], bars["D"].ohlcv[-7:])
+    bars["C"] = Bars("1d", bars["C"].opened_at[:150], bars["C"].ohlcv[:150])
+    panel = PanelSpec(symbols=SYMBOLS)
+    resolved = cut_panel(bars, spec, panel).resolved()
+    found = series_left_out(panel, spec, resolved, split_folds(resolved.windows, FOLDS))
+    assert set(found) == {"C", "E"}
+    assert found["C"].startswith("trained on, but not tested")
+    assert found["E"] == "neither trained on nor tested: it has fewer than 6 bars in a row without a gap"
+    ranks = PanelSpec(symbols=SYMBOLS, label="rank", least_series=4)  # A, B and F with C or D: C is tested now
+    resolved = cut_panel(bars, spec, ranks).resolved()
+    found = series_left_out(ranks, spec, resolved, split_folds(resolved.windows, FOLDS))
+    assert list(found) == ["E"]
+    assert found["E"].endswith("without a gap, or its closes have fewer than 4 series")
 
 
 def test_returns_are_those_of_the_horizon_and_gaps_have_none() -> None:
