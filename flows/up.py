@@ -124,12 +124,15 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
 
 
 def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
-    """Return the command of the MLflow server; clients on this machine read and write artifact files directly."""
+    """Return the command of the MLflow server; clients on this machine read and write artifact files directly.
+
+    It waits for a command that creates the database meanwhile.
+    """
     artifacts = settings.root / "mlruns" / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     stores = ("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", artifacts.as_uri())
     options = ("--no-serve-artifacts", "--host", HOST, "--port", str(port), "--workers", "1")
-    return (sys.executable, "-m", "mlflow", "server", "--app-name", "riseorfall", *stores, *options)
+    return (sys.executable, "-m", "tasks.services.mlflow_server", "--app-name", "riseorfall", *stores, *options)
 
 
 def _report_addresses(report: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:

@@ -1,8 +1,7 @@
 """Runs of one series in MLflow: parameters, metrics, curves, files. One series is one experiment.
 
 It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.py`, names of metrics in
-`run_metrics.py`, what a person sees of an experiment in `experiment_page.py`. Caution: the tables of MLflow's database
-must exist before two clients meet.
+`run_metrics.py`, what a person sees of an experiment in `experiment_page.py`.
 """
 
 import json
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model.bars import Series
 from model.errors import StoreUnavailable
 from model.training import Epoch
+from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import (
     NOTE_TAG,
     SHORT_HASH,
@@ -75,11 +75,7 @@ class ExperimentRuns:
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own client, for everything that `tasks/registry/local_database.py` cannot answer."""
-        import mlflow  # imported here: three seconds, which --help and a prediction must not pay
-
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return mlflow.MlflowClient(tracking_uri=self.uri)
+        return open_client(self.uri)
 
     def set_global_uri(self) -> "MlflowClient":
         """Let MLflow's functions that take no address use this MLflow, and return the client.

@@ -19,6 +19,7 @@ from model.errors import RiseOrFallError
 from model.metrics import score
 from model.times import iso_text
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import NOTE_TAG, decided_name, decision_tags
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import file_digests
@@ -44,9 +45,7 @@ def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None
         settings: its local database does not exist.
         rows: of the decision log.
     """
-    from mlflow import MlflowClient  # imported here: takes seconds
-
-    MlflowClient(tracking_uri=settings.mlflow_uri).search_experiments()  # creates the tables
+    open_client(settings.mlflow_uri)  # creates the tables
     for name in dict.fromkeys(row.series_name for row in rows):
         own = [row for row in rows if row.series_name == name]
         series = Series(own[0].symbol, own[0].interval)

@@ -23,6 +23,7 @@ from deltalake import DeltaTable
 from data_checks.offline_pages import listed_runs
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
+from tasks.registry.database_creation import open_client
 from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import Entry, LocalDatabase
 from tasks.registry.owning_process import PROCESS_TAG
@@ -177,9 +178,7 @@ def _old_runs(
     settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], versions: Versions, now: datetime
 ) -> Iterator[Removal]:
     """Yield the ended runs of folds after `fold_days`, and those without decision and version after `run_days`."""
-    from mlflow import MlflowClient  # imported here: takes seconds
-
-    client = MlflowClient(tracking_uri=settings.mlflow_uri)
+    client = open_client(settings.mlflow_uri)
     needed = {row.run_id for row in rows} | {entry.run_id for _, _, entry in versions}
     for run in _runs(client, {Series(row.symbol, row.interval).name for row in rows}):
         kind, folder = _kind_of_old_run(run, spec, now), _folder_of_run(run, settings)

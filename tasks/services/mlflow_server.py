@@ -2,13 +2,17 @@
 
 Its start page leads to the runs of the series instead of MLflow's introduction for language models.
 
-`mlflow server --app-name riseorfall` finds `create_app` by its entry point in pyproject.toml.
+`mlflow server --app-name riseorfall` finds `create_app` by its entry point in pyproject.toml. Run as
+`python -m tasks.services.mlflow_server OPTIONS`, with those of `mlflow server`.
 """
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import SpecError
+from tasks.registry.database_creation import one_at_a_time
 from tasks.registry.experiment_page import experiment_path
 from tasks.services.mlflow_write_guard import WriteGuard
 from tasks.services.server_password import read_password
@@ -54,3 +58,24 @@ def create_app() -> "FastAPI":
     serve_start_page(app, fastapi_app.flask_app.static_folder)
     app.add_middleware(WriteGuard, password=password)  # the outermost one
     return app
+
+
+def main(options: Sequence[str]) -> None:
+    """Create or migrate the database, after a command that does so meanwhile, and run MLflow's server.
+
+    Args:
+        options: of `mlflow server`, with `--backend-store-uri` and `--default-artifact-root`.
+    """
+    from mlflow.cli import cli
+    from mlflow.server.handlers import initialize_backend_stores
+
+    store, artifacts = (
+        options[options.index(f"--{name}") + 1] for name in ("backend-store-uri", "default-artifact-root")
+    )
+    with one_at_a_time(store):
+        initialize_backend_stores(store, store, artifacts)  # what `mlflow server` does without a lock
+    cli(["server", *options])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from model.recipe import RECIPE_HASH_LENGTH
+from tasks.registry.database_creation import open_client
 from tasks.registry.owning_process import PROCESS_TAG, is_gone
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
@@ -116,7 +116,7 @@ def _is_ours(run: "Run") -> bool:
 
 def end_stale_mlflow_runs(settings: Settings) -> int:
     """End the MLflow runs, with the runs of their folds, whose flow run is over; return the number of ended runs."""
-    _, running = _running_mlflow_runs(settings)
+    running = _running_mlflow_runs(settings)
     states = _final_states({run.data.tags["flow_run"] for run in running if run.data.tags.get("flow_run")})
     failures = {flow_run: f"interrupted: its flow run ended as {state}" for flow_run, state in states.items()}
     return len(_end_mlflow_runs(settings, lambda run: failures.get(run.data.tags.get("flow_run", ""), "")))
@@ -184,16 +184,14 @@ def _executed_flow_runs() -> set[str]:
     }
 
 
-def _running_mlflow_runs(settings: Settings) -> tuple["MlflowClient", list["Run"]]:
-    from mlflow import MlflowClient  # takes two seconds; needed after an interruption only
-
-    client = MlflowClient(tracking_uri=settings.mlflow_uri)
+def _running_mlflow_runs(settings: Settings) -> list["Run"]:
     if settings.local_database is not None and not settings.local_database.exists():
-        return client, []  # a search would create it
+        return []  # the client would create it
+    client = open_client(settings.mlflow_uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     if not experiments:
-        return client, []
-    return client, list(client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=MAX_RUNS))
+        return []
+    return list(client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=MAX_RUNS))
 
 
 def _end_mlflow_runs(settings: Settings, failure_of: Callable[["Run"], str]) -> list["Run"]:
@@ -203,7 +201,10 @@ def _end_mlflow_runs(settings: Settings, failure_of: Callable[["Run"], str]) -> 
         settings: address of MLflow.
         failure_of: why a run has to be ended; empty if it is alive.
     """
-    client, running = _running_mlflow_runs(settings)
+    running = _running_mlflow_runs(settings)
+    if not running:
+        return []
+    client = open_client(settings.mlflow_uri)
     own = {run.info.run_id: failure_of(run) for run in running}
     ended = []
     for run in running:

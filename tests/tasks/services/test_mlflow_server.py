@@ -1,15 +1,18 @@
 """Who may read and write in the MLflow server of `up`: the guard around a stand-in for MLflow's application."""
 
 import asyncio
+import fcntl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.up import _mlflow_command
 from model.errors import SpecError
-from tasks.services.mlflow_server import create_app, serve_start_page, start_page
+from tasks.services.mlflow_server import create_app, main, serve_start_page, start_page
 from tasks.services.mlflow_write_guard import READS_BY_POST, WriteGuard
 from tasks.services.server_password import basic_authentication
+from tasks.settings import Settings
 
 PASSWORD = "admin:secret"
 HOST = "127.0.0.1:5000"
@@ -138,3 +141,33 @@ def test_a_home_without_a_password_is_an_error_that_names_the_remedy(
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     with pytest.raises(SpecError, match=r"expected a password in .*up\.password.*`riseorfall up` creates it"):
         create_app()
+
+
+def test_the_server_of_up_creates_the_database_under_the_lock_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it waits for a first `retrain` that creates the database at the same time."""
+    database = tmp_path / "mlruns" / "mlflow.db"
+    calls: list[tuple[Any, ...]] = []
+
+    def locked() -> bool:
+        with database.with_name("mlflow.db.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    # The original would also set the addresses that MLflow uses everywhere in this process.
+    monkeypatch.setattr(
+        "mlflow.server.handlers.initialize_backend_stores", lambda *given: calls.append((*given, locked()))
+    )
+    monkeypatch.setattr("mlflow.cli.cli", lambda words: calls.append((*words[:3], locked())))
+    command = _mlflow_command(Settings(home=tmp_path, tracking_uri=""), 5000)
+    assert command[1:3] == ("-m", "tasks.services.mlflow_server")
+    main(command[3:])
+    assert database.exists()
+    assert calls == [
+        (f"sqlite:///{database}", f"sqlite:///{database}", f"{tmp_path.as_uri()}/mlruns/artifacts", True),
+        ("server", "--app-name", "riseorfall", False),
+    ]
