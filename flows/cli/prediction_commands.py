@@ -22,7 +22,7 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
     """
     from tasks.champion.series_health import require_healthy, series_health
     from tasks.champion.series_status import series_status
-    from tasks.console.tables import show_all_status, show_status
+    from tasks.console.status_tables import show_all_status, show_status
     from tasks.services.scheduled_runs import service_status
 
     settings = load_settings()

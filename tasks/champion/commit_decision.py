@@ -54,10 +54,7 @@ class ChampionState:
             return self.version
         name, retrain = workspace.name, workspace.runs.series.retrain_command
         if self.number is None:
-            raise NoChampion(
-                f"{name}: expected a champion, found none. Run `{retrain}` first; `riseorfall status` shows what is "
-                "registered."
-            )
+            raise NoChampion(f"{name}: expected a champion, found none. Run `{retrain}` first.")
         raise UnsoundModel(f"{name}: {self.problem}. Replace it with `{retrain}` or `riseorfall rollback`.")
 
 

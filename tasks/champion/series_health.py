@@ -13,6 +13,7 @@ from model.errors import NoChampion, RiseOrFallError, UnsoundModel, UntrustedMod
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
 from tasks.champion.commit_decision import read_champion
+from tasks.champion.panel_of_series import predicting_panel
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -40,17 +41,18 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     moment = now or datetime.now(UTC)
     workspace = Workspace(settings, series)
     entry = workspace.monitor_log.last(series.name, moment)
-    newest = workspace.bar_store.newest(series)
-    closed_at = newest + to_timedelta(series.delta) if newest else None
+    closed_at = _newest_close(workspace, series)
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms] if entry else []
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed_at), "live": {}}
     found["bars_closed_at"] = closed_at.isoformat() if closed_at else None
     found["champion_trained_until"] = None
-    found["live_source"], found["source"] = False, ""
+    found["live_source"], found["source"], found["predicted_by"] = False, "", ""
     try:
         champion = read_champion(workspace).require(workspace)
     except (NoChampion, UnsoundModel) as error:
-        alarms.append(str(error))
+        found["predicted_by"] = predicting_panel(series, settings) if isinstance(error, NoChampion) else ""
+        if not found["predicted_by"]:
+            alarms.append(str(error))
     else:
         absent = workspace.registry.absent_files(champion.version)
         if absent:
@@ -67,8 +69,13 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         found["champion_age_days"] = (moment - champion.trained_until) / timedelta(days=1)
         params = workspace.runs.run_params(champion.run_id)
         found["source"] = "panel" if series.is_panel else params.get("source.kind", "")
-        found["live_source"] = found["source"] == "exchange"
-        if found["live_source"]:
+        fetched = workspace.bar_store.exchange_series() if series.is_panel else ()
+        found["live_source"] = found["source"] == "exchange" or any(
+            each.interval == series.interval for each in fetched
+        )
+        if found["live_source"] and series.is_panel:  # it has no schedule and no monitor
+            alarms += _stale_alarms(champion, moment)
+        elif found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)
             decisions = workspace.decision_log.rows(series.name)
             alarms += _monitor_alarms(entry, champion, decisions, moment, workspace.series_flags)
@@ -76,6 +83,16 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
     found["alarms"] = alarms
     return found
+
+
+def _newest_close(workspace: Workspace, series: Series) -> datetime | None:
+    """Return the newest close of a series, or of all series of a panel's interval; None without bars."""
+    store = workspace.bar_store
+    members = (
+        [each for each in store.stored_series() if each.interval == series.interval] if series.is_panel else [series]
+    )
+    newest = [opened_at for each in members if (opened_at := store.newest(each))]
+    return max(newest) + to_timedelta(series.delta) if newest else None
 
 
 def require_healthy(found: Mapping[str, Any]) -> None:
@@ -107,10 +124,14 @@ def _monitor_alarms(
         return []
     ran = f"ran last {_hours(now, since):.1f} hours ago" if entry else "never ran"
     alarms = [f"monitor: it {ran}; limit {MAX_QUIET_HOURS:g}. Run `riseorfall monitor{flags}`, or `riseorfall up`"]
+    reported = entry is not None and any(alarm.kind == "stale" for alarm in entry.alarms)
+    return alarms if reported else alarms + _stale_alarms(champion, now)
+
+
+def _stale_alarms(champion: Version, now: datetime) -> list[str]:
+    """Return an alarm for a champion that is too old."""
     age, limit = (now - champion.trained_until) / timedelta(days=1), MonitorSpec().max_champion_age_days
-    if age > limit and not (entry and any(alarm.kind == "stale" for alarm in entry.alarms)):
-        alarms.append(f"stale: the champion's newest training bar is {age:.0f} days old; limit {limit:g}")
-    return alarms
+    return [f"stale: the champion's newest training bar is {age:.0f} days old; limit {limit:g}"] if age > limit else []
 
 
 def _hours(now: datetime, then: datetime | None) -> float | None:

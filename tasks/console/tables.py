@@ -12,10 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from model.bars import Series
 from model.bootstrap import Interval
 from model.metrics import METRICS
-from model.plurals import counted
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
 from tasks.settings import Settings
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from model.evaluation import Evaluation
     from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain, Unchanged
-
-LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
 
 
 def show_retrain(
@@ -61,7 +57,7 @@ def print_field(console: Console, name: str, text: str) -> None:
     console.print(row)
 
 
-def _print_bullet(console: Console, text: str) -> None:
+def print_bullet(console: Console, text: str) -> None:
     """Print an indented item of a list, wrapped between words."""
     item = Table.grid()
     item.add_column(width=6, no_wrap=True)
@@ -128,88 +124,26 @@ def _retrain_lines(
     yield "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items())
 
 
-def show_status(found: Mapping[str, Any]) -> None:
-    """Print the status of a series, with its `health` where it is given."""
-    console = Console(highlight=False)
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in _status_rows(found):
-        grid.add_row(name, escape(text))
-    console.print(f"[bold]{found['series']}[/bold]")
-    console.print(grid)
-    if found["decisions"]:
-        console.print("last decisions, newest first:")
-    for place, row in enumerate(reversed(found["decisions"])):
-        _print_decision(console, row, whole=place == 0)
-    if "health" in found:
-        show_health(found["health"])
-
-
-def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (name, text) of each line that is no decision."""
-    for role in ("champion", "challenger"):
-        yield role, _format_version(found[role]) if found[role] else "none"
-    bars, is_panel = found["bars"], Series(found["bars"]["symbol"], found["bars"]["interval"]).is_panel
-    no_bars, no_prediction = ("those of its series", "not stored; see `predict --panel`") if is_panel else ("none",) * 2
-    yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else no_bars
-    yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else no_prediction
-    if found["last_outcome"]:
-        yield "last outcome", _format_outcome(found["last_outcome"])
-    if found["after_costs"]:
-        yield "after costs", _format_costs(found["after_costs"])
-    yield from (("hold", hold) for hold in found["holds"])
-    if found["looks"]:
-        yield "evidence", found["looks"]["text"]
-    if "health" in found:
-        yield "live", _format_live(found["health"]["live"])
-    yield from (("live", each["text"]) for each in found["live_comparison"][:LIVE_VERSIONS])
-
-
-def _print_decision(console: Console, row: Mapping[str, Any], *, whole: bool) -> None:
-    """Print a decision on one line with its deciding reason, or with all its reasons below."""
-    marked = [f"{mark}: {reason}" if mark else reason for mark, reason in mark_reasons(row["reasons"], row["marks"])]
-    text = f"{row['action']} version {row['version']}; champion: {row['champion_after'] or 'none'}"
-    line = Table.grid()
-    line.add_column(width=20, no_wrap=True)
-    line.add_column(overflow="fold")
-    line.add_row(f"  {_format_time(row['decided_at'])}", escape(text if whole else "; ".join([text, *marked[:1]])))
-    console.print(line)
-    for each in marked if whole else ():
-        _print_bullet(console, each)
-
-
 def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print served predictions, oldest first, with their outcomes."""
     table = Table("close of (UTC)", "P(rise)", "predicted", "outcome", "version", "stored", box=SIMPLE_HEAD)
     for row in rows:
-        outcome = f"{row['outcome']}, {_right(row)}" if row["outcome"] else "open"
+        outcome = f"{row['outcome']}, {right_or_wrong(row)}" if row["outcome"] else "open"
         stored = "late" if row["late"] else "in time"
         chance = f"{row['probability']:.1%}"
-        table.add_row(_format_time(row["resolves_at"]), chance, row["predicted"], outcome, row["version"], stored)
+        table.add_row(format_time(row["resolves_at"]), chance, row["predicted"], outcome, row["version"], stored)
     Console().print(table if rows else "no predictions yet; `riseorfall predict` makes one")
 
 
-def _right(row: Mapping[str, Any]) -> str:
+def right_or_wrong(row: Mapping[str, Any]) -> str:
+    """Return whether a prediction with an outcome was right."""
     return "right" if row["right"] else "wrong"
 
 
-def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line a series: champion, its log loss, newest bar, last decision, alarms."""
-    table = Table("series", "champion", "log loss", "newest bar", "last decision", "alarms", box=SIMPLE_HEAD)
-    for each in found:
-        champion, decided, alarms = each["champion"], each["decisions"], each["health"]["alarms"]
-        table.add_row(
-            each["series"],
-            f"version {champion['version']}" if champion else "none",
-            f"{champion['log_loss']:.4f}" if champion and "log_loss" in champion else "",
-            _format_time(each["bars"]["last"]) if each["bars"]["last"] else "none",
-            f"{decided[-1]['action']}, {_format_time(decided[-1]['decided_at'])}" if decided else "none",
-            "; ".join(escape(alarm.split(":")[0]) for alarm in alarms) or "none",
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("`riseorfall status --symbol SYMBOL --interval INTERVAL` shows one of them")
+def decision_reasons(row: Mapping[str, Any], *, whole: bool) -> list[str]:
+    """Return the marked reasons of a decision: all, or the deciding one with the number of the others."""
+    marked = [f"{mark}: {reason}" if mark else reason for mark, reason in mark_reasons(row["reasons"], row["marks"])]
+    return marked if whole or len(marked) < 2 else [f"{marked[0]} (+{len(marked) - 1} more)"]  # noqa: PLR2004 - a rest
 
 
 def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -223,42 +157,12 @@ def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
             f"champion {row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
             highlight=False,
         )
-        marked = mark_reasons(row["reasons"], row["marks"])
-        for mark, reason in marked if row["forced"] else marked[:1]:
-            _print_bullet(console, f"{mark}: {reason}" if mark else reason)
+        for text in decision_reasons(row, whole=row["forced"]):
+            print_bullet(console, text)
+    if any(len(row["reasons"]) > 1 and not row["forced"] for row in rows):
+        console.print("all reasons: `riseorfall decisions --json`")
     if not rows:
         console.print("no decisions yet; `riseorfall retrain` makes one, for a panel `riseorfall retrain-panel`")
-
-
-def show_health(found: Mapping[str, Any]) -> None:
-    """Print the age of the champion, the next scheduled runs and the alarms."""
-    console = Console(highlight=False)
-    age, hours = found["champion_age_days"], found["bars_age_hours"]
-    if age is not None:
-        if found["source"] == "panel":
-            line = f"the champion's newest training bar is {age:.1f} days old; panels have no monitor yet"
-        elif found["bars_closed_at"] is None:
-            line = "no bars are stored"
-        elif found["live_source"]:
-            line = (
-                f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
-            )
-        else:
-            close = f"{_format_time(found['bars_closed_at'])} UTC"
-            from_file = f"bars from a file; read again by the next ingest; the newest closed at {close}"
-            line = f"historical bars: the clock stops at their last close, {close}"
-            line = from_file if found["source"] == "csv" else line
-        console.print(line)
-    for name, address in {name: place for name, place in (found["up"] or {}).items() if place}.items():
-        console.print(f"up: {name} {address}", soft_wrap=True)
-    for each in found["next_runs"]:
-        console.print(f"next: {each['at'][:16].replace('T', ' ')} UTC  {each['name']}", soft_wrap=True)
-    alarms = Table.grid(padding=(0, 1))
-    alarms.add_column(no_wrap=True)
-    alarms.add_column(overflow="fold")
-    for alarm in found["alarms"]:
-        alarms.add_row("[bold red]alarm[/bold red]", escape(alarm))
-    console.print(alarms if found["alarms"] else "no alarm")
 
 
 def show_watched(watched: "MonitorResult") -> None:
@@ -279,19 +183,21 @@ def show_watched(watched: "MonitorResult") -> None:
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the stored series."""
-    table = Table("series", "bars", "span", "gaps (bars)", "quarantined", "revised", "version", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("series", "bars", "span", "gaps (bars)", "quarantined", "revised", "version"):
+        table.add_column(name, no_wrap=name not in {"span", "gaps (bars)"}, min_width=10 if name == "span" else None)
     for each in found:
         table.add_row(
             f"{each['symbol']} {each['interval']}",
             str(each["rows"]),
-            f"{_format_time(each['first'])}\n{_format_time(each['last'])}",
-            f"{each['gaps']} ({each['missing_bars']})",
+            f"{format_time(each['first'])}\n{format_time(each['last'])}",
+            f"{each['gaps']}\n({each['missing_bars']})" if each["gaps"] else "0",
             *(str(each[name]) for name in ("quarantined", "revised", "version")),
         )
     Console().print(table if found else "no bars yet; `riseorfall ingest` fetches some")
 
 
-def _format_time(written: str) -> str:
+def format_time(written: str) -> str:
     """Shorten an ISO 8601 time (UTC) to `2019-10-17 08:00`; at midnight to the date."""
     return written[:16].replace("T", " ").removesuffix(" 00:00")
 
@@ -300,9 +206,9 @@ def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the quarantined bars of a series."""
     table = Table("opened at", "rule", "value", "source", "released", box=SIMPLE_HEAD)
     for each in found:
-        released = f"{_format_time(each['released_at'])}: {each['release_reason']}" if each["released_at"] else ""
+        released = f"{format_time(each['released_at'])}: {each['release_reason']}" if each["released_at"] else ""
         texts = (each[name] for name in ("rule", "value", "source"))
-        table.add_row(_format_time(each["opened_at"]), *map(escape, texts), escape(released))
+        table.add_row(format_time(each["opened_at"]), *map(escape, texts), escape(released))
     Console().print(table if found else "no quarantined bars")
 
 
@@ -355,49 +261,6 @@ def show_lines(lines: Sequence[str]) -> None:
     """Print plain lines."""
     for line in lines:
         Console().print(line, highlight=False)
-
-
-def _format_version(version: Mapping[str, Any]) -> str:
-    text = f"version {version['version']}, trained until {version['trained_until']}"
-    if "log_loss" not in version:
-        return f"{text}, without scores (run `riseorfall doctor`)"
-    bars = f" on {version['windows']:.0f} bars" if version.get("windows") else ""
-    return f"{text}, log loss {version['log_loss']:.4f}{bars}, balanced accuracy {version['balanced_accuracy']:.3f}"
-
-
-def _format_prediction(found: Mapping[str, Any]) -> str:
-    late = "; late: stored after its outcome was due" if found["late"] else ""
-    return (
-        f"P(rise) {found['probability']:.4f} at {_format_time(found['resolves_at'])}, decided at "
-        f"{_format_time(found['decided_at'])} UTC (version {found['version']}){late}"
-    )
-
-
-def _format_outcome(row: Mapping[str, Any]) -> str:
-    """Format a prediction whose outcome is known: `2026-11-26, P(rise) 53.7%, rise: right`."""
-    late = "; late" if row["late"] else ""
-    return (
-        f"{_format_time(row['resolves_at'])}, P(rise) {row['probability']:.1%}, {row['outcome']}: {_right(row)}{late}"
-    )
-
-
-def _format_costs(found: Mapping[str, float]) -> str:
-    """Format break-even costs with their interval before the returns: those alone say nothing about skill."""
-    return (
-        f"breaks even at {found['break_even_bps']:.0f} bps per side [{found['break_even_bps_low']:.0f}, "
-        f"{found['break_even_bps_high']:.0f}], costs assumed {found['costs_bps']:g} bps; net "
-        f"{found['net_return']:+.0%} out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}"
-    )
-
-
-def _format_live(live: Mapping[str, Any]) -> str:
-    """Format the live score of the last monitor run."""
-    if not live.get("live_predictions"):
-        return "no prediction has an outcome yet" if live else "no monitor run yet"
-    return (
-        f"{counted(int(live['live_predictions']), 'prediction')}, accuracy {live['live_accuracy']:.3f}, log loss "
-        f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
-    )
 
 
 def _format_interval(interval: Interval) -> str:

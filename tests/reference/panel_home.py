@@ -4,6 +4,7 @@
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,21 @@ import pandas as pd
 from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
 
-from model.bars import Bars, Series
+from model.bars import PANEL, Bars, Series
 from model.folds import FoldSpec
 from model.metrics import Record
 from model.networks import NetworkSpec
 from model.panel import PanelSpec, cut_panel
 from model.panel_recipe import PanelRecipe, panel_recipe_for
 from model.predictor import Predictor
+from model.times import to_datetime
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import parquet_bytes
 from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 
 SYMBOLS = ("ADA-USD", "BTC-USD", "ETH-USD")
@@ -91,3 +94,36 @@ def add_panel_version(
 def _tiny(recipe: PanelRecipe, gain: float) -> bytes:
     features = len(recipe.window.features)
     return tiny_onnx(recipe.window.lookback_bars, features + recipe.context_count, gain, close=features - 1)
+
+
+def home_of_panel(home: Path) -> Settings:
+    """Return a home of three coins with bars only, and a champion of their panel, trained until the newest close."""
+    settings, bars, recipe = Settings(home=home, tracking_uri="", store="", public_url=""), coins(), panel_recipe()
+    store_coins(settings, bars)
+    workspace, until = Workspace(settings, Series(PANEL, "1d")), bars["BTC-USD"].closed_at[-1]
+    own = tiny_record(recipe, bars, 1.0)
+    number = add_panel_version(workspace, recipe, bars, own, 1.0, until).version
+    for alias in ("challenger", "champion"):  # as a promotion leaves them
+        workspace.registry.set_alias(alias, number)
+    reasons = ("log loss difference +0.0001 vs. the base rate", "there is no champion", "passes the sanity check")
+    numbers = {"base_rate.n": float(len(own)), "base_rate.difference": 0.0001, "base_rate.low": -0.01,
+               "base_rate.high": 0.01}  # fmt: skip
+    files = {number: workspace.registry.read_version(number).digests()}
+    workspace.decision_log.append(
+        LoggedDecision(
+            "run-1",
+            to_datetime(until),
+            "PANEL-1d",
+            PANEL,
+            "1d",
+            "promote",
+            number,
+            None,
+            number,
+            reasons,
+            numbers,
+            marks=("passed",) * 3,
+            files=files,
+        )
+    )
+    return settings

@@ -12,7 +12,7 @@ from model.evaluation import WAYS
 from model.times import to_datetime
 from tasks.champion.series_health import Unhealthy, require_healthy, series_health
 from tasks.champion.series_status import series_status
-from tasks.console.tables import show_health
+from tasks.console.status_tables import show_health
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.local_database import LocalDatabase
 from tasks.settings import Settings

@@ -1,12 +1,10 @@
 """On a real terminal, progress is all that a person sees: what libraries write to standard error goes to the log."""
 
-import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from terminal import on_a_terminal
 
 from flows.cli.terminal_session import quiet_streams
 from tasks.console.terminal_progress import TerminalProgress
@@ -38,23 +36,3 @@ def test_a_terminal_shows_progress_and_no_line_of_a_library(tmp_path: Path) -> N
     assert "22/22" in shown  # and not 22/60, as if the rest were missing
     assert "early stop, best epoch 14" in shown
     assert "Downloading artifacts: 100%" in next(tmp_path.glob("*.log")).read_text(encoding="utf-8")
-
-
-def on_a_terminal(command: list[str]) -> str:
-    """Run a command on a pseudo-terminal and return everything that it showed."""
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as running:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # Linux: the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-    os.close(ours)
-    assert running.returncode == 0, shown.decode(errors="replace")
-    return shown.decode(errors="replace")

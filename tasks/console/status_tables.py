@@ -1,0 +1,190 @@
+"""Print the status of a series, or of all in one table: champion, bars, live score, decisions, health.
+
+Each `show_...` function prints the plain values that `--json` prints; it computes nothing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from model.bars import Series
+from model.plurals import counted
+from tasks.console.tables import decision_reasons, format_time, print_bullet, right_or_wrong
+
+WIDE = 100  # columns of a terminal from which on a time stands on one line
+LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
+
+
+def show_status(found: Mapping[str, Any]) -> None:
+    """Print the status of a series, with its `health` where it is given."""
+    console = Console(highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in _status_rows(found):
+        grid.add_row(name, escape(text))
+    console.print(f"[bold]{found['series']}[/bold]")
+    console.print(grid)
+    if found["decisions"]:
+        console.print("last decisions, newest first:")
+    for place, row in enumerate(reversed(found["decisions"])):
+        _print_decision(console, row, whole=place == 0)
+    if "health" in found:
+        show_health(found["health"])
+
+
+def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of each line that is no decision."""
+    champion, challenger, bars = found["champion"], found["challenger"], found["bars"]
+    is_panel = Series(bars["symbol"], bars["interval"]).is_panel
+    unit = "windows" if is_panel else "bars"
+    panel = found.get("health", {}).get("predicted_by")
+    yield (
+        "champion",
+        _format_version(champion, unit) if champion else f"none; predicted by {panel}" if panel else "none",
+    )
+    if challenger and challenger["version"] != (champion or {}).get("version"):
+        yield "challenger", _format_version(challenger, unit)
+    no_bars = "those of its series" if is_panel else "none"
+    no_prediction = "not stored; see `predict --panel`" if is_panel or panel else "none"
+    yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else no_bars
+    yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else no_prediction
+    if found["last_outcome"]:
+        yield "last outcome", _format_outcome(found["last_outcome"])
+    if found["after_costs"]:
+        yield "after costs", _format_costs(found["after_costs"])
+    yield from (("hold", hold) for hold in found["holds"])
+    if found["looks"]:
+        yield "evidence", found["looks"]["text"]
+    if "health" in found and not panel:
+        yield "live", "panels have no monitor yet" if is_panel else _format_live(found["health"]["live"])
+    yield from (("live", each["text"]) for each in found["live_comparison"][:LIVE_VERSIONS])
+
+
+def _print_decision(console: Console, row: Mapping[str, Any], *, whole: bool) -> None:
+    """Print a decision on one line with its deciding reason, or with all its reasons below."""
+    reasons = decision_reasons(row, whole=whole)
+    text = f"{row['action']} version {row['version']}; champion: {row['champion_after'] or 'none'}"
+    line = Table.grid()
+    line.add_column(width=20, no_wrap=True)
+    line.add_column(overflow="fold")
+    line.add_row(f"  {format_time(row['decided_at'])}", escape(text if whole else "; ".join([text, *reasons])))
+    console.print(line)
+    for each in reasons if whole else ():
+        print_bullet(console, each)
+
+
+def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line a series: champion, its log loss, newest bar, last decision, alarms."""
+    console = Console(highlight=False)
+    apart = " " if console.width >= WIDE else "\n"
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("series", "champion", "log loss", "newest bar", f"last{apart}decision", "alarms"):
+        table.add_column(name, no_wrap=name != "alarms")
+    for each in found:
+        champion, decided, health = each["champion"], each["decisions"], each["health"]
+        newest, without = each["bars"]["last"], f"by {health['predicted_by']}" if health["predicted_by"] else "none"
+        table.add_row(
+            each["series"],
+            f"version {champion['version']}" if champion else without,
+            f"{champion['log_loss']:.4f}" if champion and "log_loss" in champion else "",
+            format_time(newest).replace(" ", apart) if newest else "none",
+            f"{decided[-1]['action']}{apart}{decided[-1]['decided_at'][:10]}" if decided else "none",
+            escape("; ".join(short_alarm(alarm, each["series"]) for alarm in health["alarms"])) or "none",
+        )
+    console.print(table)
+    console.print("`riseorfall status --symbol SYMBOL --interval INTERVAL` shows one of them")
+
+
+def short_alarm(alarm: str, series_name: str) -> str:
+    """Return what an alarm is: without the name of its series, numbers after a semicolon, and remedies.
+
+    >>> short_alarm("BTC-USD-1d: expected a champion, found none. Run `riseorfall retrain` first.", "BTC-USD-1d")
+    'expected a champion, found none'
+    """
+    return re.split(r"[.;] |, it ", alarm.removeprefix(f"{series_name}: "))[0].rstrip(".")
+
+
+def show_health(found: Mapping[str, Any]) -> None:
+    """Print the age of the champion, the next scheduled runs and the alarms."""
+    console = Console(highlight=False)
+    age, addresses = found["champion_age_days"], found["up"] or {}
+    if age is not None:
+        _print_row(console, "age", _format_age(found))
+    for name, address in {name: place for name, place in addresses.items() if place}.items():
+        console.print(f"up: {name} {address}", soft_wrap=True)
+    for each in found["next_runs"]:
+        console.print(f"next: {each['at'][:16].replace('T', ' ')} UTC  {each['name']}", soft_wrap=True)
+    for alarm in found["alarms"]:
+        _print_row(console, "[bold red]alarm[/bold red]", alarm)
+    if not found["alarms"]:
+        _print_row(console, "alarms", "none")
+
+
+def _print_row(console: Console, name: str, text: str) -> None:
+    """Print a name and its text, wrapped between words."""
+    row = Table.grid(padding=(0, 2))
+    row.add_column(width=len("prediction"), no_wrap=True)
+    row.add_column(overflow="fold")
+    row.add_row(name, escape(text))
+    console.print(row)
+
+
+def _format_age(found: Mapping[str, Any]) -> str:
+    """Format how old champion and bars are; bars that do not go on have no clock."""
+    if found["bars_closed_at"] is None:
+        return "no bars are stored"
+    close = f"{format_time(found['bars_closed_at'])} UTC"
+    if found["live_source"]:
+        age, hours = found["champion_age_days"], found["bars_age_hours"]
+        return f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
+    if found["source"] == "csv":
+        return f"bars from a file; read again by the next ingest; the newest closed at {close}"
+    return f"historical bars: the clock stops at their last close, {close}"
+
+
+def _format_version(version: Mapping[str, Any], unit: str) -> str:
+    text = f"version {version['version']}, trained until {version['trained_until']}"
+    if "log_loss" not in version:
+        return f"{text}, without scores (run `riseorfall doctor`)"
+    scored = f" on {version['windows']:.0f} {unit}" if version.get("windows") else ""
+    return f"{text}, log loss {version['log_loss']:.4f}{scored}, balanced accuracy {version['balanced_accuracy']:.3f}"
+
+
+def _format_prediction(found: Mapping[str, Any]) -> str:
+    late = "; late: stored after its outcome was due" if found["late"] else ""
+    return (
+        f"P(rise) {found['probability']:.4f} at {format_time(found['resolves_at'])}, decided at "
+        f"{format_time(found['decided_at'])} UTC (version {found['version']}){late}"
+    )
+
+
+def _format_outcome(row: Mapping[str, Any]) -> str:
+    """Format a prediction whose outcome is known: `2026-11-26, P(rise) 53.7%, rise: right`."""
+    late = "; late" if row["late"] else ""
+    outcome = f"{row['outcome']}: {right_or_wrong(row)}"
+    return f"{format_time(row['resolves_at'])}, P(rise) {row['probability']:.1%}, {outcome}{late}"
+
+
+def _format_costs(found: Mapping[str, float]) -> str:
+    """Format break-even costs with their interval before the returns: those alone say nothing about skill."""
+    return (
+        f"breaks even at {found['break_even_bps']:.0f} bps per side [{found['break_even_bps_low']:.0f}, "
+        f"{found['break_even_bps_high']:.0f}], costs assumed {found['costs_bps']:g} bps; net "
+        f"{found['net_return']:+.0%} out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}"
+    )
+
+
+def _format_live(live: Mapping[str, Any]) -> str:
+    """Format the live score of the last monitor run."""
+    if not live.get("live_predictions"):
+        return "no prediction has an outcome yet" if live else "no monitor run yet"
+    return (
+        f"{counted(int(live['live_predictions']), 'prediction')}, accuracy {live['live_accuracy']:.3f}, log loss "
+        f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
+    )
