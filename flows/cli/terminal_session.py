@@ -46,7 +46,7 @@ def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tup
     path = _open_log(log_folder)
     sys.stderr.flush()
     kept = os.dup(2)
-    with path.open("a", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
+    with path.open("a+", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
         if holds_home:
             hold_home(file)
         os.dup2(file.fileno(), 2)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.registry.file_lock import open_to_lock
 from tasks.settings import database_file
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def one_at_a_time(uri: str) -> Iterator[None]:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(OSError):  # a home that this user may only read, or a disk without locks
-                file = stack.enter_context(path.with_name(f"{path.name}.lock").open("a", encoding="utf-8"))
+                file = stack.enter_context(open_to_lock(path.with_name(f"{path.name}.lock"), create=True))
                 fcntl.flock(file, fcntl.LOCK_EX)  # released with the process
             if not path.exists():
                 _create(path)

@@ -23,6 +23,7 @@ DEFAULT_WORKSPACE = "default"
 BUSY_SECONDS = 5.0
 LOCKED_SECONDS = 20.0  # own choice: a writer holds the lock for a moment; doctor waits longer than a command
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 PRIMARY_CODE = 0xFF  # bits of an SQLite error code; the others are details
 DATABASE_TABLES = frozenset(
     {"experiments", "runs", "registered_models", "registered_model_aliases", "model_versions", "model_version_tags"}
@@ -135,6 +136,18 @@ class LocalDatabase:
             (PROCESS_TAG,),
         )
         return None if rows is None else dict(rows)
+
+    def is_locked(self) -> bool:
+        """Return whether another process has been writing for `BUSY_SECONDS`; False where the database is not local."""
+        if self._path is None or not self._path.is_file():
+            return False
+        address = f"{self._path.as_uri()}?mode=rw"
+        try:
+            with closing(sqlite3.connect(address, BUSY_SECONDS, isolation_level=None, uri=True)) as database:
+                database.execute("BEGIN IMMEDIATE")  # ends with the connection
+        except sqlite3.Error as error:
+            return getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE in LOCKED
+        return False
 
     def params(self, run_id: str) -> dict[str, str] | None:
         """Return the parameters of a run."""

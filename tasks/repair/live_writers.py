@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tasks.registry.file_lock import is_held
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.owning_process import is_alive, own_process
 from tasks.settings import Settings
@@ -19,7 +20,7 @@ COMMAND_LOGS = "[0-9]*T[0-9]*-[0-9]*.log"  # of commands: time and process; thos
 def hold_home(log_file: IO[str]) -> None:
     """Let a command count as one that writes, until its log file is closed."""
     with suppress(OSError):  # a disk without locks
-        fcntl.flock(log_file, fcntl.LOCK_SH)  # waits while another process looks, see _is_held
+        fcntl.flock(log_file, fcntl.LOCK_SH)  # waits while another process looks, see is_held
 
 
 def live_writers(settings: Settings, own_log: Path | None = None) -> list[str]:
@@ -31,18 +32,13 @@ def live_writers(settings: Settings, own_log: Path | None = None) -> list[str]:
             the other.
     """
     logs = sorted(set(settings.log_folder.glob(COMMAND_LOGS)) - {own_log})
-    commands = [path for path in logs if _is_held(path)]
-    processes = LocalDatabase(settings.mlflow_uri).running_processes() or {}
-    runs = [run_id for run_id, process in processes.items() if process != own_process() and is_alive(process)]
-    return [*(f"a command with the log {path}" for path in commands), *(f"MLflow run {run_id}" for run_id in runs)]
+    return [*(f"a command with the log {path}" for path in logs if is_held(path)), *_writers_of_database(settings)]
 
 
-def _is_held(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # gone, or not readable
-        return False
-    return False
+def _writers_of_database(settings: Settings) -> list[str]:
+    database = LocalDatabase(settings.mlflow_uri)
+    if database.is_locked():  # which runs there are may not be readable
+        return [f"a process that locks {settings.local_database}"]
+    processes = database.running_processes() or {}
+    alive = (run_id for run_id, process in processes.items() if process != own_process() and is_alive(process))
+    return [f"MLflow run {run_id}" for run_id in alive]

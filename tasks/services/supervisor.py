@@ -50,7 +50,7 @@ class AlreadyRunning(RiseOrFallError):
 
 
 class LockHeld(RiseOrFallError):
-    """A process that is no `up` holds the lock of the home."""
+    """A process that is no `up` holds the lock of the home, or this user may not take it."""
 
 
 class ServiceNotStarted(RiseOrFallError):
@@ -250,8 +250,18 @@ def hold_home_lock(lock_path: Path, state_path: Path) -> Iterator[None]:
 
 
 def _open_lock(lock_path: Path) -> TextIO:
-    """Open the lock of a home; only its owner may, because whoever can read a file can lock it."""
-    file = lock_path.open("a", encoding="utf-8")
+    """Open the lock of a home; only its owner may, because whoever can read a file can lock it.
+
+    Raises:
+        LockHeld: this user may not write to it.
+    """
+    try:
+        file = lock_path.open("a", encoding="utf-8")
+    except PermissionError as error:
+        raise LockHeld(
+            f"{lock_path}: expected a file that this user may write to, found: {error.strerror}. Start `riseorfall up` "
+            "as the owner of the home, or correct the permissions of its files."
+        ) from error
     with suppress(PermissionError):  # the home of another user
         os.fchmod(file.fileno(), 0o600)
     return file
@@ -270,13 +280,22 @@ def read_state(lock_path: Path, state_path: Path) -> dict[str, Any] | None:
     """Return the state that a running supervisor wrote; None if none runs, whatever files an earlier one left."""
     if not lock_path.exists() or not state_path.exists():
         return None
-    with lock_path.open("a", encoding="utf-8") as file:
-        try:
+    try:
+        with lock_path.open(encoding="utf-8") as file:  # a shared lock needs no more than reading
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            state: dict[str, Any] = json.loads(state_path.read_text(encoding="utf-8"))
-            return state
+    except BlockingIOError:
+        return _state(state_path)
+    except PermissionError:  # the home of another user
+        from psutil import pid_exists  # imported here: see owning_process
+
+        state = _state(state_path)
+        return state if pid_exists(state["pid"]) else None
     return None
+
+
+def _state(state_path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(state_path.read_text(encoding="utf-8"))
+    return state
 
 
 def describe_state(state: Mapping[str, Any] | None, lock_path: Path) -> str:

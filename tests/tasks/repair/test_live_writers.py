@@ -1,15 +1,16 @@
 """A home that other processes write to is neither repaired nor restored into."""
 
 import fcntl
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from damaged_home import halve, output, parquet
+from damaged_home import database, halve, output, parquet
 
 from flows.cli.terminal_session import flow_progress, quiet_libraries
 from model.bars import Series
@@ -102,7 +103,7 @@ def test_a_command_that_starts_while_another_looks_holds_the_home(tmp_path: Path
     log = tmp_path / "data" / "logs" / "20260101T000000-1.log"
     log.parent.mkdir(parents=True)
     with log.open("a") as file, log.open() as looking:
-        fcntl.flock(looking, fcntl.LOCK_EX)  # as `_is_held` does for a moment
+        fcntl.flock(looking, fcntl.LOCK_EX)  # as `is_held` does for a moment
         starts = Thread(target=hold_home, args=(file,))
         starts.start()
         starts.join(0.2)
@@ -129,3 +130,32 @@ def test_a_flow_from_the_command_line_holds_the_home(tmp_path: Path) -> None:
     with flow_progress(settings) as (_, log):
         assert live_writers(settings) == [f"a command with the log {log}"]
     assert live_writers(settings) == []
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_home_whose_database_is_locked_is_not_repaired(
+    lock: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may hide which runs there are, so that a locked database read as one without runs."""
+    monkeypatch.setattr("tasks.registry.local_database.BUSY_SECONDS", 0.1)
+    path = halve(parquet(home, "bars"))
+    content = path.read_bytes()
+    with closing(sqlite3.connect(database(home), isolation_level=None)) as writer:
+        writer.execute(f"BEGIN {lock}")
+        found = f"a process that locks {database(home)}"
+        assert live_writers(Settings()) == [found]
+        code, _, err = output(capsys, "doctor", "--repair")
+        assert code == 2
+        assert f"expected no process that writes to {home}, found {found}" in err
+    assert path.read_bytes() == content
+    assert live_writers(Settings()) == []
+
+
+def test_the_log_of_a_command_is_open_for_both_kinds_of_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk on the network grants a shared lock only on a file that is open for reading."""
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    opened: list[bool] = []
+    monkeypatch.setattr("flows.cli.terminal_session.hold_home", lambda file: opened.append(file.readable()))
+    with quiet_libraries(writes=True):
+        pass
+    assert opened == [True]

@@ -1,6 +1,7 @@
 """Services: restarts, process guards, the lock of a home, ports, and the folders that the page server serves."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -189,6 +191,31 @@ def test_a_lock_that_another_program_holds_is_an_error_and_other_users_cannot_ta
         with pytest.raises(LockHeld, match="no `riseorfall up` holds it") as held, hold_home_lock(lock, state):
             pass
         assert held.value.exit_code == 1
+
+
+def test_the_lock_of_another_users_home_is_looked_at_and_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, state = tmp_path / "up.lock", tmp_path / "up.json"
+    modes = {"a": True, "r": False}  # whether this user may not: the file is there and readable
+    true = Path.open
+
+    def opened(path: Path, mode: str = "r", **named: Any) -> Any:
+        if path == lock and modes[mode]:
+            raise PermissionError(13, "Permission denied")
+        return true(path, mode, **named)
+
+    with hold_home_lock(lock, state):
+        state.write_text(json.dumps({"pid": os.getpid(), "parts": {}}))
+        monkeypatch.setattr(Path, "open", opened)
+        assert read_state(lock, state) == {"pid": os.getpid(), "parts": {}}
+        with pytest.raises(LockHeld, match="may write to, found: Permission denied"), hold_home_lock(lock, state):
+            pass
+    assert read_state(lock, state) is None
+    modes["r"] = True  # mode 0600, as `up` sets it: whether the process runs decides
+    assert read_state(lock, state) == {"pid": os.getpid(), "parts": {}}
+    state.write_text(json.dumps({"pid": 2**22 + 1, "parts": {}}))  # more than a process can have
+    assert read_state(lock, state) is None
 
 
 def test_a_requested_port_in_use_is_refused_and_a_usual_one_avoided(tmp_path: Path) -> None:
