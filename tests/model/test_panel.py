@@ -69,6 +69,20 @@ def test_series_that_are_not_tested_are_named_with_the_reason() -> None:
     assert found["E"].endswith("without a gap, or its closes have fewer than 4 series")
 
 
+def test_tested_windows_are_those_of_the_record_with_their_returns() -> None:
+    """In the order of the folds, by close, then by symbol: the order in which records are pooled."""
+    bars, spec = panel_bars(120, C=70), WindowSpec(lookback_bars=5)
+    resolved = cut_panel(bars, spec, PanelSpec()).resolved()
+    tested = resolved.tested(split_folds(resolved.windows, FOLDS))
+    closes = np.unique(resolved.windows.decided_at)[-FOLDS.test_bars :]
+    expected = [(at, symbol) for at in closes for symbol in SYMBOLS if symbol != "C" or at >= bars["C"].closed_at[4]]
+    assert list(zip(tested.windows.decided_at, tested.windows.symbols, strict=True)) == expected
+    for (at, symbol), earned in zip(expected, tested.returns, strict=True):
+        place = int(np.flatnonzero(bars[symbol].closed_at == at)[0])
+        close = bars[symbol].column("close")
+        assert earned == pytest.approx(close[place + 1] / close[place] - 1)
+
+
 def test_returns_are_those_of_the_horizon_and_gaps_have_none() -> None:
     bars = {"A": random_walk(30, seed=1, absent={12}), "B": random_walk(30, seed=2)}
     panel = cut_panel(bars, WindowSpec(lookback_bars=3, horizon_bars=2), PanelSpec())

@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from copied_home import copy_home
 from damaged_home import database, halve, log_file, output, parquet, remove
@@ -145,6 +146,19 @@ def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
     runs = Workspace(Settings(), SERIES).runs
     assert runs.run_params(tags.run_id)["window.lookback_bars"] == "30"
     assert runs.read_file(tags.run_id, "evaluation/numbers.json")  # its files belong to it again
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("exchange", "exchange"), ("csv", "file")])
+def test_a_rebuilt_run_knows_whether_its_bars_came_from_an_exchange(home: Path, kind: str, expected: str) -> None:
+    """An exchange is kept with a commit by its name, such as coinbase: what kind of source it is stands beside it."""
+    store = Workspace(Settings()).bar_store
+    newest = store.read_frame(SERIES).tail(1)
+    later = newest.assign(timestamp=newest["timestamp"] + pd.Timedelta(days=1))
+    store.merge(SERIES, later, {"source": "coinbase", "kind": kind}, merged_at=datetime.now(UTC))
+    (row,) = Workspace(Settings(), SERIES).decision_log.rows()
+    remove(database(home))
+    rebuild_database(Settings(), [row])
+    assert Workspace(Settings(), SERIES).runs.run_params(row.run_id)["source.kind"] == expected
 
 
 def test_a_rebuilt_replay_is_described_as_a_replay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
