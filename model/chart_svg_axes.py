@@ -107,13 +107,18 @@ def ticks(axis: Axis) -> list[tuple[float, str]]:
             for digit in ((1, 2, 5) if high - low < TICKS / 2 else (1,))
         ]
         values = [each for each in values if low <= math.log10(each) <= high]
-        texts = [f"{each:,g}" for each in values]
+        texts = [_plain(each) for each in values]
     else:
         apart = _step((high - low) / TICKS)
         values = [apart * k for k in range(math.ceil(low / apart), math.floor(high / apart) + 1)]
         decimals = max(0, -math.floor(math.log10(apart)) - 2)
-        texts = [f"{each:.{decimals}%}" if axis.percent else f"{each:,.10g}" for each in values]
+        texts = [f"{each:.{decimals}%}" if axis.percent else _plain(each) for each in values]
     return list(zip(axis.pixels(np.array(values, dtype=np.float64)).tolist(), texts, strict=True))
+
+
+def _plain(number: float) -> str:
+    """Return a number without an exponent, such as 60,000 and 0.00002."""
+    return f"{number:,.12f}".rstrip("0").rstrip(".")
 
 
 def _step(rough: float) -> float:

@@ -8,7 +8,7 @@ from jaxtyping import Float64, Shaped
 
 from model.chart_style import FALL, INK, RISE
 from model.explanation import Explanation
-from model.plotly_defaults import add_trace, new_figure, new_panels
+from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -40,6 +40,7 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
     else:
         add_trace(figure, "Scatter", row=1, x=opened_at, y=window[:, 0], mode="lines", line={"color": INK},
              showlegend=False)  # fmt: skip
+    figure.update_yaxes(tickformat=PRICE_FORMAT, row=1, col=1)
     by_bar = explanation.attribution.by_bar()
     add_trace(
         figure,

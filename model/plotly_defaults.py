@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GRID = "#ececec"
 MANY_POINTS = 4000  # above, points are drawn with WebGL
+PRICE_FORMAT = ",.9~r"  # plain numbers, such as 60,000 and 0.00002; plotly would write 60k and 20μ
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
@@ -44,7 +45,7 @@ def _styled(figure: "Figure", height_pixels: int) -> "Figure":
         hoverlabel={"font": {"size": 12}},
         dragmode=False,  # on a phone, dragging scrolls the page
     )
-    axes = {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": "#cccccc"}
+    axes = {"gridcolor": GRID, "zeroline": False, "automargin": True, "exponentformat": "none", "linecolor": "#cccccc"}
     figure.update_xaxes(**axes)
     figure.update_yaxes(**axes)
     return figure

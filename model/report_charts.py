@@ -27,7 +27,7 @@ from model.chart_style import (
 )
 from model.metrics import CLASSES, THRESHOLD, Record
 from model.mlflow_pictures import EpochNumbers
-from model.plotly_defaults import add_trace, new_figure, new_panels, scatter_kind
+from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels, scatter_kind
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -206,10 +206,10 @@ def add_close(figure: "Figure", times: Shaped[np.ndarray, " bar"], close: Float6
         line={"color": INK, "width": 1.2},
         name="close",
         showlegend=False,
-        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:,.6~g}<extra>close</extra>",
+        hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:" + PRICE_FORMAT + "}<extra>close</extra>",
     )
-    scale = {"type": "log", "tickformat": "~s", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
-    figure.update_yaxes(title="close", nticks=6, row=1, col=1, **scale)
+    scale = {"type": "log", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
+    figure.update_yaxes(title="close", nticks=6, tickformat=PRICE_FORMAT, row=1, col=1, **scale)
 
 
 def _dots(count: int) -> dict[str, float]:

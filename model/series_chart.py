@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 HEIGHT_PIXELS = 440
+CLOSE_SHARE = 0.55  # of the height, where probabilities are drawn below the close
 ROOM = 60  # the newest marker is whole: the axis is longer than the bars by one part in so many
 HOVER = "%{x|%Y-%m-%d %H:%M}: %{y:.1%}<extra>%{fullData.name}</extra>"
 
@@ -31,6 +32,8 @@ def series_chart(
 ) -> "Figure":
     """Draw the close above P(rise), out-of-sample and live, coloured by the actual outcome.
 
+    Without probabilities the close is drawn alone.
+
     Args:
         closed_at: shape (bar,), datetime64[us], UTC, oldest first.
         close: shape (bar,), float64, in the quote currency.
@@ -39,7 +42,11 @@ def series_chart(
         probabilities: shape (prediction,), float64: their P(rise).
         labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
     """
-    figure = new_panels(HEIGHT_PIXELS, rows=2, row_heights=[0.55, 0.45])
+    if not len(record) and not len(labels):
+        figure = new_panels(round(CLOSE_SHARE * HEIGHT_PIXELS), rows=1)
+        add_close(figure, closed_at, close)
+        return _with_room(figure, closed_at)
+    figure = new_panels(HEIGHT_PIXELS, rows=2, row_heights=[CLOSE_SHARE, 1 - CLOSE_SHARE])
     add_close(figure, closed_at, close)
     for label, shade in ((1, RISE), (0, FALL)):
         those = record.labels == label
@@ -61,6 +68,11 @@ def series_chart(
     figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)
     figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
     figure.update_layout(legend={"itemsizing": "constant"})  # the dots are too small to show their colour there
+    return _with_room(figure, closed_at)
+
+
+def _with_room(figure: "Figure", closed_at: Shaped[np.ndarray, " bar"]) -> "Figure":
+    """Let the time axis go on after the newest bar."""
     if len(closed_at):
         room = (closed_at[-1] - closed_at[0]) // ROOM
         figure.update_xaxes(range=[str(closed_at[0])[:19], str(closed_at[-1] + room)[:19]])

@@ -25,7 +25,7 @@ from tasks.workspace import Workspace
 
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
 LAST_DECISIONS = 8
-NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False}
+NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False, "predicted_by": ""}
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class SeriesContent:
         problem: what could not be read.
         holds: recipes that a rollback holds.
         mlflow_runs: address of the runs in MLflow, with our columns; empty where there are none.
+        bar_count: number of all bars.
     """
 
     series: Series
@@ -63,6 +64,12 @@ class SeriesContent:
     problem: str = ""
     holds: Sequence[RecipeHold] = ()
     mlflow_runs: str = ""
+    bar_count: int = 0
+
+    @property
+    def has_bars_only(self) -> bool:
+        """Whether there is nothing to show but bars: no champion, no decision, no prediction, no problem."""
+        return not (self.champion or self.decisions or self.problem or len(self.predictions)) and bool(self.bar_count)
 
     @property
     def champion_report(self) -> str:
@@ -133,6 +140,7 @@ class DashboardReader:
             problem=problem,
             holds=holds,
             mlflow_runs=f"{self._mlflow()}/{runs}" if runs else "",
+            bar_count=len(bars),
         )
 
     def _mlflow(self) -> str:

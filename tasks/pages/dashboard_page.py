@@ -1,5 +1,6 @@
 """The dashboard: each series with its champion, newest prediction, live score, chart, decisions and reports.
 
+Series with a champion come first, then those with decisions; those that have bars only are rows of one table.
 Text, tables and charts of `dashboard_content.py`; it reads nothing. Parts that change carry a name, by which the page
 replaces them when it reloads itself (`templates/reload.js`).
 """
@@ -29,7 +30,7 @@ from tasks.pages.html_page import (
     table,
     tiles,
 )
-from tasks.pages.number_format import interval_text, moment_text
+from tasks.pages.number_format import interval_text, moment_text, price_text
 
 RELOAD_SECONDS = 60
 LAST_PREDICTIONS = 10
@@ -67,8 +68,12 @@ def dashboard_page(
                 "its champion, predictions and decisions by itself."
             )
         )
-    for each in content:
+    own = [each for each in content if not each.has_bars_only]
+    for each in sorted(own, key=lambda each: each.champion is None):
         page.section(_title(each), *_series(page, each, forms))
+    bars_only = [each for each in content if each.has_bars_only]
+    if bars_only:
+        page.section("Series without a model of their own", *_bars_only(bars_only))
     for name in waiting:
         page.section(name, live(f"{name}-waiting", _waiting(name, next_runs, forms)))
     return page.html()
@@ -116,6 +121,30 @@ def _series(page: Page, content: SeriesContent, forms: Mapping[str, str]) -> lis
         live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
         live(f"{name}-reports", *_reports(content)),
     ]
+
+
+def _bars_only(content: Sequence[SeriesContent]) -> list[Markup]:
+    """Show series that have bars only, one row each, and their alarms."""
+    rows = [
+        (
+            _title(each),
+            f"{each.bar_count:,}",
+            moment_text(each.bars.closed_at[-1]).removesuffix(" UTC"),
+            _close(each),
+            f"by the champion of {each.health['predicted_by']}" if each.health["predicted_by"] else "no champion yet",
+        )
+        for each in content
+    ]
+    head = ("series", "bars", "newest bar closed at (UTC)", "close", "predicted")
+    alarms = [alarm for each in content for alarm in each.health["alarms"]]
+    return [
+        live("bars-only-alarms", alerts(alarms)),
+        live("bars-only", table(head, rows, text_columns=len(head), stacked=True)),
+    ]
+
+
+def _close(content: SeriesContent) -> str:
+    return price_text(float(content.bars.column("close")[-1]))
 
 
 def _links(content: SeriesContent) -> Markup:
@@ -217,7 +246,7 @@ def _bars(content: SeriesContent) -> tuple[str, str, str]:
     from_file = content.health.get("source") == "csv"
     ends = "; from a file; read again by the next ingest" if from_file else "; historical: no later bars are fetched"
     note = "" if content.health["live_source"] else ends
-    return "Newest close", f"{content.bars.column('close')[-1]:,.6g}", f"bar closed at {closed}{note}"
+    return "Newest close", _close(content), f"bar closed at {closed}{note}"
 
 
 def _chart(page: Page, content: SeriesContent) -> list[Markup]:
@@ -226,8 +255,9 @@ def _chart(page: Page, content: SeriesContent) -> list[Markup]:
     bars, record, found = content.bars, content.record, content.predictions
     record = record.take(record.decided_at >= bars.closed_at[0])
     shown = found.decided_at >= bars.closed_at[0]
+    predicted = len(record) + shown.sum() > 0
     first = min([*record.decided_at[:1], *found.decided_at[shown][:1]], default=bars.closed_at[0])
-    kept = bars.closed_at >= first if len(record) + shown.sum() else np.full(len(bars), fill_value=True)
+    kept = bars.closed_at >= first if predicted else np.full(len(bars), fill_value=True)
     figure = series_chart(
         bars.closed_at[kept],
         bars.column("close")[kept],
@@ -238,9 +268,11 @@ def _chart(page: Page, content: SeriesContent) -> list[Markup]:
     )
     chart = page.zoomable_chart(
         figure,
-        f"Close and P(rise) of {content.series.symbol} {content.series.interval}.",
+        f"Close{' and P(rise)' if predicted else ''} of {_title(content)}.",
         f"{len(record):,} out-of-sample probabilities of the champion and {int(shown.sum()):,} live predictions; "
-        "colour: the actual outcome.",
+        "colour: the actual outcome."
+        if predicted
+        else "No predictions yet.",
     )
     return [chart]
 

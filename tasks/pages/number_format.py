@@ -1,5 +1,7 @@
 """How pages write numbers: a value with its confidence interval, shares, p-values; `undefined` for NaN."""
 
+import math
+
 import numpy as np
 from markupsafe import Markup
 
@@ -22,6 +24,13 @@ def interval_text(low: float, high: float, form: str = ".4f") -> str:
 def number_text(value: float, form: str = ".3f") -> str:
     """Return a number; `undefined` for NaN."""
     return "undefined" if np.isnan(value) else f"{value:{form}}"
+
+
+def price_text(price: float) -> str:
+    """Return a price with six significant digits and without an exponent, such as `60,123.5` and `0.0000123`."""
+    decimals = max(0, 5 - math.floor(math.log10(price)))
+    text = f"{price:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def points_text(difference: float, decimals: int) -> str:

@@ -121,6 +121,23 @@ def test_number_ticks_are_round_and_percentages_are_percentages() -> None:
     np.testing.assert_allclose([place for place, text in ticks(log) if text == "100"], [50.0])
 
 
+def test_small_and_large_numbers_are_plain() -> None:
+    small = axis_for([{"type": "log", "range": [-5, -3]}], [{"type": "scatter", "y": [1e-4]}], "y", (100, 0))
+    assert [text for _, text in ticks(small)] == [
+        "0.00001",
+        "0.00002",
+        "0.00005",
+        "0.0001",
+        "0.0002",
+        "0.0005",
+        "0.001",
+    ]
+    tiny = axis_for([{"range": [0, 0.00005]}], [{"type": "scatter", "y": [0.0]}], "y", (100, 0))
+    assert [text for _, text in ticks(tiny)] == ["0", "0.00001", "0.00002", "0.00003", "0.00004", "0.00005"]
+    large = axis_for([{"type": "log", "range": [5, 7]}], [{"type": "scatter", "y": [1e6]}], "y", (100, 0))
+    assert "1,000,000" in [text for _, text in ticks(large)]
+
+
 def test_a_reversed_axis_of_names_begins_at_the_top() -> None:
     traces = [{"type": "heatmap", "z": [[1.0], [2.0]], "y": ["open", "close"]}]
     axis = axis_for([{"autorange": "reversed"}], traces, "y", (200, 0))

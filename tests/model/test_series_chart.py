@@ -25,6 +25,18 @@ def test_the_axis_goes_on_after_the_newest_marker() -> None:
     assert open_one.cliponaxis is False  # a zoomed view ends at it
 
 
+def test_prices_have_no_prefix_of_units() -> None:
+    """Plotly would write 0.1 as 100m, and d3's format `s` too; `r` is the decimal notation."""
+    for close in (np.linspace(0.1, 0.3, 121), np.geomspace(0.05, 900, 121)):
+        none = np.zeros(0, dtype=np.int8)
+        figure = series_chart(
+            CLOSED_AT, close, daily_record(none, np.zeros(0), folds=1), CLOSED_AT[:0], np.zeros(0), none
+        )
+        assert figure.layout.yaxis.tickformat == ",.9~r"
+        assert figure.layout.yaxis.exponentformat == "none"
+        assert "~r}" in figure.data[0].hovertemplate
+
+
 def test_the_small_dots_are_large_in_the_legend() -> None:
     figure = drawn()
     assert figure.layout.legend.itemsizing == "constant"

@@ -11,14 +11,22 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from copied_home import copy_home
+from panel_home import coins, home_of_panel, store_coins
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
 from flows.page_runner import Cached
 from model.bars import Series
 from model.times import to_datetime
-from tasks.pages.dashboard_content import DashboardReader, SeriesContent, champion_since, no_record
+from tasks.pages.dashboard_content import (
+    DashboardReader,
+    SeriesContent,
+    champion_since,
+    no_record,
+    unreadable_content,
+)
 from tasks.pages.dashboard_page import dashboard_page
+from tasks.pages.number_format import price_text
 from tasks.services.file_server import file_server
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
@@ -296,8 +304,8 @@ def test_several_series_are_shown_and_a_registry_that_cannot_be_read_hides_no_ba
         content = DashboardReader(chosen).read()
         assert [each.series for each in content] == [SERIES, second]
         page = written(content)
-        assert '<a href="#part-2">ETH-USD 1d</a>' in page
-        assert page.count('class="chart"') == 2
+        assert '<a href="#part-2">Series without a model of their own</a>' in page or chosen == lost
+        assert page.count('class="chart"') == (1 if chosen == own else 2)  # bars alone are a row, a problem is shown
         assert tile(page, "Champion")[0] == champion
         assert bool(content[0].problem) == (chosen is lost)
 
@@ -317,12 +325,66 @@ def test_a_series_whose_bars_are_damaged_hides_no_other(
         (second, True, 0),
         (SERIES, False, len(BARS)),
     ]
-    damaged, sound = written(content).split('id="part-2"')
+    sound, damaged = written(content).split('id="part-2"')  # the series with a champion comes first
     assert (tile(damaged, "Champion")[0], tile(damaged, "Newest bar")[0]) == ("unknown", "unknown")
     assert "<strong>Alarm</strong>" in damaged
     assert tile(sound, "Champion")[0] == "version 1"
     assert tile(sound, "Next prediction, P(rise)")[0] == "53.7%"
     assert "the dashboard cannot read series AAA-USD-1d" in caplog.text
+
+
+def test_series_with_bars_only_are_rows_below_the_champion_of_their_panel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    own = home_of_panel(tmp_path / "home")
+    store_coins(own, {"AAA-USD": random_walk(1234, seed=7)})  # the panel was not trained on it
+    page = written(DashboardReader(own).read(), series="")
+    titles = re.findall(r'<h2 id="part-\d+">(.*?)</h2>', page)
+    assert titles == ["PANEL 1d", "Series without a model of their own"]
+    _, others = body(page).split('id="part-2"')
+    assert 'class="tile"' not in others
+    assert 'class="chart"' not in others
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", others, re.DOTALL)]
+    closed = f"{coins()['BTC-USD'].closed_at[-1].astype('datetime64[m]').item():%Y-%m-%d %H:%M}"
+    found = {row[0]: (row[1], row[2], row[4]) for row in rows[1:]}
+    assert found["AAA-USD 1d"] == ("1,234", "2021-05-19 00:00", "no champion yet")
+    assert found["ADA-USD 1d"] == ("239", closed, "by the champion of PANEL-1d")  # a bar is missing
+    assert list(found) == ["AAA-USD 1d", "ADA-USD 1d", "BTC-USD 1d", "ETH-USD 1d"]
+    assert re.findall(r"<strong>Alarm</strong> (.*?)</li>", page) == [
+        "AAA-USD-1d: expected a champion, found none. Run `riseorfall retrain` first."
+    ]
+
+
+def test_a_series_with_a_decision_stands_between_those_with_a_champion_and_those_with_bars(
+    content: SeriesContent,
+) -> None:
+    held = replace(content, series=Series("HELD-USD", "1d"), champion=None)
+    bare = replace(
+        held, series=Series("BARE-USD", "1d"), decisions=(), predictions=unreadable_content(SERIES, "").predictions
+    )
+    page = written([bare, held, content], series="")
+    titles = re.findall(r'<h2 id="part-\d+">(.*?)</h2>', page)
+    assert titles == [SERIES_TEXT, "HELD-USD 1d", "Series without a model of their own"]
+
+
+def test_a_chart_without_predictions_is_the_close_with_its_dates(content: SeriesContent) -> None:
+    empty = unreadable_content(SERIES, "").predictions
+    page = written([replace(content, champion=None, record=no_record(), predictions=empty)])
+    assert f"Close of {SERIES_TEXT}. <span>No predictions yet.</span>" in page
+    (text,) = re.findall(r'id="chart-1-json">(.*?)</script>', page, flags=re.DOTALL)
+    chart = json.loads(text)
+    assert [trace["name"] for trace in chart["data"]] == ["close"]
+    assert "yaxis2" not in chart["layout"]
+    assert chart["layout"]["xaxis"].get("showticklabels") is not False
+    assert chart["layout"]["height"] < 300
+    labels = re.findall(r'text-anchor="middle">([^<]*)</text>', page)
+    assert any(label.startswith("2018") for label in labels)
+
+
+def test_prices_are_plain_numbers() -> None:
+    for price, text in ((60_123.5, "60,123.5"), (1_234_567.8, "1,234,568"), (0.0000123, "0.0000123"), (0.3, "0.3")):
+        assert price_text(price) == text
 
 
 def test_a_champion_is_champion_since_the_decision_that_changed_it() -> None:
