@@ -13,8 +13,10 @@ from model.folds import FoldSpec, split_folds
 from model.networks import NetworkSpec, build_network
 from model.panel import PanelSpec, cut_panel
 from model.panel_recipe import PanelRecipe
+from model.presets import recipe_for
 from model.recipe import Recipe
 from model.sample_weights import SampleWeights, label_uniqueness, training_weights, weight_windows
+from model.search_space import recipe_of, values_of
 from model.training import Fitted, Trainer, TrainingSpec
 from model.walk_forward import WalkForward, trainer_for, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows
@@ -253,6 +255,8 @@ def test_a_recipe_without_weights_keeps_its_digest_and_weights_change_it() -> No
     assert len({plain.digest, *(digest(**each) for each in options)}) == 5
     weighted = plain.model_copy(update={"training": TrainingSpec(sample_weights=EVERY)})
     assert Recipe.model_validate_json(weighted.model_dump_json()) == weighted
+    assert recipe_of(weighted, values_of(weighted)) == weighted  # a trial of `tune`
+    assert recipe_for("BTC-USD", "1h", training=weighted.training).training.sample_weights == EVERY  # over the preset
 
 
 def test_what_cannot_weight_is_refused() -> None:
