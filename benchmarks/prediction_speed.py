@@ -1,4 +1,4 @@
-"""Prediction speed: a cold `riseorfall predict`, windows per second, and the latency of the REST server.
+"""Prediction speed: a cold `riseorfall predict`, windows per second, the ONNX export, the latency of the REST server.
 
 Needs the home of a retrain with a champion. The cold start is a whole process, compared with a process that imports
 Keras, loads the champion's Keras file and predicts one window (the TensorFlow route). Both alternate; the first run of
@@ -19,7 +19,7 @@ import numpy as np
 from synthetic_series import walk
 from timed_comparison import Line, versus
 
-from model.network_files import network_from_bytes
+from model.network_files import export_by_keras, network_from_bytes, network_to_onnx
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.windows import cut_windows
@@ -63,7 +63,11 @@ def lines(rounds: int, home: Path) -> list[Line]:
         lambda: predictor.predict(walk(4_000 + recipe.window.lookback_bars - 1)),
         lambda: network.predict(values[:4_000], verbose=0), rounds,
     )  # fmt: skip
-    return [cold, throughput, usual, _rest(environment, recipe)]
+    export = versus(
+        "network.onnx written from the weights: Keras's export (tf2onnx)",
+        lambda: network_to_onnx(network), lambda: export_by_keras(network), rounds, 10,
+    )  # fmt: skip
+    return [cold, throughput, usual, export, _rest(environment, recipe)]
 
 
 def _rest(environment: dict[str, str], recipe: Recipe) -> Line:

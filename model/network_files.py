@@ -5,12 +5,13 @@ A network is stored as `.keras` (inspection, warm start) and as ONNX (serving wi
 conversions use a temporary folder, the one place where `model/` touches a disk; it is removed on return.
 """
 
+import logging
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
-OPSET = 18  # pinned: what the pinned tf2onnx writes and the oldest supported onnxruntime reads
+log = logging.getLogger(__name__)
 
 
 def network_to_bytes(network: Any) -> bytes:
@@ -35,6 +36,19 @@ def network_from_bytes(content: bytes) -> Any:
 
 def network_to_onnx(network: Any) -> bytes:
     """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32."""
+    from model.onnx_export import UnknownLayer, write_onnx  # imported here: loads TensorFlow
+
+    try:
+        return write_onnx(network)
+    except UnknownLayer as error:
+        log.info("network %s is exported to ONNX by Keras, which is slower: %s", network.name, error)
+        return export_by_keras(network)
+
+
+def export_by_keras(network: Any) -> bytes:
+    """Return any `keras.Model` as ONNX, traced a second time."""
+    from model.onnx_export import OPSET  # imported here: loads TensorFlow
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
         with warnings.catch_warnings():
