@@ -8,12 +8,14 @@ addresses and processes are written to HOME/data/up.json for the other commands.
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.repair.registry_damage import require_registry
 from tasks.services.file_server import HOST, LOCAL_NAMES
+from tasks.services.prefect_server import first_start
 from tasks.services.process_guard import end_marked
 from tasks.services.server_password import ensure_password, mlflow_client_variables, prefect_server_variables
 from tasks.services.supervisor import Service, Supervisor, choose_port, hold_home_lock, stop_on_signals
@@ -65,7 +67,8 @@ def up(
         with stop_on_signals(supervisor.stopping):
             try:
                 for server in servers:
-                    supervisor.start(server)
+                    with first_start(settings) if server.name == PREFECT else nullcontext():
+                        supervisor.start(server)
                 last = f"{environment['PREFECT_API_URL']}/deployments/name/{table[-1].full_name}"
                 supervisor.start(
                     Service(

@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self.home_database_uri
 
     @property
+    def prefect_home(self) -> Path:
+        """Return the folder of Prefect's database on this machine."""
+        return Path(os.environ.get("PREFECT_HOME", "") or self.root / "data" / "prefect")
+
+    @property
     def prefect_api_url(self) -> str:
         """Return the address of the configured Prefect server; empty without one."""
         return os.environ.get("PREFECT_API_URL", "")
@@ -144,7 +149,7 @@ class Settings(BaseSettings):
             "GIT_PYTHON_REFRESH": "quiet",
         }
         if not environment.get("PREFECT_API_URL"):
-            quiet["PREFECT_HOME"] = str(self.root / "data" / "prefect")
+            quiet["PREFECT_HOME"] = str(self.prefect_home)
         for name, value in quiet.items():
             environment.setdefault(name, value)
 

@@ -5,13 +5,12 @@ and the first `retrain`, one fails, and stays so. A new database is created unde
 was killed leaves none that looks damaged.
 """
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.registry.file_lock import open_to_lock
+from tasks.registry.file_lock import hold_file
 from tasks.settings import database_file
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ def one_at_a_time(uri: str) -> Iterator[None]:
     with ExitStack() as stack:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # a home that this user may only read, or a disk without locks
-                file = stack.enter_context(open_to_lock(path.with_name(f"{path.name}.lock"), create=True))
-                fcntl.flock(file, fcntl.LOCK_EX)  # released with the process
+            stack.enter_context(hold_file(path.with_name(f"{path.name}.lock")))
             if not path.exists():
                 _create(path)
         yield

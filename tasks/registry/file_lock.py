@@ -6,6 +6,8 @@ kernel releases a lock with the last process that has the file open. Caution: wh
 
 import errno
 import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +23,18 @@ def open_to_lock(path: Path, *, create: bool = False) -> TextIO:
         if error.errno not in NO_WRITING:
             raise
         return path.open(encoding="utf-8")
+
+
+@contextmanager
+def hold_file(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file inside the context, after the process that holds it now.
+
+    There is no lock in a home that this user may only read, and on a disk without locks.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            fcntl.flock(stack.enter_context(open_to_lock(path, create=True)), fcntl.LOCK_EX)
+        yield
 
 
 def is_held(path: Path) -> bool:

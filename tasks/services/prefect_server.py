@@ -9,8 +9,9 @@ import atexit
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from tasks.registry.file_lock import hold_file
 from tasks.services.file_server import HOST
 from tasks.services.server_password import (
     new_password,
@@ -56,18 +57,34 @@ def local_server() -> Iterator[None]:
     log_path = settings.log_folder / "prefect-temporary.log"
     service, password = _temporary_server(), new_password()
     environment = process_environment(**BARE, **prefect_server_variables(password))
-    process = launch(service, environment, log_path, new_mark(service))
-    atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
-    yield
-    limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
-    while not is_healthy(service.health_url):
-        if process.poll() is not None or time.monotonic() > limit:
-            raise ServiceNotStarted(describe_failed_start(service, log_path))
-        time.sleep(POLL_SECONDS)
+    with first_start(settings):
+        process = launch(service, environment, log_path, new_mark(service))
+        atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
+        yield
+        limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
+        while not is_healthy(service.health_url):
+            if process.poll() is not None or time.monotonic() > limit:
+                raise ServiceNotStarted(describe_failed_start(service, log_path))
+            time.sleep(POLL_SECONDS)
     set_environment({"PREFECT_API_URL": service.address, **prefect_client_variables(password)}, replace=True)
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
+
+
+@contextmanager
+def first_start(settings: Settings) -> Iterator[None]:
+    """Let the first server of a home start inside the context, while others wait: it creates Prefect's database.
+
+    Of two servers that create it at once one fails. A server of a home that has the database starts at once.
+    """
+    home = settings.prefect_home
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(hold_file(home / "first_start.lock"))
+        if (home / "prefect.db").exists():
+            stack.close()
+        yield
 
 
 def use_server(settings: Settings) -> None:
