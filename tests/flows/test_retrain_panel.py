@@ -152,7 +152,8 @@ def test_ranks_are_scored_within_each_close(done: Retrained, workspace: Workspac
     metrics = workspace.runs.client.get_run(done.ranks.run_id).data.metrics
     assert metrics["test/auc_within_close"] == pytest.approx(np.mean(areas))
     assert metrics["trading/market_neutral_break_even_bps"] == found.portfolio["break_even_bps"].value
-    assert (record.labels.reshape(-1, 3).sum(axis=1) == 1).all()  # one of three is above the median
+    above = record.labels.reshape(-1, 3).sum(axis=1)
+    assert set(above) == {1, 2}  # of three: the best, and the middle one where it is nearer to the best
 
 
 def test_the_report_shows_decision_baselines_series_and_ranks(done: Retrained) -> None:
