@@ -6,13 +6,14 @@ no MLflow and no pages. Caution: a record that was used to choose is no longer o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from model.abstention import OpinionScores
 from model.bars import Bars
-from model.baseline_comparison import Skill, measure_skill
+from model.baseline_comparison import ALPHA, Skill, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
@@ -98,6 +99,12 @@ class Evaluation:
             for name, figures in self.trading.items()
         }
         return replace(self, looks=looks, trading=trading, policies=policies)
+
+    def verdict(self, baseline: str) -> Literal["better", "worse", "none"]:
+        """Return whether the network's log loss differs significantly from a baseline's, by the corrected p-value."""
+        if self.corrected()[f"{baseline}_difference"] > ALPHA:
+            return "none"
+        return "better" if self.skill.baselines[baseline].difference.mean < 0 else "worse"
 
     def corrected(self) -> dict[str, float]:
         """Return the p-values of all tests after correction: Holm over the tests, Bonferroni for the recipes tried."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from model.baseline_comparison import ALPHA
 from model.bootstrap import PairedDifference
 from model.calibration import reliability_curve
 from model.chart_style import (
@@ -35,12 +36,24 @@ if TYPE_CHECKING:
 FEW_DOTS = 1500  # above, dots become smaller and fainter
 
 
-def loss_differences_chart(differences: Mapping[str, PairedDifference]) -> "Figure":
-    """Draw the log loss difference to each opponent with its interval: left of zero the network is better."""
+def loss_differences_chart(differences: Mapping[str, PairedDifference], corrected: Mapping[str, float]) -> "Figure":
+    """Draw the log loss difference to each opponent with its interval: left of zero the network is better.
+
+    Args:
+        differences: by opponent.
+        corrected: p-value after correction, by opponent; a significant difference has a colour. An opponent without
+            one is a single comparison: its interval counts.
+    """
     figure = new_figure(60 + 46 * len(differences))
     names = list(differences)[::-1]
     found = [differences[name] for name in names]
-    shades = [RISE if each.high < 0 else FALL if each.low > 0 else INK for each in found]
+    significant = [
+        corrected[name] <= ALPHA if name in corrected else each.high < 0 or each.low > 0
+        for name, each in zip(names, found, strict=True)
+    ]
+    shades = [
+        (RISE if each.mean < 0 else FALL) if differs else INK for each, differs in zip(found, significant, strict=True)
+    ]
     add_trace(
         figure,
         "Scatter",

@@ -5,7 +5,9 @@ bars. The record of a champion never changes, so it is read once. Caution: this 
 so the chart shows the newest `CHART_BARS` bars only.
 """
 
+import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars, Series, bars_from_frame
+from model.errors import UnsoundModel
 from model.metrics import Record
 from tasks.champion.commit_decision import read_champion
 from tasks.champion.recipe_hold import RecipeHold, held_recipes
 from tasks.champion.series_health import series_health
 from tasks.champion.served_predictions import LivePredictions, predictions_with_outcomes
 from tasks.registry.model_registry import Version
+from tasks.registry.run_artifacts import DETAILS
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -49,6 +53,8 @@ class SeriesContent:
         holds: recipes that a rollback holds.
         mlflow_runs: address of the runs in MLflow, with our columns; empty where there are none.
         bar_count: number of all bars.
+        corrected_p: p-value of the record's difference to the base rate, corrected for all tests and recipes of its
+            retrain; NaN where the run does not have it.
     """
 
     series: Series
@@ -65,6 +71,7 @@ class SeriesContent:
     holds: Sequence[RecipeHold] = ()
     mlflow_runs: str = ""
     bar_count: int = 0
+    corrected_p: float = math.nan
 
     @property
     def has_bars_only(self) -> bool:
@@ -85,10 +92,12 @@ class DashboardReader:
     Attributes:
         settings: addresses of tables and MLflow.
         records: out-of-sample record by series name and version.
+        p_values: corrected p-value by run.
     """
 
     settings: Settings
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
+    p_values: dict[str, float] = field(default_factory=dict)
 
     def read(self) -> list[SeriesContent]:
         """Return the content of every stored series, by name, and of every panel."""
@@ -106,7 +115,7 @@ class DashboardReader:
         workspace = Workspace(self.settings, series)
         rows = workspace.decision_log.rows(series.name)
         bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
-        champion, record, problem = None, no_record(), ""
+        champion, record, problem, corrected_p = None, no_record(), "", math.nan
         health, holds, runs = NO_HEALTH, tuple[RecipeHold, ...](), ""
         try:
             state = read_champion(workspace)
@@ -114,6 +123,7 @@ class DashboardReader:
             health = series_health(series, self.settings)
             if champion is not None:
                 record = self._record(workspace, champion.version)
+                corrected_p = self._corrected_p(workspace, champion.run_id)
             holds = tuple(held_recipes(workspace).values())
             runs = workspace.runs.path_of_runs() if rows else ""
         except Exception as error:  # MLflow raises errors of many kinds; the page says which
@@ -141,6 +151,7 @@ class DashboardReader:
             holds=holds,
             mlflow_runs=f"{self._mlflow()}/{runs}" if runs else "",
             bar_count=len(bars),
+            corrected_p=corrected_p,
         )
 
     def _mlflow(self) -> str:
@@ -152,6 +163,15 @@ class DashboardReader:
         if key not in self.records:
             self.records[key] = workspace.registry.read_version(version).record()
         return self.records[key]
+
+    def _corrected_p(self, workspace: Workspace, run_id: str) -> float:
+        if run_id not in self.p_values:
+            try:
+                found = json.loads(workspace.runs.read_file(run_id, DETAILS))["p_values_corrected"]
+            except UnsoundModel:  # a run of version 0.1
+                found = {}
+            self.p_values[run_id] = found.get("base_rate_difference", math.nan)
+        return self.p_values[run_id]
 
     def _reports(self, series: Series, rows: Sequence[LoggedDecision]) -> list[tuple[LoggedDecision, str]]:
         data = self.settings.root / "data"

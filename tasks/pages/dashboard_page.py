@@ -5,12 +5,14 @@ Text, tables and charts of `dashboard_content.py`; it reads nothing. Parts that 
 replaces them when it reloads itself (`templates/reload.js`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
 from markupsafe import Markup
 
+from model.baseline_comparison import ALPHA
 from model.metrics import CLASSES, predicts_rise
 from model.series_chart import series_chart
 from tasks.champion.live_comparison import MIN_DECISIONS
@@ -30,7 +32,7 @@ from tasks.pages.html_page import (
     table,
     tiles,
 )
-from tasks.pages.number_format import interval_text, moment_text, price_text
+from tasks.pages.number_format import interval_text, moment_text, p_value_text, price_text
 
 RELOAD_SECONDS = 60
 LAST_PREDICTIONS = 10
@@ -197,8 +199,12 @@ def _record(content: SeriesContent) -> tuple[str, str, str]:
     mean, low, high, count = (numbers.get(f"base_rate.{key}") for key in ("difference", "low", "high", "n"))
     if mean is None or low is None or high is None or count is None:
         return name, "unknown", "the decision log has no comparison for this champion"
-    finding = "better" if high < 0 else "worse" if low > 0 else "no significant difference"
-    return name, f"{mean:+.4f}", f"log loss, {interval_text(low, high, '+.4f')}, n = {count:.0f}: {finding}"
+    corrected, side = content.corrected_p, "better" if mean < 0 else "worse"
+    known = not math.isnan(corrected)
+    differs = corrected <= ALPHA if known else high < 0 or low > 0
+    finding = (f"significantly {side}" if known else side) if differs else "no significant difference"
+    p_value = f" (corrected p {p_value_text(corrected, '= ')})" if known else ""
+    return name, f"{mean:+.4f}", f"log loss, {interval_text(low, high, '+.4f')}, n = {count:.0f}: {finding}{p_value}"
 
 
 def _newest_prediction(found: LivePredictions) -> tuple[str, str, str]:

@@ -19,7 +19,15 @@ from model.plurals import counted
 from model.report_charts import learning_chart, loss_differences_chart, reliability_chart
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
-from tasks.pages.report_evidence import FORMS, METRIC_NAMES, forecaster_name
+from tasks.pages.report_evidence import (
+    COLOURS,
+    FORMS,
+    METRIC_NAMES,
+    by_opponent,
+    finding_text,
+    forecaster_name,
+    p_value_head,
+)
 from tasks.pages.report_inputs import Lineage
 from tasks.pages.retrain_report import decision_part, lineage_parts
 
@@ -99,18 +107,13 @@ def _summary(content: PanelReportContent) -> Markup:
         else "the return until the horizon is above the median of the panel's other series at the same close"
     )
     baseline = pooled.best_baseline()
-    difference = pooled.skill.baselines[baseline].difference
-    finding = "does not differ significantly from it"
-    if difference.high < 0:
-        finding = "is significantly better"
-    elif difference.low > 0:
-        finding = "is significantly worse"
     return paragraph(
         f"One network predicts, for each of {len(content.found.series)} series, whether {question}."
         f"{_left_out(content.found)} On {pooled.windows:,} out-of-sample windows at {content.found.closes:,} closes "
         f"({pooled.span}) its log loss is "
         f"{pooled.numbers[NETWORK]['log_loss'].value:.4f}. The best baseline, {forecaster_name(baseline)}, learned "
-        f"from the same inputs, has {pooled.numbers[baseline]['log_loss'].value:.4f}: the network {finding}."
+        f"from the same inputs, has {pooled.numbers[baseline]['log_loss'].value:.4f}: the network "
+        f"{finding_text(pooled)}."
     )
 
 
@@ -160,10 +163,11 @@ def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
     ]
     chart = page.chart(
         loss_differences_chart(
-            {forecaster_name(name): each.difference for name, each in pooled.skill.baselines.items()}
+            {forecaster_name(name): each.difference for name, each in pooled.skill.baselines.items()},
+            by_opponent(pooled),
         ),
         "Log loss difference: network vs. baselines, on the same windows.",
-        "Difference with its 95 % interval. Blue: significantly better; orange: significantly worse.",
+        f"Difference with its 95 % interval. {COLOURS}",
     )
     return [
         table(("out-of-sample", *arrows), rows, own=order.index(NETWORK)),
@@ -173,10 +177,11 @@ def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
             quiet=True,
         ),
         chart,
-        table(("network vs.", "log loss difference", "p-value"), compared),
+        table(("network vs.", "log loss difference", p_value_head(pooled)), compared),
         paragraph(
             f"This is {pooled.looks}, counted for the panel and not for each of its series. The corrected p-value is "
-            f"Holm-adjusted for all tests and multiplied by the recipes tried ({pooled.looks.recipes:,})."
+            f"Holm-adjusted for all {len(corrected)} tests of the evaluation and multiplied by the recipes tried "
+            f"({pooled.looks.recipes:,})."
         ),
     ]
 

@@ -12,8 +12,9 @@ from markupsafe import Markup
 from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
-from model.evaluation import BUY_AND_HOLD, NETWORK
+from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.metrics import LOWER_IS_BETTER, METRICS
+from model.plurals import counted
 from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.significance_tests import SkillTest
 from model.trading_intervals import net_return_interval
@@ -39,6 +40,7 @@ FORMS = {
     "roc_auc": ".3f",
 }
 SEED_METRICS = ("log_loss", "brier_score", "accuracy", "roc_auc")
+COLOURS = "Blue: significantly better; orange: significantly worse, by the corrected p-value below."
 TRADING_HEAD = (
     "strategy",
     "net return",
@@ -67,10 +69,10 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
     if content.champion is not None:
         opponents = {"the champion": content.champion, **opponents}
     chart = page.chart(
-        loss_differences_chart({name: found.difference for name, found in opponents.items()}),
+        loss_differences_chart({name: found.difference for name, found in opponents.items()}, by_opponent(evaluation)),
         "Log loss difference: network vs. others, on the same windows.",
-        "Difference with its 95 % interval (paired stationary block bootstrap). Blue: significantly better; orange: "
-        "significantly worse.",
+        f"Difference with its 95 % interval (paired stationary block bootstrap). {COLOURS} The champion is a single "
+        "comparison: its interval counts.",
     )
     keys = {forecaster_name(name): name for name in skill.baselines}
     compared = [
@@ -94,14 +96,17 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         chart,
         heading("Significance"),
         table(
-            ("test", "finding", "p-value", "evidence"),
+            ("test", "finding", p_value_head(evaluation), "evidence"),
             [
                 _test_row(skill.pesaran_timmermann, corrected["pesaran_timmermann"]),
                 _test_row(skill.majority, corrected["majority"]),
             ],
             text_columns=2,
         ),
-        table(("network vs.", "log loss difference", "p-value", "McNemar p-value", "only one was right"), compared),
+        table(
+            ("network vs.", "log loss difference", p_value_head(evaluation), "McNemar p-value", "only one was right"),
+            compared,
+        ),
         paragraph(_looks(content)),
         paragraph(
             "McNemar tests whether both are right equally often. Its upper p-values vs. the baselines are "
@@ -132,6 +137,30 @@ def _looks(content: ReportContent) -> str:
         "tables and multiplied by the number of recipes tried on these bars "
         f"({looks.recipes:,}); the column evidence uses it."
     )
+
+
+def finding_text(evaluation: Evaluation) -> str:
+    """State by the corrected p-value whether the network differs from the best baseline, as a predicate."""
+    baseline = evaluation.best_baseline()
+    findings = {
+        "better": "is significantly better",
+        "worse": "is significantly worse",
+        "none": "does not differ significantly from it",
+    }
+    p_value = p_value_text(evaluation.corrected()[f"{baseline}_difference"], "= ")
+    return f"{findings[evaluation.verdict(baseline)]} (corrected p {p_value})"
+
+
+def by_opponent(evaluation: Evaluation) -> dict[str, float]:
+    """Return the corrected p-value of the log loss difference to each baseline, by its name as text."""
+    corrected = evaluation.corrected()
+    return {forecaster_name(name): corrected[f"{name}_difference"] for name in evaluation.skill.baselines}
+
+
+def p_value_head(evaluation: Evaluation) -> Markup:
+    """Return the head of a column of p-values: what the corrected ones are corrected for."""
+    tests = counted(len(evaluation.corrected()), "test")
+    return value_with_note("p-value", f"corrected for {tests}, {counted(evaluation.looks.recipes, 'recipe')}")
 
 
 def _corrected_text(p_value: float, corrected: float | None) -> Markup:

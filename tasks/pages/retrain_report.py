@@ -31,6 +31,7 @@ from tasks.pages.report_abstention import abstention_section
 from tasks.pages.report_evidence import (
     calibration_noise,
     calibration_section,
+    finding_text,
     forecaster_name,
     live_section,
     periods_section,
@@ -87,20 +88,15 @@ def _summary(content: ReportContent) -> Markup:
     evaluation = content.evaluation
     baseline = evaluation.best_baseline()
     ours, theirs = evaluation.numbers[NETWORK]["log_loss"], evaluation.numbers[baseline]["log_loss"]
-    difference = evaluation.skill.baselines[baseline].difference
-    finding = "does not differ significantly from it"
-    if difference.high < 0:
-        finding = "is significantly better"
-    elif difference.low > 0:
-        finding = "is significantly worse"
     test = evaluation.skill.pesaran_timmermann
     corrected = evaluation.corrected()["pesaran_timmermann"]
     evidence = "There is evidence" if corrected <= ALPHA else "There is no evidence"
     return paragraph(
         f"On {evaluation.windows:,} out-of-sample windows ({evaluation.first[:10]} to {evaluation.last[:10]}) the "
         f"network's log loss is {ours.value:.4f}. The best baseline, {forecaster_name(baseline)}, has "
-        f"{theirs.value:.4f}: the network {finding}. {evidence} of directional skill (Pesaran-Timmermann, "
-        f"p {p_value_text(test.p_value, '= ')}; {evaluation.looks}: corrected p {p_value_text(corrected, '= ')})."
+        f"{theirs.value:.4f}: the network {finding_text(evaluation)}. {evidence} of directional skill "
+        f"(Pesaran-Timmermann, p {p_value_text(test.p_value, '= ')}; {evaluation.looks}: "
+        f"corrected p {p_value_text(corrected, '= ')})."
     )
 
 

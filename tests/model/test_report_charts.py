@@ -56,13 +56,22 @@ def test_loss_differences_show_mean_and_interval_of_each_opponent() -> None:
         "persistence": PairedDifference(0.0, -0.01, 0.02, 0.9, 750, 10),
         "champion": PairedDifference(0.03, 0.01, 0.05, 0.01, 750, 10),
     }
-    (points,) = loss_differences_chart(found).data
+    (points,) = loss_differences_chart(found, {}).data
     assert list(points.y) == ["champion", "persistence", "base rate"]  # plotly draws the first one at the bottom
     assert list(points.x) == [0.03, 0.0, -0.02]
     assert [x + up for x, up in zip(points.x, points.error_x.array, strict=True)] == pytest.approx([0.05, 0.02, -0.01])
     lows = [x - down for x, down in zip(points.x, points.error_x.arrayminus, strict=True)]
     assert lows == pytest.approx([0.01, -0.01, -0.03])
     assert list(points.marker.color) == [FALL, INK, RISE]
+
+
+def test_the_colour_of_a_difference_goes_by_the_corrected_p_value_where_there_is_one() -> None:
+    below = PairedDifference(-0.02, -0.03, -0.01, 0.01, 750, 10)  # its interval excludes 0
+    found = {"base rate": below, "persistence": below, "champion": below}
+    (points,) = loss_differences_chart(found, {"base rate": 0.23, "persistence": 0.04}).data
+    assert dict(zip(points.y, points.marker.color, strict=True)) == {
+        "base rate": INK, "persistence": RISE, "champion": RISE,
+    }  # fmt: skip
 
 
 def test_reliability_shows_the_curve_with_its_intervals_and_every_window() -> None:

@@ -146,6 +146,36 @@ def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("p_value", "finding"),
+    [
+        (0.23, "no significant difference (corrected p = 0.230)"),
+        (0.04, "significantly better (corrected p = 0.040)"),
+        (float("nan"), "better"),
+    ],
+)
+def test_the_finding_of_a_record_goes_by_the_corrected_p_value(
+    content: SeriesContent, p_value: float, finding: str
+) -> None:
+    """Where the run has none, as those of version 0.1, it goes by the interval."""
+    numbers = dict(content.promotion.numbers) | {"base_rate.high": -0.0001}
+    found = replace(content, promotion=replace(content.promotion, numbers=numbers), corrected_p=p_value)
+    note = tile(written([found]), "Out-of-sample vs. base rate")[1]
+    assert note == f"log loss, [-0.0065, -0.0001], n = 300: {finding}"
+
+
+def test_the_corrected_p_value_of_the_champions_run_is_read(settings: Settings, tmp_path: Path) -> None:
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
+    (found,) = DashboardReader(own).read()
+    assert np.isnan(found.corrected_p)
+    run_id = Workspace(own, SERIES).registry.version("1").run_id
+    file = own.root / "mlruns" / "artifacts" / SERIES.name / run_id / "artifacts" / "evaluation" / "details.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"p_values_corrected": {"base_rate_difference": 0.23}}), encoding="utf-8")
+    (found,) = DashboardReader(own).read()
+    assert (found.corrected_p, found.problem) == (0.23, "")
+
+
 def test_a_prediction_with_an_outcome_is_not_called_the_next_one(content: SeriesContent) -> None:
     labels = np.ones(len(content.predictions), dtype=np.int8)
     page = written([replace(content, predictions=replace(content.predictions, labels=labels))])

@@ -495,6 +495,31 @@ def test_significance_is_corrected_for_tests_and_recipes(content: ReportContent)
     assert f"{p_value_text(skill.pesaran_timmermann.p_value)}<small>corrected {p_value_text(by_hand)}</small>" in page
 
 
+@pytest.mark.parametrize(
+    ("recipes", "finding", "shade"),
+    [(1, "is significantly better", "#0072b2"), (1_000, "does not differ significantly from it", "#222222")],
+)
+def test_significantly_better_goes_by_the_corrected_p_value(
+    content: ReportContent, recipes: int, finding: str, shade: str
+) -> None:
+    """The interval excludes 0 in both cases; a thousand recipes tried make the same difference no evidence."""
+    labels = coin_labels(600, seed=1)
+    record = daily_record(labels, forecast(labels, 0.65, seed=2), folds=2)
+    seen = replace(evaluation_of(record), looks=Looks(recipes, recipes))
+    baseline = seen.best_baseline()
+    found, corrected = seen.skill.baselines[baseline].difference, seen.corrected()[f"{baseline}_difference"]
+    assert found.high < 0
+    assert (corrected <= 0.05) == (recipes == 1)
+    whole = report_page(replace(content, evaluation=seen))
+    page = without_scripts(whole)
+    p_value = p_value_text(corrected, "= ").replace("<", "&lt;")
+    assert f"the network {finding} (corrected p {p_value})." in page
+    counted = f"corrected for 10 tests, {recipes} recipe{'' if recipes == 1 else 's'}"
+    assert page.count(f"p-value<small>{counted}</small>") == 2
+    chart = json.loads(re.findall(r'id="chart-1-json">(.*?)</script>', whole, flags=re.DOTALL)[0])["data"][0]
+    assert chart["marker"]["color"][chart["y"].index(baseline.replace("_", " "))] == shade
+
+
 def test_the_deflated_sharpe_ratio_is_shown_and_explained(content: ReportContent) -> None:
     figures = content.evaluation.after_looks(Looks(7, 3), {"long_flat": 0.973, "long_short": 0.41})
     page = without_scripts(report_page(replace(content, evaluation=figures)))
