@@ -16,7 +16,7 @@ from copied_home import copy_home
 from panel_home import SYMBOLS, add_panel_version, coins, panel_recipe, tiny_predictor, tiny_record
 
 from model.bars import PANEL, Bars, Series
-from model.bootstrap import compare_losses
+from model.bootstrap import paired_difference
 from model.metrics import Record
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
@@ -55,7 +55,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
         workspace = Workspace(Settings(home=home, tracking_uri="", store=""), SERIES)
         known = {symbol: bars.closed_by(EARLIER) for symbol, bars in BARS.items()}
-        own = flipped(tiny_record(RECIPE, known, 2.0, closes=60))  # other numbers than its final network predicts
+        own = flipped(tiny_record(RECIPE, known, 2.0, closes=40))  # other numbers than its final network predicts
         add_panel_version(workspace, RECIPE, BARS, own, 2.0, EARLIER)
         add_panel_version(workspace, RECIPE, BARS, tiny_record(RECIPE, BARS, 3.0), 3.0, LATEST)
         yield home
@@ -93,12 +93,14 @@ def test_champion_and_challenger_are_paired_by_close_and_series(workspace: Works
     champion = np.array([theirs[key] for key in keys[1] if key in theirs])
     found = compare(workspace).decision.numbers
     assert len(np.unique(shared.symbols)) == 3
-    assert found["champion.n"] == common.sum() > 340
+    assert found["champion.n"] == common.sum() == 300  # 20 closes before its record would be in-sample: no decisions
     expected = loss(shared) - loss(replace(shared, probabilities=champion))
     assert expected.mean() > 0.1  # the champion is much better where its record is right
     assert found["champion.difference"] == pytest.approx(expected.mean(), abs=1e-7)
-    interval = compare_losses(shared, champion, 7)
-    assert interval.closes == len(np.unique(shared.decided_at))  # whole closes are drawn, in blocks of closes
+    closes, numbers = np.unique(shared.decided_at, return_inverse=True)
+    assert 4**3 < len(closes) <= 5**3  # whole closes are drawn, in blocks of 5: the cube root of their number
+    labels = shared.labels
+    interval = paired_difference(labels, shared.probabilities, champion, 7, 5, 1, bar_numbers=numbers)
     assert (found["champion.low"], found["champion.high"]) == pytest.approx((interval.low, interval.high), abs=1e-7)
 
 
