@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
 from running_up import answer_of, free_ports, wait_for
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
@@ -172,3 +174,26 @@ def test_without_plotly_the_picture_stays(pages: Pages, browser: Browser) -> Non
     assert page.locator("#chart-1 > svg path").count() > 3
     expect(page.get_by_role("button", name="1 month")).not_to_be_visible()
     page.close()
+
+
+def test_a_table_that_goes_on_at_the_right_has_a_shade_there(browser: Browser) -> None:
+    """Until its end is reached; and a long name of a column takes two lines on a phone, not four."""
+    report, cells = HtmlPage("a report"), ("ADA-USD", "200", "54.5%", *["0.6972"] * 6)
+    head = ("series", "windows", "share of label 1", *(f"log loss {k}" for k in range(6)))
+    report.lead(table(head, [cells] * 4), table(("series", "windows"), [cells[:2]] * 4))
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.set_content(report.html())
+    wide, narrow = page.locator(".scroll").all()
+    assert (is_shaded(wide), is_shaded(narrow)) == (True, False)
+    wide.evaluate("each => { each.scrollLeft = 9999 }")
+    assert not is_shaded(wide)
+    name = page.locator("th", has_text="share of label 1")
+    lines = name.evaluate("each => each.clientHeight / parseFloat(getComputedStyle(each).lineHeight)")
+    assert lines < 3  # two lines and the padding
+    page.close()
+
+
+def is_shaded(place: Locator) -> bool:
+    """Return whether the right edge of a table is darker than its white paper, between two lines of a row."""
+    picture = Image.open(BytesIO(place.screenshot())).convert("L")
+    return min(picture.getpixel((picture.width - 2, y)) for y in range(4, 14)) < 220
