@@ -1,9 +1,10 @@
 """Describe each bar of a panel by the other series at the same close: ranks, the market's move, Bitcoin's move.
 
 Five numbers per bar and series, free of the unit of price, so they need no scaling: three ranks among the series
-present (-1 lowest, 1 highest), and two moves in multiples of their typical size, clipped at six. A series that is not
-listed yet, or that misses a bar, is left out of the ranks and of the market at that bar; where nothing is known an
-entry is 0, its neutral value. Caution: a rank depends on which series are present, so serving must see the same panel.
+present (-1 lowest, 1 highest), and two moves in multiples of their typical size, which counts them too, so that they
+are between -4.5 and 4.5. A series that is not listed yet, or that misses a bar, is left out of the ranks and of the
+market at that bar; where nothing is known an entry is 0, its neutral value. Caution: a rank depends on which series are
+present, so serving must see the same panel.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from model.bars import Bars, interval_delta
-from model.windows import MAX_MOVES
 
 CONTEXT = ("rank_of_move", "rank_of_trend", "rank_of_volatility", "market_move", "reference_move")
 TREND_BARS = 20  # own choice: a month of trading days
@@ -51,7 +51,7 @@ def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Fl
         closes[rows[symbol], number] = each.column("close")
     moves = _moves(np.log(closes), times, next(iter(bars.values())).interval)
     typical = _typical_moves(moves)
-    unusual = np.clip(np.where(typical > 0, moves / np.where(typical > 0, typical, 1.0), np.nan), -MAX_MOVES, MAX_MOVES)
+    unusual = np.where(typical > 0, moves / np.where(typical > 0, typical, 1.0), np.nan)
     context = np.zeros((len(times), len(bars), len(CONTEXT)))
     context[:, :, 0] = _ranks(moves)
     context[:, :, 1] = _ranks(_trends(moves))

@@ -54,7 +54,7 @@ def break_even_interval(gross: Float64[np.ndarray, " bar"], traded: Float64[np.n
         return np.asarray((counts @ growth / np.where(value > 0, value, np.nan))[:, None])
 
     found = resample(ratio, len(gross), optimal_block_bars(gross), seed)[:, 0]
-    return Interval(float(growth.sum() / traded.sum()), *percentile_bounds(found[np.isfinite(found)]))
+    return Interval(float(growth.sum() / traded.sum()), *percentile_bounds(found))
 
 
 def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Interval:

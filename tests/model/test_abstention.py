@@ -266,6 +266,24 @@ def test_scores_are_those_of_the_decisions_with_an_opinion() -> None:
     assert width > 2 * narrow  # a tenth of the decisions
 
 
+def test_the_rule_of_coverage_is_scored_at_its_own_rate_with_the_bound_of_its_horizon() -> None:
+    rng, horizon = np.random.default_rng(4), 5
+    probabilities = np.clip(rng.normal(0.5, 0.1, 400), 0.01, 0.99)
+    record = record_of(rng.integers(0, 2, 400), probabilities, horizon)
+    ranks = rank_confidences(np.empty(0), probabilities)
+    spec = AbstentionSpec(opinion_share=0.2, coverage=0.9)
+    scores = score_abstention(spec, record, ranks, np.full(400, 0.5), np.zeros(400), seed=1)
+    found, held = scores["coverage"], hold_coverage(ranks, record, 0.9).held
+    right = (probabilities > 0.5) == (record.labels == 1)
+    assert (found.stated, found.opinions) == (0.9, held.sum())
+    assert found.coverage == pytest.approx(1 - (held & ~right).mean())
+    assert found.accuracy.value == pytest.approx(right[held].mean())
+    low = 0.9 - (2 * 0.1 / STEP + 0.9 * horizon) / 400
+    assert found.guaranteed == pytest.approx((low, 1.0))
+    numbers = scores["share"].numbers()
+    assert (numbers["guaranteed_low"], numbers["guaranteed_high"]) == share_bounds(0.2, 400)
+
+
 def test_a_record_too_short_for_an_opinion_has_no_accuracy() -> None:
     record = record_of(np.array([1, 0, 1]), np.full(3, 0.5))
     found = score_abstention(AbstentionSpec(), record, np.ones(3), np.full(3, 0.5), np.zeros(3), seed=1)["share"]

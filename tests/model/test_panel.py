@@ -1,39 +1,26 @@
 """Panels: many series in one fit, cut by time, without a look at any later bar."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_bars import random_walk
+from synthetic_panel import FOLDS, SYMBOLS, panel_bars
 
 from model.bars import Bars
 from model.cross_section import CONTEXT, cross_section
 from model.errors import BarsTooShort, SpecError
-from model.folds import Fold, FoldSpec, split_folds
+from model.folds import FoldSpec, split_folds
 from model.gap_filling import GapRule
 from model.metrics import score
 from model.networks import NetworkSpec
-from model.panel import Panel, PanelSpec, _medians_of_others, cut_panel, series_left_out
-from model.panel_audit import audit_panel
+from model.panel import PanelSpec, _medians_of_others, cut_panel, series_left_out
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.walk_forward import trainer_for, walk_baselines_forward, walk_forward
-from model.windows import Windows, WindowSpec, cut_windows
-
-SYMBOLS = tuple("ABCDEF")
-FOLDS = FoldSpec(test_bars=40, count=2)
-
-
-def panel_bars(count: int = 200, **listed_later: int) -> dict[str, Bars]:
-    """Return random walks of six coins; a coin given by name starts that many bars later."""
-    bars = {symbol: random_walk(count, seed=number) for number, symbol in enumerate(SYMBOLS)}
-    for symbol, first in listed_later.items():
-        bars[symbol] = Bars(bars[symbol].interval, bars[symbol].opened_at[first:], bars[symbol].ohlcv[first:])
-    return bars
+from model.windows import WindowSpec, cut_windows
 
 
 def test_windows_of_a_panel_are_those_of_its_series_in_the_order_of_time() -> None:
@@ -62,6 +49,10 @@ def test_series_that_are_not_tested_are_named_with_the_reason() -> None:
     assert set(found) == {"C", "E"}
     assert found["C"].startswith("trained on, but not tested")
     assert found["E"] == "neither trained on nor tested: it has fewer than 6 bars in a row without a gap"
+    ahead = WindowSpec(lookback_bars=5, horizon_bars=3)  # neither does D have the bars of a label then
+    later = cut_panel(bars, ahead, panel).resolved()
+    for reason in (series_left_out(panel, ahead, later, split_folds(later.windows, FOLDS))[each] for each in "DE"):
+        assert "fewer than 8 bars in a row" in reason
     ranks = PanelSpec(symbols=SYMBOLS, label="rank", least_series=4)  # A, B and F with C or D: C is tested now
     resolved = cut_panel(bars, spec, ranks).resolved()
     found = series_left_out(ranks, spec, resolved, split_folds(resolved.windows, FOLDS))
@@ -114,12 +105,15 @@ def test_ranks_are_labelled_against_the_median_of_the_others_at_the_same_close()
     assert dict(zip(panel.windows.symbols[first], panel.windows.labels[first], strict=True)) == {
         "A": 0, "B": 1, "C": 0, "D": 1, "E": 1,
     }  # fmt: skip
+    of_e = first & (panel.windows.symbols == "E")
+    assert panel.windows.label_moves[of_e] == pytest.approx(np.log(1.018 / 1.015))  # by which windows are weighted
     tied = dict.fromkeys("BCE", bars["B"]) | {symbol: bars[symbol] for symbol in "AD"}
     windows = cut_panel(tied, WindowSpec(lookback_bars=2), PanelSpec(label="rank")).resolved().windows
     assert set(windows.symbols[windows.labels == 1]) == {"D"}  # a move that equals the median is not above it
     few = cut_panel({"A": bars["A"], "B": bars["B"]}, WindowSpec(lookback_bars=2), PanelSpec(label="rank"))
     assert (few.windows.labels == -1).all()
     assert np.isnat(few.windows.resolved_at).all()
+    assert np.isnan(few.returns).all()
 
 
 @pytest.mark.parametrize("count", [5, 6])
@@ -158,114 +152,15 @@ def test_folds_are_cut_by_time_and_never_inside_a_close() -> None:
     assert "C" in windows.symbols[folds[1].test]
 
 
-def test_context_by_hand() -> None:
-    opened_at = np.datetime64("2024-01-01", "us") + np.arange(30) * np.timedelta64(1, "D")
-    rng = np.random.default_rng(1)
-    closes = {symbol: np.exp(np.cumsum(rng.normal(0, 0.02, 30))) for symbol in "ABC"}
-    bars = {symbol: Bars("1d", opened_at, np.repeat(close[:, None], 5, axis=1)) for symbol, close in closes.items()}
-    found = cross_section(bars, reference="B")
-    moves = {symbol: np.diff(np.log(close)) for symbol, close in closes.items()}
-    typical = {symbol: np.sqrt(np.mean(move[-20:] ** 2)) for symbol, move in moves.items()}
-    trend = {symbol: move[-20:].sum() for symbol, move in moves.items()}
-
-    def rank(values: Mapping[str, float], symbol: str) -> float:
-        return float(sorted(values.values()).index(values[symbol]) - 1)
-
-    for symbol in "ABC":
-        expected = (
-            rank({each: move[-1] for each, move in moves.items()}, symbol),
-            rank(trend, symbol),
-            rank(typical, symbol),
-            sorted(moves[each][-1] / typical[each] for each in "ABC")[1],
-            moves["B"][-1] / typical["B"],
-        )
-        assert found[symbol][-1] == pytest.approx(expected, abs=1e-12)
-        assert (found[symbol][0] == 0).all()  # nothing is known at the first bar
-
-
-def test_a_missing_coin_is_neutral_and_changes_no_other_bar() -> None:
-    whole = panel_bars(60)
-    gap = dict(whole, A=random_walk(60, seed=0, absent={40}))
-    before, after = cross_section(whole, "A"), cross_section(gap, "A")
-    assert np.isfinite(after["B"]).all()
-    assert after["B"][40, CONTEXT.index("reference_move")] == 0.0
-    assert np.array_equal(before["B"][:40], after["B"][:40])
-
-
-@pytest.mark.parametrize("label", ["rise", "rank"])
-@pytest.mark.parametrize("inputs", ["own", "cross_section"])
-def test_the_audit_finds_no_look_ahead(label: str, inputs: str) -> None:
-    spec = PanelSpec.model_validate({"label": label, "inputs": inputs, "reference": "A"})
-    bars = panel_bars(170, C=60) | {"G": random_walk(170, seed=9, absent={100, 101, 130})}
-    found = audit_panel(bars, WindowSpec(lookback_bars=25, horizon_bars=2), spec, FOLDS)
-    assert found.passed, [each.detail for each in found.findings if not each.passed]
-    assert all(each.checked > 0 for each in found.findings)
-
-
-def next_market_move(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
-    """A leak: the market's move of the NEXT close is an input."""
-    found = cut_panel(bars, window, panel)
-    features = found.windows.features.copy()
-    features[:-1, -2] = features[1:, -2]
-    return replace(found, windows=replace(found.windows, features=features))
-
-
-def survivors_only(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
-    """A leak: coins that will be delisted are left out from the beginning."""
-    last = max(each.opened_at[-1] for each in bars.values())
-    return cut_panel({symbol: each for symbol, each in bars.items() if each.opened_at[-1] == last}, window, panel)
-
-
-def whole_sample_scale(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
-    """A leak: another coin's prices are divided by their highest close, of later bars too."""
-    found = cut_panel(bars, window, panel)
-    top = max(float(each.column("close").max()) for each in bars.values())
-    return replace(found, windows=replace(found.windows, features=found.windows.features / top))
-
-
-def losers_hidden(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
-    """A leak: windows with a large loss have no label."""
-    found = cut_panel(bars, window, panel)
-    hidden = found.returns < -0.01
-    windows = replace(
-        found.windows,
-        labels=np.where(hidden, -1, found.windows.labels).astype(np.int8),
-        resolved_at=np.where(hidden, np.datetime64("NaT"), found.windows.resolved_at),
-    )
-    return replace(found, windows=windows, returns=np.where(hidden, np.nan, found.returns))
-
-
-def returns_of_the_next_bar(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
-    """A leak: the portfolio earns a bar that begins at the outcome."""
-    found = cut_panel(bars, window, panel)
-    return replace(found, returns=np.roll(found.returns, -len(bars)))
-
-
-def folds_by_position(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
-    """A leak: folds cut by the number of windows of each coin, so that one coin's training is another's future."""
-    order = np.lexsort((windows.decided_at, windows.symbols)).astype(np.int64)
-    count = len(windows) // (spec.count + 1)
-    parts = [order[start : start + count] for start in range(0, count * (spec.count + 1), count)]
-    return tuple(
-        Fold(number, parts[number][:-20], parts[number][-20:], parts[number + 1]) for number in range(spec.count)
-    )
-
-
-@pytest.mark.parametrize(
-    "leaky", [next_market_move, survivors_only, whole_sample_scale, losers_hidden, returns_of_the_next_bar]
-)
-def test_the_audit_finds_planted_leaks_across_coins(leaky: object) -> None:
-    bars = panel_bars(170)
-    bars["F"] = Bars("1d", bars["F"].opened_at[:140], bars["F"].ohlcv[:140])  # delisted
-    spec = PanelSpec(inputs="cross_section", reference="A")
-    window = WindowSpec(lookback_bars=5)
-    assert audit_panel(bars, window, spec, FOLDS).passed
-    assert not audit_panel(bars, window, spec, FOLDS, cut=leaky).passed  # type: ignore[arg-type]
-
-
-def test_the_audit_finds_folds_that_are_not_cut_by_time() -> None:
-    found = audit_panel(panel_bars(170), WindowSpec(lookback_bars=5), PanelSpec(), FOLDS, split=folds_by_position)
-    assert [each.name for each in found.findings if not each.passed] == ["panel folds cut by time"]
+def test_windows_show_the_context_of_their_own_bars_with_the_reference() -> None:
+    bars, spec = panel_bars(60, C=25), WindowSpec(lookback_bars=5)
+    windows = cut_panel(bars, spec, PanelSpec(inputs="cross_section", reference="B")).windows
+    context = cross_section(bars, "B")
+    assert context["A"][20:, CONTEXT.index("reference_move")].all()
+    assert windows.context_count == len(CONTEXT)
+    for symbol in ("A", "C"):
+        own = windows.take(windows.symbols == symbol)
+        assert np.array_equal(own.values()[-1, :, -len(CONTEXT) :], context[symbol][-5:])
 
 
 def test_a_panel_of_one_series_trains_as_the_series_alone() -> None:
@@ -331,8 +226,9 @@ def test_a_stride_is_refused_because_series_would_not_share_closes() -> None:
 
 
 def test_filled_gaps_keep_context_and_features_in_step() -> None:
-    bars = {"A": random_walk(80, seed=1, absent={50}), "B": random_walk(80, seed=2)}
+    bars = {"A": random_walk(80, seed=1, absent={50}), "B": random_walk(80, seed=2, absent={30})}
     spec = WindowSpec(lookback_bars=5, gaps=GapRule(kind="fill"))
     panel = cut_panel(bars, spec, PanelSpec(inputs="cross_section"))
     assert len(panel.context) == len(panel.windows.features) == 160
+    assert panel.windows.filled.tolist() == [50, 80 + 30]
     assert np.array_equal(panel.windows.features[:, -len(CONTEXT) :], panel.context)

@@ -34,7 +34,10 @@ def baselines(record: Record) -> dict[str, np.ndarray]:
 def test_the_table_by_series_is_that_of_each_series_alone() -> None:
     rng = np.random.default_rng(1)
     record = record_of(rng.integers(0, 2, (CLOSES, 4)), rng.uniform(0.2, 0.8, (CLOSES, 4)))
-    found = evaluate_panel_record(record, baselines(record), np.zeros(len(record)), RISE, TradingSpec())
+    base = np.tile([0.4, 0.45, 0.55, 0.6], CLOSES)  # so that a baseline of another series would be noticed
+    theirs = baselines(record) | {"base_rate": base}
+    further = {8: rng.uniform(0.2, 0.8, len(record))}
+    found = evaluate_panel_record(record, theirs, np.zeros(len(record)), RISE, TradingSpec(), further)
     assert [each.symbol for each in found.series] == list(SYMBOLS)
     for each in found.series:
         own = record.symbols == each.symbol
@@ -43,9 +46,11 @@ def test_the_table_by_series_is_that_of_each_series_alone() -> None:
         expected = log_loss(record.labels[own], record.probabilities[own])
         assert each.scores["log_loss"] == pytest.approx(expected)
         assert each.scores["roc_auc"] == pytest.approx(roc_auc_score(record.labels[own], record.probabilities[own]))
-        assert each.against_base_rate.mean == pytest.approx(expected - np.log(2))
+        assert each.against_base_rate.mean == pytest.approx(expected - log_loss(record.labels[own], base[own]))
     assert (found.closes, found.pooled.windows, found.ranks) == (CLOSES, 4 * CLOSES, None)
     assert found.pooled.trading == {}
+    assert found.pooled.seeds is not None
+    assert found.pooled.seeds.numbers[8]["log_loss"].value == pytest.approx(log_loss(record.labels, further[8]))
 
 
 def test_four_copies_of_one_series_are_no_more_evidence_than_one() -> None:

@@ -45,6 +45,35 @@ def test_a_series_that_is_missing_is_flat_and_nothing_traded_has_no_break_even()
     assert never.exposure == 0.0
 
 
+def test_each_close_is_traded_by_the_band_of_its_fold() -> None:
+    first, second = record_of([[0.6, 0.4], [0.6, 0.4]]), record_of([[0.6, 0.4]], fold=1)
+    late = second.decided_at + 2 * DAY
+    record = Record(
+        np.append(first.decided_at, late), np.append(first.resolved_at, late + DAY),
+        *(np.append(getattr(first, name), getattr(second, name))
+          for name in ("labels", "probabilities", "fold", "symbols")),
+    )  # fmt: skip
+    found = trade_panel(record, np.full(6, 0.0), {0: SIGN, 1: NEVER}, 0.0, DAY, seed=1)
+    assert found.traded.tolist() == pytest.approx([1.0, 0.0, 1.0])  # closed where the second fold begins
+    assert found.exposure == pytest.approx(2 / 3)
+
+
+def test_the_no_trade_band_is_derived_from_costs_as_shares() -> None:
+    rng = np.random.default_rng(3)
+    record = record_of(rng.uniform(0.4, 0.6, (300, 2)).tolist())
+    returns = 0.05 * (record.probabilities - 0.5) + rng.normal(0, 0.002, len(record))
+    found = choose_bands("no_trade_band", record, returns, 5.0, DAY)[0]
+    margins = record.probabilities - 0.5
+    slopes = (np.linalg.lstsq(margins[:, None], returns)[0][0], 2 * np.abs(returns).mean())
+    growths = {}
+    for enter in (width * 5e-4 / slope for slope in slopes for width in (0.5, 1.0, 2.0)):
+        traded = trade_panel(record, returns, {0: Band(enter, -enter)}, 5.0, DAY, seed=1)
+        growths[enter] = np.log1p(traded.gross - traded.traded * 5e-4).sum()
+    best = max(growths, key=lambda enter: growths[enter])
+    assert (found.enter, found.leave) == pytest.approx((best, -best))
+    assert max(growths.values()) > min(growths.values())
+
+
 def test_a_fold_without_a_band_is_refused() -> None:
     with pytest.raises(SpecError, match="a band for each fold, found none for 0"):
         trade_panel(record_of([[0.6, 0.4]]), np.zeros(2), {1: SIGN}, 0.0, DAY, seed=1)

@@ -78,6 +78,27 @@ def test_portfolio_by_hand() -> None:
     assert found.gross_bps == pytest.approx(350)
     assert found.net_bps == pytest.approx(350 - 10 * (2 + second) / 2)
     assert found.break_even_bps.value == pytest.approx((np.log(1.03) + np.log(1.04)) / (2 + second) / 1e-4)
+    net = np.array([0.03 - 0.002, 0.04 - 0.001 * second])
+    assert found.sharpe.value == pytest.approx(net.mean() / net.std(ddof=1) * np.sqrt(365.25))
+
+
+def test_a_fifth_of_eight_series_is_two_and_of_seven_one() -> None:
+    scores, returns = np.arange(8.0), np.array([-0.03, -0.01, 0.0, 0.0, 0.0, 0.0, 0.05, 0.07])
+    eight = quantile_portfolio(panel_record(1, 8), scores, returns, 0.0, DAY, seed=1)
+    seven = quantile_portfolio(panel_record(1, 7), scores[:7], returns[:7], 0.0, DAY, seed=1)
+    assert eight.gross.tolist() == pytest.approx([0.06 + 0.02])  # the means of two
+    assert seven.gross.tolist() == pytest.approx([0.05 + 0.03])
+    assert eight.exposure == seven.exposure == pytest.approx(2.0)
+
+
+def test_closes_without_a_value_change_no_mean_and_no_interval() -> None:
+    values = np.random.default_rng(1).uniform(0, 1, 100)
+    gaps = np.full(150, np.nan)
+    gaps[np.arange(150) % 3 != 2] = values
+    assert mean_interval(gaps, seed=1) == mean_interval(values, seed=1)
+    found = mean_interval(values, seed=1)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low < found.value < found.high
 
 
 def test_the_drift_of_weights_is_traded_back_and_nothing_is_held_over_a_gap() -> None:

@@ -78,6 +78,10 @@ def test_every_policy_is_reported_whichever_is_chosen(kind: str) -> None:
         uncompounded = float((alone.positions * returns).sum())
         assert result.figures["exposure_return"] + result.figures["timing_return"] == pytest.approx(uncompounded)
         assert len(result.bands) == (0 if policy == "sign" else 2)
+        assert found["sign"].buy_and_hold_return == pytest.approx(float(returns.sum()))
+    written = found["sign"].to_json()["policies"]["no_trade_band"]["bands"]
+    assert written == [{"enter": band.enter, "leave": band.leave} for band in results["no_trade_band"].bands]
+    assert all(band["leave"] == -band["enter"] < 0 for band in written)
 
 
 def test_the_sharpe_ratio_is_deflated_for_recipes_times_policies() -> None:

@@ -10,6 +10,8 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 from model.bars import Bars
 from model.errors import SpecError
 from model.metrics import Record
+from model.panel_scores import mean_interval
+from model.policy_comparison import split_return
 from model.trading import (
     Performance,
     TradingSpec,
@@ -66,6 +68,14 @@ def test_break_even_costs_by_hand() -> None:
     assert np.isnan(break_even_interval(np.zeros(5), np.zeros(5), seed=1).value)
 
 
+def test_resamples_that_trade_nothing_are_left_out_of_the_interval_of_break_even_costs() -> None:
+    """One position in 20 bars: a third of the resamples hold neither its entry nor its exit, the others earn 50 bps."""
+    traded = np.zeros(20)
+    traded[10] = 2.0
+    found = break_even_interval(np.expm1(traded * 0.005), traded, seed=1)
+    assert [found.low, found.value, found.high] == pytest.approx([50, 50, 50])
+
+
 def test_the_interval_of_break_even_costs_covers_chance_at_its_rate() -> None:
     """Random positions on returns with mean 0: the true value is 0; 95 % intervals should hold it 38 times in 40."""
     rng, covered = np.random.default_rng(5), 0
@@ -109,6 +119,7 @@ def test_long_short_by_hand() -> None:
     found = trade(record_on(bars, range(2), [0.9, 0.1]), bars, spec, seed=1).strategy
     assert found.net_return == pytest.approx(1.1 * 1.1 - 1)
     assert found.turnover == 4  # one in, two to turn round, one out
+    assert found.exposure == 1.0  # a short position counts
 
 
 def test_a_loss_from_the_start_is_a_drawdown() -> None:
@@ -213,6 +224,35 @@ def test_the_net_return_compounds_and_its_interval_is_that_of_resampled_sums_of_
     assert np.log1p([found.low, found.high]) == pytest.approx(np.log1p(returns).sum() + np.array([-spread, spread]),
                                                               abs=0.3 * spread)  # fmt: skip
     assert found == net_return_interval(returns, seed=1)
+
+
+def autoregressive(seed: int, count: int = 800) -> np.ndarray:
+    """Return values of mean 0 whose correlation with the value before is 0.9."""
+    values = np.random.default_rng(seed).normal(size=count)
+    for t in range(1, count):
+        values[t] += 0.9 * values[t - 1]
+    return values
+
+
+def test_intervals_of_dependent_returns_are_wider_than_those_of_the_same_returns_in_random_order() -> None:
+    """Whole blocks are drawn: with a correlation of 0.9, the mean of many bars varies four times as much."""
+    returns, positions = 0.01 * autoregressive(1), np.sign(autoregressive(2))
+    order = np.random.default_rng(3).permutation(len(returns))
+
+    def widths(returns: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        timing = split_return(positions, returns, seed=1)
+        grown = net_return_interval(returns, seed=1)
+        intervals = (
+            sharpe_interval(returns, 365.25, seed=1),
+            break_even_interval(returns, np.ones(len(returns)), seed=1),
+            mean_interval(returns, seed=1),
+        )
+        return np.array(
+            [*(each.high - each.low for each in intervals), np.log1p(grown.high) - np.log1p(grown.low),
+             timing["timing_return_high"] - timing["timing_return_low"]]
+        )  # fmt: skip
+
+    assert (widths(returns, positions) > 1.5 * widths(returns[order], positions[order])).all()
 
 
 def test_constant_returns_have_an_interval_of_no_width() -> None:

@@ -43,6 +43,14 @@ def test_hysteresis_by_hand() -> None:
     assert held(p, NEVER, short=True) == [0] * len(p)
 
 
+def test_even_odds_are_no_signal_and_close_a_position_that_is_left_there() -> None:
+    """A constant forecast of 0.5 never trades; both sides leave at exactly the threshold."""
+    p, band = [0.5, 0.5625, 0.5, 0.4375, 0.5, 0.5], Band(0.03125, 0.0)
+    assert held(p, SIGN, short=True) == held(p, band, short=True) == [0, 1, 0, -1, 0, 0]
+    assert held(p, SIGN, short=False) == [0, 1, 0, 0, 0, 0]
+    assert held([0.53125, 0.46875], band, short=True) == [0, 0]  # at the threshold is not above it
+
+
 def test_where_no_decision_is_in_force_the_position_is_closed_and_must_be_entered_again() -> None:
     p = [0.56, 0.52, 0.52, 0.52, 0.56]
     assert held(p, Band(0.05, 0.0), short=False, in_force=[True, True, False, True, True]) == [1, 1, 0, 0, 1]
@@ -128,6 +136,37 @@ def test_a_fold_learns_the_candidate_with_the_highest_net_growth_on_its_validati
     assert trade(validation, bars, spec, 1, (validation,)).strategy.net_return == pytest.approx(np.expm1(in_and_out))
 
 
+def test_growth_compounds_so_a_gain_that_a_loss_outweighs_is_not_held() -> None:
+    """Plus 50 % and minus 40 %: the sum is 10 %, the product a loss of 10 %."""
+    bars = bars_of_closes([100, 150, 90])
+    validation = replace(decisions(bars, 0, 2, 0), probabilities=np.array([0.6, 0.6]))
+    spec = TradingSpec(policy="threshold", cost_bps=0, slippage_bps=0)
+    assert trade(validation, bars, spec, 1, (validation,)).strategy.turnover == 0
+
+
+def test_slippage_counts_as_much_as_the_fee_where_a_no_trade_band_is_learned() -> None:
+    record, validation = two_folds()
+    split, fee, dear = (
+        learn_bands(record, BARS, TradingSpec(policy="no_trade_band", cost_bps=cost, slippage_bps=slip), validation)
+        for cost, slip in ((2, 5), (7, 0), (14, 0))
+    )
+    assert split == fee != dear
+
+
+def test_a_no_trade_band_is_learned_from_returns_until_the_outcome() -> None:
+    """Outcomes three bars ahead: a unit of P(rise) - 0.5 is worth the return of three bars."""
+    validation = decisions(BARS, 100, 195, 0)
+    late = replace(validation, resolved_at=validation.decided_at + 3 * BARS.delta)
+    spec, close, index = TradingSpec(policy="no_trade_band", cost_bps=20), BARS.column("close"), np.arange(100, 195)
+    learned = learn_bands(late, BARS, spec, (late,))[0]
+    near, far = (
+        candidate_bands("no_trade_band", late.probabilities, close[index + ahead] / close[index] - 1, 0.0025)
+        for ahead in (1, 3)
+    )
+    assert learned in far
+    assert learned not in near
+
+
 @pytest.mark.parametrize("kind", ["long_flat", "long_short"])
 @pytest.mark.parametrize("policy", LEARNING)
 def test_a_band_depends_on_the_validation_windows_of_its_fold_alone(policy: str, kind: str) -> None:
@@ -171,6 +210,22 @@ def _before(validation: tuple[Record, Record], bars: Bars, bar: int) -> list[Rec
         each if each.resolved_at[-1] <= moment else replace(each, probabilities=1 - each.probabilities)
         for each in validation
     ]
+
+
+def test_each_decision_is_traded_by_the_band_of_its_own_fold() -> None:
+    record, validation = two_folds()
+    spec = TradingSpec(policy="no_trade_band", kind="long_short", cost_bps=5, slippage_bps=0)
+    found = trade(record, BARS, spec, 1, validation)
+    bands = learn_bands(record, BARS, spec, validation)
+    position, expected = 0.0, []
+    for p, fold in zip(record.probabilities - 0.5, record.fold.tolist(), strict=True):
+        enter, leave = bands[fold].enter, bands[fold].leave
+        long = p > enter or (position == 1 and p > leave)
+        short = -p > enter or (position == -1 and -p > leave)
+        position = float(long) - float(short)
+        expected.append(position)
+    assert found.strategy.positions.tolist() == expected
+    assert bands[0] != bands[1]
 
 
 @pytest.mark.parametrize("kind", ["long_flat", "long_short"])

@@ -81,6 +81,28 @@ def test_an_opinion_does_not_depend_on_later_predictions_and_counts_shadow_predi
     assert forecast(SERIES, workspace.settings, as_of=day, now=day).opinion == wanted[-1]
 
 
+def test_an_opinion_knows_the_newest_fold_and_the_predictions_of_its_own_version_alone(workspace: Workspace) -> None:
+    """The network of an older fold is another one, and so is another version: neither confidence is comparable."""
+    state_share(workspace)
+    loaded, day = workspace.registry.read_version("1"), to_datetime(BARS.closed_at[TRAINED + 1])
+    frame = loaded.record().frame()
+    older = np.arange(len(frame)) < len(frame) // 2
+    frame["fold"], frame["probability"] = np.where(older, 0, 1), np.where(older, 0.999, frame["probability"])
+    frame.to_parquet(loaded.folder / "record.parquet")
+    first = forecast(SERIES, workspace.settings, as_of=day, now=day).prediction
+    before = frame["probability"].to_numpy()[~older]
+    for bar in range(TRAINED - 20, TRAINED):
+        moment = to_datetime(BARS.closed_at[bar])
+        workspace.shadow_log.store(
+            replace(first, version="2", decided_at=moment, resolves_at=day, stored_at=moment, probability=0.999)
+        )
+    daily = asked_daily(workspace)
+    wanted = expected(before, [p for p, _ in daily])
+    assert [opinion for _, opinion in daily] == wanted
+    assert wanted != expected(np.append(np.full(20, 0.999), before), [p for p, _ in daily])
+    assert wanted != expected(frame["probability"].to_numpy(), [p for p, _ in daily])
+
+
 def test_a_torn_record_costs_the_opinion_and_not_the_prediction(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:

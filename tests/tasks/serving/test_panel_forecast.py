@@ -17,6 +17,7 @@ from model.bars import PANEL, Bars, Series
 from model.errors import RiseOrFallError, SpecError, StaleChampion
 from model.freshness import ForecastSpec
 from model.panel_recipe import panel_recipe_for
+from model.windows import WindowSpec
 from tasks.champion.as_of_time import panel_as_of
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.repair.registry_damage import examine_versions
@@ -66,6 +67,21 @@ def test_bars_of_files_are_predicted_as_of_the_newest_close_of_all_series(settin
     assert "(40.0 bars)" in found.left_out["OLD-USD"]
     with pytest.raises(StaleChampion, match=r"found the newest at 2018-07-20 00:00 \(40\.0 bars\)"):
         forecast_panel(SERIES, settings, "OLD-USD")
+
+
+def test_each_series_has_its_own_probability_and_an_outcome_at_the_horizon(settings: Settings) -> None:
+    """By hand: the tiny network's P is the logistic function of the return over its five bars, times its gain."""
+    workspace = Workspace(settings, SERIES)
+    window = WindowSpec(lookback_bars=5, horizon_bars=3)
+    recipe = panel_recipe_for("1d", panel_recipe().panel, **(RECIPE | {"window": window}))
+    add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 9.0), 9.0, COINS["BTC-USD"].closed_at[-1])
+    workspace.registry.set_alias("champion", "2")
+    found = forecast_panel(SERIES, settings)
+    assert (found.version, len(found.predictions)) == ("2", 3)
+    for each in found.predictions:
+        close = COINS[each.symbol].column("close")
+        assert each.probability == pytest.approx(1 / (1 + np.exp(-9 * (close[-1] / close[-5] - 1))), abs=1e-6)
+        assert each.resolves_at == NEWEST + timedelta(days=3)
 
 
 def test_with_bars_of_an_exchange_in_any_series_the_clock_counts(settings: Settings) -> None:

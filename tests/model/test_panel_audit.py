@@ -1,0 +1,145 @@
+"""The audit of a panel finds planted leaks across series, and none where there is none."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_bars import random_walk
+from synthetic_panel import FOLDS, panel_bars
+
+from model.bars import Bars
+from model.folds import Fold, FoldSpec, split_folds
+from model.panel import Panel, PanelSpec, cut_panel
+from model.panel_audit import audit_panel
+from model.windows import Windows, WindowSpec
+
+
+@pytest.mark.parametrize("label", ["rise", "rank"])
+@pytest.mark.parametrize("inputs", ["own", "cross_section"])
+def test_the_audit_finds_no_look_ahead(label: str, inputs: str) -> None:
+    spec = PanelSpec.model_validate({"label": label, "inputs": inputs, "reference": "A"})
+    bars = panel_bars(170, C=60) | {"G": random_walk(170, seed=9, absent={100, 101, 130})}
+    found = audit_panel(bars, WindowSpec(lookback_bars=25, horizon_bars=2), spec, FOLDS)
+    assert found.passed, [each.detail for each in found.findings if not each.passed]
+    assert all(each.checked > 0 for each in found.findings)
+
+
+def next_market_move(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: the market's move of the NEXT close is an input."""
+    found = cut_panel(bars, window, panel)
+    features = found.windows.features.copy()
+    features[:-1, -2] = features[1:, -2]
+    return replace(found, windows=replace(found.windows, features=features))
+
+
+def survivors_only(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: coins that will be delisted are left out from the beginning."""
+    last = max(each.opened_at[-1] for each in bars.values())
+    return cut_panel({symbol: each for symbol, each in bars.items() if each.opened_at[-1] == last}, window, panel)
+
+
+def whole_sample_scale(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: another coin's prices are divided by their highest close, of later bars too."""
+    found = cut_panel(bars, window, panel)
+    top = max(float(each.column("close").max()) for each in bars.values())
+    return replace(found, windows=replace(found.windows, features=found.windows.features / top))
+
+
+def losers_hidden(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: windows with a large loss have no label."""
+    found = cut_panel(bars, window, panel)
+    hidden = found.returns < -0.01
+    windows = replace(
+        found.windows,
+        labels=np.where(hidden, -1, found.windows.labels).astype(np.int8),
+        resolved_at=np.where(hidden, np.datetime64("NaT"), found.windows.resolved_at),
+    )
+    return replace(found, windows=windows, returns=np.where(hidden, np.nan, found.returns))
+
+
+def returns_of_the_next_bar(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: the portfolio earns a bar that begins at the outcome."""
+    found = cut_panel(bars, window, panel)
+    return replace(found, returns=np.roll(found.returns, -len(bars)))
+
+
+def folds_by_position(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
+    """A leak: folds cut by the number of windows of each coin, so that one coin's training is another's future."""
+    order = np.lexsort((windows.decided_at, windows.symbols)).astype(np.int64)
+    count = len(windows) // (spec.count + 1)
+    parts = [order[start : start + count] for start in range(0, count * (spec.count + 1), count)]
+    return tuple(
+        Fold(number, parts[number][:-20], parts[number][-20:], parts[number + 1]) for number in range(spec.count)
+    )
+
+
+def known_early(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: the newest windows have a label before their outcome."""
+    found = cut_panel(bars, window, panel)
+    labels, due = np.maximum(found.windows.labels, 0), found.windows.decided_at + np.timedelta64(1, "D")
+    windows = replace(found.windows, labels=labels, resolved_at=due)
+    return replace(found, windows=windows, returns=np.nan_to_num(found.returns))
+
+
+def resolved_a_bar_early(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: outcomes are stamped as known at the bar before, so that folds would train on them too early."""
+    found = cut_panel(bars, window, panel)
+    return replace(
+        found, windows=replace(found.windows, resolved_at=found.windows.resolved_at - np.timedelta64(1, "D"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("leaky", "finding"),
+    [
+        (known_early, "panel labels with later bars removed"),
+        (resolved_a_bar_early, "panel labels vs. the closes"),
+    ],
+)
+def test_the_audit_finds_labels_that_are_known_too_early(leaky: object, finding: str) -> None:
+    found = audit_panel(panel_bars(170), WindowSpec(lookback_bars=5), PanelSpec(), FOLDS, cut=leaky)  # type: ignore[arg-type]
+    assert finding in [each.name for each in found.findings if not each.passed]
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_the_audit_finds_a_window_resolved_exactly_when_the_next_part_begins(part: str) -> None:
+    """One close too many is learned from: its outcome is the close of the next part's first decision."""
+
+    def late(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
+        def longer(fold: Fold) -> Fold:
+            begins = windows.decided_at[fold.validation if part == "train" else fold.test].min()
+            added = np.flatnonzero(windows.decided_at == begins - np.timedelta64(2, "D"))
+            return replace(fold, **{part: np.union1d(getattr(fold, part), added)})
+
+        return tuple(longer(fold) for fold in split_folds(windows, spec))
+
+    window = WindowSpec(lookback_bars=5, horizon_bars=2)
+    assert audit_panel(panel_bars(170), window, PanelSpec(), FOLDS, sample=2).passed
+    found = audit_panel(panel_bars(170), window, PanelSpec(), FOLDS, sample=2, split=late)
+    assert [each.name for each in found.findings if not each.passed] == ["panel folds cut by time"]
+
+
+def test_the_audit_finds_windows_that_are_tested_twice() -> None:
+    def twice(windows: Windows, spec: FoldSpec) -> tuple[Fold, ...]:
+        return (first := split_folds(windows, spec)[0], first)
+
+    found = audit_panel(panel_bars(170), WindowSpec(lookback_bars=5), PanelSpec(), FOLDS, sample=2, split=twice)
+    assert [each.name for each in found.findings if not each.passed] == ["panel folds cut by time"]
+
+
+@pytest.mark.parametrize(
+    "leaky", [next_market_move, survivors_only, whole_sample_scale, losers_hidden, returns_of_the_next_bar]
+)
+def test_the_audit_finds_planted_leaks_across_coins(leaky: object) -> None:
+    bars = panel_bars(170)
+    bars["F"] = Bars("1d", bars["F"].opened_at[:140], bars["F"].ohlcv[:140])  # delisted
+    spec = PanelSpec(inputs="cross_section", reference="A")
+    window = WindowSpec(lookback_bars=5)
+    assert audit_panel(bars, window, spec, FOLDS).passed
+    assert not audit_panel(bars, window, spec, FOLDS, cut=leaky).passed  # type: ignore[arg-type]
+
+
+def test_the_audit_finds_folds_that_are_not_cut_by_time() -> None:
+    found = audit_panel(panel_bars(170), WindowSpec(lookback_bars=5), PanelSpec(), FOLDS, split=folds_by_position)
+    assert [each.name for each in found.findings if not each.passed] == ["panel folds cut by time"]
