@@ -6,12 +6,11 @@ from datetime import datetime
 from prefect import flow
 
 from model.bars import IntervalName
-from model.errors import SpecError
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.panel import PanelSpec
+from model.panel_promotion import PanelPromotion
 from model.panel_recipe import panel_recipe_for
-from model.promotion_rule import PromotionRule
 from model.times import as_utc
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -37,36 +36,32 @@ def retrain_panel(
     training: TrainingSpec = TrainingSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
-    promotion: PromotionRule = PromotionRule(),
+    promotion: PanelPromotion = PanelPromotion(),
     as_of: datetime | None = None,
 ) -> PanelRetrain:
     """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
 
     Args:
-        interval: Length of a bar. The panel is made of stored series of this interval; nothing is fetched.
+        interval: Bar length. All stored series with it form the panel, unless you name some below; nothing is fetched.
         panel: Which series form the panel, what is predicted for each, and what a window shows of the others.
         window: Lookback, horizon, features and gaps, the same for every series; the stride must be 1.
         training: Optimiser, epochs, early stopping, ensemble size and seed; panels have no warm start.
         folds: Walk-forward evaluation on out-of-sample closes; test bars count closes, not windows.
         network: Architecture of the network, one for all series.
-        promotion: Rule that promotes, holds or rejects; of its kinds the daily one only.
+        promotion: Daily rule that promotes, holds or rejects, and the costs that the report assumes.
         as_of: Use only bars that had closed by this time (UTC); empty: all stored bars.
     """
-    if promotion.kind != "daily":
-        raise SpecError(
-            f"panel: expected --promotion.kind daily, found {promotion.kind}: the strict rule corrects for earlier "
-            "recipes, and does not know panels yet."
-        )
+    rule = promotion.rule()
     bars = read_stored(interval, panel, as_utc(as_of) if as_of else None)
     recipe = panel_recipe_for(interval, bars.panel, window, folds, network, training)
-    run_id = open_run(recipe, None, promotion)
+    run_id = open_run(recipe, None, rule)
     with track_run(recipe, run_id, PANEL_STEPS):
         windows = cut_panel_windows(bars, recipe)
         outcomes = train_folds(windows, recipe, run_id)
-        evaluation = evaluate_panel(windows, bars, recipe, outcomes, run_id, promotion.trading)
+        evaluation = evaluate_panel(windows, bars, recipe, outcomes, run_id, rule.trading)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_panel_retrain(bars, recipe, run_id)
-        version = register(windows, recipe, outcomes, final, evaluation.pooled, promotion, run_id)
-        decision = promote(windows, recipe, version, promotion, run_id)
+        version = register(windows, recipe, outcomes, final, evaluation.pooled, rule, run_id)
+        decision = promote(windows, recipe, version, rule, run_id)
         result = PanelRetrain(run_id, windows, evaluation, final, version, decision)
         return replace(result, report=report_panel(result, recipe, outcomes))

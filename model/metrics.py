@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
 from model.errors import SpecError, UnsoundModel
+from model.label_names import RISE_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = ("log_loss", "brier_score", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
 LOWER_IS_BETTER = frozenset({"log_loss", "brier_score"})
-CLASSES = ("fall", "rise")
+CLASSES = RISE_NAMES.classes
 THRESHOLD = 0.5  # a probability above it predicts a rise: the one decision threshold of the project
 # Log loss is clipped at two places, because probabilities come in two precisions. Records are float64 and take
 # scikit-learn's clip: a certain and wrong forecast costs 36 nats, not infinity. Training sees float32 probabilities and
@@ -403,8 +404,12 @@ def normalise_rows(matrix: Int64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "2 2
     return shares
 
 
-def classification_report(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> str:
-    """Return precision, recall, F1 and support of fall and rise as text, in scikit-learn's layout.
+def classification_report(
+    labels: Int8[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, " window"],
+    classes: tuple[str, str] = CLASSES,
+) -> str:
+    """Return precision, recall, F1 and support of the two classes as text, in scikit-learn's layout.
 
     A ratio with denominator 0 is 0, as in scikit-learn with `zero_division=0`.
 
@@ -418,16 +423,18 @@ def classification_report(labels: Int8[np.ndarray, " window"], probabilities: Fl
     table = np.stack([precision, recall, 2 * hits / np.maximum(predicted + actual, 1)], axis=1)
     total = int(actual.sum())
     weights = actual / max(total, 1)
-    rows = [f"{'':>12} " + "".join(f" {name:>9}" for name in ("precision", "recall", "f1-score", "support")), ""]
-    rows += [_report_row(name, table[k], int(actual[k])) for k, name in enumerate(CLASSES)]
-    rows += ["", f"{'accuracy':>12} {'':>20} {hits.sum() / max(total, 1):>9.2f} {total:>9}"]
-    rows += [_report_row("macro avg", table.mean(axis=0), total), _report_row("weighted avg", weights @ table, total)]
+    width = max(len(name) for name in (*classes, "weighted avg"))
+    rows = [f"{'':>{width}} " + "".join(f" {name:>9}" for name in ("precision", "recall", "f1-score", "support")), ""]
+    rows += [_report_row(name.rjust(width), table[k], int(actual[k])) for k, name in enumerate(classes)]
+    rows += ["", f"{'accuracy':>{width}} {'':>20} {hits.sum() / max(total, 1):>9.2f} {total:>9}"]
+    averages = {"macro avg": table.mean(axis=0), "weighted avg": weights @ table}
+    rows += [_report_row(name.rjust(width), values, total) for name, values in averages.items()]
     return "\n".join(rows) + "\n"
 
 
 def _report_row(name: str, values: Float64[np.ndarray, " column"], support: int) -> str:
     """Return one line of the report."""
-    return f"{name:>12} " + "".join(f" {value:>9.2f}" for value in values) + f" {support:>9}"
+    return f"{name} " + "".join(f" {value:>9.2f}" for value in values) + f" {support:>9}"
 
 
 def score_by_fold(record: Record) -> dict[int, dict[str, float]]:

@@ -27,6 +27,7 @@ from model.chart_style import (
     probability_limits,
     probability_limits_with_threshold,
 )
+from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import CLASSES, THRESHOLD, Record, normalise_rows
 
 if TYPE_CHECKING:
@@ -128,11 +129,12 @@ def _legend_of_folds(figure: "Figure", fold_count: int) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9), frameon=False, fontsize=8)
 
 
-def confusion_picture(matrix: Int64[np.ndarray, "2 2"]) -> "Figure":
+def confusion_picture(matrix: Int64[np.ndarray, "2 2"], classes: tuple[str, str] = CLASSES) -> "Figure":
     """Draw a confusion matrix: counts, and shares of each row.
 
     Args:
-        matrix: shape (2, 2), int64: rows are actual classes (fall, rise), columns predicted ones (fall, rise).
+        matrix: shape (2, 2), int64: rows are actual classes 0 and 1, columns predicted ones.
+        classes: their names.
     """
     figure = _figure(4.6, 4.2)
     ax = figure.subplots()
@@ -143,8 +145,8 @@ def confusion_picture(matrix: Int64[np.ndarray, "2 2"]) -> "Figure":
             ink = "white" if shares[row, column] > 0.55 else INK  # noqa: PLR2004 - where the blue turns dark
             ax.text(column, row - 0.06, f"{shares[row, column]:.1%}", ha="center", va="center", color=ink, fontsize=17)
             ax.text(column, row + 0.14, f"{matrix[row, column]:,}", ha="center", va="center", color=ink, fontsize=10)
-    ax.set_xticks([0, 1], [f"predicted {name}" for name in CLASSES])
-    ax.set_yticks([0, 1], [f"{name}\n({int(matrix[k].sum()):,})" for k, name in enumerate(CLASSES)])
+    ax.set_xticks([0, 1], [f"predicted {_two_lines(name)}" for name in classes])
+    ax.set_yticks([0, 1], [f"{_two_lines(name)}\n({int(matrix[k].sum()):,})" for k, name in enumerate(classes)])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     correct = int(np.trace(matrix)) / max(int(matrix.sum()), 1)
@@ -152,6 +154,12 @@ def confusion_picture(matrix: Int64[np.ndarray, "2 2"]) -> "Figure":
         f"Actual (rows) and predicted class\naccuracy {correct:.1%} on {int(matrix.sum()):,} windows", fontsize=10
     )
     return figure
+
+
+def _two_lines(name: str) -> str:
+    """Break a long name of a class, so that two fit side by side."""
+    first, _, rest = name.partition(" ")
+    return f"{first}\n{rest}" if rest else name
 
 
 def probabilities_picture(record: Record, close: Float64[np.ndarray, " window"]) -> "Figure":
@@ -202,11 +210,12 @@ def _plain_prices(ax: "Axes") -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def reliability_picture(record: Record) -> "Figure":
-    """Draw observed by predicted share of rises, with 95 % intervals, above a histogram of the probabilities.
+def reliability_picture(record: Record, names: LabelNames = RISE_NAMES) -> "Figure":
+    """Draw observed by predicted share of class 1, with 95 % intervals, above a histogram of the probabilities.
 
     Args:
         record: out-of-sample probabilities.
+        names: of the label.
     """
     curve = reliability_curve(record.labels, record.probabilities)
     figure = _figure(5.0, 5.6)
@@ -214,17 +223,17 @@ def reliability_picture(record: Record) -> "Figure":
     predicted, observed = curve.mean_probabilities, curve.observed_shares
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, zorder=0, label="perfect calibration")
     ax.axhline(float(record.labels.mean()), color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0,
-               label=f"share of rises ({record.labels.mean():.1%})")  # fmt: skip
+               label=f"{names.share} ({record.labels.mean():.1%})")  # fmt: skip
     ax.errorbar(predicted, observed, yerr=[observed - curve.lows, curve.highs - observed], color=RISE, marker="o",
                 markersize=5, linewidth=1.2, elinewidth=1, capsize=2, label="bins, 95 % interval")  # fmt: skip
     low, high = probability_limits(record.probabilities)
     title = f"Reliability: expected calibration error {curve.expected_error:.3f}"
-    ax.set(title=title, ylabel="observed share of rises", xlim=(low, high))
+    ax.set(title=title, ylabel=f"observed {names.share}", xlim=(low, high))
     floor, ceiling = float(min(curve.lows.min(), low)), float(max(curve.highs.max(), high))
     ax.set_ylim(max(floor - 0.03, -0.02), min(ceiling + 0.03, 1.02))
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     below.hist(record.probabilities, bins=list(np.linspace(low, high, 31)), color=RISE, alpha=0.6)
-    below.set(xlabel="predicted P(rise)", ylabel="windows")
+    below.set(xlabel=f"predicted {names.probability}", ylabel="windows")
     for panel in (ax, below):
         _quieten(panel)
     return figure

@@ -19,6 +19,7 @@ from model.cross_section import CONTEXT, cross_section
 from model.errors import BarsTooShort, SpecError
 from model.folds import Fold
 from model.gap_filling import fill_gaps
+from model.label_names import LabelKind
 from model.labels import FALL, RISE, UNRESOLVED
 from model.windows import Windows, WindowSpec, cut_windows
 
@@ -30,10 +31,10 @@ class PanelSpec(BaseModel):
 
     symbols: tuple[str, ...] = Field(
         default=(),
-        description="Symbols of the panel, whose bars must be stored; empty: every stored series of the interval. A "
-        "panel of other symbols is another recipe",
+        description="Symbols of stored series, one an entry, such as BTC-USD; empty: every stored series of the "
+        "interval. A panel of other symbols is another recipe",
     )
-    label: Literal["rise", "rank"] = Field(
+    label: LabelKind = Field(
         default="rise",
         description="rise: the close at the horizon is higher; rank: the return until then is above the median of the "
         "panel's other series at the same close",

@@ -191,6 +191,20 @@ def require_one_bar(record: Record, bar: np.timedelta64) -> None:
         raise SpecError(f"portfolio: expected a horizon of one bar, found one of {horizons[-1] / bar:g}")
 
 
+def fifth_sizes(present: Int64[np.ndarray, " bar"]) -> Int64[np.ndarray, " bar"]:
+    """Return how many series a fifth is, shape (bar,), int64: at least one, none where a close has a single series.
+
+    Args:
+        present: shape (bar,), int64: series at each close.
+
+    Examples:
+        >>> fifth_sizes(np.array([1, 2, 7, 8, 42])).tolist()
+        [0, 1, 1, 2, 8]
+    """
+    held = np.maximum(np.round(SHARE * present), 1).astype(np.int64)
+    return np.where(present > 1, held, 0)
+
+
 def _weights(record: Record, scores: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, "bar series"]:
     """Return the weight of each series at each close: +1 spread over the top fifth, -1 over the bottom one."""
     bars = record.bar_numbers()
@@ -198,8 +212,7 @@ def _weights(record: Record, scores: Float64[np.ndarray, " window"]) -> Float64[
     grid = np.full((int(bars[-1]) + 1, int(series.max()) + 1), np.nan)
     grid[bars, series] = scores
     present = np.isfinite(grid).sum(axis=1)
-    held: Int64[np.ndarray, " bar"] = np.maximum(np.round(SHARE * present), 1).astype(np.int64)
-    held[present == 1] = 0  # a single series cannot be held against another
+    held = fifth_sizes(present)
     places = np.argsort(np.argsort(np.where(np.isfinite(grid), grid, np.inf), axis=1, kind="stable"), axis=1)
     short = places < held[:, None]
     long = (places >= (present - held)[:, None]) & (places < present[:, None])

@@ -26,6 +26,7 @@ from model.chart_style import (
     needs_log_scale,
     probability_limits,
 )
+from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import CLASSES, THRESHOLD, Record
 from model.mlflow_pictures import EpochNumbers
 from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels, scatter_kind
@@ -79,8 +80,8 @@ def loss_differences_chart(differences: Mapping[str, PairedDifference], correcte
     return figure
 
 
-def reliability_chart(record: Record) -> "Figure":
-    """Draw observed by predicted share of rises, with 95 % intervals, above a histogram of the probabilities."""
+def reliability_chart(record: Record, names: LabelNames = RISE_NAMES) -> "Figure":
+    """Draw observed by predicted share of class 1, with 95 % intervals, above a histogram of the probabilities."""
     curve = reliability_curve(record.labels, record.probabilities)
     figure = new_panels(420, rows=2, row_heights=[0.75, 0.25])
     low, high = probability_limits(record.probabilities)
@@ -120,11 +121,11 @@ def reliability_chart(record: Record) -> "Figure":
     )
     floor, ceiling = min(float(curve.lows.min()), low), max(float(curve.highs.max()), high)
     figure.update_yaxes(
-        title="observed share of rises", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02], row=1, col=1
+        title=f"observed {names.share}", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02], row=1, col=1
     )
     figure.update_yaxes(title="windows", row=2, col=1)
     figure.update_xaxes(range=[low, high], tickformat=".0%")
-    figure.update_xaxes(title="predicted P(rise)", row=2, col=1)
+    figure.update_xaxes(title=f"predicted {names.probability}", row=2, col=1)
     return figure
 
 

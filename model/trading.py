@@ -27,27 +27,11 @@ YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: crypto markets never clos
 COST_PRESETS = {"spot_taker": (10.0, 5.0), "spot_maker": (10.0, 0.0), "perpetual_taker": (5.0, 5.0)}
 
 
-class TradingSpec(BaseModel):
-    """How probabilities become positions, and the costs of a change."""
+class TradingCosts(BaseModel):
+    """Costs of a change of a position."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Trading")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Costs")
 
-    kind: Literal["long_flat", "long_short"] = Field(
-        default="long_flat", description="long_flat: long or flat; long_short: long, or short on a predicted fall"
-    )
-    policy: PolicyName = Field(
-        default="sign",
-        description="sign: a position wherever P is above the threshold; threshold: enters above one threshold, leaves "
-        "at a lower one; no_trade_band: trades only when the expected return exceeds the cost. The last two learn "
-        "their numbers in each fold, on its validation windows",
-    )
-    threshold: float = Field(
-        default=THRESHOLD,
-        ge=THRESHOLD,
-        lt=1,
-        description="sign: long when P(rise) is above this; long_short: short when P(fall) is above this, flat "
-        "otherwise (probability)",
-    )
     costs: Literal["custom", "spot_taker", "spot_maker", "perpetual_taker"] = Field(
         default="custom",
         description="custom: cost_bps and slippage_bps as given; any other choice replaces both: spot_taker 10 and 5, "
@@ -69,6 +53,29 @@ class TradingSpec(BaseModel):
     def side_bps(self) -> float:
         """Costs of a side: of each unit of value traded, basis points."""
         return self.cost_bps + self.slippage_bps
+
+
+class TradingSpec(TradingCosts):
+    """How probabilities become positions, and the costs of a change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Trading")
+
+    kind: Literal["long_flat", "long_short"] = Field(
+        default="long_flat", description="long_flat: long or flat; long_short: long, or short on a predicted fall"
+    )
+    policy: PolicyName = Field(
+        default="sign",
+        description="sign: a position wherever P is above the threshold; threshold: enters above one threshold, leaves "
+        "at a lower one; no_trade_band: trades only when the expected return exceeds the cost. The last two learn "
+        "their numbers in each fold, on its validation windows",
+    )
+    threshold: float = Field(
+        default=THRESHOLD,
+        ge=THRESHOLD,
+        lt=1,
+        description="sign: long when P(rise) is above this; long_short: short when P(fall) is above this, flat "
+        "otherwise (probability)",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from prefect import get_run_logger, task
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
-from model.metrics import Record, classification_report, normalise_rows
+from model.metrics import CLASSES, Record, classification_report, normalise_rows
 from model.policy_comparison import compare_policies
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
@@ -123,11 +123,13 @@ def log_looks(workspace: Workspace, trial: Trial, evaluation: Evaluation) -> Non
     get_run_logger().info("%s", evidence)
 
 
-def log_report(workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray) -> None:
+def log_report(
+    workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray, classes: tuple[str, str] = CLASSES
+) -> None:
     """Log the classification report as text."""
     text = (
-        f"{classification_report(record.labels, record.probabilities)}\n\n"
-        f"confusion matrix (rows: actual fall, rise; columns: predicted)\n{confusion}\n\n"
+        f"{classification_report(record.labels, record.probabilities, classes)}\n\n"
+        f"confusion matrix (rows: actual {', '.join(classes)}; columns: predicted)\n{confusion}\n\n"
         f"row-normalised\n{np.array2string(normalise_rows(confusion), precision=3)}\n"
     )
     workspace.runs.log_text(run_id, text, CLASSIFICATION_REPORT)

@@ -11,6 +11,7 @@ import numpy as np
 from prefect import task
 
 from model.evaluation import NETWORK
+from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import Record
 from model.panel import series_left_out
 from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
@@ -66,22 +67,23 @@ def evaluate_panel(
         found = replace(found, pooled=found.pooled.after_looks(looks, {}))
         log_numbers(workspace, run_id, found.pooled, ref)
         log_looks(workspace, trial, found.pooled)
-        _log_panel(workspace, run_id, found)
-        confusion = np.array(found.pooled.confusion)
-        log_report(workspace, run_id, record, confusion)
-        _log_pictures(workspace, run_id, record, confusion, fold_run_ids)
+        names, confusion = LABEL_NAMES[recipe.panel.label], np.array(found.pooled.confusion)
+        rows = series_rows(found, names)
+        _log_panel(workspace, run_id, found, rows)
+        log_report(workspace, run_id, record, confusion, names.classes)
+        _log_pictures(workspace, run_id, record, confusion, fold_run_ids, names)
         show_metrics(found.pooled, trial, workspace, run_id)
-        show_table("series", series_rows(found), "Out of sample, by series; intervals not corrected for their number")
+        show_table("series", rows, "Out of sample, by series; intervals not corrected for their number")
     return found
 
 
-def series_rows(found: PanelEvaluation) -> list[dict[str, Any]]:
+def series_rows(found: PanelEvaluation, names: LabelNames) -> list[dict[str, Any]]:
     """Return the table by series, one row each."""
     return [
         {
             "symbol": each.symbol,
             "windows": each.windows,
-            "share of label 1": round(each.rises_share, 4),
+            names.share: round(each.rises_share, 4),
             **{name: None if np.isnan(value) else round(value, 5) for name, value in each.scores.items()},
             "vs_base_rate": round(each.against_base_rate.mean, 5),
             "vs_base_rate_low": round(each.against_base_rate.low, 5),
@@ -110,25 +112,30 @@ def panel_metrics(found: PanelEvaluation) -> dict[str, float]:
     }
 
 
-def _log_panel(workspace: Workspace, run_id: str, found: PanelEvaluation) -> None:
+def _log_panel(workspace: Workspace, run_id: str, found: PanelEvaluation, rows: list[dict[str, Any]]) -> None:
     """Log the numbers of a panel, and the table by series as a table of MLflow."""
     import pandas as pd  # imported here: pandas takes a second
 
-    table = pd.DataFrame(series_rows(found)).astype({"symbol": object})  # MLflow knows no text columns of pandas 3
+    table = pd.DataFrame(rows).astype({"symbol": object})  # MLflow knows no text columns of pandas 3
     workspace.runs.client.log_table(run_id, table, SERIES_TABLE)
     workspace.runs.log_values(run_id, metrics=panel_metrics(found))
 
 
 def _log_pictures(
-    workspace: Workspace, run_id: str, record: Record, confusion: np.ndarray, fold_run_ids: list[str]
+    workspace: Workspace,
+    run_id: str,
+    record: Record,
+    confusion: np.ndarray,
+    fold_run_ids: list[str],
+    names: LabelNames,
 ) -> None:
     """Log the static pictures of the pooled record and of the folds' training."""
     from model import mlflow_pictures  # imported here: matplotlib takes a second
 
     pictures = {
         "learning_curves": mlflow_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
-        "confusion_matrix": mlflow_pictures.confusion_picture(confusion),
-        "reliability": mlflow_pictures.reliability_picture(record),
+        "confusion_matrix": mlflow_pictures.confusion_picture(confusion, names.classes),
+        "reliability": mlflow_pictures.reliability_picture(record, names),
     }
     for name, figure in pictures.items():
         workspace.runs.log_figure(run_id, figure, picture_path(name))

@@ -3,6 +3,7 @@
 from prefect import get_run_logger, task
 
 from model.panel_recipe import PanelRecipe
+from model.scores_by_period import periods_by_fold, periods_by_year
 from tasks.champion.repeated_evidence import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.local_paths import hide_local_paths
@@ -41,7 +42,8 @@ def _gather(
     promotion, number = result.promotion, result.version.version
     params, tags = workspace.runs.run_values(result.run_id)
     decision = workspace.decision_log.find_decision(result.run_id)
-    record, _ = read_evaluation(workspace.runs, result.run_id)
+    record, base_rate = read_evaluation(workspace.runs, result.run_id)
+    seed = recipe.training.seed
     return PanelReportContent(
         version=number,
         action=promotion.action,
@@ -51,6 +53,7 @@ def _gather(
         recipe=recipe,
         found=result.evaluation,
         record=record,
+        periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),
         histories=[workspace.runs.read_curves(fold.run_id) for fold in folds],
         costs_bps=sum(float(params[name]) for name in COSTS),
         lineage=lineage(result, recipe, f"{workspace.name} version {number}", params, tags),

@@ -71,9 +71,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
         kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
         accepted = Path(landing.path).with_suffix(".accepted.parquet")
         kept.to_parquet(accepted, index=False)
-        run.report_line(
-            f"{counted(len(report.accepted), 'bar')} accepted, those stored before included; {len(refused)} refused"
-        )
+        run.report_line(f"{counted(len(report.accepted), 'bar')} accepted in all, {len(refused)} refused")
         summary = report.summary()
         return Checked(
             accepted=str(accepted),

@@ -9,6 +9,7 @@ from model.abstention import AbstentionSpec
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.panel import PanelSpec
+from model.panel_promotion import PanelPromotion
 from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -26,6 +27,7 @@ TrainingFlags = Annotated[TrainingSpec, Parameter(group=Group("Training", sort_k
 FoldFlags = Annotated[FoldSpec, Parameter(group=Group("Folds", sort_key=4))]
 NetworkFlags = Annotated[NetworkSpec, Parameter(group=Group("Network", sort_key=5))]
 PromotionFlags = Annotated[PromotionRule, Parameter(group=Group("Promotion", sort_key=6))]
+PanelPromotionFlags = Annotated[PanelPromotion, Parameter(group=Group("Promotion", sort_key=6))]
 AbstentionFlags = Annotated[AbstentionSpec, Parameter(group=Group("Abstention", sort_key=7))]
 PanelFlags = Annotated[PanelSpec, Parameter(group=Group("Panel", sort_key=1))]
 CheckFlags = Annotated[CheckSpec, Parameter(group=Group("Data checks", sort_key=8))]

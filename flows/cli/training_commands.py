@@ -13,6 +13,7 @@ from flows.cli.option_panels import (
     FoldFlags,
     NetworkFlags,
     PanelFlags,
+    PanelPromotionFlags,
     PromotionFlags,
     SourceFlags,
     TrainingFlags,
@@ -25,6 +26,7 @@ from model.bars import IntervalName
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.panel import PanelSpec
+from model.panel_promotion import PanelPromotion
 from model.promotion_rule import PromotionRule
 from model.search_space import TuneSpec
 from model.training import TrainingSpec
@@ -84,7 +86,7 @@ def retrain_panel(
     folds: FoldFlags = FoldSpec(),
     network: NetworkFlags = NetworkSpec(),
     training: TrainingFlags = TrainingSpec(),
-    promotion: PromotionFlags = PromotionRule(),
+    promotion: PanelPromotionFlags = PanelPromotion(),
     as_of: Annotated[datetime | None, Parameter(group=BASICS)] = None,
 ) -> None:
     """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
@@ -92,7 +94,7 @@ def retrain_panel(
     Parameters
     ----------
     interval
-        Length of a bar. The panel is made of stored series of this interval; nothing is fetched.
+        Bar length. All stored series with it form the panel, unless you name some below; nothing is fetched.
     as_of
         Use only bars that had closed by this time (UTC); default: all stored bars.
     """

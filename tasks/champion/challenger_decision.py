@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from model.bars import PANEL
 from model.errors import UnsoundModel
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import AnyBars, GateResult, compare_with_champion
@@ -124,7 +125,8 @@ def log_decision(workspace: Workspace, row: LoggedDecision, challenger: Version,
 def log_outcome(workspace: Workspace, row: LoggedDecision, closed_at: datetime) -> None:
     """Log the numbers of a decision to its run, and name the run after it."""
     workspace.runs.log_values(row.run_id, decision_metrics(row.action, row.numbers), tags=decision_tags(row))
-    workspace.runs.rename_run(row.run_id, decided_name(closed_at, row.version, row.action))
+    label = workspace.runs.run_params(row.run_id).get("panel.label", "") if row.symbol == PANEL else ""
+    workspace.runs.rename_run(row.run_id, decided_name(closed_at, row.version, row.action, label))
 
 
 def describe_decision(row: LoggedDecision, challenger: Version) -> str:

@@ -137,7 +137,7 @@ def compare_with_champion(
         if rule.kind == "strict":
             trades = _trade(workspace, challenger, record, bars, rule, seed)
             tried = recipes_tried(workspace, challenger.run_id, record)
-    other = _other_question(workspace, network.recipe, champion.recipe, state, rule, seed)
+    other = _other_question(workspace, challenger, network.recipe, champion.recipe, state, rule, seed)
     opponent = None if other else champion.record
     decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
     hold = hold_on(workspace, challenger)
@@ -178,6 +178,7 @@ def _has_same_record(challenger: Version, ours: Record, champion: Version, their
 
 def _other_question(
     workspace: Workspace,
+    challenger: Version,
     ours: Recipe | None,
     theirs: Recipe | None,
     state: ChampionState,
@@ -188,7 +189,7 @@ def _other_question(
     if ours is None or theirs is None or state.version is None:
         return None
     if isinstance(ours, PanelRecipe) and isinstance(theirs, PanelRecipe):
-        return other_panel_question(ours, theirs)
+        return other_panel_question(ours, theirs, challenger.version)
     horizons = ours.window.horizon_bars, theirs.window.horizon_bars
     if horizons[0] == horizons[1]:
         return None

@@ -25,14 +25,21 @@ from tasks.registry.model_registry import Version
 CHECKED_WINDOWS = 5_000  # own choice: newest windows of the sanity check; a second to predict
 
 
-def other_panel_question(ours: PanelRecipe, theirs: PanelRecipe) -> Clause | None:
-    """Return the clause that replaces the comparison where the two predict different outcomes; else None."""
+def other_panel_question(ours: PanelRecipe, theirs: PanelRecipe, version: str) -> Clause | None:
+    """Return the clause that replaces the comparison where the two predict different outcomes; else None.
+
+    Args:
+        ours: recipe of the challenger.
+        theirs: recipe of the champion.
+        version: number of the challenger.
+    """
     asked, other = _question(ours, theirs), _question(theirs, ours)
     if asked == other:
         return None
     reason = (
-        f"the challenger predicts {asked}; the champion {other}: they are not compared; a person may promote it by "
-        "force"
+        f"the challenger predicts {asked}; the champion {other}: they are not compared, and the panel of an interval "
+        f"has one champion. To promote it all the same: riseorfall promote --version {version} --symbol {ours.symbol} "
+        f'--interval {ours.interval} --force --reason "...", or the form promote with force and a reason'
     )
     return Clause("champion", passed=False, reason=reason, numbers={})
 

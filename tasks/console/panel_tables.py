@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.evaluation import NETWORK
+from model.label_names import LABEL_NAMES
 from tasks.champion.promotion_summary import missing_for_promotion
 from tasks.console.tables import metrics_table, print_field
 from tasks.settings import Settings
@@ -17,8 +18,6 @@ from tasks.store.decision_log import mark_reasons
 
 if TYPE_CHECKING:
     from tasks.results import PanelRetrain
-
-LABELS = {"rise": "P(rise)", "rank": "P(above the median)"}
 
 
 def show_panel_retrain(
@@ -58,7 +57,9 @@ def show_panel_retrain(
 def show_panel_forecast(found: Mapping[str, Any]) -> None:
     """Print one line a series, the highest probability first, then the series without a prediction."""
     console = Console(highlight=False)
-    table = Table("series", LABELS[found["label"]], "decided at (UTC)", "resolves at (UTC)", "", box=SIMPLE_HEAD)
+    table = Table(
+        "series", LABEL_NAMES[found["label"]].probability, "decided at (UTC)", "resolves at (UTC)", "", box=SIMPLE_HEAD
+    )
     for each in sorted(found["predictions"], key=lambda row: -float(row["probability"])):
         times = (each[name][:16].replace("T", " ") for name in ("decided_at", "resolves_at"))
         note = "" if each["trained_on"] else "not trained on"

@@ -14,6 +14,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Protocol
 
+from model.plurals import counted
 from model.training import Epoch
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,10 @@ def format_fit(last: int, best: int, epochs: int) -> str:
 
     >>> format_fit(22, 14, 60)
     'stopped early after 22 of 60 epochs, best epoch 14'
+    >>> format_fit(1, 1, 1)
+    '1 epoch, best epoch 1'
     """
-    ended = f"stopped early after {last} of {epochs} epochs" if last < epochs else f"{last} epochs"
+    ended = f"stopped early after {last} of {epochs} epochs" if last < epochs else counted(last, "epoch")
     return f"{ended}, best epoch {best}"
 
 

@@ -8,15 +8,18 @@ reliability diagram do not.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from model.evaluation import NETWORK
+from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRICS, Record
 from model.mlflow_pictures import EpochNumbers
 from model.panel_evaluation import PanelEvaluation, RankScores
 from model.panel_recipe import PanelRecipe
-from model.plurals import counted
+from model.panel_scores import fifth_sizes
 from model.report_charts import learning_chart, loss_differences_chart, reliability_chart
+from model.scores_by_period import Period
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_evidence import (
@@ -24,9 +27,11 @@ from tasks.pages.report_evidence import (
     FORMS,
     METRIC_NAMES,
     by_opponent,
+    calibration_text,
     finding_text,
     forecaster_name,
     p_value_head,
+    periods_section,
 )
 from tasks.pages.report_inputs import Lineage
 from tasks.pages.retrain_report import decision_part, lineage_parts
@@ -50,6 +55,7 @@ class PanelReportContent:
         recipe: what was trained.
         found: out-of-sample numbers and tests.
         record: out-of-sample probabilities of all series.
+        periods: numbers by fold, then by year.
         histories: epochs of each fold.
         costs_bps: assumed costs per side of the market-neutral portfolio, basis points.
         lineage: bars, code and recipe of the model.
@@ -64,6 +70,7 @@ class PanelReportContent:
     recipe: PanelRecipe
     found: PanelEvaluation
     record: Record
+    periods: Sequence[Period]
     histories: Sequence[Sequence[EpochNumbers]]
     costs_bps: float
     lineage: Lineage
@@ -73,6 +80,7 @@ class PanelReportContent:
 def panel_report_page(content: PanelReportContent) -> str:
     """Return the report as one HTML page that loads nothing."""
     recipe, found = content.recipe, content.found
+    names = LABEL_NAMES[recipe.panel.label]
     page = Page(
         f"Panel of {len(recipe.panel.symbols)} series {recipe.interval}, version {content.version}",
         f"Retrained and decided at {content.decided_at}",
@@ -84,9 +92,10 @@ def panel_report_page(content: PanelReportContent) -> str:
     )
     page.section("Skill", *_skill(page, found))
     if found.ranks:
-        page.section("Ranks within each close", *_ranks(found.ranks, content.costs_bps))
-    page.section("By series", *_by_series(found))
-    page.section("Calibration", *_calibration(page, content))
+        page.section("Ranks within each close", *_ranks(found.ranks, content))
+    page.section("By series", *_by_series(found, names))
+    page.section("Folds and years", *periods_section(content.periods, found.pooled.seeds, names))
+    page.section("Calibration", *_calibration(page, content, names))
     page.section(
         "Training",
         page.chart(
@@ -186,7 +195,7 @@ def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
     ]
 
 
-def _ranks(ranks: RankScores, costs_bps: float) -> list[Markup]:
+def _ranks(ranks: RankScores, content: PanelReportContent) -> list[Markup]:
     """Return the area under the curve within a close by forecaster, and the market-neutral portfolio."""
     parts = [
         table(
@@ -209,11 +218,22 @@ def _ranks(ranks: RankScores, costs_bps: float) -> list[Markup]:
     return [
         *parts,
         table(head, [row]),
-        paragraph(f"Net of {costs_bps:g} bps per side; no funding and no borrowing fees. {SURVIVORSHIP}"),
+        paragraph(
+            f"A fifth is {_fifth(content.record)}. Gross is the mean simple return of a bar. The break-even cost is "
+            "the compounded gross return per value traded; volatility lowers it, so it can be negative where gross is "
+            f"positive. Net of {content.costs_bps:g} bps per side; no funding and no borrowing fees. {SURVIVORSHIP}"
+        ),
     ]
 
 
-def _by_series(found: PanelEvaluation) -> list[Markup]:
+def _fifth(record: Record) -> str:
+    """Return how many series a fifth is at the closes of a record."""
+    sizes = fifth_sizes(np.bincount(record.bar_numbers()))
+    low, high = int(sizes.min()), int(sizes.max())
+    return f"{low} series at each close" if low == high else f"{low} to {high} series, by close"
+
+
+def _by_series(found: PanelEvaluation, names: LabelNames) -> list[Markup]:
     rows = [
         (
             each.symbol,
@@ -229,25 +249,26 @@ def _by_series(found: PanelEvaluation) -> list[Markup]:
         )
         for each in found.series
     ]
-    head = ("series", "windows", "share of label 1", "log loss", "vs. base rate", "accuracy", "ROC AUC")
+    head = ("series", "windows", names.share, "log loss", "vs. base rate", "accuracy", "ROC AUC")
     return [
         table(head, rows),
         paragraph(
-            f"Log loss vs. the panel's base rate: below 0 the network is better; 95 % interval below. Of "
-            f"{counted(len(rows), 'interval')}, one in twenty excludes 0 by chance: the table is not corrected for "
-            "its length.",
+            "Log loss vs. the panel's base rate: below 0 the network is better; 95 % interval below. "
+            "About 1 in 20 intervals excludes 0 by chance; not corrected.",
             quiet=True,
         ),
     ]
 
 
-def _calibration(page: Page, content: PanelReportContent) -> list[Markup]:
+def _calibration(page: Page, content: PanelReportContent, names: LabelNames) -> list[Markup]:
     return [
         page.chart(
-            reliability_chart(content.record),
-            "Reliability diagram: observed share of label 1 by predicted probability, all series.",
+            reliability_chart(content.record, names),
+            f"Reliability diagram: observed {names.share} by predicted probability, all series.",
             "A calibrated forecaster lies on the grey line. The whiskers take windows as independent, which those of "
             "one close are not: they are too short.",
         ),
-        paragraph(f"Expected calibration error {content.found.pooled.calibration_error:.3f} (ten bins)."),
+        paragraph(
+            calibration_text(content.found.pooled.calibration_error, content.record, content.recipe.training.seed)
+        ),
     ]

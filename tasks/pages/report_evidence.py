@@ -13,9 +13,11 @@ from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
-from model.metrics import LOWER_IS_BETTER, METRICS
+from model.label_names import RISE_NAMES, LabelNames
+from model.metrics import LOWER_IS_BETTER, METRICS, Record
 from model.plurals import counted
 from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
+from model.scores_by_period import Period, Seeds
 from model.significance_tests import SkillTest
 from model.trading_intervals import net_return_interval
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
@@ -190,15 +192,20 @@ def calibration_section(page: Page, content: ReportContent) -> list[Markup]:
             "Reliability diagram: observed share of rises by predicted probability.",
             "A calibrated forecaster lies on the grey line. Whiskers are 95 % intervals.",
         ),
-        paragraph(
-            f"Expected calibration error {content.evaluation.calibration_error:.3f} (ten bins). A perfectly "
-            f"calibrated forecaster would show {calibration_noise(content):.3f} on {len(content.record):,} windows, "
-            "from sampling noise alone."
-        ),
+        paragraph(calibration_text(content.evaluation.calibration_error, content.record, content.recipe.training.seed)),
         paragraph(_calibrator(content)),
         heading("Confusion matrix (actual x predicted)"),
         table(("actual", "predicted fall", "predicted rise"), rows),
     ]
+
+
+def calibration_text(error: float, record: Record, seed: int) -> str:
+    """State the expected calibration error of a record, and that of a perfectly calibrated forecaster."""
+    return (
+        f"Expected calibration error {error:.3f} (ten bins). A perfectly calibrated forecaster would show "
+        f"{perfectly_calibrated_error(record.probabilities, seed):.3f} on {len(record):,} windows, from sampling noise "
+        "alone."
+    )
 
 
 def calibration_noise(content: ReportContent) -> float:
@@ -314,7 +321,7 @@ def probabilities_section(page: Page, content: ReportContent) -> list[Markup]:
     ]
 
 
-def periods_section(content: ReportContent) -> list[Markup]:
+def periods_section(periods: Sequence[Period], seeds: Seeds | None, names: LabelNames = RISE_NAMES) -> list[Markup]:
     """Return the numbers by fold, by year and by seed."""
     rows = [
         (
@@ -331,15 +338,15 @@ def periods_section(content: ReportContent) -> list[Markup]:
             number_text(period.scores["mcc"]),
             number_text(period.scores["roc_auc"]),
         )
-        for period in content.periods
+        for period in periods
     ]
-    head = ("period", "windows", "rises", "log loss", "vs. base rate", "accuracy", "balanced acc.",
+    head = ("period", "windows", names.share, "log loss", "vs. base rate", "accuracy", "balanced acc.",
             "Matthews corr.", "ROC AUC")  # fmt: skip
     return [
         table(head, rows),
         paragraph("Log loss vs. base rate: below 0 the network is the better one; its 95 % interval below. One good "
                   "period can make the pooled number look good.", quiet=True),
-        *_seeds(content),
+        *_seeds(seeds),
     ]  # fmt: skip
 
 
@@ -368,9 +375,8 @@ def live_section(content: ReportContent) -> list[Markup]:
     ]
 
 
-def _seeds(content: ReportContent) -> Sequence[Markup]:
+def _seeds(seeds: Seeds | None) -> Sequence[Markup]:
     """Return the numbers of other seeds; nothing where only one was trained."""
-    seeds = content.evaluation.seeds
     if seeds is None:
         return []
     rows = [

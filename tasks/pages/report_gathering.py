@@ -14,6 +14,7 @@ from model.baseline_comparison import Comparison, compare_records
 from model.errors import RiseOrFallError
 from model.metrics import Record
 from model.network_files import network_from_bytes
+from model.plurals import counted
 from model.recipe import Recipe
 from model.scores_by_period import periods_by_fold, periods_by_year
 from model.times import column_times
@@ -152,7 +153,7 @@ def lineage(
             f"{', '.join(recipe.window.features)}; horizon {recipe.window.horizon_bars}",
             "Seed": recipe.training.seed,
             "Device": final.device,
-            "Final fit": f"{final.epochs} epochs on all windows resolved until {final.trained_until}, "
+            "Final fit": f"{counted(final.epochs, 'epoch')} on all windows resolved until {final.trained_until}, "
             f"{final.seconds:.1f} s",
             "Registered": registered,
             "Run": result.run_id,

@@ -59,7 +59,7 @@ def report_page(content: ReportContent) -> str:
     page.section("Abstention", *abstention_section(content))
     page.section("Trading", *trading_section(page, content))
     page.section("Probabilities", *probabilities_section(page, content))
-    page.section("Folds and years", *periods_section(content))
+    page.section("Folds and years", *periods_section(content.periods, content.evaluation.seeds))
     if content.live:
         page.section("Live predictions", *live_section(content))
     page.section("Training", *_training(page, content))

@@ -39,6 +39,7 @@ COLUMNS: dict[Purpose, dict[str, int]] = {
         "metrics.`train/epochs`": 110,
     },
 }
+PANEL_COLUMNS = {"params.`panel.label`": 100, "params.`panel.inputs`": 120}  # first, in a panel's table of retrains
 OVERLAYS = (("loss", "validation_loss"), ("accuracy", "validation_accuracy"))  # in one chart, training and validation
 
 
@@ -48,7 +49,7 @@ def experiment_tags(purpose: Purpose, series: Series) -> dict[str, str]:
         NOTE_TAG: experiment_note(purpose, series),
         "mlflow.experimentKind": "custom_model_development",
         PURPOSE_TAG: purpose,
-        VIEW_TAG: json.dumps(_view(purpose)),
+        VIEW_TAG: json.dumps(_view(purpose, series)),
     }
 
 
@@ -65,9 +66,15 @@ def experiment_note(purpose: Purpose, series: Series) -> str:
             f"Search for a recipe of {name} on the bars before the test bars: a parent run is one search, its child "
             "runs are the trials. The best of many trials looks better than it is; only a retrain measures it."
         )
+    labels = (
+        " The label is in the name and the column panel.label: `rise` (the close at the horizon is higher) or `rank` "
+        "(the return is above the median of the other series at the same close); scores of the two are not comparable."
+        if series.is_panel
+        else ""
+    )
     return (
         f"Retrains of {name}. A parent run is one retrain, named by the close of its newest bar, its version and the "
-        "decision; its child runs are the folds. `headline` and `test` are out of sample; `vs_base_rate` and "
+        f"decision; its child runs are the folds.{labels} `headline` and `test` are out of sample; `vs_base_rate` and "
         "`vs_champion` are differences in log loss, negative where the network is better."
     )
 
@@ -102,9 +109,9 @@ def as_of_text(closed_at: datetime) -> str:
     return f"{closed_at:%Y-%m-%d}" if closed_at.strftime("%H:%M") == "00:00" else f"{closed_at:%Y-%m-%d %H:%M}"
 
 
-def decided_name(closed_at: datetime, version: str, action: str) -> str:
-    """Return the name of a run after its decision, such as `2019-10-17 v3 promoted`."""
-    return f"{as_of_text(closed_at)} v{version} {DONE[action]}"
+def decided_name(closed_at: datetime, version: str, action: str, label: str = "") -> str:
+    """Return the name of a run after its decision, such as `2019-10-17 v3 promoted`; of a panel with its label."""
+    return " ".join(each for each in (as_of_text(closed_at), f"v{version}", label, DONE[action]) if each)
 
 
 def decision_tags(row: LoggedDecision) -> dict[str, str]:
@@ -113,13 +120,14 @@ def decision_tags(row: LoggedDecision) -> dict[str, str]:
     return {"decision": row.action, "version": row.version, "champion": champion}
 
 
-def _view(purpose: Purpose) -> dict[str, Any]:
+def _view(purpose: Purpose, series: Series) -> dict[str, Any]:
     """Return a shared view in MLflow's own form."""
-    widths = NAME_COLUMN | COLUMNS[purpose]
+    columns = (PANEL_COLUMNS if series.is_panel else {}) | COLUMNS[purpose]
+    widths = NAME_COLUMN | columns
     view: dict[str, Any] = {
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "selectedColumns": list(COLUMNS[purpose]),
+        "selectedColumns": list(columns),
         "columnOrder": list(widths),
         "columnWidths": widths,
     }

@@ -55,12 +55,18 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
-    """A home with two versions of BTC-USD, and `bars.csv` to be read as another symbol."""
+    """A home with two versions of BTC-USD, `bars.csv` to be read as another symbol, and `coins.csv` of three symbols."""
     place = tmp_path_factory.mktemp("guides")
     frame = pd.read_csv(SAMPLE, skiprows=1).iloc[::-1]
     columns = {"volume_btc": "volume"}
     frame = frame.drop(columns="volume").rename(columns=columns)[["date", "open", "high", "low", "close", "volume"]]
     frame.to_csv(place / "bars.csv", index=False)
+    days, prices = frame[["date"]][-1000:].reset_index(drop=True), frame.drop(columns="date")
+    coins = {
+        symbol: days.join(prices[-1000 - later : len(prices) - later].reset_index(drop=True))
+        for symbol, later in (("BTC-USD", 0), ("ETH-USD", 300), ("ADA-USD", 600))  # the sample's prices of other days
+    }
+    pd.concat(coins, names=["symbol"]).reset_index(level=0).to_csv(place / "coins.csv", index=False)
     for version in ("1", "2"):
         output = shell(f"riseorfall retrain --training.seed {version}", {"RISEORFALL_HOME": str(place)})
         assert f"version {version}" in output

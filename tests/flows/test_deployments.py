@@ -111,13 +111,17 @@ def test_the_form_of_retrain_panel_says_what_panels_cannot_do_and_what_few_serie
         "interval": "nothing is fetched",
         "window": "stride must be 1",
         "training": "no warm start",
-        "promotion": "the daily one only",
+        "promotion": "Daily rule",
         "panel.symbols": "every stored series of the interval",
         "panel.inputs": "only the panel's series can be predicted",
         "panel.least_series": "neither trained on nor tested, but are predicted like all others",
     }
     for where, words in expected.items():
         assert words in shown[where]["description"], where
+    offered = {each for each in shown if each.startswith("promotion.")}
+    limits = {"champion_tolerance", "champion_margin", "base_rate_tolerance", "base_rate_margin", "min_common_bars"}
+    costs = {"trading", "trading.costs", "trading.cost_bps", "trading.slippage_bps"}
+    assert offered == {f"promotion.{each}" for each in limits | costs}
 
 
 def test_number_fields_have_a_range() -> None:

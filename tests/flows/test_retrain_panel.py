@@ -19,12 +19,13 @@ from synthetic_bars import random_walk
 from flows.cli import run
 from flows.retrain_panel import retrain_panel
 from model.bars import PANEL, Bars, Series
+from model.calibration import perfectly_calibrated_error
 from model.errors import SpecError, UntrustedModel
 from model.folds import split_folds
 from model.metrics import Record
 from model.panel import PanelSpec, cut_panel
+from model.panel_promotion import PanelPromotion
 from model.panel_recipe import panel_frame, panel_recipe_for
-from model.promotion_rule import PromotionRule
 from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
@@ -37,7 +38,7 @@ from tasks.workspace import Workspace
 
 SERIES, COINS = Series(PANEL, "1d"), coins()
 EARLIER = datetime(2018, 8, 19, tzinfo=UTC)  # ten bars before the newest close
-GENEROUS = PromotionRule(base_rate_tolerance=1, base_rate_margin=1, champion_tolerance=1, champion_margin=1)
+GENEROUS = PanelPromotion(base_rate_tolerance=1, base_rate_margin=1, champion_tolerance=1, champion_margin=1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ def test_mlflow_has_one_experiment_with_folds_and_a_table_by_series(done: Retrai
     assert found.tags["mlflow.source.name"] == "flows/retrain_panel.py"
     assert found.tags["audit"].startswith("passed")
     assert found.params["panel.symbols"] == str(SYMBOLS)
+    assert (found.params["panel.label"], found.params["panel.inputs"]) == ("rise", "own")  # columns of the table
+    names = [workspace.runs.client.get_run(each.run_id).info.run_name for each in (done.second, done.ranks)]
+    closed = f"{COINS['BTC-USD'].closed_at[-1].astype('datetime64[D]')}"
+    assert names == [f"{closed} v2 rise promoted", f"{closed} v3 rank held"]
     children = workspace.runs.client.search_runs(
         [workspace.runs.experiment_id()], f"tags.`mlflow.parentRunId` = '{done.second.run_id}'"
     )
@@ -162,6 +167,47 @@ def test_the_report_shows_decision_baselines_series_and_ranks(done: Retrained) -
     for words in ("Held: the champion stayed", "gradient boosting", "AUC within a close", "bottom fifth", *SYMBOLS):
         assert words in text
     assert "bottom fifth" not in Path(done.second.report).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("which", "share", "probability", "classes", "foreign"),
+    [
+        ("ranks", "share above the median", "P(above the median)", "below the median, above the median", r"rises?"),
+        ("second", "share of rises", "P(rise)", "fall, rise", "median"),
+    ],
+)
+def test_charts_tables_and_files_name_the_label(
+    which: str, share: str, probability: str, classes: str, foreign: str, done: Retrained, workspace: Workspace
+) -> None:
+    found: PanelRetrain = getattr(done, which)
+    text = Path(found.report).read_text(encoding="utf-8")
+    charts = " ".join(re.findall(r'-json">(.*?)</script>', text, flags=re.DOTALL))
+    report = workspace.runs.read_file(found.run_id, "evaluation/classification_report.txt").decode()
+    assert f"observed {share}" in charts
+    assert f"predicted {probability}" in charts
+    assert f"rows: actual {classes}" in report
+    assert share in json.loads(workspace.runs.read_file(found.run_id, "evaluation/series.json"))["columns"]
+    assert len(re.findall(rf"<th[^>]*>{share}", text)) == 2  # by fold and year, and by series
+    assert not re.search(rf"\b{foreign}\b", charts + report)
+    assert "label 1" not in text
+
+
+def test_the_report_explains_gross_and_break_even_and_compares_with_a_calibrated_forecaster(
+    done: Retrained, workspace: Workspace
+) -> None:
+    text = " ".join(re.sub("<[^>]*>", " ", Path(done.ranks.report).read_text(encoding="utf-8")).split())
+    assert "A fifth is 1 series at each close. Gross is the mean simple return of a bar." in text
+    assert "volatility lowers it, so it can be negative where gross is positive." in text
+    record, _ = read_evaluation(workspace.runs, done.ranks.run_id)
+    noise = perfectly_calibrated_error(record.probabilities, RECIPE["training"].seed)
+    error = done.ranks.evaluation.pooled.calibration_error
+    assert (
+        f"Expected calibration error {error:.3f} (ten bins). A perfectly calibrated forecaster would show {noise:.3f} "
+        "on 180 windows"
+    ) in text
+    assert "About 1 in 20 intervals excludes 0 by chance; not corrected." in text
+    first = record.take(record.fold == 0)
+    assert re.search(rf"fold 1 .{{10,40}} {len(first)} {first.labels.mean():.1%} {losses(first).mean():.4f}", text)
 
 
 def test_series_without_windows_and_without_test_windows_are_named(
@@ -296,7 +342,6 @@ def test_what_a_panel_cannot_do_is_refused(
         ({"panel": PanelSpec(symbols=("BTC-USD", "DOGE-USD"))}, "missing DOGE-USD; stored: ADA-USD, BTC-USD, ETH-USD"),
         ({"panel": PanelSpec(symbols=("BTC-USD",))}, "at least 2 series, found 1"),
         ({"interval": "1h"}, "found 0; stored 1h series: none"),
-        ({"promotion": PromotionRule(kind="strict")}, "expected --promotion.kind daily, found strict"),
     ],
 )
 def test_a_retrain_that_cannot_be_is_refused(options: dict[str, object], reason: str, copied: Workspace) -> None:

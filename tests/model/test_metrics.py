@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int8
 from synthetic_records import DAY, daily_record
 
 from model.errors import SpecError, UnsoundModel
+from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import (
     METRICS,
     Record,
@@ -76,14 +77,15 @@ def test_scores_agree_with_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("constant", [None, 0.3, 0.9])
-def test_report_is_scikit_learns(constant: float | None) -> None:
+@pytest.mark.parametrize("names", list(LABEL_NAMES.values()), ids=list(LABEL_NAMES))
+def test_report_is_scikit_learns(names: LabelNames, constant: float | None) -> None:
     from sklearn.metrics import classification_report as reference
 
     labels, probabilities = sample()
     if constant is not None:
         probabilities = np.full(len(labels), constant)
-    expected = reference(labels, probabilities > 0.5, target_names=["fall", "rise"], zero_division=0)
-    assert classification_report(labels, probabilities) == expected
+    expected = reference(labels, probabilities > 0.5, target_names=names.classes, zero_division=0)
+    assert classification_report(labels, probabilities, names.classes) == expected
 
 
 @given(PAIRS, PAIRS)

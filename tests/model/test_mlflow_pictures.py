@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
+from model.label_names import LABEL_NAMES
 from model.metrics import Record, confusion_matrix
 from model.mlflow_pictures import confusion_picture, learning_curves, probabilities_picture, reliability_picture
 
@@ -75,6 +76,25 @@ def test_the_matrix_shows_counts_and_shares_of_rows() -> None:
     assert texts(figure) == {"75.0%", "25.0%", "30", "10", "1,500", "500"}
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["fall\n(40)", "rise\n(2,000)"]
+    assert png(figure)
+
+
+def test_pictures_of_ranks_speak_of_the_median_and_not_of_rises() -> None:
+    ranks, shown = LABEL_NAMES["rank"], record()
+    matrix = confusion_picture(np.array([[30, 10], [1500, 500]]), ranks.classes)
+    ticks = [label.get_text() for label in (*matrix.axes[0].get_xticklabels(), *matrix.axes[0].get_yticklabels())]
+    assert ticks == [
+        "predicted below\nthe median", "predicted above\nthe median",
+        "below\nthe median\n(40)", "above\nthe median\n(2,000)",
+    ]  # fmt: skip
+    figure = reliability_picture(shown, ranks)
+    above, below = figure.axes
+    assert (above.get_ylabel(), below.get_xlabel()) == (
+        "observed share above the median",
+        "predicted P(above the median)",
+    )
+    assert f"share above the median ({shown.labels.mean():.1%})" in above.get_legend_handles_labels()[1]
+    assert png(matrix)
     assert png(figure)
 
 

@@ -9,6 +9,7 @@ from synthetic_records import coin_labels, daily_record, forecast
 from model.bootstrap import PairedDifference
 from model.calibration import reliability_curve
 from model.chart_style import FALL, INK, RISE
+from model.label_names import LABEL_NAMES
 from model.metrics import Record
 from model.report_charts import (
     cost_chart,
@@ -84,6 +85,15 @@ def test_reliability_shows_the_curve_with_its_intervals_and_every_window() -> No
     np.testing.assert_allclose(np.subtract(points.y, points.error_y.arrayminus), curve.lows, rtol=1e-6)
     assert list(points.customdata) == curve.counts.tolist()
     assert len(histogram.x) == 500
+
+
+def test_the_axes_of_the_reliability_chart_name_the_label() -> None:
+    ranks, rises = reliability_chart(record(500), LABEL_NAMES["rank"]).layout, reliability_chart(record(500)).layout
+    assert (ranks.yaxis.title.text, ranks.xaxis2.title.text) == (
+        "observed share above the median",
+        "predicted P(above the median)",
+    )
+    assert (rises.yaxis.title.text, rises.xaxis2.title.text) == ("observed share of rises", "predicted P(rise)")
 
 
 def epochs(*validation: float) -> list[SimpleNamespace]:

@@ -142,7 +142,11 @@ def test_two_questions_are_not_compared(
     found = compare(workspace, challenger, champion)
     assert found.decision.action == "hold"
     assert described in found.reasons[0]
-    assert "they are not compared; a person may promote it by force" in found.reasons[0]
+    assert "they are not compared" in found.reasons[0]
+    assert (
+        f'riseorfall promote --version {challenger} --symbol PANEL --interval 1d --force --reason "...", or the form '
+        "promote with force"
+    ) in found.reasons[0]
     assert "champion.difference" not in found.decision.numbers
     assert found.decision.marks[0] == "failed"
 

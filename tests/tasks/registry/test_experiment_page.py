@@ -113,6 +113,16 @@ def test_the_name_of_a_run_says_what_happened(moment: datetime, action: str, nam
     assert decided_name(moment, "3", action) == name
 
 
+def test_a_panel_shows_label_and_inputs_of_its_runs(settings: Settings) -> None:
+    """Runs of both labels are in one table."""
+    assert decided_name(datetime(2026, 1, 3, tzinfo=UTC), "3", "promote", "rank") == "2026-01-03 v3 rank promoted"
+    tags = experiment(Workspace(settings, Series("PANEL", "1d")).runs)
+    shown = json.loads(tags[VIEW_TAG])["selectedColumns"]
+    assert shown == ["params.`panel.label`", "params.`panel.inputs`", *COLUMNS["retrain"]]
+    assert "`rank` (the return is above the median of the other series" in tags[NOTE_TAG]
+    assert "panel.label" not in str(experiment(Workspace(settings, SERIES).runs))
+
+
 @pytest.mark.parametrize(("interval", "closes"), [("1d", "2020-01-02T00:00"), ("1h", "2020-01-01T01:00")])
 def test_bars_are_known_as_of_the_close_of_the_newest(settings: Settings, interval: str, closes: str) -> None:
     frame = random_walk(3).frame().iloc[:1].assign(timestamp=datetime(2020, 1, 1, tzinfo=UTC))
