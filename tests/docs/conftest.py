@@ -55,7 +55,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
-    """A home with two versions of BTC-USD, `bars.csv` to be read as another symbol, and `coins.csv` of three symbols."""
+    """A home with two versions of BTC-USD, `bars.csv` to be read as another symbol, `coins.csv` of three symbols."""
     place = tmp_path_factory.mktemp("guides")
     frame = pd.read_csv(SAMPLE, skiprows=1).iloc[::-1]
     columns = {"volume_btc": "volume"}
@@ -64,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
     days, prices = frame[["date"]][-1000:].reset_index(drop=True), frame.drop(columns="date")
     coins = {
         symbol: days.join(prices[-1000 - later : len(prices) - later].reset_index(drop=True))
-        for symbol, later in (("BTC-USD", 0), ("ETH-USD", 300), ("ADA-USD", 600))  # the sample's prices of other days
+        for symbol, later in (("BTC-USD", 0), ("ETH-USD", 300), ("ADA-USD", 600))  # prices of earlier days
     }
     pd.concat(coins, names=["symbol"]).reset_index(level=0).to_csv(place / "coins.csv", index=False)
     for version in ("1", "2"):
