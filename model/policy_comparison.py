@@ -17,7 +17,7 @@ from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, res
 from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
 from model.trading import Performance, TradingSpec, trade, traded_value
-from model.trading_intervals import BPS
+from model.trading_intervals import BPS, growth_factors
 from model.trading_policies import POLICIES, Band
 
 COST_CURVE_BPS = tuple(range(21))  # costs of a side
@@ -125,7 +125,7 @@ def compare_policies(
 def net_by_cost(found: Performance, returns: Float64[np.ndarray, " bar"]) -> tuple[float, ...]:
     """Return the net return of fixed positions at each cost a side of `COST_CURVE_BPS`, as shares."""
     gross, value = found.positions * returns, traded_value(found.positions)
-    return tuple(float(np.prod(1 + gross - value * cost * BPS) - 1) for cost in COST_CURVE_BPS)
+    return tuple(float(np.prod(growth_factors(gross - value * cost * BPS)) - 1) for cost in COST_CURVE_BPS)
 
 
 def split_return(

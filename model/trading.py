@@ -19,7 +19,7 @@ from model.bars import Bars
 from model.bootstrap import Interval
 from model.errors import SpecError
 from model.metrics import THRESHOLD, Record, validation_by_fold
-from model.trading_intervals import BPS, break_even_interval, log_growth, sharpe_interval
+from model.trading_intervals import BPS, break_even_interval, growth_factors, log_growth, sharpe_interval
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 
 YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: crypto markets never close
@@ -85,7 +85,7 @@ class Performance:
     Attributes:
         positions: shape (bar,), float64: 1 long, 0 flat, -1 short, held over the bar.
         net_returns: shape (bar,), float64: simple return of each bar net of costs; the last one pays the exit.
-        equity: shape (bar,), float64: equity curve, starting from 1, at the end of each bar.
+        equity: shape (bar,), float64: equity curve, starting from 1, at the end of each bar; 0 from a total loss on.
         net_return: net return over the whole span, share.
         gross_return: the same before costs, share.
         sharpe: annualised Sharpe ratio of the net returns, with its 95 % bootstrap interval; 0 where they are constant.
@@ -309,14 +309,14 @@ def _perform(
     """Measure positions, shape (bar,); entry t is held over the bar with return t."""
     traded, gross = traded_value(positions), positions * returns
     net = gross - _costs(positions, spec)
-    equity = np.cumprod(1 + net)
+    equity = np.cumprod(growth_factors(net))
     highs = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
     return Performance(
         positions=positions,
         net_returns=net,
         equity=equity,
         net_return=float(equity[-1] - 1),
-        gross_return=float(np.prod(1 + gross) - 1),
+        gross_return=float(np.prod(growth_factors(gross)) - 1),
         sharpe=sharpe_interval(net, bars_a_year, seed),
         max_drawdown=float((1 - equity / highs).max()),
         turnover=float(traded.sum()),

@@ -70,7 +70,12 @@ def net_return_interval(returns: Float64[np.ndarray, " bar"], seed: int) -> Inte
     resamples = resample(
         lambda counts: np.expm1(counts @ growth)[:, None], len(returns), optimal_block_bars(returns), seed
     )[:, 0]
-    return Interval(float(np.prod(1 + returns) - 1), *percentile_bounds(resamples))
+    return Interval(float(np.prod(growth_factors(returns)) - 1), *percentile_bounds(resamples))
+
+
+def growth_factors(returns: Float64[np.ndarray, " bar"]) -> Float64[np.ndarray, " bar"]:
+    """Return by what each bar multiplies the equity; 0 where a short position loses more than all of it."""
+    return np.asarray(np.maximum(1 + returns, 0.0))
 
 
 def log_growth(returns: Float64[np.ndarray, " bar"]) -> Float64[np.ndarray, " bar"]:

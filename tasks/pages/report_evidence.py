@@ -278,7 +278,9 @@ def _break_even(found: Mapping[str, float]) -> Markup:
 def strategy_return(content: ReportContent, strategy: str) -> Interval:
     """Return a strategy's net return with the 95 % interval of its equity curve's bootstrap."""
     curve = content.equity[strategy]
-    interval = net_return_interval(curve / np.concatenate([[1.0], curve[:-1]]) - 1, content.recipe.training.seed)
+    before = np.concatenate([[1.0], curve[:-1]])
+    factors = np.divide(curve, before, out=np.zeros_like(curve), where=before > 0)  # nothing is left of a total loss
+    interval = net_return_interval(factors - 1, content.recipe.training.seed)
     return Interval(content.evaluation.trading[strategy]["net_return"], interval.low, interval.high)
 
 

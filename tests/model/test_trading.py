@@ -11,7 +11,7 @@ from model.bars import Bars
 from model.errors import SpecError
 from model.metrics import Record
 from model.panel_scores import mean_interval
-from model.policy_comparison import split_return
+from model.policy_comparison import net_by_cost, split_return
 from model.trading import (
     Performance,
     TradingSpec,
@@ -120,6 +120,16 @@ def test_long_short_by_hand() -> None:
     assert found.net_return == pytest.approx(1.1 * 1.1 - 1)
     assert found.turnover == 4  # one in, two to turn round, one out
     assert found.exposure == 1.0  # a short position counts
+
+
+def test_a_total_loss_of_a_short_position_ends_the_equity_curve() -> None:
+    """Twice short of a price that more than doubles: two factors of -0.5 would leave a quarter of the equity."""
+    bars = bars_of_closes([100, 250, 625, 500])
+    found = trade(record_on(bars, range(3), [0.1] * 3), bars, FREE.model_copy(update={"kind": "long_short"}), seed=1)
+    assert found.strategy.equity.tolist() == [0, 0, 0]
+    assert (found.strategy.net_return, found.strategy.gross_return, found.strategy.max_drawdown) == (-1, -1, 1)
+    assert net_return_interval(found.strategy.net_returns, seed=1).value == -1
+    assert set(net_by_cost(found.strategy, found.returns)) == {-1}
 
 
 def test_a_loss_from_the_start_is_a_drawdown() -> None:

@@ -153,10 +153,11 @@ def test_the_newest_versions_that_are_not_rejected_are_shadows(settings: Setting
     assert shadow_versions(workspace.registry, rows, ShadowSpec()) == ["5", "4", "2", "1"]
     assert shadow_versions(workspace.registry, rows, ShadowSpec(versions=3)) == ["5", "4", "2"]
     assert shadow_versions(workspace.registry, rows, ShadowSpec(versions=0)) == []
-    unchanged, promoted = (replace(rows[-1], action=action) for action in ("unchanged", "promote"))
+    unchanged, promoted, back = (replace(rows[-1], action=action) for action in ("unchanged", "promote", "rollback"))
     assert rows[-1].version == REJECTED
     assert REJECTED not in shadow_versions(workspace.registry, (*rows, unchanged), ShadowSpec())
     assert REJECTED in shadow_versions(workspace.registry, (*rows, promoted), ShadowSpec())
+    assert REJECTED in shadow_versions(workspace.registry, (*rows, back), ShadowSpec())
     assert predict(settings, shadows=ShadowSpec(versions=0)).shadows == ()
 
 

@@ -45,6 +45,7 @@ from tasks.pages.html_page import (
     tiles,
 )
 from tasks.pages.number_format import p_value_text
+from tasks.pages.report_evidence import strategy_return
 from tasks.pages.report_gathering import lineage
 from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
@@ -145,6 +146,13 @@ def content() -> ReportContent:
         lineage=Lineage({"Bars": "table version 3, SHA-256 abc", "Table": HOSTILE}, {"source.path": HOSTILE}),
         links={"MLflow run": "http://127.0.0.1:5000/#/run", "this page": "file:///tmp/x.html"},
     )
+
+
+def test_the_interval_of_a_net_return_knows_a_total_loss(content: ReportContent) -> None:
+    """Nothing is left on the last ten of 200 bars: most resamples hold the loss, and no division fails."""
+    curve = np.concatenate([content.equity["long_flat"][:190], np.zeros(10)])
+    lost = strategy_return(replace(content, equity={**content.equity, "long_flat": curve}), "long_flat")
+    assert lost.low == -1.0
 
 
 def test_champion_and_shadows_are_shown_on_live_decisions(content: ReportContent, text: str) -> None:
