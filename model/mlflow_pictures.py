@@ -231,7 +231,7 @@ def reliability_picture(record: Record, names: LabelNames = RISE_NAMES) -> "Figu
     ax.set(title=title, ylabel=f"observed {names.share}", xlim=(low, high))
     floor, ceiling = float(min(curve.lows.min(), low)), float(max(curve.highs.max(), high))
     ax.set_ylim(max(floor - 0.03, -0.02), min(ceiling + 0.03, 1.02))
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     below.hist(record.probabilities, bins=list(np.linspace(low, high, 31)), color=RISE, alpha=0.6)
     below.set(xlabel=f"predicted {names.probability}", ylabel="windows")
     for panel in (ax, below):

@@ -270,5 +270,6 @@ def _calibration(page: Page, content: PanelReportContent, names: LabelNames) -> 
         ),
         paragraph(
             calibration_text(content.found.pooled.calibration_error, content.record, content.recipe.training.seed)
+            + " Windows count as independent here, which those of one close are not."
         ),
     ]

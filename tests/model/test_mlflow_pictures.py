@@ -96,6 +96,8 @@ def test_pictures_of_ranks_speak_of_the_median_and_not_of_rises() -> None:
     assert f"share above the median ({shown.labels.mean():.1%})" in above.get_legend_handles_labels()[1]
     assert png(matrix)
     assert png(figure)
+    legend = figure.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= figure.bbox.width  # the longer names fit
 
 
 def test_an_empty_row_is_drawn() -> None:
