@@ -64,10 +64,11 @@ def up(
             {"parameters": parameters, "schedule": schedule.model_dump(), "own_server": own_server}
         )
         supervisor = Supervisor(data / "logs", environment, settings.up_state, report)
+        stopping = supervisor.stopping.is_set
         with stop_on_signals(supervisor.stopping):
             try:
                 for server in servers:
-                    with first_start(settings) if server.name == PREFECT else nullcontext():
+                    with first_start(settings, stopping) if server.name == PREFECT else nullcontext():
                         supervisor.start(server)
                 last = f"{environment['PREFECT_API_URL']}/deployments/name/{table[-1].full_name}"
                 supervisor.start(

@@ -76,7 +76,7 @@ class Panel:
         return self.take(np.flatnonzero(self.windows.labels >= 0))
 
     def tested(self, folds: Sequence[Fold]) -> "Panel":
-        """Return a resolved panel with the test windows of all folds, in the order of the folds."""
+        """Return the panel with the test windows of the folds of its resolved windows, in the order of the folds."""
         return self.take(np.concatenate([fold.test for fold in folds]))
 
     def take(self, index: Int64[np.ndarray, " index"]) -> "Panel":

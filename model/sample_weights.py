@@ -23,7 +23,8 @@ class SampleWeights(BaseModel):
         default=False,
         title="By move",
         description="Weight a window by the size of its move until the outcome (label rank: by the distance from the "
-        "panel's median). Probabilities then lean towards the share of rises among large moves: check the calibration",
+        "median of the others). Probabilities then lean towards the share of rises among large moves: check the "
+        "calibration",
     )
     move_bound: float = Field(
         default=3.0, ge=1.0, le=1_000.0, description="By move: a larger move counts as this multiple of the mean move"

@@ -184,7 +184,8 @@ def cut_windows(bars: Bars, spec: WindowSpec) -> Windows:
     known, close = labels >= 0, bars.column("close")
     resolved_at = np.where(known, decided_at + spec.horizon_bars * bars.delta, np.datetime64("NaT"))
     label_moves = np.full(len(ends), np.nan)
-    label_moves[known] = np.log(close[ends[known] + spec.horizon_bars] / close[ends[known]])
+    with np.errstate(invalid="ignore", divide="ignore"):  # a close of zero or less has no logarithm; checks refuse it
+        label_moves[known] = np.log(close[ends[known] + spec.horizon_bars] / close[ends[known]])
     change = np.diff(close, prepend=np.nan)
     moves = (change > 0).astype(np.int8) - (change < 0).astype(np.int8)
     return Windows(

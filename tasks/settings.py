@@ -78,7 +78,12 @@ class Settings(BaseSettings):
     @property
     def prefect_home(self) -> Path:
         """Return the folder of Prefect's database on this machine."""
-        return Path(os.environ.get("PREFECT_HOME", "") or self.root / "data" / "prefect")
+        return Path(os.environ.get("PREFECT_HOME", "") or self.root / "data" / "prefect").expanduser()
+
+    @property
+    def has_prefect_database_elsewhere(self) -> bool:
+        """Return whether a database is configured for Prefect's server: it is not in `prefect_home`."""
+        return any(os.environ.get(f"PREFECT_{part}_DATABASE_CONNECTION_URL") for part in ("API", "SERVER"))
 
     @property
     def prefect_api_url(self) -> str:

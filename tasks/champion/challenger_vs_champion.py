@@ -214,10 +214,10 @@ def champion_record(workspace: Workspace, state: ChampionState, bars: AnyBars, c
             record = panel_record(version, loaded, bars, challenger)
         return ChampionRecord(record, recipe=loaded.recipe())
     except (UnsoundModel, NoChampion) as error:
-        return record_of_run(workspace, state, error)
+        return _record_of_run(workspace, state, error)
 
 
-def record_of_run(workspace: Workspace, state: ChampionState, error: Exception) -> ChampionRecord:
+def _record_of_run(workspace: Workspace, state: ChampionState, error: Exception) -> ChampionRecord:
     """Return the record in the run of a champion that cannot be loaded."""
     problem = f"champion version {state.number} cannot be loaded ({error})"
     try:
@@ -279,7 +279,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: An
 
 
 def _numbered(decided_at: Shaped[np.ndarray, " window"]) -> Shaped[np.ndarray, " window"]:
-    """Return times, oldest first, made unique: the windows of one close lie microseconds apart, the last at it."""
+    """Return times, oldest first, made unique: of n windows of a close, the k-th is n - k microseconds before it."""
     before_last = np.searchsorted(decided_at, decided_at, side="right") - 1 - np.arange(len(decided_at))
     numbered: np.ndarray = decided_at - before_last.astype("timedelta64[us]")
     return numbered

@@ -33,11 +33,11 @@ def other_panel_question(ours: PanelRecipe, theirs: PanelRecipe, version: str) -
         theirs: recipe of the champion.
         version: number of the challenger.
     """
-    asked, other = _question(ours, theirs), _question(theirs, ours)
-    if asked == other:
+    own, other = _question(ours, theirs), _question(theirs, ours)
+    if own == other:
         return None
     reason = (
-        f"the challenger predicts {asked}; the champion {other}: they are not compared, and the panel of an interval "
+        f"the challenger predicts {own}; the champion {other}: they are not compared, and the panel of an interval "
         f"has one champion. To promote it all the same: riseorfall promote --version {version} --symbol {ours.symbol} "
         f'--interval {ours.interval} --force --reason "...", or the form promote with force and a reason'
     )
@@ -50,12 +50,12 @@ def _question(recipe: PanelRecipe, opponent: PanelRecipe) -> str:
     A rank is one among the series of its panel: among others, or at closes with fewer of them, it is another outcome.
     """
     panel = recipe.panel
-    asked = f"label {panel.label}, {counted(recipe.window.horizon_bars, 'bar')} ahead"
+    outcome = f"label {panel.label}, {counted(recipe.window.horizon_bars, 'bar')} ahead"
     if panel.label != "rank":
-        return asked
+        return outcome
     further = sorted(set(panel.symbols) - set(opponent.panel.symbols))
     named = f", {', '.join(further)} among them," if further else ""
-    return f"{asked}, among {len(panel.symbols)} series{named} at closes of at least {panel.least_series}"
+    return f"{outcome}, among {len(panel.symbols)} series{named} at closes of at least {panel.least_series}"
 
 
 def predict_newest(
@@ -81,6 +81,7 @@ def panel_record(version: Version, loaded: LoadedVersion, bars: Mapping[str, Bar
         UnsoundModel: the version's files cannot be read.
     """
     recipe, record = loaded.panel_recipe(), loaded.record()
+    loaded.predictor()  # a champion whose network cannot be read is broken, whether or not it predicts below
     later = challenger.decided_at[challenger.decided_at >= to_datetime64(version.trained_until)]
     return pool_records([record, *_later_record(loaded, recipe, bars, later[0])]) if len(later) else record
 

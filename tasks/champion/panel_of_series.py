@@ -1,4 +1,4 @@
-"""Which panel predicts a series that has no model of its own."""
+"""Which series a panel predicts, and which panel predicts a series that has no model of its own."""
 
 from model.bars import PANEL, Series
 from model.errors import RiseOrFallError
@@ -6,6 +6,25 @@ from model.panel_recipe import PanelRecipe
 from tasks.champion.commit_decision import read_champion
 from tasks.settings import Settings
 from tasks.workspace import Workspace
+
+
+def predicted_series(workspace: Workspace) -> list[Series]:
+    """Return the series of a workspace; of a panel the stored series that its champion predicts.
+
+    With inputs `own` these are all stored series of the interval, with `cross_section` those of the panel; all where
+    there is no champion that can be read.
+    """
+    if not workspace.runs.series.is_panel:
+        return [workspace.runs.series]
+    champion = read_champion(workspace).version
+    stored = [each for each in workspace.bar_store.stored_series() if each.interval == workspace.runs.series.interval]
+    if champion is None:
+        return stored
+    try:
+        recipe = workspace.registry.read_version(champion.version).panel_recipe()
+    except RiseOrFallError:  # the health of the panel says why
+        return stored
+    return [each for each in stored if not recipe.context_count or each.symbol in recipe.panel.symbols]
 
 
 def predicting_panel(series: Series, settings: Settings) -> str:

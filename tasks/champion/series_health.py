@@ -13,7 +13,7 @@ from model.errors import NoChampion, RiseOrFallError, UnsoundModel, UntrustedMod
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
 from tasks.champion.commit_decision import read_champion
-from tasks.champion.panel_of_series import predicting_panel
+from tasks.champion.panel_of_series import predicted_series, predicting_panel
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -41,7 +41,8 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     moment = now or datetime.now(UTC)
     workspace = Workspace(settings, series)
     entry = workspace.monitor_log.last(series.name, moment)
-    closed_at = _newest_close(workspace, series)
+    members = predicted_series(workspace)
+    closed_at = _newest_close(workspace, members)
     alarms = [f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms] if entry else []
     found: dict[str, Any] = {"champion_age_days": None, "bars_age_hours": _hours(moment, closed_at), "live": {}}
     found["bars_closed_at"] = closed_at.isoformat() if closed_at else None
@@ -70,9 +71,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         params = workspace.runs.run_params(champion.run_id)
         found["source"] = "panel" if series.is_panel else params.get("source.kind", "")
         fetched = workspace.bar_store.exchange_series() if series.is_panel else ()
-        found["live_source"] = found["source"] == "exchange" or any(
-            each.interval == series.interval for each in fetched
-        )
+        found["live_source"] = found["source"] == "exchange" or any(each in members for each in fetched)
         if found["live_source"] and series.is_panel:  # it has no schedule and no monitor
             alarms += _stale_alarms(champion, moment)
         elif found["live_source"]:
@@ -85,14 +84,10 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
     return found
 
 
-def _newest_close(workspace: Workspace, series: Series) -> datetime | None:
-    """Return the newest close of a series, or of all series of a panel's interval; None without bars."""
-    store = workspace.bar_store
-    members = (
-        [each for each in store.stored_series() if each.interval == series.interval] if series.is_panel else [series]
-    )
-    newest = [opened_at for each in members if (opened_at := store.newest(each))]
-    return max(newest) + to_timedelta(series.delta) if newest else None
+def _newest_close(workspace: Workspace, members: Sequence[Series]) -> datetime | None:
+    """Return the newest close of some series of one interval; None without bars."""
+    newest = [opened_at for each in members if (opened_at := workspace.bar_store.newest(each))]
+    return max(newest) + to_timedelta(members[0].delta) if newest else None
 
 
 def require_healthy(found: Mapping[str, Any]) -> None:

@@ -106,8 +106,10 @@ def short_alarm(alarm: str, series_name: str) -> str:
 
     >>> short_alarm("BTC-USD-1d: expected a champion, found none. Run `riseorfall retrain` first.", "BTC-USD-1d")
     'expected a champion, found none'
+    >>> short_alarm("degraded: log loss 0.7100, +0.0169 vs. the record. Run `riseorfall retrain`", "BTC-USD-1d")
+    'degraded: log loss 0.7100, +0.0169 vs. the record'
     """
-    return re.split(r"[.;] |, it ", alarm.removeprefix(f"{series_name}: "))[0].rstrip(".")
+    return re.split(r"[.] (?=[A-Z`])|; |, it ", alarm.removeprefix(f"{series_name}: "))[0].rstrip(".")
 
 
 def show_health(found: Mapping[str, Any]) -> None:
@@ -145,6 +147,8 @@ def _format_age(found: Mapping[str, Any]) -> str:
         return f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
     if found["source"] == "csv":
         return f"bars from a file; read again by the next ingest; the newest closed at {close}"
+    if found["source"] == "panel":
+        return f"bars from files; the newest closed at {close}"
     return f"historical bars: the clock stops at their last close, {close}"
 
 

@@ -168,7 +168,7 @@ class DashboardReader:
         if run_id not in self.p_values:
             try:
                 found = json.loads(workspace.runs.read_file(run_id, DETAILS))["p_values_corrected"]
-            except UnsoundModel:  # a run of version 0.1
+            except (UnsoundModel, ValueError, KeyError, TypeError):  # a run of version 0.1, or a damaged file
                 found = {}
             self.p_values[run_id] = found.get("base_rate_difference", math.nan)
         return self.p_values[run_id]

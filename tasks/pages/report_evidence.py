@@ -73,8 +73,8 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
     chart = page.chart(
         loss_differences_chart({name: found.difference for name, found in opponents.items()}, by_opponent(evaluation)),
         "Log loss difference: network vs. others, on the same windows.",
-        f"Difference with its 95 % interval (paired stationary block bootstrap). {COLOURS} The champion is a single "
-        "comparison: its interval counts.",
+        f"Difference with its 95 % interval (paired stationary block bootstrap). {COLOURS}"
+        + (" The champion is a single comparison: its interval counts." if content.champion is not None else ""),
     )
     keys = {forecaster_name(name): name for name in skill.baselines}
     compared = [

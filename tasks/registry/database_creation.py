@@ -1,8 +1,8 @@
 """Open MLflow's client; create or migrate a local database in one process at a time.
 
 MLflow creates and migrates the tables without a lock: of two processes that begin at once in a new home, such as `up`
-and the first `retrain`, one fails, and stays so. A new database is created under another name, so that a process that
-was killed leaves none that looks damaged.
+and the first `retrain`, one fails, also when it tries again. A new database is created under another name, so that a
+process that was killed leaves none that looks damaged.
 """
 
 from collections.abc import Iterator

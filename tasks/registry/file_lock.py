@@ -6,11 +6,20 @@ kernel releases a lock with the last process that has the file open. Caution: wh
 
 import errno
 import fcntl
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from model.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 300  # creating a database takes seconds, a minute on a loaded machine
+NOTICE_SECONDS = 2
+POLL_SECONDS = 0.1
 NO_WRITING = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})  # of a disk that has none
 
@@ -26,15 +35,41 @@ def open_to_lock(path: Path, *, create: bool = False) -> TextIO:
 
 
 @contextmanager
-def hold_file(path: Path) -> Iterator[None]:
+def hold_file(path: Path, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold an exclusive lock on a file inside the context, after the process that holds it now.
 
     There is no lock in a home that this user may only read, and on a disk without locks.
+
+    Args:
+        path: of the file; created if absent.
+        give_up: called while the lock is held by another process; true: go on without it.
+
+    Raises:
+        StoreUnavailable: another process held it for `WAIT_SECONDS`.
     """
     with ExitStack() as stack:
         with suppress(OSError):
-            fcntl.flock(stack.enter_context(open_to_lock(path, create=True)), fcntl.LOCK_EX)
+            _wait_for(stack.enter_context(open_to_lock(path, create=True)), give_up)
         yield
+
+
+def _wait_for(file: TextIO, give_up: Callable[[], bool]) -> None:
+    began, waits = time.monotonic(), False
+    while not give_up():
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            waited = time.monotonic() - began
+        if waited > WAIT_SECONDS:
+            raise StoreUnavailable(
+                f"{file.name}: expected the process that holds it to finish within {WAIT_SECONDS} seconds, found it "
+                "still held. Wait for that process, or end it, and repeat."
+            )
+        if waited > NOTICE_SECONDS and not waits:
+            log.warning("waiting for another process, which holds %s", file.name)
+            waits = True
+        time.sleep(POLL_SECONDS)
 
 
 def is_held(path: Path) -> bool:

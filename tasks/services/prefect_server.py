@@ -8,7 +8,7 @@ users of this machine reach it as well, so it has a password, which nobody but t
 import atexit
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tasks.registry.file_lock import hold_file
@@ -73,15 +73,23 @@ def local_server() -> Iterator[None]:
 
 
 @contextmanager
-def first_start(settings: Settings) -> Iterator[None]:
+def first_start(settings: Settings, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let the first server of a home start inside the context, while others wait: it creates Prefect's database.
 
-    Of two servers that create it at once one fails. A server of a home that has the database starts at once.
+    Of two servers that create it at once one fails. A server of a home that has the database starts at once, and so
+    does one with a database elsewhere.
+
+    Args:
+        settings: of the home.
+        give_up: called while another server starts; true: do not wait for it.
     """
+    if settings.has_prefect_database_elsewhere:
+        yield
+        return
     home = settings.prefect_home
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(hold_file(home / "first_start.lock"))
+        stack.enter_context(hold_file(home / "first_start.lock", give_up))
         if (home / "prefect.db").exists():
             stack.close()
         yield

@@ -111,11 +111,13 @@ class Supervisor:
     stopping: Event = field(default_factory=Event)
 
     def start(self, service: Service) -> None:
-        """Start a service and wait until its health check succeeds.
+        """Start a service and wait until its health check succeeds; do nothing once `stopping` is set.
 
         Raises:
             ServiceNotStarted: it exited, or was not healthy in time.
         """
+        if self.stopping.is_set():
+            return
         mark = new_mark(service)
         managed = ManagedProcess(service, mark, self._launch(service, mark), time.monotonic())
         self.processes[service.name] = managed

@@ -35,6 +35,8 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+COMPARED = "champion.difference"  # number of a decision whose challenger was compared with the champion
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -112,7 +114,7 @@ def forecast(
 
 
 def why_refused(series: Series, settings: Settings, limits: ForecastSpec | None = None) -> str:
-    """Return why `forecast` would refuse to predict now; empty where it would not. Nothing is stored.
+    """Return why `forecast` would refuse to predict now; empty where it would not. No prediction is stored.
 
     Raises:
         StoreUnavailable: a store did not answer, so that it is unknown.
@@ -158,7 +160,7 @@ def _opinion(workspace: Workspace, found: _Inputs, prediction: Prediction) -> Op
     """Return the opinion on a prediction that is stored; whatever goes wrong is logged as a warning."""
     try:
         return opinion_on(workspace, found.champion, found.loaded, prediction)
-    except Exception as error:  # the prediction is stored, and must not be lost with what is said about it
+    except Exception as error:  # the prediction is stored and must be returned
         log.warning("%s: no opinion: %s", workspace.name, error, exc_info=True)
         return None
 
@@ -175,9 +177,10 @@ def require_same_network(stored: Prediction, network: str) -> None:
 
 
 def last_comparison(workspace: Workspace, champion: Version, until: datetime) -> datetime:
-    """Return the training end of the newest challenger that a retrain held against the champion; its own without one.
+    """Return the training end of the newest challenger that a retrain compared and held; without one the champion's.
 
-    A version that a person tried to promote does not count: it may be old.
+    A version that a person tried to promote does not count, because it may be old; nor does one that was held without a
+    comparison, such as a challenger with another label.
 
     Args:
         workspace: registry and decision log.
@@ -186,7 +189,8 @@ def last_comparison(workspace: Workspace, champion: Version, until: datetime) ->
     """
     for row in reversed(workspace.decision_log.rows(workspace.name)):
         by_retrain = row.decision_id == row.run_id
-        if by_retrain and row.action == "hold" and row.champion_before == champion.version:
+        compared = row.champion_before == champion.version and COMPARED in row.numbers
+        if by_retrain and row.action == "hold" and compared:
             try:
                 ended = workspace.registry.version(row.version).trained_until
             except NoChampion:  # deleted since
@@ -216,6 +220,6 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Sh
         if len(broken):
             raise ChecksFailed(
                 f"{series.name}: expected checked bars, found one that breaks {rule} at "
-                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall ingest` for it, "
-                "with which `riseorfall retrain` begins as well: it puts such bars into the quarantine."
+                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall ingest` (the "
+                "first step of `retrain`): it puts such bars into the quarantine."
             )

@@ -177,7 +177,7 @@ def _rows_of_symbol(table: Table, spec: SourceSpec) -> Table:
         if len(chosen) != 1:
             near = chosen or get_close_matches(spec.symbol, values, cutoff=0.5)
             listed = ", ".join([*near, *sorted(set(values) - set(near))][:LISTED_SYMBOLS])
-            which = f"{len(chosen)} of them may be meant" if chosen else "none of them this one"
+            which = f"{len(chosen)} of them may be meant" if chosen else f"none of them {spec.symbol}"
             raise AmbiguousFile(
                 f"{source}: expected bars of {spec.symbol}, found {len(values)} symbols in column {column!r}, {which}: "
                 f"{listed}{', ...' if len(values) > LISTED_SYMBOLS else ''}. Name it as the file does: --source.symbol"

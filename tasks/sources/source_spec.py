@@ -89,7 +89,7 @@ class SourceSpec(BaseModel):
     @classmethod
     def _read_any_file(cls, kind: object) -> object:
         """Take the name of a file's format for `csv`, the kind of all files."""
-        return "csv" if kind in {"file", "parquet", "feather"} else kind
+        return "csv" if kind in ("file", "parquet", "feather") else kind
 
     @field_validator("symbol")
     @classmethod

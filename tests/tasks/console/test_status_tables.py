@@ -100,7 +100,7 @@ def test_the_status_of_a_panel_counts_windows_and_says_once_that_it_has_no_monit
     assert shown.count("no monitor") == 1
     assert "monitor run" not in shown
     assert "challenger" not in [line[0] for line in lines]  # the champion is the newest version
-    assert ["age", "historical", "bars:"] in [line[:3] for line in lines]
+    assert ["age", "bars", "from"] in [line[:3] for line in lines]
     assert ["alarms", "none"] in lines
     found = json.loads(shown_by(capsys, "status --symbol PANEL --json"))
     scores = {"log_loss": 0.7, "balanced_accuracy": 0.5}

@@ -174,6 +174,11 @@ def test_the_corrected_p_value_of_the_champions_run_is_read(settings: Settings, 
     file.write_text(json.dumps({"p_values_corrected": {"base_rate_difference": 0.23}}), encoding="utf-8")
     (found,) = DashboardReader(own).read()
     assert (found.corrected_p, found.problem) == (0.23, "")
+    for damaged in ("{", "{}", "[]"):
+        file.write_text(damaged, encoding="utf-8")
+        (found,) = DashboardReader(own).read()
+        assert np.isnan(found.corrected_p)
+        assert (found.problem, bool(found.mlflow_runs)) == ("", True)
 
 
 def test_a_prediction_with_an_outcome_is_not_called_the_next_one(content: SeriesContent) -> None:
@@ -334,7 +339,7 @@ def test_several_series_are_shown_and_a_registry_that_cannot_be_read_hides_no_ba
         content = DashboardReader(chosen).read()
         assert [each.series for each in content] == [SERIES, second]
         page = written(content)
-        assert '<a href="#part-2">Series without a model of their own</a>' in page or chosen == lost
+        assert ('<a href="#part-2">Series without a model of their own</a>' in page) == (chosen is own)
         assert page.count('class="chart"') == (1 if chosen == own else 2)  # bars alone are a row, a problem is shown
         assert tile(page, "Champion")[0] == champion
         assert bool(content[0].problem) == (chosen is lost)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tasks.registry.file_lock import is_held, open_to_lock
+from model.errors import StoreUnavailable
+from tasks.registry.file_lock import hold_file, is_held, open_to_lock
 
 
 @pytest.fixture
@@ -75,3 +76,20 @@ def test_a_file_that_cannot_be_examined_counts_as_held_and_a_disk_without_locks_
     monkeypatch.undo()
     refuse(monkeypatch, "ra")
     assert is_held(path)
+
+
+def test_a_lock_that_another_holds_is_waited_for_until_the_caller_gives_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tasks.registry.file_lock.NOTICE_SECONDS", 0.0)
+    looks = iter([False, False, False, True])
+    with path.open("a+") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with hold_file(path, lambda: next(looks)):
+            assert next(looks, "all looked at") == "all looked at"
+        assert caplog.text.count(f"waiting for another process, which holds {path}") == 1
+        monkeypatch.setattr("tasks.registry.file_lock.WAIT_SECONDS", 0.0)
+        with pytest.raises(StoreUnavailable, match="found it still held"), hold_file(path):
+            pass
+    with hold_file(path):
+        assert is_held(path)

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.registry.file_lock import is_held
 from tasks.services.prefect_server import first_start, local_server
-from tasks.services.supervisor import ServiceNotStarted
+from tasks.services.supervisor import Service, ServiceNotStarted, Supervisor
 from tasks.settings import Settings
 
 
@@ -59,3 +59,22 @@ def test_the_server_of_a_run_creates_the_database_under_the_lock(
         seen.append(is_held(lock))
     assert seen == [True, True]
     assert not is_held(lock)
+
+
+def test_up_does_not_wait_once_it_is_stopped_and_starts_nothing_more(settings: Settings, tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, {}, tmp_path / "state.json", lambda _: None)
+    supervisor.stopping.set()
+    with first_start(settings), first_start(settings, supervisor.stopping.is_set):
+        supervisor.start(Service("none", ("/does/not/exist",), "http://127.0.0.1:1/health", "http://127.0.0.1:1"))
+    assert supervisor.processes == {}
+
+
+def test_a_database_elsewhere_is_not_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://127.0.0.1/prefect")
+    with first_start(settings), first_start(settings):
+        assert not settings.prefect_home.exists()
+
+
+def test_the_home_of_prefect_may_begin_with_a_tilde(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "~/prefect")
+    assert settings.prefect_home == Path.home() / "prefect"

@@ -152,20 +152,21 @@ def test_a_rollback_can_warn_of_a_champion_that_will_not_predict(settings: Setti
 
 
 @pytest.mark.parametrize(
-    ("action", "champion", "days_ago", "by_hand", "refused"),
+    ("action", "champion", "days_ago", "by_hand", "compared", "refused"),
     [
-        ("hold", "1", 4, False, False),
-        ("hold", "1", 6, False, True),
-        ("reject", "1", 4, False, True),
-        ("hold", "7", 4, False, True),
-        ("hold", "1", 4, True, True),
+        ("hold", "1", 4, False, True, False),
+        ("hold", "1", 6, False, True, True),
+        ("reject", "1", 4, False, True, True),
+        ("hold", "7", 4, False, True, True),
+        ("hold", "1", 4, True, True, True),
+        ("hold", "1", 4, False, False, True),
     ],
-    ids=["held lately", "held long ago", "rejected", "held against another champion", "held by hand"],
+    ids=["held lately", "held long ago", "rejected", "against another champion", "by hand", "without a comparison"],
 )
 def test_a_champion_that_retrains_compare_and_keep_goes_on_predicting(
-    action: Action, champion: str, days_ago: int, by_hand: bool, refused: bool, settings: Settings
+    action: Action, champion: str, days_ago: int, by_hand: bool, compared: bool, refused: bool, settings: Settings
 ) -> None:
-    log_challenger(settings, "2", days_ago, action, champion, by_hand=by_hand)
+    log_challenger(settings, "2", days_ago, action, champion, by_hand=by_hand, compared=compared)
     limits = ForecastSpec(max_age_days=5)
     with pytest.raises(StaleChampion, match="trained at most 5 days before") if refused else nullcontext():
         assert forecast(SERIES, settings, limits).prediction.version == "1"
@@ -185,6 +186,7 @@ def log_challenger(
     champion: str = "1",
     *,
     by_hand: bool = False,
+    compared: bool = True,
 ) -> None:
     """Register a version trained until some days before the newest close, and log a decision about it."""
     workspace = Workspace(settings, SERIES)
@@ -195,7 +197,7 @@ def log_challenger(
     workspace.registry.add_version(run_id, files, {"trained_until": until})
     row = LoggedDecision(
         "by hand" if by_hand else run_id, datetime.now(UTC), SERIES.name, SERIES.symbol, SERIES.interval, action,
-        version, champion, "1", run_id=run_id,
+        version, champion, "1", run_id=run_id, numbers={"champion.difference": 0.1} if compared else {},
     )  # fmt: skip
     workspace.decision_log.append(row)
 

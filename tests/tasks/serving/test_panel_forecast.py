@@ -20,6 +20,8 @@ from model.panel_recipe import panel_recipe_for
 from model.windows import WindowSpec
 from tasks.champion.as_of_time import panel_as_of
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
+from tasks.champion.panel_of_series import predicted_series
+from tasks.champion.series_health import series_health
 from tasks.repair.registry_damage import examine_versions
 from tasks.serving.panel_forecast import forecast_panel
 from tasks.settings import Settings
@@ -98,6 +100,22 @@ def test_the_clock_of_an_exchange_of_another_interval_does_not_count(settings: S
     hours = random_walk(30, seed=1, interval="1h")
     fetch(settings, "BTC-USD", hours)
     assert {each.decided_at for each in forecast_panel(SERIES, settings).predictions} == {NEWEST}
+
+
+@pytest.mark.parametrize("inputs", ["own", "cross_section"])
+def test_health_and_forecast_of_a_panel_look_at_the_same_series(inputs: str, settings: Settings) -> None:
+    """Of a cross-section these are the series of the panel: newer bars of another one, of an exchange, do not count."""
+    workspace = Workspace(settings, SERIES)
+    recipe = panel_recipe_for("1d", panel_recipe().panel.model_copy(update={"inputs": inputs}), **RECIPE)
+    record, until = tiny_record(recipe, COINS, 1.0), COINS["BTC-USD"].closed_at[-1]
+    add_panel_version(workspace, recipe, COINS, record, 1.0, until)
+    workspace.registry.set_alias("champion", "2")
+    fetch(settings, "SOL-USD", random_walk(250, seed=2))
+    found = series_health(SERIES, settings)
+    assert found["live_source"] == (inputs == "own")
+    assert datetime.fromisoformat(found["bars_closed_at"]) == NEWEST + timedelta(days=10 if inputs == "own" else 0)
+    others = {"OLD-USD", "SOL-USD"} if inputs == "own" else set()
+    assert {each.symbol for each in predicted_series(workspace)} == {*COINS} | others
 
 
 def test_the_moment_of_a_panel(settings: Settings) -> None:

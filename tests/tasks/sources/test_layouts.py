@@ -467,3 +467,5 @@ def test_the_format_of_a_file_is_taken_for_the_kind_of_all_files(kind: str) -> N
     assert SourceSpec.model_validate({"kind": kind}).kind == "csv"
     with pytest.raises(ValueError, match="Input should be 'sample', 'csv' or 'exchange'"):
         SourceSpec.model_validate({"kind": f"{kind}s"})
+    with pytest.raises(ValueError, match="Input should be 'sample', 'csv' or 'exchange'"):
+        SourceSpec.model_validate({"kind": [kind]})

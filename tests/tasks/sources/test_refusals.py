@@ -259,13 +259,13 @@ def test_a_zone_that_contradicts_an_offset_in_any_format(refuse: Refuse) -> None
 def test_several_symbols_in_one_file(refuse: Refuse) -> None:
     lines = ["2017-09-05,BTCUSD,1,2,1,2\n", "2017-09-05,ETHUSD,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile, symbol="SOL-USD")
-    assert "found 2 symbols in column 'symbol', none of them this one: BTCUSD, ETHUSD. Name it as the file" in message
+    assert "found 2 symbols in column 'symbol', none of them SOL-USD: BTCUSD, ETHUSD. Name it as the file" in message
     lines = ["2017-09-05,BTCEUR,1,2,1,2\n", "2017-09-05,BTCUSDT,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile)
     assert "2 of them may be meant: BTCEUR, BTCUSDT. Name it" in message
     lines = [f"2017-09-05,C{number:02}/USDT,1,2,1,2\n" for number in range(70)] + ["2017-09-05,LINK/USDT,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile, symbol="LIMK-USDT")
-    assert "found 71 symbols in column 'symbol', none of them this one: LINK/USDT, C" in message  # the nearest first
+    assert "found 71 symbols in column 'symbol', none of them LIMK-USDT: LINK/USDT, C" in message  # the nearest first
     assert "C28/USDT, ..." in message
 
 
