@@ -5,7 +5,7 @@ on the held-back span. Both print log loss vs. every baseline with paired interv
 each close, and the market-neutral portfolio of fifths; intervals draw whole closes in blocks. The protocol, written
 before the scoring, and the results are in docs/does-it-pay.md. Every run is a look at the bars that it scores.
 
-Run: python benchmarks/panel_study.py {develop,score} [--only NAME ...] [--members N] [--keep FOLDER]
+Run: python benchmarks/panel_study.py {develop,score} [--only NAME ...] [--members N] [--seed N] [--keep FOLDER]
 """
 
 import argparse
@@ -116,6 +116,7 @@ def main() -> None:
     given.add_argument("--only", nargs="*", default=(), help="candidates, by name")
     given.add_argument("--members", type=int, default=1, help="seeds whose probabilities are averaged")
     given.add_argument("--folds", type=int, default=2, help="test folds; the network is trained once for each")
+    given.add_argument("--seed", type=int, default=SEED, help="of the training; the bootstrap's stays")
     given.add_argument("--keep", type=Path, help="folder for the out-of-sample records, as Parquet")
     options = given.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -124,13 +125,15 @@ def main() -> None:
         log.info("no folder %s: the panels are not part of the repository", DATA)
         return
     records = {
-        name: study(name, CANDIDATES[name], options.phase, options.members, options.folds, options.keep)
+        name: study(name, CANDIDATES[name], options.phase, options.members, options.folds, options.seed, options.keep)
         for name in names
     }
     print_pairs(records)
 
 
-def study(name: str, candidate: Candidate, phase: str, members: int, folds: int, keep: Path | None) -> Record:
+def study(
+    name: str, candidate: Candidate, phase: str, members: int, folds: int, seed: int, keep: Path | None
+) -> Record:
     """Walk one candidate and its baselines forward, and print their scores; return the network's record."""
     started = time.perf_counter()
     question = QUESTIONS[candidate.question]
@@ -141,7 +144,7 @@ def study(name: str, candidate: Candidate, phase: str, members: int, folds: int,
     panel = cut_panel(bars, candidate.window, spec).resolved()
     tests = len(np.unique(panel.windows.decided_at[panel.windows.decided_at > np.datetime64(first)]))
     split = split_folds(panel.windows, FoldSpec(test_bars=tests, count=folds))
-    training = candidate.training.model_copy(update={"members": members, "seed": SEED})
+    training = candidate.training.model_copy(update={"members": members, "seed": seed})
     fits = fit_folds(panel, split, candidate.network, training)
     record, validation = (pool_records([getattr(fit, part) for fit in fits]) for part in ("record", "validation"))
     forecasts = {
@@ -150,7 +153,7 @@ def study(name: str, candidate: Candidate, phase: str, members: int, folds: int,
     }
     tested = panel.take(np.concatenate([fold.test for fold in split]))
     seconds = time.perf_counter() - started
-    log.info("\n## %s, %s (%d seeds, %d folds, %.0f s)", name, phase, members, folds, seconds)
+    log.info("\n## %s, %s (%d seeds from %d on, %d folds, %.0f s)", name, phase, members, seed, folds, seconds)
     print_scores(record, forecasts)
     if len(bars) > 1:
         print_ranks(tested, record, forecasts)
