@@ -198,6 +198,7 @@ def test_ingest_prints_what_the_checks_found(first: Retrain, capfd: pytest.Captu
     shown = " ".join(capfd.readouterr().err.split())  # the terminal's width decides where lines break
     assert "warning: absurd_tick: expected: low and high are less than 3 times away from open and close" in shown
     assert "warning: gap: expected: no 1d bar is missing" in shown
+    assert re.search(r"\d{4} bars accepted in all, \d+ refused", shown)
 
 
 def test_the_end_of_a_process_collects_no_garbage_once_more() -> None:

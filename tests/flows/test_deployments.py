@@ -108,11 +108,11 @@ def test_the_form_of_retrain_shows_ranges_and_menus() -> None:
 def test_the_form_of_retrain_panel_says_what_panels_cannot_do_and_what_few_series_mean() -> None:
     shown = fields(FLOWS["retrain_panel"].load().parameters.model_dump())
     expected = {
-        "interval": "nothing is fetched",
+        "interval": "All stored series with it form the panel, unless you name some below; nothing is fetched",
         "window": "stride must be 1",
         "training": "no warm start",
         "promotion": "Daily rule",
-        "panel.symbols": "every stored series of the interval",
+        "panel.symbols": "one an entry, such as BTC-USD; empty: every stored series of the interval",
         "panel.inputs": "only the panel's series can be predicted",
         "panel.least_series": "neither trained on nor tested, but are predicted like all others",
     }
