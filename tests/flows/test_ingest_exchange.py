@@ -239,6 +239,7 @@ def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(
     for from_file in (False, True):
         assert replace(merged, revised=300, unchanged=300).doubt("BTC", from_file=from_file) == ""
         assert replace(merged, revised=301, unchanged=300).doubt("BTC", from_file=from_file) != ""
+        assert replace(merged, revised=20, unchanged=0).doubt("BTC", from_file=from_file) != ""
         assert replace(merged, revised=19, unchanged=0).doubt("BTC", from_file=from_file) == ""
 
 

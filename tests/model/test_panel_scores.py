@@ -91,6 +91,14 @@ def test_a_fifth_of_eight_series_is_two_and_of_seven_one() -> None:
     assert eight.exposure == seven.exposure == pytest.approx(2.0)
 
 
+def test_where_a_series_is_missing_the_best_of_those_present_is_held() -> None:
+    record = panel_record(2, 5).take(np.array([0, 1, 2, 3, 4, 5, 6, 7, 8]))  # C4 misses the second close
+    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.4, 0.3, 0.2, 0.1])
+    returns = np.array([-0.01, 0.0, 0.0, 0.0, 0.02, 0.05, 0.0, 0.0, -0.03])
+    found = quantile_portfolio(record, scores, returns, 0.0, DAY, seed=1)
+    assert found.gross.tolist() == pytest.approx([0.02 + 0.01, 0.05 + 0.03])
+
+
 def test_closes_without_a_value_change_no_mean_and_no_interval() -> None:
     values = np.random.default_rng(1).uniform(0, 1, 100)
     gaps = np.full(150, np.nan)

@@ -57,6 +57,8 @@ def test_at_the_break_even_cost_nothing_is_earned() -> None:
     for kind in ("long_flat", "long_short"):
         found = trade(record, bars, TradingSpec(kind=kind), 1).strategy.break_even_bps
         assert 0 < found.low < found.value < found.high
+        numbers = trade(record, bars, TradingSpec(kind=kind), 1).strategy.numbers()
+        assert (numbers["break_even_bps_low"], numbers["break_even_bps_high"]) == (found.low, found.high)
         paid = TradingSpec(kind=kind, cost_bps=found.value, slippage_bps=0)
         assert trade(record, bars, paid, 1).strategy.net_return == pytest.approx(0, abs=0.03)
         assert trade(record, bars, FREE.model_copy(update={"kind": kind}), 1).strategy.net_return > 1

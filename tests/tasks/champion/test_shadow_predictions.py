@@ -114,6 +114,9 @@ def test_the_time_of_writing_is_taken_after_the_table_was_created(settings: Sett
     assert workspace.shadow_log.tables[0].open() is None
     (made,) = predict_with_shadows(workspace, "1", first(120), ShadowSpec(), look)
     assert (made.version, existed) == ("2", [True])
+    workspace.shadow_log.store_all([replace(made, version=version) for version in ("10", "9")])
+    again = predict_with_shadows(workspace, "1", first(120), ShadowSpec(), look)
+    assert [each.version for each in again] == ["2", "9", "10"]  # by number
 
 
 @pytest.mark.parametrize(
