@@ -31,8 +31,9 @@ from model.folds import Fold, FoldSpec, split_folds
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.panel import Panel, PanelSpec, cut_panel
-from model.panel_policies import choose_bands, trade_panel
-from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
+from model.panel_policies import learn_bands, trade_panel
+from model.panel_portfolio import quantile_portfolio
+from model.panel_scores import auc_by_bar, mean_interval
 from model.presets import HOURLY
 from model.trading_intervals import BPS
 from model.trading_policies import POLICIES
@@ -289,7 +290,7 @@ def print_policies(
     """Print every policy on all coins in equal parts, and on Bitcoin alone, by the bands of the validation windows."""
     bar = interval_delta(tested.windows.interval)
     for policy in POLICIES:
-        bands = choose_bands(policy, validation, validated, COST_BPS, bar)
+        bands = learn_bands(policy, validation, validated, COST_BPS, bar)
         log.info("%s: %s", policy, "; ".join(f"fold {number} {band}" for number, band in bands.items()))
         for subset in ("all", BITCOIN)[: len(np.unique(record.symbols))]:
             chosen = np.arange(len(record)) if subset == "all" else np.flatnonzero(record.symbols == subset)

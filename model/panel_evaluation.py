@@ -1,7 +1,8 @@
 """Evaluate a panel out of sample: pooled numbers, a table by series, and, for ranks, what they earn within each close.
 
 Pooled numbers are those of `model.evaluation`, with intervals that draw whole closes. Rank numbers are those of
-`model.panel_scores`. Caution: a table of many series holds some good ones by chance; its intervals are not corrected.
+`model.panel_scores` and `model.panel_portfolio`. Caution: a table of many series holds some good ones by chance; its
+intervals are not corrected.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from model.bars import interval_delta
 from model.bootstrap import Interval, PairedDifference, compare_losses
 from model.evaluation import NETWORK, Evaluation, evaluate_record
 from model.metrics import Record, score
+from model.panel_portfolio import quantile_portfolio
 from model.panel_recipe import PanelRecipe
-from model.panel_scores import auc_by_bar, mean_interval, quantile_portfolio
+from model.panel_scores import auc_by_bar, mean_interval
 from model.trading import TradingSpec
 
 

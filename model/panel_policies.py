@@ -2,7 +2,7 @@
 
 Each series present gets the same share of the equity at every close and holds its own position: long, flat or short by
 its own probability. The band of a policy is chosen fold by fold on the validation windows of all series together. Knows
-no funding and no borrowing fees. The market-neutral portfolio of ranks is in `model.panel_scores`.
+no funding and no borrowing fees. The market-neutral portfolio of ranks is in `model.panel_portfolio`.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from model.metrics import Record
-from model.panel_scores import Portfolio, flows, measure_portfolio, require_one_bar
+from model.panel_portfolio import Portfolio, flows, measure_portfolio, require_one_bar
 from model.trading_intervals import BPS
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 
 
-def choose_bands(
+def learn_bands(
     policy: PolicyName,
     validation: Record,
     returns: Float64[np.ndarray, " window"],
@@ -60,7 +60,7 @@ def trade_panel(
     Args:
         record: of a panel with a horizon of one bar.
         returns: shape (window,), float64: simple return until the outcome, one bar later.
-        bands: by fold, as `choose_bands` returns.
+        bands: by fold, as `learn_bands` returns.
         cost_bps: costs per side, basis points.
         bar: length of a bar, for the annualisation.
         seed: of the intervals.

@@ -1,6 +1,6 @@
 """Intervals of trading figures: Sharpe ratio, break-even cost, compounded return, by the stationary block bootstrap.
 
-Knows the returns of bars, simple and as shares; what was traded, and when, is in `trading.py` and `panel_scores.py`.
+Knows the returns of bars, simple and as shares; what was traded, and when, is in `trading.py` and `panel_portfolio.py`.
 For the same seed and number of bars, all three draw from the same stream. Caution: an interval knows the noise of
 these bars only, neither the seed of the network nor how many strategies were tried.
 """

@@ -99,13 +99,13 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
             "%d bars added, %d revised, %d unchanged; table version %d",
             merged.added, merged.revised, merged.unchanged, merged.version,
         )  # fmt: skip
-        if doubt := merged.doubt(landing.symbol, from_file=landing.from_file):
-            get_run_logger().warning(in_words_of_the_form(doubt))
+        if warning := merged.warn_of_other_source(landing.symbol, from_file=landing.from_file):
+            get_run_logger().warning(in_words_of_the_form(warning))
         counts = {"bars added": merged.added, "revised": merged.revised, "unchanged": merged.unchanged}
         kept = {"bars stored": ref.rows, "first": f"{ref.first:%Y-%m-%d %H:%M}", "last": f"{ref.last:%Y-%m-%d %H:%M}"}
         rows = [{"what": name, "value": str(value)} for name, value in (counts | kept).items()]
         show_table("bars-stored", rows, f"{landing.series.name}, version {merged.version} of the table")
-        return Stored(ref, merged, doubt)
+        return Stored(ref, merged, warning)
 
 
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

@@ -80,12 +80,12 @@ class Stored:
     Attributes:
         ref: all stored bars of the series.
         merge: what changed.
-        doubt: a warning that names flags, where most of the bars that were there already changed.
+        warning: one that names flags, where most of the bars that were there already changed.
     """
 
     ref: BarsRef
     merge: MergeResult
-    doubt: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

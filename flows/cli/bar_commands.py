@@ -37,7 +37,7 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
         [
             f"{ref.symbol} {ref.interval}: {merge.added} added, {merge.revised} revised, {merge.unchanged} unchanged",
             f"{counted(ref.rows, 'bar')} from {ref.first.isoformat()} to {ref.last.isoformat()}, version {ref.version}",
-            *([f"warning: {stored.doubt}"] if stored.doubt else []),
+            *([f"warning: {stored.warning}"] if stored.warning else []),
             f"log: {log_file}",
         ]
     )

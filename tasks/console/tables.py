@@ -93,8 +93,8 @@ def _retrain_lines(
 
     merge, promotion, checked = result.stored.merge, result.promotion, result.checked
     yield "bars", f"{result.landing.rows} read, {merge.added} added, {merge.revised} revised, {checked.rows} accepted"
-    if result.stored.doubt:
-        yield "", f"warning: {result.stored.doubt}"
+    if result.stored.warning:
+        yield "", f"warning: {result.stored.warning}"
     by_rule = ", ".join(f"{rule} {count}" for rule, count in checked.refused_by.items())
     yield (
         "refused",

@@ -16,8 +16,8 @@ from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRICS, Record
 from model.mlflow_pictures import EpochNumbers
 from model.panel_evaluation import PanelEvaluation, RankScores
+from model.panel_portfolio import fifth_sizes
 from model.panel_recipe import PanelRecipe
-from model.panel_scores import fifth_sizes
 from model.report_charts import learning_chart, loss_differences_chart, reliability_chart
 from model.scores_by_period import Period
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note

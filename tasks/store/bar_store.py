@@ -70,7 +70,7 @@ class MergeResult:
     version: int
     revised_first: datetime | None
 
-    def doubt(self, symbol: str, *, from_file: bool) -> str:
+    def warn_of_other_source(self, symbol: str, *, from_file: bool) -> str:
         """Return a warning where most of the bars that were there already changed; empty where they did not.
 
         Args:

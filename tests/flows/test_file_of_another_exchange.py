@@ -39,7 +39,7 @@ def test_the_warning_of_a_file_of_another_exchange_names_fields_in_a_form(
         return store(landing, landing.path)
 
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
-    assert OF_ITS_OWN.format("--source.symbol") in unchecked().doubt
+    assert OF_ITS_OWN.format("--source.symbol") in unchecked().warning
     assert OF_ITS_OWN.format(shown) in caplog.text
 
 

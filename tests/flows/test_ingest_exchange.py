@@ -230,17 +230,17 @@ def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(
     frame[["open", "high", "low", "close"]] *= 1.001
     bar_store.merge(source.series, frame, {"source": "another"}, merged_at=AT)
     stored = ingest_bars(source)
-    assert stored.doubt == (
+    assert stored.warning == (
         "51 of 51 bars of BTC-USD that were stored already have other values now. If they are from another exchange, "
         f"the series now mixes the bars of two; `riseorfall bars --table-version {stored.merge.version - 1}` still has "
         "the former ones"
     )
     merged = stored.merge
     for from_file in (False, True):
-        assert replace(merged, revised=300, unchanged=300).doubt("BTC", from_file=from_file) == ""
-        assert replace(merged, revised=301, unchanged=300).doubt("BTC", from_file=from_file) != ""
-        assert replace(merged, revised=20, unchanged=0).doubt("BTC", from_file=from_file) != ""
-        assert replace(merged, revised=19, unchanged=0).doubt("BTC", from_file=from_file) == ""
+        assert replace(merged, revised=300, unchanged=300).warn_of_other_source("BTC", from_file=from_file) == ""
+        assert replace(merged, revised=301, unchanged=300).warn_of_other_source("BTC", from_file=from_file) != ""
+        assert replace(merged, revised=20, unchanged=0).warn_of_other_source("BTC", from_file=from_file) != ""
+        assert replace(merged, revised=19, unchanged=0).warn_of_other_source("BTC", from_file=from_file) == ""
 
 
 @pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])

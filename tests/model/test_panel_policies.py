@@ -5,7 +5,7 @@ import pytest
 
 from model.errors import SpecError
 from model.metrics import Record
-from model.panel_policies import choose_bands, trade_panel
+from model.panel_policies import learn_bands, trade_panel
 from model.trading_policies import NEVER, SIGN, Band
 
 DAY = np.timedelta64(1, "D")
@@ -62,7 +62,7 @@ def test_the_no_trade_band_is_derived_from_costs_as_shares() -> None:
     rng = np.random.default_rng(3)
     record = record_of(rng.uniform(0.4, 0.6, (300, 2)).tolist())
     returns = 0.05 * (record.probabilities - 0.5) + rng.normal(0, 0.002, len(record))
-    found = choose_bands("no_trade_band", record, returns, 5.0, DAY)[0]
+    found = learn_bands("no_trade_band", record, returns, 5.0, DAY)[0]
     margins = record.probabilities - 0.5
     slopes = (np.linalg.lstsq(margins[:, None], returns)[0][0], 2 * np.abs(returns).mean())
     growths = {}
@@ -86,12 +86,12 @@ def test_a_band_is_chosen_by_validation_windows_alone_and_costs_narrow_trading()
     # A return follows the probability only where it is far from even odds.
     far = np.abs(record.probabilities - 0.5) > 0.05
     returns = np.where(far, np.sign(record.probabilities - 0.5) * 0.002, 0.0)
-    assert choose_bands("sign", record, returns, 5.0, DAY) == {0: SIGN}
-    cheap, dear = (choose_bands("threshold", record, returns, cost, DAY)[0] for cost in (0.0, 15.0))
+    assert learn_bands("sign", record, returns, 5.0, DAY) == {0: SIGN}
+    cheap, dear = (learn_bands("threshold", record, returns, cost, DAY)[0] for cost in (0.0, 15.0))
     assert cheap == SIGN
     assert isinstance(dear, Band)
     assert dear.enter > 0
-    assert choose_bands("threshold", record, returns, 500.0, DAY)[0] == NEVER
+    assert learn_bands("threshold", record, returns, 500.0, DAY)[0] == NEVER
     growths = [
         float(np.log1p(found.gross - found.traded * 15e-4).sum())
         for found in (trade_panel(record, returns, {0: band}, 15.0, DAY, seed=1) for band in (SIGN, dear))
@@ -103,6 +103,6 @@ def test_a_band_is_chosen_by_validation_windows_alone_and_costs_narrow_trading()
                                                     record.probabilities)),
         np.repeat([0, 1], len(record)), np.concatenate([record.symbols, record.symbols]),
     )  # fmt: skip
-    found = choose_bands("threshold", both, np.concatenate([returns, -returns]), 15.0, DAY)
+    found = learn_bands("threshold", both, np.concatenate([returns, -returns]), 15.0, DAY)
     assert found[0] == dear
     assert found[1] == NEVER

@@ -1,0 +1,170 @@
+"""Hold the series of a panel as a portfolio, rebalanced at every close, net of costs.
+
+The market-neutral portfolio holds the fifth with the highest probabilities against the fifth with the lowest. Positions
+by a policy are in `model.panel_policies`; both are measured here. All intervals draw whole closes in blocks, because
+the returns of one close are correlated. Knows no funding and no borrowing fees. Caution: the series of a panel were
+chosen while they were alive, which flatters any portfolio that is long.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from model.bootstrap import Interval
+from model.errors import SpecError
+from model.metrics import Record
+from model.trading import YEAR
+from model.trading_intervals import BPS, break_even_interval, sharpe_interval
+
+SHARE = 0.2  # fifths, as in studies of the cross-section
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """A portfolio of the series of a panel, rebalanced at every close.
+
+    Attributes:
+        gross: shape (bar,), float64: simple return of each bar before costs.
+        traded: shape (bar,), float64: value traded at each close, in multiples of the equity. Weights drift with
+            prices, and trading them back counts; the last close, and a close before a gap, also count the exit.
+        exposure: mean sum of the absolute weights.
+        break_even_bps: costs per side at which the net return is 0, basis points, with its 95 % interval; NaN where
+            nothing was traded.
+        sharpe: annualised Sharpe ratio net of the stated costs, with its 95 % interval.
+        gross_bps: mean gross return per bar, basis points.
+        net_bps: the same net of the stated costs.
+    """
+
+    gross: Float64[np.ndarray, " bar"]
+    traded: Float64[np.ndarray, " bar"]
+    exposure: float
+    break_even_bps: Interval
+    sharpe: Interval
+    gross_bps: float
+    net_bps: float
+
+
+def quantile_portfolio(
+    record: Record,
+    scores: Float64[np.ndarray, " window"],
+    returns: Float64[np.ndarray, " window"],
+    cost_bps: float,
+    bar: np.timedelta64,
+    seed: int,
+) -> Portfolio:
+    """Hold the fifth with the highest scores against the fifth with the lowest, in equal parts, from close to close.
+
+    Equal scores are ranked by symbol. Caution: a window without an outcome is no candidate, so a series that misses the
+    next bar is never held.
+
+    Args:
+        record: of a panel with a horizon of one bar.
+        scores: shape (window,), float64.
+        returns: shape (window,), float64: simple return until the outcome, one bar later.
+        cost_bps: costs per side, basis points of the value traded.
+        bar: length of a bar, for the annualisation.
+        seed: of the intervals.
+
+    Raises:
+        SpecError: the horizon is longer than a bar, so that positions would overlap.
+
+    Time: the position at a close depends on the scores of that close.
+    """
+    require_one_bar(record, bar)
+    return measure_portfolio(record, _weights(record, scores), returns, cost_bps, bar, seed)
+
+
+def measure_portfolio(
+    record: Record,
+    weights: Float64[np.ndarray, "bar series"],
+    returns: Float64[np.ndarray, " window"],
+    cost_bps: float,
+    bar: np.timedelta64,
+    seed: int,
+) -> Portfolio:
+    """Measure a portfolio by its weights at each close.
+
+    Args:
+        record: of a panel with a horizon of one bar.
+        weights: shape (bar, series), float64: of the equity, series in alphabetical order; 0 where a series is missing.
+        returns: shape (window,), float64: simple return until the outcome, one bar later.
+        cost_bps: costs per side, basis points of the value traded.
+        bar: length of a bar, for gaps and the annualisation.
+        seed: of the intervals.
+
+    Returns:
+        The portfolio, with a row for each close of the record.
+    """
+    gross, traded = flows(record, weights, returns, bar)
+    net = gross - traded * cost_bps * BPS
+    return Portfolio(
+        gross=gross,
+        traded=traded,
+        exposure=float(np.abs(weights).sum(axis=1).mean()),
+        break_even_bps=break_even_interval(gross, traded, seed),
+        sharpe=sharpe_interval(net, float(YEAR / bar), seed),
+        gross_bps=float(gross.mean() / BPS),
+        net_bps=float(net.mean() / BPS),
+    )
+
+
+def flows(
+    record: Record,
+    weights: Float64[np.ndarray, "bar series"],
+    returns: Float64[np.ndarray, " window"],
+    bar: np.timedelta64,
+) -> tuple[Float64[np.ndarray, " bar"], Float64[np.ndarray, " bar"]]:
+    """Return gross return and value traded of each bar; see `measure_portfolio`.
+
+    Time: the value traded at a close depends on its weights, and on those of the close before and their returns.
+    """
+    _, series = np.unique(record.symbols, return_inverse=True)
+    earned = np.zeros_like(weights)
+    earned[record.bar_numbers(), series] = returns
+    gross = (weights * earned).sum(axis=1)
+    drifted = weights * (1 + earned) / np.maximum(1 + gross, BPS)[:, None]
+    followed = np.append(np.diff(np.unique(record.decided_at)) == bar, False)
+    carried = np.where(followed[:, None], drifted, 0.0)
+    before = np.concatenate([np.zeros((1, weights.shape[1])), carried[:-1]])
+    traded = np.abs(weights - before).sum(axis=1) + np.abs(drifted - carried).sum(axis=1)
+    return gross, traded
+
+
+def require_one_bar(record: Record, bar: np.timedelta64) -> None:
+    """Raise unless every label is resolved a bar after its decision.
+
+    Raises:
+        SpecError: the horizon is longer than a bar, so that positions would overlap.
+    """
+    horizons = np.unique(record.resolved_at - record.decided_at)
+    if len(horizons) and (len(horizons) > 1 or horizons[0] != bar):
+        raise SpecError(f"portfolio: expected a horizon of one bar, found one of {horizons[-1] / bar:g}")
+
+
+def fifth_sizes(present: Int64[np.ndarray, " bar"]) -> Int64[np.ndarray, " bar"]:
+    """Return how many series a fifth is, shape (bar,), int64: at least one, none where a close has a single series.
+
+    Args:
+        present: shape (bar,), int64: series at each close.
+
+    Examples:
+        >>> fifth_sizes(np.array([1, 2, 7, 8, 42])).tolist()
+        [0, 1, 1, 2, 8]
+    """
+    held = np.maximum(np.round(SHARE * present), 1).astype(np.int64)
+    return np.where(present > 1, held, 0)
+
+
+def _weights(record: Record, scores: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, "bar series"]:
+    """Return the weight of each series at each close: +1 spread over the top fifth, -1 over the bottom one."""
+    bars = record.bar_numbers()
+    _, series = np.unique(record.symbols, return_inverse=True)
+    grid = np.full((int(bars[-1]) + 1, int(series.max()) + 1), np.nan)
+    grid[bars, series] = scores
+    present = np.isfinite(grid).sum(axis=1)
+    held = fifth_sizes(present)
+    places = np.argsort(np.argsort(np.where(np.isfinite(grid), grid, np.inf), axis=1, kind="stable"), axis=1)
+    short = places < held[:, None]
+    long = (places >= (present - held)[:, None]) & (places < present[:, None])
+    return np.asarray((long.astype(np.float64) - short) / np.maximum(held, 1)[:, None])
