@@ -51,6 +51,7 @@ def up(
     data = settings.root / "data"
     data.mkdir(parents=True, exist_ok=True)
     require_registry(settings)  # MLflow's server would create an absent database
+    report("loading the flows ...")
     table = plans(parameters, schedule)
     for plan in table:
         require_valid(plan.load(), plan.parameters, f"deployment {plan.name}")

@@ -118,6 +118,7 @@ class Supervisor:
         """
         if self.stopping.is_set():
             return
+        self.report(f"starting {service.name} ...")
         mark = new_mark(service)
         managed = ManagedProcess(service, mark, self._launch(service, mark), time.monotonic())
         self.processes[service.name] = managed

@@ -72,8 +72,11 @@ def test_a_service_is_started_when_its_health_check_succeeds(supervisor: Supervi
     port = choose_port(0, 1, "pages")
     address = f"http://127.0.0.1:{port}/"
     command = (sys.executable, "-m", "http.server", str(port), "--bind", HOST, "--directory", str(tmp_path))
+    lines: list[str] = []
+    supervisor.report = lines.append
     supervisor.start(Service("pages", command, address, address))
     assert is_healthy(address)
+    assert lines == ["starting pages ..."]
 
 
 def test_sigkill_of_the_parent_ends_program_and_descendants(tmp_path: Path) -> None:
