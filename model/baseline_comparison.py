@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from model.bootstrap import PairedDifference, compare_losses
+from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import Record
 from model.multiple_testing import holm
 from model.significance_tests import (
@@ -92,20 +93,26 @@ def comparison_metrics(name: str, comparison: Comparison) -> dict[str, float]:
     }
 
 
-def measure_skill(record: Record, baselines: Mapping[str, Float64[np.ndarray, " window"]], seed: int) -> Skill:
+def measure_skill(
+    record: Record,
+    baselines: Mapping[str, Float64[np.ndarray, " window"]],
+    seed: int,
+    names: LabelNames = RISE_NAMES,
+) -> Skill:
     """Test a record for skill, by itself and vs. each baseline.
 
     Args:
         record: out-of-sample probabilities, oldest first.
         baselines: by name, shape (window,), float64: P(rise) of each baseline on the record's windows.
         seed: of the bootstrap.
+        names: words for the label.
     """
     independent = record.independent_windows()
     labels, probabilities = record.labels[independent], record.probabilities[independent]
     compared = {name: compare_forecasts(record, theirs, seed) for name, theirs in baselines.items()}
     adjusted = holm({name: found.mcnemar.p_value for name, found in compared.items()})
     return Skill(
-        pesaran_timmermann=pesaran_timmermann(labels, probabilities),
+        pesaran_timmermann=pesaran_timmermann(labels, probabilities, names),
         majority=binomial_against_majority(labels, probabilities),
         baselines={name: Comparison(each.difference, each.mcnemar, adjusted[name]) for name, each in compared.items()},
         n=len(independent),

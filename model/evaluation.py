@@ -17,6 +17,7 @@ from model.baseline_comparison import ALPHA, Skill, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
+from model.label_names import RISE_NAMES, LabelNames
 from model.looks import Looks
 from model.metrics import Record, confusion_matrix
 from model.policy_comparison import PolicyComparison
@@ -117,6 +118,7 @@ def evaluate_record(
     traded: Mapping[str, TradingResult],
     seed: int,
     further_seeds: Mapping[int, Float64[np.ndarray, " window"]] | None = None,
+    names: LabelNames = RISE_NAMES,
 ) -> Evaluation:
     """Evaluate a record, alone and vs. the baselines.
 
@@ -126,6 +128,7 @@ def evaluate_record(
         traded: what `trade_both_ways` returned for the record; empty for a panel, which is no single position.
         seed: of the record's network and of the bootstrap.
         further_seeds: by seed, shape (window,), float64: P(rise) of networks of other seeds on the same windows.
+        names: words for the label.
     """
     forecasts = {NETWORK: record.probabilities, **baselines}
     bars = record.bar_numbers() if len(record.symbols) else None
@@ -140,7 +143,7 @@ def evaluate_record(
         },
         confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
         calibration_error=reliability_curve(record.labels, record.probabilities).expected_error,
-        skill=measure_skill(record, baselines, seed),
+        skill=measure_skill(record, baselines, seed, names),
         trading={name: line.numbers() for name, line in lines.items()},
         seeds=by_seed(record.labels, {seed: record.probabilities, **further_seeds}) if further_seeds else None,
     )

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from model.bars import interval_delta
 from model.bootstrap import Interval, PairedDifference, compare_losses
 from model.evaluation import NETWORK, Evaluation, evaluate_record
+from model.label_names import LABEL_NAMES
 from model.metrics import Record, score
 from model.panel_portfolio import quantile_portfolio
 from model.panel_recipe import PanelRecipe
@@ -104,7 +105,7 @@ def evaluate_panel_record(
     seed = recipe.training.seed
     forecasts = {NETWORK: record.probabilities, **baselines}
     return PanelEvaluation(
-        pooled=evaluate_record(record, baselines, {}, seed, further_seeds),
+        pooled=evaluate_record(record, baselines, {}, seed, further_seeds, LABEL_NAMES[recipe.panel.label]),
         closes=len(np.unique(record.decided_at)),
         series=tuple(
             _score_series(record, baselines["base_rate"], str(symbol), seed) for symbol in np.unique(record.symbols)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int8
 
+from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import predicts_rise
 
 
@@ -24,8 +25,12 @@ class SkillTest:
     reading: str
 
 
-def pesaran_timmermann(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> SkillTest:
-    """Test the null hypothesis that predicted and actual direction are independent, against positive dependence.
+def pesaran_timmermann(
+    labels: Int8[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, " window"],
+    names: LabelNames = RISE_NAMES,
+) -> SkillTest:
+    """Test the null hypothesis that predicted and actual class are independent, against positive dependence.
 
     One-sided. Where the forecast or the labels hold one class only there is no skill to find: statistic 0, p = 1.
 
@@ -35,7 +40,7 @@ def pesaran_timmermann(labels: Int8[np.ndarray, " window"], probabilities: Float
     predicted = predicts_rise(probabilities)
     for what, values in (("the forecast is always", predicted), ("every label is", labels == 1)):
         if n == 0 or values.all() or not values.any():
-            word = "rise" if n and values.all() else "fall"
+            word = names.classes[int(n > 0 and bool(values.all()))]
             return SkillTest(name, 0.0, 1.0, n, f"no skill: {what} {word}" if n else "no skill: there is no window")
     from statsmodels.stats.diagnostic import pesaran_timmermann as statsmodels_test  # imported here: 3 s
 

@@ -1,4 +1,4 @@
-"""The README and the docs name folders, pictures and pages that exist."""
+"""The README and the docs name folders, pictures, pages and headings that exist."""
 
 import re
 from pathlib import Path
@@ -36,6 +36,20 @@ def test_every_folder_of_the_tree_exists_and_is_described() -> None:
 def test_links_and_pictures_resolve(page: Path) -> None:
     targets = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
     assert not [link for link in targets if not (page.parent / link.split("#")[0]).exists()]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a Markdown page, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_link_into_a_page_names_one_of_its_headings(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        if anchor and "://" not in link:
+            assert anchor in anchors(page.parent / target if target else page), link
 
 
 def test_the_readme_shows_pictures() -> None:

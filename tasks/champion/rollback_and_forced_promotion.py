@@ -1,8 +1,8 @@
 """Manual decisions: roll back to a former champion, or promote a version; logged like every other decision.
 
 A person may override the rule with a reason, which is marked in the decision log and noted on the pages of the
-versions in MLflow. A rollback holds the recipe of the version that it replaces until the hold is lifted. No version
-becomes champion unless it loads and predicts.
+versions and in the names of their runs in MLflow. A rollback holds the recipe of the version that it replaces until the
+hold is lifted. No version becomes champion unless it loads and predicts.
 """
 
 import getpass
@@ -256,9 +256,10 @@ def _row(series: Series, version: Version, state: ChampionState, log: DecisionLo
 
 
 def _note(workspace: Workspace, version: str, row: LoggedDecision, what: str) -> None:
-    """Append what a person did to the description of a version in MLflow."""
+    """Append what a person did to the description of a version in MLflow, and to the name of its run."""
     reason = f": {row.forced_reason}" if row.forced_reason else ""
     workspace.registry.append_note(version, f"{row.decided_at:%Y-%m-%d %H:%M} UTC, {getpass.getuser()}: {what}{reason}")
+    workspace.registry.rename_run_of(version, workspace.decision_log.rows(workspace.name))
 
 
 def _require_other(workspace: Workspace, state: ChampionState, version: Version) -> None:

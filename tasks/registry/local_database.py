@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.registry.file_verification import local_path
-from tasks.registry.owning_process import PROCESS_TAG
+from tasks.registry.owning_process import PROCESS_TAG, SHOWN_PROCESS_TAG
 from tasks.registry.unreachable_store import store_unavailable
 from tasks.settings import database_file
 
@@ -132,8 +132,9 @@ class LocalDatabase:
         """Return the process that each running run names, by the id of the run."""
         rows = self._rows(
             "SELECT runs.run_uuid, tags.value FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
-            "WHERE runs.status = 'RUNNING' AND tags.key = ?",
-            (PROCESS_TAG,),
+            "WHERE runs.status = 'RUNNING' AND tags.key IN (?, ?) "
+            "ORDER BY tags.key = ?",  # a resumed search may have both
+            (PROCESS_TAG, SHOWN_PROCESS_TAG, PROCESS_TAG),
         )
         return None if rows is None else dict(rows)
 

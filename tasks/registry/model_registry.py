@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
-from tasks.registry.experiment_page import model_note
+from tasks.registry.experiment_page import later_outcomes, model_note, name_with_outcomes
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_requirements import pinned_requirements
 from tasks.registry.unreachable_store import failed_fetch, is_there, require_answer
+from tasks.store.decision_log import LoggedDecision
 from tasks.store.version_history import RecordedVersion, VersionHistory
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class ModelRegistry:
                 registered_model_name=self.name,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
-                model_config={"sha256": {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}},
+                metadata={"sha256": {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}},
                 code_paths=[str(Path(__file__).parents[2] / "model")],
                 signature=_signature(panel="symbol" in example.columns),
                 input_example=example,
@@ -291,6 +292,22 @@ class ModelRegistry:
                 self.describe(version, f"{present}\n\n{text}".strip())
         except MlflowException as error:
             log.warning("%s version %s: the note %r could not be written: %s", self.name, version, text, error)
+
+    def rename_run_of(self, version: str, rows: Sequence[LoggedDecision]) -> None:
+        """Let the name of a version's run end with what was decided about it later; log a warning where that fails.
+
+        Args:
+            version: number of the version.
+            rows: all decisions about the series, oldest first.
+        """
+        from mlflow.exceptions import MlflowException  # imported here: see client
+
+        try:
+            run_id = self.version(version).run_id
+            name = str(self.client.get_run(run_id).info.run_name)
+            self.runs.rename_run(run_id, name_with_outcomes(name, later_outcomes(version, run_id, rows)))
+        except (MlflowException, NoChampion, StoreUnavailable) as error:
+            log.warning("%s version %s: its run could not be renamed: %s", self.name, version, error)
 
     def read_version(self, version: str) -> LoadedVersion:
         """Open the files of a version, wherever the registry keeps them; downloaded ones are fetched once.

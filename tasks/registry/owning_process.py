@@ -10,9 +10,12 @@ import hashlib
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-PROCESS_TAG = "process"  # of an MLflow run: if the process is gone while the run is running, it was killed
+# Tag of an MLflow run: if the process is gone while the run is running, it was killed. MLflow's pages hide `mlflow.`.
+PROCESS_TAG = "mlflow.riseorfall.process"
+SHOWN_PROCESS_TAG = "process"  # the same of an older home, which MLflow's pages show
 KERNEL = Path("/proc")
 UNKNOWN = "-"  # machine without an id: a name of another boot may be that of another machine
 STARTS_WITHIN_SECONDS = 5  # without /proc: start times move with corrections of the clock
@@ -27,6 +30,11 @@ def own_process() -> str:
     import psutil  # imported here: the command line imports this module before it knows the command
 
     return f"{socket.gethostname()} {pid} {psutil.Process().create_time():.0f}"
+
+
+def process_of(tags: Mapping[str, str]) -> str:
+    """Return the process that the tags of an MLflow run name; empty for a run of version 0.1 or of others."""
+    return tags.get(PROCESS_TAG) or tags.get(SHOWN_PROCESS_TAG, "")
 
 
 def is_alive(process: str) -> bool:

@@ -2,12 +2,14 @@
 
 It wraps `model.predictor.Predictor` and reads only the files of its version: `network.onnx`, `recipe.json`, and
 `calibrator.json` where the recipe asks for one, each only if it has the SHA-256 that the version's `MLmodel` names.
-That detects a file that was replaced alone, not a version that was replaced whole. No TensorFlow, no pickle. Input: a
+That detects a file that was replaced alone, not a version that was replaced whole. The digests are metadata of the
+model: MLflow logs a `model_config` as parameters, where people compare runs. No TensorFlow, no pickle. Input: a
 frame of bars, oldest first (`timestamp` = open time, UTC). Output: one row per decidable bar. Caution: this file is
 stored with the model, so it may import nothing but `model/`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,13 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             UntrustedModel: a file is not the one that the version was registered with.
         """
-        self.recipe = read_recipe(_read(context, "recipe.json"))
+        folder = Path(context.artifacts["recipe.json"]).parents[1]
+        digests = (mlflow.models.Model.load(str(folder)).metadata or {}).get("sha256", {})
+        self.recipe = read_recipe(_read(context, "recipe.json", digests))
         calibrator: Calibrator = UNCALIBRATED
         if self.recipe.training.calibration != "none":
-            calibrator = calibrator_from_json(_read(context, "calibrator.json").decode())
-        onnx = _read(context, "network.onnx")
+            calibrator = calibrator_from_json(_read(context, "calibrator.json", digests).decode())
+        onnx = _read(context, "network.onnx", digests)
         self.predictor = Predictor(onnx, self.recipe.window, calibrator, self.recipe.context_count)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
@@ -67,10 +71,10 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         return pd.DataFrame({"decided_at": decided, **found})
 
 
-def _read(context: Any, name: str) -> bytes:
+def _read(context: Any, name: str, digests: Mapping[str, str]) -> bytes:
     """Return the content of a file if it has the SHA-256 that `MLmodel` names."""
     content = Path(context.artifacts[name]).read_bytes()
-    expected, found = context.model_config.get("sha256", {}).get(name, ""), hashlib.sha256(content).hexdigest()
+    expected, found = digests.get(name, ""), hashlib.sha256(content).hexdigest()
     if found != expected:
         raise UntrustedModel(
             f"{context.artifacts[name]}: expected SHA-256 {expected or 'of this file'} in the version's MLmodel, found "

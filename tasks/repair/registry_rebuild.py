@@ -20,7 +20,13 @@ from model.metrics import score
 from model.times import iso_text
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.database_creation import open_client
-from tasks.registry.experiment_page import NOTE_TAG, decided_name, decision_tags
+from tasks.registry.experiment_page import (
+    NOTE_TAG,
+    decided_name,
+    decision_tags,
+    later_outcomes,
+    name_with_outcomes,
+)
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import file_digests
 from tasks.registry.model_files import CALIBRATOR, FILES, LoadedVersion
@@ -50,12 +56,12 @@ def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None
         own = [row for row in rows if row.series_name == name]
         series = Series(own[0].symbol, own[0].interval)
         workspace = Workspace(settings, series, name, "retrain" if name == series.name else "replay")
-        _rebuild_series(workspace, [row for row in own if row.is_about_challenger])
+        _rebuild_series(workspace, own)
         sync_champion_alias(workspace)
 
 
 def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> None:
-    decided = {int(row.version): row for row in rows}
+    decided = _own_decisions(rows)
     folders = _model_folders(workspace)
     workspace.registry.ensure_registered_model()
     newest = ""
@@ -73,15 +79,32 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
             log.warning("%s version %d is left out: %s", workspace.name, number, error)
             workspace.registry.use_up_number(_artifacts(workspace).as_uri())
             continue
-        _recreate_run(workspace, row, closed_at=datetime.fromisoformat(tags["trained_until"]))
-        workspace.registry.client.create_model_version(workspace.name, folder.as_uri(), row.run_id, tags=tags)
         recipe = loaded.recipe().model_dump()
+        name = decided_name(
+            datetime.fromisoformat(tags["trained_until"]),
+            row.version,
+            row.action,
+            recipe.get("panel", {}).get("label", ""),
+        )
+        later = later_outcomes(row.version, row.run_id, rows)
+        _recreate_run(workspace, row, name_with_outcomes(name, later))
+        workspace.registry.client.create_model_version(workspace.name, folder.as_uri(), row.run_id, tags=tags)
         params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
         workspace.runs.log_values(row.run_id, params=params, tags={"recipe": tags.get("recipe", "")})
         workspace.runs.finish_run(row.run_id)
         newest = str(number)
     if newest:
         workspace.registry.set_alias("challenger", newest)
+
+
+def _own_decisions(rows: Sequence[LoggedDecision]) -> dict[int, LoggedDecision]:
+    """Return the decision of the newest retrain that registered a number, by number.
+
+    A person may let the rule decide about a version again; the first decision is the retrain's.
+    """
+    about = [row for row in rows if row.is_about_challenger]
+    run_ids = {row.version: row.run_id for row in about}
+    return {int(row.version): row for row in reversed(about) if row.run_id == run_ids[row.version]}
 
 
 def _recorded_folder(folders: Sequence[Path], recorded: Mapping[str, str]) -> Path | None:
@@ -112,16 +135,10 @@ def _artifacts(workspace: Workspace) -> Path:
     return workspace.settings.root / "mlruns" / "artifacts" / workspace.name
 
 
-def _recreate_run(workspace: Workspace, row: LoggedDecision, closed_at: datetime) -> None:
-    """Create a run with the name and the tags of its decision, and give it the id under which its artifacts lie.
-
-    Args:
-        workspace: of the series or of a replay.
-        row: the decision about the run's version.
-        closed_at: close of the newest bar, which is in the run's name.
-    """
+def _recreate_run(workspace: Workspace, row: LoggedDecision, name: str) -> None:
+    """Create a run with the tags of its decision, and give it the id under which its artifacts lie."""
     tags = {**decision_tags(row), NOTE_TAG: "Rebuilt by `riseorfall doctor`: its curves and metrics are lost."}
-    made = workspace.runs.start_run(decided_name(closed_at, row.version, row.action), tags)
+    made = workspace.runs.start_run(name, tags)
     place = _artifacts(workspace) / row.run_id / "artifacts"
     with closing(sqlite3.connect(workspace.settings.local_database or "")) as database, database:
         database.execute(

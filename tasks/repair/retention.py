@@ -26,7 +26,7 @@ from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.database_creation import open_client
 from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import Entry, LocalDatabase
-from tasks.registry.owning_process import PROCESS_TAG
+from tasks.registry.owning_process import process_of
 from tasks.registry.run_artifacts import KERAS, ONNX, REPORT
 from tasks.repair.live_writers import COMMAND_LOGS
 from tasks.repair.retention_spec import RetentionSpec
@@ -203,7 +203,7 @@ def _kind_of_old_run(run: "Run", spec: RetentionSpec, now: datetime) -> str:
     kind, days = (FOLDS, spec.fold_days) if "fold" in run.data.tags else (UNDECIDED, spec.run_days)
     before = (now - timedelta(days=days)).timestamp() * 1000
     ended = run.info.end_time if run.info.status in ENDED else None
-    return kind if PROCESS_TAG in run.data.tags and ended is not None and ended < before else ""
+    return kind if process_of(run.data.tags) and ended is not None and ended < before else ""
 
 
 def _folder_of_run(run: "Run", settings: Settings) -> Path | None:

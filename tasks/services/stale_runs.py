@@ -2,7 +2,7 @@
 
 A process that is killed cannot report its end: Prefect would count its flow run as running and keep its place in the
 queue, and MLflow would show its run as running for ever. What is known differs by place. Each MLflow run names its
-process (tag `process`), so on one machine `end_dead_mlflow_runs` finds the dead ones, whatever started them. A flow run
+process (in a tag), so on one machine `end_dead_mlflow_runs` finds the dead ones, whatever started them. A flow run
 of `up`, on the Prefect server that `up` itself started, is a process that carries the run's id in its environment
 (`end_flow_runs_without_process`), and none of an earlier `up` is alive (`end_runs_of_earlier_up`); other machines may
 serve deployments of the same names on a shared server. `end_stale_mlflow_runs` is for work pools, where several
@@ -21,7 +21,7 @@ from uuid import UUID
 
 from model.recipe import RECIPE_HASH_LENGTH
 from tasks.registry.database_creation import open_client
-from tasks.registry.owning_process import PROCESS_TAG, is_gone
+from tasks.registry.owning_process import is_gone, process_of
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
 from tasks.settings import Settings
 
@@ -98,7 +98,7 @@ def end_dead_mlflow_runs(settings: Settings, now: datetime | None = None) -> lis
     oldest = ((now or datetime.now(UTC)) - MAX_RUN_TIME).timestamp() * 1000
 
     def failure(run: "Run") -> str:
-        process = run.data.tags.get(PROCESS_TAG, "")
+        process = process_of(run.data.tags)
         if is_gone(process):
             return PROCESS_GONE
         too_old = not process and _is_ours(run) and run.info.start_time < oldest

@@ -10,7 +10,7 @@ from tiny_home import SERIES, tiny_home
 
 from flows.deployments import ScheduleSpec, plans
 from flows.housekeeping import housekeeping
-from tasks.registry.owning_process import own_process
+from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.services.scheduled_runs import with_local_registry
 from tasks.settings import Settings
@@ -21,7 +21,7 @@ def test_the_flow_ends_dead_runs_and_deletes_old_pages(home: Path) -> None:
     workspace = Workspace(tiny_home(home, random_walk(130, seed=4), 100), SERIES)
     *place, _, start = own_process().split()
     dead = workspace.runs.client.create_run(
-        workspace.runs.experiment_id(), tags={"process": " ".join((*place, "999999999", start))}
+        workspace.runs.experiment_id(), tags={PROCESS_TAG: " ".join((*place, "999999999", start))}
     ).info.run_id
     page = home / "data" / "reports" / SERIES.name / "old.html"
     page.parent.mkdir(parents=True)

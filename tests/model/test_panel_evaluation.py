@@ -8,7 +8,7 @@ from model.evaluation import NETWORK
 from model.metrics import Record
 from model.panel import PanelSpec
 from model.panel_evaluation import evaluate_panel_record
-from model.panel_recipe import panel_recipe_for
+from model.panel_recipe import PanelRecipe, panel_recipe_for
 from model.trading import TradingSpec
 from model.windows import WindowSpec
 
@@ -85,6 +85,13 @@ def test_ranks_are_scored_within_each_close() -> None:
     assert found.ranks.net_bps == pytest.approx(300 - traded * 15 / CLOSES)
     break_even = found.ranks.portfolio["break_even_bps"].value  # of log returns
     assert break_even == pytest.approx(1e4 * CLOSES * np.log(1.03) / traded)
+
+
+@pytest.mark.parametrize(("recipe", "always"), [(RANK, "above the median"), (RISE, "rise")])
+def test_the_tests_of_a_panel_name_the_classes_of_its_label(recipe: PanelRecipe, always: str) -> None:
+    record = record_of(np.tile([1, 1, 0, 0], (CLOSES, 1)), np.full((CLOSES, 4), 0.6))
+    found = evaluate_panel_record(record, baselines(record), np.zeros(len(record)), recipe, TradingSpec())
+    assert found.pooled.skill.pesaran_timmermann.reading == f"no skill: the forecast is always {always}"
 
 
 def test_overlapping_outcomes_have_no_portfolio() -> None:

@@ -9,6 +9,7 @@ from scipy.stats import binom, binomtest
 from synthetic_records import coin_labels, forecast, loud_forecast
 
 from model.bootstrap import paired_difference
+from model.label_names import LABEL_NAMES, LabelKind
 from model.metrics import score
 from model.significance_tests import (
     SkillTest,
@@ -114,6 +115,13 @@ def test_degenerate_samples_are_no_skill(labels: list[int], probabilities: list[
     assert (found.statistic, found.p_value) == (0, 1)
     assert reading in found.reading
     assert binomial_against_majority(actual, predicted).p_value > 0.4
+
+
+@pytest.mark.parametrize("label", LABEL_NAMES)
+def test_a_constant_forecast_is_described_by_the_classes_of_its_label(label: LabelKind) -> None:
+    names, labels = LABEL_NAMES[label], np.array([0, 1, 1], dtype=np.int8)
+    readings = [pesaran_timmermann(labels, np.full(3, given), names).reading for given in (0.2, 0.8)]
+    assert readings == [f"no skill: the forecast is always {name}" for name in names.classes]
 
 
 def test_exact_tests_agree_with_scipy() -> None:

@@ -272,6 +272,38 @@ def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, setting
     assert "replaced as champion by version 3: I looked at it" in notes["1"]
 
 
+def test_the_names_of_runs_in_mlflow_follow_what_people_decide(workspace: Workspace, settings: Settings) -> None:
+    def names() -> list[str]:
+        runs = [workspace.registry.version(each).run_id for each in "1234"]
+        return [str(workspace.runs.client.get_run(run_id).info.run_name) for run_id in runs]
+
+    workspace.runs.rename_run(workspace.registry.version("2").run_id, "mine, rolled")  # a person's own name
+    roll_back(SERIES, settings, reason="strange probabilities")
+    assert names() == ["retrain, champion again", "mine, rolled, rolled back", "retrain", "retrain"]
+    lift_hold(SERIES, settings, "the bars were wrong")
+    promote_by_hand(SERIES, settings, "3", force=True, reason="I looked at it")
+    assert names()[1:] == ["mine, rolled, rolled back, hold lifted", "retrain, promoted by force", "retrain"]
+    roll_back(SERIES, settings, to="2")
+    roll_back(SERIES, settings, to="3")
+    assert names()[1:3] == [
+        "mine, rolled, hold lifted, champion again, rolled back",
+        "retrain, promoted by force, rolled back, champion again",
+    ]
+    decided = promote_by_hand(SERIES, settings, "4", TOLERANT)  # the first decision about its run
+    assert decided.action == "promote"
+    assert promote_by_hand(SERIES, settings, "1", TOLERANT).action == "promote"
+    assert names()[0] == "retrain, champion again, promoted"
+
+
+def test_a_run_that_cannot_be_renamed_does_not_stop_a_rollback(
+    workspace: Workspace, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace.registry.client.delete_registered_model_alias(SERIES.name, "champion")
+    workspace.registry.client.delete_model_version(SERIES.name, "2")
+    assert roll_back(SERIES, settings).champion_after == "1"
+    assert "version 2: its run could not be renamed" in caplog.text
+
+
 def test_a_decision_by_the_rule_at_a_persons_request_is_noted_too(workspace: Workspace, settings: Settings) -> None:
     decided = promote_by_hand(SERIES, settings, "4", TOLERANT)
     note = workspace.registry.client.get_model_version(SERIES.name, "4").description or ""

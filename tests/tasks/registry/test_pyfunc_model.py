@@ -11,7 +11,7 @@ from tiny_network import tiny_onnx
 
 from model.bars import Series
 from model.calibration import Calibrator, Isotonic, Temperature
-from model.errors import UnsoundModel
+from model.errors import UnsoundModel, UntrustedModel
 from model.metrics import Record
 from model.recipe import Recipe
 from model.training import TrainingSpec
@@ -64,6 +64,24 @@ def test_registry_and_files_say_the_same(name: str, tmp_path: Path) -> None:
     again: Calibrator = loaded.calibrator()
     assert again.plain() == CALIBRATORS[name].plain()
     assert not list(loaded.folder.parent.rglob("*.pkl"))
+
+
+def test_people_who_compare_runs_see_no_digest_and_no_process(tmp_path: Path) -> None:
+    """MLflow's Compare lists every parameter, and its pages every tag whose key does not start with `mlflow.`."""
+    workspace, _ = register(tmp_path, "temperature")
+    client = workspace.runs.client
+    (run,) = client.search_runs([workspace.runs.experiment_id()])
+    (logged,) = client.search_logged_models([workspace.runs.experiment_id()])
+    assert run.data.params == logged.params == {}
+    assert [key for key in run.data.tags if not key.startswith("mlflow.")] == []
+
+
+def test_mlflow_refuses_a_file_that_was_replaced_alone(tmp_path: Path) -> None:
+    workspace, loaded = register(tmp_path, "temperature")
+    (loaded.folder / "network.onnx").write_bytes(tiny_onnx(5, gain=-3.0))
+    workspace.runs.set_global_uri()
+    with pytest.raises(UntrustedModel, match=r"network\.onnx: expected SHA-256 [0-9a-f]{64} in the version's MLmodel"):
+        mlflow.pyfunc.load_model(f"models:/{workspace.name}/1")
 
 
 @pytest.mark.parametrize("content", [None, "{}"])

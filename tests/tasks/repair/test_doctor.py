@@ -161,6 +161,24 @@ def test_a_rebuilt_run_knows_whether_its_bars_came_from_an_exchange(home: Path, 
     assert Workspace(Settings(), SERIES).runs.run_params(row.run_id)["source.kind"] == expected
 
 
+def test_the_name_of_a_rebuilt_run_has_the_decisions_of_people_too(home: Path) -> None:
+    (own,) = Workspace(Settings(), SERIES).decision_log.rows()
+    by_person = replace(own, forced=True)
+    later = [
+        replace(own, decision_id="by the rule again", action="hold", bars_version=9),
+        replace(by_person, decision_id="b", action="rollback", version="7", champion_before="1", champion_after="7"),
+        replace(by_person, decision_id="c", action="lift"),
+    ]
+    remove(database(home))
+    rebuild_database(Settings(), [own, *later])
+    rebuilt = MlflowClient(tracking_uri=Settings().mlflow_uri).get_run(own.run_id)
+    assert rebuilt.info.run_name == "2019-10-17 v1 promoted, held again, rolled back, hold lifted"
+    assert rebuilt.data.tags["decision"] == "promote"
+    version = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
+    assert version is not None
+    assert version.tags["bars_version"] == str(own.bars_version)  # those of the training
+
+
 def test_a_rebuilt_replay_is_described_as_a_replay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"{SERIES.name}-replay"
     replayed = Workspace(Settings(), SERIES, name, "replay")

@@ -14,7 +14,7 @@ from damaged_home import database, halve, output, parquet
 
 from flows.cli.terminal_session import flow_progress, quiet_libraries
 from model.bars import Series
-from tasks.registry.owning_process import _start_ticks, own_process
+from tasks.registry.owning_process import PROCESS_TAG, _start_ticks, own_process
 from tasks.repair.live_writers import hold_home, live_writers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -41,7 +41,7 @@ def test_a_home_is_not_repaired_while_a_retrain_of_another_process_runs(
     path = halve(parquet(home, "bars"))
     content = path.read_bytes()
     with another_process() as process:
-        runs.client.set_tag(run_id, "process", process)
+        runs.client.set_tag(run_id, PROCESS_TAG, process)
         code, _, err = output(capsys, "doctor", "--repair")
         assert code == 2
         assert f"expected no process that writes to {home}, found MLflow run {run_id}" in err

@@ -20,7 +20,7 @@ from data_checks.offline_pages import list_run
 from flows.cli import run
 from model.bars import Bars
 from model.errors import DamagedHome, NoChampion, SpecError
-from tasks.registry.owning_process import own_process
+from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.repair.retention import Removal, apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
@@ -114,7 +114,7 @@ def kept_runs(settings: Settings, workspace: Workspace, ended: Callable[[int, di
     forced_row = replace(row, decision_id="b", run_id=forced, forced=True)  # without a decision of a retrain
     workspace.decision_log.append(forced_row)
     workspace.registry.client.create_model_version(SERIES.name, "file:///elsewhere", registered)
-    client.delete_tag(foreign, "process")  # a person's own run in our experiment
+    client.delete_tag(foreign, PROCESS_TAG)  # a person's own run in our experiment
     client.delete_run(deleted)  # in MLflow's trash: can be restored there
     scheduled = ended(999, {})
     with closing(sqlite3.connect(settings.root / "mlruns" / "mlflow.db")) as database, database:
@@ -331,7 +331,7 @@ def test_the_command_deletes_what_a_dry_run_lists(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     runs = Workspace(settings, SERIES).runs
     *place, _, start = own_process().split()
-    dead = runs.client.create_run(runs.experiment_id(), tags={"process": " ".join((*place, "999999999", start))})
+    dead = runs.client.create_run(runs.experiment_id(), tags={PROCESS_TAG: " ".join((*place, "999999999", start))})
     page = tmp_path / "data" / "reports" / SERIES.name / "old.html"
     page.parent.mkdir(parents=True)
     page.write_text("x" * 100)

@@ -75,6 +75,17 @@ def test_what_a_killed_process_left_is_ended_and_deleted_and_what_is_alive_stays
     assert clean_up_after_dead_runs(settings) == []
 
 
+def test_the_process_of_a_run_of_an_older_home_is_read_too(settings: Settings) -> None:
+    """Its tag had a name that MLflow's pages show; a search that is resumed has both, and the new one counts."""
+    runs = Workspace(settings, Series("BTC-USD", "1d")).runs
+    *place, _, start = own_process().split()
+    gone = " ".join((*place, "999999999", start))
+    old, resumed = (runs.client.create_run(runs.experiment_id(), tags={"process": gone}).info.run_id for _ in range(2))
+    runs.claim_run(resumed)
+    assert runs.database.running_processes() == {old: gone, resumed: own_process()}
+    assert end_dead_mlflow_runs(settings) == [old]
+
+
 def test_a_run_that_names_no_process_is_ended_when_no_run_takes_that_long(settings: Settings) -> None:
     runs = Workspace(settings, Series("BTC-USD", "1d")).runs
 
