@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import SpecError
-from model.presets import PRESETS, preset_for
+from model.presets import PANEL_PRESETS, PRESETS, Preset, panel_preset_for, preset_for
 from tasks.sources.source_spec import SourceSpec
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 POOL = "riseorfall"
 DEPLOYMENT_OF = {"1h": "hourly"}  # interval with a preset -> its deployment of `retrain`
+PANEL_DEPLOYMENT_OF = {"1h": "hourly", "1d": "daily"}  # interval with a preset -> its deployment of `retrain_panel`
 RENAMED = ("retrain/retrain-1h",)  # of 0.1; `up` removes them
 RECIPE = ("window", "folds", "network", "training", "promotion")  # parameters that replay shares with retrain
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]
@@ -110,7 +111,6 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
     recipe = {name: given[name] for name in RECIPE if name in given}
     ingestion: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
-    preset = _preset_form(series["interval"]) if series["interval"] in PRESETS else {}  # a form sends every field
     return (
         Plan("ingest", schedule.ingest_cron, ingestion, "CANCEL_NEW", ("bars",)),
         Plan("predict", schedule.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
@@ -119,7 +119,8 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
         Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: no concurrency limit
         Plan("retrain_group", tags=("training", "group")),  # the same
         *(_retrain_with_preset(interval, source) for interval in PRESETS if interval != series["interval"]),
-        Plan("retrain_panel", "", {"interval": series["interval"]} | preset, "ENQUEUE", ("training", "panel")),
+        _retrain_panel(series["interval"], ""),
+        *(_retrain_panel(each, PANEL_DEPLOYMENT_OF[each]) for each in PANEL_PRESETS if each != series["interval"]),
         Plan("retrain_all", parameters={"sources": []}, tags=("series",)),
         Plan("monitor", schedule.monitor_cron, series, "ENQUEUE", ("champion",)),
         Plan("housekeeping", schedule.housekeeping_cron, {}, "CANCEL_NEW", ("upkeep",)),
@@ -149,9 +150,8 @@ def _short_form(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _preset_form(interval: str) -> dict[str, Any]:
-    """Return the specs of a preset, as a form shows them."""
-    preset = preset_for(interval)
+def _preset_form(preset: Preset) -> dict[str, Any]:
+    """Return the specs of a preset, as a form shows them; a form sends every field."""
     specs = {"window": preset.window, "folds": preset.folds, "network": preset.network, "training": preset.training}
     return {name: spec.model_dump(mode="json") for name, spec in specs.items()}
 
@@ -161,8 +161,19 @@ def _retrain_with_preset(interval: str, source: Mapping[str, Any]) -> Plan:
     exchange = dict(source) if source.get("kind") == "exchange" else {"symbol": source.get("symbol", "BTC-USD")}
     bars = exchange | {"kind": "exchange", "interval": interval}  # the bundled sample and a file have one interval only
     return Plan(
-        "retrain", "", {"source": bars, **_preset_form(interval)}, "ENQUEUE", ("training",), DEPLOYMENT_OF[interval]
+        "retrain",
+        "",
+        {"source": bars, **_preset_form(preset_for(interval))},
+        "ENQUEUE",
+        ("training",),
+        DEPLOYMENT_OF[interval],
     )
+
+
+def _retrain_panel(interval: str, deployment: str) -> Plan:
+    """Return a retrain of a panel, started by hand, whose form shows the preset of panels of the interval."""
+    form = {"interval": interval, **_preset_form(panel_preset_for(interval))}
+    return Plan("retrain_panel", "", form, "ENQUEUE", ("training", "panel"), deployment)
 
 
 def after_close(interval: str) -> str:

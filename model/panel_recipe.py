@@ -15,7 +15,7 @@ from model.errors import SpecError
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.panel import PanelSpec
-from model.presets import with_preset
+from model.presets import panel_preset_for, with_preset
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -91,12 +91,12 @@ def panel_recipe_for(
     network: NetworkSpec = NetworkSpec(),
     training: TrainingSpec = TrainingSpec(),
 ) -> PanelRecipe:
-    """Return the recipe of a panel: the fields set here, the rest from the interval's preset; see `with_preset`.
+    """Return the recipe of a panel: the fields set here, the rest from the preset of its interval; see `with_preset`.
 
     Raises:
         SpecError: a warm start, which panels do not have.
     """
-    chosen = with_preset(interval, window, folds, network, training)
+    chosen = with_preset(panel_preset_for(interval), window, folds, network, training)
     if chosen.training.warm_start:
         raise SpecError("panel: expected a fresh start, found --training.warm-start; panels have no warm start.")
     return PanelRecipe(

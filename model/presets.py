@@ -1,8 +1,9 @@
-"""Define the default recipe of each interval.
+"""Define the default recipe of each interval, for one series and for a panel.
 
 The specs' own defaults are for daily bars. Hourly bars are more numerous and have a weak reversal pattern within a day;
-docs/log.md describes how this preset was chosen, on which bars, and its out-of-sample result. Intervals that were not
-studied get the defaults. Caution: a field counts as set when it was passed at all, even with its default value.
+docs/log.md describes how this preset was chosen, on which bars, and its out-of-sample result. The presets of panels are
+the candidates that docs/does-it-pay.md chose on its development bars. Intervals that were not studied get the
+defaults. Caution: a field counts as set when it was passed at all, even with its default value.
 """
 
 from dataclasses import dataclass
@@ -39,29 +40,40 @@ HOURLY = Preset(
 )
 PRESETS = {"1h": HOURLY}
 
+PANEL_TRAINING = TrainingSpec(
+    batch_size=1024, epochs=40, patience=6, plateau_patience=3, calibration="temperature", members=2
+)
+PANEL_DAILY = Preset(network=HOURLY.network, training=PANEL_TRAINING)
+PANEL_HOURLY = Preset(HOURLY.window, HOURLY.folds, HOURLY.network, PANEL_TRAINING)
+PANEL_PRESETS = {"1d": PANEL_DAILY, "1h": PANEL_HOURLY}
+
 
 def preset_for(interval: str) -> Preset:
     """Return the preset of an interval, such as `1h`; the specs' defaults where it has none."""
     return PRESETS.get(interval, DAILY)
 
 
+def panel_preset_for(interval: str) -> Preset:
+    """Return the preset of a panel of an interval; that of a single series where panels have none."""
+    return PANEL_PRESETS.get(interval, preset_for(interval))
+
+
 def with_preset(
-    interval: str,
+    preset: Preset,
     window: WindowSpec = WindowSpec(),
     folds: FoldSpec = FoldSpec(),
     network: NetworkSpec = NetworkSpec(),
     training: TrainingSpec = TrainingSpec(),
 ) -> Preset:
-    """Fill the unset fields of the specs from the interval's preset.
+    """Fill the unset fields of the specs from a preset.
 
     Args:
-        interval: length of a bar.
+        preset: of the interval.
         window: fields set here are kept, unset ones come from the preset; likewise the others.
         folds: see `window`.
         network: see `window`.
         training: see `window`.
     """
-    preset = preset_for(interval)
     return Preset(
         _filled(preset.window, window),
         _filled(preset.folds, folds),
@@ -79,7 +91,7 @@ def recipe_for(
     training: TrainingSpec = TrainingSpec(),
 ) -> Recipe:
     """Return the recipe of a series: the fields set here, the rest from the interval's preset; see `with_preset`."""
-    chosen = with_preset(interval, window, folds, network, training)
+    chosen = with_preset(preset_for(interval), window, folds, network, training)
     return Recipe(
         symbol=symbol,
         interval=interval,

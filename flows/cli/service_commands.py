@@ -20,7 +20,7 @@ from model.abstention import AbstentionSpec
 from model.errors import SpecError
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
-from model.presets import with_preset
+from model.presets import preset_for, with_preset
 from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
@@ -65,7 +65,9 @@ def up(
     if show_password:
         sys.stdout.write(f"{_password(load_settings())}\n")
         return
-    chosen = with_preset(source.interval, window, folds, network, training)  # the forms show and send every field
+    chosen = with_preset(
+        preset_for(source.interval), window, folds, network, training
+    )  # the forms show and send every field
     specs = {
         "source": source, "check": check, "window": chosen.window, "folds": chosen.folds, "network": chosen.network,
         "training": chosen.training, "promotion": promotion, "abstention": abstention,

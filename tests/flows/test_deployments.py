@@ -177,6 +177,18 @@ def test_the_form_of_a_preset_shows_it_and_what_is_shown_is_what_runs() -> None:
     assert "retrain/hourly" not in {plan.full_name for plan in plans({"source": {"interval": "1h"}})}
 
 
+def test_a_panel_has_a_form_for_each_interval_with_a_preset() -> None:
+    shown = {plan.deployed_as: dict(plan.parameters) for plan in PLANS if plan.name == "retrain_panel"}
+    assert {name: form["interval"] for name, form in shown.items()} == {"retrain_panel": "1d", "hourly": "1h"}
+    assert (shown["hourly"]["window"]["lookback_bars"], shown["retrain_panel"]["window"]["lookback_bars"]) == (24, 30)
+    assert all(form["training"]["members"] == 2 for form in shown.values())
+    hourly = {plan.deployed_as: plan for plan in plans({"source": {"interval": "1h"}}) if plan.name == "retrain_panel"}
+    assert {name: plan.parameters["interval"] for name, plan in hourly.items()} == {
+        "retrain_panel": "1h",
+        "daily": "1d",
+    }
+
+
 def test_the_quick_form_is_filled_in_from_what_up_was_given() -> None:
     file = {"kind": "csv", "path": "/bars.csv", "symbol": "ETH-USD", "columns": "timestamp=unix"}
     table = {plan.full_name: plan for plan in plans({"source": file, "training": {"epochs": 3, "seed": 5}})}
