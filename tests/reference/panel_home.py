@@ -34,7 +34,7 @@ RECIPE: dict[str, Any] = {
     "window": WindowSpec(lookback_bars=5),
     "folds": FoldSpec(test_bars=60, count=2),
     "network": NetworkSpec(filters=(2,), units=2, dense_units=4),
-    "training": TrainingSpec(epochs=2, batch_size=64),
+    "training": TrainingSpec(epochs=2, batch_size=64, members=1),  # the preset has two
 }
 RANKS = PanelSpec(label="rank", inputs="cross_section", reference="BTC-USD", least_series=3)
 
