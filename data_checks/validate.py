@@ -25,7 +25,7 @@ from data_checks.apply_rules import (
     gap_list,
     line_at,
 )
-from data_checks.check_report import CheckReport, CheckResult, log_failures, require_passed
+from data_checks.check_report import CheckReport, CheckResult, log_failures
 from data_checks.check_spec import CheckSpec
 from data_checks.cross_check import cross_check
 from data_checks.great_expectations_run import Outcome, Validation, validate_batch
@@ -35,8 +35,6 @@ from data_checks.window_rules import apply_window_rules, window_batch
 from model.bars import COLUMNS, PRICES, Series
 from model.errors import SpecError
 from model.windows import Windows, WindowSpec
-
-__all__ = ["CheckReport", "CheckResult", "CheckSpec", "check_bars", "check_windows", "require_passed"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ def check_bars(
     *,
     last_is_whole: bool = False,
 ) -> CheckReport:
-    """Apply the rules for bars; bad bars raise nothing here: see `require_passed`.
+    """Apply the rules for bars; bad bars raise nothing here: see `check_report.require_passed`.
 
     Args:
         frame: bars as read (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC). An optional column

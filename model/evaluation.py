@@ -1,7 +1,10 @@
 """Evaluate a retrain out of sample: metrics with intervals, tests of skill, calibration, trading, spread between seeds.
 
-Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds. Knows
-no MLflow and no pages. Caution: a record that was used to choose is no longer out of sample.
+Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds. All
+intervals are 95 % and come from the stationary block bootstrap of `model/bootstrap.py`, which also chooses the block
+lengths: for scores the one optimal for the losses' autocorrelation, for differences of losses the cube root of the
+number of windows, at least twice the overlap of labels. Tests that need independent windows skip those whose labels
+overlap. Knows no MLflow and no pages. Caution: a record that was used to choose is no longer out of sample.
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,6 +26,7 @@ FULL_SAMPLE, SHORT_SAMPLE = 64, 8
 SAME_PROBABILITY = 1e-6  # a window alone and in a batch of thousands: float32 sums differ by some 1e-7
 MAX_BARS = 20_000  # newest bars on which predictions are repeated: each repetition predicts all of them
 SCRAMBLE = (0.2, 5.0)  # range of the factors of later prices
+SUMMARY_LENGTH = 5_000  # own choice, characters: enough for every finding of one series
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,13 @@ class Audit:
     def checked(self) -> int:
         """Number of items checked, over all checks."""
         return sum(finding.checked for finding in self.findings)
+
+    def summary(self) -> str:
+        """Return the result in a line of at most `SUMMARY_LENGTH`: the number of values checked, or each failure."""
+        if self.passed:
+            return f"passed: {self.checked:,} values"
+        failures = "; ".join(f"{each.name}: {each.detail}" for each in self.findings if not each.passed)
+        return f"failed: {failures}"[:SUMMARY_LENGTH]
 
     def require(self, name: str) -> None:
         """Raise where look-ahead was found.

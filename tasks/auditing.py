@@ -1,7 +1,10 @@
-"""Audit a retrain for look-ahead before anything is registered, on a short sample.
+"""Audit a retrain for look-ahead before anything is registered; a failure is logged, then raised.
 
-The checks are those of `model/leak_audit.py`, of a panel those of `model/panel_audit.py`. A failure is logged, then
-raised, and nothing is promoted.
+`model/leak_audit.py` recomputes `SHORT_SAMPLE` windows (the oldest, the newest, random ones) and as many predictions of
+the final network, twice each: with every later bar removed, and with later prices multiplied by random factors. It also
+compares every label with the closes, the purge of every fold with the times of the bars, and the record with folds and
+closes. Windows and labels must be equal, probabilities within 1e-6. Of a panel the checks are those of
+`model/panel_audit.py`.
 """
 
 from prefect import get_run_logger, task
@@ -11,7 +14,6 @@ from model.panel_audit import audit_panel
 from model.panel_recipe import PanelRecipe
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.champion.version_audit import values
 from tasks.console.progress import current_progress
 from tasks.registry.run_artifacts import ONNX, read_evaluation
 from tasks.results import WindowsRef
@@ -52,7 +54,7 @@ def audit_panel_retrain(bars: PanelBarsRef, recipe: PanelRecipe, run_id: str) ->
 
 def _require_passed(found: Audit, workspace: Workspace, run_id: str) -> int:
     """Log an audit to the run; raise AuditFailed where it found something, else return the number of values checked."""
-    workspace.runs.log_values(run_id, **values(found))
+    workspace.runs.log_values(run_id, tags={"audit": found.summary()})
     for finding in found.findings:
         get_run_logger().info("audit: %s: %s", finding.name, finding.detail)
     found.require(workspace.name)

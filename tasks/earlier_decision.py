@@ -1,7 +1,9 @@
 """Find an earlier decision on the same bars, recipe, rule and code; then there is nothing to train.
 
-It logs the repetition as `unchanged`, emits its event and shows it in Prefect. Caution: another decision may be
-committed in the meantime; then the evidence is not the same, and the retrain goes on.
+What counts as the same, and when a decision is not repeated (a rejection, a changed champion, unreadable files), is
+decided in `tasks/champion/repeated_evidence.py`. Here the repetition is logged as `unchanged`, its event emitted and
+shown in Prefect. Caution: another decision may be committed in the meantime; then the evidence is not the same, and the
+retrain goes on.
 """
 
 from datetime import UTC, datetime

@@ -1,6 +1,9 @@
 """Evaluate the folds' pooled out-of-sample record, and log numbers, tests, trades and pictures to the retrain's run.
 
-Reads what the folds left in MLflow; the arithmetic is `model/evaluation.py`'s.
+Reads what the folds left in MLflow. Four baselines learn fold by fold from the network's windows; `evaluate_record`
+gives all five their scores with intervals and tests. This scoring is then counted as a look at its test bars (table
+`trials`), and p-values and Sharpe ratios are corrected for the recipes tried on them. Everything is reported; the daily
+promotion rule reads no more of it than the record, the base rate and the fold networks' probabilities.
 """
 
 import json

@@ -1,7 +1,10 @@
 """Read bars from a source into a landing file, and merge the accepted ones into the bar store.
 
-`ingest` drops bars that had not closed by `as_of`; `store` merges what `tasks/validation.py` accepted in between, so a
-refused bar never enters the table that models learn from.
+`ingest` reads a whole file, or the bars of an exchange since `OVERLAP_BARS` before the newest stored one, and drops
+what had not closed by `as_of`; it judges no value. `store` merges what `tasks/validation.py` accepted in between, so a
+refused bar never enters the table that models learn from: new bars are added, changed values replace the stored ones
+and are kept in the table `revisions`, equal ones change nothing. From then on a `BarsRef` stands for the bars: table
+version and SHA-256 of times and values, which every later read compares.
 """
 
 from datetime import UTC, datetime

@@ -1,6 +1,9 @@
 """Promote: decide about the challenger, log the decision, emit its event, show it in Prefect.
 
-A retry finds its own decision in the decision log and commits nothing again.
+`decide_on_challenger` compares the challenger with the champion by the rule and commits promote, hold or reject; a
+challenger that fails a clause is held, one that cannot be served is rejected. A store that cannot be reached ends the
+run without a decision, and so do files that are not those of the decision log. A retry finds its own decision in the
+decision log and commits nothing again.
 """
 
 from prefect import get_run_logger, task

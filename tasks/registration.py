@@ -1,4 +1,10 @@
-"""Register the final network as a version in MLflow, with the alias `challenger`."""
+"""Register the final network as a version in MLflow, with the alias `challenger`; nothing is served yet.
+
+A version holds the network twice (`network.keras`, `network.onnx`), the recipe, the folds' out-of-sample record and,
+where the recipe calibrates, the calibrator; no pickle. Its tags name bars, scores, the end of its training and the
+evidence of its decision. `ModelRegistry.register` gives it a number that no decision and no prediction ever named. The
+SHA-256 of its files are recorded with the decision (`promote`), and compared by everything that opens them later.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,8 @@
-"""Write the report of a retrain as one HTML page: to the home, where a browser opens it, and to its MLflow run."""
+"""Write the report of a retrain as one HTML page: to the home, where a browser opens it, and to its MLflow run.
+
+`gather_report` reads what the steps stored, `report_page` turns it into HTML. The decision is committed by then and
+does not depend on it. The tag `report` is a retrain's last mark: without it the next retrain repeats no decision.
+"""
 
 import json
 from collections.abc import Sequence

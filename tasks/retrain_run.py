@@ -1,4 +1,10 @@
-"""The MLflow run around one retrain: its specs, trigger and code version, and how it ended."""
+"""The MLflow run around one retrain: its specs, trigger and code version, and how it ended.
+
+`open_run` first makes sure that the home may be written to. It refuses one whose local MLflow database is gone,
+damaged, copied from another folder, or without the versions that the decision log names, because version numbers would
+be given twice. It ends MLflow runs whose process is gone and deletes their landing files. `track_run` ends the run as
+FINISHED, FAILED (an error; the tag `failure` has its text) or KILLED.
+"""
 
 import getpass
 import os

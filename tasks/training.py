@@ -1,9 +1,11 @@
 """Train the folds and the final network: a task and an MLflow child run per fold, then one task for the final fit.
 
-Folds run one after the other, in threads, or on a Dask cluster, with the same numbers. Threads share one traced
-network; workers of a cluster build their own and reach bars and MLflow by their own settings. The arithmetic is in
-`model/walk_forward.py`, artifact paths in `tasks/registry/run_artifacts.py`. Caution: weights repeat bit for bit on
-machines with as many cores, elsewhere to rounding.
+A fold's network learns from windows resolved before the test fold began, stops early on the newest of them, and
+predicts the test fold (`fit_fold`). The final network is fitted on every resolved window, without early stopping, for
+the median of the folds' best epochs (`fit_final_network`). Weights start fresh unless the recipe starts warm; then a
+fold takes those of a champion older than its validation windows, and the final fit starts warm only if every fold did.
+Folds run one after the other, in threads that share one traced network, or on a Dask cluster, with the same numbers.
+Caution: weights repeat bit for bit on machines with as many cores, elsewhere to rounding.
 """
 
 import os

@@ -1,6 +1,9 @@
 """Check landed bars together with the stored ones; refused bars go to the quarantine.
 
-A bar that was released from the quarantine by hand passes, and one that was removed by hand is refused, as long as the
+Rules, texts and severities are in `data_checks/rule_definitions.py`. `check_bars` applies each rule twice: our mask
+decides, Great Expectations repeats it and writes the Data Docs; if the two differ, that is a critical failure. A bar
+that one rule refuses leaves the others usable: the run stops only at a failure of a stopping severity (`stop_on`). A
+bar that was released from the quarantine by hand passes, and one that was removed by hand is refused, as long as the
 source still gives the same values; otherwise the next ingest of the same file would undo it. Failures name the line of
 the file.
 """
@@ -12,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from data_checks.check_report import CheckReport, CheckResult
+from data_checks.check_report import CheckReport, CheckResult, require_passed
 from data_checks.check_spec import CheckSpec
-from data_checks.validate import check_bars, require_passed
+from data_checks.validate import check_bars
 from model.errors import ChecksFailed
 from model.plurals import counted
 from tasks.console.progress import current_progress

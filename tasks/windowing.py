@@ -1,7 +1,9 @@
 """Cut windows from stored bars and check them.
 
-Tasks pass a `WindowsRef`, not arrays; a task that needs the windows cuts them again from the same bars, which takes
-milliseconds and is cached within a process.
+`cut_windows` labels a window by the close `horizon_bars` later and lets no window or label cross a gap; the newest
+windows have no outcome yet ("unresolved") and are predicted only. `cut` requires that windows pass their checks and
+suffice for the folds. Tasks pass a `WindowsRef`, not arrays; a task that needs the windows cuts them again from the
+same bars, verified by their hash, which takes milliseconds and is cached within a process.
 """
 
 from datetime import datetime
@@ -9,8 +11,9 @@ from functools import lru_cache
 
 from prefect import get_run_logger, task
 
+from data_checks.check_report import require_passed
 from data_checks.check_spec import CheckSpec
-from data_checks.validate import check_windows, require_passed
+from data_checks.validate import check_windows
 from model.folds import Fold, FoldSpec, split_folds
 from model.panel import Panel, PanelSpec, cut_panel, series_left_out
 from model.panel_recipe import PanelRecipe

@@ -114,6 +114,10 @@ def compare_with_champion(
 ) -> GateResult:
     """Decide on a challenger by the rule.
 
+    A challenger that fails the sanity check is rejected. Else it is held if its final network disagrees with the fold
+    networks, if it is worse than base rate, champion or a past champion by more than the rule allows, if it predicts
+    another horizon than the champion, if its recipe was rolled back, or if it is the champion's network again.
+
     Args:
         workspace: registry, runs and decision log.
         challenger: the registered version.
@@ -121,6 +125,10 @@ def compare_with_champion(
         bars: shape (bar,), oldest first; of a panel by symbol.
         rule: what the challenger must show.
         seed: of the bootstrap.
+
+    Raises:
+        StoreUnavailable: a store could not be read; nothing is known about either version then.
+        UntrustedModel: files of a version are not those of the decision log, or lie outside the artifact store.
     """
     record, base_rate = read_evaluation(workspace.runs, challenger.run_id)
     champion = champion_record(workspace, state, bars, record)

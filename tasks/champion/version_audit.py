@@ -68,22 +68,13 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
     recipe = loaded.recipe()
     predict = loaded.predictor(calibrated=False).predict
     found = audit(store.read_bars(ref), recipe.window, recipe.folds, loaded.record(), predict, sample=sample)
-    workspace.runs.log_values(chosen.run_id, **values(found))
+    workspace.runs.log_values(chosen.run_id, tags={"audit": found.summary()})
     return VersionAudit(series.name, chosen.version, ref, _are(ref, chosen.tags.get("bars_sha256", "")), found)
 
 
 def _are(ref: BarsRef, sha256: str) -> bool:
     """Return whether bars have a hash: version tags hold its first characters, those of version 0.1 all of it."""
     return bool(sha256) and ref.sha256.startswith(sha256)
-
-
-def values(found: Audit) -> dict[str, dict[str, Any]]:
-    """Return what a run logs of an audit."""
-    failed = [finding for finding in found.findings if not finding.passed]
-    failures = "; ".join(f"{finding.name}: {finding.detail}" for finding in failed)
-    return {
-        "tags": {"audit": f"passed: {found.checked:,} values" if found.passed else f"failed: {failures}"[:5000]},
-    }
 
 
 def _bars_of(store: BarStore, series: Series, version: Version) -> BarsRef:

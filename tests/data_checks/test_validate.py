@@ -15,11 +15,11 @@ import pytest
 
 from data_checks import apply_rules, validate
 from data_checks.apply_rules import Finding
-from data_checks.check_report import CheckReport
+from data_checks.check_report import CheckReport, require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.great_expectations_run import Outcome, Validation, describe_status
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
-from data_checks.validate import check_bars, check_windows, require_passed
+from data_checks.validate import check_bars, check_windows
 from model.bars import Bars, Series
 from model.errors import ChecksFailed, SpecError
 from model.windows import Windows, WindowSpec, cut_windows

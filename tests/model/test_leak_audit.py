@@ -11,7 +11,7 @@ from model.bars import Bars
 from model.errors import AuditFailed
 from model.folds import Fold, FoldSpec, split_folds
 from model.labels import UNRESOLVED
-from model.leak_audit import Audit, audit, with_later_scrambled, without_later
+from model.leak_audit import Audit, Finding, audit, with_later_scrambled, without_later
 from model.metrics import Record
 from model.windows import Windows, WindowSpec, cut_windows, standardise
 
@@ -96,6 +96,15 @@ def resolved_one_bar_early(bars: Bars, spec: WindowSpec) -> Windows:
 def scaled_prediction(bars: Bars) -> tuple[np.ndarray, np.ndarray]:
     windows = scaled_over_the_whole_series(bars, SPEC)
     return windows.decided_at, 1 / (1 + np.exp(-windows.features[windows.ends, -1]))
+
+
+def test_a_summary_counts_the_values_or_names_each_failure() -> None:
+    fine = Finding("windows", passed=True, checked=1_200, detail="1200 checked")
+    late = Finding("purge", passed=False, checked=3, detail="1 of 3")
+    early = Finding("labels", passed=False, checked=5, detail="2 of 5")
+    assert Audit((fine, fine)).summary() == "passed: 2,400 values"
+    assert Audit((fine, late, early)).summary() == "failed: purge: 1 of 3; labels: 2 of 5"
+    assert len(Audit((late,) * 1_000).summary()) == 5_000
 
 
 def test_scaling_over_the_whole_series_is_caught(bars: Bars) -> None:
