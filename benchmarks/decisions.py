@@ -207,7 +207,7 @@ def final_network(scale: float) -> Iterator[Row]:
 def search(scale: float) -> Iterator[Row]:
     """Count null recipes that the strict rule promotes after a search, and planted ones."""
     for tried in (1, 10, 100, 1000):
-        runs, corrected, promoted = _runs(400 if tried < 1000 else 150, scale), 0, 0
+        runs, corrected, promoted = _runs(400 if tried < 1000 else 610, scale), 0, 0
         for run in range(runs):
             rng = np.random.default_rng(run)
             labels, null = rng.integers(0, 2, 2000).astype(np.int8), rng.uniform(0.45, 0.55, (tried, 2000))
