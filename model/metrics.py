@@ -20,7 +20,15 @@ from model.label_names import RISE_NAMES
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("log_loss", "brier_score", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
+METRIC_NAMES = {
+    "log_loss": "log loss",
+    "brier_score": "Brier score",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "mcc": "Matthews corr.",
+    "roc_auc": "ROC AUC",
+}
+METRICS = tuple(METRIC_NAMES)
 LOWER_IS_BETTER = frozenset({"log_loss", "brier_score"})
 CLASSES = RISE_NAMES.classes
 THRESHOLD = 0.5  # a probability above it predicts a rise: the one decision threshold of the project

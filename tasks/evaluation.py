@@ -16,7 +16,7 @@ from prefect import get_run_logger, task
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
-from model.metrics import CLASSES, Record, classification_report, normalise_rows
+from model.metrics import CLASSES, METRIC_NAMES, Record, classification_report, normalise_rows
 from model.policy_comparison import compare_policies
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
@@ -171,7 +171,7 @@ def show_metrics(evaluation: Evaluation, trial: Trial, workspace: Workspace, run
     rows = [
         {"forecaster": forecaster.replace("_", " ")}
         | {
-            metric.replace("_", " "): f"{each.value:.4f} [{each.low:.4f}, {each.high:.4f}]"
+            METRIC_NAMES[metric]: f"{each.value:.4f} [{each.low:.4f}, {each.high:.4f}]"
             for metric, each in values.items()
         }
         for forecaster, values in evaluation.numbers.items()

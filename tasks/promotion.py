@@ -9,6 +9,7 @@ decision log and commits nothing again.
 from prefect import get_run_logger, task
 
 from model.errors import UntrustedModel
+from model.metrics import METRIC_NAMES
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.challenger_decision import decide_on_challenger, log_decision
@@ -55,7 +56,7 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
 
 def _decision_page(row: LoggedDecision, challenger: Version, link: str, report: str) -> str:
     """Return a decision as Markdown, with the scores of the version and where to read on."""
-    numbers = "\n".join(f"| {name} | {value:.4f} |" for name, value in challenger.metrics.items())
+    numbers = "\n".join(f"| {METRIC_NAMES.get(name, name)} | {each:.4f} |" for name, each in challenger.metrics.items())
     return (
         f"{decision_page(row)}\n| out of sample | |\n|---|---|\n{numbers}\n\n"
         f"[Report]({report}) (written by the task `report`), [MLflow run]({link})\n"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from model.bars import PANEL
 from model.errors import UnsoundModel
+from model.metrics import METRIC_NAMES
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import AnyBars, GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
@@ -131,7 +132,7 @@ def log_outcome(workspace: Workspace, row: LoggedDecision, closed_at: datetime) 
 
 def describe_decision(row: LoggedDecision, challenger: Version) -> str:
     """Return the description of a version for its page in the registry."""
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in challenger.metrics.items())
+    numbers = ", ".join(f"{METRIC_NAMES.get(name, name)} {value:.4f}" for name, value in challenger.metrics.items())
     reasons = "\n".join(f"- {f'{mark}: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
     return (
         f"{DONE[row.action]} on {row.decided_at:%Y-%m-%d %H:%M} UTC\n\n{reasons}\n\n"

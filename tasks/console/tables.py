@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.bootstrap import Interval
-from model.metrics import METRICS
+from model.metrics import METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
 from tasks.settings import Settings
@@ -69,14 +69,14 @@ def print_bullet(console: Console, text: str) -> None:
 def metrics_table(evaluation: "Evaluation") -> Table:
     """Return the metrics of the network and of the best baseline."""
     best = evaluation.best_baseline()
-    title = f"{evaluation.windows} out-of-sample windows, {evaluation.first[:16]} to {evaluation.last[:16]}"
+    title = f"{evaluation.windows} out-of-sample windows, {evaluation.span}"
     numbers = Table(title=title, caption="value [95 % block bootstrap interval]", min_width=len(title))
     numbers.add_column("metric")
     numbers.add_column("network", justify="right", no_wrap=True)
     numbers.add_column(f"best baseline: {best.replace('_', ' ')}", justify="right", no_wrap=True)
     for name in METRICS:
         numbers.add_row(
-            name.replace("_", " "), *(_format_interval(evaluation.numbers[who][name]) for who in ("network", best))
+            METRIC_NAMES[name], *(_format_interval(evaluation.numbers[who][name]) for who in ("network", best))
         )
     return numbers
 

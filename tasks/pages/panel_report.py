@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
-from model.metrics import LOWER_IS_BETTER, METRICS, Record
+from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
 from model.mlflow_pictures import EpochNumbers
 from model.panel_evaluation import PanelEvaluation, RankScores
 from model.panel_portfolio import fifth_sizes
@@ -25,7 +25,6 @@ from tasks.pages.number_format import interval_text, number_text, p_value_text, 
 from tasks.pages.report_evidence import (
     COLOURS,
     FORMS,
-    METRIC_NAMES,
     by_opponent,
     calibration_text,
     finding_text,

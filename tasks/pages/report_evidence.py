@@ -14,7 +14,7 @@ from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.label_names import RISE_NAMES, LabelNames
-from model.metrics import LOWER_IS_BETTER, METRICS, Record
+from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
 from model.plurals import counted
 from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.scores_by_period import Period, Seeds
@@ -25,14 +25,6 @@ from tasks.pages.number_format import day_span, interval_text, number_text, p_va
 from tasks.pages.report_inputs import ReportContent
 from tasks.pages.report_policies import POLICY_NAMES, policies_parts
 
-METRIC_NAMES = {
-    "log_loss": "log loss",
-    "brier_score": "Brier score",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "mcc": "Matthews corr.",
-    "roc_auc": "ROC AUC",
-}
 FORMS = {
     "log_loss": ".4f",
     "brier_score": ".4f",

@@ -5,15 +5,20 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
 from synthetic_bars import random_walk
+from synthetic_records import coin_labels, daily_record, loud_forecast
 from tiny_home import SERIES, tiny_home
 
 from flows.cli import run
+from model.baselines import BASELINES
+from model.evaluation import evaluate_record
 from model.times import to_datetime
 from tasks.champion.series_status import series_status
 from tasks.console.status_tables import show_status
-from tasks.console.tables import show_decisions, show_forecast
+from tasks.console.tables import metrics_table, show_decisions, show_forecast
 from tasks.serving.forecast import Forecast
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.prediction_log import new_prediction
@@ -63,6 +68,17 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     assert "late" not in shown
     assert f"failed: {LONG}" in shown
     assert "passed: passes the sanity check" in shown
+
+
+def test_the_metrics_of_a_retrain_are_named_as_in_its_report(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = coin_labels(200, seed=1)
+    record = daily_record(labels, loud_forecast(labels, seed=2, spread=0.1))
+    evaluation = evaluate_record(record, dict.fromkeys(BASELINES, np.full(200, 0.5)), {}, seed=1)
+    Console(width=80).print(metrics_table(evaluation))
+    shown = capsys.readouterr().out
+    assert f"200 out-of-sample windows, {evaluation.first[:10]} to {evaluation.last[:10]}" in shown
+    for name in ("log loss", "Brier score", "accuracy", "balanced accuracy", "Matthews corr.", "ROC AUC"):
+        assert name in shown
 
 
 BREAK_EVEN = {"": 21.0, "_low": -8.0, "_high": 51.0}
