@@ -52,7 +52,12 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "challenger", _format_version(challenger, unit)
     no_bars = "those of its series" if is_panel else "none"
     no_prediction = "not stored; see `predict --panel`" if is_panel or panel else "none"
-    yield "bars", f"{bars['rows']} from {bars['first']} to {bars['last']}" if bars["rows"] else no_bars
+    yield (
+        "bars",
+        f"{bars['rows']} from {format_time(bars['first'])} to {format_time(bars['last'])} UTC"
+        if bars["rows"]
+        else no_bars,
+    )
     yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else no_prediction
     if found["last_outcome"]:
         yield "last outcome", _format_outcome(found["last_outcome"])
@@ -153,7 +158,7 @@ def _format_age(found: Mapping[str, Any]) -> str:
 
 
 def _format_version(version: Mapping[str, Any], unit: str) -> str:
-    text = f"version {version['version']}, trained until {version['trained_until']}"
+    text = f"version {version['version']}, trained until {format_time(version['trained_until'])} UTC"
     if "log_loss" not in version:
         return f"{text}, without scores (run `riseorfall doctor`)"
     scored = f" on {version['windows']:.0f} {unit}" if version.get("windows") else ""

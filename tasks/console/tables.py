@@ -204,11 +204,13 @@ def format_time(written: str) -> str:
 
 def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:
     """Print the quarantined bars of a series."""
-    table = Table("opened at", "rule", "value", "source", "released", box=SIMPLE_HEAD)
+    table = Table("opened at", "rule", "value", "source", box=SIMPLE_HEAD)
+    if any(each["released_at"] for each in found):
+        table.add_column("released")
     for each in found:
-        released = f"{format_time(each['released_at'])}: {each['release_reason']}" if each["released_at"] else ""
+        released = [f"{format_time(each['released_at'])}: {each['release_reason']}"] if each["released_at"] else []
         texts = (each[name] for name in ("rule", "value", "source"))
-        table.add_row(format_time(each["opened_at"]), *map(escape, texts), escape(released))
+        table.add_row(format_time(each["opened_at"]), *map(escape, (*texts, *released)))
     Console().print(table if found else "no quarantined bars")
 
 
@@ -217,7 +219,8 @@ def show_forecast(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(
         f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
-        f"{found['decided_at']}, resolves at {found['resolves_at']} (version {found['version']})"
+        f"{format_time(found['decided_at'])} UTC, resolves at {format_time(found['resolves_at'])} UTC "
+        f"(version {found['version']})"
     )
     if found["opinion"]:
         among = "not among" if found["opinion"] == "none" else "among"
@@ -240,7 +243,7 @@ def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
     outcome = f"outcome: {found['outcome']}" if found["outcome"] else "outcome not known yet"
     console.print(
         f"{found['symbol']} {found['interval']}: P(rise) [bold]{found['probability']:.4f}[/bold], decided at "
-        f"{found['decided_at']} ({outcome}; version {found['version']}); the explained network "
+        f"{format_time(found['decided_at'])} UTC ({outcome}; version {found['version']}); the explained network "
         f"predicts {found['network_probability']:.4f}, and {found['flat_probability']:.4f} at constant prices",
         highlight=False,
     )

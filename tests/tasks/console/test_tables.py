@@ -18,7 +18,7 @@ from model.evaluation import evaluate_record
 from model.times import to_datetime
 from tasks.champion.series_status import series_status
 from tasks.console.status_tables import show_status
-from tasks.console.tables import metrics_table, show_decisions, show_forecast
+from tasks.console.tables import metrics_table, show_decisions, show_forecast, show_quarantine
 from tasks.serving.forecast import Forecast
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.prediction_log import new_prediction
@@ -65,6 +65,8 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     assert (
         f"P(rise) 0.5370 at {CLOSE + timedelta(days=1):%Y-%m-%d}, decided at {CLOSE:%Y-%m-%d} UTC (version 1)" in shown
     )
+    assert f"bars 120 from {to_datetime(BARS.opened_at[0]):%Y-%m-%d} to" in shown
+    assert "T00:00" not in shown
     assert "late" not in shown
     assert f"failed: {LONG}" in shown
     assert "passed: passes the sanity check" in shown
@@ -79,6 +81,23 @@ def test_the_metrics_of_a_retrain_are_named_as_in_its_report(capsys: pytest.Capt
     assert f"200 out-of-sample windows, {evaluation.first[:10]} to {evaluation.last[:10]}" in shown
     for name in ("log loss", "Brier score", "accuracy", "balanced accuracy", "Matthews corr.", "ROC AUC"):
         assert name in shown
+
+
+@pytest.mark.parametrize("released_at", [None, "2026-11-27T10:00:00+00:00"])
+def test_a_refused_bar_is_shown_with_the_whole_name_of_its_file(
+    released_at: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    refused = {
+        "opened_at": "2017-04-15T00:00:00+00:00", "rule": "absurd_tick", "value": "low 0.06 (line 906)",
+        "source": "Coinbase_BTCUSD_d.csv", "released_at": None, "release_reason": "",
+    }  # fmt: skip
+    other = refused | {"released_at": released_at, "release_reason": "checked"}
+    show_quarantine([refused, other])
+    shown = capsys.readouterr().out
+    assert ("released" in shown) == (released_at is not None)
+    if released_at is None:
+        assert shown.count("2017-04-15   absurd_tick   low 0.06 (line 906)   Coinbase_BTCUSD_d.csv") == 2
 
 
 BREAK_EVEN = {"": 21.0, "_low": -8.0, "_high": 51.0}
@@ -153,5 +172,8 @@ def test_a_prediction_that_is_late_or_follows_missed_bars_says_so(
     assert (found["late"], found["backfilled"]) == (late, missed)
     show_forecast(found)
     shown = capsys.readouterr().out
+    assert f"decided at {CLOSE:%Y-%m-%d} UTC, resolves at {CLOSE + timedelta(days=1):%Y-%m-%d} UTC" in " ".join(
+        shown.split()
+    )
     assert ("late: it was stored after its outcome was due" in shown) == late
     assert ("backfilled: predictions of 2 missed bars" in shown) == bool(missed)
