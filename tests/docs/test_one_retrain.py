@@ -46,7 +46,6 @@ SPECS: dict[str, BaseModel | RetryRule] = {
     "RetryRule": RetryRule(),
 }
 CONSTANTS = {
-    "HOURS_6": retrain_run.HOURS_6,
     "RISEORFALL_MAX_FILE_MB": Settings.model_fields["max_file_mb"].default,
     "OVERLAP_BARS": ingestion.OVERLAP_BARS,
     "BACKFILL_BARS": exchange_source.BACKFILL_BARS,
@@ -60,7 +59,7 @@ CONSTANTS = {
     "MAX_ATTEMPTS": challenger_decision.MAX_ATTEMPTS,
 }
 NAME = rf"`((?:{'|'.join(SPECS)})\.(?!onnx|keras)[a-z_.]+|{'|'.join(CONSTANTS)})`"  # `network.onnx` is a file
-QUOTED = re.findall(rf"{NAME} \(?([\w.,]+(?: %)?)", TEXT)
+QUOTED = re.findall(rf"{NAME} = ([\w.,]+(?: %)?)", TEXT)
 
 
 def defined_in(path: str) -> set[str]:
@@ -148,13 +147,15 @@ def test_every_named_field_and_constant_has_its_value() -> None:
 
 
 def test_numbers_in_words_are_those_of_the_code() -> None:
-    assert f"up to {len(BAR_RULES)} rules" in TEXT
+    assert f"Up to {len(BAR_RULES)} rules" in TEXT
     assert sum(rule.quarantines for rule in BAR_RULES) == 11
-    assert "Eleven refuse single bars" in TEXT
+    assert "Eleven rules refuse single bars" in TEXT
+    assert retrain_run.HOURS_6 == 6 * 3600
+    assert "stopped after six hours" in TEXT
     filters = NetworkSpec().filters
     assert f"convolutions of {filters[0]} and {filters[1]} filters" in TEXT
     assert f"({bootstrap.rate_block_bars(750)} at 750)" in TEXT
     assert inspect.signature(reference_anchor.references_to_keep).parameters["newest"].default + 2 == 7
-    assert "over none of up to seven" in TEXT
+    assert "for none of up to seven" in TEXT
     low, high = leak_audit.SCRAMBLE
     assert f"multiplied by {low:g} to {high:g}" in TEXT
