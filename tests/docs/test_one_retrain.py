@@ -21,8 +21,6 @@ from tasks import ingestion, retrain_run
 from tasks.champion import challenger_decision, challenger_vs_champion
 from tasks.settings import Settings
 from tasks.sources import exchange_source
-from tasks.sources.exchange_client import RetryRule
-from tasks.store import bar_store
 
 TEXT = " ".join((ROOT / "docs" / "one-retrain.md").read_text(encoding="utf-8").split())
 FLOW = ast.parse((ROOT / "flows" / "retrain.py").read_text(encoding="utf-8"))
@@ -33,7 +31,7 @@ PLACES = [
     for path, names in re.findall(r"`([\w/]+\.py)` \(([^)]+)\)", TEXT)
     for name in re.findall(r"`([\w.]+)`", names)
 ]
-SPECS: dict[str, BaseModel | RetryRule] = {
+SPECS: dict[str, BaseModel] = {
     "abstention": AbstentionSpec(),
     "check": CheckSpec(),
     "folds": folds.FoldSpec(),
@@ -43,13 +41,11 @@ SPECS: dict[str, BaseModel | RetryRule] = {
     "window": WindowSpec(),
     "AnchorRule": reference_anchor.AnchorRule(),
     "FinalNetworkRule": FinalNetworkRule(),
-    "RetryRule": RetryRule(),
 }
 CONSTANTS = {
     "RISEORFALL_MAX_FILE_MB": Settings.model_fields["max_file_mb"].default,
     "OVERLAP_BARS": ingestion.OVERLAP_BARS,
     "BACKFILL_BARS": exchange_source.BACKFILL_BARS,
-    "LEAST_REVISED": bar_store.LEAST_REVISED,
     "MINIMUM_TRAINING_WINDOWS": folds.MINIMUM_TRAINING_WINDOWS,
     "REPETITIONS": bootstrap.REPETITIONS,
     "PROBE_WINDOWS": final_fit.PROBE_WINDOWS,
