@@ -29,7 +29,7 @@ from tasks.registry.experiment_page import (
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.registry.run_metrics import read_curves
-from tasks.registry.unreachable_store import failed_fetch, require_answer
+from tasks.registry.unreachable_store import failed_fetch, require_answer, store_unavailable
 from tasks.settings import Settings, preserve_tracking_uri
 from tasks.store.bars_ref import AnyBarsRef
 
@@ -253,6 +253,12 @@ class ExperimentRuns:
             UnsoundModel: there is no such run, or it has no such file.
             StoreUnavailable: the artifact store could not be read, or did not deliver a file that it lists.
         """
+        folder = self.database.run_folder(run_id)
+        if folder is not None and (folder / path).is_file():
+            try:
+                return (folder / path).read_bytes()
+            except OSError as error:
+                raise store_unavailable(f"{self.name}: run {run_id}, file {path}", error) from error
         parent = path.rpartition("/")[0] or None
 
         def listed() -> list[str]:

@@ -5,11 +5,14 @@ directly (read-only). It returns None if the schema is unknown, the tables do no
 then use the MLflow client. It is an optimisation only. Note: a deleted version stays in the table, marked by its stage.
 """
 
+import atexit
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tasks.registry.file_verification import local_path
@@ -162,11 +165,55 @@ class LocalDatabase:
         query = "SELECT key, value FROM latest_metrics WHERE run_uuid = ? AND NOT is_nan"
         return dict(self._rows(query, (run_id,)) or ())
 
+    def run_folder(self, run_id: str) -> Path | None:
+        """Return the folder of a run's files; None if it is not on this machine."""
+        rows = self._rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,))
+        return local_path(rows[0][0]) if rows else None
+
     def _rows(self, query: str, values: Sequence[str | int]) -> list[Any] | None:
-        if self._path is None or not self._path.is_file():
+        if self._path is None:
             return None
         try:
-            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", BUSY_SECONDS, uri=True)) as database:
-                return database.execute(query, values).fetchall()
-        except sqlite3.Error:  # unknown MLflow schema
+            return _reader.rows(self._path, query, values)
+        except (OSError, sqlite3.Error):  # no file, or an unknown MLflow schema
             return None
+
+
+class _Reader:
+    """The connection used last; a new one costs more than most queries, because it reads the schema."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._place: tuple[Path, int, int, int] | None = None
+        self._database: sqlite3.Connection | None = None
+
+    def rows(self, path: Path, query: str, values: Sequence[str | int]) -> list[Any]:
+        """Return what a query finds.
+
+        Raises:
+            OSError: there is no such file.
+            sqlite3.Error: it is locked or damaged, or its tables are others.
+        """
+        found = path.stat()
+        place = path, found.st_dev, found.st_ino, os.getpid()  # not that of a file that was replaced, or after a fork
+        with self._lock:
+            if self._database is None or self._place != place:
+                self.close()
+                address = f"{path.as_uri()}?mode=ro"
+                self._database = sqlite3.connect(address, BUSY_SECONDS, uri=True, check_same_thread=False)
+                self._place = place
+            try:
+                return self._database.execute(query, values).fetchall()
+            except sqlite3.Error:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+
+
+_reader = _Reader()
+atexit.register(_reader.close)

@@ -295,7 +295,7 @@ def _delete_run_file(settings: Settings, name: str, number: str, path: Path) -> 
 def _old_table_files(settings: Settings, spec: RetentionSpec) -> Iterator[Removal]:
     """Yield the files that no version of the last `table_days`, and none that a kept model names, consists of."""
     for table in Workspace(settings).tables:
-        opened, name = table.open(), Path(table.uri).name
+        opened, name = table.open_for_writing(), Path(table.uri).name
         is_bars = name == "bars"
         keep = _kept_bars(settings) if is_bars else set()
         if opened is None or keep is None:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
 from tasks.store.delta_table import Table, quoted
+from tasks.store.kept_tables import read_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,9 +160,11 @@ def scan_times(table: "DeltaTable | None", series: Series, condition: str) -> Sh
     """Read the times of a series' rows that meet a SQL condition, in no order, datetime64[us]."""
     import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
-    found = table.scan(["timestamp"], f"{partition(series)} AND {condition}") if table else None
-    parts = [_times(batch.column(0)) for batch in pa.RecordBatchReader.from_stream(found)] if found else []
-    return np.concatenate([np.empty(0, "datetime64[us]"), *parts])
+    if table is None:
+        return np.empty(0, "datetime64[us]")
+    where = f"{partition(series)} AND {condition}"
+    found = read_once(table, ("timestamp", where), lambda: pa.table(table.scan(["timestamp"], where)))
+    return _times(found.column(0))
 
 
 def _scan(
@@ -290,8 +293,10 @@ def scan_rows(table: "DeltaTable", schema: "pa.Schema", series: Series) -> "pd.D
     """Read all columns of a series from a table whose first partitions are symbol and interval."""
     import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
-    found: pd.DataFrame = pa.table(table.scan(schema.names, partition(series))).cast(schema).to_pandas()
-    return found
+    where = partition(series)
+    found = read_once(table, (*schema.names, where), lambda: pa.table(table.scan(schema.names, where)).cast(schema))
+    frame: pd.DataFrame = found.to_pandas()
+    return frame
 
 
 def read_rows(table: Table, series: Series) -> "pd.DataFrame":

@@ -19,6 +19,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from model.errors import RiseOrFallError, SpecError
+from tasks.store.kept_tables import newest_version, read_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,14 +83,30 @@ class Table:
     storage_options: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, version: int | None = None) -> DeltaTable | None:
-        """Open the newest or the named version; None if nothing was ever written.
+        """Open the newest or the named version, for reading; None if nothing was ever written.
 
         Raises:
             SpecError: there is no such version, or its files were deleted.
             TableUnreachable: the store does not answer.
         """
+        table = newest_version(self.uri, self.open_for_writing)
+        if table is None or version is None or version == table.version():
+            return table
+        newest = table.version()
+        if not 0 <= version <= newest:
+            raise SpecError(f"{self.uri}: expected a version from 0 to {newest}, found {version}")
+        earlier = DeltaTable(self.uri, version=version, storage_options=dict(self.storage_options))
+        self._require_files(earlier)
+        return earlier
+
+    def open_for_writing(self) -> DeltaTable | None:
+        """Open the newest version, for this caller alone; None if nothing was ever written.
+
+        Raises:
+            TableUnreachable: the store does not answer.
+        """
         try:
-            table = DeltaTable(self.uri, storage_options=dict(self.storage_options))
+            return DeltaTable(self.uri, storage_options=dict(self.storage_options))
         except TableNotFoundError:
             return None
         except OSError as failure:
@@ -98,13 +115,6 @@ class Table:
                 f"{self.uri}: expected a store that answers, found: {reason}. "
                 "Check the store's address, its credentials, and whether its server runs."
             ) from failure
-        if version is not None and version != table.version():
-            newest = table.version()
-            if not 0 <= version <= newest:
-                raise SpecError(f"{self.uri}: expected a version from 0 to {newest}, found {version}")
-            table.load_as_version(version)
-            self._require_files(table)
-        return table
 
     def _require_files(self, table: DeltaTable) -> None:
         """Raise SpecError if a file of an earlier version is gone; on S3 the read itself fails."""
@@ -143,7 +153,7 @@ class Table:
             TableBusy: every attempt lost its race.
         """
         for attempt in range(ATTEMPTS):
-            table = self.open() or self.create()
+            table = self.open_for_writing() or self.create()
             change = plan(table)
             if change is None:
                 return table.version()
@@ -170,7 +180,7 @@ class Table:
                 storage_options=dict(self.storage_options),
             )
         except DeltaError:
-            table = self.open()
+            table = self.open_for_writing()
             if table is None:
                 raise
             return table
@@ -205,6 +215,10 @@ def place(root: str, name: str) -> str:
 
 def read_rows(table: DeltaTable, schema: "pa.Schema", where: str | None = None) -> "pa.Table":
     """Read the rows that meet a SQL condition; all when it is None. Columns that an older table lacks are null."""
+    return read_once(table, (*schema.names, where), lambda: _read_rows(table, schema, where))
+
+
+def _read_rows(table: DeltaTable, schema: "pa.Schema", where: str | None) -> "pa.Table":
     import pyarrow as pa  # imported here: a command that reads no table starts without it
 
     missing = _missing_columns(table, schema)

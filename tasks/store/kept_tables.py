@@ -1,0 +1,113 @@
+"""The newest version of a local table, and what was read from it, kept until somebody commits.
+
+A command opens each table and reads the same rows many times. A version of a Delta table never changes, so a read
+stays true; whether the version still is the newest is a look at the log's folder. Tables on S3 are not kept. Caution:
+a kept table is shared, and a commit through it would change it under the others, so it is for reading only.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+MOST_TABLES = 32  # own choice: a home has nine
+MOST_READS = 64  # own choice, of one table
+LARGEST_READ_BYTES = 1 << 20  # own choice: a larger read is not kept
+
+State = tuple[int, ...]  # of a log: version, and what its folder and its newest entry look like
+Stamps = tuple[int, ...]  # of data files: when each was written
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A table, the state of its log, and what was read from it."""
+
+    table: "DeltaTable"
+    state: State
+    reads: dict[tuple[object, ...], tuple[Stamps, "pa.Table"]] = field(default_factory=dict)
+
+
+_kept: OrderedDict[str, _Kept] = OrderedDict()  # oldest use first
+_lock = Lock()
+
+
+def newest_version(uri: str, load: "Callable[[], DeltaTable | None]") -> "DeltaTable | None":
+    """Return the newest version of a table, for reading; None if there is no table.
+
+    Args:
+        uri: folder or address.
+        load: loads it from the store.
+    """
+    kept = _current(uri)
+    if kept is not None:
+        return kept.table
+    table = load()
+    state = None if table is None else _state(uri, table.version())
+    with _lock:
+        _kept.pop(uri, None)
+        if table is not None and state is not None:
+            _kept[uri] = _Kept(table, state)
+            while len(_kept) > MOST_TABLES:
+                _kept.popitem(last=False)
+    return table
+
+
+def read_once(table: "DeltaTable", question: tuple[object, ...], read: "Callable[[], pa.Table]") -> "pa.Table":
+    """Return what a question about a table finds; about its newest version it is read once.
+
+    Args:
+        table: at any version.
+        question: what is read.
+        read: reads it.
+    """
+    kept = _current(unquote(urlsplit(table.table_uri).path).rstrip("/"))
+    if kept is None or kept.table.version() != table.version():
+        return read()
+    stamps = tuple(_written_at(Path(file)) for file in kept.table.file_uris())
+    known = kept.reads.get(question)
+    if known is not None and known[0] == stamps:
+        return known[1]
+    found = read()
+    if found.nbytes <= LARGEST_READ_BYTES:
+        with _lock:
+            while len(kept.reads) >= MOST_READS:
+                del kept.reads[next(iter(kept.reads))]
+            kept.reads[question] = (stamps, found)
+    return found
+
+
+def _current(uri: str) -> _Kept | None:
+    """Return the kept table of a folder if it still is the newest version."""
+    with _lock:
+        kept = _kept.get(uri)
+        if kept is None or _state(uri, kept.table.version()) != kept.state:
+            return None
+        _kept.move_to_end(uri)
+        return kept
+
+
+def _state(uri: str, version: int) -> State | None:
+    """Return the state of a log that ends with this version; None if it does not, or is not in a local folder."""
+    log = Path(uri) / "_delta_log"
+    try:
+        folder, newest = log.stat(), (log / f"{version:020}.json").stat()
+    except OSError:
+        return None
+    if (log / f"{version + 1:020}.json").exists():
+        return None
+    return version, folder.st_ino, folder.st_mtime_ns, newest.st_ino, newest.st_mtime_ns, newest.st_size
+
+
+def _written_at(path: Path) -> int:
+    """Return when a file was written; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
