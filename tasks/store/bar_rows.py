@@ -6,7 +6,7 @@ in the table. Note: `interval` and `timestamp` are SQL keywords and must be quot
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
 from tasks.store.delta_table import Table, quoted
-from tasks.store.kept_tables import read_once
+from tasks.store.kept_tables import is_small, read_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,13 +174,20 @@ def _scan(
     first: np.datetime64 | None = None,
     last: np.datetime64 | None = None,
     years: Sequence[int] = (),
-) -> "pa.RecordBatchReader":
+) -> "Iterable[pa.RecordBatch]":
     import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     bounds = [partition(series, years)]
     bounds += [f"\"timestamp\" >= '{first}Z'"] if first is not None else []
     bounds += [f"\"timestamp\" <= '{last}Z'"] if last is not None else []
-    return pa.RecordBatchReader.from_stream(table.scan(columns, " AND ".join(bounds)))
+    where = " AND ".join(bounds)
+    if is_small(table):
+        kept: list[pa.RecordBatch] = read_once(
+            table, (*columns, where), lambda: pa.table(table.scan(columns, where))
+        ).to_batches()
+        return kept
+    batches: Iterable[pa.RecordBatch] = pa.RecordBatchReader.from_stream(table.scan(columns, where))
+    return batches
 
 
 def partition(series: Series, years: Sequence[int] = ()) -> str:

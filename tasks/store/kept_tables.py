@@ -83,6 +83,12 @@ def read_once(table: "DeltaTable", question: tuple[object, ...], read: "Callable
     return found
 
 
+def is_small(table: "DeltaTable") -> bool:
+    """Return whether all rows of a local table may be kept; False on S3."""
+    sizes = [_size(Path(file)) for file in table.file_uris()] if table.table_uri.startswith("file:") else []
+    return bool(sizes) and sum(sizes) <= LARGEST_READ_BYTES
+
+
 def _current(uri: str) -> _Kept | None:
     """Return the kept table of a folder if it still is the newest version."""
     with _lock:
@@ -103,6 +109,14 @@ def _state(uri: str, version: int) -> State | None:
     if (log / f"{version + 1:020}.json").exists():
         return None
     return version, folder.st_ino, folder.st_mtime_ns, newest.st_ino, newest.st_mtime_ns, newest.st_size
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file; 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _written_at(path: Path) -> int:

@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--steps", action="store_true", help="print every step")
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
     parser.add_argument("--rate", type=float, help="share of writes that a fault hits; drawn if absent")
+    parser.add_argument("--folder", help="where homes are made; a disk in memory is quicker")
     parser.add_argument("--plant", default="", help="plant a fault of planted_faults.py")
     chosen = parser.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -44,7 +45,7 @@ def main() -> int:
     first, _, last = chosen.seeds.partition(":")
     seeds = [chosen.seed] if chosen.seed is not None else range(int(first or 0), int(last or 10))
     failures, days, began = 0, 0, time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
+    with tempfile.TemporaryDirectory(prefix="simulation-", dir=chosen.folder) as folder:
         template = make_template(Path(folder) / "template")
         for seed in seeds:
             try:

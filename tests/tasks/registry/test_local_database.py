@@ -55,6 +55,30 @@ def test_another_mlflow_is_left_to_the_client(uri: str) -> None:
     assert (file.alias("a", "champion"), file.version("a", "1"), file.params("1")) == (None, None, None)
 
 
+def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    found = []
+    for value in ("old", "new"):
+        fresh = tmp_path / value
+        with closing(sqlite3.connect(fresh)) as database, database:
+            database.execute("CREATE TABLE experiments (experiment_id, name, workspace)")
+            database.execute("INSERT INTO experiments VALUES (?, 'a', 'default')", (value,))
+        fresh.replace(path)
+        found.append(LocalDatabase(f"sqlite:///{path}").experiment_id("a"))
+    path.unlink()
+    assert [*found, LocalDatabase(f"sqlite:///{path}").experiment_id("a")] == [("old",), ("new",), None]
+
+
+def test_what_another_process_wrote_is_read_at_once(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("CREATE TABLE experiments (experiment_id, name, workspace)")
+        file = LocalDatabase(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        assert file.experiment_id("a") == (None,)
+        database.execute("INSERT INTO experiments VALUES ('7', 'a', 'default')")
+        database.commit()  # which a reader that keeps a lock would refuse
+        assert file.experiment_id("a") == ("7",)
+
+
 def test_tables_of_another_mlflow_are_left_to_the_client(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("CREATE TABLE model_versions (name TEXT)")
