@@ -27,10 +27,10 @@ from data_checks.apply_rules import (
 )
 from data_checks.check_report import CheckReport, CheckResult, log_failures
 from data_checks.check_spec import CheckSpec
-from data_checks.cross_check import cross_check
 from data_checks.great_expectations_run import Outcome, Validation, validate_batch
 from data_checks.offending_values import time_text
 from data_checks.rule_definitions import WINDOW_RULES, Rule, Suite, applicable_rules
+from data_checks.second_source import cross_check
 from data_checks.window_rules import apply_window_rules, window_batch
 from model.bars import COLUMNS, PRICES, Series
 from model.errors import SpecError

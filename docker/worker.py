@@ -11,7 +11,7 @@ import subprocess
 import sys
 from threading import Event
 
-from tasks.services.stale_runs import end_stale_mlflow_runs
+from tasks.services.dead_runs import end_stale_mlflow_runs
 from tasks.settings import Settings
 
 log = logging.getLogger("worker")

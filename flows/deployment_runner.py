@@ -16,7 +16,7 @@ from threading import Event, Thread
 
 from flows.deployments import RENAMED, ScheduleSpec, plans, served
 from tasks.services.automations import install
-from tasks.services.stale_runs import (
+from tasks.services.dead_runs import (
     clean_up_after_dead_runs,
     end_flow_runs_without_process,
     end_runs_of_earlier_up,

@@ -7,8 +7,8 @@ from tasks.pages.prefect_artifacts import show_table
 from tasks.repair.retention import apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.results import Housekeeping
+from tasks.services.dead_runs import clean_up_after_dead_runs
 from tasks.services.scheduled_runs import with_local_registry
-from tasks.services.stale_runs import clean_up_after_dead_runs
 from tasks.settings import Settings
 
 

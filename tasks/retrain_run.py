@@ -22,8 +22,8 @@ from tasks.pages.prefect_artifacts import shown
 from tasks.registry.experiment_runs import code_version, flatten_specs
 from tasks.repair.registry_damage import require_registry
 from tasks.retrain_submission import RETRAIN_ALL
+from tasks.services.dead_runs import clean_up_after_dead_runs
 from tasks.services.leftover_files import use_own_temporary_folder
-from tasks.services.stale_runs import clean_up_after_dead_runs
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 

@@ -103,8 +103,8 @@ def housekeeping(*, retention: RetentionSpec = RetentionSpec(), dry_run: bool = 
 
 
 def _end_dead_runs(settings: "Settings") -> list[str]:
+    from tasks.services.dead_runs import clean_up_after_dead_runs
     from tasks.services.prefect_server import use_server
-    from tasks.services.stale_runs import clean_up_after_dead_runs
 
     if settings.local_database is not None and not settings.local_database.exists():
         return []  # MLflow's client would create it

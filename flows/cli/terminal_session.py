@@ -2,9 +2,7 @@
 
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,11 +10,10 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.errors import RiseOrFallError, StoreUnavailable
+from flows.cli.free_space import require_space
+from model.errors import RiseOrFallError
 from tasks.repair.live_writers import hold_home
 from tasks.settings import Settings
-
-FREE_BYTES = 50_000_000  # own choice: a retrain, with the database of a temporary Prefect server, writes up to 20 MB
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,26 +69,6 @@ def _open_log(log_folder: Path) -> Path:
     except OSError:
         return Path(os.devnull)
     return path
-
-
-def require_space(home: Path) -> None:
-    """Raise unless a run has room for what it writes; its servers would otherwise fail in ways of their own.
-
-    Raises:
-        StoreUnavailable: the folder cannot be written to, or fewer than `FREE_BYTES` are free.
-    """
-    advice = "Free some space, correct its permissions, or set RISEORFALL_HOME to another folder."
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
-        free = shutil.disk_usage(home).free
-    except OSError as error:
-        raise StoreUnavailable(f"{home}: expected a folder to write to, found: {error.strerror}. {advice}") from error
-    if free < FREE_BYTES:
-        raise StoreUnavailable(
-            f"{home}: expected at least {FREE_BYTES / 1e6:.0f} MB of free space, found {free / 1e6:.1f} MB. {advice}"
-        )
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import pytest
 from data_checks.apply_rules import RuleResults, apply_bar_rules
 from data_checks.check_report import require_passed
 from data_checks.check_spec import CheckSpec
-from data_checks.cross_check import CrossCheck, cross_check
 from data_checks.rule_definitions import Suite, applicable_rules
+from data_checks.second_source import CrossCheck, cross_check
 from data_checks.validate import check_bars
 from model.bars import Series
 

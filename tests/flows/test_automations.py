@@ -35,7 +35,7 @@ from tasks.console.progress import current_progress
 from tasks.pages import prefect_artifacts
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_table, shown
 from tasks.services.automations import FAILED, NAMES_OF_0_1, NOTIFY, PREDICTED, QUIET, RETRAIN, install
-from tasks.services.stale_runs import (
+from tasks.services.dead_runs import (
     INTERRUPTED,
     PROCESS_GONE,
     end_flow_runs_without_process,
@@ -208,7 +208,7 @@ def test_a_run_without_a_process_does_not_wedge_its_deployment(
     after = start()
     assert after.state_type == "PENDING"
     monkeypatch.setattr(  # it ends between the two questions, so no process is found
-        "tasks.services.stale_runs._executed_flow_runs",
+        "tasks.services.dead_runs._executed_flow_runs",
         lambda: client.set_flow_run_state(after.id, Completed(), force=True) and set(),
     )
     assert end_flow_runs_without_process(["ingest/ingest"], datetime.now(UTC) + timedelta(minutes=3)) == 0

@@ -14,8 +14,8 @@ from flows.deployments import plans, served
 from flows.retrain_all import retrain_all
 from model.training import TrainingSpec
 from tasks.retrain_run import trigger
+from tasks.services.dead_runs import end_stale_mlflow_runs
 from tasks.services.group_runs import GROUP
-from tasks.services.stale_runs import end_stale_mlflow_runs
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
 

@@ -29,9 +29,9 @@ from model.training import TrainingSpec
 from model.walk_forward import _trainer, trainer_for
 from model.windows import WindowSpec
 from tasks.services import group_runs
+from tasks.services.dead_runs import _end_flow_runs as end_flow_runs
+from tasks.services.dead_runs import end_flow_runs_without_process
 from tasks.services.group_runs import _series_runs, continue_after_crash, continue_group
-from tasks.services.stale_runs import _end_flow_runs as end_flow_runs
-from tasks.services.stale_runs import end_flow_runs_without_process
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 

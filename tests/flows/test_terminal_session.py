@@ -10,7 +10,8 @@ import pytest
 
 from flows.cli import app as command_line
 from flows.cli import run
-from flows.cli.terminal_session import FREE_BYTES, describe_interruption, flow_progress, quiet_streams, require_space
+from flows.cli.free_space import FREE_BYTES, require_space
+from flows.cli.terminal_session import describe_interruption, flow_progress, quiet_streams
 from model.errors import StoreUnavailable
 from tasks.settings import Settings
 

@@ -44,8 +44,8 @@ import tasks.pages.prefect_artifacts
 import tasks.registry.experiment_runs
 import tasks.repair.retention
 import tasks.retrain_run
+import tasks.services.dead_runs
 import tasks.services.events
-import tasks.services.stale_runs
 import tasks.sources.exchange_source
 import tasks.windowing
 from data_checks.great_expectations_run import Validation
@@ -365,8 +365,8 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (data_checks.validate, "validate_batch", lambda *_: Validation({}, "", "")),
         (data_checks.validate, "_disagreement", lambda *_: ""),
         (tasks.pages.prefect_artifacts, "_try", lambda *_, **__: None),
-        (tasks.services.stale_runs, "is_gone", processes.is_gone),
-        (tasks.services.stale_runs, "remove_temporary_folders", list),
+        (tasks.services.dead_runs, "is_gone", processes.is_gone),
+        (tasks.services.dead_runs, "remove_temporary_folders", list),
         (tasks.registry.experiment_runs, "own_process", processes.own),
         (tasks.retrain_run, "code_version", dict),
         (tasks.repair.retention, "datetime", _DaysLater),

@@ -12,8 +12,8 @@ import pytest
 
 from model.bars import Series
 from tasks.registry.owning_process import _start_ticks, is_alive, is_gone, own_process
+from tasks.services.dead_runs import MAX_RUN_TIME, PROCESS_GONE, clean_up_after_dead_runs, end_dead_mlflow_runs
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
-from tasks.services.stale_runs import MAX_RUN_TIME, PROCESS_GONE, clean_up_after_dead_runs, end_dead_mlflow_runs
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from data_checks.check_spec import CheckSpec
-from data_checks.cross_check import cross_check
+from data_checks.second_source import cross_check
 
 SPEC = CheckSpec()
 
