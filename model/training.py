@@ -350,7 +350,10 @@ def choose_device(*, require_gpu: bool = False) -> str:
 
 
 class EarlyStopping:
-    """Early stopping and learning-rate schedule: the best epoch so far, the learning rate, and whether to stop."""
+    """Early stopping and learning-rate schedule: the best epoch so far, the learning rate, and whether to stop.
+
+    Any lower loss is a new best and restarts `patience`; `plateau_patience` needs a fall of more than `MIN_GAIN`.
+    """
 
     def __init__(self, training: TrainingSpec, *, has_validation: bool) -> None:
         """Start without an epoch; without validation windows nothing stops early and the rate stays."""

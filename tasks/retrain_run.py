@@ -1,9 +1,9 @@
-"""The MLflow run around one retrain: its specs, trigger and code version, and how it ended.
+"""The MLflow run around one retrain: recipe, promotion rule, source, trigger and code version, and how it ended.
 
 `open_run` first makes sure that the home may be written to. It refuses one whose local MLflow database is gone,
-damaged, copied from another folder, or without the versions that the decision log names, because version numbers would
-be given twice. It ends MLflow runs whose process is gone and deletes their landing files. `track_run` ends the run as
-FINISHED, FAILED (an error; the tag `failure` has its text) or KILLED.
+damaged, copied from another folder, or without any version although decisions were made; a database that lost only
+some versions is accepted. It ends MLflow runs whose process is gone and deletes their landing files. `track_run` ends
+the run as FINISHED, FAILED (an error; the tag `failure` has its text) or KILLED (cancelled, interrupted, timed out).
 """
 
 import getpass
@@ -45,7 +45,7 @@ PANEL_STEPS = ("window", "train", "evaluate", "audit", "register", "promote", "r
 
 @task(name="open run", task_run_name="open run")
 def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> str:
-    """Start the MLflow run of a retrain, with its specs as parameters, and return its id.
+    """Start the MLflow run of a retrain, with recipe, rule and source as parameters, and return its id.
 
     Args:
         recipe: what is trained.

@@ -26,7 +26,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 5  # own choice: decisions of others that may be committed first
+MAX_COMPARISONS = 5  # own choice: up to four decisions of others may be committed first
 
 
 def decide_on_challenger(
@@ -48,7 +48,7 @@ def decide_on_challenger(
         on_broken_champion: called where the champion cannot be loaded.
 
     Raises:
-        ChampionChanged: another decision was committed first, `MAX_ATTEMPTS` times.
+        ChampionChanged: another decision was committed first, `MAX_COMPARISONS` times.
     """
     bars, attempt = _read(workspace, ref), 1
     while True:
@@ -61,7 +61,7 @@ def decide_on_challenger(
             return _commit_or_reject(workspace, row)
         except ChampionChanged as changed:
             log.warning("%s", changed)
-            if attempt == MAX_ATTEMPTS:
+            if attempt == MAX_COMPARISONS:
                 raise
             attempt += 1
 

@@ -23,7 +23,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 10  # own choice: decisions of others that may come between reading the log and setting the alias
+MAX_ALIAS_CHANGES = 10  # own choice: decisions of others that may come between reading the log and setting the alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _new_digests(workspace: Workspace, row: LoggedDecision) -> dict[str, dict[st
 
 def _set_alias(workspace: Workspace, level: int) -> ChampionState:
     """Set the alias by the decision log, again if others decide in the meantime; log the change at `level`."""
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_ALIAS_CHANGES):
         last = workspace.decision_log.last(workspace.name)
         aliased = workspace.registry.alias_number("champion")
         number = last.champion_after if last else aliased

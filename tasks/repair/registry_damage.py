@@ -85,7 +85,7 @@ def require_registry(settings: Settings) -> None:
     """Raise unless MLflow's local database is whole, so that no version gets a number that another one had.
 
     Raises:
-        DamagedHome: it is gone or damaged, or holds none of the versions that were decided about; or its paths are
+        DamagedHome: it is gone or damaged, or holds no version at all although decisions were made; or its paths are
             those of another home, into which a run of a copied home would write.
         StoreUnavailable: it cannot be read now.
     """
