@@ -103,6 +103,9 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         environment |= prefect_server_variables(password)
         # Prefect deletes old events by itself, flow runs that ended 90 days ago and their logs only with this.
         environment.setdefault("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs")
+        # Prefect writes each state of a task run in a transaction of its own; a page shows them two seconds later so.
+        environment.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE", "100")
+        environment.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL", "2")
         environment.setdefault(
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ",".join(f"http://{name}:{port}" for name in LOCAL_NAMES)
         )

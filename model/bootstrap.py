@@ -8,8 +8,8 @@ Losses are in nats. Caution: where labels overlap (horizon above the stride), bl
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int16, Int64
@@ -20,7 +20,7 @@ from model.metrics import METRICS, Record, log_losses, score, score_resamples
 CONFIDENCE = 0.95
 REPETITIONS = 1000
 CHUNK_CELLS = 4_000_000  # resample times window held at once: 32 MB
-KEPT_CELLS = 50_000_000  # resample times window kept for the next comparison: 100 MB
+KEPT_CELLS = 50_000_000  # resample times window kept for the next comparisons: 100 MB
 MIN_WINDOWS_FOR_BLOCKS = 20  # too few windows to estimate an autocorrelation below this
 
 
@@ -127,8 +127,7 @@ def resample(
         statistic: takes the count of draws of each window, shape (resample, window); returns shape (resample, number).
         n: windows.
         block_bars: mean block length, windows.
-        seed: the same seed, n and block length draw the same windows; the last two sets of draws are kept
-            if they are small.
+        seed: the same seed, n and block length draw the same windows; the newest sets of draws are kept.
         repetitions: resamples.
         cells: numbers that the statistic holds at once for each resample, where those are more than n.
 
@@ -142,10 +141,13 @@ def resample(
     """
     if n < 1:
         raise SpecError("bootstrap: expected at least one window, found none")
-    few = n * repetitions <= KEPT_CELLS
-    draws = iter(_kept_draws(n, block_bars, seed, repetitions) if few else _draws(n, block_bars, seed, repetitions))
     rows = max(1, CHUNK_CELLS // max(n, cells))
-    sizes = [min(rows, repetitions - start) for start in range(0, repetitions, rows)]
+    starts = range(0, repetitions, rows)
+    if n * repetitions <= KEPT_CELLS:
+        kept = _DRAWS.find(n, block_bars, seed, repetitions)
+        return np.concatenate([statistic(kept[start : start + rows].astype(np.float64)) for start in starts])
+    draws = _draws(n, block_bars, seed, repetitions)
+    sizes = [min(rows, repetitions - start) for start in starts]
     return np.concatenate([statistic(np.array(list(islice(draws, size)), dtype=np.float64)) for size in sizes])
 
 
@@ -158,13 +160,32 @@ def _draws(n: int, block_bars: int, seed: int, repetitions: int) -> Iterator[Int
         yield np.bincount(drawn[0][0], minlength=n)
 
 
-@lru_cache(maxsize=2)  # base rate, champion and baselines are compared on the same windows
-def _kept_draws(n: int, block_bars: int, seed: int, repetitions: int) -> Int16[np.ndarray, "resample window"]:
-    counts = np.empty((repetitions, n), dtype=np.int16)
-    for row, drawn in zip(counts, _draws(n, block_bars, seed, repetitions), strict=True):
-        row[:] = drawn
-    counts.setflags(write=False)
-    return counts
+class KeptDraws:
+    """Draws by their arguments, the newest up to `KEPT_CELLS`: forecasters, and series of one length, have the same."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._kept: dict[tuple[int, int, int, int], Int16[np.ndarray, "resample window"]] = {}  # oldest use first
+        self._lock = Lock()
+
+    def find(self, n: int, block_bars: int, seed: int, repetitions: int) -> Int16[np.ndarray, "resample window"]:
+        """Return how often each resample draws each window; read-only."""
+        key = n, block_bars, seed, repetitions
+        with self._lock:
+            counts = self._kept.pop(key, None)
+        if counts is None:
+            counts = np.empty((repetitions, n), dtype=np.int16)
+            for row, drawn in zip(counts, _draws(n, block_bars, seed, repetitions), strict=True):
+                row[:] = drawn
+            counts.setflags(write=False)
+        with self._lock:
+            self._kept[key] = counts
+            while sum(each.size for each in self._kept.values()) > KEPT_CELLS:
+                del self._kept[next(iter(self._kept))]
+        return counts
+
+
+_DRAWS = KeptDraws()
 
 
 def percentile_bounds(

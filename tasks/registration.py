@@ -54,9 +54,9 @@ def register(
         )
         scores = {name: each.value for name, each in evaluation.numbers[NETWORK].items()}
         tags = version_tags(ref.bars, recipe, final, scores, rule)
-        test_bars = workspace.runs.log_bars(run_id, ref.bars, "test", evaluation.span)  # as the evaluation logged them
         name = as_of_text(ref.bars.closed_at).replace(":", "")
-        measured = Measured(score_metrics(scores), *test_bars)
+        # The evaluation has logged this dataset.
+        measured = Measured(score_metrics(scores), *workspace.runs.dataset_of(ref.bars, "test", evaluation.span))
         return workspace.registry.register(run_id, files, _example(ref), tags, name, measured)
 
 

@@ -8,6 +8,7 @@ the run as FINISHED, FAILED (an error; the tag `failure` has its text) or KILLED
 
 import getpass
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
@@ -20,10 +21,13 @@ from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
 from tasks.registry.experiment_runs import code_version, flatten_specs
+from tasks.registry.run_memory import run_memory
 from tasks.repair.registry_damage import require_registry
 from tasks.retrain_submission import RETRAIN_ALL
 from tasks.services.dead_runs import clean_up_after_dead_runs
+from tasks.services.group_runs import GROUP
 from tasks.services.leftover_files import use_own_temporary_folder
+from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
@@ -40,6 +44,8 @@ STEPS = (
     "promote",
     "report",
 )  # names of `current_progress().step`; the share of those finished is the run's progress
+CLEAN_UP_SECONDS = 600.0  # own choice: a group of daily series takes minutes
+_CLEANED_UP: dict[str, float] = {}  # by address of MLflow: when this process did, by the monotonic clock
 PANEL_STEPS = ("window", "train", "evaluate", "audit", "register", "promote", "report")
 
 
@@ -57,7 +63,7 @@ def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> 
         if runtime.deployment.id:  # a shell has one already
             use_own_temporary_folder()
         require_registry(workspace.settings)
-        clean_up_after_dead_runs(workspace.settings)
+        _clean_up(workspace.settings)
         tags = {
             "recipe": recipe.digest,
             "symbol": recipe.symbol,
@@ -84,7 +90,7 @@ def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> 
 def track_run(recipe: Recipe, run_id: str, steps: Sequence[str] = STEPS) -> Iterator[None]:
     """Show the steps in Prefect, and end the MLflow run as the flow ends; a failure logs its reason as a tag."""
     try:
-        with shown(*steps):
+        with run_memory(), shown(*steps):
             yield
     except BaseException as error:
         workspace = open_workspace(recipe.series)
@@ -92,6 +98,16 @@ def track_run(recipe: Recipe, run_id: str, steps: Sequence[str] = STEPS) -> Iter
         workspace.runs.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     open_workspace(recipe.series).runs.finish_run(run_id)
+
+
+def _clean_up(settings: Settings) -> None:
+    """End what dead runs left; in the process of a group now and then, because all experiments are read each time."""
+    now = time.monotonic()
+    before = _CLEANED_UP.get(settings.mlflow_uri)
+    if GROUP in (runtime.flow_run.tags or ()) and before is not None and now - before < CLEAN_UP_SECONDS:
+        return
+    clean_up_after_dead_runs(settings)
+    _CLEANED_UP[settings.mlflow_uri] = now
 
 
 def trigger() -> str:

@@ -90,8 +90,8 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
                 "best_epoch": fitted.best_epoch,
                 "calibrator": str(fitted.calibrator),
             },
+            curves=curves(fitted.history),
         )
-        workspace.runs.log_curves(run_id, curves(fitted.history))
         log_fold(workspace.runs, run_id, fitted)
         workspace.runs.finish_run(run_id)
     return FoldOutcome(
@@ -124,8 +124,8 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         fitted = final.fitted
         calibrator = read_calibrator(workspace.runs, folds[-1].run_id)
         log_final_network(workspace.runs, parent_run_id, trainer.keras_model(fitted), final, calibrator)
-        workspace.runs.log_curves(parent_run_id, curves(fitted.history))
-        workspace.runs.log_values(parent_run_id, tags={"device": fitted.device, "calibrator": str(calibrator)})
+        tags = {"device": fitted.device, "calibrator": str(calibrator)}
+        workspace.runs.log_values(parent_run_id, tags=tags, curves=curves(fitted.history))
     until = iso_text(resolved.resolved_at[-1])
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
 

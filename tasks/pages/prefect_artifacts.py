@@ -1,8 +1,9 @@
 """Prefect artifacts of a run: progress bars, tables and links in the Prefect UI.
 
 Knows Prefect's artifacts, not what they show. Keys are lowercase with dashes, as Prefect requires. Artifacts are
-optional: if the server rejects one, the run logs a warning and continues. Caution: each update is a request, so the bar
-of a fast fit is updated once a second, not once per epoch.
+optional: if the server rejects one, the run logs a warning and continues. Caution: each update of an artifact is a
+request, an event and a dozen rows of the server's database, so only work that takes longer than `UPDATE_SECONDS` has a
+bar, which is updated that often.
 """
 
 import json
@@ -39,21 +40,36 @@ OUTCOMES = {  # action of a decision -> what people read, also as the name of a 
     "promote": "Promoted", "hold": "Held", "reject": "Rejected", "unchanged": "Unchanged",
     "rollback": "Restored", "lift": "HoldLifted",
 }  # fmt: skip
-UPDATE_SECONDS = 1.0
+UPDATE_SECONDS = 5.0  # own choice: a shorter fit, or run, has no bar
+LONG_RUN_SECONDS = 60.0  # own choice: a run that takes longer shows each step as it starts
 FIRST_PERCENT = 1.0  # a bar at zero looks as if the run had not started
+FULL_PERCENT = 100.0
 
 
 @dataclass(slots=True)
 class Bar:
-    """A progress artifact and the time of its last update."""
+    """A progress bar: what it shows, and the artifact, which work that ends soon does not get.
 
-    artifact_id: UUID
+    Attributes:
+        started_at: start of the work, as all times by the monotonic clock.
+        updated_at: last update of the artifact.
+        artifact_id: None until there is one.
+        percent: of the work that is done.
+        text: below the bar.
+        is_new: the artifact does not show percent and text yet.
+    """
+
+    started_at: float
     updated_at: float
+    artifact_id: UUID | None = None
+    percent: float = FIRST_PERCENT
+    text: str = ""
+    is_new: bool = False
 
 
 @dataclass(slots=True)
 class PrefectProgress:
-    """Progress as artifacts of the flow run: one bar for the steps, one per fit; lines go to the run's log.
+    """Progress as artifacts of the flow run: one bar for the steps, one per long fit; lines go to the run's log.
 
     Attributes:
         steps: names of the steps of the flow, in order.
@@ -67,26 +83,27 @@ class PrefectProgress:
 
     def step_started(self, step: str) -> None:
         """Show which step is running."""
-        self._update("progress", self._share(), f"{step} ...", at_once=True)
+        self._update_steps(f"{step} ...")
 
     def step_finished(self, step: str, seconds: float) -> None:
         """Update the bar of the steps."""
         if step not in self.done:
             self.done.append(step)
-        self._update("progress", self._share(), f"{step}: {seconds:.1f} s", at_once=True)
+        self._update_steps(f"{step}: {seconds:.1f} s")
 
     def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Update the bar of the fit."""
         text = f"{fit}: epoch {epoch.number} of at most {epochs}, {format_losses(epoch)}"
-        self._update(artifact_key(fit), 100 * epoch.number / epochs, text, at_once=epoch.number == epochs)
+        self._update(artifact_key(fit), FULL_PERCENT * epoch.number / epochs, text, before=epoch.seconds)
+        self._show("progress")
 
     def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
         """Fill the bar of the fit: one that stopped early is finished too."""
-        self._update(artifact_key(fit), 100.0, f"{fit}: {format_fit(last, best, epochs)}", at_once=True)
+        self._update(artifact_key(fit), FULL_PERCENT, f"{fit}: {format_fit(last, best, epochs)}", at_once=True)
 
     def page_read(self, reached: datetime, share: float) -> None:
         """Update the bar of the fetch from an exchange."""
-        self._update("bars", 100 * share, f"bars up to {reached:%Y-%m-%d %H:%M}", at_once=share >= 1)
+        self._update("bars", FULL_PERCENT * share, f"bars up to {reached:%Y-%m-%d %H:%M}", at_once=share >= 1)
 
     def report_line(self, line: str) -> None:
         """Write the line to the run's log."""
@@ -97,24 +114,42 @@ class PrefectProgress:
         get_run_logger().warning("%s", line)
 
     def finish(self, text: str) -> None:
-        """Fill every bar."""
-        for key in self.bars:
-            self._update(key, 100.0, text if key == "progress" else "", at_once=True)
+        """Fill every bar that is not full."""
+        for key, bar in self.bars.items():
+            if key == "progress":
+                self._update(key, FULL_PERCENT, text, at_once=True)
+            elif bar.percent < FULL_PERCENT:
+                self._update(key, FULL_PERCENT, "", at_once=True)
 
-    def _share(self) -> float:
-        return 100 * len([step for step in self.steps if step in self.done]) / len(self.steps)
+    def _update_steps(self, text: str) -> None:
+        share = FULL_PERCENT * len([step for step in self.steps if step in self.done]) / len(self.steps)
+        bar = self.bars.get("progress")
+        is_long = bar is not None and time.monotonic() - bar.started_at >= LONG_RUN_SECONDS
+        self._update("progress", share, text, at_once=is_long)
 
-    def _update(self, key: str, percent: float, text: str, *, at_once: bool) -> None:
+    def _update(self, key: str, percent: float, text: str, *, at_once: bool = False, before: float = 0.0) -> None:
+        """Set a bar, and show it if it is due or `at_once`; work that is new began `before` seconds ago."""
+        now = time.monotonic()
+        bar = self.bars.setdefault(key, Bar(now - before, now - before))
+        bar.percent, bar.text, bar.is_new = min(FULL_PERCENT, max(FIRST_PERCENT, percent)), text, True
+        self._show(key, at_once=at_once)
+
+    def _show(self, key: str, *, at_once: bool = False) -> None:
+        """Create or update the artifact of a bar that has changed, if it is due; work that has ended gets none."""
         now, bar = time.monotonic(), self.bars.get(key)
-        percent = min(100.0, max(FIRST_PERCENT, percent))
+        if bar is None or not bar.is_new:
+            return
+        is_due, is_full = now - bar.updated_at >= UPDATE_SECONDS, bar.percent >= FULL_PERCENT
+        if not (is_due or at_once) or (bar.artifact_id is None and is_full):
+            return
+        bar.updated_at, bar.is_new = now, False
         try:
-            if bar is None:
-                created = create_progress_artifact(percent, key, text)
+            if bar.artifact_id is None:
+                created = create_progress_artifact(bar.percent, key, bar.text)
                 assert isinstance(created, UUID)  # a coroutine only inside an event loop
-                self.bars[key] = Bar(created, now)
-            elif at_once or now - bar.updated_at >= UPDATE_SECONDS:
-                update_progress_artifact(bar.artifact_id, percent, text or None)
-                bar.updated_at = now
+                bar.artifact_id = created
+            else:
+                update_progress_artifact(bar.artifact_id, bar.percent, bar.text or None)
         except Exception as error:  # noqa: BLE001 - a picture of the run must not end the run
             log.warning("progress artifact %s: %s", key, error)
 
@@ -154,10 +189,15 @@ def show_table_of_run(flow_run_id: UUID, key: str, rows: Sequence[dict[str, Any]
 
 
 def show_links(links: dict[str, str]) -> None:
-    """Add links to the flow run; file addresses are skipped, because a browser does not open them from a page."""
-    for text, link in links.items():
-        if link.startswith("http"):
-            _try(create_link_artifact, artifact_key(text), link=link, link_text=text, description=f"[{text}]({link})")
+    """Add links to the flow run as one artifact: the first one is its link, the description has all.
+
+    File addresses are skipped, because a browser does not open them from a page.
+    """
+    opened = {text: link for text, link in links.items() if link.startswith("http")}
+    if opened:
+        text, link = next(iter(opened.items()))
+        listed = ", ".join(f"[{each}]({address})" for each, address in opened.items())
+        _try(create_link_artifact, artifact_key(text), link=link, link_text=text, description=listed)
 
 
 def show_page(key: str, page: str, description: str) -> None:

@@ -23,7 +23,7 @@ from tasks.champion.live_comparison import compare_live
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
-from tasks.registry.run_artifacts import read_equity, read_evaluation
+from tasks.registry.run_artifacts import CALIBRATOR, KERAS, read_calibrator, read_equity, read_evaluation
 from tasks.results import FoldOutcome, PanelRetrain, Retrain
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import mark_reasons
@@ -49,8 +49,8 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
     record, base_rate = read_evaluation(workspace.runs, run_id)
     equity = read_equity(workspace.runs, run_id)
     seed = recipe.training.seed
-    loaded = workspace.registry.read_version(version.version)
-    network, calibrator = network_from_bytes(loaded.keras()), loaded.calibrator()
+    network = network_from_bytes(workspace.runs.read_file(run_id, KERAS))
+    calibrator = read_calibrator(workspace.runs, run_id, CALIBRATOR)
     decision = workspace.decision_log.find_decision(run_id)
     params, tags = workspace.runs.run_values(run_id)
     return ReportContent(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,7 @@ from tasks.registry.experiment_page import (
 )
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.owning_process import PROCESS_TAG, own_process
+from tasks.registry.run_memory import MEMORY
 from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer, store_unavailable
 from tasks.settings import Settings, preserve_tracking_uri
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 POINTS_PER_BATCH = 1000  # MLflow's limit
+ORIGIN_TAGS = ("mlflow.user", "mlflow.source.")  # of a run, which its logged model has too
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,13 @@ class ExperimentRuns:
 
     def experiment_id(self) -> str:
         """Return the experiment of the series; create it with a description and a view on first use."""
+        known = MEMORY.experiments.get((self.uri, self.name))
+        if known is not None:
+            return known
         found = self.client.get_experiment_by_name(self.name)
-        return self._create_experiment() if found is None else str(found.experiment_id)
+        experiment_id = self._create_experiment() if found is None else str(found.experiment_id)
+        MEMORY.keep_experiment((self.uri, self.name), experiment_id)
+        return experiment_id
 
     def _create_experiment(self) -> str:
         """Create the experiment, or return the one that another process has just created."""
@@ -117,13 +124,18 @@ class ExperimentRuns:
 
     def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
         """Start a run (a child of `parent` when given) and return its id."""
-        found = self.client.get_experiment_by_name(self.name)
-        experiment_id = self._create_experiment() if found is None else str(found.experiment_id)
-        if found is not None and not parent:
-            self._renew_page(found)
+        experiment_id = self.experiment_id() if parent else self._experiment_with_page()
         marks = {**tags, PROCESS_TAG: own_process()} | ({"mlflow.parentRunId": parent} if parent else {})
         run = self.client.create_run(experiment_id, tags=marks, run_name=name)
         return str(run.info.run_id)
+
+    def _experiment_with_page(self) -> str:
+        """Return the experiment of the series, with the description and the view of this version."""
+        found = self.client.get_experiment_by_name(self.name)
+        if found is None:
+            return self._create_experiment()
+        self._renew_page(found)
+        return str(found.experiment_id)
 
     def _renew_page(self, found: "Experiment") -> None:
         """Give the experiment of an earlier version its description and view; a description by a person stays."""
@@ -148,41 +160,66 @@ class ExperimentRuns:
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Log metrics, parameters and tags of a run in one round trip; NaN metrics are left out."""
+        """Log metrics, parameters, tags and curves of a run in one round trip; NaN values are left out.
+
+        Args:
+            run_id: of the run.
+            metrics: one value each.
+            params: any values; logged as text.
+            tags: of the run.
+            curves: one value per epoch (1..) each.
+        """
         from mlflow.entities import Metric, Param, RunTag  # imported here: see client
 
         now = int(datetime.now(UTC).timestamp() * 1000)
+        named = [(key, value, 0) for key, value in (metrics or {}).items()]
+        named += [(key, value, epoch) for key, each in (curves or {}).items() for epoch, value in enumerate(each, 1)]
+        points = [Metric(key, float(value), now, step) for key, value, step in named if value == value]  # noqa: PLR0124 - NaN
         self.client.log_batch(
             run_id,
-            metrics=[Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if value == value],  # noqa: PLR0124 - NaN
+            metrics=points[:POINTS_PER_BATCH],
             params=[Param(key, str(value)) for key, value in (params or {}).items()],
             tags=[RunTag(key, str(value)) for key, value in (tags or {}).items()],
         )
-
-    def log_model_scores(self, run_id: str, model_id: str, measured: Measured) -> None:
-        """Log scores of a logged model, tied to the dataset that they were measured on; NaN values are left out."""
-        from mlflow.entities import Metric  # imported here: see client
-
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        tied = {"model_id": model_id, "dataset_name": measured.name, "dataset_digest": measured.digest}
-        scores = {key: value for key, value in measured.scores.items() if value == value}  # noqa: PLR0124 - NaN
-        metrics = [Metric(key, float(value), now, 0, run_id=run_id, **tied) for key, value in scores.items()]
-        self.client.log_batch(run_id, metrics=metrics)
-
-    def log_curves(self, run_id: str, curves: Mapping[str, Sequence[float]]) -> None:
-        """Log one value per epoch (1..) and metric, in one round trip; NaN values are left out."""
-        from mlflow.entities import Metric  # imported here: see client
-
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        points = [
-            Metric(key, float(value), now, epoch)
-            for key, values in curves.items()
-            for epoch, value in enumerate(values, start=1)
-            if value == value  # noqa: PLR0124 - NaN
-        ]
-        for start in range(0, len(points), POINTS_PER_BATCH):
+        for start in range(POINTS_PER_BATCH, len(points), POINTS_PER_BATCH):
             self.client.log_batch(run_id, metrics=points[start : start + POINTS_PER_BATCH])
+        if curves is not None:
+            MEMORY.keep_curves((self.uri, run_id), curves)
+
+    def create_logged_model(self, run_id: str, name: str, measured: Measured | None) -> tuple[str, str]:
+        """Create a logged model with what its page shows: the run's parameters, origin and metrics, and its scores.
+
+        Args:
+            run_id: run that trained the model, whose curves are left out.
+            name: of the logged model in MLflow.
+            measured: scores, tied to the dataset that they were measured on; NaN values are left out.
+
+        Returns:
+            Its id, and where its files belong; it is pending until it is finalised.
+        """
+        from mlflow.entities import LoggedModelOutput, Metric  # imported here: see client
+
+        run = self.client.get_run(run_id)
+        origin = {key: value for key, value in run.data.tags.items() if key.startswith(ORIGIN_TAGS)}
+        model = self.client.create_logged_model(
+            run.info.experiment_id, name, run_id, tags=origin, params=dict(run.data.params)
+        )
+        model_id = str(model.model_id)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+        metrics = [
+            Metric(each.key, each.value, each.timestamp, each.step, model_id=model_id, run_id=run_id)
+            for each in run.data._metric_objs  # noqa: SLF001 - the public values have no time
+            if each.step == 0
+        ]
+        if measured is not None:
+            now = int(datetime.now(UTC).timestamp() * 1000)
+            tied = {"model_id": model_id, "dataset_name": measured.name, "dataset_digest": measured.digest}
+            scores = {key: value for key, value in measured.scores.items() if value == value}  # noqa: PLR0124 - NaN
+            metrics += [Metric(key, float(value), now, 0, run_id=run_id, **tied) for key, value in scores.items()]
+        self.client.log_batch(run_id, metrics=metrics)
+        return model_id, str(model.artifact_location)
 
     def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
         """Log a matplotlib figure as an image."""
@@ -211,9 +248,20 @@ class ExperimentRuns:
                     f"{self.name}: expected to put {', '.join(files)} ({size:,} bytes) into {where}/{folder}, found: "
                     f"{error}. Look whether the artifact store is full or away, then run again."
                 ) from error
+        for name, content in files.items():
+            MEMORY.keep_file((self.uri, run_id, f"{folder}/{name}" if folder else name), content)
 
     def read_curves(self, run_id: str) -> list[Epoch]:
         """Return the epochs of a fold's run, first to last."""
+        known = MEMORY.curves.get((self.uri, run_id))
+        if known is not None:
+            return read_curves(
+                lambda name: {
+                    epoch: value
+                    for epoch, value in enumerate(known.get(name, ()), start=1)
+                    if value == value  # noqa: PLR0124 - NaN
+                }
+            )
         return read_curves(
             lambda name: {point.step: point.value for point in self.client.get_metric_history(run_id, name)}
         )
@@ -253,6 +301,9 @@ class ExperimentRuns:
             UnsoundModel: there is no such run, or it has no such file.
             StoreUnavailable: the artifact store could not be read, or did not deliver a file that it lists.
         """
+        known = MEMORY.files.get((self.uri, run_id, path))
+        if known is not None:
+            return known
         folder = self.database.run_folder(run_id)
         if folder is not None and (folder / path).is_file():
             try:
@@ -270,7 +321,7 @@ class ExperimentRuns:
         except Exception as error:
             raise failed_fetch(f"{self.name}: run {run_id}, file {path}", [path], listed, error) from error
 
-    def log_bars(self, run_id: str, ref: AnyBarsRef, context: str, span: str = "") -> tuple[str, str]:
+    def log_bars(self, run_id: str, ref: AnyBarsRef, context: str, span: str = "") -> None:
         """Log the bars that a run used as a dataset: place, table version, content hash, span.
 
         Args:
@@ -278,22 +329,24 @@ class ExperimentRuns:
             ref: the bars.
             context: what they were used for: `training`, `test`.
             span: first and last decision where only a part was used.
-
-        Returns:
-            Name and digest of the dataset.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag  # imported here: see client
 
         profile = {"rows": ref.rows, "first": str(ref.first), "last": str(ref.last), "sha256": ref.sha256}
+        name, digest = self.dataset_of(ref, context, span)
         dataset = Dataset(
-            name=f"{self.name} bars v{ref.version}" + (f", {context} {span}" if span else ""),
-            digest=ref.sha256[:SHORT_HASH],
+            name=name,
+            digest=digest,
             source_type="delta_table",
             source=json.dumps({"uri": ref.uri, "version": ref.version}),
             profile=json.dumps(profile | ({context: span} if span else {})),
         )
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-        return dataset.name, dataset.digest
+
+    def dataset_of(self, ref: AnyBarsRef, context: str, span: str = "") -> tuple[str, str]:
+        """Return name and digest of the dataset that `log_bars` logs."""
+        name = f"{self.name} bars v{ref.version}" + (f", {context} {span}" if span else "")
+        return name, ref.sha256[:SHORT_HASH]
 
     def experiment_link(self) -> str:
         """Return where a browser finds the runs of the experiment."""
@@ -321,8 +374,12 @@ class ExperimentRuns:
         self.client.set_terminated(run_id, status)
 
 
+@cache
 def code_version() -> dict[str, str]:
-    """Return the git commit of the code and whether it was changed since; empty without a repository."""
+    """Return the git commit of the code and whether it was changed since; empty without a repository.
+
+    Asked once by a process, which loads its code once.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -5,6 +5,7 @@ opened only if they lie in the artifact store and are those of the decision log.
 empty aliases, so they are read by alias.
 """
 
+import json
 import logging
 import shutil
 import tempfile
@@ -113,37 +114,59 @@ class ModelRegistry:
             name: of the logged model in MLflow; without / : . % and quotes.
             measured: its scores, shown on the page of the logged model.
         """
-        import mlflow.pyfunc  # imported here: see client
+        from mlflow.entities import LoggedModelStatus  # imported here: see client
 
-        self.runs.set_global_uri()
+        client = self.runs.set_global_uri()
         self.ensure_registered_model()
         self._skip_used_numbers(run_id)
+        model_id, location = self.runs.create_logged_model(run_id, name, measured)
+        try:
+            self._log_pyfunc(run_id, model_id, location, files, example)
+            made = client.create_model_version(
+                self.name, f"models:/{model_id}", run_id, tags=dict(tags), await_creation_for=0, model_id=model_id
+            )
+            number = str(made.version)
+            registered = [{"name": self.name, "version": number}]
+            client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(registered)})
+        except BaseException:
+            client.finalize_logged_model(model_id, LoggedModelStatus.FAILED)
+            raise
+        client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+        self.set_alias("challenger", number)
+        return _version(self.name, number, run_id, dict(tags))
+
+    def _log_pyfunc(
+        self, run_id: str, model_id: str, location: str, files: ModelFiles, example: "pd.DataFrame"
+    ) -> None:
+        """Write the files of a logged model as MLflow's pyfunc, with their SHA-256 in its metadata.
+
+        MLflow's own function, `Model.log`, asks for the history of each metric of the run, and loads the model again.
+        """
+        import mlflow.pyfunc  # imported here: see client
+        from mlflow.models import Model
+
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
-            # Without an experiment set, MLflow puts the files into the default one's folder, below the current one.
-            mlflow.set_experiment(experiment_id=self.runs.experiment_id())
-            logged = mlflow.models.Model.log(
-                artifact_path=None,
-                name=name,
-                flavor=mlflow.pyfunc,
+            digests = {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}
+            made = Model(
+                artifact_path=location,
                 run_id=run_id,
-                registered_model_name=self.name,
+                model_uuid=model_id,
+                model_id=model_id,
+                metadata={"sha256": digests},
+            )
+            saved = Path(place) / "saved"
+            mlflow.pyfunc.save_model(
+                path=str(saved),
+                mlflow_model=made,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
-                metadata={"sha256": {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}},
                 code_paths=[str(Path(__file__).parents[2] / "model")],
                 signature=_signature(panel="symbol" in example.columns),
                 input_example=example,
                 pip_requirements=pinned_requirements(),
             )
-        if measured is not None:
-            self.runs.log_model_scores(run_id, str(logged.model_id), measured)
-        found = self.client.search_model_versions(f"name = '{self.name}' and run_id = '{run_id}'")
-        version = str(max(int(each.version) for each in found))
-        for key, value in tags.items():
-            self.client.set_model_version_tag(self.name, version, key, value)
-        self.set_alias("challenger", version)
-        return self.version(version)
+            self.client.log_model_artifacts(model_id, str(saved))
 
     def add_version(self, run_id: str, files: ModelFiles, tags: Mapping[str, str]) -> Version:
         """Register a version in one step, its tags included, without MLflow's wrapping: quick, for replays.

@@ -282,18 +282,20 @@ def reporting_flow() -> str:
     return str(runtime.flow_run.id)
 
 
-def test_a_deployed_run_shows_bars_tables_and_links_that_open(
-    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("update_seconds", "bars"), [(0.0, {"progress", "fold-1-of-5"}), (60.0, set())])
+def test_a_deployed_run_shows_tables_links_that_open_and_bars_of_what_takes_long(
+    update_seconds: float, bars: set[str], client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_artifacts, "runtime", SimpleNamespace(deployment=SimpleNamespace(id=str(uuid4()))))
+    monkeypatch.setattr(prefect_artifacts, "UPDATE_SECONDS", update_seconds)
     run_id = reporting_flow()
     found = {
         each.key: each
         for each in client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
         if str(each.flow_run_id) == run_id
     }
-    assert found.keys() == {"progress", "fold-1-of-5", "metrics", "data-docs"}
-    assert [float(found[key].data) for key in ("progress", "fold-1-of-5")] == [100, 100]
+    assert found.keys() == {"metrics", "data-docs"} | bars
+    assert [float(found[key].data) for key in bars] == [100] * len(bars)
 
 
 def test_keys_are_lowercase_with_dashes() -> None:

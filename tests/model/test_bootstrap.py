@@ -90,21 +90,34 @@ def test_resampling_in_chunks_draws_the_same_windows(monkeypatch: pytest.MonkeyP
 def test_draws_of_many_windows_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 400)
     monkeypatch.setattr(bootstrap, "KEPT_CELLS", 999)
-    monkeypatch.setattr(bootstrap, "_kept_draws", None)
+    monkeypatch.setattr(bootstrap, "_DRAWS", None)
     held: list[int] = []
     resample(lambda counts: held.append(counts.size) or counts[:, :1], 40, 3, seed=5, repetitions=25)
     assert held == [400, 400, 200]
 
 
 def test_the_same_draws_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    bootstrap._kept_draws.cache_clear()
+    monkeypatch.setattr(bootstrap, "_DRAWS", bootstrap.KeptDraws())
+    made: list[tuple[int, ...]] = []
+    draws = bootstrap._draws
+    monkeypatch.setattr(bootstrap, "_draws", lambda *key: made.append(key) or draws(*key))
+    results = [resample(lambda counts: counts, 30, block, seed, 20) for block, seed in ((3, 1), (4, 1), (5, 1), (3, 1))]
+    assert [block for _, block, *_ in made] == [3, 4, 5]
+    assert (results[0] == results[3]).all()
+    assert (results[0] != results[1]).any()
+    resample(lambda counts: counts, 30, 3, 2, 20)
+    assert len(made) == 4
+
+
+def test_the_draws_used_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_DRAWS", bootstrap.KeptDraws())
+    monkeypatch.setattr(bootstrap, "KEPT_CELLS", 2 * 30 * 20)
     made: list[int] = []
     draws = bootstrap._draws
-    monkeypatch.setattr(bootstrap, "_draws", lambda *key: made.append(1) or draws(*key))
-    results = [resample(lambda counts: counts, 30, 3, seed, 20) for seed in (1, 1, 2)]
-    assert len(made) == 2
-    assert (results[0] == results[1]).all()
-    assert (results[0] != results[2]).any()
+    monkeypatch.setattr(bootstrap, "_draws", lambda *key: made.append(key[1]) or draws(*key))
+    for block in (3, 4, 3, 5, 3, 4):
+        resample(lambda counts: counts, 30, block, 1, 20)
+    assert made == [3, 4, 5, 4]  # 5 takes the place of 4, because 3 was used after it
 
 
 def test_zero_windows_cannot_be_resampled() -> None:

@@ -81,6 +81,16 @@ def test_attributions_sum_to_the_change_of_the_probability(kind: Kind) -> None:
     assert found.attribution.by_bar().sum() == pytest.approx(found.attribution.values.sum())
 
 
+@pytest.mark.parametrize("kind", ["cnn_lstm", "bilstm"])
+def test_an_lstm_in_one_kernel_is_explained_as_the_stored_one(kind: Kind) -> None:
+    network, _, found = explained(kind)
+    assert "FusedLSTM" not in str(network.get_config())
+    plain = integrated_gradients(network, found.scaled)
+    assert plain.probability == pytest.approx(found.attribution.probability, abs=1e-6)
+    assert found.attribution.steps == plain.steps
+    np.testing.assert_allclose(found.attribution.values, plain.values, atol=1e-6)
+
+
 def test_attributions_of_a_network_that_uses_one_number() -> None:
     """Only the last close counts: everything is its due, and its share is the whole change."""
     network = build_network(NetworkSpec(kind="lstm", **SMALL), LOOKBACK, 4)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from copied_home import copy_home
+from mlflow.entities import LoggedModelStatus
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
@@ -23,6 +24,7 @@ from tasks.registry.experiment_page import (
     experiment_path,
 )
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
+from tasks.registry.file_verification import sha256
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_metrics import CURVES
@@ -166,19 +168,33 @@ def test_the_scores_of_a_logged_model_are_tied_to_the_bars_that_they_were_measur
     loaded = workspace.registry.read_version("1")
     files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
     run_id = workspace.runs.start_run("retrain", {})
+    origin = {"mlflow.user": "somebody", "mlflow.source.name": "flows/retrain.py", "symbol": "BTC-USD"}
+    workspace.runs.log_values(run_id, {"headline/log_loss": 0.68}, {"epochs": 3}, origin, {"train/log_loss": [0.7]})
     tags = {"trained_until": "2019-10-17T00:00:00+00:00"}
     ref = workspace.bar_store.ref(SERIES)
-    dataset = workspace.runs.log_bars(run_id, ref, "test", "2019-01-01 to 2019-10-17")
+    workspace.runs.log_bars(run_id, ref, "test", "2019-01-01 to 2019-10-17")
+    dataset = workspace.runs.dataset_of(ref, "test", "2019-01-01 to 2019-10-17")
     measured = Measured({"test/log_loss": 0.69, "test/mcc": float("nan")}, *dataset)
-    workspace.registry.register(run_id, files, BARS.frame().tail(8), tags, "2019-10-17", measured)
+    version = workspace.registry.register(run_id, files, BARS.frame().tail(8), tags, "2019-10-17", measured)
     client = workspace.runs.client
     (model,) = client.search_logged_models([workspace.runs.experiment_id()])  # version 1 is none: see add_version
     assert model.name == "2019-10-17"
-    (metric,) = model.metrics
-    assert (metric.key, metric.value) == ("test/log_loss", 0.69)
-    assert (metric.dataset_name, metric.dataset_digest) == dataset
+    assert model.status == LoggedModelStatus.READY
+    assert model.params == {"epochs": "3"}
+    assert {name: model.tags.get(name) for name in (*origin, "mlflow.modelVersions")} == origin | {
+        "symbol": None, "mlflow.modelVersions": '[{"name": "BTC-USD-1d", "version": "2"}]',
+    }  # fmt: skip
+    assert {(each.key, each.value, each.dataset_name, each.dataset_digest) for each in model.metrics} == {
+        ("headline/log_loss", 0.68, None, None),  # of the run, without its curves
+        ("test/log_loss", 0.69, *dataset),
+    }
+    assert version == workspace.registry.version("2")
+    assert version.tags == tags
+    run = client.get_run(run_id)
+    assert [each.model_id for each in run.outputs.model_outputs] == [model.model_id]
+    assert run.data.params["sha256/network.onnx"] == sha256(loaded.onnx())
     assert dataset == ("BTC-USD-1d bars v1, test 2019-01-01 to 2019-10-17", ref.sha256[:12])
-    (used,) = client.get_run(run_id).inputs.dataset_inputs
+    (used,) = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == dataset
     assert json.loads(used.dataset.profile)["sha256"] == ref.sha256
 

@@ -14,6 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from tasks.registry.experiment_runs import ExperimentRuns
+from tasks.registry.run_memory import MEMORY, run_memory
 from tasks.registry.unreachable_store import is_store_failure
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -154,3 +156,41 @@ def wrapped(cause: Exception) -> Exception:
 )
 def test_what_shows_that_a_store_failed(error: Exception, is_failure: bool) -> None:
     assert is_store_failure(error) == is_failure
+
+
+def test_what_a_retrain_wrote_is_not_fetched_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+    settings = Settings(home=tmp_path / "home", tracking_uri="", store="")
+    losses = {"train/log_loss": [0.71, 0.7], "train/validation_log_loss": [float("nan"), 1 / 3]}
+
+    def runs() -> ExperimentRuns:
+        return Workspace(settings, Series("BTC-USD", "1d")).runs  # each step opens its own
+
+    with run_memory():
+        run_id = runs().start_run("retrain", {})
+        experiment = runs().experiment_id()
+        runs().log_files(run_id, {"record.parquet": b"123"}, "evaluation")
+        runs().log_files(run_id, {"calibrator.json": b"{}"}, "")
+        runs().log_values(run_id, curves=losses)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.registry.experiment_runs.open_client", lambda _: pytest.fail("MLflow was asked"))
+            assert runs().read_file(run_id, "evaluation/record.parquet") == b"123"
+            assert runs().read_file(run_id, "calibrator.json") == b"{}"
+            assert runs().experiment_id() == experiment
+            remembered = runs().read_curves(run_id)
+    stored = runs().read_curves(run_id)
+    assert str(remembered) == str(stored)  # NaN is not equal to itself
+    place = Path(runs().client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+    (place / "calibrator.json").write_bytes(b"other")
+    assert runs().read_file(run_id, "calibrator.json") == b"other"
+    assert [*MEMORY.files, *MEMORY.curves, *MEMORY.experiments] == []
+
+
+def test_files_beyond_the_limit_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.registry.run_memory.MAX_BYTES", 5)
+    with run_memory():
+        for name, content in (("a", b"123"), ("b", b"456"), ("c", b"78"), ("a", b"1234")):
+            MEMORY.keep_file(("sqlite://", "run", name), content)
+        assert MEMORY.files == {("sqlite://", "run", "c"): b"78"}  # the new `a` has no place, the old one is outdated
+    MEMORY.keep_file(("sqlite://", "run", "d"), b"1")  # no retrain runs
+    assert not MEMORY.files
