@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from model.metrics import THRESHOLD
-
 RISE, FALL, QUIET, INK = "#0072b2", "#d55e00", "#9a9a9a", "#222222"  # Okabe and Ito 2008
 FOLD_SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f6c00", "#555555")
 COIN_LOSS = float(np.log(2))  # nats: log loss of always predicting 0.5
@@ -38,11 +36,6 @@ def probability_limits(probabilities: Float64[np.ndarray, " window"]) -> tuple[f
     low, high = float(probabilities.min()), float(probabilities.max())
     room = max(0.05 * (high - low), (NARROWEST_SPAN - (high - low)) / 2)
     return max(low - room, -0.02), min(high + room, 1.02)
-
-
-def probability_limits_with_threshold(probabilities: Float64[np.ndarray, " window"]) -> tuple[float, float]:
-    """Return the limits of an axis that shows all probabilities and the threshold."""
-    return probability_limits(np.append(probabilities, THRESHOLD))
 
 
 def loss_limits(losses: Sequence[float]) -> tuple[float, float] | None:

@@ -55,6 +55,14 @@ def chart_svg(chart: Mapping[str, Any], label: str) -> str:
     )
 
 
+def standalone_svg(svg: str) -> str:
+    """Return an `svg` element as a file: on white, with the colours and fonts that a page has in its style sheet."""
+    colours = "".join(f"--{name}:{colour};" for colour, name in VARIABLES.items())
+    style = f"svg{{{colours}fill:none;font:11px system-ui,sans-serif}}text{{fill:var(--ink)}}"
+    opening, end, rest = svg.partition(">")
+    return f'{opening}{end}<style>{style}</style><rect width="100%" height="100%" fill="#ffffff"/>{rest}'
+
+
 def _clipped(drawn: Sequence[str], across: Axis, up: Axis) -> str:
     """Return what is drawn in a panel, cut off at its edges; half a dot may stand out."""
     x, y, width, height = across.start - 4, up.end - 4, across.end - across.start + 8, up.start - up.end + 8

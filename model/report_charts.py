@@ -5,7 +5,7 @@ Caution: plotly interprets tags in its texts, so no text from outside the projec
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -28,13 +28,42 @@ from model.chart_style import (
 )
 from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import CLASSES, THRESHOLD, Record
-from model.mlflow_pictures import EpochNumbers
 from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels, scatter_kind
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 FEW_DOTS = 1500  # above, dots become smaller and fainter
+
+
+@runtime_checkable  # tests check signatures as they run
+class EpochNumbers(Protocol):
+    """The losses and accuracies of one training epoch."""
+
+    @property
+    def number(self) -> int:
+        """Counted from 1."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """Training log loss, nats."""
+        ...
+
+    @property
+    def accuracy(self) -> float:
+        """Training accuracy, share."""
+        ...
+
+    @property
+    def validation_loss(self) -> float:
+        """Validation log loss, nats; NaN without validation."""
+        ...
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Validation accuracy, share; NaN without validation."""
+        ...
 
 
 def loss_differences_chart(differences: Mapping[str, PairedDifference], corrected: Mapping[str, float]) -> "Figure":

@@ -15,6 +15,7 @@ from prefect import get_run_logger, task
 
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
+from model.confusion_picture import confusion_svg
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
 from model.metrics import CLASSES, METRIC_NAMES, Record, classification_report, normalise_rows
 from model.policy_comparison import compare_policies
@@ -30,11 +31,11 @@ from tasks.registry.run_artifacts import (
     DETAILS,
     NUMBERS,
     POLICIES,
+    log_charts,
     log_equity,
     log_fold_networks,
     log_record,
     log_validation,
-    picture_path,
     pooled_fold_networks,
     pooled_record,
     pooled_seeds,
@@ -152,18 +153,16 @@ def _log_trades(
 def _log_pictures(
     workspace: Workspace, run_id: str, record: Record, bars: Bars, confusion: np.ndarray, fold_run_ids: list[str]
 ) -> None:
-    """Log the static pictures of the record and of the folds' training."""
-    from model import mlflow_pictures  # imported here: matplotlib takes a second
+    """Log pictures of the record and of the folds' training."""
+    from model import report_charts  # imported here: plotly takes half a second
 
     close = bars.column("close")[np.searchsorted(bars.closed_at, record.decided_at)]
-    pictures = {
-        "learning_curves": mlflow_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
-        "confusion_matrix": mlflow_pictures.confusion_picture(confusion),
-        "probabilities": mlflow_pictures.probabilities_picture(record, close),
-        "reliability": mlflow_pictures.reliability_picture(record),
+    charts = {
+        "learning_curves": report_charts.learning_chart([workspace.runs.read_curves(each) for each in fold_run_ids]),
+        "probabilities": report_charts.probabilities_chart(record, close),
+        "reliability": report_charts.reliability_chart(record),
     }
-    for name, figure in pictures.items():
-        workspace.runs.log_figure(run_id, figure, picture_path(name))
+    log_charts(workspace.runs, run_id, charts, confusion_svg(confusion))
 
 
 def show_metrics(evaluation: Evaluation, trial: Trial, workspace: Workspace, run_id: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from prefect import task
 
+from model.confusion_picture import confusion_svg
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import Record
@@ -23,9 +24,9 @@ from tasks.evaluation import log_looks, log_numbers, log_report, show_metrics
 from tasks.pages.prefect_artifacts import show_table
 from tasks.registry.run_artifacts import (
     SERIES_TABLE,
+    log_charts,
     log_fold_networks,
     log_record,
-    picture_path,
     pooled_fold_networks,
     pooled_record,
     pooled_seeds,
@@ -129,13 +130,11 @@ def _log_pictures(
     fold_run_ids: list[str],
     names: LabelNames,
 ) -> None:
-    """Log the static pictures of the pooled record and of the folds' training."""
-    from model import mlflow_pictures  # imported here: matplotlib takes a second
+    """Log pictures of the pooled record and of the folds' training."""
+    from model import report_charts  # imported here: plotly takes half a second
 
-    pictures = {
-        "learning_curves": mlflow_pictures.learning_curves([workspace.runs.read_curves(each) for each in fold_run_ids]),
-        "confusion_matrix": mlflow_pictures.confusion_picture(confusion, names.classes),
-        "reliability": mlflow_pictures.reliability_picture(record, names),
+    charts = {
+        "learning_curves": report_charts.learning_chart([workspace.runs.read_curves(each) for each in fold_run_ids]),
+        "reliability": report_charts.reliability_chart(record, names),
     }
-    for name, figure in pictures.items():
-        workspace.runs.log_figure(run_id, figure, picture_path(name))
+    log_charts(workspace.runs, run_id, charts, confusion_svg(confusion, names.classes))

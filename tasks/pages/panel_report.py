@@ -14,11 +14,10 @@ from markupsafe import Markup
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
-from model.mlflow_pictures import EpochNumbers
 from model.panel_evaluation import PanelEvaluation, RankScores
 from model.panel_portfolio import fifth_sizes
 from model.panel_recipe import PanelRecipe
-from model.report_charts import learning_chart, loss_differences_chart, reliability_chart
+from model.report_charts import EpochNumbers, learning_chart, loss_differences_chart, reliability_chart
 from model.scores_by_period import Period
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval

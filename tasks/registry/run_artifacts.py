@@ -5,7 +5,8 @@ are named in `model_files.py`; only their place in the run, `MODEL_FOLDER`, is n
 """
 
 import io
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from model.metrics import Record, record_from_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from model.final_fit import FinalNetwork
     from model.walk_forward import FoldFit
@@ -49,8 +51,21 @@ BEST_VALUES = "best.json"
 
 
 def picture_path(name: str) -> str:
-    """Return the path of a picture."""
+    """Return the path of a picture that matplotlib draws."""
     return f"pictures/{name}.png"
+
+
+def log_charts(runs: "ExperimentRuns", run_id: str, charts: Mapping[str, "Figure"], confusion: str) -> None:
+    """Log charts of the report by name as pictures, and a confusion matrix, which is an `svg` element.
+
+    Drawn by our own code: matplotlib took a second for the four.
+    """
+    from model.chart_svg import chart_svg, standalone_svg  # imported here: serving reads artifacts too
+
+    pictures = {name: chart_svg(json.loads(str(figure.to_json())), name) for name, figure in charts.items()}
+    pictures["confusion_matrix"] = confusion
+    files = {f"pictures/{name}.svg": standalone_svg(picture).encode() for name, picture in pictures.items()}
+    log_artifacts(runs, run_id, files)
 
 
 def log_fold(runs: "ExperimentRuns", run_id: str, fold: "FoldFit") -> None:

@@ -194,7 +194,7 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     }
     pictures = {each.path for each in workspace.runs.client.list_artifacts(first.run_id, "pictures")}
     assert pictures >= {
-        f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "probabilities", "reliability")
+        f"pictures/{name}.svg" for name in ("learning_curves", "confusion_matrix", "probabilities", "reliability")
     }
     children = workspace.runs.client.search_runs(
         [run.info.experiment_id], f"tags.mlflow.parentRunId = '{first.run_id}'", order_by=["start_time ASC"]
