@@ -58,7 +58,7 @@ class RunMemory:
             self.users -= 1
             if not self.users:
                 for kept in (self.files, self.curves, self.experiments):
-                    kept.clear()  # type: ignore[attr-defined]
+                    kept.clear()
 
 
 MEMORY = RunMemory()  # one for the process: every step opens a workspace of its own

@@ -103,7 +103,7 @@ def test_the_submitted_run_completes_and_keeps_its_name(retrained: dict) -> None
 def test_the_run_shows_progress_tables_decision_and_links_that_open(up: Up, page: Page, retrained: dict) -> None:
     found = up.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [retrained["id"]]}}})
     by_key = {artifact["key"]: artifact for artifact in found}
-    assert {"progress", "decision", "metrics", "checks", "mlflow-run", "data-docs", "final-fit"} <= by_key.keys()
+    assert {"progress", "decision", "metrics", "checks", "mlflow-run", "data-docs"} <= by_key.keys()
     assert float(by_key["progress"]["data"]) == 100
     assert by_key["decision"]["data"].startswith("# Promoted: version 1")
     page.goto(f"{up.address('Prefect')}/v2/runs/flow-run/{retrained['id']}?tab=Artifacts")
