@@ -21,7 +21,7 @@ from data_checks.validate import check_bars
 from model.errors import ChecksFailed
 from model.plurals import counted
 from tasks.console.progress import current_progress
-from tasks.pages.prefect_artifacts import show_links, show_table
+from tasks.pages.prefect_artifacts import report_warning, show_links, show_table
 from tasks.results import Checked, Landing
 from tasks.services.events import emit_event_for
 from tasks.settings import Settings
@@ -64,7 +64,7 @@ def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
             store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
         get_run_logger().info("%s", report.lines()[0])
         for failure in report.failed():
-            run.report_warning(f"{failure.rule}: {failure.message}")
+            report_warning(f"{failure.rule}: {failure.message}")
         _show(report, landing, settings)
         try:
             require_passed(report, spec)

@@ -256,10 +256,11 @@ def _row(series: Series, version: Version, state: ChampionState, log: DecisionLo
 
 
 def _note(workspace: Workspace, version: str, row: LoggedDecision, what: str) -> None:
-    """Append what a person did to the description of a version in MLflow, and to the name of its run."""
+    """Append what a person did to the pages of a version and of its run in MLflow, and to the name of the run."""
     reason = f": {row.forced_reason}" if row.forced_reason else ""
-    workspace.registry.append_note(version, f"{row.decided_at:%Y-%m-%d %H:%M} UTC, {getpass.getuser()}: {what}{reason}")
-    workspace.registry.rename_run_of(version, workspace.decision_log.rows(workspace.name))
+    text = f"{row.decided_at:%Y-%m-%d %H:%M} UTC, {getpass.getuser()}: {what}{reason}"
+    workspace.registry.append_note(version, text)
+    workspace.registry.note_on_run(version, workspace.decision_log.rows(workspace.name), text)
 
 
 def _require_other(workspace: Workspace, state: ChampionState, version: Version) -> None:

@@ -261,7 +261,8 @@ def _chart(page: Page, content: SeriesContent) -> list[Markup]:
     bars, record, found = content.bars, content.record, content.predictions
     record = record.take(record.decided_at >= bars.closed_at[0])
     shown = found.decided_at >= bars.closed_at[0]
-    predicted = len(record) + shown.sum() > 0
+    live = int(shown.sum())
+    predicted = len(record) + live > 0
     first = min([*record.decided_at[:1], *found.decided_at[shown][:1]], default=bars.closed_at[0])
     kept = bars.closed_at >= first if predicted else np.full(len(bars), fill_value=True)
     figure = series_chart(
@@ -275,8 +276,8 @@ def _chart(page: Page, content: SeriesContent) -> list[Markup]:
     chart = page.zoomable_chart(
         figure,
         f"Close{' and P(rise)' if predicted else ''} of {_title(content)}.",
-        f"{len(record):,} out-of-sample probabilities of the champion and {int(shown.sum()):,} live predictions; "
-        "colour: the actual outcome."
+        f"{len(record):,} out-of-sample probabilities of the champion and {live:,} live prediction"
+        f"{'' if live == 1 else 's'}; colour: the actual outcome."
         if predicted
         else "No predictions yet.",
     )

@@ -154,6 +154,14 @@ class PrefectProgress:
             log.warning("progress artifact %s: %s", key, error)
 
 
+def report_warning(line: str) -> None:
+    """Report a warning where the progress is shown, and write it to the run's log too, which Prefect keeps."""
+    run = current_progress()
+    run.report_warning(line)
+    if not isinstance(run.progress, PrefectProgress):
+        get_run_logger().warning("%s", line)
+
+
 @contextmanager
 def shown(*steps: str) -> Iterator[RunProgress]:
     """Report progress to the Prefect UI inside the context if the run belongs to a deployment, else as configured.

@@ -26,7 +26,7 @@ DONE = {"promote": "promoted", "hold": "held", "reject": "rejected", "unchanged"
 LATER = {"promote": "promoted", "hold": "held again", "reject": "rejected", "lift": "hold lifted"}
 FORCED, REPLACED, RESTORED = "promoted by force", "rolled back", "champion again"
 LATER_ENDING = re.compile(f"(, ({'|'.join([*LATER.values(), FORCED, REPLACED, RESTORED])}))+$")
-NAME_COLUMN = {"attributes.`Run Name`": 250, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
+NAME_COLUMN = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
 # Columns with their widths in pixels, in order.
 COLUMNS: dict[Purpose, dict[str, int]] = {
     "retrain": {

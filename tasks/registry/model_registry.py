@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
-from tasks.registry.experiment_page import later_outcomes, model_note, name_with_outcomes
+from tasks.registry.experiment_page import NOTE_TAG, later_outcomes, model_note, name_with_outcomes
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
@@ -316,21 +316,24 @@ class ModelRegistry:
         except MlflowException as error:
             log.warning("%s version %s: the note %r could not be written: %s", self.name, version, text, error)
 
-    def rename_run_of(self, version: str, rows: Sequence[LoggedDecision]) -> None:
-        """Let the name of a version's run end with what was decided about it later; log a warning where that fails.
+    def note_on_run(self, version: str, rows: Sequence[LoggedDecision], text: str) -> None:
+        """Write what was decided about a version later on its run; log a warning where that fails.
 
         Args:
             version: number of the version.
-            rows: all decisions about the series, oldest first.
+            rows: all decisions about the series, oldest first; the name of the run ends with their outcomes.
+            text: a paragraph for the description of the run.
         """
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
             run_id = self.version(version).run_id
-            name = str(self.client.get_run(run_id).info.run_name)
-            self.runs.rename_run(run_id, name_with_outcomes(name, later_outcomes(version, run_id, rows)))
+            run = self.client.get_run(run_id)
+            name = name_with_outcomes(str(run.info.run_name), later_outcomes(version, run_id, rows))
+            self.runs.rename_run(run_id, name)
+            self.client.set_tag(run_id, NOTE_TAG, f"{run.data.tags.get(NOTE_TAG, '')}\n\n{text}".strip())
         except (MlflowException, NoChampion, StoreUnavailable) as error:
-            log.warning("%s version %s: its run could not be renamed: %s", self.name, version, error)
+            log.warning("%s version %s: its run could not be noted on: %s", self.name, version, error)
 
     def read_version(self, version: str) -> LoadedVersion:
         """Open the files of a version, wherever the registry keeps them; downloaded ones are fetched once.

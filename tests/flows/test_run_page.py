@@ -14,13 +14,16 @@ from prefect import flow, runtime, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
+from rich.console import Console
 
 from data_checks.check_report import CheckResult
 from data_checks.rule_definitions import BAR_RULES
 from flows.deployments import plans
 from model.errors import SpecError
 from model.windows import WindowSpec
-from tasks.pages.prefect_artifacts import OUTCOMES, decision_page
+from tasks.console.progress import report_progress_to
+from tasks.console.terminal_progress import TerminalProgress
+from tasks.pages.prefect_artifacts import OUTCOMES, PrefectProgress, decision_page, report_warning
 from tasks.promotion import _decision_page
 from tasks.registry.model_registry import Version
 from tasks.results import Promotion, Unchanged
@@ -82,6 +85,23 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     yield kept.records
     for each in loggers:
         each.removeHandler(kept)
+
+
+@flow(name="warns")
+def warns() -> None:
+    report_warning("2 gaps")
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_a_warning_is_in_the_log_of_the_run_once_also_where_a_terminal_shows_it(
+    deployed: bool, logged: list[logging.LogRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown_by = PrefectProgress(("check",)) if deployed else TerminalProgress(Console(width=80))
+    with report_progress_to(shown_by):
+        warns()
+    warnings = [each.getMessage() for each in logged if each.levelno == logging.WARNING]
+    assert warnings == ["2 gaps"]
+    assert ("warning: 2 gaps" in capsys.readouterr().out) != deployed
 
 
 def newest_run(flow_name: str) -> FlowRun:

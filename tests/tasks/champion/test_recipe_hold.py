@@ -270,6 +270,9 @@ def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, setting
     assert f"hold on recipe {RECIPE.digest} lifted: the bars were wrong" in paragraphs[2]
     assert "promoted by force, in place of version 1: I looked at it" in notes["3"]
     assert "replaced as champion by version 3: I looked at it" in notes["1"]
+    for version, texts in (("2", paragraphs[1:]), ("3", [notes["3"]])):  # its run has them too
+        tags = workspace.runs.run_tags(workspace.registry.version(version).run_id)
+        assert tags["mlflow.note.content"] == "\n\n".join(texts)
 
 
 def test_the_names_of_runs_in_mlflow_follow_what_people_decide(workspace: Workspace, settings: Settings) -> None:
@@ -295,13 +298,13 @@ def test_the_names_of_runs_in_mlflow_follow_what_people_decide(workspace: Worksp
     assert names()[0] == "retrain, champion again, promoted"
 
 
-def test_a_run_that_cannot_be_renamed_does_not_stop_a_rollback(
+def test_a_run_that_cannot_be_noted_on_does_not_stop_a_rollback(
     workspace: Workspace, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace.registry.client.delete_registered_model_alias(SERIES.name, "champion")
     workspace.registry.client.delete_model_version(SERIES.name, "2")
     assert roll_back(SERIES, settings).champion_after == "1"
-    assert "version 2: its run could not be renamed" in caplog.text
+    assert "version 2: its run could not be noted on" in caplog.text
 
 
 def test_a_decision_by_the_rule_at_a_persons_request_is_noted_too(workspace: Workspace, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -192,6 +192,13 @@ def test_the_live_log_loss_of_few_predictions_has_no_interval(content: SeriesCon
     one = LIVE | {"live_predictions": 19.0, "version": "1", "watched_at": "2019-02-05T00:00:00"}
     page = written([replace(content, health=dict(content.health) | {"live": one})])
     assert tile(page, "Live log loss") == ("0.6911", "interval from 20 outcomes on; vs. base rate 0.6931; n = 19")
+
+
+def test_the_caption_of_the_chart_counts_the_live_predictions(page: str, content: SeriesContent) -> None:
+    found = content.predictions
+    newest = replace(found, **{each.name: getattr(found, each.name)[-1:] for each in fields(found)})
+    assert "and 3 live predictions; colour" in page
+    assert "and 1 live prediction; colour" in written([replace(content, predictions=newest)])
 
 
 def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:
