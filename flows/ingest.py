@@ -12,7 +12,7 @@ from tasks.results import Stored
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
-from tasks.validation import check as check_bars
+from tasks.validation import check_landing
 
 HOUR = 3600
 
@@ -33,4 +33,4 @@ def ingest(source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(), as
             retries=3, retry_delay_seconds=[30, 120, 300], retry_condition_fn=source_unavailable
         )
         landing = ingest_with_retries(source, as_of, str(runtime.flow_run.id))
-        return store(landing, check_bars(landing, source, check).accepted)
+        return store(landing, check_landing(landing, source, check).accepted)

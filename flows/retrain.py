@@ -31,7 +31,7 @@ from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.training import fit_final, train_folds
-from tasks.validation import check as check_bars
+from tasks.validation import check_landing
 from tasks.windowing import cut
 
 
@@ -69,7 +69,7 @@ def retrain(
     run_id = open_run(recipe, source, promotion)
     with track_run(recipe, run_id):
         landing = ingest(source, as_of, run_id)
-        checked = check_bars(landing, source, check)
+        checked = check_landing(landing, source, check)
         stored = store(landing, checked.accepted, run_id)
         earlier = None if force else find_earlier_decision(stored.ref, recipe, promotion, run_id)
         if earlier is not None:

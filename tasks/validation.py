@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @task(name="check", task_run_name="check")
-def check(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
+def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Checked:
     """Check landed bars, write the Data Docs, quarantine refused bars, and stop at a failure of a stopping severity.
 
     Raises:

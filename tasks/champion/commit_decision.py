@@ -1,11 +1,11 @@
-"""Commit a decision: decision log and alias `champion` change together, or not at all.
+"""Commit a decision. Its row in the decision log is the commit; the alias `champion` follows.
 
-The row in the decision log is the commit. First the new champion passes a smoke test: it is loaded as `predict` and
-`serve` would load it, and predicts once. Then the row is written, which is refused if the champion has changed since
-the decision (optimistic concurrency); then the alias follows. A crash before the row changes nothing; after a crash
-behind the row the alias is out of date, and the next command corrects it. No lock is held, so none can be left behind,
-on a folder or on S3. The row records the SHA-256 of the files of its version, so that no other files can pass for it
-later. Caution: the alias alone is no evidence; use `sync_champion_alias`.
+First the new champion passes a smoke test: it is loaded as `predict` and `serve` would load it, and predicts once. Then
+the row is written, which is refused if the champion has changed since the decision (optimistic concurrency); then the
+alias is set. After a crash before the row the champion is the same; after one behind it the alias is out of date, and
+the next command corrects it. No lock is held, so none can be left behind, on a folder or on S3. The row records the
+SHA-256 of the files of its version, so that no other files can pass for it later. Caution: the alias alone is no
+evidence; use `sync_champion_alias`.
 """
 
 import logging

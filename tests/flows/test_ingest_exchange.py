@@ -32,7 +32,7 @@ from tasks.results import Stored
 from tasks.sources.exchange_client import RetryRule
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.store.bar_store import BarStore
-from tasks.validation import check
+from tasks.validation import check_landing
 
 QUICK = RetryRule(attempts=4, first_delay_seconds=0.02, longest_delay_seconds=2, timeout_seconds=0.7)
 DAYS, STORED = 700, 500
@@ -43,7 +43,7 @@ NAME = "binance"
 @flow(name="ingest-without-waiting")
 def ingest_bars(source: SourceSpec, as_of: datetime | None = None, run_id: str = "test") -> Stored:
     landing = ingest(source, as_of, run_id)
-    return store(landing, check(landing, source, CheckSpec()).accepted)
+    return store(landing, check_landing(landing, source, CheckSpec()).accepted)
 
 
 @pytest.fixture(scope="module")
