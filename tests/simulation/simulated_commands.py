@@ -378,8 +378,8 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (flows.ingest, "ingest_bars", _retried(flows.ingest.ingest_bars)),
     ]
     for flow, tasks_of in {
-        flows.ingest: ("store", "check_bars"),
-        flows.retrain: ("open_run", "ingest", "check_bars", "store", "find_earlier_decision", "cut", "promote"),
+        flows.ingest: ("store", "check_landing"),
+        flows.retrain: ("open_run", "ingest", "check_landing", "store", "find_earlier_decision", "cut", "promote"),
         flows.predict: ("predict_last",),
         flows.monitor: ("run_monitor",),
         flows.housekeeping: ("run_housekeeping",),
