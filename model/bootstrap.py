@@ -275,9 +275,21 @@ def paired_difference(
         >>> round(found.mean, 4), found.high < 0
         (-0.1823, True)
     """
+    differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
+    return mean_difference(differences, seed, block_bars, overlap_bars, repetitions, bar_numbers)
+
+
+def mean_difference(
+    differences: Float64[np.ndarray, " window"],
+    seed: int,
+    block_bars: int = 0,
+    overlap_bars: int = 1,
+    repetitions: int = REPETITIONS,
+    bar_numbers: Int64[np.ndarray, " window"] | None = None,
+) -> PairedDifference:
+    """Return the mean of paired differences of any loss, shape (window,), oldest first; see `paired_difference`."""
     from scipy.stats import norm  # imported here: 1 s
 
-    differences = log_losses(labels, probabilities_a) - log_losses(labels, probabilities_b)
     sums, sizes = _by_bar(differences, bar_numbers)
     block_bars = block_bars or optimal_block_bars(sums / sizes)
     mean = float(differences.mean())

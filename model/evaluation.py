@@ -23,6 +23,7 @@ from model.calibration import reliability_curve
 from model.label_names import RISE_NAMES, LabelNames
 from model.looks import Looks
 from model.metrics import Record, confusion_matrix
+from model.move_evaluation import MoveEvaluation
 from model.policy_comparison import PolicyComparison
 from model.scores_by_period import Seeds, by_seed
 from model.trading import Performance, TradingResult, TradingSpec, trade
@@ -50,6 +51,7 @@ class Evaluation:
         looks: how often these test bars were scored.
         abstention: all decisions and those with an opinion, by rule of `model.abstention.score_abstention`.
         policies: every trading policy on the record; None where they were not compared.
+        moves: scores of the expected move; None without a magnitude head.
     """
 
     windows: int
@@ -64,6 +66,7 @@ class Evaluation:
     looks: Looks = field(default_factory=Looks)
     abstention: dict[str, OpinionScores] = field(default_factory=dict)
     policies: PolicyComparison | None = None
+    moves: MoveEvaluation | None = None
 
     @property
     def span(self) -> str:

@@ -1,4 +1,4 @@
-"""Define the custom Keras layers: two that scale windows in float64, and an LSTM in one CPU kernel.
+"""Define the custom Keras layers: two that scale windows in float64, one that measures their moves, and a fused LSTM.
 
 Importing this module loads TensorFlow, and registers the layers; it must be imported before a stored network is loaded.
 Stored networks of version 0.1 name these classes and this module, so both keep their names. `FusedLSTM` has the weights
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.expected_moves import LEAST_MOVE
 from model.windows import MAX_MOVES
 
 
@@ -61,6 +62,28 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
     def compute_output_spec(self, windows: Any) -> Any:
         """Return the input shape with float32."""
         return keras.KerasTensor(windows.shape, "float32")
+
+
+@keras.saving.register_keras_serializable(package="riseorfall")
+class TrailingMove(StandardiseWindows):
+    """The mean absolute log return from close to close in each window, at least `LEAST_MOVE`: (window, 1) float32.
+
+    Input as for its parent; the last feature before the context must be the close.
+    `model.expected_moves.trailing_moves` is the same in NumPy.
+
+    Time: each window is measured by its own bars alone.
+    """
+
+    def call(self, windows: Any) -> Any:
+        """Return the mean moves, float32."""
+        last = windows.shape[2] - self.context_count
+        logs = keras.ops.log(windows[:, :, last - 1 : last])
+        moves = keras.ops.mean(keras.ops.abs(logs[:, 1:] - logs[:, :-1]), axis=1)
+        return keras.ops.cast(keras.ops.maximum(moves, LEAST_MOVE), "float32")
+
+    def compute_output_spec(self, windows: Any) -> Any:
+        """Return one number for each window, float32."""
+        return keras.KerasTensor((windows.shape[0], 1), "float32")
 
 
 @keras.saving.register_keras_serializable(package="riseorfall")

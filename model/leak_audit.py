@@ -105,7 +105,8 @@ def audit(
         window: how windows are cut.
         folds: how they are split.
         record: an out-of-sample record on these windows; None skips it.
-        predict: bars -> (decided_at, probabilities); None skips predictions.
+        predict: bars -> (decided_at, outputs), of shape (window,) or (window, output): probability, expected move;
+            None skips predictions.
         sample: windows and predictions recomputed, each twice: newest, oldest and random ones.
         seed: of the sample and of the scrambling.
         cut: cuts windows.
@@ -277,7 +278,7 @@ def _audit_record(bars: Bars, spec: WindowSpec, record: Record, resolved: Window
 def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random.Generator) -> list[Finding]:
     """Recompute sampled predictions with later bars removed and scrambled."""
     bars = Bars(bars.interval, bars.opened_at[-MAX_BARS:], bars.ohlcv[-MAX_BARS:])
-    decided_at, probabilities = predict(bars)
+    decided_at, outputs = predict(bars)
     chosen = sample_indices(len(decided_at), sample, rng)
     removed: list[np.datetime64] = []
     scrambled: list[np.datetime64] = []
@@ -290,12 +291,17 @@ def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random
         ):
             times, again = predict(kept)
             place = np.flatnonzero(times == decided_at[which])
-            if len(place) != 1 or not abs(float(again[place[0]] - probabilities[which])) <= SAME_PROBABILITY:
+            if len(place) != 1 or not _same_output(again[place[0]], outputs[which]):
                 bad.append(decided_at[which])
     return [
         finding_of("predictions with later bars removed", removed, len(chosen), "predictions differ"),
         finding_of("predictions with later bars scrambled", scrambled, len(chosen), "predictions differ"),
     ]
+
+
+def _same_output(again: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether the outputs for one window are equal up to rounding."""
+    return float(np.abs(again - expected).max()) <= SAME_PROBABILITY
 
 
 def finding_of(name: str, bad: list[np.datetime64], checked: int, problem: str) -> Finding:

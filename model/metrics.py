@@ -51,6 +51,7 @@ class Record:
         probabilities: shape (window,), float64: P(rise).
         fold: shape (window,), int64: number of the test fold that holds the window.
         symbols: shape (window,), text: the series of each window of a panel; empty for one series.
+        expected_moves: shape (window,), float64: expected absolute log return; empty without a magnitude head.
     """
 
     decided_at: Shaped[np.ndarray, " window"]
@@ -59,10 +60,15 @@ class Record:
     probabilities: Float64[np.ndarray, " window"]
     fold: Int64[np.ndarray, " window"]
     symbols: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.str_))
+    expected_moves: Float64[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.float64))
 
     def __len__(self) -> int:
         """Count the windows."""
         return len(self.labels)
+
+    def expected_returns(self) -> Float64[np.ndarray, " _"]:
+        """Return direction times size, (2 P - 1) times the expected move: shape (window,); empty without moves."""
+        return expected_returns(self.probabilities, self.expected_moves)
 
     def bar_numbers(self) -> Int64[np.ndarray, " window"]:
         """Number the closes at which windows were decided, from 0; the windows of a panel's close share a number."""
@@ -77,6 +83,7 @@ class Record:
             self.probabilities[index],
             self.fold[index],
             self.symbols[index] if len(self.symbols) else self.symbols,
+            self.expected_moves[index] if len(self.expected_moves) else self.expected_moves,
         )
 
     def overlap_bars(self) -> int:
@@ -133,7 +140,7 @@ class Record:
         )
 
     def frame(self) -> "pd.DataFrame":
-        """Return a frame with the columns of `RECORD_COLUMNS`, times UTC-aware; of a panel also `symbol`."""
+        """Return a frame with the columns of `RECORD_COLUMNS`, times UTC-aware; `symbol`, `expected_move` if known."""
         import pandas as pd  # imported here: pandas takes a second
 
         frame = pd.DataFrame(
@@ -145,7 +152,20 @@ class Record:
                 "fold": self.fold,
             }
         )
+        if len(self.expected_moves):
+            frame = frame.assign(expected_move=self.expected_moves)
         return frame.assign(symbol=self.symbols) if len(self.symbols) else frame
+
+
+def expected_returns(
+    probabilities: Float64[np.ndarray, " window"], expected_moves: Float64[np.ndarray, " _"]
+) -> Float64[np.ndarray, " _"]:
+    """Return (2 P - 1) times the expected move, shape (window,); empty without moves.
+
+    >>> expected_returns(np.array([0.75, 0.5]), np.array([0.02, 0.04])).tolist()
+    [0.01, 0.0]
+    """
+    return (2 * probabilities - 1) * expected_moves if len(expected_moves) else expected_moves
 
 
 def validation_by_fold(
@@ -199,6 +219,9 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
     labels = frame["label"].to_numpy(dtype=np.int8)
     _require_labels(labels)
     symbols = frame["symbol"].to_numpy(dtype=np.str_)[order] if "symbol" in frame.columns else np.array([], np.str_)
+    moves = (
+        frame["expected_move"].to_numpy(dtype=np.float64)[order] if "expected_move" in frame.columns else np.empty(0)
+    )
     return Record(
         decided_at=times[0][order],
         resolved_at=times[1][order],
@@ -206,6 +229,7 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
         probabilities=frame["probability"].to_numpy(dtype=np.float64)[order],
         fold=frame["fold"].to_numpy(dtype=np.int64)[order],
         symbols=symbols,
+        expected_moves=moves,
     )
 
 

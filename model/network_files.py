@@ -35,7 +35,7 @@ def network_from_bytes(content: bytes) -> Any:
 
 
 def network_to_onnx(network: Any) -> bytes:
-    """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32."""
+    """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> its output, float32."""
     from model.onnx_export import UnknownLayer, write_onnx  # imported here: loads TensorFlow
 
     try:

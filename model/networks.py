@@ -1,10 +1,10 @@
 """Build the network of a spec as a Keras model.
 
 The model takes raw prices in float64 and standardises them itself, so nothing done to inputs can differ between
-training and serving; its output is P(rise), float32. Training is in `model/training.py`, serving in
-`model/predictor.py`. Layers have stable names (`conv_1`, `lstm`, `probability`), which explanations and stored models
-refer to. Caution: with `fused=True` the recurrent layers run a CPU kernel; the weights are the same, but such a model
-is for training only and is never stored.
+training and serving; its output is P(rise), float32, and with `magnitude` also the expected absolute move. Training is
+in `model/training.py`, serving in `model/predictor.py`. Layers have stable names (`conv_1`, `lstm`, `probability`),
+which explanations and stored models refer to. Caution: with `fused=True` the recurrent layers run a CPU kernel; the
+weights are the same, but such a model is for training only and is never stored.
 """
 
 from math import ceil, log2
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.errors import SpecError
 
+MOVE_FACTOR = "move_factor"  # layer of the factor of the expected move; its bias is initialised by the training
 LEAKY_SLOPE = 0.3  # the default of the Keras that the article ran (2.0, LeakyReLU's alpha)
 # Keras' 0.99 averages over a hundred steps. A fold of daily bars has 15 to 30 per epoch, so the statistics would lag
 # several epochs behind the weights, and early stopping would see the lag.
@@ -52,6 +53,11 @@ class NetworkSpec(BaseModel):
         "distance from the last close in typical moves (last_close; price columns only, close last)",
     )
     dense_units: int = Field(default=64, ge=1, le=4096, description="Units of the dense layer before the probability")
+    magnitude: bool = Field(
+        default=False,
+        description="Also predict the expected absolute move until the outcome, trained with the direction; the "
+        "policies threshold and no_trade_band then use the expected return. Needs close as the last feature",
+    )
 
 
 def build_network(
@@ -75,7 +81,7 @@ def build_network(
 
     Returns:
         A `keras.Model`: windows (window, lookback, feature) float64, raw, oldest bar first -> P(rise)
-        (window, 1) float32.
+        (window, 1) float32; with `magnitude` (window, 2): also the expected absolute log return until the outcome.
 
     Raises:
         SpecError: a window without bars or without features.
@@ -124,8 +130,28 @@ def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, context_co
     x = keras.layers.Dense(spec.dense_units, use_bias=False, name="dense")(x)
     x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="dense_norm")(x)
     x = keras.layers.LeakyReLU(LEAKY_SLOPE, name="dense_leaky")(x)
-    probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(x)
-    return keras.Model(windows, probability, name=spec.kind)
+    output = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(x)
+    if spec.magnitude:
+        move = _expected_move(x, windows, context_count)
+        output = keras.layers.Concatenate(axis=-1, dtype="float32", name="forecast")([output, move])
+    return keras.Model(windows, output, name=spec.kind)
+
+
+def _expected_move(x: Any, windows: Any, context_count: int) -> Any:
+    """Return the window's mean absolute move times a learned positive factor.
+
+    The scaled windows do not show the unit of a move, so the network could not learn it from them. The kernel begins at
+    zero and the bias at the factor of the training windows, so the first forecast is the moving average, rescaled.
+    """
+    import keras  # imported here: loads TensorFlow
+
+    from model.layers import TrailingMove
+
+    factor = keras.layers.Dense(
+        1, activation="exponential", kernel_initializer="zeros", dtype="float32", name=MOVE_FACTOR
+    )(x)
+    trailing = TrailingMove(context_count=context_count, name="trailing_move")(windows)
+    return keras.layers.Multiply(dtype="float32", name="expected_move")([factor, trailing])
 
 
 def _convolutions(spec: NetworkSpec, x: Any) -> Any:

@@ -15,7 +15,8 @@ import numpy as np
 from keras.src.models import Functional  # has no public name
 from onnx import TensorProto, helper, numpy_helper
 
-from model.layers import AnchorWindows, StandardiseWindows
+from model.expected_moves import LEAST_MOVE
+from model.layers import AnchorWindows, StandardiseWindows, TrailingMove
 from model.windows import MAX_MOVES
 
 OPSET = 18  # pinned: what the pinned tf2onnx writes and the oldest supported onnxruntime reads
@@ -29,7 +30,7 @@ class UnknownLayer(Exception):
 
 
 def write_onnx(network: Any) -> bytes:
-    """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> P(rise) (window, 1) float32.
+    """Return a `keras.Model` as ONNX: windows (window, lookback, feature) float64 -> its output, float32.
 
     The same weights give the same bytes.
 
@@ -131,6 +132,16 @@ def _scale(graph: _Graph, layer: Any, windows: str) -> str:
     return graph.add("Cast", scaled, to=TensorProto.FLOAT)
 
 
+def _trailing_move(graph: _Graph, layer: Any, windows: str) -> str:
+    lookback_bars, features = layer.input.shape[1:]
+    last = features - layer.context_count
+    logs = graph.add("Log", graph.slice(windows, 2, last - 1, last))
+    earlier, later = graph.slice(logs, 1, 0, lookback_bars - 1), graph.slice(logs, 1, 1, lookback_bars)
+    moves = graph.add("Abs", graph.add("Sub", later, earlier))
+    mean = graph.add("ReduceMean", moves, np.array([1]), keepdims=0)
+    return graph.add("Cast", graph.add("Max", mean, np.array(LEAST_MOVE)), to=TensorProto.FLOAT)
+
+
 def _standardised(graph: _Graph, windows: str) -> str:
     shifted = graph.add("Sub", windows, graph.slice(windows, 1, 0, 1))
     centred = graph.add("Sub", shifted, graph.add("ReduceMean", shifted, np.array([1])))
@@ -177,12 +188,12 @@ def _batch_norm(graph: _Graph, layer: Any, x: str) -> str:
 
 def _dense(graph: _Graph, layer: Any, x: str) -> str:
     activation = layer.get_config()["activation"]
-    if activation not in ("linear", "sigmoid"):
+    if activation not in ACTIVATIONS:
         raise UnknownLayer(f"{layer.name} has activation={activation}")
     kernel, *bias = layer.get_weights()
     x = graph.add("MatMul", x, kernel)
     x = graph.add("Add", x, *bias) if bias else x
-    return graph.add("Sigmoid", x) if activation == "sigmoid" else x
+    return graph.add(ACTIVATIONS[activation], x) if ACTIVATIONS[activation] else x
 
 
 def _crop(graph: _Graph, layer: Any, x: str) -> str:
@@ -191,7 +202,9 @@ def _crop(graph: _Graph, layer: Any, x: str) -> str:
 
 
 def _merge(graph: _Graph, layer: Any, *inputs: str) -> str:
-    return graph.add("Sum" if isinstance(layer, keras.layers.Add) else "Mean", *inputs)
+    if isinstance(layer, keras.layers.Concatenate):
+        return graph.add("Concat", *inputs, axis=-1)
+    return graph.add(MERGERS[type(layer)], *inputs)
 
 
 def _bidirectional(graph: _Graph, layer: Any, x: str) -> str:
@@ -227,6 +240,8 @@ def _gate_weights(layer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 RECURRENT = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
 RECURRENT |= dict.fromkeys(("return_sequences", "return_state", "go_backwards", "stateful"), False)
+ACTIVATIONS = {"linear": "", "sigmoid": "Sigmoid", "exponential": "Exp"}
+MERGERS = {keras.layers.Add: "Sum", keras.layers.Average: "Mean", keras.layers.Multiply: "Mul"}
 CHANNELS_LAST = {"data_format": "channels_last"}
 CONVOLUTION = CHANNELS_LAST | {"activation": "linear", "strides": (1,), "groups": 1}
 # Each layer with its function, and the options that the function takes for granted.
@@ -234,6 +249,7 @@ WRITERS: dict[type, tuple[Any, dict[str, Any]]] = {
     Functional: (_network, {}),
     StandardiseWindows: (_scale, {}),
     AnchorWindows: (_scale, {}),
+    TrailingMove: (_trailing_move, {}),
     keras.layers.Conv1D: (_convolution, CONVOLUTION),
     keras.layers.BatchNormalization: (_batch_norm, {"axis": -1, "center": True, "scale": True, "renorm": False}),
     keras.layers.LeakyReLU: (lambda graph, layer, x: graph.add("LeakyRelu", x, alpha=float(layer.negative_slope)), {}),
@@ -246,4 +262,6 @@ WRITERS: dict[type, tuple[Any, dict[str, Any]]] = {
     keras.layers.Dense: (_dense, {}),
     keras.layers.Add: (_merge, {}),
     keras.layers.Average: (_merge, {}),
+    keras.layers.Multiply: (_merge, {}),
+    keras.layers.Concatenate: (_merge, {"axis": -1}),
 }

@@ -94,11 +94,15 @@ def panel_recipe_for(
     """Return the recipe of a panel: the fields set here, the rest from the preset of its interval; see `with_preset`.
 
     Raises:
-        SpecError: a warm start, which panels do not have.
+        SpecError: a warm start or a magnitude head, which panels do not have.
     """
     chosen = with_preset(panel_preset_for(interval), window, folds, network, training)
     if chosen.training.warm_start:
         raise SpecError("panel: expected a fresh start, found --training.warm-start; panels have no warm start.")
+    if chosen.network.magnitude:
+        raise SpecError(
+            "panel: expected --network.magnitude off, found it on; panels predict no size. Retrain a single series."
+        )
     return PanelRecipe(
         interval=interval,
         window=chosen.window,

@@ -66,7 +66,10 @@ class PolicyComparison:
                 name: {
                     "figures": {key: _finite(value) for key, value in found.figures.items()},
                     "net_by_cost": found.net_by_cost,
-                    "bands": [{"enter": _finite(band.enter), "leave": _finite(band.leave)} for band in found.bands],
+                    "bands": [
+                        {"enter": _finite(band.enter), "leave": _finite(band.leave), "of_returns": band.of_returns}
+                        for band in found.bands
+                    ],
                 }
                 for name, found in self.results.items()
             },

@@ -1,4 +1,4 @@
-"""Predict P(rise) from bars with the ONNX form of a network, without TensorFlow.
+"""Predict P(rise) from bars with the ONNX form of a network, and the expected move where it has one; no TensorFlow.
 
 `Predictor` takes raw bars and standardises nothing: the network does. It knows neither where models are stored nor
 which one is the champion. Registered versions import this module by name, so it keeps its path.
@@ -46,6 +46,7 @@ class Predictor:
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._context_count = context_count
+        self.has_moves = self._session.get_outputs()[0].shape[-1] == 2  # noqa: PLR2004 - probability and expected move
         expected = list(self._session.get_inputs()[0].shape[1:])
         found = [window.lookback_bars, len(window.features) + context_count]
         if expected != found:
@@ -80,6 +81,28 @@ class Predictor:
 
         Time: entry w depends on window w alone.
         """
+        return self._calibrator.apply(self.run(windows)[:, 0])
+
+    def predict_moves(self, windows: Windows) -> Float64[np.ndarray, " _"]:
+        """Return the expected absolute log return of windows, shape (window,); empty without a magnitude head.
+
+        Time: entry w depends on window w alone.
+        """
+        return self.run(windows)[:, 1] if self.has_moves else np.empty(0, np.float64)
+
+    def predict_outputs(self, bars: Bars) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, "window output"]]:
+        """Return decided_at as `predict` does, and the whole output of the network, not calibrated."""
+        windows = cut_windows(bars, self.window)
+        return windows.decided_at, self.run(windows)
+
+    def run(self, windows: Windows) -> Float64[np.ndarray, "window output"]:
+        """Return the network's output: P(rise) before calibration, then the expected move where there is one.
+
+        Raises:
+            SpecError: they lack the inputs that describe the other series of a panel.
+
+        Time: entry w depends on window w alone.
+        """
         if windows.context_count != self._context_count:
             raise SpecError(
                 f"predictor: the network takes {self._context_count} inputs about the other series of its panel, the "
@@ -89,13 +112,15 @@ class Predictor:
         view = windows.view
         firsts = range(0, len(starts), CHUNK_WINDOWS)
 
-        def chunk(first: int) -> Float64[np.ndarray, " window"]:
-            return self._probabilities(view[starts[first : first + CHUNK_WINDOWS]])
+        def chunk(first: int) -> Float64[np.ndarray, "window output"]:
+            values = np.ascontiguousarray(view[starts[first : first + CHUNK_WINDOWS]])
+            (outputs,) = self._session.run(None, {self._input: values})
+            return np.asarray(outputs, dtype=np.float64)
 
         if len(firsts) == 1:
             return chunk(0)
         with ThreadPoolExecutor(THREADS) as pool:
-            return np.concatenate([np.empty(0), *pool.map(chunk, firsts)])
+            return np.concatenate([np.empty((0, 1 + self.has_moves)), *pool.map(chunk, firsts)])
 
     def predict_last(self, bars: Bars) -> tuple[np.datetime64, float]:
         """Return decided_at and P(rise) at the newest bar that ends a whole window.
@@ -105,10 +130,16 @@ class Predictor:
 
         Time: depends on the `lookback_bars` bars that closed up to decided_at.
         """
-        windows = cut_windows(bars, self.window)
-        last = windows.take(np.arange(len(windows) - 1, len(windows)))
+        last = self._last_window(bars)
         return last.decided_at[0], float(self.predict_windows(last)[0])
 
-    def _probabilities(self, values: Float64[np.ndarray, "window lookback feature"]) -> Float64[np.ndarray, " window"]:
-        (probabilities,) = self._session.run(None, {self._input: np.ascontiguousarray(values)})
-        return self._calibrator.apply(np.asarray(probabilities[:, 0], dtype=np.float64))
+    def predict_last_move(self, bars: Bars) -> float | None:
+        """Return the expected absolute log return at that bar; None without a magnitude head.
+
+        Time: depends on the `lookback_bars` bars that closed up to decided_at.
+        """
+        return float(self.predict_moves(self._last_window(bars))[0]) if self.has_moves else None
+
+    def _last_window(self, bars: Bars) -> Windows:
+        windows = cut_windows(bars, self.window)
+        return windows.take(np.arange(len(windows) - 1, len(windows)))

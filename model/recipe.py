@@ -30,11 +30,15 @@ class Recipe(BaseModel):
     training: TrainingSpec = Field(TrainingSpec(), description="Training")
 
     @model_validator(mode="after")
-    def _anchor_prices_only(self) -> "Recipe":
+    def _find_close_last(self) -> "Recipe":
         features = self.window.features
         if self.network.scaling == "last_close" and (features[-1] != "close" or "volume" in features):
             raise ValueError(
                 f"network.scaling last_close: expected price columns only, close last; found {', '.join(features)}"
+            )
+        if self.network.magnitude and features[-1] != "close":
+            raise ValueError(
+                f"network.magnitude: expected close as the last of --window.features, found {', '.join(features)}"
             )
         return self
 
@@ -50,9 +54,11 @@ class Recipe(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Every field that changes a number, as JSON; without fields of the execution and equal sample weights."""
-        unweighted = self.training.sample_weights.equal
-        exclude = {"folds": set(EXECUTION_FIELDS), "training": {"sample_weights"} if unweighted else set()}
+        """Every field that changes a number, as JSON; without fields of the execution and those that are off."""
+        training = {"sample_weights"} if self.training.sample_weights.equal else set()
+        exclude = {"folds": set(EXECUTION_FIELDS), "training": training}
+        if not self.network.magnitude:
+            exclude |= {"network": {"magnitude"}, "training": training | {"magnitude_weight"}}
         return self.model_dump_json(exclude=exclude)
 
     @property

@@ -208,9 +208,8 @@ def _learn_band(validation: Record, bars: Bars, spec: TradingSpec) -> Band:
         np.minimum(np.searchsorted(bars.closed_at, times), len(bars) - 1)
         for times in (validation.decided_at, validation.resolved_at)
     )
-    candidates = candidate_bands(
-        spec.policy, validation.probabilities, close[resolved] / close[decided] - 1, spec.side_bps * BPS
-    )
+    returns, expected = close[resolved] / close[decided] - 1, validation.expected_returns()
+    candidates = candidate_bands(spec.policy, validation.probabilities, returns, spec.side_bps * BPS, expected)
 
     def growth(band: Band) -> float:
         positions = _positions(held, validation, {int(validation.fold[0]): band}, spec)
@@ -250,11 +249,11 @@ def _positions(
     held: _Held, record: Record, bands: Mapping[int, Band], spec: TradingSpec
 ) -> Float64[np.ndarray, " bar"]:
     """Return the position held over each bar by the policy of the spec."""
-    probabilities = record.probabilities[held.newest]
+    now = record.take(held.newest)
     if spec.policy == "sign":
-        return np.where(held.in_force, take_positions(probabilities, spec), 0.0)
-    short = spec.kind == "long_short"
-    return hold_bands(probabilities, record.fold[held.newest], bands, held.in_force, short=short)
+        return np.where(held.in_force, take_positions(now.probabilities, spec), 0.0)
+    short, expected = spec.kind == "long_short", now.expected_returns()
+    return hold_bands(now.probabilities, now.fold, bands, held.in_force, short=short, expected_returns=expected)
 
 
 def _costs(positions: Float64[np.ndarray, " bar"], spec: TradingSpec) -> Float64[np.ndarray, " bar"]:

@@ -1,6 +1,7 @@
 """Positions that know their cost: bands of P(rise) that a position must leave before it is changed.
 
-Pure functions of probabilities; costs are shares of the value traded. A band is in force fold by fold. Both policies
+Where the network predicts the size of a move too, the bands are of the expected return instead.
+Pure functions of forecasts; costs are shares of the value traded. A band is in force fold by fold. Both policies
 are one mechanism: `threshold` searches the band, `no_trade_band` derives it from the expected return and the cost of a
 change. Caution: what candidates are compared by must be a fold's validation windows, never its test windows; early
 stopping and the calibrator saw those windows too, so a band looks better there than it is.
@@ -10,7 +11,7 @@ Pedersen 2013 (with quadratic costs it trades part of the way to the target; not
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -37,18 +38,23 @@ class Band:
     Attributes:
         enter: 0 or more; infinite where no position is ever taken.
         leave: from -`enter` to `enter`.
+        of_returns: the thresholds are expected returns, not distances of P(rise) from 0.5.
     """
 
     enter: float
     leave: float
+    of_returns: bool = False
 
     def __str__(self) -> str:
-        """Return the thresholds as probabilities."""
+        """Return the thresholds as probabilities, or as expected returns in basis points."""
         if np.isinf(self.enter):
             return "never trades"
+        if self.of_returns:
+            return f"enter above {self.enter * 1e4:.1f} bps, leave at {self.leave * 1e4:.1f} bps"
         return f"enter above {THRESHOLD + self.enter:.1%}, leave at {THRESHOLD + self.leave:.1%}"
 
 
+NO_RETURNS = np.empty(0, np.float64)
 SIGN = Band(0.0, 0.0)
 NEVER = Band(np.inf, np.inf)
 
@@ -58,6 +64,7 @@ def candidate_bands(
     probabilities: Float64[np.ndarray, " window"],
     returns: Float64[np.ndarray, " window"],
     cost: float,
+    expected_returns: Float64[np.ndarray, " _"] = NO_RETURNS,
 ) -> tuple[Band, ...]:
     """Return the bands that a policy chooses from, the one nearest to `sign` first; the choice takes the first best.
 
@@ -66,15 +73,21 @@ def candidate_bands(
         probabilities: shape (window,), float64: P(rise) of validation windows.
         returns: shape (window,), float64: simple return of the price from decision to outcome.
         cost: of a side, share of the value traded.
+        expected_returns: shape (window,), float64: used in place of P(rise) - 0.5 where they are known; else empty.
     """
-    margins = probabilities - THRESHOLD
+    of_returns = len(expected_returns) > 0
+    signals = expected_returns if of_returns else probabilities - THRESHOLD
     if policy == "sign":
         return (SIGN,)
     if policy == "threshold":
-        enters = [float(each) for each in np.quantile(np.abs(margins), ENTER_QUANTILES)]
-        return (SIGN, *(Band(enter, share * enter) for enter in enters for share in LEAVE_SHARES), NEVER)
-    slopes = expected_return_slopes(margins, returns)
-    return tuple(no_trade_band(slope, width * cost) for slope in slopes for width in WIDTHS)
+        enters = [float(each) for each in np.quantile(np.abs(signals), ENTER_QUANTILES)]
+        found = [Band(enter, share * enter) for enter in enters for share in LEAVE_SHARES]
+        bands = [SIGN, *found, NEVER]
+    else:
+        fitted, by_size = expected_return_slopes(signals, returns)
+        slopes = (fitted, 1.0 if of_returns else by_size)
+        bands = [no_trade_band(slope, width * cost) for slope in slopes for width in WIDTHS]
+    return tuple(replace(band, of_returns=of_returns) for band in bands)
 
 
 def expected_return_slopes(
@@ -122,6 +135,7 @@ def hold_bands(
     in_force: Bool[np.ndarray, " bar"],
     *,
     short: bool,
+    expected_returns: Float64[np.ndarray, " _"] = NO_RETURNS,
 ) -> Float64[np.ndarray, " bar"]:
     """Return the position over each bar, shape (bar,): 1 long, 0 flat, -1 short.
 
@@ -131,6 +145,7 @@ def hold_bands(
         bands: by fold.
         in_force: shape (bar,), bool: flat where False.
         short: whether positions are taken on predicted falls too.
+        expected_returns: shape (bar,), float64: of the newest decision, in place of P(rise) - 0.5; empty: not known.
 
     Raises:
         SpecError: a fold has no band.
@@ -147,7 +162,7 @@ def hold_bands(
     enter, leave = np.empty(len(fold)), np.empty(len(fold))
     for number, band in bands.items():
         enter[fold == number], leave[fold == number] = band.enter, band.leave
-    margins = probabilities - THRESHOLD
+    margins = expected_returns if len(expected_returns) else probabilities - THRESHOLD
     long = _latch(in_force & (margins > enter), ~in_force | (margins <= leave))
     return long - _latch(in_force & (-margins > enter), ~in_force | (-margins <= leave)) if short else long
 

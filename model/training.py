@@ -19,10 +19,12 @@ from jaxtyping import Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.calibration import UNCALIBRATED, CalibrationName, Calibrator
-from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
+from model.errors import BarsTooShort, SpecError, UnsoundModel
+from model.expected_moves import LEAST_MOVE, move_factor, move_losses
 from model.metrics import TRAINING_CLIP, predicts_rise
 from model.networks import NetworkSpec, build_network
 from model.sample_weights import SampleWeights, training_weights
+from model.training_device import choose_device
 from model.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,13 @@ class TrainingSpec(BaseModel):
     sample_weights: SampleWeights = Field(
         default=SampleWeights(), description="Weights of the training windows in the loss; default: all equal"
     )
+    magnitude_weight: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=100.0,
+        description="Weight of the loss of the expected move relative to that of the direction (network.magnitude); "
+        "both are negative log likelihoods, so 1 is their joint likelihood",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,8 @@ class Epoch:
     """One pass over the training windows; losses are unweighted mean log losses in nats, accuracies shares of windows.
 
     `loss` and `accuracy` are measured during the epoch (dropout on, weights changing), those of the validation after
-    it; they are NaN without validation windows.
+    it; they are NaN without validation windows. With a magnitude head a loss also has its weighted loss, less that of
+    always forecasting the mean move of the training windows.
     """
 
     number: int
@@ -168,7 +178,10 @@ class Trainer:
         if training.precision != "float32":
             model = self._build(mixed=True)
         sizes, weighted = (lookback_bars, feature_count, training.batch_size), not training.sample_weights.equal
-        self._graph = TrainingGraph(model, inference_model, *sizes, weighted=weighted)
+        self._magnitude_weight = training.magnitude_weight if network.magnitude else 0.0
+        self._graph = TrainingGraph(
+            model, inference_model, *sizes, weighted=weighted, magnitude_weight=self._magnitude_weight
+        )
         self._on_device: tuple[np.ndarray, Any] | None = None
 
     @property
@@ -218,7 +231,8 @@ class Trainer:
         epochs = self.training.epochs if epochs is None else epochs
         self._check(windows, train_index, validation_index, epochs)
         rng = np.random.default_rng(self.training.seed if seed is None else seed)
-        state = self._graph.initial_state(rng) if start is None else self._graph.warm_state(start, rng)
+        factor, offset = self._move_constants(windows, train_index)
+        state = self._graph.initial_state(rng, factor) if start is None else self._graph.warm_state(start, rng)
         inputs, weights = self._inputs(windows), training_weights(windows, train_index, self.training.sample_weights)
         stopping = EarlyStopping(self.training, has_validation=len(validation_index) > 0)
         best = state
@@ -226,10 +240,10 @@ class Trainer:
             epoch_started = time.perf_counter()
             order = rng.permutation(train_index)
             state, loss, accuracy = self._graph.epoch(*inputs, order, state, stopping.learning_rate, *weights)
-            validation = self._validate(windows, validation_index, state)
+            validation = self._validate(windows, validation_index, state, offset)
             epoch = Epoch(
                 len(stopping.history) + 1,
-                float(loss),
+                float(loss) - offset,
                 float(accuracy),
                 *validation,
                 stopping.learning_rate,
@@ -251,8 +265,16 @@ class Trainer:
 
         Time: entry w depends on the bars of window w and on the fitted weights.
         """
-        self._check_shape(windows)
-        return self._probabilities(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))
+        return self._outputs(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))[:, 0]
+
+    def predict_moves(self, fitted: Fitted, windows: Windows) -> Float64[np.ndarray, " _"]:
+        """Return the expected absolute log return of each window, shape (window,); empty without a magnitude head.
+
+        Time: entry w depends on the bars of window w and on the fitted weights.
+        """
+        if not self.network.magnitude:
+            return np.empty(0, np.float64)
+        return self._outputs(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))[:, 1]
 
     def keras_model(self, fitted: Fitted) -> Any:
         """Return the fitted network as a `keras.Model` that can be stored."""
@@ -271,26 +293,41 @@ class Trainer:
         kept = self._on_device
         if kept is None or kept[0] is not windows.features:
             kept = self._on_device = (windows.features, tf.constant(windows.features))
-        return kept[1], tf.constant(windows.ends), tf.constant(windows.labels.astype(np.float32))
+        labels = windows.labels.astype(np.float32)
+        if self._magnitude_weight:
+            labels = np.stack([labels, np.abs(windows.label_moves).astype(np.float32)], axis=1)
+        return kept[1], tf.constant(windows.ends), tf.constant(labels)
 
-    def _probabilities(
+    def _move_constants(self, windows: Windows, train_index: Int64[np.ndarray, " train"]) -> tuple[float, float]:
+        """Return the first factor of the expected move, and the weighted loss of the training windows' mean move."""
+        if not self._magnitude_weight:
+            return 1.0, 0.0
+        train = windows.take(train_index)
+        mean = max(float(np.abs(train.label_moves).mean()), LEAST_MOVE)
+        return move_factor(train), self._magnitude_weight * (float(np.log(mean)) + 1.0)
+
+    def _outputs(
         self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any
-    ) -> Float64[np.ndarray, " index"]:
+    ) -> Float64[np.ndarray, "index output"]:
+        self._check_shape(windows)
         if not len(index):
-            return np.empty(0, np.float64)
+            return np.empty((0, 1 + self.network.magnitude), np.float64)
         features, ends, _ = self._inputs(windows)
         return np.asarray(self._graph.infer(features, ends, index, state), dtype=np.float64)
 
-    def _validate(self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any) -> tuple[float, float]:
-        """Return log loss and accuracy on these windows; NaN where there are none."""
+    def _validate(
+        self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any, offset: float
+    ) -> tuple[float, float]:
+        """Return loss and accuracy on these windows; NaN where there are none."""
         if not len(index):
             return float("nan"), float("nan")
-        probabilities = self._probabilities(windows, index, state)
-        rises = windows.labels[index] == 1
+        outputs = self._outputs(windows, index, state)
+        probabilities, rises = outputs[:, 0], windows.labels[index] == 1
         likelihood = np.where(rises, probabilities, 1.0 - probabilities)
-        return float(-np.log(np.maximum(likelihood, TRAINING_CLIP)).mean()), float(
-            (predicts_rise(probabilities) == rises).mean()
-        )
+        loss = float(-np.log(np.maximum(likelihood, TRAINING_CLIP)).mean()) - offset
+        if self._magnitude_weight:
+            loss += self._magnitude_weight * float(move_losses(windows.label_moves[index], outputs[:, 1]).mean())
+        return loss, float((predicts_rise(probabilities) == rises).mean())
 
     def _check_shape(self, windows: Windows) -> None:
         expected = (self.lookback_bars, self.feature_count, self.context_count)
@@ -323,30 +360,6 @@ class Trainer:
                 f"training: expected resolved windows only, found {(used.labels < 0).sum()} unresolved, the "
                 f"first decided at {first}. Train on `windows.resolved()`."
             )
-
-
-def choose_device(*, require_gpu: bool = False) -> str:
-    """Return the device that TensorFlow will use: `CPU`, or the name of its first GPU, with memory growth enabled.
-
-    Raises:
-        DeviceUnavailable: a GPU is required and TensorFlow finds none.
-    """
-    import tensorflow as tf  # imported here: takes ten seconds to load
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        if require_gpu:
-            raise DeviceUnavailable(
-                "training: expected a GPU, TensorFlow found none. Install riseorfall[gpu] and the NVIDIA "
-                "driver, or train without --training.require-gpu."
-            )
-        return "CPU"
-    for gpu in gpus:
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError as error:  # TensorFlow was initialised before: its setting stays
-            log.warning("GPU memory growth could not be set: %s", error)
-    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
 
 
 class EarlyStopping:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.metrics import THRESHOLD
+from model.networks import MOVE_FACTOR
 
 # Nadam after Dozat, 2016, with the constants of keras.optimizers.Nadam.
 BETA_1, BETA_2, EPSILON, MOMENTUM_DECAY = 0.9, 0.999, 1e-7, 0.96
@@ -52,6 +53,7 @@ class TrainingGraph:
         batch_size: int,
         *,
         weighted: bool,
+        magnitude_weight: float = 0.0,
     ) -> None:
         """Lay out the weights of the model in one vector; tracing happens at the first call.
 
@@ -62,24 +64,29 @@ class TrainingGraph:
             feature_count: features of a bar.
             batch_size: windows per optimizer step.
             weighted: the epoch takes the weights of the windows in the loss, shape (window,), as its last argument.
+            magnitude_weight: weight of the loss of the expected move; 0: the network predicts none. Otherwise the
+                labels of an epoch have a second column, the absolute moves.
         """
         self._model, self._inference_model = model, inference_model
         self._lookback_bars = lookback_bars
         self._batch_size = batch_size
+        self._magnitude_weight = magnitude_weight
         self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         vector, number = tf.TensorSpec(sum(self._sizes), tf.float32), tf.TensorSpec((), tf.float32)
         others = tuple(tf.TensorSpec(v.shape, v.dtype) for v in model.non_trainable_variables)
         state = State(vector, vector, vector, number, number, others)
         features, index = tf.TensorSpec((None, feature_count), tf.float64), tf.TensorSpec((None,), tf.int64)
-        labels = tf.TensorSpec((None,), tf.float32)
-        inputs = [features, index, labels, index, state, number, *([labels] if weighted else [])]
+        one = tf.TensorSpec((None,), tf.float32)
+        labels = tf.TensorSpec((None, 2), tf.float32) if magnitude_weight else one
+        inputs = [features, index, labels, index, state, number, *([one] if weighted else [])]
         self.epoch = tf.function(self._epoch, inputs, autograph=False)
         self.infer = tf.function(self._infer, [features, index, index, state], autograph=False)
 
-    def initial_state(self, rng: np.random.Generator) -> State:
-        """Draw fresh weights and seeds."""
-        return self._state([_initial(v, rng) for v in self._model.trainable_variables], self._fresh_others(rng))
+    def initial_state(self, rng: np.random.Generator, move_factor: float = 1.0) -> State:
+        """Draw fresh weights and seeds; a head for the expected move begins with this factor."""
+        weights = [_initial(v, rng, move_factor) for v in self._model.trainable_variables]
+        return self._state(weights, self._fresh_others(rng))
 
     def state_of(self, weights: tuple[np.ndarray, ...]) -> State:
         """Return the state of a fitted network."""
@@ -149,21 +156,29 @@ class TrainingGraph:
 
     def _step(self, windows: Any, labels: Any, weights: Any, state: State, rate: Any) -> tuple[State, Any, Any]:
         """Take one optimizer step; return the new state, the unweighted mean loss and the count of hits."""
+        moves = None
+        if self._magnitude_weight:
+            labels, moves = labels[:, 0], labels[:, 1]
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
             probabilities, others = self._model.stateless_call(
                 self._unpack(state.weights), list(state.others), windows, training=True
             )
+            if moves is not None:
+                probabilities, expected = probabilities[:, :1], probabilities[:, 1]
             losses = keras.ops.binary_crossentropy(labels[:, None], probabilities)
             loss = objective = tf.reduce_mean(losses)
             if weights is not None:
                 objective = tf.reduce_mean(tf.reshape(losses, [-1]) * weights)
+            if moves is not None:  # weights are for the direction: by the move they would bias the expected move
+                move_loss = self._magnitude_weight * tf.reduce_mean(tf.math.log(expected) + moves / expected)
+                loss, objective = loss + move_loss, objective + move_loss
         gradient = tape.gradient(objective, state.weights)
         right = tf.reduce_sum(tf.cast((probabilities[:, 0] > THRESHOLD) == (labels > THRESHOLD), tf.float32))
         return _nadam_step(state, gradient, rate)._replace(others=tuple(others)), loss, right
 
     def _infer(self, features: Any, ends: Any, index: Any, state: State) -> Any:
-        """Return P(rise) of the windows at `index`, shape (index,), computed in batches."""
+        """Return the output for the windows at `index`, shape (index, 1 or 2), computed in batches."""
         weights, others = self._unpack(state.weights), list(state.others)
         count = tf.size(index)
         batch = max(1, PREDICT_BARS // self._lookback_bars)
@@ -172,10 +187,11 @@ class TrainingGraph:
         def predict_chunk(chunk: Any, results: Any) -> Any:
             rows = index[chunk * batch : (chunk + 1) * batch]
             windows = self._gather(features, tf.gather(ends, rows))
-            probabilities, _ = self._inference_model.stateless_call(weights, others, windows, training=False)
-            return chunk + 1, results.write(chunk, probabilities[:, 0])
+            outputs, _ = self._inference_model.stateless_call(weights, others, windows, training=False)
+            return chunk + 1, results.write(chunk, outputs)
 
-        results = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=(None,))
+        width = self._inference_model.output_shape[1]
+        results = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=(None, width))
         _, results = tf.while_loop(lambda chunk, _: chunk < chunks, predict_chunk, (tf.constant(0), results))
         return results.concat()
 
@@ -196,12 +212,14 @@ def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
     return State(state.weights - rate * ahead / scale, momentum, velocity, step, product, state.others)
 
 
-def _initial(variable: Any, rng: np.random.Generator) -> np.ndarray:
+def _initial(variable: Any, rng: np.random.Generator, move_factor: float) -> np.ndarray:
     """Draw an initial trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTM forget bias of 1.
 
     Drawn by NumPy, so that a seed gives the same weights whatever else used TensorFlow's generators.
     """
     shape, name = tuple(variable.shape), variable.path.rsplit("/", 1)[-1]
+    if MOVE_FACTOR in variable.path:
+        return np.full(shape, np.log(move_factor) if name == "bias" else 0.0, np.float32)
     if name == "kernel":
         field = int(np.prod(shape[:-2]))
         limit = np.sqrt(6.0 / (field * (shape[-2] + shape[-1])))

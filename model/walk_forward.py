@@ -165,27 +165,26 @@ def fit_fold(
     test = windows.take(fold.test)
     tested = np.arange(fold.test[0] if first_test is None else first_test, fold.test[-1] + 1, dtype=np.int64)
 
-    def fit(each: int) -> tuple[Any, Float64[np.ndarray, " window"]]:
-        fitted = trainer.fit(
+    def fit(each: int) -> Any:
+        return trainer.fit(
             windows, fold.train, fold.validation, on_epoch=lambda epoch: on_epoch(each, epoch), seed=each, start=start
         )
-        return fitted, trainer.predict(fitted, test)
 
-    def record_of(some: Windows, probabilities: Float64[np.ndarray, " window"]) -> Record:
+    def record_of(some: Windows) -> Record:
+        probabilities, moves = trainer.predict(fitted, some), trainer.predict_moves(fitted, some)
         number = np.full(len(some), fold.index, dtype=np.int64)
-        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number, some.symbols)
+        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number, some.symbols, moves)
 
-    fitted, probabilities = fit(seed)
-    validation = windows.take(fold.validation)
+    fitted = fit(seed)
     return FoldFit(
-        record=record_of(test, probabilities),
-        validation=record_of(validation, trainer.predict(fitted, validation)),
+        record=record_of(test),
+        validation=record_of(windows.take(fold.validation)),
         best_epoch=int(fitted.best_epoch),
         history=fitted.history,
         calibrator=fitted.calibrator,
         device=fitted.device,
         seconds=fitted.seconds,
-        further_seeds={each: fit(each)[1] for each in further_seeds},
+        further_seeds={each: trainer.predict(fit(each), test) for each in further_seeds},
         uncalibrated=trainer.predict(replace(fitted, calibrator=UNCALIBRATED), windows.take(tested)),
     )
 
@@ -244,4 +243,5 @@ def pool_records(records: Sequence[Record]) -> Record:
         np.concatenate([each.probabilities for each in records]),
         np.concatenate([each.fold for each in records]),
         np.concatenate([each.symbols for each in records]),
+        np.concatenate([each.expected_moves for each in records]),
     )

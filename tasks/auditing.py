@@ -35,7 +35,7 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
         # Without the calibrator: it maps one probability at a time, and a steep one would magnify rounding.
         predictor = Predictor(workspace.runs.read_file(run_id, ONNX), recipe.window)
         bars = workspace.bar_store.read_bars(ref.series_bars)
-        found = audit(bars, recipe.window, recipe.folds, record, predictor.predict, sample=SHORT_SAMPLE)
+        found = audit(bars, recipe.window, recipe.folds, record, predictor.predict_outputs, sample=SHORT_SAMPLE)
         return _require_passed(found, workspace, run_id)
 
 

@@ -8,6 +8,7 @@ promotion rule reads no more of it than the record, the base rate and the fold n
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,7 +18,9 @@ from model.abstention import AbstentionSpec, rank_record, score_abstention, sign
 from model.bars import Bars
 from model.confusion_picture import confusion_svg
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
+from model.expected_moves import moves_of_folds, walk_move_baselines
 from model.metrics import CLASSES, METRIC_NAMES, Record, classification_report, normalise_rows
+from model.move_evaluation import evaluate_moves
 from model.policy_comparison import compare_policies
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
@@ -72,6 +75,9 @@ def evaluate(
         moves, base_rate = signed_moves(record, bars), baselines["base_rate"]
         opinions = score_abstention(abstention, record, ranks, base_rate, moves, seed)
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds).with_abstention(opinions)
+        if recipe.network.magnitude:
+            sizes = walk_move_baselines(windows, split)
+            evaluation = replace(evaluation, moves=evaluate_moves(record, moves_of_folds(windows, split), sizes, seed))
         log_record(workspace.runs, run_id, record, baselines)
         log_validation(workspace.runs, run_id, validation)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))

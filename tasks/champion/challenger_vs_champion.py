@@ -258,15 +258,16 @@ def _run_of(workspace: Workspace, state: ChampionState) -> str:
 
 
 def check_registered_network(workspace: Workspace, challenger: Version, bars: AnyBars) -> RegisteredNetwork:
-    """Load the registered files and compare their probabilities with those of training."""
+    """Load the registered files and compare what they predict with what was predicted after training."""
     try:
         probe = read_probe(workspace.runs, challenger.run_id)
         loaded = workspace.registry.read_version(challenger.version)
         if isinstance(bars, Bars):
-            decided_at, uncalibrated = loaded.predictor(calibrated=False).predict(bars)
+            decided_at, outputs = loaded.predictor(calibrated=False).predict_outputs(bars)
         else:
-            decided_at, uncalibrated = predict_newest(loaded, bars)
+            decided_at, outputs = predict_newest(loaded, bars)
         recipe = loaded.recipe()
+        uncalibrated = outputs[:, 0]
         probabilities = loaded.calibrator().apply(uncalibrated)
     except (StoreUnavailable, UntrustedModel):
         raise
@@ -280,8 +281,9 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: An
         return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
     probed_at = probe["decided_at"].to_numpy().astype("datetime64[us]")
     _, ours, theirs = np.intersect1d(_numbered(decided_at), _numbered(probed_at), return_indices=True)
-    expected = probe["probability"].to_numpy(dtype=np.float64)[theirs]
-    difference = float(np.abs(uncalibrated[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
+    predicted = [name for name in ("probability", "expected_move") if name in probe.columns]
+    expected = probe[predicted].to_numpy(dtype=np.float64)[theirs]
+    difference = float(np.abs(outputs[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
     sanity = run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
     return RegisteredNetwork(sanity, decided_at, uncalibrated, recipe if sanity.passed else None)
 

@@ -60,12 +60,12 @@ def _question(recipe: PanelRecipe, opponent: PanelRecipe) -> str:
 
 def predict_newest(
     loaded: LoadedVersion, bars: Mapping[str, Bars]
-) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, " window"]]:
-    """Return decision times and uncalibrated probabilities of the newest windows, in the order of time and symbol."""
+) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, "window output"]]:
+    """Return decision times and uncalibrated outputs of the newest windows, in the order of time and symbol."""
     recipe = loaded.panel_recipe()
     windows = cut_panel(bars, recipe.window, recipe.panel).windows
     newest = windows.take(np.arange(max(0, len(windows) - CHECKED_WINDOWS), len(windows)))
-    return newest.decided_at, loaded.predictor(calibrated=False).predict_windows(newest)
+    return newest.decided_at, loaded.predictor(calibrated=False).run(newest)
 
 
 def panel_record(version: Version, loaded: LoadedVersion, bars: Mapping[str, Bars], challenger: Record) -> Record:

@@ -66,7 +66,7 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
     ref = _bars_of(store, series, chosen)
     loaded = workspace.registry.read_version(chosen.version)
     recipe = loaded.recipe()
-    predict = loaded.predictor(calibrated=False).predict
+    predict = loaded.predictor(calibrated=False).predict_outputs
     found = audit(store.read_bars(ref), recipe.window, recipe.folds, loaded.record(), predict, sample=sample)
     workspace.runs.log_values(chosen.run_id, tags={"audit": found.summary()})
     return VersionAudit(series.name, chosen.version, ref, _are(ref, chosen.tags.get("bars_sha256", "")), found)

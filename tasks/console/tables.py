@@ -222,6 +222,11 @@ def show_forecast(found: Mapping[str, Any]) -> None:
         f"{format_time(found['decided_at'])} UTC, resolves at {format_time(found['resolves_at'])} UTC "
         f"(version {found['version']})"
     )
+    if "expected_move" in found:
+        console.print(
+            f"expected move {found['expected_move']:.2%} either way; expected return {found['expected_return']:+.3%} "
+            "(log returns until then, before costs)"
+        )
     if found["opinion"]:
         among = "not among" if found["opinion"] == "none" else "among"
         console.print(

@@ -11,6 +11,7 @@ from tasks.pages.html_page import Page, folded, heading, paragraph, table, value
 from tasks.pages.number_format import interval_text, number_text
 
 POLICY_NAMES = {"sign": "sign", "threshold": "threshold", "no_trade_band": "no-trade band"}
+PROBABILITY_BANDS = "P(rise) by fold; for shorts, of P(fall)"
 HEAD = (
     "policy",
     "gross return",
@@ -46,6 +47,8 @@ def policies_parts(page: Page, comparison: PolicyComparison) -> list[Markup]:
     learning = {POLICY_NAMES[name]: found.bands for name, found in comparison.results.items() if found.bands}
     by_fold = enumerate(zip(*learning.values(), strict=True), 1)
     bands = [(f"fold {fold}", *map(str, found)) for fold, found in by_fold]
+    of_returns = any(band.of_returns for each in learning.values() for band in each)
+    named = "the expected return by fold; for shorts, of its negative" if of_returns else PROBABILITY_BANDS
     way = "long or flat" if spec.kind == "long_flat" else "long or short"
     curves = {POLICY_NAMES[name]: found.net_by_cost for name, found in comparison.results.items()}
     return [
@@ -65,7 +68,7 @@ def policies_parts(page: Page, comparison: PolicyComparison) -> list[Markup]:
             "Net return by the cost of a side.",
             f"Positions are those chosen at {spec.side_bps:g} bps, the same at each cost.",
         ),
-        folded("Bands of P(rise) by fold; for shorts, of P(fall)", table(("fold", *learning), bands, text_columns=3)),
+        folded(f"Bands of {named}", table(("fold", *learning), bands, text_columns=3)),
     ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from tasks.pages.report_evidence import (
     trading_section,
 )
 from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
+from tasks.pages.report_magnitude import magnitude_section
 
 HEADLINES = {"promote": "Promoted", "hold": "Held: the champion stayed", "reject": "Rejected: it failed a check"}
 
@@ -57,6 +58,8 @@ def report_page(content: ReportContent) -> str:
     page.section("Skill", *skill_section(page, content))
     page.section("Calibration", *calibration_section(page, content))
     page.section("Abstention", *abstention_section(content))
+    if content.evaluation.moves:
+        page.section("Expected move", *magnitude_section(content.evaluation.moves))
     page.section("Trading", *trading_section(page, content))
     page.section("Probabilities", *probabilities_section(page, content))
     page.section("Folds and years", *periods_section(content.periods, content.evaluation.seeds))

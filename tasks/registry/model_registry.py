@@ -162,7 +162,7 @@ class ModelRegistry:
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
                 code_paths=[str(Path(__file__).parents[2] / "model")],
-                signature=_signature(panel="symbol" in example.columns),
+                signature=_signature(panel="symbol" in example.columns, magnitude=files.recipe.network.magnitude),
                 input_example=example,
                 pip_requirements=pinned_requirements(),
             )
@@ -441,7 +441,7 @@ def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Versi
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 
 
-def _signature(*, panel: bool) -> Any:
+def _signature(*, panel: bool, magnitude: bool) -> Any:
     from mlflow.models import ModelSignature  # imported here: see ExperimentRuns.client
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
@@ -452,6 +452,8 @@ def _signature(*, panel: bool) -> Any:
     )  # a time with or without a zone, or ISO text: MLflow's datetime takes one of these
     inputs = [when, *prices, ColSpec(DataType.double, "volume", required=False)]
     outputs = [ColSpec(DataType.string, "decided_at"), ColSpec(DataType.double, "probability")]
+    if magnitude:
+        outputs += [ColSpec(DataType.double, name) for name in ("expected_move", "expected_return")]
     if panel:
         inputs.append(ColSpec(DataType.string, "symbol", required=False))
         outputs.insert(1, ColSpec(DataType.string, "symbol", required=False))

@@ -19,9 +19,11 @@ import pandas as pd
 from model.bars import bars_from_frame, require_possible
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
 from model.errors import UntrustedModel
+from model.metrics import expected_returns
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
 from model.predictor import Predictor
+from model.windows import cut_windows
 
 
 class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow carries no types
@@ -43,7 +45,10 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         self.predictor = Predictor(onnx, self.recipe.window, calibrator, self.recipe.context_count)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
-        """Return `decided_at` (UTC) and `probability`, one row per decidable bar; of a panel's frame also `symbol`.
+        """Return `decided_at` (UTC) and `probability`, one row per decidable bar.
+
+        Of a panel's frame also `symbol`; of a network with a magnitude head also `expected_move`, the expected absolute
+        log return until the outcome, and `expected_return`, (2 P - 1) times it.
 
         Args:
             context: unused; MLflow passes it.
@@ -60,14 +65,16 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             for each in panel.values():
                 require_possible(each)
             windows = cut_panel(panel, self.predictor.window, self.recipe.panel).windows
-            found = {"symbol": windows.symbols, "probability": self.predictor.predict_windows(windows)}
-            decided_at = windows.decided_at
+            found = {"symbol": windows.symbols}
         else:
             bars = bars_from_frame(frame, self.recipe.interval)
             require_possible(bars)
-            decided_at, probabilities = self.predictor.predict(bars)
-            found = {"probability": probabilities}
-        decided = pd.DatetimeIndex(decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
+            windows, found = cut_windows(bars, self.predictor.window), {}
+        found["probability"] = self.predictor.predict_windows(windows)
+        if self.predictor.has_moves:
+            found["expected_move"] = self.predictor.predict_moves(windows)
+            found["expected_return"] = expected_returns(found["probability"], found["expected_move"])
+        decided = pd.DatetimeIndex(windows.decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
         return pd.DataFrame({"decided_at": decided, **found})
 
 

@@ -107,7 +107,8 @@ def log_probe(runs: "ExperimentRuns", run_id: str, final: "FinalNetwork") -> Non
 def _probe_bytes(final: "FinalNetwork") -> bytes:
     import pandas as pd  # imported here: arrays inside need no pandas
 
-    return parquet_bytes(pd.DataFrame({"decided_at": final.probe_decided_at, "probability": final.probe}))
+    frame = pd.DataFrame({"decided_at": final.probe_decided_at, "probability": final.probe})
+    return parquet_bytes(frame.assign(expected_move=final.probe_moves) if len(final.probe_moves) else frame)
 
 
 def log_record(runs: "ExperimentRuns", run_id: str, record: Record, baselines: dict[str, np.ndarray]) -> None:

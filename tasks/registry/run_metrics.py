@@ -36,6 +36,14 @@ TRADING = {  # the headline has net return and Sharpe ratio of the first, and th
     WAYS[1]: ("net_return", "sharpe"),
     BUY_AND_HOLD: ("sharpe", "max_drawdown"),
 }
+# Of the expected move; the file of details has every number.
+MOVES = (
+    "network_score",
+    "vs_training_mean",
+    *(f"vs_trailing_mean{bound}" for bound in ("", "_low", "_high")),
+    "ratio",
+    "return_slope",
+)
 # Numbers of a clause that a run logs. Limits and levels are parameters of the run; the decision log has every number.
 # The base rate's clause repeats the headline, and the p-value of the recipes tried is logged corrected.
 LIVE = ("log_loss", "served_log_loss")  # of the champion on live decisions; the file has the rest
@@ -48,7 +56,7 @@ def score_metrics(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return what a retrain logs of its evaluation: at most 42 metrics."""
+    """Return what a retrain logs of its evaluation: at most 42 metrics, and with a magnitude head 7 more."""
     network = evaluation.numbers[NETWORK]
     # A headline has six digits: MLflow's table would show seventeen.
     headline = {name: float(f"{value:.6g}") for name, value in _headline(evaluation).items()}
@@ -70,6 +78,9 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         metrics |= {f"trading/{way}_{name}": value for name, value in found.items()}
     if evaluation.seeds:
         metrics["test/log_loss_deviation_over_seeds"] = evaluation.seeds.deviation("log_loss")
+    if evaluation.moves:
+        of_moves = evaluation.moves.numbers()
+        metrics |= {f"test/move_{name.removeprefix('network_')}": of_moves[name] for name in MOVES}
     return metrics
 
 
@@ -100,6 +111,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
         "p_values_corrected": evaluation.corrected(),
         "trading": evaluation.trading,
         "seeds": evaluation.seeds.metrics() if evaluation.seeds else {},
+        "moves": evaluation.moves.numbers() if evaluation.moves else {},
         "abstention": {rule: scores.numbers() for rule, scores in evaluation.abstention.items()},
     }
 

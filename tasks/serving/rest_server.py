@@ -19,6 +19,7 @@ from model.errors import RiseOrFallError, SpecError
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime, to_datetime64
+from model.windows import cut_windows
 from tasks.champion.commit_decision import read_champion
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
 from tasks.serving.service_metrics import RequestMetrics
@@ -75,6 +76,7 @@ class Row(BaseModel):
 
     decided_at: datetime
     probability: float = Field(description="that the close `horizon` bars later is higher")
+    expected_move: float | None = Field(None, description="expected absolute log return until then, if predicted")
 
 
 class Health(BaseModel):
@@ -201,17 +203,20 @@ def application(champion: Champion) -> "FastAPI":
         content, kind = metrics.page()
         return Response(content, headers={"Content-Type": kind})
 
-    @app.post("/predict")
+    @app.post("/predict", response_model_exclude_none=True)
     def predict(question: Question) -> Answer:
         """Return P(rise) at each decidable bar."""
         ready = require_ready()
         try:
-            decided_at, probabilities = ready.predictor.predict(_bars(question, champion.series, ready))
+            windows = cut_windows(_bars(question, champion.series, ready), ready.predictor.window)
+            probabilities, moves = ready.predictor.predict_windows(windows), ready.predictor.predict_moves(windows)
         except (RiseOrFallError, ValueError) as error:
             raise HTTPException(422, str(error)) from error
         rows = [
-            Row(decided_at=to_datetime(each), probability=float(p))
-            for each, p in zip(decided_at, probabilities, strict=True)
+            Row(decided_at=to_datetime(each), probability=float(p), expected_move=move)
+            for each, p, move in zip(
+                windows.decided_at, probabilities, moves.tolist() or [None] * len(windows), strict=True
+            )
         ]
         return Answer(
             symbol=champion.series.symbol, interval=champion.series.interval, version=ready.version, predictions=rows

@@ -30,8 +30,8 @@ def random_network(kind: Kind = "cnn_lstm", lookback_bars: int = LOOKBACK, conte
     return network
 
 
-def random_ensemble(scaling: Scaling = "window", context_count: int = 0) -> Any:
-    spec = NetworkSpec(scaling=scaling, **SMALL)
+def random_ensemble(scaling: Scaling = "window", context_count: int = 0, **options: Any) -> Any:
+    spec = NetworkSpec(scaling=scaling, **SMALL, **options)
     trainer = EnsembleTrainer(spec, TrainingSpec(members=3), LOOKBACK, FEATURES + context_count, context_count)
     members = []
     for seed in (1, 2, 3):
@@ -63,9 +63,9 @@ def assert_onnx_computes_what_keras_does(network: Any, windows: np.ndarray) -> N
     for count in (1, 7):
         expected = np.asarray(network(windows[:count], training=False))
         found = run(content, windows[:count])
-        assert (found.shape, found.dtype) == ((count, 1), np.float32)
+        assert (found.shape, found.dtype) == ((count, network.output_shape[1]), np.float32)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert np.ptp(expected) > 0.003
+    assert np.ptp(expected[:, 0]) > 0.003
 
 
 @pytest.mark.parametrize("context_count", [0, 2])
@@ -91,6 +91,26 @@ def test_other_sizes_give_the_same_in_onnx(kind: Kind) -> None:
 def test_an_ensemble_gives_the_same_in_onnx(scaling: Scaling, context_count: int) -> None:
     ensemble = random_ensemble(scaling, context_count)
     assert_onnx_computes_what_keras_does(ensemble, raw_windows(context_count=context_count))
+
+
+@pytest.mark.parametrize(("scaling", "context_count"), [("window", 2), ("last_close", 0)])
+def test_a_magnitude_head_gives_the_same_in_onnx_alone_and_in_an_ensemble(scaling: Scaling, context_count: int) -> None:
+    """The second column is the factor of the dense layer times the window's mean move, here by NumPy."""
+    windows = raw_windows(context_count=context_count)
+    closes = np.log(windows[:, :, FEATURES - 1])
+    trailing = np.maximum(np.abs(np.diff(closes, axis=1)).mean(axis=1), 1e-4)
+    network = random_network(context_count=context_count, scaling=scaling, magnitude=True)
+    assert_onnx_computes_what_keras_does(network, windows)
+    import keras  # imported here: loads TensorFlow
+
+    factor = keras.Model(network.inputs[0], network.get_layer("move_factor").output)(windows, training=False)
+    found = run(network_to_onnx(network), windows)
+    np.testing.assert_allclose(found[:, 1], np.asarray(factor)[:, 0] * trailing, rtol=1e-4)
+    plain = random_network(context_count=context_count, scaling=scaling)
+    for ours in plain.layers:  # the same weights but for the head: the same probability
+        ours.set_weights(network.get_layer(ours.name).get_weights())
+    np.testing.assert_allclose(found[:, 0], run(network_to_onnx(plain), windows)[:, 0], rtol=0, atol=1e-7)
+    assert_onnx_computes_what_keras_does(random_ensemble(scaling, context_count, magnitude=True), windows)
 
 
 @pytest.mark.parametrize("build", ["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn", random_ensemble])

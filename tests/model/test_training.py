@@ -11,7 +11,8 @@ from synthetic_bars import random_walk, scrambled
 
 from model.errors import BarsTooShort, DeviceUnavailable, SpecError, UnsoundModel
 from model.networks import Kind, NetworkSpec, build_network
-from model.training import EarlyStopping, Epoch, Fitted, Trainer, TrainingSpec, choose_device
+from model.training import EarlyStopping, Epoch, Fitted, Trainer, TrainingSpec
+from model.training_device import choose_device
 from model.windows import Windows, WindowSpec, cut_windows
 
 LOOKBACK = 8

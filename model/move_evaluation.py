@@ -1,0 +1,89 @@
+"""Evaluate the expected move and the expected return out of sample: scores, comparisons, calibration.
+
+Knows numbers only. Resampling is that of `model.bootstrap`. Caution: the score of a size is in nats and may be
+negative, because a density may exceed 1; only differences between forecasters of the same windows mean something.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from model.bootstrap import (
+    Interval,
+    PairedDifference,
+    mean_difference,
+    percentile_bounds,
+    record_block_bars,
+    resample,
+)
+from model.expected_moves import move_losses
+from model.metrics import Record
+
+NETWORK = "network"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveEvaluation:
+    """Out-of-sample results of the expected move.
+
+    Attributes:
+        scores: by forecaster (`network` and the baselines): mean of `move_losses`, nats, with its interval.
+        differences: by baseline: the network's score minus the baseline's; negative where the network is better.
+        ratio: mean actual size divided by mean expected size: 1 where the forecasts are calibrated in the large.
+        return_slope: slope of realised on expected log returns, without an intercept: 1 where expected returns are
+            calibrated, 0 where they say nothing.
+        mean_expected: mean expected size.
+    """
+
+    scores: dict[str, Interval]
+    differences: dict[str, PairedDifference]
+    ratio: Interval
+    return_slope: Interval
+    mean_expected: float
+
+    def numbers(self) -> dict[str, float]:
+        """Return every number by name, those with an interval also with `_low` and `_high`."""
+        named = {f"{name}_score": found for name, found in self.scores.items()}
+        named |= {"ratio": self.ratio, "return_slope": self.return_slope}
+        for baseline, found in self.differences.items():
+            named[f"vs_{baseline}"] = Interval(found.mean, found.low, found.high)
+        numbers = {"mean_expected": self.mean_expected}
+        for name, each in named.items():
+            numbers |= {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
+        return numbers | {f"vs_{name}_p_value": found.p_value for name, found in self.differences.items()}
+
+
+def evaluate_moves(
+    record: Record,
+    moves: Float64[np.ndarray, " window"],
+    baselines: Mapping[str, Float64[np.ndarray, " window"]],
+    seed: int,
+) -> MoveEvaluation:
+    """Score the expected moves of a record, alone and vs. the baselines, with 95 % block bootstrap intervals.
+
+    Args:
+        record: pooled out-of-sample record of one series with expected moves, oldest first.
+        moves: shape (window,), float64: log returns until the outcome.
+        baselines: by name, shape (window,), float64: other forecasts of the size.
+        seed: of the bootstrap.
+    """
+    forecasts = {NETWORK: record.expected_moves, **baselines}
+    blocks, overlap = record_block_bars(record), record.overlap_bars()
+    losses = {name: move_losses(moves, each) for name, each in forecasts.items()}
+
+    def ratio_of(part: Float64[np.ndarray, " window"], whole: Float64[np.ndarray, " window"]) -> Interval:
+        drawn = resample(lambda counts: (counts @ part / (counts @ whole))[:, None], len(part), blocks, seed)[:, 0]
+        return Interval(float(part.sum() / whole.sum()), *percentile_bounds(drawn))
+
+    returns, ones = record.expected_returns(), np.ones(len(record))
+    return MoveEvaluation(
+        scores={name: ratio_of(each, ones) for name, each in losses.items()},
+        differences={
+            name: mean_difference(losses[NETWORK] - losses[name], seed, blocks, overlap) for name in baselines
+        },
+        ratio=ratio_of(np.abs(moves), record.expected_moves),
+        return_slope=ratio_of(returns * moves, np.square(returns)),
+        mean_expected=float(record.expected_moves.mean()),
+    )
