@@ -291,17 +291,12 @@ def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random
         ):
             times, again = predict(kept)
             place = np.flatnonzero(times == decided_at[which])
-            if len(place) != 1 or not _same_output(again[place[0]], outputs[which]):
+            if len(place) != 1 or not float(np.abs(again[place[0]] - outputs[which]).max()) <= SAME_PROBABILITY:
                 bad.append(decided_at[which])
     return [
         finding_of("predictions with later bars removed", removed, len(chosen), "predictions differ"),
         finding_of("predictions with later bars scrambled", scrambled, len(chosen), "predictions differ"),
     ]
-
-
-def _same_output(again: np.ndarray, expected: np.ndarray) -> bool:
-    """Return whether the outputs for one window are equal up to rounding."""
-    return float(np.abs(again - expected).max()) <= SAME_PROBABILITY
 
 
 def finding_of(name: str, bad: list[np.datetime64], checked: int, problem: str) -> Finding:

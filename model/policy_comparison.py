@@ -66,14 +66,16 @@ class PolicyComparison:
                 name: {
                     "figures": {key: _finite(value) for key, value in found.figures.items()},
                     "net_by_cost": found.net_by_cost,
-                    "bands": [
-                        {"enter": _finite(band.enter), "leave": _finite(band.leave), "of_returns": band.of_returns}
-                        for band in found.bands
-                    ],
+                    "bands": [_band_to_json(band) for band in found.bands],
                 }
                 for name, found in self.results.items()
             },
         }
+
+
+def _band_to_json(band: Band) -> dict[str, Any]:
+    thresholds = {"enter": _finite(band.enter), "leave": _finite(band.leave)}
+    return thresholds | ({"of_returns": True} if band.of_returns else {})
 
 
 def _finite(value: float) -> float | None:

@@ -212,7 +212,7 @@ def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
     return State(state.weights - rate * ahead / scale, momentum, velocity, step, product, state.others)
 
 
-def _initial(variable: Any, rng: np.random.Generator, move_factor: float) -> np.ndarray:
+def _initial(variable: Any, rng: np.random.Generator, move_factor: float = 1.0) -> np.ndarray:
     """Draw an initial trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTM forget bias of 1.
 
     Drawn by NumPy, so that a seed gives the same weights whatever else used TensorFlow's generators.

@@ -121,7 +121,7 @@ def test_too_little_memory_is_no_broken_version(workspace: Workspace, monkeypatc
     def full(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Predictor, "predict", full)
+    monkeypatch.setattr(Predictor, "run", full)
     with pytest.raises(StoreUnavailable, match="MemoryError"):
         check_registered_network(workspace, workspace.registry.version("2"), BARS)
     monkeypatch.undo()
