@@ -17,7 +17,7 @@ from jaxtyping import Float64
 
 from model.ensemble import typical_member
 from model.errors import SpecError, UnsoundModel
-from model.training import choose_device
+from model.training_device import choose_device
 
 FIRST_STEPS, MAX_STEPS = 128, 8192  # points on the path of the integral
 COMPLETENESS = 1e-4  # maximum gap between the sum of the attributions and the change of P(rise)
