@@ -21,7 +21,7 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     as_of
         Time of the run, UTC; default: now for an exchange, the last close for a file.
     """
-    from tasks.console.tables import show_lines
+    from tasks.console.tables import format_time, show_lines
 
     settings = load_settings()
     require_readable(source)  # before the imports, which take seconds
@@ -33,10 +33,11 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
                 from flows.ingest import ingest as flow
         stored = flow(source=source, check=check, as_of=as_of)
     ref, merge = stored.ref, stored.merge
+    first, last = (format_time(at.isoformat()) for at in (ref.first, ref.last))
     show_lines(
         [
             f"{ref.symbol} {ref.interval}: {merge.added} added, {merge.revised} revised, {merge.unchanged} unchanged",
-            f"{counted(ref.rows, 'bar')} from {ref.first.isoformat()} to {ref.last.isoformat()}, version {ref.version}",
+            f"{counted(ref.rows, 'bar')} from {first} to {last} UTC, version {ref.version}",
             *([f"warning: {stored.warning}"] if stored.warning else []),
             f"log: {log_file}",
         ]

@@ -4,6 +4,7 @@ Text and charts only; the numbers come from `model/explanation.py`. `riseorfall 
 retrain report shows them in a section.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,8 @@ def explanation_parts(page: Page, explained: Explained) -> list[Markup]:
         maps = [_activation(page, each, explained) for each in found.activations]
         parts += [heading("Activation of each filter"), side_by_side(*maps)]
     for gates in found.gates:
-        parts.append(heading(f"Gates and states of the {gates.layer}"))
+        layer = re.sub("lstm|gru", lambda kind: kind[0].upper(), gates.layer)
+        parts.append(heading(f"Gates and states of the {layer}"))
         charts = [
             page.chart(
                 map_chart(values, explained.opened_at, row="unit", opens=name not in STATES),

@@ -25,7 +25,10 @@ from tasks.workspace import Workspace
 
 NEWEST = to_datetime(coins()["BTC-USD"].closed_at[-1])
 ADA, OLD = Series("ADA-USD", "1d"), Series("OLD-USD", "1d")
-NO_CHAMPION = "ADA-USD-1d: expected a champion, found none. Run `riseorfall retrain` first."
+NO_CHAMPION = (
+    "ADA-USD-1d: expected a champion, found none. Run `riseorfall retrain --source.kind KIND --source.symbol ADA-USD "
+    "--source.interval 1d` first."
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,9 @@ def test_a_series_that_no_panel_predicts_is_an_alarm(settings: Settings, capsys:
     for series in (OLD, Series("BTC-USD", "1h"), ADA):
         found = series_health(series, settings, NEWEST)
         assert found["predicted_by"] == ""
-        assert found["alarms"] == [f"{series.name}: expected a champion, found none. Run `riseorfall retrain` first."]
+        assert found["alarms"] == [
+            f"{series.name}: expected a champion, found none. Run `{series.retrain_command}` first."
+        ]
     assert "expected a champion, found none" in " ".join(shown_by(capsys, "status --check", code=4).split())
 
 

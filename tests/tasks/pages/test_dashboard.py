@@ -393,8 +393,9 @@ def test_series_with_bars_only_are_rows_below_the_champion_of_their_panel(
     assert found["AAA-USD 1d"] == ("1,234", "2021-05-19 00:00", "no champion yet")
     assert found["ADA-USD 1d"] == ("239", closed, "by the champion of PANEL-1d")  # a bar is missing
     assert list(found) == ["AAA-USD 1d", "ADA-USD 1d", "BTC-USD 1d", "ETH-USD 1d"]
+    remedy = "Run `riseorfall retrain --source.kind KIND --source.symbol AAA-USD --source.interval 1d` first."
     assert re.findall(r"<strong>Alarm</strong> (.*?)</li>", page) == [
-        "AAA-USD-1d: expected a champion, found none. Run `riseorfall retrain` first."
+        f"AAA-USD-1d: expected a champion, found none. {remedy}"
     ]
 
 

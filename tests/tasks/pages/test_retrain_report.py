@@ -377,6 +377,7 @@ def test_an_explanation_lists_the_largest_contributions_and_what_the_network_lac
     assert "In-sample: the network was trained on this window" in text
     assert "A network of kind cnn has no recurrent layer." in text
     assert "Forget gate." in text
+    assert "Gates and states of the LSTM" in text
     assert "bars t - 1 to t + 2" in text
     assert text.index("+3.000 pp") < text.index("-1.000 pp")
     assert re.findall(r'<th scope="col"[^>]*>(.*?)</th>', text) == [
