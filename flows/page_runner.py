@@ -1,7 +1,8 @@
 """Serve the pages of `riseorfall up`: the dashboard at `/`, metrics, reports, Data Docs and pictures of the monitor.
 
 Run as `python -m flows.page_runner PORT MLFLOW_STORE MLFLOW_ADDRESS`. A local MLflow database is read as a file, which
-loads no MLflow. The dashboard is written when somebody looks at it, at most every `FRESH_SECONDS`.
+loads no MLflow. The dashboard is written when somebody looks at it, at most every `FRESH_SECONDS`, and more
+seldom where that takes long.
 """
 
 import logging
@@ -22,10 +23,12 @@ from tasks.services.flow_run_metrics import FlowRunCollector
 from tasks.services.scheduled_runs import prefect_api, run_forms, service_status
 from tasks.serving.service_metrics import StateCollector, state_page
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 Content = TypeVar("Content")
 
 FRESH_SECONDS = 15.0
+MOST_LOAD = 0.2  # own choice: share of the time that is spent on writing a page, however many series it shows
 
 
 @dataclass
@@ -36,26 +39,31 @@ class Cached(Generic[Content]):
         write: writes it.
         page: as written last.
         written_at: when, by the monotonic clock.
+        seconds: how long it took.
     """
 
     write: Callable[[], Content]
     page: Content | None = None
     written_at: float = 0.0
+    seconds: float = 0.0
     lock: Lock = field(default_factory=Lock)
 
     def __call__(self) -> Content:
         """Return the page."""
         with self.lock:
-            if self.page is None or time.monotonic() - self.written_at > FRESH_SECONDS:
+            began = time.monotonic()
+            if self.page is None or began - self.written_at > max(FRESH_SECONDS, self.seconds / MOST_LOAD):
                 self.page, self.written_at = self.write(), time.monotonic()
+                self.seconds = self.written_at - began
             return self.page
 
 
-def dashboard(settings: Settings) -> Callable[[], str]:
-    """Return a function that returns the dashboard as HTML."""
+def dashboard(settings: Settings) -> Callable[[str], str]:
+    """Return a function that returns the dashboard of a series, or with an empty name that of all, as HTML."""
     reader = DashboardReader(settings)
+    pages: dict[str, Cached[str]] = {}
 
-    def write() -> str:
+    def write(name: str) -> str:
         write_chart_script(settings.root / "data" / REPORTS)
         services = service_status(settings)
         links = {
@@ -63,9 +71,16 @@ def dashboard(settings: Settings) -> Callable[[], str]:
             "MLflow (experiments, versions)": settings.mlflow_url or settings.tracking_uri,
         }
         forms = run_forms(settings)
-        return dashboard_page(reader.read(), links, services["next_runs"], datetime.now(UTC), forms)
+        return dashboard_page(
+            reader.read(name), links, services["next_runs"], datetime.now(UTC), forms, of_one=bool(name)
+        )
 
-    return Cached(write)
+    def page(name: str) -> str:
+        known = {series.name for series in Workspace(settings).listed_series()} if name else set()
+        chosen = name if name in known else ""
+        return pages.setdefault(chosen, Cached(partial(write, chosen)))()
+
+    return page
 
 
 def main(port: int, mlflow_store: str, mlflow_address: str) -> None:

@@ -99,9 +99,10 @@ class DashboardReader:
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     p_values: dict[str, float] = field(default_factory=dict)
 
-    def read(self) -> list[SeriesContent]:
-        """Return the content of every stored series, by name, and of every panel."""
-        return [self._readable(series) for series in Workspace(self.settings).listed_series()]
+    def read(self, name: str = "") -> list[SeriesContent]:
+        """Return the content of every stored series, by name, and of every panel; with a name of that one alone."""
+        listed = Workspace(self.settings).listed_series()
+        return [self._readable(series) for series in listed if name in ("", series.name)]
 
     def _readable(self, series: Series) -> SeriesContent:
         """Return the content of a series, or only the reason why it cannot be read."""

@@ -1,6 +1,7 @@
 """The dashboard: each series with its champion, newest prediction, live score, chart, decisions and reports.
 
-Series with a champion come first, then those with decisions; those that have bars only are rows of one table.
+Series with a champion come first, then those with decisions; those that have bars only are rows of one table. More
+than `MOST_SECTIONS` series are rows of one table too, those with alarms first, each with a link to a page of its own.
 Text, tables and charts of `dashboard_content.py`; it reads nothing. Parts that change carry a name, by which the page
 replaces them when it reloads itself (`templates/reload.js`).
 """
@@ -37,6 +38,7 @@ from tasks.pages.number_format import interval_text, moment_text, p_value_text, 
 RELOAD_SECONDS = 60
 LAST_PREDICTIONS = 10
 LAST_REPORTS = 30
+MOST_SECTIONS = 12  # own choice: a page of 200 sections had 14 MB and did not load within 90 s
 
 
 def dashboard_page(
@@ -45,6 +47,8 @@ def dashboard_page(
     next_runs: Sequence[Mapping[str, str]],
     now: datetime,
     forms: Mapping[str, str] | None = None,
+    *,
+    of_one: bool = False,
 ) -> str:
     """Return the dashboard as HTML.
 
@@ -54,10 +58,15 @@ def dashboard_page(
         next_runs: `name`, `at` and `series` of the next scheduled runs, soonest first.
         now: time of writing, UTC.
         forms: address of the form that starts a run, by deployment.
+        of_one: the content is that of one of many series; the page links to the others, and is about it alone.
     """
     forms = forms or {}
+    if of_one:
+        next_runs = [run for run in next_runs if run["series"] in {_title(each) for each in content}]
     page = Page("riseorfall", scripts="reports", reload_seconds=RELOAD_SECONDS)
     addresses = joined([link(name, address) for name, address in links.items() if address], " · ")
+    if of_one:
+        page.lead(paragraph(link_here("all series", "./")))
     page.lead(live("clock", paragraph(f"As of {now:%Y-%m-%d %H:%M} UTC", quiet=True)), paragraph(addresses))
     page.lead(live("runs", paragraph(_next_runs(next_runs), quiet=True)))
     waiting = dict.fromkeys(run["series"] for run in next_runs if run["series"])
@@ -71,7 +80,10 @@ def dashboard_page(
             )
         )
     own = [each for each in content if not each.has_bars_only]
-    for each in sorted(own, key=lambda each: each.champion is None):
+    many = len(own) > MOST_SECTIONS
+    if many:
+        page.section("All series", live("all-series", _all_series(own)))
+    for each in sorted(own, key=lambda each: each.champion is None) if not many else ():
         page.section(_title(each), *_series(page, each, forms))
     bars_only = [each for each in content if each.has_bars_only]
     if bars_only:
@@ -123,6 +135,33 @@ def _series(page: Page, content: SeriesContent, forms: Mapping[str, str]) -> lis
         live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
         live(f"{name}-reports", *_reports(content)),
     ]
+
+
+def _all_series(content: Sequence[SeriesContent]) -> Markup:
+    """Show many series, one row each; those with alarms first."""
+    alarms = {id(each): [*each.health["alarms"], *([each.problem] if each.problem else [])] for each in content}
+    rows = [
+        (
+            link_here(_title(each), f"?series={each.series.name}"),
+            _champion(each)[1],
+            _newest_prediction(each.predictions)[1],
+            _record(each)[1],
+            _live_score(each)[1],
+            f"{each.decisions[0].decided_at:%Y-%m-%d} {each.decisions[0].action}" if each.decisions else "none yet",
+            "; ".join(alarms[id(each)]) or "none",
+        )
+        for each in sorted(content, key=lambda each: not alarms[id(each)])
+    ]
+    head = (
+        "series",
+        "champion",
+        "newest P(rise)",
+        "log loss vs. base rate",
+        "live log loss",
+        "last decision",
+        "alarms",
+    )
+    return table(head, rows, text_columns=len(head), stacked=True)
 
 
 def _bars_only(content: Sequence[SeriesContent]) -> list[Markup]:

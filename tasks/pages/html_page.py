@@ -119,8 +119,8 @@ def link(text: str, address: str) -> Markup:
 
 
 def link_here(text: str, path: str) -> Markup:
-    """Return a link to a page of the same server, by its path relative to this page."""
-    return _part("link", text, quote(path))
+    """Return a link to a page of the same server, by its path relative to this page; a query stays one."""
+    return _part("link", text, quote(path, safe="/?="))
 
 
 def live(name: str, *parts: Markup) -> Markup:

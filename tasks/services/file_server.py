@@ -11,7 +11,7 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     def __init__(
         self,
         *args: Any,
-        root_page: Callable[[], str] | None = None,
+        root_page: Callable[[str], str] | None = None,
         metrics_page: Callable[[], tuple[bytes, str]] | None = None,
         **options: Any,
     ) -> None:
@@ -40,7 +40,8 @@ class PageHandler(SimpleHTTPRequestHandler):
 
         Args:
             args: of the base class.
-            root_page: returns the page at the root as HTML; the folders are listed if None, or where it fails.
+            root_page: returns the page at the root as HTML, given the name after `?series=` or an empty text; the
+                folders are listed if None, or where it fails.
             metrics_page: returns what is at `/metrics`, and its content type; 404 if None.
             options: of the base class.
         """
@@ -92,7 +93,8 @@ class PageHandler(SimpleHTTPRequestHandler):
 
     def _root_text(self) -> str:
         try:
-            return self.root_page() if self.root_page else ""
+            (series, *_) = parse_qs(urlsplit(self.path).query).get("series", [""])
+            return self.root_page(series) if self.root_page else ""
         except Exception:  # the page reads every store; the folders are of use without it
             log.exception("the page at the root could not be written; the folders are listed instead")
             return ""
@@ -126,7 +128,7 @@ class LocalPageHandler(PageHandler):
 def file_server(
     folder: Path,
     port: int,
-    root_page: Callable[[], str] | None = None,
+    root_page: Callable[[str], str] | None = None,
     metrics_page: Callable[[], tuple[bytes, str]] | None = None,
 ) -> ThreadingHTTPServer:
     """Return a server that is bound to the port; 0 takes a free one. `PageHandler` describes the pages."""

@@ -15,7 +15,7 @@ from panel_home import coins, home_of_panel, store_coins
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
-from flows.page_runner import Cached
+from flows.page_runner import Cached, dashboard
 from model.bars import Series
 from model.times import to_datetime
 from tasks.pages.dashboard_content import (
@@ -126,6 +126,31 @@ def tile(page: str, name: str) -> tuple[str, str]:
     )
     assert found, name
     return found[1], found[2]
+
+
+def test_many_series_are_rows_with_alarms_first_and_each_has_a_page_of_its_own(content: SeriesContent) -> None:
+    many = [replace(content, series=Series(f"COIN{number}-USD", "1d")) for number in range(13)]
+    many[7] = replace(many[7], problem="its registry is damaged")
+    page = written(many)
+    rows = re.findall(r"<tr>.*?</tr>", page, flags=re.DOTALL)
+    assert len(rows) == 1 + 13
+    assert "COIN7-USD 1d" in rows[1]
+    assert "its registry is damaged" in rows[1]
+    assert 'href="?series=COIN0-USD-1d"' in rows[2]
+    assert "53.7%" in rows[2]  # the newest prediction
+    assert "-0.0016" in rows[2]
+    assert 'class="chart"' not in page
+    one = dashboard_page(many[:1], {}, [], datetime(2026, 11, 26, 20, tzinfo=UTC), of_one=True)
+    assert 'class="chart"' in one
+    assert 'href="./"' in one
+    assert 'class="chart"' in written(many[:12])
+
+
+def test_a_page_of_one_series_is_served_and_an_unknown_name_shows_all(settings: Settings) -> None:
+    pages = dashboard(settings)
+    assert "all series" in pages(SERIES.name)
+    assert pages("../../etc") == pages("")
+    assert "all series" not in pages("")
 
 
 def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page: str) -> None:
@@ -441,7 +466,7 @@ def test_a_champion_is_champion_since_the_decision_that_changed_it() -> None:
     assert champion_since([]) is None
 
 
-def served(tmp_path: Path, root_page: object) -> str:
+def served(tmp_path: Path, root_page: object, path: str = "/") -> str:
     (tmp_path / "reports").mkdir()
     server = file_server(tmp_path, 0, root_page)
     thread = Thread(target=server.serve_forever, args=(0.02,))
@@ -450,7 +475,7 @@ def served(tmp_path: Path, root_page: object) -> str:
         address = f"http://127.0.0.1:{server.server_address[1]}"
         with urlopen(f"{address}/health", timeout=10) as reply:
             assert reply.read() == b"ok"
-        with urlopen(f"{address}/", timeout=10) as reply:
+        with urlopen(address + path, timeout=10) as reply:
             return reply.read().decode()
     finally:
         server.shutdown()
@@ -459,14 +484,34 @@ def served(tmp_path: Path, root_page: object) -> str:
 
 
 def test_the_page_server_shows_the_page_at_its_root(tmp_path: Path) -> None:
-    assert served(tmp_path, lambda: "<p>the dashboard</p>") == "<p>the dashboard</p>"
+    assert served(tmp_path, "<p>the dashboard of {}</p>".format) == "<p>the dashboard of </p>"
+
+
+def test_the_page_server_passes_the_series_on(tmp_path: Path) -> None:
+    assert served(tmp_path, str, "/?series=BTC%2FUSD-1d&series=other") == "BTC/USD-1d"
 
 
 def test_a_page_that_cannot_be_written_leaves_the_list_of_folders(tmp_path: Path) -> None:
-    def fail() -> str:
+    def fail(_: str) -> str:
         raise OSError("the store is down")
 
     assert '<a href="reports/">reports</a>' in served(tmp_path, fail)
+
+
+def test_a_page_that_takes_long_is_written_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("flows.page_runner.time.monotonic", lambda: now[0])
+
+    def write() -> int:
+        now[0] += 10  # seconds of writing: a fifth of 50
+        return int(now[0])
+
+    page = Cached(write)
+    assert page() == 110
+    now[0] += 49
+    assert page() == 110
+    now[0] += 2
+    assert page() == 171
 
 
 def test_a_page_is_written_once_for_those_who_ask_at_about_the_same_time() -> None:
