@@ -138,15 +138,14 @@ def _scatter(trace: Mapping[str, Any], across: Axis, up: Axis) -> Iterator[str]:
 
 
 def _line(x: Float64[np.ndarray, " point"], y: Float64[np.ndarray, " point"]) -> str:
-    """Return the path through points; it is broken where one is missing."""
-    words, pen = [], "M"
+    """Return the path through points, each relative to the one before; it is broken where one is missing."""
+    words, before = [], (math.nan, math.nan)
     for place, level in _halves(np.column_stack([x, y])).tolist():
-        if math.isnan(place) or math.isnan(level):
-            pen = "M"
-            continue
-        words.append(f"{pen}{place:g} {level:g}")
-        pen = "L"
-    return "".join(words)
+        if not math.isnan(place + level):
+            moved = f"l{place - before[0]:g} {level - before[1]:g}"
+            words.append(f"M{place:g} {level:g}" if math.isnan(before[0]) else moved)
+        before = (place, level) if not math.isnan(place + level) else (math.nan, math.nan)
+    return "".join(words).replace(" -", "-")
 
 
 def _dots(
@@ -202,22 +201,21 @@ def _histogram(trace: Mapping[str, Any], across: Axis, up: Axis) -> Iterator[str
 
 
 def _heatmap(trace: Mapping[str, Any], across: Axis, up: Axis) -> Iterator[str]:
-    """Draw cells: one path of each shade."""
+    """Draw cells: one path of each shade, in units of a cell; the columns are equally spaced."""
     z = np.array([[np.nan if cell is None else cell for cell in row] for row in trace["z"]], dtype=np.float64)
     x = across.pixels(numbers(trace["x"], across) if "x" in trace else np.arange(float(z.shape[1])))
-    y = up.pixels(np.arange(float(z.shape[0])))
+    first, second = up.pixels(np.arange(2.0))
     shades = np.clip((z - trace["zmin"]) / (trace["zmax"] - trace["zmin"]), 0, 1)
-    width, height = _spacing(x), _spacing(y)
+    width = _spacing(x)
+    yield f'<g transform="translate({x[0] - width / 2:.1f} {first:.1f}) scale({width:g} {second - first:g})">'
     for shade in range(SHADES):
-        rows, columns = np.nonzero(np.round(shades * (SHADES - 1)) == shade)
-        path = "".join(
-            f"M{x[column] - width / 2:.1f} {y[row]:.1f}h{width:.1f}" for row, column in zip(rows, columns, strict=True)
-        )
-        if path:
-            side, share = ("rise", 2 * shade / (SHADES - 1) - 1) if 2 * shade > SHADES - 1 else (
-                "fall", 1 - 2 * shade / (SHADES - 1)
-            )  # fmt: skip
-            yield f'<path d="{path}" stroke="var(--{side})" stroke-opacity="{share:.2f}" stroke-width="{height:.1f}"/>'
+        cells = np.argwhere(np.round(shades * (SHADES - 1)) == shade).tolist()
+        share = 2 * shade / (SHADES - 1) - 1
+        if cells and share:
+            path = "".join(f"M{column} {row}h1" for row, column in cells)
+            side = "rise" if share > 0 else "fall"
+            yield f'<path d="{path}" stroke="var(--{side})" stroke-opacity="{abs(share):.2f}"/>'
+    yield "</g>"
 
 
 def _candles(trace: Mapping[str, Any], across: Axis, up: Axis) -> Iterator[str]:

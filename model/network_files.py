@@ -5,9 +5,11 @@ A network is stored as `.keras` (inspection, warm start) and as ONNX (serving wi
 conversions use a temporary folder, the one place where `model/` touches a disk; it is removed on return.
 """
 
+import io
 import logging
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,18 @@ def network_to_bytes(network: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.keras")
         network.save(path)
-        return path.read_bytes()
+        return _compressed(path)
+
+
+def _compressed(path: Path) -> bytes:
+    """Return a ZIP archive with its members compressed: Keras stores them as they are, half of them zeros."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in stored.infolist():
+            content = stored.read(member)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, content)
+    return packed.getvalue()
 
 
 def network_from_bytes(content: bytes) -> Any:

@@ -10,8 +10,8 @@ from tasks.pages.local_paths import hide_local_paths
 from tasks.pages.panel_report import PanelReportContent, panel_report_page
 from tasks.pages.prefect_artifacts import show_links
 from tasks.pages.report_gathering import lineage
-from tasks.pages.written_pages import write_page
-from tasks.registry.run_artifacts import REPORT, log_artifacts, read_evaluation
+from tasks.pages.written_pages import write_report
+from tasks.registry.run_artifacts import read_evaluation
 from tasks.results import FoldOutcome, PanelRetrain
 from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace, open_workspace
@@ -26,8 +26,7 @@ def report_panel(result: PanelRetrain, recipe: PanelRecipe, folds: list[FoldOutc
         workspace = open_workspace(recipe.series)
         settings = workspace.settings
         text = hide_local_paths(panel_report_page(_gather(result, recipe, folds, workspace)), settings)
-        path = write_page(settings, workspace.name, f"{result.run_id}.html", text)
-        log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
+        path = write_report(workspace, result.run_id, text)
         link = settings.link(path)
         workspace.runs.log_values(result.run_id, tags={REPORTED: link})
         show_links({"Report": link})

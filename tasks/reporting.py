@@ -17,8 +17,8 @@ from tasks.pages.local_paths import hide_local_paths
 from tasks.pages.prefect_artifacts import show_links
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
-from tasks.pages.written_pages import write_page
-from tasks.registry.run_artifacts import LIVE_PREDICTIONS, REPORT, log_artifacts
+from tasks.pages.written_pages import write_report
+from tasks.registry.run_artifacts import LIVE_PREDICTIONS, log_artifacts
 from tasks.registry.run_metrics import LIVE
 from tasks.results import FoldOutcome, Retrain
 from tasks.workspace import Workspace, open_workspace
@@ -32,8 +32,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         settings = workspace.settings
         content = gather_report(result, recipe, folds, workspace)
         text = hide_local_paths(report_page(content), settings)
-        path = write_page(settings, workspace.name, f"{result.run_id}.html", text)
-        log_artifacts(workspace.runs, result.run_id, {REPORT: text.encode()})
+        path = write_report(workspace, result.run_id, text)
         _log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
         workspace.runs.log_values(result.run_id, tags={REPORTED: link})

@@ -2,11 +2,14 @@
 
 Knows HTML and nothing of retrains. The HTML is in `templates/` (Jinja2 with autoescape): text is escaped unless it is
 `Markup`, which only the macros of `templates/parts.html.j2` make. Each chart is in the page twice: as SVG, and as JSON
-that plotly makes interactive. Plotly's script is one file that all pages of a folder share; without it, as in a copy
-that was downloaded from MLflow, the SVG stays. The page's Content-Security-Policy allows nothing else to be loaded.
-Caution: JSON inside a script element ends at the first `</script`, so it is written with `<` escaped.
+that plotly makes interactive, compressed where the page never changes. Plotly's script is one file that all pages of a
+folder share; without it, as in a copy that was downloaded from MLflow, the SVG stays. The page's
+Content-Security-Policy allows nothing else to be loaded. Caution: JSON inside a script element ends at the first
+`</script`, so it is written with `<` escaped.
 """
 
+import base64
+import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -51,7 +54,8 @@ class Page:
             title: of the page and of the browser's tab.
             subtitle: a line below it.
             scripts: address of the folder with the chart script, relative to the page.
-            reload_seconds: the page fetches itself that often and shows what changed; 0: never.
+            reload_seconds: the page fetches itself that often and shows what changed; 0: never, and the numbers of its
+                charts are compressed.
         """
         self.title = title
         self.scripts = scripts
@@ -84,7 +88,7 @@ class Page:
 
     def _chart(self, figure: "Figure", caption: str, note: str, *, zoomable: bool) -> Markup:
         text = str(figure.to_json())
-        self._charts.append(htmlsafe_json_dumps(text, dumps=str))
+        self._charts.append(htmlsafe_json_dumps(text, dumps=str) if self.reload_seconds else _compressed(text))
         height = int(figure.layout.height or CHART_HEIGHT_PIXELS)
         picture = Markup(chart_svg(json.loads(text), caption))  # noqa: S704 - its texts are escaped
         return _part("chart", len(self._charts), height, caption, note, picture, zoomable)
@@ -99,6 +103,11 @@ class Page:
             chart_script=f"{self.scripts}/{chart_script_name()}" if self._charts else "",
             reload_seconds=self.reload_seconds,
         )
+
+
+def _compressed(text: str) -> Markup:
+    """Return a text as gzip in base64, which the page's script reads."""
+    return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())  # noqa: S704 - letters of base64
 
 
 def paragraph(text: object, *, quiet: bool = False) -> Markup:

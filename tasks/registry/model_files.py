@@ -19,6 +19,7 @@ from model.predictor import Predictor
 from model.recipe import Recipe
 from model.windows import cut_windows
 from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256
+from tasks.registry.run_artifacts import parquet_bytes
 from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, store_unavailable
 
 FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
@@ -182,7 +183,7 @@ def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
     (folder / "network.keras").write_bytes(files.keras)
     (folder / "network.onnx").write_bytes(files.onnx)
     (folder / "recipe.json").write_text(files.recipe.model_dump_json(indent=2), encoding="utf-8")
-    files.record.frame().to_parquet(folder / "record.parquet", index=False)
+    (folder / "record.parquet").write_bytes(parquet_bytes(files.record.frame()))
     names: tuple[str, ...] = FILES
     if files.recipe.training.calibration != "none":
         (folder / CALIBRATOR).write_text(calibrator_to_json(files.calibrator), encoding="utf-8")

@@ -23,6 +23,7 @@ from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
+from tasks.registry.serving_code import write_serving_code
 from tasks.registry.serving_requirements import pinned_requirements
 from tasks.registry.unreachable_store import failed_fetch, is_there, require_answer
 from tasks.store.decision_log import LoggedDecision
@@ -161,7 +162,7 @@ class ModelRegistry:
                 mlflow_model=made,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
-                code_paths=[str(Path(__file__).parents[2] / "model")],
+                code_paths=[str(write_serving_code(Path(place)))],
                 signature=_signature(panel="symbol" in example.columns, magnitude=files.recipe.network.magnitude),
                 input_example=example,
                 pip_requirements=pinned_requirements(),

@@ -5,10 +5,11 @@ It wraps `model.predictor.Predictor` and reads only the files of its version: `n
 That detects a file that was replaced alone, not a version that was replaced whole. The digests are metadata of the
 model: MLflow logs a `model_config` as parameters, where people compare runs. No TensorFlow, no pickle. Input: a
 frame of bars, oldest first (`timestamp` = open time, UTC). Output: one row per decidable bar. Caution: this file is
-stored with the model, so it may import nothing but `model/`.
+stored with the model, so it may import nothing but `model/`, whose archive lies with it.
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from model.bars import bars_from_frame, require_possible
-from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json
-from model.errors import UntrustedModel
-from model.metrics import expected_returns
-from model.panel import cut_panel
-from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
-from model.predictor import Predictor
-from model.windows import cut_windows
+CODE = Path(__file__).parent / "code" / "model.zip"  # written by serving_code.py; not there in the project itself
+if CODE.is_file():
+    sys.path.insert(0, str(CODE))
+
+from model.bars import bars_from_frame, require_possible  # noqa: E402 - after its place is known
+from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json  # noqa: E402 - after its place is known
+from model.errors import UntrustedModel  # noqa: E402 - after its place is known
+from model.metrics import expected_returns  # noqa: E402 - after its place is known
+from model.panel import cut_panel  # noqa: E402 - after its place is known
+from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe  # noqa: E402 - after its place is known
+from model.predictor import Predictor  # noqa: E402 - after its place is known
+from model.windows import cut_windows  # noqa: E402 - after its place is known
 
 
 class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow carries no types

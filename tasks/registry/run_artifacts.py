@@ -49,6 +49,8 @@ MODEL_FOLDER = "model/artifacts"  # files of the registered version
 REPLAY_SUMMARY = "replay.json"
 BEST_VALUES = "best.json"
 
+ENCODED = frozenset("fM")  # kinds of columns: floats and times
+
 
 def picture_path(name: str) -> str:
     """Return the path of a picture that matplotlib draws."""
@@ -162,9 +164,21 @@ def log_artifacts(runs: "ExperimentRuns", run_id: str, files: dict[str, bytes]) 
 
 
 def parquet_bytes(frame: "pd.DataFrame") -> bytes:
-    """Return a frame as the bytes of a Parquet file."""
+    """Return a frame as the bytes of a Parquet file: numbers and times are encoded so that they compress well."""
+    encodings = {
+        str(name): "BYTE_STREAM_SPLIT" if kind.kind == "f" else "DELTA_BINARY_PACKED"
+        for name, kind in frame.dtypes.items()
+        if kind.kind in ENCODED
+    }
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
+    frame.to_parquet(
+        buffer,
+        index=False,
+        compression="zstd",
+        use_dictionary=[str(name) for name in frame.columns if str(name) not in encodings] or False,
+        column_encoding=encodings or None,
+        write_statistics=False,
+    )
     return buffer.getvalue()
 
 

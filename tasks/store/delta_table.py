@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from model.errors import RiseOrFallError, SpecError
@@ -30,6 +30,7 @@ ATTEMPTS = 200
 LONGEST_PAUSE_SECONDS = 0.5
 EVERYTHING = "*"
 MAX_FILES = 64  # a log in more files than this is rewritten as one
+COMPRESSED = WriterProperties(compression="ZSTD")
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
     "delta.enableExpiredLogCleanup": "false",
@@ -202,9 +203,17 @@ class Table:
                 predicate=condition,
                 schema_mode=schema_mode,
                 commit_properties=properties,
+                writer_properties=COMPRESSED,
             )
         else:
-            write_deltalake(table, change.rows, mode="append", schema_mode=schema_mode, commit_properties=properties)
+            write_deltalake(
+                table,
+                change.rows,
+                mode="append",
+                schema_mode=schema_mode,
+                commit_properties=properties,
+                writer_properties=COMPRESSED,
+            )
 
 
 def place(root: str, name: str) -> str:

@@ -58,7 +58,7 @@ def test_a_retrain_returns_the_path_of_its_report(rejected: list[str], monkeypat
     workspace = SimpleNamespace(settings=settings, name="BTC-USD-1d", runs=runs)
     for name, value in {
         "open_workspace": workspace, "gather_report": SimpleNamespace(live=()), "report_page": "text",
-        "hide_local_paths": "text", "write_page": Path("r.html"), "log_artifacts": None,
+        "hide_local_paths": "text", "write_report": Path("r.html"), "log_artifacts": None,
     }.items():  # fmt: skip
         monkeypatch.setattr(reporting, name, lambda *_, value=value: value)
     result: Any = SimpleNamespace(run_id="r")

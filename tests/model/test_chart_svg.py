@@ -36,8 +36,13 @@ def test_dots_stand_at_their_values() -> None:
 def test_a_line_is_broken_where_a_value_is_missing() -> None:
     figure = new_figure(300)
     add_trace(figure, "Scatter", x=[0, 1, 2, 3], y=[1.0, 2.0, None, 1.0], mode="lines", line={"color": BLUE})
-    (path,) = re.findall(r'<path d="(M[^"]*L[^"]*)" stroke="var\(--rise\)"', chart_svg(as_dict(figure), "x"))
-    assert (path.count("M"), path.count("L")) == (2, 1)
+    (path,) = re.findall(r'<path d="(M[^"]*l[^"]*)" stroke="var\(--rise\)"', chart_svg(as_dict(figure), "x"))
+    (x, y, right, up) = re.fullmatch(r"M([\d.]+) ([\d.]+)l([\d.]+)(-[\d.]+)M[\d.]+ ([\d.]+)", path).groups()[:4]
+    width, height = WIDTH - RIGHT - LEFT, 300 - TOP - 38
+    assert float(right) == pytest.approx(width / 3, rel=0.1)
+    assert path.endswith(f" {y}")  # the last point has the value of the first
+    assert float(y) + float(up) == pytest.approx(TOP + 0.04 * height, abs=5)
+    assert float(x) < LEFT + 0.1 * width
 
 
 def test_what_leaves_a_panel_is_cut_off() -> None:
@@ -66,10 +71,19 @@ def test_a_heatmap_has_one_cell_for_each_number_but_zero_and_missing() -> None:
     z = [[1.0, -1.0, 0.0], [None, 0.5, -0.5]]
     add_trace(figure, "Heatmap", z=z, y=["a", "b"], zmin=-1.0, zmax=1.0)
     svg = chart_svg(as_dict(figure), "x")
-    cells = re.findall(r'<path d="((?:M[\d.]+ [\d.]+h[\d.]+)+)" stroke="var\(--(\w+)\)" stroke-opacity="([\d.]+)"', svg)
-    assert [(path.count("M"), side, float(share)) for path, side, share in cells] == [
-        (1, "fall", 1.0), (1, "fall", 0.5), (1, "fall", 0.0), (1, "rise", 0.5), (1, "rise", 1.0)
+    cells = re.findall(r'<path d="M(\d) (\d)h1" stroke="var\(--(\w+)\)" stroke-opacity="([\d.]+)"', svg)
+    assert [(int(column), int(row), side, float(share)) for column, row, side, share in cells] == [
+        (1, 0, "fall", 1.0), (2, 1, "fall", 0.5), (1, 1, "rise", 0.5), (0, 0, "rise", 1.0)
     ]  # fmt: skip
+
+
+def test_rows_of_a_heatmap_are_beside_their_names() -> None:
+    figure = new_figure(200)
+    add_trace(figure, "Heatmap", z=[[1.0, 0.5], [0.2, 0.7]], y=["a", "b"], zmin=-1.0, zmax=1.0)
+    svg = chart_svg(as_dict(figure), "x")
+    ((_, top, _, step),) = re.findall(r"translate\(([\d.-]+) ([\d.-]+)\) scale\(([\d.-]+) ([\d.-]+)\)", svg)
+    labels = [float(re.findall(rf'y="([\d.]+)" text-anchor="end">{name}<', svg)[0]) - 4 for name in "ab"]
+    assert [float(top), float(top) + float(step)] == pytest.approx(labels, abs=0.1)
 
 
 def test_thousands_of_dots_at_one_place_are_drawn_once() -> None:

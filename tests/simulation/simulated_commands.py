@@ -77,7 +77,7 @@ NAMED = (SERIES.symbol, SERIES.interval)
 WINDOW = WindowSpec(lookback_bars=5)
 FOLDS = FoldSpec(test_bars=120, count=1, runner="serial")
 MLFLOW_WRITES = (
-    "create_run", "log_batch", "log_artifacts", "log_text", "log_figure", "log_inputs", "set_tag", "update_run",
+    "create_run", "log_batch", "log_artifacts", "log_text", "log_inputs", "set_tag", "update_run",
     "set_terminated", "create_experiment", "set_experiment_tag", "create_registered_model", "create_model_version",
     "delete_model_version", "update_model_version", "set_registered_model_alias", "delete_registered_model_alias",
 )  # fmt: skip
@@ -283,7 +283,7 @@ def _faulty_create(faults: Faults) -> Callable[..., Any]:
 
 
 def _faulty_write_of_mlflow(faults: Faults, name: str) -> Callable[..., Any]:
-    true = _plain_log_figure if name == "log_figure" else getattr(mlflow.MlflowClient, name)
+    true = getattr(mlflow.MlflowClient, name)
 
     def write(client: Any, *given: Any, **named: Any) -> Any:
         def half() -> None:
@@ -344,8 +344,8 @@ def _faulty_landing(faults: Faults) -> Callable[..., Any]:
     return write
 
 
-def _plain_log_figure(client: Any, run_id: str, _figure: Any, path: str) -> None:
-    client.log_text(run_id, "a picture", path)
+def _plain_log_figure(runs: Any, run_id: str, _figure: Any, path: str) -> None:
+    runs.log_text(run_id, "a picture", path)
 
 
 @contextmanager
@@ -373,6 +373,7 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (tasks.champion.commit_decision, "load_as_served", _load_files),
         (tasks.champion.champion_monitor, "_draw", lambda path, *_: path),
         (model.champion_timeline_picture, "champion_history_picture", lambda _: None),
+        (tasks.registry.experiment_runs.ExperimentRuns, "log_figure", _plain_log_figure),
         (tasks.sources.exchange_source, "ExchangeClient", SimulatedClient),
         (flows.ingest, "runtime", _FlowRun(names)),
         (flows.ingest, "ingest_bars", _retried(flows.ingest.ingest_bars)),

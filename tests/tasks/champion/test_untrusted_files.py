@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -243,8 +244,13 @@ def foreign(workspace: Workspace, elsewhere: Path, ran: Path) -> Path:
 def plant(target: Path, ran: Path) -> None:
     """Replace the Python files of a version by one that leaves a mark when it is run."""
     code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
-    for path in [target / "pyfunc_model.py", target / "code" / "model" / "predictor.py"]:
-        path.write_text(code + path.read_text())
+    path, archive = target / "pyfunc_model.py", target / "code" / "model.zip"
+    path.write_text(code + path.read_text())
+    with zipfile.ZipFile(archive) as stored:
+        modules = {name: stored.read(name).decode() for name in stored.namelist()}
+    with zipfile.ZipFile(archive, "w") as written:
+        for name, text in modules.items():
+            written.writestr(name, code + text if name == "model/predictor.py" else text)
 
 
 def test_a_champion_made_anew_from_a_foreign_folder_is_refused(
