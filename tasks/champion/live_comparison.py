@@ -7,12 +7,14 @@ version was better than what was served. Caution: a version that was promoted ye
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.bars import Bars
 from model.bootstrap import compare_losses
+from model.errors import NoChampion
 from model.live_score import outcomes
 from model.metrics import Record, log_losses
 from model.plurals import counted
@@ -75,9 +77,11 @@ def compare_live(workspace: Workspace, bars: Bars, champion: str | None, seed: i
     Returns:
         One comparison for each version with at least one live decision with an outcome.
     """
-    served = live_predictions([workspace.prediction_log.read(workspace.name)])
-    every = _on_time([log.read(workspace.name) for log in (workspace.prediction_log, workspace.shadow_log)])
-    numbers = sorted(every["version"].unique(), key=int, reverse=True)
+    since, known = _compared(workspace, champion)
+    logs = (workspace.prediction_log, workspace.shadow_log)
+    served = live_predictions([workspace.prediction_log.read(workspace.name, since=since)])
+    every = _on_time([log.read(workspace.name, since=since) for log in logs])
+    numbers = sorted((each for each in every["version"].unique() if each in (known or {each})), key=int, reverse=True)
     order = [each for each in (champion,) if each in numbers] + [each for each in numbers if each != champion]
     found = (
         _compare(
@@ -86,6 +90,21 @@ def compare_live(workspace: Workspace, bars: Bars, champion: str | None, seed: i
         for each in order[:NEWEST_VERSIONS]
     )
     return tuple(each for each in found if each is not None)
+
+
+def _compared(workspace: Workspace, champion: str | None) -> tuple[datetime | None, frozenset[str]]:
+    """Return the versions that may be compared, and a time before which none of them predicted; no bounds if unknown.
+
+    A version predicts after the end of its training, so a log of ten years is not read whole for the newest ones.
+    """
+    newest = workspace.registry.newest_versions(2 * NEWEST_VERSIONS)  # rejected ones make no predictions
+    if len(newest) < 2 * NEWEST_VERSIONS or champion is None:
+        return None, frozenset()
+    known = frozenset({*newest, champion})
+    try:
+        return min(workspace.registry.version(each).trained_until for each in known), known
+    except NoChampion:  # deleted since
+        return None, frozenset()
 
 
 def live_predictions(frames: Iterable["pd.DataFrame"]) -> "pd.DataFrame":

@@ -20,6 +20,7 @@ from tasks.registry.model_registry import Version
 from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
+from tasks.store.prediction_log import RECENT
 from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
 
@@ -86,9 +87,13 @@ def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:
 
 def _last_outcome(workspace: Workspace) -> dict[str, Any] | None:
     """Return the newest served prediction whose outcome is known; None before the first."""
-    found = served_predictions(workspace)
-    known = np.flatnonzero(found.labels >= 0)
-    return found.row(int(known[-1])) if len(known) else None
+    newest = workspace.prediction_log.last_predicted(workspace.name)
+    for since in (newest - RECENT, None) if newest else ():
+        found = served_predictions(workspace, since)
+        known = np.flatnonzero(found.labels >= 0)
+        if len(known):
+            return found.row(int(known[-1]))
+    return None
 
 
 def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, float] | None:

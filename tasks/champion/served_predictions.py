@@ -1,6 +1,7 @@
 """What was served: the stored predictions of a series with their outcomes."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,9 +79,14 @@ def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredict
     )
 
 
-def served_predictions(workspace: Workspace) -> LivePredictions:
-    """Return the stored predictions of a series with their outcomes; reads no bar where there is none."""
-    stored = workspace.prediction_log.read(workspace.name)
+def served_predictions(workspace: Workspace, since: datetime | None = None) -> LivePredictions:
+    """Return the stored predictions of a series with their outcomes; reads no bar where there is none.
+
+    Args:
+        workspace: of the series.
+        since: earlier decisions are left out; None for all.
+    """
+    stored = workspace.prediction_log.read(workspace.name, since=since)
     series = workspace.runs.series
     bars = workspace.bar_store.read_frame(series) if len(stored) else no_bars(series).frame()
     return predictions_with_outcomes(stored, bars_from_frame(bars, series.interval))

@@ -40,6 +40,7 @@ def write_report(workspace: Workspace, run_id: str, text: str) -> Path:
         return path
     try:
         if (folder / REPORT).read_bytes() == path.read_bytes():
+            fresh.unlink(missing_ok=True)  # of a process that was killed
             fresh.hardlink_to(folder / REPORT)
             fresh.replace(path)
     except OSError as error:  # two disks, or one without links

@@ -1,8 +1,8 @@
 """Whether the files of a version may be opened: where they lie, and the SHA-256 that the decision log recorded.
 
 A registry proves nothing: whoever may write to it can point a version at another folder or replace its files. The
-decision log is ours. Paths are relative to the version's folder; the copy of `model/` that MLflow keeps there for its
-own server is one entry, `code/`. Left out is what MLflow and Python write on loading.
+decision log is ours. Paths are relative to the version's folder; the modules of `model/` that lie there for MLflow's
+own server are one entry, `code/`. Left out is what MLflow and Python write on loading.
 """
 
 import hashlib

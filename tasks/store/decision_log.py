@@ -229,7 +229,7 @@ class DecisionLog:
                 return None
             require(rows)
             counted = replace(row, sequence=max(rows["sequence"].to_pylist(), default=0) + 1)  # a repair may lose rows
-            return append_rows(table, self._table.schema, rows, [_decision_fields(counted)])
+            return append_rows(table, self._table.schema, [_decision_fields(counted)])
 
         self._table.change(plan)
         return written

@@ -1,9 +1,10 @@
 """A Delta table with optimistic concurrency: read, plan a change, commit it as the next version, or read again.
 
 Knows how a table is created, opened at a version and changed while others write; not what its rows mean. A change is
-planned on one version and committed as exactly the next one. If another commit comes first, Delta refuses it and the
-change is planned again, so that "add what is missing" never doubles a row. Caution: Delta's own retries would let two
-appends of the same row both pass, therefore they are switched off.
+planned on one version and committed as exactly the next one, or as the one after a merge of files that changes no row.
+If another commit comes first, Delta refuses it and the change is planned again, so that "add what is missing" never
+doubles a row. Caution: Delta's own retries would let two appends of the same row both pass, therefore they are switched
+off.
 """
 
 import logging
@@ -12,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +31,8 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 200
 LONGEST_PAUSE_SECONDS = 0.5
 EVERYTHING = "*"
-MAX_FILES = 64  # a log in more files than this is rewritten as one
+MAX_FILES = 64  # so many small files of a log are merged
+SMALL_BYTES = 4 << 20  # own choice: larger files are not merged again, so that a commit does not rewrite a whole log
 COMPRESSED = WriterProperties(compression="ZSTD")
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
@@ -58,6 +61,7 @@ class Change:
         metadata: kept with the commit, shown by the table's history.
         mark: name and number of a Delta application transaction, or None.
         widens: add columns that the table does not have yet, null in its older rows.
+        compacts: merge small files first, in a commit of its own that changes no row.
     """
 
     rows: "pa.Table | pa.RecordBatchReader"
@@ -65,6 +69,7 @@ class Change:
     metadata: Mapping[str, str] = field(default_factory=dict)
     mark: tuple[str, int] | None = None
     widens: bool = False
+    compacts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,9 @@ class Table:
             max_commit_retries=0,
             app_transactions=[Transaction(*change.mark)] if change.mark else None,
         )
+        if change.compacts:
+            once = CommitProperties(max_commit_retries=0)
+            table.optimize.compact(target_size=SMALL_BYTES, writer_properties=COMPRESSED, commit_properties=once)
         schema_mode: Literal["merge"] | None = "merge" if change.widens else None
         if change.replaces:
             condition = None if change.replaces == EVERYTHING else change.replaces
@@ -242,19 +250,34 @@ def _missing_columns(table: DeltaTable, schema: "pa.Schema") -> list[str]:
     return [name for name in schema.names if name not in stored]
 
 
-def is_crowded(table: DeltaTable) -> bool:
-    """Return whether the next append rewrites the table as one file."""
-    return len(table.file_uris()) >= MAX_FILES
-
-
-def append_rows(table: DeltaTable, schema: "pa.Schema", stored: "pa.Table", rows: list[dict[str, Any]]) -> Change:
-    """Append rows to a log; a table that has grown to `MAX_FILES` files is rewritten as one, with the new rows."""
+def append_rows(table: DeltaTable, schema: "pa.Schema", rows: list[dict[str, Any]]) -> Change:
+    """Append rows to a log; small files are merged where there are `MAX_FILES` of them."""
     import pyarrow as pa  # imported here: a command that reads no table starts without it
 
-    added, widens = pa.Table.from_pylist(rows, schema=schema), bool(_missing_columns(table, schema))
-    if not is_crowded(table):
-        return Change(added, widens=widens)
-    return Change(pa.concat_tables([stored, added]), replaces=EVERYTHING, widens=widens)
+    added = pa.Table.from_pylist(rows, schema=schema)
+    return Change(added, widens=bool(_missing_columns(table, schema)), compacts=_is_crowded(table))
+
+
+def _is_crowded(table: DeltaTable) -> bool:
+    import pyarrow as pa  # imported here: see append_rows
+
+    if len(table.file_uris()) < MAX_FILES:
+        return False
+    sizes: list[int] = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+    return sum(size < SMALL_BYTES for size in sizes) >= MAX_FILES
+
+
+def newest_value(table: DeltaTable, column: str) -> datetime | None:
+    """Return the largest time in a column by the statistics of the files; None where they do not say."""
+    import pyarrow as pa  # imported here: see append_rows
+    import pyarrow.compute as pc  # imported here: the same
+
+    files = pa.table(table.get_add_actions(flatten=True))
+    name = f"max.{column}"
+    if name not in files.column_names or files[name].null_count:
+        return None
+    found: datetime | None = pc.max(files[name]).as_py()
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def field_names(kind: Callable[..., Any]) -> list[str]:

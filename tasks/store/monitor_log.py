@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.monitor_alarms import Alarm
 from model.times import as_utc
-from tasks.store.delta_table import Change, Table, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -77,8 +77,6 @@ class MonitorLog:
 
     def write(self, entry: MonitorEntry) -> None:
         """Append an entry."""
-        import pyarrow as pa  # imported here: see _table
-
         row = {
             "series_name": entry.series_name,
             "watched_at": as_utc(entry.watched_at),
@@ -88,8 +86,8 @@ class MonitorLog:
             "raised": json.dumps(list(entry.raised)),
         }
 
-        def plan(_: "DeltaTable") -> Change:
-            return Change(pa.Table.from_pylist([row], schema=self._table.schema))
+        def plan(table: "DeltaTable") -> Change:
+            return append_rows(table, self._table.schema, [row])
 
         self._table.change(plan)
 

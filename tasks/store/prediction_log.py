@@ -7,7 +7,7 @@ nothing, also from two processes at once.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,17 @@ import numpy as np
 from model.bars import Series
 from model.errors import SpecError
 from model.times import as_utc, to_datetime
-from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, field_names, newest_value, place, quoted, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from deltalake import DeltaTable
 
 
 SERVED, SHADOWS = "predictions", "shadow_predictions"
+RECENT = timedelta(days=30)  # own choice: the newest prediction of a series is read from these days if it lies in them
+KEY = ("series_name", "decided_at", "version")  # identity of a prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +159,23 @@ class PredictionLog:
         """
         for prediction in predictions:
             _require_sense(prediction)
+        if not predictions:
+            return 0
         fresh: dict[tuple[str, datetime, str], Prediction] = {}
+        moments = [as_utc(one.decided_at).isoformat() for one in predictions]
+        span = f"decided_at >= {quoted(min(moments))} AND decided_at <= {quoted(max(moments))}"
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal fresh
-            rows = read_rows(table, self._table.schema)
-            known = set(
-                zip(*(rows[name].to_pylist() for name in ("series_name", "decided_at", "version")), strict=True)
-            )
+            rows = read_rows(table, self._schema(*KEY), span)
+            known = set(zip(*(rows[name].to_pylist() for name in KEY), strict=True))
             fresh = {one.key: one for one in reversed(predictions) if one.key not in known}
             if not fresh:
                 return None
             written = [_prediction_fields(one) for one in reversed(fresh.values())]
-            return append_rows(table, self._table.schema, rows, written)
+            return append_rows(table, self._table.schema, written)
 
-        if predictions:
-            self._table.change(plan)
+        self._table.change(plan)
         return len(fresh)
 
     def find(self, series_name: str, decided_at: datetime, version: str) -> Prediction | None:
@@ -200,23 +204,44 @@ class PredictionLog:
         table = self._table.open()
         if table is None:
             return set()
-        import pyarrow as pa  # imported here: see _table
-
-        schema = pa.schema([self._table.schema.field("version")])
-        return set(read_rows(table, schema, f"series_name = {quoted(series_name)}")["version"].to_pylist())
+        found = read_rows(table, self._schema("version"), f"series_name = {quoted(series_name)}")
+        return set(found["version"].unique().to_pylist())
 
     def last_predicted(self, series_name: str) -> datetime | None:
         """Return the newest `decided_at` of the stored predictions of a series; None without any."""
         table = self._table.open()
         if table is None:
             return None
-        found = read_rows(table, self._table.schema, f"series_name = {quoted(series_name)}")
-        return max(found["decided_at"].to_pylist(), default=None)
+        import pyarrow.compute as pc  # imported here: see _table
 
-    def read(self, series_name: str = "", version: str = "") -> "pd.DataFrame":
-        """Read stored predictions of a series and a version (of all when empty), by `decided_at`, then version."""
+        of_series = f"series_name = {quoted(series_name)}"
+        newest_files = newest_value(table, "decided_at")  # of any series
+        recent = (
+            [f"{of_series} AND decided_at >= {quoted((newest_files - RECENT).isoformat())}"] if newest_files else []
+        )
+        for where in (*recent, of_series):
+            newest: datetime | None = pc.max(read_rows(table, self._schema("decided_at"), where)["decided_at"]).as_py()
+            if newest is not None:
+                return newest
+        return None
+
+    def _schema(self, *names: str) -> "pa.Schema":
+        import pyarrow as pa  # imported here: see _table
+
+        return pa.schema([self._table.schema.field(name) for name in names])
+
+    def read(self, series_name: str = "", version: str = "", since: datetime | None = None) -> "pd.DataFrame":
+        """Read stored predictions of a series and a version (of all when empty), by `decided_at`, then version.
+
+        Args:
+            series_name: registered model.
+            version: of the model.
+            since: earlier decisions are left out; None for all.
+        """
         wanted = {"series_name": series_name, "version": version}
-        where = " AND ".join(f"{name} = {quoted(text)}" for name, text in wanted.items() if text) or None
+        conditions = [f"{name} = {quoted(text)}" for name, text in wanted.items() if text]
+        conditions += [f"decided_at >= {quoted(as_utc(since).isoformat())}"] if since else []
+        where = " AND ".join(conditions) or None
         table = self._table.open()
         schema = self._table.schema
         found = schema.empty_table() if table is None else read_rows(table, schema, where)

@@ -21,7 +21,7 @@ from model.looks import Looks
 from model.metrics import Record, score
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime
-from tasks.store.delta_table import Change, Table, append_rows, is_crowded, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,11 +185,10 @@ class TrialLog:
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal added
-            stored = read_rows(table, self._table.schema if is_crowded(table) else self._counted)
-            known = set(stored["trial_id"].to_pylist())
+            known = set(read_rows(table, self._counted)["trial_id"].to_pylist())
             fresh = {trial.trial_id: _fields(trial) for trial in trials if trial.trial_id not in known}
             added = len(fresh)
-            return append_rows(table, self._table.schema, stored, list(fresh.values())) if fresh else None
+            return append_rows(table, self._table.schema, list(fresh.values())) if fresh else None
 
         if trials:
             self._table.change(plan)

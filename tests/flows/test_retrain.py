@@ -168,6 +168,17 @@ def test_report_status_mlflow_and_terminal_count_the_same_looks(
     assert text in " ".join(status.split())
 
 
+def test_a_retrain_leaves_under_a_megabyte(first: Retrain, workspace: Workspace) -> None:
+    version = workspace.registry.read_version(first.version.version).folder.parent
+    run = workspace.runs.local_folder(first.run_id)
+    assert run is not None
+    page = workspace.settings.report_path(workspace.name, f"{first.run_id}.html")
+    files = [page, *(path for folder in (run, version) for path in folder.rglob("*") if path.is_file())]
+    places = {path.stat().st_ino: path.stat().st_size for path in files}  # the report has two names
+    assert len(places) == len(files) - 1
+    assert sum(places.values()) < 750_000  # before 0.2: 2.2 million
+
+
 def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspace: Workspace) -> None:
     run = workspace.runs.client.get_run(first.run_id)
     assert run.info.status == "FINISHED"

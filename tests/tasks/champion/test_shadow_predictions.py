@@ -17,6 +17,7 @@ from tiny_home import SERIES, tiny_home, tiny_version
 from model.bars import Bars
 from model.errors import StoreUnavailable
 from model.times import to_datetime
+from tasks.champion import live_comparison
 from tasks.champion.live_comparison import compare_live
 from tasks.champion.series_status import series_status
 from tasks.champion.shadow_predictions import predict_with_shadows, shadow_versions
@@ -194,7 +195,9 @@ def test_no_shadow_loads_tensorflow(settings: Settings) -> None:
     subprocess.run([sys.executable, "-c", code, str(settings.home)], check=True, cwd=Path(__file__).parents[3])
 
 
-def test_champion_and_shadows_are_compared_on_the_same_live_decisions(settings: Settings) -> None:
+def test_champion_and_shadows_are_compared_on_the_same_live_decisions(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for count in range(120, 151):
         predict(settings, count)
     workspace = Workspace(settings, SERIES)
@@ -219,6 +222,13 @@ def test_champion_and_shadows_are_compared_on_the_same_live_decisions(settings: 
     assert [each["version"] for each in status] == ["1", "5", "2"]
     assert status[2]["text"].startswith("version 2 (shadow): log loss 0.")
     assert status[2]["text"].endswith("vs. served, on 30 live decisions")
+    whole = next(each for each in compare_live(workspace, bars, "5") if each.version == "5")
+    monkeypatch.setattr(live_comparison, "NEWEST_VERSIONS", 1)
+    read: list[Any] = []
+    true = PredictionLog.read
+    monkeypatch.setattr(PredictionLog, "read", lambda *given, **named: read.append(named) or true(*given, **named))
+    assert compare_live(workspace, bars, "5") == (whole,)  # in a home with more versions than are compared
+    assert {each["since"] for each in read} == {workspace.registry.version("4").trained_until}  # not the whole log
 
 
 def test_few_decisions_have_no_interval_and_late_ones_do_not_count(settings: Settings) -> None:

@@ -5,12 +5,13 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 
 from model.errors import SpecError
-from tasks.store.delta_table import MAX_FILES
+from tasks.store import delta_table, prediction_log
 from tasks.store.prediction_log import Prediction, PredictionLog
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -68,8 +69,55 @@ def test_an_impossible_probability_or_outcome_time_is_refused(predictions: Predi
     assert predictions.read().empty
 
 
-def test_many_small_files_are_rewritten_as_one(predictions: PredictionLog, tmp_path: Path) -> None:
-    for number in range(MAX_FILES + 2):
+def files_of(tmp_path: Path) -> set[str]:
+    return set(DeltaTable(str(tmp_path / "tables" / "predictions")).file_uris())
+
+
+def test_many_small_files_are_merged_and_large_ones_stay(
+    predictions: PredictionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_table, "MAX_FILES", 4)
+    for number in range(6):
         predictions.store(replace(PREDICTION, decided_at=AT - timedelta(days=number)))
-    assert len(DeltaTable(str(tmp_path / "tables" / "predictions")).file_uris()) == 2
-    assert len(predictions.read()) == MAX_FILES + 2
+    assert len(files_of(tmp_path)) == 3  # the merged one, and one for each later commit
+    monkeypatch.setattr(delta_table, "SMALL_BYTES", 1)
+    large = files_of(tmp_path)
+    for number in range(6, 10):
+        predictions.store(replace(PREDICTION, decided_at=AT - timedelta(days=number)))
+    assert files_of(tmp_path) > large
+    assert predictions.read()["decided_at"].nunique() == 10
+
+
+def test_a_write_reads_only_the_decisions_that_it_is_about(
+    predictions: PredictionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictions.store_all([replace(PREDICTION, decided_at=AT - timedelta(days=number)) for number in range(50)])
+    read: list[int] = []
+    true = prediction_log.read_rows
+
+    def counted(*given: Any) -> Any:
+        found = true(*given)
+        read.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(prediction_log, "read_rows", counted)
+    again = replace(PREDICTION, decided_at=AT - timedelta(days=7), probability=0.9)
+    assert predictions.store_all([again]) == 0
+    assert predictions.store_all([replace(PREDICTION, decided_at=AT - timedelta(days=70))]) == 1
+    assert read == [1, 0]
+
+
+def test_the_newest_prediction_of_a_series_that_ended_long_ago_is_found(predictions: PredictionLog) -> None:
+    predictions.store(PREDICTION)
+    predictions.store(replace(PREDICTION, series_name="ETH-USD-1d", decided_at=AT + timedelta(days=400),
+                              resolves_at=PREDICTION.resolves_at + timedelta(days=400)))  # fmt: skip
+    assert predictions.last_predicted(PREDICTION.series_name) == AT
+    assert predictions.last_predicted("ETH-USD-1d") == AT + timedelta(days=400)
+    assert predictions.last_predicted("XRP-USD-1d") is None
+
+
+def test_earlier_decisions_are_left_out_on_request(predictions: PredictionLog) -> None:
+    predictions.store_all([replace(PREDICTION, decided_at=AT - timedelta(days=number)) for number in range(5)])
+    found = predictions.read(PREDICTION.series_name, since=AT - timedelta(days=2))
+    assert len(found) == 3
+    assert found["decided_at"].min() == AT - timedelta(days=2)
