@@ -1,0 +1,322 @@
+"""Years of hourly bars and a retrain a day in one home: disk, and the time of `status` and `predict`.
+
+Stores, MLflow on SQLite, decisions, predictions of champion and shadows, monitor and housekeeping are the project's;
+time is simulated. Training is a stand-in (tests/simulation/), whose runs hold files, curves and parameters of the size
+that a retrain of the bundled sample leaves. The 24 bars of a day are stored in one commit, and `predict` fills in the
+23 bars before the newest; `--hourly` runs both each hour, which shows the difference. Housekeeping runs every
+`--housekeeping-days` days. Times are the processor time of the command's work in a process that has read nothing yet,
+without the start of Python: the least of five. Results are appended to `--out` as JSON lines; `--picture` draws them.
+Run: python benchmarks/ten_years.py [--days 3650] [--hourly] [--out FILE] [--picture FILE.png]
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS / "simulation"), str(TESTS / "reference"), str(TESTS.parent)]
+
+import simulated_world as world  # noqa: E402 - below tests/
+
+from model.bars import Series  # noqa: E402 - the project's own
+
+world.SERIES, world.DAY = Series("BTC-USD", "1h"), timedelta(hours=1)  # before simulated_commands reads them
+HOURS = 24
+HISTORY = 24 * 60  # bars before the first day
+SIZES = {"pictures": 92_000, "evaluation": 60_000, "network": 76_000, "pages": 56_000}  # bytes, of a retrain's run
+REPORT_BYTES, KERAS_BYTES, MODEL_BYTES = 237_000, 37_000, 100_000
+FOLD_COUNT, EPOCHS, PARAMS, METRICS = 5, 20, 120, 90
+MEASURED = 5
+
+
+class Market:
+    """An exchange of hourly bars: a random walk, known up to the clock."""
+
+    def __init__(self, clock: Any, days: int) -> None:
+        """Draw all bars."""
+        rng = np.random.default_rng(1)
+        self.clock = clock
+        self.close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, HISTORY + HOURS * (days + 2))))
+
+    def page(self, since: Any, limit: int) -> list[list[float]]:
+        """Return the bars of a page, the unfinished one at the end."""
+        first = max(0, round((since - world.FIRST_BAR) / world.DAY))
+        last = min(int((self.clock.true - world.FIRST_BAR) / world.DAY) + 1, first + limit)
+        return [self._bar(number) for number in range(first, last)]
+
+    def _bar(self, number: int) -> list[float]:
+        opened, closed = float(self.close[max(number - 1, 0)]), float(self.close[number])
+        at = world.FIRST_BAR + number * world.DAY
+        return [at.timestamp() * 1000, opened, max(opened, closed) * 1.001, min(opened, closed) * 0.999, closed, 100.0]
+
+
+def stand_in() -> type:
+    """Return a stand-in for training whose runs are as large as those of a retrain."""
+    from simulated_commands import Training, open_workspace
+
+    from tasks.pages.written_pages import write_report
+    from tasks.registry.run_artifacts import MODEL_FOLDER, log_artifacts
+    from tasks.results import FoldOutcome
+
+    class Sized(Training):  # type: ignore[misc]  # tests carry no types here
+        def train_folds(self, windows: Any, recipe: Any, run_id: str) -> list[Any]:  # noqa: ARG002
+            runs = open_workspace(recipe.series).runs
+            self.gains[run_id] = float(self.rng.normal(0, 1))
+            for number in range(FOLD_COUNT):
+                fold = runs.start_run(f"fold {number + 1} of {FOLD_COUNT}", {"fold": str(number + 1)}, parent=run_id)
+                names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+                runs.log_curves(fold, {f"curve/{name}": self.rng.random(EPOCHS).tolist() for name in names})
+                log_artifacts(runs, fold, {"record.parquet": self.rng.bytes(10_000)})
+                runs.finish_run(fold)
+            return [FoldOutcome(0, fold, 3, 3, 0.0, "cpu", 0.69)]
+
+        def evaluate(self, ref: Any, recipe: Any, folds: Any, run_id: str, *more: Any) -> Any:
+            runs = open_workspace(recipe.series).runs
+            values = {f"metric_{number}": float(self.rng.random()) for number in range(METRICS)}
+            params = {f"parameter_{number}": self.rng.random() for number in range(PARAMS)}
+            runs.log_values(run_id, values, params)
+            log_artifacts(runs, run_id, {f"{name}/all": self.rng.bytes(size) for name, size in SIZES.items()})
+            return super().evaluate(ref, recipe, folds, run_id, *more)
+
+        def register(self, ref: Any, recipe: Any, folds: Any, final: Any, numbers: Any, rule: Any, run_id: str) -> Any:
+            files = {f"{MODEL_FOLDER}/code": self.rng.bytes(MODEL_BYTES + KERAS_BYTES)}
+            log_artifacts(open_workspace(recipe.series).runs, run_id, files)
+            return super().register(ref, recipe, folds, final, numbers, rule, run_id)
+
+        def report(self, result: Any, recipe: Any, folds: Any) -> str:
+            text = self.rng.bytes(REPORT_BYTES // 2).hex()
+            path = write_report(open_workspace(recipe.series), result.run_id, text)
+            moment = self.clock.shown.timestamp()
+            os.utime(path, (moment, moment))
+            return str(super().report(result, recipe, folds))
+
+    return Sized
+
+
+class Years:
+    """A home in simulated time."""
+
+    def __init__(self, home: Path, days: int, housekeeping_days: int) -> None:
+        """Begin after `HISTORY` bars."""
+        from simulated_faults import Faults
+
+        self.home, self.clock, self.rng = home, world.Clock(), np.random.default_rng(2)
+        self.clock.true = world.FIRST_BAR + HISTORY * world.DAY
+        self.market = Market(self.clock, days)
+        self.faults = Faults(self.rng, lambda _: None, lambda _: None)
+        self.housekeeping_days = housekeeping_days
+        self.versions: dict[str, list[tuple[Any, int]]] = {}  # of tables: time and version
+
+    def inside(self) -> ExitStack:
+        """Return a context in which the clock is simulated, MLflow's and housekeeping's too."""
+        import simulated_commands as commands
+
+        from tasks.repair import retention
+
+        sized = stand_in()
+        sized.clock = self.clock
+        stack = ExitStack()
+        source = commands.SOURCE.model_copy(update={"interval": world.SERIES.interval})
+        stack.enter_context(patch.object(commands, "SOURCE", source))
+        stack.enter_context(patch.object(commands, "Training", sized))
+        stack.enter_context(commands.simulated(self.home, self.clock, self.market, self.faults, self.rng))
+        stack.enter_context(patch.object(retention, "datetime", world.simulated_datetime(self.clock)))
+        stack.enter_context(patch.object(retention, "_vacuum", self._vacuum))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("mlflow.") and hasattr(module, "get_current_time_millis"):
+                now = lambda: int(self.clock.shown.timestamp() * 1000)  # noqa: E731 - as MLflow's
+                stack.enter_context(patch.object(module, "get_current_time_millis", now))
+        return stack
+
+    def _vacuum(self, opened: Any, spec: Any, keep: set[int], *, dry_run: bool) -> list[str]:
+        """Delete what the project's own call would: deltalake knows real time only."""
+        first = self.clock.shown - timedelta(days=spec.table_days)
+        history = self.versions.get(opened.table_uri, [])
+        old = [version for at, version in history if at < first]
+        recent = range(max(old, default=0), opened.version() + 1)
+        kept = sorted(keep & set(range(opened.version() + 1)) | set(recent))
+        return list(opened.vacuum(0, dry_run=dry_run, enforce_retention_duration=False, keep_versions=kept))
+
+    def day(self, number: int, *, hourly: bool) -> None:
+        """Let a day pass: ingest, predict, retrain, monitor; housekeeping every few days."""
+        import simulated_commands as commands
+
+        from tasks.repair.retention_spec import RetentionSpec
+        from tasks.workspace import open_workspace
+
+        for _ in range(HOURS if hourly else 1):
+            self.clock.true += world.DAY if hourly else HOURS * world.DAY
+            new_process()
+            commands.ingest(self.rng)
+            if number:
+                commands.predict(self.rng)
+                if not hourly:
+                    self._missed_hours()
+        new_process()
+        commands.retrain(self.rng)
+        new_process()
+        commands.monitor(self.rng)
+        for table in open_workspace(world.SERIES).tables:
+            opened = table.open()
+            if opened is not None:
+                self.versions.setdefault(opened.table_uri, []).append((self.clock.shown, opened.version()))
+        if number % self.housekeeping_days == self.housekeeping_days - 1:
+            commands.result_of(commands.flows.housekeeping.housekeeping.fn(RetentionSpec()))
+
+    def _missed_hours(self) -> None:
+        """Store the shadow predictions of the hours before the newest, as 23 more runs of `predict` would."""
+        from model.times import to_datetime
+        from tasks.champion.shadow_predictions import open_shadows, shadow_predictions, shadow_versions
+        from tasks.champion.shadow_spec import ShadowSpec
+        from tasks.workspace import open_workspace
+
+        workspace = open_workspace(world.SERIES)
+        bars = workspace.bar_store.read_bars(workspace.bar_store.ref(world.SERIES))
+        rows = workspace.decision_log.rows(workspace.name)
+        shadows = open_shadows(workspace.registry, shadow_versions(workspace.registry, rows, ShadowSpec()))
+        after = bars.closed_at[-HOURS]
+        made = shadow_predictions(workspace, shadows, bars, after, to_datetime)
+        workspace.shadow_log.store_all(made)
+
+    def measure(self, day: int) -> dict[str, Any]:
+        """Return disk and times."""
+        import simulated_commands as commands
+
+        from tasks.champion.series_status import series_status
+        from tasks.settings import Settings
+        from tasks.workspace import open_workspace
+
+        predicted = []
+        for _ in range(MEASURED):
+            self.clock.true += world.DAY
+            commands.ingest(self.rng)
+            predicted.append(timed(lambda: commands.predict(self.rng)))
+        status = [timed(lambda: series_status(world.SERIES, Settings())) for _ in range(MEASURED)]
+        rows = open_workspace(world.SERIES).decision_log.rows(world.SERIES.name)
+        shadows = open_workspace(world.SERIES).shadow_log.read(world.SERIES.name, version=rows[-1].version)
+        self.clock.true += (HOURS - MEASURED) * world.DAY
+        return {
+            "day": day,
+            "status_s": round(min(status), 4),
+            "predict_s": round(min(predicted), 4),
+            **{name: round(size / 1e6, 2) for name, size in disk(self.home).items()},
+            "decisions": len(rows),
+            "champions": sum(row.action == "promote" for row in rows),
+            "shadows_of_newest": len(shadows),
+        }
+
+
+def new_process() -> None:
+    """Forget what a process keeps in memory."""
+    import simulated_commands as commands
+
+    from tasks.store import kept_tables
+
+    commands.forget_caches()
+    kept_tables._kept.clear()  # noqa: SLF001 - a new process
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the processor time of a command's work in a new process, seconds."""
+    new_process()
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def disk(home: Path) -> dict[str, int]:
+    """Return the bytes on the disk by part of a home; a file with two names counts once."""
+    found: dict[str, int] = {"disk": 0}
+    seen = set()
+    for folder, _, names in os.walk(home):
+        for name in names:
+            state = Path(folder, name).stat()
+            if state.st_ino in seen:
+                continue
+            seen.add(state.st_ino)
+            parts = Path(folder).relative_to(home).parts
+            part = "_".join(parts[1:3] if parts[0] == "data" else parts[1:2])
+            part = "database" if name.startswith("mlflow.db") else part
+            for each in ("disk", part):
+                found[each] = found.get(each, 0) + state.st_blocks * 512
+    return found
+
+
+def points(days: int, every: int) -> Iterator[int]:
+    """Yield the days after which everything is measured: a week, then each `every` days, and the end."""
+    yield from sorted({7, *range(every, days + 1, every), days})
+
+
+def draw(lines: list[dict[str, Any]], path: str) -> None:
+    """Draw disk and times by year."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    years = [line["day"] / 365 for line in lines]
+    left.plot(years, [line["disk"] / 1000 for line in lines], marker="o", color="#0072b2", label="home")
+    left.set(xlabel="simulated years", ylabel="disk (GB)", ylim=(0, None), title="Disk")
+    for name, shade in (("status_s", "#0072b2"), ("predict_s", "#d55e00")):
+        first = lines[0][name]
+        right.plot(years, [line[name] / first for line in lines], marker="o", color=shade,
+                   label=f"{name[:-2]} ({first:.2f} s in week one)")  # fmt: skip
+    right.axhline(1.2, color="#9a9a9a", linewidth=0.8, linestyle=":")
+    right.set(xlabel="simulated years", ylabel="vs. week one", ylim=(0, None), title="Processor time of a command")
+    right.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def show(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Run the days, or draw what earlier runs measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--days", type=int, default=3650)
+    parser.add_argument("--every", type=int, default=365)
+    parser.add_argument("--hourly", action="store_true")
+    parser.add_argument("--housekeeping-days", type=int, default=1)
+    parser.add_argument("--folder", help="where the home is made; a disk in memory is quicker")
+    parser.add_argument("--out", default="")
+    parser.add_argument("--picture", default="")
+    chosen = parser.parse_args()
+    if chosen.picture:
+        draw([json.loads(line) for line in Path(chosen.out).read_text().splitlines()], chosen.picture)
+        return
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    logging.disable(logging.CRITICAL)
+    from simulation import make_template
+
+    wanted = set(points(chosen.days, chosen.every))
+    with tempfile.TemporaryDirectory(prefix="ten-years-", dir=chosen.folder) as folder:
+        years = Years(make_template(Path(folder) / "home"), chosen.days, chosen.housekeeping_days)
+        began = time.perf_counter()
+        with years.inside():
+            for number in range(chosen.days):
+                years.day(number, hourly=chosen.hourly)
+                if number + 1 in wanted:
+                    line = years.measure(number + 1) | {"seconds": round(time.perf_counter() - began)}
+                    show(json.dumps(line))
+                    if chosen.out:
+                        with Path(chosen.out).open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
