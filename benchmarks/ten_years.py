@@ -77,7 +77,7 @@ def stand_in() -> type:
             for number in range(FOLD_COUNT):
                 fold = runs.start_run(f"fold {number + 1} of {FOLD_COUNT}", {"fold": str(number + 1)}, parent=run_id)
                 names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
-                runs.log_curves(fold, {f"curve/{name}": self.rng.random(EPOCHS).tolist() for name in names})
+                runs.log_values(fold, curves={f"curve/{name}": self.rng.random(EPOCHS).tolist() for name in names})
                 log_artifacts(runs, fold, {"record.parquet": self.rng.bytes(10_000)})
                 runs.finish_run(fold)
             return [FoldOutcome(0, fold, 3, 3, 0.0, "cpu", 0.69)]
