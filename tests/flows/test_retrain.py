@@ -172,11 +172,8 @@ def test_a_retrain_leaves_under_a_megabyte(first: Retrain, workspace: Workspace)
     version = workspace.registry.read_version(first.version.version).folder.parent
     run = workspace.runs.local_folder(first.run_id)
     assert run is not None
-    page = workspace.settings.report_path(workspace.name, f"{first.run_id}.html")
-    files = [page, *(path for folder in (run, version) for path in folder.rglob("*") if path.is_file())]
-    places = {path.stat().st_ino: path.stat().st_size for path in files}  # the report has two names
-    assert len(places) == len(files) - 1
-    assert sum(places.values()) < 750_000  # before 0.2: 2.2 million
+    sizes = [path.stat().st_size for folder in (run, version) for path in folder.rglob("*") if path.is_file()]
+    assert sum(sizes) < 750_000  # before: 1.7 million; the page shares the report's place (test_written_pages.py)
 
 
 def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspace: Workspace) -> None:
