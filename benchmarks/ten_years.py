@@ -48,7 +48,7 @@ class Market:
         """Draw all bars."""
         rng = np.random.default_rng(1)
         self.clock = clock
-        self.close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, HISTORY + HOURS * (days + 2))))
+        self.close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.004, HISTORY + HOURS * (2 * days + 9))))
 
     def page(self, since: Any, limit: int) -> list[list[float]]:
         """Return the bars of a page, the unfinished one at the end."""
