@@ -116,10 +116,10 @@ class EnsembleTrainer:
         probabilities = [self.trainer.predict(member, windows) for member in fitted.members]
         return np.asarray(np.mean(probabilities, axis=0), dtype=np.float64)
 
-    def predict_moves(self, fitted: FittedEnsemble, windows: Windows) -> Float64[np.ndarray, " _"]:
-        """Return the members' mean expected move; see `Trainer.predict_moves`."""
-        moves = [self.trainer.predict_moves(member, windows) for member in fitted.members]
-        return np.asarray(np.mean(moves, axis=0), dtype=np.float64)
+    def predict_further(self, fitted: FittedEnsemble, windows: Windows) -> Float64[np.ndarray, "window output"]:
+        """Return the members' mean outputs; see `Trainer.predict_further`."""
+        outputs = [self.trainer.predict_further(member, windows) for member in fitted.members]
+        return np.asarray(np.mean(outputs, axis=0), dtype=np.float64)
 
     def keras_model(self, fitted: FittedEnsemble) -> Any:
         """Return one `keras.Model` that predicts the members' mean; stored and served as a single network."""
@@ -158,8 +158,8 @@ class AnyTrainer(Protocol):
         """Return P(rise)."""
         ...
 
-    def predict_moves(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " _"]:
-        """Return the expected absolute moves; empty without a magnitude head."""
+    def predict_further(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, "window output"]:
+        """Return the outputs after P(rise); no column without any."""
         ...
 
     def keras_model(self, fitted: Any) -> Any:
@@ -208,9 +208,9 @@ class CalibratedTrainer:
         calibrated: Float64[np.ndarray, " window"] = fitted.calibrator.apply(self.trainer.predict(fitted, windows))
         return calibrated
 
-    def predict_moves(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, " _"]:
-        """Return the expected absolute moves, which are not calibrated."""
-        return self.trainer.predict_moves(fitted, windows)
+    def predict_further(self, fitted: Any, windows: Windows) -> Float64[np.ndarray, "window output"]:
+        """Return the outputs after P(rise), which are not calibrated."""
+        return self.trainer.predict_further(fitted, windows)
 
     def keras_model(self, fitted: Any) -> Any:
         """Return one `keras.Model`, whose output is not calibrated."""

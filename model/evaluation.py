@@ -20,6 +20,7 @@ from model.baseline_comparison import ALPHA, Skill, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
+from model.cost_class_evaluation import CostClassEvaluation
 from model.label_names import RISE_NAMES, LabelNames
 from model.looks import Looks
 from model.metrics import Record, confusion_matrix
@@ -52,6 +53,7 @@ class Evaluation:
         abstention: all decisions and those with an opinion, by rule of `model.abstention.score_abstention`.
         policies: every trading policy on the record; None where they were not compared.
         moves: scores of the expected move; None without a magnitude head.
+        cost_classes: scores of the three classes of a cost; None where they are not predicted.
     """
 
     windows: int
@@ -67,6 +69,7 @@ class Evaluation:
     abstention: dict[str, OpinionScores] = field(default_factory=dict)
     policies: PolicyComparison | None = None
     moves: MoveEvaluation | None = None
+    cost_classes: CostClassEvaluation | None = None
 
     @property
     def span(self) -> str:

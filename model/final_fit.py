@@ -28,14 +28,14 @@ class FinalNetwork:
         epochs: epochs run.
         probe_decided_at: shape (window,), datetime64[us], UTC: the newest windows, unresolved ones included.
         probe: shape (window,), float64: its uncalibrated P(rise) of them.
-        probe_moves: shape (window,), float64: its expected moves of them; empty without a magnitude head.
+        probe_further: shape (window, output), float64: its outputs after P(rise) of them.
     """
 
     fitted: Any
     epochs: int
     probe_decided_at: np.ndarray
     probe: Float64[np.ndarray, " window"]
-    probe_moves: Float64[np.ndarray, " _"]
+    probe_further: Float64[np.ndarray, "window output"]
 
 
 def final_epochs(best_epochs: Sequence[int]) -> int:
@@ -66,5 +66,5 @@ def fit_final_network(
     everything = np.arange(len(resolved), dtype=np.int64)
     fitted = trainer.fit(resolved, everything, None, epochs, on_epoch, start=start)
     newest = windows.take(np.arange(max(0, len(windows) - PROBE_WINDOWS), len(windows), dtype=np.int64))
-    probe, moves = trainer.predict(fitted, newest), trainer.predict_moves(fitted, newest)
-    return FinalNetwork(fitted, epochs, newest.decided_at, probe, moves)
+    probe, further = trainer.predict(fitted, newest), trainer.predict_further(fitted, newest)
+    return FinalNetwork(fitted, epochs, newest.decided_at, probe, further)

@@ -68,18 +68,32 @@ class StandardiseWindows(keras.layers.Layer):  # type: ignore[misc]  # keras has
 class TrailingMove(StandardiseWindows):
     """The mean absolute log return from close to close in each window, at least `LEAST_MOVE`: (window, 1) float32.
 
+    With a `unit` above 0 it is the log of that move in units.
     Input as for its parent; the last feature before the context must be the close.
     `model.expected_moves.trailing_moves` is the same in NumPy.
 
     Time: each window is measured by its own bars alone.
     """
 
+    unit: float
+
+    @no_type_check  # see its parent
+    def __init__(self, context_count: int = 0, unit: float = 0.0, **kwargs: Any) -> None:
+        """Set the unit; see the parent."""
+        super().__init__(context_count, **kwargs)
+        self.unit = unit
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what Keras stores of the layer."""
+        return {**super().get_config(), **({"unit": self.unit} if self.unit else {})}
+
     def call(self, windows: Any) -> Any:
         """Return the mean moves, float32."""
         last = windows.shape[2] - self.context_count
         logs = keras.ops.log(windows[:, :, last - 1 : last])
         moves = keras.ops.mean(keras.ops.abs(logs[:, 1:] - logs[:, :-1]), axis=1)
-        return keras.ops.cast(keras.ops.maximum(moves, LEAST_MOVE), "float32")
+        moves = keras.ops.maximum(moves, LEAST_MOVE)
+        return keras.ops.cast(keras.ops.log(moves / self.unit) if self.unit else moves, "float32")
 
     def compute_output_spec(self, windows: Any) -> Any:
         """Return one number for each window, float32."""

@@ -38,6 +38,7 @@ THRESHOLD = 0.5  # a probability above it predicts a rise: the one decision thre
 CLIP = float(np.finfo(np.float64).eps)
 TRAINING_CLIP = 1e-7
 RECORD_COLUMNS = ("decided_at", "resolved_at", "label", "probability", "fold")
+CLASS_COLUMNS = ("p_down_beyond_cost", "p_neither", "p_up_beyond_cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Record:
         fold: shape (window,), int64: number of the test fold that holds the window.
         symbols: shape (window,), text: the series of each window of a panel; empty for one series.
         expected_moves: shape (window,), float64: expected absolute log return; empty without a magnitude head.
+        class_probabilities: shape (window, 3), float64: of the classes of `model.cost_classes`; empty without them.
     """
 
     decided_at: Shaped[np.ndarray, " window"]
@@ -61,6 +63,7 @@ class Record:
     fold: Int64[np.ndarray, " window"]
     symbols: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.str_))
     expected_moves: Float64[np.ndarray, " _"] = field(default_factory=lambda: np.empty(0, np.float64))
+    class_probabilities: Float64[np.ndarray, "_ _"] = field(default_factory=lambda: np.empty((0, 3), np.float64))
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -84,6 +87,7 @@ class Record:
             self.fold[index],
             self.symbols[index] if len(self.symbols) else self.symbols,
             self.expected_moves[index] if len(self.expected_moves) else self.expected_moves,
+            self.class_probabilities[index] if len(self.class_probabilities) else self.class_probabilities,
         )
 
     def overlap_bars(self) -> int:
@@ -140,7 +144,7 @@ class Record:
         )
 
     def frame(self) -> "pd.DataFrame":
-        """Return a frame with the columns of `RECORD_COLUMNS`, times UTC-aware; `symbol`, `expected_move` if known."""
+        """Return a frame with the columns of `RECORD_COLUMNS`, times UTC-aware; with what else is known."""
         import pandas as pd  # imported here: pandas takes a second
 
         frame = pd.DataFrame(
@@ -154,6 +158,8 @@ class Record:
         )
         if len(self.expected_moves):
             frame = frame.assign(expected_move=self.expected_moves)
+        if len(self.class_probabilities):
+            frame = frame.assign(**dict(zip(CLASS_COLUMNS, self.class_probabilities.T, strict=True)))
         return frame.assign(symbol=self.symbols) if len(self.symbols) else frame
 
 
@@ -222,6 +228,8 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
     moves = (
         frame["expected_move"].to_numpy(dtype=np.float64)[order] if "expected_move" in frame.columns else np.empty(0)
     )
+    classed = CLASS_COLUMNS[0] in frame.columns
+    classes = frame[list(CLASS_COLUMNS)].to_numpy(dtype=np.float64)[order] if classed else np.empty((0, 3))
     return Record(
         decided_at=times[0][order],
         resolved_at=times[1][order],
@@ -230,6 +238,7 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
         fold=frame["fold"].to_numpy(dtype=np.int64)[order],
         symbols=symbols,
         expected_moves=moves,
+        class_probabilities=classes,
     )
 
 
@@ -430,9 +439,9 @@ def confusion_matrix(
     return np.bincount(cell, minlength=4).astype(np.int64).reshape(2, 2)
 
 
-def normalise_rows(matrix: Int64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "2 2"]:
+def normalise_rows(matrix: Int64[np.ndarray, "row column"]) -> Float64[np.ndarray, "row column"]:
     """Divide each row by its sum, so that the diagonal holds the recalls; a row without windows is zero."""
-    shares: Float64[np.ndarray, "2 2"] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares: Float64[np.ndarray, "row column"] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return shares
 
 
@@ -449,7 +458,11 @@ def classification_report(
         SpecError: lengths differ, or a label is neither 0 nor 1.
         UnsoundModel: a probability is not finite or not within 0 to 1.
     """
-    matrix = confusion_matrix(labels, probabilities)
+    return report_of_matrix(confusion_matrix(labels, probabilities), classes)
+
+
+def report_of_matrix(matrix: Int64[np.ndarray, "row column"], classes: Sequence[str]) -> str:
+    """Return the report of `classification_report` for any number of classes, from their confusion matrix."""
     hits, predicted, actual = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
     precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(actual, 1)
     table = np.stack([precision, recall, 2 * hits / np.maximum(predicted + actual, 1)], axis=1)

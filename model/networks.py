@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.errors import SpecError
 
-MOVE_FACTOR = "move_factor"  # layer of the factor of the expected move; its bias is initialised by the training
+MOVE_FACTOR, COST_CLASSES = "move_factor", "cost_classes"  # layers that begin with weights from the training windows
 LEAKY_SLOPE = 0.3  # the default of the Keras that the article ran (2.0, LeakyReLU's alpha)
 # Keras' 0.99 averages over a hundred steps. A fold of daily bars has 15 to 30 per epoch, so the statistics would lag
 # several epochs behind the weights, and early stopping would see the lag.
@@ -58,6 +58,18 @@ class NetworkSpec(BaseModel):
         description="Also predict the expected absolute move until the outcome, trained with the direction; the "
         "policies threshold and no_trade_band then use the expected return. Needs close as the last feature",
     )
+    beyond_cost_bps: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=10_000.0,
+        description="Above 0: also predict three classes of the outcome, down by more than this cost, neither, up by "
+        "more (basis points). Needs close as the last feature",
+    )
+
+    @property
+    def output_count(self) -> int:
+        """Outputs of the network: P(rise), the expected move, the three classes."""
+        return 1 + int(self.magnitude) + 3 * bool(self.beyond_cost_bps)
 
 
 def build_network(
@@ -81,7 +93,8 @@ def build_network(
 
     Returns:
         A `keras.Model`: windows (window, lookback, feature) float64, raw, oldest bar first -> P(rise)
-        (window, 1) float32; with `magnitude` (window, 2): also the expected absolute log return until the outcome.
+        (window, 1) float32; then, where the spec asks for them, the expected absolute log return until the outcome and
+        the probabilities of down beyond the cost, neither and up beyond it: (window, `spec.output_count`).
 
     Raises:
         SpecError: a window without bars or without features.
@@ -130,11 +143,32 @@ def _build(spec: NetworkSpec, lookback_bars: int, feature_count: int, context_co
     x = keras.layers.Dense(spec.dense_units, use_bias=False, name="dense")(x)
     x = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="dense_norm")(x)
     x = keras.layers.LeakyReLU(LEAKY_SLOPE, name="dense_leaky")(x)
-    output = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(x)
+    outputs = [keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(x)]
     if spec.magnitude:
-        move = _expected_move(x, windows, context_count)
-        output = keras.layers.Concatenate(axis=-1, dtype="float32", name="forecast")([output, move])
+        outputs.append(_expected_move(x, windows, context_count))
+    if spec.beyond_cost_bps:
+        outputs.append(_cost_classes(x, windows, context_count, spec.beyond_cost_bps))
+    output = outputs[0]
+    if len(outputs) > 1:
+        output = keras.layers.Concatenate(axis=-1, dtype="float32", name="forecast")(outputs)
     return keras.Model(windows, output, name=spec.kind)
+
+
+def _cost_classes(x: Any, windows: Any, context_count: int, cost_bps: float) -> Any:
+    """Return the probabilities of the three classes; the window's mean move in costs is an input, as its log.
+
+    The scaled windows do not show how large moves are, on which it depends whether the next one is beyond the cost. The
+    layer begins as a logistic regression on that log.
+    """
+    import keras  # imported here: loads TensorFlow
+
+    from model.layers import TrailingMove
+
+    trailing = TrailingMove(context_count=context_count, unit=cost_bps * 1e-4, name="trailing_move_in_costs")(windows)
+    inputs = keras.layers.Concatenate(axis=-1, dtype="float32", name="cost_inputs")([x, trailing])
+    return keras.layers.Dense(3, activation="softmax", kernel_initializer="zeros", dtype="float32", name=COST_CLASSES)(
+        inputs
+    )
 
 
 def _expected_move(x: Any, windows: Any, context_count: int) -> Any:

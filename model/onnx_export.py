@@ -139,7 +139,10 @@ def _trailing_move(graph: _Graph, layer: Any, windows: str) -> str:
     earlier, later = graph.slice(logs, 1, 0, lookback_bars - 1), graph.slice(logs, 1, 1, lookback_bars)
     moves = graph.add("Abs", graph.add("Sub", later, earlier))
     mean = graph.add("ReduceMean", moves, np.array([1]), keepdims=0)
-    return graph.add("Cast", graph.add("Max", mean, np.array(LEAST_MOVE)), to=TensorProto.FLOAT)
+    moves = graph.add("Max", mean, np.array(LEAST_MOVE))
+    if layer.unit:
+        moves = graph.add("Log", graph.add("Div", moves, np.array(layer.unit)))
+    return graph.add("Cast", moves, to=TensorProto.FLOAT)
 
 
 def _standardised(graph: _Graph, windows: str) -> str:
@@ -240,7 +243,7 @@ def _gate_weights(layer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 RECURRENT = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
 RECURRENT |= dict.fromkeys(("return_sequences", "return_state", "go_backwards", "stateful"), False)
-ACTIVATIONS = {"linear": "", "sigmoid": "Sigmoid", "exponential": "Exp"}
+ACTIVATIONS = {"linear": "", "sigmoid": "Sigmoid", "exponential": "Exp", "softmax": "Softmax"}
 MERGERS = {keras.layers.Add: "Sum", keras.layers.Average: "Mean", keras.layers.Multiply: "Mul"}
 CHANNELS_LAST = {"data_format": "channels_last"}
 CONVOLUTION = CHANNELS_LAST | {"activation": "linear", "strides": (1,), "groups": 1}

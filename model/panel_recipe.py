@@ -94,14 +94,15 @@ def panel_recipe_for(
     """Return the recipe of a panel: the fields set here, the rest from the preset of its interval; see `with_preset`.
 
     Raises:
-        SpecError: a warm start or a magnitude head, which panels do not have.
+        SpecError: a warm start, a magnitude head or classes of a cost, which panels do not have.
     """
     chosen = with_preset(panel_preset_for(interval), window, folds, network, training)
     if chosen.training.warm_start:
         raise SpecError("panel: expected a fresh start, found --training.warm-start; panels have no warm start.")
-    if chosen.network.magnitude:
+    if chosen.network.output_count > 1:
         raise SpecError(
-            "panel: expected --network.magnitude off, found it on; panels predict no size. Retrain a single series."
+            "panel: expected --network.magnitude off and --network.beyond-cost-bps 0, found one of them on; panels "
+            "predict neither a size nor classes of a cost. Retrain a single series."
         )
     return PanelRecipe(
         interval=interval,

@@ -1,4 +1,4 @@
-"""Predict P(rise) from bars with the ONNX form of a network, and the expected move where it has one; no TensorFlow.
+"""Predict P(rise) from bars with the ONNX form of a network, and what else it predicts; no TensorFlow.
 
 `Predictor` takes raw bars and standardises nothing: the network does. It knows neither where models are stored nor
 which one is the champion. Registered versions import this module by name, so it keeps its path.
@@ -12,6 +12,8 @@ from jaxtyping import Float64, Shaped
 from model.bars import Bars
 from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
+from model.metrics import CLASS_COLUMNS, expected_returns
+from model.network_heads import split_further
 from model.windows import Windows, WindowSpec, cut_windows
 
 CHUNK_WINDOWS = 256  # windows predicted at once: bounds memory and fits the cache
@@ -46,7 +48,7 @@ class Predictor:
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._context_count = context_count
-        self.has_moves = self._session.get_outputs()[0].shape[-1] == 2  # noqa: PLR2004 - probability and expected move
+        self._output_count = int(self._session.get_outputs()[0].shape[-1])
         expected = list(self._session.get_inputs()[0].shape[1:])
         found = [window.lookback_bars, len(window.features) + context_count]
         if expected != found:
@@ -83,12 +85,23 @@ class Predictor:
         """
         return self._calibrator.apply(self.run(windows)[:, 0])
 
-    def predict_moves(self, windows: Windows) -> Float64[np.ndarray, " _"]:
-        """Return the expected absolute log return of windows, shape (window,); empty without a magnitude head.
+    def predict_further(self, windows: Windows) -> dict[str, Float64[np.ndarray, " window"]]:
+        """Return what the network predicts of windows besides P(rise), by column: shape (window,) each.
+
+        `expected_move` (absolute log return until the outcome) and `expected_return`, (2 P - 1) times it; the
+        probabilities of the three classes of a cost, `CLASS_COLUMNS`. Nothing where it has neither.
 
         Time: entry w depends on window w alone.
         """
-        return self.run(windows)[:, 1] if self.has_moves else np.empty(0, np.float64)
+        if self._output_count == 1:
+            return {}
+        outputs = self.run(windows)
+        moves, classes = split_further(outputs[:, 1:])
+        found = dict(zip(CLASS_COLUMNS, classes.T, strict=True)) if len(classes) else {}
+        if not len(moves):
+            return found
+        returns = expected_returns(self._calibrator.apply(outputs[:, 0]), moves)
+        return {"expected_move": moves, "expected_return": returns} | found
 
     def predict_outputs(self, bars: Bars) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, "window output"]]:
         """Return decided_at as `predict` does, and the whole output of the network, not calibrated."""
@@ -96,7 +109,7 @@ class Predictor:
         return windows.decided_at, self.run(windows)
 
     def run(self, windows: Windows) -> Float64[np.ndarray, "window output"]:
-        """Return the network's output: P(rise) before calibration, then the expected move where there is one.
+        """Return the network's output: P(rise) before calibration, then what `model.network_heads` orders.
 
         Raises:
             SpecError: they lack the inputs that describe the other series of a panel.
@@ -120,7 +133,7 @@ class Predictor:
         if len(firsts) == 1:
             return chunk(0)
         with ThreadPoolExecutor(THREADS) as pool:
-            return np.concatenate([np.empty((0, 1 + self.has_moves)), *pool.map(chunk, firsts)])
+            return np.concatenate([np.empty((0, self._output_count)), *pool.map(chunk, firsts)])
 
     def predict_last(self, bars: Bars) -> tuple[np.datetime64, float]:
         """Return decided_at and P(rise) at the newest bar that ends a whole window.
@@ -133,12 +146,12 @@ class Predictor:
         last = self._last_window(bars)
         return last.decided_at[0], float(self.predict_windows(last)[0])
 
-    def predict_last_move(self, bars: Bars) -> float | None:
-        """Return the expected absolute log return at that bar; None without a magnitude head.
+    def predict_last_further(self, bars: Bars) -> dict[str, float]:
+        """Return what `predict_further` returns at that bar.
 
         Time: depends on the `lookback_bars` bars that closed up to decided_at.
         """
-        return float(self.predict_moves(self._last_window(bars))[0]) if self.has_moves else None
+        return {name: float(values[0]) for name, values in self.predict_further(self._last_window(bars)).items()}
 
     def _last_window(self, bars: Bars) -> Windows:
         windows = cut_windows(bars, self.window)

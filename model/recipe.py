@@ -36,9 +36,10 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"network.scaling last_close: expected price columns only, close last; found {', '.join(features)}"
             )
-        if self.network.magnitude and features[-1] != "close":
+        if self.network.output_count > 1 and features[-1] != "close":
+            name = "magnitude" if self.network.magnitude else "beyond_cost_bps"
             raise ValueError(
-                f"network.magnitude: expected close as the last of --window.features, found {', '.join(features)}"
+                f"network.{name}: expected close as the last of --window.features, found {', '.join(features)}"
             )
         return self
 
@@ -57,8 +58,9 @@ class Recipe(BaseModel):
         """Every field that changes a number, as JSON; without fields of the execution and those that are off."""
         training = {"sample_weights"} if self.training.sample_weights.equal else set()
         exclude = {"folds": set(EXECUTION_FIELDS), "training": training}
+        exclude["network"] = {name for name in ("magnitude", "beyond_cost_bps") if not getattr(self.network, name)}
         if not self.network.magnitude:
-            exclude |= {"network": {"magnitude"}, "training": training | {"magnitude_weight"}}
+            exclude["training"] = training | {"magnitude_weight"}
         return self.model_dump_json(exclude=exclude)
 
     @property

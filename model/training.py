@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.calibration import UNCALIBRATED, CalibrationName, Calibrator
 from model.errors import BarsTooShort, SpecError, UnsoundModel
-from model.expected_moves import LEAST_MOVE, move_factor, move_losses
 from model.metrics import TRAINING_CLIP, predicts_rise
+from model.network_heads import constant_loss, first_weights, further_loss, training_targets
 from model.networks import NetworkSpec, build_network
 from model.sample_weights import SampleWeights, training_weights
 from model.training_device import choose_device
@@ -102,8 +102,8 @@ class Epoch:
     """One pass over the training windows; losses are unweighted mean log losses in nats, accuracies shares of windows.
 
     `loss` and `accuracy` are measured during the epoch (dropout on, weights changing), those of the validation after
-    it; they are NaN without validation windows. With a magnitude head a loss also has its weighted loss, less that of
-    always forecasting the mean move of the training windows.
+    it; they are NaN without validation windows. Where the network has outputs after P(rise), a loss also has theirs,
+    less that of constant forecasts: the mean move and the shares of the classes in the training windows.
     """
 
     number: int
@@ -165,7 +165,7 @@ class Trainer:
             DeviceUnavailable: the spec requires a GPU and TensorFlow finds none.
             SpecError: a window without bars or without features.
         """
-        from model.training_step import TrainingGraph  # imported here: TensorFlow takes ten seconds to load
+        from model.training_step import Heads, TrainingGraph  # imported here: TensorFlow takes ten seconds to load
 
         self.network = network
         self.training = training
@@ -178,10 +178,8 @@ class Trainer:
         if training.precision != "float32":
             model = self._build(mixed=True)
         sizes, weighted = (lookback_bars, feature_count, training.batch_size), not training.sample_weights.equal
-        self._magnitude_weight = training.magnitude_weight if network.magnitude else 0.0
-        self._graph = TrainingGraph(
-            model, inference_model, *sizes, weighted=weighted, magnitude_weight=self._magnitude_weight
-        )
+        heads = Heads(training.magnitude_weight if network.magnitude else 0.0, classes=network.beyond_cost_bps > 0)
+        self._graph = TrainingGraph(model, inference_model, *sizes, weighted=weighted, heads=heads)
         self._on_device: tuple[np.ndarray, Any] | None = None
 
     @property
@@ -231,8 +229,10 @@ class Trainer:
         epochs = self.training.epochs if epochs is None else epochs
         self._check(windows, train_index, validation_index, epochs)
         rng = np.random.default_rng(self.training.seed if seed is None else seed)
-        factor, offset = self._move_constants(windows, train_index)
-        state = self._graph.initial_state(rng, factor) if start is None else self._graph.warm_state(start, rng)
+        train = windows.take(train_index)
+        offset = constant_loss(train, self.network, self.training.magnitude_weight)
+        first = first_weights(train, self.network)
+        state = self._graph.initial_state(rng, first) if start is None else self._graph.warm_state(start, rng)
         inputs, weights = self._inputs(windows), training_weights(windows, train_index, self.training.sample_weights)
         stopping = EarlyStopping(self.training, has_validation=len(validation_index) > 0)
         best = state
@@ -267,14 +267,14 @@ class Trainer:
         """
         return self._outputs(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))[:, 0]
 
-    def predict_moves(self, fitted: Fitted, windows: Windows) -> Float64[np.ndarray, " _"]:
-        """Return the expected absolute log return of each window, shape (window,); empty without a magnitude head.
+    def predict_further(self, fitted: Fitted, windows: Windows) -> Float64[np.ndarray, "window output"]:
+        """Return the outputs after P(rise), shape (window, output), as `model.network_heads` orders them.
 
         Time: entry w depends on the bars of window w and on the fitted weights.
         """
-        if not self.network.magnitude:
-            return np.empty(0, np.float64)
-        return self._outputs(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))[:, 1]
+        if self.network.output_count == 1:
+            return np.empty((len(windows), 0), np.float64)
+        return self._outputs(windows, np.arange(len(windows)), self._graph.state_of(fitted.weights))[:, 1:]
 
     def keras_model(self, fitted: Fitted) -> Any:
         """Return the fitted network as a `keras.Model` that can be stored."""
@@ -293,25 +293,14 @@ class Trainer:
         kept = self._on_device
         if kept is None or kept[0] is not windows.features:
             kept = self._on_device = (windows.features, tf.constant(windows.features))
-        labels = windows.labels.astype(np.float32)
-        if self._magnitude_weight:
-            labels = np.stack([labels, np.abs(windows.label_moves).astype(np.float32)], axis=1)
-        return kept[1], tf.constant(windows.ends), tf.constant(labels)
-
-    def _move_constants(self, windows: Windows, train_index: Int64[np.ndarray, " train"]) -> tuple[float, float]:
-        """Return the first factor of the expected move, and the weighted loss of the training windows' mean move."""
-        if not self._magnitude_weight:
-            return 1.0, 0.0
-        train = windows.take(train_index)
-        mean = max(float(np.abs(train.label_moves).mean()), LEAST_MOVE)
-        return move_factor(train), self._magnitude_weight * (float(np.log(mean)) + 1.0)
+        return kept[1], tf.constant(windows.ends), tf.constant(training_targets(windows, self.network))
 
     def _outputs(
         self, windows: Windows, index: Int64[np.ndarray, " index"], state: Any
     ) -> Float64[np.ndarray, "index output"]:
         self._check_shape(windows)
         if not len(index):
-            return np.empty((0, 1 + self.network.magnitude), np.float64)
+            return np.empty((0, self.network.output_count), np.float64)
         features, ends, _ = self._inputs(windows)
         return np.asarray(self._graph.infer(features, ends, index, state), dtype=np.float64)
 
@@ -325,8 +314,7 @@ class Trainer:
         probabilities, rises = outputs[:, 0], windows.labels[index] == 1
         likelihood = np.where(rises, probabilities, 1.0 - probabilities)
         loss = float(-np.log(np.maximum(likelihood, TRAINING_CLIP)).mean()) - offset
-        if self._magnitude_weight:
-            loss += self._magnitude_weight * float(move_losses(windows.label_moves[index], outputs[:, 1]).mean())
+        loss += further_loss(windows.take(index), outputs[:, 1:], self.network, self.training.magnitude_weight)
         return loss, float((predicts_rise(probabilities) == rises).mean())
 
     def _check_shape(self, windows: Windows) -> None:

@@ -6,18 +6,35 @@ choice of training and validation windows are `model.training`'s. Caution: the K
 `stateless_call`, so its own variables only give the shapes and the initial constants.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from model.cost_classes import LEAST_SHARE
 from model.metrics import THRESHOLD
-from model.networks import MOVE_FACTOR
 
 # Nadam after Dozat, 2016, with the constants of keras.optimizers.Nadam.
 BETA_1, BETA_2, EPSILON, MOMENTUM_DECAY = 0.9, 0.999, 1e-7, 0.96
 PREDICT_BARS = 32_768  # bars of all windows in one inference batch: the same memory at any lookback
+
+
+class Heads(NamedTuple):
+    """Outputs of a network after P(rise).
+
+    Attributes:
+        magnitude_weight: weight of the loss of the expected move; 0: the network predicts none.
+        classes: the network predicts the three classes of a cost.
+    """
+
+    magnitude_weight: float = 0.0
+    classes: bool = False
+
+
+NO_HEADS = Heads()
+NO_WEIGHTS: Mapping[str, np.ndarray] = {}
 
 
 class State(NamedTuple):
@@ -53,7 +70,7 @@ class TrainingGraph:
         batch_size: int,
         *,
         weighted: bool,
-        magnitude_weight: float = 0.0,
+        heads: Heads = NO_HEADS,
     ) -> None:
         """Lay out the weights of the model in one vector; tracing happens at the first call.
 
@@ -64,13 +81,12 @@ class TrainingGraph:
             feature_count: features of a bar.
             batch_size: windows per optimizer step.
             weighted: the epoch takes the weights of the windows in the loss, shape (window,), as its last argument.
-            magnitude_weight: weight of the loss of the expected move; 0: the network predicts none. Otherwise the
-                labels of an epoch have a second column, the absolute moves.
+            heads: outputs after P(rise). With any, the labels of an epoch are `training_targets`, a column for each.
         """
         self._model, self._inference_model = model, inference_model
         self._lookback_bars = lookback_bars
         self._batch_size = batch_size
-        self._magnitude_weight = magnitude_weight
+        self._heads = heads
         self._shapes = [tuple(variable.shape) for variable in model.trainable_variables]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         vector, number = tf.TensorSpec(sum(self._sizes), tf.float32), tf.TensorSpec((), tf.float32)
@@ -78,14 +94,16 @@ class TrainingGraph:
         state = State(vector, vector, vector, number, number, others)
         features, index = tf.TensorSpec((None, feature_count), tf.float64), tf.TensorSpec((None,), tf.int64)
         one = tf.TensorSpec((None,), tf.float32)
-        labels = tf.TensorSpec((None, 2), tf.float32) if magnitude_weight else one
+        labels = tf.TensorSpec((None, 1 + sum(map(bool, heads))), tf.float32) if any(heads) else one
         inputs = [features, index, labels, index, state, number, *([one] if weighted else [])]
         self.epoch = tf.function(self._epoch, inputs, autograph=False)
         self.infer = tf.function(self._infer, [features, index, index, state], autograph=False)
 
-    def initial_state(self, rng: np.random.Generator, move_factor: float = 1.0) -> State:
-        """Draw fresh weights and seeds; a head for the expected move begins with this factor."""
-        weights = [_initial(v, rng, move_factor) for v in self._model.trainable_variables]
+    def initial_state(self, rng: np.random.Generator, first: Mapping[str, np.ndarray] = NO_WEIGHTS) -> State:
+        """Draw fresh weights and seeds; the layers of `model.network_heads.first_weights` begin with those."""
+        weights = [
+            _first(v, first) if _layer(v) in first else _initial(v, rng) for v in self._model.trainable_variables
+        ]
         return self._state(weights, self._fresh_others(rng))
 
     def state_of(self, weights: tuple[np.ndarray, ...]) -> State:
@@ -156,26 +174,38 @@ class TrainingGraph:
 
     def _step(self, windows: Any, labels: Any, weights: Any, state: State, rate: Any) -> tuple[State, Any, Any]:
         """Take one optimizer step; return the new state, the unweighted mean loss and the count of hits."""
-        moves = None
-        if self._magnitude_weight:
-            labels, moves = labels[:, 0], labels[:, 1]
+        targets, further = labels, None
+        if any(self._heads):
+            labels = targets[:, 0]
         with tf.GradientTape() as tape:
             tape.watch(state.weights)
             probabilities, others = self._model.stateless_call(
                 self._unpack(state.weights), list(state.others), windows, training=True
             )
-            if moves is not None:
-                probabilities, expected = probabilities[:, :1], probabilities[:, 1]
+            if any(self._heads):
+                probabilities, further = probabilities[:, :1], probabilities[:, 1:]
             losses = keras.ops.binary_crossentropy(labels[:, None], probabilities)
             loss = objective = tf.reduce_mean(losses)
             if weights is not None:
                 objective = tf.reduce_mean(tf.reshape(losses, [-1]) * weights)
-            if moves is not None:  # weights are for the direction: by the move they would bias the expected move
-                move_loss = self._magnitude_weight * tf.reduce_mean(tf.math.log(expected) + moves / expected)
-                loss, objective = loss + move_loss, objective + move_loss
+            if further is not None:  # weights are for the direction: by the move they would bias the other outputs
+                added = self._further_loss(further, targets)
+                loss, objective = loss + added, objective + added
         gradient = tape.gradient(objective, state.weights)
         right = tf.reduce_sum(tf.cast((probabilities[:, 0] > THRESHOLD) == (labels > THRESHOLD), tf.float32))
         return _nadam_step(state, gradient, rate)._replace(others=tuple(others)), loss, right
+
+    def _further_loss(self, further: Any, targets: Any) -> Any:
+        """Return the mean loss of the outputs after P(rise), as `model.network_heads.further_loss`."""
+        loss = tf.constant(0.0)
+        if self._heads.magnitude_weight:
+            expected = further[:, 0]
+            loss += self._heads.magnitude_weight * tf.reduce_mean(tf.math.log(expected) + targets[:, 1] / expected)
+        if self._heads.classes:
+            hits = tf.one_hot(tf.cast(targets[:, -1], tf.int32), 3)
+            own = tf.reduce_sum(hits * further[:, -3:], axis=1)
+            loss -= tf.reduce_mean(tf.math.log(tf.maximum(own, LEAST_SHARE)))
+        return loss
 
     def _infer(self, features: Any, ends: Any, index: Any, state: State) -> Any:
         """Return the output for the windows at `index`, shape (index, 1 or 2), computed in batches."""
@@ -212,14 +242,26 @@ def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
     return State(state.weights - rate * ahead / scale, momentum, velocity, step, product, state.others)
 
 
-def _initial(variable: Any, rng: np.random.Generator, move_factor: float = 1.0) -> np.ndarray:
+def _layer(variable: Any) -> str:
+    return str(variable.path.rsplit("/", 2)[-2])
+
+
+def _first(variable: Any, first: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the weights that a further output begins with: a bias, and a kernel for the last inputs of its layer."""
+    *slopes, intercepts = first[_layer(variable)]
+    if variable.path.endswith("bias"):
+        return np.asarray(intercepts, np.float32)
+    kernel = np.zeros(tuple(variable.shape), np.float32)
+    kernel[len(kernel) - len(slopes) :] = slopes or 0.0
+    return kernel
+
+
+def _initial(variable: Any, rng: np.random.Generator) -> np.ndarray:
     """Draw an initial trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTM forget bias of 1.
 
     Drawn by NumPy, so that a seed gives the same weights whatever else used TensorFlow's generators.
     """
     shape, name = tuple(variable.shape), variable.path.rsplit("/", 1)[-1]
-    if MOVE_FACTOR in variable.path:
-        return np.full(shape, np.log(move_factor) if name == "bias" else 0.0, np.float32)
     if name == "kernel":
         field = int(np.prod(shape[:-2]))
         limit = np.sqrt(6.0 / (field * (shape[-2] + shape[-1])))

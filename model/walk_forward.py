@@ -20,6 +20,7 @@ from model.errors import BarsTooShort
 from model.final_fit import final_epochs
 from model.folds import Fold
 from model.metrics import Record
+from model.network_heads import split_further
 from model.networks import NetworkSpec, Scaling
 from model.recipe import Recipe
 from model.training import Epoch, TrainingSpec
@@ -171,9 +172,9 @@ def fit_fold(
         )
 
     def record_of(some: Windows) -> Record:
-        probabilities, moves = trainer.predict(fitted, some), trainer.predict_moves(fitted, some)
+        probabilities, further = trainer.predict(fitted, some), split_further(trainer.predict_further(fitted, some))
         number = np.full(len(some), fold.index, dtype=np.int64)
-        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number, some.symbols, moves)
+        return Record(some.decided_at, some.resolved_at, some.labels, probabilities, number, some.symbols, *further)
 
     fitted = fit(seed)
     return FoldFit(
@@ -244,4 +245,5 @@ def pool_records(records: Sequence[Record]) -> Record:
         np.concatenate([each.fold for each in records]),
         np.concatenate([each.symbols for each in records]),
         np.concatenate([each.expected_moves for each in records]),
+        np.concatenate([each.class_probabilities for each in records]),
     )

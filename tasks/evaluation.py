@@ -7,7 +7,7 @@ promotion rule reads no more of it than the record, the base rate and the fold n
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,20 +17,25 @@ from prefect import get_run_logger, task
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
 from model.confusion_picture import confusion_svg
+from model.cost_class_evaluation import evaluate_cost_classes
+from model.cost_classes import label_cost_classes, walk_class_baselines
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
 from model.expected_moves import moves_of_folds, walk_move_baselines
+from model.folds import Fold
 from model.metrics import CLASSES, METRIC_NAMES, Record, classification_report, normalise_rows
 from model.move_evaluation import evaluate_moves
 from model.policy_comparison import compare_policies
 from model.recipe import Recipe
 from model.trading import TradingResult, TradingSpec
 from model.walk_forward import walk_baselines_forward
+from model.windows import Windows
 from tasks.champion.corrected_skill import comparable_records, deflated_sharpe_ratios, sign_returns
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.run_artifacts import (
     CLASSIFICATION_REPORT,
+    COST_CLASSES_REPORT,
     DETAILS,
     NUMBERS,
     POLICIES,
@@ -75,9 +80,7 @@ def evaluate(
         moves, base_rate = signed_moves(record, bars), baselines["base_rate"]
         opinions = score_abstention(abstention, record, ranks, base_rate, moves, seed)
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds).with_abstention(opinions)
-        if recipe.network.magnitude:
-            sizes = walk_move_baselines(windows, split)
-            evaluation = replace(evaluation, moves=evaluate_moves(record, moves_of_folds(windows, split), sizes, seed))
+        evaluation = _with_further(evaluation, record, windows, split, recipe)
         log_record(workspace.runs, run_id, record, baselines)
         log_validation(workspace.runs, run_id, validation)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
@@ -110,6 +113,22 @@ def evaluate(
     return evaluation
 
 
+def _with_further(
+    evaluation: Evaluation, record: Record, windows: Windows, folds: Sequence[Fold], recipe: Recipe
+) -> Evaluation:
+    """Return the evaluation with the scores of what the network predicts besides P(rise)."""
+    network, seed = recipe.network, recipe.training.seed
+    moves = moves_of_folds(windows, folds)
+    if network.magnitude:
+        sizes = walk_move_baselines(windows, folds)
+        evaluation = replace(evaluation, moves=evaluate_moves(record, moves, sizes, seed))
+    if network.beyond_cost_bps:
+        cost, others = network.beyond_cost_bps, walk_class_baselines(windows, folds, network.beyond_cost_bps)
+        scored = evaluate_cost_classes(record, label_cost_classes(moves, cost), cost, others, seed)
+        evaluation = replace(evaluation, cost_classes=scored)
+    return evaluation
+
+
 def log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref: WindowsRef) -> None:
     """Log the metrics, the test bars as a dataset, and every number as files."""
     workspace.runs.log_values(
@@ -122,6 +141,8 @@ def log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref: 
     }
     workspace.runs.log_text(run_id, json.dumps(table, indent=2), NUMBERS)
     workspace.runs.log_text(run_id, json.dumps(evaluation_details(evaluation), indent=2), DETAILS)
+    if evaluation.cost_classes:
+        workspace.runs.log_text(run_id, evaluation.cost_classes.report(), COST_CLASSES_REPORT)
     if evaluation.policies:
         workspace.runs.log_text(run_id, json.dumps(evaluation.policies.to_json(), indent=2), POLICIES)
 

@@ -43,8 +43,7 @@ def predict_last(
                 "version": newest.version,
             }
             | ({"opinion": found.opinion} if found.opinion else {})
-            | ({"expected move": f"{found.expected_move:.2%}"} if found.expected_move is not None else {})
-            | ({"expected return": f"{found.expected_return:+.3%}"} if found.expected_return is not None else {})
+            | {name.replace("_", " "): f"{value:.3%}" for name, value in found.further.items()}
         )
         show_table(artifact_key(f"predictions {series.name}"), rows[::-1], "Newest first; late: the outcome was known")
         if found.shadows:

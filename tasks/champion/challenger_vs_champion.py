@@ -281,8 +281,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: An
         return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
     probed_at = probe["decided_at"].to_numpy().astype("datetime64[us]")
     _, ours, theirs = np.intersect1d(_numbered(decided_at), _numbered(probed_at), return_indices=True)
-    predicted = [name for name in ("probability", "expected_move") if name in probe.columns]
-    expected = probe[predicted].to_numpy(dtype=np.float64)[theirs]
+    expected = probe.drop(columns="decided_at").to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(outputs[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
     sanity = run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
     return RegisteredNetwork(sanity, decided_at, uncalibrated, recipe if sanity.passed else None)

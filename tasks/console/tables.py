@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.bootstrap import Interval
-from model.metrics import METRIC_NAMES, METRICS
+from model.metrics import CLASS_COLUMNS, METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
 from tasks.settings import Settings
@@ -227,6 +227,9 @@ def show_forecast(found: Mapping[str, Any]) -> None:
             f"expected move {found['expected_move']:.2%} either way; expected return {found['expected_return']:+.3%} "
             "(log returns until then, before costs)"
         )
+    if CLASS_COLUMNS[0] in found:
+        down, neither, up = (found[name] for name in CLASS_COLUMNS)
+        console.print(f"beyond the cost of the recipe: P(down) {down:.1%}, P(neither) {neither:.1%}, P(up) {up:.1%}")
     if found["opinion"]:
         among = "not among" if found["opinion"] == "none" else "among"
         console.print(

@@ -193,8 +193,8 @@ def folded(summary: str, *parts: Markup) -> Markup:
 
 
 def preformatted(value: object) -> Markup:
-    """Return a value as indented JSON."""
-    return _part("preformatted", json.dumps(value, indent=2, default=str))
+    """Return a text as it is, any other value as indented JSON."""
+    return _part("preformatted", value if isinstance(value, str) else json.dumps(value, indent=2, default=str))
 
 
 def decision_banner(kind: str, headline: str, reasons: Sequence[tuple[str, str]], note: str) -> Markup:

@@ -28,6 +28,7 @@ from tasks.pages.html_page import (
 )
 from tasks.pages.number_format import interval_text, moment_text, number_text, p_value_text
 from tasks.pages.report_abstention import abstention_section
+from tasks.pages.report_cost_classes import cost_classes_section
 from tasks.pages.report_evidence import (
     calibration_noise,
     calibration_section,
@@ -60,6 +61,8 @@ def report_page(content: ReportContent) -> str:
     page.section("Abstention", *abstention_section(content))
     if content.evaluation.moves:
         page.section("Expected move", *magnitude_section(content.evaluation.moves))
+    if content.evaluation.cost_classes:
+        page.section("Beyond a cost", *cost_classes_section(content.evaluation.cost_classes))
     page.section("Trading", *trading_section(page, content))
     page.section("Probabilities", *probabilities_section(page, content))
     page.section("Folds and years", *periods_section(content.periods, content.evaluation.seeds))

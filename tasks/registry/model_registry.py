@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
+from model.network_heads import further_columns
+from model.networks import NetworkSpec
 from tasks.registry.experiment_page import NOTE_TAG, later_outcomes, model_note, name_with_outcomes
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ArtifactPlaces, require_run, require_same_digest, sha256
@@ -163,7 +165,7 @@ class ModelRegistry:
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
                 code_paths=[str(write_serving_code(Path(place)))],
-                signature=_signature(panel="symbol" in example.columns, magnitude=files.recipe.network.magnitude),
+                signature=_signature(panel="symbol" in example.columns, network=files.recipe.network),
                 input_example=example,
                 pip_requirements=pinned_requirements(),
             )
@@ -442,7 +444,7 @@ def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Versi
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
 
 
-def _signature(*, panel: bool, magnitude: bool) -> Any:
+def _signature(*, panel: bool, network: NetworkSpec) -> Any:
     from mlflow.models import ModelSignature  # imported here: see ExperimentRuns.client
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
@@ -453,8 +455,7 @@ def _signature(*, panel: bool, magnitude: bool) -> Any:
     )  # a time with or without a zone, or ISO text: MLflow's datetime takes one of these
     inputs = [when, *prices, ColSpec(DataType.double, "volume", required=False)]
     outputs = [ColSpec(DataType.string, "decided_at"), ColSpec(DataType.double, "probability")]
-    if magnitude:
-        outputs += [ColSpec(DataType.double, name) for name in ("expected_move", "expected_return")]
+    outputs += [ColSpec(DataType.double, name) for name in further_columns(network)]
     if panel:
         inputs.append(ColSpec(DataType.string, "symbol", required=False))
         outputs.insert(1, ColSpec(DataType.string, "symbol", required=False))

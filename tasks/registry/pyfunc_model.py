@@ -24,7 +24,6 @@ if CODE.is_file():
 from model.bars import bars_from_frame, require_possible  # noqa: E402 - after its place is known
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json  # noqa: E402 - after its place is known
 from model.errors import UntrustedModel  # noqa: E402 - after its place is known
-from model.metrics import expected_returns  # noqa: E402 - after its place is known
 from model.panel import cut_panel  # noqa: E402 - after its place is known
 from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe  # noqa: E402 - after its place is known
 from model.predictor import Predictor  # noqa: E402 - after its place is known
@@ -52,8 +51,7 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
         """Return `decided_at` (UTC) and `probability`, one row per decidable bar.
 
-        Of a panel's frame also `symbol`; of a network with a magnitude head also `expected_move`, the expected absolute
-        log return until the outcome, and `expected_return`, (2 P - 1) times it.
+        Of a panel's frame also `symbol`; of a network with further outputs also those of `Predictor.predict_further`.
 
         Args:
             context: unused; MLflow passes it.
@@ -75,10 +73,7 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             bars = bars_from_frame(frame, self.recipe.interval)
             require_possible(bars)
             windows, found = cut_windows(bars, self.predictor.window), {}
-        found["probability"] = self.predictor.predict_windows(windows)
-        if self.predictor.has_moves:
-            found["expected_move"] = self.predictor.predict_moves(windows)
-            found["expected_return"] = expected_returns(found["probability"], found["expected_move"])
+        found |= {"probability": self.predictor.predict_windows(windows)} | self.predictor.predict_further(windows)
         decided = pd.DatetimeIndex(windows.decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
         return pd.DataFrame({"decided_at": decided, **found})
 

@@ -36,6 +36,7 @@ POLICIES = "evaluation/policies.json"  # what each trading policy earned; since 
 NUMBERS = "evaluation/numbers.json"
 DETAILS = "evaluation/details.json"  # tests and figures that are no metrics of the run; since 0.2
 CLASSIFICATION_REPORT = "evaluation/classification_report.txt"
+COST_CLASSES_REPORT = "evaluation/cost_classes.txt"  # of the three classes of a cost; since 0.2
 EQUITY = "evaluation/equity.parquet"
 SERIES_TABLE = "evaluation/series.json"  # scores by series of a panel, as a table of MLflow; since 0.2
 KERAS = "network/network.keras"
@@ -110,7 +111,8 @@ def _probe_bytes(final: "FinalNetwork") -> bytes:
     import pandas as pd  # imported here: arrays inside need no pandas
 
     frame = pd.DataFrame({"decided_at": final.probe_decided_at, "probability": final.probe})
-    return parquet_bytes(frame.assign(expected_move=final.probe_moves) if len(final.probe_moves) else frame)
+    further = {f"output_{number}": values for number, values in enumerate(final.probe_further.T, 2)}
+    return parquet_bytes(frame.assign(**further))
 
 
 def log_record(runs: "ExperimentRuns", run_id: str, record: Record, baselines: dict[str, np.ndarray]) -> None:
@@ -236,7 +238,7 @@ def read_evaluation(runs: "ExperimentRuns", run_id: str) -> tuple[Record, np.nda
 
 
 def read_probe(runs: "ExperimentRuns", run_id: str) -> "pd.DataFrame":
-    """Return the trained network's probabilities of the newest windows: decided_at, probability."""
+    """Return the trained network's probabilities of the newest windows: decided_at, probability, further outputs."""
     return _read_frame(runs, run_id, PROBE)
 
 

@@ -44,6 +44,15 @@ MOVES = (
     "ratio",
     "return_slope",
 )
+# Of the three classes of a cost, likewise.
+COST_CLASSES = (
+    "network_log_loss",
+    "network_brier_score",
+    "vs_base_rates",
+    *(f"vs_trailing_move{bound}" for bound in ("", "_low", "_high")),
+    "accuracy",
+    "share_neither",
+)
 # Numbers of a clause that a run logs. Limits and levels are parameters of the run; the decision log has every number.
 # The base rate's clause repeats the headline, and the p-value of the recipes tried is logged corrected.
 LIVE = ("log_loss", "served_log_loss")  # of the champion on live decisions; the file has the rest
@@ -56,7 +65,7 @@ def score_metrics(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return what a retrain logs of its evaluation: at most 42 metrics, and with a magnitude head 7 more."""
+    """Return what a retrain logs of its evaluation: at most 42 metrics, 7 more of the expected move, 8 of classes."""
     network = evaluation.numbers[NETWORK]
     # A headline has six digits: MLflow's table would show seventeen.
     headline = {name: float(f"{value:.6g}") for name, value in _headline(evaluation).items()}
@@ -81,6 +90,9 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
     if evaluation.moves:
         of_moves = evaluation.moves.numbers()
         metrics |= {f"test/move_{name.removeprefix('network_')}": of_moves[name] for name in MOVES}
+    if evaluation.cost_classes:
+        of_classes = evaluation.cost_classes.numbers()
+        metrics |= {f"test/class_{name.removeprefix('network_')}": of_classes[name] for name in COST_CLASSES}
     return metrics
 
 
@@ -112,6 +124,7 @@ def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:
         "trading": evaluation.trading,
         "seeds": evaluation.seeds.metrics() if evaluation.seeds else {},
         "moves": evaluation.moves.numbers() if evaluation.moves else {},
+        "cost_classes": evaluation.cost_classes.numbers() if evaluation.cost_classes else {},
         "abstention": {rule: scores.numbers() for rule, scores in evaluation.abstention.items()},
     }
 

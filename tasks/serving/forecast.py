@@ -5,7 +5,8 @@ that are too old are refused, and the bars of the last window are checked once m
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -43,28 +44,22 @@ class Forecast:
     """A stored prediction for the newest bar, those backfilled before it, oldest first, and its shadow predictions.
 
     `opinion` is the predicted class, or none, at the share that the version's retrain stated; None if it stated none,
-    or if the opinion failed, which is logged as a warning. `expected_move` is the expected absolute log return until
-    the outcome; None without a magnitude head.
+    or if the opinion failed, which is logged as a warning. `further` is what else the network predicts, by
+    name: see `Predictor.predict_further`.
     """
 
     prediction: Prediction
     backfilled: tuple[Prediction, ...]
     shadows: tuple[Prediction, ...] = ()
     opinion: Opinion | None = None
-    expected_move: float | None = None
-
-    @property
-    def expected_return(self) -> float | None:
-        """Direction times size, (2 P - 1) times the expected move."""
-        return None if self.expected_move is None else (2 * self.prediction.probability - 1) * self.expected_move
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for the newest bar ready for JSON."""
         names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version", "late")
         values = self.prediction.to_dict()
         counted = {"backfilled": len(self.backfilled), "opinion": self.opinion}
-        sized = {"expected_move": self.expected_move, "expected_return": self.expected_return}
-        return {name: values[name] for name in names} | counted | (sized if self.expected_move is not None else {})
+        return {name: values[name] for name in names} | counted | dict(self.further)
 
 
 def forecast(
@@ -118,7 +113,7 @@ def forecast(
         backfilled,
         predict_with_shadows(workspace, champion.version, bars, shadows, written_at),
         _opinion(workspace, found, newest_prediction),
-        found.predictor.predict_last_move(bars),
+        found.predictor.predict_last_further(bars),
     )
 
 

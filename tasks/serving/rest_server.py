@@ -76,7 +76,7 @@ class Row(BaseModel):
 
     decided_at: datetime
     probability: float = Field(description="that the close `horizon` bars later is higher")
-    expected_move: float | None = Field(None, description="expected absolute log return until then, if predicted")
+    further: dict[str, float] | None = Field(None, description="what else the champion predicts, by name")
 
 
 class Health(BaseModel):
@@ -209,14 +209,16 @@ def application(champion: Champion) -> "FastAPI":
         ready = require_ready()
         try:
             windows = cut_windows(_bars(question, champion.series, ready), ready.predictor.window)
-            probabilities, moves = ready.predictor.predict_windows(windows), ready.predictor.predict_moves(windows)
+            probabilities, further = ready.predictor.predict_windows(windows), ready.predictor.predict_further(windows)
         except (RiseOrFallError, ValueError) as error:
             raise HTTPException(422, str(error)) from error
         rows = [
-            Row(decided_at=to_datetime(each), probability=float(p), expected_move=move)
-            for each, p, move in zip(
-                windows.decided_at, probabilities, moves.tolist() or [None] * len(windows), strict=True
+            Row(
+                decided_at=to_datetime(each),
+                probability=float(probabilities[place]),
+                further={name: float(values[place]) for name, values in further.items()} or None,
             )
+            for place, each in enumerate(windows.decided_at)
         ]
         return Answer(
             symbol=champion.series.symbol, interval=champion.series.interval, version=ready.version, predictions=rows

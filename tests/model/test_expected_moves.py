@@ -201,8 +201,8 @@ def test_members_and_calibration_keep_the_moves(planted: Windows) -> None:
     train, validation = np.arange(300), np.arange(310, 400)
     fitted = trainer.fit(planted, train, validation, 1)  # type: ignore[attr-defined]
     single = trainer.trainer.trainer  # type: ignore[attr-defined]
-    apart = [single.predict_moves(member, planted) for member in fitted.members]
-    moves = trainer.predict_moves(fitted, planted)  # type: ignore[attr-defined]
+    apart = [single.predict_further(member, planted)[:, 0] for member in fitted.members]
+    moves = trainer.predict_further(fitted, planted)[:, 0]  # type: ignore[attr-defined]
     np.testing.assert_allclose(moves, (apart[0] + apart[1]) / 2)
     stored = np.asarray(trainer.keras_model(fitted)(planted.values()[:20], training=False))  # type: ignore[attr-defined]
     np.testing.assert_allclose(stored[:, 1], moves[:20], atol=1e-6)
@@ -215,7 +215,7 @@ def test_an_untrained_size_is_the_rescaled_mean_move_and_its_loss_is_subtracted_
     train, validation = np.arange(300), np.arange(310, 400)
     fitted = trainer.fit(planted, train, validation, 1)  # type: ignore[attr-defined]
     part = planted.take(train)
-    moves = trainer.predict_moves(fitted, planted)  # type: ignore[attr-defined]
+    moves = trainer.predict_further(fitted, planted)[:, 0]  # type: ignore[attr-defined]
     np.testing.assert_allclose(moves, move_factor(part) * trailing_moves(planted), rtol=1e-4)
     mean = np.abs(part.label_moves).mean()
     p, rises = trainer.predict(fitted, planted)[validation], planted.labels[validation] == 1  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ def test_what_a_size_needs_is_refused_with_what_to_do() -> None:
     on = NetworkSpec(magnitude=True)
     with pytest.raises(ValidationError, match=r"expected close as the last of --window.features, found close, volume"):
         Recipe(network=on, window=WindowSpec(features=("close", "volume")))
-    with pytest.raises(SpecError, match=r"expected --network.magnitude off.*Retrain a single series"):
+    with pytest.raises(SpecError, match=r"expected --network.magnitude off and .*Retrain a single series"):
         panel_recipe_for("1d", PanelSpec(symbols=("A", "B")), network=on)
     kinds: tuple[LabelKind, ...] = ("rise", "rank")
     assert all(panel_recipe_for("1d", PanelSpec(symbols=("A", "B"), label=kind)) for kind in kinds)

@@ -62,8 +62,8 @@ class LeastSquares:
         x = np.column_stack([np.ones(len(place)), self.inputs[place]])
         return np.asarray(np.clip(x @ fitted.weights, 0.02, 0.98), dtype=np.float64)
 
-    def predict_moves(self, fitted: "Learned", windows: Windows) -> Float64[np.ndarray, " _"]:  # noqa: ARG002
-        return np.empty(0)
+    def predict_further(self, fitted: "Learned", windows: Windows) -> Float64[np.ndarray, "window output"]:  # noqa: ARG002
+        return np.empty((len(windows), 0))
 
     def keras_model(self, fitted: "Learned") -> object:
         raise NotImplementedError(fitted)  # nothing stores this network

@@ -94,23 +94,29 @@ def test_an_ensemble_gives_the_same_in_onnx(scaling: Scaling, context_count: int
 
 
 @pytest.mark.parametrize(("scaling", "context_count"), [("window", 2), ("last_close", 0)])
-def test_a_magnitude_head_gives_the_same_in_onnx_alone_and_in_an_ensemble(scaling: Scaling, context_count: int) -> None:
-    """The second column is the factor of the dense layer times the window's mean move, here by NumPy."""
+def test_further_outputs_give_the_same_in_onnx_alone_and_in_an_ensemble(scaling: Scaling, context_count: int) -> None:
+    """The size is the factor of its layer times the window's mean move; classes know the log of that move in costs."""
     windows = raw_windows(context_count=context_count)
     closes = np.log(windows[:, :, FEATURES - 1])
     trailing = np.maximum(np.abs(np.diff(closes, axis=1)).mean(axis=1), 1e-4)
-    network = random_network(context_count=context_count, scaling=scaling, magnitude=True)
+    options = {"scaling": scaling, "magnitude": True, "beyond_cost_bps": 20.0}
+    network = random_network(context_count=context_count, **options)
     assert_onnx_computes_what_keras_does(network, windows)
+    assert_onnx_computes_what_keras_does(network_from_bytes(network_to_bytes(network)), windows)
     import keras  # imported here: loads TensorFlow
 
     factor = keras.Model(network.inputs[0], network.get_layer("move_factor").output)(windows, training=False)
     found = run(network_to_onnx(network), windows)
     np.testing.assert_allclose(found[:, 1], np.asarray(factor)[:, 0] * trailing, rtol=1e-4)
+    inputs = keras.Model(network.inputs[0], network.get_layer("cost_inputs").output)(windows, training=False)
+    np.testing.assert_allclose(np.asarray(inputs)[:, -1], np.log(trailing / 0.002), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[:, 2:].sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(found[:, 2:], axis=0).min() > 0.003
     plain = random_network(context_count=context_count, scaling=scaling)
     for ours in plain.layers:  # the same weights but for the head: the same probability
         ours.set_weights(network.get_layer(ours.name).get_weights())
     np.testing.assert_allclose(found[:, 0], run(network_to_onnx(plain), windows)[:, 0], rtol=0, atol=1e-7)
-    assert_onnx_computes_what_keras_does(random_ensemble(scaling, context_count, magnitude=True), windows)
+    assert_onnx_computes_what_keras_does(random_ensemble(scaling, context_count, beyond_cost_bps=20.0), windows)
 
 
 @pytest.mark.parametrize("build", ["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn", random_ensemble])

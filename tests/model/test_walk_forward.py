@@ -57,8 +57,8 @@ class ShareOfRises:
     def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:
         return np.full(len(windows), fitted.probability)
 
-    def predict_moves(self, fitted: Fitted, windows: Windows) -> np.ndarray:  # noqa: ARG002 - the interface
-        return np.empty(0)
+    def predict_further(self, fitted: Fitted, windows: Windows) -> np.ndarray:  # noqa: ARG002 - the interface
+        return np.empty((len(windows), 0))
 
     def keras_model(self, fitted: Fitted) -> Any:
         raise NotImplementedError(fitted)

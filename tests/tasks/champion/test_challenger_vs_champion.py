@@ -248,6 +248,7 @@ def test_a_connection_error_is_no_missing_file(workspace: Workspace, monkeypatch
     def refused(*_: object) -> None:
         raise ConnectionError("connection refused")
 
+    monkeypatch.setattr(type(workspace.runs.database), "run_folder", lambda *_: None)  # the store is another machine
     monkeypatch.setattr(workspace.runs.client, "download_artifacts", refused)
     with pytest.raises(StoreUnavailable, match="connection refused"):
         workspace.runs.read_file(run_id, "network/probe.parquet")
