@@ -45,7 +45,8 @@ class Forecast:
 
     `opinion` is the predicted class, or none, at the share that the version's retrain stated; None if it stated none,
     or if the opinion failed, which is logged as a warning. `further` is what else the network predicts, by
-    name: see `Predictor.predict_further`.
+    name: see `Predictor.predict_further`. `served_before` is what another version served for that bar
+    earlier; None if this prediction is the served one.
     """
 
     prediction: Prediction
@@ -53,12 +54,15 @@ class Forecast:
     shadows: tuple[Prediction, ...] = ()
     opinion: Opinion | None = None
     further: Mapping[str, float] = field(default_factory=dict)
+    served_before: Prediction | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for the newest bar ready for JSON."""
         names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version", "late")
         values = self.prediction.to_dict()
-        counted = {"backfilled": len(self.backfilled), "opinion": self.opinion}
+        before = self.served_before
+        served = {"version": before.version, "probability": before.probability} if before else None
+        counted = {"backfilled": len(self.backfilled), "opinion": self.opinion, "served_before": served}
         return {name: values[name] for name in names} | counted | dict(self.further)
 
 
@@ -108,12 +112,15 @@ def forecast(
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
     newest_prediction = stored or prediction
     require_same_network(newest_prediction, prediction.network)
+    all_of_bar = workspace.prediction_log.decided_at(series.name, prediction.decided_at)
+    first = min(all_of_bar, key=lambda each: (each.stored_at, each.version), default=newest_prediction)
     return Forecast(
         newest_prediction,
         backfilled,
         predict_with_shadows(workspace, champion.version, bars, shadows, written_at),
         _opinion(workspace, found, newest_prediction),
         found.predictor.predict_last_further(bars),
+        first if first.version != champion.version else None,
     )
 
 

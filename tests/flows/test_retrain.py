@@ -343,8 +343,8 @@ def test_a_retrain_after_a_rollback_is_held_until_a_person_lifts_the_hold(
     held = retrain(**QUICK, force=True)
     assert isinstance(held, Retrain)
     assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
-    assert "was rolled back with version 2" in held.promotion.reasons[0]
-    assert "was rolled back with version 2" in Path(held.report).read_text(encoding="utf-8")
+    assert "recipe of version 2 " in held.promotion.reasons[0]
+    assert "recipe of version 2 " in Path(held.report).read_text(encoding="utf-8")
     assert workspace.registry.champion().version == "1"
 
 

@@ -131,7 +131,7 @@ def test_the_gate_holds_it_and_the_decision_log_says_why(settings: Settings) -> 
     roll_back(SERIES, settings, reason="strange probabilities")
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
     assert (held.action, held.champion_after) == ("hold", "1")
-    assert "was rolled back with version 2" in held.reasons[0]
+    assert "recipe of version 2 " in held.reasons[0]
     lift_hold(SERIES, settings, "the bars were wrong")
     assert promote_by_hand(SERIES, settings, "3", TOLERANT).champion_after == "3"
 
@@ -142,7 +142,7 @@ def test_a_broken_champion_does_not_lift_the_hold(workspace: Workspace, settings
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
     assert (held.action, held.champion_after) == ("hold", "1")
     assert "cannot be loaded" in held.reasons[0]
-    assert "was rolled back with version 2" in held.reasons[1]
+    assert "recipe of version 2 " in held.reasons[1]
     assert not [reason for reason in held.reasons if "replaces it" in reason]
 
 
@@ -321,7 +321,7 @@ def test_status_and_decisions_show_the_hold_until_it_is_lifted(capsys: pytest.Ca
 
     done = printed("rollback", "--reason", "strange probabilities")
     assert "version 1 is champion again, in place of 2" in done
-    held = f"recipe {RECIPE.digest} was rolled back with version 2"
+    held = f"the recipe of version 2 (digest {RECIPE.digest}, its seed included) was rolled back"
     assert held in done
     assert held in printed("status")
     assert f"recipe {RECIPE.digest} is held until a person lifts it" in printed("decisions")

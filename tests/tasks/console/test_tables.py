@@ -163,6 +163,15 @@ def test_predictions_are_listed_with_their_outcomes(
     ]
 
 
+def test_a_prediction_for_which_another_version_served_says_which_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[-1], "2", 0.5, CLOSE)
+    before = new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[-1], "1", 0.41, CLOSE)
+    show_forecast(Forecast(stored, (), served_before=before).to_dict())
+    assert "not served: version 1 predicted P(rise) 0.4100 for this close before" in capsys.readouterr().out
+    show_forecast(Forecast(stored, ()).to_dict())
+    assert "not served" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("days", "missed", "late"), [(0, 0, False), (1, 2, True)])
 def test_a_prediction_that_is_late_or_follows_missed_bars_says_so(
     capsys: pytest.CaptureFixture[str], days: int, missed: int, late: bool

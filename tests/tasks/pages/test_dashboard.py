@@ -299,7 +299,7 @@ def test_a_hold_is_shown_until_it_is_lifted(settings: Settings, tmp_path: Path) 
     log.append(replace(rows[0], files={second: workspace.registry.read_version(second).digests()}))
     log.append(replace(rows[1], champion_before=second, forced_reason="strange probabilities"))
     page = written(DashboardReader(own).read())
-    assert f"Held: recipe abc123 was rolled back with version {second}" in page
+    assert f"Held: the recipe of version {second} (digest abc123, its seed included) was rolled back" in page
     assert "(strange probabilities) and is held until a person lifts it: `riseorfall rollback --lift" in page
     assert f'<a href="{FORMS["lift_hold"]}" rel="noreferrer">the form lift_hold in Prefect</a>' in page
     log.append(rows[2])

@@ -21,6 +21,7 @@ from tasks.registry.model_files import ModelFiles
 from tasks.serving.forecast import forecast, why_refused
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
+from tasks.store.prediction_log import new_prediction
 from tasks.workspace import Workspace
 
 BARS = random_walk(130, seed=4)
@@ -116,6 +117,18 @@ def test_a_forecast_as_of_the_past_uses_neither_later_bars_nor_a_later_champion(
     assert found.prediction.decided_at == to_datetime(BARS.closed_at[110])
     with pytest.raises(SpecError, match="trained on bars before"):
         forecast(SERIES, settings, as_of=to_datetime(BARS.closed_at[TRAINED - 1]) - timedelta(seconds=1))
+
+
+def test_what_another_version_served_for_the_bar_before_is_named(settings: Settings) -> None:
+    log = Workspace(settings).prediction_log
+    log.create()
+    close = BARS.closed_at[119]
+    log.store(new_prediction(SERIES.name, SERIES, 1, close, "7", 0.25, to_datetime(close)))
+    found = forecast(SERIES, settings)
+    assert found.served_before is not None
+    assert (found.served_before.version, found.served_before.probability) == ("7", 0.25)
+    store_bars(settings, BARS)
+    assert forecast(SERIES, settings).served_before is None
 
 
 def test_stale_bars_are_refused(settings: Settings) -> None:
