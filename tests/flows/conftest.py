@@ -22,6 +22,7 @@ os.environ |= {
 from copied_home import copy_home
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+from shared_traces import open_sharing_trainer
 
 from flows.retrain import retrain
 from model.folds import FoldSpec
@@ -44,6 +45,13 @@ def prefect_server() -> Iterator[None]:
     # A flow run that sends heartbeats waits at its end until their thread wakes up: up to a second each.
     without = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with prefect_test_harness(server_startup_timeout=180), without:
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_traces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.walk_forward.open_trainer", open_sharing_trainer)
         yield
 
 

@@ -21,6 +21,7 @@ from tasks.serving.forecast import forecast
 from tasks.workspace import Workspace, open_workspace
 
 SERIES = Series("BTC-USD", "1d")
+pytestmark = pytest.mark.e2e  # two retrains
 DAY = date(2019, 9, 1)  # a file that ended with the small volume of the day before would end with a part day
 RECIPE = {
     "window": WindowSpec(lookback_bars=5),

@@ -334,6 +334,7 @@ def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], wo
     assert Workspace(Settings()).decision_log.rows(SERIES.name)[-1].action == "lift"
 
 
+@pytest.mark.e2e  # a whole retrain more; tests/tasks/champion/test_recipe_hold.py has the gate
 def test_a_retrain_after_a_rollback_is_held_until_a_person_lifts_the_hold(
     both: tuple[Retrain, Retrain], workspace: Workspace
 ) -> None:

@@ -102,6 +102,7 @@ def table(client: SyncPrefectClient, run: UUID) -> list[dict[str, str]]:
     return list(json.loads(str(next(each.data for each in found if each.key == "decisions"))))
 
 
+@pytest.mark.e2e  # a whole retrain more
 def test_a_series_of_a_group_equals_a_single_retrain_bit_for_bit(
     grouped: Grouped, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_the_report_explains_gross_and_break_even_and_compares_with_a_calibrated
     assert re.search(rf"fold 1 .{{10,40}} {len(first)} {first.labels.mean():.1%} {losses(first).mean():.4f}", text)
 
 
+@pytest.mark.e2e  # a whole retrain more
 def test_series_without_windows_and_without_test_windows_are_named(
     copied: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -279,6 +280,7 @@ def test_a_replaced_file_is_refused(copied: Workspace) -> None:
         forecast_panel(SERIES, Settings())
 
 
+@pytest.mark.e2e  # a whole retrain more
 def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
     assert run(["rollback", "--symbol", "PANEL", "--reason", "test"]) == 0
     assert copied.decision_log.rows("PANEL-1d")[-1].champion_after == "1"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from shared_traces import share_trace
 from synthetic_bars import random_walk, scrambled
 
 from model.calibration import calibrator_from_json, calibrator_to_json, fit_calibrator
@@ -26,7 +27,7 @@ TRAIN, VALIDATION = np.arange(150), np.arange(150, 200)
 
 @pytest.fixture(scope="module")
 def trainer() -> EnsembleTrainer:
-    return EnsembleTrainer(NETWORK, TRAINING, 6, 4)
+    return share_trace(EnsembleTrainer(NETWORK, TRAINING, 6, 4))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def fitted(trainer: EnsembleTrainer) -> FittedEnsemble:
 
 
 def test_an_ensemble_predicts_the_mean_of_single_fits(trainer: EnsembleTrainer, fitted: FittedEnsemble) -> None:
-    alone = Trainer(NETWORK, TrainingSpec(epochs=2, batch_size=32), 6, 4)
+    alone = share_trace(Trainer(NETWORK, TrainingSpec(epochs=2, batch_size=32), 6, 4))
     probabilities = [
         alone.predict(alone.fit(WINDOWS, TRAIN, VALIDATION, seed=seed), WINDOWS) for seed in member_seeds(7, 3)
     ]

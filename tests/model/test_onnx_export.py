@@ -138,7 +138,7 @@ def described(content: bytes) -> list[tuple[str, int, list[int]]]:
     return [(name, kind.elem_type, [size.dim_value for size in kind.shape.dim]) for name, kind in ends]
 
 
-@pytest.mark.parametrize("build", ["cnn_lstm", "gru", "tcn", random_ensemble])
+@pytest.mark.parametrize("build", ["cnn_lstm", "gru", "tcn", pytest.param(random_ensemble, marks=pytest.mark.e2e)])
 def test_the_file_has_the_form_of_kerass_export_and_takes_a_fifth_of_its_cpu_time(
     build: Kind | Callable[[], Any],
 ) -> None:

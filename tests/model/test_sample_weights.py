@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from shared_traces import share_trace
 from synthetic_bars import bars_of_closes, random_walk, scrambled
 
 from model.bars import Bars
@@ -37,7 +38,7 @@ def closes_to_windows(closes: list[float], **window: int) -> Windows:
 
 def new_trainer(weights: SampleWeights, **training: float) -> Trainer:
     spec = TrainingSpec(**{"batch_size": 16, "learning_rate": 3e-3, "sample_weights": weights, **training})
-    return Trainer(SMALL, spec, LOOKBACK, 2)
+    return share_trace(Trainer(SMALL, spec, LOOKBACK, 2))
 
 
 def same(left: Fitted, right: Fitted) -> bool:
@@ -161,7 +162,7 @@ def test_a_fit_equals_that_of_keras_with_sample_weights() -> None:
     trainer._graph.warm_state(start, rng)  # draws what the fit draws before its first order
     plain = build_network(SMALL, LOOKBACK, 2)
     plain.set_weights(start)
-    plain.compile(keras.optimizers.Nadam(3e-3), "binary_crossentropy")
+    plain.compile(keras.optimizers.Nadam(3e-3), "binary_crossentropy", run_eagerly=True)  # tracing takes seconds
     weights = weight_windows(windows, EVERY).astype(np.float32)
     for _ in range(2):
         order = rng.permutation(train)

@@ -199,6 +199,7 @@ print(refused)
 """
 
 
+@pytest.mark.e2e  # two processes import MLflow
 def test_two_processes_decide_one_after_the_other(workspace: Workspace, settings: Settings) -> None:
     commit_decision(workspace, row(1, "1", None, "1"))
     racers = [
