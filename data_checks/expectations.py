@@ -128,7 +128,23 @@ def _cell(value: Any) -> str:
     return str(value).removesuffix("T00:00:00").replace("T", " ")
 
 
-class _RowExpectation(_RuleText, MulticolumnMapExpectation):
+class _PlainOptions:
+    """Reads options from the fields; GX builds the whole configuration for each option, a quarter of its time."""
+
+    domain_keys: ClassVar[tuple[str, ...]]
+    success_keys: ClassVar[tuple[str, ...]]
+
+    def _get_success_kwarg(self, key: str, default: Any = None) -> Any:
+        return getattr(self, key, default)
+
+    def _get_domain_kwargs(self) -> dict[str, Any]:
+        return {key: getattr(self, key, None) for key in self.domain_keys}
+
+    def _get_success_kwargs(self) -> dict[str, Any]:
+        return {key: getattr(self, key, None) for key in (*self.success_keys, *self.domain_keys)}
+
+
+class _RowExpectation(_RuleText, _PlainOptions, MulticolumnMapExpectation):
     """Every row passes the rule `rule`."""
 
     rule: ClassVar[str] = ""
@@ -138,7 +154,7 @@ class _RowExpectation(_RuleText, MulticolumnMapExpectation):
     success_keys = ("mostly", "limits")
 
 
-class _BatchExpectation(_RuleText, BatchExpectation):
+class _BatchExpectation(_RuleText, _PlainOptions, BatchExpectation):
     """The batch as a whole passes the rule `rule`."""
 
     rule: ClassVar[str] = ""
