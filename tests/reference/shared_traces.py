@@ -17,7 +17,7 @@ def share_trace(trainer: T) -> T:
         single = single.trainer
     spec = single.training
     shape = single.lookback_bars, single.feature_count, single.context_count, spec.batch_size
-    key = single.network, shape, spec.precision, spec.sample_weights.equal
+    key = single.network, shape, spec.precision, spec.sample_weights.equal, spec.magnitude_weight
     single._graph = _graphs.setdefault(key, single._graph)
     return trainer
 
