@@ -119,7 +119,7 @@ def no_trade_band(slope: float, cost: float) -> Band:
         cost: of a change, share of the value traded.
 
     >>> no_trade_band(0.1, 0.001)
-    Band(enter=0.01, leave=-0.01)
+    Band(enter=0.01, leave=-0.01, of_returns=False)
     """
     if cost <= 0:
         return SIGN

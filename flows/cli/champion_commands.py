@@ -45,7 +45,8 @@ def decisions(
             print_json({"series": series_name, "on": moment.isoformat(), "champion": champion})
         else:
             version = f"version {champion}" if champion else "no version"
-            show_lines([f"{series_name}: {version} was champion on {moment.isoformat()}"])
+            when = f"at {moment.isoformat()}" if moment is on else f"at the end of {moment.isoformat()} (UTC)"
+            show_lines([f"{series_name}: {version} was champion {when}"])
         return
     rows = [row.to_dict() for row in log.rows(series_name, last=last or None)]
     if json:

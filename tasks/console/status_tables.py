@@ -182,9 +182,11 @@ def _format_outcome(row: Mapping[str, Any]) -> str:
 
 def _format_costs(found: Mapping[str, float]) -> str:
     """Format break-even costs with their interval before the returns: those alone say nothing about skill."""
+    low, high, assumed = found["break_even_bps_low"], found["break_even_bps_high"], found["costs_bps"]
+    finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
     return (
-        f"breaks even at {found['break_even_bps']:.0f} bps per side [{found['break_even_bps_low']:.0f}, "
-        f"{found['break_even_bps_high']:.0f}], costs assumed {found['costs_bps']:g} bps; net "
+        f"breaks even at {found['break_even_bps']:.0f} bps per side [{low:.0f}, {high:.0f}], costs assumed "
+        f"{assumed:g} bps: {finding} after costs; net "
         f"{found['net_return']:+.0%} out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}"
     )
 

@@ -235,7 +235,7 @@ def show_forecast(found: Mapping[str, Any]) -> None:
         console.print(
             f"opinion: {found['opinion']} ({among} its most confident decisions, by the share stated at retrain)"
         )
-    if served := found["served_before"]:
+    if served := found.get("served_before"):
         console.print(
             f"not served: version {served['version']} predicted P(rise) {served['probability']:.4f} for this close "
             "before; that prediction is the one that counts"

@@ -61,9 +61,9 @@ class Forecast:
         names = ("symbol", "interval", "decided_at", "resolves_at", "probability", "version", "late")
         values = self.prediction.to_dict()
         before = self.served_before
-        served = {"version": before.version, "probability": before.probability} if before else None
-        counted = {"backfilled": len(self.backfilled), "opinion": self.opinion, "served_before": served}
-        return {name: values[name] for name in names} | counted | dict(self.further)
+        served = {"served_before": {"version": before.version, "probability": before.probability}} if before else {}
+        counted = {"backfilled": len(self.backfilled), "opinion": self.opinion}
+        return {name: values[name] for name in names} | counted | dict(self.further) | served
 
 
 def forecast(
@@ -112,15 +112,13 @@ def forecast(
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
     newest_prediction = stored or prediction
     require_same_network(newest_prediction, prediction.network)
-    all_of_bar = workspace.prediction_log.decided_at(series.name, prediction.decided_at)
-    first = min(all_of_bar, key=lambda each: (each.stored_at, each.version), default=newest_prediction)
     return Forecast(
         newest_prediction,
         backfilled,
         predict_with_shadows(workspace, champion.version, bars, shadows, written_at),
         _opinion(workspace, found, newest_prediction),
         found.predictor.predict_last_further(bars),
-        first if first.version != champion.version else None,
+        _served_before(workspace, newest_prediction),
     )
 
 
@@ -234,3 +232,14 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Sh
                 f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall ingest` (the "
                 "first step of `retrain`): it puts such bars into the quarantine."
             )
+
+
+def _served_before(workspace: Workspace, prediction: Prediction) -> Prediction | None:
+    """Return what another version served for the same bar before; whatever goes wrong is logged as a warning."""
+    try:
+        stored = workspace.prediction_log.decided_at(workspace.name, prediction.decided_at)
+    except Exception as error:  # the prediction is stored and must be returned
+        log.warning("%s: not known what was served before: %s", workspace.name, error, exc_info=True)
+        return None
+    first = min(stored, key=lambda each: (each.stored_at, each.version), default=prediction)
+    return first if first.version != prediction.version else None

@@ -158,7 +158,7 @@ def test_numbers_in_words_are_those_of_the_code() -> None:
     critical = [f"`{name}`" for name, severity in severities.items() if severity == "critical"]
     others = [f"`{name}`" for name, severity in severities.items() if severity == "warning"]
     assert (len(critical), len(others)) == (3, 1)
-    assert f"makes warnings of {critical[0]}, {critical[1]} and {critical[2]} (it accepts {others[0]} too" in TEXT
+    assert f"makes warnings of {critical[0]}, {critical[1]} and {critical[2]} ({others[0]} may be named too" in TEXT
     assert "Eleven rules refuse single bars" in TEXT
     assert retrain_run.HOURS_6 == 6 * 3600
     assert "stopped after six hours" in TEXT

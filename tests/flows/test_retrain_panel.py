@@ -1,5 +1,7 @@
 """A panel of three series, end to end: retrained, compared, predicted, shown; what it cannot do is refused."""
 
+import base64
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -181,7 +183,8 @@ def test_charts_tables_and_files_name_the_label(
 ) -> None:
     found: PanelRetrain = getattr(done, which)
     text = Path(found.report).read_text(encoding="utf-8")
-    charts = " ".join(re.findall(r'-json">(.*?)</script>', text, flags=re.DOTALL))
+    packed = re.findall(r'-json">(.*?)</script>', text, flags=re.DOTALL)
+    charts = " ".join(gzip.decompress(base64.b64decode(each)).decode() for each in packed)
     report = workspace.runs.read_file(found.run_id, "evaluation/classification_report.txt").decode()
     assert f"observed {share}" in charts
     assert f"predicted {probability}" in charts

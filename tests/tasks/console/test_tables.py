@@ -132,8 +132,8 @@ def test_status_lists_the_newest_decision_first_and_its_reasons_only(
     outcome = "rise: wrong" if rises else "fall: right"
     assert f"last outcome {CLOSE - timedelta(days=1):%Y-%m-%d}, P(rise) 42.0%, {outcome}; late" in shown
     assert (
-        "after costs breaks even at 21 bps per side [-8, 51], costs assumed 15 bps; net +181% out of sample, "
-        "buy and hold +437%"
+        "after costs breaks even at 21 bps per side [-8, 51], costs assumed 15 bps: no significant gain or loss after "
+        "costs; net +181% out of sample, buy and hold +437%"
     ) in shown
 
 

@@ -97,7 +97,7 @@ def test_record_equity_and_probe_are_read_back_bit_for_bit(workspace: Workspace)
     equity = run_artifacts.read_equity(runs, run_id)
     assert list(equity.columns) == ["closed_at", "long_flat"]
     assert str(equity["closed_at"].dt.tz) == "UTC"
-    run_artifacts.log_probe(runs, run_id, FinalNetwork(None, 3, MOMENTS[:2], np.array([0.1, 0.2])))
+    run_artifacts.log_probe(runs, run_id, FinalNetwork(None, 3, MOMENTS[:2], np.array([0.1, 0.2]), np.empty((2, 0))))
     probe = run_artifacts.read_probe(runs, run_id)
     assert probe["probability"].tolist() == [0.1, 0.2]
     np.testing.assert_array_equal(probe["decided_at"].to_numpy().astype("datetime64[us]"), MOMENTS[:2])
