@@ -171,7 +171,7 @@ def test_numbers_in_words_are_those_of_the_code() -> None:
     assert f"multiplied by {low:g} to {high:g}" in TEXT
     assert f"on the newest {leak_audit.MAX_BARS:,} bars" in TEXT
     assert f"and at least {bar_store.LEAST_REVISED}, have changed" in TEXT
-    assert f"one above {source_spec.QUICK_BYTES // 1_000_000} MB only in step 2" in TEXT
+    assert f"a file above {source_spec.QUICK_BYTES // 1_000_000} MB is opened only in step 2" in TEXT
     severities_of_windows = [rule.severity for rule in WINDOW_RULES]
     assert (len(severities_of_windows), severities_of_windows.count("warning")) == (6, 1)
     assert "Six rules check those with a label" in TEXT
