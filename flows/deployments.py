@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 POOL = "riseorfall"
 DEPLOYMENT_OF = {"1h": "hourly"}  # interval with a preset -> its deployment of `retrain`
-PANEL_DEPLOYMENT_OF = {"1h": "hourly", "1d": "daily"}  # interval with a preset -> its deployment of `retrain_panel`
+# Interval with a preset -> its deployment of `retrain_panel`; `quick` must stay on the first page of ten, by name.
+PANEL_DEPLOYMENT_OF = {"1h": "retrain_panel_hourly", "1d": "retrain_panel_daily"}
 RENAMED = ("retrain/retrain-1h",)  # of 0.1; `up` removes them
 RECIPE = ("window", "folds", "network", "training", "promotion")  # parameters that replay shares with retrain
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]

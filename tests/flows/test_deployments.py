@@ -177,15 +177,27 @@ def test_the_form_of_a_preset_shows_it_and_what_is_shown_is_what_runs() -> None:
     assert "retrain/hourly" not in {plan.full_name for plan in plans({"source": {"interval": "1h"}})}
 
 
+def test_the_quick_form_is_on_the_first_page_of_the_deployments() -> None:
+    """Both UIs list ten by name."""
+    for given in ({}, {"source": {"interval": "1h"}}):
+        assert "quick" in sorted(plan.deployed_as for plan in plans(given))[:10]
+
+
 def test_a_panel_has_a_form_for_each_interval_with_a_preset() -> None:
     shown = {plan.deployed_as: dict(plan.parameters) for plan in PLANS if plan.name == "retrain_panel"}
-    assert {name: form["interval"] for name, form in shown.items()} == {"retrain_panel": "1d", "hourly": "1h"}
-    assert (shown["hourly"]["window"]["lookback_bars"], shown["retrain_panel"]["window"]["lookback_bars"]) == (24, 30)
+    assert {name: form["interval"] for name, form in shown.items()} == {
+        "retrain_panel": "1d",
+        "retrain_panel_hourly": "1h",
+    }
+    assert (
+        shown["retrain_panel_hourly"]["window"]["lookback_bars"],
+        shown["retrain_panel"]["window"]["lookback_bars"],
+    ) == (24, 30)
     assert all(form["training"]["members"] == 2 for form in shown.values())
     hourly = {plan.deployed_as: plan for plan in plans({"source": {"interval": "1h"}}) if plan.name == "retrain_panel"}
     assert {name: plan.parameters["interval"] for name, plan in hourly.items()} == {
         "retrain_panel": "1h",
-        "daily": "1d",
+        "retrain_panel_daily": "1d",
     }
 
 
