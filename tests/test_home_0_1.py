@@ -111,6 +111,7 @@ def test_predict_returns_the_stored_prediction(home: Path, capsys: pytest.Captur
     assert printed(capsys, "predict") == STORED_PREDICTION | {"late": True, "backfilled": 0, "opinion": None}
 
 
+@pytest.mark.e2e  # another process loads MLflow
 def test_a_probability_computed_again_is_the_same_to_the_last_bit(
     home: Path, by_code_0_1: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_probability_computed_again_is_the_same_to_the_last_bit(
     assert again["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=OTHER_MACHINE)
 
 
+@pytest.mark.e2e  # another process loads MLflow
 def test_the_version_predicts_the_same_to_the_last_bit(
     workspace: Workspace, bars: Bars, by_code_0_1: dict[str, float]
 ) -> None:

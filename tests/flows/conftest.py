@@ -21,7 +21,6 @@ os.environ |= {
 
 from copied_home import copy_home
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from shared_traces import open_sharing_trainer
 
 from flows.retrain import retrain
@@ -42,6 +41,8 @@ class Retrained:
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # imported here: loads the server, in each worker
+
     # A flow run that sends heartbeats waits at its end until their thread wakes up: up to a second each.
     without = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with prefect_test_harness(server_startup_timeout=180), without:

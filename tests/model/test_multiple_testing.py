@@ -23,6 +23,7 @@ from model.multiple_testing import (
 ALPHA = 0.05
 
 
+@pytest.mark.e2e  # 200 searches
 @pytest.mark.parametrize(("recipes", "windows"), [(1, 500), (30, 500)])
 def test_null_recipes_are_promoted_at_most_at_the_level_however_many_were_tried(recipes: int, windows: int) -> None:
     runs, promoted = 100, 0
@@ -34,6 +35,7 @@ def test_null_recipes_are_promoted_at_most_at_the_level_however_many_were_tried(
     assert promoted <= binom.ppf(0.99, runs, ALPHA)
 
 
+@pytest.mark.e2e  # 40 searches
 def test_a_planted_accuracy_of_55_percent_on_2000_windows_is_found_in_at_least_80_percent() -> None:
     runs, found_alone, found_among = 20, 0, 0
     for seed in range(runs):

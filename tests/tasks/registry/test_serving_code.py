@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tasks.registry.serving_code import START, serving_modules, write_serving_code
 
 RUN = """
@@ -25,6 +27,7 @@ print(len(ours))
 """
 
 
+@pytest.mark.e2e  # another process loads MLflow
 def test_the_archive_is_enough_to_load_a_version_without_the_project(tmp_path: Path) -> None:
     shutil.copy(START, tmp_path)
     (tmp_path / "code").mkdir()

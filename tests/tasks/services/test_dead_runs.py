@@ -49,6 +49,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings()
 
 
+@pytest.mark.e2e  # a process is killed at work
 def test_what_a_killed_process_left_is_ended_and_deleted_and_what_is_alive_stays(settings: Settings) -> None:
     worker = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True)
     try:

@@ -52,6 +52,7 @@ REASONS = {
 }
 
 
+@pytest.mark.e2e  # gigabytes are packed
 def test_small_files_that_unpack_to_gigabytes_are_refused_in_little_time_and_memory(tmp_path: Path) -> None:
     paths = []
     for name, write in OVERSIZED.items():

@@ -319,6 +319,7 @@ def test_gaps_are_counted(store: BarStore) -> None:
     assert json.loads(json.dumps(summary.to_dict()))["first"] == START.isoformat()
 
 
+@pytest.mark.e2e  # hundreds of commits
 def test_a_year_of_single_bars_is_gathered_into_few_files(store: BarStore, tmp_path: Path) -> None:
     later = Series("BTC/USD", "1h")
     frame = bars_frame(steady(FILES_OF_A_YEAR + 3, first=20))
@@ -498,6 +499,7 @@ def write_at_once(root: str, *writers: tuple[str, int, int, int, int]) -> list[l
     return [json.loads(answer) for answer in answers]
 
 
+@pytest.mark.e2e  # two processes
 def test_two_processes_lose_and_double_no_bar(store: BarStore) -> None:
     counts = write_at_once(store.root, ("BTC/USD", 0, 60, 10, 7), ("BTC/USD", 30, 90, 10, 7), ("ETH/USD", 0, 60, 10, 8))
     assert sum(added for added, _ in counts[:2]) == 90
@@ -506,6 +508,7 @@ def test_two_processes_lose_and_double_no_bar(store: BarStore) -> None:
     assert len(stored(store, Series("ETH/USD", "1d"))) == 60
 
 
+@pytest.mark.e2e  # two processes
 def test_two_processes_that_revise_each_other_record_every_step(store: BarStore) -> None:
     store.merge(SERIES, bars_frame(steady(20)), {}, merged_at=AT)
     counts = write_at_once(store.root, ("BTC/USD", 0, 20, 4, 7), ("BTC/USD", 0, 20, 4, 8))

@@ -137,6 +137,7 @@ for number in range(offset, offset + 12):
 """
 
 
+@pytest.mark.e2e  # two processes
 def test_two_processes_write_each_row_once(decisions: DecisionLog) -> None:
     writers = [
         subprocess.Popen(

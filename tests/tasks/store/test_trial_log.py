@@ -68,6 +68,7 @@ def test_a_table_without_the_newer_columns_is_read_and_continued(log: TrialLog) 
     assert [trial.p_value for trial in log.trials("BTC-USD", "1d")] == pytest.approx([math.nan, 0.04], nan_ok=True)
 
 
+@pytest.mark.e2e  # a hundred commits
 def test_many_commits_do_not_leave_as_many_files(log: TrialLog) -> None:
     earlier_table(log)
     count = MAX_FILES + 6
