@@ -13,10 +13,10 @@ from model.presets import recipe_for
 from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.champion.daily_replay import ReplaySummary
+from tasks.champion.replay_summary import ReplaySummary
 from tasks.pages.replay_page import replay_headline
 from tasks.replay import open_replay, replay_day, summarise
-from tasks.services.flow_run_names import flow_run_name
+from tasks.services.flow_run_names import add_outcome_to_name, flow_run_name
 from tasks.services.run_page import completed, readable
 
 
@@ -56,4 +56,6 @@ def replay(
     for day in opened.days:
         replay_day(opened, day)
     summary = summarise(opened)
-    return completed(summary, replay_headline(summary))
+    _, outcome = summary.title.split(": ")
+    add_outcome_to_name(outcome)
+    return completed(summary, "; ".join(filter(None, [replay_headline(summary), summary.caveat])))

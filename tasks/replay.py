@@ -8,7 +8,8 @@ from prefect.cache_policies import NO_CACHE
 
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from tasks.champion.daily_replay import Replay, ReplaySummary
+from tasks.champion.daily_replay import Replay
+from tasks.champion.replay_summary import ReplaySummary
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
 from tasks.pages.replay_page import replay_page

@@ -9,6 +9,7 @@ Caution: weights repeat bit for bit on machines with as many cores, elsewhere to
 """
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import runtime, task
@@ -25,7 +26,7 @@ from model.walk_forward import fit_fold, trainer_for
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.console.progress import current_progress
 from tasks.registry.run_artifacts import log_final_network, log_fold, read_calibrator
-from tasks.registry.run_metrics import curves, score_metrics
+from tasks.registry.run_metrics import curves, kept_epoch_metrics, score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.windowing import read_folds, read_windows
 from tasks.workspace import open_workspace
@@ -51,7 +52,16 @@ def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[Fol
 def fold_run_name() -> str:
     """Return the name of a task run, such as `train fold 1 of 5`."""
     given = runtime.task_run.parameters
-    return f"train fold {given['index'] + 1} of {given['recipe'].folds.count}"
+    return f"train {fold_name(given['index'], given['recipe'].folds.count)}"
+
+
+def fold_name(index: int, count: int) -> str:
+    """Return the name of a fold's run; names sort in the order of the folds.
+
+    >>> fold_name(0, 5), fold_name(1, 12)
+    ('fold 1 of 5', 'fold 02 of 12')
+    """
+    return f"fold {index + 1:0{len(str(count))}} of {count}"
 
 
 @task(name="train fold", task_run_name=fold_run_name)
@@ -61,14 +71,16 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
     with progress.step("train"):
         workspace = open_workspace(recipe.series)
         windows, folds = read_folds(ref.bars, ref.window, recipe.folds)
-        name, seed = f"fold {index + 1} of {len(folds)}", recipe.training.seed
+        name, seed = fold_name(index, len(folds)), recipe.training.seed
+        trainer = trainer_for(recipe)  # before the clock: the first fold would include the import of TensorFlow
+        began = datetime.now(UTC)
 
         def on_epoch(of_seed: int, epoch: Epoch) -> None:
             fit = name if of_seed == seed else f"{name}, seed {of_seed}"
             progress.epoch_finished(fit, epoch, recipe.training.epochs)
 
         fitted = fit_fold(
-            trainer_for(recipe),
+            trainer,
             windows,
             folds[index],
             seed,
@@ -80,10 +92,11 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         progress.fit_finished(name, len(fitted.history), fitted.best_epoch, recipe.training.epochs)
     with progress.step("register"):
         scores = score(fitted.record.labels, fitted.record.probabilities)
-        run_id = workspace.runs.start_run(name, {"fold": str(index + 1)}, parent=parent_run_id)
+        tags = {"fold": str(index + 1)}
+        run_id = workspace.runs.start_run(name, tags, parent=parent_run_id, started_at=began)
         workspace.runs.log_values(
             run_id,
-            metrics=score_metrics(scores),
+            metrics=score_metrics(scores) | kept_epoch_metrics(fitted.history, fitted.best_epoch),
             params={
                 "train_windows": len(folds[index].train),
                 "test_windows": len(folds[index].test),

@@ -1,4 +1,4 @@
-"""Commit a decision. Its row in the decision log is the commit; the alias `champion` follows.
+"""Commit a decision. Its row in the decision log is the commit; the aliases `champion` and `challenger` follow.
 
 First the new champion passes a smoke test: it is loaded as `predict` and `serve` would load it, and predicts once. Then
 the row is written, which is refused if the champion has changed since the decision (optimistic concurrency); then the
@@ -18,7 +18,7 @@ from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedMo
 from model.times import to_datetime64
 from tasks.registry.model_registry import Version
 from tasks.registry.unreachable_store import is_store_failure, store_unavailable
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, challenger_of
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def commit_decision(
     row: LoggedDecision,
     smoke_test: Callable[[Workspace, str], None] | None = None,
 ) -> None:
-    """Write a decision into the decision log and set the alias `champion`.
+    """Write a decision into the decision log and set the aliases.
 
     Args:
         workspace: registry and decision log.
@@ -94,6 +94,24 @@ def commit_decision(
         (smoke_test or load_as_served)(workspace, row.champion_after)
     workspace.decision_log.append_if_current(replace(row, files=_new_digests(workspace, row)))
     _set_alias(workspace, logging.INFO)
+    sync_challenger_alias(workspace)
+
+
+def sync_challenger_alias(workspace: Workspace) -> None:
+    """Let the alias `challenger` name the version that may still be promoted, or nothing.
+
+    A version without a decision keeps it: its retrain is still running.
+    """
+    rows, registry = workspace.decision_log.rows(workspace.name), workspace.registry
+    number, aliased = challenger_of(rows), registry.alias_number("challenger")
+    undecided = aliased is not None and aliased not in {row.version for row in rows}
+    if aliased == number or undecided:
+        return
+    version, _ = _look_up(workspace, number)
+    if version is not None:
+        registry.set_alias("challenger", version.version)
+    elif aliased is not None:
+        registry.drop_alias("challenger")
 
 
 def load_as_served(workspace: Workspace, version: str) -> None:

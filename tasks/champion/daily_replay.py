@@ -10,18 +10,15 @@ revised later is replayed as revised.
 import hashlib
 import json
 import logging
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from model.bars import Bars
-from model.bootstrap import PairedDifference, paired_difference, rate_block_bars
+from model.bootstrap import paired_difference, rate_block_bars
 from model.errors import SpecError
 from model.final_fit import fit_final_network
 from model.folds import split_folds
@@ -35,11 +32,13 @@ from tasks.champion.challenger_decision import log_outcome, logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.corrected_skill import record_look
+from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.champion.repeated_evidence import unchanged_row
+from tasks.champion.replay_summary import STRATEGIES, ReplaySummary
 from tasks.champion.shadow_predictions import Shadow, open_shadow, shadow_predictions, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.warm_start import start_of_final, start_of_fold
-from tasks.registry.experiment_page import SHORT_HASH
+from tasks.registry.experiment_page import NOTE_TAG, SHORT_HASH
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import (
@@ -60,77 +59,6 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
-FEWEST_DECISIONS = 20  # own choice: with fewer, the interval of a difference is not informative
-STRATEGIES = ("replayed", "never promoting", "always promoting")
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaySummary:
-    """Results of a replay.
-
-    Attributes:
-        name: of the replay.
-        first: first day.
-        last: last day.
-        decisions: rows of the decision log, oldest first.
-        scores: `METRICS` by strategy on the same decisions. Strategies: `replayed`, the champion of each day; `never
-            promoting`, the first champion throughout; `always promoting`, the challenger of each day.
-        predictions: decisions scored.
-        cost: log loss of never promoting minus that of the replay, nats; positive where promoting was better. None
-            with fewer than `FEWEST_DECISIONS` predictions.
-        run_id: MLflow run of the summary.
-    """
-
-    name: str
-    first: date
-    last: date
-    decisions: tuple[LoggedDecision, ...]
-    scores: dict[str, dict[str, float]]
-    predictions: int
-    cost: PairedDifference | None
-    run_id: str = ""
-
-    def lines(self) -> list[str]:
-        """Return the results as text lines."""
-        counts = Counter(row.action for row in self.decisions)
-        lines = [
-            f"{self.first} to {self.last}: {len(self.decisions)} decisions, "
-            + ", ".join(f"{action} {count}" for action, count in counts.items()),
-        ]
-        if self.predictions:
-            lines += [
-                f"{name}: log loss {numbers['log_loss']:.4f}, accuracy {numbers['accuracy']:.1%} on "
-                f"{self.predictions} decisions"
-                for name, numbers in self.scores.items()
-            ]
-        if self.cost is not None:
-            lines.append(
-                f"cost of never promoting: {self.cost.mean:+.4f} nats a decision "
-                f"[{self.cost.low:+.4f}, {self.cost.high:+.4f}]"
-            )
-        return lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the results as JSON values."""
-        cost = self.cost
-        return {
-            "name": self.name,
-            "first": self.first.isoformat(),
-            "last": self.last.isoformat(),
-            "predictions": self.predictions,
-            "scores": {
-                strategy: {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-                for strategy, numbers in self.scores.items()
-            },
-            "cost_of_not_promoting": None
-            if cost is None
-            else {"log_loss": cost.mean, "low": cost.low, "high": cost.high, "p_value": cost.p_value},
-            "champions": [
-                {"as_of": row.decided_at.isoformat(), "action": row.action, "champion": row.champion_after}
-                for row in self.decisions
-            ],
-            "run_id": self.run_id,
-        }
 
 
 @dataclass
@@ -266,7 +194,7 @@ class Replay:
         from model.network_files import network_to_bytes, network_to_onnx  # imported here: loads TensorFlow
 
         recipe = self.recipe
-        windows = cut_windows(bars, recipe.window)
+        windows, began = cut_windows(bars, recipe.window), datetime.now(UTC)
         resolved, trainer = windows.resolved(), trainer_for(recipe)
         folds = split_folds(resolved, recipe.folds)
         known = (self.workspace.registry, self.workspace.decision_log, recipe, resolved)
@@ -279,7 +207,8 @@ class Replay:
         )
         final = fit_final_network(trainer, windows, walked.best_epochs, start=start_of_final(*known, folds))
         network = trainer.keras_model(final.fitted)
-        run_id = self.workspace.runs.start_run(f"replay {day}", {"as_of": day.isoformat(), "recipe": recipe.digest})
+        tags = {"as_of": day.isoformat(), "recipe": recipe.digest}
+        run_id = self.workspace.runs.start_run(f"replay {day}", tags, started_at=began)
         log_record(self.workspace.runs, run_id, walked.record, {"base_rate": walked.base_rate})
         log_validation(self.workspace.runs, run_id, walked.validation)
         log_fold_networks(self.workspace.runs, run_id, walked.fold_networks)
@@ -335,7 +264,7 @@ class Replay:
         labels, probabilities = scored["labels"].astype(np.int8), {name: scored[name] for name in STRATEGIES}
         scores = {name: score(labels, given) for name, given in probabilities.items()}
         cost = None
-        if len(labels) >= FEWEST_DECISIONS:
+        if len(labels) >= MIN_DECISIONS:
             never, replayed = probabilities["never promoting"], probabilities["replayed"]
             overlap, seed = self.recipe.window.horizon_bars, self.recipe.training.seed
             block = max(rate_block_bars(len(labels)), 2 * overlap)
@@ -372,7 +301,8 @@ class Replay:
         """Log a summary and the timeline of champions as a run of the replay's experiment; return its id."""
         from model.champion_timeline_picture import champion_history_picture  # imported here: matplotlib takes a second
 
-        run_id = self.workspace.runs.start_run(f"summary {self.first} to {self.last}", {"recipe": self.recipe.digest})
+        tags = {"recipe": self.recipe.digest, NOTE_TAG: "\n".join(f"- {line}" for line in summary.lines())}
+        run_id = self.workspace.runs.start_run(f"replay {summary.title}", tags)
         metrics = {
             f"{strategy.replace(' ', '_')}/{name}": summary.scores[strategy][name]
             for strategy in STRATEGIES

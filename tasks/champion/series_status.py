@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.bars import Series
-from model.errors import UnsoundModel
+from model.errors import NoChampion, UnsoundModel
 from model.evaluation import WAYS
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
@@ -19,7 +19,7 @@ from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
 from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, challenger_of
 from tasks.store.prediction_log import RECENT
 from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
@@ -34,14 +34,14 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
     An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
     """
     workspace = Workspace(settings, series)
-    state = sync_champion_alias(workspace)
+    state, rows = sync_champion_alias(workspace), workspace.decision_log.rows(series.name)
+    number, problem = challenger_of(rows), state.problem
     try:
-        challenger, problem = workspace.registry.aliased("challenger"), state.problem
-    except UnsoundModel as error:
-        challenger, problem = None, state.problem or str(error)
+        challenger = workspace.registry.version(number) if number else None
+    except (NoChampion, UnsoundModel) as error:
+        challenger, problem = None, problem or str(error)
     summary = workspace.bar_store.summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
-    rows = workspace.decision_log.rows(series.name)
     return {
         "series": series.name,
         "champion": _summary(state.version, rows),

@@ -48,7 +48,7 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "champion",
         _format_version(champion, unit) if champion else f"none; predicted by {panel}" if panel else "none",
     )
-    if challenger and challenger["version"] != (champion or {}).get("version"):
+    if challenger:
         yield "challenger", _format_version(challenger, unit)
     no_bars = "those of its series" if is_panel else "none"
     no_prediction = "not stored; see `predict --panel`" if is_panel or panel else "none"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tasks.registry.experiment_page import DONE
 
 if TYPE_CHECKING:
-    from tasks.champion.daily_replay import ReplaySummary
+    from tasks.champion.replay_summary import ReplaySummary
 
 SHOWN_DAYS = 30
 ALWAYS_COUNTED = ("promote", "hold")  # other actions are named where they occur

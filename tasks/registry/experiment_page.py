@@ -26,18 +26,28 @@ DONE = {"promote": "promoted", "hold": "held", "reject": "rejected", "unchanged"
 LATER = {"promote": "promoted", "hold": "held again", "reject": "rejected", "lift": "hold lifted"}
 FORCED, REPLACED, RESTORED = "promoted by force", "rolled back", "champion again"
 LATER_ENDING = re.compile(f"(, ({'|'.join([*LATER.values(), FORCED, REPLACED, RESTORED])}))+$")
+CHALLENGER_NOTE = (
+    "`challenger` is the newest version that waits for its decision, or that was held and may still be promoted; a "
+    "version that was promoted, rejected or rolled back is none."
+)
 NAME_COLUMN = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
 # Columns with their widths in pixels, in order.
 COLUMNS: dict[Purpose, dict[str, int]] = {
     "retrain": {
         "tags.`decision`": 90,
-        "tags.`champion`": 90,
+        "tags.`champion_before`": 140,
+        "tags.`champion_after`": 130,
         f"metrics.`{VS_BASE_RATE}`": 170,
         f"metrics.`{P_VALUE}`": 130,
         f"metrics.`{LOG_LOSS}`": 140,
         "attributes.`Models`": 180,
     },
-    "replay": {"tags.`decision`": 90, "tags.`champion`": 90, "metrics.`test/log_loss`": 130},
+    "replay": {
+        "tags.`decision`": 90,
+        "tags.`champion_before`": 140,
+        "tags.`champion_after`": 130,
+        "metrics.`test/log_loss`": 130,
+    },
     "tune": {
         "metrics.`test/log_loss`": 130,
         "metrics.`baseline/base_rate_log_loss`": 230,
@@ -79,9 +89,11 @@ def experiment_note(purpose: Purpose, series: Series) -> str:
     )
     return (
         f"Retrains of {name}. A parent run is one retrain, named by the close of its newest bar, its version and the "
-        "decision, then by what a person decided about the version later; its child runs are the folds."
-        f"{labels} `headline` and `test` are out of sample; `vs_base_rate` and "
-        "`vs_champion` are differences in log loss, negative where the network is better."
+        "decision, then by what a person decided about the version later; its child runs are the folds. "
+        "`champion_before` is the champion that the version was compared with, `champion_after` the one after the "
+        f"decision.{labels} `headline` and `test` are out of sample; `vs_base_rate` and "
+        "`vs_champion` are differences in log loss, negative where the network is better. `train` are curves: a table "
+        "shows the last epoch. `kept_epoch` of a fold are the values of the epoch that early stopping kept."
     )
 
 
@@ -94,7 +106,7 @@ def model_note(purpose: Purpose, series: Series) -> str:
         else f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar"
     )
     note = (
-        f"{bars} that ends a whole window. `champion` predicts; `challenger` was registered last. Each version has the "
+        f"{bars} that ends a whole window. `champion` predicts. {CHALLENGER_NOTE} Each version has the "
         "end of its training data, its out-of-sample scores, and why it was promoted or not."
     )
     return f"Model of a replay of past days; it is not served. {note}" if purpose == "replay" else note
@@ -154,9 +166,10 @@ def name_with_outcomes(name: str, outcomes: Sequence[str]) -> str:
 
 
 def decision_tags(row: LoggedDecision) -> dict[str, str]:
-    """Return the tags of a run that tell its decision, the version and the champion after it: columns of the table."""
-    champion = f"version {row.champion_after}" if row.champion_after else "none"
-    return {"decision": row.action, "version": row.version, "champion": champion}
+    """Return the tags of a run with its decision, the version, and the champion before and after it."""
+    champions = {"champion_before": row.champion_before, "champion_after": row.champion_after}
+    named = {name: f"version {number}" if number else "none" for name, number in champions.items()}
+    return {"decision": row.action, "version": row.version, **named}
 
 
 def _view(purpose: Purpose, series: Series) -> dict[str, Any]:

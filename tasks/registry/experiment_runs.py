@@ -125,11 +125,21 @@ class ExperimentRuns:
             found = self.client.get_experiment_by_name(self.name)
         return "" if found is None else str(found.artifact_location)
 
-    def start_run(self, name: str, tags: Mapping[str, str], parent: str = "") -> str:
-        """Start a run (a child of `parent` when given) and return its id."""
+    def start_run(
+        self, name: str, tags: Mapping[str, str], parent: str = "", started_at: datetime | None = None
+    ) -> str:
+        """Start a run (a child of `parent` when given) and return its id.
+
+        Args:
+            name: of the run.
+            tags: of the run.
+            parent: run that it belongs to.
+            started_at: when the work of the run began; None: now.
+        """
         experiment_id = self.experiment_id() if parent else self._experiment_with_page()
         marks = {**tags, PROCESS_TAG: own_process()} | ({"mlflow.parentRunId": parent} if parent else {})
-        run = self.client.create_run(experiment_id, tags=marks, run_name=name)
+        began = None if started_at is None else int(started_at.timestamp() * 1000)
+        run = self.client.create_run(experiment_id, start_time=began, tags=marks, run_name=name)
         return str(run.info.run_id)
 
     def _experiment_with_page(self) -> str:

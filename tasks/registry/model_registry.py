@@ -1,6 +1,6 @@
 """Registered versions of one series and their aliases. One series is one registered model.
 
-`challenger` is the version registered last, `champion` the one that predicts. It decides nothing. A version's files are
+`champion` is the version that predicts, `challenger` one that may replace it. It decides nothing. A version's files are
 opened only if they lie in the artifact store and are those of the decision log. Caution: the registry's search returns
 empty aliases, so they are read by alias.
 """
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_DOWNLOADED = 64  # own choice: versions kept on this machine; a decision reads up to 32, 1 to 2 MB each
+OUTDATED_NOTE = "`challenger` was registered last"  # in a description that an earlier version wrote
 UNRECORDED = (
     "its decision is of version 0.1 and recorded no digests: its files are not verified until the next decision"
 )
@@ -185,14 +186,17 @@ class ModelRegistry:
         return self.version(str(made.version))
 
     def ensure_registered_model(self) -> None:
-        """Create the registered model of the series, with a description, on first use."""
+        """Create the registered model of the series, with a description, on first use; correct an outdated one."""
         from mlflow.exceptions import MlflowException  # imported here: see client
 
+        note = model_note(self.runs.purpose, self.series)
         try:
-            self.client.create_registered_model(self.name, description=model_note(self.runs.purpose, self.series))
+            self.client.create_registered_model(self.name, description=note)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            if OUTDATED_NOTE in (self.client.get_registered_model(self.name).description or ""):
+                self.client.update_registered_model(self.name, description=note)
 
     def _source(self, run_id: str) -> str:
         return f"{self.client.get_run(run_id).info.artifact_uri}/model"

@@ -13,7 +13,16 @@ from typing import Any
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation
 from model.training import Epoch
 
-SECTIONS = ("headline", "train", "test", "baseline", "promotion", "trading", "live")  # in the order of the charts
+SECTIONS = (
+    "headline",
+    "train",
+    "kept_epoch",
+    "test",
+    "baseline",
+    "promotion",
+    "trading",
+    "live",
+)  # in the order of the charts
 LOG_LOSS = "headline/log_loss"
 BASE_RATE = "headline/base_rate_log_loss"
 VS_BASE_RATE = "headline/vs_base_rate"  # log loss minus that of the base rate: negative where the network is better
@@ -29,6 +38,7 @@ CURVES = {
     "validation_accuracy": "train/validation_accuracy",
     "learning_rate": "train/learning_rate",
 }
+KEPT = ("loss", "accuracy", "validation_loss", "validation_accuracy")  # curves of which a fold logs the kept epoch
 BASELINE_METRICS = ("log_loss", "accuracy")
 BREAK_EVEN = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")  # costs per side, with the interval
 TRADING = {  # the headline has net return and Sharpe ratio of the first, and the net return of the last
@@ -151,6 +161,13 @@ def decision_metrics(action: str, numbers: Mapping[str, float | None]) -> dict[s
 def curves(history: Sequence[Epoch]) -> dict[str, list[float]]:
     """Return the learning curves by metric name, one value an epoch."""
     return {name: [getattr(epoch, field) for epoch in history] for field, name in CURVES.items()}
+
+
+def kept_epoch_metrics(history: Sequence[Epoch], number: int) -> dict[str, float]:
+    """Return number, losses and accuracies of the epoch that early stopping kept; a curve's own value is the last."""
+    epoch = next(epoch for epoch in history if epoch.number == number)
+    values = {f"kept_epoch/{CURVES[field].removeprefix('train/')}": getattr(epoch, field) for field in KEPT}
+    return {"kept_epoch/number": float(number), **values}
 
 
 def read_curves(history_of: Callable[[str], Mapping[int, float]]) -> list[Epoch]:

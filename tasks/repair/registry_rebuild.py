@@ -18,7 +18,7 @@ from model.bars import Series
 from model.errors import RiseOrFallError
 from model.metrics import score
 from model.times import iso_text
-from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.commit_decision import sync_challenger_alias, sync_champion_alias
 from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import (
     NOTE_TAG,
@@ -58,13 +58,13 @@ def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None
         workspace = Workspace(settings, series, name, "retrain" if name == series.name else "replay")
         _rebuild_series(workspace, own)
         sync_champion_alias(workspace)
+        sync_challenger_alias(workspace)
 
 
 def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> None:
     decided = _own_decisions(rows)
     folders = _model_folders(workspace)
     workspace.registry.ensure_registered_model()
-    newest = ""
     for number in range(1, max(decided, default=0) + 1):
         row = decided.get(number)
         recorded = workspace.registry.history.recorded(str(number)).files
@@ -92,9 +92,6 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
         params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
         workspace.runs.log_values(row.run_id, params=params, tags={"recipe": tags.get("recipe", "")})
         workspace.runs.finish_run(row.run_id)
-        newest = str(number)
-    if newest:
-        workspace.registry.set_alias("challenger", newest)
 
 
 def _own_decisions(rows: Sequence[LoggedDecision]) -> dict[int, LoggedDecision]:

@@ -37,7 +37,7 @@ def flow_run_name() -> str:
 
 
 def add_outcome_to_name(outcome: str) -> None:
-    """Add the outcome of a decision to the name of the current flow run: `retrain BTC-USD 1d: v5 promoted`.
+    """Add what the current flow run decided to its name: `retrain BTC-USD 1d: v5 promoted`.
 
     A typed name stays. An error is logged: a name must not fail the run.
     """
@@ -67,7 +67,9 @@ def _described_run() -> str:
     as_of: datetime | None = given.get("as_of")
     live = (source.kind if source else given.get("source_kind")) == "exchange"
     moment = as_utc(as_of) if as_of else datetime.now(UTC) if live else None
-    return f"{runtime.flow_run.flow_name} {symbol} {interval}{f' as of {moment:%Y-%m-%d}' if moment else ''}"
+    days = f" {given['first']} to {given['last']}" if runtime.flow_run.flow_name == "replay" else ""
+    name = f"{runtime.flow_run.flow_name} {symbol} {interval}{days}"
+    return f"{name} as of {moment:%Y-%m-%d}" if moment else name
 
 
 def is_generated(name: str) -> bool:

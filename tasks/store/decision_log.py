@@ -157,6 +157,25 @@ def standing_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def challenger_of(rows: Sequence[LoggedDecision]) -> str | None:
+    """Return the newest version that was held and may still be promoted; None without one.
+
+    A version that is older than the champion, was rejected, or was rolled back competes with the champion no longer.
+
+    Args:
+        rows: all decisions about the series, oldest first.
+    """
+    last: dict[str, str] = {}
+    for row in rows:
+        if row.action == "rollback":
+            last[row.champion_before or ""] = "rollback"
+        elif row.action in {"promote", "hold", "reject"}:
+            last[row.version] = row.action
+    champion = int(rows[-1].champion_after or 0) if rows else 0
+    held = [int(version) for version, action in last.items() if action == "hold" and int(version) > champion]
+    return str(max(held)) if held else None
+
+
 class DecisionLog:
     """Decisions below one root."""
 

@@ -14,7 +14,7 @@ from tiny_home import tiny_home
 from flows.monitor import monitor
 from model.recipe import Recipe
 from tasks import reporting
-from tasks.champion.daily_replay import ReplaySummary
+from tasks.champion.replay_summary import ReplaySummary
 from tasks.replay import summarise
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from model.folds import FoldSpec
 from model.networks import NetworkSpec
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.champion.daily_replay import ReplaySummary
+from tasks.champion.replay_summary import ReplaySummary
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings

@@ -185,7 +185,7 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     assert not {"source.symbol", "source.interval", "trading.cost_bps"} & run.data.params.keys()
     assert {"decision", "recipe", "seed", "device", "trigger", "flow_run"} <= run.data.tags.keys()
     assert run.info.run_name == "2019-10-17 v1 promoted"
-    assert run.data.tags["champion"] == "version 1"
+    assert (run.data.tags["champion_before"], run.data.tags["champion_after"]) == ("none", "version 1")
     limit = first.promotion.numbers["final_network.limit"]
     assert 0 < run.data.metrics["promotion/final_network_disagreement"] <= limit
     assert "the final network agrees with the fold networks" in run.data.tags["reasons"]
@@ -211,7 +211,11 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     for child in children:
         curve = workspace.runs.client.get_metric_history(child.info.run_id, "train/validation_log_loss")
         assert [point.step for point in curve] == [1, 2]
-        assert {name.split("/")[0] for name in child.data.metrics} == {"test", "train"}
+        assert {name.split("/")[0] for name in child.data.metrics} == {"test", "train", "kept_epoch"}
+        kept = int(child.data.params["best_epoch"])
+        assert child.data.metrics["kept_epoch/number"] == kept == min(curve, key=lambda point: point.value).step
+        assert child.data.metrics["kept_epoch/validation_log_loss"] == curve[kept - 1].value
+        assert curve[0].timestamp - child.info.start_time > 100  # ms: the run began with the fit, which is logged later
         assert [epoch.number for epoch in workspace.runs.read_curves(child.info.run_id)] == [1, 2]
 
 

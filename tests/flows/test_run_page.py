@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any, get_args
 from uuid import UUID
@@ -27,7 +27,7 @@ from tasks.pages.prefect_artifacts import OUTCOMES, PrefectProgress, decision_pa
 from tasks.promotion import _decision_page
 from tasks.registry.model_registry import Version
 from tasks.results import Promotion, Unchanged
-from tasks.services.flow_run_names import flow_run_name, is_generated
+from tasks.services.flow_run_names import add_outcome_to_name, flow_run_name, is_generated
 from tasks.services.run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.validation import check_rows
@@ -254,6 +254,19 @@ def test_the_name_of_a_retrain_ends_with_its_outcome_unless_it_was_typed() -> No
         run_flow(repeats, flow_run=before_midnight)
         name = client.read_flow_run(before_midnight.id).name
         assert name == "retrain ETH-USD 1d as of 2026-11-23: unchanged"
+
+
+@flow(name="replay", flow_run_name=flow_run_name)
+def replays(first: date, last: date, symbol: str = "ETH-USD") -> str:
+    add_outcome_to_name("5 decisions, 1 promoted")
+    return f"{symbol} {first} {last} {runtime.flow_run.id}"
+
+
+def test_the_name_of_a_replay_has_its_days_and_its_outcome() -> None:
+    run_id = replays(date(2019, 9, 1), date(2019, 9, 5)).rpartition(" ")[2]
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(UUID(run_id)).name
+    assert name == "replay ETH-USD 1d 2019-09-01 to 2019-09-05: 5 decisions, 1 promoted"
 
 
 def shown(name: str) -> list[tuple[str, str, bool]]:

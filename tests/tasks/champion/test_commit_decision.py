@@ -114,6 +114,28 @@ def test_a_promotion_changes_alias_and_decision_log_and_a_hold_changes_the_log_o
     assert (state.number, state.version.version, state.problem) == ("1", "1", "")
 
 
+def test_the_alias_challenger_names_a_version_that_may_be_promoted_or_nothing(
+    workspace: Workspace, settings: Settings
+) -> None:
+    def challengers() -> set[str | None]:
+        found = series_status(SERIES, settings)["challenger"]
+        return {workspace.registry.alias_number("challenger"), found["version"] if found else None}
+
+    workspace.registry.set_alias("challenger", "1")  # as `register` leaves it
+    commit_decision(workspace, row(1, "1", None, "1"))
+    assert challengers() == {None}
+    workspace.registry.set_alias("challenger", "2")
+    commit_decision(workspace, row(2, "2", "1", "1"))
+    assert challengers() == {"2"}
+    workspace.registry.set_alias("challenger", "3")  # its retrain has not decided yet
+    promote_by_hand(SERIES, settings, "2", force=True, reason="try it")
+    assert workspace.registry.alias_number("challenger") == "3"
+    commit_decision(workspace, replace(row(3, "3", "2", "2"), action="reject"))
+    assert challengers() == {None}
+    roll_back(SERIES, settings, to="1", reason="it failed")
+    assert challengers() == {None}  # neither the version that was rolled back nor the rejected one
+
+
 class Crash(BaseException):
     """Injected."""
 

@@ -190,6 +190,19 @@ def test_the_page_lists_the_days_newest_first_with_their_deciding_reasons(whole:
     assert all(shown[3] == f"{row.reasons[0]} |" for shown, row in zip(table, summary.decisions[::-1], strict=True))
 
 
+def test_a_replay_is_named_by_its_days_and_outcome_and_warns_of_few_decisions(whole: Replay) -> None:
+    summary = whole.summary()
+    promoted = [row.action for row in summary.decisions].count("promote")
+    run = whole.workspace.runs.client.get_run(whole.show(summary))
+    assert run.info.run_name == f"replay 2018-08-20 to 2018-08-23: 4 decisions, {promoted} promoted"
+    caveat = "4 scored decisions: too few to compare, differences between these scores may be chance"
+    assert caveat in run.data.tags["mlflow.note.content"]
+    assert caveat in replay_page(summary, "")
+    assert not replace(summary, predictions=20).caveat
+    days = whole.workspace.runs.client.search_runs([run.info.experiment_id], "tags.as_of = '2018-08-20'")
+    assert days[0].info.end_time - days[0].info.start_time > 100  # with its training, not the logging alone
+
+
 def test_the_page_of_a_long_replay_lists_the_newest_thirty_days(whole: Replay) -> None:
     summary = whole.summary()
     row = summary.decisions[0]

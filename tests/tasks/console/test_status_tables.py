@@ -116,7 +116,8 @@ def test_the_status_of_a_panel_counts_windows_and_says_once_that_it_has_no_monit
 @pytest.mark.usefixtures("settings")
 def test_a_challenger_of_another_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(shown_by(capsys, "status --symbol PANEL --json"))
-    show_status(found | {"challenger": found["challenger"] | {"version": "2"}})
+    assert found["challenger"] is None
+    show_status(found | {"challenger": found["champion"] | {"version": "2"}})
     assert "challenger version 2, trained until" in " ".join(capsys.readouterr().out.split())
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -155,12 +155,39 @@ def test_a_decision_names_its_run_and_is_described_on_both_versions_once(workspa
     assert run.info.run_name == "2019-10-17 v2 promoted"
     assert run.data.metrics == {"headline/promoted": 1.0, "headline/vs_champion": -0.002,
                                 "promotion/champion_difference": -0.002}  # fmt: skip
-    assert {name: run.data.tags[name] for name in ("decision", "version", "champion")} == decision_tags(row)
-    assert run.data.tags["champion"] == "version 2"
+    names = ("decision", "version", "champion_before", "champion_after")
+    assert {name: run.data.tags[name] for name in names} == decision_tags(row)
+    assert [run.data.tags[name] for name in names] == ["promote", "2", "version 1", "version 2"]
+    assert set(names) - {"version"} <= {each.split("`")[1] for each in COLUMNS["retrain"]}
+    assert "champion" not in run.data.tags  # before or after the decision? nobody knew
     note = description(workspace, "2")
     assert note.startswith("promoted on 2019-10-17 05:30 UTC\n\n- passed: not significantly worse\n- passes\n")
     assert "Out of sample: log loss 0.6912." in note
     assert description(workspace, "1") == "2019-10-17 05:30 UTC: replaced as champion by version 2"
+
+
+def test_an_outdated_description_of_the_model_is_corrected_and_a_persons_stays(workspace: Workspace) -> None:
+    client, older = workspace.registry.client, "bars in. `champion` predicts; `challenger` was registered last. Each"
+
+    def note() -> str:
+        return str(client.get_registered_model(SERIES.name).description)
+
+    client.update_registered_model(SERIES.name, description=older)
+    workspace.registry.ensure_registered_model()
+    assert "registered last" not in note()
+    assert "`challenger` is the newest version that waits for its decision, or that was held" in note()
+    client.update_registered_model(SERIES.name, description="ours")
+    workspace.registry.ensure_registered_model()
+    assert note() == "ours"
+
+
+def test_a_run_that_is_logged_after_its_work_began_with_it(workspace: Workspace) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=90)
+    run_id = workspace.runs.start_run("fold 1 of 2", {}, started_at=began)
+    workspace.runs.finish_run(run_id)
+    found = workspace.runs.client.get_run(run_id).info
+    assert found.start_time == int(began.timestamp() * 1000)
+    assert 90_000 <= found.end_time - found.start_time < 150_000
 
 
 def test_the_scores_of_a_logged_model_are_tied_to_the_bars_that_they_were_measured_on(workspace: Workspace) -> None:

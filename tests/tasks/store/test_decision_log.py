@@ -13,7 +13,14 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from tasks.store.decision_log import Action, DecisionLog, LoggedDecision, former_champions, standing_champions
+from tasks.store.decision_log import (
+    Action,
+    DecisionLog,
+    LoggedDecision,
+    challenger_of,
+    former_champions,
+    standing_champions,
+)
 from tasks.store.delta_table import read_rows
 from tasks.store.prediction_log import PredictionLog
 
@@ -51,6 +58,36 @@ def test_marks_are_stored_and_belong_to_the_last_reasons(decisions: DecisionLog)
     assert first.marked_reasons() == (("failed", ROW.reasons[0]), ("passed", ROW.reasons[1]))
     assert second.marked_reasons() == (("", "by hand"), *first.marked_reasons())
     assert second.to_dict()["marks"] == ["failed", "passed"]
+
+
+def decided(action: Action, version: str, before: str | None, after: str | None) -> LoggedDecision:
+    return replace(ROW, action=action, version=version, champion_before=before, champion_after=after)
+
+
+PROMOTED = decided("promote", "1", None, "1")
+
+
+@pytest.mark.parametrize(
+    ("later", "challenger"),
+    [
+        ((), None),  # the newest version is the champion
+        ((decided("hold", "2", "1", "1"),), "2"),
+        ((decided("hold", "2", "1", "1"), decided("reject", "3", "1", "1")), "2"),
+        ((decided("hold", "2", "1", "1"), decided("promote", "3", "1", "3")), None),  # older than the champion
+        ((decided("hold", "2", "1", "1"), decided("promote", "2", "1", "2")), None),  # promoted by hand
+        ((decided("promote", "2", "1", "2"), decided("rollback", "1", "2", "1")), None),
+        (
+            (decided("promote", "2", "1", "2"), decided("hold", "3", "2", "2"), decided("rollback", "1", "2", "1")),
+            "3",
+        ),
+        ((decided("hold", "2", "1", "1"), decided("unchanged", "2", "1", "1")), "2"),
+    ],
+)
+def test_the_challenger_is_the_newest_version_that_may_still_be_promoted(
+    later: tuple[LoggedDecision, ...], challenger: str | None
+) -> None:
+    assert challenger_of((PROMOTED, *later)) == challenger
+    assert challenger_of(()) is None
 
 
 def test_an_empty_log_has_no_rows_and_no_champion(decisions: DecisionLog) -> None:
