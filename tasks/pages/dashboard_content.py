@@ -24,11 +24,13 @@ from tasks.champion.served_predictions import LivePredictions, predictions_with_
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import DETAILS
 from tasks.settings import Settings
+from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
 LAST_DECISIONS = 8
+MOST_REFUSED = 50  # newest refused bars that are listed; `riseorfall quarantine` lists them all
 NO_HEALTH: Mapping[str, Any] = {"alarms": [], "live": {}, "live_source": False, "predicted_by": ""}
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class SeriesContent:
         holds: recipes that a rollback holds.
         mlflow_runs: address of the runs in MLflow, with our columns; empty where there are none.
         bar_count: number of all bars.
+        refused: the newest bars in quarantine, newest first: opened at, rule, value, source.
+        refused_count: number of all bars in quarantine that nobody released.
         corrected_p: p-value of the record's difference to the base rate, corrected for all tests and recipes of its
             retrain; NaN where the run does not have it.
     """
@@ -72,6 +76,8 @@ class SeriesContent:
     mlflow_runs: str = ""
     bar_count: int = 0
     corrected_p: float = math.nan
+    refused: Sequence[tuple[str, str, str, str]] = ()
+    refused_count: int = 0
 
     @property
     def has_bars_only(self) -> bool:
@@ -118,6 +124,7 @@ class DashboardReader:
         bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
         champion, record, problem, corrected_p = None, no_record(), "", math.nan
         health, holds, runs = NO_HEALTH, tuple[RecipeHold, ...](), ""
+        refused, refused_count = _refused(workspace.bar_store, series)
         try:
             state = read_champion(workspace)
             champion, problem = state.version, state.problem
@@ -153,6 +160,8 @@ class DashboardReader:
             mlflow_runs=f"{self._mlflow()}/{runs}" if runs else "",
             bar_count=len(bars),
             corrected_p=corrected_p,
+            refused=refused,
+            refused_count=refused_count,
         )
 
     def _mlflow(self) -> str:
@@ -182,6 +191,16 @@ class DashboardReader:
             if row.run_id and row.decision_id == row.run_id
         )
         return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()]
+
+
+def _refused(store: BarStore, series: Series) -> tuple[list[tuple[str, str, str, str]], int]:
+    """Return the newest refused bars, and how many there are; those that were released are none."""
+    found = store.read_quarantine(series)
+    held = found[found["released_at"].isna()]
+    newest = held[: -MOST_REFUSED - 1 : -1]
+    opened_at = newest["timestamp"].dt.strftime("%Y-%m-%d %H:%M").fillna("unknown")
+    texts = zip(opened_at, newest["rule"], newest["value"], newest["source"], strict=True)
+    return [(str(at), str(rule), str(value), str(source)) for at, rule, value, source in texts], len(held)
 
 
 def unreadable_content(series: Series, problem: str) -> SeriesContent:

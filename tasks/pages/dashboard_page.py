@@ -6,19 +6,25 @@ Text, tables and charts of `dashboard_content.py`; it reads nothing. Parts that 
 replaces them when it reloads itself (`templates/reload.js`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
 from markupsafe import Markup
 
-from model.baseline_comparison import ALPHA
 from model.metrics import CLASSES, predicts_rise
+from model.plurals import counted
 from model.series_chart import series_chart
-from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.champion.served_predictions import LivePredictions
 from tasks.pages.dashboard_content import SeriesContent
+from tasks.pages.dashboard_tiles import (
+    champion_tile,
+    live_score_tile,
+    newest_close,
+    prediction_tile,
+    record_tile,
+    series_tiles,
+)
 from tasks.pages.html_page import (
     Page,
     alerts,
@@ -28,12 +34,14 @@ from tasks.pages.html_page import (
     joined,
     link,
     link_here,
+    link_within,
     live,
     paragraph,
     table,
+    target,
     tiles,
 )
-from tasks.pages.number_format import interval_text, moment_text, p_value_text, price_text
+from tasks.pages.number_format import moment_text
 
 RELOAD_SECONDS = 60
 LAST_PREDICTIONS = 10
@@ -64,7 +72,8 @@ def dashboard_page(
     if of_one:
         next_runs = [run for run in next_runs if run["series"] in {_title(each) for each in content}]
     page = Page("riseorfall", scripts="reports", reload_seconds=RELOAD_SECONDS)
-    addresses = joined([link(name, address) for name, address in links.items() if address], " · ")
+    starts = {"Retrain now (a form of Prefect)": forms.get("quick", "")}
+    addresses = joined([link(name, address) for name, address in {**links, **starts}.items() if address], " · ")
     if of_one:
         page.lead(paragraph(link_here("all series", "./")))
     page.lead(live("clock", paragraph(f"As of {now:%Y-%m-%d %H:%M} UTC", quiet=True)), paragraph(addresses))
@@ -129,10 +138,11 @@ def _series(page: Page, content: SeriesContent, forms: Mapping[str, str]) -> lis
         live(f"{name}-links", _links(content)),
         live(f"{name}-alarms", alerts(alarms)),
         live(f"{name}-holds", *(_hold(str(hold), forms) for hold in content.holds)),
-        live(f"{name}-tiles", tiles(_tiles(content))),
+        live(f"{name}-tiles", tiles(series_tiles(content))),
         live(f"{name}-predictions", *_predictions(content.predictions)),
         *_chart(page, content),
         live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
+        live(f"{name}-refused", refused_bars(content)),
         live(f"{name}-reports", *_reports(content)),
     ]
 
@@ -143,10 +153,10 @@ def _all_series(content: Sequence[SeriesContent]) -> Markup:
     rows = [
         (
             link_here(_title(each), f"?series={each.series.name}"),
-            _champion(each)[1],
-            _newest_prediction(each.predictions)[1],
-            _record(each)[1],
-            _live_score(each)[1],
+            champion_tile(each)[1],
+            prediction_tile(each)[1],
+            record_tile(each)[1],
+            live_score_tile(each)[1],
             f"{each.decisions[0].decided_at:%Y-%m-%d} {each.decisions[0].action}" if each.decisions else "none yet",
             "; ".join(alarms[id(each)]) or "none",
         )
@@ -171,7 +181,7 @@ def _bars_only(content: Sequence[SeriesContent]) -> list[Markup]:
             _title(each),
             f"{each.bar_count:,}",
             moment_text(each.bars.closed_at[-1]).removesuffix(" UTC"),
-            _close(each),
+            newest_close(each),
             f"by the champion of {each.health['predicted_by']}" if each.health["predicted_by"] else "no champion yet",
         )
         for each in content
@@ -181,11 +191,8 @@ def _bars_only(content: Sequence[SeriesContent]) -> list[Markup]:
     return [
         live("bars-only-alarms", alerts(alarms)),
         live("bars-only", table(head, rows, text_columns=len(head), stacked=True)),
+        live("bars-only-refused", *(refused_bars(each, f" of {_title(each)}") for each in content)),
     ]
-
-
-def _close(content: SeriesContent) -> str:
-    return price_text(float(content.bars.column("close")[-1]))
 
 
 def _links(content: SeriesContent) -> Markup:
@@ -193,105 +200,32 @@ def _links(content: SeriesContent) -> Markup:
     links = [
         link("MLflow runs", content.mlflow_runs) if content.mlflow_runs.startswith("http") else "",
         link_here("report of the champion", content.champion_report) if content.champion_report else "",
+        link_within(counted(content.refused_count, "refused bar"), _refused_id(content)) if content.refused else "",
     ]
     return paragraph(joined([each for each in links if each], " · "))
+
+
+def _refused_id(content: SeriesContent) -> str:
+    return f"refused-{content.series.name}"
+
+
+def refused_bars(content: SeriesContent, of: str = "") -> Markup:
+    """List the newest bars in quarantine; nothing without any."""
+    if not content.refused:
+        return Markup()
+    more = f" The newest {len(content.refused)} are shown." if len(content.refused) < content.refused_count else ""
+    head = ("bar opened at (UTC)", "rule", "value", "source")
+    return folded(
+        f"Refused bars{of} ({content.refused_count:,})",
+        paragraph(f"In quarantine: neither trained on nor predicted from.{more} `riseorfall release` accepts a bar."),
+        target(_refused_id(content), table(head, content.refused, text_columns=len(head), stacked=True)),
+    )
 
 
 def _hold(text: str, forms: Mapping[str, str]) -> Markup:
     """Show a hold with the ways to lift it."""
     form = [", or ", link("the form lift_hold in Prefect", forms["lift_hold"])] if "lift_hold" in forms else []
     return paragraph(joined([f"Held: {text}", *form, "."], ""))
-
-
-def _tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
-    if content.series.is_panel:
-        forecast = ("Predictions", "not stored", "`riseorfall predict --panel` prints them; panels have no monitor yet")
-        return [_champion(content), _record(content), forecast]
-    return [
-        _champion(content),
-        _record(content),
-        _newest_prediction(content.predictions),
-        _live_score(content),
-        _evidence(content),
-        _bars(content),
-    ]
-
-
-def _champion(content: SeriesContent) -> tuple[str, str, str]:
-    champion = content.champion
-    if champion is None and content.problem:
-        return "Champion", "unknown", "it cannot be read"
-    if champion is None:
-        return "Champion", "none yet", "the first retrain that passes its checks is promoted"
-    since = f"since {content.since.decided_at:%Y-%m-%d %H:%M} UTC, " if content.since else ""
-    return (
-        "Champion",
-        f"version {champion.version}",
-        f"{since}trained until {champion.trained_until:%Y-%m-%d %H:%M} UTC",
-    )
-
-
-def _record(content: SeriesContent) -> tuple[str, str, str]:
-    """Show the log loss difference to the base rate with which the champion was promoted."""
-    name = "Out-of-sample vs. base rate"
-    numbers = content.promotion.numbers if content.promotion else {}
-    mean, low, high, count = (numbers.get(f"base_rate.{key}") for key in ("difference", "low", "high", "n"))
-    if mean is None or low is None or high is None or count is None:
-        return name, "unknown", "the decision log has no comparison for this champion"
-    corrected, side = content.corrected_p, "better" if mean < 0 else "worse"
-    known = not math.isnan(corrected)
-    differs = corrected <= ALPHA if known else high < 0 or low > 0
-    finding = (f"significantly {side}" if known else side) if differs else "no significant difference"
-    p_value = f" (corrected p {p_value_text(corrected, '= ')})" if known else ""
-    return name, f"{mean:+.4f}", f"log loss, {interval_text(low, high, '+.4f')}, n = {count:.0f}: {finding}{p_value}"
-
-
-def _newest_prediction(found: LivePredictions) -> tuple[str, str, str]:
-    if not len(found):
-        return "Next prediction", "none yet", "the flow predict stores one for each closed bar"
-    decided, resolves = moment_text(found.decided_at[-1]), moment_text(found.resolves_at[-1])
-    question = f"that the close at {resolves} is above the close at {decided}; version {found.versions[-1]}"
-    outcome = "" if found.labels[-1] < 0 else f"; actual: {CLASSES[found.labels[-1]]}"
-    late = "; late: stored after its outcome was due, so it does not count as evidence" if found.late[-1] else ""
-    name = "Next prediction" if found.labels[-1] < 0 else "Newest prediction"
-    return f"{name}, P(rise)", f"{found.probabilities[-1]:.1%}", f"{question}{outcome}{late}"
-
-
-def _live_score(content: SeriesContent) -> tuple[str, str, str]:
-    numbers = content.health["live"]
-    count = int(numbers.get("live_predictions", 0))
-    if not count:
-        note = "no live prediction has an outcome yet" if numbers else "the monitor has not run yet"
-        return "Live log loss", "none yet", note
-    interval = f"interval from {MIN_DECISIONS} outcomes on;"
-    if count >= MIN_DECISIONS and "live_log_loss_low" in numbers:
-        interval = interval_text(numbers["live_log_loss_low"], numbers["live_log_loss_high"])
-    return (
-        "Live log loss",
-        f"{numbers['live_log_loss']:.4f}",
-        f"{interval} vs. base rate {numbers['base_rate_log_loss']:.4f}; n = {count}",
-    )
-
-
-def _evidence(content: SeriesContent) -> tuple[str, str, str]:
-    numbers = content.health["live"]
-    if not numbers.get("live_predictions"):
-        return "Evidence of decay", "none yet", "an e-process starts with the first outcome"
-    monitored = numbers["watched_at"][:16].replace("T", " ")
-    threshold = f"e-process of version {numbers['version']}; alarm at {numbers['evidence_threshold']:.3g}"
-    return "Evidence of decay", f"{numbers['evidence']:.3g}", f"{threshold}; monitored {monitored} UTC"
-
-
-def _bars(content: SeriesContent) -> tuple[str, str, str]:
-    if not len(content.bars):
-        if content.problem:
-            return "Newest bar", "unknown", "it cannot be read"
-        return "Newest bar", "none yet", "all bars of this series are in quarantine"
-    closed = moment_text(content.bars.closed_at[-1])
-    from_file = content.health.get("source") == "csv"
-    ends = "; from a file; read again by the next ingest" if from_file else "; historical: no later bars are fetched"
-    note = "" if content.health["live_source"] else ends
-    return "Newest close", _close(content), f"bar closed at {closed}{note}"
 
 
 def _chart(page: Page, content: SeriesContent) -> list[Markup]:
@@ -334,7 +268,7 @@ def _decisions(content: SeriesContent) -> Markup:
                 row.action,
                 f"version {row.version}{' (by hand)' if row.forced else ''}",
                 f"champion: {row.champion_after or 'none'}",
-                row.reasons[0] if row.reasons else "",
+                row.marked_reasons(),
                 link_here("report", reports[row.decision_id]) if row.decision_id in reports else "",
             )
             for row in content.decisions

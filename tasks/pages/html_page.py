@@ -11,6 +11,7 @@ Content-Security-Policy allows nothing else to be loaded. Caution: JSON inside a
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from model.chart_svg import chart_svg
 
@@ -35,6 +36,15 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+COMMAND = re.compile("`([^`<>]+)`")
+
+
+def with_code(text: object) -> Markup:
+    """Escape a text, unless it is markup, and show what stands between backticks as code."""
+    return Markup(COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
+TEMPLATES.filters["with_code"] = with_code
 
 
 class Section(NamedTuple):
@@ -132,6 +142,16 @@ def link_here(text: str, path: str) -> Markup:
     return _part("link", text, quote(path, safe="/?="))
 
 
+def link_within(text: str, name: str) -> Markup:
+    """Return a link to the `target` of this name on the same page."""
+    return _part("link", text, f"#{quote(name)}")
+
+
+def target(name: str, part: Markup) -> Markup:
+    """Return a part that `link_within` leads to; a browser opens the folded parts around it."""
+    return _part("target", name, part)
+
+
 def live(name: str, *parts: Markup) -> Markup:
     """Return parts that change while the page is open; `name` is unique in the page."""
     return _part("live", name, parts)
@@ -142,8 +162,14 @@ def alerts(messages: Sequence[str]) -> Markup:
     return _part("alerts", messages) if messages else Markup()
 
 
-def decision_list(decisions: Iterable[tuple[str, str, str, str, str, str]]) -> Markup:
-    """Return decisions as a list: time, action, version, champion after it, reason, link to the report."""
+def decision_list(
+    decisions: Iterable[tuple[str, str, str, str, Sequence[tuple[str, str]], Markup | str]],
+) -> Markup:
+    """Return decisions as a list, newest first: time, action, version, champion after it, reasons, link to the report.
+
+    Each reason has its mark (passed, failed, or empty). Those of the newest decision are shown, the others on demand
+    below the deciding one.
+    """
     return _part("decision_list", list(decisions))
 
 

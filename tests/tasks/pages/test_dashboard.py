@@ -213,6 +213,68 @@ def test_a_prediction_with_an_outcome_is_not_called_the_next_one(content: Series
     assert (value, note.rsplit("; ", 1)[1]) == ("53.7%", "actual: rise")
 
 
+def test_a_prediction_names_its_version_as_the_champion_of_its_time_only_where_another_one_is_champion_now(
+    content: SeriesContent,
+) -> None:
+    note = tile(written([content]), "Next prediction, P(rise)")[1]
+    assert note.endswith("; version 1")
+    later = replace(content, champion=replace(content.champion, version="4"))
+    note = tile(written([later]), "Next prediction, P(rise)")[1]
+    assert note.endswith("; made by version 1, the champion at that time")
+
+
+def test_every_reason_of_a_decision_is_on_the_page_with_its_mark(content: SeriesContent) -> None:
+    reasons = ("not worse than the base rate", "not worse than the champion", "sane")
+    promoted = replace(decision(1, "promote", "1", "1"), reasons=reasons, marks=("passed",) * 3)
+    held = replace(decision(2, "hold", "2", "1"), reasons=("worse",), marks=("failed",))
+    shown = " ".join(body(written([replace(content, decisions=(held, promoted))])).split())
+    newest, older = shown.split('class="badge promote"')
+    assert '<li><span class="mark failed">✗ failed</span> worse</li>' in newest
+    assert "<details>" not in newest.split("<ol")[1]
+    assert '<details><summary><span class="mark passed">✓ passed</span> not worse than the base rate' in older
+    assert "(+2&nbsp;more)" in older
+    for reason in reasons[1:]:
+        assert f'<li><span class="mark passed">✓ passed</span> {reason}</li>' in older
+
+
+def test_refused_bars_are_counted_at_the_top_and_listed_with_value_and_rule(settings: Settings, tmp_path: Path) -> None:
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
+    (bare,) = DashboardReader(own).read()
+    assert (bare.refused, bare.refused_count) == ([], 0)
+    assert "refused bar" not in body(written([bare]))
+    store, frame = Workspace(own).bar_store, BARS.frame().iloc[5:58]
+    refused = frame.assign(rule="absurd_tick", severity="warning", value=[f"low 0.{n:02d}" for n in range(len(frame))])
+    store.quarantine(SERIES, refused, at=CLOSE, source=HOSTILE)
+    store.release(SERIES, [to_datetime(BARS.opened_at[57])], "it is real", released_at=CLOSE)
+    (found,) = DashboardReader(own).read()
+    page = body(written([found]))
+    assert f'<a href="#refused-{SERIES.name}" rel="noreferrer">52 refused bars</a>' in page
+    listed = page.split(f'<div id="refused-{SERIES.name}">')[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", each) for each in re.findall(r"<tr>(.*?)</tr>", listed, re.DOTALL)]
+    assert rows[0] == ["bar opened at (UTC)", "rule", "value", "source"]
+    assert rows[1][:3] == [f"{to_datetime(BARS.opened_at[56]):%Y-%m-%d %H:%M}", "absurd_tick", "low 0.51"]
+    assert len(rows) == 1 + 50
+    assert "The newest 50 are shown. <code>riseorfall release</code> accepts a bar." in page
+    assert page.count("<img") == 0
+
+
+def test_refused_bars_of_a_series_without_a_model_are_listed_below_their_table(content: SeriesContent) -> None:
+    row = ("2019-10-03 00:00", "absurd_tick", "low 0.06", "a.csv")
+    bare = replace(content, champion=None, decisions=(), predictions=unreadable_content(SERIES, "").predictions,
+                   refused=[row], refused_count=1)  # fmt: skip
+    page = written([bare], series="")
+    assert f"<summary>Refused bars of {SERIES_TEXT} (1)</summary>" in page
+    assert ">low 0.06</td>" in page
+
+
+def test_a_retrain_can_be_started_from_the_page_whatever_is_stored(content: SeriesContent) -> None:
+    forms, now = {"quick": "http://p.example/quick/run"}, datetime(2026, 11, 26, 20, tzinfo=UTC)
+    expected = '<a href="http://p.example/quick/run" rel="noreferrer">Retrain now (a form of Prefect)</a>'
+    for shown, of_one in (([], False), ([content], False), ([content], True)):
+        assert expected in dashboard_page(shown, {}, [], now, forms, of_one=of_one)
+    assert "Retrain now" not in dashboard_page([content], {}, [], now, {})  # Prefect does not answer
+
+
 def test_the_live_log_loss_of_few_predictions_has_no_interval(content: SeriesContent) -> None:
     one = LIVE | {"live_predictions": 19.0, "version": "1", "watched_at": "2019-02-05T00:00:00"}
     page = written([replace(content, health=dict(content.health) | {"live": one})])
@@ -300,7 +362,7 @@ def test_a_hold_is_shown_until_it_is_lifted(settings: Settings, tmp_path: Path) 
     log.append(replace(rows[1], champion_before=second, forced_reason="strange probabilities"))
     page = written(DashboardReader(own).read())
     assert f"Held: the recipe of version {second} (digest abc123, its seed included) was rolled back" in page
-    assert "(strange probabilities) and is held until a person lifts it: `riseorfall rollback --lift" in page
+    assert "(strange probabilities) and is held until a person lifts it: <code>riseorfall rollback --lift" in page
     assert f'<a href="{FORMS["lift_hold"]}" rel="noreferrer">the form lift_hold in Prefect</a>' in page
     log.append(rows[2])
     page = written(DashboardReader(own).read())
@@ -333,7 +395,7 @@ def test_the_page_is_accessible_and_has_a_dark_style(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
     assert 'data-reload-seconds="60"' in page
     names = re.findall(r'data-live="([^"]*)"', page)
-    assert len(names) == len(set(names)) == 9
+    assert len(names) == len(set(names)) == 10
     assert all(
         re.search(r'aria-label="[a-z ]+"', button)
         for button in re.findall(r"<button[^>]*data-(?:factor|shift)[^>]*>", shown)
@@ -418,9 +480,9 @@ def test_series_with_bars_only_are_rows_below_the_champion_of_their_panel(
     assert found["AAA-USD 1d"] == ("1,234", "2021-05-19 00:00", "no champion yet")
     assert found["ADA-USD 1d"] == ("239", closed, "by the champion of PANEL-1d")  # a bar is missing
     assert list(found) == ["AAA-USD 1d", "ADA-USD 1d", "BTC-USD 1d", "ETH-USD 1d"]
-    remedy = "Run `riseorfall retrain --source.kind KIND --source.symbol AAA-USD --source.interval 1d` first."
+    remedy = "riseorfall retrain --source.kind KIND --source.symbol AAA-USD --source.interval 1d"
     assert re.findall(r"<strong>Alarm</strong> (.*?)</li>", page) == [
-        f"AAA-USD-1d: expected a champion, found none. {remedy}"
+        f"AAA-USD-1d: expected a champion, found none. Run <code>{remedy}</code> first."
     ]
 
 
