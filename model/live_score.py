@@ -79,7 +79,7 @@ def outcomes(
 
     Time: entry p depends on the two bars that close at decided_at[p] and resolves_at[p].
     """
-    decided, resolved = _bar_closing(bars, decided_at), _bar_closing(bars, resolves_at)
+    decided, resolved = bar_closing(bars, decided_at), bar_closing(bars, resolves_at)
     known = (decided >= 0) & (resolved >= 0)
     if not known.any():
         return np.full(len(decided_at), -1, dtype=np.int8)
@@ -128,7 +128,7 @@ def live_score(
     )
 
 
-def _bar_closing(bars: Bars, times: Shaped[np.ndarray, " prediction"]) -> Int64[np.ndarray, " prediction"]:
+def bar_closing(bars: Bars, times: Shaped[np.ndarray, " prediction"]) -> Int64[np.ndarray, " prediction"]:
     """Return the index of the bar that closes at each time, -1 where none does."""
     closes = bars.closed_at
     if not len(closes):

@@ -1,16 +1,21 @@
-"""Predict with the champion and show the predictions in Prefect; the work is `tasks/serving/forecast.py`'s."""
+"""Predict with the champion and show the predictions in Prefect.
+
+The work is done in `tasks/serving/forecast.py`, for panels in `tasks/serving/panel_forecast.py`.
+"""
 
 from datetime import datetime
 
 from prefect import get_run_logger, task
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from model.freshness import ForecastSpec
+from model.label_names import LABEL_NAMES
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_table
 from tasks.services.events import broken_champion_reported, emit_event_for
 from tasks.serving.forecast import Forecast, forecast
+from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 
@@ -50,4 +55,27 @@ def predict_last(
             made = [{"version": each.version, "P(rise)": f"{each.probability:.4f}"} for each in found.shadows[::-1]]
             note = f"Shadow predictions at {newest.decided_at.isoformat()}, not served; champion: {newest.version}"
             show_table(artifact_key(f"shadow predictions {series.name}"), made, note)
+        return found
+
+
+@task(name="predict", task_run_name="predict panel")
+def predict_panel(interval: str, limits: ForecastSpec, as_of: datetime | None) -> PanelForecast:
+    """Predict each stored series with the champion of a panel, and the closes missed before; store all."""
+    with current_progress().step("predict"):
+        series = Series(PANEL, interval)
+        with broken_champion_reported(series.name):
+            found = forecast_panel(series, Settings(), limits=limits, as_of=as_of)
+        content, name = found.to_dict(), LABEL_NAMES[found.label].probability
+        rows = sorted(content["predictions"], key=lambda row: -float(row["probability"]))
+        message = f"{name} of {len(rows)} series by version {found.version}; {len(found.left_out)} series left out"
+        emit_event_for("riseorfall.predicted", series.name, message, **content)
+        get_run_logger().info("%s; %d missed predictions backfilled", message, len(found.backfilled))
+        for symbol, reason in found.left_out.items():
+            get_run_logger().warning("left out: %s: %s", symbol, reason)
+        shown = [
+            {"series": row["symbol"], name: f"{row['probability']:.4f}", "decided at": row["decided_at"],
+             "late": str(row["late"])}
+            for row in rows
+        ]  # fmt: skip
+        show_table(artifact_key(f"predictions {series.name}"), shown, f"Version {found.version}, highest first")
         return found

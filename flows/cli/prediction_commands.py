@@ -64,8 +64,8 @@ def predict(
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close. With
         --panel: now if bars of any series that the panel predicts came from an exchange, else their newest close.
     panel
-        Predict every stored series of the interval, or --symbol alone, with the champion of the panel. Nothing is
-        stored, and shadows do not apply.
+        Predict every stored series of the interval, or --symbol alone, with the champion of the panel. Shadows do not
+        apply.
     """
     from tasks.console.tables import show_forecast
     from tasks.serving.forecast import forecast
@@ -100,12 +100,12 @@ def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json
     Parameters
     ----------
     last
-        Number of predictions to list, the newest; 0 for all.
+        Number of predictions to list, the newest; 0 for all. With --symbol PANEL each series of a close is one.
     """
     from tasks.champion.served_predictions import served_predictions
     from tasks.console.tables import show_lines, show_predictions
 
-    series = options.series
+    series = options.panel if options.is_panel else options.series
     rows = served_predictions(open_workspace(series)).rows(last)
     if json:
         print_json(rows)

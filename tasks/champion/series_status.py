@@ -14,6 +14,7 @@ from model.errors import NoChampion, UnsoundModel
 from model.evaluation import WAYS
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import LiveComparison, compare_live
+from tasks.champion.panel_status import newest_close, newest_outcome, recent_predictions
 from tasks.champion.recipe_hold import held_recipes
 from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
@@ -42,6 +43,7 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         challenger, problem = None, problem or str(error)
     summary = workspace.bar_store.summary(series)
     bars = {"symbol": series.symbol, "interval": series.interval, "rows": 0, "first": None, "last": None}
+    of_panel = recent_predictions(workspace) if series.is_panel else None
     return {
         "series": series.name,
         "champion": _summary(state.version, rows),
@@ -49,8 +51,8 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "challenger": _summary(challenger, rows),
         "bars": summary.to_dict() if summary else bars,
         "after_costs": _after_costs(workspace, state.version),
-        "prediction": _newest_prediction(workspace),
-        "last_outcome": _last_outcome(workspace),
+        "prediction": _newest_prediction(workspace) if of_panel is None else newest_close(of_panel),
+        "last_outcome": _last_outcome(workspace) if of_panel is None else newest_outcome(of_panel),
         "live_comparison": [
             each.to_dict() | {"text": each.text()} for each in (_live(workspace, state.number) if summary else ())
         ],

@@ -1,6 +1,6 @@
-"""What was served: the stored predictions of a series with their outcomes."""
+"""What was served: the stored predictions of a series, or of each series of a panel, with their outcomes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
 from model.bars import Bars, bars_from_frame
+from model.label_names import LABEL_NAMES, LabelKind
 from model.live_score import outcomes
 from model.metrics import CLASSES, predicts_rise
 from model.times import column_times, to_datetime
+from tasks.champion.panel_labels import first_stored, panel_labels
 from tasks.store.bar_rows import no_bars
 from tasks.workspace import Workspace
 
@@ -25,10 +27,12 @@ class LivePredictions:
     Attributes:
         decided_at: shape (prediction,), datetime64[us], UTC.
         resolves_at: shape (prediction,), datetime64[us], UTC.
-        probabilities: shape (prediction,), float64: P(rise).
-        labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
+        probabilities: shape (prediction,), float64: of label 1.
+        labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet; of a panel those of `kinds`.
         versions: of the predictions.
         late: whether each was stored after its outcome was known.
+        symbols: of a panel, the series of each prediction; empty for one series.
+        kinds: of a panel, the label of each prediction; empty for one series.
     """
 
     decided_at: Shaped[np.ndarray, " prediction"]
@@ -37,6 +41,8 @@ class LivePredictions:
     labels: Int8[np.ndarray, " prediction"]
     versions: tuple[str, ...]
     late: tuple[bool, ...]
+    symbols: tuple[str, ...] = ()
+    kinds: tuple[LabelKind, ...] = ()
 
     def __len__(self) -> int:
         """Return their number."""
@@ -52,13 +58,14 @@ class LivePredictions:
     def row(self, place: int) -> dict[str, Any]:
         """Return one prediction ready for JSON."""
         rises, label = bool(predicts_rise(self.probabilities)[place]), int(self.labels[place])
-        known = label >= 0
-        return {
+        known, classes = label >= 0, LABEL_NAMES[self.kinds[place]].classes if self.kinds else CLASSES
+        of_panel = {"symbol": self.symbols[place], "label": self.kinds[place]} if self.kinds else {}
+        return of_panel | {
             "decided_at": to_datetime(self.decided_at[place]).isoformat(),
             "resolves_at": to_datetime(self.resolves_at[place]).isoformat(),
             "probability": float(self.probabilities[place]),
-            "predicted": CLASSES[int(rises)],
-            "outcome": CLASSES[label] if known else None,
+            "predicted": classes[int(rises)],
+            "outcome": classes[label] if known else None,
             "right": rises == bool(label) if known else None,
             "version": self.versions[place],
             "late": self.late[place],
@@ -66,8 +73,8 @@ class LivePredictions:
 
 
 def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
-    """Return the stored predictions with their outcomes; the first stored of each decision."""
-    kept = stored.sort_values(["decided_at", "stored_at"], kind="stable").drop_duplicates("decided_at")
+    """Return the stored predictions of a series with their outcomes; the first stored of each decision."""
+    kept = first_stored(stored)
     decided_at, resolves_at = column_times(kept["decided_at"]), column_times(kept["resolves_at"])
     return LivePredictions(
         decided_at,
@@ -80,13 +87,18 @@ def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredict
 
 
 def served_predictions(workspace: Workspace, since: datetime | None = None) -> LivePredictions:
-    """Return the stored predictions of a series with their outcomes; reads no bar where there is none.
+    """Return the stored predictions of a series or a panel with their outcomes; reads no bar where there is none.
 
     Args:
-        workspace: of the series.
+        workspace: of the series or the panel.
         since: earlier decisions are left out; None for all.
     """
     stored = workspace.prediction_log.read(workspace.name, since=since)
     series = workspace.runs.series
+    if series.is_panel:
+        kept = first_stored(stored)
+        found = predictions_with_outcomes(kept, bars_from_frame(no_bars(series).frame(), series.interval))
+        symbols, kinds = tuple(kept["symbol"]), tuple(kept["label"])
+        return replace(found, labels=panel_labels(workspace, kept).labels, symbols=symbols, kinds=kinds)
     bars = workspace.bar_store.read_frame(series) if len(stored) else no_bars(series).frame()
     return predictions_with_outcomes(stored, bars_from_frame(bars, series.interval))

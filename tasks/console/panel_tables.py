@@ -1,6 +1,6 @@
 """Tables about a panel in the terminal: the result of a retrain, and what its champion predicts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ from rich.table import Table
 
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES
+from model.plurals import counted
 from tasks.champion.promotion_summary import missing_for_promotion
-from tasks.console.tables import metrics_table, print_field
+from tasks.console.tables import format_time, metrics_table, print_field
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
+
+EXTREMES = 3  # series named at each end of a close
 
 if TYPE_CHECKING:
     from tasks.results import PanelRetrain
@@ -62,9 +65,49 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
     )
     for each in sorted(found["predictions"], key=lambda row: -float(row["probability"])):
         times = (each[name][:16].replace("T", " ") for name in ("decided_at", "resolves_at"))
-        note = "" if each["trained_on"] else "not trained on"
-        table.add_row(each["symbol"], f"{each['probability']:.4f}", *times, note)
-    console.print(f"[bold]{found['series']}[/bold] version {found['version']}; nothing is stored")
+        notes = ["" if each["trained_on"] else "not trained on", "late" if each["late"] else ""]
+        table.add_row(each["symbol"], f"{each['probability']:.4f}", *times, ", ".join(filter(None, notes)))
+    console.print(f"[bold]{found['series']}[/bold] version {found['version']}")
     console.print(table)
+    for text in _forecast_notes(found):
+        console.print(text)
     for symbol, reason in found["left_out"].items():
         console.print(f"left out: {escape(symbol)}: {escape(reason)}", soft_wrap=True)
+
+
+def panel_prediction_text(found: Mapping[str, Any]) -> str:
+    """Return the predictions of a close as text: the highest and the lowest, all of few series."""
+    rows = [f"{each['symbol']} {each['probability']:.4f}" for each in found["predictions"]]
+    named = ", ".join(rows)
+    if len(rows) > 2 * EXTREMES:
+        named = f"highest {', '.join(rows[:EXTREMES])}; lowest {', '.join(rows[: -EXTREMES - 1 : -1])}"
+    late = f"; {found['late']} late: stored after the outcome was due" if found["late"] else ""
+    return (
+        f"{LABEL_NAMES[found['label']].probability} of {len(rows)} series at {format_time(found['resolves_at'])}, "
+        f"decided at {format_time(found['decided_at'])} UTC (version {found['version']}): {named}{late}"
+    )
+
+
+def panel_outcome_text(found: Mapping[str, Any]) -> str:
+    """Return how many series of a close were predicted right: `2026-11-26: 23 of 42 series right`."""
+    late = f"; {found['late']} late" if found["late"] else ""
+    return f"{format_time(found['resolves_at'])}: {found['right']} of {found['outcomes']} series right{late}"
+
+
+def _forecast_notes(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a reader must know about predictions that are late, served before, or backfilled."""
+    rows = found["predictions"]
+    served = {each["served_before"]["version"] for each in rows if "served_before" in each}
+    if served:
+        count = sum("served_before" in each for each in rows)
+        yield (
+            f"not served: version {', '.join(sorted(served, key=int))} predicted {count} of these series for the same "
+            "close before; those predictions are the ones that count"
+        )
+    if any(each["late"] for each in rows):
+        yield "late: stored after its outcome was due, so it does not count as evidence"
+    if found["backfilled"]:
+        yield (
+            f"backfilled: {counted(found['backfilled'], 'prediction')} of missed closes stored; those whose outcome "
+            "was already due are marked late"
+        )

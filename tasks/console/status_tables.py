@@ -14,6 +14,7 @@ from rich.table import Table
 
 from model.bars import Series
 from model.plurals import counted
+from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.console.tables import decision_reasons, format_time, print_bullet, right_or_wrong
 
 WIDE = 100  # columns of a terminal from which on a time stands on one line
@@ -51,16 +52,19 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if challenger:
         yield "challenger", _format_version(challenger, unit)
     no_bars = "those of its series" if is_panel else "none"
-    no_prediction = "not stored; see `predict --panel`" if is_panel or panel else "none"
+    no_prediction = "none; `riseorfall predict --panel` stores them" if is_panel else "none"
+    no_prediction = f"those of {panel}: `riseorfall predictions --symbol PANEL`" if panel else no_prediction
     yield (
         "bars",
         f"{bars['rows']} from {format_time(bars['first'])} to {format_time(bars['last'])} UTC"
         if bars["rows"]
         else no_bars,
     )
-    yield "prediction", _format_prediction(found["prediction"]) if found["prediction"] else no_prediction
-    if found["last_outcome"]:
-        yield "last outcome", _format_outcome(found["last_outcome"])
+    prediction, outcome = found["prediction"], found["last_outcome"]
+    formats = (panel_prediction_text, panel_outcome_text) if is_panel else (_format_prediction, _format_outcome)
+    yield "prediction", formats[0](prediction) if prediction else no_prediction
+    if outcome:
+        yield "last outcome", formats[1](outcome)
     if found["after_costs"]:
         yield "after costs", _format_costs(found["after_costs"])
     yield from (("hold", hold) for hold in found["holds"])

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.bootstrap import Interval
+from model.label_names import LABEL_NAMES, LabelKind
 from model.metrics import CLASS_COLUMNS, METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
@@ -125,14 +126,18 @@ def _retrain_lines(
 
 
 def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print served predictions, oldest first, with their outcomes."""
-    table = Table("close of (UTC)", "P(rise)", "predicted", "outcome", "version", "stored", box=SIMPLE_HEAD)
+    """Print served predictions, oldest first, with their outcomes; those of a panel with their series."""
+    kinds: set[LabelKind] = {row.get("label", "rise") for row in rows}
+    chance = LABEL_NAMES[kinds.pop()].probability if len(kinds) == 1 else "P(label 1)"
+    of_panel = any("symbol" in row for row in rows)
+    names = ("close of (UTC)", *(["series"] if of_panel else []), chance, "predicted", "outcome", "version", "stored")
+    table = Table(*names, box=SIMPLE_HEAD)
     for row in rows:
         outcome = f"{row['outcome']}, {right_or_wrong(row)}" if row["outcome"] else "open"
-        stored = "late" if row["late"] else "in time"
-        chance = f"{row['probability']:.1%}"
-        table.add_row(format_time(row["resolves_at"]), chance, row["predicted"], outcome, row["version"], stored)
-    Console().print(table if rows else "no predictions yet; `riseorfall predict` makes one")
+        series, stored = [row["symbol"]] if of_panel else [], "late" if row["late"] else "in time"
+        first = (format_time(row["resolves_at"]), *series, f"{row['probability']:.1%}", row["predicted"])
+        table.add_row(*first, outcome, row["version"], stored)
+    Console().print(table if rows else "no predictions yet; `riseorfall predict` makes one, for a panel with --panel")
 
 
 def right_or_wrong(row: Mapping[str, Any]) -> str:

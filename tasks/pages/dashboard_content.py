@@ -18,6 +18,7 @@ from model.bars import Bars, Series, bars_from_frame
 from model.errors import UnsoundModel
 from model.metrics import Record
 from tasks.champion.commit_decision import read_champion
+from tasks.champion.panel_status import recent_predictions
 from tasks.champion.recipe_hold import RecipeHold, held_recipes
 from tasks.champion.series_health import series_health
 from tasks.champion.served_predictions import LivePredictions, predictions_with_outcomes
@@ -47,7 +48,7 @@ class SeriesContent:
         since: the decision that made it champion; None if the decision log does not know.
         promotion: the decision of the rule to promote it, before a later rollback to it; None without one.
         record: its out-of-sample record; empty without a champion or where it cannot be read.
-        predictions: what was served.
+        predictions: what was served; of a panel lately.
         health: as `series_health` returns it.
         decisions: the last ones, newest first.
         reports: decision and path below HOME/data of each report that exists, newest first.
@@ -122,6 +123,11 @@ class DashboardReader:
         workspace = Workspace(self.settings, series)
         rows = workspace.decision_log.rows(series.name)
         bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
+        predictions = (
+            recent_predictions(workspace)
+            if series.is_panel
+            else predictions_with_outcomes(workspace.prediction_log.read(series.name), bars)
+        )
         champion, record, problem, corrected_p = None, no_record(), "", math.nan
         health, holds, runs = NO_HEALTH, tuple[RecipeHold, ...](), ""
         refused, refused_count = _refused(workspace.bar_store, series)
@@ -151,7 +157,7 @@ class DashboardReader:
                 None,
             ),
             record=record,
-            predictions=predictions_with_outcomes(workspace.prediction_log.read(series.name), bars),
+            predictions=predictions,
             health=health,
             decisions=rows[: -LAST_DECISIONS - 1 : -1],
             reports=self._reports(series, rows),

@@ -17,6 +17,7 @@ from model.plurals import counted
 from model.series_chart import series_chart
 from tasks.champion.served_predictions import LivePredictions
 from tasks.pages.dashboard_content import SeriesContent
+from tasks.pages.dashboard_panel import outcome_text, panel_predictions
 from tasks.pages.dashboard_tiles import (
     champion_tile,
     live_score_tile,
@@ -139,7 +140,10 @@ def _series(page: Page, content: SeriesContent, forms: Mapping[str, str]) -> lis
         live(f"{name}-alarms", alerts(alarms)),
         live(f"{name}-holds", *(_hold(str(hold), forms) for hold in content.holds)),
         live(f"{name}-tiles", tiles(series_tiles(content))),
-        live(f"{name}-predictions", *_predictions(content.predictions)),
+        live(
+            f"{name}-predictions",
+            *(panel_predictions if content.series.is_panel else _predictions)(content.predictions),
+        ),
         *_chart(page, content),
         live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
         live(f"{name}-refused", refused_bars(content)),
@@ -285,7 +289,7 @@ def _predictions(found: LivePredictions) -> list[Markup]:
             moment_text(found.resolves_at[place]).removesuffix(" UTC"),
             f"{found.probabilities[place]:.1%}",
             CLASSES[int(predicts_rise(found.probabilities[place : place + 1])[0])],
-            _outcome(found, place),
+            outcome_text(found, place),
             found.versions[place],
             "late" if found.late[place] else "in\u00a0time",
         )
@@ -293,14 +297,6 @@ def _predictions(found: LivePredictions) -> list[Markup]:
     ]
     head = ("decided at (UTC)", "for the close at", "P(rise)", "predicted", "actual", "version", "stored")
     return [heading("Last predictions"), table(head, rows, text_columns=len(head), stacked=True)]
-
-
-def _outcome(found: LivePredictions, place: int) -> str:
-    """Return the actual outcome and whether the prediction was right; spaces do not break."""
-    if found.labels[place] < 0:
-        return "open"
-    right = bool(predicts_rise(found.probabilities[place : place + 1])[0]) == (found.labels[place] == 1)
-    return f"{CLASSES[found.labels[place]]} {'✓ right' if right else '✗ wrong'}".replace(" ", "\u00a0")
 
 
 def _reports(content: SeriesContent) -> list[Markup]:

@@ -9,14 +9,14 @@ from model.baseline_comparison import ALPHA
 from model.metrics import CLASSES
 from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.pages.dashboard_content import SeriesContent
+from tasks.pages.dashboard_panel import panel_tile
 from tasks.pages.number_format import interval_text, moment_text, p_value_text, price_text
 
 
 def series_tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
     """Return name, value and note of each tile of a series."""
     if content.series.is_panel:
-        forecast = ("Predictions", "not stored", "`riseorfall predict --panel` prints them; panels have no monitor yet")
-        return [champion_tile(content), record_tile(content), forecast]
+        return [champion_tile(content), record_tile(content), prediction_tile(content)]
     return [
         champion_tile(content),
         record_tile(content),
@@ -60,6 +60,8 @@ def record_tile(content: SeriesContent) -> tuple[str, str, str]:
 def prediction_tile(content: SeriesContent) -> tuple[str, str, str]:
     """Show the newest prediction, and who made it where another version has become champion since."""
     found = content.predictions
+    if content.series.is_panel:
+        return panel_tile(found)
     if not len(found):
         return "Next prediction", "none yet", "the flow predict stores one for each closed bar"
     decided, resolves = moment_text(found.decided_at[-1]), moment_text(found.resolves_at[-1])

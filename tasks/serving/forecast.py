@@ -111,7 +111,7 @@ def forecast(
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
     newest_prediction = stored or prediction
-    require_same_network(newest_prediction, prediction.network)
+    require_same_network(series, newest_prediction, prediction.network)
     return Forecast(
         newest_prediction,
         backfilled,
@@ -174,14 +174,14 @@ def _opinion(workspace: Workspace, found: _Inputs, prediction: Prediction) -> Op
         return None
 
 
-def require_same_network(stored: Prediction, network: str) -> None:
+def require_same_network(series: Series, stored: Prediction, network: str) -> None:
     """Raise UntrustedModel if a stored prediction is that of another network of the same version number."""
     if stored.network not in ("", network):
         raise UntrustedModel(
             f"{stored.series_name} version {stored.version}, decided {stored.decided_at}: expected a stored prediction "
             f"of the network with SHA-256 {network}, found one of {stored.network}: the prediction is from an "
-            "earlier network with the same version number. Nothing was predicted; `riseorfall retrain` registers a "
-            "version with a number of its own."
+            f"earlier network with the same version number. Nothing was predicted; `{series.retrain_command}` "
+            "registers a version with a number of its own."
         )
 
 

@@ -1,13 +1,14 @@
-"""Forecasts of a panel's champion for the newest closed bar of each stored series. Nothing is stored.
+"""Forecasts of a panel's champion for the newest closed bar of each stored series, stored before they are returned.
 
 No Prefect and no TensorFlow. With inputs `own` any stored series of the interval is predicted, also one that the
 network was not trained on; with inputs `cross_section` the series of the panel, from the stored bars of all of them.
 All are predicted at one moment, also where one is chosen: a series that ended is not fresh by its own newest close. A
 champion that is too old is refused; a series whose bars are too old, too few or unchecked is left out, with the reason.
-Caution: panels have no prediction log and no monitor yet, so nothing scores these forecasts later.
+Caution: a prediction that is stored already is returned as it was stored, also if the bars have been revised since.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,62 +17,56 @@ import numpy as np
 from model.bars import Bars, Series
 from model.errors import BarsTooShort, ChecksFailed, RiseOrFallError, SpecError, StaleChampion
 from model.freshness import ForecastSpec, require_fresh
+from model.label_names import LabelKind
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
-from model.times import to_datetime, to_datetime64, to_timedelta
-from tasks.champion.as_of_time import panel_as_of
+from model.times import to_datetime64
+from tasks.champion.as_of_time import panel_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.model_registry import Version
-from tasks.serving.forecast import last_comparison, require_checked
+from tasks.serving.forecast import last_comparison, require_checked, require_same_network
+from tasks.serving.panel_backfill import backfill_panel, panel_predictions
 from tasks.settings import Settings
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class PanelPrediction:
-    """The probability of one series at the close of its newest window.
-
-    Attributes:
-        symbol: of the series.
-        decided_at: close of the window's last bar, UTC.
-        resolves_at: close of the bar that fixes the label, UTC.
-        probability: of label 1.
-        trained_on: whether the network was trained on this series.
-    """
-
-    symbol: str
-    decided_at: datetime
-    resolves_at: datetime
-    probability: float
-    trained_on: bool
-
-
-@dataclass(frozen=True, slots=True)
 class PanelForecast:
-    """What the champion of a panel predicts.
+    """What the champion of a panel predicts, as it is stored.
 
     Attributes:
         series_name: of the panel, such as `PANEL-1d`.
         version: of the champion.
         label: rise or rank; what the probabilities are of.
         predictions: one a series, by symbol.
+        trained_on: symbols of the series that the network was trained on.
         left_out: reason by symbol of each series without a prediction.
+        backfilled: predictions of the closes missed before.
+        served_before: what another version served earlier for the same close, by symbol; that one counts.
     """
 
     series_name: str
     version: str
-    label: str
-    predictions: tuple[PanelPrediction, ...]
+    label: LabelKind
+    predictions: tuple[Prediction, ...]
+    trained_on: frozenset[str]
     left_out: dict[str, str]
+    backfilled: tuple[Prediction, ...] = ()
+    served_before: Mapping[str, Prediction] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything ready for JSON, times in ISO 8601."""
-        rows = [
-            asdict(each) | {name: getattr(each, name).isoformat() for name in ("decided_at", "resolves_at")}
-            for each in self.predictions
-        ]
         head = {"series": self.series_name, "version": self.version, "label": self.label}
-        return {**head, "predictions": rows, "left_out": self.left_out}
+        rows = [self._row(each) for each in self.predictions]
+        return {**head, "predictions": rows, "left_out": self.left_out, "backfilled": len(self.backfilled)}
+
+    def _row(self, prediction: Prediction) -> dict[str, Any]:
+        values, before = prediction.to_dict(), self.served_before.get(prediction.symbol)
+        served = {"served_before": {"version": before.version, "probability": before.probability}} if before else {}
+        names = ("symbol", "decided_at", "resolves_at", "probability", "late")
+        trained_on = prediction.symbol in self.trained_on
+        return {name: values[name] for name in names} | {"trained_on": trained_on} | served
 
 
 def forecast_panel(
@@ -80,8 +75,9 @@ def forecast_panel(
     symbol: str = "",
     limits: ForecastSpec = ForecastSpec(),
     as_of: datetime | None = None,
+    now: datetime | None = None,
 ) -> PanelForecast:
-    """Predict each stored series, or one of them, with the champion of a panel.
+    """Predict each stored series, or one, with the champion of a panel, and the closes missed before; store all.
 
     Args:
         series: of the panel: symbol PANEL and its interval.
@@ -89,11 +85,12 @@ def forecast_panel(
         symbol: the only series to predict; empty: all.
         limits: staleness limits.
         as_of: only bars closed by then are used, UTC; None: see `tasks.champion.as_of_time.panel_as_of`.
+        now: time of writing; None: see `tasks.champion.as_of_time.time_of_writing`.
 
     Raises:
         NoChampion: no version of the panel has been promoted yet.
         UnsoundModel: the champion's files are missing or broken.
-        UntrustedModel: they are not those that were decided about.
+        UntrustedModel: they are not those that were decided about, or not those of a stored prediction.
         StaleChampion: the champion is too old, or no series has a fresh window.
         SpecError: the interval or the series has no bars, or the champion does not predict it.
         ChecksFailed: a bar of the only series, or of one that the others' inputs need, breaks a rule of the checks.
@@ -106,7 +103,8 @@ def forecast_panel(
     chosen = [symbol] if symbol else listed
     needed = listed if recipe.context_count else chosen
     moment = panel_as_of(workspace.bar_store, [Series(each, recipe.interval) for each in listed], as_of)
-    bars = _read_bars(workspace, needed, moment)
+    stored_bars = _read_bars(workspace, needed)
+    bars = {each: found.closed_by(to_datetime64(moment)) for each, found in stored_bars.items()}
     left_out: dict[str, RiseOrFallError] = {}
     for each in needed:
         try:
@@ -119,18 +117,46 @@ def forecast_panel(
     if not predicted:
         raise left_out[chosen[0]]
     used = bars if recipe.context_count else {each: bars[each] for each in predicted}
-    predictor = loaded.predictor()
-    windows = cut_panel(used, predictor.window, recipe.panel).windows
+    windows = cut_panel(used, recipe.window, recipe.panel).windows
     newest = np.array([np.flatnonzero(windows.symbols == each)[-1] for each in predicted], dtype=np.int64)
-    probabilities = predictor.predict_windows(windows.take(newest))
-    horizon = recipe.window.horizon_bars * to_timedelta(series.delta)
-    decided = [to_datetime(windows.decided_at[place]) for place in newest]
-    predictions = tuple(
-        PanelPrediction(each, at, at + horizon, float(probability), each in recipe.panel.symbols)
-        for each, at, probability in zip(predicted, decided, probabilities, strict=True)
-    )
+
+    def written_at() -> datetime:
+        return now or max(time_of_writing(each) for each in stored_bars.values())
+
+    workspace.prediction_log.create()
+    backfilled = backfill_panel(workspace, champion, loaded, used, windows.take(newest), written_at)
+    made = panel_predictions(workspace, champion.version, loaded, windows.take(newest), written_at)
+    workspace.prediction_log.store_all(made)
+    predictions, before = _as_stored(workspace, made)
     reasons = {each: str(error) for each, error in left_out.items() if each in chosen}
-    return PanelForecast(series.name, champion.version, recipe.panel.label, predictions, reasons)
+    trained_on = frozenset(recipe.panel.symbols)
+    return PanelForecast(
+        series.name, champion.version, recipe.panel.label, predictions, trained_on, reasons, backfilled, before
+    )
+
+
+def _as_stored(workspace: Workspace, made: list[Prediction]) -> tuple[tuple[Prediction, ...], dict[str, Prediction]]:
+    """Return predictions as they are stored, and what another version served for the same close before, by symbol.
+
+    Raises:
+        UntrustedModel: a stored one is that of another network of the same version number.
+    """
+    found = [each for moment in {each.decided_at for each in made} for each in _stored_at(workspace, moment)]
+    own = {each.key: each for each in found}
+    predictions = tuple(own.get(each.key, each) for each in made)
+    for stored, each in zip(predictions, made, strict=True):
+        require_same_network(workspace.runs.series, stored, each.network)
+    before: dict[str, Prediction] = {}
+    for each in predictions:
+        same = [other for other in found if (other.symbol, other.decided_at) == (each.symbol, each.decided_at)]
+        first = min(same, key=lambda other: (other.stored_at, other.version), default=each)
+        if first.version != each.version:
+            before[each.symbol] = first
+    return predictions, before
+
+
+def _stored_at(workspace: Workspace, moment: datetime) -> tuple[Prediction, ...]:
+    return workspace.prediction_log.decided_at(workspace.name, moment)
 
 
 def _predictable(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> list[str]:
@@ -168,11 +194,10 @@ def _predictable(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> list
     return panel
 
 
-def _read_bars(workspace: Workspace, symbols: list[str], moment: datetime) -> dict[str, Bars]:
-    """Return the bars of each symbol that had closed by a moment; none for a series that began later."""
+def _read_bars(workspace: Workspace, symbols: list[str]) -> dict[str, Bars]:
+    """Return the stored bars of each symbol."""
     store, interval = workspace.bar_store, workspace.runs.series.interval
-    bars = {each: store.read_bars(store.ref(Series(each, interval))) for each in symbols}
-    return {each: found.closed_by(to_datetime64(moment)) for each, found in bars.items()}
+    return {each: store.read_bars(store.ref(Series(each, interval))) for each in symbols}
 
 
 def _require_usable(

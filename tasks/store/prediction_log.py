@@ -1,8 +1,8 @@
 """The prediction log: every probability as it was made, stored before its outcome was known; nothing is overwritten.
 
 What was served and what shadows predicted are two tables of one schema, `SERVED` and `SHADOWS`. It has no clock: times
-are passed in. A prediction is identified by series name, `decided_at` and version: writing the same one again changes
-nothing, also from two processes at once.
+are passed in. A prediction is identified by series name, symbol, `decided_at` and version: writing the same one again
+changes nothing, also from two processes at once. Caution: the series name of a panel has a row for each of its symbols.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import numpy as np
 
 from model.bars import Series
 from model.errors import SpecError
+from model.label_names import LabelKind
 from model.times import as_utc, to_datetime
 from tasks.store.delta_table import Change, Table, append_rows, field_names, newest_value, place, quoted, read_rows
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 
 SERVED, SHADOWS = "predictions", "shadow_predictions"
+RISE: LabelKind = "rise"
 RECENT = timedelta(days=30)  # own choice: the newest prediction of a series is read from these days if it lies in them
-KEY = ("series_name", "decided_at", "version")  # identity of a prediction
+KEY = ("series_name", "symbol", "decided_at", "version")  # identity of a prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,16 @@ class Prediction:
     """One probability, as it was made.
 
     Attributes:
-        series_name: registered model, such as `BTC-USD-1d`.
+        series_name: registered model, such as `BTC-USD-1d` or `PANEL-1d`.
         symbol: of the bars.
         interval: of the bars.
         decided_at: close of the window's last bar, UTC.
         resolves_at: close of the bar that fixes the label, UTC.
         version: version of the model.
-        probability: P(rise).
+        probability: of label 1.
         stored_at: time of writing, UTC.
         network: SHA-256 of the network that predicted; empty in predictions of version 0.1.
+        label: what was predicted; rank for some panels.
     """
 
     series_name: str
@@ -54,6 +57,7 @@ class Prediction:
     probability: float
     stored_at: datetime
     network: str = ""
+    label: LabelKind = "rise"
 
     @property
     def late(self) -> bool:
@@ -61,9 +65,9 @@ class Prediction:
         return as_utc(self.stored_at) >= as_utc(self.resolves_at)
 
     @property
-    def key(self) -> tuple[str, datetime, str]:
+    def key(self) -> tuple[str, str, datetime, str]:
         """Identity of the prediction."""
-        return self.series_name, as_utc(self.decided_at), self.version
+        return self.series_name, self.symbol, as_utc(self.decided_at), self.version
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields and `late` ready for JSON, times in ISO 8601."""
@@ -80,6 +84,8 @@ def new_prediction(
     probability: float,
     stored_at: datetime,
     network: str = "",
+    *,
+    label: LabelKind = "rise",
 ) -> Prediction:
     """Return the prediction of a version for the window decided at `decided_at`.
 
@@ -89,9 +95,10 @@ def new_prediction(
         horizon_bars: bars from the decision to the outcome.
         decided_at: close of the window's last bar, datetime64, UTC.
         version: version of the model.
-        probability: P(rise).
+        probability: of label 1.
         stored_at: time of writing.
         network: SHA-256 of the network that predicted.
+        label: what was predicted.
     """
     return Prediction(
         series_name=series_name,
@@ -103,6 +110,7 @@ def new_prediction(
         probability=probability,
         stored_at=stored_at,
         network=network,
+        label=label,
     )
 
 
@@ -161,7 +169,7 @@ class PredictionLog:
             _require_sense(prediction)
         if not predictions:
             return 0
-        fresh: dict[tuple[str, datetime, str], Prediction] = {}
+        fresh: dict[tuple[str, str, datetime, str], Prediction] = {}
         moments = [as_utc(one.decided_at).isoformat() for one in predictions]
         span = f"decided_at >= {quoted(min(moments))} AND decided_at <= {quoted(max(moments))}"
 
@@ -246,7 +254,8 @@ class PredictionLog:
         schema = self._table.schema
         found = schema.empty_table() if table is None else read_rows(table, schema, where)
         rows: pd.DataFrame = found.to_pandas()
-        return rows.sort_values(["decided_at", "version"], ignore_index=True)
+        rows = rows.assign(label=rows["label"].fillna(RISE))
+        return rows.sort_values(["decided_at", "version", "symbol"], ignore_index=True)
 
 
 def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
@@ -255,7 +264,8 @@ def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
 
 
 def _prediction(row: dict[str, Any]) -> Prediction:
-    return Prediction(**{name: row[name] for name in field_names(Prediction)} | {"network": row["network"] or ""})
+    older = {"network": row["network"] or "", "label": row["label"] or RISE}  # columns that tables of 0.1 lack
+    return Prediction(**{name: row[name] for name in field_names(Prediction)} | older)
 
 
 def _require_sense(prediction: Prediction) -> None:

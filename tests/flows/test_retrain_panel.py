@@ -19,6 +19,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from synthetic_bars import random_walk
 
 from flows.cli import run
+from flows.predict import predict
 from flows.retrain_panel import retrain_panel
 from model.bars import PANEL, Bars, Series
 from model.calibration import perfectly_calibrated_error
@@ -33,7 +34,7 @@ from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.registry.run_artifacts import read_evaluation
 from tasks.results import PanelRetrain
-from tasks.serving.panel_forecast import forecast_panel
+from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.service_metrics import StateCollector
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -234,9 +235,7 @@ def test_series_without_windows_and_without_test_windows_are_named(
     assert "predicts, for each of 3 series" in text
 
 
-def test_every_stored_series_is_predicted_and_nothing_is_stored(
-    copied: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_stored_series_is_predicted_and_stored(copied: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Also one that the network was not trained on; a series that ended long ago is left out with the reason."""
     new, old = random_walk(240, seed=7), COINS["ADA-USD"]
     ended = Bars("1d", old.opened_at[:200], old.ohlcv[:200])
@@ -253,11 +252,21 @@ def test_every_stored_series_is_predicted_and_nothing_is_stored(
         assert rows[symbol]["probability"] == pytest.approx(probability)
         assert rows[symbol]["decided_at"] == f"{decided_at.astype('datetime64[s]')}+00:00"
         assert rows[symbol]["trained_on"] == (symbol != "NEW-USD")
-    assert copied.prediction_log.read("PANEL-1d").empty
+    stored = copied.prediction_log.read("PANEL-1d").set_index("symbol")
+    assert stored["probability"].to_dict() == {symbol: row["probability"] for symbol, row in rows.items()}
+    assert set(stored["label"]) == {"rise"}
+    assert stored["late"].all()  # the bars ended years ago
     assert run(["predict", "--panel", "--symbol", "NEW-USD"]) == 0
     shown = capsys.readouterr().out
     assert "not trained on" in shown
     assert "BTC-USD" not in shown
+
+
+def test_the_flow_predict_takes_a_panel(copied: Workspace) -> None:
+    found = predict(symbol="PANEL")
+    assert isinstance(found, PanelForecast)
+    stored = copied.prediction_log.read("PANEL-1d")
+    assert stored["symbol"].tolist() == list(SYMBOLS) == [each.symbol for each in found.predictions]
 
 
 def test_a_cross_section_is_predicted_from_the_stored_bars_of_its_panel(copied: Workspace) -> None:
@@ -308,7 +317,7 @@ def test_lists_pages_and_repair_cope_with_a_panel(copied: Workspace, capsys: pyt
     assert [each.problem for each in content] == [""] * 4
     page = dashboard_page(content, {}, [], datetime.now(UTC), {})
     assert "PANEL 1d" in page
-    assert "panels have no monitor yet" in page
+    assert "riseorfall predict --panel" in page
     samples = [each for family in StateCollector(copied.settings).collect() for each in family.samples]
     assert {each.labels["series"]: each.value for each in samples if each.name == "riseorfall_state_readable"} == {
         each["series"]: 1 for each in listed
@@ -320,7 +329,6 @@ def test_lists_pages_and_repair_cope_with_a_panel(copied: Workspace, capsys: pyt
     [
         ["monitor", "--symbol", "PANEL"],
         ["predict", "--symbol", "PANEL"],
-        ["predictions", "--symbol", "PANEL"],
         ["explain", "--symbol", "PANEL"],
         ["audit", "--symbol", "PANEL"],
         ["quarantine", "--symbol", "PANEL"],

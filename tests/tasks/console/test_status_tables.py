@@ -58,7 +58,7 @@ def test_a_series_that_the_panel_predicts_is_no_alarm(settings: Settings, capsys
     assert shown.count("by PANEL-1d") == 3
     shown = " ".join(shown_by(capsys, "status --symbol ADA-USD").split())
     assert "champion none; predicted by PANEL-1d" in shown
-    assert "prediction not stored; see `predict --panel`" in shown
+    assert "prediction those of PANEL-1d: `riseorfall predictions --symbol PANEL`" in shown
     assert "alarms none" in shown
 
 
