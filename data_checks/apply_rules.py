@@ -285,13 +285,21 @@ def _gap(batch: pd.DataFrame, limits: Limits) -> Finding:
     if gaps.empty:
         return Finding(passed=True, unexpected=0, observed="no gap")
     missing, before = gaps["missing_bars"].to_numpy(), gaps["last_before"].to_numpy()
-    longest = int(missing.argmax())
-    observed = (
-        f"{_count(len(gaps), 'gap')}, {_count(int(missing.sum()), 'bar')} missing, "
-        f"longest {missing[longest]} after {time_text(before[longest])}"
-    )
+    longest, total, refused = int(missing.argmax()), int(missing.sum()), _refused_in_gaps(batch, _delta(limits))
+    observed = f"{_count(total, 'bar')} missing in {_count(len(gaps), 'gap')}"
+    observed += f" ({refused} refused, {total - refused} absent)" if refused else ""
+    observed += f", the longest of {_count(int(missing[longest]), 'bar')}" if len(gaps) > 1 else ""
+    observed += f" after {time_text(before[longest])}"
     first_at = before[0].astype("datetime64[us]") + _delta(limits)
     return Finding(passed=False, unexpected=len(gaps), observed=observed, first_at=first_at)
+
+
+def _refused_in_gaps(batch: pd.DataFrame, delta: np.timedelta64) -> int:
+    """Count the missing bars that the source has: they were refused."""
+    accepted, _ = accepted_bars(batch)
+    others = np.setdiff1d(_times(batch), accepted)
+    inside = others[(others > accepted[0]) & (others < accepted[-1])]
+    return int(((inside - accepted[0]) % delta == np.timedelta64(0)).sum())
 
 
 def _stale(batch: pd.DataFrame, limits: Limits) -> Finding:

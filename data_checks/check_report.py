@@ -35,6 +35,7 @@ class CheckResult:
         message: expected, found, where, and what to do next.
         first_at: open time of the first offending bar in ISO form, UTC; empty when there is none.
         required: what the rule requires, in a sentence; empty when its check raised an exception.
+        advice: what to do next; empty when the rule passed.
     """
 
     rule: str
@@ -45,6 +46,7 @@ class CheckResult:
     message: str
     first_at: str = ""
     required: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class CheckReport:
                     "unexpected": result.unexpected,
                     "observed": result.observed,
                     "first_at": result.first_at,
+                    "required": result.required,
+                    "advice": result.advice,
                     "message": result.message,
                 }
                 for result in self.failed()

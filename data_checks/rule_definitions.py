@@ -207,7 +207,8 @@ BAR_RULES: tuple[Rule, ...] = (
         "expect_gapless_clock",
         "warning",
         "No {interval} bar is missing between the first and the last",
-        "Nothing, if there are few: no window crosses a gap. Otherwise use a more complete source",
+        "Nothing, if they are few: windows and labels that need a missing bar are left out. Otherwise use a more "
+        "complete source",
     ),
     Rule(
         "stale",

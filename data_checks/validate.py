@@ -187,8 +187,11 @@ def _disagreement(finding: Finding, outcome: Outcome | None) -> str:
 
 
 def _broken(rule: Rule, problem: str, series: Series) -> CheckResult:
+    advice = "report this as a bug"
     message = f"expected a check that runs; found: {problem} ({series.symbol} {series.interval}). Report this as a bug."
-    return CheckResult(rule.name, "critical", passed=False, unexpected=0, observed=problem, message=message)
+    return CheckResult(
+        rule.name, "critical", passed=False, unexpected=0, observed=problem, message=message, advice=advice
+    )
 
 
 def _result(rule: Rule, finding: Finding, suite: Suite, series: Series) -> CheckResult:
@@ -198,8 +201,9 @@ def _result(rule: Rule, finding: Finding, suite: Suite, series: Series) -> Check
     required = rule.statement(suite.limits)
     expected = required[0].lower() + required[1:]
     message = f"expected: {expected}; found {finding.observed} ({where})"
-    if not finding.passed:
-        message += f". What to do: {rule.advice()}."
+    advice = "" if finding.passed else rule.advice()
+    if advice:
+        message += f". What to do: {advice}."
     return CheckResult(
         rule.name,
         suite.severity(rule),
@@ -209,6 +213,7 @@ def _result(rule: Rule, finding: Finding, suite: Suite, series: Series) -> Check
         message,
         first_at,
         required,
+        advice,
     )
 
 

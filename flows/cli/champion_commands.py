@@ -48,7 +48,8 @@ def decisions(
             when = f"at {moment.isoformat()}" if moment is on else f"at the end of {moment.isoformat()} (UTC)"
             show_lines([f"{series_name}: {version} was champion {when}"])
         return
-    rows = [row.to_dict() for row in log.rows(series_name, last=last or None)]
+    numbered = enumerate(log.rows(series_name), 1)  # the log's own numbers count those of other series and replays too
+    rows = [row.to_dict() | {"number": number} for number, row in numbered][-last:]
     if json:
         print_json(rows)
     else:

@@ -18,6 +18,7 @@ from model.errors import NoChampion, SpecError, UnsoundModel, UntrustedModel
 from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
 from model.metrics import Record
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
+from model.plurals import counted
 from model.times import column_times, to_datetime64
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.as_of_time import resolve_as_of
@@ -96,11 +97,22 @@ class MonitorResult:
                 rows.append(
                     {"check": f"{each.name}, PSI", "value": _text(each.psi), "range or limit": _text(each.psi_limit)}
                 )
-        rows += [
-            {"check": name.replace("_", " "), "value": _text(self.entry.numbers[name]), "range or limit": ""}
-            for name in ("champion_age_days", "missing", "late")
+        numbers = self.entry.numbers
+        decided = f"of the last {counted(int(numbers['decisions']), 'decision')}"
+        return [
+            *rows,
+            {
+                "check": "days since the champion's newest training bar",
+                "value": _text(numbers["champion_age_days"]),
+                "range or limit": "",
+            },
+            {
+                "check": "decisions without a prediction in time",
+                "value": _text(numbers["missing"]),
+                "range or limit": decided,
+            },
+            {"check": "of these, predicted after their outcome", "value": _text(numbers["late"]), "range or limit": ""},
         ]
-        return rows
 
 
 def monitor_champion(

@@ -72,6 +72,17 @@ class LivePredictions:
         }
 
 
+def maker_text(version: str, champion: str | None) -> str:
+    """Return by which version a served prediction was made: named so where another one is champion now.
+
+    >>> maker_text("2", "4"), maker_text("4", "4")
+    ('made by version 2, the champion at that time', 'version 4')
+    """
+    return (
+        f"version {version}" if champion in {None, version} else f"made by version {version}, the champion at that time"
+    )
+
+
 def predictions_with_outcomes(stored: "pd.DataFrame", bars: Bars) -> LivePredictions:
     """Return the stored predictions of a series with their outcomes; the first stored of each decision."""
     kept = first_stored(stored)

@@ -76,7 +76,7 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
 
 
 def panel_prediction_text(found: Mapping[str, Any]) -> str:
-    """Return the predictions of a close as text: the highest and the lowest, all of few series."""
+    """Return the predictions of a close, and `by` which version, as text: the highest and lowest, all of few series."""
     rows = [f"{each['symbol']} {each['probability']:.4f}" for each in found["predictions"]]
     named = ", ".join(rows)
     if len(rows) > 2 * EXTREMES:
@@ -84,7 +84,7 @@ def panel_prediction_text(found: Mapping[str, Any]) -> str:
     late = f"; {found['late']} late: stored after the outcome was due" if found["late"] else ""
     return (
         f"{LABEL_NAMES[found['label']].probability} of {len(rows)} series at {format_time(found['resolves_at'])}, "
-        f"decided at {format_time(found['decided_at'])} UTC (version {found['version']}): {named}{late}"
+        f"decided at {format_time(found['decided_at'])} UTC ({found['by']}): {named}{late}"
     )
 
 

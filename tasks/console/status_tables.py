@@ -14,6 +14,7 @@ from rich.table import Table
 
 from model.bars import Series
 from model.plurals import counted
+from tasks.champion.served_predictions import maker_text
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.console.tables import decision_reasons, format_time, print_bullet, right_or_wrong
 
@@ -62,7 +63,8 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     prediction, outcome = found["prediction"], found["last_outcome"]
     formats = (panel_prediction_text, panel_outcome_text) if is_panel else (_format_prediction, _format_outcome)
-    yield "prediction", formats[0](prediction) if prediction else no_prediction
+    by = maker_text(prediction["version"], champion["version"] if champion else None) if prediction else ""
+    yield "prediction", formats[0](prediction | {"by": by}) if prediction else no_prediction
     if outcome:
         yield "last outcome", formats[1](outcome)
     if found["after_costs"]:
@@ -173,7 +175,7 @@ def _format_prediction(found: Mapping[str, Any]) -> str:
     late = "; late: stored after its outcome was due" if found["late"] else ""
     return (
         f"P(rise) {found['probability']:.4f} at {format_time(found['resolves_at'])}, decided at "
-        f"{format_time(found['decided_at'])} UTC (version {found['version']}){late}"
+        f"{format_time(found['decided_at'])} UTC ({found['by']}){late}"
     )
 
 

@@ -152,20 +152,18 @@ def decision_reasons(row: Mapping[str, Any], *, whole: bool) -> list[str]:
 
 
 def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print logged decisions, oldest first, each with its deciding reason, those of a person with all of them."""
+    """Print logged decisions, oldest first, each with all its reasons, the deciding one first."""
     console = Console()
     for row in rows:
         forced = " (forced)" if row["forced"] and row["action"] == "promote" else ""
         console.print(
-            f"{row['sequence']:>4}  {row['decided_at'][:16].replace('T', ' ')}  "
+            f"{row['number']:>4}  {row['decided_at'][:16].replace('T', ' ')}  "
             f"[bold]{row['action']}{forced}[/bold] version {row['version']}; "
             f"champion {row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
             highlight=False,
         )
-        for text in decision_reasons(row, whole=row["forced"]):
+        for text in decision_reasons(row, whole=True):
             print_bullet(console, text)
-    if any(len(row["reasons"]) > 1 and not row["forced"] for row in rows):
-        console.print("all reasons: `riseorfall decisions --json`")
     if not rows:
         console.print("no decisions yet; `riseorfall retrain` makes one, for a panel `riseorfall retrain-panel`")
 

@@ -6,14 +6,14 @@ from markupsafe import Markup
 from model.label_names import LABEL_NAMES, RISE_NAMES
 from model.metrics import predicts_rise
 from tasks.champion.panel_status import newest_outcome
-from tasks.champion.served_predictions import LivePredictions
+from tasks.champion.served_predictions import LivePredictions, maker_text
 from tasks.pages.html_page import heading, paragraph, table
 from tasks.pages.number_format import moment_text
 
 EXTREMES = 5  # series shown at each end of a close
 
 
-def panel_tile(found: LivePredictions) -> tuple[str, str, str]:
+def panel_tile(found: LivePredictions, champion: str | None) -> tuple[str, str, str]:
     """Return name, value and note of the tile about the newest close."""
     if not len(found):
         return "Next predictions", "none yet", "`riseorfall predict --panel` stores them"
@@ -21,7 +21,7 @@ def panel_tile(found: LivePredictions) -> tuple[str, str, str]:
     late = sum(late for late, is_newest in zip(found.late, newest, strict=True) if is_newest)
     note = (
         f"{LABEL_NAMES[found.kinds[-1]].probability} of each at the close of {moment_text(found.resolves_at[-1])}, "
-        f"decided at {moment_text(found.decided_at[-1])}; version {found.versions[-1]}"
+        f"decided at {moment_text(found.decided_at[-1])}; {maker_text(found.versions[-1], champion)}"
     )
     outcome = newest_outcome(found)
     at = outcome["resolves_at"][:16].replace("T", " ") if outcome else ""

@@ -8,6 +8,7 @@ import math
 from model.baseline_comparison import ALPHA
 from model.metrics import CLASSES
 from tasks.champion.live_comparison import MIN_DECISIONS
+from tasks.champion.served_predictions import maker_text
 from tasks.pages.dashboard_content import SeriesContent
 from tasks.pages.dashboard_panel import panel_tile
 from tasks.pages.number_format import interval_text, moment_text, p_value_text, price_text
@@ -59,16 +60,13 @@ def record_tile(content: SeriesContent) -> tuple[str, str, str]:
 
 def prediction_tile(content: SeriesContent) -> tuple[str, str, str]:
     """Show the newest prediction, and who made it where another version has become champion since."""
-    found = content.predictions
+    found, champion = content.predictions, content.champion.version if content.champion else None
     if content.series.is_panel:
-        return panel_tile(found)
+        return panel_tile(found, champion)
     if not len(found):
         return "Next prediction", "none yet", "the flow predict stores one for each closed bar"
     decided, resolves = moment_text(found.decided_at[-1]), moment_text(found.resolves_at[-1])
-    maker, champion = found.versions[-1], content.champion
-    by = f"version {maker}"
-    if champion is not None and champion.version != maker:
-        by = f"made by version {maker}, the champion at that time"
+    by = maker_text(found.versions[-1], champion)
     question = f"that the close at {resolves} is above the close at {decided}; {by}"
     outcome = "" if found.labels[-1] < 0 else f"; actual: {CLASSES[found.labels[-1]]}"
     late = "; late: stored after its outcome was due, so it does not count as evidence" if found.late[-1] else ""

@@ -5,7 +5,8 @@ the decision the champion alias may name the challenger itself, so the compariso
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -120,10 +121,7 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
     return DataFacts(
         facts=facts,
         layout=layout,
-        failed=[
-            (str(each["rule"]), str(each["severity"]), str(each["observed"]), str(each["message"]))
-            for each in checked.failed
-        ],
+        failed=failed_checks(checked.failed),
         quarantined=[
             (str(row.timestamp), str(row.rule), str(row.severity), str(row.value), str(row.source))
             for row in newest.itertuples()
@@ -131,6 +129,20 @@ def data_facts(result: Retrain, store: BarStore) -> DataFacts:
         quarantined_count=len(quarantined),
         docs=checked.docs,
     )
+
+
+def failed_checks(failed: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
+    """Return rule, severity, what it requires, what was found and what to do, from the summary of a check."""
+    return [
+        (
+            each["rule"],
+            each["severity"],
+            each["required"],
+            each["observed"] + (f" (first at {each['first_at']})" if each["first_at"] else ""),
+            each["advice"],
+        )
+        for each in failed
+    ]
 
 
 def lineage(

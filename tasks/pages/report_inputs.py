@@ -39,7 +39,7 @@ class DataFacts:
     Attributes:
         facts: source, counts and span, as text.
         layout: what was inferred about the source.
-        failed: rule, severity, what was found, message: of each failed check.
+        failed: rule, severity, what it requires, what was found, what to do: of each failed check.
         quarantined: opened at, rule, severity, value, source: of each refused bar, newest first.
         quarantined_count: how many there are in all.
         docs: address of the Data Docs page; empty where there is none.
@@ -47,7 +47,7 @@ class DataFacts:
 
     facts: Mapping[str, object]
     layout: Mapping[str, object]
-    failed: Sequence[tuple[str, str, str, str]]
+    failed: Sequence[tuple[str, str, str, str, str]]
     quarantined: Sequence[tuple[str, str, str, str, str]]
     quarantined_count: int
     docs: str

@@ -25,6 +25,7 @@ from tasks.pages.html_page import (
     preformatted,
     table,
     tiles,
+    with_code,
 )
 from tasks.pages.number_format import interval_text, moment_text, number_text, p_value_text
 from tasks.pages.report_abstention import abstention_section
@@ -165,7 +166,9 @@ def _data(data: DataFacts) -> list[Markup]:
         parts.append(folded("How the source was read", facts(data.layout)))
     parts.append(heading("Failed checks"))
     if data.failed:
-        parts.append(table(("rule", "severity", "found", "message"), data.failed, text_columns=4))
+        head = ("rule", "severity", "requires", "found", "what to do")
+        rows = [tuple(with_code(text) for text in row) for row in data.failed]
+        parts.append(table(head, rows, text_columns=len(head), stacked=True))
     else:
         parts.append(paragraph("None."))
     parts += [heading("Quarantine"), *_quarantine(data)]
@@ -183,7 +186,7 @@ def _quarantine(data: DataFacts) -> list[Markup]:
     head = ("bar opened at", "rule", "severity", "value", "source")
     return [
         paragraph(f"{count} of bars of this series.{more}"),
-        folded("Show them", table(head, data.quarantined, text_columns=len(head))),
+        folded("Show them", table(head, data.quarantined, text_columns=len(head), stacked=True)),
     ]
 
 

@@ -134,7 +134,11 @@ def test_accepted_bars_are_sorted(bars: pd.DataFrame) -> None:
 def test_gaps_are_listed(bars: pd.DataFrame) -> None:
     gone = bars.drop(index=[10, 11, 12, 100])
     applied = results_of(gone)
-    assert applied.findings["gap"].observed == "2 gaps, 4 bars missing, longest 3 after 2020-01-10"
+    assert applied.findings["gap"].observed == "4 bars missing in 2 gaps, the longest of 3 bars after 2020-01-10"
+    gone.loc[50, "low"] = -1.0  # the source has it; it is refused
+    found = results_of(gone).findings["gap"]
+    assert found.observed == ("5 bars missing in 3 gaps (1 refused, 4 absent), the longest of 3 bars after 2020-01-10")
+    assert results_of(bars.drop(index=100)).findings["gap"].observed == "1 bar missing in 1 gap after 2020-04-09"
     gaps = gap_list(accepted_bars(applied.batch)[0], np.timedelta64(1, "D"))
     assert gaps["missing_bars"].tolist() == [3, 1]
     assert time_text(gaps["first_after"][0]) == "2020-01-14"

@@ -88,7 +88,7 @@ def test_part_days_absurd_ticks_and_gaps_of_the_long_files() -> None:
     part = results_of(read("btc_usd_daily_coinbase.csv.gz", "date", (*PRICES, "volume_btc"), skiprows=1), "1d")
     assert part.findings["part_bar"].observed == "1 of 1770 bars, first volume 1570.08"
     hourly = results_of(read("btc_usdt_hourly_binance.parquet", "date"), "1h")
-    assert hourly.findings["gap"].observed == "28 gaps, 128 bars missing, longest 33 after 2018-02-08"
+    assert hourly.findings["gap"].observed == "128 bars missing in 28 gaps, the longest of 33 bars after 2018-02-08"
 
 
 @needs_shared

@@ -190,6 +190,11 @@ def test_late_predictions_are_no_evidence_and_count_as_missing(settings: Setting
     assert watched.score.count == 200
     assert watched.entry.numbers["missing"] == 49
     assert watched.entry.numbers["late"] == 49
+    rows = [(row["check"], row["value"], row["range or limit"]) for row in watched.rows()[-2:]]
+    assert rows == [
+        ("decisions without a prediction in time", "49", "of the last 119 decisions"),
+        ("of these, predicted after their outcome", "49", ""),
+    ]
     assert [alarm.kind for alarm in watched.raised] == ["missing"]
 
 

@@ -19,7 +19,7 @@ from model.bars import PANEL, Series
 from model.times import to_datetime
 from tasks.champion.series_health import series_health
 from tasks.console.status_tables import short_alarm, show_all_status, show_status
-from tasks.console.tables import show_bars, show_decisions
+from tasks.console.tables import show_bars
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -136,15 +136,29 @@ def test_the_old_champion_of_a_panel_of_an_exchange_is_an_alarm(settings: Settin
 
 
 @pytest.mark.usefixtures("settings")
-def test_decisions_count_the_reasons_that_they_leave_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_decisions_show_all_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(shown_by(capsys, "decisions --symbol PANEL").split())
-    assert "- passed: log loss difference +0.0001 vs. the base rate (+2 more)" in shown
-    assert "--json" in shown
-    (row,) = json.loads(shown_by(capsys, "decisions --symbol PANEL --json"))
-    assert len(row["reasons"]) == 3
-    one = {**row, "reasons": row["reasons"][:1], "marks": row["marks"][:1], "sequence": 1}
-    show_decisions([one])
-    assert "more" not in capsys.readouterr().out
+    assert (
+        "- passed: log loss difference +0.0001 vs. the base rate - passed: there is no champion "
+        "- passed: passes the sanity check"
+    ) in shown
+
+
+def test_decisions_are_numbered_by_series_whatever_a_replay_decided(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Workspace(settings).decision_log
+    (first,) = log.rows("PANEL-1d")
+    later = {"decision_id": "run-3", "action": "hold", "files": {}}
+    log.append(replace(first, decision_id="run-2", series_name="PANEL-1d-replay", files={}))
+    log.append(replace(first, **later))
+    rows = json.loads(shown_by(capsys, "decisions --symbol PANEL --json"))
+    assert [(row["number"], row["sequence"]) for row in rows] == [(1, 1), (2, 3)]
+    (newest,) = json.loads(shown_by(capsys, "decisions --symbol PANEL --last 1 --json"))
+    assert (newest["number"], newest["decision_id"]) == (2, "run-3")
+    assert len(json.loads(shown_by(capsys, "decisions --symbol PANEL --last 0 --json"))) == 2
+    lines = shown_by(capsys, "decisions --symbol PANEL").splitlines()
+    assert [line.split()[0] for line in lines if " version " in line and line[:4].strip().isdigit()] == ["1", "2"]
 
 
 BARS_ROW = {

@@ -37,13 +37,12 @@ def test_a_long_reason_is_wrapped_between_words_with_its_mark(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    show_decisions([ROW.to_dict() | {"sequence": 1}])
+    show_decisions([ROW.to_dict() | {"number": 1}])
     shown = capsys.readouterr().out
     assert all(len(line) <= 80 for line in shown.splitlines())
-    assert f"failed: {LONG}" in " ".join(shown.split())
-    assert "sanity check" not in shown  # it does not decide
-    words = [line.split() for line in shown.splitlines()]
-    assert all(word in f"failed: {LONG} (+1 more)".split() for word in words[-2])  # no word is broken
+    assert f"failed: {LONG} - passed: passes the sanity check" in " ".join(shown.split())
+    words = [word for line in shown.splitlines()[1:] for word in line.split()]
+    assert set(words) <= set(f"- failed: {LONG} passed: passes the sanity check".split())  # no word is broken
 
 
 def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
@@ -65,6 +64,8 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     assert (
         f"P(rise) 0.5370 at {CLOSE + timedelta(days=1):%Y-%m-%d}, decided at {CLOSE:%Y-%m-%d} UTC (version 1)" in shown
     )
+    show_status(found | {"champion": found["champion"] | {"version": "2", "log_loss": 0.69, "balanced_accuracy": 0.5}})
+    assert "UTC (made by version 1, the champion at that time)" in " ".join(capsys.readouterr().out.split())
     assert f"bars 120 from {to_datetime(BARS.opened_at[0]):%Y-%m-%d} to" in shown
     assert "T00:00" not in shown
     assert "late" not in shown

@@ -48,7 +48,7 @@ from tasks.pages.html_page import (
 )
 from tasks.pages.number_format import p_value_text
 from tasks.pages.report_evidence import strategy_return
-from tasks.pages.report_gathering import lineage
+from tasks.pages.report_gathering import failed_checks, lineage
 from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 from tasks.pages.retrain_report import report_page
 from tasks.pages.written_pages import write_page
@@ -140,7 +140,7 @@ def content() -> ReportContent:
         data=DataFacts(
             facts={"Source": f"bars {HOSTILE}.csv"},
             layout={"order": HOSTILE},
-            failed=[("absurd_tick", "warning", HOSTILE, HOSTILE)],
+            failed=[("absurd_tick", "warning", "no `low`", f"1 bar {HOSTILE}", HOSTILE)],
             quarantined=[("2017-04-15", "absurd_tick", "warning", HOSTILE, HOSTILE)],
             quarantined_count=1,
             docs="javascript:alert(1)",
@@ -569,3 +569,21 @@ def test_the_standard_terms_are_used(text: str) -> None:
                  "out-of-sample", "Expected calibration error", "Holm-adjusted", "early stopping"):  # fmt: skip
         assert term in page
     assert not re.findall(r"\b(?:told|said|asked|unseen|rival|beside|luck)\b", page)
+
+
+def test_a_failed_check_states_its_finding_once(text: str) -> None:
+    listed = without_scripts(text).split("Failed checks</h3>")[1].split("</table>")[0]
+    assert re.findall(r'<th scope="col">(.*?)</th>', listed) == ["rule", "severity", "requires", "found", "what to do"]
+    assert listed.count(">1 bar ") == 1
+    assert "no <code>low</code>" in listed
+
+
+def test_the_facts_of_the_data_take_a_failed_check_apart() -> None:
+    failed = {
+        "rule": "gap", "severity": "warning", "required": "No bar is missing", "observed": "1 bar missing in 1 gap",
+        "first_at": "2019-10-03", "advice": "nothing", "message": "expected ...; found 1 bar missing in 1 gap",
+    }  # fmt: skip
+    assert failed_checks([failed, failed | {"first_at": ""}]) == [
+        ("gap", "warning", "No bar is missing", "1 bar missing in 1 gap (first at 2019-10-03)", "nothing"),
+        ("gap", "warning", "No bar is missing", "1 bar missing in 1 gap", "nothing"),
+    ]
