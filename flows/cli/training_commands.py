@@ -162,7 +162,7 @@ def replay(
     if json:
         print_json(found.to_dict())
         return
-    show_decisions([row.to_dict() for row in found.decisions])
+    show_decisions([row.to_dict() for row in found.decisions], whole=False)
     show_lines(found.lines())
 
 

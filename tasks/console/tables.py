@@ -151,18 +151,23 @@ def decision_reasons(row: Mapping[str, Any], *, whole: bool) -> list[str]:
     return marked if whole or len(marked) < 2 else [f"{marked[0]} (+{len(marked) - 1} more)"]  # noqa: PLR2004 - a rest
 
 
-def show_decisions(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print logged decisions, oldest first, each with all its reasons, the deciding one first."""
+def show_decisions(rows: Sequence[Mapping[str, Any]], *, whole: bool = True) -> None:
+    """Print logged decisions, oldest first, each with all its reasons, or with the deciding one only.
+
+    Args:
+        rows: decisions; `number` is that in the log of the series, else they are counted from 1.
+        whole: whether all reasons are printed.
+    """
     console = Console()
-    for row in rows:
+    for place, row in enumerate(rows, 1):
         forced = " (forced)" if row["forced"] and row["action"] == "promote" else ""
         console.print(
-            f"{row['number']:>4}  {row['decided_at'][:16].replace('T', ' ')}  "
+            f"{row.get('number', place):>4}  {row['decided_at'][:16].replace('T', ' ')}  "
             f"[bold]{row['action']}{forced}[/bold] version {row['version']}; "
             f"champion {row['champion_before'] or 'none'} -> {row['champion_after'] or 'none'}",
             highlight=False,
         )
-        for text in decision_reasons(row, whole=True):
+        for text in decision_reasons(row, whole=whole):
             print_bullet(console, text)
     if not rows:
         console.print("no decisions yet; `riseorfall retrain` makes one, for a panel `riseorfall retrain-panel`")

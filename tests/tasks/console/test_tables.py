@@ -45,6 +45,15 @@ def test_a_long_reason_is_wrapped_between_words_with_its_mark(
     assert set(words) <= set(f"- failed: {LONG} passed: passes the sanity check".split())  # no word is broken
 
 
+def test_the_days_of_a_replay_are_counted_and_have_their_deciding_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    show_decisions([ROW.to_dict(), ROW.to_dict() | {"action": "reject"}], whole=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if " version " in line] == ["1", "2"]
+    shown = " ".join(" ".join(lines).split())
+    assert shown.count(f"failed: {LONG} (+1 more)") == 2
+    assert "sanity check" not in shown
+
+
 def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
