@@ -32,6 +32,8 @@ from tasks.windowing import read_folds, read_windows
 from tasks.workspace import open_workspace
 
 CLUSTER_TIMEOUT = "10s"  # own choice: a scheduler that runs answers at once
+WORKERS_TIMEOUT = "5min"  # own choice: workers that fail to start, or that cannot import this code, end in seconds
+LOST_WORKERS = ("NoWorkerError", "NoValidWorkerError", "KilledWorker")  # by name: distributed is an extra
 
 
 def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[FoldOutcome]:
@@ -150,12 +152,21 @@ def _submit_folds(runner: Any, ref: WindowsRef, recipe: Recipe, parent_run_id: s
             runner.submit(train_fold, {"ref": ref, "recipe": recipe, "index": index, "parent_run_id": parent_run_id})
             for index in range(recipe.folds.count)
         ]
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        except Exception as error:
+            if type(error).__name__ not in LOST_WORKERS:
+                raise
+            raise SpecError(
+                f"folds.runner dask: expected Dask workers that run this version of riseorfall, found none left: {error} "
+                "Read the output of the workers; install the same version on them."
+            ) from error
 
 
 def _dask_runner(address: str) -> Any:
     """Return the task runner of a cluster; without an address, of one on this machine with a process per core."""
     try:
+        import dask
         from distributed import Client  # imported here: an extra
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
@@ -163,6 +174,7 @@ def _dask_runner(address: str) -> Any:
             "folds.runner dask: expected the extra distributed, found it missing. Install riseorfall[distributed]."
         ) from error
     if not address:
+        dask.config.set({"distributed.scheduler.no-workers-timeout": WORKERS_TIMEOUT})
         return DaskTaskRunner(cluster_kwargs={"n_workers": os.cpu_count() or 1, "threads_per_worker": 1})
     try:
         Client(address, timeout=CLUSTER_TIMEOUT, set_as_default=False).close()

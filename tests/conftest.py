@@ -1,6 +1,7 @@
 """What all tests share: array shapes checked as they run, reference formulas importable, synthetic bars."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ from model.bars import Bars  # noqa: E402
 # No deadlines: shared machines stall. The same examples in each run, and none kept on disk.
 settings.register_profile("riseorfall", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("riseorfall")
+
+
+@pytest.fixture(autouse=True)
+def same_import_path() -> Iterator[None]:
+    """Undo what MLflow adds to the import path when it loads a model: processes that start later would use its code."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture

@@ -73,17 +73,35 @@ def test_an_unreachable_cluster_is_a_spec_error(first: Retrain, monkeypatch: pyt
         folds_alone(first, running("dask", "tcp://127.0.0.1:9"))
 
 
+def test_a_cluster_whose_workers_are_gone_ends_the_run(first: Retrain) -> None:
+    """Without the timeout, which docker/compose.yaml sets, the folds would wait for ever."""
+    pytest.importorskip("prefect_dask")
+    import dask
+    from distributed import LocalCluster
+
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        pytest.raises(SpecError, match="expected Dask workers that run this version of riseorfall"),
+    ):
+        folds_alone(first, running("dask", cluster.scheduler_address))
+
+
 @pytest.mark.e2e
 def test_a_dask_cluster_gives_the_numbers_of_serial_training(
     first: Retrain, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("prefect_dask")
+    import dask
     from distributed import LocalCluster
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1] / "reference")]))
     _, one_by_one = folds_alone(first, running("serial"))
     assert home.is_dir()
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "60s"}),
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+    ):
         outcomes, on_cluster = folds_alone(first, running("dask", cluster.scheduler_address))
     np.testing.assert_array_equal(on_cluster.probabilities, one_by_one.probabilities)
     assert len({fold.run_id for fold in outcomes}) == 2
