@@ -137,7 +137,7 @@ def _row_finding(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"])
     rows = np.flatnonzero(mask)
     times = _times(batch)
     first = rows[int(times[rows].argmin())]
-    alike = rows[times[rows] == times[first]]  # rows of one time are described by what differs between them
+    alike = rows[times[rows] == times[first]]  # for rows of one time the report shows the values that differ
     value = offending_values(rule, batch.iloc[alike])[int(np.flatnonzero(alike == first)[0])]
     return Finding(
         passed=False,
@@ -207,7 +207,7 @@ def _as_of(limits: Limits) -> np.datetime64:
 def _in_time(batch: pd.DataFrame, rule: str) -> tuple[Int64[np.ndarray, " row"], Shaped[np.ndarray, " row"]]:
     """Return the rows that no rule before `rule` refuses, and their times, oldest first.
 
-    Great Expectations passes the final verdicts, our own run those of the rules before: both give the same rows.
+    Great Expectations calls this with the final verdicts, our own run with those so far: both give the same rows.
     """
     before = itertools.takewhile(lambda name: name != rule, (each.name for each in BAR_RULES))
     refused = [VERDICTS.index(name) for name in before if name in VERDICTS]

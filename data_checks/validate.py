@@ -151,7 +151,7 @@ def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
 
 
 def _found_again(bars: pd.DataFrame, known: pd.DataFrame, *, every: bool = False) -> Bool[np.ndarray, " bar"]:
-    """Mark bars that equal a known one in time and values, shape (bar,): the first of identical bars, or `every`."""
+    """Mark bars equal to a known one in time and values, shape (bar,): of identical bars the first, or `every` one."""
     columns = list(COLUMNS)
     near = np.flatnonzero(bars["timestamp"].isin(known["timestamp"]))
     both = pd.concat([known[columns].drop_duplicates(), bars[columns].iloc[near]], ignore_index=True)

@@ -4,8 +4,9 @@ Knows out-of-sample records, never models or registries. Losses are log losses i
 minus opponent, so a positive difference means that the challenger is worse. The daily rule is for a refit of a known
 recipe: it holds the challenger if it is significantly worse than the opponent by more than a tolerance, or worse on
 average by more than a margin. The strict rule is for a new recipe: the challenger must be significantly better, after
-correction for all that was scored on its test bars. Caution: block lengths depend only on the number of bars, not on
-the losses. Otherwise the bound would not be monotone and a higher loss could turn hold into promote.
+correction for all that was scored on its test bars. Caution: in the bootstrap of a difference the block length depends
+only on the number of bars, not on the losses. Otherwise the lower bound of the interval would not be monotone in the
+losses, and a higher loss could turn hold into promote.
 """
 
 import math
@@ -100,7 +101,7 @@ class Decision:
 
     Attributes:
         action: promote, hold (the champion stays), reject (the challenger failed the sanity check).
-        reasons: a sentence for each clause, failed ones first, met conditions of any promotion last.
+        reasons: a sentence for each clause, failed ones first, `CONDITIONS` that are met last.
         numbers: every number of every clause, by `clause.number`.
         clauses: the conditions, in the order of evaluation.
     """
@@ -112,7 +113,7 @@ class Decision:
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """Whether each clause was met, in the order of the last reasons; reasons before those are no clauses."""
+        """Whether each clause was met, in the order of the last reasons; earlier reasons belong to no clause."""
         return tuple("passed" if clause.passed else "failed" for clause in _ordered(self.clauses))
 
 

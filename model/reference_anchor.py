@@ -4,9 +4,9 @@ A chain of refits, each a little worse within the margin, must not end far from 
 budget of excess loss counts from the best reference, and is not renewed by a promotion. Knows probabilities and
 outcomes on common decisions; losses are log losses in nats. Caution: over 750 windows the mean log loss difference of
 two forecasters has a standard error of 0.005 or more, too much to see a step of 0.01 every day for years. For
-forecasters without skill the expected excess needs no outcomes: it is the difference of their divergences from the base
-rate, known to 0.0005. So a challenger that is bolder than a reference by more than the budget must show, with evidence,
-that its boldness pays.
+forecasters without skill the expected excess can be computed without outcomes, to 0.0005: it is the boldness, the
+difference of their mean divergences from the base rate. So the boldness counts as excess, unless the outcomes are
+evidence of skill; then only a part of it counts, or the measured excess.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,8 @@ class AnchorRule(BaseModel):
         default=2.326,
         ge=0,
         le=6,
-        description="Standard errors of the bounds that count in the challenger's favour; 2.326: 99 %, one-sided",
+        description="Standard errors of the upper bound of the excess and of the lower bound of the calibration slope; "
+        "2.326: 99 %, one-sided",
     )
     min_common: int = Field(
         default=100, ge=2, le=1_000_000, description="Fewest common decisions that make a version a reference"
@@ -62,10 +63,10 @@ class AnchorComparison:
         standard_error: shape (..., reference), float64: of that mean, allowing for overlapping labels.
         boldness: shape (..., reference), float64: difference of the mean divergences from the base rate: the expected
             excess where neither has skill.
-        calibration_slope: shape (...), float64: lower bound of the challenger's, 0 to 0.5: a forecaster with slope b
-            loses (1 - 2 b) times its divergence.
-        conservative_excess: shape (..., reference), float64: what counts against the budget: the smaller of
-            (1 - 2 b) times `boldness` and the upper bound of `excess`.
+        calibration_slope: shape (...), float64: lower bound of the challenger's, 0 to 0.5. The expected excess of a
+            forecaster with slope b is (1 - 2 b) times its mean divergence.
+        conservative_excess: shape (..., reference), float64: what is compared with the budget: the smaller of the upper
+            bound of `excess` and `boldness`, which is multiplied by (1 - 2 b) where it is positive.
         over_budget: shape (..., reference), bool.
         worse: shape (..., reference), bool: worse than the tolerance with evidence.
     """
@@ -99,15 +100,16 @@ def compare_with_past_champions(
 
     Args:
         labels: shape (..., window), int8: 1 rise, 0 fall; oldest first.
-        base_rate: share of rises in the record.
+        base_rate: mean P(rise) of the base rate on the windows of the record.
         challenger: shape (..., window), float64: its record.
         references: shape (..., reference, window), float64: of versions that have been champion, the last one among
-            them: their own records up to their training end, their stored shadow predictions after it; NaN where a
-            version has neither. A reference with fewer than `min_common` common decisions does not count.
+            them. Up to its training end that is a version's own record, after it what it predicted before the outcome
+            as champion or as a shadow, which does not serve; NaN where there is neither. A reference with fewer than
+            `min_common` common decisions does not count.
         rule: budget, tolerance and levels.
         overlap: decisions made within the life of one label.
         considered: versions that have ever been champion. The references are the best of them, so evidence of being
-            worse is corrected for all of them; 0 for the number of references.
+            worse is corrected for all of them; 0: as many as there are references.
         slope: shape (...) or a number: `calibration_slope_bound` over a longer out-of-sample history of the recipe than
             the challenger's record; None to take the record.
 
@@ -209,8 +211,8 @@ def references_to_keep(
 ) -> tuple[int, ...]:
     """Return the indices of the references whose shadow predictions must go on.
 
-    They are the newest ones, the one with the lowest mean log loss, and the least bold one: where nobody has skill, the
-    least bold is the best, without noise. So a thousand promotions need seven shadows.
+    They are the newest ones, the one with the lowest mean log loss, and the one whose probabilities lie closest to the
+    base rate: without skill that is the best one, and this is known without noise. So at most seven are kept.
 
     Args:
         labels: shape (window,), int8.

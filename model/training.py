@@ -102,8 +102,8 @@ class Epoch:
     """One pass over the training windows; losses are unweighted mean log losses in nats, accuracies shares of windows.
 
     `loss` and `accuracy` are measured during the epoch (dropout on, weights changing), those of the validation after
-    it; they are NaN without validation windows. Where the network has outputs after P(rise), a loss also has theirs,
-    less that of constant forecasts: the mean move and the shares of the classes in the training windows.
+    it; they are NaN without validation windows. If the network has outputs after P(rise), their losses are
+    added, each minus the loss of a constant forecast: the mean move, or the shares of the classes, in training windows.
     """
 
     number: int

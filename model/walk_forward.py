@@ -2,7 +2,7 @@
 
 The only training path, with `final_fit.py` for the network that will serve: retrain, replay and tuning call these
 functions and differ only in where results go. Knows windows, folds and trainers; not MLflow, Prefect or progress bars.
-Caution: a record that a recipe or an epoch was chosen by is no longer out of sample for it.
+Caution: once a recipe or an epoch has been chosen on a record, that record is no longer out of sample for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,8 +44,8 @@ class FoldFit:
         device: where it was fitted.
         seconds: time of the fit.
         further_seeds: shape (window,), float64, by seed: P(rise) of the same test windows.
-        uncalibrated: shape (tested,), float64: its P(rise), before calibration, of its own test windows and of those of
-            all folds before it, oldest first; for the check of the final network.
+        uncalibrated: shape (tested,), float64: P(rise) before calibration, of the test windows of this fold and of all
+            earlier folds, oldest first; for the check of the final network.
     """
 
     record: Record

@@ -60,8 +60,8 @@ class Windows:
         decided_at: shape (window,), datetime64[us], UTC: close of the window's last bar.
         resolved_at: shape (window,), datetime64[us], UTC: close of the bar that fixes the label; NaT if unresolved.
         last_moves: shape (window,), int8: sign of the close's move from the last bar but one to the last: 1, 0, -1.
-        label_moves: shape (window,), float64: log return whose sign the label states: from the decision to the outcome,
-            for ranks of a panel less that of the median of the others; NaN if unresolved.
+        label_moves: shape (window,), float64: log return from the decision to the outcome; its sign is the label. For
+            ranks of a panel (a set of series) the median return of the others is subtracted; NaN if unresolved.
         lookback_bars: bars in a window.
         filled: shape (filled,), int64: rows of `features` that were filled into gaps; empty unless the spec allows it.
         symbols: shape (window,), text: the series of each window of a panel (see `model.panel`); empty for one series.

@@ -45,7 +45,7 @@ STEPS = (
     "report",
 )  # names of `current_progress().step`; the share of those finished is the run's progress
 CLEAN_UP_SECONDS = 600.0  # own choice: a group of daily series takes minutes
-_CLEANED_UP: dict[str, float] = {}  # by address of MLflow: when this process did, by the monotonic clock
+_CLEANED_UP: dict[str, float] = {}  # by address of MLflow: time of the last clean-up in this process, time.monotonic()
 PANEL_STEPS = ("window", "train", "evaluate", "audit", "register", "promote", "report")
 
 
@@ -101,7 +101,7 @@ def track_run(recipe: Recipe, run_id: str, steps: Sequence[str] = STEPS) -> Iter
 
 
 def _clean_up(settings: Settings) -> None:
-    """End what dead runs left; in the process of a group now and then, because all experiments are read each time."""
+    """End what dead runs left, at most every `CLEAN_UP_SECONDS` in one process: all experiments are read each time."""
     now = time.monotonic()
     before = _CLEANED_UP.get(settings.mlflow_uri)
     if GROUP in (runtime.flow_run.tags or ()) and before is not None and now - before < CLEAN_UP_SECONDS:

@@ -158,8 +158,8 @@ def _submit_folds(runner: Any, ref: WindowsRef, recipe: Recipe, parent_run_id: s
             if type(error).__name__ not in LOST_WORKERS:
                 raise
             raise SpecError(
-                f"folds.runner dask: expected Dask workers that run this version of riseorfall, found none left: {error} "
-                "Read the output of the workers; install the same version on them."
+                "folds.runner dask: expected Dask workers that run this version of riseorfall, found none left: "
+                f"{error} Read the output of the workers; install the same version on them."
             ) from error
 
 

@@ -288,7 +288,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: An
 
 
 def _numbered(decided_at: Shaped[np.ndarray, " window"]) -> Shaped[np.ndarray, " window"]:
-    """Return times, oldest first, made unique: of n windows of a close, the k-th is n - k microseconds before it."""
+    """Return unique times, oldest first: the k-th of n windows of one close gets that time minus n - k microseconds."""
     before_last = np.searchsorted(decided_at, decided_at, side="right") - 1 - np.arange(len(decided_at))
     numbered: np.ndarray = decided_at - before_last.astype("timedelta64[us]")
     return numbered

@@ -2,9 +2,9 @@
 
 First the new champion passes a smoke test: it is loaded as `predict` and `serve` would load it, and predicts once. Then
 the row is written, which is refused if the champion has changed since the decision (optimistic concurrency); then the
-alias is set. After a crash before the row the champion is the same; after one behind it the alias is out of date, and
-the next command corrects it. No lock is held, so none can be left behind, on a folder or on S3. The row records the
-SHA-256 of the files of its version, so that no other files can pass for it later. Caution: the alias alone is no
+alias is set. If the process dies before it writes the row, the champion is unchanged; if it dies between row and alias,
+the next command corrects the alias. No lock is held, so none can be left behind, on a folder or on S3. The row records
+the SHA-256 of the files of its version, so that no other files can pass for it later. Caution: the alias alone is no
 evidence; use `sync_champion_alias`.
 """
 

@@ -1,9 +1,9 @@
 """The anchor against creep: the daily rule compares a challenger with the best of what has been champion.
 
-`model/reference_anchor.py` decides on probabilities; here they are gathered. A chain of a thousand promotions needs
-seven references: each decision names in its numbers those that it compared with, and the next one starts from those of
-the newest promotion and from the champions since. So the decision log is the only state, and a replay finds the same
-references.
+`model/reference_anchor.py` decides on probabilities; here they are gathered. At most
+seven references are kept, however many promotions there were. Each decision stores which references it compared with;
+the candidates of the next decision are the references of the newest promotion and the champions since. So the decision
+log is the only state, and a replay finds the same references.
 """
 
 import logging

@@ -3,8 +3,8 @@
 The digest of the evidence is a tag of the registered version. The decision is read from the decision log, and counts
 only as long as the files of its version and of the champion can be read. A rejection is not repeated, because its cause
 may have passed (a full disk); nor is the decision of a retrain that ended before its report, because nothing would
-complete it. Caution: a rollback, a promotion by hand or a lifted hold changes what a challenger is decided by; the
-evidence is then not the same.
+complete it. Caution: a rollback, a promotion by hand or a lifted hold can change a decision, but not the digest; so
+champion and lifted holds are compared too.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Registered versions of one series and their aliases. One series is one registered model.
 
 `champion` is the version that predicts, `challenger` one that may replace it. It decides nothing. A version's files are
-opened only if they lie in the artifact store and are those of the decision log. Caution: the registry's search returns
-empty aliases, so they are read by alias.
+opened only if they lie in the artifact store and are those of the decision log. Caution: a version that
+MLflow's search returns has no aliases, so a version is looked up by its alias.
 """
 
 import json

@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from deltalake import DeltaTable
 
-FILES_OF_A_YEAR = 64  # a year in more files than this is rewritten with the next bar
-
-
+FILES_OF_A_YEAR = 64  # if the bars of a year lie in more files than this, the next merge rewrites them as one
 LEAST_REVISED = 20  # own choice: an exchange corrects a few bars of the newest days, another exchange has other bars
 
 
@@ -216,7 +214,9 @@ class BarStore:
             return None
         mark = None
         if len(revised):
-            self._revisions.record(table)  # the marker holds one commit only: write those of the previous one first
+            self._revisions.record(
+                table
+            )  # the marker names one commit only: first write the revisions of the commit that it names now
             mark = (REVISING, table.version() + 1)
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
         metadata = written_note(note)

@@ -47,7 +47,7 @@ class LoggedDecision:
         champion_before: champion before the decision, None without one.
         champion_after: champion after the decision, None without one.
         reasons: why, in sentences.
-        marks: `passed` or `failed` for each of the last reasons, which are clauses of the rule; empty before 0.2.
+        marks: `passed` or `failed` for each clause of the rule; the clauses are the last reasons; empty before 0.2.
         numbers: numbers behind the reasons; not finite ones become None.
         run_id: MLflow run of the challenger.
         bars_version: version of the table of bars.
@@ -119,7 +119,7 @@ REFERENCE = "excess_over_version_"  # number of each past champion that the gate
 def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
     """Return the past champions that the newest promotion was compared with; empty without one.
 
-    A hold adds no champion, and its test bars may be few: what it compared with replaces nothing.
+    Those of a hold are not used: it adds no champion, and its test bars may be few.
     """
     prefix = f"past_champions.{REFERENCE}"
     for row in reversed(rows):

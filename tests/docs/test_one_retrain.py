@@ -158,7 +158,8 @@ def test_numbers_in_words_are_those_of_the_code() -> None:
     critical = [f"`{name}`" for name, severity in severities.items() if severity == "critical"]
     others = [f"`{name}`" for name, severity in severities.items() if severity == "warning"]
     assert (len(critical), len(others)) == (3, 1)
-    assert f"makes warnings of {critical[0]}, {critical[1]} and {critical[2]} ({others[0]} may be named too" in TEXT
+    lowered = f"lowers the severity of {critical[0]}, {critical[1]} and {critical[2]} to a warning ({others[0]}, which"
+    assert lowered in TEXT
     assert "Eleven rules refuse single bars" in TEXT
     assert retrain_run.HOURS_6 == 6 * 3600
     assert "stopped after six hours" in TEXT
@@ -170,8 +171,8 @@ def test_numbers_in_words_are_those_of_the_code() -> None:
     low, high = leak_audit.SCRAMBLE
     assert f"multiplied by {low:g} to {high:g}" in TEXT
     assert f"on the newest {leak_audit.MAX_BARS:,} bars" in TEXT
-    assert f"and at least {bar_store.LEAST_REVISED}, have changed" in TEXT
-    assert f"a file above {source_spec.QUICK_BYTES // 1_000_000} MB is opened only in step 2" in TEXT
+    assert f"if at least {bar_store.LEAST_REVISED} of the landed bars that were stored already" in TEXT
+    assert f"files above {source_spec.QUICK_BYTES // 1_000_000} MB are opened only in step 2" in TEXT
     severities_of_windows = [rule.severity for rule in WINDOW_RULES]
     assert (len(severities_of_windows), severities_of_windows.count("warning")) == (6, 1)
     assert "Six rules check those with a label" in TEXT
