@@ -137,7 +137,7 @@ def resample(
     Raises:
         SpecError: there is no window.
 
-    Source: Politis and Romano 1994; arch's `StationaryBootstrap`.
+    Source: Politis and Romano 1994.
     """
     if n < 1:
         raise SpecError("bootstrap: expected at least one window, found none")
@@ -152,12 +152,23 @@ def resample(
 
 
 def _draws(n: int, block_bars: int, seed: int, repetitions: int) -> Iterator[Int64[np.ndarray, " window"]]:
-    """Draw resamples one by one: how often each window was drawn."""
-    from arch.bootstrap import StationaryBootstrap  # imported here: 1 s
+    """Draw resamples one by one: how often each window was drawn.
 
-    generator = np.random.default_rng(seed)
-    for drawn in StationaryBootstrap(block_bars, np.arange(n), seed=generator).bootstrap(repetitions):
-        yield np.bincount(drawn[0][0], minlength=n)
+    The same draws as those of arch's `StationaryBootstrap`, which takes 30 microseconds for each, and a second to load:
+    a command that compares thirty versions draws 30,000. Here many are made at once.
+    """
+    generator, place = np.random.default_rng(seed), np.arange(n)
+    together = max(1, CHUNK_CELLS // (8 * n))
+    for first in range(0, repetitions, together):
+        count = min(together, repetitions - first)
+        begins, coins = np.empty((count, n), dtype=np.int64), np.empty((count, n))
+        for row in range(count):
+            begins[row], coins[row] = generator.integers(n, size=n), generator.random(n)
+        coins[:, 0] = 0  # the first draw begins a block
+        since = np.maximum.accumulate(np.where(coins <= 1 / block_bars, place, 0), axis=1)
+        drawn = (np.take_along_axis(begins, since, axis=1) + place - since) % n
+        rows = np.arange(count)[:, None] * n
+        yield from np.bincount((drawn + rows).ravel(), minlength=count * n).reshape(count, n)
 
 
 class KeptDraws:

@@ -95,9 +95,10 @@ def evaluate(
             p_value=evaluation.skill.holm_adjusted()["pesaran_timmermann"],
         )
         workspace.trial_log.append([trial])
-        trials = workspace.trial_log.trials(recipe.symbol, recipe.interval, forecasts=True)
-        looks = count_looks(trials, trial.test_first, trial.test_last)
-        others = comparable_records(trials, trial, record)
+        between = trial.test_first, trial.test_last
+        trials = workspace.trial_log.trials(recipe.symbol, recipe.interval, between=between)
+        looks = count_looks(trials, *between)
+        others = comparable_records(workspace.trial_log, trials, trial, record)
         evaluation = evaluation.after_looks(
             looks,
             deflated_sharpe_ratios(record, others, looks.recipes, bars, costs, validation),

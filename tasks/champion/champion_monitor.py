@@ -4,7 +4,7 @@ The statistics are in `model/`; here their inputs are gathered and the result is
 picture below HOME/data/monitor. Predictions that were stored late are no evidence and are left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import former_champions
-from tasks.store.monitor_log import MonitorEntry, score_from
+from tasks.store.monitor_log import MonitorEntry, VersionReference, score_from
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -142,24 +142,23 @@ def monitor_champion(
             f"{series.name}: expected bars closed by {now:%Y-%m-%d %H:%M} UTC, found none: the first of "
             f"{len(stored_bars)} closed at {stored_bars.closed_at[0]}. Use a later as_of, or set the machine's clock."
         )
-    entries = workspace.monitor_log.entries(series.name, now)
+    earlier = workspace.monitor_log.raised(series.name, now)
     stored = workspace.prediction_log.read(series.name)
-    since, overlap = score_from(entries), loaded.recipe().window.horizon_bars
+    since, overlap = score_from(earlier), loaded.recipe().window.horizon_bars
     live = join(stored[stored["version"] == champion.version], bars, since)
     reference = freeze_reference_of(loaded.record(), spec)
     threshold = alarm_threshold(spec.false_alarm_rate, _promotion_ordinal(workspace, champion.version))
     score = live_score(live.labels, live.probabilities, reference, threshold, overlap)
-    service, unread = service_evidence(workspace, join(stored, bars, since), spec)
+    service, references, unread = service_evidence(workspace, join(stored, bars, since), spec)
     drift, notes = _drift(bars, champion, spec)
     numbers = {**_numbers(score, service), **_gaps(stored, bars, loaded.recipe().window, spec)}
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     found = find_alarms(
         score, service, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
     )
-    raised = fresh_alarms(
-        found, [(each.watched_at, each.raised) for each in entries], now, timedelta(days=spec.cool_down_days)
-    )
-    entry = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
+    raised = fresh_alarms(found, earlier, now, timedelta(days=spec.cool_down_days))
+    kinds = tuple(alarm.kind for alarm in raised)
+    entry = MonitorEntry(series.name, now, champion.version, numbers, found, kinds, references)
     picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift)
     workspace.monitor_log.write(entry)
     return MonitorResult(entry, score, service, drift, raised, picture, (*unread, *notes))
@@ -182,30 +181,48 @@ def freeze_reference_of(record: Record, spec: MonitorSpec) -> ForecastReference:
     return freeze_reference(record.labels, record.probabilities, spec.score_tolerance, record.overlap_bars())
 
 
-def service_evidence(workspace: Workspace, live: Live, spec: MonitorSpec) -> tuple[ServiceEvidence, tuple[str, ...]]:
-    """Return the evidence across versions, each prediction by what its own version may lose, and what was left out.
+def service_evidence(
+    workspace: Workspace, live: Live, spec: MonitorSpec
+) -> tuple[ServiceEvidence, dict[str, VersionReference], tuple[str, ...]]:
+    """Return the evidence across versions, each prediction by what its own version may lose.
+
+    What a version may lose never changes: of a version that an earlier run read, the monitor log has it, and no file is
+    opened. Ten years of daily promotions have 3,650 versions.
 
     Args:
         workspace: registry of the versions.
         live: the served predictions, oldest first.
         spec: false-alarm rate and tolerance.
+
+    Returns:
+        The evidence, the references that were read from files, and what was left out, and why.
     """
     threshold = alarm_threshold(spec.false_alarm_rate)
     base, allowed = np.zeros(len(live.labels)), np.zeros(len(live.labels))
-    read, notes, overlap = np.zeros(len(live.labels), dtype=bool), [], 1
-    for version in np.unique(live.versions):
-        own = live.versions == version
+    known, read = np.zeros(len(live.labels), dtype=bool), dict[str, VersionReference]()
+    notes, overlap, references = [], 1, workspace.monitor_log.references(workspace.name)
+    versions, counts = np.unique(live.versions, return_counts=True)
+    by_version, ends = np.argsort(live.versions, kind="stable"), np.cumsum(counts)
+    for version, count, end in zip(versions.tolist(), counts, ends, strict=True):
+        own = by_version[end - count : end]
         try:
-            loaded = workspace.registry.read_version(str(version))
-            reference = freeze_reference_of(loaded.record(), spec)
-            overlap = max(overlap, loaded.recipe().window.horizon_bars)  # the longest label of any version
+            found = references.get(version) or read.setdefault(version, _reference_of(workspace, version, spec))
         except (NoChampion, UnsoundModel, UntrustedModel) as error:
             notes.append(f"service-wide evidence without version {version}: {error}")
             continue
-        read |= own
+        reference = replace(found.forecast, tolerance=spec.score_tolerance)
+        overlap = max(overlap, found.horizon_bars)  # the longest label of any version
+        known[own] = True
         base[own], allowed[own] = reference.base_rate, allowed_excesses(reference, live.probabilities[own])
-    values = lagged_e_process(live.labels[read], live.probabilities[read], base[read], allowed[read], overlap)
-    return ServiceEvidence(int((read & live.known).sum()), float(values.max(initial=1.0)), threshold), tuple(notes)
+    values = lagged_e_process(live.labels[known], live.probabilities[known], base[known], allowed[known], overlap)
+    evidence = ServiceEvidence(int((known & live.known).sum()), float(values.max(initial=1.0)), threshold)
+    return evidence, read, tuple(notes)
+
+
+def _reference_of(workspace: Workspace, version: str, spec: MonitorSpec) -> VersionReference:
+    """Return what a version may lose by, from its files."""
+    loaded = workspace.registry.read_version(version)
+    return VersionReference(freeze_reference_of(loaded.record(), spec), loaded.recipe().window.horizon_bars)
 
 
 def _promotion_ordinal(workspace: Workspace, version: str) -> int:

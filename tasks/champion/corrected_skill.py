@@ -19,7 +19,7 @@ from model.recipe import Recipe
 from model.times import to_datetime
 from model.trading import TradingSpec, net_returns
 from tasks.registry.run_artifacts import read_evaluation
-from tasks.store.trial_log import Trial, TrialKind, overlapping_trials, trial_of
+from tasks.store.trial_log import Trial, TrialKind, TrialLog, overlapping_trials, trial_of
 from tasks.workspace import Workspace
 
 
@@ -44,12 +44,12 @@ def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesT
         record: its out-of-sample record.
     """
     series = workspace.runs.series
-    trials = workspace.trial_log.trials(series.symbol, series.interval, forecasts=True)
-    own = next((trial for trial in trials if trial.run_id == run_id), None)
     first, last = (to_datetime(moment) for moment in record.decided_at[[0, -1]])
+    trials = workspace.trial_log.trials(series.symbol, series.interval, between=(first, last), forecasts=True)
+    own = next((trial for trial in trials if trial.run_id == run_id), None)
     others = [
         trial
-        for trial in overlapping_trials(trials, first, last)
+        for trial in trials
         if trial.run_id != run_id and not (own and own.kind == "replay" and trial.recorded_at > own.recorded_at)
     ]
     rows = {trial.trial_id: skill_on(trial, record) for trial in others}
@@ -65,11 +65,12 @@ def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesT
     )
 
 
-def comparable_records(trials: Sequence[Trial], own: Trial, record: Record) -> list[Record]:
+def comparable_records(log: TrialLog, trials: Sequence[Trial], own: Trial, record: Record) -> list[Record]:
     """Return the forecasts of each other recipe by its newest trial, if it decided at least half of the record.
 
     Args:
-        trials: of the series, with their forecasts, oldest first.
+        log: the forecasts of the trials are read from it; a refit of the same recipe every day has none to read.
+        trials: of the series, oldest first.
         own: trial of the record.
         record: out-of-sample record.
     """
@@ -77,8 +78,8 @@ def comparable_records(trials: Sequence[Trial], own: Trial, record: Record) -> l
     newest = {trial.recipe: trial for trial in overlapping if trial.horizon_bars == own.horizon_bars}
     others = [
         record.with_probabilities(trial.forecasts.decided_at, trial.forecasts.probabilities)
-        for trial in newest.values()
-        if trial.recipe != own.recipe and trial.forecasts is not None
+        for trial in log.with_forecasts([each for each in newest.values() if each.recipe != own.recipe])
+        if trial.forecasts is not None
     ]
     return [each for each in others if len(each) >= len(record) / 2]
 

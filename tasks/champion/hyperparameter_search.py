@@ -248,8 +248,9 @@ class RecipeSearch:
 
     def _overfitting(self, run_ids: Sequence[str]) -> BacktestOverfitting | None:
         """Estimate the probability of backtest overfitting from the trials' forecasts, on their common windows."""
-        trials = self.workspace.trial_log.trials(self.series.symbol, self.series.interval, forecasts=True)
-        known = [trial.forecasts for trial in trials if trial.run_id in run_ids and trial.forecasts is not None]
+        log = self.workspace.trial_log
+        trials = [each for each in log.trials(self.series.symbol, self.series.interval) if each.run_id in run_ids]
+        known = [each.forecasts for each in log.with_forecasts(trials) if each.forecasts is not None]
         if not known:
             return None
         common = reduce(np.intersect1d, [each.decided_at for each in known])

@@ -5,9 +5,8 @@ held version have done" has an answer. Losses are in nats, paired by decision; a
 version was better than what was served. Caution: a version that was promoted yesterday has one live decision.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from model.live_score import outcomes
 from model.metrics import Record, log_losses
 from model.plurals import counted
 from model.times import column_times
+from tasks.registry.model_registry import Version
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,66 +77,58 @@ def compare_live(workspace: Workspace, bars: Bars, champion: str | None, seed: i
     Returns:
         One comparison for each version with at least one live decision with an outcome.
     """
-    since, known = _compared(workspace, champion)
-    logs = (workspace.prediction_log, workspace.shadow_log)
+    known, since = _compared(workspace, champion), None
+    if known:
+        since = min(each.trained_until for each in known.values())
+    logs, versions = (workspace.prediction_log, workspace.shadow_log), tuple(known)
     served = live_predictions([workspace.prediction_log.read(workspace.name, since=since)])
-    every = _on_time([log.read(workspace.name, since=since) for log in logs])
-    numbers = sorted((each for each in every["version"].unique() if each in (known or {each})), key=int, reverse=True)
+    read = [log.read(workspace.name, versions=versions, since=since) for log in logs]
+    every = live_predictions(read, ["version", "decided_at"])
+    both = every.merge(served, on=["decided_at", "resolves_at"], suffixes=("", "_served"))  # the same outcome only
+    both = both.assign(label=outcomes(column_times(both["decided_at"]), column_times(both["resolves_at"]), bars))
+    by_version = {str(number): rows for number, rows in both[both["label"] >= 0].groupby("version")}
+    numbers = sorted(every["version"].unique(), key=int, reverse=True)
     order = [each for each in (champion,) if each in numbers] + [each for each in numbers if each != champion]
-    found = (
-        _compare(
-            each, live_predictions([every[every["version"] == each]]), served, bars, seed, champion=each == champion
-        )
+    return tuple(
+        _compare(each, by_version[each], seed, champion=each == champion)
         for each in order[:NEWEST_VERSIONS]
+        if each in by_version
     )
-    return tuple(each for each in found if each is not None)
 
 
-def _compared(workspace: Workspace, champion: str | None) -> tuple[datetime | None, frozenset[str]]:
-    """Return the versions that may be compared, and a time before which none of them predicted; no bounds if unknown.
+def _compared(workspace: Workspace, champion: str | None) -> dict[str, Version]:
+    """Return the versions that may be compared, by number; empty where they are not known: all are.
 
-    A version predicts after the end of its training, so a log of ten years is not read whole for the newest ones.
+    A log of ten years is not read whole for the newest ones: they predict after the end of their training only.
     """
     newest = workspace.registry.newest_versions(2 * NEWEST_VERSIONS)  # rejected ones make no predictions
     if len(newest) < 2 * NEWEST_VERSIONS or champion is None:
-        return None, frozenset()
-    known = frozenset({*newest, champion})
+        return {}
     try:
-        return min(workspace.registry.version(each).trained_until for each in known), known
+        return {each: workspace.registry.version(each) for each in (*newest, champion)}
     except NoChampion:  # deleted since
-        return None, frozenset()
+        return {}
 
 
-def live_predictions(frames: Iterable["pd.DataFrame"]) -> "pd.DataFrame":
-    """Return predictions that were not stored late, the first stored of each decision, oldest first."""
-    kept = _on_time(frames).sort_values(["decided_at", "stored_at"], kind="stable")
-    return kept.drop_duplicates("decided_at")
-
-
-def _on_time(frames: Iterable["pd.DataFrame"]) -> "pd.DataFrame":
+def live_predictions(frames: Iterable["pd.DataFrame"], key: Sequence[str] = ("decided_at",)) -> "pd.DataFrame":
+    """Return predictions that were not stored late, oldest first; of those with the same key the first stored."""
     import pandas as pd  # imported here: pandas takes a second
 
     rows = pd.concat(list(frames), ignore_index=True)
-    return rows[~rows["late"].astype(bool)]
+    kept = rows[~rows["late"].astype(bool)].sort_values(["decided_at", "stored_at"], kind="stable")
+    return kept.drop_duplicates(list(key))
 
 
-def _compare(
-    version: str, ours: "pd.DataFrame", served: "pd.DataFrame", bars: Bars, seed: int, *, champion: bool
-) -> LiveComparison | None:
-    both = ours.merge(served, on=["decided_at", "resolves_at"], suffixes=("", "_served"))  # the same outcome only
-    decided_at, resolves_at = column_times(both["decided_at"]), column_times(both["resolves_at"])
-    labels = outcomes(decided_at, resolves_at, bars)
-    known = labels >= 0
-    if not known.any():
-        return None
+def _compare(version: str, rows: "pd.DataFrame", seed: int, *, champion: bool) -> LiveComparison:
+    """Compare a version with what was served, on predictions of both with an outcome, oldest first."""
     record = Record(
-        decided_at[known],
-        resolves_at[known],
-        labels[known],
-        both["probability"].to_numpy(dtype=np.float64)[known],
-        np.zeros(int(known.sum()), dtype=np.int64),
+        column_times(rows["decided_at"]),
+        column_times(rows["resolves_at"]),
+        rows["label"].to_numpy(dtype=np.int8),
+        rows["probability"].to_numpy(dtype=np.float64),
+        np.zeros(len(rows), dtype=np.int64),
     )
-    theirs = both["probability_served"].to_numpy(dtype=np.float64)[known]
+    theirs = rows["probability_served"].to_numpy(dtype=np.float64)
     losses = [float(log_losses(record.labels, each).mean()) for each in (record.probabilities, theirs)]
     interval = compare_losses(record, theirs, seed) if len(record) >= MIN_DECISIONS else None
     return LiveComparison(

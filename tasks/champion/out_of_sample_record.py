@@ -53,7 +53,7 @@ def live_record(workspace: Workspace, version: str, network_sha256: str, decisio
     Predictions of another outcome (another horizon) or by another network of this number are left out.
     """
     logs = (workspace.prediction_log, workspace.shadow_log)
-    frames = [log.read(workspace.name, version) for log in logs]
+    frames = [log.read(workspace.name, (version,)) for log in logs]
     stored = live_predictions([each[each["network"].fillna("").isin(["", network_sha256])] for each in frames])
     decided_at, resolves_at = column_times(stored["decided_at"]), column_times(stored["resolves_at"])
     found = decisions.with_probabilities(decided_at, stored["probability"].to_numpy(dtype=np.float64))

@@ -6,9 +6,10 @@ then use the MLflow client. It is an optimisation only. Note: a deleted version 
 """
 
 import atexit
+import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,27 @@ class LocalDatabase:
         key = (name, DEFAULT_WORKSPACE)
         rows = self._rows("SELECT experiment_id FROM experiments WHERE name = ? AND workspace = ?", key)
         return None if rows is None else (str(rows[0][0]) if rows else None,)
+
+    def ended_runs(
+        self, experiments: Collection[str], ended: Collection[str], before: int, folds_before: int
+    ) -> tuple[str, ...] | None:
+        """Return the runs of some experiments that ended before a time, without those in MLflow's trash.
+
+        Args:
+            experiments: by name.
+            ended: statuses of a run that has ended.
+            before: milliseconds since 1970.
+            folds_before: the same, for the runs of single folds.
+        """
+        rows = self._rows(
+            "SELECT runs.run_uuid FROM runs JOIN experiments ON experiments.experiment_id = runs.experiment_id "
+            "WHERE experiments.workspace = ? AND experiments.name IN (SELECT value FROM json_each(?)) "
+            "AND experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active' "
+            "AND runs.status IN (SELECT value FROM json_each(?)) AND runs.end_time < CASE WHEN EXISTS "
+            "(SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = 'fold') THEN ? ELSE ? END",
+            (DEFAULT_WORKSPACE, *(json.dumps(sorted(each)) for each in (experiments, ended)), folds_before, before),
+        )
+        return None if rows is None else tuple(str(row[0]) for row in rows)
 
     def running_processes(self) -> dict[str, str] | None:
         """Return the process that each running run names, by the id of the run."""

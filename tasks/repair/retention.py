@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE = 1000  # of MLflow
 BULKY = (REPORT, KERAS, ONNX, "pictures")  # of a run, each kept elsewhere or drawn from what is kept
 FOLDS, UNDECIDED = "run of a fold", "run without a decision"
 ENDED = {"FINISHED", "FAILED", "KILLED"}
@@ -180,28 +179,24 @@ def _old_runs(
     """Yield the ended runs of folds after `fold_days`, and those without decision and version after `run_days`."""
     client = open_client(settings.mlflow_uri)
     needed = {row.run_id for row in rows} | {entry.run_id for _, _, entry in versions}
-    for run in _runs(client, {Series(row.symbol, row.interval).name for row in rows}):
+    experiments = {Series(row.symbol, row.interval).name for row in rows}
+    limits = (_milliseconds_before(now, days) for days in (spec.run_days, spec.fold_days))
+    old = LocalDatabase(settings.mlflow_uri).ended_runs(experiments, ENDED, *limits) or ()
+    for run in (client.get_run(run_id) for run_id in old if run_id not in needed):
         kind, folder = _kind_of_old_run(run, spec, now), _folder_of_run(run, settings)
-        if kind and folder is not None and run.info.run_id not in needed:
+        if kind and folder is not None:
             yield Removal(kind, run.info.run_id, _size(folder), partial(_delete_run, settings, client, run, spec, now))
 
 
-def _runs(client: "MlflowClient", series: set[str]) -> Iterator["Run"]:
-    """Yield the runs of these experiments, except those that a person has put into MLflow's trash."""
-    experiments = [each.experiment_id for each in client.search_experiments() if each.name in series]
-    token = None
-    while experiments:
-        found = client.search_runs(experiments, "attributes.status != 'RUNNING'", max_results=PAGE, page_token=token)
-        yield from found
-        token = found.token
-        if not token:
-            return
+def _milliseconds_before(now: datetime, days: int) -> int:
+    """Return the time that lies some days before, in milliseconds since 1970."""
+    return int((now - timedelta(days=days)).timestamp() * 1000)
 
 
 def _kind_of_old_run(run: "Run", spec: RetentionSpec, now: datetime) -> str:
     """Return the kind of a run of ours (since 0.2 it names its process) that ended long ago; empty for any other."""
     kind, days = (FOLDS, spec.fold_days) if "fold" in run.data.tags else (UNDECIDED, spec.run_days)
-    before = (now - timedelta(days=days)).timestamp() * 1000
+    before = _milliseconds_before(now, days)
     ended = run.info.end_time if run.info.status in ENDED else None
     return kind if process_of(run.data.tags) and ended is not None and ended < before else ""
 

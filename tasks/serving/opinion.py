@@ -39,7 +39,7 @@ def opinion_on(workspace: Workspace, version: Version, loaded: LoadedVersion, pr
     live = {
         moment.to_pydatetime(): probability
         for log in (workspace.shadow_log, workspace.prediction_log)
-        for moment, probability in log.read(workspace.name, version.version)[["decided_at", "probability"]].values
+        for moment, probability in log.read(workspace.name, (version.version,))[["decided_at", "probability"]].values
     }
     before = [live[moment] for moment in sorted(live) if moment < decided_at]
     ranks = rank_confidences(

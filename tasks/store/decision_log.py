@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model.errors import RiseOrFallError
 from model.times import as_utc
 from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows
+from tasks.store.kept_tables import find_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -242,7 +243,7 @@ class DecisionLog:
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal written
-            rows = read_rows(table, self._table.schema)
+            rows = read_rows(table, self._schema("decision_id", "series_name", "sequence", "champion_after"))
             written = row.decision_id not in set(rows["decision_id"].to_pylist())
             if not written:
                 return None
@@ -254,7 +255,10 @@ class DecisionLog:
         return written
 
     def rows(self, series_name: str = "", last: int | None = None) -> tuple[LoggedDecision, ...]:
-        """Return decisions of one series (of all when empty) in the order of writing; only the `last` ones if given."""
+        """Return decisions of one series (of all when empty) in the order of writing; only the `last` ones if given.
+
+        A command asks many times; the rows of a version of the table are read and parsed once.
+        """
         table = self._table.open()
         if table is None:
             return ()
@@ -265,8 +269,13 @@ class DecisionLog:
             if not newest:
                 return ()
             conditions.append(f"sequence >= {newest[-1]}")
-        found = read_rows(table, self._table.schema, " AND ".join(conditions) or None).to_pylist()
-        return tuple(_decision(row) for row in sorted(found, key=lambda row: row["sequence"]))
+        where = " AND ".join(conditions) or None
+
+        def parsed() -> tuple[LoggedDecision, ...]:
+            found = read_rows(table, self._table.schema, where).to_pylist()
+            return tuple(_decision(row) for row in sorted(found, key=lambda row: row["sequence"]))
+
+        return find_once(table, ("decisions", where), parsed, slot=("decisions",) if last is None else ())
 
     def _schema(self, *names: str) -> "pa.Schema":
         import pyarrow as pa  # imported here: see _table

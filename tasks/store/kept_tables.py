@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ MOST_TABLES = 32  # own choice: a home has nine
 MOST_READS = 64  # own choice, of one table
 LARGEST_READ_BYTES = 1 << 20  # own choice: a larger read is not kept
 
+Found = TypeVar("Found")
 State = tuple[int, ...]  # of a log: version, and what its folder and its newest entry look like
 Stamps = tuple[int, ...]  # of data files: when each was written
 
@@ -31,7 +32,7 @@ class _Kept:
 
     table: "DeltaTable"
     state: State
-    reads: dict[tuple[object, ...], tuple[Stamps, "pa.Table"]] = field(default_factory=dict)
+    reads: dict[tuple[object, ...], tuple[Stamps, tuple[object, ...], Any]] = field(default_factory=dict)  # by slot
 
 
 _kept: OrderedDict[str, _Kept] = OrderedDict()  # oldest use first
@@ -60,26 +61,46 @@ def newest_version(uri: str, load: "Callable[[], DeltaTable | None]") -> "DeltaT
 
 
 def read_once(table: "DeltaTable", question: tuple[object, ...], read: "Callable[[], pa.Table]") -> "pa.Table":
-    """Return what a question about a table finds; about its newest version it is read once.
+    """Return what a question about a table finds; about its newest version it is read once, if it is small.
 
     Args:
         table: at any version.
         question: what is read.
         read: reads it.
     """
+    return find_once(table, question, read, lambda found: found.nbytes <= LARGEST_READ_BYTES)
+
+
+def find_once(
+    table: "DeltaTable",
+    question: tuple[object, ...],
+    read: Callable[[], Found],
+    is_kept: Callable[[Found], bool] = lambda _: True,
+    slot: tuple[object, ...] = (),
+) -> Found:
+    """Return anything that is made of the rows of a table, as `read_once` does.
+
+    Args:
+        table: at any version.
+        question: what is made; the result must not be changed.
+        read: makes it.
+        is_kept: whether a result is kept.
+        slot: results of one slot replace each other, for large ones; empty: each question has its own.
+    """
     kept = _current(unquote(urlsplit(table.table_uri).path).rstrip("/"))
     if kept is None or kept.table.version() != table.version():
         return read()
     stamps = tuple(_written_at(Path(file)) for file in kept.table.file_uris())
-    known = kept.reads.get(question)
-    if known is not None and known[0] == stamps:
-        return known[1]
+    known = kept.reads.get(slot or question)
+    if known is not None and known[:2] == (stamps, question):
+        kept_result: Found = known[2]
+        return kept_result
     found = read()
-    if found.nbytes <= LARGEST_READ_BYTES:
+    if is_kept(found):
         with _lock:
             while len(kept.reads) >= MOST_READS:
                 del kept.reads[next(iter(kept.reads))]
-            kept.reads[question] = (stamps, found)
+            kept.reads[slot or question] = (stamps, question, found)
     return found
 
 

@@ -238,16 +238,18 @@ class PredictionLog:
 
         return pa.schema([self._table.schema.field(name) for name in names])
 
-    def read(self, series_name: str = "", version: str = "", since: datetime | None = None) -> "pd.DataFrame":
-        """Read stored predictions of a series and a version (of all when empty), by `decided_at`, then version.
+    def read(
+        self, series_name: str = "", versions: Sequence[str] = (), since: datetime | None = None
+    ) -> "pd.DataFrame":
+        """Read stored predictions of a series and of some versions (of all when empty), by `decided_at`, then version.
 
         Args:
             series_name: registered model.
-            version: of the model.
+            versions: of the model.
             since: earlier decisions are left out; None for all.
         """
-        wanted = {"series_name": series_name, "version": version}
-        conditions = [f"{name} = {quoted(text)}" for name, text in wanted.items() if text]
+        conditions = [f"series_name = {quoted(series_name)}"] if series_name else []
+        conditions += [f"version IN ({', '.join(map(quoted, versions))})"] if versions else []
         conditions += [f"decided_at >= {quoted(as_utc(since).isoformat())}"] if since else []
         where = " AND ".join(conditions) or None
         table = self._table.open()

@@ -9,7 +9,7 @@ no clock: times are passed in.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -175,9 +175,12 @@ class TrialLog:
     @cached_property
     def _counted(self) -> "pa.Schema":
         """The columns without the probabilities: a count reads no more."""
+        return self._schema(*(name for name in self._table.schema.names if name not in FORECASTS))
+
+    def _schema(self, *names: str) -> "pa.Schema":
         import pyarrow as pa  # imported here: see _table
 
-        return pa.schema([column for column in self._table.schema if column.name not in FORECASTS])
+        return pa.schema([self._table.schema.field(name) for name in names])
 
     def append(self, trials: Sequence[Trial]) -> int:
         """Write trials in one commit; return how many were new, those with a known `trial_id` stay as they are."""
@@ -185,7 +188,7 @@ class TrialLog:
 
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal added
-            known = set(read_rows(table, self._counted)["trial_id"].to_pylist())
+            known = set(read_rows(table, self._schema("trial_id"))["trial_id"].to_pylist())
             fresh = {trial.trial_id: _fields(trial) for trial in trials if trial.trial_id not in known}
             added = len(fresh)
             return append_rows(table, self._table.schema, list(fresh.values())) if fresh else None
@@ -194,22 +197,39 @@ class TrialLog:
             self._table.change(plan)
         return added
 
-    def trials(self, symbol: str, interval: str, *, forecasts: bool = False) -> tuple[Trial, ...]:
+    def trials(
+        self, symbol: str, interval: str, *, between: tuple[datetime, datetime] | None = None, forecasts: bool = False
+    ) -> tuple[Trial, ...]:
         """Return the trials on the bars of a series, in the order of writing times.
 
         Args:
             symbol: of the bars.
             interval: of the bars.
-            forecasts: read the probabilities too.
+            between: only trials whose test bars overlap these decisions, both included, UTC; None: all.
+            forecasts: read the probabilities too. A daily retrain leaves 750 a day, so name `between`, or read those
+                of few trials by `with_forecasts`.
         """
         table = self._table.open()
         if table is None:
             return ()
         where = f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
+        if between is not None:
+            first, last = (quoted(as_utc(moment).isoformat()) for moment in between)
+            where += f" AND test_first <= {last} AND test_last >= {first}"
         found = read_rows(table, self._table.schema if forecasts else self._counted, where)
         rows = found.select(self._counted.names).to_pylist()
         trials = [_trial(row, _forecasts(found, place) if forecasts else None) for place, row in enumerate(rows)]
         return tuple(sorted(trials, key=lambda trial: (trial.recorded_at, trial.trial_id)))
+
+    def with_forecasts(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return trials with their probabilities; those of no other trial are read."""
+        table = self._table.open()
+        if table is None or not trials:
+            return list(trials)
+        ids = ", ".join(quoted(trial.trial_id) for trial in trials)
+        rows = read_rows(table, self._schema("trial_id", *FORECASTS), f"trial_id IN ({ids})")
+        found = {name: _forecasts(rows, place) for place, name in enumerate(rows["trial_id"].to_pylist())}
+        return [replace(trial, forecasts=found.get(trial.trial_id)) for trial in trials]
 
 
 def _trial(row: dict[str, Any], forecasts: TrialForecasts | None) -> Trial:

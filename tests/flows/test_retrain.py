@@ -310,7 +310,7 @@ def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:
         "2019-10-17T00:00:00+00:00",
         "2019-10-18T00:00:00+00:00",
     )
-    stored = Workspace(Settings()).prediction_log.read(SERIES.name, asked[0].prediction.version)
+    stored = Workspace(Settings()).prediction_log.read(SERIES.name, (asked[0].prediction.version,))
     assert stored["probability"].tolist() == [asked[0].prediction.probability]
     assert not stored["late"].any()
 

@@ -186,3 +186,17 @@ def test_paired_intervals_cover_zero_where_labels_overlap_and_forecasts_persist(
         found = paired_difference(labels, ours, theirs, seed, block, overlap, repetitions=400)
         covered += found.low <= 0 <= found.high
     assert binom.ppf(0.01, runs, 0.935) <= covered <= binom.ppf(0.99, runs, 0.98)
+
+
+@pytest.mark.parametrize(("n", "block_bars"), [(1, 1), (40, 1), (40, 3), (30, 100), (750, 12)])
+def test_the_draws_are_those_of_the_stationary_bootstrap_of_arch(
+    n: int, block_bars: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arch.bootstrap import StationaryBootstrap
+
+    monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 8 * 7 * n)  # seven at once
+    theirs = StationaryBootstrap(block_bars, np.arange(n), seed=np.random.default_rng(3)).bootstrap(20)
+    expected = [np.bincount(drawn[0][0], minlength=n) for drawn in theirs]
+    found = list(bootstrap._draws(n, block_bars, 3, 20))
+    assert (np.array(found) == np.array(expected)).all()
+    assert len(found) == 20

@@ -1,9 +1,11 @@
 """Planted degradation, drift and absence raise their alarms once; an honest year raises none."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from model.monitor_alarms import Alarm, MonitorSpec, fresh_alarms
 from model.recipe import Recipe
 from model.times import to_datetime
 from tasks.champion.champion_monitor import MonitorResult, join, monitor_champion, service_evidence
+from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
+from tasks.store.delta_table import read_rows
 from tasks.store.monitor_log import MonitorEntry, MonitorLog, score_from
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
@@ -243,15 +247,69 @@ def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, m
         assert watched.score.count == count
 
 
+def test_a_version_that_served_is_read_once_and_the_evidence_stays(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten years of daily promotions: 3,650 versions, of which the monitor opened every file every day."""
+    predict(settings, 0.5 - 0.02 * (2 * rises()[:120] - 1))
+    tiny_home(settings.home, BARS, TRAINED, gain=3.0)  # version 2
+    predict(settings, np.full(100, 0.45), since=TRAINED + 120, version="2")
+    read: list[str] = []
+    true = ModelRegistry.read_version
+    monkeypatch.setattr(ModelRegistry, "read_version", lambda own, version: read.append(version) or true(own, version))
+    patient = SPEC.model_copy(update={"false_alarm_rate": 1e-12})  # an alarm would begin the evidence anew
+    first = look(settings, TRAINED + 200, patient)
+    assert sorted(read) == ["1", "2", "2"]
+    assert sorted(first.entry.references) == ["1", "2"]
+    read.clear()
+    again = look(settings, TRAINED + 200, patient)
+    assert read == ["2"]  # the champion, for its own score
+    assert again.service == first.service
+    assert again.service.count > 190
+    assert again.entry.references == {}
+    shutil.rmtree(Workspace(settings, SERIES).registry.read_version("1").folder)
+    assert look(settings, TRAINED + 200, patient).notes == first.notes
+    tolerant = look(settings, TRAINED + 200, patient.model_copy(update={"score_tolerance": 0.05}))
+    assert 1 <= tolerant.service.e_value < first.service.e_value  # the tolerance is the run's, not the stored one's
+
+
+def test_the_newest_entry_is_read_without_the_numbers_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, start = MonitorLog(str(tmp_path)), to_datetime(BARS.closed_at[0])
+    for day in range(6):
+        log.write(MonitorEntry("A-1d", start + day * DAY, str(day), {"evidence": float(day)}, (), ()))
+    read: list[tuple[list[str], int]] = []
+
+    def count(table: Any, schema: Any, *more: Any) -> Any:
+        found = read_rows(table, schema, *more)
+        read.append((schema.names, found.num_rows))
+        return found
+
+    monkeypatch.setattr("tasks.store.monitor_log.read_rows", count)
+    last = log.last("A-1d")
+    assert last is not None
+    assert (last.version, last.numbers) == ("5", {"evidence": 5.0})
+    assert [(rows, "numbers" in names) for names, rows in read] == [(6, False), (1, True)]
+    until = log.last("A-1d", start + 2 * DAY)
+    assert until is not None
+    assert until.version == "2"
+    assert log.last("A-1d", start - DAY) is None
+    read.clear()
+    assert (log.raised("A-1d"), log.references("A-1d")) == ([], {})
+    assert [(rows, "numbers" in names) for names, rows in read] == [(0, False), (6, False)]
+
+
 def test_the_monitor_log_keeps_every_entry_and_an_alarm_cools_down(tmp_path: Path) -> None:
     log, start = MonitorLog(str(tmp_path)), to_datetime(BARS.closed_at[0])
     alarm = Alarm("stale", "old")
     log.write(MonitorEntry("A-1d", start, "1", {"evidence": 1.0}, (alarm,), ("stale",)))
     log.write(MonitorEntry("A-1d", start + DAY, "1", {}, (alarm,), ("degraded",)))
-    looks = log.entries("A-1d")
-    assert [each.alarms for each in looks] == [(alarm,), (alarm,)]
-    assert score_from(looks) == start + DAY
-    raised = [(each.watched_at, each.raised) for each in looks]
+    assert [each.alarms for each in log.entries("A-1d")] == [(alarm,), (alarm,)]
+    raised = log.raised("A-1d")
+    assert raised == [(start, ("stale",)), (start + DAY, ("degraded",))]
+    assert score_from(raised) == start + DAY
+    assert log.raised("A-1d", start) == raised[:1]  # a later run's clock was ahead
     assert fresh_alarms([alarm], raised, start + 6 * DAY, timedelta(days=7)) == ()
     assert fresh_alarms([alarm], raised, start + 7 * DAY, timedelta(days=7)) == (alarm,)
     assert log.last("B-1d") is None

@@ -151,7 +151,9 @@ def test_the_strict_rule_holds_what_is_significant_alone_and_not_after_correctio
     assert daily.decision.action == "promote"
 
 
-def test_the_sharpe_ratio_is_deflated_by_the_recipes_tried(workspace: Workspace) -> None:
+def test_the_sharpe_ratio_is_deflated_by_the_recipes_tried(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record, own = skilled(), workspace.trial_log.trials("BTC-USD", "1d")[0]
     few, costs = useless(3).take(np.arange(100)), TradingSpec(cost_bps=20)
     workspace.trial_log.append(
@@ -164,9 +166,13 @@ def test_the_sharpe_ratio_is_deflated_by_the_recipes_tried(workspace: Workspace)
     )
     trials = workspace.trial_log.trials("BTC-USD", "1d", forecasts=True)
     others, recipes = (
-        comparable_records(trials, own, record),
+        comparable_records(workspace.trial_log, trials, own, record),
         count_looks(trials, own.test_first, own.test_last).recipes,
     )
+    without = [replace(each, recipe=own.recipe) for each in trials]  # a refit every day of one recipe
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.store.trial_log.read_rows", None)
+        assert comparable_records(workspace.trial_log, without, own, record) == []
     found = deflated_sharpe_ratios(record, others, recipes, BARS, costs)
     for way in ("long_flat", "long_short"):
         spec = costs.model_copy(update={"kind": way})

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home, tiny_version
 
@@ -124,7 +125,7 @@ def kept_runs(settings: Settings, workspace: Workspace, ended: Callable[[int, di
     return {forced, registered, foreign, elsewhere, deleted, scheduled}
 
 
-def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path) -> None:
+def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tiny_home(tmp_path, BARS, 100)
     workspace = Workspace(settings, SERIES)
     runs, now = workspace.runs, datetime.now(UTC)
@@ -144,7 +145,14 @@ def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path) -> Non
     failed, recent = ended(181, {}), ended(179, {})
     works = runs.start_run("still running", {"fold": "2"})
     others = kept_runs(settings, workspace, ended)
-    found = find_removals(settings, RetentionSpec())
+    read: list[str] = []
+    true = MlflowClient.get_run
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "get_run", lambda client, run_id: read.append(run_id) or true(client, run_id))
+        patched.setattr(MlflowClient, "search_runs", None)
+        found = find_removals(settings, RetentionSpec())
+    assert not {decided, fresh, recent, works} & set(read)  # ten years have 3,650 runs with a decision
+    assert len(read) == len({old, failed} | others) - 4  # forced, registered, in the trash, scheduled
     assert sorted((each.kind, each.size) for each in found) == [
         ("run of a fold", 5000),
         ("run without a decision", 5000),

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from tasks.store import decision_log
 from tasks.store.decision_log import (
     Action,
+    ChampionChanged,
     DecisionLog,
     LoggedDecision,
     challenger_of,
@@ -231,3 +233,41 @@ def test_the_champion_before_the_first_decision_is_a_former_champion() -> None:
     assert former_champions(rows) == ("1", "2", "4")
     assert former_champions([ROW]) == ("1",)
     assert standing_champions(rows) == ("2",)
+
+
+def test_a_command_parses_the_decisions_once_however_often_it_asks(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ten years a row has 3 kB: more than is kept of a table as it was read, and predict asks three times."""
+    monkeypatch.setattr("tasks.store.kept_tables.LARGEST_READ_BYTES", 0)
+    for number in range(1, 6):
+        name = "ETH-USD-1d" if number == 5 else ROW.series_name
+        decisions.append(replace(ROW, decision_id=f"run-{number}", series_name=name))
+    parsed: list[str] = []
+    true = decision_log._decision
+    monkeypatch.setattr(decision_log, "_decision", lambda row: parsed.append(row["decision_id"]) or true(row))
+    asked = [DecisionLog(decisions.root).rows(ROW.series_name) for _ in range(3)]
+    assert parsed == ["run-1", "run-2", "run-3", "run-4"]
+    assert [[row.decision_id for row in rows] for rows in asked] == [parsed] * 3
+    decisions.append(replace(ROW, decision_id="run-6"))  # a commit
+    assert [row.decision_id for row in decisions.rows(ROW.series_name)][-1] == "run-6"
+    assert [row.decision_id for row in decisions.rows("ETH-USD-1d")] == ["run-5"]  # takes the place of the other
+    assert len(parsed) == 4 + 5 + 1
+    assert len(decisions.rows(ROW.series_name)) == 5
+    assert len(parsed) == 4 + 5 + 1 + 5
+
+
+def test_an_append_reads_no_reasons_and_numbers_of_earlier_decisions(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decisions.append(ROW)
+    read: list[list[str]] = []
+    monkeypatch.setattr(
+        "tasks.store.decision_log.read_rows",
+        lambda table, schema, *more: read.append(schema.names) or read_rows(table, schema, *more),
+    )
+    assert decisions.append_if_current(replace(ROW, decision_id="run-2", champion_before="1"))
+    assert not decisions.append_if_current(replace(ROW, decision_id="run-2", champion_before="1"))
+    with pytest.raises(ChampionChanged):
+        decisions.append_if_current(replace(ROW, decision_id="run-3", champion_before="7"))
+    assert read == [["decision_id", "series_name", "sequence", "champion_after"]] * 3

@@ -48,7 +48,7 @@ def test_predictions_differ_by_series_time_and_version(predictions: PredictionLo
     frame = predictions.read("BTC-USD-1d")
     assert frame["probability"].tolist() == [0.8, 0.53, 0.6, 0.6]
     assert frame["version"].tolist() == ["1", "1", "2", "3"]
-    assert predictions.read("BTC-USD-1d", version="2")["probability"].tolist() == [0.6]
+    assert predictions.read("BTC-USD-1d", ("2",))["probability"].tolist() == [0.6]
     assert len(predictions.read()) == 5
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from model.metrics import Record
 from model.recipe import Recipe
-from tasks.store.delta_table import MAX_FILES
-from tasks.store.trial_log import Trial, TrialForecasts, TrialLog, count_looks, trial_of
+from tasks.store.delta_table import MAX_FILES, read_rows
+from tasks.store.trial_log import Trial, TrialForecasts, TrialLog, count_looks, overlapping_trials, trial_of
 
 DAY = timedelta(days=1)
 START = datetime(2019, 1, 1, tzinfo=UTC)
@@ -109,6 +110,39 @@ def test_the_probabilities_of_a_trial_are_read_back_where_they_are_wanted(log: T
     assert (read.labels.tolist(), read.labels.dtype) == ([1, 0], np.int8)
     assert read.probabilities == pytest.approx([0.8, 0.1], abs=1e-7)
     assert read.base_rates.tolist() == [0.5, 0.625]
+
+
+def test_ten_years_of_trials_are_not_read_for_those_on_the_newest_bars(
+    log: TrialLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = np.array(["2019-01-01"], "datetime64[us]")
+    trials = [
+        replace(
+            TRIAL, trial_id=f"day {day}", recorded_at=START + day * DAY, test_first=START + day * DAY,
+            test_last=START + (day + 3) * DAY,
+            forecasts=TrialForecasts(times, np.array([1], np.int8), np.array([day / 10]), np.array([0.5])),
+        )
+        for day in range(10)
+    ]  # fmt: skip
+    log.append(trials)
+    read: list[tuple[int, bool]] = []
+
+    def count(table: Any, schema: Any, *more: Any) -> Any:
+        found = read_rows(table, schema, *more)
+        read.append((found.num_rows, "probabilities" in schema.names))
+        return found
+
+    monkeypatch.setattr("tasks.store.trial_log.read_rows", count)
+    between = START + 7 * DAY, START + 8 * DAY
+    found = log.trials("BTC-USD", "1d", between=between)
+    assert [trial.trial_id for trial in found] == ["day 4", "day 5", "day 6", "day 7", "day 8"]  # both ends included
+    assert found == tuple(overlapping_trials(log.trials("BTC-USD", "1d"), *between))
+    read.clear()
+    (with_probabilities,) = log.with_forecasts(found[1:2])
+    assert with_probabilities.forecasts is not None
+    assert with_probabilities.forecasts.probabilities == pytest.approx([0.5])
+    assert read == [(1, True)]
+    assert log.with_forecasts([]) == []
 
 
 def test_looks_are_trials_whose_test_bars_overlap() -> None:
