@@ -79,19 +79,19 @@ def _run_suite(
     batch: pd.DataFrame, suite: Suite, run_name: str, site: Path | None
 ) -> tuple[dict[str, Outcome], Any, Path | None]:
     """Return the outcome of each rule, the identifier of the run, and the page that was built in `site`."""
-    import great_expectations as gx  # imported here: takes 5 s, and only checks need it
-    from great_expectations.checkpoint.actions import UpdateDataDocsAction
+    from great_expectations.checkpoint.actions import UpdateDataDocsAction  # here: takes 5 s, and only checks need it
     from great_expectations.core.run_identifier import RunIdentifier
 
+    from data_checks.added_objects import AddedCheckpoint, AddedDefinition, AddedSuite
     from data_checks.expectations import build_expectation
 
     context = _open_context(site)
     asset = context.data_sources.add_pandas("bars").add_dataframe_asset(suite.name)
     made = [build_expectation(rule, suite.limits, suite.severity(rule)) for rule in suite.rules]
-    stored = context.suites.add(gx.ExpectationSuite(suite.name, expectations=made))
+    stored = context.suites.add(AddedSuite(suite.name, expectations=made))
     data = asset.add_batch_definition_whole_dataframe(suite.name)
-    definition = gx.ValidationDefinition(name=suite.name, data=data, suite=stored)
-    checkpoint = gx.Checkpoint(
+    definition = AddedDefinition(name=suite.name, data=data, suite=stored)
+    checkpoint = AddedCheckpoint(
         name=suite.name,
         validation_definitions=[context.validation_definitions.add(definition)],
         actions=[UpdateDataDocsAction(name="pages")] if site else [],
