@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Processes that share the tests; each needs a core and 2 GB.
 WORKERS ?= 2
+# Tests start a hundred processes: without stored bytecode each compiles the project anew, half a second of CPU time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test e2e check bench lock clean
 

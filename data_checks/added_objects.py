@@ -12,7 +12,7 @@ from great_expectations.core.freshness_diagnostics import (
 )
 
 
-class AddedSuite(ExpectationSuite):
+class AddedSuite(ExpectationSuite):  # type: ignore[misc]  # GX has no types here
     """A suite that equals its stored copy."""
 
     def is_fresh(self) -> ExpectationSuiteFreshnessDiagnostics:
@@ -20,7 +20,7 @@ class AddedSuite(ExpectationSuite):
         return ExpectationSuiteFreshnessDiagnostics(errors=[])
 
 
-class AddedDefinition(ValidationDefinition):
+class AddedDefinition(ValidationDefinition):  # type: ignore[misc]  # GX has no types here
     """A validation definition that equals its stored copy."""
 
     def is_fresh(self) -> ValidationDefinitionFreshnessDiagnostics:
@@ -28,7 +28,7 @@ class AddedDefinition(ValidationDefinition):
         return ValidationDefinitionFreshnessDiagnostics(errors=[])
 
 
-class AddedCheckpoint(Checkpoint):
+class AddedCheckpoint(Checkpoint):  # type: ignore[misc]  # GX has no types here
     """A checkpoint that equals its stored copy."""
 
     def is_fresh(self) -> CheckpointFreshnessDiagnostics:

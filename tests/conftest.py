@@ -1,11 +1,14 @@
 """What all tests share: array shapes checked as they run, reference formulas importable, synthetic bars."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import install_import_hook
+
+gc.disable()  # until the files are imported: a fifth of that time went to looking for garbage among what stays
 
 sys.path.insert(0, str(Path(__file__).parent / "reference"))  # tests are no package: `import article_windows`
 install_import_hook(("model", "data_checks"), "type_checker.checked")  # before anything imports these packages
@@ -45,13 +48,31 @@ def gappy_bars() -> Bars:
     return random_walk(300, seed=1, absent=(40, 41, 120, *range(250, 262)))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m e2e`, skip files without such a test: to rewrite and import them takes each worker 10 s of CPU time."""
+    if config.option.markexpr != "e2e" or not collection_path.name.startswith("test_"):
+        return None
+    return "pytest.mark.e2e" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among what was imported."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    from units_of_work import place_of
+
+    items.sort(key=lambda item: place_of(item.nodeid))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep tests/flows on one worker, which starts the Prefect server; other files go to whoever is free."""
-    from xdist.scheduler import LoadFileScheduling
+    """Give the units of `--dist loadfile` out in the order of the tests."""
+    from units_of_work import UnitScheduling
 
-    class FlowsTogether(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "tests/flows" if nodeid.startswith("tests/flows/") else super()._split_scope(nodeid)
-
-    return FlowsTogether(config, log) if config.getvalue("dist") == "loadfile" else None
+    config.option.loadscopereorder = False  # by the number of tests, which says little about their time
+    return UnitScheduling(config, log) if config.getvalue("dist") == "loadfile" else None

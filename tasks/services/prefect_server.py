@@ -55,7 +55,7 @@ def local_server() -> Iterator[None]:
         yield
         return
     log_path = settings.log_folder / "prefect-temporary.log"
-    service, password = _temporary_server(), new_password()
+    service, password = temporary_server(), new_password()
     environment = process_environment(**BARE, **prefect_server_variables(password))
     with first_start(settings):
         process = launch(service, environment, log_path, new_mark(service))
@@ -110,7 +110,7 @@ def use_server(settings: Settings) -> None:
         set_environment(variables_of_up(state, Settings().mlflow_uri, password), replace=True)
 
 
-def _temporary_server() -> Service:
+def temporary_server() -> Service:
     """Return the server without its pages, started without the command line that would load them."""
     port = free_port()
     address, where = f"http://{HOST}:{port}/api", ("--host", HOST, "--port", str(port))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect
-from running_up import Up, answer_of
+from running_up import PATIENCE_SECONDS, Up, answer_of
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,7 @@ def preflight(address: str, origin: str) -> str | None:
     headers = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
     headers |= {"Access-Control-Request-Headers": "content-type"}
     place = urlsplit(address)
-    connection = HTTPConnection(place.netloc, timeout=60)
+    connection = HTTPConnection(place.netloc, timeout=PATIENCE_SECONDS)
     connection.request("OPTIONS", place.path, headers=headers)
     reply = connection.getresponse()
     connection.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
-from running_up import answer_of, free_ports, wait_for
+from running_up import PATIENCE_SECONDS, answer_of, free_ports, wait_for
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
@@ -73,7 +73,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         wait_for(lambda: answer_of(f"{found.address}/health")[0] == 200)
         yield found
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_reload_shows_what_is_new_and_keeps_zoom_and_open_parts(opened: Page, 
     zoomed = opened.evaluate(ZOOMED)
     assert "53.7%" not in opened.content()
     pages.predict(-1, 0.537)
-    opened.wait_for_timeout(16_000)  # the server writes the page again after 15 s
+    wait_for(lambda: "53.7%" in answer_of(f"{pages.address}/")[1])  # the server writes the page again after 15 s
     opened.evaluate("reload()")
     expect(opened.get_by_text("53.7%").first).to_be_visible()
     assert opened.evaluate(ZOOMED) == zoomed

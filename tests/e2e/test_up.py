@@ -209,7 +209,7 @@ def test_predictions_and_failed_runs_reach_the_blocks(up: Up, retrained: dict) -
         for code, receiver in ((SAVE_BLOCK, notices), (SAVE_WEBHOOK, predictions)):
             subprocess.run([sys.executable, "-c", code, receiver.address], env=with_password, check=True)
         subprocess.run([Path(sys.executable).with_name("riseorfall"), "automations"], env=environment, check=True)
-        time.sleep(5)  # the server reads new automations every few seconds
+        wait_for_automations(up)  # the server has read the new ones when it acts on one that is newer
         assert up.finished(up.start("predict")["id"])["state_type"] == "COMPLETED"
         assert up.finished(up.start("predict", {"symbol": "NONE-USD"})["id"])["state_type"] == "FAILED"
         (sent,) = wait_for(lambda: predictions.heard)
@@ -261,7 +261,7 @@ def test_mlflow_serves_the_champion_and_refuses_what_is_no_question(up: Up, retr
             assert (code, reason in text) == (400, True), f"{name}: {code} {text}"
     finally:
         os.killpg(serving.pid, signal.SIGTERM)  # and the uvicorn that it started
-        serving.wait(30)
+        serving.wait(PATIENCE_SECONDS)
 
 
 def retrains_besides(up: Up, before: set[str]) -> list[dict]:

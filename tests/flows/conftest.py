@@ -5,6 +5,7 @@ that was copied, which nobody changes.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +21,19 @@ os.environ |= {
 }
 
 from copied_home import copy_home
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from shared_traces import open_sharing_trainer
 
 from flows.retrain import retrain
 from model.folds import FoldSpec
 from model.training import TrainingSpec
 from tasks.results import Retrain
+from tasks.services.prefect_server import BARE, temporary_server
+from tasks.services.supervisor import STARTUP_TIMEOUT_SECONDS, is_healthy, launch, new_mark
+from tasks.settings import process_environment
 
 QUICK = {"folds": FoldSpec(test_bars=240, count=2), "training": TrainingSpec(epochs=2)}
 
@@ -40,13 +47,24 @@ class Retrained:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness  # imported here: loads the server, in each worker
-
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary server, as for a run from a shell: it ends with this process, even if that is killed."""
+    home, service = tmp_path_factory.mktemp("prefect"), temporary_server()
+    environment = process_environment(**BARE, PREFECT_HOME=str(home))
+    process = launch(service, environment, home / "server.log", new_mark(service))
+    limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
+    while not is_healthy(service.health_url):
+        assert process.poll() is None, (home / "server.log").read_text()
+        assert time.monotonic() < limit
+        time.sleep(0.1)
     # A flow run that sends heartbeats waits at its end until their thread wakes up: up to a second each.
-    without = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with prefect_test_harness(server_startup_timeout=180), without:
+    chosen = {PREFECT_API_URL: service.address, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(chosen), _temporary_global_settings_context(get_settings_context()):  # in threads too
         yield
+        APILogWorker.instance().drain()
+        EventsWorker.drain_all()
+    process.terminate()
+    process.wait()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,6 +19,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL
+from running_up import PATIENCE_SECONDS
 from synthetic_bars import random_walk
 
 from data_checks.check_spec import CheckSpec
@@ -326,7 +327,7 @@ def test_two_ingests_at_once_lose_and_double_no_bar(
     finally:
         for process in processes:
             process.stdin.close()  # type: ignore[union-attr]
-            process.wait(timeout=60)
+            process.wait(PATIENCE_SECONDS)
             process.stdout.close()  # type: ignore[union-attr]
 
 

@@ -42,7 +42,7 @@ def answer_of(
     content = None if body is None else json.dumps(body).encode()
     request = Request(address, content, {"Content-Type": "application/json"} | (headers or {}), method=method)
     try:
-        with urlopen(request, timeout=60) as reply:
+        with urlopen(request, timeout=PATIENCE_SECONDS) as reply:
             return reply.status, reply.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
@@ -91,7 +91,7 @@ class Up:
         limit = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                with urlopen(request, timeout=60) as reply:
+                with urlopen(request, timeout=PATIENCE_SECONDS) as reply:
                     return json.loads(reply.read() or "null")
             except HTTPError as error:
                 if error.code != 503 or time.monotonic() > limit:

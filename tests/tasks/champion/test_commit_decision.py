@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import requests
 from copied_home import copy_home
+from running_up import PATIENCE_SECONDS
 from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, loud_forecast
 from tiny_network import tiny_onnx
@@ -239,7 +240,7 @@ def test_two_processes_decide_one_after_the_other(workspace: Workspace, settings
         racer.stdin.write("go\n")
         racer.stdin.flush()
     for racer in racers:
-        _, errors = racer.communicate(timeout=120)
+        _, errors = racer.communicate(timeout=PATIENCE_SECONDS)
         assert racer.returncode == 0, errors
     rows = workspace.decision_log.rows(SERIES.name)
     assert len(rows) == 13

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running_up import answer_of
+from running_up import PATIENCE_SECONDS, answer_of
 
 from tasks.services.supervisor import is_healthy
 
@@ -57,7 +57,7 @@ def run(home: Path, *words: str) -> Iterator[tuple["subprocess.Popen[str]", str]
 
 def ends(address: str) -> None:
     """Wait until nobody answers there any more."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_SECONDS
     while is_healthy(f"{address}/health") and time.monotonic() < limit:
         time.sleep(0.2)
     assert not is_healthy(f"{address}/health")
@@ -65,7 +65,7 @@ def ends(address: str) -> None:
 
 def test_a_run_brings_a_server_that_ends_with_it(tmp_path: Path) -> None:
     with run(tmp_path) as (process, address):
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     ends(address)
 
 
