@@ -28,7 +28,7 @@ def monitor(
     """Score the stored predictions, test for drift, and raise alarms.
 
     Args:
-        symbol: Symbol of the series.
+        symbol: Symbol of the series; PANEL for the champion of a panel.
         interval: Length of its bars.
         spec: Limits at which an alarm is raised.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.

@@ -70,17 +70,42 @@ def freeze_reference(
     """
     if not len(labels):
         raise SpecError("sequential evidence: expected a record of at least one window, found none")
-    base_rate = float(np.clip(labels.mean(), 0.01, 0.99))
+    base_rate = clip_base_rate(float(labels.mean()))
     base = np.full(len(labels), base_rate)
     excess = log_losses(labels, probabilities) - log_losses(labels, base)
     spread = divergence(base, probabilities)
+    return reference_of(base_rate, excess, spread, spread, tolerance, overlap)
+
+
+def clip_base_rate(share: float) -> float:
+    """Return a share of label 1 as a base rate whose loss is finite."""
+    return float(np.clip(share, 0.01, 0.99))
+
+
+def reference_of(
+    base_rate: float,
+    excess: Float64[np.ndarray, " observation"],
+    spread: Float64[np.ndarray, " observation"],
+    divergences: Float64[np.ndarray, " window"],
+    tolerance: float,
+    overlap: int,
+) -> ForecastReference:
+    """Return the reference of a record, from its observations: windows, or the mean windows of a panel's closes.
+
+    Args:
+        base_rate: share of label 1.
+        excess: shape (observation,): loss minus the base rate's; oldest first.
+        spread: shape (observation,): divergence from the base rate.
+        divergences: shape (window,): of single forecasts.
+        tolerance: see `freeze_reference`.
+        overlap: observations within the life of one label.
+    """
     mean_spread = max(float(spread.mean()), 1e-12)
     slope = float(excess.mean()) / mean_spread
-    lags = max(2 * overlap, int(np.ceil(np.cbrt(len(labels)))))
-    error = float(long_run_deviation(excess - slope * spread, lags)) / np.sqrt(len(labels)) / mean_spread
-    return ForecastReference(
-        base_rate, float(slope + Z_RECORD * error), float(np.quantile(spread, CAP_QUANTILE)), float(tolerance)
-    )
+    lags = max(2 * overlap, int(np.ceil(np.cbrt(len(excess)))))
+    error = float(long_run_deviation(excess - slope * spread, lags)) / np.sqrt(len(excess)) / mean_spread
+    cap = float(np.quantile(divergences, CAP_QUANTILE))
+    return ForecastReference(base_rate, float(slope + Z_RECORD * error), cap, float(tolerance))
 
 
 def divergence(
@@ -157,10 +182,45 @@ def lagged_e_process(
     >>> bool(lagged_e_process(wrong, sure, np.full(8, 0.5), np.zeros(8), overlap=4)[-1] < evidence[-1])
     True
     """
+    return excess_e_process(*excess_losses(labels, probabilities, base_rates, allowed), labels >= 0, overlap)
+
+
+def excess_losses(
+    labels: Int8[np.ndarray, "*run decision"],
+    probabilities: Float64[np.ndarray, "*run decision"],
+    base_rates: Float64[np.ndarray, "*run decision"],
+    allowed: Float64[np.ndarray, "*run decision"],
+) -> tuple[
+    Float64[np.ndarray, "*run decision"], Float64[np.ndarray, "*run decision"], Float64[np.ndarray, "*run decision"]
+]:
+    """Return loss minus the base rate's minus the allowance: as it was (0 where not known), at least, at most."""
+    rise, fall = (_loss(label, probabilities) - _loss(label, base_rates) - allowed for label in (1, 0))
+    gains = np.where(labels == 1, rise, np.where(labels == 0, fall, 0.0))
+    return gains, np.minimum(rise, fall), np.maximum(rise, fall)
+
+
+def excess_e_process(
+    gains: Float64[np.ndarray, "*run decision"],
+    lowest: Float64[np.ndarray, "*run decision"],
+    highest: Float64[np.ndarray, "*run decision"],
+    known: Bool[np.ndarray, "*run decision"],
+    overlap: int = 1,
+) -> Float64[np.ndarray, "*run decision"]:
+    """Return the evidence that the expected gain is above 0, after each decision's outcome; see `lagged_e_process`.
+
+    Args:
+        gains: shape (..., decision), float64: loss above what is allowed; 0 where it is not known.
+        lowest: shape (..., decision), float64: the least that the gain can be, known when the decision is made.
+        highest: shape (..., decision), float64: the most.
+        known: shape (..., decision), whether there is an outcome.
+        overlap: decisions within the life of one label.
+
+    Time: entry t depends on gains 0..t and on bounds 0..t + overlap - 1.
+    """
     if overlap < 1:
         raise SpecError(f"e-process: expected an overlap of at least 1 decision, found {overlap}")
-    *runs, count = labels.shape
-    shares, factors = _bets(labels, probabilities, base_rates, allowed)
+    *runs, count = gains.shape
+    shares, factors = _bets(gains, lowest, highest)
     rounds = -(-count // overlap) + 1  # one more, so that the open bets of the last round have a place
     shape = (*runs, rounds, overlap, len(STAKES))
     padding = [(0, 0)] * len(runs) + [(0, rounds * overlap - count), (0, 0)]
@@ -168,7 +228,7 @@ def lagged_e_process(
         np.pad(shares, padding).reshape(shape), np.pad(factors, padding, constant_values=1.0).reshape(shape), overlap
     )
     evidence = _settle(settled, if_lost).reshape(*runs, rounds * overlap)[..., :count]
-    return _carry(evidence, labels >= 0)
+    return _carry(evidence, known)
 
 
 def alarm_threshold(false_alarm_rate: float, version_ordinal: int | None = None) -> float:
@@ -240,18 +300,15 @@ def change_weights(rounds: int, overlap: int) -> Float64[np.ndarray, " round"]:
 
 
 def _bets(
-    labels: Int8[np.ndarray, "*run decision"],
-    probabilities: Float64[np.ndarray, "*run decision"],
-    base_rates: Float64[np.ndarray, "*run decision"],
-    allowed: Float64[np.ndarray, "*run decision"],
+    gains: Float64[np.ndarray, "*run decision"],
+    lowest: Float64[np.ndarray, "*run decision"],
+    highest: Float64[np.ndarray, "*run decision"],
 ) -> tuple[Float64[np.ndarray, "*run decision stake"], Float64[np.ndarray, "*run decision stake"]]:
     """Return the share of the evidence that each bet risks, and the factor that its outcome made of it."""
-    rise, fall = (_loss(label, probabilities) - _loss(label, base_rates) - allowed for label in (1, 0))
-    open_question = (np.minimum(rise, fall) < 0) & (np.maximum(rise, fall) > 0)
-    worst = np.where(open_question, -np.minimum(rise, fall), 1.0)
+    open_question = (lowest < 0) & (highest > 0)
+    worst = np.where(open_question, -lowest, 1.0)
     shares = np.where(open_question[..., None], np.minimum(np.array(STAKES) * worst[..., None], LARGEST_SHARE), 0.0)
-    gain = np.where(labels == 1, rise, np.where(labels == 0, fall, 0.0))
-    return shares, 1 + shares / worst[..., None] * gain[..., None]
+    return shares, 1 + shares / worst[..., None] * gains[..., None]
 
 
 def _loss(label: int, probabilities: Float64[np.ndarray, "*run decision"]) -> Float64[np.ndarray, "*run decision"]:

@@ -21,7 +21,7 @@ class LiveScore:
     """The score of predictions that were stored before their outcome.
 
     Attributes:
-        count: predictions with an outcome.
+        count: observations with an outcome: predictions, of a panel closes, over which all means are taken.
         accuracy: share of correct predictions, with its 95 % Wilson interval.
         log_loss: mean, nats, with its 95 % interval by the normal approximation.
         base_rate_loss: mean log loss of the base rate on the same bars, nats.
@@ -30,6 +30,7 @@ class LiveScore:
         e_values: shape (outcome,), float64, one for each prediction with an outcome: running evidence that the version
             is worse than its record.
         threshold: e-value that is an alarm.
+        predictions: of a panel, predictions with an outcome; 0 for one series, which has `count` of them.
     """
 
     count: int
@@ -40,6 +41,14 @@ class LiveScore:
     allowed_excess: float
     e_values: Float64[np.ndarray, " outcome"]
     threshold: float
+    predictions: int = 0
+
+    @property
+    def counted(self) -> str:
+        """What was scored: `24 live predictions`, `72 live predictions at 24 closes`."""
+        if not self.predictions:
+            return f"{self.count} live predictions"
+        return f"{self.predictions} live predictions at {self.count} closes"
 
     @property
     def degraded(self) -> bool:
@@ -52,14 +61,16 @@ class ServiceEvidence:
     """Evidence that the served predictions, of whichever version was champion, are worse than their records.
 
     Attributes:
-        count: predictions with an outcome.
+        count: observations with an outcome.
         e_value: largest value of the service-wide e-process.
         threshold: e-value that is an alarm.
+        of_closes: whether an observation is a close of a panel; else it is a prediction.
     """
 
     count: int
     e_value: float
     threshold: float
+    of_closes: bool = False
 
     @property
     def degraded(self) -> bool:
@@ -109,8 +120,7 @@ def live_score(
     known = labels >= 0
     count = int(known.sum())
     if not count:
-        undefined = (float("nan"),) * 3
-        return LiveScore(0, undefined, undefined, float("nan"), undefined, float("nan"), np.empty(0), threshold)
+        return no_live_score(threshold)
     base, allowed = np.full(len(labels), reference.base_rate), allowed_excesses(reference, probabilities)
     e_values = lagged_e_process(labels, probabilities, base, allowed, overlap)[known]
     labels, probabilities, base, allowed = labels[known], probabilities[known], base[known], allowed[known]
@@ -126,6 +136,12 @@ def live_score(
         e_values=e_values,
         threshold=threshold,
     )
+
+
+def no_live_score(threshold: float) -> LiveScore:
+    """Return the score where no prediction has an outcome yet."""
+    undefined = (float("nan"),) * 3
+    return LiveScore(0, undefined, undefined, float("nan"), undefined, float("nan"), np.empty(0), threshold)
 
 
 def bar_closing(bars: Bars, times: Shaped[np.ndarray, " prediction"]) -> Int64[np.ndarray, " prediction"]:

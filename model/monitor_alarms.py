@@ -89,16 +89,19 @@ def find_alarms(
         found.append(
             Alarm(
                 "degraded",
-                f"log loss {score.log_loss[0]:.4f} over {score.count} live predictions, {worse:+.4f} vs. the base rate "
+                f"log loss {score.log_loss[0]:.4f} over {score.counted}, {worse:+.4f} vs. the base rate "
                 f"where its record allows {score.allowed_excess:+.4f}; e-value {score.e_values.max():.0f}, "
                 f"threshold {score.threshold:.0f}",
             )
         )
     elif service.degraded:
+        served = f"the {service.count} predictions served"
+        if service.of_closes:
+            served = f"the predictions served at {service.count} closes"
         found.append(
             Alarm(
                 "degraded",
-                f"the {service.count} predictions served are worse than the records of their versions allow; "
+                f"{served} are worse than the records of their versions allow; "
                 f"service-wide e-value {service.e_value:.0f}, threshold {service.threshold:.0f}",
             )
         )

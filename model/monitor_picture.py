@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int8, Shaped
+from jaxtyping import Float64, Shaped
 
 from model.chart_style import FALL, QUIET, RISE
 from model.drift import Drift
 from model.live_score import LiveScore
-from model.metrics import log_losses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,37 +18,35 @@ RATIO_TICKS = (0.0, 0.5, 1.0)
 
 
 def monitor_picture(
-    decided_at: Shaped[np.ndarray, " prediction"],
-    labels: Int8[np.ndarray, " prediction"],
-    probabilities: Float64[np.ndarray, " prediction"],
+    decided_at: Shaped[np.ndarray, " observation"],
+    losses: Float64[np.ndarray, " observation"],
     score: LiveScore,
     drift: tuple[Drift, ...],
 ) -> "Figure":
     """Draw running log loss, e-process and drift in rows; a row without data is left out.
 
     Args:
-        decided_at: shape (prediction,), datetime64[us], UTC, oldest first.
-        labels: shape (prediction,), int8: 1 rise, 0 fall.
-        probabilities: shape (prediction,), float64: P(rise).
-        score: live score of the same predictions.
+        decided_at: shape (observation,), datetime64[us], UTC, oldest first: of predictions, or closes of a panel.
+        losses: shape (observation,), float64: log loss, at a close the mean over its series.
+        score: live score of the same observations.
         drift: as `measure_drift` returns it; may be empty.
     """
     from matplotlib.figure import Figure  # imported here: matplotlib takes a second
 
     compared = [each for each in drift if each.name != "level"]
-    heights = [3.0, 2.0] * bool(len(labels)) + [2.0] * bool(compared)
+    heights = [3.0, 2.0] * bool(len(losses)) + [2.0] * bool(compared)
     figure = Figure(figsize=(9, 1 + sum(heights)), layout="constrained")
     if not heights:
         figure.text(0.5, 0.5, "no prediction with an outcome yet", ha="center", va="center")
         return figure
     rows = list(figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-    if len(labels):
-        losses, evidence = rows[:2]
-        running = np.cumsum(log_losses(labels, probabilities)) / np.arange(1, len(labels) + 1)
-        losses.plot(decided_at, running, color=RISE, label="champion")
-        losses.axhline(score.base_rate_loss, color=QUIET, linestyle="--", label="base rate, final mean")
-        losses.legend(frameon=False, loc="upper right")
-        losses.set_title(f"Running mean log loss (nats), {len(labels)} live predictions", loc="left")
+    if len(losses):
+        mean, evidence = rows[:2]
+        running = np.cumsum(losses) / np.arange(1, len(losses) + 1)
+        mean.plot(decided_at, running, color=RISE, label="champion")
+        mean.axhline(score.base_rate_loss, color=QUIET, linestyle="--", label="base rate, final mean")
+        mean.legend(frameon=False, loc="upper right")
+        mean.set_title(f"Running mean log loss (nats), {score.counted}", loc="left")
         evidence.plot(decided_at, score.e_values, color=RISE)
         evidence.axhline(score.threshold, color=FALL, linewidth=1, linestyle="--")
         evidence.set_yscale("log")

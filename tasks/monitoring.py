@@ -1,6 +1,6 @@
 """Monitor the champion, show the result in Prefect and emit an event for each new alarm.
 
-The monitor itself is `tasks/champion/champion_monitor.py`.
+The monitor itself is `tasks/champion/champion_monitor.py`, of a panel `tasks/champion/panel_monitor.py`.
 """
 
 from datetime import datetime
@@ -10,7 +10,8 @@ from prefect import get_run_logger, task
 
 from model.bars import Series
 from model.monitor_alarms import MonitorSpec
-from tasks.champion.champion_monitor import MonitorResult, monitor_champion
+from tasks.champion.champion_monitor import MonitorResult
+from tasks.champion.panel_monitor import monitor_series
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import artifact_key, show_links, show_page, show_table
 from tasks.results import Monitoring
@@ -30,9 +31,11 @@ EVENTS: dict[str, EventName] = {
 def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime | None) -> Monitoring:
     """Monitor the champion, show the result, and emit an event for each new alarm."""
     with current_progress().step("monitor"):
-        settings, series = Settings(), require_stored(Series(symbol, interval))
+        settings, series = Settings(), Series(symbol, interval)
+        if not series.is_panel:
+            require_stored(series)
         with broken_champion_reported(series.name):
-            result = monitor_champion(series, settings, spec, as_of)
+            result = monitor_series(series, settings, spec, as_of)
         entry, key = result.entry, artifact_key(f"monitor {series.name}")
         show_table(key, result.rows(), f"Champion version {entry.version} of {series.name}")
         picture = settings.link(result.picture)

@@ -130,11 +130,12 @@ def monitor(
     as_of
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
     """
-    from tasks.champion.champion_monitor import monitor_champion
+    from tasks.champion.panel_monitor import monitor_series
     from tasks.console.tables import show_watched
 
+    series = options.panel if options.is_panel else options.series
     with quiet_libraries(writes=True):
-        watched = monitor_champion(options.series, load_settings(), spec, as_of)
+        watched = monitor_series(series, load_settings(), spec, as_of)
     if json:
         print_json(watched.entry.to_dict())
     else:

@@ -56,7 +56,7 @@ class SeriesOptions:
         if self.is_panel:
             raise SpecError(
                 "PANEL: expected a series with bars of its own, found a panel. These commands know panels: "
-                "retrain-panel, predict --panel, predictions, status, decisions, rollback, promote --force."
+                "retrain-panel, predict --panel, predictions, monitor, status, decisions, rollback, promote --force."
             )
         stored = open_workspace().bar_store.stored_series()
         fitting = self.choose(stored)

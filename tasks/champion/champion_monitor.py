@@ -16,7 +16,7 @@ from model.drift import Drift, measure_drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses, freeze_reference, lagged_e_process
 from model.errors import NoChampion, SpecError, UnsoundModel, UntrustedModel
 from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
-from model.metrics import Record
+from model.metrics import Record, log_losses
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
 from model.plurals import counted
 from model.times import column_times, to_datetime64
@@ -74,7 +74,10 @@ class MonitorResult:
     def rows(self) -> list[dict[str, Any]]:
         """Return the findings as a table: check, value, range or limit; what has no data yet is left out."""
         score = self.score
-        rows = [{"check": "live predictions with an outcome", "value": str(score.count), "range or limit": ""}]
+        count = str(score.predictions or score.count)
+        rows = [{"check": "live predictions with an outcome", "value": count, "range or limit": ""}]
+        if score.predictions:
+            rows.append({"check": "closes of these predictions", "value": str(score.count), "range or limit": ""})
         if score.count:
             rows += [
                 {"check": "accuracy", **_spread(score.accuracy)},
@@ -147,11 +150,11 @@ def monitor_champion(
     since, overlap = score_from(earlier), loaded.recipe().window.horizon_bars
     live = join(stored[stored["version"] == champion.version], bars, since)
     reference = freeze_reference_of(loaded.record(), spec)
-    threshold = alarm_threshold(spec.false_alarm_rate, _promotion_ordinal(workspace, champion.version))
+    threshold = alarm_threshold(spec.false_alarm_rate, promotion_ordinal(workspace, champion.version))
     score = live_score(live.labels, live.probabilities, reference, threshold, overlap)
     service, references, unread = service_evidence(workspace, join(stored, bars, since), spec)
     drift, notes = _drift(bars, champion, spec)
-    numbers = {**_numbers(score, service), **_gaps(stored, bars, loaded.recipe().window, spec)}
+    numbers = {**monitor_numbers(score, service), **_gaps(stored, bars, loaded.recipe().window, spec)}
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     found = find_alarms(
         score, service, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
@@ -159,7 +162,9 @@ def monitor_champion(
     raised = fresh_alarms(found, earlier, now, timedelta(days=spec.cool_down_days))
     kinds = tuple(alarm.kind for alarm in raised)
     entry = MonitorEntry(series.name, now, champion.version, numbers, found, kinds, references)
-    picture = _draw(settings.root / "data" / "monitor" / f"{series.name}.png", live, score, drift)
+    known = live.known
+    losses = log_losses(live.labels[known], live.probabilities[known])
+    picture = draw_monitor(workspace, live.decided_at[known], losses, score, drift)
     workspace.monitor_log.write(entry)
     return MonitorResult(entry, score, service, drift, raised, picture, (*unread, *notes))
 
@@ -225,7 +230,7 @@ def _reference_of(workspace: Workspace, version: str, spec: MonitorSpec) -> Vers
     return VersionReference(freeze_reference_of(loaded.record(), spec), loaded.recipe().window.horizon_bars)
 
 
-def _promotion_ordinal(workspace: Workspace, version: str) -> int:
+def promotion_ordinal(workspace: Workspace, version: str) -> int:
     """Return the place of a version among all that have been champion, from 1."""
     champions = former_champions(workspace.decision_log.rows(workspace.name))
     return champions.index(version) + 1 if version in champions else len(champions) + 1
@@ -259,14 +264,17 @@ def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorS
     return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(late_only.sum())}
 
 
-def _numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
+def monitor_numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
+    """Return the numbers of live score and evidence that the monitor log keeps; `live_closes` of a panel."""
     numbers = {
-        "live_predictions": float(score.count),
+        "live_predictions": float(score.predictions or score.count),
         "evidence_threshold": score.threshold,
         "service_predictions": float(service.count),
         "service_evidence": service.e_value,
         "service_threshold": service.threshold,
     }
+    if score.predictions:
+        numbers["live_closes"] = float(score.count)
     if score.count:
         numbers["allowed_excess"] = score.allowed_excess
         numbers |= {
@@ -280,13 +288,15 @@ def _numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:
     return numbers
 
 
-def _draw(path: Path, live: Live, score: LiveScore, drift: tuple[Drift, ...]) -> Path:
+def draw_monitor(
+    workspace: Workspace, decided_at: np.ndarray, losses: np.ndarray, score: LiveScore, drift: tuple[Drift, ...]
+) -> Path:
+    """Draw the monitor's picture below HOME/data/monitor and return its path; see `model.monitor_picture`."""
     from model.monitor_picture import monitor_picture  # imported here: matplotlib takes a second
 
+    path = workspace.settings.root / "data" / "monitor" / f"{workspace.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = live.known
-    figure = monitor_picture(live.decided_at[known], live.labels[known], live.probabilities[known], score, drift)
-    figure.savefig(path, dpi=110)
+    monitor_picture(decided_at, losses, score, drift).savefig(path, dpi=110)
     return path
 
 

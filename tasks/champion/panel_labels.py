@@ -67,7 +67,7 @@ def panel_labels(workspace: Workspace, rows: "pd.DataFrame", as_of: datetime | N
             continue
         own = versions == version
         wanted = {*symbols[own].tolist(), *recipe.panel.symbols} - bars.keys()
-        bars |= {symbol: _read(workspace, symbol, as_of) for symbol in sorted(wanted)}
+        bars |= {symbol: read_closed_bars(workspace, symbol, as_of) for symbol in sorted(wanted)}
         times = decided_at[own], resolves_at[own]
         found.versions[version] = loaded
         found.labels[own] = panel_outcomes(symbols[own], *times, recipe.window, recipe.panel, bars)
@@ -75,7 +75,8 @@ def panel_labels(workspace: Workspace, rows: "pd.DataFrame", as_of: datetime | N
     return found
 
 
-def _read(workspace: Workspace, symbol: str, as_of: datetime | None) -> Bars:
+def read_closed_bars(workspace: Workspace, symbol: str, as_of: datetime | None) -> Bars:
+    """Return the stored bars of a series of a panel's interval, those closed by `as_of`; None for all."""
     series = Series(symbol, workspace.runs.series.interval)
     bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
     return bars.closed_by(to_datetime64(as_of)) if as_of else bars

@@ -72,7 +72,7 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         found["source"] = "panel" if series.is_panel else params.get("source.kind", "")
         fetched = workspace.bar_store.exchange_series() if series.is_panel else ()
         found["live_source"] = found["source"] == "exchange" or any(each in members for each in fetched)
-        if found["live_source"] and series.is_panel:  # it has no schedule and no monitor
+        if found["live_source"] and series.is_panel:  # it has no schedule
             alarms += _stale_alarms(champion, moment)
         elif found["live_source"]:
             alarms += _clock_alarms(workspace, series, closed_at, moment)

@@ -73,7 +73,7 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if found["looks"]:
         yield "evidence", found["looks"]["text"]
     if "health" in found and not panel:
-        yield "live", "panels have no monitor yet" if is_panel else _format_live(found["health"]["live"])
+        yield "live", _format_live(found["health"]["live"])
     yield from (("live", each["text"]) for each in found["live_comparison"][:LIVE_VERSIONS])
 
 
@@ -201,7 +201,9 @@ def _format_live(live: Mapping[str, Any]) -> str:
     """Format the live score of the last monitor run."""
     if not live.get("live_predictions"):
         return "no prediction has an outcome yet" if live else "no monitor run yet"
+    count = counted(int(live["live_predictions"]), "prediction")
+    closes = f" at {counted(int(live['live_closes']), 'close')}" if "live_closes" in live else ""
     return (
-        f"{counted(int(live['live_predictions']), 'prediction')}, accuracy {live['live_accuracy']:.3f}, log loss "
+        f"{count}{closes}, accuracy {live['live_accuracy']:.3f}, log loss "
         f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
     )

@@ -17,7 +17,7 @@ from tasks.pages.number_format import interval_text, moment_text, p_value_text, 
 def series_tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
     """Return name, value and note of each tile of a series."""
     if content.series.is_panel:
-        return [champion_tile(content), record_tile(content), prediction_tile(content)]
+        return [*(tile(content) for tile in (champion_tile, record_tile, prediction_tile, live_score_tile, _evidence))]
     return [
         champion_tile(content),
         record_tile(content),
@@ -82,12 +82,16 @@ def live_score_tile(content: SeriesContent) -> tuple[str, str, str]:
         note = "no live prediction has an outcome yet" if numbers else "the monitor has not run yet"
         return "Live log loss", "none yet", note
     interval = f"interval from {MIN_DECISIONS} outcomes on;"
+    of_panel = "live_closes" in numbers
+    counts = f"{count} at {numbers['live_closes']:.0f} closes" if of_panel else str(count)
+    if of_panel:
+        interval = f"interval from {MIN_DECISIONS} closes on;"
     if count >= MIN_DECISIONS and "live_log_loss_low" in numbers:
         interval = interval_text(numbers["live_log_loss_low"], numbers["live_log_loss_high"])
     return (
         "Live log loss",
         f"{numbers['live_log_loss']:.4f}",
-        f"{interval} vs. base rate {numbers['base_rate_log_loss']:.4f}; n = {count}",
+        f"{interval} vs. base rate {numbers['base_rate_log_loss']:.4f}; n = {counts}",
     )
 
 

@@ -19,6 +19,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from synthetic_bars import random_walk
 
 from flows.cli import run
+from flows.monitor import monitor
 from flows.predict import predict
 from flows.retrain_panel import retrain_panel
 from model.bars import PANEL, Bars, Series
@@ -262,11 +263,13 @@ def test_every_stored_series_is_predicted_and_stored(copied: Workspace, capsys: 
     assert "BTC-USD" not in shown
 
 
-def test_the_flow_predict_takes_a_panel(copied: Workspace) -> None:
+def test_the_flows_predict_and_monitor_take_a_panel(copied: Workspace) -> None:
     found = predict(symbol="PANEL")
     assert isinstance(found, PanelForecast)
     stored = copied.prediction_log.read("PANEL-1d")
     assert stored["symbol"].tolist() == list(SYMBOLS) == [each.symbol for each in found.predictions]
+    watched = monitor(symbol="PANEL")
+    assert (watched.version, watched.numbers["live_predictions"], watched.raised) == ("2", 0, ())  # all were late
 
 
 def test_a_cross_section_is_predicted_from_the_stored_bars_of_its_panel(copied: Workspace) -> None:
@@ -312,7 +315,7 @@ def test_lists_pages_and_repair_cope_with_a_panel(copied: Workspace, capsys: pyt
         assert run(words) == 0, words
     assert run(["housekeeping", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())  # lines are wrapped
-    assert "panels have no monitor yet" in shown
+    assert "no monitor run yet" in shown
     content = DashboardReader(copied.settings).read()
     assert [each.problem for each in content] == [""] * 4
     page = dashboard_page(content, {}, [], datetime.now(UTC), {})
@@ -327,7 +330,6 @@ def test_lists_pages_and_repair_cope_with_a_panel(copied: Workspace, capsys: pyt
 @pytest.mark.parametrize(
     "words",
     [
-        ["monitor", "--symbol", "PANEL"],
         ["predict", "--symbol", "PANEL"],
         ["explain", "--symbol", "PANEL"],
         ["audit", "--symbol", "PANEL"],

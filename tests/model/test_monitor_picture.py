@@ -13,6 +13,7 @@ from model.monitor_picture import monitor_picture
 REFERENCE = ForecastReference(base_rate=0.5, excess_slope=0.0, divergence_cap=1.0, tolerance=0.0)
 LABELS = np.array([1, 0, 1, 1, 0], dtype=np.int8)
 PROBABILITIES = np.array([0.6, 0.55, 0.4, 0.7, 0.5])
+LOSSES = log_losses(LABELS, PROBABILITIES)
 TIMES = np.datetime64("2026-01-01", "us") + np.arange(5) * np.timedelta64(1, "D")
 DRIFT = (
     Drift("move", 0.1, 0.2, 0.3, 0.2, drifted=False),
@@ -26,8 +27,8 @@ def scored(count: int) -> LiveScore:
 
 def test_each_panel_shows_its_numbers() -> None:
     score = scored(5)
-    losses, evidence, drifts = monitor_picture(TIMES, LABELS, PROBABILITIES, score, DRIFT).axes
-    running = np.cumsum(log_losses(LABELS, PROBABILITIES)) / np.arange(1, 6)
+    losses, evidence, drifts = monitor_picture(TIMES, LOSSES, score, DRIFT).axes
+    running = np.cumsum(LOSSES) / np.arange(1, 6)
     np.testing.assert_allclose(np.asarray(losses.lines[0].get_ydata(), dtype=np.float64), running)
     assert set(losses.lines[1].get_ydata()) == {score.base_rate_loss}
     np.testing.assert_allclose(np.asarray(evidence.lines[0].get_ydata(), dtype=np.float64), score.e_values)
@@ -41,17 +42,17 @@ def test_each_panel_shows_its_numbers() -> None:
 def test_a_ratio_above_its_limit_has_another_colour() -> None:
     from matplotlib.colors import to_rgba  # here: matplotlib takes a second
 
-    *_, drifts = monitor_picture(TIMES, LABELS, PROBABILITIES, scored(5), DRIFT).axes
+    *_, drifts = monitor_picture(TIMES, LOSSES, scored(5), DRIFT).axes
     assert [bar.get_facecolor() for bar in drifts.patches] == [to_rgba(RISE), to_rgba(FALL)]
 
 
 def test_a_panel_without_data_is_left_out() -> None:
-    none = (TIMES[:0], LABELS[:0], PROBABILITIES[:0], scored(0))
+    none = (TIMES[:0], LOSSES[:0], scored(0))
     figure = monitor_picture(*none, ())
     assert figure.axes == []
     assert [text.get_text() for text in figure.texts] == ["no prediction with an outcome yet"]
     (drifts,) = monitor_picture(*none, DRIFT).axes
     assert len(drifts.patches) == 2
-    losses, evidence = monitor_picture(TIMES, LABELS, PROBABILITIES, scored(5), DRIFT[1:]).axes
+    losses, evidence = monitor_picture(TIMES, LOSSES, scored(5), DRIFT[1:]).axes
     assert "log loss" in losses.get_title(loc="left")
     assert "E-process" in evidence.get_title(loc="left")

@@ -97,13 +97,13 @@ def test_the_column_alarms_shows_what_the_alarm_is(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("settings")
-def test_the_status_of_a_panel_counts_windows_and_says_once_that_it_has_no_monitor(
+def test_the_status_of_a_panel_counts_windows_and_shows_that_nothing_was_predicted_yet(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = [line.split() for line in shown_by(capsys, "status --symbol PANEL").splitlines()]
     shown = " ".join(" ".join(line) for line in lines)
-    assert shown.count("no monitor") == 1
-    assert "monitor run" not in shown
+    assert "prediction none; `riseorfall predict --panel` stores them" in shown
+    assert "live no monitor run yet" in shown
     assert "challenger" not in [line[0] for line in lines]  # the champion is the newest version
     assert ["age", "bars", "from"] in [line[:3] for line in lines]
     assert ["alarms", "none"] in lines
