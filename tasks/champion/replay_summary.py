@@ -63,14 +63,14 @@ class ReplaySummary:
             f"{self.first} to {self.last}: {len(self.decisions)} decisions, "
             + ", ".join(f"{action} {count}" for action, count in counts.items()),
         ]
+        if self.caveat:
+            lines.append(self.caveat)
         if self.predictions:
             lines += [
                 f"{name}: log loss {numbers['log_loss']:.4f}, accuracy {numbers['accuracy']:.1%} on "
                 f"{self.predictions} decisions"
                 for name, numbers in self.scores.items()
             ]
-        if self.caveat:
-            lines.append(self.caveat)
         if self.cost is not None:
             lines.append(
                 f"cost of never promoting: {self.cost.mean:+.4f} nats a decision "

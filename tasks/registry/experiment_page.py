@@ -30,13 +30,13 @@ CHALLENGER_NOTE = (
     "`challenger` is the newest version that waits for its decision, or that was held and may still be promoted; a "
     "version that was promoted, rejected or rolled back is none."
 )
+CHAMPIONS = {"tags.`champion_before`": 120, "tags.`champion_after`": 110}
 NAME_COLUMN = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
 # Columns with their widths in pixels, in order.
 COLUMNS: dict[Purpose, dict[str, int]] = {
     "retrain": {
         "tags.`decision`": 90,
-        "tags.`champion_before`": 140,
-        "tags.`champion_after`": 130,
+        **CHAMPIONS,
         f"metrics.`{VS_BASE_RATE}`": 170,
         f"metrics.`{P_VALUE}`": 130,
         f"metrics.`{LOG_LOSS}`": 140,
@@ -44,8 +44,7 @@ COLUMNS: dict[Purpose, dict[str, int]] = {
     },
     "replay": {
         "tags.`decision`": 90,
-        "tags.`champion_before`": 140,
-        "tags.`champion_after`": 130,
+        **CHAMPIONS,
         "metrics.`test/log_loss`": 130,
     },
     "tune": {
@@ -175,7 +174,8 @@ def decision_tags(row: LoggedDecision) -> dict[str, str]:
 def _view(purpose: Purpose, series: Series) -> dict[str, Any]:
     """Return a shared view in MLflow's own form."""
     columns = (PANEL_COLUMNS if series.is_panel else {}) | COLUMNS[purpose]
-    widths = NAME_COLUMN | columns
+    name = {"attributes.`Run Name`": 410} if purpose == "replay" else {}  # with days and outcome
+    widths = NAME_COLUMN | name | columns
     view: dict[str, Any] = {
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,

@@ -96,10 +96,13 @@ def _series_text(parameters: Mapping[str, Any]) -> str:
 
 
 def run_forms(settings: Settings) -> dict[str, str]:
-    """Return the address of the form that starts a run, by deployment; none if no server answers."""
+    """Return the address of the form that starts a run, by deployment; none if no server answers.
+
+    In the V2 UI: before the password is typed, V1 shows an error for each of its requests.
+    """
     try:
         deployments = query_prefect(settings, "deployments/filter", OUR_DEPLOYMENTS)
     except (OSError, ValueError):
         return {}
     ui = prefect_api(settings).removesuffix("/api")
-    return {each["name"]: f"{ui}/deployments/deployment/{each['id']}/run" for each in deployments}
+    return {each["name"]: f"{ui}/v2/deployments/deployment/{each['id']}/run" for each in deployments}

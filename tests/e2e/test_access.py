@@ -79,6 +79,22 @@ def test_a_new_browser_needs_the_password(up: Up, browser: Browser) -> None:
     page.close()
 
 
+def test_a_form_of_the_dashboard_opens_after_the_password_without_an_error_before_it(up: Up, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(up.address("pages"))
+    page.get_by_role("link", name="Retrain now").click()
+    password = page.get_by_placeholder("admin:pass")
+    expect(password).to_be_visible()
+    for error in ("Authentication failed", "Something went wrong"):
+        expect(page.get_by_text(error)).to_have_count(0)
+    password.fill(up.password)
+    page.get_by_role("button", name="Login").click()
+    expect(page.get_by_role("button", name="Submit")).to_be_visible()
+    expect(page.get_by_label("Path or exchange", exact=True)).to_be_visible()
+    context.close()
+
+
 def test_a_run_from_the_shell_uses_the_servers_without_a_password_typed(up: Up) -> None:
     command = Path(sys.executable).with_name("riseorfall")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}

@@ -240,7 +240,7 @@ def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: R
         score(labels, predicted([r.version for r in rows])), abs=1e-6, nan_ok=True
     )
     assert summary.cost is None  # four decisions say nothing
-    assert "never promoting: log loss" in summary.lines()[2]
+    assert "never promoting: log loss" in summary.lines()[3]
     run_id = whole.show(summary)
     assert whole.workspace.runs.read_file(run_id, "pictures/champion_history.png")[:4] == b"\x89PNG"
 

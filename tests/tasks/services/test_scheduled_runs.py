@@ -47,7 +47,7 @@ def test_the_first_run_of_each_deployment_names_its_series(settings: Settings) -
 
 
 def test_a_form_is_found_by_the_name_of_our_deployment(settings: Settings) -> None:
-    assert run_forms(settings)["retrain"] == "http://p.example/deployments/deployment/b/run"
+    assert run_forms(settings)["retrain"] == "http://p.example/v2/deployments/deployment/b/run"
 
 
 def test_without_a_server_there_are_neither(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
