@@ -15,6 +15,7 @@ from model.bars import Bars, Series
 from model.drift import Drift, measure_drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses, freeze_reference, lagged_e_process
 from model.errors import NoChampion, SpecError, UnsoundModel, UntrustedModel
+from model.label_names import LabelKind
 from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
 from model.metrics import Record, log_losses
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
@@ -29,6 +30,11 @@ from tasks.settings import Settings
 from tasks.store.decision_log import former_champions
 from tasks.store.monitor_log import MonitorEntry, VersionReference, score_from
 from tasks.workspace import Workspace
+
+SHARES: dict[LabelKind, str] = {
+    "rise": "actual minus predicted rises",
+    "rank": "actual minus predicted share above the median",
+}
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +67,7 @@ class MonitorResult:
         raised: alarms that were not raised within the cool-down.
         picture: file of the picture.
         notes: what could not be tested, and why.
+        label: what was predicted.
     """
 
     entry: MonitorEntry
@@ -70,6 +77,7 @@ class MonitorResult:
     raised: tuple[Alarm, ...]
     picture: Path
     notes: tuple[str, ...]
+    label: LabelKind = "rise"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the findings as a table: check, value, range or limit; what has no data yet is left out."""
@@ -83,7 +91,7 @@ class MonitorResult:
                 {"check": "accuracy", **_spread(score.accuracy)},
                 {"check": "log loss", **_spread(score.log_loss, score.count)},
                 {"check": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
-                {"check": "actual minus predicted rises", **_spread(score.calibration, score.count)},
+                {"check": SHARES[self.label], **_spread(score.calibration, score.count)},
                 _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
             ]
         if self.service.count:

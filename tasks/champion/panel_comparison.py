@@ -2,7 +2,7 @@
 
 The windows that both decided are compared: the same close and series. The champion is scored by its own out-of-sample
 record up to the end of its training, then by what its network predicts for later windows. Those predictions are
-computed now, because panels store none.
+computed now; the stored ones are not read.
 """
 
 from collections.abc import Mapping

@@ -41,7 +41,7 @@ from tasks.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_DRIFT = "drift of the inputs: not tested for panels"
+NO_DRIFT = "the drift test, which panels do not have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,8 @@ def monitor_panel(
     picture = _draw(workspace, own, score)
     workspace.monitor_log.write(entry)
     unread = (f"predictions of version {version}: {reason}" for version, reason in labels.unread.items())
-    return MonitorResult(entry, score, service, (), raised, picture, (*unread, NO_DRIFT))
+    notes, label = (*unread, NO_DRIFT), recipe.panel.label
+    return MonitorResult(entry, score, service, (), raised, picture, notes, label)
 
 
 def _live(

@@ -25,7 +25,7 @@ def panel_tile(found: LivePredictions, champion: str | None) -> tuple[str, str, 
     )
     outcome = newest_outcome(found)
     at = outcome["resolves_at"][:16].replace("T", " ") if outcome else ""
-    right = f"; of {outcome['outcomes']} outcomes at {at} {outcome['right']} right" if outcome else ""
+    right = f"; {outcome['right']} of {outcome['outcomes']} right at {at} UTC" if outcome else ""
     stored_late = f"; {late} late: stored after the outcome was due" if late else ""
     return "Newest predictions", f"{newest.sum()} series", f"{note}{right}{stored_late}"
 

@@ -161,6 +161,9 @@ def test_ranks_are_compared_with_a_half_and_versions_by_their_own_question(works
     above = simple > (simple.sum(axis=0) - simple) / 2  # the median of two is their mean
     assert found.score.log_loss[0] == pytest.approx(-np.where(above, np.log(0.6), np.log(0.4)).mean())
     assert found.score.threshold == 240
+    text = str(found.rows())
+    assert "share above the median" in text
+    assert "rises" not in text
 
 
 def test_command_status_and_dashboard_show_the_live_score(
@@ -173,7 +176,7 @@ def test_command_status_and_dashboard_show_the_live_score(
     assert run(["monitor", "--symbol", "PANEL"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "closes of these predictions" in shown
-    assert "drift of the inputs: not tested for panels" in shown
+    assert "skipped: the drift test, which panels do not have" in shown
     assert run(["status", "--symbol", "PANEL"]) == 0
     text = "180 predictions at 60 closes"
     assert f"{text}, accuracy" in " ".join(capsys.readouterr().out.split())

@@ -239,7 +239,7 @@ def test_status_and_dashboard_show_the_newest_close(workspace: Workspace, capsys
     page = dashboard_page([content], {}, [], NEWEST, {})
     assert page.index(f">{order[0]}<") < page.index(f">{order[1]}<") < page.index(f">{order[2]}<")
     assert "3 series" in page
-    assert f"of 3 outcomes at 2018-08-30 00:00 {right} right" in page
+    assert f"; {right} of 3 right at 2018-08-30 00:00 UTC" in page
     assert "highest" not in page
 
 
