@@ -14,6 +14,7 @@ import pytest
 from copied_home import copy_home
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
@@ -54,6 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workspace(made: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A copy of that home; answers are looked for often. Its versions have no file that only a server needs."""
     monkeypatch.setattr("tasks.services.approval.POLL_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.services.approval.PATIENCE_SECONDS", 240)  # 8 hours: the test would hang
     monkeypatch.setattr("tasks.champion.commit_decision.load_as_served", lambda *_: None)
     copy_home(made, home)
     return Workspace(Settings(), SERIES)
@@ -72,7 +74,8 @@ def answered(answer: dict[str, Any], call: Callable[[], Any]) -> tuple[Any, Flow
                     for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
                     if run.state_type == StateType.PAUSED
                 )
-            client.resume_flow_run(paused[0].id, run_input=answer)
+            while client.resume_flow_run(paused[0].id, run_input=answer).status != SetStateStatus.ACCEPT:
+                time.sleep(0.2)  # the run is paused before its form is stored; until then the answer is rejected
 
     thread = Thread(target=copy_context().run, args=(resume,))
     thread.start()
