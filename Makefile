@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Processes that share the tests; each needs a core and 2 GB.
+# Processes that share the tests; each needs a core and 3 GB.
 WORKERS ?= 2
 # Tests start a hundred processes: without stored bytecode each compiles the project anew, half a second of CPU time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,7 +16,7 @@ test: $(READY)  ## all but what is e2e; in random order
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 e2e: $(READY)  ## real servers, a real browser, processes killed at work, long simulations
-	$(BIN)/pytest -m e2e $(ARGS)
+	$(BIN)/pytest -m e2e --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
