@@ -27,6 +27,7 @@ from tasks.registry.run_metrics import score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.store.bars_ref import AnyBarsRef, PanelBarsRef
 from tasks.store.panel_bars import read_panel
+from tasks.windowing import read_windows
 from tasks.workspace import open_workspace
 
 EXAMPLE_WINDOWS = 3  # own choice: windows in the input example of a version
@@ -57,7 +58,7 @@ def register(
         name = as_of_text(ref.bars.closed_at).replace(":", "")
         # The evaluation has logged this dataset.
         measured = Measured(score_metrics(scores), *workspace.runs.dataset_of(ref.bars, "test", evaluation.span))
-        return workspace.registry.register(run_id, files, _example(ref), tags, name, measured)
+        return workspace.registry.register(run_id, files, input_example(ref), tags, name, measured)
 
 
 def version_tags(
@@ -74,9 +75,13 @@ def version_tags(
     }
 
 
-def _example(ref: WindowsRef) -> Any:
-    """Return the input example: the newest bars, enough for `EXAMPLE_WINDOWS`; of each series of a panel."""
+def input_example(ref: WindowsRef) -> Any:
+    """Return the input example: the bars that end with the newest whole window, enough for `EXAMPLE_WINDOWS`.
+
+    Of a panel, the newest of each series. The newest bars alone may hold no whole window, where one was refused lately.
+    """
     store, count = open_workspace().bar_store, ref.window.lookback_bars + EXAMPLE_WINDOWS - 1
     if isinstance(ref.bars, PanelBarsRef):
         return panel_frame(read_panel(store, ref.bars), count + MIN_TREND_BARS)
-    return store.read_bars(ref.bars).frame().tail(count).reset_index(drop=True)
+    newest = read_windows(ref.bars, ref.window).decided_at[-1]
+    return store.read_bars(ref.bars).closed_by(newest).frame().tail(count).reset_index(drop=True)
