@@ -190,13 +190,14 @@ class DashboardReader:
         return self.p_values[run_id]
 
     def _reports(self, series: Series, rows: Sequence[LoggedDecision]) -> list[tuple[LoggedDecision, str]]:
-        data = self.settings.root / "data"
-        paths = (
-            (row, self.settings.report_path(series.name, f"{row.run_id}.html"))
+        folder = self.settings.report_path(series.name, "")
+        present = {path.name for path in folder.glob("*.html")}  # fewer than decisions: housekeeping deletes old ones
+        place = folder.relative_to(self.settings.root / "data").as_posix()
+        return [
+            (row, f"{place}/{row.run_id}.html")
             for row in reversed(rows)
-            if row.run_id and row.decision_id == row.run_id
-        )
-        return [(row, path.relative_to(data).as_posix()) for row, path in paths if path.is_file()]
+            if row.run_id and row.decision_id == row.run_id and f"{row.run_id}.html" in present
+        ]
 
 
 def _refused(store: BarStore, series: Series) -> tuple[list[tuple[str, str, str, str]], int]:

@@ -54,7 +54,8 @@ class VersionHistory:
         runs: dict[str, set[str]] = {}
         for row in self.decisions.version_rows(self.series_name):
             runs.setdefault(row.version, set()).update({row.run_id} - {""})
-            files = dict(row.files) | files  # the first record of a version counts
+            for number, digests in row.files.items():
+                files.setdefault(number, digests)  # the first record of a version counts
         return {
             number: RecordedVersion(files.get(number, {}), frozenset(runs.get(number, ())))
             for number in files.keys() | runs.keys()

@@ -101,6 +101,21 @@ def page(content: SeriesContent) -> str:
     return written([content])
 
 
+def test_a_page_looks_at_no_file_for_each_decision_of_ten_years(
+    settings: Settings, content: SeriesContent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Workspace(settings, SERIES).decision_log.rows(SERIES.name)
+    many = [replace(rows[1], decision_id=f"run-{n}", run_id=f"run-{n}") for n in range(100, 600)]
+    looked: list[Path] = []
+    true = Path.stat
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", lambda path, **named: looked.append(path) or true(path, **named))
+        found = DashboardReader(settings)._reports(SERIES, [*rows, *many])
+    assert len(looked) < 50
+    assert found == content.reports
+    assert [path for _, path in found] == [f"reports/{SERIES.name}/run-1.html"]
+
+
 FORMS = {"lift_hold": "http://p.example/lift/run", "retrain": "http://p.example/retrain/run"}
 
 
