@@ -7,8 +7,8 @@ fills in the 23 before the newest; `--hourly` runs both each hour, which shows t
 `--housekeeping-days` days. With `--real-every N` only each N-th day runs its commands, and the days before a
 measurement; the others are written into the stores (`written_days.py`). Times are the processor time of the command's
 work in a process that has read nothing yet, without the start of Python: the least of `MEASURED`. Results are appended
-to `--out` as JSON lines; `--picture` draws them.
-Run: python benchmarks/ten_years.py [--days 3650] [--interval 1h] [--real-every N] [--out FILE] [--picture FILE.svg]
+to `--out` as JSON lines, which `ten_years_picture.py` draws.
+Run: python benchmarks/ten_years.py [--days 3650] [--interval 1h] [--real-every N] [--out FILE]
 """
 
 import argparse
@@ -332,25 +332,6 @@ def disk(home: Path) -> dict[str, int]:
     return found
 
 
-def draw(lines: list[dict[str, Any]], path: str) -> None:
-    """Draw disk and times by year."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    years = [line["day"] / 365 for line in lines]
-    left.plot(years, [line["disk"] / 1000 for line in lines], marker="o", color="#0072b2", label="home")
-    left.set(xlabel="simulated years", ylabel="disk (GB)", ylim=(0, None), title="Disk")
-    for name, shade in (("status_s", "#0072b2"), ("predict_s", "#d55e00")):
-        first = lines[0][name]
-        right.plot(years, [line[name] / first for line in lines], marker="o", color=shade,
-                   label=f"{name[:-2]} ({first:.2f} s in week one)")  # fmt: skip
-    right.axhline(1.2, color="#9a9a9a", linewidth=0.8, linestyle=":")
-    right.set(xlabel="simulated years", ylabel="vs. week one", ylim=(0, None), title="Processor time of a command")
-    right.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
-
-
 def show(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)
@@ -367,11 +348,7 @@ def main() -> None:
     parser.add_argument("--housekeeping-days", type=int, default=1)
     parser.add_argument("--folder", help="where the home is made; a disk in memory is quicker")
     parser.add_argument("--out", default="")
-    parser.add_argument("--picture", default="")
     chosen = parser.parse_args()
-    if chosen.picture:
-        draw([json.loads(line) for line in Path(chosen.out).read_text().splitlines()], chosen.picture)
-        return
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
