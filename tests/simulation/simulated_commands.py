@@ -371,7 +371,7 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (tasks.retrain_run, "code_version", dict),
         (tasks.repair.retention, "datetime", _DaysLater),
         (tasks.champion.commit_decision, "load_as_served", _load_files),
-        (tasks.champion.champion_monitor, "_draw", lambda path, *_: path),
+        (tasks.champion.champion_monitor, "draw_monitor", lambda workspace, *_: workspace.settings.root),
         (model.champion_timeline_picture, "champion_history_picture", lambda _: None),
         (tasks.registry.experiment_runs.ExperimentRuns, "log_figure", _plain_log_figure),
         (tasks.sources.exchange_source, "ExchangeClient", SimulatedClient),
