@@ -92,7 +92,7 @@ def experiment_note(purpose: Purpose, series: Series) -> str:
         "`champion_before` is the champion that the version was compared with, `champion_after` the one after the "
         f"decision.{labels} `headline` and `test` are out of sample; `vs_base_rate` and "
         "`vs_champion` are differences in log loss, negative where the network is better. `train` are curves: a table "
-        "shows the last epoch. `kept_epoch` of a fold are the values of the epoch that early stopping kept."
+        "shows the last epoch. `train_kept_epoch` of a fold are the values of the epoch that early stopping kept."
     )
 
 

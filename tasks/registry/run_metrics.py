@@ -16,7 +16,7 @@ from model.training import Epoch
 SECTIONS = (
     "headline",
     "train",
-    "kept_epoch",
+    "train_kept_epoch",
     "test",
     "baseline",
     "promotion",
@@ -166,8 +166,8 @@ def curves(history: Sequence[Epoch]) -> dict[str, list[float]]:
 def kept_epoch_metrics(history: Sequence[Epoch], number: int) -> dict[str, float]:
     """Return number, losses and accuracies of the epoch that early stopping kept; a curve's own value is the last."""
     epoch = next(epoch for epoch in history if epoch.number == number)
-    values = {f"kept_epoch/{CURVES[field].removeprefix('train/')}": getattr(epoch, field) for field in KEPT}
-    return {"kept_epoch/number": float(number), **values}
+    values = {f"train_kept_epoch/{CURVES[field].removeprefix('train/')}": getattr(epoch, field) for field in KEPT}
+    return {"train_kept_epoch/number": float(number), **values}
 
 
 def read_curves(history_of: Callable[[str], Mapping[int, float]]) -> list[Epoch]:

@@ -211,10 +211,10 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     for child in children:
         curve = workspace.runs.client.get_metric_history(child.info.run_id, "train/validation_log_loss")
         assert [point.step for point in curve] == [1, 2]
-        assert {name.split("/")[0] for name in child.data.metrics} == {"test", "train", "kept_epoch"}
+        assert {name.split("/")[0] for name in child.data.metrics} == {"test", "train", "train_kept_epoch"}
         kept = int(child.data.params["best_epoch"])
-        assert child.data.metrics["kept_epoch/number"] == kept == min(curve, key=lambda point: point.value).step
-        assert child.data.metrics["kept_epoch/validation_log_loss"] == curve[kept - 1].value
+        assert child.data.metrics["train_kept_epoch/number"] == kept == min(curve, key=lambda point: point.value).step
+        assert child.data.metrics["train_kept_epoch/validation_log_loss"] == curve[kept - 1].value
         assert curve[0].timestamp - child.info.start_time > 100  # ms: the run began with the fit, which is logged later
         assert [epoch.number for epoch in workspace.runs.read_curves(child.info.run_id)] == [1, 2]
 

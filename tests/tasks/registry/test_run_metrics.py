@@ -65,7 +65,7 @@ def test_a_retrain_logs_fewer_than_sixty_metrics_each_in_a_section_and_at_most_t
     logged |= dict.fromkeys([f"live/champion_{name}" for name in LIVE], 0.0)
     logged |= dict.fromkeys((CURVES[name] for name in ("loss", "accuracy", "learning_rate")), 0.0)
     assert len(logged) < 60
-    assert {name.split("/")[0] for name in logged} == set(SECTIONS) - {"kept_epoch"}  # of a fold
+    assert {name.split("/")[0] for name in logged} == set(SECTIONS) - {"train_kept_epoch"}  # of a fold
     assert {name.count("/") for name in logged} == {1}
     assert len([name for name in logged if name.startswith("headline/")]) == 12
 
@@ -146,9 +146,9 @@ def test_a_fold_logs_the_epoch_that_was_kept_besides_its_curves() -> None:
     history = [Epoch(n, 0.7 - n / 100, 0.5 + n / 100, loss, 0.52, 0.001, 1.0) for n, loss in enumerate(losses, 1)]
     assert curves(history)["train/validation_log_loss"][-1] == 0.69
     assert kept_epoch_metrics(history, 2) == {
-        "kept_epoch/number": 2.0,
-        "kept_epoch/log_loss": pytest.approx(0.68),
-        "kept_epoch/accuracy": pytest.approx(0.52),
-        "kept_epoch/validation_log_loss": 0.68,
-        "kept_epoch/validation_accuracy": 0.52,
+        "train_kept_epoch/number": 2.0,
+        "train_kept_epoch/log_loss": pytest.approx(0.68),
+        "train_kept_epoch/accuracy": pytest.approx(0.52),
+        "train_kept_epoch/validation_log_loss": 0.68,
+        "train_kept_epoch/validation_accuracy": 0.52,
     }
