@@ -1,12 +1,17 @@
 """What all tests share: array shapes checked as they run, reference formulas importable, synthetic bars."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import install_import_hook
+
+# As `Settings.announce` sets them, but before TensorFlow is imported by whichever test: processes that a test starts
+# inherit them, and would train with another number of threads than this one, so to other bits.
+os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "-1"}
 
 gc.disable()  # until the files are imported: a fifth of that time went to looking for garbage among what stays
 
