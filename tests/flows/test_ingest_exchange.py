@@ -95,6 +95,7 @@ def require_equal(bar_store: BarStore, source: SourceSpec, expected: Bars) -> No
     pd.testing.assert_frame_equal(bar_store.read_frame(source.series), expected.frame())
 
 
+@pytest.mark.e2e  # a second for each; the client alone is tested against each in tests/tasks/sources
 @pytest.mark.usefixtures("unconfirmed")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_passes_ends_with_every_bar_right(
@@ -106,6 +107,7 @@ def test_what_passes_ends_with_every_bar_right(
     require_equal(begun, source, part(day_bars, DAYS - 1))
 
 
+@pytest.mark.e2e  # as above
 @pytest.mark.usefixtures("unconfirmed")
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_spoilt_page_ends_with_every_bar_right(
@@ -116,6 +118,7 @@ def test_a_spoilt_page_ends_with_every_bar_right(
     require_equal(bar_store, source, part(day_bars, DAYS - 1))
 
 
+@pytest.mark.e2e  # a second for each; the client alone is tested against each in tests/tasks/sources
 @pytest.mark.usefixtures("unconfirmed")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_stays_is_a_clear_error_and_the_table_is_as_it_was(
@@ -255,6 +258,7 @@ def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(
         assert replace(merged, revised=19, unchanged=0).warn_of_other_source("BTC", from_file=from_file) == ""
 
 
+@pytest.mark.e2e  # a home of its own for each
 @pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])
 def test_a_clock_that_is_off_lets_no_unfinished_bar_in(
     error_seconds: int, exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
@@ -331,6 +335,7 @@ def test_two_ingests_at_once_lose_and_double_no_bar(
             process.stdout.close()  # type: ignore[union-attr]
 
 
+@pytest.mark.e2e  # seven commands
 def test_the_command_line_ingests_lists_and_releases(bar_store: BarStore, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ingest"]) == 0
     assert "BTC-USD 1d: 1768 added, 0 revised, 0 unchanged" in capfd.readouterr().out
@@ -351,6 +356,7 @@ def test_the_command_line_ingests_lists_and_releases(bar_store: BarStore, capfd:
     assert len(bar_store.read_frame(Series("BTC-USD", "1d"))) == 1769
 
 
+@pytest.mark.e2e  # seven commands
 @pytest.mark.usefixtures("bar_store")
 def test_a_removed_bar_does_not_come_back_silently(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ingest"]) == 0

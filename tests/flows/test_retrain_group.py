@@ -35,6 +35,7 @@ from tasks.services.group_runs import _series_runs, continue_after_crash, contin
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import open_workspace
 
+pytestmark = pytest.mark.e2e  # groups of retrains, 20 s of CPU time
 RECIPE = {
     "window": WindowSpec(lookback_bars=5),
     "folds": FoldSpec(test_bars=110, count=2),
@@ -102,7 +103,6 @@ def table(client: SyncPrefectClient, run: UUID) -> list[dict[str, str]]:
     return list(json.loads(str(next(each.data for each in found if each.key == "decisions"))))
 
 
-@pytest.mark.e2e  # a whole retrain more
 def test_a_series_of_a_group_equals_a_single_retrain_bit_for_bit(
     grouped: Grouped, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ from tasks.serving.service_metrics import StateCollector
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
+pytestmark = pytest.mark.e2e  # three retrains of a panel; tests/model and tests/tasks have its parts
 SERIES, COINS = Series(PANEL, "1d"), coins()
 EARLIER = datetime(2018, 8, 19, tzinfo=UTC)  # ten bars before the newest close
 GENEROUS = PanelPromotion(base_rate_tolerance=1, base_rate_margin=1, champion_tolerance=1, champion_margin=1)
@@ -215,7 +216,6 @@ def test_the_report_explains_gross_and_break_even_and_compares_with_a_calibrated
     assert re.search(rf"fold 1 .{{10,40}} {len(first)} {first.labels.mean():.1%} {losses(first).mean():.4f}", text)
 
 
-@pytest.mark.e2e  # a whole retrain more
 def test_series_without_windows_and_without_test_windows_are_named(
     copied: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -295,7 +295,6 @@ def test_a_replaced_file_is_refused(copied: Workspace) -> None:
         forecast_panel(SERIES, Settings())
 
 
-@pytest.mark.e2e  # a whole retrain more
 def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
     assert run(["rollback", "--symbol", "PANEL", "--reason", "test"]) == 0
     assert copied.decision_log.rows("PANEL-1d")[-1].champion_after == "1"

@@ -23,6 +23,7 @@ from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
+pytestmark = pytest.mark.e2e  # whole searches, 20 s of CPU time
 SERIES = Series("BTC-USD", "1d")
 TEST_BARS = 100
 CHEAP: dict[str, Any] = {

@@ -81,7 +81,7 @@ def test_attributions_sum_to_the_change_of_the_probability(kind: Kind) -> None:
     assert found.attribution.by_bar().sum() == pytest.approx(found.attribution.values.sum())
 
 
-@pytest.mark.parametrize("kind", ["cnn_lstm", "bilstm"])
+@pytest.mark.parametrize("kind", ["cnn_lstm", pytest.param("bilstm", marks=pytest.mark.e2e)])  # that one: 13 s
 def test_an_lstm_in_one_kernel_is_explained_as_the_stored_one(kind: Kind) -> None:
     network, _, found = explained(kind)
     assert "FusedLSTM" not in str(network.get_config())

@@ -63,7 +63,7 @@ def same(left: Fitted, right: Fitted) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("kind", ["cnn_lstm", "bilstm"])
+@pytest.mark.parametrize("kind", ["cnn_lstm", pytest.param("bilstm", marks=pytest.mark.e2e)])
 def test_an_epoch_equals_that_of_keras_on_the_same_batches(kind: Kind, windows: Windows) -> None:
     import keras  # here: loads TensorFlow
     import tensorflow as tf
@@ -252,7 +252,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit(trainer: Trainer) -> None:
         trainer.fit(windows, np.arange(60))
 
 
-@pytest.mark.parametrize("kind", ["cnn_lstm", "gru", "tcn"])
+@pytest.mark.parametrize("kind", ["cnn_lstm", *(pytest.param(each, marks=pytest.mark.e2e) for each in ("gru", "tcn"))])
 def test_bfloat16_learns_nearly_the_same_and_predicts_in_float32(kind: Kind, windows: Windows) -> None:
     exact, mixed = (new_trainer(kind, dropout=0.0, precision=each) for each in ("float32", "bfloat16"))
     full, short = exact.fit(windows, TRAIN, epochs=1), mixed.fit(windows, TRAIN, epochs=1)
