@@ -58,7 +58,7 @@ def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> 
         source: where its bars come from; None for a panel, which reads stored bars.
         rule: what the new version must show.
     """
-    with current_progress().step("register"):
+    with current_progress().step("open run"):
         workspace = open_workspace(recipe.series)
         if runtime.deployment.id:  # a shell has one already
             use_own_temporary_folder()

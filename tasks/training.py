@@ -92,7 +92,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             first_test=int(folds[0].test[0]),
         )
         progress.fit_finished(name, len(fitted.history), fitted.best_epoch, recipe.training.epochs)
-    with progress.step("register"):
+    with progress.step("log fold"):
         scores = score(fitted.record.labels, fitted.record.probabilities)
         tags = {"fold": str(index + 1)}
         run_id = workspace.runs.start_run(name, tags, parent=parent_run_id, started_at=began)
@@ -135,7 +135,7 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
             start=start_of_final(workspace.registry, workspace.decision_log, recipe, resolved, split),
             on_epoch=lambda epoch: progress.epoch_finished("final fit", epoch, epochs),
         )
-    with progress.step("register"):
+    with progress.step("log network"):
         fitted = final.fitted
         calibrator = read_calibrator(workspace.runs, folds[-1].run_id)
         log_final_network(workspace.runs, parent_run_id, trainer.keras_model(fitted), final, calibrator)

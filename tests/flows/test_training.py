@@ -10,9 +10,13 @@ from prefect import flow
 from model.errors import SpecError
 from model.folds import FoldSpec
 from model.metrics import Record
+from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from tasks.console.progress import report_progress_to
 from tasks.registry.run_artifacts import pooled_record, validation_records
 from tasks.results import FoldOutcome, Retrain
+from tasks.retrain_run import STEPS, open_run
+from tasks.sources.source_spec import SourceSpec
 from tasks.training import train_folds
 from tasks.workspace import open_workspace
 
@@ -44,6 +48,15 @@ def test_threads_give_the_numbers_of_serial_training(first: Retrain, tracking_ch
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
         assert set(one.fold) == {fold}
         assert one.resolved_at[-1] < one_by_one.decided_at[one_by_one.fold == fold][0]
+
+
+def test_no_step_is_done_before_its_turn(first: Retrain) -> None:
+    """Progress counts the steps that are done; opening the run and logging a fold were both named `register`."""
+    with report_progress_to() as progress:
+        open_run(RECIPE, SourceSpec(), PromotionRule())
+        assert progress.done == {"open run"}
+        folds_alone(first, running("serial"))
+    assert {step for step in progress.done if step in STEPS} == {"train"}
 
 
 @pytest.fixture
