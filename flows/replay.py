@@ -56,6 +56,5 @@ def replay(
     for day in opened.days:
         replay_day(opened, day)
     summary = summarise(opened)
-    _, outcome = summary.title.split(": ")
-    add_outcome_to_name(outcome)
+    add_outcome_to_name(summary.outcome)
     return completed(summary, "; ".join(filter(None, [replay_headline(summary), summary.caveat])))

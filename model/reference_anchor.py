@@ -110,8 +110,8 @@ def compare_with_past_champions(
         overlap: decisions made within the life of one label.
         considered: versions that have ever been champion. The references are the best of them, so evidence of being
             worse is corrected for all of them; 0: as many as there are references.
-        slope: shape (...) or a number: `calibration_slope_bound` over a longer out-of-sample history of the recipe than
-            the challenger's record; None to take the record.
+        slope: shape (...) or a number: `calibration_slope_bound` over a longer history than the challenger's record:
+            what the series was served before it, and the record; None to take the record.
 
     Returns:
         The comparison; `may_be_promoted` is the decision.

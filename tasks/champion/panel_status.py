@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from model.metrics import predicts_rise
 from model.times import iso_text
@@ -17,6 +18,12 @@ def recent_predictions(workspace: Workspace) -> LivePredictions:
     return served_predictions(workspace, newest - RECENT if newest else None)
 
 
+def newest_places(found: LivePredictions) -> Int64[np.ndarray, " place"]:
+    """Return the places of the predictions of the newest close, the highest first; there must be one."""
+    places = np.flatnonzero(found.decided_at == found.decided_at[-1])
+    return np.asarray(places[np.argsort(-found.probabilities[places], kind="stable")], dtype=np.int64)
+
+
 def newest_close(found: LivePredictions) -> dict[str, Any] | None:
     """Return the predictions of the newest close ready for JSON, the highest first; None without any.
 
@@ -24,15 +31,14 @@ def newest_close(found: LivePredictions) -> dict[str, Any] | None:
     """
     if not len(found):
         return None
-    places = np.flatnonzero(found.decided_at == found.decided_at[-1])
-    order = places[np.argsort(-found.probabilities[places], kind="stable")]
+    order = newest_places(found)
     first = order[0]
     return {
         "decided_at": iso_text(found.decided_at[first]),
         "resolves_at": iso_text(found.resolves_at[first]),
-        "version": ", ".join(sorted({found.versions[place] for place in places}, key=int)),
+        "version": ", ".join(sorted({found.versions[place] for place in order}, key=int)),
         "label": found.kinds[first],
-        "late": sum(found.late[place] for place in places),
+        "late": sum(found.late[place] for place in order),
         "predictions": [
             {"symbol": found.symbols[place], "probability": float(found.probabilities[place])} for place in order
         ],

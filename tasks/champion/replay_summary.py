@@ -41,10 +41,15 @@ class ReplaySummary:
     run_id: str = ""
 
     @property
+    def outcome(self) -> str:
+        """Return the number of decisions and of promotions, for the name of a run."""
+        promoted = sum(row.action == "promote" for row in self.decisions)
+        return f"{counted(len(self.decisions), 'decision')}, {promoted} promoted"
+
+    @property
     def title(self) -> str:
         """Return the days and their outcome, for the name of a run."""
-        promoted = sum(row.action == "promote" for row in self.decisions)
-        return f"{self.first} to {self.last}: {counted(len(self.decisions), 'decision')}, {promoted} promoted"
+        return f"{self.first} to {self.last}: {self.outcome}"
 
     @property
     def caveat(self) -> str:

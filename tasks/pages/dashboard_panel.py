@@ -1,11 +1,10 @@
 """What the dashboard shows of a panel's predictions: a tile, and the highest and lowest of the newest close."""
 
-import numpy as np
 from markupsafe import Markup
 
 from model.label_names import LABEL_NAMES, RISE_NAMES
 from model.metrics import predicts_rise
-from tasks.champion.panel_status import newest_outcome
+from tasks.champion.panel_status import newest_outcome, newest_places
 from tasks.champion.served_predictions import LivePredictions, maker_text
 from tasks.pages.html_page import heading, paragraph, table
 from tasks.pages.number_format import moment_text
@@ -17,8 +16,8 @@ def panel_tile(found: LivePredictions, champion: str | None) -> tuple[str, str, 
     """Return name, value and note of the tile about the newest close."""
     if not len(found):
         return "Next predictions", "none yet", "`riseorfall predict --panel` stores them"
-    newest = found.decided_at == found.decided_at[-1]
-    late = sum(late for late, is_newest in zip(found.late, newest, strict=True) if is_newest)
+    newest = newest_places(found)
+    late = sum(found.late[place] for place in newest)
     note = (
         f"{LABEL_NAMES[found.kinds[-1]].probability} of each at the close of {moment_text(found.resolves_at[-1])}, "
         f"decided at {moment_text(found.decided_at[-1])}; {maker_text(found.versions[-1], champion)}"
@@ -27,15 +26,14 @@ def panel_tile(found: LivePredictions, champion: str | None) -> tuple[str, str, 
     at = outcome["resolves_at"][:16].replace("T", " ") if outcome else ""
     right = f"; {outcome['right']} of {outcome['outcomes']} right at {at} UTC" if outcome else ""
     stored_late = f"; {late} late: stored after the outcome was due" if late else ""
-    return "Newest predictions", f"{newest.sum()} series", f"{note}{right}{stored_late}"
+    return "Newest predictions", f"{len(newest)} series", f"{note}{right}{stored_late}"
 
 
 def panel_predictions(found: LivePredictions) -> list[Markup]:
     """Return the highest and the lowest predictions of the newest close as a table; all of few series."""
     if not len(found):
         return []
-    places = np.flatnonzero(found.decided_at == found.decided_at[-1])
-    order = places[np.argsort(-found.probabilities[places], kind="stable")]
+    order = newest_places(found)
     shown = [*order[:EXTREMES], *order[-EXTREMES:]] if len(order) > 2 * EXTREMES else [*order]
     names = LABEL_NAMES[found.kinds[-1]]
     rows = [

@@ -16,16 +16,8 @@ from tasks.pages.number_format import interval_text, moment_text, p_value_text, 
 
 def series_tiles(content: SeriesContent) -> list[tuple[str, str, str]]:
     """Return name, value and note of each tile of a series."""
-    if content.series.is_panel:
-        return [*(tile(content) for tile in (champion_tile, record_tile, prediction_tile, live_score_tile, _evidence))]
-    return [
-        champion_tile(content),
-        record_tile(content),
-        prediction_tile(content),
-        live_score_tile(content),
-        _evidence(content),
-        _bars(content),
-    ]
+    shown = (champion_tile, record_tile, prediction_tile, live_score_tile, _evidence)
+    return [tile(content) for tile in (shown if content.series.is_panel else (*shown, _bars))]
 
 
 def champion_tile(content: SeriesContent) -> tuple[str, str, str]:

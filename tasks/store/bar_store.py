@@ -214,9 +214,8 @@ class BarStore:
             return None
         mark = None
         if len(revised):
-            self._revisions.record(
-                table
-            )  # the marker names one commit only: first write the revisions of the commit that it names now
+            # The marker names one commit only: first write the revisions of the commit that it names now.
+            self._revisions.record(table)
             mark = (REVISING, table.version() + 1)
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
         metadata = written_note(note)
