@@ -22,7 +22,7 @@ class LiveScore:
 
     Attributes:
         count: observations with an outcome: predictions, of a panel closes, over which all means are taken.
-        accuracy: share of correct predictions, with its 95 % Wilson interval.
+        accuracy: share of correct predictions, with its 95 % Wilson interval, of a panel by the normal approximation.
         log_loss: mean, nats, with its 95 % interval by the normal approximation.
         base_rate_loss: mean log loss of the base rate on the same bars, nats.
         calibration: observed share of rises minus mean probability, with its 95 % interval.

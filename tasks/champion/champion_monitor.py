@@ -82,16 +82,20 @@ class MonitorResult:
     def rows(self) -> list[dict[str, Any]]:
         """Return the findings as a table: check, value, range or limit; what has no data yet is left out."""
         score = self.score
-        count = str(score.predictions or score.count)
-        rows = [{"check": "live predictions with an outcome", "value": count, "range or limit": ""}]
+        predictions, unit = score.predictions or score.count, "closes" if score.predictions else "predictions"
+        rows = [{"check": "live predictions with an outcome", "value": str(predictions), "range or limit": ""}]
         if score.predictions:
             rows.append({"check": "closes of these predictions", "value": str(score.count), "range or limit": ""})
         if score.count:
             rows += [
-                {"check": "accuracy", **_spread(score.accuracy)},
-                {"check": "log loss", **_spread(score.log_loss, score.count)},
+                # Of one series it is Wilson's interval, which holds for few.
+                {
+                    "check": "accuracy",
+                    **_spread(score.accuracy, score.count if score.predictions else MIN_DECISIONS, unit),
+                },
+                {"check": "log loss", **_spread(score.log_loss, score.count, unit)},
                 {"check": "base rate's log loss", "value": _text(score.base_rate_loss), "range or limit": ""},
-                {"check": SHARES[self.label], **_spread(score.calibration, score.count)},
+                {"check": SHARES[self.label], **_spread(score.calibration, score.count, unit)},
                 _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
             ]
         if self.service.count:
@@ -316,8 +320,8 @@ def _text(number: float) -> str:
     return f"{number:.4g}"
 
 
-def _spread(value: tuple[float, float, float], count: int = MIN_DECISIONS) -> dict[str, str]:
-    """Return a value with its interval; of few predictions the normal approximation has none."""
+def _spread(value: tuple[float, float, float], count: int, unit: str) -> dict[str, str]:
+    """Return a value with its interval; of few observations the normal approximation has none."""
     if count < MIN_DECISIONS:
-        return {"value": _text(value[0]), "range or limit": f"from {MIN_DECISIONS} predictions on"}
+        return {"value": _text(value[0]), "range or limit": f"from {MIN_DECISIONS} {unit} on"}
     return {"value": _text(value[0]), "range or limit": f"{_text(value[1])} .. {_text(value[2])}"}

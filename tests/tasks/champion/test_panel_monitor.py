@@ -166,6 +166,15 @@ def test_ranks_are_compared_with_a_half_and_versions_by_their_own_question(works
     assert "rises" not in text
 
 
+def test_few_closes_have_no_interval_however_many_series_they_have(workspace: Workspace) -> None:
+    for symbol in SYMBOLS:
+        store(workspace, symbol, np.full(19, 0.5))
+    watched = watch(workspace)
+    shown = {row["check"]: row["range or limit"] for row in watched.rows()}
+    assert (watched.score.count, watched.score.predictions) == (19, 57)
+    assert shown["accuracy"] == shown["log loss"] == shown["actual minus predicted rises"] == "from 20 closes on"
+
+
 def test_command_status_and_dashboard_show_the_live_score(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
