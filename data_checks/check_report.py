@@ -120,7 +120,9 @@ class CheckReport:
     def lines(self) -> tuple[str, ...]:
         """Return the report as log lines: the counts, then each failure."""
         counts = f"{self.series.symbol} {self.series.interval}: {counted(len(self.accepted), 'bar')} accepted, "
-        counts += f"{len(self.quarantined)} refused, {self.unfinished_bars} not closed yet, "
+        counts += f"{len(self.quarantined)} refused, "
+        if self.unfinished_bars:  # where the source read drops them, this count is always 0
+            counts += f"{self.unfinished_bars} not closed yet, "
         counts += counted(len(self.gaps), "gap")
         return (counts, *(f"{result.severity}: {result.message}" for result in self.failed()))
 

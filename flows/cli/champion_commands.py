@@ -88,7 +88,7 @@ def promote(
 
 
 def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: str = "", lift: bool = False) -> None:
-    """Make a former champion the champion again; the recipe of the other one is held until the hold is lifted.
+    """Make a former champion the champion again; the recipe that it replaces is held until the hold is lifted.
 
     Parameters
     ----------

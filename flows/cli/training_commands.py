@@ -75,7 +75,8 @@ def retrain(
             as_of=as_of,
             force=force,
         )
-    show_retrain(result, run.seconds, settings, log_file, promotion.trading)
+    now = load_settings()  # with the address of the pages, where `up` runs: the flow found it
+    show_retrain(result, run.seconds, now, log_file, promotion.trading)
 
 
 def retrain_panel(
@@ -114,7 +115,7 @@ def retrain_panel(
             promotion=promotion,
             as_of=as_of,
         )
-    show_panel_retrain(result, run.seconds, settings, log_file)
+    show_panel_retrain(result, run.seconds, load_settings(), log_file)  # with the address of the pages, as above
 
 
 def replay(

@@ -137,17 +137,16 @@ def _clause(found: AnchorComparison, versions: Sequence[str], rule: AnchorRule) 
     worst = int(np.where(eligible, found.conservative_excess, -np.inf).argmax())
     where = f"past champion version {versions[worst]} on {found.common[worst]:.0f} decisions"
     difference = f"log loss difference {found.excess[worst]:+.4f} vs. {where}"
+    excess = f"conservative excess {found.conservative_excess[worst]:+.4f}"
     if passed:
-        reason = (
-            f"{difference}: within the budget (excess {found.conservative_excess[worst]:+.4f}, budget {rule.budget:g} "
-            "over the best of all past champions)"
-        )
+        budget = f"budget {rule.budget:g} over the best of all past champions"
+        reason = f"{difference}: within the budget ({excess}, {budget})"
     elif found.worse[worst]:
         reason = f"{difference}: significantly worse (tolerance {rule.tolerance:g})"
     else:
         reason = (
             f"{difference}: over the budget of {rule.budget:g}. It is bolder by {found.boldness[worst]:.4f} nats per "
-            f"decision, and the outcomes do not show that this pays (excess {found.conservative_excess[worst]:+.4f})"
+            f"decision, and the outcomes do not show that this pays ({excess})"
         )
     worst_numbers = {
         "difference": float(found.excess[worst]),

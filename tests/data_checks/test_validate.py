@@ -110,10 +110,10 @@ def test_a_summary_is_json_and_its_lines_name_each_failure(report: CheckReport) 
     summary = json.loads(json.dumps(report.summary()))
     assert summary["quarantined_by_rule"]["undecided_double"] == 2
     assert {entry["rule"] for entry in summary["failed"]} == {result.rule for result in report.failed()}
-    assert report.lines()[0] == "BTC-USD 1d: 293 bars accepted, 9 refused, 0 not closed yet, 7 gaps"
+    assert report.lines()[0] == "BTC-USD 1d: 293 bars accepted, 9 refused, 7 gaps"
     assert len(report.lines()) == 1 + len(report.failed())
     single = replace(report, accepted=report.accepted[:1], gaps=report.gaps[:1])
-    assert single.lines()[0] == "BTC-USD 1d: 1 bar accepted, 9 refused, 0 not closed yet, 1 gap"
+    assert single.lines()[0] == "BTC-USD 1d: 1 bar accepted, 9 refused, 1 gap"
 
 
 def test_the_pages_are_readable_and_load_nothing(report: CheckReport) -> None:

@@ -5,12 +5,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.cli import run
 from tasks.results import Retrain
+from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source
 
 HEAVY = (
@@ -190,6 +194,23 @@ def test_a_missing_file_is_reported_before_heavy_imports(tmp_path: Path) -> None
     )  # fmt: skip
     assert done.stdout == "2 []\n"
     assert "none.csv" in done.stderr
+
+
+def test_a_retrain_links_the_pages_of_a_running_up(
+    first: Retrain, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address becomes known while the flow is imported; the links shown afterwards are of the page server."""
+
+    @contextmanager
+    def imported_under_up() -> Iterator[None]:
+        monkeypatch.setenv("RISEORFALL_PUBLIC_URL", "http://127.0.0.1:4299/data")
+        yield
+
+    report = Settings().report_path("BTC-USD-1d", f"{first.run_id}.html")
+    monkeypatch.setattr("flows.cli.training_commands.tensorflow_imported", imported_under_up)
+    monkeypatch.setattr("flows.retrain.retrain", lambda **_: replace(first, report=str(report)))
+    assert run(["retrain"]) == 0
+    assert "http://127.0.0.1:4299/data/" in capsys.readouterr().out
 
 
 def test_ingest_prints_what_the_checks_found(first: Retrain, capfd: pytest.CaptureFixture[str]) -> None:
