@@ -1,4 +1,7 @@
-"""Retrain a panel: read stored bars, cut windows, train folds, evaluate, fit, audit, register, promote, report."""
+"""Retrain a panel: read stored bars, cut windows, train folds, evaluate, fit, audit, register, promote, report.
+
+The steps are those of `flows/retrain.py` without ingestion and data checks: stored bars have passed them.
+"""
 
 from dataclasses import replace
 from datetime import datetime
@@ -15,11 +18,12 @@ from model.times import as_utc
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.auditing import audit_panel_retrain
+from tasks.earlier_decision import find_earlier_decision
 from tasks.panel_evaluation import evaluate_panel
 from tasks.panel_reporting import report_panel
 from tasks.promotion import promote
 from tasks.registration import register
-from tasks.results import PanelRetrain
+from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.retrain_run import HOURS_6, PANEL_STEPS, open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
@@ -38,7 +42,9 @@ def retrain_panel(
     network: NetworkSpec = NetworkSpec(),
     promotion: PanelPromotion = PanelPromotion(),
     as_of: datetime | None = None,
-) -> PanelRetrain:
+    *,
+    force: bool = False,
+) -> PanelRetrain | PanelUnchanged:
     """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
 
     Args:
@@ -50,12 +56,16 @@ def retrain_panel(
         network: Architecture of the network, one for all series.
         promotion: Daily rule that promotes, holds or rejects, and the costs that the report assumes.
         as_of: Use only bars that had closed by this time (UTC); empty: all stored bars.
+        force: Retrain even if a decision on the same bars, series, recipe, rule and code exists.
     """
     rule = promotion.rule()
     bars = read_stored(interval, panel, as_utc(as_of) if as_of else None)
     recipe = panel_recipe_for(interval, bars.panel, window, folds, network, training)
     run_id = open_run(recipe, None, rule)
     with track_run(recipe, run_id, PANEL_STEPS):
+        earlier = None if force else find_earlier_decision(bars, recipe, rule, run_id)
+        if earlier is not None:
+            return PanelUnchanged(run_id, bars, earlier)
         windows = cut_panel_windows(bars, recipe)
         outcomes = train_folds(windows, recipe, run_id)
         evaluation = evaluate_panel(windows, bars, recipe, outcomes, run_id, rule.trading)

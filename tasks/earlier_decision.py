@@ -12,26 +12,25 @@ from prefect import get_run_logger, task
 
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from tasks.champion.challenger_decision import name_decided_run
 from tasks.champion.commit_decision import commit_decision
 from tasks.champion.repeated_evidence import evidence_digest, find_repeated_decision, unchanged_row
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
-from tasks.registry.experiment_page import NOTE_TAG, decided_name, decision_tags
+from tasks.registry.experiment_page import NOTE_TAG, decision_tags
 from tasks.results import Promotion
 from tasks.services.events import decision_event, emit_event_for
-from tasks.store.bars_ref import BarsRef
+from tasks.store.bars_ref import AnyBarsRef
 from tasks.store.decision_log import ChampionChanged
 from tasks.workspace import open_workspace
 
-FORCE = "To retrain all the same: `riseorfall retrain --force`, or `force` in the form."
-
 
 @task(name="find earlier decision", task_run_name="find earlier decision")
-def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run_id: str) -> Promotion | None:
+def find_earlier_decision(ref: AnyBarsRef, recipe: Recipe, rule: PromotionRule, run_id: str) -> Promotion | None:
     """Log and return the decision that a retrain would repeat; None where there is something to train.
 
     Args:
-        ref: the stored bars.
+        ref: the stored bars, of a series or a panel.
         recipe: what would be trained.
         rule: what it would have to show.
         run_id: MLflow run of this retrain.
@@ -47,13 +46,15 @@ def find_earlier_decision(ref: BarsRef, recipe: Recipe, rule: PromotionRule, run
         except ChampionChanged as changed:
             get_run_logger().warning("%s", changed)
             return None
-        message = f"{row.reasons[0]}. {FORCE}"
+        command = recipe.series.retrain_command
+        force = f"To retrain all the same: `{command} --force`, or `force` in the form."
+        message = f"{row.reasons[0]}. {force}"
         tags = {**decision_tags(row), "reasons": message, NOTE_TAG: message}
         workspace.runs.log_values(run_id, tags=tags)
-        workspace.runs.rename_run(run_id, decided_name(ref.closed_at, row.version, row.action))
+        name_decided_run(workspace, run_id, row, ref.closed_at)
         emit_event_for(
             decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after
         )
         get_run_logger().info("%s", message)
         show_page("decision", f"# Unchanged\n\n{message}\n", "Nothing to do")
-    return Promotion(row.action, (row.reasons[0], FORCE), {}, row.champion_before, row.champion_after)
+    return Promotion(row.action, (row.reasons[0], force), {}, row.champion_before, row.champion_after)

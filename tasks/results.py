@@ -17,7 +17,7 @@ from model.windows import WindowSpec
 from tasks.registry.model_registry import Version
 from tasks.repair.retention import Removal
 from tasks.store.bar_store import MergeResult
-from tasks.store.bars_ref import AnyBarsRef, BarsRef
+from tasks.store.bars_ref import AnyBarsRef, BarsRef, PanelBarsRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,15 @@ class Unchanged:
     landing: Landing
     checked: Checked
     stored: Stored
+    promotion: Promotion
+
+
+@dataclass(frozen=True, slots=True)
+class PanelUnchanged:
+    """Results of a retrain of a panel that would have repeated an earlier decision: nothing was trained."""
+
+    run_id: str
+    bars: PanelBarsRef
     promotion: Promotion
 
 

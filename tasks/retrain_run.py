@@ -46,7 +46,7 @@ STEPS = (
 )  # names of `current_progress().step`; the share of those finished is the run's progress
 CLEAN_UP_SECONDS = 600.0  # own choice: a group of daily series takes minutes
 _CLEANED_UP: dict[str, float] = {}  # by address of MLflow: time of the last clean-up in this process, time.monotonic()
-PANEL_STEPS = ("window", "train", "evaluate", "audit", "register", "promote", "report")
+PANEL_STEPS = ("find earlier decision", "window", "train", "evaluate", "audit", "register", "promote", "report")
 
 
 @task(name="open run", task_run_name="open run")

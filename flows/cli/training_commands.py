@@ -89,6 +89,7 @@ def retrain_panel(
     training: TrainingFlags = TrainingSpec(),
     promotion: PanelPromotionFlags = PanelPromotion(),
     as_of: Annotated[datetime | None, Parameter(group=BASICS)] = None,
+    force: Annotated[bool, Parameter(group=BASICS)] = False,
 ) -> None:
     """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
 
@@ -98,6 +99,8 @@ def retrain_panel(
         Bar length. All stored series with it form the panel, unless you name some below; nothing is fetched.
     as_of
         Use only bars that had closed by this time (UTC); default: all stored bars.
+    force
+        Retrain even if a decision on the same bars, series, recipe, rule and code exists.
     """
     from tasks.console.panel_tables import show_panel_retrain
 
@@ -114,6 +117,7 @@ def retrain_panel(
             training=training,
             promotion=promotion,
             as_of=as_of,
+            force=force,
         )
     show_panel_retrain(result, run.seconds, load_settings(), log_file)  # with the address of the pages, as above
 

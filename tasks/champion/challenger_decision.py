@@ -126,8 +126,13 @@ def log_decision(workspace: Workspace, row: LoggedDecision, challenger: Version,
 def log_outcome(workspace: Workspace, row: LoggedDecision, closed_at: datetime) -> None:
     """Log the numbers of a decision to its run, and name the run after it."""
     workspace.runs.log_values(row.run_id, decision_metrics(row.action, row.numbers), tags=decision_tags(row))
-    label = workspace.runs.run_params(row.run_id).get("panel.label", "") if row.symbol == PANEL else ""
-    workspace.runs.rename_run(row.run_id, decided_name(closed_at, row.version, row.action, label))
+    name_decided_run(workspace, row.run_id, row, closed_at)
+
+
+def name_decided_run(workspace: Workspace, run_id: str, row: LoggedDecision, closed_at: datetime) -> None:
+    """Name a run after a decision, of a panel with its label; see `decided_name`."""
+    label = workspace.runs.run_params(run_id).get("panel.label", "") if row.symbol == PANEL else ""
+    workspace.runs.rename_run(run_id, decided_name(closed_at, row.version, row.action, label))
 
 
 def describe_decision(row: LoggedDecision, challenger: Version) -> str:

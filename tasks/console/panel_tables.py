@@ -20,41 +20,57 @@ from tasks.store.decision_log import mark_reasons
 EXTREMES = 3  # series named at each end of a close
 
 if TYPE_CHECKING:
-    from tasks.results import PanelRetrain
+    from tasks.results import PanelRetrain, PanelUnchanged
 
 
 def show_panel_retrain(
-    result: "PanelRetrain", seconds: Mapping[str, float], settings: Settings, log_file: Path
+    result: "PanelRetrain | PanelUnchanged", seconds: Mapping[str, float], settings: Settings, log_file: Path
 ) -> None:
     """Print the result of a retrain of a panel: pooled metrics, ranks, decision, links, seconds of each step."""
-    console, found, promotion = Console(highlight=False), result.evaluation, result.promotion
-    console.print(metrics_table(found.pooled))
-    windows = result.windows
-    resolved = f"{windows.windows}, {windows.resolved} with an outcome"
-    print_field(console, "windows", f"{resolved}; {len(found.series)} series at {found.closes} closes tested")
-    for symbol, reason in found.left_out.items():
-        print_field(console, "left out", f"{symbol} is {reason}")
-    if found.ranks:
-        auc = found.ranks.auc[NETWORK]
-        print_field(console, "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]")
-    if found.ranks and found.ranks.portfolio:
-        cost = found.ranks.portfolio["break_even_bps"]
-        text = f"market-neutral portfolio breaks even at {cost.value:.1f} [{cost.low:.1f}, {cost.high:.1f}] bps a side"
-        print_field(console, "costs", text)
-    decided = f"{promotion.action} version {result.version.version}; champion: {promotion.champion_after or 'none'}"
-    print_field(console, "decision", decided)
+    from tasks.results import PanelRetrain  # imported here: importing it loads the data checks
+
+    console, promotion = Console(highlight=False), result.promotion
+    decided = promotion.action
+    if isinstance(result, PanelRetrain):
+        console.print(metrics_table(result.evaluation.pooled))
+        for name, text in _evaluation_lines(result):
+            print_field(console, name, text)
+        decided = f"{promotion.action} version {result.version.version}"
+    else:
+        bars = result.bars
+        print_field(
+            console, "bars", f"{bars.rows} of {len(bars.refs)} series, until {bars.closed_at:%Y-%m-%d %H:%M} UTC"
+        )
+    print_field(console, "decision", f"{decided}; champion: {promotion.champion_after or 'none'}")
     for mark, reason in mark_reasons(promotion.reasons, promotion.marks):
         print_field(console, "", f"- {f'{mark}: ' if mark else ''}{reason}")
-    if promotion.action != "promote":
+    if isinstance(result, PanelRetrain) and promotion.action != "promote":
         missing = missing_for_promotion(promotion.reasons, promotion.marks, promotion.numbers)
         print_field(console, "missing", "; ".join(missing))
     local = settings.mlflow_uri.startswith("sqlite:")
     print_field(
         console, "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
     )
-    print_field(console, "report", settings.link(Path(result.report)))
+    if isinstance(result, PanelRetrain):
+        print_field(console, "report", settings.link(Path(result.report)))
     print_field(console, "log", str(log_file))
     print_field(console, "seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in seconds.items()))
+
+
+def _evaluation_lines(result: "PanelRetrain") -> Iterator[tuple[str, str]]:
+    """Yield (name, text) for the windows, the series left out, and for ranks the area under the curve and the costs."""
+    found, windows = result.evaluation, result.windows
+    resolved = f"{windows.windows}, {windows.resolved} with an outcome"
+    yield "windows", f"{resolved}; {len(found.series)} series at {found.closes} closes tested"
+    for symbol, reason in found.left_out.items():
+        yield "left out", f"{symbol} is {reason}"
+    if found.ranks:
+        auc = found.ranks.auc[NETWORK]
+        yield "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
+    if found.ranks and found.ranks.portfolio:
+        cost = found.ranks.portfolio["break_even_bps"]
+        interval = f"{cost.value:.1f} [{cost.low:.1f}, {cost.high:.1f}] bps a side"
+        yield "costs", f"market-neutral portfolio breaks even at {interval}"
 
 
 def show_panel_forecast(found: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from model.errors import RiseOrFallError
 from tasks.pages.prefect_artifacts import OUTCOMES
 from tasks.registry.experiment_page import DONE
-from tasks.results import PanelRetrain, Promotion, Retrain, Unchanged
+from tasks.results import PanelRetrain, PanelUnchanged, Promotion, Retrain, Unchanged
 from tasks.services.flow_run_names import add_outcome_to_name
 from tasks.store.decision_log import LoggedDecision
 
@@ -61,8 +61,8 @@ def state_of(result: Any) -> Any:
     decision: LoggedDecision | Promotion
     if isinstance(result, LoggedDecision):
         decision, of = result, f" version {result.version}"
-    elif isinstance(result, Retrain | PanelRetrain | Unchanged):
-        number = "" if isinstance(result, Unchanged) else result.version.version
+    elif isinstance(result, Retrain | PanelRetrain | Unchanged | PanelUnchanged):
+        number = "" if isinstance(result, Unchanged | PanelUnchanged) else result.version.version
         decision, of = result.promotion, f" version {number}" if number else ""
         version = f"v{number} " if number else ""
         add_outcome_to_name(f"{version}{DONE[decision.action]}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -34,7 +35,7 @@ from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.registry.run_artifacts import read_evaluation
-from tasks.results import PanelRetrain
+from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.service_metrics import StateCollector
 from tasks.settings import Settings
@@ -44,6 +45,12 @@ pytestmark = pytest.mark.e2e  # three retrains of a panel; tests/model and tests
 SERIES, COINS = Series(PANEL, "1d"), coins()
 EARLIER = datetime(2018, 8, 19, tzinfo=UTC)  # ten bars before the newest close
 GENEROUS = PanelPromotion(base_rate_tolerance=1, base_rate_margin=1, champion_tolerance=1, champion_margin=1)
+FLAGS = (  # of the second retrain
+    "--window.lookback-bars=5", "--folds.test-bars=60", "--folds.count=2", "--network.filters=2", "--network.units=2",
+    "--network.dense-units=4", "--training.epochs=2", "--training.batch-size=64", "--training.members=1",
+    "--promotion.base-rate-tolerance=1", "--promotion.base-rate-margin=1", "--promotion.champion-tolerance=1",
+    "--promotion.champion-margin=1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -302,6 +309,89 @@ def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
     held = retrain_panel(promotion=GENEROUS, **RECIPE)
     assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
     assert "is held until a person lifts it" in held.promotion.reasons[0]
+
+
+class Reached(Exception):
+    """The retrain went on to the windows."""
+
+
+@pytest.fixture
+def stops_at_the_windows(copied: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    def reach(*_: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr("flows.retrain_panel.cut_panel_windows", reach)
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("panel", "version", "done_with", "label"),
+    [(PanelSpec(), "2", "promoted", "rise"), (PanelSpec(symbols=SYMBOLS), "2", "promoted", "rise"),
+     (RANKS, "3", "held", "rank")],
+    ids=["all stored series", "the same by name", "ranks, held"],
+)  # fmt: skip
+def test_the_same_retrain_again_trains_nothing_and_says_so(
+    panel: PanelSpec, version: str, done_with: str, label: str, stops_at_the_windows: Workspace
+) -> None:
+    workspace = stops_at_the_windows
+    again = retrain_panel(panel=panel, promotion=GENEROUS, **RECIPE)
+    assert isinstance(again, PanelUnchanged)
+    *_, row = workspace.decision_log.rows("PANEL-1d")
+    assert (row.action, row.version, row.champion_before, row.champion_after) == ("unchanged", version, "2", "2")
+    assert row.decision_id == again.run_id
+    assert row.reasons[0].startswith(f"nothing to do: version {version} was trained on the same bars")
+    assert f"was {done_with} on" in row.reasons[0]
+    assert workspace.registry.newest_versions(9) == ("3", "2", "1")
+    mlflow_run = workspace.runs.client.get_run(again.run_id)
+    assert (mlflow_run.info.status, mlflow_run.data.tags["decision"]) == ("FINISHED", "unchanged")
+    assert "`riseorfall retrain-panel --force`" in mlflow_run.data.tags["reasons"]
+    assert mlflow_run.info.run_name == f"2018-08-29 v{version} {label} unchanged"
+
+
+def test_the_shell_says_nothing_to_do_and_exits_with_0(
+    stops_at_the_windows: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stops_at_the_windows.name == "PANEL-1d"
+    assert run(["retrain-panel", *FLAGS]) == 0
+    printed = " ".join(capsys.readouterr().out.split())  # lines are wrapped
+    bars = sum(map(len, COINS.values()))
+    for part in (f"{bars} of 3 series, until 2018-08-29", "unchanged; champion: 2", "nothing to do: version 2",
+                 "`riseorfall retrain-panel --force`"):  # fmt: skip
+        assert part in printed
+    assert run(["retrain-panel", *FLAGS, "--force"]) != 0  # it reaches the windows
+
+
+@pytest.mark.usefixtures("stops_at_the_windows")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"force": True},
+        {"training": RECIPE["training"].model_copy(update={"seed": 8})},
+        {"promotion": PanelPromotion()},
+        {"panel": PanelSpec(symbols=SYMBOLS[:2])},
+        {"panel": RANKS.model_copy(update={"least_series": 2})},
+        {"as_of": datetime(2018, 8, 28, tzinfo=UTC)},
+    ],
+    ids=["force", "seed", "rule", "series", "label", "time"],
+)
+def test_a_forced_retrain_or_other_evidence_trains(changed: dict[str, Any]) -> None:
+    with pytest.raises(Reached):
+        retrain_panel(**{"promotion": GENEROUS, **RECIPE, **changed})
+
+
+@pytest.mark.parametrize("bars", ["one more", "one revised", "another series"])
+def test_a_new_or_a_revised_bar_of_any_series_trains(bars: str, stops_at_the_windows: Workspace) -> None:
+    symbol, longer = "ETH-USD", random_walk(241, seed=2)
+    changed = {symbol: Bars("1d", longer.opened_at[60:], longer.ohlcv[60:])}
+    if bars == "one revised":
+        values = COINS[symbol].ohlcv.copy()
+        values[90, -1] += 1  # its volume
+        changed = {symbol: Bars("1d", COINS[symbol].opened_at, values)}
+    elif bars == "another series":
+        changed = {"NEW-USD": random_walk(240, seed=7)}
+    store_coins(stops_at_the_windows.settings, changed)
+    with pytest.raises(Reached):
+        retrain_panel(promotion=GENEROUS, **RECIPE)
 
 
 def test_lists_pages_and_repair_cope_with_a_panel(copied: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

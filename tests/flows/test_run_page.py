@@ -26,7 +26,7 @@ from tasks.console.terminal_progress import TerminalProgress
 from tasks.pages.prefect_artifacts import OUTCOMES, PrefectProgress, decision_page, report_warning
 from tasks.promotion import _decision_page
 from tasks.registry.model_registry import Version
-from tasks.results import Promotion, Unchanged
+from tasks.results import PanelUnchanged, Promotion, Unchanged
 from tasks.services.flow_run_names import add_outcome_to_name, flow_run_name, is_generated
 from tasks.services.run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
 from tasks.store.decision_log import Action, LoggedDecision
@@ -176,6 +176,8 @@ def test_the_state_is_named_after_the_decision() -> None:
     held = unchanged("hold")
     assert (held.type.value, held.name, held.message) == ("COMPLETED", "Held", "hold: the reason")
     assert unchanged("unchanged").name == "Unchanged"
+    again: Any = PanelUnchanged("run", SimpleNamespace(), Promotion("unchanged", ("nothing to do",), {}, "3", "3"))
+    assert (state_of(again).name, state_of(again).message) == ("Unchanged", "unchanged: nothing to do")
     assert state_of("else") == "else"
 
 

@@ -4,12 +4,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from copied_home import copy_home
+from panel_home import SYMBOLS, coins, panel_recipe, store_coins
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
+from model.bars import Bars
 from model.folds import FoldSpec
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
@@ -27,6 +30,7 @@ from tasks.champion.repeated_evidence import (
 from tasks.registry.model_files import ModelFiles
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
+from tasks.store.panel_bars import panel_ref
 from tasks.workspace import Workspace
 
 RECIPE, RULE, BARS = Recipe(), PromotionRule(), "ab" * 32
@@ -81,6 +85,29 @@ def decide(workspace: Workspace, version: str, action: Action = "promote", decis
 )
 def test_another_bar_spec_seed_or_rule_is_other_evidence(other: tuple[str, Recipe, PromotionRule]) -> None:
     assert evidence_digest(*other) != evidence_digest(BARS, RECIPE, RULE)
+
+
+def test_bars_and_list_of_a_panels_series_are_its_evidence(tmp_path: Path) -> None:
+    settings, bars = Settings(home=tmp_path, tracking_uri="", store=""), coins()
+    store_coins(settings, bars)
+
+    def evidence(**chosen: Any) -> str:
+        ref = panel_ref(Workspace(settings).bar_store, "1d", panel_recipe(**chosen).panel)
+        return evidence_digest(ref.sha256, panel_recipe(**chosen), RULE)
+
+    before = evidence()
+    assert evidence(symbols=SYMBOLS[:2]) != before
+    assert evidence(label="rank", least_series=3) != before
+    store_coins(settings, {"NEW-USD": random_walk(240, seed=7)})
+    assert evidence() == before  # it is none of the panel's series
+    for count in (241, 242):
+        store_coins(settings, {"BTC-USD": random_walk(count, seed=1)})
+        assert evidence() != before
+        before = evidence()
+    values = random_walk(242, seed=1).ohlcv.copy()
+    values[5, -1] += 1  # an old volume
+    store_coins(settings, {"BTC-USD": Bars("1d", random_walk(242, seed=1).opened_at, values)})
+    assert evidence() != before
 
 
 def test_where_the_folds_run_is_no_other_evidence() -> None:
