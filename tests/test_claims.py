@@ -27,6 +27,7 @@ def claim(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Mo
     return importlib.import_module(f"benchmarks.claims.{request.param}")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("claim", ["shuffled_windows"], indirect=True)
 def test_windows_split_at_random_find_skill_on_random_walks_and_purged_ones_do_not(claim: ModuleType) -> None:
     shuffled, unpurged, purged = [], [], []

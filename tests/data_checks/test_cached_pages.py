@@ -27,6 +27,7 @@ def built_pages(folder: Path, bars: pd.DataFrame, series: Series) -> dict[str, s
     }
 
 
+@pytest.mark.e2e
 def test_pages_are_those_of_great_expectations_and_templates_are_compiled_once(
     bars: pd.DataFrame, series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,7 @@ def test_a_stale_run_is_ended_and_scheduled_runs_are_untouched(client: SyncPrefe
     assert end_runs_of_earlier_up(NAMES, Settings(home=home)) == 0
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("state", [Pending(), Running()], ids=["pending", "running"])
 def test_a_run_without_a_process_does_not_wedge_its_deployment(
     client: SyncPrefectClient, state: State, monkeypatch: pytest.MonkeyPatch

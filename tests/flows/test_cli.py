@@ -222,6 +222,7 @@ def test_ingest_prints_what_the_checks_found(first: Retrain, capfd: pytest.Captu
     assert re.search(r"\d{4} bars accepted in all, \d+ refused", shown)
 
 
+@pytest.mark.e2e
 def test_the_end_of_a_process_collects_no_garbage_once_more() -> None:
     code = """
 import atexit, gc

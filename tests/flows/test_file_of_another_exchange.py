@@ -43,6 +43,7 @@ def test_the_warning_of_a_file_of_another_exchange_names_fields_in_a_form(
     assert OF_ITS_OWN.format(shown) in caplog.text
 
 
+@pytest.mark.e2e
 def test_the_warning_of_a_file_of_another_exchange_names_flags_in_a_shell(
     file_of_another_exchange: SourceSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,6 +141,7 @@ def spoilt(at: int, change: Callable[[list[float]], list[float]]) -> Callable[[R
     return spoil
 
 
+@pytest.mark.e2e
 def test_impossible_prices_are_a_clear_error_and_the_table_is_as_it_was(
     exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
 ) -> None:
@@ -268,6 +269,7 @@ def test_a_clock_that_is_off_lets_no_unfinished_bar_in(
     require_equal(begun, source, part(day_bars, DAYS - 1))
 
 
+@pytest.mark.e2e
 def test_a_bar_that_closes_while_pages_are_fetched_belongs_to_the_next_run(
     exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, day_bars: Bars
 ) -> None:
@@ -378,6 +380,7 @@ def test_a_removed_bar_does_not_come_back_silently(capfd: pytest.CaptureFixture[
     assert "found none at 2030-01-02" in capfd.readouterr().err
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("bar_store")
 def test_bars_of_the_future_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     days = pd.date_range("2020-01-01", periods=300)

@@ -45,6 +45,7 @@ def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> No
     assert len({run.id for run in runs}) == len(symbols)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("group_size", [1, 10])
 def test_what_is_not_said_of_a_series_is_left_to_its_preset(group_size: int) -> None:
     hourly = SourceSpec(symbol="LTC-USD", interval="1h")

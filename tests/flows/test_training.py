@@ -86,6 +86,7 @@ def test_an_unreachable_cluster_is_a_spec_error(first: Retrain, monkeypatch: pyt
         folds_alone(first, running("dask", "tcp://127.0.0.1:9"))
 
 
+@pytest.mark.e2e
 def test_a_cluster_whose_workers_are_gone_ends_the_run(first: Retrain) -> None:
     """Without the timeout, which docker/compose.yaml sets, the folds would wait for ever."""
     pytest.importorskip("prefect_dask")

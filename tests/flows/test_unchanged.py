@@ -63,6 +63,7 @@ def test_the_same_retrain_again_trains_nothing_and_says_so(first: Retrain, event
     assert "--force" in mlflow_run.data.tags["reasons"]
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("first", "stops_at_the_windows")
 def test_the_shell_says_nothing_to_do_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["retrain", *FLAGS]) == 0
@@ -71,6 +72,7 @@ def test_the_shell_says_nothing_to_do_and_exits_with_0(capsys: pytest.CaptureFix
         assert part in printed
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("first", "stops_at_the_windows")
 @pytest.mark.parametrize(
     "changed",
@@ -86,6 +88,7 @@ def test_a_forced_retrain_another_seed_or_another_rule_trains(changed: dict[str,
         retrain(**(QUICK | changed))
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("first", "stops_at_the_windows")
 @pytest.mark.parametrize("bars", ["one more", "one revised"])
 def test_a_new_or_a_revised_bar_trains(bars: str, tmp_path: Path) -> None:

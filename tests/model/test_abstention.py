@@ -218,6 +218,7 @@ def dependent_forecasts(rng: np.random.Generator, n: int, horizon: int) -> tuple
     return (future > 0).astype(np.int8), np.clip(0.5 + scale * signal, 0.01, 0.99)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_realised_rates_on_dependent_data_whose_confidence_collapses(horizon: int) -> None:
     """Share 10 % and coverage 95 % are met within a point; a fixed threshold of the validation windows is not."""

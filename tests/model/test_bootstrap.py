@@ -22,6 +22,7 @@ REPETITIONS = 200  # of each experiment
 WINDOWS = 300
 
 
+@pytest.mark.e2e
 def test_intervals_cover_the_truth_at_the_stated_rate() -> None:
     accuracy = 0.6
     truth = {
@@ -40,6 +41,7 @@ def test_intervals_cover_the_truth_at_the_stated_rate() -> None:
         assert count >= binom.ppf(0.001, REPETITIONS, 0.95), name  # percentile bounds run a little short
 
 
+@pytest.mark.e2e
 def test_a_planted_signal_beats_the_base_rate_at_the_computed_rate() -> None:
     # a calibrated forecast with 60 % accuracy gains 0.0201 nats per window on 0.5, with a standard deviation of
     # log(1.5) sqrt(0.24) = 0.199

@@ -43,6 +43,7 @@ def test_years_of_clustered_volatility_rarely_drift() -> None:
     assert np.mean([drifts_within(garch_bars(1500 + YEAR, rng), 1500) for _ in range(60)]) <= 0.1
 
 
+@pytest.mark.e2e
 def test_tripled_volatility_is_detected_within_the_year() -> None:
     rng = np.random.default_rng(8)
     scale = np.where(np.arange(1500 + YEAR) < 1500, 1.0, 3.0)

@@ -214,6 +214,7 @@ def shares_by_numpy(weights: dict[str, list[np.ndarray]], seen: np.ndarray, step
     return total.reshape(seen.shape) / steps * seen
 
 
+@pytest.mark.e2e
 def test_an_anchored_ensemble_is_explained_by_the_member_nearest_to_its_mean() -> None:
     spec = NetworkSpec(scaling="last_close", **SMALL)
     members, every = [], []

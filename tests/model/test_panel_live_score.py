@@ -116,6 +116,7 @@ def simulated(
     return chances, (np.where(rng.random((closes, 1)) < correlation, shared, own) < chances).astype(np.int8)
 
 
+@pytest.mark.e2e
 def test_an_honest_panel_of_perfectly_correlated_coins_raises_alarms_at_most_at_the_stated_rate() -> None:
     """On the border of the null hypothesis, 200 closes, alarm at 1 / 0.05: of 200 panels 5 % (+ 3 s.e.) at most.
 
@@ -136,6 +137,7 @@ def test_an_honest_panel_of_perfectly_correlated_coins_raises_alarms_at_most_at_
     assert np.mean(np.array(by_coin) >= 1 / size) > 0.5  # 1.0
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("correlation", "spread", "closes"), [(1.0, 0.2, 200), (0.0, 0.2, 30), (0.0, 0.1, 100)])
 def test_an_inverted_panel_is_found_and_an_honest_one_is_not(correlation: float, spread: float, closes: int) -> None:
     """20 coins at the threshold of the first version; nine of ten inverted panels are found within so many closes."""

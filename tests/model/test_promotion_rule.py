@@ -251,6 +251,7 @@ def test_the_strict_rule_promotes_chance_at_most_at_its_significance_level() -> 
     assert promoted <= binom.ppf(0.995, 200, STRICT.alpha)
 
 
+@pytest.mark.e2e
 def test_the_strict_rule_promotes_a_planted_signal() -> None:
     assert strict_promotions(0.60, 20) >= 12  # the base rate clause alone has a power of 0.79
     assert strict_promotions(0.65, 20) == 20

@@ -149,6 +149,7 @@ def test_a_later_bar_of_any_series_of_a_panel_changes_no_weight_of_a_fold() -> N
         assert np.array_equal(first, second)
 
 
+@pytest.mark.e2e
 def test_a_fit_equals_that_of_keras_with_sample_weights() -> None:
     import keras  # here: loads TensorFlow
 
@@ -197,6 +198,7 @@ def test_equal_weights_train_as_none_bit_for_bit() -> None:
         assert losses[0] == losses[1]
 
 
+@pytest.mark.e2e
 def test_losses_of_training_and_validation_are_unweighted() -> None:
     windows = cut_windows(random_walk(160), WINDOW).resolved()
     train, validation = np.arange(100), np.arange(105, 150)
@@ -211,6 +213,7 @@ def test_losses_of_training_and_validation_are_unweighted() -> None:
     assert not same(fitted, other)
 
 
+@pytest.mark.e2e
 def test_weights_by_the_move_shift_probabilities_to_the_frequency_among_large_moves() -> None:
     """30 % of all windows rise, by a move of 3; falls are moves of 1: by the move, rises weigh 0.9 of 1.6."""
     walk = cut_windows(random_walk(600), WINDOW).resolved()
@@ -225,6 +228,7 @@ def test_weights_by_the_move_shift_probabilities_to_the_frequency_among_large_mo
     assert means[1] == pytest.approx(0.9 / 1.6, abs=0.05)
 
 
+@pytest.mark.e2e
 def test_a_calibrated_ensemble_weights_the_folds_of_a_panel() -> None:
     def walked(weights: SampleWeights) -> WalkForward:
         training = TrainingSpec(epochs=1, batch_size=32, members=2, calibration="temperature")

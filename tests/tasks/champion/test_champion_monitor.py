@@ -127,6 +127,7 @@ def test_a_decision_without_an_outcome_is_open_and_not_scored(settings: Settings
     assert (watched.score.count, watched.service.count) == (249, 249)
 
 
+@pytest.mark.e2e
 def test_good_days_of_a_former_version_do_not_hide_a_bad_one(settings: Settings) -> None:
     """With pooled evidence, 800 good days of version 1 hid 99 bad ones of version 2."""
     good, bad = 0.5 + 0.3 * (2 * rises()[:190] - 1), 0.5 - 0.3 * (2 * rises()[190:249] - 1)
@@ -168,6 +169,7 @@ def test_drift_is_found_although_each_day_promotes_a_champion_trained_on_it(sett
     assert "drifted" in [alarm.kind for alarm in look(settings).raised]
 
 
+@pytest.mark.e2e
 def test_scaled_prices_are_drift_once_within_the_cool_down(settings: Settings) -> None:
     store_bars(settings, scaled(np.array(100.0), 900))
     predict(settings, np.full(249, 0.5))
@@ -221,6 +223,7 @@ def test_a_run_before_the_first_bar_closed_is_refused(settings: Settings) -> Non
     assert Workspace(settings).monitor_log.last(SERIES.name) is None
 
 
+@pytest.mark.e2e
 def test_a_run_by_a_clock_that_was_ahead_neither_silences_an_alarm_nor_hides_predictions(settings: Settings) -> None:
     predict(settings, np.clip(1 - rises(), 0.1, 0.9))
     ahead = monitor_champion(SERIES, settings, SPEC, datetime(2100, 1, 1, tzinfo=UTC))
@@ -247,6 +250,7 @@ def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, m
         assert watched.score.count == count
 
 
+@pytest.mark.e2e
 def test_a_version_that_served_is_read_once_and_the_evidence_stays(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

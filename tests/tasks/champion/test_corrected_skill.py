@@ -130,6 +130,7 @@ def test_the_skill_of_another_horizon_is_by_its_own_labels() -> None:
     )
 
 
+@pytest.mark.e2e
 def test_the_strict_rule_holds_what_is_significant_alone_and_not_after_correction(workspace: Workspace) -> None:
     version, nobody = workspace.registry.version("1"), ChampionState(None, None)
     alone = compare_with_champion(workspace, version, nobody, BARS, STRICT, seed=7)

@@ -113,6 +113,7 @@ class Crash(BaseException):
     """Injected."""
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("place", ["version", "predictions", "row", "alias"])
 def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
     place: str, whole: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,6 +148,7 @@ def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
     assert resumed.workspace.registry.alias_number("champion") == whole.workspace.registry.alias_number("champion")
 
 
+@pytest.mark.e2e
 def test_a_day_trained_again_after_a_crash_is_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last, strict = FIRST + timedelta(days=1), PromotionRule(kind="strict")
     whole = replay(home(tmp_path / "whole"), last=last, rule=strict)

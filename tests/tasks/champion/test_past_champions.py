@@ -80,6 +80,7 @@ def boldness(workspace: Workspace, version: str) -> float:
     return float((-0.5 * np.log(4 * p * (1 - p))).mean())
 
 
+@pytest.mark.e2e
 def test_a_chain_of_bolder_and_bolder_champions_is_stopped(workspace: Workspace) -> None:
     log_row(workspace, "1")
     promoted, before = ["1"], workspace.registry.version("1")

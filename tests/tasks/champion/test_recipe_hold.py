@@ -195,6 +195,7 @@ def test_a_rollback_that_is_undone_holds_no_recipe(workspace: Workspace, setting
     assert held_recipes(workspace) == {}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("restored", "still_held"), [("3", []), ("2", ["3"])])
 def test_of_two_rollbacks_of_one_recipe_those_since_the_restored_version_are_undone(
     restored: str, still_held: list[str], workspace: Workspace, settings: Settings
@@ -275,6 +276,7 @@ def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, setting
         assert tags["mlflow.note.content"] == "\n\n".join(texts)
 
 
+@pytest.mark.e2e
 def test_the_names_of_runs_in_mlflow_follow_what_people_decide(workspace: Workspace, settings: Settings) -> None:
     def names() -> list[str]:
         runs = [workspace.registry.version(each).run_id for each in "1234"]

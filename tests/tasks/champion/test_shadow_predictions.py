@@ -195,6 +195,7 @@ def test_no_shadow_loads_tensorflow(settings: Settings) -> None:
     subprocess.run([sys.executable, "-c", code, str(settings.home)], check=True, cwd=Path(__file__).parents[3])
 
 
+@pytest.mark.e2e
 def test_champion_and_shadows_are_compared_on_the_same_live_decisions(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def of_kind(found: list[Removal], kind: str) -> list[Removal]:
     return [each for each in found if each.kind == kind]
 
 
+@pytest.mark.e2e
 def test_champions_and_the_newest_versions_stay_and_the_others_go(
     aged: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

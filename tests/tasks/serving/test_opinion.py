@@ -66,6 +66,7 @@ def test_daily_opinions_are_those_of_a_plain_loop(workspace: Workspace) -> None:
     assert len(set(wanted)) > 1  # with and without an opinion
 
 
+@pytest.mark.e2e
 def test_an_opinion_does_not_depend_on_later_predictions_and_counts_shadow_predictions(workspace: Workspace) -> None:
     state_share(workspace)
     daily = asked_daily(workspace)
@@ -81,6 +82,7 @@ def test_an_opinion_does_not_depend_on_later_predictions_and_counts_shadow_predi
     assert forecast(SERIES, workspace.settings, as_of=day, now=day).opinion == wanted[-1]
 
 
+@pytest.mark.e2e
 def test_an_opinion_knows_the_newest_fold_and_the_predictions_of_its_own_version_alone(workspace: Workspace) -> None:
     """The network of an older fold is another one, and so is another version: neither confidence is comparable."""
     state_share(workspace)

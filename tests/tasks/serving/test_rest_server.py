@@ -167,6 +167,7 @@ def address() -> Iterator[tuple[str, int]]:
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [

@@ -133,6 +133,7 @@ def test_the_last_day_of_the_long_file_is_a_part_day() -> None:
     assert early.iloc[-1001:-1].max() < pd.Timedelta(minutes=4)
 
 
+@pytest.mark.e2e
 @needs_files
 def test_the_line_of_each_refused_bar_is_the_line_in_the_file() -> None:
     for case in CASES:

@@ -82,6 +82,7 @@ def test_a_version_that_is_not_there_is_named(table: Table) -> None:
             table.commit_at(version)
 
 
+@pytest.mark.e2e
 def test_a_server_that_does_not_answer_is_named() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
