@@ -240,6 +240,7 @@ def test_the_registered_model_predicts_as_its_keras_network(first: Retrain, work
     assert served["decided_at"].iloc[-1] == "2019-10-18T00:00:00Z"
 
 
+@pytest.mark.e2e
 def test_a_second_retrain_adds_no_bar_and_is_compared_with_the_first(both: tuple[Retrain, Retrain]) -> None:
     first, second = both
     assert (second.stored.merge.added, second.stored.merge.revised) == (0, 0)
@@ -251,6 +252,7 @@ def test_a_second_retrain_adds_no_bar_and_is_compared_with_the_first(both: tuple
     assert [(row.version, row.action) for row in rows[:2]] == [("1", "promote"), ("2", "hold")]
 
 
+@pytest.mark.e2e
 def test_the_same_network_again_is_not_promoted(both: tuple[Retrain, Retrain]) -> None:
     promotion = both[1].promotion
     assert promotion.numbers["champion.difference"] == 0
@@ -322,6 +324,7 @@ def newest_artifact() -> str:
     return str(found[0].data)
 
 
+@pytest.mark.e2e
 def test_rollback_restores_the_former_champion(both: tuple[Retrain, Retrain], workspace: Workspace) -> None:
     forced = ("promote", "--version", both[1].version.version, "--force", "--reason", "so that there is a former one")
     assert run(forced) == 0

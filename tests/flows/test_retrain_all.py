@@ -60,6 +60,7 @@ def test_the_same_series_twice_in_one_call_is_one_run() -> None:
     assert len(set(ids)) == 1
 
 
+@pytest.mark.e2e
 def test_a_group_is_one_run_of_as_many_different_series_as_it_holds_those_of_one_interval_together() -> None:
     given = [("BTC-USD", "1h"), ("ETH-USD", "1d"), ("BTC-USD", "1h"), ("SOL-USD", "1d"), ("LTC-USD", "1d")]
     ids = retrain_all([SourceSpec(symbol=symbol, interval=interval) for symbol, interval in given], group_size=2)

@@ -79,6 +79,7 @@ def test_an_address_is_accepted_for_a_cluster_only() -> None:
         FoldSpec(address="tcp://host:8786")
 
 
+@pytest.mark.e2e
 def test_an_unreachable_cluster_is_a_spec_error(first: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefect_dask")
     monkeypatch.setattr("tasks.training.CLUSTER_TIMEOUT", "1s")

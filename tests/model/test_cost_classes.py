@@ -162,6 +162,7 @@ def trainer_of(network: NetworkSpec = SMALL, **training: Any) -> AnyTrainer:
     return open_trainer(network, spec, 8, 4)
 
 
+@pytest.mark.e2e
 def test_a_network_finds_planted_classes_out_of_sample(planted: Windows) -> None:
     folds = split_folds(planted, FoldSpec(test_bars=200, count=2))
     walked = walk_forward(trainer_of(), planted, folds, 7)
@@ -174,6 +175,7 @@ def test_a_network_finds_planted_classes_out_of_sample(planted: Windows) -> None
     assert score(walked.record.labels, walked.record.probabilities)["log_loss"] < math.log(2)
 
 
+@pytest.mark.e2e
 def test_both_heads_members_and_calibration_go_together(planted: Windows) -> None:
     trainer = trainer_of(SMALL.model_copy(update={"magnitude": True}), members=2, calibration="temperature", epochs=1)
     fitted = trainer.fit(planted, np.arange(300), np.arange(310, 400), 1)

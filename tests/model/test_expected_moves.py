@@ -186,6 +186,7 @@ def planted() -> Windows:
     return cut_windows(alternating_bars(700), WindowSpec(lookback_bars=8)).resolved()
 
 
+@pytest.mark.e2e
 def test_a_network_finds_a_planted_size_out_of_sample(planted: Windows) -> None:
     folds = split_folds(planted, FoldSpec(test_bars=200, count=2))
     walked = walk_forward(small_trainer(learning_rate=5e-3), planted, folds, 7)
@@ -196,6 +197,7 @@ def test_a_network_finds_a_planted_size_out_of_sample(planted: Windows) -> None:
     assert all(len(each.expected_moves) == len(each) for each in walked.validation)
 
 
+@pytest.mark.e2e
 def test_members_and_calibration_keep_the_moves(planted: Windows) -> None:
     trainer = small_trainer(members=2, calibration="temperature")
     train, validation = np.arange(300), np.arange(310, 400)

@@ -76,6 +76,7 @@ def test_each_architecture_gives_the_same_in_onnx(kind: Kind, scaling: Scaling, 
     assert_onnx_computes_what_keras_does(network, raw_windows(context_count=context_count))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kind", get_args(Kind))
 def test_other_sizes_give_the_same_in_onnx(kind: Kind) -> None:
     for lookback_bars, spec in [

@@ -51,6 +51,7 @@ def paired_difference_by_chance(seed: int) -> float:
     return paired_difference(labels, ours, theirs, seed, repetitions=199).p_value
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("test", "is_conservative"),
     [

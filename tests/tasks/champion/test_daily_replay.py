@@ -279,6 +279,7 @@ def test_a_replay_of_another_recipe_or_an_earlier_day_is_refused(whole: Replay) 
         Replay(RECIPE, RULE, date(2018, 3, 1), date(2018, 3, 1), whole.settings, "early").run_day(date(2018, 3, 1))
 
 
+@pytest.mark.e2e
 def test_a_day_without_a_new_bar_repeats_the_decision_and_one_without_a_new_window_promotes_nothing(
     tmp_path: Path,
 ) -> None:

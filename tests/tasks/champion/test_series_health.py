@@ -55,6 +55,7 @@ def test_a_day_after_the_retrain_all_is_well(settings: Settings) -> None:
     require_healthy(found)
 
 
+@pytest.mark.e2e
 def test_a_status_without_the_costs_of_a_run_has_no_numbers_after_costs(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,10 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 import mlflow.store.db.utils as mlflow_databases
+import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine
 
 
+@pytest.mark.e2e
 def test_a_copied_database_equals_one_that_mlflow_migrated(tmp_path: Path) -> None:
     real, copied = tmp_path / "real.db", tmp_path / "copied.db"
     engine = create_engine(f"sqlite:///{real}")

@@ -98,6 +98,7 @@ def test_sigkill_of_the_parent_ends_program_and_descendants(tmp_path: Path) -> N
     wait_until(lambda: not find_marked("RISEORFALL_TETHER", "mark-of-test"))
 
 
+@pytest.mark.e2e
 def test_a_killed_guard_leaves_nothing_and_its_service_is_restarted_on_the_same_port(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ SEEDS = (CSV.encode(), gzip.compress(CSV.encode(), mtime=0), buffer.getvalue())
 PIECES = (b"", b",", b"\n", b'"', b";", b"\0", b"-", b"\xff\xfe", b"nan", b"1e999", b"\r", b"\n\n", b"open", b"9" * 400)
 
 
+@pytest.mark.e2e
 @settings(max_examples=400)
 @given(
     seed=st.sampled_from(SEEDS),
