@@ -14,7 +14,6 @@ from simulation import SimulationFailed, simulate
 FIRST, LAST = map(int, os.environ.get("SIMULATION_SEEDS", "1000:1003").split(":"))
 
 
-@pytest.mark.e2e
 def test_few_days_hold_and_a_seed_repeats_every_step(template: Path, tmp_path: Path) -> None:
     once, again = (simulate(4, 2, template, tmp_path / name) for name in ("once", "again"))
     assert once.steps == again.steps
