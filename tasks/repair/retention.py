@@ -2,9 +2,9 @@
 
 Kept for ever: the tables' newest rows, every version that was champion with its files, its run and its evaluation, and
 the bars at the versions that kept models were trained on or decided about. Bounded: other versions, runs of folds,
-reports, pages, logs, and files of earlier table versions. Only the series' own versions are touched, not those of a
-replay, which resumes from them. Each removal is a value, so a dry run lists what a run would delete; a removal examines
-again, just before it deletes, whether the decision log needs the thing by now.
+reports, pages, logs, second copies of networks, and files of earlier table versions. Only the series' own versions are
+touched, not those of a replay, which resumes from them. Each removal is a value, so a dry run lists what a run would
+delete; a removal examines again, just before it deletes, whether the decision log needs the thing by now.
 """
 
 import logging
@@ -227,7 +227,7 @@ def _delete_run(settings: Settings, client: "MlflowClient", found: "Run", spec: 
 def _old_versions(
     settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], versions: Versions
 ) -> Iterator[Removal]:
-    """Yield the versions beyond the newest ones that never were champion, and bulky files of their runs.
+    """Yield the versions beyond the newest ones that never were champion, and bulky files of the runs of all beyond.
 
     Args:
         settings: with a local database.
@@ -239,16 +239,17 @@ def _old_versions(
     if rows[0].series_name != series.name:
         return
     registry = Workspace(settings, series).registry
-    kept = _champions(rows) | {registry.alias_number("champion") or "", registry.alias_number("challenger") or ""}
+    kept = {registry.alias_number("champion"), registry.alias_number("challenger"), rows[-1].champion_after}
     decided = {row.version: row for row in rows if row.is_about_challenger}
     numbers = sorted(decided, key=int)
-    kept |= set(numbers[-spec.versions :])
-    runs = {row.run_id for row in rows if row.version in kept}
+    kept |= {*numbers[-spec.versions :]}
+    champions = _champions(rows)
+    runs, runs_of_champions = ({row.run_id for row in rows if row.version in these} for these in (kept, champions))
     present = {number: entry for name, number, entry in versions if name == series.name}
     for number in numbers:
         if number in kept or decided[number].run_id in runs:
             continue
-        if number in present:
+        if number in present and decided[number].run_id not in runs_of_champions:
             folder = _folder_of_version(settings, versions, series.name, number)
             if folder is None:
                 continue
@@ -283,7 +284,9 @@ def _delete_version(settings: Settings, series: Series, number: str) -> None:
 
 
 def _delete_run_file(settings: Settings, name: str, number: str, path: Path) -> None:
-    _require_no_champion(settings, name, number)
+    rows = Workspace(settings).decision_log.rows(name)
+    if rows[-1].champion_after == number:
+        raise StillNeeded(f"{name} version {number} has become the champion")
     _remove(path)
 
 

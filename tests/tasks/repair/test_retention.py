@@ -62,6 +62,7 @@ def aged(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         for name in ("report.html", "network/network.onnx", "network/probe.parquet", "evaluation/record.parquet"):
             (run_folder / name).parent.mkdir(parents=True, exist_ok=True)
             (run_folder / name).write_bytes(b"x" * 1000)
+    workspace.registry.set_alias("champion", "3")
     return settings
 
 
@@ -82,6 +83,7 @@ def test_champions_and_the_newest_versions_stay_and_the_others_go(
     monkeypatch.setenv("RISEORFALL_HOME", str(aged.root))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     registry = Workspace(aged, SERIES).registry
+    runs = {number: registry.version(number).run_id for number in ("1", "2")}
     before = sorted(path for path in aged.root.rglob("*") if path.is_file() and "logs" not in path.parts)
     assert run(["housekeeping", "--dry-run", "--retention.versions", str(KEPT)]) == 0
     assert sorted(path for path in aged.root.rglob("*") if path.is_file() and "logs" not in path.parts) == before
@@ -92,11 +94,12 @@ def test_champions_and_the_newest_versions_stay_and_the_others_go(
     found = find_removals(aged, spec_of(versions=KEPT))
     assert [each.name for each in of_kind(found, "version")] == [f"{SERIES.name} version {n}" for n in (2, 4)]
     assert all(each.size > 1000 for each in of_kind(found, "version"))
-    # reports and copies of networks of the runs of versions 2 and 4; of champions and of the newest 30 none
-    assert len(of_kind(found, "file of an old run")) == 2 * 2
-    gone = Path(of_kind(found, "file of an old run")[0].name)
+    # reports and copies of networks of the runs of versions 1, 2 and 4; of the champion and of the newest 30 none
+    assert len(of_kind(found, "file of an old run")) == 3 * 2
+    (gone,) = (Path(each.name) for each in found if runs["2"] in each.name and "report" in each.name)
     assert apply_removals(found) == found
     assert not gone.exists()
+    assert not Path(str(gone).replace(runs["2"], runs["1"])).exists()
     for kept in ("evaluation/record.parquet", "network/probe.parquet"):  # stored nowhere else
         assert gone.parent.joinpath(kept).exists()
     for number in ("2", "4"):
