@@ -37,11 +37,11 @@ def predict(
         staleness: Maximum age of the champion and of the newest bar.
         as_of: Time of the run (UTC); empty: now for an exchange, the last close for a file.
         limits: Deprecated name of staleness; overrides it when set.
-        shadows: Versions that predict the bar too, without serving; a panel has none.
+        shadows: Versions that predict the bar too, without serving.
     """
     if limits:
         get_run_logger().warning("the parameter limits is deprecated, use staleness")
     with shown("predict"):
         if symbol == PANEL:
-            return predict_panel(interval, limits or staleness, as_of)
+            return predict_panel(interval, limits or staleness, as_of, shadows)
         return predict_last(symbol, interval, limits or staleness, as_of, shadows)

@@ -4,6 +4,7 @@ from prefect import get_run_logger, task
 
 from model.panel_recipe import PanelRecipe
 from model.scores_by_period import periods_by_fold, periods_by_year
+from tasks.champion.live_comparison import compare_live_panel
 from tasks.champion.repeated_evidence import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.local_paths import hide_local_paths
@@ -12,6 +13,7 @@ from tasks.pages.prefect_artifacts import show_links
 from tasks.pages.report_gathering import lineage
 from tasks.pages.written_pages import write_report
 from tasks.registry.run_artifacts import read_evaluation
+from tasks.reporting import log_live
 from tasks.results import FoldOutcome, PanelRetrain
 from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace, open_workspace
@@ -25,8 +27,10 @@ def report_panel(result: PanelRetrain, recipe: PanelRecipe, folds: list[FoldOutc
     with current_progress().step("report"):
         workspace = open_workspace(recipe.series)
         settings = workspace.settings
-        text = hide_local_paths(panel_report_page(_gather(result, recipe, folds, workspace)), settings)
+        content = _gather(result, recipe, folds, workspace)
+        text = hide_local_paths(panel_report_page(content), settings)
         path = write_report(workspace, result.run_id, text)
+        log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
         workspace.runs.log_values(result.run_id, tags={REPORTED: link})
         show_links({"Report": link})
@@ -57,4 +61,5 @@ def _gather(
         costs_bps=sum(float(params[name]) for name in COSTS),
         lineage=lineage(result, recipe, f"{workspace.name} version {number}", params, tags),
         links={"MLflow run": workspace.runs.run_link(result.run_id)},
+        live=compare_live_panel(workspace, promotion.champion_after, result.windows.bars.closed_at, seed),
     )

@@ -3,7 +3,9 @@
 The work is done in `tasks/serving/forecast.py`, for panels in `tasks/serving/panel_forecast.py`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from statistics import fmean
 
 from prefect import get_run_logger, task
 
@@ -17,6 +19,7 @@ from tasks.services.events import broken_champion_reported, emit_event_for
 from tasks.serving.forecast import Forecast, forecast
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.settings import Settings
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import require_stored
 
 
@@ -59,17 +62,20 @@ def predict_last(
 
 
 @task(name="predict", task_run_name="predict panel")
-def predict_panel(interval: str, limits: ForecastSpec, as_of: datetime | None) -> PanelForecast:
-    """Predict each stored series with the champion of a panel, and the closes missed before; store all."""
+def predict_panel(interval: str, limits: ForecastSpec, as_of: datetime | None, shadows: ShadowSpec) -> PanelForecast:
+    """Predict each stored series with champion and shadows of a panel, and the closes missed before; store all."""
     with current_progress().step("predict"):
         series = Series(PANEL, interval)
         with broken_champion_reported(series.name):
-            found = forecast_panel(series, Settings(), limits=limits, as_of=as_of)
+            found = forecast_panel(series, Settings(), limits=limits, as_of=as_of, shadows=shadows)
         content, name = found.to_dict(), LABEL_NAMES[found.label].probability
         rows = sorted(content["predictions"], key=lambda row: -float(row["probability"]))
         message = f"{name} of {len(rows)} series by version {found.version}; {len(found.left_out)} series left out"
         emit_event_for("riseorfall.predicted", series.name, message, **content)
-        get_run_logger().info("%s; %d missed predictions backfilled", message, len(found.backfilled))
+        get_run_logger().info(
+            "%s; %d missed predictions backfilled; %d shadow predictions",
+            message, len(found.backfilled), len(found.shadows),
+        )  # fmt: skip
         for symbol, reason in found.left_out.items():
             get_run_logger().warning("left out: %s: %s", symbol, reason)
         shown = [
@@ -78,4 +84,25 @@ def predict_panel(interval: str, limits: ForecastSpec, as_of: datetime | None) -
             for row in rows
         ]  # fmt: skip
         show_table(artifact_key(f"predictions {series.name}"), shown, f"Version {found.version}, highest first")
+        if found.shadows:
+            note = f"Shadow predictions for the same closes, not served; champion: {found.version}"
+            show_table(artifact_key(f"shadow predictions {series.name}"), _by_version(found.shadows), note)
         return found
+
+
+def _by_version(shadows: Sequence[Prediction]) -> list[dict[str, str]]:
+    """Return the mean and the range of what each version predicts for the series of a panel, newest version first."""
+    found: dict[str, list[Prediction]] = {}
+    for each in shadows[::-1]:
+        found.setdefault(each.version, []).append(each)
+    return [
+        {
+            "version": version,
+            "label": own[0].label,
+            "series": str(len(own)),
+            "mean P": f"{fmean(each.probability for each in own):.4f}",
+            "lowest": f"{min(each.probability for each in own):.4f}",
+            "highest": f"{max(each.probability for each in own):.4f}",
+        }
+        for version, own in found.items()
+    ]

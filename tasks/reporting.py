@@ -33,7 +33,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
         content = gather_report(result, recipe, folds, workspace)
         text = hide_local_paths(report_page(content), settings)
         path = write_report(workspace, result.run_id, text)
-        _log_live(workspace, result.run_id, content.live)
+        log_live(workspace, result.run_id, content.live)
         link = settings.link(path)
         workspace.runs.log_values(result.run_id, tags={REPORTED: link})
         show_links({"Report": link})
@@ -41,7 +41,7 @@ def report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome]) -> str:
     return str(path)
 
 
-def _log_live(workspace: Workspace, run_id: str, live: Sequence[LiveComparison]) -> None:
+def log_live(workspace: Workspace, run_id: str, live: Sequence[LiveComparison]) -> None:
     """Log champion and shadows on live decisions: all as a file, the champion's numbers as metrics."""
     if not live:
         return

@@ -64,14 +64,13 @@ def predict(
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close. With
         --panel: now if bars of any series that the panel predicts came from an exchange, else their newest close.
     panel
-        Predict every stored series of the interval, or --symbol alone, with the champion of the panel. Shadows do not
-        apply.
+        Predict every stored series of the interval, or --symbol alone, with the champion of the panel.
     """
     from tasks.console.tables import show_forecast
     from tasks.serving.forecast import forecast
 
     if panel:
-        _predict_panel(options, staleness, as_of, json=json)
+        _predict_panel(options, staleness, shadows, as_of, json=json)
         return
     with quiet_libraries(writes=True):
         found = forecast(options.series, load_settings(), staleness, as_of, shadows=shadows).to_dict()
@@ -81,13 +80,16 @@ def predict(
         show_forecast(found)
 
 
-def _predict_panel(options: SeriesOptions, staleness: ForecastSpec, as_of: datetime | None, *, json: bool) -> None:
+def _predict_panel(
+    options: SeriesOptions, staleness: ForecastSpec, shadows: ShadowSpec, as_of: datetime | None, *, json: bool
+) -> None:
     """Print what the champion of a panel predicts."""
     from tasks.console.panel_tables import show_panel_forecast
     from tasks.serving.panel_forecast import forecast_panel
 
     with quiet_libraries(writes=True):
-        found = forecast_panel(options.panel, load_settings(), options.symbol or "", staleness, as_of).to_dict()
+        settings, symbol = load_settings(), options.symbol or ""
+        found = forecast_panel(options.panel, settings, symbol, staleness, as_of, shadows=shadows).to_dict()
     if json:
         print_json(found)
     else:

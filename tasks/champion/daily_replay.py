@@ -35,12 +35,13 @@ from tasks.champion.corrected_skill import record_look
 from tasks.champion.live_comparison import MIN_DECISIONS
 from tasks.champion.repeated_evidence import unchanged_row
 from tasks.champion.replay_summary import STRATEGIES, ReplaySummary
-from tasks.champion.shadow_predictions import Shadow, open_shadow, shadow_predictions, shadow_versions
+from tasks.champion.shadow_predictions import shadow_predictions, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.experiment_page import NOTE_TAG, SHORT_HASH
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
+from tasks.registry.opened_version import OpenedVersion, open_version
 from tasks.registry.run_artifacts import (
     REPLAY_SUMMARY,
     log_fold_networks,
@@ -94,7 +95,7 @@ class Replay:
         if self.name == self.series.name:
             raise SpecError(f"replay: expected a name of its own, found the series' own, {self.name}")
         self.workspace = Workspace(self.settings, self.series, self.name, "replay")
-        self._opened: dict[str, Shadow] = {}  # versions that predict, in memory
+        self._opened: dict[str, OpenedVersion] = {}  # versions that predict, in memory
         self._require_continuation()
 
     @cached_property
@@ -242,7 +243,7 @@ class Replay:
         self._opened = {number: each for number, each in self._opened.items() if number in numbers}
         for number in numbers:
             if number is not None and number not in self._opened:
-                self._opened[number] = open_shadow(self.workspace.registry, number)
+                self._opened[number] = open_version(self.workspace.registry, number)
         bars = self.bars.closed_by(to_datetime64(as_of + DAY))
         after = to_datetime64(as_of) + np.timedelta64(1, "us")
         made = shadow_predictions(self.workspace, self._opened.values(), bars, after, to_datetime)

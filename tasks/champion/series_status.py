@@ -13,7 +13,7 @@ from model.bars import Series
 from model.errors import NoChampion, UnsoundModel
 from model.evaluation import WAYS
 from tasks.champion.commit_decision import sync_champion_alias
-from tasks.champion.live_comparison import LiveComparison, compare_live
+from tasks.champion.live_comparison import LiveComparison, compare_live, compare_live_panel
 from tasks.champion.panel_status import newest_close, newest_outcome, recent_predictions
 from tasks.champion.recipe_hold import held_recipes
 from tasks.champion.served_predictions import served_predictions
@@ -53,9 +53,7 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "after_costs": _after_costs(workspace, state.version),
         "prediction": _newest_prediction(workspace) if of_panel is None else newest_close(of_panel),
         "last_outcome": _last_outcome(workspace) if of_panel is None else newest_outcome(of_panel),
-        "live_comparison": [
-            each.to_dict() | {"text": each.text()} for each in (_live(workspace, state.number) if summary else ())
-        ],
+        "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number)],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "holds": [str(hold) for hold in held_recipes(workspace).values()],
         "decisions": [row.to_dict() for row in rows[-LAST_DECISIONS:]],
@@ -72,10 +70,12 @@ def _summary(version: Version | None, rows: Sequence[LoggedDecision]) -> dict[st
 
 def _live(workspace: Workspace, champion: str | None) -> tuple[LiveComparison, ...]:
     """Compare champion and shadows on live decisions; empty, without reading bars, where there is no shadow."""
+    store, series = workspace.bar_store, workspace.runs.series
     if workspace.shadow_log.last_predicted(workspace.name) is None:
         return ()
-    store = workspace.bar_store
-    return compare_live(workspace, store.read_bars(store.ref(workspace.runs.series)), champion)
+    if series.is_panel:
+        return compare_live_panel(workspace, champion)
+    return compare_live(workspace, store.read_bars(store.ref(series)), champion) if store.summary(series) else ()
 
 
 def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:

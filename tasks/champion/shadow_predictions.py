@@ -6,18 +6,17 @@ with a warning.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
 
 from model.bars import Bars
 from model.errors import BarsTooShort, StoreUnavailable
-from model.predictor import Predictor
 from model.times import to_datetime, to_datetime64
 from tasks.champion.shadow_spec import ShadowSpec
-from tasks.registry.model_registry import ModelRegistry, Version
+from tasks.registry.model_registry import ModelRegistry
+from tasks.registry.opened_version import OpenedVersion, open_version
 from tasks.store.decision_log import LoggedDecision, reference_versions
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
@@ -25,21 +24,10 @@ from tasks.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
-    """A version that makes shadow predictions, in memory."""
-
-    version: Version
-    predictor: Predictor
-    network_sha256: str
-
-
 def predict_with_shadows(
     workspace: Workspace, champion: str, bars: Bars, spec: ShadowSpec, written_at: Callable[[], datetime]
 ) -> tuple[Prediction, ...]:
-    """Store the shadow predictions for the newest bar, and return them, by version.
-
-    Whatever goes wrong is logged as a warning.
+    """Store the shadow predictions of a series for the newest bar, and return them, by version.
 
     Args:
         workspace: registry and logs.
@@ -48,23 +36,53 @@ def predict_with_shadows(
         spec: how many versions.
         written_at: returns the time of writing, UTC.
     """
+    decided_at = bars.closed_at[-1]
+    decision = workspace.runs.series.symbol, to_datetime(decided_at)
+    return store_shadow_predictions(
+        workspace, champion, {decision}, spec,
+        lambda shadows: shadow_predictions(workspace, shadows, bars, decided_at, lambda _: written_at()),
+    )  # fmt: skip
+
+
+def store_shadow_predictions(
+    workspace: Workspace,
+    champion: str,
+    decisions: Collection[tuple[str, datetime]],
+    spec: ShadowSpec,
+    predict: Callable[[Sequence[OpenedVersion]], list[Prediction]],
+) -> tuple[Prediction, ...]:
+    """Let shadows predict decisions that they have not predicted yet; store the predictions, and return all of them.
+
+    Whatever goes wrong is logged as a warning.
+
+    Args:
+        workspace: registry and logs.
+        champion: the version that serves; it is no shadow.
+        decisions: symbol and time of each.
+        spec: how many versions.
+        predict: returns what versions predict; it is called after the table was created.
+
+    Returns:
+        Those stored before and now, by version, then symbol.
+    """
     try:
-        decided_at = bars.closed_at[-1]
-        rows = workspace.decision_log.rows(workspace.name)
+        rows, log_of_shadows = workspace.decision_log.rows(workspace.name), workspace.shadow_log
         numbers = [each for each in shadow_versions(workspace.registry, rows, spec) if each != champion]
-        stored = {
-            each.version: each for each in workspace.shadow_log.decided_at(workspace.name, to_datetime(decided_at))
+        found = [each for at in {at for _, at in decisions} for each in log_of_shadows.decided_at(workspace.name, at)]
+        stored = {each.key: each for each in found if (each.symbol, each.decided_at) in decisions}
+        complete = {
+            number for number in numbers if all((workspace.name, *each, number) in stored for each in decisions)
         }
-        shadows = open_shadows(workspace.registry, [each for each in numbers if each not in stored])
+        shadows = open_shadows(workspace.registry, [each for each in numbers if each not in complete])
         if shadows:
-            workspace.shadow_log.create()
-        made = shadow_predictions(workspace, shadows, bars, decided_at, lambda _: written_at())
-        workspace.shadow_log.store_all(made)
+            log_of_shadows.create()
+        made = predict(shadows)
+        log_of_shadows.store_all(made)
     except Exception as error:  # the prediction that is served must not fail with one that is not
         log.warning("%s: no shadow predictions: %s", workspace.name, error, exc_info=True)
         return ()
-    found = stored | {each.version: each for each in made}
-    return tuple(found[number] for number in sorted(found, key=int))
+    every = {each.key: each for each in made} | stored
+    return tuple(sorted(every.values(), key=lambda each: (int(each.version), each.symbol)))
 
 
 def shadow_versions(registry: ModelRegistry, rows: Sequence[LoggedDecision], spec: ShadowSpec) -> list[str]:
@@ -81,12 +99,12 @@ def shadow_versions(registry: ModelRegistry, rows: Sequence[LoggedDecision], spe
     return [*chosen, *references] if spec.versions else []
 
 
-def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Shadow]:
+def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[OpenedVersion]:
     """Return versions ready to predict; one that cannot be loaded is left out with a warning."""
     shadows = []
     for number in numbers:
         try:
-            shadows.append(open_shadow(registry, number))
+            shadows.append(open_version(registry, number))
         except StoreUnavailable:  # the next version would wait for the same store
             raise
         except Exception as error:  # noqa: BLE001 - a broken file raises exceptions of onnxruntime, pydantic, mlflow
@@ -94,15 +112,9 @@ def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Shadow
     return shadows
 
 
-def open_shadow(registry: ModelRegistry, number: str) -> Shadow:
-    """Return a version ready to predict."""
-    loaded = registry.read_version(number)
-    return Shadow(registry.version(number), loaded.predictor(), loaded.network_sha256)
-
-
 def shadow_predictions(
     workspace: Workspace,
-    shadows: Iterable[Shadow],
+    shadows: Iterable[OpenedVersion],
     bars: Bars,
     after: np.datetime64,
     stored_at: Callable[[np.datetime64], datetime],

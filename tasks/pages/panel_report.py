@@ -19,6 +19,7 @@ from model.panel_portfolio import fifth_sizes
 from model.panel_recipe import PanelRecipe
 from model.report_charts import EpochNumbers, learning_chart, loss_differences_chart, reliability_chart
 from model.scores_by_period import Period
+from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_evidence import (
@@ -28,6 +29,7 @@ from tasks.pages.report_evidence import (
     calibration_text,
     finding_text,
     forecaster_name,
+    live_section,
     p_value_head,
     periods_section,
 )
@@ -58,6 +60,7 @@ class PanelReportContent:
         costs_bps: assumed costs per side of the market-neutral portfolio, basis points.
         lineage: bars, code and recipe of the model.
         links: address by name.
+        live: champion and shadows vs. what was served, on live closes; empty before there are any.
     """
 
     version: str
@@ -73,6 +76,7 @@ class PanelReportContent:
     costs_bps: float
     lineage: Lineage
     links: Mapping[str, str]
+    live: Sequence[LiveComparison] = ()
 
 
 def panel_report_page(content: PanelReportContent) -> str:
@@ -94,6 +98,8 @@ def panel_report_page(content: PanelReportContent) -> str:
     page.section("By series", *_by_series(found, names))
     page.section("Folds and years", *periods_section(content.periods, found.pooled.seeds, names))
     page.section("Calibration", *_calibration(page, content, names))
+    if content.live:
+        page.section("Live predictions", *live_section(content.live))
     page.section(
         "Training",
         page.chart(

@@ -20,6 +20,7 @@ from model.report_charts import equity_chart, loss_differences_chart, probabilit
 from model.scores_by_period import Period, Seeds
 from model.significance_tests import SkillTest
 from model.trading_intervals import net_return_interval
+from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_inputs import ReportContent
@@ -344,26 +345,29 @@ def periods_section(periods: Sequence[Period], seeds: Seeds | None, names: Label
     ]  # fmt: skip
 
 
-def live_section(content: ReportContent) -> list[Markup]:
-    """Return champion and shadows vs. what was served, on live decisions."""
+def live_section(live: Sequence[LiveComparison]) -> list[Markup]:
+    """Return champion and shadows vs. what was served, on live decisions, of a panel on live closes."""
+    of_panel = any(each.predictions for each in live)
+    counts = ("closes", "predictions") if of_panel else ("decisions",)
     rows = [
         (
             f"{each.version} ({'champion' if each.champion else 'shadow'})",
-            f"{each.decisions:,}",
+            *(f"{count:,}" for count in (each.decisions, each.predictions)[: len(counts)]),
             f"{each.log_loss:.4f}",
             f"{each.served_log_loss:.4f}",
             f"{each.difference:+.4f}"
             if each.low is None or each.high is None
             else value_with_note(f"{each.difference:+.4f}", interval_text(each.low, each.high, "+.4f")),
         )
-        for each in content.live
+        for each in live
     ]
     return [
-        table(("version", "decisions", "log loss", "log loss of what was served", "difference"), rows),
+        table(("version", *counts, "log loss", "log loss of what was served", "difference"), rows),
         paragraph(
-            "Predictions that were stored before their outcome, each version on the decisions that it shares with what "
-            "was served, whoever was champion. Below 0 the version was better. Below each difference its 95 % "
-            "interval, from 20 decisions on.",
+            f"Predictions that were stored before their outcome, each version on the {counts[0]} that it shares with "
+            "what was served, whoever was champion. Below 0 the version was better. Below each difference its 95 % "
+            f"interval, from 20 {counts[0]} on."
+            + (" Losses are averaged over the series of a close first, then over closes." if of_panel else ""),
             quiet=True,
         ),
     ]

@@ -68,7 +68,7 @@ def report_page(content: ReportContent) -> str:
     page.section("Probabilities", *probabilities_section(page, content))
     page.section("Folds and years", *periods_section(content.periods, content.evaluation.seeds))
     if content.live:
-        page.section("Live predictions", *live_section(content))
+        page.section("Live predictions", *live_section(content.live))
     page.section("Training", *_training(page, content))
     page.section("Explanation of the newest window", *explanation_parts(page, content.explained))
     page.section("Data", *_data(content.data))

@@ -38,6 +38,17 @@ class ModelFiles:
     calibrator: Calibrator = UNCALIBRATED
 
 
+def require_panel_recipe(recipe: Recipe, place: str) -> PanelRecipe:
+    """Return a recipe as that of a panel.
+
+    Raises:
+        UnsoundModel: it is that of a single series.
+    """
+    if isinstance(recipe, PanelRecipe):
+        return recipe
+    raise UnsoundModel(f"{place}: expected the recipe of a panel, found that of {recipe.symbol}")
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedVersion:
     """Files of one version on this machine, read on demand.
@@ -111,10 +122,7 @@ class LoadedVersion:
         Raises:
             UnsoundModel: the file is no recipe, or that of a single series.
         """
-        recipe = self.recipe()
-        if isinstance(recipe, PanelRecipe):
-            return recipe
-        raise UnsoundModel(f"{self.place}: expected the recipe of a panel, found that of {recipe.symbol}")
+        return require_panel_recipe(self.recipe(), self.place)
 
     def calibrator(self) -> Calibrator:
         """Return what is applied to the network's probabilities.

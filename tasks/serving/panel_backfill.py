@@ -14,31 +14,30 @@ from model.errors import BarsTooShort
 from model.panel import cut_panel
 from model.times import column_times, to_datetime, to_datetime64
 from model.windows import Windows
-from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
+from tasks.registry.opened_version import OpenedVersion, open_version
 from tasks.serving.backfill import MAX_BACKFILL_BARS, champion_at
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
 
 
 def panel_predictions(
-    workspace: Workspace, number: str, loaded: LoadedVersion, windows: Windows, written_at: Callable[[], datetime]
+    workspace: Workspace, opened: OpenedVersion, windows: Windows, written_at: Callable[[], datetime]
 ) -> list[Prediction]:
     """Return what a version of a panel predicts for windows, in their order.
 
     Args:
         workspace: its name and interval are those of the predictions.
-        number: of the version.
-        loaded: its files.
+        opened: the version.
         windows: shape (window,), cut as the version's recipe says.
         written_at: returns the time of writing, UTC.
     """
-    recipe, predictor = loaded.panel_recipe(), loaded.predictor()
-    probabilities, stored_at = predictor.predict_windows(windows), written_at()
+    recipe, number = opened.panel_recipe(), opened.version.version
+    probabilities, stored_at = opened.predictor.predict_windows(windows), written_at()
     return [
         new_prediction(
             workspace.name, Series(str(symbol), recipe.interval), recipe.window.horizon_bars, decided_at, number,
-            float(probability), stored_at, loaded.network_sha256, label=recipe.panel.label,
+            float(probability), stored_at, opened.network_sha256, label=recipe.panel.label,
         )
         for symbol, decided_at, probability in zip(windows.symbols, windows.decided_at, probabilities, strict=True)
     ]  # fmt: skip
@@ -46,8 +45,7 @@ def panel_predictions(
 
 def backfill_panel(
     workspace: Workspace,
-    champion: Version,
-    loaded: LoadedVersion,
+    champion: OpenedVersion,
     bars: Mapping[str, Bars],
     newest: Windows,
     written_at: Callable[[], datetime],
@@ -59,7 +57,6 @@ def backfill_panel(
     Args:
         workspace: registry and logs of the panel.
         champion: the present champion.
-        loaded: its files.
         bars: by symbol, shape (bar,), closed ones only, oldest first: all that the champion's inputs need.
         newest: the newest window of each series to predict.
         written_at: returns the time of writing, UTC.
@@ -75,15 +72,31 @@ def backfill_panel(
     if not missed:
         return ()
     made: list[Prediction] = []
-    for number, moments in _closes_by_champion(workspace, champion, bars, missed).items():
-        version = champion if number == champion.version else workspace.registry.version(number)
-        files = loaded if number == champion.version else workspace.registry.read_version(number)
-        windows = _missed_windows(files, bars, missed, moments)
+    for number, moments in _closes_by_champion(workspace, champion.version, bars, missed).items():
+        opened = champion if number == champion.version.version else open_version(workspace.registry, number)
+        windows = _missed_windows(opened, bars, missed, moments)
         if windows is not None:
-            after_training = np.flatnonzero(windows.decided_at >= to_datetime64(version.trained_until))
-            made += panel_predictions(workspace, number, files, windows.take(after_training), written_at)
+            after_training = np.flatnonzero(windows.decided_at >= to_datetime64(opened.version.trained_until))
+            made += panel_predictions(workspace, opened, windows.take(after_training), written_at)
     workspace.prediction_log.store_all(made)
     return tuple(made)
+
+
+def windows_of_version(opened: OpenedVersion, bars: Mapping[str, Bars]) -> Windows | None:
+    """Return all windows as a version of a panel sees them; None where its inputs cannot be computed.
+
+    Args:
+        opened: the version. If its inputs describe its panel, every series of it must be there, and no other is cut.
+        bars: by symbol, shape (bar,), closed ones only, oldest first.
+    """
+    recipe = opened.panel_recipe()
+    members = recipe.panel.symbols if recipe.context_count else bars
+    if not set(members) <= set(bars):
+        return None
+    try:
+        return cut_panel({each: bars[each] for each in members}, recipe.window, recipe.panel).windows
+    except BarsTooShort:
+        return None
 
 
 def _closes_by_champion(
@@ -103,19 +116,14 @@ def _closes_by_champion(
 
 
 def _missed_windows(
-    files: LoadedVersion,
+    opened: OpenedVersion,
     bars: Mapping[str, Bars],
     missed: Mapping[str, tuple[np.datetime64, np.datetime64]],
     moments: Sequence[np.datetime64],
 ) -> Windows | None:
     """Return the missed windows of some closes, as a version sees them; None where its inputs cannot be computed."""
-    recipe = files.panel_recipe()
-    members = recipe.panel.symbols if recipe.context_count else bars
-    if not set(members) <= set(bars):
-        return None
-    try:
-        windows = cut_panel({each: bars[each] for each in members}, recipe.window, recipe.panel).windows
-    except BarsTooShort:
+    windows = windows_of_version(opened, bars)
+    if windows is None:
         return None
     inside = np.zeros(len(windows), dtype=bool)
     for symbol, (start, end) in missed.items():

@@ -23,9 +23,12 @@ from model.panel_recipe import PanelRecipe
 from model.times import to_datetime64
 from tasks.champion.as_of_time import panel_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.model_registry import Version
+from tasks.registry.opened_version import open_version
 from tasks.serving.forecast import last_comparison, require_checked, require_same_network
 from tasks.serving.panel_backfill import backfill_panel, panel_predictions
+from tasks.serving.panel_shadows import predict_panel_with_shadows
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
@@ -43,6 +46,7 @@ class PanelForecast:
         trained_on: symbols of the series that the network was trained on.
         left_out: reason by symbol of each series without a prediction.
         backfilled: predictions of the closes missed before.
+        shadows: what versions that do not serve predict for the same series and closes.
         served_before: what another version served earlier for the same close, by symbol; that one counts.
     """
 
@@ -53,6 +57,7 @@ class PanelForecast:
     trained_on: frozenset[str]
     left_out: dict[str, str]
     backfilled: tuple[Prediction, ...] = ()
+    shadows: tuple[Prediction, ...] = ()
     served_before: Mapping[str, Prediction] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +81,7 @@ def forecast_panel(
     limits: ForecastSpec = ForecastSpec(),
     as_of: datetime | None = None,
     now: datetime | None = None,
+    shadows: ShadowSpec = ShadowSpec(),
 ) -> PanelForecast:
     """Predict each stored series, or one, with the champion of a panel, and the closes missed before; store all.
 
@@ -86,6 +92,7 @@ def forecast_panel(
         limits: staleness limits.
         as_of: only bars closed by then are used, UTC; None: see `tasks.champion.as_of_time.panel_as_of`.
         now: time of writing; None: see `tasks.champion.as_of_time.time_of_writing`.
+        shadows: versions that predict the newest closes without serving.
 
     Raises:
         NoChampion: no version of the panel has been promoted yet.
@@ -97,8 +104,8 @@ def forecast_panel(
     """
     workspace = Workspace(settings, series)
     champion = sync_champion_alias(workspace).require(workspace)
-    loaded = workspace.registry.read_version(champion.version)
-    recipe = loaded.panel_recipe()
+    opened = open_version(workspace.registry, champion.version)
+    recipe = opened.panel_recipe()
     listed = _predictable(workspace, recipe, symbol)
     chosen = [symbol] if symbol else listed
     needed = listed if recipe.context_count else chosen
@@ -124,15 +131,18 @@ def forecast_panel(
         return now or max(time_of_writing(each) for each in stored_bars.values())
 
     workspace.prediction_log.create()
-    backfilled = backfill_panel(workspace, champion, loaded, used, windows.take(newest), written_at)
-    made = panel_predictions(workspace, champion.version, loaded, windows.take(newest), written_at)
+    newest_windows = windows.take(newest)
+    backfilled = backfill_panel(workspace, opened, used, newest_windows, written_at)
+    made = panel_predictions(workspace, opened, newest_windows, written_at)
     workspace.prediction_log.store_all(made)
     predictions, before = _as_stored(workspace, made)
     reasons = {each: str(error) for each, error in left_out.items() if each in chosen}
     trained_on = frozenset(recipe.panel.symbols)
+    checked = {each: own for each, own in bars.items() if not isinstance(left_out.get(each), ChecksFailed)}
     return PanelForecast(
-        series.name, champion.version, recipe.panel.label, predictions, trained_on, reasons, backfilled, before
-    )
+        series.name, champion.version, recipe.panel.label, predictions, trained_on, reasons, backfilled,
+        predict_panel_with_shadows(workspace, opened, checked, newest_windows, shadows, written_at), before,
+    )  # fmt: skip
 
 
 def _as_stored(workspace: Workspace, made: list[Prediction]) -> tuple[tuple[Prediction, ...], dict[str, Prediction]]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,20 @@ from model.metrics import Record
 from model.panel import PanelSpec, cut_panel
 from model.panel_promotion import PanelPromotion
 from model.panel_recipe import panel_frame, panel_recipe_for
+from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
-from tasks.registry.run_artifacts import read_evaluation
+from tasks.registry.run_artifacts import LIVE_PREDICTIONS, read_evaluation
 from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.service_metrics import StateCollector
 from tasks.settings import Settings
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 pytestmark = pytest.mark.e2e  # three retrains of a panel; tests/model and tests/tasks have its parts
-SERIES, COINS = Series(PANEL, "1d"), coins()
+SERIES, COINS, DAY = Series(PANEL, "1d"), coins(), timedelta(days=1)
 EARLIER = datetime(2018, 8, 19, tzinfo=UTC)  # ten bars before the newest close
 GENEROUS = PanelPromotion(base_rate_tolerance=1, base_rate_margin=1, champion_tolerance=1, champion_margin=1)
 FLAGS = (  # of the second retrain
@@ -275,6 +277,11 @@ def test_the_flows_predict_and_monitor_take_a_panel(copied: Workspace) -> None:
     assert isinstance(found, PanelForecast)
     stored = copied.prediction_log.read("PANEL-1d")
     assert stored["symbol"].tolist() == list(SYMBOLS) == [each.symbol for each in found.predictions]
+    shadows = copied.shadow_log.read("PANEL-1d")
+    assert list(zip(shadows["version"], shadows["symbol"], shadows["label"], strict=True)) == [
+        (version, symbol, label) for version, label in (("1", "rise"), ("3", "rank")) for symbol in SYMBOLS
+    ]
+    assert [each.probability for each in found.shadows] == shadows["probability"].tolist()
     watched = monitor(symbol="PANEL")
     assert (watched.version, watched.numbers["live_predictions"], watched.raised) == ("2", 0, ())  # all were late
 
@@ -309,6 +316,30 @@ def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
     held = retrain_panel(promotion=GENEROUS, **RECIPE)
     assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
     assert "is held until a person lifts it" in held.promotion.reasons[0]
+
+
+def test_report_and_mlflow_show_champion_and_shadows_on_the_same_live_closes(copied: Workspace) -> None:
+    """Version 1 is a shadow on the five closes before the newest, version 2 served; by hand, by close."""
+    chances, newest = {"1": 0.7, "2": 0.4}, COINS["BTC-USD"].closed_at[-6:]
+    for log, version in ((copied.prediction_log, "2"), (copied.shadow_log, "1")):
+        log.store_all(
+            [
+                Prediction("PANEL-1d", symbol, "1d", at, at + DAY, version, chances[version], at + DAY / 2)
+                for at in map(to_datetime, newest) for symbol in SYMBOLS
+            ]
+        )  # fmt: skip
+    found = retrain_panel(promotion=GENEROUS, force=True, **RECIPE)
+    rises = np.array([np.diff(COINS[symbol].column("close")[-6:]) > 0 for symbol in SYMBOLS])
+    served, shadow = (-np.log(np.where(rises, each, 1 - each)).mean() for each in (0.4, 0.7))
+    text = " ".join(re.sub("<[^>]*>", " ", Path(found.report).read_text(encoding="utf-8")).split())
+    assert f"2 (champion) 5 15 {served:.4f} {served:.4f} +0.0000" in text
+    assert f"1 (shadow) 5 15 {shadow:.4f} {served:.4f} {shadow - served:+.4f}" in text
+    assert copied.runs.client.get_run(found.run_id).data.metrics["live/champion_log_loss"] == pytest.approx(served)
+    logged = json.loads(copied.runs.read_file(found.run_id, LIVE_PREDICTIONS))
+    assert [(each["version"], each["decisions"], each["predictions"]) for each in logged] == [
+        ("2", 5, 15),
+        ("1", 5, 15),
+    ]
 
 
 class Reached(Exception):
