@@ -9,8 +9,8 @@ replaces it; callers must report `GateResult.problem`.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Shaped
@@ -42,17 +42,19 @@ from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.champion.panel_comparison import other_panel_question, panel_record, predict_newest
-from tasks.champion.past_champions import compare_with_references
+from tasks.champion.past_champions import MOST_CANDIDATES, compare_with_references
 from tasks.champion.recipe_hold import hold_on
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import FOLD_NETWORKS, read_evaluation, read_fold_networks, read_probe, read_validation
 from tasks.registry.unreachable_store import is_store_failure, store_unavailable
+from tasks.store.decision_log import SAME_AS, former_champions
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 AnyBars = Bars | Mapping[str, Bars]  # of a series, or of a panel by symbol
 
+SAME = "equal probabilities, trained until the same bar"
 RELOAD_TOLERANCE = 1e-5  # largest difference between the stored network's probabilities and those of training
 
 
@@ -116,7 +118,8 @@ def compare_with_champion(
 
     A challenger that fails the sanity check is rejected. Else it is held if its final network disagrees with the fold
     networks, if it is worse than base rate, champion or a past champion by more than the rule allows, if it predicts
-    another horizon than the champion, if its recipe was rolled back, or if it is the champion's network again.
+    another horizon than the champion, if its recipe was rolled back, or if it is the champion's network again. If it is
+    the network of a past champion, the decision says so, and that is no reason to hold it.
 
     Args:
         workspace: registry, runs and decision log.
@@ -149,18 +152,25 @@ def compare_with_champion(
     opponent = None if other else champion.record
     decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
     hold = hold_on(workspace, challenger)
+
+    def same_as(version: Version, theirs: Record | None) -> bool:
+        return _has_same_record(challenger, record, version, theirs) and np.array_equal(
+            network.uncalibrated, check_registered_network(workspace, version, bars).uncalibrated
+        )
+
     if champion.problem:
         decision = decision if hold else replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
-    elif state.version and not other and _has_same_record(challenger, record, state.version, champion.record):
-        served = check_registered_network(workspace, state.version, bars)
-        if np.array_equal(network.uncalibrated, served.uncalibrated):
-            same = f"the same network as champion version {state.number}"
-            decision = hold_because(decision, f"{same}: equal probabilities, trained until the same bar")
+    elif state.version and not other and same_as(state.version, champion.record):
+        decision = hold_because(decision, f"the same network as champion version {state.number}: {SAME}")
     if hold:
         decision = hold_because(decision, str(hold))
-    reasons = (*((champion.problem,) if champion.problem else ()), *decision.reasons)
-    return GateResult(decision, reasons, champion.problem)
+    past = _same_past_champion(workspace, challenger, state, same_as)
+    again = f"the same network as past champion version {past}: {SAME}" if past else ""
+    if past:
+        decision = replace(decision, numbers=decision.numbers | {SAME_AS: float(past)})
+    first = (champion.problem, again if decision.action == "promote" else "")
+    return GateResult(decision, (*filter(None, first), *decision.reasons), champion.problem)
 
 
 def _trade(
@@ -170,6 +180,27 @@ def _trade(
     learns = rule.trading.policy != "sign"
     validation = read_validation(workspace.runs, challenger.run_id) if learns else ()
     return trade(record, bars, rule.trading, seed, validation)
+
+
+def _same_past_champion(
+    workspace: Workspace, challenger: Version, state: ChampionState, same_as: Callable[[Version, Record | None], bool]
+) -> str:
+    """Return the first of the past champions whose network the challenger is; empty where it is none of them.
+
+    Daily refits of two seeds on the same bars, for example, can replace one another again and again.
+    """
+    for number in former_champions(workspace.decision_log.rows(workspace.name))[-MOST_CANDIDATES:]:
+        if number in (challenger.version, state.number):
+            continue
+        try:
+            past = workspace.registry.version(number)
+            if past.trained_until != challenger.trained_until:
+                continue  # before its record is read
+            if same_as(past, workspace.registry.read_version(number).record()):
+                return number
+        except (NoChampion, UnsoundModel, UntrustedModel) as error:
+            log.warning("%s: past champion version %s is not compared: %s", workspace.name, number, error)
+    return ""
 
 
 def _has_same_record(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:

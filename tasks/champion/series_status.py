@@ -20,7 +20,7 @@ from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
 from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision, challenger_of
+from tasks.store.decision_log import SAME_AS, LoggedDecision, challenger_of
 from tasks.store.prediction_log import RECENT
 from tasks.store.trial_log import Trial, count_looks
 from tasks.workspace import Workspace
@@ -61,11 +61,17 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
 
 
 def _summary(version: Version | None, rows: Sequence[LoggedDecision]) -> dict[str, Any] | None:
-    """Return the summary of a version with the number of bars that it was scored on, as far as a decision has it."""
+    """Return the summary of a version with what its decisions know, or None.
+
+    `windows` is the number of bars that it was scored on, `same_network_as` a past champion with the same network.
+    """
     if version is None:
         return None
-    counts = [row.numbers.get("base_rate.n") for row in rows if row.version == version.version]
-    return version.summary() | {"windows": next((each for each in counts if each), None)}
+    numbers = [row.numbers for row in rows if row.version == version.version]
+    windows, same = (
+        next((found for each in numbers if (found := each.get(name))), None) for name in ("base_rate.n", SAME_AS)
+    )
+    return version.summary() | {"windows": windows, "same_network_as": f"{same:.0f}" if same else None}
 
 
 def _live(workspace: Workspace, champion: str | None) -> tuple[LiveComparison, ...]:

@@ -164,7 +164,8 @@ def _format_age(found: Mapping[str, Any]) -> str:
 
 
 def _format_version(version: Mapping[str, Any], unit: str) -> str:
-    text = f"version {version['version']}, trained until {format_time(version['trained_until'])} UTC"
+    same = f" (the same network as past champion version {same})" if (same := version.get("same_network_as")) else ""
+    text = f"version {version['version']}{same}, trained until {format_time(version['trained_until'])} UTC"
     if "log_loss" not in version:
         return f"{text}, without scores (run `riseorfall doctor`)"
     scored = f" on {version['windows']:.0f} {unit}" if version.get("windows") else ""

@@ -114,6 +114,7 @@ class VersionRow:
     files: Mapping[str, Mapping[str, str]]
 
 
+SAME_AS = "past_champions.same_network_as_version"  # number of a decision: the past champion that it was about again
 REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
 
 

@@ -20,8 +20,10 @@ from tasks.champion.challenger_vs_champion import GateResult, compare_with_champ
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.champion.past_champions import candidates
+from tasks.champion.series_status import series_status
 from tasks.champion.shadow_predictions import shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.console.status_tables import show_status
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import PROBE, RECORD, log_artifacts, parquet_bytes
 from tasks.settings import Settings
@@ -129,6 +131,26 @@ def test_a_reference_that_is_broken_or_predicts_another_outcome_is_left_out(
     named = {name for name in found.decision.numbers if "excess_over_version" in name}
     assert named == {"past_champions.excess_over_version_3"}
     assert "past champion version 1 is no reference" in caplog.text
+
+
+@pytest.mark.parametrize(("gain", "trained_bars", "past"), [(1.2, 400, "2"), (1.1, 400, ""), (1.2, 380, "")])
+def test_the_network_of_a_past_champion_is_named_as_such(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], gain: float, trained_bars: int, past: str
+) -> None:
+    for number in ("1", challenger(workspace, 1.2).version, challenger(workspace, 2.0).version):
+        log_row(workspace, number)
+    version = challenger(workspace, gain, trained_bars)
+    found = decide(workspace, version)
+    assert found.decision.action == "promote"
+    again = "the same network as past champion version 2: equal probabilities, trained until the same bar"
+    assert (found.reasons[0] == again) is (past == "2")
+    assert len(found.reasons) - len(found.decision.marks) == (past == "2")
+    log_row(workspace, version.version, numbers=found.decision.numbers)
+    status = series_status(SERIES, workspace.settings)
+    assert status["champion"]["same_network_as"] == (past or None)
+    show_status(status)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("champion version 4 (the same network as past champion version 2), trained" in shown) is (past == "2")
 
 
 def live(version: str, moment: np.datetime64, probability: float, late: bool = False, horizon: int = 1) -> Prediction:
