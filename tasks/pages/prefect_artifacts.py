@@ -44,6 +44,7 @@ UPDATE_SECONDS = 5.0  # own choice: a shorter fit, or run, has no bar
 LONG_RUN_SECONDS = 60.0  # own choice: a run that takes longer shows each step as it starts
 FIRST_PERCENT = 1.0  # a bar at zero looks as if the run had not started
 FULL_PERCENT = 100.0
+FOLD = re.compile(r"fold (\d+) of (\d+)")  # begins the name of a fit that `tasks/training.py` gives
 
 
 @dataclass(slots=True)
@@ -69,17 +70,21 @@ class Bar:
 
 @dataclass(slots=True)
 class PrefectProgress:
-    """Progress as artifacts of the flow run: one bar for the steps, one per long fit; lines go to the run's log.
+    """Progress as artifacts of the flow run: a bar for the steps, one for all folds; lines go to the run's log.
+
+    A long final fit, and a long fetch of bars, have one each.
 
     Attributes:
         steps: names of the steps of the flow, in order.
         bars: bars by key.
         done: steps that finished at least once.
+        folds: share of each fold that is trained, by its number.
     """
 
     steps: tuple[str, ...]
     bars: dict[str, Bar] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
+    folds: dict[int, float] = field(default_factory=dict)
 
     def step_started(self, step: str) -> None:
         """Show which step is running."""
@@ -94,12 +99,12 @@ class PrefectProgress:
     def epoch_finished(self, fit: str, epoch: Epoch, epochs: int) -> None:
         """Update the bar of the fit."""
         text = f"{fit}: epoch {epoch.number} of at most {epochs}, {format_losses(epoch)}"
-        self._update(artifact_key(fit), FULL_PERCENT * epoch.number / epochs, text, before=epoch.seconds)
+        self._update_fit(fit, epoch.number / epochs, text, before=epoch.seconds)
         self._show("progress")
 
     def fit_finished(self, fit: str, last: int, best: int, epochs: int) -> None:
-        """Fill the bar of the fit: one that stopped early is finished too."""
-        self._update(artifact_key(fit), FULL_PERCENT, f"{fit}: {format_fit(last, best, epochs)}", at_once=True)
+        """Fill the part of the fit: one that stopped early is finished too."""
+        self._update_fit(fit, 1.0, f"{fit}: {format_fit(last, best, epochs)}", at_once=True)
 
     def page_read(self, reached: datetime, share: float) -> None:
         """Update the bar of the fetch from an exchange."""
@@ -126,6 +131,17 @@ class PrefectProgress:
         bar = self.bars.get("progress")
         is_long = bar is not None and time.monotonic() - bar.started_at >= LONG_RUN_SECONDS
         self._update("progress", share, text, at_once=is_long)
+
+    def _update_fit(self, fit: str, share: float, text: str, *, at_once: bool = False, before: float = 0.0) -> None:
+        """Set the bar of a fit; all folds share one, of which each fold fills its part."""
+        fold = FOLD.match(fit)
+        if fold is None:
+            self._update(artifact_key(fit), FULL_PERCENT * share, text, at_once=at_once, before=before)
+            return
+        number, count = int(fold[1]), int(fold[2])
+        self.folds[number] = max(share, self.folds.get(number, 0.0))  # a further seed of a fold begins at epoch 1
+        done = sum(self.folds.values()) / count
+        self._update("folds", FULL_PERCENT * done, text, at_once=at_once and done >= 1, before=before)
 
     def _update(self, key: str, percent: float, text: str, *, at_once: bool = False, before: float = 0.0) -> None:
         """Set a bar, and show it if it is due or `at_once`; work that is new began `before` seconds ago."""
@@ -261,7 +277,7 @@ def show_audit(found: VersionAudit) -> None:
 
 
 def artifact_key(text: str) -> str:
-    """Return a text as a key: `fold 1 of 5` is `fold-1-of-5`."""
+    """Return a text as a key: `final fit` is `final-fit`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 

@@ -283,7 +283,7 @@ def reporting_flow() -> str:
     return str(runtime.flow_run.id)
 
 
-@pytest.mark.parametrize(("update_seconds", "bars"), [(0.0, {"progress", "fold-1-of-5"}), (60.0, set())])
+@pytest.mark.parametrize(("update_seconds", "bars"), [(0.0, {"progress", "folds"}), (60.0, set())])
 def test_a_deployed_run_shows_tables_links_that_open_and_bars_of_what_takes_long(
     update_seconds: float, bars: set[str], client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,9 +73,9 @@ def test_a_warm_retrain_of_twelve_seconds_writes_one_bar_three_times(server: Ser
     step(progress, server, "ingest", 1.0)
     for fold in range(5):
         progress.step_started("train")
-        train(progress, server, f"fold {fold + 1} of 5", 20, 0.05)
+        train(progress, server, f"fold {fold + 1} of 5", 20, 0.045)
         progress.step_finished("train", 1.0)
-    step(progress, server, "evaluate", 3.0)
+    step(progress, server, "evaluate", 3.5)
     step(progress, server, "report", 3.0)
     progress.finish("done in 12 s")
     assert [(at, key, percent) for at, key, percent, _ in server.written] == [
@@ -95,6 +95,33 @@ def test_a_long_fit_is_updated_every_five_seconds_and_filled_at_its_end(server: 
     assert server.written[-1][3] == "final fit: stopped early after 14 of 60 epochs, best epoch 14"
     progress.finish("done")
     assert len(server.written) == 3  # a full bar is not written again
+
+
+def test_one_bar_covers_all_folds_however_short(server: Server) -> None:
+    """In threads, two at a time: the first two take six seconds, the third one, which had no bar of its own, two."""
+    progress = PrefectProgress(("train",))
+    for number in range(1, 13):
+        server.seconds += 0.5
+        for fold in (1, 2):
+            progress.epoch_finished(f"fold {fold} of 3", Epoch(number, 0.7, 0.5, 0.69, 0.5, 0.001, 0.5), 24)
+    for fold in (1, 2):
+        progress.fit_finished(f"fold {fold} of 3", 12, 8, 24)
+    train(progress, server, "fold 3 of 3", 4, 0.5)
+    assert [(at, key, percent) for at, key, percent, _ in server.written] == [
+        (5.0, "folds", pytest.approx(100 * (10 / 24 + 9 / 24) / 3)),  # due before the tenth epoch of fold 2 has ended
+        (8.0, "folds", 100.0),
+    ]
+    assert server.written[-1][3] == "fold 3 of 3: stopped early after 4 of 60 epochs, best epoch 4"
+
+
+def test_a_further_seed_of_a_fold_does_not_move_the_bar_back(server: Server) -> None:
+    progress = PrefectProgress(("train",))
+    for fit in ("fold 01 of 12", "fold 01 of 12, seed 8"):
+        for number in (1, 2, 3):
+            server.seconds += 5
+            progress.epoch_finished(fit, Epoch(number, 0.7, 0.5, 0.69, 0.5, 0.001, 5.0), 3)
+    assert [percent for *_, percent, _ in server.written] == pytest.approx([100 / 36, 200 / 36, *[100 / 12] * 4])
+    assert server.written[-1][3] == "fold 01 of 12, seed 8: epoch 3 of at most 3, loss 0.7000, validation 0.6900"
 
 
 def test_the_epochs_of_a_fit_bring_the_step_up_to_date(server: Server) -> None:
