@@ -1,4 +1,4 @@
-"""Draw the chart of a series for the dashboard: close, out-of-sample P(rise) and live predictions on one time axis.
+"""Draw the chart of a series for the dashboard: close, out-of-sample P(rise) and stored predictions on one time axis.
 
 Caution: plotly interprets tags in its texts, so no text from outside the project is written into a figure.
 """
@@ -6,7 +6,7 @@ Caution: plotly interprets tags in its texts, so no text from outside the projec
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int8, Shaped
+from jaxtyping import Bool, Float64, Int8, Shaped
 
 from model.chart_style import FALL, INK, QUIET, RISE
 from model.metrics import CLASSES, THRESHOLD, Record
@@ -29,8 +29,9 @@ def series_chart(
     decided_at: Shaped[np.ndarray, " prediction"],
     probabilities: Float64[np.ndarray, " prediction"],
     labels: Int8[np.ndarray, " prediction"],
+    late: Bool[np.ndarray, " prediction"],
 ) -> "Figure":
-    """Draw the close above P(rise), out-of-sample and live, coloured by the actual outcome.
+    """Draw the close above P(rise), out-of-sample and predicted since, coloured by the actual outcome.
 
     Without probabilities the close is drawn alone.
 
@@ -38,9 +39,10 @@ def series_chart(
         closed_at: shape (bar,), datetime64[us], UTC, oldest first.
         close: shape (bar,), float64, in the quote currency.
         record: out-of-sample probabilities of the champion; empty if there is none.
-        decided_at: shape (prediction,), datetime64[us], UTC: of the live predictions, oldest first.
+        decided_at: shape (prediction,), datetime64[us], UTC: of the stored predictions, oldest first.
         probabilities: shape (prediction,), float64: their P(rise).
         labels: shape (prediction,), int8: 1 rise, 0 fall, -1 not known yet.
+        late: shape (prediction,), bool: stored after the outcome was due, so not live.
     """
     if not len(record) and not len(labels):
         figure = new_panels(round(CLOSE_SHARE * HEIGHT_PIXELS), rows=1)
@@ -54,15 +56,15 @@ def series_chart(
             marker = {"color": shade, "size": 4, "opacity": 0.75}
             _add_dots(figure, f"out-of-sample, {CLASSES[label]}", record.decided_at[those],
                       record.probabilities[those], marker)  # fmt: skip
-    for label, name, shade in (
-        (1, f"live, {CLASSES[1]}", RISE),
-        (0, f"live, {CLASSES[0]}", FALL),
-        (-1, "live, open", INK),
-    ):
-        those = labels == label
-        if those.any():
-            marker = {"color": shade, "size": 7, "symbol": "diamond" if label >= 0 else "diamond-open"}
-            _add_dots(figure, name, decided_at[those], probabilities[those], marker)
+    outcomes = ((1, CLASSES[1], RISE), (0, CLASSES[0], FALL), (-1, "open", INK))
+    for kind, of_kind in (("live", ~late), ("late", late)):
+        for label, outcome, shade in outcomes:
+            those = (labels == label) & of_kind
+            if those.any():
+                marker = {"color": shade, "size": 7, "symbol": "diamond" if label >= 0 else "diamond-open"}
+                if kind == "late":
+                    marker["opacity"] = 0.5
+                _add_dots(figure, f"{kind}, {outcome}", decided_at[those], probabilities[those], marker)
     # a zoomed view ends at the newest marker; WebGL (many predictions) knows no such setting
     figure.update_traces(cliponaxis=False, selector={"type": "scatter", "mode": "markers"})
     figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)

@@ -56,6 +56,7 @@ class SeriesContent:
         holds: recipes that a rollback holds.
         mlflow_runs: address of the runs in MLflow, with our columns; empty where there are none.
         bar_count: number of all bars.
+        data_docs: path below HOME/data of the Data Docs' index; empty without one.
         refused: the newest bars in quarantine, newest first: opened at, rule, value, source.
         refused_count: number of all bars in quarantine that nobody released.
         corrected_p: p-value of the record's difference to the base rate, corrected for all tests and recipes of its
@@ -79,6 +80,7 @@ class SeriesContent:
     corrected_p: float = math.nan
     refused: Sequence[tuple[str, str, str, str]] = ()
     refused_count: int = 0
+    data_docs: str = ""
 
     @property
     def has_bars_only(self) -> bool:
@@ -168,6 +170,7 @@ class DashboardReader:
             corrected_p=corrected_p,
             refused=refused,
             refused_count=refused_count,
+            data_docs=self._data_docs(series),
         )
 
     def _mlflow(self) -> str:
@@ -188,6 +191,10 @@ class DashboardReader:
                 found = {}
             self.p_values[run_id] = found.get("base_rate_difference", math.nan)
         return self.p_values[run_id]
+
+    def _data_docs(self, series: Series) -> str:
+        path = self.settings.docs_folder / series.name / "index.html"
+        return path.relative_to(self.settings.root / "data").as_posix() if path.is_file() else ""
 
     def _reports(self, series: Series, rows: Sequence[LoggedDecision]) -> list[tuple[LoggedDecision, str]]:
         folder = self.settings.report_path(series.name, "")

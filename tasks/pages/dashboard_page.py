@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
+from jaxtyping import Bool
 from markupsafe import Markup
 
 from model.metrics import CLASSES, predicts_rise
@@ -187,10 +188,11 @@ def _bars_only(content: Sequence[SeriesContent]) -> list[Markup]:
             moment_text(each.bars.closed_at[-1]).removesuffix(" UTC"),
             newest_close(each),
             f"by the champion of {each.health['predicted_by']}" if each.health["predicted_by"] else "no champion yet",
+            link_here("data checks", each.data_docs) if each.data_docs else "none",
         )
         for each in content
     ]
-    head = ("series", "bars", "newest bar closed at (UTC)", "close", "predicted")
+    head = ("series", "bars", "newest bar closed at (UTC)", "close", "predicted", "Data Docs")
     alarms = [alarm for each in content for alarm in each.health["alarms"]]
     return [
         live("bars-only-alarms", alerts(alarms)),
@@ -200,10 +202,11 @@ def _bars_only(content: Sequence[SeriesContent]) -> list[Markup]:
 
 
 def _links(content: SeriesContent) -> Markup:
-    """Link the runs of the series in MLflow, with our columns, and the champion's report."""
+    """Link the runs of the series in MLflow, with our columns, the champion's report, and the Data Docs."""
     links = [
         link("MLflow runs", content.mlflow_runs) if content.mlflow_runs.startswith("http") else "",
         link_here("report of the champion", content.champion_report) if content.champion_report else "",
+        link_here("data checks", content.data_docs) if content.data_docs else "",
         link_within(counted(content.refused_count, "refused bar"), _refused_id(content)) if content.refused else "",
     ]
     return paragraph(joined([each for each in links if each], " · "))
@@ -238,8 +241,8 @@ def _chart(page: Page, content: SeriesContent) -> list[Markup]:
     bars, record, found = content.bars, content.record, content.predictions
     record = record.take(record.decided_at >= bars.closed_at[0])
     shown = found.decided_at >= bars.closed_at[0]
-    live = int(shown.sum())
-    predicted = len(record) + live > 0
+    late = np.array(found.late, dtype=np.bool_)[shown]
+    predicted = len(record) + len(late) > 0
     first = min([*record.decided_at[:1], *found.decided_at[shown][:1]], default=bars.closed_at[0])
     kept = bars.closed_at >= first if predicted else np.full(len(bars), fill_value=True)
     figure = series_chart(
@@ -249,16 +252,23 @@ def _chart(page: Page, content: SeriesContent) -> list[Markup]:
         found.decided_at[shown],
         found.probabilities[shown],
         found.labels[shown],
+        late,
     )
     chart = page.zoomable_chart(
         figure,
         f"Close{' and P(rise)' if predicted else ''} of {_title(content)}.",
-        f"{len(record):,} out-of-sample probabilities of the champion and {live:,} live prediction"
-        f"{'' if live == 1 else 's'}; colour: the actual outcome."
+        f"{len(record):,} out-of-sample probabilities of the champion{_counted_predictions(late)}; colour: the actual "
+        "outcome."
         if predicted
         else "No predictions yet.",
     )
     return [chart]
+
+
+def _counted_predictions(late: Bool[np.ndarray, " prediction"]) -> str:
+    """Count the predictions by whether they were stored before their outcome was due."""
+    counts = {"live prediction": int((~late).sum()), "late prediction": int(late.sum())}
+    return "".join(f", {counted(number, name)}" for name, number in counts.items() if number)
 
 
 def _decisions(content: SeriesContent) -> Markup:

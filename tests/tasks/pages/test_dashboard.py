@@ -290,17 +290,27 @@ def test_a_retrain_can_be_started_from_the_page_whatever_is_stored(content: Seri
     assert "Retrain now" not in dashboard_page([content], {}, [], now, {})  # Prefect does not answer
 
 
+def test_the_data_docs_of_a_series_are_linked_where_there_are_any(settings: Settings, page: str) -> None:
+    assert ">data checks</a>" not in page
+    index = settings.docs_folder / SERIES.name / "index.html"
+    index.parent.mkdir(parents=True)
+    index.write_text("checks", encoding="utf-8")
+    (found,) = DashboardReader(settings).read()
+    assert f'<a href="docs/{SERIES.name}/index.html" rel="noreferrer">data checks</a>' in written([found])
+
+
 def test_the_live_log_loss_of_few_predictions_has_no_interval(content: SeriesContent) -> None:
     one = LIVE | {"live_predictions": 19.0, "version": "1", "watched_at": "2019-02-05T00:00:00"}
     page = written([replace(content, health=dict(content.health) | {"live": one})])
     assert tile(page, "Live log loss") == ("0.6911", "interval from 20 outcomes on; vs. base rate 0.6931; n = 19")
 
 
-def test_the_caption_of_the_chart_counts_the_live_predictions(page: str, content: SeriesContent) -> None:
+def test_the_caption_of_the_chart_counts_live_and_late_predictions(page: str, content: SeriesContent) -> None:
     found = content.predictions
     newest = replace(found, **{each.name: getattr(found, each.name)[-1:] for each in fields(found)})
-    assert "and 3 live predictions; colour" in page
-    assert "and 1 live prediction; colour" in written([replace(content, predictions=newest)])
+    assert found.late == (True, True, False)
+    assert "of the champion, 1 live prediction, 2 late predictions; colour" in page
+    assert "of the champion, 1 live prediction; colour" in written([replace(content, predictions=newest)])
 
 
 def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:
@@ -314,11 +324,11 @@ def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:
     np.testing.assert_allclose(traces["close"]["y"], BARS.column("close")[first:], rtol=1e-6)
     assert traces["live, open"]["y"] == [0.537]
     rises = BARS.column("close")[-2:] > BARS.column("close")[-3:-1]
-    live = {"rise": [], "fall": []}
+    late = {"rise": [], "fall": []}
     for probability, rise in zip((0.61, 0.42), rises, strict=True):
-        live["rise" if rise else "fall"].append(probability)
-    for name, expected in live.items():
-        assert traces.get(f"live, {name}", {"y": []})["y"] == expected
+        late["rise" if rise else "fall"].append(probability)
+    for name, expected in late.items():
+        assert traces.get(f"late, {name}", {"y": []})["y"] == expected
 
 
 def test_predictions_are_listed_with_their_outcome_and_whether_they_were_late(page: str) -> None:
