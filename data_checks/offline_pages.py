@@ -26,9 +26,8 @@ FILTER = (
     "<script>function showAllValidations(){document.body.classList.remove('failed-only')}"
     "function hideSucceededValidations(){document.body.classList.add('failed-only')}</script>"
 )
-
-
 STATUS = re.compile(r'(Status:</span> )<i class="[^"]*"[^>]*></i> (?:Failed|Succeeded)')
+SCRIPT_OR_CODE = re.compile(r"<script.*?</script>|`([^`<>]+)`", re.DOTALL)  # Great Expectations' scripts have backticks
 
 
 def adopt_page(built: Path, page: Path, status: str = "") -> None:
@@ -42,6 +41,7 @@ def adopt_page(built: Path, page: Path, status: str = "") -> None:
     html = ELSEWHERE.sub("", built.read_text(encoding="utf-8"))
     html = html.replace("<br> Data asset: None", "")
     html = STATUS.sub(lambda found: f"{found[1]}{escape(status)}", html) if status else html
+    html = SCRIPT_OR_CODE.sub(lambda found: f"<code>{found[1]}</code>" if found[1] else found[0], html)
     html = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
     html = html.replace("</head>", f"<style>{STYLES.read_text(encoding='utf-8')}</style></head>", 1)
     page.parent.mkdir(parents=True, exist_ok=True)

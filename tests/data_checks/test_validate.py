@@ -124,6 +124,7 @@ def test_the_pages_are_readable_and_load_nothing(report: CheckReport) -> None:
     assert "dates look 1 day early" in page
     assert "Rendering failed" not in page
     assert re.search(r"Status:</span> stopped the run: \d+ critical failures and \d+ warning", page)
+    assert "No bar was removed by hand (<code>riseorfall remove</code>)." in page
     index = Path(report.docs_url)
     assert Path(report.page_url).relative_to(index.parent).as_posix() in index.read_text(encoding="utf-8")
     for written in index.parent.rglob("*.html"):
