@@ -55,6 +55,8 @@ from tasks.store.trial_log import Trial, count_looks, trial_of
 from tasks.windowing import read_folds
 from tasks.workspace import Workspace, open_workspace
 
+SHOWN_METRICS = ("log_loss", "accuracy", "roc_auc")  # in Prefect, which cuts off a table of more than three intervals
+
 
 @task(name="evaluate", task_run_name="evaluate")
 def evaluate(
@@ -194,15 +196,17 @@ def _log_pictures(
 
 
 def show_metrics(evaluation: Evaluation, trial: Trial, workspace: Workspace, run_id: str) -> None:
-    """Show each forecaster's metrics with their intervals in Prefect, the looks, and the links to MLflow."""
+    """Show forecasters with their main metrics and intervals in Prefect, the looks, and the links to MLflow."""
     rows = [
         {"forecaster": forecaster.replace("_", " ")}
         | {
             METRIC_NAMES[metric]: f"{each.value:.4f} [{each.low:.4f}, {each.high:.4f}]"
             for metric, each in values.items()
+            if metric in SHOWN_METRICS
         }
         for forecaster, values in evaluation.numbers.items()
     ]
     looks = evaluation.looks.evidence(trial.p_value)
-    show_table("metrics", rows, f"Out of sample, with 95 % block bootstrap intervals; {looks}")
+    note = "Out of sample, with 95 % block bootstrap intervals; more metrics are in the report and in MLflow"
+    show_table("metrics", rows, f"{note}; {looks}")
     show_links({"MLflow run": workspace.runs.run_link(run_id), "All runs in MLflow": workspace.runs.experiment_link()})

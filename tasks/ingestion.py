@@ -63,7 +63,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         path.parent.mkdir(parents=True, exist_ok=True)
         landed.to_parquet(path, index=False)
         layout = {"source": source.path or source.kind, **bars.layout}
-        show_table("source", [{"about the source": name, "found": value} for name, value in layout.items()],
+        show_table("source", [{"property": name, "found": value} for name, value in layout.items()],
                    "How the source was read")  # fmt: skip
         unfinished = int((~closed).sum())
         run.report_line(

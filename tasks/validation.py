@@ -11,6 +11,7 @@ the file.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
@@ -21,12 +22,14 @@ from data_checks.validate import check_bars
 from model.errors import ChecksFailed
 from model.plurals import counted
 from tasks.console.progress import current_progress
-from tasks.pages.prefect_artifacts import report_warning, show_links, show_table
+from tasks.pages.prefect_artifacts import report_warning, show_links, show_page, show_table
 from tasks.results import Checked, Landing
 from tasks.services.events import emit_event_for
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
 from tasks.workspace import open_workspace
+
+WHOLE_CELL = 58  # own choice, characters: Prefect cuts the table of checks off at the right where a cell has more
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,9 +91,11 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
 
 
 def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
-    """Show every rule and a link to the Data Docs in Prefect, before a failure ends the run."""
+    """Show every rule, what failed and a link to the Data Docs in Prefect, before a failure ends the run."""
     refused = f"{counted(len(report.quarantined), 'bar')} refused"
     show_table("checks", check_rows(report.results), f"{landing.series.name}: {refused}")
+    if report.failed():
+        show_page("failed-checks", failed_page(report.results), f"{landing.series.name}: what was found, what to do")
     if report.page_url:
         show_links({"Data Docs": settings.link(Path(report.page_url))})
 
@@ -100,13 +105,16 @@ def check_rows(results: Sequence[CheckResult]) -> list[dict[str, str]]:
     return [
         {
             "rule": each.rule,
-            "passed": "yes" if each.passed else "NO",
-            "severity": each.severity,
-            "requires": each.required,
-            "found": each.observed,
+            "result": "passed" if each.passed else f"failed: {each.severity}",
+            "requires": shorten(each.required, WHOLE_CELL, placeholder=" ..."),
         }
         for each in sorted(results, key=lambda each: each.passed)
     ]
+
+
+def failed_page(results: Sequence[CheckResult]) -> str:
+    """Return as Markdown, which Prefect wraps, what was found where a rule failed, and what to do next."""
+    return "\n".join(f"- **{each.rule}** ({each.severity}): {each.message}" for each in results if not each.passed)
 
 
 def _with_file_lines(landed: "pd.DataFrame", source: SourceSpec) -> "pd.DataFrame":

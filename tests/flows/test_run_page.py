@@ -30,7 +30,7 @@ from tasks.results import PanelUnchanged, Promotion, Unchanged
 from tasks.services.flow_run_names import add_outcome_to_name, flow_run_name, is_generated
 from tasks.services.run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
 from tasks.store.decision_log import Action, LoggedDecision
-from tasks.validation import check_rows
+from tasks.validation import check_rows, failed_page
 from tasks.windowing import cut
 
 SENTENCE = "expected --source.path FILE, found none; `riseorfall retrain --help` lists them"
@@ -186,12 +186,18 @@ def test_the_table_of_checks_says_what_each_rule_requires_and_shows_failures_fir
     good = CheckResult("gap", "warning", True, 0, "none", "")
     bad = CheckResult(rule.name, "warning", False, 2, "2 doubles", "", required=rule.statement({}))
     assert check_rows([good, bad]) == [
-        {
-            "rule": "lesser_double", "passed": "NO", "severity": "warning", "requires": "Each open time occurs once",
-            "found": "2 doubles",
-        },
-        {"rule": "gap", "passed": "yes", "severity": "warning", "requires": "", "found": "none"},
-    ]  # fmt: skip
+        {"rule": "lesser_double", "result": "failed: warning", "requires": "Each open time occurs once"},
+        {"rule": "gap", "result": "passed", "requires": ""},
+    ]
+    assert failed_page([good, replace(bad, message="expected: none; found 2 doubles")]) == (
+        "- **lesser_double** (warning): expected: none; found 2 doubles"
+    )
+
+
+def test_every_cell_of_the_table_of_checks_is_whole_in_prefect() -> None:
+    for rule in BAR_RULES:
+        (row,) = check_rows([CheckResult(rule.name, "critical", False, 2, "", "", required=rule.expected)])
+        assert len(row["rule"]) + len(row["result"]) + len(row["requires"]) <= 19 + 16 + 58
 
 
 @flow(name="counts")
@@ -210,11 +216,11 @@ def test_a_run_without_a_decision_ends_with_its_result_in_one_line() -> None:
 def test_a_decision_is_shown_with_the_deciding_reason_first() -> None:
     row = LoggedDecision(
         "id", datetime(2026, 11, 26, tzinfo=UTC), "BTC-USD-1d", "BTC-USD", "1d", "hold", "3", "2", "2",
-        ("significantly worse", "passes the sanity check"), marks=("failed", "passed"),
+        ("significantly worse", "sanity check: no problem found"), marks=("failed", "passed"),
     )  # fmt: skip
     assert decision_page(row) == (
         "# Held: version 3 of BTC-USD-1d\n\n**Why:** significantly worse\n\nVersion 2 is champion, as before.\n\n"
-        "Other findings:\n\n- **passed**: passes the sanity check\n"
+        "Other findings:\n\n- **passed**: sanity check: no problem found\n"
     )
     first = replace(row, action="promote", champion_before=None, champion_after="3", reasons=("the first",), marks=())
     assert "Version 3 is champion: the first one.\n" in decision_page(first)
