@@ -15,6 +15,7 @@ COIN_LOSS = float(np.log(2))  # nats: log loss of always predicting 0.5
 LOG_SCALE_RATIO = 5.0  # highest over lowest price from which a price axis is logarithmic
 GAP_FACTOR = 2.0  # a time step this many times the median counts as a gap
 LOSS_QUANTILE = 0.98  # losses above it may be cut off: one diverged epoch would hide the others
+MOST_FLATTENING = 3.0  # own choice: the axis may be so many times as long for the highest losses
 NARROWEST_SPAN = 0.1  # of a probability axis
 
 
@@ -39,11 +40,21 @@ def probability_limits(probabilities: Float64[np.ndarray, " window"]) -> tuple[f
 
 
 def loss_limits(losses: Sequence[float]) -> tuple[float, float] | None:
-    """Return the limits of a loss axis that shows `COIN_LOSS` and nearly all losses; None where none is finite."""
+    """Return the limits of a loss axis that shows `COIN_LOSS` and all losses; None where none is finite.
+
+    Losses that would flatten the others, such as those of a first epoch that went astray, lie above it.
+
+    >>> [round(each, 3) for each in loss_limits([0.78, 0.70, 0.69, 0.68])]
+    [0.672, 0.788]
+    >>> [round(each, 3) for each in loss_limits([9.0] + 99 * [0.70])]
+    [0.692, 0.701]
+    """
     finite = np.array([each for each in losses if np.isfinite(each)])
     if not len(finite):
         return None
     low, high = min(float(finite.min()), COIN_LOSS), max(float(np.quantile(finite, LOSS_QUANTILE)), COIN_LOSS)
+    if finite.max() - low <= MOST_FLATTENING * (high - low):
+        high = max(float(finite.max()), COIN_LOSS)
     room = max(high - low, 0.01) * 0.08
     return low - room, high + room
 

@@ -17,14 +17,18 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from model.errors import SpecError
 from model.final_fit import final_epochs, fit_final_network
+from model.folds import Fold
 from model.metrics import score
+from model.plurals import counted
 from model.recipe import Recipe
 from model.scores_by_period import further_seeds
-from model.times import iso_text
+from model.times import iso_text, to_datetime
 from model.training import Epoch
-from model.walk_forward import fit_fold, trainer_for
+from model.walk_forward import FoldFit, fit_fold, trainer_for
+from model.windows import Windows
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.console.progress import current_progress
+from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.run_artifacts import log_final_network, log_fold, read_calibrator
 from tasks.registry.run_metrics import curves, kept_epoch_metrics, score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
@@ -66,6 +70,16 @@ def fold_name(index: int, count: int) -> str:
     return f"fold {index + 1:0{len(str(count))}} of {count}"
 
 
+def fold_note(windows: Windows, fold: Fold, fitted: FoldFit) -> str:
+    """Return the description of a fold's run."""
+    first, last = (f"{to_datetime(windows.decided_at[place]):%Y-%m-%d %H:%M}" for place in fold.test[[0, -1]])
+    return (
+        f"Trained on {len(fold.train):,} windows, tested on {len(fold.test):,} later ones, decided from {first} to "
+        f"{last} UTC. Trained for {counted(len(fitted.history), 'epoch')}; epoch {fitted.best_epoch}, with the lowest "
+        "validation log loss, was kept."
+    )
+
+
 @task(name="train fold", task_run_name=fold_run_name)
 def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) -> FoldOutcome:
     """Fit the network on one fold, predict its test fold, and log both as a child run."""
@@ -94,7 +108,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         progress.fit_finished(name, len(fitted.history), fitted.best_epoch, recipe.training.epochs)
     with progress.step("log fold"):
         scores = score(fitted.record.labels, fitted.record.probabilities)
-        tags = {"fold": str(index + 1)}
+        tags = {"fold": str(index + 1), NOTE_TAG: fold_note(windows, folds[index], fitted)}
         run_id = workspace.runs.start_run(name, tags, parent=parent_run_id, started_at=began)
         workspace.runs.log_values(
             run_id,

@@ -30,16 +30,16 @@ CHALLENGER_NOTE = (
     "`challenger` is the newest version that waits for its decision, or that was held and may still be promoted; a "
     "version that was promoted, rejected or rolled back is none."
 )
-CHAMPIONS = {"tags.`champion_before`": 118, "tags.`champion_after`": 107}
+CHAMPIONS = {"tags.`champion_after`": 107, "tags.`champion_before`": 118}
 NAME_COLUMN = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}  # always shown; MLflow's own ids
 # Columns with their widths in pixels, in order.
 COLUMNS: dict[Purpose, dict[str, int]] = {
     "retrain": {
-        "tags.`decision`": 80,
-        **CHAMPIONS,
+        f"metrics.`{LOG_LOSS}`": 120,
         f"metrics.`{VS_BASE_RATE}`": 150,
-        f"metrics.`{P_VALUE}`": 130,
-        f"metrics.`{LOG_LOSS}`": 140,
+        f"metrics.`{P_VALUE}`": 115,
+        **CHAMPIONS,
+        "tags.`decision`": 80,
         "attributes.`Models`": 180,
     },
     "replay": {

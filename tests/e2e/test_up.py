@@ -130,7 +130,7 @@ def test_mlflow_opens_the_runs_with_our_columns_in_a_browser_that_has_never_been
     page.goto(up.address("MLflow"))
     expect(page).to_have_url(re.compile(r"#/experiments/\d+/runs\?workflowType=machine_learning&viewStateShareKey="))
     expect(page.get_by_text("2019-10-17 v1 promoted").first).to_be_visible()
-    for column in ("decision", "champion_before", "champion_after", "headline/vs_base_rate", "headline/p_value"):
+    for column in ("headline/log_loss", "headline/vs_base_rate", "headline/p_value", "champion_after"):
         expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_visible()
     expect(page.get_by_role("gridcell", name="version 1", exact=True).first).to_be_visible()
     expect(page.get_by_text("Ask a question")).to_have_count(0)  # the assistant's panel covers a third of the page

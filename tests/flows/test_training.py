@@ -10,9 +10,11 @@ from prefect import flow
 from model.errors import SpecError
 from model.folds import FoldSpec
 from model.metrics import Record
+from model.plurals import counted
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.console.progress import report_progress_to
+from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.run_artifacts import pooled_record, validation_records
 from tasks.results import FoldOutcome, Retrain
 from tasks.retrain_run import STEPS, open_run
@@ -43,6 +45,9 @@ def test_threads_give_the_numbers_of_serial_training(first: Retrain, tracking_ch
     assert [fold.best_epoch for fold in threads] == [fold.best_epoch for fold in serial]
     assert len({fold.run_id for fold in threads}) == len(tracking_children) == 2
     runs = open_workspace(RECIPE.series).runs
+    note = runs.run_tags(threads[0].run_id)[NOTE_TAG]
+    assert ", tested on 120 later ones, decided from " in note
+    assert f"Trained for {counted(threads[0].epochs, 'epoch')}; epoch {threads[0].best_epoch}, with the" in note
     validation = [validation_records(runs, [fold.run_id for fold in folds]) for folds in (serial, threads)]
     for one, other, fold in zip(*validation, range(2), strict=True):
         np.testing.assert_array_equal(one.probabilities, other.probabilities)

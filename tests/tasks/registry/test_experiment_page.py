@@ -17,6 +17,7 @@ from tasks.champion.challenger_decision import log_decision
 from tasks.champion.commit_decision import commit_decision
 from tasks.registry.experiment_page import (
     COLUMNS,
+    NAME_COLUMN,
     NOTE_TAG,
     VIEW_TAG,
     decided_name,
@@ -77,6 +78,12 @@ def test_each_kind_of_experiment_has_a_description_and_a_view_of_its_own(
     assert view["selectedColumns"] == list(COLUMNS[purpose])
     assert view["columnWidths"].keys() == set(view["columnOrder"]) > set(view["selectedColumns"])
     assert len(tags[VIEW_TAG]) < 5000  # MLflow's limit
+
+
+def test_the_scores_of_a_retrain_and_its_champion_are_whole_in_a_window_of_1280_pixels() -> None:
+    shown = NAME_COLUMN | dict(list(COLUMNS["retrain"].items())[:4])
+    assert [each for each in shown if "metrics." in each or "champion_after" in each] == list(shown)[2:]
+    assert sum(shown.values()) <= 1026 - 73  # pixels of the table, without its boxes to select runs
 
 
 def test_training_and_validation_are_overlaid_in_one_chart_of_the_view(settings: Settings) -> None:
