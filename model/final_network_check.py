@@ -103,19 +103,16 @@ def check_final_network(
     return FinalNetworkCheck(disagreement, of_folds, limit, passed=disagreement <= limit)
 
 
-def final_network_clause(found: FinalNetworkCheck, rule: FinalNetworkRule) -> Clause:
+def final_network_clause(found: FinalNetworkCheck) -> Clause:
     """Return the condition of a promotion: the final network passed its check."""
-    largest = float(found.of_folds.max())
     finding = (
-        "the final network agrees with the fold networks, whose out-of-sample score it carries"
+        "the final network predicts much like the fold networks, so their out-of-sample score describes it too"
         if found.passed
-        else "the final network and the fold networks disagree, so the out-of-sample score does not describe it"
+        else "the final network predicts too differently from the fold networks, so their out-of-sample score does not "
+        "describe it"
     )
-    reason = (
-        f"{finding}: {found.disagreement:.4f} nats per decision, at most {found.limit:.4f} (fold networks up to "
-        f"{largest:.4f}, factor {rule.factor:g})"
-    )
-    numbers = {"disagreement": found.disagreement, "of_folds": largest, "limit": found.limit}
+    reason = f"{finding} (difference {found.disagreement:.4f} nats per decision, limit {found.limit:.4f})"
+    numbers = {"disagreement": found.disagreement, "of_folds": float(found.of_folds.max()), "limit": found.limit}
     return Clause(FINAL_NETWORK, found.passed, reason, numbers)
 
 

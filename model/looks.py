@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from model.plurals import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Looks:
@@ -37,16 +39,17 @@ class Looks:
         Args:
             p_value: of the Pesaran-Timmermann test, Holm-adjusted over all tests of the report; NaN: not tested.
 
-        >>> Looks(7, 3).evidence(0.02)
-        'look 7 at these bars, 3 recipes; Pesaran-Timmermann p = 0.06, corrected for all tests and recipes'
+        >>> Looks(7, 3).evidence(0.02).split("; ")[1]
+        'Pesaran-Timmermann p = 0.06, corrected for all tests and recipes'
         """
         if p_value != p_value:  # noqa: PLR0124 - NaN
             return str(self)
         return f"{self}; Pesaran-Timmermann p = {self.adjusted(p_value):.3g}, corrected for all tests and recipes"
 
     def __str__(self) -> str:
-        """Describe the count in one phrase: `look 7 at these bars, 3 recipes`."""
-        return f"look {self.looks} at these bars, {self.recipes} recipe{'' if self.recipes == 1 else 's'}"
+        """Describe the count in one phrase: `these test bars were scored 7 times, with 3 recipes`."""
+        times = "once" if self.looks == 1 else counted(self.looks, "time")
+        return f"these test bars were scored {times}, with {counted(self.recipes, 'recipe')}"
 
 
 @dataclass(frozen=True, slots=True)

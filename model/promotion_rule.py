@@ -242,7 +242,7 @@ def _sanity_clause(sanity_check: SanityCheck, challenger: Record) -> Clause:
     }
     found = [problem for problem, fine in problems.items() if not fine]
     detail = f" ({sanity_check.detail})" if sanity_check.detail else ""
-    reason = "passes the sanity check" if not found else "fails the sanity check: " + "; ".join(found)
+    reason = "sanity check: " + ("; ".join(found) or "no problem found")
     # `soundness.complaints` is the name of the number in stored decisions.
     return Clause("soundness", not found, f"{reason}{detail}", {"complaints": float(len(found))})
 

@@ -341,4 +341,4 @@ def check_against_folds(
     found = check_final_network(
         uncalibrated[ours], folds[ours], fold_networks[:, ours], network.uncalibrated[theirs], rule
     )
-    return final_network_clause(found, rule)
+    return final_network_clause(found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from model.baseline_comparison import ALPHA
 from model.evaluation import BUY_AND_HOLD, Evaluation
 from model.trading import TradingSpec
+from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.store.decision_log import mark_reasons
 
 
@@ -43,18 +44,36 @@ def _has_skill(evaluation: Evaluation) -> bool:
 
 
 def _costs(evaluation: Evaluation, costs: TradingSpec) -> str:
-    """State at which costs per side long or flat would have had no net return."""
+    """State the net return of long or flat, and at which costs per side there would have been none."""
     found, held = evaluation.trading["long_flat"], evaluation.trading[BUY_AND_HOLD]
     if math.isnan(found["break_even_bps"]):
         return "the long-or-flat strategy never traded"
-    low, high = found["break_even_bps_low"], found["break_even_bps_high"]
-    assumed = costs.side_bps
-    finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
+    text = costs_text(found["net_return"], held["net_return"], costs.side_bps, *(found[name] for name in BREAK_EVEN))
+    gain = found["break_even_bps_low"] > costs.side_bps
     doubt = ", which without evidence of skill may come from a rising market alone"
-    doubt = doubt if finding == "a gain" and not _has_skill(evaluation) else ""
     return (
-        f"the long-or-flat strategy breaks even at {found['break_even_bps']:.0f} bps per side [{low:.0f}, {high:.0f}], "
-        f"costs assumed {assumed:g} bps: {finding} after costs{doubt}. Net {found['net_return']:+.1%}, "
-        f"Sharpe {found['sharpe']:.2f} [{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]; "
-        f"buy and hold {held['net_return']:+.1%}"
+        f"{text}{doubt if gain and not _has_skill(evaluation) else ''}. "
+        f"Sharpe {found['sharpe']:.2f} [{found['sharpe_low']:.2f}, {found['sharpe_high']:.2f}]"
+    )
+
+
+def costs_text(net_return: float, held: float, assumed: float, break_even: float, low: float, high: float) -> str:
+    """State what holding only while a rise is predicted (long or flat) earned after costs, and its significance.
+
+    Args:
+        net_return: of long or flat, out of sample.
+        held: net return of buy and hold.
+        assumed: costs per side, bps.
+        break_even: costs per side that would have left no return, bps.
+        low: lower bound of its 95 % interval.
+        high: upper bound.
+
+    >>> costs_text(1.81, 4.37, 15, 21, 16, 51).split("; ")[1]
+    'it breaks even at costs of 21 bps [16, 51]: a significant gain'
+    """
+    finding = "a significant gain" if low > assumed else "a significant loss" if high < assumed else ""
+    return (
+        f"holding only while a rise is predicted (long or flat) returned {net_return:+.0%} out of sample after costs "
+        f"of {assumed:g} bps per purchase or sale, buy and hold {held:+.0%}; it breaks even at costs of "
+        f"{break_even:.0f} bps [{low:.0f}, {high:.0f}]: {finding or 'no significant gain or loss'}"
     )

@@ -99,15 +99,16 @@ def panel_prediction_text(found: Mapping[str, Any]) -> str:
         named = f"highest {', '.join(rows[:EXTREMES])}; lowest {', '.join(rows[: -EXTREMES - 1 : -1])}"
     late = f"; {found['late']} late: stored after the outcome was due" if found["late"] else ""
     return (
-        f"{LABEL_NAMES[found['label']].probability} of {len(rows)} series at {format_time(found['resolves_at'])}, "
-        f"decided at {format_time(found['decided_at'])} UTC ({found['by']}): {named}{late}"
+        f"{LABEL_NAMES[found['label']].probability} of {len(rows)} series for the close at "
+        f"{format_time(found['resolves_at'])}, decided at that of "
+        f"{format_time(found['decided_at'])} UTC ({found['by']}): {named}{late}"
     )
 
 
 def panel_outcome_text(found: Mapping[str, Any]) -> str:
-    """Return how many series of a close were predicted right: `2026-11-26: 23 of 42 series right`."""
+    """Return how many series of a close were predicted right: `close at 2026-11-26: 23 of 42 series right`."""
     late = f"; {found['late']} late" if found["late"] else ""
-    return f"{format_time(found['resolves_at'])}: {found['right']} of {found['outcomes']} series right{late}"
+    return f"close at {format_time(found['resolves_at'])}: {found['right']} of {found['outcomes']} series right{late}"
 
 
 def _forecast_notes(found: Mapping[str, Any]) -> Iterator[str]:

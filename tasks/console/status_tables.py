@@ -5,6 +5,7 @@ Each `show_...` function prints the plain values that `--json` prints; it comput
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,11 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from model.bars import Series
+from model.bars import Series, interval_delta
 from model.plurals import counted
+from model.times import to_timedelta
+from tasks.champion.promotion_summary import costs_text
 from tasks.champion.served_predictions import maker_text
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.console.tables import decision_reasons, format_time, print_bullet, right_or_wrong
+from tasks.registry.run_metrics import BREAK_EVEN
 
 WIDE = 100  # columns of a terminal from which on a time stands on one line
 LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
@@ -57,7 +61,7 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     no_prediction = f"those of {panel}: `riseorfall predictions --symbol PANEL`" if panel else no_prediction
     yield (
         "bars",
-        f"{bars['rows']} from {format_time(bars['first'])} to {format_time(bars['last'])} UTC"
+        f"{bars['rows']}, the first closed at {_close_time(bars, 'first')}, the last at {_close_time(bars, 'last')} UTC"
         if bars["rows"]
         else no_bars,
     )
@@ -77,6 +81,13 @@ def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from (("live", each["text"]) for each in found["live_comparison"][:LIVE_VERSIONS])
 
 
+def _close_time(bars: Mapping[str, Any], name: str) -> str:
+    """Return when the first or last bar closed: every time of `status` is that of a close, but a bar has its open."""
+    return format_time(
+        (datetime.fromisoformat(bars[name]) + to_timedelta(interval_delta(bars["interval"]))).isoformat()
+    )
+
+
 def _print_decision(console: Console, row: Mapping[str, Any], *, whole: bool) -> None:
     """Print a decision on one line with its deciding reason, or with all its reasons below."""
     reasons = decision_reasons(row, whole=whole)
@@ -91,20 +102,20 @@ def _print_decision(console: Console, row: Mapping[str, Any], *, whole: bool) ->
 
 
 def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line a series: champion, its log loss, newest bar, last decision, alarms."""
+    """Print one line a series: champion, its log loss, newest close, last decision, alarms."""
     console = Console(highlight=False)
     apart = " " if console.width >= WIDE else "\n"
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name in ("series", "champion", "log loss", "newest bar", f"last{apart}decision", "alarms"):
+    for name in ("series", "champion", "log loss", "newest close", f"last{apart}decision", "alarms"):
         table.add_column(name, no_wrap=name != "alarms")
     for each in found:
         champion, decided, health = each["champion"], each["decisions"], each["health"]
-        newest, without = each["bars"]["last"], f"by {health['predicted_by']}" if health["predicted_by"] else "none"
+        bars, without = each["bars"], f"by {health['predicted_by']}" if health["predicted_by"] else "none"
         table.add_row(
             each["series"],
             f"version {champion['version']}" if champion else without,
             f"{champion['log_loss']:.4f}" if champion and "log_loss" in champion else "",
-            format_time(newest).replace(" ", apart) if newest else "none",
+            _close_time(bars, "last").replace(" ", apart) if bars["last"] else "none",
             f"{decided[-1]['action']}{apart}{decided[-1]['decided_at'][:10]}" if decided else "none",
             escape("; ".join(short_alarm(alarm, each["series"]) for alarm in health["alarms"])) or "none",
         )
@@ -175,27 +186,22 @@ def _format_version(version: Mapping[str, Any], unit: str) -> str:
 def _format_prediction(found: Mapping[str, Any]) -> str:
     late = "; late: stored after its outcome was due" if found["late"] else ""
     return (
-        f"P(rise) {found['probability']:.4f} at {format_time(found['resolves_at'])}, decided at "
+        f"P(rise) {found['probability']:.4f} for the close at {format_time(found['resolves_at'])}, decided at that of "
         f"{format_time(found['decided_at'])} UTC ({found['by']}){late}"
     )
 
 
 def _format_outcome(row: Mapping[str, Any]) -> str:
-    """Format a prediction whose outcome is known: `2026-11-26, P(rise) 53.7%, rise: right`."""
+    """Format a prediction whose outcome is known: `close at 2026-11-26, P(rise) 53.7%, rise: right`."""
     late = "; late" if row["late"] else ""
     outcome = f"{row['outcome']}: {right_or_wrong(row)}"
-    return f"{format_time(row['resolves_at'])}, P(rise) {row['probability']:.1%}, {outcome}{late}"
+    return f"close at {format_time(row['resolves_at'])}, P(rise) {row['probability']:.1%}, {outcome}{late}"
 
 
 def _format_costs(found: Mapping[str, float]) -> str:
-    """Format break-even costs with their interval before the returns: those alone say nothing about skill."""
-    low, high, assumed = found["break_even_bps_low"], found["break_even_bps_high"], found["costs_bps"]
-    finding = "a gain" if low > assumed else "a loss" if high < assumed else "no significant gain or loss"
-    return (
-        f"breaks even at {found['break_even_bps']:.0f} bps per side [{low:.0f}, {high:.0f}], costs assumed "
-        f"{assumed:g} bps: {finding} after costs; net "
-        f"{found['net_return']:+.0%} out of sample, buy and hold {found['buy_and_hold_net_return']:+.0%}"
-    )
+    """Format the net returns and the break-even costs: returns alone say nothing about skill."""
+    break_even = (found[name] for name in BREAK_EVEN)
+    return costs_text(found["net_return"], found["buy_and_hold_net_return"], found["costs_bps"], *break_even)
 
 
 def _format_live(live: Mapping[str, Any]) -> str:

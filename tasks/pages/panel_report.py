@@ -192,7 +192,7 @@ def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
         chart,
         table(("network vs.", "log loss difference", p_value_head(pooled)), compared),
         paragraph(
-            f"This is {pooled.looks}, counted for the panel and not for each of its series. The corrected p-value is "
+            f"{str(pooled.looks).capitalize()}, as a panel; its series are counted alone. The corrected p-value is "
             f"Holm-adjusted for all {len(corrected)} tests of the evaluation and multiplied by the recipes tried "
             f"({pooled.looks.recipes:,})."
         ),

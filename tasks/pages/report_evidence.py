@@ -126,8 +126,8 @@ def _looks(content: ReportContent) -> str:
     """State how often these test bars were scored, and what the corrected p-values are corrected for."""
     looks, tests = content.evaluation.looks, len(content.evaluation.skill.holm_adjusted())
     return (
-        f"This is {looks}. A recipe is all settings of a retrain, the seed included. Every evaluation on test bars "
-        "counts, because the best of many recipes is better on these "
+        f"{str(looks).capitalize()}. A recipe is all settings of a retrain, the seed included. Every evaluation on "
+        "test bars counts, because the best of many recipes is better on these "
         f"bars than it will be on later ones. The corrected p-value is Holm-adjusted for the {tests} tests of both "
         "tables and multiplied by the number of recipes tried on these bars "
         f"({looks.recipes:,}); the column evidence uses it."

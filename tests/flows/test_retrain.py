@@ -149,7 +149,7 @@ def test_report_status_mlflow_and_terminal_count_the_same_looks(
     second = both[1]
     run = workspace.runs.client.get_run(second.run_id).data
     text = second.evaluation.looks.evidence(second.evaluation.skill.holm_adjusted()["pesaran_timmermann"])
-    assert text.startswith("look 2 at these bars, 1 recipe; Pesaran-Timmermann p = ")
+    assert text.startswith("these test bars were scored 2 times, with 1 recipe; Pesaran-Timmermann p = ")
     assert run.tags["looks"] == text
     assert (run.metrics["test/looks"], run.metrics["test/recipes_tried"]) == (2, 1)
     corrected = second.evaluation.corrected()["pesaran_timmermann"]
@@ -158,7 +158,7 @@ def test_report_status_mlflow_and_terminal_count_the_same_looks(
     assert run.metrics["trading/long_flat_deflated_sharpe"] == pytest.approx(deflated)
     assert 0 <= deflated <= 1
     page = Path(second.report).read_text(encoding="utf-8")
-    assert "This is look 2 at these bars, 1 recipe." in page
+    assert "These test bars were scored 2 times, with 1 recipe." in page
     assert f"corrected {p_value_text(corrected)}" in page
     show_retrain(second, {}, Settings(), Path("log"))
     shown = capsys.readouterr().out
@@ -188,7 +188,7 @@ def test_the_run_holds_params_metrics_tags_and_pictures(first: Retrain, workspac
     assert (run.data.tags["champion_before"], run.data.tags["champion_after"]) == ("none", "version 1")
     limit = first.promotion.numbers["final_network.limit"]
     assert 0 < run.data.metrics["promotion/final_network_disagreement"] <= limit
-    assert "the final network agrees with the fold networks" in run.data.tags["reasons"]
+    assert "the final network predicts much like the fold networks" in run.data.tags["reasons"]
     used = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     assert {each.digest for each in used.values()} == {first.stored.ref.sha256[:12]}
     assert used["training"].name == "BTC-USD-1d bars v1"

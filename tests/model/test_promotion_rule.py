@@ -159,7 +159,7 @@ def test_failed_clauses_come_first_and_every_number_is_kept() -> None:
 def test_conditions_that_are_met_come_last() -> None:
     decision = decided(SKILLED, QUIET)
     assert decision.action == "promote"
-    assert [each.partition(" (")[0] for each in decision.reasons[-1:]] == ["passes the sanity check"]
+    assert [each.partition(" (")[0] for each in decision.reasons[-1:]] == ["sanity check: no problem found"]
     assert "vs. the base rate" in decision.reasons[0]
     unsound = replace(SANE, not_constant=False)
     assert "constant" in decided(SKILLED, QUIET, sanity_check=unsound).reasons[0]

@@ -168,7 +168,7 @@ def _other_conditions(
 ) -> bool:
     """Return whether the daily rule promotes by its conditions other than the anchor."""
     rule = FinalNetworkRule()
-    final = final_network_clause(check_final_network(record, fold, fits[:FOLDS], fits[FOLDS], rule), rule)
+    final = final_network_clause(check_final_network(record, fold, fits[:FOLDS], fits[FOLDS], rule))
     theirs = None if np.isnan(champion).all() else daily_record(labels, champion)
     base_rate = np.full(len(labels), 0.5)
     ours = daily_record(labels, record)

@@ -186,7 +186,7 @@ def test_a_bad_final_network_with_a_good_record_is_held(workspace: Workspace) ->
     assert -np.log(happened).mean() > 1.0  # what it would serve
     found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
     assert found.decision.action == "hold"
-    assert found.reasons[0].startswith("the final network and the fold networks disagree, so the out-of-sample score")
+    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks, so their")
     clauses = {clause.name: clause for clause in found.decision.clauses}
     assert [name for name, clause in clauses.items() if not clause.passed] == ["final_network"]
     q, p = later, np.where(np.arange(250) // 50 % 2, says("2"), says("1"))

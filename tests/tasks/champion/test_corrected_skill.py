@@ -144,7 +144,10 @@ def test_the_strict_rule_holds_what_is_significant_alone_and_not_after_correctio
     assert numbers["recipes_tried.p_value"] == pytest.approx(alone.decision.numbers["recipes_tried.p_value"])
     assert numbers["recipes_tried.p_value_corrected"] > 0.05 > numbers["recipes_tried.p_value"]
     row = logged_decision(workspace, version, nobody, searched, STRICT, workspace.bar_store.ref(SERIES))
-    assert "after correction for the recipes tried (look 400 at these bars, 400 recipes)" in row.reasons[0]
+    assert (
+        "after correction for the recipes tried (these test bars were scored 400 times, with 400 recipes)"
+        in row.reasons[0]
+    )
     assert row.reasons[0].endswith(
         "not significant (needed: p <= 0.03; 5% is shared by all strict decisions on these bars, this is number 1)"
     )

@@ -29,7 +29,7 @@ def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None
         "base_rate.difference": 0.0312,
         "base_rate.margin": 0.05,
     }
-    reasons, marks = (LONG, "passes the sanity check"), ("failed", "passed")
+    reasons, marks = (LONG, "sanity check: no problem found"), ("failed", "passed")
     assert missing_for_promotion(reasons, marks, numbers) == [
         "a log loss lower by 0.0023 vs. the base rate"
     ]  # 0.0123 - 0.01
@@ -47,22 +47,23 @@ def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None
 @pytest.mark.parametrize(
     ("interval", "finding"),
     [
-        ((-8, 21, 51), "no significant gain or loss after costs"),
+        ((-8, 21, 51), "no significant gain or loss"),
         (
             (20, 30, 51),
-            "a gain after costs, which without evidence of skill may come from a rising market alone",
+            "a significant gain, which without evidence of skill may come from a rising market alone",
         ),
-        ((-50, -20, 3), "a loss after costs"),
+        ((-50, -20, 3), "a significant loss"),
     ],
 )
 def test_the_closing_lines_state_skill_and_costs_with_their_uncertainty(
     interval: tuple[float, float, float], finding: str
 ) -> None:
     skill, costs = skill_and_costs(evaluation(*interval), TradingSpec(cost_bps=10, slippage_bps=5))
-    assert skill.startswith("no evidence of directional skill: look 1 at these bars")
+    assert skill.startswith("no evidence of directional skill: these test bars were scored once, with 1 recipe;")
     assert "Pesaran-Timmermann p = " in skill
     low, value, high = interval
-    assert f"breaks even at {value} bps per side [{low}, {high}], costs assumed 15 bps: {finding}." in costs
-    assert "Net +130.3%, Sharpe 1.00 [-0.20, 2.20]" in costs
+    returned = "(long or flat) returned +130% out of sample after costs of 15 bps per purchase or sale, buy and hold"
+    assert returned in costs
+    assert f"; it breaks even at costs of {value} bps [{low}, {high}]: {finding}. Sharpe 1.00 [-0.20, 2.20]" in costs
     idle = evaluation(float("nan"), float("nan"), float("nan"))
     assert skill_and_costs(idle, TradingSpec())[1] == "the long-or-flat strategy never traded"

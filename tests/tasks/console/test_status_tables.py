@@ -140,7 +140,7 @@ def test_decisions_show_all_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(shown_by(capsys, "decisions --symbol PANEL").split())
     assert (
         "- passed: log loss difference +0.0001 vs. the base rate - passed: there is no champion "
-        "- passed: passes the sanity check"
+        "- passed: sanity check: no problem found"
     ) in shown
 
 
@@ -170,7 +170,7 @@ ALARMS = ["monitor: it never ran; limit 26", "champion: version 1 cannot predict
 LINE = {
     "series": "1000SHIB-USDT-15m", "champion": {"version": "123", "log_loss": 0.7},
     "decisions": [{"action": "rollback", "decided_at": "2026-11-27T08:04:00+00:00"}],
-    "health": {"alarms": ALARMS, "predicted_by": ""}, "bars": {"last": "2026-11-27T08:04:00+00:00"},
+    "health": {"alarms": ALARMS, "predicted_by": ""}, "bars": {"last": "2026-11-27T08:04:00+00:00", "interval": "15m"},
 }  # fmt: skip
 FOREIGN = {"series": "ADA-USDT-15m", "champion": None, "health": {"alarms": [], "predicted_by": "PANEL-15m"}}
 

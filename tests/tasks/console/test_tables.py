@@ -30,7 +30,8 @@ LONG = (
     "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
 )
 ROW = LoggedDecision("run-1", CLOSE, SERIES.name, SERIES.symbol, SERIES.interval, "hold", "1", "1", "1",
-                     (LONG, "passes the sanity check"), {"base_rate.n": 750.0}, marks=("failed", "passed"))  # fmt: skip
+                     (LONG, "sanity check: no problem found"), {"base_rate.n": 750.0},
+                     marks=("failed", "passed"))  # fmt: skip
 
 
 def test_a_long_reason_is_wrapped_between_words_with_its_mark(
@@ -40,9 +41,9 @@ def test_a_long_reason_is_wrapped_between_words_with_its_mark(
     show_decisions([ROW.to_dict() | {"number": 1}])
     shown = capsys.readouterr().out
     assert all(len(line) <= 80 for line in shown.splitlines())
-    assert f"failed: {LONG} - passed: passes the sanity check" in " ".join(shown.split())
+    assert f"failed: {LONG} - passed: sanity check: no problem found" in " ".join(shown.split())
     words = [word for line in shown.splitlines()[1:] for word in line.split()]
-    assert set(words) <= set(f"- failed: {LONG} passed: passes the sanity check".split())  # no word is broken
+    assert set(words) <= set(f"- failed: {LONG} passed: sanity check: no problem found".split())  # no word is broken
 
 
 def test_the_days_of_a_replay_are_counted_and_have_their_deciding_reason(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,15 +72,16 @@ def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(
     shown = " ".join(capsys.readouterr().out.split())
     assert "log loss 0.6931 on 750 bars" in shown
     assert (
-        f"P(rise) 0.5370 at {CLOSE + timedelta(days=1):%Y-%m-%d}, decided at {CLOSE:%Y-%m-%d} UTC (version 1)" in shown
+        f"P(rise) 0.5370 for the close at {CLOSE + timedelta(days=1):%Y-%m-%d}, decided at that of {CLOSE:%Y-%m-%d} "
+        "UTC (version 1)" in shown
     )
     show_status(found | {"champion": found["champion"] | {"version": "2", "log_loss": 0.69, "balanced_accuracy": 0.5}})
     assert "UTC (made by version 1, the champion at that time)" in " ".join(capsys.readouterr().out.split())
-    assert f"bars 120 from {to_datetime(BARS.opened_at[0]):%Y-%m-%d} to" in shown
+    assert f"bars 120, the first closed at {to_datetime(BARS.closed_at[0]):%Y-%m-%d}, the last at" in shown
     assert "T00:00" not in shown
     assert "late" not in shown
     assert f"failed: {LONG}" in shown
-    assert "passed: passes the sanity check" in shown
+    assert "passed: sanity check: no problem found" in shown
 
 
 def test_the_metrics_of_a_retrain_are_named_as_in_its_report(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,14 +138,17 @@ def test_status_lists_the_newest_decision_first_and_its_reasons_only(
     days = [line.split()[0] for line in lines[lines.index("last decisions, newest first:") :] if "hold version" in line]
     assert days == [f"{CLOSE + timedelta(days=1):%Y-%m-%d}", f"{CLOSE:%Y-%m-%d}"]
     shown = " ".join(" ".join(lines).split())
-    assert shown.count("passed: passes the sanity check") == 1
+    assert shown.count("passed: sanity check: no problem found") == 1
     assert shown.count(f"failed: {LONG}") == 2
+    first = f"{to_datetime(BARS.closed_at[0]):%Y-%m-%d}"
+    assert f"bars {len(BARS)}, the first closed at {first}, the last at {CLOSE:%Y-%m-%d} UTC" in shown
     rises = BARS.column("close")[-2] > BARS.column("close")[-3]
     outcome = "rise: wrong" if rises else "fall: right"
-    assert f"last outcome {CLOSE - timedelta(days=1):%Y-%m-%d}, P(rise) 42.0%, {outcome}; late" in shown
+    assert f"last outcome close at {CLOSE - timedelta(days=1):%Y-%m-%d}, P(rise) 42.0%, {outcome}; late" in shown
     assert (
-        "after costs breaks even at 21 bps per side [-8, 51], costs assumed 15 bps: no significant gain or loss after "
-        "costs; net +181% out of sample, buy and hold +437%"
+        "after costs holding only while a rise is predicted (long or flat) returned +181% out of sample after costs of "
+        "15 bps per purchase or sale, buy and hold +437%; it breaks even at costs of 21 bps [-8, 51]: no significant "
+        "gain or loss"
     ) in shown
 
 

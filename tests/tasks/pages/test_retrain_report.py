@@ -503,7 +503,7 @@ def test_the_net_return_and_the_calibration_error_have_something_to_compare_with
 def test_significance_is_corrected_for_tests_and_recipes(content: ReportContent) -> None:
     seen = replace(content.evaluation, looks=Looks(7, 3))
     page = without_scripts(report_page(replace(content, evaluation=seen)))
-    assert "This is look 7 at these bars, 3 recipes." in page
+    assert "These test bars were scored 7 times, with 3 recipes." in page
     assert (
         "Holm-adjusted for the 10 tests of both tables and multiplied by the number of recipes tried on these" in page
     )
@@ -560,7 +560,7 @@ def test_evidence_that_the_correction_removes_is_called_none(content: ReportCont
     )
     assert "There is evidence of directional skill" in alone
     assert "There is no evidence of directional skill" in searched
-    assert "look 1000000 at these bars, 1000000 recipes" in searched
+    assert "these test bars were scored 1000000 times, with 1000000 recipes" in searched
 
 
 def test_the_standard_terms_are_used(text: str) -> None:

@@ -234,7 +234,7 @@ def test_status_and_dashboard_show_the_newest_close(workspace: Workspace, capsys
     assert run(["status", "--symbol", "PANEL"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"(version 1): {order[0]} {chances[order[0]]:.4f}, {order[1]}" in shown
-    assert f"last outcome 2018-08-30: {right} of 3 series right" in shown
+    assert f"last outcome close at 2018-08-30: {right} of 3 series right" in shown
     (content,) = DashboardReader(workspace.settings).read("PANEL-1d")
     page = dashboard_page([content], {}, [], NEWEST, {})
     assert page.index(f">{order[0]}<") < page.index(f">{order[1]}<") < page.index(f">{order[2]}<")

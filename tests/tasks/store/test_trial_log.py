@@ -154,10 +154,10 @@ def test_looks_are_trials_whose_test_bars_overlap() -> None:
     ]
     found = count_looks(trials, START, START + 50 * DAY)
     assert (found.looks, found.recipes) == (3, 2)
-    assert str(found) == "look 3 at these bars, 2 recipes"
+    assert str(found) == "these test bars were scored 3 times, with 2 recipes"
     assert found.evidence(0.04).endswith("p = 0.08, corrected for all tests and recipes")
     assert found.evidence(math.nan) == str(found)
-    assert str(count_looks(trials, START, START)) == "look 2 at these bars, 1 recipe"
+    assert str(count_looks(trials, START, START)) == "these test bars were scored 2 times, with 1 recipe"
     assert found.adjusted(0.04) == 0.08
     assert found.adjusted(0.9) == 1.0
     assert count_looks(trials, START - 9 * DAY, START - DAY).looks == 0
