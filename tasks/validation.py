@@ -29,7 +29,7 @@ from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
 from tasks.workspace import open_workspace
 
-WHOLE_CELL = 58  # own choice, characters: Prefect cuts the table of checks off at the right where a cell has more
+WHOLE_CELL = 62  # own choice, characters: Prefect cuts the table of checks off at the right where a cell has more
 
 if TYPE_CHECKING:
     import pandas as pd
