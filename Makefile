@@ -12,10 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(READY)  ## one retrain of the bundled sample
 	$(BIN)/riseorfall retrain
 
-test: $(READY)  ## all but what is e2e; in random order
+test: $(READY)  ## the fast tests, in random order
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-e2e: $(READY)  ## real servers, a real browser, processes killed at work, long simulations
+e2e: $(READY)  ## the slow tests: real servers, a real browser, processes killed at work, simulations
 	$(BIN)/pytest -m e2e --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY)  ## lint, format, types, import contracts
