@@ -326,12 +326,36 @@ def compare_losses(record: Record, opponent: Float64[np.ndarray, " window"], see
         opponent: shape (window,), float64: the opponent's P(rise) on the record's windows.
         seed: of the resampling.
     """
-    return paired_difference(
-        record.labels,
-        record.probabilities,
-        opponent,
-        seed,
-        record_block_bars(record),
-        record.overlap_bars(),
-        bar_numbers=record.bar_numbers() if len(record.symbols) else None,
-    )
+    differences = log_losses(record.labels, record.probabilities) - log_losses(record.labels, opponent)
+    return record_difference(record, differences, seed)
+
+
+def record_difference(record: Record, differences: Float64[np.ndarray, " window"], seed: int) -> PairedDifference:
+    """Return the mean of paired differences of any loss on the windows of a record; a panel's are drawn by close.
+
+    Args:
+        record: out-of-sample record, oldest first.
+        differences: shape (window,), float64: the record's loss minus an opponent's.
+        seed: of the resampling.
+    """
+    bars = record.bar_numbers() if len(record.symbols) else None
+    return mean_difference(differences, seed, record_block_bars(record), record.overlap_bars(), bar_numbers=bars)
+
+
+def record_ratio(
+    record: Record, part: Float64[np.ndarray, " window"], whole: Float64[np.ndarray, " window"], seed: int
+) -> Interval:
+    """Return the sum of one quantity divided by that of another on the windows of a record, with its 95 % interval.
+
+    Args:
+        record: out-of-sample record, oldest first; the windows of a panel's close are drawn together.
+        part: shape (window,), float64: numerator.
+        whole: shape (window,), float64: denominator; ones give the mean of `part`.
+        seed: of the resampling.
+    """
+    bars = record.bar_numbers() if len(record.symbols) else None
+    parts, wholes = (_by_bar(each, bars)[0] for each in (part, whole))
+    drawn = resample(
+        lambda counts: (counts @ parts / (counts @ wholes))[:, None], len(parts), record_block_bars(record), seed
+    )[:, 0]
+    return Interval(float(part.sum() / whole.sum()), *percentile_bounds(drawn))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int8
 
-from model.bootstrap import Interval, PairedDifference, mean_difference, percentile_bounds, record_block_bars, resample
+from model.bootstrap import Interval, PairedDifference, record_difference, record_ratio
 from model.calibration import reliability_curve
 from model.cost_classes import CLASS_NAMES, brier_losses, class_losses
 from model.metrics import CLASS_COLUMNS, Record, normalise_rows, report_of_matrix
@@ -81,19 +81,17 @@ def evaluate_cost_classes(
     """Score the class probabilities of a record, alone and vs. the baselines, with 95 % block bootstrap intervals.
 
     Args:
-        record: pooled out-of-sample record of one series with class probabilities, oldest first.
+        record: pooled out-of-sample record with class probabilities, oldest first; of a panel whole closes are drawn.
         classes: shape (window,), int8: actual classes, as `label_cost_classes` returns them.
         cost_bps: the cost, basis points.
         baselines: by name, shape (window, 3), float64: other forecasts.
         seed: of the bootstrap.
     """
     forecasts = {NETWORK: record.class_probabilities, **baselines}
-    blocks, overlap = record_block_bars(record), record.overlap_bars()
     losses = {name: class_losses(classes, each) for name, each in forecasts.items()}
 
     def mean_of(values: Float64[np.ndarray, " window"]) -> Interval:
-        drawn = resample(lambda counts: (counts @ values / len(values))[:, None], len(values), blocks, seed)[:, 0]
-        return Interval(float(values.mean()), *percentile_bounds(drawn))
+        return record_ratio(record, values, np.ones(len(values)), seed)
 
     def calibration_error(kind: int) -> float:
         hits = (classes == kind).astype(np.int8)
@@ -105,9 +103,7 @@ def evaluate_cost_classes(
         cost_bps=cost_bps,
         log_loss={name: mean_of(each) for name, each in losses.items()},
         brier_score={name: mean_of(brier_losses(classes, each)) for name, each in forecasts.items()},
-        differences={
-            name: mean_difference(losses[NETWORK] - losses[name], seed, blocks, overlap) for name in baselines
-        },
+        differences={name: record_difference(record, losses[NETWORK] - losses[name], seed) for name in baselines},
         calibration_errors=tuple(calibration_error(kind) for kind in range(3)),
         shares=tuple(float(each) for each in np.bincount(classes, minlength=3) / len(classes)),
         confusion=tuple(tuple(row) for row in confusion.tolist()),

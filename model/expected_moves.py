@@ -1,8 +1,9 @@
 """The expected absolute move until the outcome: its proper score, and the forecasts that a network must beat.
 
-A move is a log return, its size the absolute value; a forecast of the size is an expectation. Knows windows and folds,
-not the network. Caution: direction and size give an expected return, (2 P - 1) times the expected size, only as far as
-rises and falls of a window are expected to be of one size.
+A move is a log return, for ranks of a panel less that of the median (`Windows.label_moves`); its size is the absolute
+value, a forecast of the size is an expectation. Knows windows and folds, not the network. Caution: direction and size
+give an expected return, (2 P - 1) times the expected size, only as far as rises and falls of a window are expected to
+be of one size.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ def trailing_moves(windows: Windows) -> Float64[np.ndarray, " window"]:
     with np.errstate(invalid="ignore", divide="ignore"):  # a close of zero or less has no logarithm
         moves = np.abs(np.diff(np.log(close)))
     steps = windows.lookback_bars - 1
-    means = np.lib.stride_tricks.sliding_window_view(moves, steps)[windows.ends - steps].mean(axis=1)
+    # Means first: choosing the windows first would copy them, lookback times the memory of the bars of a panel.
+    means = np.lib.stride_tricks.sliding_window_view(moves, steps).mean(axis=1)[windows.ends - steps]
     return np.asarray(np.maximum(means, LEAST_MOVE), dtype=np.float64)
 
 

@@ -10,14 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from model.bootstrap import (
-    Interval,
-    PairedDifference,
-    mean_difference,
-    percentile_bounds,
-    record_block_bars,
-    resample,
-)
+from model.bootstrap import Interval, PairedDifference, record_difference, record_ratio
 from model.expected_moves import move_losses
 from model.metrics import Record
 
@@ -64,26 +57,18 @@ def evaluate_moves(
     """Score the expected moves of a record, alone and vs. the baselines, with 95 % block bootstrap intervals.
 
     Args:
-        record: pooled out-of-sample record of one series with expected moves, oldest first.
-        moves: shape (window,), float64: log returns until the outcome.
+        record: pooled out-of-sample record with expected moves, oldest first; of a panel whole closes are drawn.
+        moves: shape (window,), float64: log returns until the outcome; for ranks, less the median of the others.
         baselines: by name, shape (window,), float64: other forecasts of the size.
         seed: of the bootstrap.
     """
     forecasts = {NETWORK: record.expected_moves, **baselines}
-    blocks, overlap = record_block_bars(record), record.overlap_bars()
     losses = {name: move_losses(moves, each) for name, each in forecasts.items()}
-
-    def ratio_of(part: Float64[np.ndarray, " window"], whole: Float64[np.ndarray, " window"]) -> Interval:
-        drawn = resample(lambda counts: (counts @ part / (counts @ whole))[:, None], len(part), blocks, seed)[:, 0]
-        return Interval(float(part.sum() / whole.sum()), *percentile_bounds(drawn))
-
     returns, ones = record.expected_returns(), np.ones(len(record))
     return MoveEvaluation(
-        scores={name: ratio_of(each, ones) for name, each in losses.items()},
-        differences={
-            name: mean_difference(losses[NETWORK] - losses[name], seed, blocks, overlap) for name in baselines
-        },
-        ratio=ratio_of(np.abs(moves), record.expected_moves),
-        return_slope=ratio_of(returns * moves, np.square(returns)),
+        scores={name: record_ratio(record, each, ones, seed) for name, each in losses.items()},
+        differences={name: record_difference(record, losses[NETWORK] - losses[name], seed) for name in baselines},
+        ratio=record_ratio(record, np.abs(moves), record.expected_moves, seed),
+        return_slope=record_ratio(record, returns * moves, np.square(returns), seed),
         mean_expected=float(record.expected_moves.mean()),
     )

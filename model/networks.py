@@ -55,15 +55,16 @@ class NetworkSpec(BaseModel):
     dense_units: int = Field(default=64, ge=1, le=4096, description="Units of the dense layer before the probability")
     magnitude: bool = Field(
         default=False,
-        description="Also predict the expected absolute move until the outcome, trained with the direction; the "
-        "policies threshold and no_trade_band then use the expected return. Needs close as the last feature",
+        description="Also predict the expected absolute move until the outcome (label rank of a panel: the distance "
+        "from the median of the other series), trained with the direction; the policies threshold and no_trade_band "
+        "then use the expected return. Needs close as the last feature",
     )
     beyond_cost_bps: float = Field(
         default=0.0,
         ge=0.0,
         lt=10_000.0,
         description="Above 0: also predict three classes of the outcome, down by more than this cost, neither, up by "
-        "more (basis points). Needs close as the last feature",
+        "more (basis points). Needs close as the last feature; not for the label rank of a panel",
     )
 
     @property

@@ -1,9 +1,10 @@
-"""Audit a panel for look-ahead across series: a later bar of ANY series must change no window and no label.
+"""Audit a panel for look-ahead across series: a later bar of ANY series must change no window, label or prediction.
 
-Recomputes the windows of sampled closes with the later bars of all series removed and with them scrambled, compares
-every label with the closes by a formula of its own, and requires that folds are cut by time: nothing that a fold is
-trained on may be resolved at or after its first test decision, whatever the series. The audited functions are
-parameters, so the tests can pass leaky copies. The audit of one series is `model.leak_audit`.
+Recomputes the windows of sampled closes, and what a network predicts of them, with the later bars of all series removed
+and with them scrambled. Compares every label and the move that it states with the closes by a formula of its own, and
+requires that folds are cut by time: nothing that a fold is trained on may be resolved at or after its first test
+decision, whatever the series. The audited functions are parameters, so the tests can pass leaky copies. The audit of
+one series is `model.leak_audit`.
 """
 
 import math
@@ -11,13 +12,14 @@ from collections.abc import Callable, Mapping
 from statistics import median
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 
 from model.bars import Bars
 from model.errors import BarsTooShort
 from model.folds import Fold, FoldSpec, split_folds
 from model.labels import UNRESOLVED
 from model.leak_audit import (
+    SAME_PROBABILITY,
     SHORT_SAMPLE,
     Audit,
     Finding,
@@ -31,6 +33,15 @@ from model.windows import Windows, WindowSpec
 
 CutPanel = Callable[[Mapping[str, Bars], WindowSpec, PanelSpec], Panel]
 Split = Callable[[Windows, FoldSpec], tuple[Fold, ...]]
+Outputs = Float64[np.ndarray, "window output"]
+PredictWindows = Callable[[Windows], Outputs]
+CHANGES = (REMOVED, SCRAMBLED) = ("removed", "scrambled")  # of later bars
+SAME_MOVE = 1e-9  # rounding of two formulas of a log return
+
+
+def predict_nothing(windows: Windows) -> Outputs:
+    """Return no outputs: the audit of windows, labels and folds alone."""
+    return np.empty((len(windows), 0))
 
 
 def audit_panel(
@@ -38,19 +49,21 @@ def audit_panel(
     window: WindowSpec,
     panel: PanelSpec,
     folds: FoldSpec,
+    predict: PredictWindows = predict_nothing,
     *,
     sample: int = SHORT_SAMPLE,
     seed: int = 0,
     cut: CutPanel = cut_panel,
     split: Split = split_folds,
 ) -> Audit:
-    """Audit the windows, labels and folds of a panel for look-ahead.
+    """Audit the windows, labels, folds and predictions of a panel for look-ahead.
 
     Args:
         bars: by symbol, oldest first.
         window: how windows are cut.
         panel: label and inputs.
         folds: how the panel is split.
+        predict: windows -> all outputs of a network, shape (window, output), not calibrated.
         sample: closes whose windows are recomputed, each twice: newest, oldest and random ones.
         seed: of the sample and of the scrambling.
         cut: cuts the panel.
@@ -63,28 +76,36 @@ def audit_panel(
     found = cut(bars, window, panel)
     closes = np.unique(found.windows.decided_at)
     chosen = closes[sample_indices(len(closes), sample, rng)]
-    removed: list[np.datetime64] = []
-    scrambled: list[np.datetime64] = []
     early: list[np.datetime64] = []
+    differ: dict[str, list[np.datetime64]] = {how: [] for how in CHANGES}
+    unequal: dict[str, list[np.datetime64]] = {how: [] for how in CHANGES}
     for moment in chosen:
-        before = {symbol: without_later(each, _last(each, moment)) for symbol, each in bars.items()}
-        again = {symbol: with_later_scrambled(each, _last(each, moment), rng) for symbol, each in bars.items()}
-        cut_before, cut_again = (_recut(cut, kept, window, panel, moment) for kept in (before, again))
-        for bad, recut in ((removed, cut_before), (scrambled, cut_again)):
-            if not _same(_at(found.windows, moment), recut):
-                bad.append(moment)
-        if cut_before is not None and (cut_before.labels >= 0).any():
-            early.append(moment)
+        expected = _at(found.windows, moment)
+        outputs = predict(expected)
+        changed = (
+            {symbol: without_later(each, _last(each, moment)) for symbol, each in bars.items()},
+            {symbol: with_later_scrambled(each, _last(each, moment), rng) for symbol, each in bars.items()},
+        )
+        for how, kept in zip(CHANGES, changed, strict=True):
+            again = _recut(cut, kept, window, panel, moment)
+            if not _same(expected, again):
+                differ[how].append(moment)
+            if again is None or not _same_outputs(outputs, predict(again)):
+                unequal[how].append(moment)
+            if how == REMOVED and again is not None and (again.labels >= 0).any():
+                early.append(moment)
     resolved = found.resolved().windows
     return Audit(
         (
-            finding_of("panel windows with later bars removed", removed, len(chosen), "closes differ"),
-            finding_of("panel windows with later bars scrambled", scrambled, len(chosen), "closes differ"),
+            *(finding_of(f"panel windows with later bars {how}", differ[how], len(chosen), "closes differ")
+              for how in CHANGES),
+            *(finding_of(f"panel predictions with later bars {how}", unequal[how], len(chosen), "closes differ")
+              for how in CHANGES if predict is not predict_nothing),
             finding_of("panel labels with later bars removed", early, len(chosen), "labels are known too early"),
             _audit_labels(bars, window, panel, found),
             _audit_folds(bars, window, resolved, split(resolved, folds)),
         )
-    )
+    )  # fmt: skip
 
 
 def _last(bars: Bars, moment: np.datetime64) -> int:
@@ -113,8 +134,12 @@ def _same(expected: Windows, found: Windows | None) -> bool:
     return bool(np.array_equal(expected.values(), found.values()))
 
 
+def _same_outputs(expected: Outputs, found: Float64[np.ndarray, "_ _"]) -> bool:
+    return expected.shape == found.shape and bool((np.abs(expected - found) <= SAME_PROBABILITY).all())
+
+
 def _audit_labels(bars: Mapping[str, Bars], spec: WindowSpec, panel: PanelSpec, found: Panel) -> Finding:
-    """Compare every label, known or not, its resolution and its return with the closes, found by their times."""
+    """Compare every label, known or not, its resolution, return and move with the closes, found by their times."""
     windows, delta = found.windows, next(iter(bars.values())).delta
     due = _stamps(windows.decided_at + spec.horizon_bars * delta)
     stamps, symbols = _stamps(windows.decided_at), windows.symbols.tolist()
@@ -137,15 +162,19 @@ def _audit_labels(bars: Mapping[str, Bars], spec: WindowSpec, panel: PanelSpec, 
         if known and panel.label == "rank":
             others.remove(expected)
         limit = median(others) if known and panel.label == "rank" else 0.0
+        move = math.log((1 + expected) / (1 + limit)) if known else math.nan
         label = int(expected > limit) if known else UNRESOLVED
         resolved = np.datetime64(due[place], "us") if known else np.datetime64("NaT", "us")
         if (
             windows.labels[place] != label
             or not np.array_equal(windows.resolved_at[place], resolved, equal_nan=True)
             or not np.array_equal(found.returns[place], expected if known else math.nan, equal_nan=True)
+            or not np.isclose(windows.label_moves[place], move, rtol=0, atol=SAME_MOVE, equal_nan=True)
         ):
             bad.append(windows.decided_at[place])
-    return finding_of("panel labels vs. the closes", bad, len(windows), "labels, their resolution or returns differ")
+    return finding_of(
+        "panel labels vs. the closes", bad, len(windows), "labels, their resolution, returns or moves differ"
+    )
 
 
 def _audit_folds(bars: Mapping[str, Bars], spec: WindowSpec, resolved: Windows, folds: tuple[Fold, ...]) -> Finding:

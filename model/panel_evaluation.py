@@ -21,6 +21,8 @@ from model.panel_recipe import PanelRecipe
 from model.panel_scores import auc_by_bar, mean_interval
 from model.trading import TradingSpec
 
+PROBABILITY, EXPECTED_RETURN = "probability", "expected_return"
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesScores:
@@ -47,16 +49,13 @@ class RankScores:
 
     Attributes:
         auc: area under the curve within a close, by forecaster.
-        portfolio: break_even_bps and sharpe of the market-neutral portfolio of the network; empty for a horizon above
-            one bar, where positions would overlap.
-        gross_bps: its mean gross return per bar, basis points; NaN without a portfolio.
-        net_bps: the same net of the stated costs.
+        portfolios: `Portfolio.numbers` of the network's market-neutral portfolio, by what ranks the series:
+            PROBABILITY, and EXPECTED_RETURN where it predicts the size of a move; empty for a horizon above one bar,
+            where positions would overlap.
     """
 
     auc: dict[str, Interval]
-    portfolio: dict[str, Interval]
-    gross_bps: float = np.nan
-    net_bps: float = np.nan
+    portfolios: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +136,11 @@ def _score_ranks(
     auc = {name: mean_interval(auc_by_bar(record, given), seed) for name, given in forecasts.items()}
     if recipe.window.horizon_bars > 1:
         return RankScores(auc, {})
-    assumed = costs.side_bps
-    bar = interval_delta(recipe.interval)
-    found = quantile_portfolio(record, record.probabilities, returns, assumed, bar, seed)
-    portfolio = {"break_even_bps": found.break_even_bps, "sharpe": found.sharpe}
-    return RankScores(auc, portfolio, found.gross_bps, found.net_bps)
+    bar, ranked = interval_delta(recipe.interval), {PROBABILITY: record.probabilities}
+    if recipe.network.magnitude:
+        ranked[EXPECTED_RETURN] = record.expected_returns()
+    held = {
+        name: quantile_portfolio(record, each, returns, costs.side_bps, bar, seed).numbers()
+        for name, each in ranked.items()
+    }
+    return RankScores(auc, held)

@@ -1,8 +1,9 @@
 """Trade every series of a panel by one policy, in equal parts, net of costs.
 
 Each series present gets the same share of the equity at every close and holds its own position: long, flat or short by
-its own probability. The band of a policy is chosen fold by fold on the validation windows of all series together. Knows
-no funding and no borrowing fees. The market-neutral portfolio of ranks is in `model.panel_portfolio`.
+its own probability, or by its expected return where the network predicts the size of a move too. The band of a policy
+is chosen fold by fold on the validation windows of all series together. Knows no funding and no borrowing fees. The
+market-neutral portfolio of ranks is in `model.panel_portfolio`.
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,63 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from model.metrics import Record
-from model.panel_portfolio import Portfolio, flows, measure_portfolio, require_one_bar
+from model.multiple_testing import deflate_sharpe_ratio
+from model.panel_portfolio import Portfolio, earned_by_series, flows, measure_portfolio, require_one_bar
+from model.policy_comparison import PolicyComparison, PolicyResult, net_by_cost, split_return
+from model.trading import TradingCosts, TradingSpec
 from model.trading_intervals import BPS
-from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
+from model.trading_policies import POLICIES, Band, PolicyName, candidate_bands, hold_bands
+
+
+def compare_panel_policies(
+    record: Record,
+    returns: Float64[np.ndarray, " window"],
+    validation: Record,
+    validated_returns: Float64[np.ndarray, " validated"],
+    costs: TradingCosts,
+    bar: np.timedelta64,
+    seed: int,
+    recipes: int = 1,
+) -> PolicyComparison:
+    """Trade a panel's record long or short by every policy, with the bands of its folds' validation windows.
+
+    Args:
+        record: of a panel with a horizon of one bar.
+        returns: shape (window,), float64: simple return until the outcome, one bar later.
+        validation: the validation windows of all folds, oldest first in each.
+        validated_returns: shape (validated,), float64: the same of those windows.
+        costs: of a change of position.
+        bar: length of a bar.
+        seed: of the intervals.
+        recipes: tried on these closes.
+
+    Returns:
+        The results of every policy; `buy_and_hold_return` is that of all series present, in equal parts.
+
+    Raises:
+        SpecError: the horizon is longer than a bar, so that positions would overlap, or a fold has no band.
+
+    Time: as `learn_bands` and `trade_panel`.
+    """
+    require_one_bar(record, bar)
+    tried, side = recipes * len(POLICIES), costs.side_bps
+    bands = {policy: learn_bands(policy, validation, validated_returns, side, bar) for policy in POLICIES}
+    weights = {policy: _hold(record, found) for policy, found in bands.items()}
+    traded = {policy: measure_portfolio(record, each, returns, side, bar, seed) for policy, each in weights.items()}
+    earned = earned_by_series(record, returns)
+    results: dict[str, PolicyResult] = {}
+    for policy, found in traded.items():
+        passed_over = [each.net_returns for name, each in traded.items() if name != policy]
+        results[policy] = PolicyResult(
+            found.numbers()
+            | split_return(weights[policy], earned, seed)
+            | {"deflated_sharpe": deflate_sharpe_ratio(found.net_returns, passed_over, tried)},
+            net_by_cost(found.gross, found.traded),
+            () if policy == "sign" else tuple(bands[policy].values()),
+        )
+    held = returns / np.bincount(record.bar_numbers())[record.bar_numbers()]
+    spec = TradingSpec(**costs.model_dump(include=set(TradingCosts.model_fields)), kind="long_short")
+    return PolicyComparison(spec, results, tried, float(held.sum()))
 
 
 def learn_bands(
@@ -27,7 +82,8 @@ def learn_bands(
 
     Args:
         policy: which policy.
-        validation: the validation windows of all folds, with the fold that they belong to, oldest first in each.
+        validation: the validation windows of all folds, with the fold that they belong to, oldest first in each; the
+            bands are of expected returns where it has expected moves.
         returns: shape (window,), float64: simple return of each until its outcome.
         cost_bps: costs per side, basis points.
         bar: length of a bar.
@@ -38,7 +94,7 @@ def learn_bands(
     for number in np.unique(validation.fold).tolist():
         windows = np.flatnonzero(validation.fold == number)
         part, earned = validation.take(windows), returns[windows]
-        bands = candidate_bands(policy, part.probabilities, earned, cost_bps * BPS)
+        bands = candidate_bands(policy, part.probabilities, earned, cost_bps * BPS, part.expected_returns())
         growths = []
         for band in bands:
             gross, traded = flows(part, _hold(part, {number: band}), earned, bar)
@@ -80,7 +136,14 @@ def _hold(record: Record, bands: Mapping[int, Band]) -> Float64[np.ndarray, "bar
     shape = (int(bars[-1]) + 1, int(series.max()) + 1)
     probabilities, present = np.full(shape, 0.5), np.zeros(shape, dtype=bool)
     probabilities[bars, series], present[bars, series] = record.probabilities, True
+    sized = len(record.expected_moves) > 0
+    expected = np.zeros(shape if sized else (0, shape[1]))
+    if sized:
+        expected[bars, series] = record.expected_returns()
     fold: Int64[np.ndarray, " bar"] = np.zeros(shape[0], np.int64)
     fold[bars] = record.fold
-    held = [hold_bands(probabilities[:, k], fold, bands, present[:, k], short=True) for k in range(shape[1])]
+    held = [
+        hold_bands(probabilities[:, k], fold, bands, present[:, k], short=True, expected_returns=expected[:, k])
+        for k in range(shape[1])
+    ]
     return np.asarray(np.stack(held, axis=1) / np.maximum(present.sum(axis=1, keepdims=True), 1))

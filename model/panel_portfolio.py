@@ -15,7 +15,7 @@ from model.bootstrap import Interval
 from model.errors import SpecError
 from model.metrics import Record
 from model.trading import YEAR
-from model.trading_intervals import BPS, break_even_interval, sharpe_interval
+from model.trading_intervals import BPS, break_even_interval, growth_factors, sharpe_interval
 
 SHARE = 0.2  # fifths, as in studies of the cross-section
 
@@ -34,6 +34,7 @@ class Portfolio:
         sharpe: annualised Sharpe ratio net of the stated costs, with its 95 % interval.
         gross_bps: mean gross return per bar, basis points.
         net_bps: the same net of the stated costs.
+        net_returns: shape (bar,), float64: simple return of each bar net of those costs.
     """
 
     gross: Float64[np.ndarray, " bar"]
@@ -43,6 +44,19 @@ class Portfolio:
     sharpe: Interval
     gross_bps: float
     net_bps: float
+    net_returns: Float64[np.ndarray, " bar"]
+
+    def numbers(self) -> dict[str, float]:
+        """Return the figures by name, those with an interval also with `_low` and `_high`; see `Performance`."""
+        found = {name: getattr(self, name) for name in ("gross_bps", "net_bps", "exposure")}
+        found["gross_return"], found["net_return"] = (
+            float(np.prod(growth_factors(each)) - 1) for each in (self.gross, self.net_returns)
+        )
+        found["turnover"] = float(self.traded.sum())
+        for name in ("break_even_bps", "sharpe"):
+            each = getattr(self, name)
+            found |= {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
+        return found
 
 
 def quantile_portfolio(
@@ -106,6 +120,7 @@ def measure_portfolio(
         sharpe=sharpe_interval(net, float(YEAR / bar), seed),
         gross_bps=float(gross.mean() / BPS),
         net_bps=float(net.mean() / BPS),
+        net_returns=net,
     )
 
 
@@ -119,9 +134,7 @@ def flows(
 
     Time: the value traded at a close depends on its weights, and on those of the close before and their returns.
     """
-    _, series = np.unique(record.symbols, return_inverse=True)
-    earned = np.zeros_like(weights)
-    earned[record.bar_numbers(), series] = returns
+    earned = earned_by_series(record, returns)
     gross = (weights * earned).sum(axis=1)
     drifted = weights * (1 + earned) / np.maximum(1 + gross, BPS)[:, None]
     followed = np.append(np.diff(np.unique(record.decided_at)) == bar, False)
@@ -129,6 +142,14 @@ def flows(
     before = np.concatenate([np.zeros((1, weights.shape[1])), carried[:-1]])
     traded = np.abs(weights - before).sum(axis=1) + np.abs(drifted - carried).sum(axis=1)
     return gross, traded
+
+
+def earned_by_series(record: Record, returns: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, "bar series"]:
+    """Return the returns of the windows by close and series, series in alphabetical order; 0 where one is missing."""
+    bars, (_, series) = record.bar_numbers(), np.unique(record.symbols, return_inverse=True)
+    earned = np.zeros((int(bars[-1]) + 1, int(series.max()) + 1))
+    earned[bars, series] = returns
+    return earned
 
 
 def require_one_bar(record: Record, bar: np.timedelta64) -> None:

@@ -1,4 +1,4 @@
-"""The part of the promotion rule that a panel has: the daily rule, and the costs of its market-neutral portfolio.
+"""The part of the promotion rule that a panel has: the daily rule, and the costs of its policies and portfolios.
 
 A form or a command line shows these fields only. Values for `PromotionRule` are accepted where they mean the same, so
 stored parameters keep working; others are refused with the reason.
@@ -53,7 +53,8 @@ class PanelPromotion(BaseModel):
     )
     trading: TradingCosts = Field(
         default=TradingCosts(),
-        description="costs of the market-neutral portfolio, label rank; reported, no condition of a promotion",
+        description="costs of the policies (label rise) and of the market-neutral portfolio (label rank); reported, no "
+        "condition of a promotion",
     )
 
     @model_validator(mode="before")
@@ -92,7 +93,7 @@ def _costs_of(trading: Mapping[str, Any]) -> dict[str, Any]:
     for name, usual in ways.items():
         if trading.get(name, usual) != usual:
             raise ValueError(
-                f"panel: expected no trading.{name}, found {trading[name]}: a panel reports a market-neutral "
-                "portfolio of its top and bottom fifth, whatever the probabilities are"
+                f"panel: expected no trading.{name}, found {trading[name]}: a panel reports every policy, long or "
+                "short (label rise), or a market-neutral portfolio of its top and bottom fifth (label rank)"
             )
     return {name: value for name, value in trading.items() if name not in ways}

@@ -94,15 +94,16 @@ def panel_recipe_for(
     """Return the recipe of a panel: the fields set here, the rest from the preset of its interval; see `with_preset`.
 
     Raises:
-        SpecError: a warm start, a magnitude head or classes of a cost, which panels do not have.
+        SpecError: a warm start, which panels do not have, or classes of a cost for the label rank.
     """
     chosen = with_preset(panel_preset_for(interval), window, folds, network, training)
     if chosen.training.warm_start:
         raise SpecError("panel: expected a fresh start, found --training.warm-start; panels have no warm start.")
-    if chosen.network.output_count > 1:
+    if panel.label == "rank" and chosen.network.beyond_cost_bps:
         raise SpecError(
-            "panel: expected --network.magnitude off and --network.beyond-cost-bps 0, found one of them on; panels "
-            "predict neither a size nor classes of a cost. Retrain a single series."
+            "panel: expected --network.beyond-cost-bps 0 with the label rank, found "
+            f"{chosen.network.beyond_cost_bps:g}: a cost is paid for the move of a series, not for its distance from "
+            "the median of the others. Use --panel.label rise, or --network.magnitude for the expected distance."
         )
     return PanelRecipe(
         interval=interval,

@@ -16,7 +16,7 @@ from model.bars import Bars
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
-from model.trading import Performance, TradingSpec, trade, traded_value
+from model.trading import TradingSpec, trade, traded_value
 from model.trading_intervals import BPS, growth_factors
 from model.trading_policies import POLICIES, Band
 
@@ -121,20 +121,24 @@ def compare_policies(
             found.strategy.numbers()
             | split_return(found.strategy.positions, found.returns, seed)
             | {"deflated_sharpe": deflate_sharpe_ratio(net[policy], [*passed_over, *others], tried)},
-            net_by_cost(found.strategy, found.returns),
+            net_by_cost(found.strategy.positions * found.returns, traded_value(found.strategy.positions)),
             tuple(found.bands.values()),
         )
     return PolicyComparison(spec, results, tried, float(traded[spec.policy].returns.sum()))
 
 
-def net_by_cost(found: Performance, returns: Float64[np.ndarray, " bar"]) -> tuple[float, ...]:
-    """Return the net return of fixed positions at each cost a side of `COST_CURVE_BPS`, as shares."""
-    gross, value = found.positions * returns, traded_value(found.positions)
-    return tuple(float(np.prod(growth_factors(gross - value * cost * BPS)) - 1) for cost in COST_CURVE_BPS)
+def net_by_cost(gross: Float64[np.ndarray, " bar"], traded: Float64[np.ndarray, " bar"]) -> tuple[float, ...]:
+    """Return the net return of fixed positions at each cost a side of `COST_CURVE_BPS`, as shares.
+
+    Args:
+        gross: shape (bar,), float64: simple returns before costs.
+        traded: shape (bar,), float64: value traded, in multiples of the equity.
+    """
+    return tuple(float(np.prod(growth_factors(gross - traded * cost * BPS)) - 1) for cost in COST_CURVE_BPS)
 
 
 def split_return(
-    positions: Float64[np.ndarray, " bar"], returns: Float64[np.ndarray, " bar"], seed: int
+    positions: Float64[np.ndarray, "_ ..."], returns: Float64[np.ndarray, "_ ..."], seed: int
 ) -> dict[str, float]:
     """Split the uncompounded gross return into exposure and timing.
 
@@ -143,8 +147,8 @@ def split_return(
     covariance of position and return). Both are before costs.
 
     Args:
-        positions: shape (bar,), float64.
-        returns: shape (bar,), float64: simple returns of the price.
+        positions: shape (bar,) or (bar, series), float64; of several series the parts are added up.
+        returns: the same shape, float64: simple returns of the price.
         seed: of the bootstrap of timing; the mean position is estimated anew in each resample.
 
     Source: the decomposition of a product's mean, as in Lo 2008 (active and passive components of a return).
@@ -153,16 +157,19 @@ def split_return(
     >>> found["mean_position"], found["exposure_return"], found["timing_return"]
     (0.5, 0.375, 0.125)
     """
-    n, gross = len(positions), positions * returns
+    n = len(positions)
+    positions, returns = positions.reshape(n, -1), returns.reshape(n, -1)
+    gross = (positions * returns).sum(axis=1)
 
     def timing(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
-        return np.asarray((counts @ gross - (counts @ positions) * (counts @ returns) / n)[:, None])
+        constant = ((counts @ positions) * (counts @ returns)).sum(axis=1) / n
+        return np.asarray((counts @ gross - constant)[:, None])
 
     drawn = resample(timing, n, optimal_block_bars(gross), seed)[:, 0]
     value = float(timing(np.ones((1, n)))[0, 0])
     found = Interval(value, *percentile_bounds(drawn))
     return {
-        "mean_position": float(positions.mean()),
+        "mean_position": float(positions.sum(axis=1).mean()),
         "exposure_return": float(gross.sum()) - value,
         "timing_return": found.value,
         "timing_return_low": found.low,

@@ -236,7 +236,9 @@ def walk_baselines_forward(
 
 
 def pool_records(records: Sequence[Record]) -> Record:
-    """Return the records of several folds as one, in their order."""
+    """Return several records as one, in their order; a further output that one of them lacks is left out of all."""
+    sized = all(len(each.expected_moves) == len(each) for each in records)
+    classed = all(len(each.class_probabilities) == len(each) for each in records)
     return Record(
         np.concatenate([each.decided_at for each in records]),
         np.concatenate([each.resolved_at for each in records]),
@@ -244,6 +246,6 @@ def pool_records(records: Sequence[Record]) -> Record:
         np.concatenate([each.probabilities for each in records]),
         np.concatenate([each.fold for each in records]),
         np.concatenate([each.symbols for each in records]),
-        np.concatenate([each.expected_moves for each in records]),
-        np.concatenate([each.class_probabilities for each in records]),
+        np.concatenate([each.expected_moves if sized else np.empty(0) for each in records]),
+        np.concatenate([each.class_probabilities if classed else np.empty((0, 3)) for each in records]),
     )

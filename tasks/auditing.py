@@ -3,8 +3,7 @@
 `model/leak_audit.py` recomputes `SHORT_SAMPLE` windows (the oldest, the newest, random ones) and as many predictions of
 the final network, twice each: with every later bar removed, and with later prices multiplied by random factors. It also
 compares every label with the closes, the purge of every fold with the times of the bars, and the record with folds and
-closes. Windows and labels must be equal, probabilities within 1e-6. Of a panel the checks are those of
-`model/panel_audit.py`.
+closes. Windows and labels must be equal, outputs within 1e-6. A panel has the checks of `model/panel_audit.py`.
 """
 
 from prefect import get_run_logger, task
@@ -41,14 +40,16 @@ def audit_retrain(ref: WindowsRef, recipe: Recipe, run_id: str) -> int:
 
 @task(name="audit", task_run_name="audit")
 def audit_panel_retrain(bars: PanelBarsRef, recipe: PanelRecipe, run_id: str) -> int:
-    """Look for look-ahead across series in a panel's windows, labels and folds; return the number of values checked.
+    """Look for look-ahead across series in a panel's windows, labels, folds and network; return the values checked.
 
     Raises:
         AuditFailed: something depends on bars of any series that came later; nothing is registered then.
     """
     with current_progress().step("audit"):
         workspace = open_workspace(recipe.series)
-        found = audit_panel(read_panel(workspace.bar_store, bars), recipe.window, recipe.panel, recipe.folds)
+        predictor = Predictor(workspace.runs.read_file(run_id, ONNX), recipe.window, context_count=recipe.context_count)
+        stored = read_panel(workspace.bar_store, bars)
+        found = audit_panel(stored, recipe.window, recipe.panel, recipe.folds, predictor.run)
         return _require_passed(found, workspace, run_id)
 
 

@@ -82,7 +82,7 @@ def evaluate(
         moves, base_rate = signed_moves(record, bars), baselines["base_rate"]
         opinions = score_abstention(abstention, record, ranks, base_rate, moves, seed)
         evaluation = evaluate_record(record, baselines, traded, seed, further_seeds).with_abstention(opinions)
-        evaluation = _with_further(evaluation, record, windows, split, recipe)
+        evaluation = with_further(evaluation, record, windows, split, recipe)
         log_record(workspace.runs, run_id, record, baselines)
         log_validation(workspace.runs, run_id, validation)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
@@ -116,10 +116,10 @@ def evaluate(
     return evaluation
 
 
-def _with_further(
+def with_further(
     evaluation: Evaluation, record: Record, windows: Windows, folds: Sequence[Fold], recipe: Recipe
 ) -> Evaluation:
-    """Return the evaluation with the scores of what the network predicts besides P(rise)."""
+    """Return the evaluation with the scores of what the network of a series or a panel predicts besides P(rise)."""
     network, seed = recipe.network, recipe.training.seed
     moves = moves_of_folds(windows, folds)
     if network.magnitude:

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from prefect import task
 
+from model.bars import interval_delta
 from model.confusion_picture import confusion_svg
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import Record
 from model.panel import series_left_out
-from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
+from model.panel_evaluation import PROBABILITY, PanelEvaluation, evaluate_panel_record
+from model.panel_policies import compare_panel_policies
 from model.panel_recipe import PanelRecipe
 from model.trading import TradingSpec
-from model.walk_forward import walk_baselines_forward
+from model.walk_forward import pool_records, walk_baselines_forward
 from tasks.console.progress import current_progress
-from tasks.evaluation import log_looks, log_numbers, log_report, show_metrics
+from tasks.evaluation import log_looks, log_numbers, log_report, show_metrics, with_further
 from tasks.pages.prefect_artifacts import show_table
 from tasks.registry.run_artifacts import (
     SERIES_TABLE,
@@ -30,12 +32,19 @@ from tasks.registry.run_artifacts import (
     pooled_fold_networks,
     pooled_record,
     pooled_seeds,
+    validation_records,
 )
 from tasks.results import FoldOutcome, WindowsRef
 from tasks.store.bars_ref import PanelBarsRef
 from tasks.store.trial_log import count_looks, trial_of
 from tasks.windowing import read_folds, read_panel_windows
 from tasks.workspace import Workspace, open_workspace
+
+OF_PORTFOLIO = (
+    "gross_bps",
+    "net_bps",
+    *(f"{name}{bound}" for name in ("break_even_bps", "sharpe") for bound in ("", "_low", "_high")),
+)
 
 
 @task(name="evaluate", task_run_name="evaluate")
@@ -53,7 +62,12 @@ def evaluate_panel(
         returns = panel.tested(split).returns
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
         found = evaluate_panel_record(record, baselines, returns, recipe, costs, further_seeds)
-        found = replace(found, left_out=series_left_out(recipe.panel, recipe.window, panel, split))
+        found = replace(
+            found,
+            pooled=with_further(found.pooled, record, windows, split, recipe),
+            left_out=series_left_out(recipe.panel, recipe.window, panel, split),
+        )
+        validation = validation_records(workspace.runs, fold_run_ids)
         log_record(workspace.runs, run_id, record, baselines)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
         p_value = found.pooled.skill.holm_adjusted()["pesaran_timmermann"]
@@ -65,7 +79,14 @@ def evaluate_panel(
         workspace.trial_log.append([replace(trial, forecasts=None)])
         trials = workspace.trial_log.trials(recipe.symbol, recipe.interval)
         looks = count_looks(trials, trial.test_first, trial.test_last)
-        found = replace(found, pooled=found.pooled.after_looks(looks, {}))
+        policies = None
+        if recipe.panel.label == "rise" and recipe.window.horizon_bars == 1:  # longer positions would overlap
+            validated = panel.returns[np.concatenate([fold.validation for fold in split])]
+            policies = compare_panel_policies(
+                record, returns, pool_records(validation), validated, costs, interval_delta(recipe.interval), seed,
+                looks.recipes,
+            )  # fmt: skip
+        found = replace(found, pooled=found.pooled.after_looks(looks, {}, policies))
         log_numbers(workspace, run_id, found.pooled, ref)
         log_looks(workspace, trial, found.pooled)
         names, confusion = LABEL_NAMES[recipe.panel.label], np.array(found.pooled.confusion)
@@ -97,20 +118,18 @@ def series_rows(found: PanelEvaluation, names: LabelNames) -> list[dict[str, Any
 def panel_metrics(found: PanelEvaluation) -> dict[str, float]:
     """Return what a run of a panel logs besides the pooled metrics."""
     metrics = {"test/series": float(len(found.series)), "test/closes": float(found.closes)}
+    if found.pooled.policies:
+        for policy, result in found.pooled.policies.results.items():
+            known = (name for name in OF_PORTFOLIO if not np.isnan(result.figures[name]))  # NaN: nothing was traded
+            metrics |= {f"trading/{policy}_{name}": result.figures[name] for name in known}
     if found.ranks is None:
         return metrics
     for name, auc in found.ranks.auc.items():
         metrics["test/auc_within_close" if name == NETWORK else f"baseline/{name}_auc_within_close"] = auc.value
-    for name, each in found.ranks.portfolio.items():
-        metrics |= {
-            f"trading/market_neutral_{name}": each.value,
-            f"trading/market_neutral_{name}_low": each.low,
-            f"trading/market_neutral_{name}_high": each.high,
-        }
-    return metrics | {
-        "trading/market_neutral_gross_bps": found.ranks.gross_bps,
-        "trading/market_neutral_net_bps": found.ranks.net_bps,
-    }
+    for by, numbers in found.ranks.portfolios.items():
+        prefix = "market_neutral" if by == PROBABILITY else f"market_neutral_by_{by}"
+        metrics |= {f"trading/{prefix}_{name}": numbers[name] for name in OF_PORTFOLIO}
+    return metrics
 
 
 def _log_panel(workspace: Workspace, run_id: str, found: PanelEvaluation, rows: list[dict[str, Any]]) -> None:

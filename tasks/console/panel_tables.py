@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.evaluation import NETWORK
-from model.label_names import LABEL_NAMES
+from model.label_names import LABEL_NAMES, LabelKind
+from model.metrics import CLASS_COLUMNS
+from model.panel_evaluation import PROBABILITY
 from model.plurals import counted
 from tasks.champion.promotion_summary import missing_for_promotion
 from tasks.console.tables import format_time, metrics_table, print_field
@@ -18,6 +20,16 @@ from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 
 EXTREMES = 3  # series named at each end of a close
+FURTHER = {
+    "expected_move": "move",
+    "expected_return": "return",
+    **dict(zip(CLASS_COLUMNS, ("P(down)", "P(neither)", "P(up)"), strict=True)),
+}
+MOVE_NOTES: dict[LabelKind, str] = {
+    "rise": "move, return: expected absolute log return until then, and expected log return, before costs",
+    "rank": "move, return: expected absolute log return until then relative to the median of the other series, and "
+    "expected log return in excess of it, before costs",
+}
 
 if TYPE_CHECKING:
     from tasks.results import PanelRetrain, PanelUnchanged
@@ -67,24 +79,40 @@ def _evaluation_lines(result: "PanelRetrain") -> Iterator[tuple[str, str]]:
     if found.ranks:
         auc = found.ranks.auc[NETWORK]
         yield "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
-    if found.ranks and found.ranks.portfolio:
-        cost = found.ranks.portfolio["break_even_bps"]
-        interval = f"{cost.value:.1f} [{cost.low:.1f}, {cost.high:.1f}] bps a side"
+    if found.ranks and found.ranks.portfolios:
+        names = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")
+        cost, low, high = (found.ranks.portfolios[PROBABILITY][name] for name in names)
+        interval = f"{cost:.1f} [{low:.1f}, {high:.1f}] bps a side"
         yield "costs", f"market-neutral portfolio breaks even at {interval}"
 
 
 def show_panel_forecast(found: Mapping[str, Any]) -> None:
     """Print one line a series, the highest probability first, then the series without a prediction."""
     console = Console(highlight=False)
-    table = Table(
-        "series", LABEL_NAMES[found["label"]].probability, "decided at (UTC)", "resolves at (UTC)", "", box=SIMPLE_HEAD
-    )
+    known = {name for each in found["predictions"] for name in each}
+    further = {name: head for name, head in FURTHER.items() if name in known}
+    names = LABEL_NAMES[found["label"]]
+    closes = [(format_time(each["decided_at"]), format_time(each["resolves_at"])) for each in found["predictions"]]
+    most = max(closes, key=closes.count)
+    table = Table("series", names.probability, *further.values(), "", box=SIMPLE_HEAD)
     for each in sorted(found["predictions"], key=lambda row: -float(row["probability"])):
-        times = (each[name][:16].replace("T", " ") for name in ("decided_at", "resolves_at"))
-        notes = ["" if each["trained_on"] else "not trained on", "late" if each["late"] else ""]
-        table.add_row(each["symbol"], f"{each['probability']:.4f}", *times, ", ".join(filter(None, notes)))
-    console.print(f"[bold]{found['series']}[/bold] version {found['version']}")
+        close = format_time(each["decided_at"]), format_time(each["resolves_at"])
+        notes = [
+            "" if close == most else "decided at {}, resolves at {}".format(*close),
+            "" if each["trained_on"] else "not trained on",
+            "late" if each["late"] else "",
+        ]
+        values = (f"{each[name]:+.3%}" if name == "expected_return" else f"{each[name]:.2%}" for name in further)
+        table.add_row(each["symbol"], f"{each['probability']:.4f}", *values, ", ".join(filter(None, notes)))
+    console.print(
+        f"[bold]{found['series']}[/bold] version {found['version']}, decided at {most[0]} UTC, "
+        f"resolves at {most[1]} UTC"
+    )
     console.print(table)
+    if "expected_move" in further:
+        console.print(MOVE_NOTES[found["label"]], soft_wrap=True)
+    if CLASS_COLUMNS[0] in further:
+        console.print("P(down), P(neither), P(up): of a move beyond the cost of the recipe")
     for text in _forecast_notes(found):
         console.print(text)
     for symbol, reason in found["left_out"].items():

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from model.bootstrap import Interval
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
-from model.panel_evaluation import PanelEvaluation, RankScores
+from model.panel_evaluation import PROBABILITY, PanelEvaluation, RankScores
 from model.panel_portfolio import fifth_sizes
 from model.panel_recipe import PanelRecipe
 from model.report_charts import EpochNumbers, learning_chart, loss_differences_chart, reliability_chart
@@ -22,6 +23,7 @@ from model.scores_by_period import Period
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
+from tasks.pages.report_cost_classes import cost_classes_section
 from tasks.pages.report_evidence import (
     COLOURS,
     FORMS,
@@ -34,8 +36,11 @@ from tasks.pages.report_evidence import (
     periods_section,
 )
 from tasks.pages.report_inputs import Lineage
+from tasks.pages.report_magnitude import magnitude_section
+from tasks.pages.report_policies import policies_parts
 from tasks.pages.retrain_report import decision_part, lineage_parts
 
+INTERVALS = "stationary block bootstrap over whole closes"
 SURVIVORSHIP = (
     "The series of the panel were chosen while they were alive: a portfolio over them looks better than one chosen at "
     "the time."
@@ -57,7 +62,7 @@ class PanelReportContent:
         record: out-of-sample probabilities of all series.
         periods: numbers by fold, then by year.
         histories: epochs of each fold.
-        costs_bps: assumed costs per side of the market-neutral portfolio, basis points.
+        costs_bps: assumed costs per side, basis points.
         lineage: bars, code and recipe of the model.
         links: address by name.
         live: champion and shadows vs. what was served, on live closes; empty before there are any.
@@ -95,6 +100,12 @@ def panel_report_page(content: PanelReportContent) -> str:
     page.section("Skill", *_skill(page, found))
     if found.ranks:
         page.section("Ranks within each close", *_ranks(found.ranks, content))
+    if found.pooled.moves:
+        page.section("Expected move", *magnitude_section(found.pooled.moves, recipe.panel.label, INTERVALS))
+    if found.pooled.cost_classes:
+        page.section("Beyond a cost", *cost_classes_section(found.pooled.cost_classes, INTERVALS))
+    if found.pooled.policies:
+        page.section("Trading", *policies_parts(page, found.pooled.policies, of_panel=True), _cost_note())
     page.section("By series", *_by_series(found, names))
     page.section("Folds and years", *periods_section(content.periods, found.pooled.seeds, names))
     page.section("Calibration", *_calibration(page, content, names))
@@ -145,8 +156,8 @@ def _tiles(content: PanelReportContent) -> Markup:
     if ranks:
         auc = ranks.auc[NETWORK]
         shown.append(("AUC within a close", f"{auc.value:.3f}", interval_text(auc.low, auc.high, ".3f")))
-    if ranks and ranks.portfolio:
-        cost = ranks.portfolio["break_even_bps"]
+    if ranks and ranks.portfolios:
+        cost = _interval(ranks.portfolios[PROBABILITY], "break_even_bps")
         note = f"{interval_text(cost.low, cost.high, '.1f')}; assumed {content.costs_bps:g} bps"
         shown.append(("break-even cost per side", f"{number_text(cost.value, '.1f')} bps", note))
     return tiles(shown)
@@ -208,26 +219,40 @@ def _ranks(ranks: RankScores, content: PanelReportContent) -> list[Markup]:
         ),
         paragraph("0.5 is chance. A move that all series share adds nothing.", quiet=True),
     ]
-    if not ranks.portfolio:
+    if not ranks.portfolios:
         return [*parts, paragraph("No portfolio: with a horizon above one bar its positions would overlap.")]
-    found = ranks.portfolio
-    row = (
-        "top fifth against bottom fifth",
-        f"{ranks.gross_bps:+.1f} bps",
-        f"{ranks.net_bps:+.1f} bps",
-        with_interval(found["break_even_bps"], ".1f"),
-        with_interval(found["sharpe"], ".2f"),
-    )
+    rows = [
+        (
+            f"top fifth against bottom fifth, by {by.replace('_', ' ')}",
+            f"{found['gross_bps']:+.1f} bps",
+            f"{found['net_bps']:+.1f} bps",
+            with_interval(_interval(found, "break_even_bps"), ".1f"),
+            with_interval(_interval(found, "sharpe"), ".2f"),
+        )
+        for by, found in ranks.portfolios.items()
+    ]
     head = ("portfolio", "gross per bar", "net per bar", "break-even cost per side, bps", "Sharpe, annual, net")
     return [
         *parts,
-        table(head, [row]),
+        table(head, rows),
         paragraph(
             f"A fifth is {_fifth(content.record)}. Gross is the mean simple return of a bar. The break-even cost is "
             "the compounded gross return per value traded; volatility lowers it, so it can be negative where gross is "
             f"positive. Net of {content.costs_bps:g} bps per side; no funding and no borrowing fees. {SURVIVORSHIP}"
         ),
     ]
+
+
+def _interval(numbers: Mapping[str, float], name: str) -> Interval:
+    return Interval(numbers[name], numbers[f"{name}_low"], numbers[f"{name}_high"])
+
+
+def _cost_note() -> Markup:
+    return paragraph(
+        "Each series present holds its own position with the same share of the equity, rebalanced at every close; "
+        f"trading weights back after prices moved counts. No funding and no borrowing fees. {SURVIVORSHIP}",
+        quiet=True,
+    )
 
 
 def _fifth(record: Record) -> str:

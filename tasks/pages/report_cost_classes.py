@@ -17,8 +17,13 @@ NAMES = {
 HEAD = ("classes by", "log loss ↓", "Brier score ↓", "network's log loss minus this", "p-value")
 
 
-def cost_classes_section(found: CostClassEvaluation) -> list[Markup]:
-    """Return scores, calibration errors and the confusion matrix of the three classes."""
+def cost_classes_section(found: CostClassEvaluation, intervals: str = "stationary block bootstrap") -> list[Markup]:
+    """Return scores, calibration errors and the confusion matrix of the three classes.
+
+    Args:
+        found: the scores.
+        intervals: how the intervals were made.
+    """
     rows: list[tuple[object, ...]] = [_row(found, NETWORK, "", "")]
     for name in CLASS_BASELINES:
         versus = found.differences[name]
@@ -47,8 +52,8 @@ def cost_classes_section(found: CostClassEvaluation) -> list[Markup]:
         paragraph(
             "Log loss and Brier score are proper for three classes. Baselines are learned fold by fold on the windows "
             "that trained and validated the network; the regression knows how volatile a window is, and no direction "
-            "within it. The predicted class is the most probable one. Intervals are 95 %, stationary block bootstrap; "
-            "p-values are not corrected.",
+            f"within it. The predicted class is the most probable one. Intervals are 95 %, {intervals}; p-values are "
+            "not corrected.",
             quiet=True,
         ),
     ]

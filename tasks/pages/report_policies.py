@@ -26,12 +26,20 @@ HEAD = (
 )
 
 
-def policies_parts(page: Page, comparison: PolicyComparison) -> list[Markup]:
-    """Return what each policy earned, before and after costs."""
+def policies_parts(page: Page, comparison: PolicyComparison, *, of_panel: bool = False) -> list[Markup]:
+    """Return what each policy earned, before and after costs.
+
+    Args:
+        page: that the chart is for.
+        comparison: of the policies.
+        of_panel: all series of a panel are held in equal parts, and no policy is chosen.
+    """
     spec = comparison.spec
     rows = [
         (
-            value_with_note(POLICY_NAMES[name], "chosen") if name == spec.policy else POLICY_NAMES[name],
+            value_with_note(POLICY_NAMES[name], "chosen")
+            if name == spec.policy and not of_panel
+            else POLICY_NAMES[name],
             f"{found.figures['gross_return']:+.1%}",
             f"{found.figures['net_return']:+.1%}",
             f"{found.figures['turnover']:,.0f} x",
@@ -50,6 +58,7 @@ def policies_parts(page: Page, comparison: PolicyComparison) -> list[Markup]:
     of_returns = any(band.of_returns for each in learning.values() for band in each)
     named = "the expected return by fold; for shorts, of its negative" if of_returns else PROBABILITY_BANDS
     way = "long or flat" if spec.kind == "long_flat" else "long or short"
+    way, price = (f"{way}, all series in equal parts", "series") if of_panel else (way, "price")
     curves = {POLICY_NAMES[name]: found.net_by_cost for name, found in comparison.results.items()}
     return [
         heading(f"Policies, {way}"),
@@ -58,9 +67,9 @@ def policies_parts(page: Page, comparison: PolicyComparison) -> list[Markup]:
             f"At {spec.side_bps:g} bps per side. Each fold chooses its bands on its validation windows, which early "
             "stopping saw too, never on test bars. The deflated Sharpe ratio counts "
             f"{comparison.tried:,} trials: recipes tried on these bars, times policies. By exposure: average position "
-            f"times the return of the price ({comparison.buy_and_hold_return:+.1%}); by timing: the rest of the gross "
-            "return. Both are sums of simple returns, not compounded. The best of these rows is chosen on test bars: "
-            "its numbers are not out of sample.",
+            f"times the return of the {price} ({comparison.buy_and_hold_return:+.1%}); by timing: the rest of the "
+            "gross return. Both are sums of simple returns, not compounded. The best of these rows is chosen on test "
+            "bars: its numbers are not out of sample.",
             quiet=True,
         ),
         page.chart(

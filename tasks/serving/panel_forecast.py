@@ -48,6 +48,7 @@ class PanelForecast:
         backfilled: predictions of the closes missed before.
         shadows: what versions that do not serve predict for the same series and closes.
         served_before: what another version served earlier for the same close, by symbol; that one counts.
+        further: what else the network predicts, by symbol: see `Predictor.predict_further`. It is not stored.
     """
 
     series_name: str
@@ -59,6 +60,7 @@ class PanelForecast:
     backfilled: tuple[Prediction, ...] = ()
     shadows: tuple[Prediction, ...] = ()
     served_before: Mapping[str, Prediction] = field(default_factory=dict)
+    further: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything ready for JSON, times in ISO 8601."""
@@ -71,7 +73,8 @@ class PanelForecast:
         served = {"served_before": {"version": before.version, "probability": before.probability}} if before else {}
         names = ("symbol", "decided_at", "resolves_at", "probability", "late")
         trained_on = prediction.symbol in self.trained_on
-        return {name: values[name] for name in names} | {"trained_on": trained_on} | served
+        further = dict(self.further.get(prediction.symbol, {}))
+        return {name: values[name] for name in names} | further | {"trained_on": trained_on} | served
 
 
 def forecast_panel(
@@ -136,12 +139,16 @@ def forecast_panel(
     made = panel_predictions(workspace, opened, newest_windows, written_at)
     workspace.prediction_log.store_all(made)
     predictions, before = _as_stored(workspace, made)
+    columns = opened.predictor.predict_further(newest_windows)
+    further = {
+        each: {name: float(values[place]) for name, values in columns.items()} for place, each in enumerate(predicted)
+    }
     reasons = {each: str(error) for each, error in left_out.items() if each in chosen}
     trained_on = frozenset(recipe.panel.symbols)
     checked = {each: own for each, own in bars.items() if not isinstance(left_out.get(each), ChecksFailed)}
     return PanelForecast(
         series.name, champion.version, recipe.panel.label, predictions, trained_on, reasons, backfilled,
-        predict_panel_with_shadows(workspace, opened, checked, newest_windows, shadows, written_at), before,
+        predict_panel_with_shadows(workspace, opened, checked, newest_windows, shadows, written_at), before, further,
     )  # fmt: skip
 
 

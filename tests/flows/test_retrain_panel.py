@@ -170,7 +170,7 @@ def test_ranks_are_scored_within_each_close(done: Retrained, workspace: Workspac
     assert found.auc["network"].value == pytest.approx(np.mean(areas))
     metrics = workspace.runs.client.get_run(done.ranks.run_id).data.metrics
     assert metrics["test/auc_within_close"] == pytest.approx(np.mean(areas))
-    assert metrics["trading/market_neutral_break_even_bps"] == found.portfolio["break_even_bps"].value
+    assert metrics["trading/market_neutral_break_even_bps"] == found.portfolios["probability"]["break_even_bps"]
     above = record.labels.reshape(-1, 3).sum(axis=1)
     assert set(above) == {1, 2}  # of three: the best, and the middle one where it is nearer to the best
 

@@ -236,8 +236,9 @@ def test_two_classes_alone_are_fitted_too(planted: Windows) -> None:
 def test_what_classes_need_is_refused_with_what_to_do() -> None:
     with pytest.raises(ValidationError, match=r"network.beyond_cost_bps: expected close as the last"):
         Recipe(network=SMALL, window=WindowSpec(features=("close", "volume")))
-    with pytest.raises(SpecError, match=r"--network.beyond-cost-bps 0.*Retrain a single series"):
-        panel_recipe_for("1d", PanelSpec(symbols=("A", "B")), network=SMALL)
+    with pytest.raises(SpecError, match=r"--network.beyond-cost-bps 0 with the label rank, found 200: .*label rise"):
+        panel_recipe_for("1d", PanelSpec(symbols=("A", "B"), label="rank"), network=SMALL)
+    assert panel_recipe_for("1d", PanelSpec(symbols=("A", "B")), network=SMALL).network.beyond_cost_bps == 200
     with pytest.raises(ValidationError):
         NetworkSpec(beyond_cost_bps=-1)
 

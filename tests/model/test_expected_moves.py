@@ -13,7 +13,6 @@ from synthetic_folds import BARS, two_folds
 from model.bars import Bars
 from model.bootstrap import PairedDifference
 from model.ensemble import open_trainer
-from model.errors import SpecError
 from model.expected_moves import (
     LEAST_MOVE,
     MOVE_BASELINES,
@@ -238,10 +237,12 @@ def test_what_a_size_needs_is_refused_with_what_to_do() -> None:
     on = NetworkSpec(magnitude=True)
     with pytest.raises(ValidationError, match=r"expected close as the last of --window.features, found close, volume"):
         Recipe(network=on, window=WindowSpec(features=("close", "volume")))
-    with pytest.raises(SpecError, match=r"expected --network.magnitude off and .*Retrain a single series"):
-        panel_recipe_for("1d", PanelSpec(symbols=("A", "B")), network=on)
     kinds: tuple[LabelKind, ...] = ("rise", "rank")
-    assert all(panel_recipe_for("1d", PanelSpec(symbols=("A", "B"), label=kind)) for kind in kinds)
+    for kind in kinds:
+        assert panel_recipe_for("1d", PanelSpec(symbols=("A", "B"), label=kind), network=on).network.magnitude
+        unscaled = NetworkSpec(magnitude=True, scaling="window")
+        with pytest.raises(ValidationError, match=r"network.magnitude: expected close as the last"):
+            panel_recipe_for("1d", PanelSpec(label=kind), WindowSpec(features=("close", "volume")), network=unscaled)
 
 
 def test_a_recipe_without_a_size_keeps_the_identity_of_earlier_versions() -> None:

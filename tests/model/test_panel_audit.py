@@ -9,9 +9,13 @@ from synthetic_bars import random_walk
 from synthetic_panel import FOLDS, panel_bars
 
 from model.bars import Bars
+from model.cross_section import CONTEXT
 from model.folds import Fold, FoldSpec, split_folds
+from model.network_files import network_to_onnx
+from model.networks import NetworkSpec, build_network
 from model.panel import Panel, PanelSpec, cut_panel
 from model.panel_audit import audit_panel
+from model.predictor import Predictor
 from model.windows import Windows, WindowSpec
 
 
@@ -138,6 +142,43 @@ def test_the_audit_finds_planted_leaks_across_coins(leaky: object) -> None:
     window = WindowSpec(lookback_bars=5)
     assert audit_panel(bars, window, spec, FOLDS).passed
     assert not audit_panel(bars, window, spec, FOLDS, cut=leaky).passed  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("inputs", ["own", "cross_section"])
+def test_the_outputs_of_a_network_are_recomputed_without_later_bars_of_any_coin(inputs: str) -> None:
+    """An honest network passes; one whose expected move is scaled by the whole sample is found, and it alone."""
+    bars, window, panel = panel_bars(170), WindowSpec(lookback_bars=5), PanelSpec.model_validate({"inputs": inputs})
+    spec = NetworkSpec(kind="cnn", filters=(2,), dense_units=4, magnitude=True, beyond_cost_bps=50)
+    context = len(CONTEXT) if inputs == "cross_section" else 0
+    onnx = network_to_onnx(build_network(spec, 5, 4 + context, context_count=context))
+    predictor = Predictor(onnx, window, context_count=context)
+
+    def of_later_bars(windows: Windows) -> np.ndarray:
+        outputs = predictor.run(windows)
+        largest = windows.features[:, 3].max()  # of all coins, later bars included
+        return np.column_stack([outputs[:, 0], outputs[:, 1] * largest, outputs[:, 2:]])
+
+    found = audit_panel(bars, window, panel, FOLDS, predictor.run, sample=4)
+    assert found.passed, [each.detail for each in found.findings if not each.passed]
+    assert {each.name: each.checked for each in found.findings}["panel predictions with later bars removed"] == 4
+    leaky = audit_panel(bars, window, panel, FOLDS, of_later_bars, sample=4)
+    assert [each.name for each in leaky.findings if not each.passed] == [
+        f"panel predictions with later bars {how}" for how in ("removed", "scrambled")
+    ]
+
+
+@pytest.mark.parametrize("label", ["rise", "rank"])
+def test_the_audit_finds_moves_that_are_not_those_of_the_closes(label: str) -> None:
+    """The size is trained on them: right labels with the moves of another coin would pass a check of the labels."""
+
+    def of_another_coin(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+        found = cut_panel(bars, window, panel)
+        moves = np.copysign(np.roll(found.windows.label_moves, 1), found.windows.label_moves)
+        return replace(found, windows=replace(found.windows, label_moves=moves))
+
+    panel = PanelSpec.model_validate({"label": label})
+    found = audit_panel(panel_bars(170), WindowSpec(lookback_bars=5), panel, FOLDS, sample=2, cut=of_another_coin)
+    assert [each.name for each in found.findings if not each.passed] == ["panel labels vs. the closes"]
 
 
 def test_the_audit_finds_folds_that_are_not_cut_by_time() -> None:

@@ -1,13 +1,16 @@
 """Numbers of a panel: by series as scikit-learn has them, pooled intervals over whole closes, ranks by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from model.evaluation import NETWORK
 from model.metrics import Record
+from model.networks import NetworkSpec
 from model.panel import PanelSpec
-from model.panel_evaluation import evaluate_panel_record
+from model.panel_evaluation import EXPECTED_RETURN, PROBABILITY, evaluate_panel_record
 from model.panel_recipe import PanelRecipe, panel_recipe_for
 from model.trading import TradingSpec
 from model.windows import WindowSpec
@@ -81,10 +84,23 @@ def test_ranks_are_scored_within_each_close() -> None:
     # Long A, short D: 3 % a close. Two legs are opened; at each close they have drifted to 1.02 / 1.03 and 0.99 / 1.03.
     drifted = (1.02 + 0.99) / 1.03
     traded = 2 + (CLOSES - 1) * (2 - drifted) + drifted
-    assert found.ranks.gross_bps == pytest.approx(300)
-    assert found.ranks.net_bps == pytest.approx(300 - traded * 15 / CLOSES)
-    break_even = found.ranks.portfolio["break_even_bps"].value  # of log returns
-    assert break_even == pytest.approx(1e4 * CLOSES * np.log(1.03) / traded)
+    assert set(found.ranks.portfolios) == {PROBABILITY}
+    held = found.ranks.portfolios[PROBABILITY]
+    assert held["gross_bps"] == pytest.approx(300)
+    assert held["net_bps"] == pytest.approx(300 - traded * 15 / CLOSES)
+    assert held["break_even_bps"] == pytest.approx(1e4 * CLOSES * np.log(1.03) / traded)  # of log returns
+
+
+def test_with_a_size_the_portfolio_is_also_that_of_the_expected_return() -> None:
+    """By P it holds A against D; by (2 P - 1) times the move B, which moves most, against C."""
+    record = record_of(np.tile([1, 1, 0, 0], (CLOSES, 1)), np.tile([0.7, 0.6, 0.4, 0.3], (CLOSES, 1)))
+    record = replace(record, expected_moves=np.tile([0.01, 0.05, 0.05, 0.01], CLOSES))
+    returns = np.tile([0.02, 0.01, 0.0, -0.01], (CLOSES, 1)).ravel()
+    recipe = RANK.model_copy(update={"network": NetworkSpec(magnitude=True)})
+    found = evaluate_panel_record(record, baselines(record), returns, recipe, TradingSpec()).ranks
+    assert found is not None
+    assert found.portfolios[PROBABILITY]["gross_bps"] == pytest.approx(300)
+    assert found.portfolios[EXPECTED_RETURN]["gross_bps"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("recipe", "always"), [(RANK, "above the median"), (RISE, "rise")])
@@ -101,5 +117,4 @@ def test_overlapping_outcomes_have_no_portfolio() -> None:
     recipe = RANK.model_copy(update={"window": WindowSpec(horizon_bars=2)})
     found = evaluate_panel_record(record, baselines(record), np.zeros(len(record)), recipe, TradingSpec())
     assert found.ranks is not None
-    assert found.ranks.portfolio == {}
-    assert np.isnan(found.ranks.gross_bps)
+    assert found.ranks.portfolios == {}

@@ -1,12 +1,15 @@
 """One policy on all series of a panel: equal parts, bands from validation windows, costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from model.errors import SpecError
 from model.metrics import Record
-from model.panel_policies import learn_bands, trade_panel
-from model.trading_policies import NEVER, SIGN, Band
+from model.panel_policies import compare_panel_policies, learn_bands, trade_panel
+from model.trading import TradingCosts
+from model.trading_policies import NEVER, POLICIES, SIGN, Band
 
 DAY = np.timedelta64(1, "D")
 
@@ -72,6 +75,48 @@ def test_the_no_trade_band_is_derived_from_costs_as_shares() -> None:
     best = max(growths, key=lambda enter: growths[enter])
     assert (found.enter, found.leave) == pytest.approx((best, -best))
     assert max(growths.values()) > min(growths.values())
+
+
+def test_with_a_size_a_band_is_of_the_expected_return() -> None:
+    """A moves 4 %, B 0.4 %, and both probabilities are 60 %: only A's expected 0.8 % exceed a cost of 0.5 %."""
+    record = replace(record_of([[0.6, 0.6]] * 4), expected_moves=np.tile([0.04, 0.004], 4))
+    returns = np.tile([0.008, -0.004], 4)
+    band = Band(0.005, -0.005, of_returns=True)
+    assert trade_panel(record, returns, {0: band}, 50.0, DAY, seed=1).gross.tolist() == pytest.approx([0.004] * 4)
+    learned = learn_bands("no_trade_band", record, returns, 50.0, DAY)[0]
+    slope = (0.008 * 0.008 - 0.0008 * 0.004) / (0.008**2 + 0.0008**2)
+    assert learned.of_returns
+    assert learned.enter == pytest.approx(0.5 * 0.005 / slope)  # the lowest of six, which all hold A alone
+    assert learn_bands("sign", record, returns, 50.0, DAY) == {0: SIGN}
+    by_probability = learn_bands("no_trade_band", replace(record, expected_moves=np.empty(0)), returns, 50.0, DAY)[0]
+    assert not by_probability.of_returns
+
+
+def test_every_policy_is_compared_with_bands_of_the_validation_windows() -> None:
+    rng = np.random.default_rng(4)
+    validation, record = (record_of(rng.uniform(0.4, 0.6, (300, 2)).tolist()) for _ in range(2))
+    validated, returns = (
+        0.05 * (each.probabilities - 0.5) + rng.normal(0, 0.002, len(each)) for each in (validation, record)
+    )
+    costs = TradingCosts(cost_bps=4, slippage_bps=1)
+    found = compare_panel_policies(record, returns, validation, validated, costs, DAY, seed=1, recipes=2)
+    assert (tuple(found.results), found.tried, found.spec.kind, found.spec.side_bps) == (POLICIES, 6, "long_short", 5)
+    assert found.buy_and_hold_return == pytest.approx(returns.sum() / 2)
+    for policy, result in found.results.items():
+        bands = learn_bands(policy, validation, validated, 5.0, DAY)
+        alone = trade_panel(record, returns, bands, 5.0, DAY, seed=1)
+        figures = result.figures
+        assert alone.numbers().items() <= figures.items()
+        assert figures["net_return"] == pytest.approx(np.prod(1 + alone.gross - alone.traded * 5e-4) - 1)
+        assert result.net_by_cost[5] == pytest.approx(figures["net_return"])
+        assert figures["exposure_return"] + figures["timing_return"] == pytest.approx(alone.gross.sum())
+        assert result.bands == (() if policy == "sign" else tuple(bands.values()))
+    # Both coins always long by sign where P is above one half: exposure by hand.
+    weights = np.sign(record.probabilities - 0.5).reshape(-1, 2) / 2
+    exposure = (weights.mean(axis=0) * returns.reshape(-1, 2).sum(axis=0)).sum()
+    assert found.results["sign"].figures["exposure_return"] == pytest.approx(exposure)
+    other = compare_panel_policies(record, returns[::-1], validation, validated, costs, DAY, seed=1)
+    assert [each.bands for each in other.results.values()] == [each.bands for each in found.results.values()]
 
 
 def test_a_fold_without_a_band_is_refused() -> None:

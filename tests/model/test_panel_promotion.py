@@ -49,7 +49,7 @@ def test_stored_values_of_the_whole_rule_go_on_working(stored: Any) -> None:
     [
         ({"kind": "strict"}, "expected the daily rule, found strict: the strict rule corrects for earlier recipes"),
         (PromotionRule(kind="strict"), "expected the daily rule, found strict"),
-        ({"trading": {"policy": "threshold"}}, "expected no trading.policy, found threshold: a panel reports a market"),
+        ({"trading": {"policy": "threshold"}}, "expected no trading.policy, found threshold: a panel reports every"),
         ({"trading": {"threshold": 0.6}}, r"expected no trading.threshold, found 0\.6"),
         ({"trading": {"kind": "long_short"}}, "expected no trading.kind, found long_short"),
         ({"champion_margins": 1}, "champion_margins"),

@@ -50,7 +50,7 @@ def test_net_by_cost_by_hand() -> None:
         bars.closed_at[:2], bars.closed_at[1:3], record.labels, np.array([0.6, 0.6]), np.zeros(2, dtype=np.int64)
     )
     found = trade(record, bars, TradingSpec(), 1).strategy
-    curve = net_by_cost(found, np.array([0.1, -0.1]))
+    curve = net_by_cost(np.array([0.1, -0.1]), np.array([1.0, 1.0]))
     assert (COST_CURVE_BPS[0], COST_CURVE_BPS[-1]) == (0, 20)
     assert curve[10] == pytest.approx((1.1 - 0.001) * (0.9 - 0.001) - 1)
     assert curve[15] == pytest.approx(found.net_return)

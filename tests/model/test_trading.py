@@ -131,7 +131,7 @@ def test_a_total_loss_of_a_short_position_ends_the_equity_curve() -> None:
     assert found.strategy.equity.tolist() == [0, 0, 0]
     assert (found.strategy.net_return, found.strategy.gross_return, found.strategy.max_drawdown) == (-1, -1, 1)
     assert net_return_interval(found.strategy.net_returns, seed=1).value == -1
-    assert set(net_by_cost(found.strategy, found.returns)) == {-1}
+    assert set(net_by_cost(found.strategy.positions * found.returns, np.array([1.0, 0.0, 1.0]))) == {-1}
 
 
 def test_a_loss_from_the_start_is_a_drawdown() -> None:
