@@ -40,6 +40,7 @@ from tasks.pages.report_magnitude import magnitude_section
 from tasks.pages.report_policies import policies_parts
 from tasks.pages.retrain_report import decision_part, lineage_parts
 
+OVERLAP = "with a horizon above one bar positions would overlap"
 INTERVALS = "stationary block bootstrap over whole closes"
 SURVIVORSHIP = (
     "The series of the panel were chosen while they were alive: a portfolio over them looks better than one chosen at "
@@ -106,6 +107,8 @@ def panel_report_page(content: PanelReportContent) -> str:
         page.section("Beyond a cost", *cost_classes_section(found.pooled.cost_classes, INTERVALS))
     if found.pooled.policies:
         page.section("Trading", *policies_parts(page, found.pooled.policies, of_panel=True), _cost_note())
+    elif recipe.panel.label == "rise":
+        page.section("Trading", paragraph(f"Policies are not compared: {OVERLAP}."))
     page.section("By series", *_by_series(found, names))
     page.section("Folds and years", *periods_section(content.periods, found.pooled.seeds, names))
     page.section("Calibration", *_calibration(page, content, names))
@@ -220,7 +223,7 @@ def _ranks(ranks: RankScores, content: PanelReportContent) -> list[Markup]:
         paragraph("0.5 is chance. A move that all series share adds nothing.", quiet=True),
     ]
     if not ranks.portfolios:
-        return [*parts, paragraph("No portfolio: with a horizon above one bar its positions would overlap.")]
+        return [*parts, paragraph(f"No portfolio: {OVERLAP}.")]
     rows = [
         (
             f"top fifth against bottom fifth, by {by.replace('_', ' ')}",
