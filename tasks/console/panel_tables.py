@@ -96,12 +96,7 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
     most = max(closes, key=closes.count)
     table = Table("series", names.probability, *further.values(), "", box=SIMPLE_HEAD)
     for each in sorted(found["predictions"], key=lambda row: -float(row["probability"])):
-        close = format_time(each["decided_at"]), format_time(each["resolves_at"])
-        notes = [
-            "" if close == most else "decided at {}, resolves at {}".format(*close),
-            "" if each["trained_on"] else "not trained on",
-            "late" if each["late"] else "",
-        ]
+        notes = ["" if each["trained_on"] else "not trained on", "late" if each["late"] else ""]
         values = (f"{each[name]:+.3%}" if name == "expected_return" else f"{each[name]:.2%}" for name in further)
         table.add_row(each["symbol"], f"{each['probability']:.4f}", *values, ", ".join(filter(None, notes)))
     console.print(
@@ -109,6 +104,9 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
         f"resolves at {most[1]} UTC"
     )
     console.print(table)
+    for each, (decided_at, resolves_at) in zip(found["predictions"], closes, strict=True):
+        if (decided_at, resolves_at) != most:
+            console.print(f"{each['symbol']}: decided at {decided_at} UTC, resolves at {resolves_at} UTC")
     if "expected_move" in further:
         console.print(MOVE_NOTES[found["label"]], soft_wrap=True)
     if CLASS_COLUMNS[0] in further:
