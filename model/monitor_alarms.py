@@ -86,12 +86,15 @@ def find_alarms(
     found = []
     if score.degraded:
         worse = score.log_loss[0] - score.base_rate_loss
+        # Without the tolerance the allowance is the record's own excess loss, at its upper bound: negative with skill.
+        lost = score.allowed_excess < spec.score_tolerance and worse >= 0
         found.append(
             Alarm(
                 "degraded",
                 f"log loss {score.log_loss[0]:.4f} over {score.counted}, {worse:+.4f} vs. the base rate "
                 f"where its record allows {score.allowed_excess:+.4f}; e-value {score.e_values.max():.0f}, "
-                f"threshold {score.threshold:.0f}",
+                f"threshold {score.threshold:.0f}"
+                + ("; the skill of its out-of-sample record is not seen on live bars" if lost else ""),
             )
         )
     elif service.degraded:
