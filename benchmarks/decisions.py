@@ -28,7 +28,7 @@ from synthetic_series import walk
 
 from model.bars import Bars, bars_from_frame
 from model.calibration import wilson_interval
-from model.drift import compare_with_references, drift_references
+from model.drift import bar_properties, compare_with_references, drift_references
 from model.e_process import (
     alarm_threshold,
     allowed_excesses,
@@ -264,13 +264,15 @@ def drift(scale: float) -> Iterator[Row]:
         for calm in series:
             start = len(calm) - recent
             storm = _tripled(calm, start)
-            frozen, moving = (drift_references(each, recent, 1.3) for each in (_first(calm, start), storm))
+            frozen, moving = (
+                drift_references(bar_properties(each), recent, 1.3) for each in (_first(calm, start), storm)
+            )
             for kind, reference, bars in (
                 ("frozen", frozen, storm),
                 ("moving", moving, storm),
                 ("unchanged", frozen, calm),
             ):
-                found[kind] += any(each.drifted for each in compare_with_references(reference, bars))
+                found[kind] += any(each.drifted for each in compare_with_references(reference, bar_properties(bars)))
         yield Row(f"moves of 120 bars tripled ({name}), reference frozen: found", "14 of 15", found["frozen"], 15)
         yield Row(
             f"the same ({name}), reference moves with every promotion: found", "(version 0.1)", found["moving"], 15

@@ -1,10 +1,12 @@
 """Compare the newest bars with the champion's training bars: distributions of moves and ranges, and the price level.
 
-Knows bars only. Statistics are the Kolmogorov-Smirnov distance and the population stability index (PSI). Caution:
-volatility comes in clusters, so the textbook limits of these statistics are exceeded in any calm or turbulent quarter;
-the limit here is the most unusual stretch of the champion's own training bars, times a factor.
+Knows bars only. Statistics are the Kolmogorov-Smirnov distance and the population stability index (PSI);
+`model/panel_drift.py` compares panels by the same ones. Caution: volatility comes in clusters, so the textbook limits
+of these statistics are exceeded in any calm or turbulent quarter; the limit here is the most unusual stretch of the
+champion's own training bars, times a factor.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,8 @@ from model.errors import SpecError
 PSI_BINS = 10
 STEP_BARS = 5  # between the starts of two stretches of the training bars
 LEVEL_BARS = 10  # closes whose median is the price level
+
+Properties = Mapping[str, Float64[np.ndarray, " move"]]  # by name, oldest first; see `bar_properties`
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +85,32 @@ def measure_drift(
             f"drift: expected {2 * recent_bars} training bars and {recent_bars + 1} recent ones; found "
             f"{len(training)} and {len(recent)}. Lower recent_bars."
         )
-    found = compare_with_references(drift_references(training, recent_bars, slack), recent)
-    ratio = _price_level(recent) / _price_level(training)
+    references = drift_references(bar_properties(training), recent_bars, slack)
+    ratio = price_level(recent) / price_level(training)
+    return (*compare_with_references(references, bar_properties(recent)), level_drift(ratio, max_level_factor))
+
+
+def level_drift(ratio: float, max_level_factor: float) -> Drift:
+    """Return the drift of the price level from the ratio of now to then."""
     drifted = max(ratio, 1 / ratio) > max_level_factor
-    return (*found, Drift("level", float("nan"), float("nan"), ratio, max_level_factor, drifted))
+    return Drift("level", float("nan"), float("nan"), ratio, max_level_factor, drifted)
 
 
-def drift_references(training: Bars, recent_bars: int, slack: float) -> dict[str, DriftReference]:
+def drift_references(training: Properties, recent_bars: int, slack: float) -> dict[str, DriftReference]:
     """Return the properties of the training bars, with their limits, by name; arguments as in `measure_drift`."""
-    return {name: _reference(values, recent_bars, slack) for name, values in _properties(training).items()}
+    return {name: _reference(values, recent_bars, slack) for name, values in training.items()}
 
 
-def compare_with_references(references: dict[str, DriftReference], recent: Bars) -> list[Drift]:
-    """Compare the newest bars with each reference.
+def compare_with_references(references: dict[str, DriftReference], recent: Properties) -> list[Drift]:
+    """Compare the newest values of each property with its reference.
 
     Args:
         references: by name, as `drift_references` returns them.
-        recent: shape (bar,), oldest first; at least `recent_bars` and one more.
+        recent: by name, shape (move,), oldest first; at least `recent_bars`.
     """
-    properties = _properties(recent)
     found = []
     for name, reference in references.items():
-        newest = properties[name][-reference.recent_bars :]
+        newest = recent[name][-reference.recent_bars :]
         ks = ks_distance(reference.ordered, np.sort(newest))
         index = psi(reference.edges, reference.ordered, newest)
         drifted = ks > reference.ks_limit and index > reference.psi_limit
@@ -138,12 +146,12 @@ def psi(
     return float(((theirs - ours) * np.log(theirs / ours)).sum())
 
 
-def _price_level(bars: Bars) -> float:
+def price_level(bars: Bars) -> float:
     """Return the median of the newest closes."""
     return float(np.median(bars.column("close")[-LEVEL_BARS:]))
 
 
-def _properties(bars: Bars) -> dict[str, Float64[np.ndarray, " move"]]:
+def bar_properties(bars: Bars) -> dict[str, Float64[np.ndarray, " move"]]:
     """Return the compared properties, all without a unit: log moves of the close, their size, log of high over low."""
     moves = np.diff(np.log(bars.column("close")))
     ranges = np.log(bars.column("high") / bars.column("low"))[1:]

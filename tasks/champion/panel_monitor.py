@@ -1,8 +1,8 @@
 """Monitor the champion of a panel: score its stored predictions by close, and raise the alarms of a single series.
 
-The series of one close are one observation (`model/panel_live_score.py`). Only the series that a version was trained
-on count, because its record is about them; closes whose outcomes may still change count as open. Caution: drift of the
-inputs is not tested for panels.
+The series of one close are one observation, of the score (`model/panel_live_score.py`) and of drift
+(`model/panel_drift.py`). Only the series that a version was trained on count, because its record is about them; closes
+whose outcomes may still change count as open.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.bars import Bars, Series
+from model.drift import Drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
 from model.errors import BarsTooShort, SpecError
 from model.live_score import LiveScore, ServiceEvidence
 from model.metrics import log_losses
 from model.monitor_alarms import MonitorSpec, find_alarms, fresh_alarms
+from model.panel_drift import measure_panel_drift
 from model.panel_live_score import close_means, freeze_panel_reference, panel_e_process, panel_live_score
 from model.panel_recipe import PanelRecipe
 from model.times import column_times, to_datetime64
@@ -34,14 +36,13 @@ from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.panel_labels import PanelLabels, panel_labels, read_closed_bars
 from tasks.champion.panel_of_series import predicted_series
 from tasks.registry.model_files import LoadedVersion
+from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.monitor_log import MonitorEntry, score_from
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NO_DRIFT = "the drift test, which panels do not have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def monitor_panel(
     Args:
         series: of the panel: symbol PANEL and its interval.
         settings: addresses of tables and MLflow.
-        spec: thresholds of the alarms; those of drift are not used.
+        spec: thresholds of the alarms.
         as_of: time of the run, UTC; None: see `tasks.champion.as_of_time.panel_as_of`.
 
     Raises:
@@ -103,16 +104,16 @@ def monitor_panel(
     score = panel_live_score(own.closes, own.labels, own.probabilities, reference, threshold, overlap)
     service = _service(live.first_of_each(), labels, spec)
     numbers = {**monitor_numbers(score, service), **_gaps(stored, bars, recipe, spec)}
+    drift, notes = _drift(bars, champion, spec)
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     age, missing, decisions = (numbers[name] for name in ("champion_age_days", "missing", "decisions"))
-    found = find_alarms(score, service, (), age, int(missing), int(decisions), spec)
+    found = find_alarms(score, service, drift, age, int(missing), int(decisions), spec)
     raised = fresh_alarms(found, earlier, now, timedelta(days=spec.cool_down_days))
     entry = MonitorEntry(series.name, now, champion.version, numbers, found, tuple(alarm.kind for alarm in raised))
-    picture = _draw(workspace, own, score)
+    picture = _draw(workspace, own, score, drift)
     workspace.monitor_log.write(entry)
     unread = (f"predictions of version {version}: {reason}" for version, reason in labels.unread.items())
-    notes, label = (*unread, NO_DRIFT), recipe.panel.label
-    return MonitorResult(entry, score, service, (), raised, picture, notes, label)
+    return MonitorResult(entry, score, service, drift, raised, picture, (*unread, *notes), recipe.panel.label)
 
 
 def _live(
@@ -177,8 +178,17 @@ def _gaps(stored: "pd.DataFrame", bars: dict[str, Bars], recipe: PanelRecipe, sp
     return counts
 
 
-def _draw(workspace: Workspace, own: _Live, score: LiveScore) -> Path:
+def _drift(bars: dict[str, Bars], champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
+    """Test the newest closes against the training closes before them; return why they could not be tested, if so."""
+    limits = spec.recent_bars, spec.drift_slack, spec.max_level_factor
+    try:
+        return measure_panel_drift(bars, to_datetime64(champion.trained_until), *limits), ()
+    except SpecError as error:
+        return (), (str(error),)
+
+
+def _draw(workspace: Workspace, own: _Live, score: LiveScore, drift: tuple[Drift, ...]) -> Path:
     known = own.labels >= 0
     closes = own.closes[known]
     losses = close_means(closes, log_losses(own.labels[known], own.probabilities[known]))
-    return draw_monitor(workspace, np.unique(closes).astype("datetime64[us]"), losses, score, ())
+    return draw_monitor(workspace, np.unique(closes).astype("datetime64[us]"), losses, score, drift)

@@ -6,7 +6,7 @@ from scipy.stats import ks_2samp
 from synthetic_bars import garch_bars
 
 from model.bars import Bars
-from model.drift import compare_with_references, drift_references, ks_distance, measure_drift, psi
+from model.drift import bar_properties, compare_with_references, drift_references, ks_distance, measure_drift, psi
 from model.errors import SpecError
 
 LIMITS = {"recent_bars": 120, "slack": 1.3}  # the defaults of MonitorSpec
@@ -30,10 +30,12 @@ def test_psi_of_a_sample_with_itself_is_zero_and_grows_with_a_shift() -> None:
 
 def drifts_within(bars: Bars, trained: int) -> bool:
     """Return whether any comparison in the year after the training, one each tenth day, finds a drift."""
-    references = drift_references(Bars("1d", bars.opened_at[:trained], bars.ohlcv[:trained]), **LIMITS)
+    references = drift_references(bar_properties(Bars("1d", bars.opened_at[:trained], bars.ohlcv[:trained])), **LIMITS)
     ends = range(trained + 10, len(bars) + 1, 10)
     stretches = [Bars("1d", bars.opened_at[end - 200 : end], bars.ohlcv[end - 200 : end]) for end in ends]
-    return any(each.drifted for stretch in stretches for each in compare_with_references(references, stretch))
+    return any(
+        each.drifted for stretch in stretches for each in compare_with_references(references, bar_properties(stretch))
+    )
 
 
 @pytest.mark.e2e  # sixty years of 250 days

@@ -13,7 +13,7 @@ from panel_home import SYMBOLS, add_panel_version, coins, home_of_panel, panel_r
 from synthetic_bars import random_walk
 
 from flows.cli import run
-from model.bars import PANEL, Series
+from model.bars import PANEL, Bars, Series
 from model.e_process import alarm_threshold
 from model.metrics import log_losses
 from model.monitor_alarms import MonitorSpec
@@ -166,6 +166,35 @@ def test_ranks_are_compared_with_a_half_and_versions_by_their_own_question(works
     assert "rises" not in text
 
 
+def test_drift_of_a_panel_is_found_and_shown(workspace: Workspace) -> None:
+    """The moves of the newest 40 closes are five times as large."""
+    spec, at = SPEC.model_copy(update={"recent_bars": 40}), to_datetime(CLOSES[-1])
+    quiet = monitor_panel(SERIES, workspace.settings, spec, at - DAY)
+    assert [(each.name, each.drifted) for each in quiet.drift] == [
+        (name, False) for name in ("move", "move size", "range", "level")
+    ]
+    assert (quiet.raised, quiet.notes) == ((), ())
+    store_coins(workspace.settings, {each: turbulent(BARS[each], 40) for each in SYMBOLS})
+    found = monitor_panel(SERIES, workspace.settings, spec, at)
+    assert found.entry.raised == ("drifted",)
+    assert "recent bars differ from the training bars: move KS" in found.entry.alarms[0].message
+    assert {"move size, KS", "range, PSI", "price level, factor"} <= {row["check"] for row in found.rows()}
+
+
+def turbulent(bars: Bars, count: int) -> Bars:
+    """Return bars with the newest moves five times as large, and with wide ranges."""
+    moves = np.diff(np.log(bars.column("close")))
+    moves[-count:] *= 5
+    close = bars.column("close")[0] * np.exp(np.concatenate([[0.0], np.cumsum(moves)]))
+    ohlcv = bars.ohlcv.copy()
+    ohlcv[:, :4] *= (close / bars.column("close"))[:, None]
+    opened = np.concatenate([ohlcv[:1, 0], close[:-1]])[-count:]
+    ohlcv[-count:, 0] = opened
+    ohlcv[-count:, 1] = np.maximum(opened, close[-count:]) * 1.05
+    ohlcv[-count:, 2] = np.minimum(opened, close[-count:]) / 1.05
+    return Bars(bars.interval, bars.opened_at, ohlcv)
+
+
 def test_few_closes_have_no_interval_however_many_series_they_have(workspace: Workspace) -> None:
     for symbol in SYMBOLS:
         store(workspace, symbol, np.full(19, 0.5))
@@ -185,7 +214,7 @@ def test_command_status_and_dashboard_show_the_live_score(
     assert run(["monitor", "--symbol", "PANEL"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "closes of these predictions" in shown
-    assert "skipped: the drift test, which panels do not have" in shown
+    assert "skipped: drift: expected 240 training closes and 120 newer ones" in shown
     assert run(["status", "--symbol", "PANEL"]) == 0
     text = "180 predictions at 60 closes"
     assert f"{text}, accuracy" in " ".join(capsys.readouterr().out.split())
