@@ -135,7 +135,10 @@ def main() -> None:
 def study(
     name: str, candidate: Candidate, phase: str, members: int, folds: int, seed: int, keep: Path | None
 ) -> Record:
-    """Walk one candidate and its baselines forward, and print their scores; return the network's record."""
+    """Walk one candidate and its baselines forward, and print their scores; return the network's record.
+
+    Baselines learn from every window that trains and validates the network, without the limit that a retrain has.
+    """
     started = time.perf_counter()
     question = QUESTIONS[candidate.question]
     file, first, end = question.develop if phase == "develop" else question.score
@@ -150,7 +153,7 @@ def study(
     record, validation = (pool_records([getattr(fit, part) for fit in fits]) for part in ("record", "validation"))
     forecasts = {
         "network": record.probabilities,
-        **walk_baselines_forward(panel.windows, split, SEED, candidate.network.scaling),
+        **walk_baselines_forward(panel.windows, split, SEED, candidate.network.scaling, max_windows=None),
     }
     tested = panel.take(np.concatenate([fold.test for fold in split]))
     seconds = time.perf_counter() - started

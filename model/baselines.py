@@ -2,11 +2,12 @@
 
 Each is fitted on the training windows of a fold alone and predicts P(rise) of its test windows, as the network does.
 The two learners have the network's inputs: windows scaled one by one, flattened. None is tuned; their parameters are
-constants with a reason. Caution: a probability of exactly 0 or 1 can cost an infinite log loss, so all are kept inside
-(0, 1).
+constants with a reason. The learners use the newest `MAX_TRAINING_WINDOWS` windows unless `max_windows` is None;
+`capped_windows_note` says where they left some out. Caution: a probability of exactly 0 or 1 can cost an infinite log
+loss, so all are kept inside (0, 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -34,6 +35,7 @@ def predict_baseline(
     test_index: Int64[np.ndarray, " test"],
     seed: int,
     scaling: Scaling = "window",
+    max_windows: int | None = MAX_TRAINING_WINDOWS,
 ) -> Float64[np.ndarray, " test"]:
     """Fit one baseline on the training windows and return its P(rise) for the test windows.
 
@@ -44,6 +46,8 @@ def predict_baseline(
         test_index: shape (test,), int64; resolved or not; their labels are not used.
         seed: of gradient boosting; the others are deterministic.
         scaling: scaling of the network that is compared; the learners use the same.
+        max_windows: newest training windows that the learners use, by the order of `train_index`; None: all, at 8 bytes
+            for each value of a window and copies of them.
 
     Returns:
         Shape (test,), float64, strictly between 0 and 1, in the order of `test_index`. Where all training labels
@@ -70,8 +74,27 @@ def predict_baseline(
         probabilities = np.full(len(test), (train.labels == RISE).mean())
     else:
         learner = _logistic_regression() if name == "logistic_regression" else _gradient_boosting(seed)
-        probabilities = _fit_and_predict(learner, train, test, anchor if scaling == "last_close" else standardise)
+        scale = anchor if scaling == "last_close" else standardise
+        newest = train if max_windows is None else windows.take(train_index[max(0, len(train) - max_windows) :])
+        probabilities = _fit_and_predict(learner, newest, test, scale)
     return np.asarray(np.clip(probabilities, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN), dtype=np.float64)
+
+
+def capped_windows_note(counts: Sequence[int]) -> str:
+    """Return a sentence about the windows that the learners left out, "" where they used all.
+
+    Args:
+        counts: training windows of each fold, the validation windows included.
+
+    >>> capped_windows_note([90_000, 120_000])
+    'Logistic regression and gradient boosting learned from the newest 100,000 windows of a fold, of up to 120,000.'
+    """
+    if max(counts, default=0) <= MAX_TRAINING_WINDOWS:
+        return ""
+    return (
+        f"Logistic regression and gradient boosting learned from the newest {MAX_TRAINING_WINDOWS:,} windows of a "
+        f"fold, of up to {max(counts):,}."
+    )
 
 
 def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
@@ -87,16 +110,15 @@ def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
 
 
 def _fit_and_predict(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
-    """Fit a scikit-learn classifier on the newest training windows and predict the test windows in batches."""
+    """Fit a scikit-learn classifier on the training windows and predict the test windows in batches."""
     from threadpoolctl import threadpool_limits  # imported here: comes with scikit-learn
 
-    newest = train.take(np.arange(max(0, len(train) - MAX_TRAINING_WINDOWS), len(train), dtype=np.int64))
     starts = range(0, len(test), BATCH_WINDOWS)
     indices = (np.arange(start, min(start + BATCH_WINDOWS, len(test)), dtype=np.int64) for start in starts)
     # Threads spin while they wait: on a busy machine a small fit took ten times as long with two threads. Their number
     # changes no result.
-    with threadpool_limits(1 if len(newest) < ONE_THREAD_WINDOWS else None):
-        learner.fit(_inputs(newest, scale), newest.labels)
+    with threadpool_limits(1 if len(train) < ONE_THREAD_WINDOWS else None):
+        learner.fit(_inputs(train, scale), train.labels)
         batches = [learner.predict_proba(_inputs(test.take(index), scale))[:, 1] for index in indices]
     return np.concatenate([np.empty(0), *batches])
 

@@ -54,6 +54,7 @@ class Evaluation:
         policies: every trading policy on the record; None where they were not compared.
         moves: scores of the expected move; None without a magnitude head.
         cost_classes: scores of the three classes of a cost; None where they are not predicted.
+        baselines_note: which windows baselines left out (`model.baselines.capped_windows_note`); "" where none.
     """
 
     windows: int
@@ -70,6 +71,7 @@ class Evaluation:
     policies: PolicyComparison | None = None
     moves: MoveEvaluation | None = None
     cost_classes: CostClassEvaluation | None = None
+    baselines_note: str = ""
 
     @property
     def span(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from model.baselines import BASELINES, BaselineName, predict_baseline
+from model.baselines import BASELINES, MAX_TRAINING_WINDOWS, BaselineName, predict_baseline
 from model.calibration import UNCALIBRATED, Calibrator
 from model.ensemble import AnyTrainer, open_trainer
 from model.errors import BarsTooShort
@@ -209,10 +209,11 @@ def walk_baselines_forward(
     seed: int,
     scaling: Scaling = "window",
     names: Sequence[BaselineName] = BASELINES,
+    max_windows: int | None = MAX_TRAINING_WINDOWS,
 ) -> dict[str, Float64[np.ndarray, " window"]]:
     """Return each baseline's P(rise) on the pooled test folds: shape (window,), learned fold by fold.
 
-    A baseline learns from the windows that train and validate the network.
+    A baseline learns from the windows that train and validate the network; the two learners from the newest of them.
 
     Args:
         windows: resolved windows.
@@ -220,6 +221,7 @@ def walk_baselines_forward(
         seed: of gradient boosting.
         scaling: how the network scales its windows; the learning baselines see the same.
         names: which baselines.
+        max_windows: newest windows of a fold that the learners use; None: all. See `predict_baseline`.
 
     Time: the probability of a window depends on what was resolved before its test fold began.
     """
@@ -227,7 +229,7 @@ def walk_baselines_forward(
     return {
         name: np.concatenate(
             [
-                predict_baseline(name, windows, train, fold.test, seed, scaling)
+                predict_baseline(name, windows, train, fold.test, seed, scaling, max_windows)
                 for train, fold in zip(learned, folds, strict=True)
             ]
         )

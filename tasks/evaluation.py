@@ -16,6 +16,7 @@ from prefect import get_run_logger, task
 
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
+from model.baselines import capped_windows_note
 from model.confusion_picture import confusion_svg
 from model.cost_class_evaluation import evaluate_cost_classes
 from model.cost_classes import label_cost_classes, walk_class_baselines
@@ -119,8 +120,13 @@ def evaluate(
 def with_further(
     evaluation: Evaluation, record: Record, windows: Windows, folds: Sequence[Fold], recipe: Recipe
 ) -> Evaluation:
-    """Return the evaluation with the scores of what the network of a series or a panel predicts besides P(rise)."""
+    """Return the evaluation of a series or a panel with what needs its folds.
+
+    That is the note on windows that baselines left out, and the scores of what the network predicts besides P(rise).
+    """
     network, seed = recipe.network, recipe.training.seed
+    note = capped_windows_note([len(fold.train) + len(fold.validation) for fold in folds])
+    evaluation = replace(evaluation, baselines_note=note)
     moves = moves_of_folds(windows, folds)
     if network.magnitude:
         sizes = walk_move_baselines(windows, folds)
@@ -134,9 +140,10 @@ def with_further(
 
 def log_numbers(workspace: Workspace, run_id: str, evaluation: Evaluation, ref: WindowsRef) -> None:
     """Log the metrics, the test bars as a dataset, and every number as files."""
-    workspace.runs.log_values(
-        run_id, metrics=evaluation_metrics(evaluation), tags={"filled_bars": str(ref.filled_bars)}
-    )
+    tags = {"filled_bars": str(ref.filled_bars)}
+    if evaluation.baselines_note:
+        tags["baselines"] = evaluation.baselines_note
+    workspace.runs.log_values(run_id, metrics=evaluation_metrics(evaluation), tags=tags)
     workspace.runs.log_bars(run_id, ref.bars, "test", evaluation.span)
     table = {
         forecaster: {name: [each.value, each.low, each.high] for name, each in numbers.items()}
@@ -208,5 +215,5 @@ def show_metrics(evaluation: Evaluation, trial: Trial, workspace: Workspace, run
     ]
     looks = evaluation.looks.evidence(trial.p_value)
     note = "Out of sample, with 95 % block bootstrap intervals; more metrics are in the report and in MLflow"
-    show_table("metrics", rows, f"{note}; {looks}")
+    show_table("metrics", rows, f"{note}; {looks}. {evaluation.baselines_note}".rstrip(". "))
     show_links({"MLflow run": workspace.runs.run_link(run_id), "All runs in MLflow": workspace.runs.experiment_link()})

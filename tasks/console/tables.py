@@ -71,7 +71,8 @@ def metrics_table(evaluation: "Evaluation") -> Table:
     """Return the metrics of the network and of the best baseline."""
     best = evaluation.best_baseline()
     title = f"{evaluation.windows} out-of-sample windows, {evaluation.span}"
-    numbers = Table(title=title, caption="value [95 % block bootstrap interval]", min_width=len(title))
+    caption = f"value [95 % block bootstrap interval]\n{evaluation.baselines_note}".rstrip()
+    numbers = Table(title=title, caption=caption, min_width=len(title))
     numbers.add_column("metric")
     numbers.add_column("network", justify="right", no_wrap=True)
     numbers.add_column(f"best baseline: {best.replace('_', ' ')}", justify="right", no_wrap=True)

@@ -200,7 +200,8 @@ def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
         table(("out-of-sample", *arrows), rows, own=order.index(NETWORK)),
         paragraph(
             "Below each number its 95 % interval (stationary block bootstrap over whole closes, because the windows of "
-            f"one close share the market's move). {pooled.windows:,} windows, {found.closes:,} closes.",
+            f"one close share the market's move). {pooled.windows:,} windows, {found.closes:,} closes. "
+            f"{pooled.baselines_note}".rstrip(),
             quiet=True,
         ),
         chart,

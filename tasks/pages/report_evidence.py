@@ -85,7 +85,8 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
     return [
         table(("out-of-sample", *arrows), rows, own=order.index(NETWORK)),
         paragraph(
-            f"Below each number its 95 % interval (stationary block bootstrap). {evaluation.windows:,} windows.",
+            f"Below each number its 95 % interval (stationary block bootstrap). {evaluation.windows:,} windows. "
+            f"{evaluation.baselines_note}".rstrip(),
             quiet=True,
         ),
         chart,

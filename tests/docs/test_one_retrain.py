@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from data_checks.bar_rules import LEVEL_BARS
 from data_checks.check_spec import CheckSpec, TolerableRule
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
-from model import bootstrap, final_fit, folds, leak_audit, reference_anchor, training
+from model import baselines, bootstrap, final_fit, folds, leak_audit, reference_anchor, training
 from model.abstention import AbstentionSpec
 from model.final_network_check import FinalNetworkRule
 from model.networks import NetworkSpec
@@ -50,6 +50,7 @@ CONSTANTS = {
     "BACKFILL_BARS": exchange_source.BACKFILL_BARS,
     "MIN_GAIN": training.MIN_GAIN,
     "MINIMUM_TRAINING_WINDOWS": folds.MINIMUM_TRAINING_WINDOWS,
+    "MAX_TRAINING_WINDOWS": baselines.MAX_TRAINING_WINDOWS,
     "REPETITIONS": bootstrap.REPETITIONS,
     "PROBE_WINDOWS": final_fit.PROBE_WINDOWS,
     "SHORT_SAMPLE": leak_audit.SHORT_SAMPLE,

@@ -5,7 +5,7 @@ import pytest
 from jaxtyping import TypeCheckError
 from synthetic_bars import bars_of_closes, random_walk, scrambled
 
-from model.baselines import BASELINES, PROBABILITY_MARGIN, BaselineName, predict_baseline
+from model.baselines import BASELINES, PROBABILITY_MARGIN, BaselineName, capped_windows_note, predict_baseline
 from model.errors import SpecError
 from model.windows import Windows, WindowSpec, cut_windows
 
@@ -120,13 +120,22 @@ def test_batches_change_no_prediction_of_a_learner(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(predict_baseline("logistic_regression", windows, train, test, seed=1), whole, atol=1e-12)
 
 
-def test_learners_use_the_newest_windows_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners_use_the_newest_windows_of_a_limit(name: BaselineName) -> None:
     windows = momentum(300)
     train, test = halves(windows)
-    monkeypatch.setattr("model.baselines.MAX_TRAINING_WINDOWS", 50)
-    np.testing.assert_array_equal(
-        predict_baseline("logistic_regression", windows, train, test, seed=1),
-        predict_baseline("logistic_regression", windows, train[-50:], test, seed=1),
+    whole = predict_baseline(name, windows, train, test, seed=1, max_windows=None)
+    capped = predict_baseline(name, windows, train, test, seed=1, max_windows=50)
+    np.testing.assert_array_equal(capped, predict_baseline(name, windows, train[-50:], test, seed=1))
+    assert (capped != whole).any()
+    for enough in (len(train), len(train) + 1):
+        np.testing.assert_array_equal(whole, predict_baseline(name, windows, train, test, 1, max_windows=enough))
+
+
+def test_a_note_says_which_windows_the_learners_left_out() -> None:
+    assert capped_windows_note([]) == capped_windows_note([99_999, 100_000]) == ""
+    assert capped_windows_note([148_596, 212_208, 275_808]) == (
+        "Logistic regression and gradient boosting learned from the newest 100,000 windows of a fold, of up to 275,808."
     )
 
 

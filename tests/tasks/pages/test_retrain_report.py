@@ -205,6 +205,13 @@ def test_each_clause_is_marked_and_the_decision_is_dated(text: str, content: Rep
     assert not re.findall(r"champion now\.(?! )|is the champion", promoted.replace("show the champion now.", ""))
 
 
+def test_a_report_says_which_windows_baselines_left_out(text: str, content: ReportContent) -> None:
+    note = "Logistic regression and gradient boosting learned from the newest 5 windows of a fold, of up to 9."
+    capped = report_page(replace(content, evaluation=replace(content.evaluation, baselines_note=note)))
+    assert f"200 windows. {note}</p>" in capped
+    assert "200 windows.</p>" in text
+
+
 def test_break_even_costs_have_their_interval_and_the_assumed_costs(text: str, content: ReportContent) -> None:
     assert '<div class="value">21 bps</div><div class="note">[-8, 51]; assumed 15 bps</div>' in text
     assert text.count("21 bps<small>[-8, 51]</small>") == 2  # of both ways of trading, not of buy and hold
