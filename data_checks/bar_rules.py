@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
+from model.bars import is_closed
+
 ROUNDING = 1e-9  # relative slack between prices that a source computed separately; far under any exchange's price step
 PART_BAR_NEIGHBOURS = 20  # bars that define a usual volume; own: four trading weeks of daily bars
 LEVEL_BARS = 21  # bars whose median close is the level of prices; own: a wrong price lasts for at most ten bars
@@ -193,7 +195,8 @@ def unfinished_bars(
     times: Shaped[np.ndarray, " bar"], delta: np.timedelta64, as_of: np.datetime64
 ) -> Bool[np.ndarray, " bar"]:
     """Mark bars that had opened but not closed at `as_of`, shape (bar,)."""
-    return (times <= as_of) & (times + delta > as_of)
+    unfinished: np.ndarray = (times <= as_of) & ~is_closed(times, delta, as_of)
+    return unfinished
 
 
 def future_bars(times: Shaped[np.ndarray, " bar"], as_of: np.datetime64) -> Bool[np.ndarray, " bar"]:

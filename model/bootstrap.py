@@ -82,9 +82,14 @@ def rate_block_bars(n: int) -> int:
     return max(1, int(np.ceil(np.cbrt(n))))
 
 
+def paired_block_bars(n: int, overlap_bars: int) -> int:
+    """Return the mean block length for paired losses of n closes: `rate_block_bars`, at least twice the overlap."""
+    return max(rate_block_bars(n), 2 * overlap_bars)
+
+
 def record_block_bars(record: Record) -> int:
-    """Return the mean block length (closes) for a record: `rate_block_bars`, at least twice the label overlap."""
-    return max(rate_block_bars(len(np.unique(record.decided_at))), 2 * record.overlap_bars())
+    """Return the mean block length (closes) for a record; see `paired_block_bars`."""
+    return paired_block_bars(len(np.unique(record.decided_at)), record.overlap_bars())
 
 
 def widening_factor(n: int, block_bars: int, overlap_bars: int) -> float:

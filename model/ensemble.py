@@ -9,7 +9,6 @@ epochs for a final fit but not a checkpoint.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +17,7 @@ from jaxtyping import Float64, Int64
 from model.calibration import UNCALIBRATED, CalibrationName, Calibrator, fit_calibrator
 from model.errors import SpecError
 from model.networks import NetworkSpec, build_network
-from model.training import Epoch, Fitted, Trainer, TrainingSpec
+from model.training import Epoch, Fitted, Trainer, TrainingSpec, median_epochs
 from model.windows import Windows
 
 MEMBER = "member_"
@@ -46,7 +45,7 @@ class FittedEnsemble:
     @property
     def best_epoch(self) -> int:
         """Median of the members' best epochs."""
-        return max(1, round(median(member.best_epoch for member in self.members)))
+        return median_epochs([member.best_epoch for member in self.members])
 
     @property
     def device(self) -> str:

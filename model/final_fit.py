@@ -6,14 +6,13 @@ It has no validation windows and therefore no early stopping of its own. Which w
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from model.ensemble import AnyTrainer
-from model.training import Epoch
+from model.training import Epoch, median_epochs
 from model.windows import Windows
 
 PROBE_WINDOWS = 64  # newest windows on which the registered files must repeat the trained probabilities
@@ -38,11 +37,6 @@ class FinalNetwork:
     probe_further: Float64[np.ndarray, "window output"]
 
 
-def final_epochs(best_epochs: Sequence[int]) -> int:
-    """Return the epochs of the final fit: the median of the folds' best epochs, at least 1."""
-    return max(1, round(median(best_epochs)))
-
-
 def fit_final_network(
     trainer: AnyTrainer,
     windows: Windows,
@@ -51,7 +45,7 @@ def fit_final_network(
     start: tuple[np.ndarray, ...] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> FinalNetwork:
-    """Fit the network on every resolved window for `final_epochs`, and predict the newest windows with it.
+    """Fit the network on every resolved window for `median_epochs`, and predict the newest windows with it.
 
     Args:
         trainer: fits networks.
@@ -62,7 +56,7 @@ def fit_final_network(
 
     Time: the weights depend on every resolved window.
     """
-    resolved, epochs = windows.resolved(), final_epochs(best_epochs)
+    resolved, epochs = windows.resolved(), median_epochs(best_epochs)
     everything = np.arange(len(resolved), dtype=np.int64)
     fitted = trainer.fit(resolved, everything, None, epochs, on_epoch, start=start)
     newest = windows.take(np.arange(max(0, len(windows) - PROBE_WINDOWS), len(windows), dtype=np.int64))

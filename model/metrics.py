@@ -482,22 +482,6 @@ def _report_row(name: str, values: Float64[np.ndarray, " column"], support: int)
     return f"{name} " + "".join(f" {value:>9.2f}" for value in values) + f" {support:>9}"
 
 
-def score_by_fold(record: Record) -> dict[int, dict[str, float]]:
-    """Return the metrics of `METRICS` for each fold, oldest first."""
-    return {int(fold): _score_where(record, record.fold == fold) for fold in np.unique(record.fold)}
-
-
-def score_by_year(record: Record) -> dict[int, dict[str, float]]:
-    """Return the metrics of `METRICS` for each calendar year (UTC) of the decision, oldest first."""
-    years = record.decided_at.astype("datetime64[Y]").astype(np.int64) + 1970
-    return {int(year): _score_where(record, years == year) for year in np.unique(years)}
-
-
-def _score_where(record: Record, mask: Shaped[np.ndarray, " window"]) -> dict[str, float]:
-    """Return the metrics of the windows where the mask holds."""
-    return score(record.labels[mask], record.probabilities[mask])
-
-
 def _require_pair(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " _"]) -> None:
     """Raise unless there is a probability in [0, 1] for each label, and each label is 0 or 1."""
     if labels.shape != probabilities.shape:

@@ -10,8 +10,9 @@ Trainer's own model changes nothing.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,11 @@ log = logging.getLogger(__name__)
 
 MIN_WINDOWS = 2  # a batch norm needs two windows
 MIN_GAIN = 1e-4  # smallest fall of the validation loss that resets the plateau; Keras' min_delta
+
+
+def median_epochs(best_epochs: Sequence[int]) -> int:
+    """Return the median of the best epochs of folds or members, at least 1."""
+    return max(1, round(median(best_epochs)))
 
 
 class TrainingSpec(BaseModel):

@@ -17,13 +17,12 @@ from model.baselines import BASELINES, MAX_TRAINING_WINDOWS, BaselineName, predi
 from model.calibration import UNCALIBRATED, Calibrator
 from model.ensemble import AnyTrainer, open_trainer
 from model.errors import BarsTooShort
-from model.final_fit import final_epochs
 from model.folds import Fold
 from model.metrics import Record
 from model.network_heads import split_further
 from model.networks import NetworkSpec, Scaling
 from model.recipe import Recipe
-from model.training import Epoch, TrainingSpec
+from model.training import Epoch, TrainingSpec, median_epochs
 from model.windows import Windows
 
 Weights = tuple[np.ndarray, ...]
@@ -82,7 +81,7 @@ class WalkForward:
     @property
     def epochs(self) -> int:
         """Epochs of the final fit."""
-        return final_epochs(self.best_epochs)
+        return median_epochs(self.best_epochs)
 
 
 def trainer_for(recipe: Recipe) -> AnyTrainer:

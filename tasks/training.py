@@ -16,14 +16,14 @@ from prefect import runtime, task
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from model.errors import SpecError
-from model.final_fit import final_epochs, fit_final_network
+from model.final_fit import fit_final_network
 from model.folds import Fold
 from model.metrics import score
 from model.plurals import counted
 from model.recipe import Recipe
 from model.scores_by_period import further_seeds
 from model.times import iso_text, to_datetime
-from model.training import Epoch
+from model.training import Epoch, median_epochs
 from model.walk_forward import FoldFit, fit_fold, trainer_for
 from model.windows import Windows
 from tasks.champion.warm_start import start_of_final, start_of_fold
@@ -141,7 +141,7 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         resolved, split = read_folds(ref.bars, ref.window, recipe.folds)
         trainer = trainer_for(recipe)
         best_epochs = [fold.best_epoch for fold in folds]
-        epochs = final_epochs(best_epochs)
+        epochs = median_epochs(best_epochs)
         final = fit_final_network(
             trainer,
             windows,

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from model.bars import Bars
-from model.bootstrap import paired_difference, rate_block_bars
+from model.bootstrap import paired_block_bars, paired_difference
 from model.errors import SpecError
 from model.final_fit import fit_final_network
 from model.folds import split_folds
@@ -268,7 +268,7 @@ class Replay:
         if len(labels) >= MIN_DECISIONS:
             never, replayed = probabilities["never promoting"], probabilities["replayed"]
             overlap, seed = self.recipe.window.horizon_bars, self.recipe.training.seed
-            block = max(rate_block_bars(len(labels)), 2 * overlap)
+            block = paired_block_bars(len(labels), overlap)
             cost = paired_difference(labels, never, replayed, seed, block, overlap)
         return ReplaySummary(self.name, self.first, self.last, rows, scores, len(labels), cost)
 

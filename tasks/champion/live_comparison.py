@@ -139,7 +139,7 @@ def _panel_recipes(workspace: Workspace, both: "pd.DataFrame", found: PanelLabel
 
 
 def _paired(workspace: Workspace, champion: str | None) -> "pd.DataFrame":
-    """Return what each version predicted in time, beside what was served for the same series and outcome."""
+    """Return what each version predicted in time, with what was served for the same series and outcome."""
     known, since = _compared(workspace, champion), None
     if known:
         since = min(each.trained_until for each in known.values())

@@ -114,7 +114,7 @@ def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
 
 
 def _folders(settings: Settings) -> list[tuple[Path, str]]:
-    """Return the folders of a home beside tables and database, with their names in a backup."""
+    """Return the folders of a home other than tables and database, with their names in a backup."""
     pages = [(settings.root / "data" / name, name) for name in PAGES]
     return [(settings.root / "mlruns" / "artifacts", "artifacts"), *pages]
 

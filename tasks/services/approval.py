@@ -21,7 +21,7 @@ PATIENCE_SECONDS, POLL_SECONDS = 8 * 3600, 5
 
 
 class Approval(RunInput):
-    """Answer of the person who was asked."""
+    """Answer of the person who approves or declines."""
 
     model_config = ConfigDict(title="Approval")
 

@@ -1,4 +1,4 @@
-"""The trial log: which recipe was scored on which test bars, and how often; a Delta table beside the decision log.
+"""The trial log: which recipe was scored on which test bars, and how often; a Delta table next to the decision log.
 
 Each score of a recipe on test bars is a look at them, and the best of many looks is better than it will prove to be.
 Retrains, replays, searches and benchmarks append a row for each recipe that they score, so that significance can be

@@ -1,7 +1,6 @@
 """The six numbers against scikit-learn, by hand, and by the law that tallies merge."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +18,6 @@ from model.metrics import (
     normalise_rows,
     record_from_frame,
     score,
-    score_by_fold,
-    score_by_year,
     score_resamples,
     tally,
 )
@@ -188,13 +185,3 @@ def test_overlap_counts_the_decisions_until_a_label_is_resolved(
     long = Record(decided_at, decided_at + horizon_bars * DAY, base.labels, base.probabilities, base.fold)
     assert long.overlap_bars() == overlap
     assert long.take(np.arange(0, 100, overlap)).overlap_bars() == 1
-
-
-def test_folds_and_years_are_scored_apart() -> None:
-    whole = daily_record(*sample(), folds=4)
-    by_fold, by_year = score_by_fold(whole), score_by_year(whole)
-    assert list(by_fold) == [0, 1, 2, 3]
-    assert list(by_year) == [2017, 2018]
-    in_2017 = pd.DatetimeIndex(whole.decided_at).year == 2017
-    assert same(by_year[2017], score(whole.labels[in_2017], whole.probabilities[in_2017]))
-    assert np.mean([by_fold[k]["log_loss"] for k in range(4)]) == pytest.approx(score(*sample())["log_loss"])

@@ -10,9 +10,9 @@ from synthetic_bars import random_walk
 from model.baselines import BASELINES, predict_baseline
 from model.calibration import UNCALIBRATED, Calibrator, Temperature
 from model.errors import BarsTooShort
-from model.final_fit import PROBE_WINDOWS, final_epochs, fit_final_network
+from model.final_fit import PROBE_WINDOWS, fit_final_network
 from model.folds import FoldSpec, split_folds
-from model.training import Epoch
+from model.training import Epoch, median_epochs
 from model.walk_forward import fit_fold, walk_baselines_forward, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows
 
@@ -132,7 +132,7 @@ def test_further_seeds_predict_the_same_windows_and_leave_the_record_alone() -> 
     ("best_epochs", "epochs"), [((5,), 5), ((1, 9, 4), 4), ((1, 2), 2), ((2, 3), 2), ((0, 0, 0), 1)]
 )
 def test_the_final_fit_runs_the_median_of_the_folds_best_epochs(best_epochs: tuple[int, ...], epochs: int) -> None:
-    assert final_epochs(best_epochs) == epochs
+    assert median_epochs(best_epochs) == epochs
 
 
 def test_the_final_fit_learns_from_every_resolved_window_and_predicts_the_newest() -> None:

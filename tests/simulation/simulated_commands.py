@@ -50,13 +50,13 @@ import tasks.sources.exchange_source
 import tasks.windowing
 from data_checks.great_expectations_run import Validation
 from model.errors import SourceUnavailable
-from model.final_fit import final_epochs
 from model.folds import FoldSpec
 from model.metrics import Record, score
 from model.monitor_alarms import MonitorSpec
 from model.predictor import Predictor
 from model.recipe import Recipe
 from model.times import iso_text
+from model.training import median_epochs
 from model.windows import WindowSpec
 from tasks.champion.repeated_evidence import REPORTED
 from tasks.champion.rollback_and_forced_promotion import promote_by_hand
@@ -202,7 +202,7 @@ class Training:
         log_artifacts(open_workspace(recipe.series).runs, run_id, {PROBE: parquet_bytes(probe)})
         resolved, _ = read_folds(ref.bars, ref.window, recipe.folds)
         return FinalFit(
-            final_epochs([each.best_epoch for each in folds]), 0.0, "cpu", iso_text(resolved.resolved_at[-1])
+            median_epochs([each.best_epoch for each in folds]), 0.0, "cpu", iso_text(resolved.resolved_at[-1])
         )
 
     def register(
