@@ -1,10 +1,10 @@
 """Applies every rule to bars: which bars each rule refuses, and what it finds in the series as a whole.
 
-Each rule gives one `Finding`: whether it passed, how many bars violate it, and the first of them. The expectations call
-the same two functions, `row_mask` and `series_finding`, on the same batch, so the Data Docs and the quarantine agree.
-Limits are a mapping of JSON values (fields of the spec, `interval`, `as_of`, `comparison`), because they pass through
-Great Expectations. A bar marked `released` was accepted by a person: only the rules of `NEVER_RELEASED` can refuse it,
-and other bars of its open time are duplicates. Caution: rules about the series see ACCEPTED bars only.
+Each rule gives one `RuleFinding`: whether it passed, how many bars violate it, and the first of them. The expectations
+call the same two functions, `row_mask` and `series_finding`, on the same batch, so the Data Docs and the quarantine
+agree. Limits are a mapping of JSON values (fields of the spec, `interval`, `as_of`, `comparison`), because they pass
+through Great Expectations. A bar marked `released` was accepted by a person: only the rules of `NEVER_RELEASED` can
+refuse it, and other bars of its open time are duplicates. Caution: rules about the series see ACCEPTED bars only.
 """
 
 import itertools
@@ -36,7 +36,7 @@ NOT_A_LOSS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleFinding:
     """The result of one rule.
 
     Attributes:
@@ -64,7 +64,7 @@ class RuleResults:
     """
 
     batch: pd.DataFrame
-    findings: dict[str, Finding]
+    findings: dict[str, RuleFinding]
 
     def refused(self) -> pd.DataFrame:
         """Return the quarantined bars in input order, with `rule` and `value`, the offending value as text."""
@@ -90,7 +90,7 @@ def apply_bar_rules(bars: pd.DataFrame, suite: Suite) -> RuleResults:
     verdict = np.zeros(len(bars), dtype=np.int8)
     bars = bars.assign(**{name: False for name in ("released", "removed") if name not in bars})
     batch = bars.assign(verdict=_verdicts(verdict))
-    findings: dict[str, Finding] = {}
+    findings: dict[str, RuleFinding] = {}
     for rule in suite.rules:
         if not rule.columns:
             findings[rule.name] = series_finding(rule.name, batch, suite.limits)
@@ -125,21 +125,21 @@ def _apply_releases(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar
     return np.asarray((mask & ~decided) | duplicates, dtype=np.bool_)
 
 
-def series_finding(rule: str, batch: pd.DataFrame, limits: Limits) -> Finding:
+def series_finding(rule: str, batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     """Apply a rule about the whole series to the accepted bars of a batch."""
     return _SERIES_RULES[rule](batch, limits)
 
 
-def _row_finding(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) -> Finding:
+def _row_finding(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"]) -> RuleFinding:
     count = int(mask.sum())
     if not count:
-        return Finding(passed=True, unexpected=0, observed="none")
+        return RuleFinding(passed=True, unexpected=0, observed="none")
     rows = np.flatnonzero(mask)
     times = _times(batch)
     first = rows[int(times[rows].argmin())]
     alike = rows[times[rows] == times[first]]  # for rows of one time the report shows the values that differ
     value = offending_values(rule, batch.iloc[alike])[int(np.flatnonzero(alike == first)[0])]
-    return Finding(
+    return RuleFinding(
         passed=False,
         unexpected=count,
         observed=f"{count} of {len(batch)} bars, first {value}",
@@ -267,23 +267,25 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]
 }
 
 
-def _too_many_refused(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _too_many_refused(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     codes = batch["verdict"].cat.codes.to_numpy()
     harmless = [VERDICTS.index(name) for name in (ACCEPTED, *NOT_YET, *NOT_A_LOSS)]
     refused = int((~np.isin(codes, harmless)).sum())
     share = refused / max(1, len(batch))
-    return Finding(share <= limits["max_quarantined_share"], refused, f"{refused} of {len(batch)} bars ({share:.2%})")
+    return RuleFinding(
+        share <= limits["max_quarantined_share"], refused, f"{refused} of {len(batch)} bars ({share:.2%})"
+    )
 
 
-def _enough_bars(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _enough_bars(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     count = int((batch["verdict"].cat.codes.to_numpy() == VERDICTS.index(ACCEPTED)).sum())
-    return Finding(count >= limits["min_bars"], max(0, limits["min_bars"] - count), f"{count} bars")
+    return RuleFinding(count >= limits["min_bars"], max(0, limits["min_bars"] - count), f"{count} bars")
 
 
-def _gap(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _gap(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     gaps = gap_list(accepted_bars(batch)[0], _delta(limits))
     if gaps.empty:
-        return Finding(passed=True, unexpected=0, observed="no gap")
+        return RuleFinding(passed=True, unexpected=0, observed="no gap")
     missing, before = gaps["missing_bars"].to_numpy(), gaps["last_before"].to_numpy()
     longest, total, refused = int(missing.argmax()), int(missing.sum()), _refused_in_gaps(batch, _delta(limits))
     observed = f"{_count(total, 'bar')} missing in {_count(len(gaps), 'gap')}"
@@ -291,7 +293,7 @@ def _gap(batch: pd.DataFrame, limits: Limits) -> Finding:
     observed += f", the longest of {_count(int(missing[longest]), 'bar')}" if len(gaps) > 1 else ""
     observed += f" after {time_text(before[longest])}"
     first_at = before[0].astype("datetime64[us]") + _delta(limits)
-    return Finding(passed=False, unexpected=len(gaps), observed=observed, first_at=first_at)
+    return RuleFinding(passed=False, unexpected=len(gaps), observed=observed, first_at=first_at)
 
 
 def _refused_in_gaps(batch: pd.DataFrame, delta: np.timedelta64) -> int:
@@ -302,58 +304,58 @@ def _refused_in_gaps(batch: pd.DataFrame, delta: np.timedelta64) -> int:
     return int(((inside - accepted[0]) % delta == np.timedelta64(0)).sum())
 
 
-def _stale(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _stale(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     times, _ = accepted_bars(batch)
     if not len(times):
-        return Finding(passed=False, unexpected=0, observed="no bar")
+        return RuleFinding(passed=False, unexpected=0, observed="no bar")
     age = bar_rules.age_bars(times, _delta(limits), _as_of(limits))
     fresh = age <= limits["max_age_bars"]
-    return Finding(fresh, int(not fresh), f"newest bar opened {time_text(times[-1])}, closed {age:.1f} bars before")
+    return RuleFinding(fresh, int(not fresh), f"newest bar opened {time_text(times[-1])}, closed {age:.1f} bars before")
 
 
-def _clock_phase(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _clock_phase(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     phase = bar_rules.clock_phase(accepted_bars(batch)[0], _delta(limits))
     minutes = int(phase // np.timedelta64(1, "m"))
     observed = f"bars open {minutes // 60:02d}:{minutes % 60:02d} after it" if minutes else "bars open on it"
-    return Finding(minutes == 0, int(minutes != 0), observed)
+    return RuleFinding(minutes == 0, int(minutes != 0), observed)
 
 
-def _price_jump(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _price_jump(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     times, ohlcv = accepted_bars(batch)
     close = ohlcv[:, 3]
     jumps = np.flatnonzero(bar_rules.price_jumps(close, limits["max_jump_factor"]))
     if not len(jumps):
-        return Finding(passed=True, unexpected=0, observed="none")
+        return RuleFinding(passed=True, unexpected=0, observed="none")
     change = close[jumps] / close[jumps - 1]
     largest = int(np.abs(np.log(change)).argmax())
     where = time_text(times[jumps[largest]])
     observed = f"{_count(len(jumps), 'jump')}, largest {change[largest] - 1:+.1%} at {where}"
-    return Finding(passed=False, unexpected=len(jumps), observed=observed, first_at=times[jumps[0]])
+    return RuleFinding(passed=False, unexpected=len(jumps), observed=observed, first_at=times[jumps[0]])
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _flat_run(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _flat_run(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     times, ohlcv = accepted_bars(batch)
     flat = np.flatnonzero(bar_rules.flat_runs(ohlcv, limits["max_flat_bars"]))
     if not len(flat):
-        return Finding(passed=True, unexpected=0, observed="none longer")
-    return Finding(False, len(flat), f"{len(flat)} bars in longer runs", times[flat[0]])
+        return RuleFinding(passed=True, unexpected=0, observed="none longer")
+    return RuleFinding(False, len(flat), f"{len(flat)} bars in longer runs", times[flat[0]])
 
 
-def _volume_unit(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _volume_unit(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     times, ohlcv = accepted_bars(batch)
     breaks = bar_rules.volume_breaks(ohlcv[:, 4], ohlcv[:, 3], limits["volume_jump_factor"])
     if not breaks:
-        return Finding(passed=True, unexpected=0, observed="none")
+        return RuleFinding(passed=True, unexpected=0, observed="none")
     listed = [
         f"factor {found.factor:.3g} from {time_text(times[found.bar])}{_swap_note(found)}"
         for found in breaks[:SHOWN_BREAKS]
     ]
     more = f"; {len(breaks) - SHOWN_BREAKS} more" if len(breaks) > SHOWN_BREAKS else ""
-    return Finding(False, len(breaks), "; ".join(listed) + more, times[breaks[0].bar])
+    return RuleFinding(False, len(breaks), "; ".join(listed) + more, times[breaks[0].bar])
 
 
 def _swap_note(found: bar_rules.VolumeBreak) -> str:
@@ -362,12 +364,12 @@ def _swap_note(found: bar_rules.VolumeBreak) -> str:
     return f" (the price is {found.price:.3g}: the volume switches between coin and quote currency)"
 
 
-def _second_series(_: pd.DataFrame, limits: Limits) -> Finding:
+def _second_series(_: pd.DataFrame, limits: Limits) -> RuleFinding:
     comparison = limits["comparison"]
-    return Finding(comparison["agrees"], int(not comparison["agrees"]), comparison["message"])
+    return RuleFinding(comparison["agrees"], int(not comparison["agrees"]), comparison["message"])
 
 
-_SERIES_RULES: dict[str, Callable[[pd.DataFrame, Limits], Finding]] = {
+_SERIES_RULES: dict[str, Callable[[pd.DataFrame, Limits], RuleFinding]] = {
     "too_many_refused": _too_many_refused,
     "enough_bars": _enough_bars,
     "gap": _gap,

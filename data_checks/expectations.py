@@ -69,7 +69,7 @@ class _BatchMetric(TableMetricProvider):
         metric_value_kwargs: dict[str, Any],
         metrics: dict[str, Any],  # noqa: ARG002
         runtime_configuration: dict[str, Any],  # noqa: ARG002
-    ) -> apply_rules.Finding:
+    ) -> apply_rules.RuleFinding:
         batch, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.TABLE)
         return FINDINGS[cls.rule](cls.rule, batch, metric_value_kwargs["limits"])
 
@@ -173,7 +173,7 @@ class _BatchExpectation(_RuleText, _PlainOptions, BatchExpectation):
         runtime_configuration: Any = None,  # noqa: ARG002 - the signature is Great Expectations'
         execution_engine: Any = None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        finding: apply_rules.Finding = metrics[self.metric_dependencies[0]]
+        finding: apply_rules.RuleFinding = metrics[self.metric_dependencies[0]]
         first_at = "" if np.isnat(finding.first_at) else str(finding.first_at)
         details = {"unexpected": finding.unexpected, "first_at": first_at}
         return {"success": finding.passed, "result": {"observed_value": finding.observed, "details": details}}
@@ -187,7 +187,7 @@ def _expectation_of(rule: Rule) -> type[Any]:
     if rule.columns:
         type(f"{kind}Condition", (_RowMetric,), shared | {"condition_metric_name": metric_name})
         return type(kind, (_RowExpectation,), shared | {"map_metric": metric_name})
-    type(f"{kind}Finding", (_BatchMetric,), shared | {"metric_name": metric_name})
+    type(f"{kind}RuleFinding", (_BatchMetric,), shared | {"metric_name": metric_name})
     return type(kind, (_BatchExpectation,), shared | {"metric_dependencies": (metric_name,)})
 
 

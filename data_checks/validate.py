@@ -18,7 +18,7 @@ from jaxtyping import Bool
 
 from data_checks.apply_rules import (
     NOT_YET,
-    Finding,
+    RuleFinding,
     RuleResults,
     accepted_bars,
     apply_bar_rules,
@@ -162,7 +162,7 @@ def _found_again(bars: pd.DataFrame, known: pd.DataFrame, *, every: bool = False
 
 
 def _results(
-    suite: Suite, findings: dict[str, Finding], validation: Validation, series: Series, batch: pd.DataFrame
+    suite: Suite, findings: dict[str, RuleFinding], validation: Validation, series: Series, batch: pd.DataFrame
 ) -> tuple[CheckResult, ...]:
     """Return the result of each rule; one that Great Expectations does not confirm is a critical failure."""
     results = []
@@ -174,7 +174,7 @@ def _results(
     return tuple(results)
 
 
-def _disagreement(finding: Finding, outcome: Outcome | None) -> str:
+def _disagreement(finding: RuleFinding, outcome: Outcome | None) -> str:
     """Return why Great Expectations does not confirm a finding; empty if it does."""
     if outcome is None:
         return "Great Expectations returned no result for it"
@@ -194,7 +194,7 @@ def _broken(rule: Rule, problem: str, series: Series) -> CheckResult:
     )
 
 
-def _result(rule: Rule, finding: Finding, suite: Suite, series: Series) -> CheckResult:
+def _result(rule: Rule, finding: RuleFinding, suite: Suite, series: Series) -> CheckResult:
     first_at = "" if np.isnat(finding.first_at) else time_text(finding.first_at)
     where = f"{series.symbol} {series.interval}" + (f", first at {first_at}" if first_at else "")
     where += f", line {finding.first_line}" if finding.first_line else ""

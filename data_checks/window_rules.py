@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from data_checks.apply_rules import Finding
+from data_checks.apply_rules import RuleFinding
 from data_checks.rule_definitions import Suite
 from model.bars import interval_delta
 from model.windows import Windows
@@ -52,12 +52,12 @@ def window_mask(rule: str, batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarr
     return _ROW_RULES[rule](batch, limits)
 
 
-def windows_finding(rule: str, batch: pd.DataFrame, limits: Limits) -> Finding:
+def windows_finding(rule: str, batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     """Apply a rule about the whole set to the windows of a batch."""
     return _SET_RULES[rule](batch, limits)
 
 
-def apply_window_rules(batch: pd.DataFrame, suite: Suite) -> dict[str, Finding]:
+def apply_window_rules(batch: pd.DataFrame, suite: Suite) -> dict[str, RuleFinding]:
     """Apply each rule to the windows of a batch, and return the findings by rule name."""
     return {
         rule.name: _row_finding(batch, window_mask(rule.name, batch, suite.limits))
@@ -67,11 +67,11 @@ def apply_window_rules(batch: pd.DataFrame, suite: Suite) -> dict[str, Finding]:
     }
 
 
-def _row_finding(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> Finding:
+def _row_finding(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> RuleFinding:
     if not mask.any():
-        return Finding(passed=True, unexpected=0, observed="none")
+        return RuleFinding(passed=True, unexpected=0, observed="none")
     first = batch["decided_at"].to_numpy()[int(mask.argmax())].astype("datetime64[us]")
-    return Finding(False, int(mask.sum()), f"{int(mask.sum())} of {len(batch)} windows", first)
+    return RuleFinding(False, int(mask.sum()), f"{int(mask.sum())} of {len(batch)} windows", first)
 
 
 def _wrong_label_times(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
@@ -87,24 +87,24 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " window
 }
 
 
-def _enough(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _enough(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     missing = max(0, limits["min_windows"] - len(batch))
-    return Finding(missing == 0, missing, f"{len(batch)} windows with a label")
+    return RuleFinding(missing == 0, missing, f"{len(batch)} windows with a label")
 
 
-def _both_labels(batch: pd.DataFrame, _: Limits) -> Finding:
+def _both_labels(batch: pd.DataFrame, _: Limits) -> RuleFinding:
     rises = int((batch["label"] == 1).sum())
     both = 0 < rises < len(batch)
-    return Finding(both, 0 if both else len(batch), f"{rises} rises, {len(batch) - rises} falls")
+    return RuleFinding(both, 0 if both else len(batch), f"{rises} rises, {len(batch) - rises} falls")
 
 
-def _rise_share(batch: pd.DataFrame, limits: Limits) -> Finding:
+def _rise_share(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     share = float((batch["label"] == 1).mean()) if len(batch) else 0.0
     plausible = limits["min_rise_share"] <= share <= limits["max_rise_share"]
-    return Finding(plausible, 0 if plausible else len(batch), f"{share:.1%} rises")
+    return RuleFinding(plausible, 0 if plausible else len(batch), f"{share:.1%} rises")
 
 
-_SET_RULES: dict[str, Callable[[pd.DataFrame, Limits], Finding]] = {
+_SET_RULES: dict[str, Callable[[pd.DataFrame, Limits], RuleFinding]] = {
     "enough_windows": _enough,
     "both_labels": _both_labels,
     "rise_share": _rise_share,

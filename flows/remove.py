@@ -7,7 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.champion.bar_removal import Removal, remove_bars
+from tasks.champion.bar_removal import BarRemoval, remove_bars
 from tasks.pages.prefect_artifacts import show_table, shown
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
@@ -25,7 +25,7 @@ def remove(
     first: datetime,
     reason: Annotated[str, Field(min_length=1)],
     last: datetime | None = None,
-) -> Removal:
+) -> BarRemoval:
     """Move accepted bars into quarantine, and list the versions that were trained on them.
 
     Later checks refuse these bars as long as the source reports the same values.

@@ -2,11 +2,12 @@
 
 Knows out-of-sample records, never models or registries. Losses are log losses in nats, paired by decision: challenger
 minus opponent, so a positive difference means that the challenger is worse. The daily rule is for a refit of a known
-recipe: it holds the challenger if it is significantly worse than the opponent by more than a tolerance, or worse on
-average by more than a margin. The strict rule is for a new recipe: the challenger must be significantly better, after
-correction for all that was scored on its test bars. Caution: in the bootstrap of a difference the block length depends
-only on the number of bars, not on the losses. Otherwise the lower bound of the interval would not be monotone in the
-losses, and a higher loss could turn hold into promote.
+recipe, with two non-inferiority margins: it holds the challenger if it is significantly worse than the opponent by more
+than a tolerance, or worse on average by more than a margin. It does not prove non-inferiority, for which the upper
+bound of the interval would have to be below the tolerance. The strict rule is for a new recipe: the challenger must be
+significantly better, after correction for all that was scored on its test bars. Caution: in the bootstrap of a
+difference the block length depends only on the number of bars, not on the losses. Otherwise the lower bound of the
+interval would not be monotone in the losses, and a higher loss could turn hold into promote.
 """
 
 import math

@@ -21,7 +21,7 @@ MOST_VERSIONS = 1_000  # newest versions that are looked at: a thousand take abo
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class BarRemoval:
     """What was removed, and which versions learned from it.
 
     Attributes:
@@ -52,7 +52,7 @@ def remove_bars(
     at: Sequence[datetime] = (),
     first: datetime | None = None,
     last: datetime | None = None,
-) -> Removal:
+) -> BarRemoval:
     """Remove the bars of some open times, or of a range of open times, both ends included.
 
     Raises:
@@ -71,7 +71,7 @@ def remove_bars(
     trained = versions_trained_on(workspace, times)
     version = workspace.bar_store.remove(series, times, reason, removed_at=removed_at)
     texts = tuple(time.isoformat() for time in sorted(set(times)))
-    return Removal(series.name, texts, version, trained, workspace.registry.alias_number("champion") or "")
+    return BarRemoval(series.name, texts, version, trained, workspace.registry.alias_number("champion") or "")
 
 
 def versions_trained_on(workspace: Workspace, times: Sequence[datetime]) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.repair.finding import Finding
+from tasks.repair.finding import HomeFinding
 from tasks.repair.retention import Removal
 from tasks.results import totals
 
 
-def show_findings(found: Sequence[Finding], repaired: Sequence[Finding]) -> None:
+def show_findings(found: Sequence[HomeFinding], repaired: Sequence[HomeFinding]) -> None:
     """Print one line for each part, then what is wrong and what helps, file by file."""
     console = Console(highlight=False)
     table = Table("part", "state", "what helps", box=SIMPLE_HEAD)

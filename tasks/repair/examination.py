@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model.bars import Series
-from tasks.repair.finding import Finding
+from tasks.repair.finding import HomeFinding
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MAX_ROUNDS = 3  # a repaired decision log shows what is wrong with the registry, and that with the versions
 
 
-def examine_home(settings: Settings) -> list[Finding]:
+def examine_home(settings: Settings) -> list[HomeFinding]:
     """Return the state of every part of a home; nothing is changed."""
     tables = _examine_tables(settings, deep=True)
     rows = _decisions(settings, tables)
@@ -32,7 +32,7 @@ def examine_home(settings: Settings) -> list[Finding]:
     return [*tables, *_missing_bars(settings, rows, tables), database, *([moved] if moved else []), *versions]
 
 
-def first_damage(settings: Settings) -> Finding | None:
+def first_damage(settings: Settings) -> HomeFinding | None:
     """Return one damaged file of the tables or of MLflow's database, found quickly; None if none is found."""
     tables = _examine_tables(settings, deep=False)
     damaged = [each for each in tables if each.is_damage]
@@ -42,7 +42,7 @@ def first_damage(settings: Settings) -> Finding | None:
     return database if database.is_damage else None
 
 
-def repair_home(settings: Settings) -> tuple[list[Finding], list[Finding]]:
+def repair_home(settings: Settings) -> tuple[list[HomeFinding], list[HomeFinding]]:
     """Repair what can be repaired; return the findings before and after.
 
     Damaged files are moved to `HOME/data/damaged/TIME`, so that nothing is destroyed.
@@ -61,21 +61,23 @@ def repair_home(settings: Settings) -> tuple[list[Finding], list[Finding]]:
     return before, found
 
 
-def _examine_tables(settings: Settings, *, deep: bool) -> list[Finding]:
+def _examine_tables(settings: Settings, *, deep: bool) -> list[HomeFinding]:
     if settings.local_store is None:
-        return [Finding("tables", "not examined", Path(settings.store_root), "", "they are on S3")]
+        return [HomeFinding("tables", "not examined", Path(settings.store_root), "", "they are on S3")]
     tables = Workspace(settings).tables
     return [each for table in tables for each in examine_table(Path(table.uri).name, table, deep=deep)]
 
 
-def _decisions(settings: Settings, tables: Sequence[Finding]) -> tuple[LoggedDecision, ...]:
+def _decisions(settings: Settings, tables: Sequence[HomeFinding]) -> tuple[LoggedDecision, ...]:
     """Return the rows of the decision log; none where it is damaged."""
     if any(each.part == "table ledger" and each.is_damage for each in tables):
         return ()
     return Workspace(settings).decision_log.rows()
 
 
-def _missing_bars(settings: Settings, rows: Sequence[LoggedDecision], tables: Sequence[Finding]) -> Iterator[Finding]:
+def _missing_bars(
+    settings: Settings, rows: Sequence[LoggedDecision], tables: Sequence[HomeFinding]
+) -> Iterator[HomeFinding]:
     """Yield the series about which decisions were made and whose bars are gone."""
     if any(each.part == "table bars" and each.state != "whole" for each in tables):
         return
@@ -83,7 +85,7 @@ def _missing_bars(settings: Settings, rows: Sequence[LoggedDecision], tables: Se
     stored = set(store.stored_series())
     for symbol, interval in dict.fromkeys((row.symbol, row.interval) for row in rows):
         if (series := Series(symbol, interval)) not in stored and not series.is_panel:
-            yield Finding(
+            yield HomeFinding(
                 f"bars {symbol} {interval}",
                 "gone",
                 Path(store.root) / "bars",

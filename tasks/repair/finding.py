@@ -10,7 +10,7 @@ State = Literal["whole", "damaged", "gone", "not examined"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HomeFinding:
     """The state of one part of a home.
 
     Attributes:

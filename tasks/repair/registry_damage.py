@@ -12,7 +12,7 @@ from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
-from tasks.repair.finding import Finding, database_files, set_aside
+from tasks.repair.finding import HomeFinding, database_files, set_aside
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
 from tasks.settings import Settings
@@ -22,7 +22,7 @@ from tasks.workspace import Workspace
 NEWEST = 100  # own choice: versions of a series that are examined besides its champions
 
 
-def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Finding:
+def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> HomeFinding:
     """Return whether MLflow's database is whole; one that never existed is, as long as there is no decision.
 
     Raises:
@@ -30,11 +30,11 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Find
     """
     path = settings.local_database
     if path is None:
-        return Finding("registry", "not examined", Path(settings.mlflow_uri), "", "examine the server of MLflow")
+        return HomeFinding("registry", "not examined", Path(settings.mlflow_uri), "", "examine the server of MLflow")
     versions = {(row.series_name, row.version) for row in rows if row.is_about_challenger}
     problem = _database_problem(path, expected=len(versions))
     if not problem or (not path.exists() and not rows):
-        return Finding("registry", "whole", path)
+        return HomeFinding("registry", "whole", path)
 
     def repair(aside: Path) -> None:
         for each in database_files(path):
@@ -46,10 +46,10 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Find
         f"rebuild it from the decision log and the files: {len(versions)} versions with their numbers, and the "
         "champion; curves and metrics of the runs are lost"
     )
-    return Finding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
+    return HomeFinding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
 
 
-def moved_paths(settings: Settings) -> Finding | None:
+def moved_paths(settings: Settings) -> HomeFinding | None:
     """Return the finding that MLflow's database has the paths of another home, which was moved or copied to this one.
 
     Args:
@@ -78,7 +78,7 @@ def moved_paths(settings: Settings) -> Finding | None:
 
     homes = " and ".join(map(str, sorted(former)))
     problem = f"expected paths below {settings.root}, found {homes}: the home was moved or copied"
-    return Finding("paths of the registry", "damaged", path, problem, "replace them by those of this home", repair)
+    return HomeFinding("paths of the registry", "damaged", path, problem, "replace them by those of this home", repair)
 
 
 def require_registry(settings: Settings) -> None:
@@ -119,7 +119,7 @@ def _database_problem(path: Path, expected: int) -> str:
     return f"expected {expected} versions of the decision log, found none" if expected and not versions else ""
 
 
-def examine_versions(settings: Settings, rows: Sequence[LoggedDecision]) -> Iterator[Finding]:
+def examine_versions(settings: Settings, rows: Sequence[LoggedDecision]) -> Iterator[HomeFinding]:
     """Yield the damaged versions of each series of the decision log, and its champion if it is whole.
 
     Args:
@@ -139,7 +139,7 @@ def examine_versions(settings: Settings, rows: Sequence[LoggedDecision]) -> Iter
 
 def _examine_version(
     workspace: Workspace, rows: Sequence[LoggedDecision], number: str, *, champion: bool
-) -> Iterator[Finding]:
+) -> Iterator[HomeFinding]:
     part = f"{workspace.name} version {number}" + (" (champion)" if champion else "")
     retrain = f"`riseorfall rollback` or `{workspace.runs.series.retrain_command}`"
     database = LocalDatabase(workspace.settings.mlflow_uri)
@@ -147,10 +147,12 @@ def _examine_version(
     if entry is None:
         path = workspace.settings.local_database or Path(workspace.settings.mlflow_uri)
         problem = "expected the champion of the decision log in the registry, found no such version"
-        yield Finding(part, "gone", path, problem, f"run {retrain}")
+        yield HomeFinding(part, "gone", path, problem, f"run {retrain}")
         return
     if entry.folder is None:
-        yield Finding(part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine")
+        yield HomeFinding(
+            part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine"
+        )
         return
     folder = entry.folder / "artifacts"
     loaded = LoadedVersion(part, folder, workspace.registry.history.recorded(number).files)
@@ -158,9 +160,9 @@ def _examine_version(
     if problem:
         repair = copy_files_of_run(workspace, entry.run_id, loaded)
         remedy = "take the copies that its run holds" if repair else f"restore a backup, or run {retrain}"
-        yield Finding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
+        yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
     elif not {"trained_until", "metric.log_loss"} <= entry.tags.keys():
-        yield Finding(
+        yield HomeFinding(
             part,
             "damaged",
             workspace.settings.local_database or folder,
@@ -169,7 +171,7 @@ def _examine_version(
             lambda _: complete_tags(workspace, number, loaded, row),
         )
     elif champion:
-        yield Finding(part, "whole", folder)
+        yield HomeFinding(part, "whole", folder)
 
 
 def _decision_about(rows: Sequence[LoggedDecision], number: str) -> LoggedDecision | None:

@@ -15,13 +15,13 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from tasks.repair.finding import Finding, State, set_aside
+from tasks.repair.finding import HomeFinding, State, set_aside
 from tasks.store.delta_table import Table
 
 EMPTY_COMMIT = json.dumps({"commitInfo": {"operation": "REPAIR", "operationParameters": {}}}) + "\n"
 
 
-def examine_table(name: str, table: Table, *, deep: bool = True) -> list[Finding]:
+def examine_table(name: str, table: Table, *, deep: bool = True) -> list[HomeFinding]:
     """Return the damage of a table, one finding for each file; one finding if it is whole, none if it does not exist.
 
     Args:
@@ -36,10 +36,10 @@ def examine_table(name: str, table: Table, *, deep: bool = True) -> list[Finding
     if log_damage:
         return log_damage
     found = list(_examine_files(part, root, deep=deep))
-    return found or [Finding(part, "whole", root)]
+    return found or [HomeFinding(part, "whole", root)]
 
 
-def _examine_log(part: str, table: Table) -> list[Finding]:
+def _examine_log(part: str, table: Table) -> list[HomeFinding]:
     root = Path(table.uri)
     log = root / "_delta_log"
     commits = {int(path.stem): path for path in log.glob("*.json") if path.stem.isdecimal()}
@@ -52,7 +52,7 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
         return []
     if not commits and not checkpoints:
         remedy = "restore a backup: which of the Parquet files are valid is not known without the log"
-        return [Finding(part, "gone", log, "expected the log of the table, found none", remedy)]
+        return [HomeFinding(part, "gone", log, "expected the log of the table, found none", remedy)]
     try:
         lost = [number for number in range(max(commits, default=-1) + 1) if not _is_commit(commits.get(number))]
         broken = [path for path in checkpoints if not _is_checkpoint(path)]
@@ -74,7 +74,7 @@ def _examine_log(part: str, table: Table) -> list[Finding]:
     what = f"versions {', '.join(map(str, lost))}" if lost else "its checkpoint"
     problem = f"expected a log that can be read, found: {reason} ({what})"
     remedy = "the rows that these versions added are lost, all others are kept" if lost else "read the commits instead"
-    return [Finding(part, "damaged", first, problem, remedy, repair)]
+    return [HomeFinding(part, "damaged", first, problem, remedy, repair)]
 
 
 def _is_commit(path: Path | None) -> bool:
@@ -108,9 +108,9 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _not_examined(part: str, path: Path, error: Exception) -> Finding:
+def _not_examined(part: str, path: Path, error: Exception) -> HomeFinding:
     problem = f"cannot be read: {getattr(error, 'strerror', None) or _one_line(error)}"
-    return Finding(part, "not examined", path, problem, f"{path} {problem}; correct that, then run `doctor` again")
+    return HomeFinding(part, "not examined", path, problem, f"{path} {problem}; correct that, then run `doctor` again")
 
 
 def _creation(table: Table) -> str:
@@ -137,7 +137,7 @@ def data_files(root: Path) -> Iterator[DataFile]:
         yield DataFile(root / unquote(action["path"]), action["size_bytes"], action["num_records"] or 0)
 
 
-def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[Finding]:
+def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[HomeFinding]:
     for file in data_files(root):
         try:
             problem = _problem_of(file, deep=deep)
@@ -147,7 +147,7 @@ def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[Finding]:
         if problem:
             state: State = "damaged" if file.path.exists() else "gone"
             remedy = f"its {file.rows} rows are lost, all others are kept"
-            yield Finding(part, state, file.path, problem, remedy, _file_repair(root, file.path))
+            yield HomeFinding(part, state, file.path, problem, remedy, _file_repair(root, file.path))
 
 
 def _file_repair(root: Path, path: Path) -> Callable[[Path], None]:

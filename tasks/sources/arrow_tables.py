@@ -19,7 +19,7 @@ import pyarrow.parquet
 from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.archives import OpenedFile
 from tasks.sources.column_roles import Columns, choose_columns
-from tasks.sources.file_tables import Table
+from tasks.sources.file_tables import FileTable
 from tasks.sources.size_limits import MAX_TEXT_BYTES, SizeLimits
 from tasks.sources.source_spec import SourceSpec
 from tasks.sources.time_formats import Place
@@ -28,7 +28,7 @@ MAGIC_BYTES = 8  # ARROW1 and two zero bytes; the batches follow, then the foote
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3  # types of a message: Arrow's format/Message.fbs
 
 
-def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> Table:
+def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> FileTable:
     """Read the columns of a Parquet or Feather file that hold bars.
 
     Raises:
@@ -48,7 +48,7 @@ def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -
     except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, IndexError, OverflowError) as error:
         raise UnreadableFile(f"{name}: expected a whole {opened.kind} file, found a damaged one ({error})") from error
     numbers = np.arange(1, len(next(iter(plain.values()))) + 1, dtype=np.int64)
-    return Table(plain, columns, names, Place(name, "row", numbers), {"kind": opened.kind})
+    return FileTable(plain, columns, names, Place(name, "row", numbers), {"kind": opened.kind})
 
 
 Fields = dict[int, pa.ChunkedArray]

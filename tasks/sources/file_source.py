@@ -28,7 +28,7 @@ from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFi
 from tasks.sources.archives import open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
 from tasks.sources.column_roles import QUOTE_TOKENS, option_name
-from tasks.sources.file_tables import Table, read_text_table
+from tasks.sources.file_tables import FileTable, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
 from tasks.sources.size_limits import SizeLimits
@@ -123,7 +123,7 @@ def _read_path(path: Path, spec: SourceSpec) -> SourceBars:
     return _assemble(table, spec)
 
 
-def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
+def _assemble(table: FileTable, spec: SourceSpec) -> SourceBars:
     """Convert the columns of a file into bars, oldest first."""
     table = _rows_of_symbol(table, spec)
     columns, place = table.columns, table.place
@@ -159,7 +159,7 @@ def _assemble(table: Table, spec: SourceSpec) -> SourceBars:
     return SourceBars(frame, layout, lines)
 
 
-def _rows_of_symbol(table: Table, spec: SourceSpec) -> Table:
+def _rows_of_symbol(table: FileTable, spec: SourceSpec) -> FileTable:
     """Return the rows of the spec's symbol in a file of several symbols, and all rows of a file of one.
 
     Raises:
@@ -215,7 +215,7 @@ def _matching(values: list[str], symbol: str) -> list[str]:
     ]
 
 
-def _times(table: Table, spec: SourceSpec) -> Times:
+def _times(table: FileTable, spec: SourceSpec) -> Times:
     """Read the time column, and compare further time columns with it."""
     columns, place = table.columns, table.place
     column = table.fields[columns.timestamp[0]]

@@ -1,7 +1,7 @@
 """Splits a text file of bars into its columns, without converting them, and numbers the lines they come from.
 
-Text is split by the CSV reader of pyarrow; `arrow_tables.py` reads Parquet and Feather into the same `Table`. A line
-with too few or too many fields is an error that names it. Caution: the CSV reader skips blank lines, so they are
+Text is split by the CSV reader of pyarrow; `arrow_tables.py` reads Parquet and Feather into the same `FileTable`. A
+line with too few or too many fields is an error that names it. Caution: the CSV reader skips blank lines, so they are
 counted to number the rest.
 """
 
@@ -33,7 +33,7 @@ PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FileTable:
     """The used columns of a file, unconverted.
 
     Attributes:
@@ -51,7 +51,7 @@ class Table:
     layout: dict[str, str]
 
 
-def read_text_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> Table:
+def read_text_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> FileTable:
     """Read the columns of a text file that hold bars, as text or, where every cell is a plain number, as numbers.
 
     Raises:
@@ -91,7 +91,7 @@ def read_text_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) ->
         "delimiter": DELIMITERS[found.delimiter],
     }
     fields = {int(column): raw[column] for column in raw.column_names}
-    return Table(fields, columns, found.names, Place(name, "line", numbers), layout)
+    return FileTable(fields, columns, found.names, Place(name, "line", numbers), layout)
 
 
 def _refuse_long_line(name: str, line: int) -> NoReturn:

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 from jaxtyping import Float64
 
 from model.errors import AmbiguousFile, UnreadableFile
-from tasks.sources.file_tables import PLAIN_NUMBER, Table
+from tasks.sources.file_tables import PLAIN_NUMBER, FileTable
 from tasks.sources.text_layout import EMPTY_CELLS, decimal_proof
 
 DECIMAL_MARKS = {".": "point", ",": "comma"}
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
-def read_numbers(table: Table, decimal: str) -> tuple[list[Float64[np.ndarray, " bar"]], str]:
+def read_numbers(table: FileTable, decimal: str) -> tuple[list[Float64[np.ndarray, " bar"]], str]:
     """Convert prices and volume to float64, NaN where a cell is empty; return them with a description of their format.
 
     Args:
@@ -60,7 +60,7 @@ def _bare_numbers(field: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_in(bare, pa.array(EMPTY_CELLS)), pa.scalar(None, pa.string()), bare)
 
 
-def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: Table) -> str:
+def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: FileTable) -> str:
     """Find the decimal mark that is consistent with all numbers of a file; a point where no number has a mark."""
     proven = [
         mark
@@ -83,7 +83,7 @@ def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: Table) -> str:
     return "."
 
 
-def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: Table) -> Float64[np.ndarray, " bar"]:
+def _from_text(text: pa.ChunkedArray, mark: str, at: int, table: FileTable) -> Float64[np.ndarray, " bar"]:
     """Convert text to numbers; a cell that is no number is an error."""
     thousands = "," if mark == "." else "."
     grouped = rf"^[-+]?\d{{1,3}}(\{thousands}\d{{2,3}})*\{thousands}\d{{3}}(\{mark}\d*)?[KkMmBb]?$"
@@ -116,7 +116,7 @@ def _is_beyond(cell: str | None) -> bool:
     return False
 
 
-def _refuse_first(bad: pa.ChunkedArray, at: int, table: Table) -> None:
+def _refuse_first(bad: pa.ChunkedArray, at: int, table: FileTable) -> None:
     """Raise UnreadableFile at the first cell of a column that is no number, if there is one."""
     row = int(pc.index(pc.fill_null(bad, fill_value=False), pa.scalar(value=True)).as_py())
     if row >= 0:
@@ -126,7 +126,7 @@ def _refuse_first(bad: pa.ChunkedArray, at: int, table: Table) -> None:
         )
 
 
-def _float64(field: pa.ChunkedArray, at: int, table: Table) -> Float64[np.ndarray, " bar"]:
+def _float64(field: pa.ChunkedArray, at: int, table: FileTable) -> Float64[np.ndarray, " bar"]:
     """Convert a column of numbers."""
     kind = field.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):

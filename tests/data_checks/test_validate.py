@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from data_checks import apply_rules, validate
-from data_checks.apply_rules import Finding
+from data_checks.apply_rules import RuleFinding
 from data_checks.check_report import CheckReport, require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.great_expectations_run import Outcome, Validation, describe_status
@@ -317,7 +317,7 @@ def test_a_check_that_raises_is_a_critical_failure_and_its_page_renders(
     ],
 )
 def test_what_great_expectations_does_not_confirm_is_a_problem(outcome: Outcome | None, problem: str) -> None:
-    assert validate._disagreement(Finding(passed=True, unexpected=0, observed="none"), outcome).startswith(problem)
+    assert validate._disagreement(RuleFinding(passed=True, unexpected=0, observed="none"), outcome).startswith(problem)
 
 
 def test_good_windows_pass(walk_bars: Bars, gappy_bars: Bars, series: Series, tmp_path: Path) -> None:
