@@ -5,12 +5,14 @@ Prefect gives every run a random name before it starts, and so do the forms of b
 
 import logging
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import prefect
 from prefect import runtime
 from prefect.client.orchestration import get_client
 
@@ -19,11 +21,17 @@ from tasks.sources.source_spec import SourceSpec
 
 log = logging.getLogger(__name__)
 
-# Names that the forms generate: V1 `omega6-orionis-ring`, V2 (its button only) `Rustic-arepas`.
-OF_THE_FORMS = re.compile(
-    r"(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|"
-    r"chi|psi|omega)\d*-|(Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic|"
-    r"Practical|Ergonomic|Handcrafted|Tasty|Handmade|Incredible)-"
+# Names that the forms generate: V1 `omega6-orionis-ring` (the last part may be missing), V2 (its button only)
+# `Rustic-Zebu`. The middle and the second word come from lists in the scripts of the UIs that Prefect installs.
+OF_V1 = re.compile(
+    r"(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|"
+    r"chi|psi|omega)(?:[2-6]|\d{2,4})?-([a-z-]*?)(?:-(?:[a-hkmnp-rvxyz]|adjunct|anomaly|band|boundary|cloud|cluster|"
+    r"collapse|conflux|expanse|field|fringe|instability|manifold|mass|nebula|point|quadrant|reach|ring|sector|shift|"
+    r"tensor|terminus|vector|void|warp))?"
+)
+OF_V2 = re.compile(
+    r"(?:Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic|Practical|"
+    r"Ergonomic|Handcrafted|Tasty|Handmade|Incredible)-(.{1,6})"
 )
 
 
@@ -78,15 +86,36 @@ def is_generated(name: str) -> bool:
     >>> is_generated("quick-otter"), is_generated("by-hand"), is_generated("omega6-orionis-ring")
     (True, False, True)
     """
-    first, dash, second = name.partition("-")
-    return bool(OF_THE_FORMS.match(name)) or (bool(dash) and {first, second} <= _random_words())
+    if found := OF_V1.fullmatch(name):
+        return found[1] in _words_of_a_form("ui", "andromedae")
+    if found := OF_V2.fullmatch(name):
+        return found[1] in _words_of_a_form("ui-v2", "Aardvark")
+    first, _, second = name.partition("-")
+    return first in _random_words("adj_any") and second in _random_words("subj")
 
 
 @cache
-def _random_words() -> frozenset[str]:
-    """Return the words that Prefect's server and client compose names of."""
-    import coolname  # a dependency of Prefect, which generates names with it
+def _random_words(kind: str) -> frozenset[str]:
+    """Return the words of a kind that Prefect's server and client compose names of.
+
+    Source: `coolname`, a dependency of Prefect; a name of two words is `adj_any`, `subj`.
+    """
+    import coolname
     from coolname.loader import load_config
 
     lists: dict[str, Any] = load_config(str(Path(coolname.__file__).parent / "data"))
-    return frozenset(word for each in lists.values() for word in each.get("words", ()))
+    return frozenset(_words_below(lists, kind))
+
+
+def _words_below(lists: dict[str, Any], kind: str) -> Iterator[str]:
+    yield from lists[kind].get("words", ())
+    for each in lists[kind].get("lists", ()):
+        yield from _words_below(lists, each)
+
+
+@cache
+def _words_of_a_form(ui: str, first: str) -> frozenset[str]:
+    """Return the list of words that begins with `first`, from the scripts of a UI; none if not installed."""
+    folder, quoted = Path(prefect.__file__).parent / "server" / ui / "assets", re.compile(f"`({first}\\.[^`]+)`")
+    texts = (file.read_text(encoding="utf-8") for file in folder.glob("*.js"))
+    return next((frozenset(found[1].split(".")) for text in texts if (found := quoted.search(text))), frozenset())

@@ -14,6 +14,7 @@ from prefect import flow, runtime, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.utilities.names import generate_slug
 from rich.console import Console
 
 from data_checks.check_report import CheckResult
@@ -237,9 +238,28 @@ def test_a_typed_name_stays_and_a_generated_one_is_replaced() -> None:
 
         run_flow(named, flow_run=typed)
         assert client.read_flow_run(typed.id).name == "my-run"
-    names = ("alpha-andromedae", "omega417-canis-majoris-ring", "Rustic-arepas")
-    assert all(map(is_generated, names))
-    assert not any(map(is_generated, ("first try", "night-2", "ETH-again", "a-b-c")))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["alpha-andromedae", "omega417-canis-majoris-ring", "beta2-barad-dur-x", "Rustic-Zebu", "Small-Beaver"],
+)
+def test_a_name_that_a_form_generates_is_found_in_the_lists_of_its_scripts(name: str) -> None:
+    assert is_generated(name)
+
+
+def test_a_name_that_the_server_generates_is_found() -> None:
+    assert all(is_generated(generate_slug(2)) for _ in range(200))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["beta-test", "alpha-1", "alpha", "alpha-beta", "beta2-hourly-x", "delta-ring", "my-omega6-orionis-ring",
+     "omega6-orionis-ring-2", "Small-windows", "Small-Polar Bear", "Rustic-", "small-windows", "new-model", "fast-run",
+     "otter-quick", "first try", "night-2", "ETH-again", "a-b-c"],
+)  # fmt: skip
+def test_a_name_that_a_person_types_is_not(name: str) -> None:
+    assert not is_generated(name)
 
 
 @flow(name="retrain", flow_run_name=flow_run_name)
