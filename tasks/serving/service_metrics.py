@@ -11,7 +11,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from model.bars import Series
 from tasks.champion.series_health import series_health
 from tasks.settings import Settings
+from tasks.store.decision_log import Action
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ class _Families:
             if value in live:
                 self.e_value.add_metric([name, process], live[value])
                 self.threshold.add_metric([name, process], live[threshold])
-        for action, count in sorted(Tally(row.action for row in rows).items()):
-            self.decisions.add_metric([name, action], count)
+        counts = Tally(row.action for row in rows)
+        for action in get_args(Action):  # 0 too: PromQL's increase() does not count a counter's first value
+            self.decisions.add_metric([name, action], counts[action])
         if rows:
             self.decided.add_metric([name], rows[-1].decided_at.timestamp())
             if rows[-1].champion_after is not None:
