@@ -33,6 +33,7 @@ REFRESH_SECONDS = 15.0  # own choice: Prometheus reads every 15 to 60 s
 SECONDS_PER_DAY = 86_400.0
 SECONDS_PER_HOUR = 3_600.0
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ANSWERS = {"/predict": (200, 422, 500, 503), "/health": (200, 500, 503)}  # path of `serve` -> statuses
 
 LIVE = {  # number of the monitor -> metric, description
     "live_predictions": ("live_predictions", "Champion's predictions that have an outcome"),
@@ -129,7 +130,7 @@ class _Families:
                 self.e_value.add_metric([name, process], live[value])
                 self.threshold.add_metric([name, process], live[threshold])
         counts = Tally(row.action for row in rows)
-        for action in get_args(Action):  # 0 too: PromQL's increase() does not count a counter's first value
+        for action in get_args(Action):  # 0 too: PromQL's increase() does not count a first value
             self.decisions.add_metric([name, action], counts[action])
         if rows:
             self.decided.add_metric([name], rows[-1].decided_at.timestamp())
@@ -162,6 +163,10 @@ class RequestMetrics:
             buckets=LATENCY_BUCKETS,
             registry=self._registry,
         )
+        for path, statuses in ANSWERS.items():  # 0 from the start: PromQL's rate() does not count a first value
+            self._seconds.labels(path)
+            for status in statuses:
+                self._requests.labels(path, str(status))
         self._registry.register(_Served(served))
 
     async def measure(self, request: "Request", call_next: Any) -> "Response":

@@ -200,6 +200,10 @@ def test_the_rest_server_counts_its_requests() -> None:
             return self._ready
 
     client = TestClient(application(Warm()))
+    found = samples(client.get("/metrics").text)  # before the first request: rate() counts from here
+    for status in ("200", "422", "500", "503"):
+        assert found["riseorfall_requests_total", ("/predict", status)] == 0
+    assert found["riseorfall_request_seconds_count", ("/predict",)] == 0
     frame = BARS.frame().tail(8)
     frame["timestamp"] = [f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in frame["timestamp"]]
     answers = [client.post("/predict", json={"bars": frame.to_dict("records")}) for _ in range(3)]
