@@ -11,7 +11,7 @@ bars() { $COMPOSE exec -T worker riseorfall bars --json | python3 -c 'import jso
 before=$(bars)
 echo "before: $before"
 for service in "${services[@]}"; do
-    began=$SECONDS
+    began=$SECONDS after=
     run=$(python3 docker/probe.py start)
     python3 docker/probe.py training "$run"
     $COMPOSE exec -T "$service" sh -c 'kill -9 -1' >/dev/null 2>&1 || true  # every process but init, which then exits

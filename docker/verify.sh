@@ -35,7 +35,7 @@ touch "$work/empty"
 ! $compose -p $project --env-file "$work/empty" -f docker/compose.yaml config -q 2>"$work/refusal" || fail "started without"
 grep -m1 required "$work/refusal"
 docker/generate_passwords.sh "$ENV_FILE" >/dev/null
-for profile in "" "--profile gpu" "--profile predict" "--profile dask"; do $COMPOSE $profile config -q; done
+for profile in "" "--profile gpu" "--profile predict" "--profile dask" "--profile observe"; do $COMPOSE $profile config -q; done
 
 for target in default predict ${GPU:+worker-gpu}; do
     case $target in default) name=$IMAGE ;; predict) name=$IMAGE-predict ;; *) name=$IMAGE-gpu ;; esac
