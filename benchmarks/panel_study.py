@@ -48,7 +48,6 @@ COST_BPS = 5.0  # per side: a taker's fee on perpetuals
 SEED = 7
 BITCOIN = "BTC-USDT"
 YEAR_2025 = np.datetime64("2025-01-01")
-RANKS = {"reversal, 1 bar": 0, "reversal, 20 bars": 1, "low volatility": 2}  # column of the context, lowest first
 SPOT_1H, PERP_1H = "panel_hourly_binance.parquet", "panel_hourly_binance_perp.parquet"
 SPOT_1D, PERP_1D = "panel_daily_binance.parquet", "panel_daily_bybit.parquet"
 Forecast = Float64[np.ndarray, " window"]
@@ -236,10 +235,8 @@ def print_scores(record: Record, forecasts: Mapping[str, Forecast]) -> None:
 def print_ranks(tested: Panel, record: Record, forecasts: Mapping[str, Forecast]) -> None:
     """Print the area under the curve within a close, and the portfolio of fifths, of forecasters and plain ranks."""
     bar = interval_delta(tested.windows.interval)
-    context = tested.context[tested.windows.ends]
-    plain = {name: -context[:, column] for name, column in RANKS.items()}
     ours = auc_by_bar(record, record.probabilities)
-    for name, scores in {**forecasts, **plain}.items():
+    for name, scores in {**forecasts, **tested.plain_ranks()}.items():
         if np.ptp(scores) == 0 or name == "base_rate":
             continue
         theirs = auc_by_bar(record, scores)

@@ -15,6 +15,13 @@ from jaxtyping import Float64, Shaped
 from model.bars import Bars, interval_delta
 
 CONTEXT = ("rank_of_move", "rank_of_trend", "rank_of_volatility", "market_move", "reference_move")
+# Rankings that need no model, by the column whose lowest value they rank highest. Source: Jegadeesh 1990 (reversal);
+# Ang, Hodrick, Xing and Zhang 2006 (low volatility).
+PLAIN_RANKS = {
+    "reversal_1_bar": "rank_of_move",
+    "reversal_20_bars": "rank_of_trend",
+    "low_volatility": "rank_of_volatility",
+}
 TREND_BARS = 20  # own choice: a month of trading days
 MIN_TREND_BARS = 10  # own choice: fewer moves say nothing about a typical one
 

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int8, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
-from model.cross_section import CONTEXT, cross_section
+from model.cross_section import CONTEXT, PLAIN_RANKS, cross_section
 from model.errors import BarsTooShort, SpecError
 from model.folds import Fold
 from model.gap_filling import fill_gaps
@@ -78,6 +78,14 @@ class Panel:
     def tested(self, folds: Sequence[Fold]) -> "Panel":
         """Return the panel with the test windows of the folds of its resolved windows, in the order of the folds."""
         return self.take(np.concatenate([fold.test for fold in folds]))
+
+    def plain_ranks(self) -> dict[str, Float64[np.ndarray, " window"]]:
+        """Return scores that need no model, by the names of `PLAIN_RANKS`, shape (window,), from -1 to 1.
+
+        Time: a score depends on bars of all series up to the decision; 0 where nothing is known.
+        """
+        rows = self.context[self.windows.ends]
+        return {name: -rows[:, CONTEXT.index(column)] for name, column in PLAIN_RANKS.items()}
 
     def take(self, index: Int64[np.ndarray, " index"]) -> "Panel":
         """Return the panel with the windows at these indices."""

@@ -1,8 +1,8 @@
-"""Evaluate a panel out of sample: pooled numbers, a table by series, and, for ranks, what they earn within each close.
+"""Evaluate a panel out of sample: pooled numbers, a table by series, and, for ranks, their order within each close.
 
 Pooled numbers are those of `model.evaluation`, with intervals that draw whole closes. Rank numbers are those of
-`model.panel_scores` and `model.panel_portfolio`. Caution: a table of many series holds some good ones by chance; its
-intervals are not corrected.
+`model.panel_scores`; portfolios are in `model.panel_portfolio`, because they are corrected for the recipes tried.
+Caution: a table of many series holds some good ones by chance; its intervals are not corrected.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64
 
-from model.bars import interval_delta
 from model.bootstrap import Interval, PairedDifference, compare_losses
 from model.evaluation import NETWORK, Evaluation, evaluate_record
 from model.label_names import LABEL_NAMES
 from model.metrics import Record, score
-from model.panel_portfolio import quantile_portfolio
 from model.panel_recipe import PanelRecipe
 from model.panel_scores import auc_by_bar, mean_interval
-from model.trading import TradingSpec
-
-PROBABILITY, EXPECTED_RETURN = "probability", "expected_return"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +43,12 @@ class RankScores:
     """What the probabilities of the label `rank` are worth within each close.
 
     Attributes:
-        auc: area under the curve within a close, by forecaster.
-        portfolios: `Portfolio.numbers` of the network's market-neutral portfolio, by what ranks the series:
-            PROBABILITY, and EXPECTED_RETURN where it predicts the size of a move; empty for a horizon above one bar,
-            where positions would overlap.
+        auc: area under the curve within a close, by forecaster: the network, the baselines, the plain ranks.
+        ahead: area of the network minus that of each other forecaster, paired by close.
     """
 
     auc: dict[str, Interval]
-    portfolios: dict[str, dict[str, float]]
+    ahead: dict[str, Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +73,8 @@ class PanelEvaluation:
 def evaluate_panel_record(
     record: Record,
     baselines: Mapping[str, Float64[np.ndarray, " window"]],
-    returns: Float64[np.ndarray, " window"],
+    plain_ranks: Mapping[str, Float64[np.ndarray, " window"]],
     recipe: PanelRecipe,
-    costs: TradingSpec,
     further_seeds: Mapping[int, Float64[np.ndarray, " window"]] | None = None,
 ) -> PanelEvaluation:
     """Evaluate the record of a panel, alone and vs. the baselines.
@@ -90,9 +82,8 @@ def evaluate_panel_record(
     Args:
         record: pooled out-of-sample probabilities, in the order of time, with their symbols.
         baselines: by name, shape (window,), float64: P(label 1) on the record's windows, learned on the same inputs.
-        returns: shape (window,), float64: simple return from each decision to its outcome.
+        plain_ranks: by name, shape (window,), float64: scores that need no model; read for the label `rank` only.
         recipe: of the panel.
-        costs: per side, of the market-neutral portfolio.
         further_seeds: by seed, shape (window,), float64: probabilities of networks of other seeds.
 
     Returns:
@@ -102,14 +93,14 @@ def evaluate_panel_record(
         SpecError: no close of a rank record holds both classes.
     """
     seed = recipe.training.seed
-    forecasts = {NETWORK: record.probabilities, **baselines}
+    forecasts = {NETWORK: record.probabilities, **baselines, **plain_ranks}
     return PanelEvaluation(
         pooled=evaluate_record(record, baselines, {}, seed, further_seeds, LABEL_NAMES[recipe.panel.label]),
         closes=len(np.unique(record.decided_at)),
         series=tuple(
             _score_series(record, baselines["base_rate"], str(symbol), seed) for symbol in np.unique(record.symbols)
         ),
-        ranks=_score_ranks(record, forecasts, returns, recipe, costs) if recipe.panel.label == "rank" else None,
+        ranks=_score_ranks(record, forecasts, seed) if recipe.panel.label == "rank" else None,
     )
 
 
@@ -125,22 +116,9 @@ def _score_series(record: Record, base_rate: Float64[np.ndarray, " window"], sym
     )
 
 
-def _score_ranks(
-    record: Record,
-    forecasts: Mapping[str, Float64[np.ndarray, " window"]],
-    returns: Float64[np.ndarray, " window"],
-    recipe: PanelRecipe,
-    costs: TradingSpec,
-) -> RankScores:
-    seed = recipe.training.seed
-    auc = {name: mean_interval(auc_by_bar(record, given), seed) for name, given in forecasts.items()}
-    if recipe.window.horizon_bars > 1:
-        return RankScores(auc, {})
-    bar, ranked = interval_delta(recipe.interval), {PROBABILITY: record.probabilities}
-    if recipe.network.magnitude:
-        ranked[EXPECTED_RETURN] = record.expected_returns()
-    held = {
-        name: quantile_portfolio(record, each, returns, costs.side_bps, bar, seed).numbers()
-        for name, each in ranked.items()
-    }
-    return RankScores(auc, held)
+def _score_ranks(record: Record, scores: Mapping[str, Float64[np.ndarray, " window"]], seed: int) -> RankScores:
+    areas = {name: auc_by_bar(record, each) for name, each in scores.items()}
+    return RankScores(
+        auc={name: mean_interval(each, seed) for name, each in areas.items()},
+        ahead={name: mean_interval(areas[NETWORK] - each, seed) for name, each in areas.items() if name != NETWORK},
+    )

@@ -3,31 +3,36 @@
 Each series present gets the same share of the equity at every close and holds its own position: long, flat or short by
 its own probability, or by its expected return where the network predicts the size of a move too. The band of a policy
 is chosen fold by fold on the validation windows of all series together. Knows no funding and no borrowing fees. The
-market-neutral portfolio of ranks is in `model.panel_portfolio`.
+market-neutral portfolio of ranks is in `model.panel_portfolio`. One rule without a model is compared with the policies:
+short after a rise, long after a fall.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int8, Int64
 
 from model.metrics import Record
-from model.multiple_testing import deflate_sharpe_ratio
-from model.panel_portfolio import Portfolio, earned_by_series, flows, measure_portfolio, require_one_bar
-from model.policy_comparison import PolicyComparison, PolicyResult, net_by_cost, split_return
-from model.trading import TradingCosts, TradingSpec
+from model.panel_portfolio import Portfolio, compare_portfolios, flows, measure_portfolio, require_one_bar
+from model.policy_comparison import PolicyComparison, PolicyResult
+from model.trading import TradingCosts
 from model.trading_intervals import BPS
 from model.trading_policies import POLICIES, Band, PolicyName, candidate_bands, hold_bands
+
+REVERSAL = "reversal_1_bar"
 
 
 def compare_panel_policies(
     record: Record,
     returns: Float64[np.ndarray, " window"],
+    last_moves: Int8[np.ndarray, " window"],
     validation: Record,
     validated_returns: Float64[np.ndarray, " validated"],
     costs: TradingCosts,
     bar: np.timedelta64,
     seed: int,
+    *,
     recipes: int = 1,
 ) -> PolicyComparison:
     """Trade a panel's record long or short by every policy, with the bands of its folds' validation windows.
@@ -35,6 +40,7 @@ def compare_panel_policies(
     Args:
         record: of a panel with a horizon of one bar.
         returns: shape (window,), float64: simple return until the outcome, one bar later.
+        last_moves: shape (window,), int8: sign of the move of the bar that closed at the decision: 1, 0, -1.
         validation: the validation windows of all folds, oldest first in each.
         validated_returns: shape (validated,), float64: the same of those windows.
         costs: of a change of position.
@@ -43,7 +49,7 @@ def compare_panel_policies(
         recipes: tried on these closes.
 
     Returns:
-        The results of every policy; `buy_and_hold_return` is that of all series present, in equal parts.
+        The results of every policy, and of REVERSAL as a baseline; see `compare_portfolios`.
 
     Raises:
         SpecError: the horizon is longer than a bar, so that positions would overlap, or a fold has no band.
@@ -51,24 +57,21 @@ def compare_panel_policies(
     Time: as `learn_bands` and `trade_panel`.
     """
     require_one_bar(record, bar)
-    tried, side = recipes * len(POLICIES), costs.side_bps
+    side = costs.side_bps
     bands = {policy: learn_bands(policy, validation, validated_returns, side, bar) for policy in POLICIES}
-    weights = {policy: _hold(record, found) for policy, found in bands.items()}
-    traded = {policy: measure_portfolio(record, each, returns, side, bar, seed) for policy, each in weights.items()}
-    earned = earned_by_series(record, returns)
-    results: dict[str, PolicyResult] = {}
-    for policy, found in traded.items():
-        passed_over = [each.net_returns for name, each in traded.items() if name != policy]
-        results[policy] = PolicyResult(
-            found.numbers()
-            | split_return(weights[policy], earned, seed)
-            | {"deflated_sharpe": deflate_sharpe_ratio(found.net_returns, passed_over, tried)},
-            net_by_cost(found.gross, found.traded),
-            () if policy == "sign" else tuple(bands[policy].values()),
-        )
-    held = returns / np.bincount(record.bar_numbers())[record.bar_numbers()]
-    spec = TradingSpec(**costs.model_dump(include=set(TradingCosts.model_fields)), kind="long_short")
-    return PolicyComparison(spec, results, tried, float(held.sum()))
+    weights: dict[str, Float64[np.ndarray, "bar series"]] = {
+        policy: _hold(record, found) for policy, found in bands.items()
+    }
+    bars, (_, series) = record.bar_numbers(), np.unique(record.symbols, return_inverse=True)
+    reversal = np.zeros_like(weights["sign"])
+    reversal[bars, series] = -last_moves / np.bincount(bars)[bars]
+    found = compare_portfolios(record, weights, {REVERSAL: reversal}, returns, costs, bar, seed, recipes)
+    learned: dict[str, PolicyResult] = {
+        policy: replace(found.results[policy], bands=tuple(each.values()))
+        for policy, each in bands.items()
+        if policy != "sign"
+    }
+    return replace(found, results={**found.results, **learned})
 
 
 def learn_bands(

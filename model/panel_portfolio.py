@@ -1,11 +1,12 @@
 """Hold the series of a panel as a portfolio, rebalanced at every close, net of costs.
 
 The market-neutral portfolio holds the fifth with the highest probabilities against the fifth with the lowest. Positions
-by a policy are in `model.panel_policies`; both are measured here. All intervals draw whole closes in blocks, because
-the returns of one close are correlated. Knows no funding and no borrowing fees. Caution: the series of a panel were
-chosen while they were alive, which flatters any portfolio that is long.
+by a policy are in `model.panel_policies`; both are measured and compared here. All intervals draw whole closes in
+blocks, because the returns of one close are correlated. Knows no funding and no borrowing fees. Caution: the series of
+a panel were chosen while they were alive, which flatters any portfolio that is long.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,13 @@ from jaxtyping import Float64, Int64
 from model.bootstrap import Interval
 from model.errors import SpecError
 from model.metrics import Record
-from model.trading import YEAR
+from model.multiple_testing import deflate_sharpe_ratio
+from model.policy_comparison import PolicyComparison, PolicyResult, net_by_cost, split_return
+from model.trading import YEAR, TradingCosts, TradingSpec
 from model.trading_intervals import BPS, break_even_interval, growth_factors, sharpe_interval
 
 SHARE = 0.2  # fifths, as in studies of the cross-section
+MARKET_NEUTRAL = "market_neutral"  # by probability; by other scores: `market_neutral_by_expected_return`
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,88 @@ def quantile_portfolio(
     """
     require_one_bar(record, bar)
     return measure_portfolio(record, _weights(record, scores), returns, cost_bps, bar, seed)
+
+
+def compare_rank_portfolios(
+    record: Record,
+    plain_ranks: Mapping[str, Float64[np.ndarray, " window"]],
+    returns: Float64[np.ndarray, " window"],
+    costs: TradingCosts,
+    bar: np.timedelta64,
+    seed: int,
+    recipes: int = 1,
+) -> PolicyComparison:
+    """Compare the market-neutral portfolios of a network with those of plain ranks.
+
+    Args:
+        record: of a panel with a horizon of one bar. Where it has expected moves, a second portfolio ranks the series
+            by the expected return.
+        plain_ranks: by name, shape (window,), float64: scores that need no model.
+        returns: shape (window,), float64: simple return until the outcome, one bar later.
+        costs: of a change of a position.
+        bar: length of a bar.
+        seed: of the intervals.
+        recipes: tried on these closes.
+
+    Returns:
+        The results by MARKET_NEUTRAL and what ranks the series; see `compare_portfolios`.
+
+    Raises:
+        SpecError: the horizon is longer than a bar, so that positions would overlap.
+
+    Time: as `quantile_portfolio`.
+    """
+    require_one_bar(record, bar)
+    ranked = {MARKET_NEUTRAL: record.probabilities}
+    if len(record.expected_moves):
+        ranked[f"{MARKET_NEUTRAL}_by_expected_return"] = record.expected_returns()
+    weights = {name: _weights(record, each) for name, each in ranked.items()}
+    plain = {f"{MARKET_NEUTRAL}_by_{name}": _weights(record, each) for name, each in plain_ranks.items()}
+    return compare_portfolios(record, weights, plain, returns, costs, bar, seed, recipes)
+
+
+def compare_portfolios(
+    record: Record,
+    weights: Mapping[str, Float64[np.ndarray, "bar series"]],
+    baselines: Mapping[str, Float64[np.ndarray, "bar series"]],
+    returns: Float64[np.ndarray, " window"],
+    costs: TradingCosts,
+    bar: np.timedelta64,
+    seed: int,
+    recipes: int = 1,
+) -> PolicyComparison:
+    """Measure several portfolios of a panel on the same closes.
+
+    Args:
+        record: of a panel with a horizon of one bar.
+        weights: by name, shape (bar, series): those of the network, as `measure_portfolio` takes them.
+        baselines: likewise, of portfolios that need no model. They are not counted as tried, and have no deflated
+            Sharpe ratio.
+        returns: shape (window,), float64: simple return until the outcome, one bar later.
+        costs: of a change of a position.
+        bar: length of a bar.
+        seed: of the intervals.
+        recipes: tried on these closes.
+
+    Returns:
+        The results by name; `tried` is the number of recipes times that of the network's portfolios, and
+        `buy_and_hold_return` is that of all series present, in equal parts.
+    """
+    held = {
+        name: measure_portfolio(record, each, returns, costs.side_bps, bar, seed)
+        for name, each in {**weights, **baselines}.items()
+    }
+    tried, earned = recipes * len(weights), earned_by_series(record, returns)
+    results: dict[str, PolicyResult] = {}
+    for name, found in held.items():
+        figures = found.numbers() | split_return({**weights, **baselines}[name], earned, seed)
+        if name in weights:
+            others = [held[each].net_returns for each in weights if each != name]
+            figures["deflated_sharpe"] = deflate_sharpe_ratio(found.net_returns, others, tried)
+        results[name] = PolicyResult(figures, net_by_cost(found.gross, found.traded), ())
+    equal_parts = returns / np.bincount(record.bar_numbers())[record.bar_numbers()]
+    spec = TradingSpec(**costs.model_dump(include=set(TradingCosts.model_fields)), kind="long_short")
+    return PolicyComparison(spec, results, tried, float(equal_parts.sum()))
 
 
 def measure_portfolio(

@@ -15,10 +15,12 @@ from model.confusion_picture import confusion_svg
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import Record
-from model.panel import series_left_out
-from model.panel_evaluation import PROBABILITY, PanelEvaluation, evaluate_panel_record
+from model.panel import Panel, series_left_out
+from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
 from model.panel_policies import compare_panel_policies
+from model.panel_portfolio import compare_rank_portfolios
 from model.panel_recipe import PanelRecipe
+from model.policy_comparison import PolicyComparison
 from model.trading import TradingSpec
 from model.walk_forward import pool_records, walk_baselines_forward
 from tasks.console.progress import current_progress
@@ -40,11 +42,17 @@ from tasks.store.trial_log import count_looks, trial_of
 from tasks.windowing import read_folds, read_panel_windows
 from tasks.workspace import Workspace, open_workspace
 
-OF_PORTFOLIO = (
+# Figures of a portfolio that a run logs as metrics; the file of policies has every number.
+OF_NETWORK = (
     "gross_bps",
     "net_bps",
+    "net_return",
+    "turnover",
+    "timing_return",
+    "deflated_sharpe",
     *(f"{name}{bound}" for name in ("break_even_bps", "sharpe") for bound in ("", "_low", "_high")),
 )
+OF_BASELINE = ("net_bps", "break_even_bps", "sharpe")
 
 
 @task(name="evaluate", task_run_name="evaluate")
@@ -59,9 +67,9 @@ def evaluate_panel(
         windows, split = read_folds(bars, recipe.window, recipe.folds)
         baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
         panel = read_panel_windows(bars, recipe.window).resolved()
-        returns = panel.tested(split).returns
+        tested = panel.tested(split)
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
-        found = evaluate_panel_record(record, baselines, returns, recipe, costs, further_seeds)
+        found = evaluate_panel_record(record, baselines, tested.plain_ranks(), recipe, further_seeds)
         found = replace(
             found,
             pooled=with_further(found.pooled, record, windows, split, recipe),
@@ -80,12 +88,9 @@ def evaluate_panel(
         trials = workspace.trial_log.trials(recipe.symbol, recipe.interval)
         looks = count_looks(trials, trial.test_first, trial.test_last)
         policies = None
-        if recipe.panel.label == "rise" and recipe.window.horizon_bars == 1:  # longer positions would overlap
+        if recipe.window.horizon_bars == 1:  # longer positions would overlap
             validated = panel.returns[np.concatenate([fold.validation for fold in split])]
-            policies = compare_panel_policies(
-                record, returns, pool_records(validation), validated, costs, interval_delta(recipe.interval), seed,
-                looks.recipes,
-            )  # fmt: skip
+            policies = _compare(record, tested, pool_records(validation), validated, recipe, costs, looks.recipes)
         found = replace(found, pooled=found.pooled.after_looks(looks, {}, policies))
         log_numbers(workspace, run_id, found.pooled, ref)
         log_looks(workspace, trial, found.pooled)
@@ -97,6 +102,26 @@ def evaluate_panel(
         show_metrics(found.pooled, trial, workspace, run_id)
         show_table("series", rows, "Out of sample, by series; intervals not corrected for their number")
     return found
+
+
+def _compare(
+    record: Record,
+    tested: Panel,
+    validation: Record,
+    validated_returns: np.ndarray,
+    recipe: PanelRecipe,
+    costs: TradingSpec,
+    recipes: int,
+) -> PolicyComparison:
+    """Return what the policies of the label `rise`, or the portfolios of the label `rank`, earn."""
+    seed, bar = recipe.training.seed, interval_delta(recipe.interval)
+    if recipe.panel.label == "rank":
+        plain = tested.plain_ranks()
+        return compare_rank_portfolios(record, plain, tested.returns, costs, bar, seed, recipes)
+    moves = tested.windows.last_moves
+    return compare_panel_policies(
+        record, tested.returns, moves, validation, validated_returns, costs, bar, seed, recipes=recipes
+    )
 
 
 def series_rows(found: PanelEvaluation, names: LabelNames) -> list[dict[str, Any]]:
@@ -119,16 +144,13 @@ def panel_metrics(found: PanelEvaluation) -> dict[str, float]:
     """Return what a run of a panel logs besides the pooled metrics."""
     metrics = {"test/series": float(len(found.series)), "test/closes": float(found.closes)}
     if found.pooled.policies:
-        for policy, result in found.pooled.policies.results.items():
-            known = (name for name in OF_PORTFOLIO if not np.isnan(result.figures[name]))  # NaN: nothing was traded
-            metrics |= {f"trading/{policy}_{name}": result.figures[name] for name in known}
-    if found.ranks is None:
-        return metrics
-    for name, auc in found.ranks.auc.items():
-        metrics["test/auc_within_close" if name == NETWORK else f"baseline/{name}_auc_within_close"] = auc.value
-    for by, numbers in found.ranks.portfolios.items():
-        prefix = "market_neutral" if by == PROBABILITY else f"market_neutral_by_{by}"
-        metrics |= {f"trading/{prefix}_{name}": numbers[name] for name in OF_PORTFOLIO}
+        for name, result in found.pooled.policies.results.items():
+            logged = OF_NETWORK if "deflated_sharpe" in result.figures else OF_BASELINE
+            known = (figure for figure in logged if not np.isnan(result.figures[figure]))  # NaN: nothing was traded
+            metrics |= {f"trading/{name}_{figure}": result.figures[figure] for figure in known}
+    if found.ranks:
+        for name, auc in found.ranks.auc.items():
+            metrics["test/auc_within_close" if name == NETWORK else f"baseline/{name}_auc_within_close"] = auc.value
     return metrics
 
 

@@ -18,8 +18,6 @@ from tasks.results import FoldOutcome, PanelRetrain
 from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace, open_workspace
 
-COSTS = ("promotion.trading.cost_bps", "promotion.trading.slippage_bps")  # parameters of the run
-
 
 @task(name="report", task_run_name="report")
 def report_panel(result: PanelRetrain, recipe: PanelRecipe, folds: list[FoldOutcome]) -> str:
@@ -58,7 +56,6 @@ def _gather(
         record=record,
         periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),
         histories=[workspace.runs.read_curves(fold.run_id) for fold in folds],
-        costs_bps=sum(float(params[name]) for name in COSTS),
         lineage=lineage(result, recipe, f"{workspace.name} version {number}", params, tags),
         links={"MLflow run": workspace.runs.run_link(result.run_id)},
         live=compare_live_panel(workspace, promotion.champion_after, result.windows.bars.closed_at, seed),

@@ -12,7 +12,7 @@ from rich.table import Table
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelKind
 from model.metrics import CLASS_COLUMNS
-from model.panel_evaluation import PROBABILITY
+from model.panel_portfolio import MARKET_NEUTRAL
 from model.plurals import counted
 from tasks.champion.promotion_summary import missing_for_promotion
 from tasks.console.tables import format_time, metrics_table, print_field
@@ -79,9 +79,9 @@ def _evaluation_lines(result: "PanelRetrain") -> Iterator[tuple[str, str]]:
     if found.ranks:
         auc = found.ranks.auc[NETWORK]
         yield "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
-    if found.ranks and found.ranks.portfolios:
+    if found.ranks and found.pooled.policies:
         names = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")
-        cost, low, high = (found.ranks.portfolios[PROBABILITY][name] for name in names)
+        cost, low, high = (found.pooled.policies.results[MARKET_NEUTRAL].figures[name] for name in names)
         interval = f"{cost:.1f} [{low:.1f}, {high:.1f}] bps a side"
         yield "costs", f"market-neutral portfolio breaks even at {interval}"
 

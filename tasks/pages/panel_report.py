@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from model.bootstrap import Interval
 from model.evaluation import NETWORK
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
-from model.panel_evaluation import PROBABILITY, PanelEvaluation, RankScores
-from model.panel_portfolio import fifth_sizes
+from model.panel_evaluation import PanelEvaluation, RankScores
+from model.panel_portfolio import MARKET_NEUTRAL, fifth_sizes
 from model.panel_recipe import PanelRecipe
+from model.policy_comparison import PolicyComparison
 from model.report_charts import EpochNumbers, learning_chart, loss_differences_chart, reliability_chart
 from model.scores_by_period import Period
 from tasks.champion.live_comparison import LiveComparison
@@ -37,7 +37,7 @@ from tasks.pages.report_evidence import (
 )
 from tasks.pages.report_inputs import Lineage
 from tasks.pages.report_magnitude import magnitude_section
-from tasks.pages.report_policies import policies_parts
+from tasks.pages.report_policies import policies_parts, rank_portfolios_parts
 from tasks.pages.retrain_report import decision_part, lineage_parts
 
 OVERLAP = "with a horizon above one bar positions would overlap"
@@ -63,7 +63,6 @@ class PanelReportContent:
         record: out-of-sample probabilities of all series.
         periods: numbers by fold, then by year.
         histories: epochs of each fold.
-        costs_bps: assumed costs per side, basis points.
         lineage: bars, code and recipe of the model.
         links: address by name.
         live: champion and shadows vs. what was served, on live closes; empty before there are any.
@@ -79,7 +78,6 @@ class PanelReportContent:
     record: Record
     periods: Sequence[Period]
     histories: Sequence[Sequence[EpochNumbers]]
-    costs_bps: float
     lineage: Lineage
     links: Mapping[str, str]
     live: Sequence[LiveComparison] = ()
@@ -100,15 +98,13 @@ def panel_report_page(content: PanelReportContent) -> str:
     )
     page.section("Skill", *_skill(page, found))
     if found.ranks:
-        page.section("Ranks within each close", *_ranks(found.ranks, content))
+        page.section("Ranks within each close", *_ranks(page, found.ranks, content))
     if found.pooled.moves:
         page.section("Expected move", *magnitude_section(found.pooled.moves, recipe.panel.label, INTERVALS))
     if found.pooled.cost_classes:
         page.section("Beyond a cost", *cost_classes_section(found.pooled.cost_classes, INTERVALS))
-    if found.pooled.policies:
-        page.section("Trading", *policies_parts(page, found.pooled.policies, of_panel=True), _cost_note())
-    elif recipe.panel.label == "rise":
-        page.section("Trading", paragraph(f"Policies are not compared: {OVERLAP}."))
+    if recipe.panel.label == "rise":
+        page.section("Trading", *_policies(page, found.pooled.policies))
     page.section("By series", *_by_series(found, names))
     page.section("Folds and years", *periods_section(content.periods, found.pooled.seeds, names))
     page.section("Calibration", *_calibration(page, content, names))
@@ -159,10 +155,11 @@ def _tiles(content: PanelReportContent) -> Markup:
     if ranks:
         auc = ranks.auc[NETWORK]
         shown.append(("AUC within a close", f"{auc.value:.3f}", interval_text(auc.low, auc.high, ".3f")))
-    if ranks and ranks.portfolios:
-        cost = _interval(ranks.portfolios[PROBABILITY], "break_even_bps")
-        note = f"{interval_text(cost.low, cost.high, '.1f')}; assumed {content.costs_bps:g} bps"
-        shown.append(("break-even cost per side", f"{number_text(cost.value, '.1f')} bps", note))
+    if ranks and content.found.pooled.policies:
+        figures = content.found.pooled.policies.results[MARKET_NEUTRAL].figures
+        cost, low, high = (figures[f"break_even_bps{bound}"] for bound in ("", "_low", "_high"))
+        note = f"{interval_text(low, high, '.1f')}; assumed {content.found.pooled.policies.spec.side_bps:g} bps"
+        shown.append(("break-even cost per side", f"{number_text(cost, '.1f')} bps", note))
     return tiles(shown)
 
 
@@ -214,49 +211,40 @@ def _skill(page: Page, found: PanelEvaluation) -> list[Markup]:
     ]
 
 
-def _ranks(ranks: RankScores, content: PanelReportContent) -> list[Markup]:
-    """Return the area under the curve within a close by forecaster, and the market-neutral portfolio."""
-    parts = [
-        table(
-            ("forecaster", "AUC within a close"),
-            [(forecaster_name(name), with_interval(auc, ".3f")) for name, auc in ranks.auc.items()],
-        ),
-        paragraph("0.5 is chance. A move that all series share adds nothing.", quiet=True),
-    ]
-    if not ranks.portfolios:
-        return [*parts, paragraph(f"No portfolio: {OVERLAP}.")]
+def _ranks(page: Page, ranks: RankScores, content: PanelReportContent) -> list[Markup]:
+    """Return the area under the curve within a close by forecaster, and the market-neutral portfolios."""
     rows = [
         (
-            f"top fifth against bottom fifth, by {by.replace('_', ' ')}",
-            f"{found['gross_bps']:+.1f} bps",
-            f"{found['net_bps']:+.1f} bps",
-            with_interval(_interval(found, "break_even_bps"), ".1f"),
-            with_interval(_interval(found, "sharpe"), ".2f"),
+            forecaster_name(name),
+            with_interval(auc, ".3f"),
+            "" if name == NETWORK else with_interval(ranks.ahead[name], ".3f"),
         )
-        for by, found in ranks.portfolios.items()
+        for name, auc in ranks.auc.items()
     ]
-    head = ("portfolio", "gross per bar", "net per bar", "break-even cost per side, bps", "Sharpe, annual, net")
-    return [
-        *parts,
-        table(head, rows),
+    parts = [
+        table(("forecaster", "AUC within a close", "network minus it"), rows, own=0),
         paragraph(
-            f"A fifth is {_fifth(content.record)}. Gross is the mean simple return of a bar. The break-even cost is "
-            "the compounded gross return per value traded; volatility lowers it, so it can be negative where gross is "
-            f"positive. Net of {content.costs_bps:g} bps per side; no funding and no borrowing fees. {SURVIVORSHIP}"
+            "0.5 is chance. A move that all series share adds nothing. Three plain ranks need no model: the lowest "
+            "return of the last bar or of the last 20 bars ranks highest (reversal), or the lowest volatility of the "
+            "last 20 bars. Intervals are not corrected for the number of comparisons.",
+            quiet=True,
         ),
     ]
+    policies = content.found.pooled.policies
+    if not policies:
+        return [*parts, paragraph(f"No portfolio: {OVERLAP}.")]
+    return [*parts, *rank_portfolios_parts(page, policies, _fifth(content.record)), paragraph(SURVIVORSHIP, quiet=True)]
 
 
-def _interval(numbers: Mapping[str, float], name: str) -> Interval:
-    return Interval(numbers[name], numbers[f"{name}_low"], numbers[f"{name}_high"])
-
-
-def _cost_note() -> Markup:
-    return paragraph(
+def _policies(page: Page, policies: PolicyComparison | None) -> list[Markup]:
+    """Return what the policies of the label `rise` earned."""
+    if not policies:
+        return [paragraph(f"Policies are not compared: {OVERLAP}.")]
+    note = (
         "Each series present holds its own position with the same share of the equity, rebalanced at every close; "
-        f"trading weights back after prices moved counts. No funding and no borrowing fees. {SURVIVORSHIP}",
-        quiet=True,
+        f"trading weights back after prices moved counts. No funding and no borrowing fees. {SURVIVORSHIP}"
     )
+    return [*policies_parts(page, policies, of_panel=True), paragraph(note, quiet=True)]
 
 
 def _fifth(record: Record) -> str:

@@ -1,19 +1,29 @@
-"""The part of a report that compares trading policies: one table, one chart, and the bands of each fold."""
+"""The parts of a report that compare ways of trading, policies or portfolios of ranks: one table, one chart.
+
+For policies also the bands of each fold. A row without a deflated Sharpe ratio is a baseline that needs no model.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 from markupsafe import Markup
 
+from model.panel_policies import REVERSAL
+from model.panel_portfolio import MARKET_NEUTRAL
 from model.policy_comparison import COST_CURVE_BPS, PolicyComparison
 from model.report_charts import cost_chart
 from tasks.pages.html_page import Page, folded, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import interval_text, number_text
 
-POLICY_NAMES = {"sign": "sign", "threshold": "threshold", "no_trade_band": "no-trade band"}
+POLICY_NAMES = {
+    "sign": "sign",
+    "threshold": "threshold",
+    "no_trade_band": "no-trade band",
+    REVERSAL: "sell after a rise",
+}
 PROBABILITY_BANDS = "P(rise) by fold; for shorts, of P(fall)"
-HEAD = (
-    "policy",
+OF_A_BAR = "Gross and net return are compounded; below them is the mean simple return of a bar."
+FIGURES = (
     "gross return",
     "net return",
     "turnover",
@@ -35,23 +45,6 @@ def policies_parts(page: Page, comparison: PolicyComparison, *, of_panel: bool =
         of_panel: all series of a panel are held in equal parts, and no policy is chosen.
     """
     spec = comparison.spec
-    rows = [
-        (
-            value_with_note(POLICY_NAMES[name], "chosen")
-            if name == spec.policy and not of_panel
-            else POLICY_NAMES[name],
-            f"{found.figures['gross_return']:+.1%}",
-            f"{found.figures['net_return']:+.1%}",
-            f"{found.figures['turnover']:,.0f} x",
-            f"{found.figures['exposure']:.0%}",
-            _with_bounds(found.figures, "break_even_bps", ".0f", " bps"),
-            _with_bounds(found.figures, "sharpe", ".2f"),
-            f"{found.figures['deflated_sharpe']:.2f}",
-            f"{found.figures['exposure_return']:+.0%}",
-            _with_bounds(found.figures, "timing_return", "+.0%"),
-        )
-        for name, found in comparison.results.items()
-    ]
     learning = {POLICY_NAMES[name]: found.bands for name, found in comparison.results.items() if found.bands}
     by_fold = enumerate(zip(*learning.values(), strict=True), 1)
     bands = [(f"fold {fold}", *map(str, found)) for fold, found in by_fold]
@@ -59,26 +52,86 @@ def policies_parts(page: Page, comparison: PolicyComparison, *, of_panel: bool =
     named = "the expected return by fold; for shorts, of its negative" if of_returns else PROBABILITY_BANDS
     way = "long or flat" if spec.kind == "long_flat" else "long or short"
     way, price = (f"{way}, all series in equal parts", "series") if of_panel else (way, "price")
-    curves = {POLICY_NAMES[name]: found.net_by_cost for name, found in comparison.results.items()}
+    rule = f" Sell after a rise, buy after a fall: a baseline without a model. {OF_A_BAR}" if of_panel else ""
     return [
         heading(f"Policies, {way}"),
-        table(HEAD, rows),
+        _comparison_table(comparison, "policy", POLICY_NAMES, "" if of_panel else spec.policy),
         paragraph(
             f"At {spec.side_bps:g} bps per side. Each fold chooses its bands on its validation windows, which early "
-            "stopping saw too, never on test bars. The deflated Sharpe ratio counts "
+            f"stopping saw too, never on test bars.{rule} The deflated Sharpe ratio counts "
             f"{comparison.tried:,} trials: recipes tried on these bars, times policies. By exposure: average position "
             f"times the return of the {price} ({comparison.buy_and_hold_return:+.1%}); by timing: the rest of the "
             "gross return. Both are sums of simple returns, not compounded. The best of these rows is chosen on test "
             "bars: its numbers are not out of sample.",
             quiet=True,
         ),
-        page.chart(
-            cost_chart(COST_CURVE_BPS, curves, spec.side_bps),
-            "Net return by the cost of a side.",
-            f"Positions are those chosen at {spec.side_bps:g} bps, the same at each cost.",
-        ),
+        _cost_curves(page, comparison, POLICY_NAMES),
         folded(f"Bands of {named}", table(("fold", *learning), bands, text_columns=3)),
-    ]  # fmt: skip
+    ]
+
+
+def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) -> list[Markup]:
+    """Return what the market-neutral portfolios of a panel earned, by what ranks its series.
+
+    Args:
+        page: that the chart is for.
+        comparison: of the portfolios.
+        fifth: how many series a fifth is, as text.
+    """
+    by = {name: name.removeprefix(MARKET_NEUTRAL).removeprefix("_by_") or "probability" for name in comparison.results}
+    names = {name: each.replace("_", " ") for name, each in by.items()}
+    return [
+        heading("Top fifth against bottom fifth"),
+        _comparison_table(comparison, "ranked by", names),
+        paragraph(
+            f"At {comparison.spec.side_bps:g} bps per side. A fifth is {fifth}. {OF_A_BAR} The break-even cost is the "
+            "compounded gross return per value traded; volatility lowers it, so it can be negative where the mean is "
+            f"positive. The deflated Sharpe ratio counts {comparison.tried:,} trials: recipes tried on these bars, "
+            "times portfolios of the network. Plain ranks need no model and are not counted. By exposure: what each "
+            "series earns with its average position held throughout; by timing: the rest of the gross return. Both "
+            "are sums of simple returns, not compounded. No funding and no borrowing fees.",
+            quiet=True,
+        ),
+        _cost_curves(page, comparison, names),
+    ]
+
+
+def _comparison_table(comparison: PolicyComparison, what: str, names: Mapping[str, str], chosen: str = "") -> Markup:
+    rows = [
+        (
+            value_with_note(names[name], "chosen") if name == chosen else names[name],
+            _return(found.figures, "gross"),
+            _return(found.figures, "net"),
+            f"{found.figures['turnover']:,.0f} x",
+            f"{found.figures['exposure']:.0%}",
+            _with_bounds(found.figures, "break_even_bps", ".0f", " bps"),
+            _with_bounds(found.figures, "sharpe", ".2f"),
+            f"{found.figures['deflated_sharpe']:.2f}" if "deflated_sharpe" in found.figures else "none",
+            f"{found.figures['exposure_return']:+.0%}",
+            _with_bounds(found.figures, "timing_return", "+.0%"),
+        )
+        for name, found in comparison.results.items()
+    ]
+    return table((what, *FIGURES), rows, stacked=True)
+
+
+def _cost_curves(page: Page, comparison: PolicyComparison, names: Mapping[str, str]) -> Markup:
+    spec = comparison.spec
+    return page.chart(
+        cost_chart(
+            COST_CURVE_BPS,
+            {names[name]: found.net_by_cost for name, found in comparison.results.items()},
+            spec.side_bps,
+        ),
+        "Net return by the cost of a side.",
+        f"Positions are those chosen at {spec.side_bps:g} bps, the same at each cost.",
+    )
+
+
+def _return(figures: Mapping[str, float], kind: str) -> Markup | str:
+    """Return the compounded return; of a panel with its mean by bar."""
+    text, mean = f"{figures[f'{kind}_return']:+.1%}", figures.get(f"{kind}_bps")
+    return text if mean is None else value_with_note(text, f"{mean:+.1f} bps")
 
 
 def _with_bounds(figures: Mapping[str, float], name: str, form: str, unit: str = "") -> Markup:

@@ -25,6 +25,7 @@ from flows.predict import predict
 from flows.retrain_panel import retrain_panel
 from model.bars import PANEL, Bars, Series
 from model.calibration import perfectly_calibrated_error
+from model.cross_section import PLAIN_RANKS
 from model.errors import SpecError, UntrustedModel
 from model.folds import split_folds
 from model.metrics import Record
@@ -35,7 +36,7 @@ from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
-from tasks.registry.run_artifacts import LIVE_PREDICTIONS, read_evaluation
+from tasks.registry.run_artifacts import LIVE_PREDICTIONS, POLICIES, read_evaluation
 from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.service_metrics import StateCollector
@@ -170,15 +171,91 @@ def test_ranks_are_scored_within_each_close(done: Retrained, workspace: Workspac
     assert found.auc["network"].value == pytest.approx(np.mean(areas))
     metrics = workspace.runs.client.get_run(done.ranks.run_id).data.metrics
     assert metrics["test/auc_within_close"] == pytest.approx(np.mean(areas))
-    assert metrics["trading/market_neutral_break_even_bps"] == found.portfolios["probability"]["break_even_bps"]
+    reversal = [
+        roc_auc_score(
+            record.labels[at], [-last_move(*key) for key in zip(record.symbols[at], record.decided_at[at], strict=True)]
+        )
+        for at in (record.decided_at == close for close in np.unique(record.decided_at))
+    ]
+    assert found.auc["reversal_1_bar"].value == pytest.approx(np.mean(reversal))
+    assert metrics["baseline/reversal_1_bar_auc_within_close"] == pytest.approx(np.mean(reversal))
     above = record.labels.reshape(-1, 3).sum(axis=1)
     assert set(above) == {1, 2}  # of three: the best, and the middle one where it is nearer to the best
+
+
+def last_move(symbol: str, at: np.datetime64) -> float:
+    """Return the log move of the bar of a series that closed at a time."""
+    closes = COINS[symbol].column("close")
+    newest = np.searchsorted(COINS[symbol].closed_at, at)
+    return float(np.log(closes[newest] / closes[newest - 1]))
+
+
+def test_portfolios_of_ranks_and_plain_ranks_are_in_mlflow_and_the_report(
+    done: Retrained, workspace: Workspace
+) -> None:
+    record, _ = read_evaluation(workspace.runs, done.ranks.run_id)
+    metrics = workspace.runs.client.get_run(done.ranks.run_id).data.metrics
+    stored = json.loads(workspace.runs.read_file(done.ranks.run_id, POLICIES))
+    names = ["market_neutral", *(f"market_neutral_by_{name}" for name in PLAIN_RANKS)]
+    assert list(stored["policies"]) == names
+    assert stored["tried"] == done.ranks.evaluation.pooled.looks.recipes
+    keys = list(zip(record.symbols, record.resolved_at, strict=True))
+    returns = np.expm1([last_move(*key) for key in keys]).reshape(-1, 3)
+    moves = [last_move(*key) for key in zip(record.symbols, record.decided_at, strict=True)]
+    for name, scores in (
+        ("market_neutral", record.probabilities),
+        ("market_neutral_by_reversal_1_bar", -np.array(moves)),
+    ):
+        order = np.argsort(scores.reshape(-1, 3), axis=1)  # a fifth of three series is one
+        earned = np.take_along_axis(returns, order, axis=1)
+        figures = stored["policies"][name]["figures"]
+        assert figures["gross_bps"] == pytest.approx(1e4 * (earned[:, 2] - earned[:, 0]).mean())
+        assert figures["exposure_return"] + figures["timing_return"] == pytest.approx(
+            (earned[:, 2] - earned[:, 0]).sum()
+        )
+        assert stored["policies"][name]["net_by_cost"][15] == pytest.approx(figures["net_return"])
+        assert metrics[f"trading/{name}_break_even_bps"] == pytest.approx(figures["break_even_bps"])
+    for figure in ("turnover", "net_return", "timing_return", "deflated_sharpe"):
+        assert metrics[f"trading/market_neutral_{figure}"] == stored["policies"]["market_neutral"]["figures"][figure]
+    text = " ".join(re.sub("<[^>]*>", " ", Path(done.ranks.report).read_text(encoding="utf-8")).split())
+    for words in (
+        "network minus it",
+        "reversal 1 bar",
+        "reversal 20 bars",
+        "low volatility",
+        "ranked by",
+        "deflated Sharpe",
+    ):
+        assert words in text
+    assert len(metrics) < 80
+
+
+def test_selling_after_a_rise_stands_beside_the_policies(done: Retrained, workspace: Workspace) -> None:
+    record, _ = read_evaluation(workspace.runs, done.second.run_id)
+    stored = json.loads(workspace.runs.read_file(done.second.run_id, POLICIES))
+    assert list(stored["policies"]) == ["sign", "threshold", "no_trade_band", "reversal_1_bar"]
+    earned = [
+        -np.sign(last_move(symbol, decided)) * np.expm1(last_move(symbol, resolved))
+        for symbol, decided, resolved in zip(record.symbols, record.decided_at, record.resolved_at, strict=True)
+    ]
+    gross = stored["policies"]["reversal_1_bar"]["figures"]["gross_bps"]
+    assert gross == pytest.approx(1e4 * np.mean(earned))  # three series at each close, in equal parts
+    metrics = workspace.runs.client.get_run(done.second.run_id).data.metrics
+    assert "trading/reversal_1_bar_net_bps" in metrics
+    assert "sell after a rise" in Path(done.second.report).read_text(encoding="utf-8")
+    assert len(metrics) < 80
 
 
 def test_the_report_shows_decision_baselines_series_and_ranks(done: Retrained) -> None:
     text = Path(done.ranks.report).read_text(encoding="utf-8")
     assert "Panel of 3 series 1d, version 3" in text
-    for words in ("Held: the champion stayed", "gradient boosting", "AUC within a close", "bottom fifth", *SYMBOLS):
+    for words in (
+        "Held: the champion stayed",
+        "gradient boosting",
+        "AUC within a close",
+        "Top fifth against bottom fifth",
+        *SYMBOLS,
+    ):
         assert words in text
     assert "bottom fifth" not in Path(done.second.report).read_text(encoding="utf-8")
 
@@ -211,8 +288,8 @@ def test_the_report_explains_gross_and_break_even_and_compares_with_a_calibrated
     done: Retrained, workspace: Workspace
 ) -> None:
     text = " ".join(re.sub("<[^>]*>", " ", Path(done.ranks.report).read_text(encoding="utf-8")).split())
-    assert "A fifth is 1 series at each close. Gross is the mean simple return of a bar." in text
-    assert "volatility lowers it, so it can be negative where gross is positive." in text
+    assert "A fifth is 1 series at each close. Gross and net return are compounded; below them" in text
+    assert "volatility lowers it, so it can be negative where the mean is positive." in text
     record, _ = read_evaluation(workspace.runs, done.ranks.run_id)
     noise = perfectly_calibrated_error(record.probabilities, RECIPE["training"].seed)
     error = done.ranks.evaluation.pooled.calibration_error

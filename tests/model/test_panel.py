@@ -1,15 +1,17 @@
 """Panels: many series in one fit, cut by time, without a look at any later bar."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_bars import random_walk
-from synthetic_panel import FOLDS, SYMBOLS, panel_bars
+from synthetic_panel import DAY, FOLDS, SYMBOLS, panel_bars
 
 from model.bars import Bars
+from model.bootstrap import compare_losses
 from model.cross_section import CONTEXT, cross_section
 from model.errors import BarsTooShort, SpecError
 from model.folds import FoldSpec, split_folds
@@ -17,6 +19,8 @@ from model.gap_filling import GapRule
 from model.metrics import score
 from model.networks import NetworkSpec
 from model.panel import PanelSpec, _medians_of_others, cut_panel, series_left_out
+from model.panel_recipe import panel_recipe_for
+from model.panel_scores import auc_by_bar, mean_interval
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.walk_forward import trainer_for, walk_baselines_forward, walk_forward
@@ -163,6 +167,26 @@ def test_windows_show_the_context_of_their_own_bars_with_the_reference() -> None
         assert np.array_equal(own.values()[-1, :, -len(CONTEXT) :], context[symbol][-5:])
 
 
+def test_plain_ranks_put_the_smallest_move_trend_and_volatility_first() -> None:
+    """A rose most in 30 days and falls most on the newest; its moves are the largest, those of C the smallest."""
+    size, opened_at = np.array([0.04, 0.02, 0.01]), np.datetime64("2024-01-01", "us") + np.arange(31) * DAY
+    moves = np.vstack([np.tile(size, (30, 1)), -size])
+    closes = 100 * np.exp(np.cumsum(moves, axis=0))
+    bars = {name: Bars("1d", opened_at, np.repeat(closes[:, k, None], 5, axis=1)) for k, name in enumerate("ABC")}
+    panel = cut_panel(bars, WindowSpec(lookback_bars=5, features=("close",)), PanelSpec())
+    newest = panel.take(np.flatnonzero(panel.windows.decided_at == panel.windows.decided_at[-1]))
+    assert newest.windows.symbols.tolist() == ["A", "B", "C"]
+    assert {name: scores.tolist() for name, scores in newest.plain_ranks().items()} == {
+        "reversal_1_bar": [1.0, 0.0, -1.0],
+        "reversal_20_bars": [-1.0, 0.0, 1.0],
+        "low_volatility": [-1.0, 0.0, 1.0],
+    }
+    cut = {name: Bars("1d", each.opened_at[:20], each.ohlcv[:20]) for name, each in bars.items()}
+    known = cut_panel(cut, WindowSpec(lookback_bars=5, features=("close",)), PanelSpec())
+    for name, scores in known.plain_ranks().items():  # without the bars that follow
+        np.testing.assert_array_equal(scores, panel.plain_ranks()[name][: len(scores)])
+
+
 def test_a_panel_of_one_series_trains_as_the_series_alone() -> None:
     recipe = Recipe(
         window=WindowSpec(lookback_bars=5),
@@ -208,6 +232,36 @@ def test_a_planted_signal_across_coins_is_found_and_noise_is_not(strength: float
     gain = losses["base_rate"] - losses["logistic_regression"]
     # The rank shifts the next move by up to half its deviation: an accuracy near 60 %, a gain of about 0.02.
     assert gain > 0.01 if found else gain < 0.005
+
+
+@pytest.mark.parametrize("shuffle", [None, 0, 1, 2], ids=["planted", "shuffled", "shuffled again", "a third time"])
+def test_the_network_finds_a_planted_signal_across_coins_and_none_in_shuffled_closes(shuffle: int | None) -> None:
+    """The labels of a close go to another close as a whole, so that each close keeps its four winners of eight."""
+    bars = planted(3, 0.5)
+    recipe = panel_recipe_for(
+        "1d",
+        PanelSpec(symbols=tuple(bars), label="rank", inputs="cross_section"),
+        WindowSpec(lookback_bars=5, features=("close",)),
+        FoldSpec(test_bars=150, count=1),
+        NetworkSpec(filters=(4,), units=4, dense_units=8),
+        TrainingSpec(epochs=15, batch_size=64, members=1, learning_rate=0.01),
+    )
+    panel = cut_panel(bars, recipe.window, recipe.panel).resolved()
+    windows, folds = panel.windows, split_folds(panel.windows, recipe.folds)
+    if shuffle is not None:
+        by_close = windows.labels.reshape(-1, 8)
+        windows = replace(windows, labels=np.random.default_rng(shuffle).permutation(by_close).ravel())
+    found = walk_forward(trainer_for(recipe), windows, folds, seed=1)
+    versus = compare_losses(found.record, found.base_rate, seed=1)
+    area = mean_interval(auc_by_bar(found.record, found.record.probabilities), seed=1)
+    if shuffle is None:
+        best = mean_interval(auc_by_bar(found.record, -panel.tested(folds).plain_ranks()["reversal_1_bar"]), seed=1)
+        assert versus.high < 0
+        assert area.low > 0.5
+        assert area.value > 0.5 + 0.8 * (best.value - 0.5)  # of the rank that was planted
+    else:
+        assert versus.mean > -0.005
+        assert abs(area.value - 0.5) < 0.06  # its standard error is 0.02
 
 
 def test_what_a_panel_refuses() -> None:

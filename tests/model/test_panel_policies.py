@@ -99,10 +99,13 @@ def test_every_policy_is_compared_with_bands_of_the_validation_windows() -> None
         0.05 * (each.probabilities - 0.5) + rng.normal(0, 0.002, len(each)) for each in (validation, record)
     )
     costs = TradingCosts(cost_bps=4, slippage_bps=1)
-    found = compare_panel_policies(record, returns, validation, validated, costs, DAY, seed=1, recipes=2)
-    assert (tuple(found.results), found.tried, found.spec.kind, found.spec.side_bps) == (POLICIES, 6, "long_short", 5)
+    moves = rng.integers(-1, 2, len(record)).astype(np.int8)
+    found = compare_panel_policies(record, returns, moves, validation, validated, costs, DAY, seed=1, recipes=2)
+    assert tuple(found.results) == (*POLICIES, "reversal_1_bar")
+    assert (found.tried, found.spec.kind, found.spec.side_bps) == (6, "long_short", 5)
     assert found.buy_and_hold_return == pytest.approx(returns.sum() / 2)
-    for policy, result in found.results.items():
+    for policy in POLICIES:
+        result = found.results[policy]
         bands = learn_bands(policy, validation, validated, 5.0, DAY)
         alone = trade_panel(record, returns, bands, 5.0, DAY, seed=1)
         figures = result.figures
@@ -115,8 +118,28 @@ def test_every_policy_is_compared_with_bands_of_the_validation_windows() -> None
     weights = np.sign(record.probabilities - 0.5).reshape(-1, 2) / 2
     exposure = (weights.mean(axis=0) * returns.reshape(-1, 2).sum(axis=0)).sum()
     assert found.results["sign"].figures["exposure_return"] == pytest.approx(exposure)
-    other = compare_panel_policies(record, returns[::-1], validation, validated, costs, DAY, seed=1)
+    other = compare_panel_policies(record, returns[::-1], moves, validation, validated, costs, DAY, seed=1)
     assert [each.bands for each in other.results.values()] == [each.bands for each in found.results.values()]
+
+
+def test_selling_after_a_rise_is_a_baseline_of_equal_parts_by_hand() -> None:
+    """A rose and B fell, then both rose, then A alone did not move."""
+    record, validation = record_of([[0.6, 0.6], [0.6, 0.6], [0.6, np.nan]]), record_of([[0.6, 0.4]] * 20)
+    returns, moves = np.array([-0.02, 0.01, 0.03, -0.01, 0.05]), np.array([1, -1, 1, 1, 0], dtype=np.int8)
+    costs = TradingCosts(cost_bps=10, slippage_bps=0)
+    found = compare_panel_policies(record, returns, moves, validation, np.full(40, 0.01), costs, DAY, seed=1)
+    result = found.results["reversal_1_bar"]
+    # Short A, long B: 1.5 %; both short: -1 %; flat. The weights have drifted before they are changed.
+    gross = [0.015, -0.01, 0.0]
+    short, long, again = -0.5 * 0.98 / 1.015, 0.5 * 1.01 / 1.015, (-0.5 * 1.03 / 0.99, -0.5 * 0.99 / 0.99)
+    traded = [1.0, abs(-0.5 - short) + abs(-0.5 - long), abs(again[0]) + abs(again[1])]
+    assert result.figures["turnover"] == pytest.approx(sum(traded))
+    assert result.figures["net_return"] == pytest.approx(
+        np.prod([1 + each - cost * 0.001 for each, cost in zip(gross, traded, strict=True)]) - 1
+    )
+    assert result.figures["gross_bps"] == pytest.approx(1e4 * sum(gross) / 3)
+    assert "deflated_sharpe" not in result.figures
+    assert result.bands == ()
 
 
 def test_a_fold_without_a_band_is_refused() -> None:

@@ -1,12 +1,19 @@
-"""The portfolio of a panel by hand: fifths, drift of weights, gaps, series that are missing."""
+"""The portfolio of a panel by hand: fifths, drift of weights, gaps, series that are missing; portfolios compared."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosis, norm, skew
 from synthetic_panel import DAY, panel_record
 
 from model.errors import SpecError
 from model.metrics import Record
-from model.panel_portfolio import flows, quantile_portfolio
+from model.panel_portfolio import compare_rank_portfolios, flows, quantile_portfolio
+from model.policy_comparison import COST_CURVE_BPS
+from model.trading import TradingCosts
+
+COSTS = TradingCosts(cost_bps=10, slippage_bps=5)
 
 
 def test_portfolio_by_hand() -> None:
@@ -70,6 +77,8 @@ def test_a_longer_horizon_is_refused() -> None:
     )
     with pytest.raises(SpecError, match="horizon of one bar, found one of 2"):
         quantile_portfolio(late, late.probabilities, late.probabilities, 0.0, DAY, seed=1)
+    with pytest.raises(SpecError, match="horizon of one bar, found one of 2"):
+        compare_rank_portfolios(late, {}, late.probabilities, COSTS, DAY, seed=1)
     weekly = Record(
         record.decided_at + 6 * (record.decided_at - record.decided_at[0]),
         record.decided_at + 6 * (record.decided_at - record.decided_at[0]) + 7 * DAY,
@@ -77,3 +86,83 @@ def test_a_longer_horizon_is_refused() -> None:
     )  # fmt: skip
     with pytest.raises(SpecError, match="horizon of one bar, found one of 7"):  # no two labels overlap
         quantile_portfolio(weekly, weekly.probabilities, weekly.probabilities, 0.0, DAY, seed=1)
+
+
+def rank_record(closes: int, probabilities: list[float]) -> Record:
+    """Return a record with the same probabilities at each close."""
+    return replace(panel_record(closes, len(probabilities)), probabilities=np.tile(probabilities, closes))
+
+
+def test_a_portfolio_of_ranks_that_never_changes_by_hand() -> None:
+    """Long A, short D at each of 120 closes: 3 % gross, all by exposure; weights drift and are traded back."""
+    closes = 120
+    record = rank_record(closes, [0.7, 0.6, 0.4, 0.3])
+    returns = np.tile([0.02, 0.01, 0.0, -0.01], closes)
+    found = compare_rank_portfolios(record, {}, returns, COSTS, DAY, seed=1)
+    assert (list(found.results), found.tried, found.spec.side_bps) == (["market_neutral"], 1, 15)
+    assert found.buy_and_hold_return == pytest.approx(closes * 0.005)
+    figures, curve = found.results["market_neutral"].figures, found.results["market_neutral"].net_by_cost
+    # Two legs are opened; at each close they have drifted to 1.02 / 1.03 and 0.99 / 1.03; the last counts the exit too.
+    drifted = (1.02 + 0.99) / 1.03
+    traded = np.array([2.0, *[2 - drifted] * (closes - 2), 2.0])
+    assert figures["turnover"] == pytest.approx(traded.sum())
+    assert figures["gross_bps"] == pytest.approx(300)
+    assert figures["net_bps"] == pytest.approx(300 - traded.sum() * 15 / closes)
+    assert figures["gross_return"] == pytest.approx(1.03**closes - 1)
+    assert figures["net_return"] == pytest.approx(np.prod(1.03 - traded * 15e-4) - 1)
+    assert figures["break_even_bps"] == pytest.approx(1e4 * closes * np.log(1.03) / traded.sum())  # of log returns
+    assert figures["exposure"] == pytest.approx(2.0)
+    assert figures["exposure_return"] == pytest.approx(0.03 * closes)
+    assert figures["timing_return"] == pytest.approx(0.0, abs=1e-9)
+    assert curve == pytest.approx([np.prod(1.03 - traded * cost * 1e-4) - 1 for cost in COST_CURVE_BPS])
+    assert curve[15] == pytest.approx(figures["net_return"])
+
+
+def test_exposure_and_timing_of_a_portfolio_of_ranks_by_hand() -> None:
+    """A and B take turns: each is long and short equally often, so all is timing. C and D are never held."""
+    record = replace(
+        panel_record(4, 4),
+        probabilities=np.array([0.9, 0.1, 0.5, 0.5, 0.1, 0.9, 0.5, 0.5] * 2),
+    )
+    returns = np.array([0.03, -0.01, 0.5, -0.5, -0.01, 0.02, 0.5, -0.5] * 2)
+    figures = compare_rank_portfolios(record, {}, returns, COSTS, DAY, seed=1).results["market_neutral"].figures
+    assert figures["mean_position"] == pytest.approx(0.0)
+    assert figures["exposure_return"] == pytest.approx(0.0)
+    assert figures["timing_return"] == pytest.approx(2 * (0.04 + 0.03))
+
+
+def test_with_a_size_there_are_two_tries_and_plain_ranks_are_none() -> None:
+    """By P it holds A against D; by (2 P - 1) times the move B against C, which move most; a plain rank D against A."""
+    closes, rng = 60, np.random.default_rng(7)
+    record = replace(
+        rank_record(closes, [0.7, 0.6, 0.4, 0.3]), expected_moves=np.tile([0.01, 0.05, 0.05, 0.01], closes)
+    )
+    returns = (np.array([0.02, 0.01, 0.0, -0.01]) + rng.normal(0, 0.02, (closes, 4))).ravel()
+    plain = {"reversal_1_bar": np.tile([0.0, 1.0, 2.0, 3.0], closes)}
+    found = compare_rank_portfolios(record, plain, returns, COSTS, DAY, seed=1, recipes=3)
+    by_chance, by_return, by_rank = (
+        "market_neutral", "market_neutral_by_expected_return", "market_neutral_by_reversal_1_bar",
+    )  # fmt: skip
+    assert (tuple(found.results), found.tried) == ((by_chance, by_return, by_rank), 6)
+    earned = returns.reshape(-1, 4)
+    held = {name: each.figures["gross_bps"] for name, each in found.results.items()}
+    assert held == pytest.approx(
+        {
+            by_chance: 1e4 * (earned[:, 0] - earned[:, 3]).mean(),
+            by_return: 1e4 * (earned[:, 1] - earned[:, 2]).mean(),
+            by_rank: 1e4 * (earned[:, 3] - earned[:, 0]).mean(),
+        }
+    )
+    assert "deflated_sharpe" not in found.results[by_rank].figures
+    # Bailey and Lopez de Prado 2014, for six trials with the variance of the two known Sharpe ratios.
+    net = [
+        quantile_portfolio(record, scores, returns, 15.0, DAY, seed=1).net_returns
+        for scores in (record.probabilities, record.expected_returns())
+    ]
+    ratios = [each.mean() / each.std() for each in net]
+    spread = np.std(ratios, ddof=1)
+    largest = spread * ((1 - np.euler_gamma) * norm.ppf(1 - 1 / 6) + np.euler_gamma * norm.ppf(1 - 1 / (6 * np.e)))
+    for name, each, ratio in zip((by_chance, by_return), net, ratios, strict=True):
+        error = np.sqrt((1 - skew(each) * ratio + (kurtosis(each, fisher=False) - 1) / 4 * ratio**2) / (closes - 1))
+        deflated = norm.cdf((ratio - largest) / error)
+        assert found.results[name].figures["deflated_sharpe"] == pytest.approx(deflated, rel=1e-3)

@@ -288,7 +288,7 @@ def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: R
     drawn = {trace.get("name") for each in range(1, count + 1) for trace in chart_numbers(written, each)["data"]}
     for name, shown in names.items():
         note = "<small>chosen</small>" if name == chosen else ""
-        (row,) = re.findall(rf'<th scope="row">{shown}{note}</th>(.*?)</tr>', page, flags=re.DOTALL)
+        (row,) = re.findall(rf'<th scope="row"[^>]*>{shown}{note}</th>(.*?)</tr>', page, flags=re.DOTALL)
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
         if name == "no_trade_band":
             assert cells[4] == "undefined<small>nothing was traded</small>"
