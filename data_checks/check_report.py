@@ -62,7 +62,7 @@ class CheckReport:
         gaps: last_before, first_after (UTC), missing_bars: the gaps between accepted bars.
         unfinished_bars: bars dropped because they had not closed, or not opened; they are not bad.
         docs_url: path of the Data Docs' first page; empty when none were written.
-        page_url: path of this check's own page; empty when none was written.
+        page_url: path of this check's own page, or its address where it is served; empty when none was written.
     """
 
     series: Series

@@ -9,6 +9,7 @@ the file.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
@@ -25,6 +26,7 @@ from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import report_warning, show_links, show_page, show_table
 from tasks.results import Checked, Landing
 from tasks.services.events import emit_event_for
+from tasks.services.run_page import in_words_of_the_form
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
 from tasks.workspace import open_workspace
@@ -61,14 +63,15 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
             removed=removed,
             last_is_whole=landing.unfinished > 0,
         )
+        report = replace(report, page_url=settings.link(Path(report.page_url)) if report.page_url else "")
         refused = report.quarantined
         if len(refused):
             kept_as = refused.assign(value=_values_with_lines(refused))
             store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
         get_run_logger().info("%s", report.lines()[0])
         for failure in report.failed():
-            report_warning(f"{failure.rule}: {failure.message}")
-        _show(report, landing, settings)
+            report_warning(in_words_of_the_form(f"{failure.rule}: {failure.message}"))
+        _show(report, landing)
         try:
             require_passed(report, spec)
         except ChecksFailed as failed:
@@ -86,18 +89,19 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
             refused_by=summary["quarantined_by_rule"],
             failed=tuple(summary["failed"]),
             gaps=len(report.gaps),
-            docs=settings.link(Path(report.page_url)) if report.page_url else "",
+            docs=report.page_url,
         )
 
 
-def _show(report: CheckReport, landing: Landing, settings: Settings) -> None:
+def _show(report: CheckReport, landing: Landing) -> None:
     """Show every rule, what failed and a link to the Data Docs in Prefect, before a failure ends the run."""
     refused = f"{counted(len(report.quarantined), 'bar')} refused"
     show_table("checks", check_rows(report.results), f"{landing.series.name}: {refused}")
     if report.failed():
-        show_page("failed-checks", failed_page(report.results), f"{landing.series.name}: what was found, what to do")
+        page = in_words_of_the_form(failed_page(report.results))
+        show_page("failed-checks", page, f"{landing.series.name}: what was found, what to do")
     if report.page_url:
-        show_links({"Data Docs": settings.link(Path(report.page_url))})
+        show_links({"Data Docs": report.page_url})
 
 
 def check_rows(results: Sequence[CheckResult]) -> list[dict[str, str]]:

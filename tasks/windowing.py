@@ -6,8 +6,10 @@ suffice for the folds. Tasks pass a `WindowsRef`, not arrays; a task that needs 
 same bars, verified by their hash, which takes milliseconds and is cached within a process.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 
 from prefect import get_run_logger, task
 
@@ -58,7 +60,9 @@ def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) ->
     with current_progress().step("window"):
         windows = read_windows(bars, window)
         resolved, _ = read_folds(bars, window, folds)
-        report = check_windows(resolved, window, bars.series, check, Settings().docs_folder / bars.series.name)
+        settings = Settings()
+        report = check_windows(resolved, window, bars.series, check, settings.docs_folder / bars.series.name)
+        report = replace(report, page_url=settings.link(Path(report.page_url)) if report.page_url else "")
         require_passed(report, check)
         get_run_logger().info(
             "%d windows, %d of them resolved; %d filled bars", len(windows), len(resolved), len(windows.filled)

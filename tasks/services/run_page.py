@@ -81,22 +81,36 @@ def completed(result: R, message: str) -> R:
 def in_words_of_the_form(message: str, deployment: str | None = None) -> str:
     """Return a message with form fields in place of flags, in a run of a deployment.
 
+    Where the message names a field that the short form `retrain/quick` lacks, a last line names the form that has it.
+
     Args:
         message: names flags.
         deployment: name of the deployment; default: that of the current run, if it has one.
 
     >>> in_words_of_the_form("expected --from before --to", "replay")
     'expected `first` before `last`'
+    >>> print(in_words_of_the_form("choose with --check.stop-on", "quick"))
+    choose with `check.stop_on`
+    `check.stop_on` is a field of the form `retrain/retrain`, not of this one; in a shell it is `--check.stop-on`
     """
     name = deployment or runtime.deployment.name
     if not name:
         return message
     fields = FIELDS.get(name, {})
+    lacking: dict[str, str] = {}  # field -> flag
 
     def field_of(found: re.Match[str]) -> str:
-        return found[1] or f"`{fields.get(found[2], found[2].replace('-', '_'))}`"
+        if found[1]:
+            return found[1]
+        field = fields.get(found[2], found[2].replace("-", "_"))
+        if name == "quick" and found[2] not in fields:
+            lacking[f"`{field}`"] = f"`--{found[2]}`"
+        return f"`{field}`"
 
-    return FLAG.sub(field_of, message)
+    text = FLAG.sub(field_of, message)
+    for field, flag in lacking.items():
+        text += f"\n{field} is a field of the form `retrain/retrain`, not of this one; in a shell it is {flag}"
+    return text
 
 
 class PlainRecords(logging.Filter):

@@ -143,12 +143,18 @@ def spoilt(at: int, change: Callable[[list[float]], list[float]]) -> Callable[[R
 
 @pytest.mark.e2e
 def test_impossible_prices_are_a_clear_error_and_the_table_is_as_it_was(
-    exchange: LoopbackExchange, source: SourceSpec, begun: BarStore, day_bars: Bars
+    exchange: LoopbackExchange,
+    source: SourceSpec,
+    begun: BarStore,
+    day_bars: Bars,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("RISEORFALL_PUBLIC_URL", "http://pages:8000")
     before = begun.ref(source.series)
     exchange.always[NAME] = Fault(change=spoilt(100, lambda row: [row[0], row[2], row[1], *row[3:]]))
-    with pytest.raises(ChecksFailed, match=r"contradicting_price: .*low <= open, close <= high"):
+    with pytest.raises(ChecksFailed, match=r"contradicting_price: .*low <= open, close <= high") as raised:
         ingest_bars(source)
+    assert "All rules, with the bars: http://pages:8000/docs/" in str(raised.value)
     assert begun.ref(source.series) == before
     assert set(begun.read_quarantine(source.series)["rule"]) == {"contradicting_price"}
     exchange.always.clear()

@@ -168,6 +168,16 @@ def test_messages_name_fields_in_a_form_and_flags_in_a_shell() -> None:
     assert in_words_of_the_form(SENTENCE) == SENTENCE
 
 
+def test_a_run_of_the_quick_form_names_the_form_that_has_the_field_it_lacks() -> None:
+    rule = next(each for each in BAR_RULES if each.name == "contradicting_price")
+    advice = "or continue without them: `check.tolerate` contradicting_price"
+    where = "`check.tolerate` is a field of the form `retrain/retrain`, not of this one"
+    where += "; in a shell it is `--check.tolerate`"
+    assert in_words_of_the_form(rule.advice(), "quick") == f"correct these bars in the source, {advice}\n{where}"
+    assert in_words_of_the_form(f"{rule.advice()}; {rule.advice()}", "quick").count(where) == 1
+    assert in_words_of_the_form(rule.advice(), "retrain") == f"correct these bars in the source, {advice}"
+
+
 def test_the_state_is_named_after_the_decision() -> None:
     def unchanged(action: str) -> Any:
         promotion = Promotion(action, ("the reason", "another"), {}, "3", "3")
