@@ -25,6 +25,7 @@ end() {
     say "ends with $code"
 }
 trap end EXIT
+trap 'exit 130' INT TERM  # else the last line says 0
 up() { $COMPOSE "$@" up -d $UP_FLAGS --wait >"$work/up.log" 2>&1 || { cat "$work/up.log"; fail "up"; }; }
 inside() { $COMPOSE exec -T "$@"; }
 tables() { inside worker riseorfall bars --json && inside worker riseorfall decisions --last 0 --json; }
