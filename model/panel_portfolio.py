@@ -168,7 +168,9 @@ def compare_portfolios(
         figures = found.numbers() | split_return({**weights, **baselines}[name], earned, seed)
         if name in weights:
             others = [held[each].net_returns for each in weights if each != name]
-            figures["deflated_sharpe"] = deflate_sharpe_ratio(found.net_returns, others, tried)
+            # Portfolios of one network are alike, other recipes are not: their ratios vary at least by chance.
+            chance = 1 / len(found.net_returns)
+            figures["deflated_sharpe"] = deflate_sharpe_ratio(found.net_returns, others, tried, chance)
         results[name] = PolicyResult(figures, net_by_cost(found.gross, found.traded), ())
     equal_parts = returns / np.bincount(record.bar_numbers())[record.bar_numbers()]
     spec = TradingSpec(**costs.model_dump(include=set(TradingCosts.model_fields)), kind="long_short")

@@ -154,15 +154,31 @@ def test_with_a_size_there_are_two_tries_and_plain_ranks_are_none() -> None:
         }
     )
     assert "deflated_sharpe" not in found.results[by_rank].figures
-    # Bailey and Lopez de Prado 2014, for six trials with the variance of the two known Sharpe ratios.
     net = [
         quantile_portfolio(record, scores, returns, 15.0, DAY, seed=1).net_returns
         for scores in (record.probabilities, record.expected_returns())
     ]
-    ratios = [each.mean() / each.std() for each in net]
-    spread = np.std(ratios, ddof=1)
-    largest = spread * ((1 - np.euler_gamma) * norm.ppf(1 - 1 / 6) + np.euler_gamma * norm.ppf(1 - 1 / (6 * np.e)))
-    for name, each, ratio in zip((by_chance, by_return), net, ratios, strict=True):
-        error = np.sqrt((1 - skew(each) * ratio + (kurtosis(each, fisher=False) - 1) / 4 * ratio**2) / (closes - 1))
-        deflated = norm.cdf((ratio - largest) / error)
-        assert found.results[name].figures["deflated_sharpe"] == pytest.approx(deflated, rel=1e-3)
+    variance = np.var([each.mean() / each.std() for each in net], ddof=1)
+    assert variance > 1 / closes
+    for name, each in zip((by_chance, by_return), net, strict=True):
+        assert found.results[name].figures["deflated_sharpe"] == pytest.approx(deflated(each, 6, variance), rel=1e-3)
+
+
+def deflated(returns: np.ndarray, trials: int, variance: float) -> float:
+    """Return the deflated Sharpe ratio of Bailey and Lopez de Prado, 2014."""
+    ratio, share = returns.mean() / returns.std(), np.euler_gamma
+    largest = np.sqrt(variance) * ((1 - share) * norm.ppf(1 - 1 / trials) + share * norm.ppf(1 - 1 / (trials * np.e)))
+    spread = 1 - skew(returns) * ratio + (kurtosis(returns, fisher=False) - 1) / 4 * ratio**2
+    return float(norm.cdf((ratio - largest) * np.sqrt((len(returns) - 1) / spread)))
+
+
+def test_two_portfolios_that_are_alike_do_not_undo_the_deflation() -> None:
+    """With the same size for all, both rank alike: the ten trials of five recipes vary by chance, not by 0."""
+    closes, rng = 250, np.random.default_rng(8)
+    record = replace(rank_record(closes, [0.7, 0.6, 0.4, 0.3]), expected_moves=np.full(4 * closes, 0.02))
+    returns = (np.array([0.003, 0.0, 0.0, -0.003]) + rng.normal(0, 0.02, (closes, 4))).ravel()
+    found = compare_rank_portfolios(record, {}, returns, COSTS, DAY, seed=1, recipes=5)
+    net = quantile_portfolio(record, record.probabilities, returns, 15.0, DAY, seed=1).net_returns
+    for each in found.results.values():
+        assert each.figures["deflated_sharpe"] == pytest.approx(deflated(net, 10, 1 / closes), rel=1e-3)
+    assert found.results["market_neutral"].figures["deflated_sharpe"] < 0.95 < deflated(net, 10, 0.0)
