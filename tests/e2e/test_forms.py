@@ -1,25 +1,16 @@
 """The forms of both UIs of a real `up`, filled in as a person does: a quick retrain, a promotion that is approved."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
+from kept_pictures import picture
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from running_up import Up, answer_of, submit, wait_for
 
 pytestmark = pytest.mark.e2e
 
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-KEEP_PICTURES = bool(os.environ.get("RISEORFALL_KEEP_PICTURES"))
 RETRAIN_SECONDS = 900.0  # on two cores that others use as well
 UIS = {"V1": "", "V2": "/v2"}
-
-
-def picture(page: Page, name: str) -> None:
-    if KEEP_PICTURES:
-        page.wait_for_timeout(3_000)
-        page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def field(page: Page, ui: str, title: str) -> Locator:

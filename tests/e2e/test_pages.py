@@ -32,6 +32,7 @@ pytestmark = pytest.mark.e2e
 BARS = random_walk(400, seed=3)
 CLOSE = to_datetime(BARS.closed_at[-1])
 FITS = "[...document.querySelectorAll('.scroll')].every(each => each.scrollWidth <= each.clientWidth)"
+PAPER_WIDTH = 718  # A4 at 96 pixels an inch, less margins of 1 cm
 ZOOMED = "() => document.querySelector('#chart-1').layout.xaxis.range.map(String)"
 
 
@@ -111,6 +112,19 @@ def test_the_report_of_a_decision_opens(opened: Page) -> None:
     assert opened.evaluate(FITS)  # the widest table of a report, on a desktop
     opened.get_by_role("link", name="Dashboard").click()
     expect(opened.get_by_role("heading", name="riseorfall")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["dashboard", "report"])
+def test_a_printed_page_has_no_navigation_and_fits_the_paper(opened: Page, name: str) -> None:
+    if name == "report":
+        opened.get_by_role("link", name="report", exact=True).click()
+        opened.locator("#chart-1.js-plotly-plot").wait_for()
+    opened.emulate_media(media="print")
+    opened.set_viewport_size({"width": PAPER_WIDTH, "height": 1000})
+    assert opened.locator("nav, .home, .tools").count() > 0
+    for each in opened.locator("nav, .home, .tools").all():
+        expect(each).to_be_hidden()
+    opened.wait_for_function("document.documentElement.scrollWidth <= innerWidth")  # plotly draws its charts again
 
 
 def test_a_report_outside_the_page_server_shows_no_link_to_the_dashboard(pages: Pages, browser: Browser) -> None:

@@ -9,9 +9,11 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import pytest
+from kept_pictures import picture
 from planted import plant_degradation, plant_drift
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from receiver import Receiver
@@ -23,8 +25,6 @@ from tasks.store.bar_store import BarStore
 
 pytestmark = pytest.mark.e2e
 
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-KEEP_PICTURES = bool(os.environ.get("RISEORFALL_KEEP_PICTURES"))
 SAVE_BLOCK = """
 import sys
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -37,12 +37,6 @@ import sys
 from prefect.blocks.webhook import Webhook
 Webhook(url=sys.argv[1]).save("riseorfall-predictions", overwrite=True)
 """  # the same
-
-
-def picture(page: Page, name: str) -> None:
-    if KEEP_PICTURES:
-        page.wait_for_timeout(10_000)  # charts are drawn on a canvas, slowly without a graphics card
-        page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def open_form(up: Up, page: Page, deployment: str = "retrain", epochs: int = 2) -> None:
@@ -110,7 +104,7 @@ def test_the_run_shows_progress_tables_decision_and_links_that_open(up: Up, page
     for key in ("decision", "metrics", "checks"):
         expect(page.get_by_text(key, exact=False).first).to_be_visible()
     page.set_viewport_size({"width": 1280, "height": 1500})
-    picture(page, "prefect-run")
+    picture(page, "prefect-run", wait_seconds=10)
     for key in ("mlflow-run", "data-docs"):
         link = re.search(r"\((http[^)]+)\)", by_key[key]["data"])
         assert link
@@ -134,7 +128,7 @@ def test_mlflow_opens_the_runs_with_our_columns_in_a_browser_that_has_never_been
         expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_visible()
     expect(page.get_by_role("gridcell", name="version 1", exact=True).first).to_be_visible()
     expect(page.get_by_text("Ask a question")).to_have_count(0)  # the assistant's panel covers a third of the page
-    picture(page, "mlflow-runs")
+    picture(page, "mlflow-runs", wait_seconds=10)
     row = page.locator(".ag-row .ag-selection-checkbox input").first  # until 0.2 no run could be selected
     row.click()
     expect(row).to_be_checked()
@@ -156,7 +150,7 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     expect(page.get_by_text("BTC-USD-1d bars").first).to_be_visible()
     expect(page.get_by_text(re.compile("log loss difference")).first).to_be_visible()
     expect(page.get_by_text("headline/vs_base_rate", exact=True)).to_be_visible()
-    picture(page, "mlflow-run")
+    picture(page, "mlflow-run", wait_seconds=10)
     page.goto(link.replace("?", "/model-metrics?"))
     page.get_by_placeholder("Search metric charts").fill("vs_base_rate")
     expect(page.get_by_text("vs_base_rate_low", exact=True).first).to_be_visible()
@@ -165,11 +159,11 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     page.get_by_text("Model metrics").click()
     page.get_by_placeholder("Search metric charts").fill("log_loss")
     expect(page.get_by_text("validation_log_loss").first).to_be_visible()
-    picture(page, "mlflow-curves")
+    picture(page, "mlflow-curves", wait_seconds=10)
     page.goto(f"{up.address('MLflow')}/#/models/BTC-USD-1d")
     expect(page.get_by_text("@ champion").first).to_be_visible()
     expect(page.get_by_text("P(rise) of the next close of BTC-USD 1d").first).to_be_visible()
-    picture(page, "mlflow-model")
+    picture(page, "mlflow-model", wait_seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +193,34 @@ def test_predictions_are_stored_and_monitored(up: Up, retrained: dict) -> None:
         run = up.finished(up.start(name)["id"])
         assert run["state_type"] == "COMPLETED", run["state"]
         assert run["name"] == f"{name} BTC-USD 1d"
+
+
+@pytest.mark.usefixtures("retrained")
+@pytest.mark.parametrize(
+    ("device", "width", "height", "scheme"), [("desktop", 1280, 1500, "light"), ("phone", 390, 2600, "dark")]
+)
+def test_dashboard_report_and_data_docs_of_a_real_retrain_fit_a_desktop_and_a_phone(
+    up: Up, browser: Browser, device: str, width: int, height: int, scheme: Literal["light", "dark"]
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{up.address('pages')}/")
+    page.locator("#chart-1.js-plotly-plot").wait_for()
+    expect(page.get_by_text("Next runs (UTC)")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    picture(page, f"dashboard-{device}", full_page=True)
+    page.get_by_role("link", name="report of the champion").click()
+    expect(page.get_by_role("heading", name="BTC-USD 1d, version 1")).to_be_visible()
+    page.locator("#chart-1.js-plotly-plot").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": width, "height": height})
+    picture(page, f"report-{device}")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.get_by_role("link", name="All checks, in the Data Docs").click()
+    expect(page.get_by_text("BTC-USD-1d").first).to_be_visible()
+    if device == "desktop":
+        picture(page, "data-docs")
+    context.close()
 
 
 def test_predictions_and_failed_runs_reach_the_blocks(up: Up, retrained: dict) -> None:
