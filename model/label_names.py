@@ -8,6 +8,8 @@ from typing import Literal
 
 LabelKind = Literal["rise", "rank"]
 
+UNKNOWN = "not known yet"  # an outcome; "open" would read as the price
+
 
 @dataclass(frozen=True, slots=True)
 class LabelNames:

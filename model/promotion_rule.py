@@ -29,8 +29,9 @@ from model.significance_tests import SkillTest, binomial_against_majority, mcnem
 from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
-Mark = Literal["passed", "failed"]
+Mark = Literal["passed", "failed", "held"]  # held: by a reason besides the rule
 FINAL_NETWORK = "final_network"  # clause of `model.final_network_check`
+HOLD = "hold"  # clause of a reason besides the rule
 CONDITIONS = ("soundness", FINAL_NETWORK, "past_champions")  # clauses whose reasons come last where they are met
 
 
@@ -115,7 +116,7 @@ class Decision:
     @property
     def marks(self) -> tuple[Mark, ...]:
         """Whether each clause was met, in the order of the last reasons; earlier reasons belong to no clause."""
-        return tuple("passed" if clause.passed else "failed" for clause in _ordered(self.clauses))
+        return tuple(_mark(clause) for clause in _ordered(self.clauses))
 
 
 def decide(
@@ -216,8 +217,14 @@ def hold_because(decision: Decision, reason: str) -> Decision:
     """Hold for a reason besides the rule, which comes first; a rejection stays one, every number is kept."""
     if decision.action == "reject":
         return decision
-    clause = Clause("hold", passed=False, reason=reason, numbers={})
+    clause = Clause(HOLD, passed=False, reason=reason, numbers={})
     return Decision("hold", (reason, *decision.reasons), decision.numbers, (clause, *decision.clauses))
+
+
+def _mark(clause: Clause) -> Mark:
+    if clause.passed:
+        return "passed"
+    return "held" if clause.name == HOLD else "failed"
 
 
 def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:

@@ -56,7 +56,7 @@ def series_chart(
             marker = {"color": shade, "size": 4, "opacity": 0.75}
             _add_dots(figure, f"out-of-sample, {CLASSES[label]}", record.decided_at[those],
                       record.probabilities[those], marker)  # fmt: skip
-    outcomes = ((1, CLASSES[1], RISE), (0, CLASSES[0], FALL), (-1, "open", INK))
+    outcomes = ((1, CLASSES[1], RISE), (0, CLASSES[0], FALL), (-1, "outcome unknown", INK))
     for kind, of_kind in (("live", ~late), ("late", late)):
         for label, outcome, shade in outcomes:
             those = (labels == label) & of_kind

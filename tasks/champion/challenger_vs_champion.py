@@ -162,7 +162,8 @@ def compare_with_champion(
         decision = decision if hold else replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
     elif state.version and not other and same_as(state.version, champion.record):
-        decision = hold_because(decision, f"the same network as champion version {state.number}: {SAME}")
+        same = f"the same network as champion version {state.number}"
+        decision = hold_because(decision, f"{same}, so there is nothing to promote: {SAME}")
     if hold:
         decision = hold_because(decision, str(hold))
     past = _same_past_champion(workspace, challenger, state, same_as)

@@ -22,6 +22,8 @@ def missing_for_promotion(
             low, tolerance, difference, margin = (float(each or 0.0) for each in limits)
             excess = max(low - tolerance, difference - margin)
             found.append(f"a log loss lower by {excess:.4f} vs. the {name.replace('_', ' ')}")
+        elif mark == "held":
+            found.append(reason.partition(": ")[0])
         elif mark != "passed":
             found.append(f"this clause must pass: {reason.partition(': ')[0]}")  # the whole reason stands above
     return found

@@ -37,10 +37,11 @@ class RecipeHold:
     def __str__(self) -> str:
         """Describe the hold in a sentence, with the ways to lift it."""
         return (
-            f"the recipe of version {self.version} (digest {self.recipe}, its seed included) was rolled back on "
-            f"{self.rolled_back_at:%Y-%m-%d} ({self.reason or 'no reason given'}) and is held until a person lifts it: "
-            f'`riseorfall rollback{self.flags} --lift --reason "..."`, or `riseorfall promote{self.flags} --version N '
-            '--force --reason "..."` with a version N of that recipe. Any other recipe or seed may be promoted'
+            f"the recipe of version {self.version} (digest {self.recipe}, its seed included) is on hold since the "
+            f"rollback of that version on {self.rolled_back_at:%Y-%m-%d} ({self.reason or 'no reason given'}): other "
+            f"recipes and seeds may be promoted, this one after a person has lifted the hold by `riseorfall rollback"
+            f'{self.flags} --lift --reason "..."`, or by `riseorfall promote{self.flags} --version N --force --reason '
+            '"..."` with a version N of that recipe'
         )
 
 

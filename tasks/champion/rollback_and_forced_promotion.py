@@ -70,9 +70,9 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
 def _effect_on_holds(workspace: Workspace, replaced: str, restored: str) -> str:
     """Return what a rollback does to the holds, in words."""
     if any(hold.version == restored for hold in open_holds(workspace)):
-        return f"this undoes the rollback from version {restored}, whose hold ends; nothing new is held"
+        return f"this undoes the rollback from version {restored}, whose hold ends; no new hold"
     recipe = recipe_of(workspace, replaced, workspace.decision_log.rows(workspace.name))
-    return f"recipe {recipe} is held until a person lifts it" if recipe else "its recipe is unknown: nothing is held"
+    return f"recipe {recipe} is on hold until a person lifts it" if recipe else "its recipe is unknown: no hold"
 
 
 def lift_hold(series: Series, settings: Settings, reason: str, version: str = "") -> LoggedDecision:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.bootstrap import Interval
-from model.label_names import LABEL_NAMES, LabelKind
+from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
 from model.metrics import CLASS_COLUMNS, METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
@@ -134,7 +134,7 @@ def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
     names = ("close of (UTC)", *(["series"] if of_panel else []), chance, "predicted", "outcome", "version", "stored")
     table = Table(*names, box=SIMPLE_HEAD)
     for row in rows:
-        outcome = f"{row['outcome']}, {right_or_wrong(row)}" if row["outcome"] else "open"
+        outcome = f"{row['outcome']}, {right_or_wrong(row)}" if row["outcome"] else UNKNOWN
         series, stored = [row["symbol"]] if of_panel else [], "late" if row["late"] else "in time"
         first = (format_time(row["resolves_at"]), *series, f"{row['probability']:.1%}", row["predicted"])
         table.add_row(*first, outcome, row["version"], stored)

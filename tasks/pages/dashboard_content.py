@@ -61,6 +61,7 @@ class SeriesContent:
         refused_count: number of all bars in quarantine that nobody released.
         corrected_p: p-value of the record's difference to the base rate, corrected for all tests and recipes of its
             retrain; NaN where the run does not have it.
+        is_scheduled: a schedule of the Prefect server in use is for it; assumed where no server answers.
     """
 
     series: Series
@@ -81,6 +82,12 @@ class SeriesContent:
     refused: Sequence[tuple[str, str, str, str]] = ()
     refused_count: int = 0
     data_docs: str = ""
+    is_scheduled: bool = True
+
+    @property
+    def is_historical(self) -> bool:
+        """Whether no later bars can come: those of a champion that was trained on the bundled sample."""
+        return self.health.get("source") == "sample"
 
     @property
     def has_bars_only(self) -> bool:

@@ -7,16 +7,17 @@ replaces them when it reloads itself (`templates/reload.js`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 from jaxtyping import Bool
 from markupsafe import Markup
 
+from model.label_names import UNKNOWN
 from model.metrics import CLASSES, predicts_rise
 from model.plurals import counted
 from model.series_chart import series_chart
-from tasks.champion.served_predictions import LivePredictions
 from tasks.pages.dashboard_content import SeriesContent
 from tasks.pages.dashboard_panel import outcome_text, panel_predictions
 from tasks.pages.dashboard_tiles import (
@@ -46,6 +47,7 @@ from tasks.pages.html_page import (
 from tasks.pages.number_format import moment_text
 
 RELOAD_SECONDS = 60
+OF_ALL_SERIES = ("retrain_all", "retrain_group")  # deployments whose series are a list of parameters
 LAST_PREDICTIONS = 10
 LAST_REPORTS = 30
 MOST_SECTIONS = 12  # own choice: a page of 200 sections had 14 MB and did not load within 90 s
@@ -71,6 +73,10 @@ def dashboard_page(
         of_one: the content is that of one of many series; the page links to the others, and is about it alone.
     """
     forms = forms or {}
+    if next_runs:
+        scheduled = {run["series"] for run in next_runs}
+        all_are = any(run["name"] in OF_ALL_SERIES for run in next_runs)
+        content = [replace(each, is_scheduled=all_are or _title(each) in scheduled) for each in content]
     if of_one:
         next_runs = [run for run in next_runs if run["series"] in {_title(each) for each in content}]
     page = Page("riseorfall", scripts="reports", reload_seconds=RELOAD_SECONDS)
@@ -143,7 +149,7 @@ def _series(page: Page, content: SeriesContent, forms: Mapping[str, str]) -> lis
         live(f"{name}-tiles", tiles(series_tiles(content))),
         live(
             f"{name}-predictions",
-            *(panel_predictions if content.series.is_panel else _predictions)(content.predictions),
+            *(panel_predictions(content.predictions) if content.series.is_panel else _predictions(content)),
         ),
         *_chart(page, content),
         live(f"{name}-decisions", heading("Last decisions"), _decisions(content)),
@@ -231,8 +237,8 @@ def refused_bars(content: SeriesContent, of: str = "") -> Markup:
 
 def _hold(text: str, forms: Mapping[str, str]) -> Markup:
     """Show a hold with the ways to lift it."""
-    form = [", or ", link("the form lift_hold in Prefect", forms["lift_hold"])] if "lift_hold" in forms else []
-    return paragraph(joined([f"Held: {text}", *form, "."], ""))
+    form = [", or by ", link("the form lift_hold in Prefect", forms["lift_hold"])] if "lift_hold" in forms else []
+    return paragraph(joined([f"{text[0].upper()}{text[1:]}", *form, "."], ""))
 
 
 def _chart(page: Page, content: SeriesContent) -> list[Markup]:
@@ -290,7 +296,8 @@ def _decisions(content: SeriesContent) -> Markup:
     )
 
 
-def _predictions(found: LivePredictions) -> list[Markup]:
+def _predictions(content: SeriesContent) -> list[Markup]:
+    found, unknown = content.predictions, "unknown: the bars end here" if content.is_historical else UNKNOWN
     if not len(found):
         return []
     rows = [
@@ -299,7 +306,7 @@ def _predictions(found: LivePredictions) -> list[Markup]:
             moment_text(found.resolves_at[place]).removesuffix(" UTC"),
             f"{found.probabilities[place]:.1%}",
             CLASSES[int(predicts_rise(found.probabilities[place : place + 1])[0])],
-            outcome_text(found, place),
+            outcome_text(found, place, unknown),
             found.versions[place],
             "late" if found.late[place] else "in\u00a0time",
         )

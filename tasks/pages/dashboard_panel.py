@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from model.label_names import LABEL_NAMES, RISE_NAMES
+from model.label_names import LABEL_NAMES, RISE_NAMES, UNKNOWN
 from model.metrics import predicts_rise
 from tasks.champion.panel_status import newest_outcome, newest_places
 from tasks.champion.served_predictions import LivePredictions, maker_text
@@ -58,10 +58,10 @@ def panel_predictions(found: LivePredictions) -> list[Markup]:
     ]
 
 
-def outcome_text(found: LivePredictions, place: int) -> str:
-    """Return the actual outcome and whether the prediction was right; spaces do not break."""
+def outcome_text(found: LivePredictions, place: int, unknown: str = UNKNOWN) -> str:
+    """Return the actual outcome and whether the prediction was right, where spaces do not break; else `unknown`."""
     if found.labels[place] < 0:
-        return "open"
+        return unknown
     classes = LABEL_NAMES[found.kinds[place]].classes if found.kinds else RISE_NAMES.classes
     right = bool(predicts_rise(found.probabilities[place : place + 1])[0]) == (found.labels[place] == 1)
     return f"{classes[found.labels[place]]} {'✓ right' if right else '✗ wrong'}".replace(" ", "\u00a0")

@@ -56,7 +56,10 @@ def prediction_tile(content: SeriesContent) -> tuple[str, str, str]:
     if content.series.is_panel:
         return panel_tile(found, champion)
     if not len(found):
-        return "Next prediction", "none yet", "the flow predict stores one for each closed bar"
+        command = f"`riseorfall predict --symbol {content.series.symbol} --interval {content.series.interval}`"
+        by_hand = f"not scheduled: {command} stores one"
+        by_flow = "the flow predict stores one for each closed bar"
+        return "Next prediction", "none yet", by_flow if content.is_scheduled else by_hand
     decided, resolves = moment_text(found.decided_at[-1]), moment_text(found.resolves_at[-1])
     by = maker_text(found.versions[-1], champion)
     question = f"that the close at {resolves} is above the close at {decided}; {by}"
@@ -102,8 +105,9 @@ def _bars(content: SeriesContent) -> tuple[str, str, str]:
             return "Newest bar", "unknown", "it cannot be read"
         return "Newest bar", "none yet", "all bars of this series are in quarantine"
     closed = moment_text(content.bars.closed_at[-1])
+    reader = "read again by the next ingest" if content.is_scheduled else "no schedule reads it again"
     from_file = content.health.get("source") == "csv"
-    ends = "; from a file; read again by the next ingest" if from_file else "; historical: no later bars are fetched"
+    ends = f"; from a file; {reader}" if from_file else "; historical: no later bars are fetched"
     note = "" if content.health["live_source"] else ends
     return "Newest close", newest_close(content), f"bar closed at {closed}{note}"
 

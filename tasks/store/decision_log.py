@@ -48,7 +48,8 @@ class LoggedDecision:
         champion_before: champion before the decision, None without one.
         champion_after: champion after the decision, None without one.
         reasons: why, in sentences.
-        marks: `passed` or `failed` for each clause of the rule; the clauses are the last reasons; empty before 0.2.
+        marks: `passed` or `failed` for each clause of the rule, `held` for a hold besides it; they belong to the last
+            reasons; empty before 0.2.
         numbers: numbers behind the reasons; not finite ones become None.
         run_id: MLflow run of the challenger.
         bars_version: version of the table of bars.

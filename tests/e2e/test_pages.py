@@ -169,7 +169,7 @@ def test_a_reload_shows_what_is_new_and_keeps_zoom_and_open_parts(opened: Page, 
     names = json.loads(
         opened.evaluate("JSON.stringify(document.querySelector('#chart-1').data.map(each => each.name))")
     )
-    assert "live, open" in names
+    assert "live, outcome unknown" in names
 
 
 def test_without_a_connection_the_page_stays_and_says_so(opened: Page) -> None:

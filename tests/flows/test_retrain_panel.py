@@ -392,7 +392,7 @@ def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
     assert forecast_panel(SERIES, copied.settings).version == "1"
     held = retrain_panel(promotion=GENEROUS, **RECIPE)
     assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
-    assert "is held until a person lifts it" in held.promotion.reasons[0]
+    assert "is on hold since the rollback" in held.promotion.reasons[0]
 
 
 def test_report_and_mlflow_show_champion_and_shadows_on_the_same_live_closes(copied: Workspace) -> None:

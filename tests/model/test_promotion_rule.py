@@ -173,7 +173,7 @@ def test_marks_belong_to_the_last_reasons() -> None:
     assert decision.marks[0] == "failed"
     assert decision.marks[-1] == "passed"
     held = hold_because(decision, "a person held it")
-    assert (held.marks, held.reasons[1:]) == (("failed", *decision.marks), decision.reasons)
+    assert (held.marks, held.reasons[1:]) == (("held", *decision.marks), decision.reasons)
 
 
 def test_a_constant_forecast_is_no_exception() -> None:

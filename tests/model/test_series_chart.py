@@ -20,13 +20,13 @@ def test_the_axis_goes_on_after_the_newest_marker() -> None:
     figure = drawn()
     first, last = figure.layout.xaxis2.range
     assert (first, last) == ("2024-01-01T00:00:00", "2024-05-02T00:00:00")  # 120 days and a sixtieth of them
-    (open_one,) = (trace for trace in figure.data if trace.name == "live, open")
+    (open_one,) = (trace for trace in figure.data if trace.name == "live, outcome unknown")
     assert np.datetime64(open_one.x[-1]) + np.timedelta64(2, "D") == np.datetime64(last)
     assert open_one.cliponaxis is False  # a zoomed view ends at it
 
 
 def test_a_prediction_that_was_stored_late_is_not_called_live() -> None:
-    assert [trace.name for trace in drawn().data[-2:]] == ["live, open", "late, fall"]
+    assert [trace.name for trace in drawn().data[-2:]] == ["live, outcome unknown", "late, fall"]
 
 
 def test_prices_have_no_prefix_of_units() -> None:

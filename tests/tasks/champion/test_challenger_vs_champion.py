@@ -298,5 +298,6 @@ def test_the_same_network_of_another_recipe_is_held(workspace: Workspace) -> Non
     found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
     assert found.decision.action == "hold"
     assert found.reasons[0] == (
-        "the same network as champion version 1: equal probabilities, trained until the same bar"
+        "the same network as champion version 1, so there is nothing to promote: "
+        "equal probabilities, trained until the same bar"
     )

@@ -261,7 +261,11 @@ def test_the_same_network_again_is_held_and_another_final_network_is_not(workspa
     same, other = add(workspace).version, add(workspace, gain=2.0, record=tiny_record(RECIPE, BARS, 3.0)).version
     held = compare(workspace, same, "2")
     assert held.decision.action == "hold"
-    assert held.reasons[0] == "the same network as champion version 2: equal probabilities, trained until the same bar"
+    assert held.reasons[0] == (
+        "the same network as champion version 2, so there is nothing to promote: "
+        "equal probabilities, trained until the same bar"
+    )
+    assert held.decision.marks[0] == "held"
     assert compare(workspace, other, "2").decision.action == "promote"
 
 

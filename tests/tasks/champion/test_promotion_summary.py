@@ -42,6 +42,7 @@ def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None
         "this clause must pass: a person held it",
         "this clause must pass: net of costs",
     ]
+    assert missing_for_promotion(("the same network: equal probabilities",), ("held",), {}) == ["the same network"]
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_a_rollback_that_is_undone_holds_no_recipe(workspace: Workspace, setting
     roll_back(SERIES, settings)
     assert [is_held(workspace, version) for version in "34"] == [False, True]
     undone = roll_back(SERIES, settings, to="4")
-    assert undone.reasons[-1] == "this undoes the rollback from version 4, whose hold ends; nothing new is held"
+    assert undone.reasons[-1] == "this undoes the rollback from version 4, whose hold ends; no new hold"
     assert held_recipes(workspace) == {}
 
 
@@ -267,7 +267,7 @@ def test_the_versions_pages_keep_what_a_person_did(workspace: Workspace, setting
     assert "champion again, in place of version 2: strange probabilities" in notes["1"]
     paragraphs = notes["2"].split("\n\n")
     assert paragraphs[0] == "promote: passes"
-    assert f"rolled back; recipe {RECIPE.digest} is held until a person lifts it: strange" in paragraphs[1]
+    assert f"rolled back; recipe {RECIPE.digest} is on hold until a person lifts it: strange" in paragraphs[1]
     assert f"hold on recipe {RECIPE.digest} lifted: the bars were wrong" in paragraphs[2]
     assert "promoted by force, in place of version 1: I looked at it" in notes["3"]
     assert "replaced as champion by version 3: I looked at it" in notes["1"]
@@ -323,10 +323,10 @@ def test_status_and_decisions_show_the_hold_until_it_is_lifted(capsys: pytest.Ca
 
     done = printed("rollback", "--reason", "strange probabilities")
     assert "version 1 is champion again, in place of 2" in done
-    held = f"the recipe of version 2 (digest {RECIPE.digest}, its seed included) was rolled back"
+    held = f"the recipe of version 2 (digest {RECIPE.digest}, its seed included) is on hold since the rollback"
     assert held in done
     assert held in printed("status")
-    assert f"recipe {RECIPE.digest} is held until a person lifts it" in printed("decisions")
+    assert f"recipe {RECIPE.digest} is on hold until a person lifts it" in printed("decisions")
     assert len(json.loads(printed("status", "--json"))["holds"]) == 1
     assert "lifted the hold on recipe" in printed("rollback", "--lift", "--reason", "the bars were wrong")
     assert held not in printed("status")

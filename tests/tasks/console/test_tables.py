@@ -174,7 +174,7 @@ def test_predictions_are_listed_with_their_outcomes(
     shown = capsys.readouterr().out
     assert shown.startswith("BTC-USD 1d\n")
     assert [line.split() for line in shown.splitlines() if "%" in line] == [
-        [f"{CLOSE + timedelta(days=1):%Y-%m-%d}", "53.7%", "rise", "open", "1", "in", "time"]
+        [f"{CLOSE + timedelta(days=1):%Y-%m-%d}", "53.7%", "rise", "not", "known", "yet", "1", "in", "time"]
     ]
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from threading import Thread
 from urllib.request import urlopen
@@ -322,7 +323,7 @@ def test_the_chart_holds_the_stored_rows(page: str, settings: Settings) -> None:
         assert traces[name]["x"] == [str(at)[:19] for at in record.decided_at[record.labels == label]]
     first = int(np.searchsorted(BARS.closed_at, record.decided_at[0]))
     np.testing.assert_allclose(traces["close"]["y"], BARS.column("close")[first:], rtol=1e-6)
-    assert traces["live, open"]["y"] == [0.537]
+    assert traces["live, outcome unknown"]["y"] == [0.537]
     rises = BARS.column("close")[-2:] > BARS.column("close")[-3:-1]
     late = {"rise": [], "fall": []}
     for probability, rise in zip((0.61, 0.42), rises, strict=True):
@@ -337,10 +338,37 @@ def test_predictions_are_listed_with_their_outcome_and_whether_they_were_late(pa
     assert [each[1] for each in cells] == ["53.7%", "42.0%", "61.0%"]
     assert [each[0] for each in cells] == [f"{CLOSE + DAY * ahead:%Y-%m-%d %H:%M}" for ahead in (1, 0, -1)]
     rose = BARS.column("close")[-1] > BARS.column("close")[-2]
-    assert cells[0][3] == "open"
+    assert cells[0][3] == "not known yet"
     assert cells[1][2:4] == ["fall", "rise\u00a0✗\u00a0wrong" if rose else "fall\u00a0✓\u00a0right"]
     assert [each[-1] for each in cells] == ["in\u00a0time", "late", "late"]  # stored at the newest close
     assert 0 < page.index('class="tiles"') < page.index("Last predictions</h3>") < page.index('id="chart-1"')
+
+
+def test_of_bars_that_end_no_outcome_is_awaited(content: SeriesContent) -> None:
+    page = written([replace(content, health={**content.health, "source": "sample"})])
+    assert "unknown: the bars end here" in page
+    assert "not known yet" not in body(page)
+
+
+@pytest.mark.parametrize("of", [SERIES_TEXT, "SOL-USD 1h"])
+def test_tiles_promise_a_scheduled_run_only_to_a_scheduled_series(content: SeriesContent, of: str) -> None:
+    health = {**content.health, "source": "csv"}
+    page = written([replace(content, health=health, predictions=unreadable_content(SERIES, "").predictions)], series=of)
+    by_hand = f"<code>riseorfall predict --symbol {SERIES.symbol} --interval {SERIES.interval}</code>"
+    next_prediction, newest_close = tile(page, "Next prediction")[1], tile(page, "Newest close")[1]
+    if of == SERIES_TEXT:
+        assert next_prediction == "the flow predict stores one for each closed bar"
+        assert newest_close.endswith("; from a file; read again by the next ingest")
+    else:
+        assert next_prediction == f"not scheduled: {by_hand} stores one"
+        assert newest_close.endswith("; from a file; no schedule reads it again")
+
+
+def test_a_hold_besides_the_rule_reads_as_a_sentence(content: SeriesContent) -> None:
+    row = replace(content.decisions[0], reasons=("the same network as champion version 1",), marks=("held",))
+    assert '<span class="mark held">\u2013 held:</span> the same network' in written(
+        [replace(content, decisions=[row])]
+    )
 
 
 def test_a_series_links_its_runs_in_mlflow_with_our_columns_and_the_report_of_its_champion(
@@ -386,12 +414,18 @@ def test_a_hold_is_shown_until_it_is_lifted(settings: Settings, tmp_path: Path) 
     log.append(replace(rows[0], files={second: workspace.registry.read_version(second).digests()}))
     log.append(replace(rows[1], champion_before=second, forced_reason="strange probabilities"))
     page = written(DashboardReader(own).read())
-    assert f"Held: the recipe of version {second} (digest abc123, its seed included) was rolled back" in page
-    assert "(strange probabilities) and is held until a person lifts it: <code>riseorfall rollback --lift" in page
+    shown = " ".join(unescape(re.sub("<[^>]*>", "", page)).split())
+    assert (
+        f"The recipe of version {second} (digest abc123, its seed included) is on hold since the rollback of that "
+        f"version on {rows[1].decided_at:%Y-%m-%d} (strange probabilities): other recipes and seeds may be promoted, "
+        'this one after a person has lifted the hold by riseorfall rollback --lift --reason "...", or by riseorfall '
+        'promote --version N --force --reason "..." with a version N of that recipe, or by the form lift_hold in '
+        "Prefect."
+    ) in shown
     assert f'<a href="{FORMS["lift_hold"]}" rel="noreferrer">the form lift_hold in Prefect</a>' in page
     log.append(rows[2])
     page = written(DashboardReader(own).read())
-    assert "Held: recipe" not in page
+    assert "is on hold since" not in page
     assert re.search(rf"· hold lifted:</span>\s*<strong>version {second}</strong>", page)
 
 
