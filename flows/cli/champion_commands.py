@@ -53,7 +53,7 @@ def decisions(
     if json:
         print_json(rows)
     else:
-        show_lines([series_name])
+        show_lines([series_name, *([] if name else options.others)])
         show_decisions(rows)
 
 

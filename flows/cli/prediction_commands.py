@@ -112,7 +112,7 @@ def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json
     if json:
         print_json(rows)
     else:
-        show_lines([f"{series.symbol} {series.interval}"])
+        show_lines([f"{series.symbol} {series.interval}", *options.others])
         show_predictions(rows)
 
 

@@ -14,6 +14,7 @@ from model.bars import PANEL, IntervalName, Series
 from model.errors import SpecError
 from tasks.workspace import open_workspace
 
+MOST_OTHERS = 5  # own choice: series that a line names
 FIRST_SERIES = Series("BTC-USD", "1d")  # of a home without bars, and of one with several series
 
 
@@ -117,6 +118,16 @@ class SeriesOptions:
                 f"retrain-panel --interval {interval}` first."
             )
         return fitting
+
+    @property
+    def others(self) -> list[str]:
+        """Return a line that names the series and panels that are not shown, where no flag chose among several."""
+        if self != DEFAULT_SERIES:
+            return []
+        names = [f"{each.symbol} {each.interval}" for each in open_workspace().listed_series() if each != self.series]
+        more = f" and {len(names) - MOST_OTHERS} more" if len(names) > MOST_OTHERS else ""
+        listed = f"{', '.join(names[:MOST_OTHERS])}{more}"
+        return [f"(not shown: {listed}; choose with --symbol and --interval)"] if names else []
 
     def choose(self, stored: tuple[Series, ...]) -> tuple[Series, ...]:
         """Return the stored series that fit the flags."""

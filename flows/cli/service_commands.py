@@ -64,6 +64,8 @@ def up(
 
     if show_password:
         sys.stdout.write(f"{_password(load_settings())}\n")
+        if sys.stdout.isatty():  # a script gets the password only
+            sys.stderr.write("Type the whole line, `admin:` included, into the one field of Prefect's page.\n")
         return
     chosen = with_preset(
         preset_for(source.interval), window, folds, network, training

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
+from shlex import quote
 from typing import Any
 
 from model.bootstrap import PairedDifference
@@ -81,7 +82,7 @@ class ReplaySummary:
                 f"cost of never promoting: {self.cost.mean:+.4f} nats a decision "
                 f"[{self.cost.low:+.4f}, {self.cost.high:+.4f}]"
             )
-        return lines
+        return [*lines, f"all reasons: `riseorfall decisions --name {quote(self.name)} --last 0`"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON values."""

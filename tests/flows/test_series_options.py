@@ -11,6 +11,7 @@ from flows.cli import run
 from flows.cli.series_options import SeriesOptions
 from model.bars import Series
 from model.errors import SpecError
+from tasks.services.server_password import ensure_password
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -116,6 +117,36 @@ def test_of_several_a_command_that_reads_prints_which_it_shows(
     assert capsys.readouterr().out.splitlines()[0].replace("-", " ") == "BTC USD 1d"
     assert run([command, "--symbol", "ETH/USD"]) == 0
     assert "ETH" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("command", ["predictions", "decisions"])
+def test_of_several_a_list_of_one_names_the_others(
+    home: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert home.is_dir()
+    store(Series("BTC-USD", "1d"))
+    assert run([command]) == 0
+    assert "not shown" not in capsys.readouterr().out
+    store(ETH, SOL)
+    assert run([command]) == 0
+    others = "(not shown: ETH/USD 1h, SOL/USD 1h; choose with --symbol and --interval)"
+    assert capsys.readouterr().out.splitlines()[1] == others
+    for chosen in (["--symbol", "ETH/USD"], ["--json"]):
+        assert run([command, *chosen]) == 0
+        assert "not shown" not in capsys.readouterr().out
+
+
+def test_the_password_is_alone_on_standard_output_and_a_person_is_told_where_it_goes(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "data").mkdir()
+    password = ensure_password(Settings().up_password)
+    for of_person in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda shown=of_person: shown)
+        assert run(["up", "--show-password"]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == f"{password}\n"
+        assert ("into the one field of Prefect's page" in printed.err) is of_person
 
 
 def test_a_release_prints_its_series(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

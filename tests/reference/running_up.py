@@ -136,7 +136,9 @@ def launch(home: Path, *words: str) -> Up:
             cwd=home,
         )
     running = Up(home, process, output)
-    wait_for(lambda: process.poll() is not None or "Ctrl-C stops everything" in output.read_text(encoding="utf-8"))
+    wait_for(
+        lambda: process.poll() is not None or "ready; Ctrl-C stops everything" in output.read_text(encoding="utf-8")
+    )
     assert process.poll() is None, output.read_text(encoding="utf-8")
     wait_for(lambda: len(running.ask("/deployments/filter", {})) >= 5)
     return running

@@ -243,6 +243,7 @@ def test_the_summary_scores_the_champion_of_each_day_vs_never_promoting(whole: R
     )
     assert summary.cost is None  # four decisions say nothing
     assert "never promoting: log loss" in summary.lines()[3]
+    assert summary.lines()[-1] == f"all reasons: `riseorfall decisions --name {summary.name} --last 0`"
     run_id = whole.show(summary)
     assert whole.workspace.runs.read_file(run_id, "pictures/champion_history.png")[:4] == b"\x89PNG"
 
