@@ -147,6 +147,6 @@ def _report_addresses(report: Callable[[str], None], environment: Mapping[str, s
     report(f"Prefect      {environment['PREFECT_API_URL'].removesuffix('/api')}")
     report(f"MLflow       {environment.get('MLFLOW_TRACKING_URI') or settings.mlflow_uri}")
     report(f"pages        {environment.get('RISEORFALL_PUBLIC_URL') or settings.public_url}")
-    report("password     riseorfall up --show-password (Prefect's page asks once: type all of it, `admin:` included)")
+    report("password     riseorfall up --show-password (Prefect asks once: type all of it)")
     report(f"logs         {Path(settings.root / 'data' / 'logs')}")
-    report("ready; Ctrl-C stops everything, and the schedules stay on for the next `riseorfall up`")
+    report("ready; Ctrl-C stops everything until the next `riseorfall up`")
