@@ -34,6 +34,7 @@ from data_checks.second_source import cross_check
 from data_checks.window_rules import apply_window_rules, window_batch
 from model.bars import COLUMNS, PRICES, Series
 from model.errors import SpecError
+from model.times import utc_index
 from model.windows import Windows, WindowSpec
 
 log = logging.getLogger(__name__)
@@ -220,10 +221,10 @@ def _result(rule: Rule, finding: RuleFinding, suite: Suite, series: Series) -> C
 def _bar_report(applied: RuleResults, series: Series, suite: Suite, validation: Validation) -> CheckReport:
     times, ohlcv = accepted_bars(applied.batch)
     accepted = pd.DataFrame(ohlcv, columns=list(COLUMNS[1:]), copy=False)
-    accepted.insert(0, "timestamp", pd.DatetimeIndex(times).tz_localize("UTC"))
+    accepted.insert(0, "timestamp", utc_index(times))
     gaps = gap_list(times, series.delta)
     for column in ("last_before", "first_after"):
-        gaps[column] = pd.DatetimeIndex(gaps[column]).tz_localize("UTC")
+        gaps[column] = utc_index(gaps[column].to_numpy())
     return CheckReport(
         series,
         _results(suite, applied.findings, validation, series, applied.batch),
@@ -239,7 +240,7 @@ def _bar_report(applied: RuleResults, series: Series, suite: Suite, validation: 
 def _quarantined(applied: RuleResults, suite: Suite) -> pd.DataFrame:
     severities = {rule.name: suite.severity(rule) for rule in suite.rules}
     bad = applied.refused().reset_index(drop=True)
-    bad["timestamp"] = pd.DatetimeIndex(bad["timestamp"]).tz_localize("UTC")
+    bad["timestamp"] = utc_index(bad["timestamp"].to_numpy())
     bad["severity"] = bad["rule"].map(severities).astype("str")
     lines = ["line"] if "line" in bad else []
     return bad[[*COLUMNS, "rule", "severity", "value", *lines]]

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Shaped
 
 from model.errors import GapError, SpecError
+from model.times import column_times, utc_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +121,7 @@ class Bars:
         import pandas as pd  # imported here: pandas takes a second
 
         frame = pd.DataFrame(self.ohlcv, columns=list(COLUMNS[1:]))
-        frame.insert(0, "timestamp", pd.DatetimeIndex(self.opened_at).tz_localize("UTC"))
+        frame.insert(0, "timestamp", utc_index(self.opened_at))
         return frame
 
 
@@ -159,15 +160,10 @@ def bars_from_frame(frame: "pd.DataFrame", interval: str) -> Bars:
         >>> gap_sizes(bars).tolist()
         [0, 1]
     """
-    import pandas as pd  # imported here: pandas takes a second
-
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
     if missing:
         raise SpecError(f"bars: expected columns {', '.join(COLUMNS)}; missing {', '.join(missing)}")
-    times = pd.DatetimeIndex(frame["timestamp"])
-    if times.tz is not None:
-        times = times.tz_convert("UTC").tz_localize(None)
-    opened_at = times.to_numpy().astype("datetime64[us]")
+    opened_at = column_times(frame["timestamp"])
     ohlcv = frame.reindex(columns=list(COLUMNS[1:])).to_numpy(dtype=np.float64)
     bars = Bars(interval, opened_at, np.ascontiguousarray(ohlcv))
     _require_clock(bars)

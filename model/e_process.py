@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8
 
 from model.errors import SpecError
-from model.metrics import log_losses
+from model.metrics import ODDS_CLIP, log_losses, losses_by_outcome
 
 STAKES = (0.5, 1.0, 2.0, 4.0, 8.0)  # bet sizes in 1 / nat, averaged: none of them has to be the right one
 LARGEST_SHARE = 0.9  # of the evidence that a single decision may cost
@@ -118,7 +118,7 @@ def divergence(
     >>> divergence(np.array([0.5]), np.array([0.5, 0.7])).round(4)
     array([0.    , 0.0872])
     """
-    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    p = np.clip(probabilities, ODDS_CLIP, 1 - ODDS_CLIP)
     nats: Float64[np.ndarray, "*#run #decision"] = base_rates * np.log(base_rates / p) + (1 - base_rates) * np.log(
         (1 - base_rates) / (1 - p)
     )
@@ -194,7 +194,8 @@ def excess_losses(
     Float64[np.ndarray, "*run decision"], Float64[np.ndarray, "*run decision"], Float64[np.ndarray, "*run decision"]
 ]:
     """Return loss minus the base rate's minus the allowance: as it was (0 where not known), at least, at most."""
-    rise, fall = (_loss(label, probabilities) - _loss(label, base_rates) - allowed for label in (1, 0))
+    ours, theirs = losses_by_outcome(probabilities), losses_by_outcome(base_rates)
+    rise, fall = (own - base - allowed for own, base in zip(ours, theirs, strict=True))
     gains = np.where(labels == 1, rise, np.where(labels == 0, fall, 0.0))
     return gains, np.minimum(rise, fall), np.maximum(rise, fall)
 
@@ -309,11 +310,6 @@ def _bets(
     worst = np.where(open_question, -lowest, 1.0)
     shares = np.where(open_question[..., None], np.minimum(np.array(STAKES) * worst[..., None], LARGEST_SHARE), 0.0)
     return shares, 1 + shares / worst[..., None] * gains[..., None]
-
-
-def _loss(label: int, probabilities: Float64[np.ndarray, "*run decision"]) -> Float64[np.ndarray, "*run decision"]:
-    clipped = np.clip(probabilities, 1e-15, 1 - 1e-15)
-    return np.asarray(-np.log(clipped if label == 1 else 1 - clipped), dtype=np.float64)
 
 
 def _streams(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
 from model.errors import SpecError, UnsoundModel
 from model.label_names import RISE_NAMES
+from model.times import column_times, utc_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,7 @@ THRESHOLD = 0.5  # a probability above it predicts a rise: the one decision thre
 # takes Keras' epsilon, so that training and validation losses of a fit are comparable.
 CLIP = float(np.finfo(np.float64).eps)
 TRAINING_CLIP = 1e-7
+ODDS_CLIP = 1e-12  # of probabilities in log odds and divergences, which are then at most 28 nats
 RECORD_COLUMNS = ("decided_at", "resolved_at", "label", "probability", "fold")
 CLASS_COLUMNS = ("p_down_beyond_cost", "p_neither", "p_up_beyond_cost")
 
@@ -116,7 +118,7 @@ class Record:
     def common_decisions(self, other: "Record") -> tuple["Record", "Record"]:
         """Return the windows that both records decided, from each; the other's NaN probabilities are no decisions."""
         other = other.take(np.isfinite(other.probabilities))
-        _, ours, theirs = np.intersect1d(*_decision_keys(self, other), return_indices=True)
+        ours, theirs = common_places(*_decision_keys(self, other))
         return self.take(ours), other.take(theirs)
 
     def with_probabilities(
@@ -128,7 +130,7 @@ class Record:
             decided_at: shape (decision,), datetime64[us], UTC: decisions of the other forecaster.
             probabilities: shape (decision,), float64: its P(rise).
         """
-        _, ours, theirs = np.intersect1d(self.decided_at, decided_at, return_indices=True)
+        ours, theirs = common_places(self.decided_at, decided_at)
         chosen = self.take(ours)
         return Record(chosen.decided_at, chosen.resolved_at, chosen.labels, probabilities[theirs], chosen.fold)
 
@@ -149,8 +151,8 @@ class Record:
 
         frame = pd.DataFrame(
             {
-                "decided_at": pd.DatetimeIndex(self.decided_at).tz_localize("UTC"),
-                "resolved_at": pd.DatetimeIndex(self.resolved_at).tz_localize("UTC"),
+                "decided_at": utc_index(self.decided_at),
+                "resolved_at": utc_index(self.resolved_at),
                 "label": self.labels,
                 "probability": self.probabilities,
                 "fold": self.fold,
@@ -211,6 +213,22 @@ def _symbols(record: Record) -> Shaped[np.ndarray, " window"]:
     return record.symbols if len(record.symbols) else np.full(len(record), "", np.str_)
 
 
+def common_places(
+    a: Shaped[np.ndarray, " a"], b: Shaped[np.ndarray, " b"]
+) -> tuple[Int64[np.ndarray, " common"], Int64[np.ndarray, " common"]]:
+    """Return where the decisions that two forecasters share stand in each, oldest first.
+
+    Args:
+        a: unique times, or other keys, of the decisions of one.
+        b: those of the other.
+
+    >>> common_places(np.array([3, 5, 7]), np.array([7, 3]))
+    (array([0, 2]), array([1, 0]))
+    """
+    _, ours, theirs = np.intersect1d(a, b, return_indices=True)
+    return ours, theirs
+
+
 def record_from_frame(frame: "pd.DataFrame") -> Record:
     """Return a record from a frame with the columns of `RECORD_COLUMNS`, times UTC-aware or naive UTC.
 
@@ -220,7 +238,7 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
     missing = [name for name in RECORD_COLUMNS if name not in frame.columns]
     if missing:
         raise SpecError(f"record: expected columns {', '.join(RECORD_COLUMNS)}; missing {', '.join(missing)}")
-    times = [_naive_utc(frame[name]) for name in ("decided_at", "resolved_at")]
+    times = [column_times(frame[name]) for name in ("decided_at", "resolved_at")]
     order = np.argsort(times[0], kind="stable")
     labels = frame["label"].to_numpy(dtype=np.int8)
     _require_labels(labels)
@@ -240,16 +258,6 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
         expected_moves=moves,
         class_probabilities=classes,
     )
-
-
-def _naive_utc(column: "pd.Series") -> Shaped[np.ndarray, " window"]:
-    """Return times as datetime64[us] in UTC without a zone, shape (window,)."""
-    import pandas as pd  # imported here: pandas takes a second
-
-    times = pd.DatetimeIndex(column)
-    if times.tz is not None:
-        times = times.tz_convert("UTC").tz_localize(None)
-    return times.to_numpy().astype("datetime64[us]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +372,7 @@ def _scores(
     rises: Float64[np.ndarray, "resample value"],
 ) -> dict[str, Float64[np.ndarray, " resample"]]:
     """Return the metrics of `METRICS` from counts by probability (values ascending) in each resample."""
-    rise_losses, fall_losses = _losses(values)
+    rise_losses, fall_losses = losses_by_outcome(values)
     predicted = predicts_rise(values).astype(np.float64)
     rise_total, fall_total = rises.sum(axis=-1), falls.sum(axis=-1)
     total = rise_total + fall_total
@@ -403,7 +411,14 @@ def log_losses(
         UnsoundModel: a probability is not finite or not within 0 to 1.
     """
     _require_pair(labels, probabilities)
-    rise_losses, fall_losses = _losses(probabilities)
+    return unchecked_losses(labels, probabilities)
+
+
+def unchecked_losses(
+    labels: Int8[np.ndarray, "*#run window"], probabilities: Float64[np.ndarray, "*#run window"]
+) -> Float64[np.ndarray, "*#run window"]:
+    """Return the log loss of each forecast, nats; labels and probabilities broadcast, and NaN stays NaN."""
+    rise_losses, fall_losses = losses_by_outcome(probabilities)
     return np.where(labels == 1, rise_losses, fall_losses)
 
 
@@ -417,9 +432,9 @@ def predicts_rise(probabilities: Float64[np.ndarray, " window"]) -> Bool[np.ndar
     return np.asarray(probabilities > THRESHOLD, dtype=np.bool_)
 
 
-def _losses(
-    probabilities: Float64[np.ndarray, " value"],
-) -> tuple[Float64[np.ndarray, " value"], Float64[np.ndarray, " value"]]:
+def losses_by_outcome(
+    probabilities: Float64[np.ndarray, "*value"],
+) -> tuple[Float64[np.ndarray, "*value"], Float64[np.ndarray, "*value"]]:
     """Return the log loss of each probability for an actual rise, and for an actual fall."""
     clipped = np.clip(probabilities, CLIP, 1 - CLIP)
     return -np.log(clipped), -np.log1p(-clipped)

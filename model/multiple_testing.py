@@ -18,6 +18,7 @@ from jaxtyping import Float64, Int8
 from model.bootstrap import REPETITIONS
 from model.e_process import long_run_deviation
 from model.errors import SpecError
+from model.metrics import ODDS_CLIP
 
 EULER_MASCHERONI = 0.5772156649015329
 PARTS = 16  # of the windows in CSCV: 12,870 splits, as in Bailey et al. 2017
@@ -103,7 +104,7 @@ def search_skill(
             f"search: expected probabilities of at least one recipe on each of {len(labels)} windows, found shape "
             f"{probabilities.shape}"
         )
-    p, q = np.clip(probabilities, 1e-12, 1 - 1e-12), np.clip(base_rates, 1e-12, 1 - 1e-12)
+    p, q = (np.clip(each, ODDS_CLIP, 1 - ODDS_CLIP) for each in (probabilities, base_rates))
     losses = np.where(labels == 1, np.log(q / p), np.log((1 - q) / (1 - p)))
     excess = np.nansum(losses, axis=1) / np.maximum(np.isfinite(losses).sum(axis=1), 1)
     statistic, alone, adjusted = skill_p_values(forecast_skill(labels, base_rates, probabilities), seed, overlap)
@@ -119,7 +120,7 @@ def forecast_skill(
 
     Time: entry t depends on window t alone; NaN where the probability is.
     """
-    p, q = np.clip(probabilities, 1e-12, 1 - 1e-12), np.clip(base_rates, 1e-12, 1 - 1e-12)
+    p, q = (np.clip(each, ODDS_CLIP, 1 - ODDS_CLIP) for each in (probabilities, base_rates))
     return np.asarray((labels - q) * (np.log(p / (1 - p)) - np.log(q / (1 - q))), dtype=np.float64)
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.e_process import divergence, long_run_deviation
 from model.errors import SpecError
+from model.metrics import ODDS_CLIP, unchecked_losses
 
 
 class AnchorRule(BaseModel):
@@ -138,7 +139,7 @@ def compare_with_past_champions(
     counted = common >= rule.min_common
     theirs = np.where(both, references, challenger[..., None, :])
     per_window = np.maximum(common, 1)
-    difference = _losses(labels, challenger)[..., None, :] - _losses(labels[..., None, :], theirs)
+    difference = unchecked_losses(labels, challenger)[..., None, :] - unchecked_losses(labels[..., None, :], theirs)
     excess = difference.sum(axis=-1) / per_window
     lags = 2 * overlap if overlap > 1 else 0
     centred = np.where(both, difference - excess[..., None], 0.0)
@@ -193,7 +194,7 @@ def calibration_slope_bound(
     >>> float(calibration_slope_bound(labels, 0.5, np.where(labels == 1, 0.4, 0.6), AnchorRule()))
     0.0
     """
-    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    p = np.clip(probabilities, ODDS_CLIP, 1 - ODDS_CLIP)
     skill = (labels - base_rate) * (np.log(p / (1 - p)) - np.log(base_rate / (1 - base_rate)))
     divergences = _divergences(base_rate, probabilities)
     twice = np.maximum(2 * divergences.mean(axis=-1), 1e-12)
@@ -228,18 +229,11 @@ def references_to_keep(
     known = np.isfinite(references).any(axis=1)
     if known.any():
         candidates = np.flatnonzero(known)
-        losses = np.where(np.isfinite(references), _losses(labels, references), np.nan)
+        losses = np.where(np.isfinite(references), unchecked_losses(labels, references), np.nan)
         bold = np.where(np.isfinite(references), _divergences(base_rate, references), np.nan)
         for values in (losses, bold):
             kept.add(int(candidates[np.nanmean(values[known], axis=1).argmin()]))
     return tuple(sorted(kept))
-
-
-def _losses(
-    labels: Int8[np.ndarray, "*#run window"], probabilities: Float64[np.ndarray, "*#run window"]
-) -> Float64[np.ndarray, "*#run window"]:
-    happened = np.where(labels == 1, probabilities, 1 - probabilities)
-    return np.asarray(-np.log(np.clip(happened, 1e-15, 1.0)), dtype=np.float64)
 
 
 def _divergences(

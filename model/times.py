@@ -41,6 +41,16 @@ def iso_text(moment: np.datetime64) -> str:
 
 
 def column_times(column: "pd.Series") -> Shaped[np.ndarray, " row"]:
-    """Return a column of UTC-aware times as datetime64[us], shape (row,)."""
-    times: np.ndarray = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    return times
+    """Return a column of times, aware or naive UTC, as datetime64[us], shape (row,)."""
+    import pandas as pd  # imported here: pandas takes a second
+
+    index = pd.DatetimeIndex(column)
+    times: np.ndarray = (index.tz_convert("UTC").tz_localize(None) if index.tz else index).to_numpy()
+    return times.astype("datetime64[us]")
+
+
+def utc_index(times: Shaped[np.ndarray, " row"]) -> "pd.DatetimeIndex":
+    """Return times without a zone, UTC, as a UTC-aware index, for a column of a frame."""
+    import pandas as pd  # imported here: as above
+
+    return pd.DatetimeIndex(times).tz_localize("UTC")

@@ -24,7 +24,7 @@ from model.final_network_check import (
     final_network_clause,
     unchecked_final_network,
 )
-from model.metrics import Record
+from model.metrics import Record, common_places
 from model.panel_recipe import PanelRecipe
 from model.promotion_rule import (
     Clause,
@@ -312,7 +312,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: An
         )
         return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
     probed_at = probe["decided_at"].to_numpy().astype("datetime64[us]")
-    _, ours, theirs = np.intersect1d(_numbered(decided_at), _numbered(probed_at), return_indices=True)
+    ours, theirs = common_places(_numbered(decided_at), _numbered(probed_at))
     expected = probe.drop(columns="decided_at").to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(outputs[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")
     sanity = run_sanity_check(probabilities, reloads_equal=difference <= RELOAD_TOLERANCE)
@@ -337,7 +337,7 @@ def check_against_folds(
     folds, rule = np.unique(record.fold, return_inverse=True)[1].astype(np.int64), FinalNetworkRule()
     if len(fold_networks) < 2:  # noqa: PLR2004 - a single fold has no later network to compare with
         return unchecked_final_network("the recipe has one fold, and the check needs two")
-    _, ours, theirs = np.intersect1d(record.decided_at, network.decided_at, return_indices=True)
+    ours, theirs = common_places(record.decided_at, network.decided_at)
     uncalibrated = fold_networks[folds, np.arange(len(folds))]
     found = check_final_network(
         uncalibrated[ours], folds[ours], fold_networks[:, ours], network.uncalibrated[theirs], rule

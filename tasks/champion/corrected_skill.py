@@ -13,7 +13,7 @@ import numpy as np
 from model.bars import Bars
 from model.evaluation import WAYS
 from model.looks import Looks, RecipesTried
-from model.metrics import Record
+from model.metrics import Record, common_places
 from model.multiple_testing import deflate_sharpe_ratio, forecast_skill
 from model.recipe import Recipe
 from model.times import to_datetime
@@ -122,6 +122,6 @@ def skill_on(trial: Trial, record: Record) -> np.ndarray:
     """
     skill, found = np.full(len(record), np.nan), trial.forecasts
     if found is not None:
-        _, here, there = np.intersect1d(record.decided_at, found.decided_at, return_indices=True)
+        here, there = common_places(record.decided_at, found.decided_at)
         skill[here] = forecast_skill(found.labels, found.base_rates, found.probabilities)[there]
     return skill

@@ -15,7 +15,7 @@ from jaxtyping import Float64
 from model.bars import Bars
 from model.errors import NoChampion, UnsoundModel
 from model.live_score import outcomes
-from model.metrics import Record
+from model.metrics import Record, common_places
 from model.promotion_rule import Clause
 from model.reference_anchor import (
     AnchorComparison,
@@ -96,7 +96,7 @@ def _read_references(
         except (NoChampion, UnsoundModel) as error:
             log.warning("%s: past champion version %s is no reference: %s", workspace.name, number, error)
             continue
-        _, ours, other = np.intersect1d(record.decided_at, theirs.decided_at, return_indices=True)
+        ours, other = common_places(record.decided_at, theirs.decided_at)
         on_record = np.full(len(record), np.nan)
         on_record[ours] = theirs.probabilities[other]
         versions.append(number)

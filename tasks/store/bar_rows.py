@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
+from model.times import column_times
 from tasks.store.delta_table import Table, quoted
 from tasks.store.kept_tables import is_small, read_once
 
@@ -45,20 +46,15 @@ def sorted_bars(series: Series, frame: "pd.DataFrame") -> Bars:
         SpecError: a column is missing, or times are missing or duplicate.
         GapError: times are off the interval grid.
     """
-    import pandas as pd  # imported here: reading bars needs no pandas
-
     missing = [name for name in COLUMNS[:-1] if name not in frame.columns]
     if missing:
         raise SpecError(f"{series.symbol} {series.interval}: expected columns {', '.join(COLUMNS)}; missing {missing}")
-    times = pd.DatetimeIndex(frame["timestamp"])
-    if times.tz is not None:
-        times = times.tz_convert("UTC").tz_localize(None)
-    if times.hasnans:
+    opened_at = column_times(frame["timestamp"])
+    absent = np.isnat(opened_at)
+    if absent.any():
         raise SpecError(
-            f"{series.symbol} {series.interval}: expected a time for each bar; "
-            f"row {int(times.isna().argmax())} has none"
+            f"{series.symbol} {series.interval}: expected a time for each bar; row {int(absent.argmax())} has none"
         )
-    opened_at = times.to_numpy().astype("datetime64[us]")
     ohlcv = frame.reindex(columns=list(VALUES)).to_numpy(dtype=np.float64)
     order = np.argsort(opened_at, kind="stable")
     bars = Bars(series.interval, opened_at[order], np.ascontiguousarray(ohlcv[order]))
