@@ -134,6 +134,7 @@ def test_the_pages_are_readable_and_load_nothing(report: CheckReport) -> None:
     assert (index.parent / "latest.html").exists()
 
 
+@pytest.mark.e2e
 def test_each_run_has_a_page_and_the_index_lists_the_newest_first(
     bars: pd.DataFrame, series: Series, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,7 @@ def test_predict_emits_what_it_stored(tmp_path: Path, monkeypatch: pytest.Monkey
     assert json.loads(json.dumps(payload)) == payload  # what the webhook posts
 
 
+@pytest.mark.e2e
 def test_predict_and_monitor_emit_an_event_for_a_broken_champion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

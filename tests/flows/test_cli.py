@@ -145,6 +145,7 @@ def test_bad_files_exit_with_their_code_and_a_reason(
     assert json.loads(capfd.readouterr().out)["champion"]["run_id"] == first.run_id
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("first")
 def test_two_rows_of_one_day_are_refused_and_the_rest_of_the_file_is_read(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -28,6 +28,7 @@ def file_of_another_exchange(home: Path, tmp_path: Path) -> SourceSpec:
     return SourceSpec(kind="csv", path=str(tmp_path / "bars.csv"))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("deployment", "shown"), [("ingest", "`source.symbol`"), ("quick", "`symbol`")])
 def test_the_warning_of_a_file_of_another_exchange_names_fields_in_a_form(
     deployment: str, shown: str, file_of_another_exchange: SourceSpec, monkeypatch: pytest.MonkeyPatch,

@@ -162,6 +162,7 @@ def test_impossible_prices_are_a_clear_error_and_the_table_is_as_it_was(
     require_equal(begun, source, part(day_bars, DAYS - 1))
 
 
+@pytest.mark.e2e
 def test_a_bad_tick_goes_to_the_quarantine_and_comes_in_once_released(
     exchange: LoopbackExchange, source: SourceSpec, begun: BarStore
 ) -> None:
@@ -245,6 +246,7 @@ def test_a_revised_past_bar_is_written_and_its_old_value_kept(
     assert row["source"] == NAME
 
 
+@pytest.mark.e2e
 def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(
     source: SourceSpec, bar_store: BarStore, day_bars: Bars
 ) -> None:

@@ -143,6 +143,7 @@ def test_every_policy_is_in_the_run_and_in_the_report(first: Retrain, workspace:
     assert "Policies, long or flat" in Path(first.report).read_text(encoding="utf-8")
 
 
+@pytest.mark.e2e
 def test_report_status_mlflow_and_terminal_count_the_same_looks(
     both: tuple[Retrain, Retrain], workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

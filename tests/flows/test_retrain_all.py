@@ -34,6 +34,7 @@ def deployed() -> None:
             served(plan).apply()
 
 
+@pytest.mark.e2e
 def test_each_series_becomes_a_run_with_its_own_bars_and_the_same_recipe() -> None:
     symbols = ["BTC-USD", "ETH-USD", "SOL-USD"]
     ids = retrain_all([SourceSpec(symbol=symbol) for symbol in symbols], training=TrainingSpec(epochs=3), group_size=1)

@@ -37,6 +37,7 @@ def running(runner: str, address: str = "") -> Recipe:
     return RECIPE.model_copy(update={"folds": FoldSpec(test_bars=240, count=2, runner=runner, address=address)})
 
 
+@pytest.mark.e2e
 def test_threads_give_the_numbers_of_serial_training(first: Retrain, tracking_children: list[str]) -> None:
     serial, one_by_one = folds_alone(first, running("serial"))
     threads, at_once = folds_alone(first, running("threads"))

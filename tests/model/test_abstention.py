@@ -107,6 +107,7 @@ def test_both_bounds_of_the_share_are_reached() -> None:
     assert 5 < share_bounds(share, 60)[1] * 60 - 0.1 * 60 < 6
 
 
+@pytest.mark.e2e
 @given(
     st.integers(0, 10_000),
     st.sampled_from([1, 2, 5, 20]),

@@ -187,6 +187,7 @@ def test_both_heads_members_and_calibration_go_together(planted: Windows) -> Non
     np.testing.assert_allclose(stored[:, 1:], further[:20], atol=1e-6)
 
 
+@pytest.mark.e2e
 def test_the_loss_of_training_is_that_of_validation_less_constant_forecasts(planted: Windows) -> None:
     """One step with a rate of nearly zero on all windows: both sides see the same network."""
     network = SMALL.model_copy(update={"magnitude": True})
@@ -212,6 +213,7 @@ def test_the_loss_of_training_is_that_of_validation_less_constant_forecasts(plan
     np.testing.assert_array_equal(training_targets(part, network)[:, 2], classes)
 
 
+@pytest.mark.e2e
 def test_untrained_classes_are_the_logistic_regression_of_scikit_learn_on_the_mean_move(planted: Windows) -> None:
     trainer, train = trainer_of(learning_rate=1e-9), np.arange(300)
     fitted = trainer.fit(planted, train, np.arange(310, 400), 1)

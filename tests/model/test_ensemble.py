@@ -110,6 +110,7 @@ def test_a_calibrator_is_fitted_on_the_validation_windows(calibrated: Calibrated
     assert (np.diff(expected.apply(raw)[np.argsort(raw)]) >= 0).all()
 
 
+@pytest.mark.e2e
 def test_a_calibrated_model_is_served_as_it_was_trained(calibrated: CalibratedTrainer) -> None:
     fitted = calibrated.fit(WINDOWS, TRAIN, VALIDATION)
     expected = calibrated.predict(fitted, WINDOWS)

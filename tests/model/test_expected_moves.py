@@ -209,6 +209,7 @@ def test_members_and_calibration_keep_the_moves(planted: Windows) -> None:
     np.testing.assert_allclose(stored[:, 1], moves[:20], atol=1e-6)
 
 
+@pytest.mark.e2e
 def test_an_untrained_size_is_the_rescaled_mean_move_and_its_loss_is_subtracted_from_the_curve(
     planted: Windows,
 ) -> None:

@@ -94,6 +94,7 @@ def test_an_ensemble_gives_the_same_in_onnx(scaling: Scaling, context_count: int
     assert_onnx_computes_what_keras_does(ensemble, raw_windows(context_count=context_count))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("scaling", "context_count"), [("window", 2), ("last_close", 0)])
 def test_further_outputs_give_the_same_in_onnx_alone_and_in_an_ensemble(scaling: Scaling, context_count: int) -> None:
     """The size is the factor of its layer times the window's mean move; classes know the log of that move in costs."""
@@ -120,6 +121,7 @@ def test_further_outputs_give_the_same_in_onnx_alone_and_in_an_ensemble(scaling:
     assert_onnx_computes_what_keras_does(random_ensemble(scaling, context_count, beyond_cost_bps=20.0), windows)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("build", ["cnn_lstm", "cnn", "lstm", "gru", "bilstm", "tcn", random_ensemble])
 def test_own_networks_need_no_export_by_keras_and_their_files_give_the_same_bytes(
     build: Kind | Callable[[], Any],

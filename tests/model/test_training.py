@@ -112,6 +112,7 @@ def test_fits_in_threads_equal_fits_in_sequence(trainer: Trainer, windows: Windo
     assert all(itertools.starmap(same, zip(one_by_one, at_once, strict=True)))
 
 
+@pytest.mark.e2e
 def test_dropout_is_active_in_training_only(windows: Windows) -> None:
     dropping, keeping = new_trainer(dropout=0.5), new_trainer(dropout=0.0)
     fitted = dropping.fit(windows, TRAIN, epochs=1)

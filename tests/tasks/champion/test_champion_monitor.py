@@ -75,6 +75,7 @@ def look(settings: Settings, as_of_bar: int = 999, spec: MonitorSpec = SPEC) -> 
     return monitor_champion(SERIES, settings, spec, to_datetime(BARS.closed_at[as_of_bar]))
 
 
+@pytest.mark.e2e
 def test_what_has_no_data_yet_is_left_out(settings: Settings) -> None:
     checks = {row["check"]: row["value"] for row in look(settings, TRAINED + 100).rows()}
     assert checks["live predictions with an outcome"] == "0"
@@ -90,6 +91,7 @@ def test_what_has_no_data_yet_is_left_out(settings: Settings) -> None:
     assert {"accuracy", "e-process of this version", "e-process of the service, all versions"} <= shown.keys()
 
 
+@pytest.mark.e2e
 def test_few_predictions_have_no_interval_by_the_normal_approximation(settings: Settings) -> None:
     predict(settings, np.full(20, 0.5))
     many, few = look(settings, TRAINED + 20), look(settings, TRAINED + 19)
@@ -236,6 +238,7 @@ def test_a_run_by_a_clock_that_was_ahead_neither_silences_an_alarm_nor_hides_pre
     assert log.last(SERIES.name) == ahead.entry
 
 
+@pytest.mark.e2e
 def test_a_run_that_goes_past_midnight_uses_one_as_of_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     predict(settings, np.full(249, 0.5))
     midnight = to_datetime(BARS.closed_at[-1])

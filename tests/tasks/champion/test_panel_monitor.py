@@ -142,6 +142,7 @@ def test_a_close_counts_when_all_of_its_series_have_their_bar(workspace: Workspa
     assert (found.score.count, found.score.predictions) == (DAYS - 1, 3 * (DAYS - 1))
 
 
+@pytest.mark.e2e
 def test_ranks_are_compared_with_a_half_and_versions_by_their_own_question(workspace: Workspace) -> None:
     """Version 2 predicts ranks; what version 1 served before stays in the evidence of the service only."""
     recipe, bars = panel_recipe(label="rank", least_series=3), coins()

@@ -220,6 +220,7 @@ def test_a_rollback_to_a_version_that_never_was_champion_is_refused(workspace: W
     assert sync_champion_alias(workspace).number == "2"
 
 
+@pytest.mark.e2e
 def test_of_several_held_recipes_one_is_lifted_by_the_version_that_was_rolled_back(
     workspace: Workspace, settings: Settings
 ) -> None:
@@ -359,6 +360,7 @@ def raised(error: Exception) -> Any:
     return fail
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("error", "warning"),
     [

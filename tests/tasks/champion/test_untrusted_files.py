@@ -327,6 +327,7 @@ def test_a_rebuilt_registry_uses_no_number_again(settings: Settings, tmp_path: P
     assert register(workspace, 8.0) == "5"
 
 
+@pytest.mark.e2e
 def test_numbers_of_a_series_without_decisions_are_not_used_again_either(settings: Settings, tmp_path: Path) -> None:
     forecast(SERIES, settings)
     rebuilt = lose_the_registry(settings.root, tmp_path / "rebuilt")

@@ -524,6 +524,7 @@ def test_significance_is_corrected_for_tests_and_recipes(content: ReportContent)
     assert f"{p_value_text(skill.pesaran_timmermann.p_value)}<small>corrected {p_value_text(by_hand)}</small>" in page
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("recipes", "finding", "shade"),
     [(1, "is significantly better", "#0072b2"), (1_000, "does not differ significantly from it", "#222222")],
@@ -558,6 +559,7 @@ def test_the_deflated_sharpe_ratio_is_shown_and_explained(content: ReportContent
     assert "Of long or flat it is 0.97 (reaches 0.95). It is one-sided" in page
 
 
+@pytest.mark.e2e
 def test_evidence_that_the_correction_removes_is_called_none(content: ReportContent) -> None:
     labels = content.record.labels
     found = evaluation_of(daily_record(labels, forecast(labels, 0.65, seed=2), folds=2))

@@ -91,6 +91,7 @@ def _overwrite(path: Path) -> Path:
     return _write(path, b"x" * path.stat().st_size)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_command_names_the_damaged_file_and_the_doctor_finds_it(
     home: Path, capsys: pytest.CaptureFixture[str], name: str
@@ -300,6 +301,7 @@ def test_a_truncated_commit_loses_its_rows_only_and_later_ones_stay(
     assert [row.sequence for row in log.rows()] == [1, 2, 4, 5]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["first log file truncated", "first log file gone"])
 def test_a_lost_creation_of_a_table_is_written_again(home: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     before = state_of(capsys)
@@ -399,6 +401,7 @@ def test_status_without_bars_says_so(home: Path, capsys: pytest.CaptureFixture[s
     assert "riseorfall ingest" in found["remedy"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("pattern", "shown"), [("%", "expected the tag trained_until"), ("metric.%", "without scores")]
 )

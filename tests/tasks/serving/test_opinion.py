@@ -57,6 +57,7 @@ def expected(record: np.ndarray, probabilities: list[float]) -> list[str]:
     return found
 
 
+@pytest.mark.e2e
 def test_daily_opinions_are_those_of_a_plain_loop(workspace: Workspace) -> None:
     state_share(workspace)
     found = asked_daily(workspace)

@@ -160,6 +160,7 @@ def promote_another(workspace: Workspace, gain: float, **chosen: object) -> None
     workspace.decision_log.append(replace(row, champion_before="1", champion_after="2"))
 
 
+@pytest.mark.e2e
 def test_what_another_version_served_before_is_named_and_counts(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,7 @@ def _refused(quarantined: pd.DataFrame) -> list[str]:
     return listed
 
 
+@pytest.mark.e2e
 @needs_files
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}-{case.timezone}")
 def test_the_page_lists_what_the_checks_find(case: Case) -> None:

@@ -94,7 +94,9 @@ def test_transient_faults_are_retried(fault: str, name: str, exchange: LoopbackE
     assert bars.layout["retries"] == "2"
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(each, marks=[pytest.mark.e2e] if each == "slow" else []) for each in FAULTS]
+)
 def test_lasting_faults_are_an_error_with_the_reason(fault: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults["binance"] = deque([FAULTS[fault]] * 20)
     with pytest.raises(SourceUnavailable, match="found none in 4 attempts; last: ") as caught:
