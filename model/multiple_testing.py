@@ -203,7 +203,6 @@ def deflate_sharpe_ratio(
     returns: Float64[np.ndarray, " period"],
     others: Sequence[Float64[np.ndarray, " _"]],
     recipes: int,
-    least_variance: float = 0.0,
 ) -> float:
     """Return the deflated Sharpe ratio of a recipe, given the returns of others that were tried on the same periods.
 
@@ -211,15 +210,15 @@ def deflate_sharpe_ratio(
         returns: shape (period,), float64: of the recipe, net of costs.
         others: returns of each other recipe whose forecasts are known.
         recipes: all recipes tried, the recipe itself and unknown ones included.
-        least_variance: of the Sharpe ratios of the recipes, for known ones that are too alike to show it.
 
     Returns:
-        See `deflated_sharpe_ratio`. The variance is that of the known Sharpe ratios; with one alone it is that of the
-        estimate where there is no skill, one over the number of periods.
+        See `deflated_sharpe_ratio`. The variance is that of the known Sharpe ratios, at least that of an estimate
+        without skill, one over the number of periods: policies and portfolios of one network are alike, other recipes
+        are not, and their ratios vary at least by chance.
     """
     ratios = [float(each.mean() / each.std()) if each.std() > 0 else 0.0 for each in (returns, *others)]
-    variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 1 / len(returns)
-    return deflated_sharpe_ratio(returns, recipes, max(variance, least_variance))
+    variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
+    return deflated_sharpe_ratio(returns, recipes, max(variance, 1 / len(returns)))
 
 
 @dataclass(frozen=True, slots=True)

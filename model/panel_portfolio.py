@@ -168,9 +168,7 @@ def compare_portfolios(
         figures = found.numbers() | split_return({**weights, **baselines}[name], earned, seed)
         if name in weights:
             others = [held[each].net_returns for each in weights if each != name]
-            # Portfolios of one network are alike, other recipes are not: their ratios vary at least by chance.
-            chance = 1 / len(found.net_returns)
-            figures["deflated_sharpe"] = deflate_sharpe_ratio(found.net_returns, others, tried, chance)
+            figures["deflated_sharpe"] = deflate_sharpe_ratio(found.net_returns, others, tried)
         results[name] = PolicyResult(figures, net_by_cost(found.gross, found.traded), ())
     equal_parts = returns / np.bincount(record.bar_numbers())[record.bar_numbers()]
     spec = TradingSpec(**costs.model_dump(include=set(TradingCosts.model_fields)), kind="long_short")

@@ -143,10 +143,13 @@ def test_overfitting_is_that_of_a_count_over_all_splits() -> None:
 
 def test_a_sharpe_ratio_is_deflated_by_the_ratios_of_the_others() -> None:
     rng = np.random.default_rng(2)
-    ours, *others = rng.normal(0.08, 1, (4, 400))
+    ours, *others = rng.normal([[0.2], [-0.1], [0.0], [0.1]], 1, (4, 400))
     ratios = [each.mean() / each.std() for each in (ours, *others)]
-    by_hand = deflated_sharpe_ratio(ours, 9, float(np.sum((np.array(ratios) - np.mean(ratios)) ** 2) / 3))
-    assert deflate_sharpe_ratio(ours, others, 9) == pytest.approx(by_hand)
+    variance = float(np.sum((np.array(ratios) - np.mean(ratios)) ** 2) / 3)
+    assert variance > 1 / 400
+    assert deflate_sharpe_ratio(ours, others, 9) == pytest.approx(deflated_sharpe_ratio(ours, 9, variance))
+    # Three copies show no variance of their own: that of chance counts.
+    assert deflate_sharpe_ratio(ours, [ours, ours], 9) == pytest.approx(deflated_sharpe_ratio(ours, 9, 1 / 400))
     assert deflate_sharpe_ratio(ours, [], 9) == pytest.approx(deflated_sharpe_ratio(ours, 9, 1 / 400))
     assert deflate_sharpe_ratio(ours, [], 1) == pytest.approx(deflated_sharpe_ratio(ours, 1, 0.0))
     assert deflate_sharpe_ratio(np.zeros(400), others, 9) == 0

@@ -93,11 +93,24 @@ def test_the_sharpe_ratio_is_deflated_for_recipes_times_policies() -> None:
         trade(record, BARS, spec.model_copy(update={"policy": policy}), 1, validation).strategy.net_returns
         for policy in POLICIES
     ]
-    variance = float(np.var([each.mean() / each.std() for each in (*net, other)], ddof=1))
+    variance = max(float(np.var([each.mean() / each.std() for each in (*net, other)], ddof=1)), 1 / 200)
     assert found.tried == 12
     for policy, returns in zip(POLICIES, net, strict=True):
         expected = deflated_sharpe_ratio(returns, 12, variance)
         assert found.results[policy].figures["deflated_sharpe"] == pytest.approx(expected)
+
+
+def test_policies_that_are_alike_do_not_undo_the_deflation() -> None:
+    """Without costs all three policies hold the same positions: twelve trials of four recipes vary by chance."""
+    record, validation = two_folds()
+    spec = TradingSpec(cost_bps=0, slippage_bps=0)
+    found = compare_policies(record, validation, BARS, spec, 1, recipes=4).results
+    net = trade(record, BARS, spec, 1, validation).strategy.net_returns
+    alone = deflated_sharpe_ratio(net, 1, 0.0)
+    expected = deflated_sharpe_ratio(net, 12, 1 / 200)
+    assert found["sign"].figures["net_return"] == found["no_trade_band"].figures["net_return"]
+    assert found["sign"].figures["deflated_sharpe"] == pytest.approx(expected)
+    assert expected < 0.7 * alone
 
 
 def test_what_is_undefined_is_null_in_json() -> None:
