@@ -35,7 +35,7 @@ from model.panel_policies import learn_bands, trade_panel
 from model.panel_portfolio import quantile_portfolio
 from model.panel_scores import auc_by_bar, mean_interval
 from model.presets import HOURLY
-from model.trading_intervals import BPS
+from model.sharpe_and_break_even import BPS
 from model.trading_policies import POLICIES
 from model.training import TrainingSpec
 from model.walk_forward import FoldFit, fit_fold, pool_records, walk_baselines_forward

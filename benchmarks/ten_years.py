@@ -300,10 +300,10 @@ def new_process() -> None:
     """Forget what a process keeps in memory."""
     import simulated_commands as commands
 
-    from tasks.store import kept_tables
+    from tasks.store import table_cache
 
     commands.forget_caches()
-    kept_tables._kept.clear()  # noqa: SLF001 - a new process
+    table_cache._kept.clear()  # noqa: SLF001 - a new process
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -82,8 +82,8 @@ def _run_suite(
     from great_expectations.checkpoint.actions import UpdateDataDocsAction  # here: takes 5 s, and only checks need it
     from great_expectations.core.run_identifier import RunIdentifier
 
-    from data_checks.added_objects import AddedCheckpoint, AddedDefinition, AddedSuite
     from data_checks.expectations import build_expectation
+    from data_checks.great_expectations_objects import AddedCheckpoint, AddedDefinition, AddedSuite
 
     context = _open_context(site)
     asset = context.data_sources.add_pandas("bars").add_dataframe_asset(suite.name)

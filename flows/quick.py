@@ -7,10 +7,10 @@ from pydantic import Field
 
 from flows.retrain import retrain
 from model.bars import IntervalName, Series
-from tasks.retrain_run import HOURS_6
+from tasks.retrain_mlflow_run import HOURS_6
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.quick_form_defaults import quick_source, scheduled_parameters
 from tasks.services.run_page import readable
-from tasks.services.scheduled_retrain import quick_source, scheduled_parameters
 from tasks.sources.source_spec import SourceKind
 
 

@@ -26,7 +26,7 @@ from tasks.promotion import promote
 from tasks.registration import register
 from tasks.reporting import report
 from tasks.results import Retrain, Unchanged
-from tasks.retrain_run import HOURS_6, open_run, track_run
+from tasks.retrain_mlflow_run import HOURS_6, open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable

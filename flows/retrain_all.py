@@ -13,7 +13,7 @@ from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.retrain_submission import start_group, start_retrain
+from tasks.series_submission import start_group, start_retrain
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.group_runs import MAX_SERIES
 from tasks.services.run_page import readable

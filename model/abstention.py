@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.bars import Bars
 from model.bootstrap import Interval, percentile_bounds, record_block_bars, resample
 from model.metrics import THRESHOLD, Record, log_losses, validation_by_fold
-from model.trading_intervals import BPS
+from model.sharpe_and_break_even import BPS
 
 # Own choice by simulation (docs/decisions/0013): a larger step follows drift faster, and selects less sharply.
 STEP = 0.02

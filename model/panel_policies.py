@@ -16,8 +16,8 @@ from jaxtyping import Float64, Int8, Int64
 from model.metrics import Record
 from model.panel_portfolio import Portfolio, compare_portfolios, flows, measure_portfolio, require_one_bar
 from model.policy_comparison import PolicyComparison, PolicyResult
+from model.sharpe_and_break_even import BPS
 from model.trading import TradingCosts
-from model.trading_intervals import BPS
 from model.trading_policies import POLICIES, Band, PolicyName, candidate_bands, hold_bands
 
 REVERSAL = "reversal_1_bar"

@@ -16,8 +16,8 @@ from model.bars import Bars
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
+from model.sharpe_and_break_even import BPS, growth_factors
 from model.trading import TradingSpec, trade, traded_value
-from model.trading_intervals import BPS, growth_factors
 from model.trading_policies import POLICIES, Band
 
 COST_CURVE_BPS = tuple(range(21))  # costs of a side

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.bootstrap import PairedDifference, compare_losses
 from model.errors import SpecError
-from model.looks import Looks, RecipesTried
+from model.looks_at_test_bars import Looks, RecipesTried
 from model.metrics import Record
 from model.multiple_testing import forecast_skill, skill_p_values
 from model.sanity_check import SanityCheck

@@ -19,7 +19,7 @@ from model.bars import Bars
 from model.bootstrap import Interval
 from model.errors import SpecError
 from model.metrics import THRESHOLD, Record, validation_by_fold
-from model.trading_intervals import BPS, break_even_interval, growth_factors, log_growth, sharpe_interval
+from model.sharpe_and_break_even import BPS, break_even_interval, growth_factors, log_growth, sharpe_interval
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 
 YEAR = np.timedelta64(31_557_600, "s")  # 365.25 days: crypto markets never close

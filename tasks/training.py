@@ -8,14 +8,10 @@ Folds run one after the other, in threads that share one traced network, or on a
 Caution: weights repeat bit for bit on machines with as many cores, elsewhere to rounding.
 """
 
-import os
 from datetime import UTC, datetime
-from typing import Any
 
 from prefect import runtime, task
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from model.errors import SpecError
 from model.final_fit import fit_final_network
 from model.folds import Fold
 from model.metrics import score
@@ -32,12 +28,9 @@ from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.run_artifacts import log_final_network, log_fold, read_calibrator
 from tasks.registry.run_metrics import curves, kept_epoch_metrics, score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
+from tasks.services.fold_runner import dask_runner, run_folds, thread_runner
 from tasks.windowing import read_folds, read_windows
 from tasks.workspace import open_workspace
-
-CLUSTER_TIMEOUT = "10s"  # own choice: a scheduler that runs answers at once
-WORKERS_TIMEOUT = "5min"  # own choice: workers that fail to start, or that cannot import this code, end in seconds
-LOST_WORKERS = ("NoWorkerError", "NoValidWorkerError", "KilledWorker")  # by name: distributed is an extra
 
 
 def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[FoldOutcome]:
@@ -49,10 +42,11 @@ def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[Fol
     count = recipe.folds.count
     if recipe.folds.runner == "serial" or count == 1:
         return [train_fold(ref, recipe, index, parent_run_id) for index in range(count)]
+    calls = [{"ref": ref, "recipe": recipe, "index": index, "parent_run_id": parent_run_id} for index in range(count)]
     if recipe.folds.runner == "threads":
         trainer_for(recipe)  # built before the threads start: each would build its own on an empty cache
-        return _submit_folds(ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1), ref, recipe, parent_run_id)
-    return _submit_folds(_dask_runner(recipe.folds.address), ref, recipe, parent_run_id)
+        return run_folds(thread_runner(), train_fold, calls)
+    return run_folds(dask_runner(recipe.folds.address), train_fold, calls)
 
 
 def fold_run_name() -> str:
@@ -157,44 +151,3 @@ def fit_final(ref: WindowsRef, recipe: Recipe, folds: list[FoldOutcome], parent_
         workspace.runs.log_values(parent_run_id, tags=tags, curves=curves(fitted.history))
     until = iso_text(resolved.resolved_at[-1])
     return FinalFit(epochs, fitted.seconds, fitted.device, until)
-
-
-def _submit_folds(runner: Any, ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[FoldOutcome]:
-    """Submit every fold to a task runner, and wait for all of them."""
-    with runner:
-        futures = [
-            runner.submit(train_fold, {"ref": ref, "recipe": recipe, "index": index, "parent_run_id": parent_run_id})
-            for index in range(recipe.folds.count)
-        ]
-        try:
-            return [future.result() for future in futures]
-        except Exception as error:
-            if type(error).__name__ not in LOST_WORKERS:
-                raise
-            raise SpecError(
-                "folds.runner dask: expected Dask workers that run this version of riseorfall, found none left: "
-                f"{error} Read the output of the workers; install the same version on them."
-            ) from error
-
-
-def _dask_runner(address: str) -> Any:
-    """Return the task runner of a cluster; without an address, of one on this machine with a process per core."""
-    try:
-        import dask
-        from distributed import Client  # imported here: an extra
-        from prefect_dask import DaskTaskRunner
-    except ImportError as error:
-        raise SpecError(
-            "folds.runner dask: expected the extra distributed, found it missing. Install riseorfall[distributed]."
-        ) from error
-    if not address:
-        dask.config.set({"distributed.scheduler.no-workers-timeout": WORKERS_TIMEOUT})
-        return DaskTaskRunner(cluster_kwargs={"n_workers": os.cpu_count() or 1, "threads_per_worker": 1})
-    try:
-        Client(address, timeout=CLUSTER_TIMEOUT, set_as_default=False).close()
-    except (OSError, ValueError) as error:
-        raise SpecError(
-            f"folds.address: expected a Dask scheduler at {address}, found none: {error}. Start one with `dask "
-            "scheduler` and workers with `dask worker`."
-        ) from error
-    return DaskTaskRunner(address=address)

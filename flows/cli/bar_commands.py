@@ -21,7 +21,7 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     as_of
         Time of the run, UTC; default: now for an exchange, the last close for a file.
     """
-    from tasks.console.tables import format_time, show_lines
+    from tasks.console.command_output import format_time, show_lines
 
     settings = load_settings()
     require_readable(source)  # before the imports, which take seconds
@@ -52,7 +52,7 @@ def bars(*, options: SeriesOptions = DEFAULT_SERIES, table_version: int | None =
     table_version
         Version of the bar table to read; default: the newest.
     """
-    from tasks.console.tables import show_bars
+    from tasks.console.command_output import show_bars
 
     settings = load_settings()
     store = Workspace(settings).bar_store
@@ -68,7 +68,7 @@ def bars(*, options: SeriesOptions = DEFAULT_SERIES, table_version: int | None =
 
 def quarantine(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False) -> None:
     """List the bars that the data checks refused, released ones included: time, rule, value, source."""
-    from tasks.console.tables import show_lines, show_quarantine
+    from tasks.console.command_output import show_lines, show_quarantine
 
     settings, series = load_settings(), options.series_or_new
     found = Workspace(settings).bar_store.refusals(series)
@@ -94,7 +94,7 @@ def release(
     reason
         Why these bars are correct; stored with the release.
     """
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
 
     settings, series = load_settings(), options.chosen_or_new
     store = Workspace(settings).bar_store
@@ -126,7 +126,7 @@ def remove(
         Why these bars are wrong; stored with them.
     """
     from tasks.champion.bar_removal import remove_bars
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
 
     settings, series = load_settings(), options.chosen
     found = remove_bars(series, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last)

@@ -33,7 +33,7 @@ def decisions(
     on
         Show the champion at the end of this day (UTC), or at this time.
     """
-    from tasks.console.tables import show_decisions, show_lines
+    from tasks.console.command_output import show_decisions, show_lines
 
     settings = load_settings()
     log = Workspace(settings).decision_log
@@ -76,8 +76,8 @@ def promote(
     reason
         Reason, for the decision log.
     """
-    from tasks.champion.rollback_and_forced_promotion import promote_by_hand
-    from tasks.console.tables import show_lines
+    from tasks.champion.decisions_by_hand import promote_by_hand
+    from tasks.console.command_output import show_lines
 
     with quiet_libraries(writes=True):
         row = promote_by_hand(options.chosen_or_panel, load_settings(), version, promotion, force=force, reason=reason)
@@ -99,9 +99,9 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     lift
         Lift the hold of a former rollback instead; the champion stays. Requires a reason; --to chooses among several.
     """
+    from tasks.champion.decisions_by_hand import lift_hold, roll_back
     from tasks.champion.recipe_hold import held_recipes
-    from tasks.champion.rollback_and_forced_promotion import lift_hold, roll_back
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
 
     with quiet_libraries(writes=True):
         series, settings = options.chosen_or_panel, load_settings()
@@ -133,7 +133,7 @@ def _show_in_prefect(row: "LoggedDecision") -> None:
 
     It is committed by then, so that a server that does not answer is a warning.
     """
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
     from tasks.services.prefect_server import use_server
 
     try:

@@ -66,7 +66,7 @@ def predict(
     panel
         Predict every stored series of the interval, or --symbol alone, with the champion of the panel.
     """
-    from tasks.console.tables import show_forecast
+    from tasks.console.command_output import show_forecast
     from tasks.serving.forecast import forecast
 
     if panel:
@@ -105,7 +105,7 @@ def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json
         Number of predictions to list, the newest; 0 for all. With --symbol PANEL each series of a close is one.
     """
     from tasks.champion.served_predictions import served_predictions
-    from tasks.console.tables import show_lines, show_predictions
+    from tasks.console.command_output import show_lines, show_predictions
 
     series = options.panel if options.is_panel else options.series
     rows = served_predictions(open_workspace(series)).rows(last)
@@ -133,7 +133,7 @@ def monitor(
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
     """
     from tasks.champion.panel_monitor import monitor_series
-    from tasks.console.tables import show_watched
+    from tasks.console.command_output import show_watched
 
     series = options.panel if options.is_panel else options.series
     with quiet_libraries(writes=True):
@@ -152,7 +152,7 @@ def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = No
     at
         Decision time of the window, UTC: the close of its last bar; default: the newest.
     """
-    from tasks.console.tables import show_explanation
+    from tasks.console.command_output import show_explanation
 
     settings = load_settings()
     with quiet_libraries():
@@ -178,7 +178,7 @@ def audit(
         Number of windows and predictions computed again, without later bars and with scrambled ones.
     """
     from tasks.champion.version_audit import audit_version
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
 
     with quiet_libraries():
         found = audit_version(options.series, load_settings(), version, sample)

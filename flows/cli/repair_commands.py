@@ -47,7 +47,7 @@ def backup(folder: Path, /) -> None:
     folder
         Folder that does not exist yet or is empty, outside the home.
     """
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
     from tasks.repair.home_backup import back_up
 
     settings = load_settings()
@@ -65,7 +65,7 @@ def restore(folder: Path, /) -> None:
     folder
         Folder that `riseorfall backup` wrote.
     """
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
     from tasks.repair.home_backup import restore as restore_home
 
     settings = load_settings()

@@ -60,7 +60,7 @@ def up(
         Print the password of the servers, as Prefect's page asks for it (user:password), and start nothing.
     """
     from flows.up import up as run_services
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
 
     if show_password:
         sys.stdout.write(f"{_password(load_settings())}\n")
@@ -107,7 +107,7 @@ def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", p
     port
         Port to listen on.
     """
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
     from tasks.serving.rest_server import serve as serve_champion
 
     settings, series = load_settings(), options.series
@@ -138,7 +138,7 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
 
 def automations() -> None:
     """Install the automations on the Prefect server in use: retrain on alarm, report a day without a retrain."""
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
     from tasks.services.prefect_server import use_server
     from tasks.services.scheduled_runs import prefect_api
 

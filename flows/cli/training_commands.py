@@ -56,7 +56,7 @@ def retrain(
     force
         Retrain even if a decision on the same bars, recipe, rule and code exists.
     """
-    from tasks.console.tables import show_retrain
+    from tasks.console.command_output import show_retrain
 
     settings = load_settings()
     require_readable(source)  # before the imports, which take seconds
@@ -146,7 +146,7 @@ def replay(
     name
         Name of the replay's model registry and decision log; default: the name of the series with -replay.
     """
-    from tasks.console.tables import show_decisions, show_lines
+    from tasks.console.command_output import show_decisions, show_lines
 
     series = options.chosen  # before the imports, which take seconds
     with flow_progress(load_settings()):
@@ -181,7 +181,7 @@ def tune(
     spec: Annotated[TuneSpec, Parameter(name="tune")] = TuneSpec(),
 ) -> None:
     """Search for a better recipe on the bars before the test bars, which stay out-of-sample; resumable."""
-    from tasks.console.tables import show_lines
+    from tasks.console.command_output import show_lines
 
     series = options.chosen  # before the imports, which take seconds
     with flow_progress(load_settings()):

@@ -39,9 +39,9 @@ from tasks.champion.shadow_predictions import shadow_predictions, shadow_version
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.experiment_page import NOTE_TAG, SHORT_HASH
+from tasks.registry.loaded_version import OpenedVersion, open_version
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
-from tasks.registry.opened_version import OpenedVersion, open_version
 from tasks.registry.run_artifacts import (
     REPLAY_SUMMARY,
     log_fold_networks,
@@ -53,7 +53,8 @@ from tasks.registry.run_artifacts import (
 from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
-from tasks.store.bars_ref import BarsRef, hash_bars
+from tasks.store.bars_hash import hash_bars
+from tasks.store.bars_ref import BarsRef
 from tasks.store.decision_log import LoggedDecision, former_champions
 from tasks.workspace import Workspace
 

@@ -32,7 +32,7 @@ from tasks.registry.experiment_page import SHORT_HASH, as_of_text
 from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.registry.run_metrics import BASE_RATE, LOG_LOSS, score_metrics
 from tasks.settings import Settings
-from tasks.store.bars_ref import hash_bars
+from tasks.store.bars_hash import hash_bars
 from tasks.store.trial_log import TrialForecasts, trial_of
 from tasks.workspace import Workspace
 

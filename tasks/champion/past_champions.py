@@ -1,6 +1,6 @@
 """The anchor against creep: the daily rule compares a challenger with the best of what has been champion.
 
-`model/reference_anchor.py` decides on probabilities; here they are gathered. At most
+`model/best_past_champion.py` decides on probabilities; here they are gathered. At most
 seven references are kept, however many promotions there were. Each decision stores which references it compared with;
 the candidates of the next decision are the references of the newest promotion and the champions since. So the decision
 log is the only state, and a replay finds the same references.
@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Float64
 
 from model.bars import Bars
-from model.errors import NoChampion, UnsoundModel
-from model.live_score import outcomes
-from model.metrics import Record, common_places
-from model.promotion_rule import Clause
-from model.reference_anchor import (
+from model.best_past_champion import (
     AnchorComparison,
     AnchorRule,
     calibration_slope_bound,
     compare_with_past_champions,
     references_to_keep,
 )
+from model.errors import NoChampion, UnsoundModel
+from model.live_score import outcomes
+from model.metrics import Record, common_places
+from model.promotion_rule import Clause
 from model.times import column_times
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.out_of_sample_record import out_of_sample_record

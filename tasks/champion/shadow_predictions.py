@@ -15,8 +15,8 @@ from model.bars import Bars
 from model.errors import BarsTooShort, StoreUnavailable
 from model.times import to_datetime, to_datetime64
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.loaded_version import OpenedVersion, open_version
 from tasks.registry.model_registry import ModelRegistry
-from tasks.registry.opened_version import OpenedVersion, open_version
 from tasks.store.decision_log import LoggedDecision, reference_versions
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace

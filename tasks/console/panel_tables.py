@@ -15,7 +15,7 @@ from model.metrics import CLASS_COLUMNS
 from model.panel_portfolio import MARKET_NEUTRAL
 from model.plurals import counted
 from tasks.champion.promotion_summary import missing_for_promotion
-from tasks.console.tables import format_time, metrics_table, print_field
+from tasks.console.command_output import format_time, metrics_table, print_field
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 

@@ -18,8 +18,8 @@ from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
 from model.plurals import counted
 from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.scores_by_period import Period, Seeds
+from model.sharpe_and_break_even import net_return_interval
 from model.significance_tests import SkillTest
-from model.trading_intervals import net_return_interval
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval

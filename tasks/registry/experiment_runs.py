@@ -6,12 +6,11 @@ It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.
 
 import io
 import json
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +29,7 @@ from tasks.registry.experiment_page import (
 from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.owning_process import PROCESS_TAG, own_process
-from tasks.registry.run_memory import MEMORY
+from tasks.registry.run_cache import CACHE
 from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer, store_unavailable
 from tasks.settings import Settings, preserve_tracking_uri
@@ -97,12 +96,12 @@ class ExperimentRuns:
 
     def experiment_id(self) -> str:
         """Return the experiment of the series; create it with a description and a view on first use."""
-        known = MEMORY.experiments.get((self.uri, self.name))
+        known = CACHE.experiments.get((self.uri, self.name))
         if known is not None:
             return known
         found = self.client.get_experiment_by_name(self.name)
         experiment_id = self._create_experiment() if found is None else str(found.experiment_id)
-        MEMORY.keep_experiment((self.uri, self.name), experiment_id)
+        CACHE.keep_experiment((self.uri, self.name), experiment_id)
         return experiment_id
 
     def _create_experiment(self) -> str:
@@ -199,7 +198,7 @@ class ExperimentRuns:
         for start in range(POINTS_PER_BATCH, len(points), POINTS_PER_BATCH):
             self.client.log_batch(run_id, metrics=points[start : start + POINTS_PER_BATCH])
         if curves is not None:
-            MEMORY.keep_curves((self.uri, run_id), curves)
+            CACHE.keep_curves((self.uri, run_id), curves)
 
     def create_logged_model(self, run_id: str, name: str, measured: Measured | None) -> tuple[str, str]:
         """Create a logged model with what its page shows: the run's parameters, origin and metrics, and its scores.
@@ -270,11 +269,11 @@ class ExperimentRuns:
                     f"{error}. Look whether the artifact store is full or away, then run again."
                 ) from error
         for name, content in files.items():
-            MEMORY.keep_file((self.uri, run_id, f"{folder}/{name}" if folder else name), content)
+            CACHE.keep_file((self.uri, run_id, f"{folder}/{name}" if folder else name), content)
 
     def read_curves(self, run_id: str) -> list[Epoch]:
         """Return the epochs of a fold's run, first to last."""
-        known = MEMORY.curves.get((self.uri, run_id))
+        known = CACHE.curves.get((self.uri, run_id))
         if known is not None:
             return read_curves(
                 lambda name: {
@@ -322,7 +321,7 @@ class ExperimentRuns:
             UnsoundModel: there is no such run, or it has no such file.
             StoreUnavailable: the artifact store could not be read, or did not deliver a file that it lists.
         """
-        known = MEMORY.files.get((self.uri, run_id, path))
+        known = CACHE.files.get((self.uri, run_id, path))
         if known is not None:
             return known
         folder = self.database.run_folder(run_id)
@@ -398,25 +397,6 @@ class ExperimentRuns:
     def finish_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """End a run."""
         self.client.set_terminated(run_id, status)
-
-
-@cache
-def code_version() -> dict[str, str]:
-    """Return the git commit of the code and whether it was changed since; empty without a repository.
-
-    Asked once by a process, which loads its code once.
-    """
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed arguments
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-    except FileNotFoundError:  # git is not installed
-        return {}
-    return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(git("status", "--porcelain")))} if commit else {}
 
 
 def flatten_specs(specs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

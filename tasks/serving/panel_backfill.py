@@ -14,8 +14,8 @@ from model.errors import BarsTooShort
 from model.panel import cut_panel
 from model.times import column_times, to_datetime, to_datetime64
 from model.windows import Windows
+from tasks.registry.loaded_version import OpenedVersion, open_version
 from tasks.registry.model_registry import Version
-from tasks.registry.opened_version import OpenedVersion, open_version
 from tasks.serving.backfill import MAX_BACKFILL_BARS, champion_at
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace

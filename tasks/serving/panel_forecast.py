@@ -24,8 +24,8 @@ from model.times import to_datetime64
 from tasks.champion.as_of_time import panel_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.loaded_version import open_version
 from tasks.registry.model_registry import Version
-from tasks.registry.opened_version import open_version
 from tasks.serving.forecast import last_comparison, require_checked, require_same_network
 from tasks.serving.panel_backfill import backfill_panel, panel_predictions
 from tasks.serving.panel_shadows import predict_panel_with_shadows

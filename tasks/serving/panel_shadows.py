@@ -14,7 +14,7 @@ from model.times import to_datetime, to_datetime64
 from model.windows import Windows
 from tasks.champion.shadow_predictions import store_shadow_predictions
 from tasks.champion.shadow_spec import ShadowSpec
-from tasks.registry.opened_version import OpenedVersion
+from tasks.registry.loaded_version import OpenedVersion
 from tasks.serving.panel_backfill import panel_predictions, windows_of_version
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace

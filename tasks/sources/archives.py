@@ -1,6 +1,6 @@
 """Opens a file of bars by its first bytes, not its name: plain or compressed text, zip, Parquet, Feather.
 
-Nothing is unpacked to disk: compressed text and a zip member are read as streams, within `size_limits.py`.
+Nothing is unpacked to disk: compressed text and a zip member are read as streams, within `unpacked_size_limits.py`.
 Caution: names in an archive come from outside; a path that leaves the archive is refused.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
 from model.errors import AmbiguousFile, UnreadableFile
-from tasks.sources.size_limits import MAX_NESTING, SizeLimits, bounded
+from tasks.sources.unpacked_size_limits import MAX_NESTING, SizeLimits, bounded
 
 FileKind = Literal["text", "gzipped text", "bzip2 text", "parquet", "feather"]
 HEAD_BYTES = 1 << 17  # enough for any banner, and for a few hundred bars

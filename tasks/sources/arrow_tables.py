@@ -20,9 +20,9 @@ from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.archives import OpenedFile
 from tasks.sources.column_roles import Columns, choose_columns
 from tasks.sources.file_tables import FileTable
-from tasks.sources.size_limits import MAX_TEXT_BYTES, SizeLimits
 from tasks.sources.source_spec import SourceSpec
 from tasks.sources.time_formats import Place
+from tasks.sources.unpacked_size_limits import MAX_TEXT_BYTES, SizeLimits
 
 MAGIC_BYTES = 8  # ARROW1 and two zero bytes; the batches follow, then the footer
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3  # types of a message: Arrow's format/Message.fbs

@@ -31,9 +31,9 @@ from tasks.sources.column_roles import QUOTE_TOKENS, option_name
 from tasks.sources.file_tables import FileTable, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
-from tasks.sources.size_limits import SizeLimits
 from tasks.sources.source_spec import SourceBars, SourceSpec
 from tasks.sources.time_formats import Times, read_times
+from tasks.sources.unpacked_size_limits import SizeLimits
 
 log = logging.getLogger(__name__)
 

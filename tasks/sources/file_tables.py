@@ -21,10 +21,10 @@ from jaxtyping import Int64
 from model.errors import UnreadableFile
 from tasks.sources.archives import HEAD_BYTES, OpenedFile, require_text
 from tasks.sources.column_roles import Columns, choose_columns, columns_by_position
-from tasks.sources.size_limits import MAX_LINE_BYTES, SizeLimits
 from tasks.sources.source_spec import SourceSpec
 from tasks.sources.text_layout import CLOCK, DELIMITERS, EMPTY_CELLS, TextLayout, decimal_proof, infer_text_layout
 from tasks.sources.time_formats import Place
+from tasks.sources.unpacked_size_limits import MAX_LINE_BYTES, SizeLimits
 
 BLOCK_BYTES = 1 << 23
 PIECE_BYTES = 1 << 19  # lines are counted in pieces: a piece of newlines needs 20 times its size

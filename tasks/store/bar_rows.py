@@ -16,7 +16,7 @@ from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
 from model.times import column_times
 from tasks.store.delta_table import Table, quoted
-from tasks.store.kept_tables import is_small, read_once
+from tasks.store.table_cache import is_small, read_once
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -37,7 +37,8 @@ from tasks.store.bar_rows import (
     sorted_bars,
     years,
 )
-from tasks.store.bars_ref import BarsChanged, BarsRef, hash_bars
+from tasks.store.bars_hash import hash_bars
+from tasks.store.bars_ref import BarsChanged, BarsRef
 from tasks.store.delta_table import Change, Table, place
 from tasks.store.quarantine import Quarantine
 from tasks.store.revisions import REVISING, Revisions, read_note, written_note

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model.errors import RiseOrFallError
 from model.times import as_utc
 from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows
-from tasks.store.kept_tables import find_once
+from tasks.store.table_cache import find_once
 
 if TYPE_CHECKING:
     import pyarrow as pa

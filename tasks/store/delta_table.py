@@ -21,7 +21,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from model.errors import RiseOrFallError, SpecError
-from tasks.store.kept_tables import newest_version, read_once
+from tasks.store.table_cache import newest_version, read_once
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,13 +12,13 @@ from pydantic import BaseModel
 from data_checks.bar_rules import LEVEL_BARS
 from data_checks.check_spec import CheckSpec, TolerableRule
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
-from model import baselines, bootstrap, final_fit, folds, leak_audit, reference_anchor, training
+from model import baselines, best_past_champion, bootstrap, final_fit, folds, leak_audit, training
 from model.abstention import AbstentionSpec
 from model.final_network_check import FinalNetworkRule
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
 from model.windows import WindowSpec
-from tasks import ingestion, retrain_run
+from tasks import ingestion, retrain_mlflow_run
 from tasks.champion import challenger_decision, challenger_vs_champion
 from tasks.settings import Settings
 from tasks.sources import exchange_source, source_spec
@@ -41,7 +41,7 @@ SPECS: dict[str, BaseModel] = {
     "promotion": PromotionRule(),
     "training": training.TrainingSpec(),
     "window": WindowSpec(),
-    "AnchorRule": reference_anchor.AnchorRule(),
+    "AnchorRule": best_past_champion.AnchorRule(),
     "FinalNetworkRule": FinalNetworkRule(),
 }
 CONSTANTS = {
@@ -162,12 +162,12 @@ def test_numbers_in_words_are_those_of_the_code() -> None:
     lowered = f"lowers the severity of {critical[0]}, {critical[1]} and {critical[2]} to a warning ({others[0]}, which"
     assert lowered in TEXT
     assert "Eleven rules refuse single bars" in TEXT
-    assert retrain_run.HOURS_6 == 6 * 3600
+    assert retrain_mlflow_run.HOURS_6 == 6 * 3600
     assert "stopped after six hours" in TEXT
     filters = NetworkSpec().filters
     assert f"convolutions of {filters[0]} and {filters[1]} filters" in TEXT
     assert f"({bootstrap.rate_block_bars(750)} at 750)" in TEXT
-    assert inspect.signature(reference_anchor.references_to_keep).parameters["newest"].default + 2 == 7
+    assert inspect.signature(best_past_champion.references_to_keep).parameters["newest"].default + 2 == 7
     assert "least bold one (up to seven)" in TEXT
     low, high = leak_audit.SCRAMBLE
     assert f"multiplied by {low:g} to {high:g}" in TEXT

@@ -17,7 +17,7 @@ from model.presets import HOURLY, preset_for, recipe_for
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec
-from tasks.services.scheduled_retrain import quick_source
+from tasks.services.quick_form_defaults import quick_source
 from tasks.sources.source_spec import SourceSpec
 
 YAML = Path(__file__).parents[2] / "prefect.yaml"

@@ -24,10 +24,10 @@ from model.folds import FoldSpec
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
-from tasks.champion.rollback_and_forced_promotion import promote_by_hand
+from tasks.champion.decisions_by_hand import promote_by_hand
 from tasks.champion.series_status import series_status
+from tasks.console.command_output import show_retrain
 from tasks.console.status_tables import show_status
-from tasks.console.tables import show_retrain
 from tasks.pages.number_format import p_value_text
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.run_artifacts import POLICIES, read_evaluation, read_validation

@@ -14,8 +14,8 @@ from prefect.states import Crashed, Running
 from flows.deployments import plans, served
 from flows.retrain_all import retrain_all
 from model.training import TrainingSpec
-from tasks import retrain_run
-from tasks.retrain_run import trigger
+from tasks import retrain_mlflow_run
+from tasks.retrain_mlflow_run import trigger
 from tasks.services.dead_runs import end_stale_mlflow_runs
 from tasks.services.group_runs import GROUP
 from tasks.settings import Settings
@@ -123,10 +123,10 @@ def test_the_series_of_a_group_clean_up_after_dead_runs_now_and_then(
     tags: list[str], times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[Settings] = []
-    monkeypatch.setattr(retrain_run, "clean_up_after_dead_runs", cleaned.append)
+    monkeypatch.setattr(retrain_mlflow_run, "clean_up_after_dead_runs", cleaned.append)
     monkeypatch.setattr(runtime.flow_run, "tags", tags, raising=False)
     settings = Settings(home=tmp_path)
     for seconds in (1000.0, 1100.0, 1599.0, 1601.0):  # a group: the first, and the one ten minutes after it
-        monkeypatch.setattr(retrain_run, "time", SimpleNamespace(monotonic=lambda now=seconds: now))
-        retrain_run._clean_up(settings)
+        monkeypatch.setattr(retrain_mlflow_run, "time", SimpleNamespace(monotonic=lambda now=seconds: now))
+        retrain_mlflow_run._clean_up(settings)
     assert cleaned == [settings] * times

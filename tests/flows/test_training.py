@@ -17,7 +17,7 @@ from tasks.console.progress import report_progress_to
 from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.run_artifacts import pooled_record, validation_records
 from tasks.results import FoldOutcome, Retrain
-from tasks.retrain_run import STEPS, open_run
+from tasks.retrain_mlflow_run import STEPS, open_run
 from tasks.sources.source_spec import SourceSpec
 from tasks.training import train_folds
 from tasks.workspace import open_workspace
@@ -88,7 +88,7 @@ def test_an_address_is_accepted_for_a_cluster_only() -> None:
 @pytest.mark.e2e
 def test_an_unreachable_cluster_is_a_spec_error(first: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("prefect_dask")
-    monkeypatch.setattr("tasks.training.CLUSTER_TIMEOUT", "1s")
+    monkeypatch.setattr("tasks.services.fold_runner.CLUSTER_TIMEOUT", "1s")
     with pytest.raises(SpecError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9"):
         folds_alone(first, running("dask", "tcp://127.0.0.1:9"))
 

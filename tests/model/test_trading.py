@@ -12,6 +12,7 @@ from model.errors import SpecError
 from model.metrics import Record
 from model.panel_scores import mean_interval
 from model.policy_comparison import net_by_cost, split_return
+from model.sharpe_and_break_even import break_even_interval, net_return_interval, sharpe_interval
 from model.trading import (
     Performance,
     TradingSpec,
@@ -19,7 +20,6 @@ from model.trading import (
     take_positions,
     trade,
 )
-from model.trading_intervals import break_even_interval, net_return_interval, sharpe_interval
 
 FREE = TradingSpec(cost_bps=0, slippage_bps=0)
 

@@ -11,9 +11,9 @@ from scipy.signal import lfilter
 from scipy.stats import norm
 from synthetic_records import daily_record
 
+from model.best_past_champion import AnchorRule, calibration_slope_bound, compare_with_past_champions
 from model.final_network_check import FinalNetworkRule, check_final_network, final_network_clause
 from model.promotion_rule import PromotionRule, decide
-from model.reference_anchor import AnchorRule, calibration_slope_bound, compare_with_past_champions
 from model.sanity_check import SanityCheck
 
 ANCHOR = AnchorRule()

@@ -43,7 +43,7 @@ import tasks.champion.commit_decision
 import tasks.pages.prefect_artifacts
 import tasks.registry.experiment_runs
 import tasks.repair.retention
-import tasks.retrain_run
+import tasks.retrain_mlflow_run
 import tasks.services.dead_runs
 import tasks.services.events
 import tasks.sources.exchange_source
@@ -58,8 +58,8 @@ from model.recipe import Recipe
 from model.times import iso_text
 from model.training import median_epochs
 from model.windows import WindowSpec
+from tasks.champion.decisions_by_hand import promote_by_hand
 from tasks.champion.repeated_evidence import REPORTED
-from tasks.champion.rollback_and_forced_promotion import promote_by_hand
 from tasks.registration import version_tags
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
@@ -368,7 +368,7 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
         (tasks.services.dead_runs, "is_gone", processes.is_gone),
         (tasks.services.dead_runs, "remove_temporary_folders", list),
         (tasks.registry.experiment_runs, "own_process", processes.own),
-        (tasks.retrain_run, "code_version", dict),
+        (tasks.retrain_mlflow_run, "code_version", dict),
         (tasks.repair.retention, "datetime", _DaysLater),
         (tasks.champion.commit_decision, "load_as_served", _load_files),
         (tasks.champion.champion_monitor, "draw_monitor", lambda workspace, *_: workspace.settings.root),

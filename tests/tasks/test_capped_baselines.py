@@ -16,7 +16,7 @@ from model.metrics import Record
 from model.recipe import Recipe
 from model.walk_forward import walk_baselines_forward
 from model.windows import WindowSpec, cut_windows
-from tasks.console.tables import metrics_table
+from tasks.console.command_output import metrics_table
 from tasks.evaluation import log_numbers, with_further
 from tasks.results import WindowsRef
 from tasks.settings import Settings

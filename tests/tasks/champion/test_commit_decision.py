@@ -22,9 +22,10 @@ from model.bars import Series
 from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.recipe import Recipe
 from model.windows import WindowSpec
-from tasks.champion.commit_decision import commit_decision, load_as_served, sync_champion_alias, timeline_steps
-from tasks.champion.rollback_and_forced_promotion import promote_by_hand, roll_back
+from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.decisions_by_hand import promote_by_hand, roll_back
 from tasks.champion.series_status import series_status
+from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_files import LoadedVersion, ModelFiles
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings

@@ -12,7 +12,7 @@ from synthetic_records import forecast, loud_forecast
 from tiny_home import SERIES, WINDOW, tiny_home
 
 from model.errors import UnsoundModel
-from model.looks import Looks
+from model.looks_at_test_bars import Looks
 from model.metrics import Record
 from model.multiple_testing import deflated_sharpe_ratio, forecast_skill
 from model.predictor import Predictor

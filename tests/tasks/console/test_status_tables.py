@@ -18,8 +18,8 @@ from flows.cli import run
 from model.bars import PANEL, Series
 from model.times import to_datetime
 from tasks.champion.series_health import series_health
+from tasks.console.command_output import show_bars
 from tasks.console.status_tables import short_alarm, show_all_status, show_status
-from tasks.console.tables import show_bars
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
 from tasks.registry.experiment_runs import ExperimentRuns
-from tasks.registry.run_memory import MEMORY, run_memory
+from tasks.registry.run_cache import CACHE, run_cache
 from tasks.registry.unreachable_store import is_store_failure
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -166,7 +166,7 @@ def test_what_a_retrain_wrote_is_not_fetched_until_it_ends(tmp_path: Path, monke
     def runs() -> ExperimentRuns:
         return Workspace(settings, Series("BTC-USD", "1d")).runs  # each step opens its own
 
-    with run_memory():
+    with run_cache():
         run_id = runs().start_run("retrain", {})
         experiment = runs().experiment_id()
         runs().log_files(run_id, {"record.parquet": b"123"}, "evaluation")
@@ -183,14 +183,14 @@ def test_what_a_retrain_wrote_is_not_fetched_until_it_ends(tmp_path: Path, monke
     place = Path(runs().client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
     (place / "calibrator.json").write_bytes(b"other")
     assert runs().read_file(run_id, "calibrator.json") == b"other"
-    assert [*MEMORY.files, *MEMORY.curves, *MEMORY.experiments] == []
+    assert [*CACHE.files, *CACHE.curves, *CACHE.experiments] == []
 
 
 def test_files_beyond_the_limit_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.registry.run_memory.MAX_BYTES", 5)
-    with run_memory():
+    monkeypatch.setattr("tasks.registry.run_cache.MAX_BYTES", 5)
+    with run_cache():
         for name, content in (("a", b"123"), ("b", b"456"), ("c", b"78"), ("a", b"1234")):
-            MEMORY.keep_file(("sqlite://", "run", name), content)
-        assert MEMORY.files == {("sqlite://", "run", "c"): b"78"}  # the new `a` has no place, the old one is outdated
-    MEMORY.keep_file(("sqlite://", "run", "d"), b"1")  # no retrain runs
-    assert not MEMORY.files
+            CACHE.keep_file(("sqlite://", "run", name), content)
+        assert CACHE.files == {("sqlite://", "run", "c"): b"78"}  # the new `a` has no place, the old one is outdated
+    CACHE.keep_file(("sqlite://", "run", "d"), b"1")  # no retrain runs
+    assert not CACHE.files

@@ -27,7 +27,7 @@ from tasks.champion.challenger_vs_champion import (
     check_against_folds,
     check_registered_network,
 )
-from tasks.champion.commit_decision import load_as_served
+from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_files import LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import FOLD_NETWORKS, PROBE
 from tasks.registry.unreachable_store import failed_fetch

@@ -32,7 +32,7 @@ from tasks.repair.finding import set_aside
 from tasks.repair.home_backup import replace_paths
 from tasks.repair.registry_damage import moved_paths, require_registry
 from tasks.repair.registry_rebuild import rebuild_database
-from tasks.retrain_run import open_run
+from tasks.retrain_mlflow_run import open_run
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import Workspace

@@ -10,7 +10,7 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
 from model.times import to_datetime
-from tasks.console.tables import show_forecast
+from tasks.console.command_output import show_forecast
 from tasks.serving.forecast import forecast
 from tasks.serving.opinion import OPINION_SHARE
 from tasks.settings import Settings

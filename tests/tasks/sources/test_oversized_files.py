@@ -10,8 +10,8 @@ import pytest
 from oversized_files import BARS, OVERSIZED
 
 from model.errors import UnreadableFile
-from tasks.sources.size_limits import MAX_LINE_BYTES
 from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.sources.unpacked_size_limits import MAX_LINE_BYTES
 
 # One process reads all of them: the peak of its memory is that of the worst.
 READER = """

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
 from tasks.store.bar_store import FILES_OF_A_YEAR, BarStore
-from tasks.store.bars_ref import BarsChanged, BarsRef, hash_bars
+from tasks.store.bars_hash import hash_bars
+from tasks.store.bars_ref import BarsChanged, BarsRef
 from tasks.store.revisions import Revisions
 
 SERIES = Series("BTC/USD", "1d")

@@ -239,7 +239,7 @@ def test_a_command_parses_the_decisions_once_however_often_it_asks(
     decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After ten years a row has 3 kB: more than is kept of a table as it was read, and predict asks three times."""
-    monkeypatch.setattr("tasks.store.kept_tables.LARGEST_READ_BYTES", 0)
+    monkeypatch.setattr("tasks.store.table_cache.LARGEST_READ_BYTES", 0)
     for number in range(1, 6):
         name = "ETH-USD-1d" if number == 5 else ROW.series_name
         decisions.append(replace(ROW, decision_id=f"run-{number}", series_name=name))

@@ -20,10 +20,11 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
-from tasks.registry.experiment_runs import code_version, flatten_specs
-from tasks.registry.run_memory import run_memory
+from tasks.registry.code_version import code_version
+from tasks.registry.experiment_runs import flatten_specs
+from tasks.registry.run_cache import run_cache
 from tasks.repair.registry_damage import require_registry
-from tasks.retrain_submission import RETRAIN_ALL
+from tasks.series_submission import RETRAIN_ALL
 from tasks.services.dead_runs import clean_up_after_dead_runs
 from tasks.services.group_runs import GROUP
 from tasks.services.leftover_files import use_own_temporary_folder
@@ -90,7 +91,7 @@ def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> 
 def track_run(recipe: Recipe, run_id: str, steps: Sequence[str] = STEPS) -> Iterator[None]:
     """Show the steps in Prefect, and end the MLflow run as the flow ends; a failure logs its reason as a tag."""
     try:
-        with run_memory(), shown(*steps):
+        with run_cache(), shown(*steps):
             yield
     except BaseException as error:
         workspace = open_workspace(recipe.series)

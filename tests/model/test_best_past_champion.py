@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from simulated_decisions import daily_promotions
 
+from model.best_past_champion import AnchorRule, compare_with_past_champions, references_to_keep
 from model.errors import SpecError
-from model.reference_anchor import AnchorRule, compare_with_past_champions, references_to_keep
 
 RULE = AnchorRule()
 

@@ -1,6 +1,6 @@
 """What this process has written to MLflow during a retrain: its later steps take it from here instead of fetching it.
 
-Empty outside of `run_memory`. A step in another process, such as a fold on a cluster, finds nothing here and asks
+Empty outside of `run_cache`. A step in another process, such as a fold on a cluster, finds nothing here and asks
 MLflow. Keys hold the address of MLflow, so that two homes in one process stay apart. Caution: files of a registered
 version are read from the registry, whose verification must see what is stored.
 """
@@ -14,7 +14,7 @@ MAX_BYTES = 64 * 2**20  # own choice: of files; a daily series needs 4 MB, and w
 
 
 @dataclass(slots=True)
-class RunMemory:
+class RunCache:
     """What is remembered until the last retrain of the process ends.
 
     Attributes:
@@ -61,14 +61,14 @@ class RunMemory:
                     kept.clear()
 
 
-MEMORY = RunMemory()  # one for the process: every step opens a workspace of its own
+CACHE = RunCache()  # one for the process: every step opens a workspace of its own
 
 
 @contextmanager
-def run_memory() -> Iterator[None]:
+def run_cache() -> Iterator[None]:
     """Remember inside the context what is written."""
-    MEMORY.enter()
+    CACHE.enter()
     try:
         yield
     finally:
-        MEMORY.leave()
+        CACHE.leave()

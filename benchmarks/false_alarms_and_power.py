@@ -2,7 +2,7 @@
 
 Prints one table. Every row counts runs of a simulated service whose truth is known; the interval is the 95 % Wilson
 interval of the share. Nothing is trained: the rules read probabilities and outcomes only. The whole takes about ten
-minutes on one idle core. Run: python benchmarks/decisions.py [--scale 1.0] [--only evidence anchor ...]
+minutes on one idle core. Run: python benchmarks/false_alarms_and_power.py [--scale 1.0] [--only evidence anchor ...]
 """
 
 import argparse
@@ -37,7 +37,7 @@ from model.e_process import (
     lagged_e_process,
 )
 from model.final_network_check import FinalNetworkRule, check_final_network
-from model.looks import Looks, RecipesTried
+from model.looks_at_test_bars import Looks, RecipesTried
 from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
 

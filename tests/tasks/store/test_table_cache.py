@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from tasks.store import kept_tables
+from tasks.store import table_cache
 from tasks.store.delta_table import Change, Table, read_rows
 
 ROWS = pa.table({"number": [1]})
@@ -95,8 +95,8 @@ def test_a_damaged_file_is_not_hidden_by_an_earlier_read(table: Table) -> None:
 
 
 def test_large_reads_and_many_tables_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_tables, "LARGEST_READ_BYTES", 100)
-    monkeypatch.setattr(kept_tables, "MOST_TABLES", 2)
+    monkeypatch.setattr(table_cache, "LARGEST_READ_BYTES", 100)
+    monkeypatch.setattr(table_cache, "MOST_TABLES", 2)
     large = pa.table({"number": list(range(1000))})
     tables = [Table(str(tmp_path / name), ROWS.schema) for name in "abc"]
     for each in tables:
@@ -104,7 +104,7 @@ def test_large_reads_and_many_tables_are_not_kept(tmp_path: Path, monkeypatch: p
     scans = count_scans(monkeypatch)
     assert [len(numbers(tables[0])), len(numbers(tables[0])), len(scans)] == [1000, 1000, 2]
     first = opened(tables[0])
-    assert not kept_tables.is_small(first)
+    assert not table_cache.is_small(first)
     assert opened(tables[0]) is first
     opened(tables[1])
     opened(tables[2])
