@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from model.errors import SpecError
 
 CLUSTER_TIMEOUT = "10s"  # own choice: a scheduler that runs answers at once
-WORKERS_TIMEOUT = "5min"  # own choice: workers that fail to start, or that cannot import this code, end in seconds
+WORKERS_TIMEOUT = "5m"  # own choice: workers that fail to start, or that cannot import this code, end in seconds
 LOST_WORKERS = ("NoWorkerError", "NoValidWorkerError", "KilledWorker")  # by name: distributed is an extra
 
 Outcome = TypeVar("Outcome")
@@ -37,7 +37,8 @@ def dask_runner(address: str) -> Any:
         ) from error
     if not address:
         dask.config.set({"distributed.scheduler.no-workers-timeout": WORKERS_TIMEOUT})
-        return DaskTaskRunner(cluster_kwargs={"n_workers": os.cpu_count() or 1, "threads_per_worker": 1})
+        processes = {"n_workers": os.cpu_count() or 1, "threads_per_worker": 1, "dashboard_address": None}
+        return DaskTaskRunner(cluster_kwargs=processes)
     try:
         Client(address, timeout=CLUSTER_TIMEOUT, set_as_default=False).close()
     except (OSError, ValueError) as error:

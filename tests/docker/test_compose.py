@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.services.fold_runner import WORKERS_TIMEOUT
+
 ROOT = Path(__file__).parents[2]
 FILES = ("compose.yaml", "compose.worker.yaml")
 
@@ -79,6 +81,14 @@ def test_a_dask_cluster_runs_what_it_is_sent_and_only_workers_reach_it() -> None
     there = {name for name, service in content["services"].items() if "folds" in service["networks"]}
     assert there == {"folds", "folds-worker", "worker", "worker-gpu"}
     assert not any("ports" in content["services"][name] for name in there)
+
+
+def test_a_dask_scheduler_starts_with_the_time_that_it_waits_for_workers() -> None:
+    """Both starts failed on `5min`: Dask's unit is m."""
+    timedelta = pytest.importorskip("dask.utils").parse_timedelta
+    content = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    given = content["services"]["folds"]["environment"]["DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT"]
+    assert timedelta(given) == timedelta(WORKERS_TIMEOUT) == 300
 
 
 @pytest.mark.parametrize("name", ["predict", "metrics"])
