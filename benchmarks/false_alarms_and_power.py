@@ -28,6 +28,7 @@ from synthetic_series import walk
 
 from model.bars import Bars, bars_from_frame
 from model.calibration import wilson_interval
+from model.correction_for_looks import Looks, RecipesTried
 from model.drift import bar_properties, compare_with_references, drift_references
 from model.e_process import (
     alarm_threshold,
@@ -37,7 +38,6 @@ from model.e_process import (
     lagged_e_process,
 )
 from model.final_network_check import FinalNetworkRule, check_final_network
-from model.looks_at_test_bars import Looks, RecipesTried
 from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
 

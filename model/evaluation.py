@@ -20,9 +20,9 @@ from model.baseline_comparison import ALPHA, Skill, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
+from model.correction_for_looks import Looks
 from model.cost_class_evaluation import CostClassEvaluation
 from model.label_names import RISE_NAMES, LabelNames
-from model.looks_at_test_bars import Looks
 from model.metrics import Record, confusion_matrix
 from model.move_evaluation import MoveEvaluation
 from model.policy_comparison import PolicyComparison

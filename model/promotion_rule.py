@@ -20,8 +20,8 @@ from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bootstrap import PairedDifference, compare_losses
+from model.correction_for_looks import Looks, RecipesTried
 from model.errors import SpecError
-from model.looks_at_test_bars import Looks, RecipesTried
 from model.metrics import Record
 from model.multiple_testing import forecast_skill, skill_p_values
 from model.sanity_check import SanityCheck

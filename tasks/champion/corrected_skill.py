@@ -11,8 +11,8 @@ from datetime import datetime
 import numpy as np
 
 from model.bars import Bars
+from model.correction_for_looks import Looks, RecipesTried
 from model.evaluation import WAYS
-from model.looks_at_test_bars import Looks, RecipesTried
 from model.metrics import Record, common_places
 from model.multiple_testing import deflate_sharpe_ratio, forecast_skill
 from model.recipe import Recipe

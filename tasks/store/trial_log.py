@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
-from model.looks_at_test_bars import Looks
+from model.correction_for_looks import Looks
 from model.metrics import Record, score
 from model.recipe import Recipe
 from model.times import as_utc, to_datetime

@@ -11,8 +11,8 @@ from synthetic_bars import random_walk
 from synthetic_records import forecast, loud_forecast
 from tiny_home import SERIES, WINDOW, tiny_home
 
+from model.correction_for_looks import Looks
 from model.errors import UnsoundModel
-from model.looks_at_test_bars import Looks
 from model.metrics import Record
 from model.multiple_testing import deflated_sharpe_ratio, forecast_skill
 from model.predictor import Predictor

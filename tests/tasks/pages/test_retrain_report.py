@@ -21,9 +21,9 @@ from model.baseline_comparison import compare_forecasts, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import perfectly_calibrated_error
+from model.correction_for_looks import Looks
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
-from model.looks_at_test_bars import Looks
 from model.metrics import Record, confusion_matrix
 from model.policy_comparison import PolicyComparison, PolicyResult
 from model.recipe import Recipe

@@ -7,9 +7,9 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from synthetic_bars import random_walk
 
+from model.correction_for_looks import Looks
 from model.evaluation import BUY_AND_HOLD, WAYS, Evaluation, evaluate_record, trade_both_ways
 from model.folds import FoldSpec, split_folds
-from model.looks_at_test_bars import Looks
 from model.metrics import METRICS, Record, score
 from model.trading import TradingSpec
 from model.training import Epoch

@@ -21,7 +21,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "page.html").write_text("the page", encoding="utf-8")
     monkeypatch.setenv("PAGES_USER", "admin:right")
-    handler = runpy.run_path(str(DOCKER / "page_server.py"))["PasswordHandler"]
+    handler = runpy.run_path(str(DOCKER / "password_for_pages.py"))["PasswordHandler"]
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: handler(*given, directory=str(tmp_path)))
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server.server_address[1]
