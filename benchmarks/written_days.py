@@ -17,7 +17,7 @@ import numpy as np
 
 from model.bars import Bars, Series
 from tasks.store.bar_rows import rows as bar_rows
-from tasks.store.bar_store import FILES_OF_A_YEAR
+from tasks.store.bar_store import FILES_OF_A_DAILY_YEAR
 from tasks.store.decision_log import _decision_fields
 from tasks.store.delta_table import Change, Table, append_rows
 from tasks.store.monitor_log import _entry_fields
@@ -62,7 +62,7 @@ class WrittenDays:
         """
         workspace = self.workspace
         table, opened = self._opened(workspace.bar_store.tables[0])
-        merged = len(opened.file_uris()) >= FILES_OF_A_YEAR  # as the store rewrites a year that is in many files
+        merged = len(opened.file_uris()) >= FILES_OF_A_DAILY_YEAR  # as the store rewrites a year that is in many files
         change = Change(bar_rows(table.schema, self.series, bars), compacts=merged)
         table._commit(opened, change)  # noqa: SLF001 - the store's commit
         self._predict(bars, now)

@@ -104,7 +104,7 @@ def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[Opened
     shadows = []
     for number in numbers:
         try:
-            shadows.append(open_version(registry, number))
+            shadows.append(open_version(registry, number, for_one_window=True))
         except StoreUnavailable:  # the next version would wait for the same store
             raise
         except Exception as error:  # noqa: BLE001 - a broken file raises exceptions of onnxruntime, pydantic, mlflow

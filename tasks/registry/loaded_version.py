@@ -34,8 +34,14 @@ class OpenedVersion:
         return require_panel_recipe(self.recipe, f"version {self.version.version}")
 
 
-def open_version(registry: ModelRegistry, number: str) -> OpenedVersion:
+def open_version(registry: ModelRegistry, number: str, *, for_one_window: bool = False) -> OpenedVersion:
     """Return a version ready to predict.
+
+    Args:
+        registry: of the version.
+        number: of the version.
+        for_one_window: it predicts a window or two: its network is not optimised, and of its files only those that
+            are read are compared with the recorded ones.
 
     Raises:
         NoChampion: the registry has no such version.
@@ -43,5 +49,5 @@ def open_version(registry: ModelRegistry, number: str) -> OpenedVersion:
         UntrustedModel: a file is not the recorded one.
         StoreUnavailable: the store could not be read.
     """
-    loaded = registry.read_version(number)
-    return OpenedVersion(registry.version(number), loaded.recipe(), loaded.predictor(), loaded.network_sha256)
+    loaded = registry.read_version(number, every_file=not for_one_window)
+    return OpenedVersion(registry.version(number), *loaded.opened(optimized=not for_one_window))

@@ -95,10 +95,24 @@ class LoadedVersion:
             UnsoundModel: it cannot be opened.
             StoreUnavailable: the disk or the memory of this machine is the reason.
         """
-        recipe, calibrator = self.recipe(), self.calibrator() if calibrated else UNCALIBRATED
-        network = self.onnx()
+        recipe = self.recipe()
+        return self._predictor(recipe, self.onnx(), self._calibrator(recipe) if calibrated else UNCALIBRATED)
+
+    def opened(self, *, optimized: bool = True) -> tuple[Recipe, Predictor, str]:
+        """Return the recipe, the network as `predictor` does and its SHA-256; each file is read once.
+
+        Args:
+            optimized: see `Predictor`.
+        """
+        recipe, network = self.recipe(), self.onnx()
+        predictor = self._predictor(recipe, network, self._calibrator(recipe), optimized=optimized)
+        return recipe, predictor, sha256(network)
+
+    def _predictor(
+        self, recipe: Recipe, network: bytes, calibrator: Calibrator, *, optimized: bool = True
+    ) -> Predictor:
         try:
-            return Predictor(network, recipe.window, calibrator, recipe.context_count)
+            return Predictor(network, recipe.window, calibrator, recipe.context_count, optimized=optimized)
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
             if is_store_failure(error):
                 raise store_unavailable(f"{self.place}: network.onnx", error) from error
@@ -130,7 +144,10 @@ class LoadedVersion:
         Raises:
             UnsoundModel: the recipe asks for one, and the file is missing or holds none.
         """
-        if self.recipe().training.calibration == "none":
+        return self._calibrator(self.recipe())
+
+    def _calibrator(self, recipe: Recipe) -> Calibrator:
+        if recipe.training.calibration == "none":
             return UNCALIBRATED
         content = self._read(CALIBRATOR)
         try:

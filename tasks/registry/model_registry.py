@@ -342,8 +342,12 @@ class ModelRegistry:
         except (MlflowException, NoChampion, StoreUnavailable) as error:
             log.warning("%s version %s: its run could not be noted on: %s", self.name, version, error)
 
-    def read_version(self, version: str) -> LoadedVersion:
+    def read_version(self, version: str, *, every_file: bool = True) -> LoadedVersion:
         """Open the files of a version, wherever the registry keeps them; downloaded ones are fetched once.
+
+        Args:
+            version: its number.
+            every_file: compare all files with the recorded ones now; False: only each file that is read, when it is.
 
         Raises:
             UnsoundModel: a file is missing, or the registry knows no such version.
@@ -355,6 +359,7 @@ class ModelRegistry:
             return self._downloaded[version]
         place, recorded = f"models:/{self.name}/{version}", self.history.recorded(version)
         known = self.runs.database.version(self.name, version)
+        is_here = known is not None and known.folder is not None
         if known is None or known.folder is None:
             loaded = self._download(place, version, recorded.files)
         else:
@@ -363,8 +368,9 @@ class ModelRegistry:
         missing = [name for name in FILES if not is_there(place, loaded.folder / name)]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
-        self._require_recorded(loaded, version, recorded)
-        if known is None or known.folder is None:
+        if every_file or not is_here or not recorded.files:
+            self._require_recorded(loaded, version, recorded)
+        if not is_here:
             self._downloaded[version] = loaded
             for oldest in list(self._downloaded)[:-MOST_DOWNLOADED]:
                 del self._downloaded[oldest]

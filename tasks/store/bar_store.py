@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 FILES_OF_A_YEAR = 64  # if the bars of a year lie in more files than this, the next merge rewrites them as one
+FILES_OF_A_DAILY_YEAR = 16  # the same for bars of a day or longer, of which a year takes 20 kB: less than 16 files do
 LEAST_REVISED = 20  # own choice: an exchange corrects a few bars of the newest days, another exchange has other bars
 
 
@@ -221,7 +222,8 @@ class BarStore:
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
         metadata = written_note(note)
         touched = np.unique(years(fresh)).tolist()
-        if not mark and all(files_by_year[year] < FILES_OF_A_YEAR for year in touched):
+        most = FILES_OF_A_YEAR if series.delta < np.timedelta64(1, "D") else FILES_OF_A_DAILY_YEAR
+        if not mark and all(files_by_year[year] < most for year in touched):
             return Change(rows(self._bars.schema, series, fresh), metadata=metadata)
         whole = overlaid(read(table, series, years=touched), fresh)
         return Change(rows(self._bars.schema, series, whole), partition(series, touched), metadata, mark)

@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 200
 LONGEST_PAUSE_SECONDS = 0.5
 EVERYTHING = "*"
-MAX_FILES = 64  # so many small files of a log are merged
-SMALL_BYTES = 4 << 20  # own choice: larger files are not merged again, so that a commit does not rewrite a whole log
+MAX_FILES = 16  # so many small files of a log are merged: a read takes about a millisecond for each file
+MERGED_BYTES = 2 << 20  # own choice: of a merged file; full ones stay, so that no log is rewritten whole
+CHECKPOINT_COMMITS = 16  # a table is opened from its newest checkpoint and the commits after it, 0.5 ms each
+KEPT_CHECKPOINT_COMMITS = 100  # deltalake's own interval: those checkpoints stay, for earlier versions of the bars
 COMPRESSED = WriterProperties(compression="ZSTD")
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
@@ -193,6 +195,7 @@ class Table:
 
     def _commit(self, table: DeltaTable, change: Change) -> None:
         """Write the rows and commit them as the version after the table's own; CommitFailedError if it is taken."""
+        before = table.version()
         properties = CommitProperties(
             custom_metadata=dict(change.metadata),
             max_commit_retries=0,
@@ -200,7 +203,7 @@ class Table:
         )
         if change.compacts:
             once = CommitProperties(max_commit_retries=0)
-            table.optimize.compact(target_size=SMALL_BYTES, writer_properties=COMPRESSED, commit_properties=once)
+            table.optimize.compact(target_size=MERGED_BYTES, writer_properties=COMPRESSED, commit_properties=once)
         schema_mode: Literal["merge"] | None = "merge" if change.widens else None
         if change.replaces:
             condition = None if change.replaces == EVERYTHING else change.replaces
@@ -222,6 +225,25 @@ class Table:
                 commit_properties=properties,
                 writer_properties=COMPRESSED,
             )
+        if table.version() // CHECKPOINT_COMMITS > before // CHECKPOINT_COMMITS:
+            self._write_checkpoint(table)
+
+    def _write_checkpoint(self, table: DeltaTable) -> None:
+        """Write a checkpoint of a table in a folder, and delete those before the last two that nobody needs.
+
+        Each names all files that the table ever had, so they would take more room than the rows. A reader that has just
+        found the one before still reads it. A failure is logged: the commit before it is valid without a checkpoint.
+        """
+        if "://" in self.uri:
+            return
+        try:
+            table.create_checkpoint()
+            found = sorted((Path(self.uri) / "_delta_log").glob("*.checkpoint.parquet"))
+            own = [path for path in found if (int(path.name.partition(".")[0]) + 1) % KEPT_CHECKPOINT_COMMITS]
+            for path in own[:-2]:
+                path.unlink(missing_ok=True)
+        except (OSError, DeltaError) as error:
+            log.warning("%s: version %d has no checkpoint: %s", self.uri, table.version(), error)
 
 
 def place(root: str, name: str) -> str:
@@ -264,7 +286,7 @@ def _is_crowded(table: DeltaTable) -> bool:
     if len(table.file_uris()) < MAX_FILES:
         return False
     sizes: list[int] = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
-    return sum(size < SMALL_BYTES for size in sizes) >= MAX_FILES
+    return sum(size < MERGED_BYTES // 2 for size in sizes) >= MAX_FILES  # two of them always fit into one
 
 
 def newest_value(table: DeltaTable, column: str) -> datetime | None:

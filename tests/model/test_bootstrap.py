@@ -1,7 +1,12 @@
 """Bootstrap intervals: coverage at the stated rate, and values from second formulas."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.signal import lfilter
 from scipy.stats import binom, norm
 from synthetic_records import coin_labels, forecast, loud_forecast
@@ -13,6 +18,7 @@ from model.bootstrap import (
     paired_difference,
     percentile_bounds,
     resample,
+    student_t_quantile,
     widening_factor,
 )
 from model.errors import SpecError
@@ -157,6 +163,23 @@ def test_the_widening_factor_by_hand() -> None:
     # overlap 2: autocovariances 1/4, 1/2, 1/4 and weights 0.9, 1, 0.9
     assert widening_factor(750, 10, 2) == pytest.approx(widening_factor(750, 10, 1) / np.sqrt(0.95), rel=1e-6)
     assert widening_factor(10, 9, 5) > widening_factor(750, 9, 5)  # hardly more than one block: wide, and finite
+
+
+@pytest.mark.parametrize("degrees", [1, 1.3, 2, 3.7, 10, 75, 750, 1e4])
+@pytest.mark.parametrize("probability", [0.5, 0.6, 0.975, 0.999])
+def test_quantiles_of_students_t_equal_those_of_scipy(probability: float, degrees: float) -> None:
+    expected = stats.t.ppf(probability, degrees)
+    assert student_t_quantile(probability, degrees) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+
+
+def test_a_difference_is_found_without_loading_scipy() -> None:
+    """Status compares thirty versions; `scipy.stats` takes longer to load than all the rest of the command."""
+    code = (
+        "import sys, numpy as np; from model.bootstrap import mean_difference\n"
+        "mean_difference(np.arange(30) / 30 - 0.4, 7, block_bars=4)\n"
+        "assert not [name for name in sys.modules if name.startswith('scipy')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_overlapping_labels_widen_the_interval_and_raise_the_p_value() -> None:

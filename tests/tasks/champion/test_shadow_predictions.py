@@ -16,12 +16,14 @@ from tiny_home import SERIES, tiny_home, tiny_version
 
 from model.bars import Bars
 from model.errors import StoreUnavailable
+from model.predictor import Predictor
 from model.times import to_datetime
 from tasks.champion import live_comparison
 from tasks.champion.live_comparison import compare_live
 from tasks.champion.series_status import series_status
 from tasks.champion.shadow_predictions import predict_with_shadows, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import ModelRegistry
 from tasks.serving.forecast import Forecast, forecast
 from tasks.settings import Settings
@@ -120,6 +122,33 @@ def test_the_time_of_writing_is_taken_after_the_table_was_created(settings: Sett
     assert [each.version for each in again] == ["2", "9", "10"]  # by number
 
 
+def test_each_shadow_reads_each_file_and_opens_its_network_once_and_only_if_it_has_not_predicted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, read, opened = Workspace(settings, SERIES), list[tuple[str, str]](), list[bool]()
+    true_read, true_open = LoadedVersion._read, Predictor.__init__
+
+    def count_files(self: LoadedVersion, name: str, *more: Any) -> bytes:
+        read.append((self.place.rpartition("/")[2], name))
+        return true_read(self, name, *more)
+
+    def count_networks(*given: Any, optimized: bool = True) -> None:
+        opened.append(optimized)
+        true_open(*given, optimized=optimized)
+
+    monkeypatch.setattr(LoadedVersion, "_read", count_files)
+    monkeypatch.setattr(Predictor, "__init__", count_networks)
+    monkeypatch.setattr(LoadedVersion, "digests", lambda self: pytest.fail(f"all files of {self.place} were read"))
+    asked = [workspace, "1", first(120), ShadowSpec(), lambda: to_datetime(DECIDED) + timedelta(minutes=1)]
+    (made,) = predict_with_shadows(*asked)
+    files = ["recipe.json", "network.onnx"]
+    assert read == [(version, name) for version in ("5", BROKEN, "2") for name in files]  # 5 knows a later bar
+    assert opened == [False] * 3  # the optimiser of onnxruntime takes longer than one window
+    read.clear()
+    assert predict_with_shadows(*asked) == (made,)
+    assert read == [(version, name) for version in ("5", BROKEN) for name in files]
+
+
 @pytest.mark.parametrize(
     ("owner", "name"), [(PredictionLog, "decided_at"), (ModelRegistry, "newest_versions")], ids=["log", "registry"]
 )
@@ -140,9 +169,9 @@ def test_a_store_that_is_down_is_waited_for_once_not_for_every_version(
 ) -> None:
     read, asked = ModelRegistry.read_version, []
 
-    def away(self: ModelRegistry, number: str) -> Any:
+    def away(self: ModelRegistry, number: str, **named: Any) -> Any:
         if number == "1":
-            return read(self, number)
+            return read(self, number, **named)
         asked.append(number)
         raise StoreUnavailable("expected the store to answer")
 

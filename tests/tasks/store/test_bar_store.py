@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
-from tasks.store.bar_store import FILES_OF_A_YEAR, BarStore
+from tasks.store.bar_store import FILES_OF_A_DAILY_YEAR, FILES_OF_A_YEAR, BarStore
 from tasks.store.bars_hash import hash_bars
 from tasks.store.bars_ref import BarsChanged, BarsRef
 from tasks.store.revisions import Revisions
@@ -321,13 +321,16 @@ def test_gaps_are_counted(store: BarStore) -> None:
 
 
 @pytest.mark.e2e  # hundreds of commits
-def test_a_year_of_single_bars_is_gathered_into_few_files(store: BarStore, tmp_path: Path) -> None:
-    later = Series("BTC/USD", "1h")
-    frame = bars_frame(steady(FILES_OF_A_YEAR + 3, first=20))
+@pytest.mark.parametrize(("interval", "most"), [("1h", FILES_OF_A_YEAR), ("1d", FILES_OF_A_DAILY_YEAR)])
+def test_a_year_of_single_bars_is_gathered_into_few_files(
+    interval: str, most: int, store: BarStore, tmp_path: Path
+) -> None:
+    later = Series("BTC/USD", interval)
+    frame = bars_frame(steady(most + 3, first=20))
     for row in range(len(frame)):
         store.merge(later, frame.iloc[[row]], {}, merged_at=AT)
     assert len(DeltaTable(str(tmp_path / "tables" / "bars")).file_uris()) == 3
-    assert same(stored(store, later), steady(FILES_OF_A_YEAR + 3, first=20))
+    assert same(stored(store, later), steady(most + 3, first=20))
 
 
 def refused(days: list[int], rule: str, close: float = -1.0) -> pd.DataFrame:

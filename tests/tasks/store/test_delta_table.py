@@ -1,5 +1,6 @@
 """A change lands on the version that it was planned for, or is planned anew."""
 
+import json
 import socket
 from pathlib import Path
 
@@ -97,3 +98,34 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 def test_places_are_absolute() -> None:
     assert place("s3://bucket/prefix/", "bars") == "s3://bucket/prefix/bars"
     assert place("tables", "bars") == str(Path.cwd() / "tables" / "bars")
+
+
+def test_a_table_is_opened_from_a_checkpoint_and_few_commits_after_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 3)
+    monkeypatch.setattr(delta_table, "KEPT_CHECKPOINT_COMMITS", 7)
+    log = Path(table.uri) / "_delta_log"
+    commits_after_checkpoint = []
+    for _ in range(12):
+        version = table.change(lambda _: Change(ROWS))
+        last = log / "_last_checkpoint"
+        commits_after_checkpoint.append(version - json.loads(last.read_text())["version"] if last.exists() else version)
+    assert max(commits_after_checkpoint) == 2
+    kept = [int(path.name.partition(".")[0]) for path in sorted(log.glob("*.checkpoint.parquet"))]
+    assert kept == [6, 9, 12]  # 6 is the seventh version, as those that deltalake writes itself are the hundredths
+    for version in (2, 8, 12):
+        assert numbers(table, version) == [1] * version
+
+
+def test_a_checkpoint_that_fails_does_not_fail_the_commit(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: DeltaTable) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", full)
+    assert table.change(lambda _: Change(ROWS)) == 1
+    assert numbers(table) == [1]
+    assert "version 1 has no checkpoint: no space left on device" in caplog.text

@@ -80,7 +80,7 @@ def test_many_small_files_are_merged_and_large_ones_stay(
     for number in range(6):
         predictions.store(replace(PREDICTION, decided_at=AT - timedelta(days=number)))
     assert len(files_of(tmp_path)) == 3  # the merged one, and one for each later commit
-    monkeypatch.setattr(delta_table, "SMALL_BYTES", 1)
+    monkeypatch.setattr(delta_table, "MERGED_BYTES", 1)
     large = files_of(tmp_path)
     for number in range(6, 10):
         predictions.store(replace(PREDICTION, decided_at=AT - timedelta(days=number)))
