@@ -20,17 +20,20 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
     check
         Exit with 4 if there is an alarm, for cron.
     """
+    from tasks.champion.live_comparison import NEWEST_VERSIONS
     from tasks.champion.series_health import require_healthy, series_health
     from tasks.champion.series_status import series_status
-    from tasks.console.status_tables import show_all_status, show_status
+    from tasks.console.status_tables import LIVE_VERSIONS, show_all_status, show_status
     from tasks.services.scheduled_runs import service_status
 
     settings = load_settings()
     with quiet_libraries():
         chosen = options.listed
         services = service_status(settings)
+        live = NEWEST_VERSIONS if json else LIVE_VERSIONS if len(chosen) == 1 else 0  # what is printed
         found = [
-            series_status(each, settings) | {"health": series_health(each, settings) | services} for each in chosen
+            series_status(each, settings, live) | {"health": series_health(each, settings) | services}
+            for each in chosen
         ]
     if json:
         print_json(found if len(found) > 1 else found[0])

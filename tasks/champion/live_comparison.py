@@ -80,7 +80,9 @@ class LiveComparison:
         )
 
 
-def compare_live(workspace: Workspace, bars: Bars, champion: str | None, seed: int = 7) -> tuple[LiveComparison, ...]:
+def compare_live(
+    workspace: Workspace, bars: Bars, champion: str | None, seed: int = 7, versions: int = NEWEST_VERSIONS
+) -> tuple[LiveComparison, ...]:
     """Compare the champion and the newest other versions with what was served; the champion first, then newest first.
 
     Args:
@@ -88,17 +90,22 @@ def compare_live(workspace: Workspace, bars: Bars, champion: str | None, seed: i
         bars: shape (bar,), oldest first; they give the outcomes.
         champion: the version that serves; None without one.
         seed: of the bootstrap.
+        versions: how many to compare at most.
 
     Returns:
         One comparison for each version with at least one live decision with an outcome.
     """
     both = _paired(workspace, champion)
     times = column_times(both["decided_at"]), column_times(both["resolves_at"])
-    return _compare_all(workspace, both.assign(outcome=outcomes(*times, bars)), champion, seed)
+    return _compare_all(workspace, both.assign(outcome=outcomes(*times, bars)), champion, seed, versions)
 
 
 def compare_live_panel(
-    workspace: Workspace, champion: str | None, as_of: datetime | None = None, seed: int = 7
+    workspace: Workspace,
+    champion: str | None,
+    as_of: datetime | None = None,
+    seed: int = 7,
+    versions: int = NEWEST_VERSIONS,
 ) -> tuple[LiveComparison, ...]:
     """Compare the versions of a panel as `compare_live` those of a series, on closes whose outcomes are final.
 
@@ -110,6 +117,7 @@ def compare_live_panel(
         champion: the version that serves; None without one.
         as_of: only bars closed by then are used, UTC; None for all stored bars.
         seed: of the bootstrap.
+        versions: how many to compare at most.
     """
     both = _paired(workspace, champion)
     found = panel_labels(workspace, both, as_of)
@@ -122,7 +130,7 @@ def compare_live_panel(
         common = {*own.panel.symbols} & {*served.panel.symbols}
         comparable[rows.index] = rows["symbol"].isin(common)
     outcome = np.where(found.is_open | ~comparable, UNRESOLVED, found.labels)
-    return _compare_all(workspace, both.assign(outcome=outcome), champion, seed)
+    return _compare_all(workspace, both.assign(outcome=outcome), champion, seed, versions)
 
 
 def _panel_recipes(workspace: Workspace, both: "pd.DataFrame", found: PanelLabels) -> dict[str, PanelRecipe]:
@@ -151,17 +159,16 @@ def _paired(workspace: Workspace, champion: str | None) -> "pd.DataFrame":
 
 
 def _compare_all(
-    workspace: Workspace, both: "pd.DataFrame", champion: str | None, seed: int
+    workspace: Workspace, both: "pd.DataFrame", champion: str | None, seed: int, versions: int
 ) -> tuple[LiveComparison, ...]:
     """Compare each version, the champion first, then newest first; `outcome` is 1, 0, or -1 where it does not count."""
     by_version = {str(number): rows for number, rows in both[both["outcome"] >= 0].groupby("version")}
     numbers = sorted(both["version"].unique(), key=int, reverse=True)
     order = [each for each in (champion,) if each in numbers] + [each for each in numbers if each != champion]
     of_panel = workspace.runs.series.is_panel
+    chosen = [each for each in order[:NEWEST_VERSIONS] if each in by_version][:versions]
     return tuple(
-        _compare(each, by_version[each], seed, champion=each == champion, of_panel=of_panel)
-        for each in order[:NEWEST_VERSIONS]
-        if each in by_version
+        _compare(each, by_version[each], seed, champion=each == champion, of_panel=of_panel) for each in chosen
     )
 
 

@@ -13,7 +13,7 @@ from model.bars import Series
 from model.errors import NoChampion, UnsoundModel
 from model.evaluation import WAYS
 from tasks.champion.commit_decision import sync_champion_alias
-from tasks.champion.live_comparison import LiveComparison, compare_live, compare_live_panel
+from tasks.champion.live_comparison import NEWEST_VERSIONS, LiveComparison, compare_live, compare_live_panel
 from tasks.champion.panel_status import newest_close, newest_outcome, recent_predictions
 from tasks.champion.recipe_hold import held_recipes
 from tasks.champion.served_predictions import served_predictions
@@ -28,11 +28,16 @@ from tasks.workspace import Workspace
 LAST_DECISIONS = 5
 
 
-def series_status(series: Series, settings: Settings) -> dict[str, Any]:
+def series_status(series: Series, settings: Settings, live_versions: int = NEWEST_VERSIONS) -> dict[str, Any]:
     """Return champion, challenger and newest prediction (None where there is none), bars, looks, holds and decisions.
 
     Decisions are listed newest last.
     An alias that a crash left out of date is corrected first; `problem` says what could not be corrected.
+
+    Args:
+        series: symbol and interval.
+        settings: addresses of tables and MLflow.
+        live_versions: how many versions are compared on live decisions; older ones need resamples, 15 ms each.
     """
     workspace = Workspace(settings, series)
     state, rows = sync_champion_alias(workspace), workspace.decision_log.rows(series.name)
@@ -53,7 +58,7 @@ def series_status(series: Series, settings: Settings) -> dict[str, Any]:
         "after_costs": _after_costs(workspace, state.version),
         "prediction": _newest_prediction(workspace) if of_panel is None else newest_close(of_panel),
         "last_outcome": _last_outcome(workspace) if of_panel is None else newest_outcome(of_panel),
-        "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number)],
+        "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number, live_versions)],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "holds": [str(hold) for hold in held_recipes(workspace).values()],
         "decisions": [row.to_dict() for row in rows[-LAST_DECISIONS:]],
@@ -74,14 +79,16 @@ def _summary(version: Version | None, rows: Sequence[LoggedDecision]) -> dict[st
     return version.summary() | {"windows": windows, "same_network_as": f"{same:.0f}" if same else None}
 
 
-def _live(workspace: Workspace, champion: str | None) -> tuple[LiveComparison, ...]:
-    """Compare champion and shadows on live decisions; empty, without reading bars, where there is no shadow."""
+def _live(workspace: Workspace, champion: str | None, versions: int) -> tuple[LiveComparison, ...]:
+    """Compare champion and shadows on live decisions; empty, without reading bars, where there is none to compare."""
     store, series = workspace.bar_store, workspace.runs.series
-    if workspace.shadow_log.last_predicted(workspace.name) is None:
+    if not versions or workspace.shadow_log.last_predicted(workspace.name) is None:
         return ()
     if series.is_panel:
-        return compare_live_panel(workspace, champion)
-    return compare_live(workspace, store.read_bars(store.ref(series)), champion) if store.summary(series) else ()
+        return compare_live_panel(workspace, champion, versions=versions)
+    if not store.summary(series):
+        return ()
+    return compare_live(workspace, store.read_bars(store.ref(series)), champion, versions=versions)
 
 
 def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:

@@ -252,6 +252,14 @@ def test_champion_and_shadows_are_compared_on_the_same_live_decisions(
     assert [each["version"] for each in status] == ["1", "5", "2"]
     assert status[2]["text"].startswith("version 2 (shadow): log loss 0.")
     assert status[2]["text"].endswith("vs. served, on 30 live decisions")
+    resampled: list[int] = []
+    true_difference = live_comparison.mean_difference
+    monkeypatch.setattr(
+        live_comparison, "mean_difference", lambda *given: resampled.append(len(given[0])) or true_difference(*given)
+    )
+    assert series_status(SERIES, settings, live_versions=1)["live_comparison"] == status[:1]  # as a terminal shows them
+    assert resampled == [30]  # not those of versions that are not shown
+    assert series_status(SERIES, settings, live_versions=0)["live_comparison"] == []
     whole = next(each for each in compare_live(workspace, bars, "5") if each.version == "5")
     monkeypatch.setattr(live_comparison, "NEWEST_VERSIONS", 1)
     read: list[Any] = []
