@@ -58,7 +58,9 @@ def series_status(series: Series, settings: Settings, live_versions: int = NEWES
         "after_costs": _after_costs(workspace, state.version),
         "prediction": _newest_prediction(workspace) if of_panel is None else newest_close(of_panel),
         "last_outcome": _last_outcome(workspace) if of_panel is None else newest_outcome(of_panel),
-        "live_comparison": [each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number, live_versions)],
+        "live_comparison": [
+            each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number, live_versions)
+        ],
         "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
         "holds": [str(hold) for hold in held_recipes(workspace).values()],
         "decisions": [row.to_dict() for row in rows[-LAST_DECISIONS:]],

@@ -10,7 +10,7 @@ Caution: two decisions may have the same `decided_at` (a retrain repeated "as of
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
@@ -94,7 +94,7 @@ class LoggedDecision:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields ready for JSON, times in ISO 8601."""
         return {**asdict(self), "decided_at": self.decided_at.isoformat(), "reasons": list(self.reasons),
-                "marks": list(self.marks)}  # fmt: skip
+                "marks": list(self.marks), "numbers": dict(self.numbers), "files": dict(self.files)}  # fmt: skip
 
 
 def mark_reasons(reasons: Sequence[str], marks: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -104,6 +104,38 @@ def mark_reasons(reasons: Sequence[str], marks: Sequence[str]) -> tuple[tuple[st
     (('', 'a person held it'), ('failed', 'log loss'), ('passed', 'sane'))
     """
     return tuple(zip([""] * (len(reasons) - len(marks)) + list(marks), reasons, strict=True))
+
+
+class JsonObject(Mapping[str, Any]):
+    """A JSON object that is parsed when it is first read: nobody reads the numbers and files of most decisions."""
+
+    __slots__ = ("_found", "_text")
+
+    def __init__(self, text: str) -> None:
+        """Keep the text."""
+        self._text = text
+        self._found: dict[str, Any] | None = None
+
+    def _parsed(self) -> dict[str, Any]:
+        if self._found is None:
+            self._found = json.loads(self._text)
+        return self._found
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a value by its name."""
+        return self._parsed()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._parsed())
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(self._parsed())
+
+    def __repr__(self) -> str:
+        """Return the object as a dict is shown."""
+        return repr(self._parsed())
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +355,7 @@ def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
         "reasons": list(row.reasons),
         "marks": list(row.marks),
         "numbers": json.dumps(numbers),
-        "files": json.dumps(row.files) if row.files else None,
+        "files": json.dumps(dict(row.files)) if row.files else None,
     }
     return {name: getattr(row, name) for name in field_names(LoggedDecision)} | converted
 
@@ -332,8 +364,8 @@ def _decision(found: dict[str, Any]) -> LoggedDecision:
     plain = {
         "reasons": tuple(found["reasons"]),
         "marks": tuple(found["marks"] or ()),
-        "numbers": json.loads(found["numbers"]),
-        "files": _files(found["files"]),
+        "numbers": JsonObject(found["numbers"]),
+        "files": JsonObject(found["files"] or "{}"),
     }
     return LoggedDecision(**{**found, **plain})
 

@@ -223,6 +223,24 @@ def test_the_last_decision_reads_one_row_and_of_the_others_their_numbers(
     assert decisions.last("SOL-USD-1d") is None
 
 
+def test_of_the_decisions_only_those_that_are_read_are_parsed(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers and files of a decision are most of its 3 kB; predict and status read those of the newest."""
+    files = {"1": {"network.onnx": "ab"}}
+    for number in range(1, 6):
+        decisions.append(replace(ROW, decision_id=f"run-{number}", files=files))
+    rows, parsed, true = decisions.rows(), list[str](), json.loads
+    monkeypatch.setattr("tasks.store.decision_log.json.loads", lambda text: parsed.append(text) or true(text))
+    assert challenger_of(rows) is None
+    assert (rows[-1].numbers, rows[-1].numbers["log_loss"], len(rows[-1].numbers)) == (ROW.numbers, 0.693, 2)
+    assert (rows[-1].files, str(rows[-1].files)) == (files, str(files))
+    assert len(parsed) == 2
+    assert json.loads(json.dumps(rows[-1].to_dict()))["numbers"] == ROW.numbers
+    assert decisions.append(replace(rows[-1], decision_id="again"))
+    assert (decisions.rows()[-1].numbers, decisions.rows()[-1].files) == (ROW.numbers, files)
+
+
 def test_the_champion_before_the_first_decision_is_a_former_champion() -> None:
     rows = [
         replace(ROW, version="2", champion_before="1", champion_after="2"),
