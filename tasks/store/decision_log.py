@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.errors import RiseOrFallError
@@ -306,8 +307,7 @@ class DecisionLog:
         where = " AND ".join(conditions) or None
 
         def parsed() -> tuple[LoggedDecision, ...]:
-            found = read_rows(table, self._table.schema, where).to_pylist()
-            return tuple(_decision(row) for row in sorted(found, key=lambda row: row["sequence"]))
+            return _decisions(read_rows(table, self._table.schema, where).sort_by("sequence"))
 
         return find_once(table, ("decisions", where), parsed, slot=("decisions",) if last is None else ())
 
@@ -338,8 +338,8 @@ class DecisionLog:
         table = self._table.open()
         if table is None:
             return None
-        found = read_rows(table, self._table.schema, f"decision_id = {quoted(decision_id)}").to_pylist()
-        return _decision(found[0]) if found else None
+        found = _decisions(read_rows(table, self._table.schema, f"decision_id = {quoted(decision_id)}"))
+        return found[0] if found else None
 
     def champion_on(self, series_name: str, on: date | datetime) -> str | None:
         """Return the version that was champion at a time (a date: at the end of that day, UTC); None if none was."""
@@ -360,14 +360,18 @@ def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
     return {name: getattr(row, name) for name in field_names(LoggedDecision)} | converted
 
 
-def _decision(found: dict[str, Any]) -> LoggedDecision:
-    plain = {
-        "reasons": tuple(found["reasons"]),
-        "marks": tuple(found["marks"] or ()),
-        "numbers": JsonObject(found["numbers"]),
-        "files": JsonObject(found["files"] or "{}"),
+def _decisions(found: "pa.Table") -> tuple[LoggedDecision, ...]:
+    """Return the rows of a table, column by column: ten years of them take half as long as one by one."""
+    columns = {name: found[name].to_pylist() for name in found.column_names if name != "decided_at"}
+    instants = found["decided_at"].to_numpy().astype("datetime64[us]").tolist()
+    columns |= {
+        "decided_at": [instant.replace(tzinfo=UTC) for instant in instants],
+        "reasons": [tuple(each) for each in columns["reasons"]],
+        "marks": [tuple(each or ()) for each in columns["marks"]],
+        "numbers": [JsonObject(text) for text in columns["numbers"]],
+        "files": [JsonObject(text or "{}") for text in columns["files"]],
     }
-    return LoggedDecision(**{**found, **plain})
+    return tuple(starmap(LoggedDecision, zip(*(columns[name] for name in field_names(LoggedDecision)), strict=True)))
 
 
 def _files(text: str | None) -> dict[str, dict[str, str]]:

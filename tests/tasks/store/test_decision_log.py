@@ -262,8 +262,10 @@ def test_a_command_parses_the_decisions_once_however_often_it_asks(
         name = "ETH-USD-1d" if number == 5 else ROW.series_name
         decisions.append(replace(ROW, decision_id=f"run-{number}", series_name=name))
     parsed: list[str] = []
-    true = decision_log._decision
-    monkeypatch.setattr(decision_log, "_decision", lambda row: parsed.append(row["decision_id"]) or true(row))
+    true = decision_log._decisions
+    monkeypatch.setattr(
+        decision_log, "_decisions", lambda found: parsed.extend(found["decision_id"].to_pylist()) or true(found)
+    )
     asked = [DecisionLog(decisions.root).rows(ROW.series_name) for _ in range(3)]
     assert parsed == ["run-1", "run-2", "run-3", "run-4"]
     assert [[row.decision_id for row in rows] for rows in asked] == [parsed] * 3
