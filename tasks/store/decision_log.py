@@ -139,15 +139,6 @@ class JsonObject(Mapping[str, Any]):
         return repr(self._parsed())
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRow:
-    """What a decision proves about versions: which was decided about, its run, and the files that it recorded."""
-
-    version: str
-    run_id: str
-    files: Mapping[str, Mapping[str, str]]
-
-
 SAME_AS = "past_champions.same_network_as_version"  # number of a decision: the past champion that it was about again
 REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
 
@@ -321,18 +312,6 @@ class DecisionLog:
         rows = self.rows(series_name, last=1)
         return rows[-1] if rows else None
 
-    def version_rows(self, series_name: str) -> tuple[VersionRow, ...]:
-        """Return what the decisions of a series prove about its versions, in the order of writing."""
-        table = self._table.open()
-        if table is None:
-            return ()
-        schema = self._schema("sequence", "version", "run_id", "files")
-        found = read_rows(table, schema, f"series_name = {quoted(series_name)}").to_pylist()
-        return tuple(
-            VersionRow(row["version"], row["run_id"], _files(row["files"]))
-            for row in sorted(found, key=lambda row: row["sequence"])
-        )
-
     def find_decision(self, decision_id: str) -> LoggedDecision | None:
         """Return the decision of this id; None when it was never written."""
         table = self._table.open()
@@ -372,12 +351,6 @@ def _decisions(found: "pa.Table") -> tuple[LoggedDecision, ...]:
         "files": [JsonObject(text or "{}") for text in columns["files"]],
     }
     return tuple(starmap(LoggedDecision, zip(*(columns[name] for name in field_names(LoggedDecision)), strict=True)))
-
-
-def _files(text: str | None) -> dict[str, dict[str, str]]:
-    """Return the recorded files; none in a row of version 0.1."""
-    found: dict[str, dict[str, str]] = json.loads(text) if text else {}
-    return found
 
 
 def _finite(number: float | None) -> float | None:

@@ -45,14 +45,14 @@ class VersionHistory:
     def highest_number(self) -> int:
         """Return the highest number that a decision or a stored prediction names; 0 without any."""
         used = {number for log in self.predictions for number in log.versions(self.series_name)}
-        for row in self.decisions.version_rows(self.series_name):
+        for row in self.decisions.rows(self.series_name):
             used |= {row.version, *row.files}
         return max((int(number) for number in used if number.isdecimal()), default=0)
 
     def _read(self) -> dict[str, RecordedVersion]:
         files: dict[str, Mapping[str, str]] = {}
         runs: dict[str, set[str]] = {}
-        for row in self.decisions.version_rows(self.series_name):
+        for row in self.decisions.rows(self.series_name):
             runs.setdefault(row.version, set()).update({row.run_id} - {""})
             for number, digests in row.files.items():
                 files.setdefault(number, digests)  # the first record of a version counts

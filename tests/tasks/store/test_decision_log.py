@@ -25,6 +25,7 @@ from tasks.store.decision_log import (
 )
 from tasks.store.delta_table import read_rows
 from tasks.store.prediction_log import PredictionLog
+from tasks.store.version_history import VersionHistory
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROW = LoggedDecision(
@@ -291,3 +292,20 @@ def test_an_append_reads_no_reasons_and_numbers_of_earlier_decisions(
     with pytest.raises(ChampionChanged):
         decisions.append_if_current(replace(ROW, decision_id="run-3", champion_before="7"))
     assert read == [["decision_id", "series_name", "sequence", "champion_after"]] * 3
+
+
+def test_what_is_known_about_versions_is_read_with_the_decisions(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predict verifies the files of 31 versions; the log of ten years is read once for it and for the decisions."""
+    for number in ("1", "2"):
+        files = {number: {"network.onnx": f"sha of {number}"}}
+        decisions.append(replace(ROW, decision_id=number, run_id=f"run-{number}", version=number, files=files))
+    monkeypatch.setattr("tasks.store.table_cache.LARGEST_READ_BYTES", 0)  # as after ten years
+    read: list[list[str]] = []
+    monkeypatch.setattr(decision_log, "read_rows", lambda *given: read.append(given[1].names) or read_rows(*given))
+    history = VersionHistory(ROW.series_name, decisions, ())
+    found = [history.recorded(number) for number in ("1", "2", "3")]
+    assert [each.files for each in found] == [{"network.onnx": "sha of 1"}, {"network.onnx": "sha of 2"}, {}]
+    assert [each.run_ids for each in found] == [{"run-1"}, {"run-2"}, set()]
+    assert (history.highest_number(), len(decisions.rows(ROW.series_name)), len(read)) == (2, 2, 1)
