@@ -3,9 +3,12 @@
 Two phases. `develop` scores several candidates on bars before the held-back span; `score` scores the chosen ones, once,
 on the held-back span. Both print log loss vs. every baseline with paired intervals, the area under the curve within
 each close, and the market-neutral portfolio of fifths; intervals draw whole closes in blocks. The protocol, written
-before the scoring, and the results are in docs/does-it-pay.md. Every run is a look at the bars that it scores.
+before the scoring, and the results are in docs/does-it-pay.md. Every run is a look at the bars that it scores: before
+it shows a score it writes a row in the table `trials` of a home, under the name of the file of bars, and prints the
+count.
 
 Run: python benchmarks/panel_study.py {develop,score} [--only NAME ...] [--members N] [--seed N] [--keep FOLDER]
+     [--home FOLDER]
 """
 
 import argparse
@@ -13,7 +16,8 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -23,16 +27,20 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from model.bars import Bars, bars_from_frame, interval_delta
+from model.bars import Bars, IntervalName, bars_from_frame, interval_delta
+from model.baseline_records import BOOSTING, REVERSAL, BaselineRecords, boosting_records, reversal_records
 from model.bootstrap import compare_losses
 from model.calibration import perfectly_calibrated_error, reliability_curve
+from model.correction_for_looks import Looks
 from model.ensemble import open_trainer
+from model.factor_model import FACTOR_MODEL, walk_factor_model
 from model.folds import Fold, FoldSpec, split_folds
 from model.metrics import Record, score
 from model.networks import NetworkSpec
 from model.panel import Panel, PanelSpec, cut_panel
 from model.panel_policies import learn_bands, trade_panel
 from model.panel_portfolio import quantile_portfolio
+from model.panel_recipe import PanelRecipe
 from model.panel_scores import auc_by_bar, mean_interval
 from model.presets import HOURLY
 from model.sharpe_and_break_even import BPS
@@ -40,6 +48,8 @@ from model.trading_policies import POLICIES
 from model.training import TrainingSpec
 from model.walk_forward import FoldFit, fit_fold, pool_records, walk_baselines_forward
 from model.windows import WindowSpec
+from tasks.settings import Settings
+from tasks.store.trial_log import TrialLog, count_looks, trial_of
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +67,7 @@ Forecast = Float64[np.ndarray, " window"]
 class Question:
     """One panel and label, with the bars that each phase tests on: opened from `first`, before `end` ("": all)."""
 
-    interval: str
+    interval: IntervalName
     panel: PanelSpec
     develop: tuple[str, str, str]
     score: tuple[str, str, str]
@@ -117,6 +127,7 @@ def main() -> None:
     given.add_argument("--members", type=int, default=1, help="seeds whose probabilities are averaged")
     given.add_argument("--folds", type=int, default=2, help="test folds; the network is trained once for each")
     given.add_argument("--seed", type=int, default=SEED, help="of the training; the bootstrap's stays")
+    given.add_argument("--home", type=Path, help="whose table of trials counts the looks; default: RISEORFALL_HOME")
     given.add_argument("--keep", type=Path, help="folder for the out-of-sample records, as Parquet")
     options = given.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -124,17 +135,20 @@ def main() -> None:
     if not DATA.exists():
         log.info("no folder %s: the panels are not part of the repository", DATA)
         return
+    settings = Settings(home=options.home) if options.home else Settings()
+    looks = TrialLog(settings.store_root, settings.storage_options())
+    training = {"members": options.members, "seed": options.seed}
     records = {
-        name: study(name, CANDIDATES[name], options.phase, options.members, options.folds, options.seed, options.keep)
+        name: study(name, CANDIDATES[name], options.phase, training, options.folds, options.keep, looks)
         for name in names
     }
     print_pairs(records)
 
 
 def study(
-    name: str, candidate: Candidate, phase: str, members: int, folds: int, seed: int, keep: Path | None
+    name: str, candidate: Candidate, phase: str, seeds: dict[str, int], folds: int, keep: Path | None, looks: TrialLog
 ) -> Record:
-    """Walk one candidate and its baselines forward, and print their scores; return the network's record.
+    """Walk one candidate and its baselines forward, count the look, and print the scores; return the network's record.
 
     Baselines learn from every window that trains and validates the network, without the limit that a retrain has.
     """
@@ -146,30 +160,73 @@ def study(
     spec = PanelSpec.model_validate({**question.panel.model_dump(), "inputs": candidate.inputs})
     panel = cut_panel(bars, candidate.window, spec).resolved()
     tests = len(np.unique(panel.windows.decided_at[panel.windows.decided_at > np.datetime64(first)]))
-    split = split_folds(panel.windows, FoldSpec(test_bars=tests, count=folds))
-    training = candidate.training.model_copy(update={"members": members, "seed": seed})
+    cut = FoldSpec(test_bars=tests, count=folds)
+    split = split_folds(panel.windows, cut)
+    training = candidate.training.model_copy(update=seeds)
     fits = fit_folds(panel, split, candidate.network, training)
     record, validation = (pool_records([getattr(fit, part) for fit in fits]) for part in ("record", "validation"))
+    scaling, factors = candidate.network.scaling, walk_factor_model(panel, split)
     forecasts = {
         "network": record.probabilities,
-        **walk_baselines_forward(panel.windows, split, SEED, candidate.network.scaling, max_windows=None),
+        **walk_baselines_forward(panel.windows, split, SEED, scaling, max_windows=None),
+        FACTOR_MODEL: factors.records.test.probabilities,
     }
-    tested = panel.take(np.concatenate([fold.test for fold in split]))
+    tested = panel.tested(split)
     seconds = time.perf_counter() - started
-    log.info("\n## %s, %s (%d seeds from %d on, %d folds, %.0f s)", name, phase, members, seed, folds, seconds)
+    log.info(
+        "\n## %s, %s (%d seeds from %d on, %d folds, %.0f s)",
+        name, phase, seeds["members"], seeds["seed"], folds, seconds,
+    )  # fmt: skip
+    recipe = PanelRecipe(
+        interval=question.interval,
+        window=candidate.window,
+        folds=cut,
+        network=candidate.network,
+        training=training,
+        panel=spec.model_copy(update={"symbols": tuple(sorted(bars))}),
+    )
+    found = record_look(looks, Path(file).stem, recipe, record, forecasts["base_rate"], datetime.now(UTC))
+    log.info("look %d at %s: %s", found.looks, file, found)
     print_scores(record, forecasts)
     if len(bars) > 1:
-        print_ranks(tested, record, forecasts)
+        print_ranks(tested, record, {**forecasts, FACTOR_MODEL: factors.scores})
     if spec.label == "rank":
         print_doubts(tested, record)
     if spec.label == "rise":
         validated = panel.returns[np.concatenate([fold.validation for fold in split])]
-        print_policies(tested, record, validation, validated)
+        traded = {
+            "network": BaselineRecords(record, (validation,)),
+            BOOSTING: boosting_records(panel.windows, split, forecasts[BOOSTING], SEED, scaling, max_windows=None),
+            FACTOR_MODEL: factors.records,
+            REVERSAL: reversal_records(panel.windows, split, panel.unusual_moves()),
+        }
+        for forecaster, each in traded.items():
+            print_policies(forecaster, tested, each.test, pool_records(each.validation), validated)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
         frame = record.frame().assign(returns=tested.returns, **forecasts)
         frame.to_parquet(keep / f"{phase} {name}.parquet".replace(" ", "_").replace(":", "").replace(",", ""))
     return record
+
+
+def record_look(
+    looks: TrialLog, name: str, recipe: PanelRecipe, record: Record, base_rate: Forecast, now: datetime
+) -> Looks:
+    """Append a row of the table `trials`, and return how often these test bars were scored, this time included.
+
+    Args:
+        looks: the table.
+        name: of the bars. Panels of one exchange share their symbols, so the bars of a file have its name.
+        recipe: what was trained.
+        record: of all series.
+        base_rate: shape (window,), float64: the base rate's probability on the same windows.
+        now: time of writing, UTC.
+    """
+    trial = trial_of("benchmark", f"panel_study {now.isoformat()} {name}", recipe, record, base_rate, recorded_at=now)
+    # Forecasts are stored by close alone, which several windows of a panel share.
+    looks.append([replace(trial, symbol=name, forecasts=None)])
+    trials = looks.trials(name, recipe.interval)
+    return count_looks(trials, trial.test_first, trial.test_last)
 
 
 def print_pairs(records: Mapping[str, Record]) -> None:
@@ -285,22 +342,22 @@ def print_doubts(tested: Panel, record: Record) -> None:
 
 
 def print_policies(
-    tested: Panel, record: Record, validation: Record, validated: Float64[np.ndarray, " window"]
+    forecaster: str, tested: Panel, record: Record, validation: Record, validated: Float64[np.ndarray, " window"]
 ) -> None:
-    """Print every policy on all coins in equal parts, and on Bitcoin alone, by the bands of the validation windows."""
+    """Print a forecaster's policies on all coins in equal parts, and on Bitcoin; validation windows give the bands."""
     bar = interval_delta(tested.windows.interval)
     for policy in POLICIES:
         bands = learn_bands(policy, validation, validated, COST_BPS, bar)
-        log.info("%s: %s", policy, "; ".join(f"fold {number} {band}" for number, band in bands.items()))
+        log.info("%s, %s: %s", forecaster, policy, "; ".join(f"fold {number} {band}" for number, band in bands.items()))
         for subset in ("all", BITCOIN)[: len(np.unique(record.symbols))]:
             chosen = np.arange(len(record)) if subset == "all" else np.flatnonzero(record.symbols == subset)
             found = trade_panel(record.take(chosen), tested.returns[chosen], bands, COST_BPS, bar, SEED)
             even, sharpe = found.break_even_bps, found.sharpe
             gross, traded = found.gross.mean() / BPS, found.traded.mean()
             log.info(
-                "%-8s %-14s gross %.2f bps a bar, traded %.3f a bar, exposure %.2f; break-even %.1f [%.1f, %.1f] bps a "
-                "side; at %.0f bps net %.2f bps a bar, Sharpe %.2f [%.2f, %.2f]",
-                subset, policy, gross, traded, found.exposure, even.value, even.low, even.high, COST_BPS,
+                "%-19s %-8s %-14s gross %.2f bps a bar, traded %.3f a bar, exposure %.2f; break-even %.1f [%.1f, %.1f] "
+                "bps a side; at %.0f bps net %.2f bps a bar, Sharpe %.2f [%.2f, %.2f]",
+                forecaster, subset, policy, gross, traded, found.exposure, even.value, even.low, even.high, COST_BPS,
                 found.net_bps, sharpe.value, sharpe.low, sharpe.high,
             )  # fmt: skip
 

@@ -21,6 +21,7 @@ from model.windows import Windows, anchor, standardise
 Scale = Callable[[np.ndarray], np.ndarray]
 BaselineName = Literal["base_rate", "persistence", "logistic_regression", "gradient_boosting"]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+LEARNERS: tuple[BaselineName, ...] = ("gradient_boosting", "logistic_regression")  # with the network's inputs
 
 PROBABILITY_MARGIN = 1e-6  # own choice: indistinguishable from 0 on any number of test bars, far above float32 rounding
 BATCH_WINDOWS = 65_536  # own choice: 63 MB of float64 at 30 bars of 4 features

@@ -10,7 +10,7 @@ present, so serving must see the same panel.
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
 from model.bars import Bars, interval_delta
 
@@ -22,8 +22,13 @@ PLAIN_RANKS = {
     "reversal_20_bars": "rank_of_trend",
     "low_volatility": "rank_of_volatility",
 }
+# What else a baseline knows of a bar; no input of a network.
+FURTHER_FACTORS = ("rank_of_momentum", "rank_of_volume", "unusual_move")
 TREND_BARS = 20  # own choice: a month of trading days
 MIN_TREND_BARS = 10  # own choice: fewer moves say nothing about a typical one
+MOMENTUM_BARS = (
+    80  # own choice: the moves before those of the trend, as a year without its newest month does for stocks
+)
 
 
 def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Float64[np.ndarray, "bar 5"]]:
@@ -51,14 +56,10 @@ def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Fl
         >>> {symbol: rows[:, 0].tolist() for symbol, rows in cross_section(bars).items()}
         {'A': [0.0, -1.0], 'B': [0.0, 0.0], 'C': [0.0, 1.0]}
     """
-    times = np.unique(np.concatenate([each.opened_at for each in bars.values()]))
-    rows = {symbol: np.searchsorted(times, each.opened_at) for symbol, each in bars.items()}
-    closes = np.full((len(times), len(bars)), np.nan)
-    for number, (symbol, each) in enumerate(bars.items()):
-        closes[rows[symbol], number] = each.column("close")
-    moves = _moves(np.log(closes), times, next(iter(bars.values())).interval)
+    times, rows = _times_and_rows(bars)
+    moves = _moves(np.log(_grid(bars, rows, len(times), "close")), times, next(iter(bars.values())).interval)
     typical = _typical_moves(moves)
-    unusual = np.where(typical > 0, moves / np.where(typical > 0, typical, 1.0), np.nan)
+    unusual = _unusual(moves, typical)
     context = np.zeros((len(times), len(bars), len(CONTEXT)))
     context[:, :, 0] = _ranks(moves)
     context[:, :, 1] = _ranks(_trends(moves))
@@ -67,6 +68,59 @@ def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Fl
     if reference in bars:
         context[:, :, 4] = np.nan_to_num(unusual[:, list(bars).index(reference)])[:, None]
     return {symbol: np.ascontiguousarray(context[rows[symbol], number]) for number, symbol in enumerate(bars)}
+
+
+def further_factors(bars: Mapping[str, Bars]) -> dict[str, Float64[np.ndarray, "bar 3"]]:
+    """Return what baselines know of every bar besides `cross_section`, by series.
+
+    Args:
+        bars: by symbol, oldest first, all of one interval.
+
+    Returns:
+        By symbol, shape (bar, 3), float64, columns as in `FURTHER_FACTORS`, finite, 0 where unknown: the rank of the
+        move over the 80 bars before the last 20, and of the mean value traded (close times volume) over 20 bars, among
+        the series that have one; the close's own move from the bar before in multiples of its typical size.
+
+    Time: row t depends on bars 0..t of all series.
+    Source: momentum without the newest moves: Jegadeesh and Titman 1993; value traded as size: own.
+    """
+    import pandas as pd  # imported here: pandas takes a second
+
+    times, rows = _times_and_rows(bars)
+    closes, volumes = (_grid(bars, rows, len(times), name) for name in ("close", "volume"))
+    moves = _moves(np.log(closes), times, next(iter(bars.values())).interval)
+    older = pd.DataFrame(moves).shift(TREND_BARS).rolling(MOMENTUM_BARS, min_periods=MOMENTUM_BARS // 2)
+    traded = pd.DataFrame(closes * volumes).rolling(TREND_BARS, min_periods=MIN_TREND_BARS)
+    present = np.isfinite(closes)
+    found = np.zeros((len(times), len(bars), len(FURTHER_FACTORS)))
+    for column, values in enumerate((older.sum(), traded.mean())):
+        found[:, :, column] = _ranks(np.where(present, values.to_numpy(dtype=np.float64), np.nan))
+    found[:, :, 2] = np.nan_to_num(_unusual(moves, _typical_moves(moves)))
+    return {symbol: np.ascontiguousarray(found[rows[symbol], number]) for number, symbol in enumerate(bars)}
+
+
+def _times_and_rows(
+    bars: Mapping[str, Bars],
+) -> tuple[Shaped[np.ndarray, " bar"], dict[str, Int64[np.ndarray, " _"]]]:
+    """Return the opening times of all series, and the place of each series' bars among them."""
+    times = np.unique(np.concatenate([each.opened_at for each in bars.values()]))
+    return times, {symbol: np.searchsorted(times, each.opened_at) for symbol, each in bars.items()}
+
+
+def _grid(
+    bars: Mapping[str, Bars], rows: Mapping[str, Int64[np.ndarray, " _"]], count: int, column: str
+) -> Float64[np.ndarray, "bar series"]:
+    """Return a column of all series by time; NaN where a series has no bar."""
+    grid = np.full((count, len(bars)), np.nan)
+    for number, (symbol, each) in enumerate(bars.items()):
+        grid[rows[symbol], number] = each.column(column)
+    return grid
+
+
+def _unusual(
+    moves: Float64[np.ndarray, "bar series"], typical: Float64[np.ndarray, "bar series"]
+) -> Float64[np.ndarray, "bar series"]:
+    return np.where(typical > 0, moves / np.where(typical > 0, typical, 1.0), np.nan)
 
 
 def _moves(

@@ -17,7 +17,6 @@ from jaxtyping import Float64
 from model.abstention import OpinionScores
 from model.bars import Bars
 from model.baseline_comparison import ALPHA, Skill, measure_skill
-from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
 from model.calibration import reliability_curve
 from model.correction_for_looks import Looks
@@ -80,7 +79,7 @@ class Evaluation:
 
     def best_baseline(self) -> str:
         """Return the baseline with the lowest log loss."""
-        return min(BASELINES, key=lambda name: self.numbers[name]["log_loss"].value)
+        return min(self.skill.baselines, key=lambda name: self.numbers[name]["log_loss"].value)
 
     def with_abstention(self, scores: Mapping[str, OpinionScores]) -> "Evaluation":
         """Return the evaluation with opinions scored; `all` decisions get the intervals of `numbers` and `skill`.

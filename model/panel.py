@@ -15,13 +15,16 @@ from jaxtyping import Float64, Int8, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
-from model.cross_section import CONTEXT, PLAIN_RANKS, cross_section
+from model.cross_section import CONTEXT, FURTHER_FACTORS, PLAIN_RANKS, cross_section, further_factors
 from model.errors import BarsTooShort, SpecError
 from model.folds import Fold
 from model.gap_filling import fill_gaps
 from model.label_names import LabelKind
 from model.labels import FALL, RISE, UNRESOLVED
 from model.windows import Windows, WindowSpec, cut_windows
+
+# Inputs of the linear factor model: columns of `model.cross_section`.
+FACTORS = ("rank_of_move", "rank_of_trend", "rank_of_volatility", "rank_of_momentum", "rank_of_volume")
 
 
 class PanelSpec(BaseModel):
@@ -65,11 +68,13 @@ class Panel:
         windows: of all series, in the order of decision times, then symbols.
         context: shape (bar, 5), float64: the rows of `model.cross_section` for the rows of `windows.features`.
         returns: shape (window,), float64: simple return from the decision to the outcome; NaN where unresolved.
+        further: shape (bar, 3), float64: the rows of `model.cross_section.further_factors` for the same rows.
     """
 
     windows: Windows
     context: Float64[np.ndarray, "bar context"]
     returns: Float64[np.ndarray, " window"]
+    further: Float64[np.ndarray, "bar further"]
 
     def resolved(self) -> "Panel":
         """Return the panel with the windows whose outcome is known."""
@@ -87,9 +92,22 @@ class Panel:
         rows = self.context[self.windows.ends]
         return {name: -rows[:, CONTEXT.index(column)] for name, column in PLAIN_RANKS.items()}
 
+    def factors(self) -> Float64[np.ndarray, "window factor"]:
+        """Return the ranks of `FACTORS` at each decision, shape (window, factor), from -1 to 1.
+
+        Time: a row depends on bars of all series up to the decision; 0 where nothing is known.
+        """
+        known = np.concatenate([self.context, self.further], axis=1)
+        columns = [(*CONTEXT, *FURTHER_FACTORS).index(name) for name in FACTORS]
+        return np.asarray(known[self.windows.ends][:, columns])
+
+    def unusual_moves(self) -> Float64[np.ndarray, " window"]:
+        """Return each series' own last move in multiples of its typical size, shape (window,); 0 where unknown."""
+        return np.asarray(self.further[self.windows.ends, FURTHER_FACTORS.index("unusual_move")])
+
     def take(self, index: Int64[np.ndarray, " index"]) -> "Panel":
         """Return the panel with the windows at these indices."""
-        return Panel(self.windows.take(index), self.context, self.returns[index])
+        return Panel(self.windows.take(index), self.context, self.returns[index], self.further)
 
 
 def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
@@ -120,7 +138,7 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
             f"panel: expected --window.stride-bars 1, found {window.stride_bars}: series would not share closes"
         )
     filled = {symbol: fill_gaps(each, window.gaps)[0] for symbol, each in sorted(bars.items()) if len(each)}
-    context = cross_section(filled, panel.reference) if filled else {}
+    context, further = (cross_section(filled, panel.reference), further_factors(filled)) if filled else ({}, {})
     parts: dict[str, Windows] = {}
     for symbol in filled:
         try:
@@ -133,7 +151,7 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
             f"among {len(bars)}. Give more bars, or lower --window.lookback-bars."
         )
     windows = _stack(parts)
-    rows = np.concatenate([context[symbol] for symbol in parts])
+    rows, more = (np.concatenate([each[symbol] for symbol in parts]) for each in (context, further))
     returns = _returns(windows, np.concatenate([filled[symbol].column("close") for symbol in parts]), window)
     if panel.label == "rank":
         windows = _label_ranks(windows, returns, panel.least_series)
@@ -141,7 +159,7 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
     if panel.inputs == "cross_section":
         features = np.ascontiguousarray(np.concatenate([windows.features, rows], axis=1))
         windows = replace(windows, features=features, context_count=len(CONTEXT))
-    return Panel(windows, rows, returns)
+    return Panel(windows, rows, returns, more)
 
 
 def series_left_out(panel: PanelSpec, window: WindowSpec, resolved: Panel, folds: Sequence[Fold]) -> dict[str, str]:

@@ -73,7 +73,7 @@ class PanelEvaluation:
 def evaluate_panel_record(
     record: Record,
     baselines: Mapping[str, Float64[np.ndarray, " window"]],
-    plain_ranks: Mapping[str, Float64[np.ndarray, " window"]],
+    scores: Mapping[str, Float64[np.ndarray, " window"]],
     recipe: PanelRecipe,
     further_seeds: Mapping[int, Float64[np.ndarray, " window"]] | None = None,
 ) -> PanelEvaluation:
@@ -82,7 +82,8 @@ def evaluate_panel_record(
     Args:
         record: pooled out-of-sample probabilities, in the order of time, with their symbols.
         baselines: by name, shape (window,), float64: P(label 1) on the record's windows, learned on the same inputs.
-        plain_ranks: by name, shape (window,), float64: scores that need no model; read for the label `rank` only.
+        scores: by name, shape (window,), float64: what ranks the windows where it is no probability: plain ranks, which
+            need no model, and the scores of a baseline in place of its probabilities; read for the label `rank` only.
         recipe: of the panel.
         further_seeds: by seed, shape (window,), float64: probabilities of networks of other seeds.
 
@@ -93,7 +94,7 @@ def evaluate_panel_record(
         SpecError: no close of a rank record holds both classes.
     """
     seed = recipe.training.seed
-    forecasts = {NETWORK: record.probabilities, **baselines, **plain_ranks}
+    forecasts = {NETWORK: record.probabilities, **baselines, **scores}
     return PanelEvaluation(
         pooled=evaluate_record(record, baselines, {}, seed, further_seeds, LABEL_NAMES[recipe.panel.label]),
         closes=len(np.unique(record.decided_at)),

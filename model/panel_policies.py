@@ -2,31 +2,32 @@
 
 Each series present gets the same share of the equity at every close and holds its own position: long, flat or short by
 its own probability, or by its expected return where the network predicts the size of a move too. The band of a policy
-is chosen fold by fold on the validation windows of all series together. Knows no funding and no borrowing fees. The
-market-neutral portfolio of ranks is in `model.panel_portfolio`. One rule without a model is compared with the policies:
-short after a rise, long after a fall.
+is chosen fold by fold on the validation windows of all series together. Baselines are traded by the same policies, with
+bands of their own. Knows no funding and no borrowing fees. The market-neutral portfolio of ranks is in
+`model.panel_portfolio`.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int64
+from jaxtyping import Float64, Int64
 
+from model.baseline_records import BaselineRecords
 from model.metrics import Record
 from model.panel_portfolio import Portfolio, compare_portfolios, flows, measure_portfolio, require_one_bar
-from model.policy_comparison import PolicyComparison, PolicyResult
+from model.policy_comparison import NO_BASELINES, PolicyComparison, traded_by
 from model.sharpe_and_break_even import BPS
 from model.trading import TradingCosts
 from model.trading_policies import POLICIES, Band, PolicyName, candidate_bands, hold_bands
+from model.walk_forward import pool_records
 
-REVERSAL = "reversal_1_bar"
+_Forecasts = dict[str, tuple[PolicyName, Record, Record]]  # policy, test and validation windows by name of the result
 
 
 def compare_panel_policies(
     record: Record,
     returns: Float64[np.ndarray, " window"],
-    last_moves: Int8[np.ndarray, " window"],
     validation: Record,
     validated_returns: Float64[np.ndarray, " validated"],
     costs: TradingCosts,
@@ -34,22 +35,23 @@ def compare_panel_policies(
     seed: int,
     *,
     recipes: int = 1,
+    baselines: Mapping[str, BaselineRecords] = NO_BASELINES,
 ) -> PolicyComparison:
-    """Trade a panel's record long or short by every policy, with the bands of its folds' validation windows.
+    """Trade a panel's record, and baselines, long or short by every policy, with bands of their validation windows.
 
     Args:
         record: of a panel with a horizon of one bar.
         returns: shape (window,), float64: simple return until the outcome, one bar later.
-        last_moves: shape (window,), int8: sign of the move of the bar that closed at the decision: 1, 0, -1.
         validation: the validation windows of all folds, oldest first in each.
         validated_returns: shape (validated,), float64: the same of those windows.
         costs: of a change of position.
         bar: length of a bar.
         seed: of the intervals.
         recipes: tried on these closes.
+        baselines: by name, on the windows of the record and of `validation`.
 
     Returns:
-        The results of every policy, and of REVERSAL as a baseline; see `compare_portfolios`.
+        The results of every policy, then those of each baseline by the name of `traded_by`; see `compare_portfolios`.
 
     Raises:
         SpecError: the horizon is longer than a bar, so that positions would overlap, or a fold has no band.
@@ -57,19 +59,24 @@ def compare_panel_policies(
     Time: as `learn_bands` and `trade_panel`.
     """
     require_one_bar(record, bar)
-    side = costs.side_bps
-    bands = {policy: learn_bands(policy, validation, validated_returns, side, bar) for policy in POLICIES}
-    weights: dict[str, Float64[np.ndarray, "bar series"]] = {
-        policy: _hold(record, found) for policy, found in bands.items()
+    forecasts: _Forecasts = {policy: (policy, record, validation) for policy in POLICIES}
+    opponents: _Forecasts = {
+        traded_by(policy, name): (policy, each.test, pool_records(each.validation))
+        for name, each in baselines.items()
+        for policy in POLICIES
     }
-    bars, (_, series) = record.bar_numbers(), np.unique(record.symbols, return_inverse=True)
-    reversal = np.zeros_like(weights["sign"])
-    reversal[bars, series] = -last_moves / np.bincount(bars)[bars]
-    found = compare_portfolios(record, weights, {REVERSAL: reversal}, returns, costs, bar, seed, recipes)
-    learned: dict[str, PolicyResult] = {
-        policy: replace(found.results[policy], bands=tuple(each.values()))
-        for policy, each in bands.items()
-        if policy != "sign"
+    bands = {
+        name: learn_bands(policy, validated, validated_returns, costs.side_bps, bar)
+        for name, (policy, _, validated) in {**forecasts, **opponents}.items()
+    }
+    held, theirs = (
+        {name: _hold(tested, bands[name]) for name, (_, tested, _) in each.items()} for each in (forecasts, opponents)
+    )
+    found = compare_portfolios(record, held, theirs, returns, costs, bar, seed, recipes)
+    learned = {
+        name: replace(result, bands=tuple(bands[name].values()))
+        for name, result in found.results.items()
+        if not name.startswith("sign")
     }
     return replace(found, results={**found.results, **learned})
 

@@ -95,19 +95,19 @@ def quantile_portfolio(
 
 def compare_rank_portfolios(
     record: Record,
-    plain_ranks: Mapping[str, Float64[np.ndarray, " window"]],
+    scores: Mapping[str, Float64[np.ndarray, " window"]],
     returns: Float64[np.ndarray, " window"],
     costs: TradingCosts,
     bar: np.timedelta64,
     seed: int,
     recipes: int = 1,
 ) -> PolicyComparison:
-    """Compare the market-neutral portfolios of a network with those of plain ranks.
+    """Compare the market-neutral portfolios of a network with those of baselines.
 
     Args:
         record: of a panel with a horizon of one bar. Where it has expected moves, a second portfolio ranks the series
             by the expected return.
-        plain_ranks: by name, shape (window,), float64: scores that need no model.
+        scores: by name, shape (window,), float64: what ranks the series by a baseline.
         returns: shape (window,), float64: simple return until the outcome, one bar later.
         costs: of a change of a position.
         bar: length of a bar.
@@ -127,8 +127,8 @@ def compare_rank_portfolios(
     if len(record.expected_moves):
         ranked[f"{MARKET_NEUTRAL}_by_expected_return"] = record.expected_returns()
     weights = {name: _weights(record, each) for name, each in ranked.items()}
-    plain = {f"{MARKET_NEUTRAL}_by_{name}": _weights(record, each) for name, each in plain_ranks.items()}
-    return compare_portfolios(record, weights, plain, returns, costs, bar, seed, recipes)
+    theirs = {f"{MARKET_NEUTRAL}_by_{name}": _weights(record, each) for name, each in scores.items()}
+    return compare_portfolios(record, weights, theirs, returns, costs, bar, seed, recipes)
 
 
 def compare_portfolios(
@@ -146,8 +146,7 @@ def compare_portfolios(
     Args:
         record: of a panel with a horizon of one bar.
         weights: by name, shape (bar, series): those of the network, as `measure_portfolio` takes them.
-        baselines: likewise, of portfolios that need no model. They are not counted as tried, and have no deflated
-            Sharpe ratio.
+        baselines: likewise, of baselines. They are not counted as tried, and have no deflated Sharpe ratio.
         returns: shape (window,), float64: simple return until the outcome, one bar later.
         costs: of a change of a position.
         bar: length of a bar.

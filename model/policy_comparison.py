@@ -1,26 +1,30 @@
 """Compare trading policies on one record: what each earns, at which costs, by its exposure or by its timing.
 
 Every policy is traded with the spec's kind and costs, whichever the spec chose, because a reader who saw only the
-chosen one could not know what was passed over. Knows no other recipes but their net returns, for the deflated Sharpe
-ratio. Caution: the policies were compared on the same test bars, so the best of them is not out of sample.
+chosen one could not know what was passed over. Baselines are traded by the same policies, with bands of their own.
+Knows no other recipes but their net returns, for the deflated Sharpe ratio. Caution: the policies were compared on the
+same test bars, so the best of them is not out of sample.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from model.bars import Bars
+from model.baseline_records import BaselineRecords
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
 from model.sharpe_and_break_even import BPS, growth_factors
-from model.trading import TradingSpec, trade, traded_value
+from model.trading import TradingResult, TradingSpec, trade, traded_value
 from model.trading_policies import POLICIES, Band
 
 COST_CURVE_BPS = tuple(range(21))  # costs of a side
+NO_BASELINES: Mapping[str, BaselineRecords] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class PolicyResult:
 
     Attributes:
         figures: those of `Performance.numbers`; `mean_position`; `exposure_return` and `timing_return`, whose sum is
-            the uncompounded gross return, the latter with `_low` and `_high`; `deflated_sharpe`.
+            the uncompounded gross return, the latter with `_low` and `_high`; `deflated_sharpe`, not of baselines.
         net_by_cost: net return at each of `COST_CURVE_BPS`, with these positions.
         bands: in force in each fold, oldest first; none for sign.
     """
@@ -45,7 +49,7 @@ class PolicyComparison:
 
     Attributes:
         spec: kind and costs of all of them, and the policy chosen.
-        results: by policy.
+        results: by policy; those of baselines by the name of `traded_by`.
         tried: recipes tried on these bars times policies; the Sharpe ratios are deflated for them.
         buy_and_hold_return: uncompounded, before costs.
     """
@@ -90,8 +94,9 @@ def compare_policies(
     seed: int,
     recipes: int = 1,
     others: Sequence[Float64[np.ndarray, " _"]] = (),
+    baselines: Mapping[str, BaselineRecords] = NO_BASELINES,
 ) -> PolicyComparison:
-    """Trade a record by every policy.
+    """Trade a record, and baselines, by every policy.
 
     Args:
         record: out-of-sample probabilities, oldest first.
@@ -101,9 +106,10 @@ def compare_policies(
         seed: of the bootstrap.
         recipes: tried on these bars.
         others: net returns of other recipes tried on them, where they are known.
+        baselines: by name, on the windows of the record; they are not counted as tried.
 
     Returns:
-        The results of every policy, in the order of `POLICIES`.
+        The results of every policy, in the order of `POLICIES`, then those of each baseline.
 
     Raises:
         SpecError: the record is empty, or a fold has no validation windows.
@@ -117,14 +123,37 @@ def compare_policies(
     results: dict[str, PolicyResult] = {}
     for policy, found in traded.items():
         passed_over = [each for name, each in net.items() if name != policy]
-        results[policy] = PolicyResult(
-            found.strategy.numbers()
-            | split_return(found.strategy.positions, found.returns, seed)
-            | {"deflated_sharpe": deflate_sharpe_ratio(net[policy], [*passed_over, *others], tried)},
-            net_by_cost(found.strategy.positions * found.returns, traded_value(found.strategy.positions)),
-            tuple(found.bands.values()),
-        )
+        own, deflated = _result(found, seed), deflate_sharpe_ratio(net[policy], [*passed_over, *others], tried)
+        results[policy] = replace(own, figures={**own.figures, "deflated_sharpe": deflated})
+    for name, baseline in baselines.items():
+        for policy, each in specs.items():
+            found = trade(baseline.test, bars, each, seed, baseline.validation)
+            results[traded_by(policy, name)] = _result(found, seed)
     return PolicyComparison(spec, results, tried, float(traded[spec.policy].returns.sum()))
+
+
+def traded_by(policy: str, forecaster: str) -> str:
+    """Return the name of the result of a policy by the probabilities of a baseline.
+
+    >>> traded_by("sign", "gradient_boosting"), policy_and_forecaster("sign_by_gradient_boosting")
+    ('sign_by_gradient_boosting', ('sign', 'gradient_boosting'))
+    """
+    return f"{policy}_by_{forecaster}"
+
+
+def policy_and_forecaster(result: str) -> tuple[str, str]:
+    """Return the policy and the baseline of a result; of the network's, the latter is ""."""
+    policy, _, forecaster = result.partition("_by_")
+    return policy, forecaster
+
+
+def _result(found: TradingResult, seed: int) -> PolicyResult:
+    positions = found.strategy.positions
+    return PolicyResult(
+        found.strategy.numbers() | split_return(positions, found.returns, seed),
+        net_by_cost(positions * found.returns, traded_value(positions)),
+        tuple(found.bands.values()),
+    )
 
 
 def net_by_cost(gross: Float64[np.ndarray, " bar"], traded: Float64[np.ndarray, " bar"]) -> tuple[float, ...]:

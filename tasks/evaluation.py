@@ -2,7 +2,8 @@
 
 Reads what the folds left in MLflow. Four baselines learn fold by fold from the network's windows; `evaluate_record`
 gives all five their scores with intervals and tests. This scoring is then counted as a look at its test bars (table
-`trials`), and p-values and Sharpe ratios are corrected for the recipes tried on them. Everything is reported; the daily
+`trials`), and p-values and Sharpe ratios are corrected for the recipes tried on them. Gradient boosting and the
+short-term reversal are traded by the network's policies. Everything is reported; the daily
 promotion rule reads no more of it than the record, the base rate and the fold networks' probabilities.
 """
 
@@ -16,13 +17,16 @@ from prefect import get_run_logger, task
 
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
+from model.baseline_records import BOOSTING, REVERSAL, BaselineRecords, boosting_records, reversal_records
 from model.baselines import capped_windows_note
 from model.confusion_picture import confusion_svg
 from model.cost_class_evaluation import evaluate_cost_classes
 from model.cost_classes import label_cost_classes, walk_class_baselines
+from model.cross_section import FURTHER_FACTORS, further_factors
 from model.evaluation import Evaluation, evaluate_record, performances, trade_both_ways
 from model.expected_moves import moves_of_folds, walk_move_baselines
 from model.folds import Fold
+from model.gap_filling import fill_gaps
 from model.metrics import CLASSES, METRIC_NAMES, Record, classification_report, normalise_rows
 from model.move_evaluation import evaluate_moves
 from model.policy_comparison import compare_policies
@@ -105,7 +109,16 @@ def evaluate(
         evaluation = evaluation.after_looks(
             looks,
             deflated_sharpe_ratios(record, others, looks.recipes, bars, costs, validation),
-            compare_policies(record, validation, bars, costs, seed, looks.recipes, sign_returns(others, bars, costs)),
+            compare_policies(
+                record,
+                validation,
+                bars,
+                costs,
+                seed,
+                looks.recipes,
+                sign_returns(others, bars, costs),
+                _traded_baselines(windows, split, bars, recipe, baselines[BOOSTING]),
+            ),
         )
         workspace.runs.log_values(run_id, params=flatten_specs({"abstention": abstention.model_dump()}))
         log_numbers(workspace, run_id, evaluation, ref)
@@ -115,6 +128,19 @@ def evaluate(
         _log_pictures(workspace, run_id, record, bars, np.array(evaluation.confusion), fold_run_ids)
         show_metrics(evaluation, trial, workspace, run_id)
     return evaluation
+
+
+def _traded_baselines(
+    windows: Windows, folds: Sequence[Fold], bars: Bars, recipe: Recipe, boosting: np.ndarray
+) -> dict[str, BaselineRecords]:
+    """Return the baselines that are traded as the network is."""
+    filled, _ = fill_gaps(bars, recipe.window.gaps)
+    moves = further_factors({recipe.symbol: filled})[recipe.symbol][:, FURTHER_FACTORS.index("unusual_move")]
+    decided = np.searchsorted(filled.closed_at, windows.decided_at)
+    return {
+        BOOSTING: boosting_records(windows, folds, boosting, recipe.training.seed, recipe.network.scaling),
+        REVERSAL: reversal_records(windows, folds, moves[decided]),
+    }
 
 
 def with_further(

@@ -11,16 +11,18 @@ import numpy as np
 from prefect import task
 
 from model.bars import interval_delta
+from model.baseline_records import BOOSTING, REVERSAL, boosting_records, reversal_records
+from model.baselines import LEARNERS
 from model.confusion_picture import confusion_svg
 from model.evaluation import NETWORK
+from model.factor_model import FACTOR_MODEL, walk_factor_model
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import Record
-from model.panel import Panel, series_left_out
+from model.panel import series_left_out
 from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
 from model.panel_policies import compare_panel_policies
 from model.panel_portfolio import compare_rank_portfolios
 from model.panel_recipe import PanelRecipe
-from model.policy_comparison import PolicyComparison
 from model.trading import TradingSpec
 from model.walk_forward import pool_records, walk_baselines_forward
 from tasks.console.progress import current_progress
@@ -65,11 +67,13 @@ def evaluate_panel(
         fold_run_ids = [fold.run_id for fold in folds]
         record = pooled_record(workspace.runs, fold_run_ids)
         windows, split = read_folds(bars, recipe.window, recipe.folds)
-        baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
         panel = read_panel_windows(bars, recipe.window).resolved()
-        tested = panel.tested(split)
+        tested, factors = panel.tested(split), walk_factor_model(panel, split)
+        baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
+        baselines[FACTOR_MODEL] = factors.records.test.probabilities
+        scores = {FACTOR_MODEL: factors.scores, **tested.plain_ranks()}
         further_seeds = pooled_seeds(workspace.runs, fold_run_ids) if recipe.folds.seeds > 1 else None
-        found = evaluate_panel_record(record, baselines, tested.plain_ranks(), recipe, further_seeds)
+        found = evaluate_panel_record(record, baselines, scores, recipe, further_seeds)
         found = replace(
             found,
             pooled=with_further(found.pooled, record, windows, split, recipe),
@@ -89,8 +93,20 @@ def evaluate_panel(
         looks = count_looks(trials, trial.test_first, trial.test_last)
         policies = None
         if recipe.window.horizon_bars == 1:  # longer positions would overlap
-            validated = panel.returns[np.concatenate([fold.validation for fold in split])]
-            policies = _compare(record, tested, pool_records(validation), validated, recipe, costs, looks.recipes)
+            bar = interval_delta(recipe.interval)
+            if recipe.panel.label == "rank":
+                ranked = {name: baselines[name] for name in LEARNERS} | scores
+                policies = compare_rank_portfolios(record, ranked, tested.returns, costs, bar, seed, looks.recipes)
+            else:
+                policies = compare_panel_policies(
+                    record, tested.returns, pool_records(validation),
+                    panel.returns[np.concatenate([fold.validation for fold in split])], costs, bar, seed,
+                    recipes=looks.recipes, baselines={
+                        BOOSTING: boosting_records(windows, split, baselines[BOOSTING], seed, recipe.network.scaling),
+                        FACTOR_MODEL: factors.records,
+                        REVERSAL: reversal_records(windows, split, panel.unusual_moves()),
+                    },
+                )  # fmt: skip
         found = replace(found, pooled=found.pooled.after_looks(looks, {}, policies))
         log_numbers(workspace, run_id, found.pooled, ref)
         log_looks(workspace, trial, found.pooled)
@@ -102,26 +118,6 @@ def evaluate_panel(
         show_metrics(found.pooled, trial, workspace, run_id)
         show_table("series", rows, "Out of sample, by series; intervals not corrected for their number")
     return found
-
-
-def _compare(
-    record: Record,
-    tested: Panel,
-    validation: Record,
-    validated_returns: np.ndarray,
-    recipe: PanelRecipe,
-    costs: TradingSpec,
-    recipes: int,
-) -> PolicyComparison:
-    """Return what the policies of the label `rise`, or the portfolios of the label `rank`, earn."""
-    seed, bar = recipe.training.seed, interval_delta(recipe.interval)
-    if recipe.panel.label == "rank":
-        plain = tested.plain_ranks()
-        return compare_rank_portfolios(record, plain, tested.returns, costs, bar, seed, recipes)
-    moves = tested.windows.last_moves
-    return compare_panel_policies(
-        record, tested.returns, moves, validation, validated_returns, costs, bar, seed, recipes=recipes
-    )
 
 
 def series_rows(found: PanelEvaluation, names: LabelNames) -> list[dict[str, Any]]:

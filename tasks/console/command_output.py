@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.bootstrap import Interval
+from model.forecaster_names import POLICY_NAMES, traded_name
 from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
 from model.metrics import CLASS_COLUMNS, METRIC_NAMES, METRICS
 from model.trading import TradingSpec
@@ -21,10 +22,13 @@ from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 
 NAME_WIDTH = 10
+BREAK_EVEN_HEAD = "break-even (bps)"
+CAPTION = "value [95 % block bootstrap interval]"
 LINES_TO_COPY = ("MLflow", "run", "Data Docs", "report", "log")
 
 if TYPE_CHECKING:
     from model.evaluation import Evaluation
+    from model.policy_comparison import PolicyComparison
     from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain, Unchanged
 
@@ -42,6 +46,8 @@ def show_retrain(
     console = Console(highlight=False)
     if isinstance(result, Retrain):
         console.print(metrics_table(result.evaluation))
+        if result.evaluation.policies:
+            console.print(policies_table(result.evaluation.policies))
     for name, text in _retrain_lines(result, seconds, settings, log_file, costs):
         print_field(console, name, text)
 
@@ -71,7 +77,7 @@ def metrics_table(evaluation: "Evaluation") -> Table:
     """Return the metrics of the network and of the best baseline."""
     best = evaluation.best_baseline()
     title = f"{evaluation.windows} out-of-sample windows, {evaluation.span}"
-    caption = f"value [95 % block bootstrap interval]\n{evaluation.baselines_note}".rstrip()
+    caption = f"{CAPTION}\n{evaluation.baselines_note}".rstrip()
     numbers = Table(title=title, caption=caption, min_width=len(title))
     numbers.add_column("metric")
     numbers.add_column("network", justify="right", no_wrap=True)
@@ -81,6 +87,33 @@ def metrics_table(evaluation: "Evaluation") -> Table:
             METRIC_NAMES[name], *(_format_interval(evaluation.numbers[who][name]) for who in ("network", best))
         )
     return numbers
+
+
+def policies_table(comparison: "PolicyComparison", *, of_panel: bool = False) -> Table:
+    """Return what each policy earned, by the network and by the baselines; a panel has no chosen policy."""
+    spec = comparison.spec
+    chosen = "" if of_panel else f"; chosen: {POLICY_NAMES[spec.policy]}"
+    title = f"Policies, {spec.kind.replace('_', ' or ')}, at {spec.side_bps:g} bps per side{chosen}"
+    found = figures_table(title, ("policy", "by"), ("net return", BREAK_EVEN_HEAD))
+    for name, result in comparison.results.items():
+        policy, who = traded_name(name)
+        found.add_row(policy, who, f"{result.figures['net_return']:+.1%}", break_even_text(result.figures))
+    return found
+
+
+def figures_table(title: str, names: Sequence[str], figures: Sequence[str]) -> Table:
+    """Return an empty table with columns of text and columns of figures with intervals, for 80 columns."""
+    found = Table(*names, title=title, caption=CAPTION, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    found.min_width = len(title)
+    for head in figures:
+        found.add_column(head, justify="right", no_wrap=True)
+    return found
+
+
+def break_even_text(figures: Mapping[str, float]) -> str:
+    """Return a break-even cost with its interval: `9.1 [3.9, 14.1]`."""
+    value, low, high = (figures[f"break_even_bps{bound}"] for bound in ("", "_low", "_high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]" if value == value else "nothing traded"  # noqa: PLR0124 - NaN
 
 
 def _retrain_lines(

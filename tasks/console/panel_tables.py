@@ -9,13 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from model.evaluation import NETWORK
+from model.forecaster_names import forecaster_name, traded_name
 from model.label_names import LABEL_NAMES, LabelKind
 from model.metrics import CLASS_COLUMNS
-from model.panel_portfolio import MARKET_NEUTRAL
 from model.plurals import counted
 from tasks.champion.promotion_summary import missing_for_promotion
-from tasks.console.command_output import format_time, metrics_table, print_field
+from tasks.console.command_output import (
+    BREAK_EVEN_HEAD,
+    break_even_text,
+    figures_table,
+    format_time,
+    metrics_table,
+    policies_table,
+    print_field,
+)
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 
@@ -32,6 +39,8 @@ MOVE_NOTES: dict[LabelKind, str] = {
 }
 
 if TYPE_CHECKING:
+    from model.panel_evaluation import RankScores
+    from model.policy_comparison import PolicyComparison
     from tasks.results import PanelRetrain, PanelUnchanged
 
 
@@ -44,7 +53,12 @@ def show_panel_retrain(
     console, promotion = Console(highlight=False), result.promotion
     decided = promotion.action
     if isinstance(result, PanelRetrain):
-        console.print(metrics_table(result.evaluation.pooled))
+        found = result.evaluation
+        console.print(metrics_table(found.pooled))
+        if found.ranks:
+            console.print(ranks_table(found.ranks, found.pooled.policies))
+        elif found.pooled.policies:
+            console.print(policies_table(found.pooled.policies, of_panel=True))
         for name, text in _evaluation_lines(result):
             print_field(console, name, text)
         decided = f"{promotion.action} version {result.version.version}"
@@ -70,20 +84,28 @@ def show_panel_retrain(
 
 
 def _evaluation_lines(result: "PanelRetrain") -> Iterator[tuple[str, str]]:
-    """Yield (name, text) for the windows, the series left out, and for ranks the area under the curve and the costs."""
+    """Yield (name, text) for the windows and the series left out."""
     found, windows = result.evaluation, result.windows
     resolved = f"{windows.windows}, {windows.resolved} with an outcome"
     yield "windows", f"{resolved}; {len(found.series)} series at {found.closes} closes tested"
     for symbol, reason in found.left_out.items():
         yield "left out", f"{symbol} is {reason}"
-    if found.ranks:
-        auc = found.ranks.auc[NETWORK]
-        yield "ranks", f"AUC within a close {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"
-    if found.ranks and found.pooled.policies:
-        names = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")
-        cost, low, high = (found.pooled.policies.results[MARKET_NEUTRAL].figures[name] for name in names)
-        interval = f"{cost:.1f} [{low:.1f}, {high:.1f}] bps a side"
-        yield "costs", f"market-neutral portfolio breaks even at {interval}"
+
+
+def ranks_table(ranks: "RankScores", portfolios: "PolicyComparison | None") -> Table:
+    """Return the area under the curve within a close, and the market-neutral portfolio, by what ranks the series."""
+    assumed = f"; portfolios at {portfolios.spec.side_bps:g} bps per side" if portfolios else ""
+    results = {traded_name(name)[1]: each.figures for name, each in portfolios.results.items()} if portfolios else {}
+    heads = ("AUC (0.5 is chance)", *(("net return", BREAK_EVEN_HEAD) if portfolios else ()))
+    found = figures_table(f"Ranks within each close{assumed}", ("ranked by",), heads)
+    areas = {
+        forecaster_name(name): f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for name, each in ranks.auc.items()
+    }
+    for who in dict.fromkeys((*results, *areas)):
+        figures = results.get(who)
+        earned = (f"{figures['net_return']:+.1%}", break_even_text(figures)) if figures else ()
+        found.add_row(who, areas.get(who, ""), *earned)
+    return found
 
 
 def show_panel_forecast(found: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from model.evaluation import NETWORK
+from model.forecaster_names import forecaster_name
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
 from model.panel_evaluation import PanelEvaluation, RankScores
@@ -30,7 +31,6 @@ from tasks.pages.report_evidence import (
     by_opponent,
     calibration_text,
     finding_text,
-    forecaster_name,
     live_section,
     p_value_head,
     periods_section,
@@ -224,9 +224,10 @@ def _ranks(page: Page, ranks: RankScores, content: PanelReportContent) -> list[M
     parts = [
         table(("forecaster", "AUC within a close", "network minus it"), rows, own=0),
         paragraph(
-            "0.5 is chance. A move that all series share adds nothing. Three plain ranks need no model: the lowest "
-            "return of the last bar or of the last 20 bars ranks highest (reversal), or the lowest volatility of the "
-            "last 20 bars. Intervals are not corrected for the number of comparisons.",
+            "0.5 is chance. A move that all series share adds nothing. The linear factor model ranks by the return "
+            "that it predicts from the ranks of last move, trend, volatility, momentum and value traded. Three plain "
+            "ranks need no model: the lowest return of the last bar or of the last 20 bars ranks highest (reversal), "
+            "or the lowest volatility of the last 20 bars. Intervals are not corrected for the number of comparisons.",
             quiet=True,
         ),
     ]

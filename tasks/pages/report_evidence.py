@@ -13,6 +13,7 @@ from model.baseline_comparison import ALPHA
 from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
+from model.forecaster_names import POLICY_NAMES, forecaster_name
 from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
 from model.plurals import counted
@@ -24,7 +25,7 @@ from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import day_span, interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_inputs import ReportContent
-from tasks.pages.report_policies import POLICY_NAMES, policies_parts
+from tasks.pages.report_policies import policies_parts
 
 FORMS = {
     "log_loss": ".4f",
@@ -392,8 +393,3 @@ def _seeds(seeds: Seeds | None) -> Sequence[Markup]:
             " Record and decision are those of the first seed. Two recipes that differ by less cannot be "
             "distinguished.", quiet=True),
     ]  # fmt: skip
-
-
-def forecaster_name(name: str) -> str:
-    """Return a forecaster's name as text."""
-    return name.replace("_", " ")

@@ -1,6 +1,6 @@
 """The parts of a report that compare ways of trading, policies or portfolios of ranks: one table, one chart.
 
-For policies also the bands of each fold. A row without a deflated Sharpe ratio is a baseline that needs no model.
+For policies also the bands of each fold. A row without a deflated Sharpe ratio is a baseline.
 """
 
 from collections.abc import Mapping
@@ -8,20 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 from markupsafe import Markup
 
-from model.panel_policies import REVERSAL
-from model.panel_portfolio import MARKET_NEUTRAL
+from model.evaluation import NETWORK
+from model.forecaster_names import traded_name
 from model.policy_comparison import COST_CURVE_BPS, PolicyComparison
 from model.report_charts import cost_chart
 from tasks.pages.html_page import Page, folded, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import interval_text, number_text
 
-POLICY_NAMES = {
-    "sign": "sign",
-    "threshold": "threshold",
-    "no_trade_band": "no-trade band",
-    REVERSAL: "sell after a rise",
-}
 PROBABILITY_BANDS = "P(rise) by fold; for shorts, of P(fall)"
+OF_RETURNS = "the expected return, of baselines P(rise), by fold; for shorts, of its negative"
+RULES = (
+    "Baselines trade by the same policies, with bands of their own; the reversal buys after a fall and sells after a "
+    "rise, by a band of its size."
+)
 OF_A_BAR = "Gross and net return are compounded; below them is the mean simple return of a bar."
 FIGURES = (
     "gross return",
@@ -37,7 +36,7 @@ FIGURES = (
 
 
 def policies_parts(page: Page, comparison: PolicyComparison, *, of_panel: bool = False) -> list[Markup]:
-    """Return what each policy earned, before and after costs.
+    """Return what each policy earned by the network and by the baselines, before and after costs.
 
     Args:
         page: that the chart is for.
@@ -45,28 +44,44 @@ def policies_parts(page: Page, comparison: PolicyComparison, *, of_panel: bool =
         of_panel: all series of a panel are held in equal parts, and no policy is chosen.
     """
     spec = comparison.spec
-    learning = {POLICY_NAMES[name]: found.bands for name, found in comparison.results.items() if found.bands}
-    by_fold = enumerate(zip(*learning.values(), strict=True), 1)
-    bands = [(f"fold {fold}", *map(str, found)) for fold, found in by_fold]
-    of_returns = any(band.of_returns for each in learning.values() for band in each)
-    named = "the expected return by fold; for shorts, of its negative" if of_returns else PROBABILITY_BANDS
+    names = {name: traded_name(name) for name in comparison.results}
+    chosen = "" if of_panel else spec.policy
+    labels = {
+        name: value_with_note(policy, f"{who}, chosen" if name == chosen else who)
+        for name, (policy, who) in names.items()
+    }
+    learned = {names[name]: found.bands for name, found in comparison.results.items() if found.bands}
+    policies = tuple(dict.fromkeys(policy for policy, _ in learned))
+    bands = [
+        (who, f"{fold + 1}", *(str(learned[policy, who][fold]) for policy in policies))
+        for who in dict.fromkeys(who for _, who in learned)
+        for fold in range(len(learned[policies[0], who]))
+    ]
+    of_returns = any(band.of_returns for each in learned.values() for band in each)
+    named = OF_RETURNS if of_returns else PROBABILITY_BANDS
     way = "long or flat" if spec.kind == "long_flat" else "long or short"
     way, price = (f"{way}, all series in equal parts", "series") if of_panel else (way, "price")
-    rule = f" Sell after a rise, buy after a fall: a baseline without a model. {OF_A_BAR}" if of_panel else ""
+    # Of the baselines the chart shows the policy of the spec, so that its lines can be told apart.
+    shown = {
+        name: policy if who == NETWORK else f"{policy}, {who}"
+        for name, (policy, who) in names.items()
+        if who == NETWORK or name.startswith(spec.policy)
+    }
     return [
         heading(f"Policies, {way}"),
-        _comparison_table(comparison, "policy", POLICY_NAMES, "" if of_panel else spec.policy),
+        _comparison_table(comparison, "policy", labels),
         paragraph(
             f"At {spec.side_bps:g} bps per side. Each fold chooses its bands on its validation windows, which early "
-            f"stopping saw too, never on test bars.{rule} The deflated Sharpe ratio counts "
-            f"{comparison.tried:,} trials: recipes tried on these bars, times policies. By exposure: average position "
+            f"stopping saw too, never on test bars. {RULES}{f' {OF_A_BAR}' if of_panel else ''} The deflated Sharpe "
+            f"ratio counts {comparison.tried:,} trials: recipes tried on these bars, times policies; baselines are not "
+            "counted. By exposure: average position "
             f"times the return of the {price} ({comparison.buy_and_hold_return:+.1%}); by timing: the rest of the "
             "gross return. Both are sums of simple returns, not compounded. The best of these rows is chosen on test "
             "bars: its numbers are not out of sample.",
             quiet=True,
         ),
-        _cost_curves(page, comparison, POLICY_NAMES),
-        folded(f"Bands of {named}", table(("fold", *learning), bands, text_columns=3)),
+        _cost_curves(page, comparison, shown),
+        folded(f"Bands of {named}", table(("by", "fold", *policies), bands, text_columns=4)),
     ]
 
 
@@ -78,8 +93,7 @@ def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) 
         comparison: of the portfolios.
         fifth: how many series a fifth is, as text.
     """
-    by = {name: name.removeprefix(MARKET_NEUTRAL).removeprefix("_by_") or "probability" for name in comparison.results}
-    names = {name: each.replace("_", " ") for name, each in by.items()}
+    names = {name: who for name, (_, who) in ((name, traded_name(name)) for name in comparison.results)}
     return [
         heading("Top fifth against bottom fifth"),
         _comparison_table(comparison, "ranked by", names),
@@ -87,7 +101,7 @@ def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) 
             f"At {comparison.spec.side_bps:g} bps per side. A fifth is {fifth}. {OF_A_BAR} The break-even cost is the "
             "compounded gross return per value traded; volatility lowers it, so it can be negative where the mean is "
             f"positive. The deflated Sharpe ratio counts {comparison.tried:,} trials: recipes tried on these bars, "
-            "times portfolios of the network. Plain ranks need no model and are not counted. By exposure: what each "
+            "times portfolios of the network. Those of baselines are not counted. By exposure: what each "
             "series earns with its average position held throughout; by timing: the rest of the gross return. Both "
             "are sums of simple returns, not compounded. No funding and no borrowing fees.",
             quiet=True,
@@ -96,10 +110,10 @@ def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) 
     ]
 
 
-def _comparison_table(comparison: PolicyComparison, what: str, names: Mapping[str, str], chosen: str = "") -> Markup:
+def _comparison_table(comparison: PolicyComparison, what: str, names: Mapping[str, Markup | str]) -> Markup:
     rows = [
         (
-            value_with_note(names[name], "chosen") if name == chosen else names[name],
+            names[name],
             _return(found.figures, "gross"),
             _return(found.figures, "net"),
             f"{found.figures['turnover']:,.0f} x",
@@ -120,7 +134,7 @@ def _cost_curves(page: Page, comparison: PolicyComparison, names: Mapping[str, s
     return page.chart(
         cost_chart(
             COST_CURVE_BPS,
-            {names[name]: found.net_by_cost for name, found in comparison.results.items()},
+            {shown: comparison.results[name].net_by_cost for name, shown in names.items()},
             spec.side_bps,
         ),
         "Net return by the cost of a side.",

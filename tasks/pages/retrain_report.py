@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from model.baseline_comparison import ALPHA
 from model.evaluation import BUY_AND_HOLD, NETWORK
+from model.forecaster_names import forecaster_name
 from model.report_charts import learning_chart
 from tasks.pages.explanation_page import explanation_parts
 from tasks.pages.html_page import (
@@ -34,7 +35,6 @@ from tasks.pages.report_evidence import (
     calibration_noise,
     calibration_section,
     finding_text,
-    forecaster_name,
     live_section,
     periods_section,
     probabilities_section,

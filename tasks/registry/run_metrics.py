@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation
+from model.policy_comparison import policy_and_forecaster
 from model.training import Epoch
 
 SECTIONS = (
@@ -46,6 +47,7 @@ TRADING = {  # the headline has net return and Sharpe ratio of the first, and th
     WAYS[1]: ("net_return", "sharpe"),
     BUY_AND_HOLD: ("sharpe", "max_drawdown"),
 }
+TRADED_BASELINE = ("net_return", "sharpe", "break_even_bps")  # of the chosen policy
 # Of the expected move; the file of details has every number.
 MOVES = (
     "network_score",
@@ -75,7 +77,7 @@ def score_metrics(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return what a retrain logs of its evaluation: at most 42 metrics, 7 more of the expected move, 8 of classes."""
+    """Return what a retrain logs of its evaluation: at most 48 metrics, 7 more of the expected move, 8 of classes."""
     network = evaluation.numbers[NETWORK]
     # A headline has six digits: MLflow's table would show seventeen.
     headline = {name: float(f"{value:.6g}") for name, value in _headline(evaluation).items()}
@@ -95,6 +97,7 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         figures = evaluation.trading.get(way, {})
         found = {name: figures[name] for name in names if name in figures and not math.isnan(figures[name])}
         metrics |= {f"trading/{way}_{name}": value for name, value in found.items()}
+    metrics |= _traded_baselines(evaluation)
     if evaluation.seeds:
         metrics["test/log_loss_deviation_over_seeds"] = evaluation.seeds.deviation("log_loss")
     if evaluation.moves:
@@ -104,6 +107,20 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         of_classes = evaluation.cost_classes.numbers()
         metrics |= {f"test/class_{name.removeprefix('network_')}": of_classes[name] for name in COST_CLASSES}
     return metrics
+
+
+def _traded_baselines(evaluation: Evaluation) -> dict[str, float]:
+    """Return what the chosen policy earned by each baseline of a single series; a panel logs its own."""
+    if not evaluation.policies or not evaluation.trading:
+        return {}
+    chosen = evaluation.policies.spec.policy
+    found: dict[str, float] = {}
+    for result, each in evaluation.policies.results.items():
+        policy, baseline = policy_and_forecaster(result)
+        if baseline and policy == chosen:
+            known = (name for name in TRADED_BASELINE if not math.isnan(each.figures[name]))
+            found |= {f"trading/{baseline}_{name}": each.figures[name] for name in known}
+    return found
 
 
 def _headline(evaluation: Evaluation) -> dict[str, float]:

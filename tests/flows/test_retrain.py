@@ -21,6 +21,7 @@ from model.bars import Series, bars_from_frame
 from model.baselines import BASELINES
 from model.errors import BarsTooShort, ChecksFailed, NoChampion
 from model.folds import FoldSpec
+from model.forecaster_names import POLICY_NAMES
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
@@ -128,7 +129,13 @@ def test_opinions_are_those_of_the_stored_folds(first: Retrain, workspace: Works
 
 def test_every_policy_is_in_the_run_and_in_the_report(first: Retrain, workspace: Workspace) -> None:
     stored = json.loads(workspace.runs.read_file(first.run_id, POLICIES))
-    assert set(stored["policies"]) == {"sign", "threshold", "no_trade_band"}
+    theirs = [f"{policy}_by_{name}" for name in ("gradient_boosting", "reversal_1_bar") for policy in POLICY_NAMES]
+    assert list(stored["policies"]) == [*POLICY_NAMES, *theirs]
+    metrics = workspace.runs.client.get_run(first.run_id).data.metrics
+    for name in ("gradient_boosting", "reversal_1_bar"):
+        figures = stored["policies"][f"sign_by_{name}"]["figures"]
+        for figure in ("net_return", "sharpe", "break_even_bps"):
+            assert metrics[f"trading/{name}_{figure}"] == figures[figure]
     assert (stored["trading"]["policy"], stored["tried"]) == ("sign", 3)
     traded = first.evaluation.trading["long_flat"]
     sign = stored["policies"]["sign"]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from model.calibration import perfectly_calibrated_error
 from model.cross_section import PLAIN_RANKS
 from model.errors import SpecError, UntrustedModel
 from model.folds import split_folds
+from model.forecaster_names import POLICY_NAMES
 from model.metrics import Record
 from model.panel import PanelSpec, cut_panel
 from model.panel_promotion import PanelPromotion
@@ -36,7 +38,7 @@ from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
-from tasks.registry.run_artifacts import LIVE_PREDICTIONS, POLICIES, read_evaluation
+from tasks.registry.run_artifacts import LIVE_PREDICTIONS, POLICIES, RECORD, read_evaluation
 from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.service_metrics import StateCollector
@@ -196,14 +198,17 @@ def test_portfolios_of_ranks_and_plain_ranks_are_in_mlflow_and_the_report(
     record, _ = read_evaluation(workspace.runs, done.ranks.run_id)
     metrics = workspace.runs.client.get_run(done.ranks.run_id).data.metrics
     stored = json.loads(workspace.runs.read_file(done.ranks.run_id, POLICIES))
-    names = ["market_neutral", *(f"market_neutral_by_{name}" for name in PLAIN_RANKS)]
+    baselines = ("gradient_boosting", "logistic_regression", "linear_factor_model", *PLAIN_RANKS)
+    names = ["market_neutral", *(f"market_neutral_by_{name}" for name in baselines)]
     assert list(stored["policies"]) == names
     assert stored["tried"] == done.ranks.evaluation.pooled.looks.recipes
     keys = list(zip(record.symbols, record.resolved_at, strict=True))
     returns = np.expm1([last_move(*key) for key in keys]).reshape(-1, 3)
     moves = [last_move(*key) for key in zip(record.symbols, record.decided_at, strict=True)]
+    logged = pd.read_parquet(BytesIO(workspace.runs.read_file(done.ranks.run_id, RECORD)))
     for name, scores in (
         ("market_neutral", record.probabilities),
+        ("market_neutral_by_gradient_boosting", logged["gradient_boosting"].to_numpy()),
         ("market_neutral_by_reversal_1_bar", -np.array(moves)),
     ):
         order = np.argsort(scores.reshape(-1, 3), axis=1)  # a fifth of three series is one
@@ -223,6 +228,7 @@ def test_portfolios_of_ranks_and_plain_ranks_are_in_mlflow_and_the_report(
         "reversal 1 bar",
         "reversal 20 bars",
         "low volatility",
+        "linear factor model",
         "ranked by",
         "deflated Sharpe",
     ):
@@ -230,19 +236,33 @@ def test_portfolios_of_ranks_and_plain_ranks_are_in_mlflow_and_the_report(
     assert len(metrics) < 80
 
 
-def test_selling_after_a_rise_stands_beside_the_policies(done: Retrained, workspace: Workspace) -> None:
+def test_boosting_factors_and_reversal_are_traded_by_the_same_policies(done: Retrained, workspace: Workspace) -> None:
     record, _ = read_evaluation(workspace.runs, done.second.run_id)
     stored = json.loads(workspace.runs.read_file(done.second.run_id, POLICIES))
-    assert list(stored["policies"]) == ["sign", "threshold", "no_trade_band", "reversal_1_bar"]
+    baselines = ("gradient_boosting", "linear_factor_model", "reversal_1_bar")
+    names = [f"{policy}_by_{name}" for name in baselines for policy in POLICY_NAMES]
+    assert list(stored["policies"]) == [*POLICY_NAMES, *names]
     earned = [
         -np.sign(last_move(symbol, decided)) * np.expm1(last_move(symbol, resolved))
         for symbol, decided, resolved in zip(record.symbols, record.decided_at, record.resolved_at, strict=True)
     ]
-    gross = stored["policies"]["reversal_1_bar"]["figures"]["gross_bps"]
+    gross = stored["policies"]["sign_by_reversal_1_bar"]["figures"]["gross_bps"]
     assert gross == pytest.approx(1e4 * np.mean(earned))  # three series at each close, in equal parts
     metrics = workspace.runs.client.get_run(done.second.run_id).data.metrics
-    assert "trading/reversal_1_bar_net_bps" in metrics
-    assert "sell after a rise" in Path(done.second.report).read_text(encoding="utf-8")
+    for name in names:
+        assert metrics[f"trading/{name}_break_even_bps"] == stored["policies"][name]["figures"]["break_even_bps"]
+    logged = pd.read_parquet(BytesIO(workspace.runs.read_file(done.second.run_id, RECORD)))
+    by_boosting = np.where(logged["gradient_boosting"] > 0.5, 1, -1) * np.expm1(
+        [last_move(*key) for key in zip(record.symbols, record.resolved_at, strict=True)]
+    )
+    figures = stored["policies"]["sign_by_gradient_boosting"]["figures"]
+    assert figures["gross_bps"] == pytest.approx(1e4 * by_boosting.mean())
+    assert metrics["baseline/linear_factor_model_log_loss"] == pytest.approx(
+        log_loss(record.labels, logged["linear_factor_model"])
+    )
+    text = Path(done.second.report).read_text(encoding="utf-8")
+    for words in ("linear factor model", "reversal 1 bar", "sign, gradient boosting"):
+        assert words in text
     assert len(metrics) < 80
 
 

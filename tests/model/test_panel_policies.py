@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.baseline_records import REVERSAL, BaselineRecords
 from model.errors import SpecError
 from model.metrics import Record
 from model.panel_policies import compare_panel_policies, learn_bands, trade_panel
@@ -99,9 +100,12 @@ def test_every_policy_is_compared_with_bands_of_the_validation_windows() -> None
         0.05 * (each.probabilities - 0.5) + rng.normal(0, 0.002, len(each)) for each in (validation, record)
     )
     costs = TradingCosts(cost_bps=4, slippage_bps=1)
-    moves = rng.integers(-1, 2, len(record)).astype(np.int8)
-    found = compare_panel_policies(record, returns, moves, validation, validated, costs, DAY, seed=1, recipes=2)
-    assert tuple(found.results) == (*POLICIES, "reversal_1_bar")
+    turned = replace(record, probabilities=1 - record.probabilities)
+    theirs = BaselineRecords(turned, (replace(validation, probabilities=1 - validation.probabilities),))
+    found = compare_panel_policies(
+        record, returns, validation, validated, costs, DAY, seed=1, recipes=2, baselines={"turned": theirs}
+    )
+    assert tuple(found.results) == (*POLICIES, *(f"{policy}_by_turned" for policy in POLICIES))
     assert (found.tried, found.spec.kind, found.spec.side_bps) == (6, "long_short", 5)
     assert found.buy_and_hold_return == pytest.approx(returns.sum() / 2)
     for policy in POLICIES:
@@ -114,21 +118,36 @@ def test_every_policy_is_compared_with_bands_of_the_validation_windows() -> None
         assert result.net_by_cost[5] == pytest.approx(figures["net_return"])
         assert figures["exposure_return"] + figures["timing_return"] == pytest.approx(alone.gross.sum())
         assert result.bands == (() if policy == "sign" else tuple(bands.values()))
+    # A baseline chooses bands of its own: whoever is always wrong learns never to trade, where that is a candidate.
+    by_sign, opposite = (found.results[name].figures for name in ("sign", "sign_by_turned"))
+    assert opposite["gross_bps"] == pytest.approx(-by_sign["gross_bps"])
+    assert opposite["turnover"] == pytest.approx(by_sign["turnover"], rel=0.01)
+    for policy in ("threshold", "no_trade_band"):
+        result = found.results[f"{policy}_by_turned"]
+        (band,) = learn_bands(policy, theirs.validation[0], validated, 5.0, DAY).values()
+        assert result.bands == (band,)
+        assert result.figures["net_return"] >= opposite["net_return"]
+        assert "deflated_sharpe" not in result.figures
     # Both coins always long by sign where P is above one half: exposure by hand.
     weights = np.sign(record.probabilities - 0.5).reshape(-1, 2) / 2
     exposure = (weights.mean(axis=0) * returns.reshape(-1, 2).sum(axis=0)).sum()
     assert found.results["sign"].figures["exposure_return"] == pytest.approx(exposure)
-    other = compare_panel_policies(record, returns[::-1], moves, validation, validated, costs, DAY, seed=1)
+    other = compare_panel_policies(
+        record, returns[::-1], validation, validated, costs, DAY, seed=1, baselines={"turned": theirs}
+    )
     assert [each.bands for each in other.results.values()] == [each.bands for each in found.results.values()]
 
 
-def test_selling_after_a_rise_is_a_baseline_of_equal_parts_by_hand() -> None:
+def test_selling_after_a_rise_by_hand() -> None:
     """A rose and B fell, then both rose, then A alone did not move."""
     record, validation = record_of([[0.6, 0.6], [0.6, 0.6], [0.6, np.nan]]), record_of([[0.6, 0.4]] * 20)
-    returns, moves = np.array([-0.02, 0.01, 0.03, -0.01, 0.05]), np.array([1, -1, 1, 1, 0], dtype=np.int8)
+    returns, moves = np.array([-0.02, 0.01, 0.03, -0.01, 0.05]), np.array([1.5, -0.2, 1, 0.1, 0])
+    theirs = BaselineRecords(replace(record, probabilities=1 / (1 + np.exp(moves))), (validation,))
     costs = TradingCosts(cost_bps=10, slippage_bps=0)
-    found = compare_panel_policies(record, returns, moves, validation, np.full(40, 0.01), costs, DAY, seed=1)
-    result = found.results["reversal_1_bar"]
+    found = compare_panel_policies(
+        record, returns, validation, np.full(40, 0.01), costs, DAY, seed=1, baselines={REVERSAL: theirs}
+    )
+    result = found.results["sign_by_reversal_1_bar"]
     # Short A, long B: 1.5 %; both short: -1 %; flat. The weights have drifted before they are changed.
     gross = [0.015, -0.01, 0.0]
     short, long, again = -0.5 * 0.98 / 1.015, 0.5 * 1.01 / 1.015, (-0.5 * 1.03 / 0.99, -0.5 * 0.99 / 0.99)

@@ -1,12 +1,14 @@
 """Every policy is compared on the same bars: costs, exposure and timing by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from synthetic_bars import bars_of_closes
 from synthetic_folds import BARS, two_folds
 
+from model.baseline_records import BaselineRecords
 from model.multiple_testing import deflated_sharpe_ratio
 from model.policy_comparison import COST_CURVE_BPS, compare_policies, net_by_cost, split_return
 from model.trading import TradingSpec, trade
@@ -98,6 +100,28 @@ def test_the_sharpe_ratio_is_deflated_for_recipes_times_policies() -> None:
     for policy, returns in zip(POLICIES, net, strict=True):
         expected = deflated_sharpe_ratio(returns, 12, variance)
         assert found.results[policy].figures["deflated_sharpe"] == pytest.approx(expected)
+
+
+def test_baselines_are_traded_by_the_same_policies_with_bands_of_their_own() -> None:
+    record, validation = two_folds()
+    turned = replace(record, probabilities=1 - record.probabilities)
+    theirs = BaselineRecords(turned, tuple(replace(each, probabilities=1 - each.probabilities) for each in validation))
+    spec = TradingSpec(cost_bps=2, slippage_bps=0)
+    found = compare_policies(record, validation, BARS, spec, 1, recipes=4, baselines={"turned": theirs})
+    alone = compare_policies(record, validation, BARS, spec, 1, recipes=4)
+    assert tuple(found.results) == (*POLICIES, *(f"{policy}_by_turned" for policy in POLICIES))
+    assert {name: found.results[name] for name in POLICIES} == alone.results
+    assert found.tried == alone.tried
+    for policy in POLICIES:
+        result, each = found.results[f"{policy}_by_turned"], spec.model_copy(update={"policy": policy})
+        by_hand = trade(turned, BARS, each, 1, theirs.validation)
+        assert by_hand.strategy.numbers().items() <= result.figures.items()
+        assert "deflated_sharpe" not in result.figures
+        assert result.bands == tuple(by_hand.bands.values())
+    # Long where the other is flat: together they always hold the price.
+    held = [found.results[name].figures["exposure"] for name in ("sign", "sign_by_turned")]
+    assert sum(held) == pytest.approx(1)
+    assert "threshold_by_turned" in found.to_json()["policies"]
 
 
 def test_policies_that_are_alike_do_not_undo_the_deflation() -> None:

@@ -1,11 +1,19 @@
 """The forecast of a panel in a terminal of 80 columns: every number whole, one time of decision above the table."""
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
+from rich.console import Console
 
+from model.bootstrap import Interval
 from model.metrics import CLASS_COLUMNS
-from tasks.console.panel_tables import show_panel_forecast
+from model.panel_evaluation import RankScores
+from model.policy_comparison import PolicyComparison, PolicyResult
+from model.trading import TradingSpec
+from tasks.console.command_output import policies_table
+from tasks.console.panel_tables import ranks_table, show_panel_forecast
 
 CLASSES = dict(zip(CLASS_COLUMNS, (0.3456, 0.4321, 0.2223), strict=True))
 
@@ -41,3 +49,46 @@ def test_a_network_of_p_alone_has_no_further_columns(capsys: pytest.CaptureFixtu
     found = shown(capsys, row("BTC-USD", 0.51))
     assert "move" not in found
     assert "P(down)" not in found
+
+
+def result(net_return: float, break_even_bps: float) -> PolicyResult:
+    bounds = {"break_even_bps_low": break_even_bps - 111.1, "break_even_bps_high": break_even_bps + 111.1}
+    return PolicyResult({"net_return": net_return, "break_even_bps": break_even_bps, **bounds}, (), ())
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Return the lines of the table in a terminal of 80 columns, each cut at two blanks or more; no cell is wrapped."""
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    return [[part.strip() for part in re.split(" {2,}", line) if part.strip()] for line in shown.splitlines()]
+
+
+def test_ranks_of_baselines_and_plain_ranks_stand_beside_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    by = ("by_gradient_boosting", "by_linear_factor_model", "by_reversal_20_bars")
+    earned = {"market_neutral": result(0.12, 9.1), "market_neutral_by_expected_return": result(-0.34, -12.5)}
+    earned |= {f"market_neutral_{each}": result(-9.99, np.nan) for each in by}
+    names = ("network", "base_rate", "gradient_boosting", "linear_factor_model", "reversal_20_bars")
+    ranks = RankScores({name: Interval(0.548, 0.541, 0.554) for name in names}, {})
+    comparison = PolicyComparison(TradingSpec(kind="long_short"), earned, 2, 0.0)
+    Console(width=80).print(ranks_table(ranks, comparison))
+    shown = lines(capsys)
+    assert ["network", "0.548 [0.541, 0.554]", "+12.0%", "9.1 [-102.0, 120.2]"] in shown
+    assert ["expected return", "-34.0%", "-12.5 [-123.6, 98.6]"] in shown
+    for name in ("gradient boosting", "linear factor model", "reversal 20 bars"):
+        assert [name, "0.548 [0.541, 0.554]", "-999.0%", "nothing traded"] in shown
+    assert ["base rate", "0.548 [0.541, 0.554]"] in shown
+    Console(width=80).print(ranks_table(ranks, None))
+    assert ["reversal 20 bars", "0.548 [0.541, 0.554]"] in lines(capsys)
+
+
+def test_policies_of_baselines_stand_beside_those_of_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("sign", "no_trade_band", "sign_by_linear_factor_model", "no_trade_band_by_linear_factor_model")
+    comparison = PolicyComparison(TradingSpec(policy="no_trade_band"), {name: result(0.5, 1.0) for name in names}, 2, 0)
+    Console(width=80).print(policies_table(comparison))
+    shown = lines(capsys)
+    assert ["Policies, long or flat, at 15 bps per side; chosen: no-trade band"] in shown
+    assert ["no-trade band", "network", "+50.0%", "1.0 [-110.1, 112.1]"] in shown
+    assert ["no-trade band", "linear factor model", "+50.0%", "1.0 [-110.1, 112.1]"] in shown
+    Console(width=80).print(policies_table(comparison, of_panel=True))
+    assert ["Policies, long or flat, at 15 bps per side"] in lines(capsys)

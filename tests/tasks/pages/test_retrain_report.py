@@ -264,6 +264,7 @@ def policies(chosen: str) -> PolicyComparison:
     idle = dict.fromkeys(figures, 0.0) | dict.fromkeys(
         ("break_even_bps", "break_even_bps_low", "break_even_bps_high"), float("nan")
     )
+    theirs = {name: value for name, value in figures.items() if name != "deflated_sharpe"}
     curve = tuple(0.6 - 0.01 * cost for cost in range(21))
     return PolicyComparison(
         TradingSpec.model_validate({"policy": chosen, "costs": "perpetual_taker"}),
@@ -271,6 +272,14 @@ def policies(chosen: str) -> PolicyComparison:
             "sign": PolicyResult(figures, curve, ()),
             "threshold": PolicyResult(figures, curve, (Band(0.04, 0.0), Band(0.08, -0.08))),
             "no_trade_band": PolicyResult(idle, (0.0,) * 21, (NEVER, NEVER)),
+            **{
+                f"{policy}_by_gradient_boosting": PolicyResult(theirs, curve, bands)
+                for policy, bands in (
+                    ("sign", ()),
+                    ("threshold", (Band(0.03, 0.0),) * 2),
+                    ("no_trade_band", (NEVER,) * 2),
+                )
+            },
         },
         12,
         0.278,
@@ -287,7 +296,7 @@ def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: R
     count = len(re.findall(r"id=\"chart-\d+-json\"", written))
     drawn = {trace.get("name") for each in range(1, count + 1) for trace in chart_numbers(written, each)["data"]}
     for name, shown in names.items():
-        note = "<small>chosen</small>" if name == chosen else ""
+        note = f"<small>network{', chosen' if name == chosen else ''}</small>"
         (row,) = re.findall(rf'<th scope="row"[^>]*>{shown}{note}</th>(.*?)</tr>', page, flags=re.DOTALL)
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
         if name == "no_trade_band":
@@ -298,10 +307,14 @@ def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: R
                 "0.87", "+11%", "+22%<small>[-33%, +44%]</small>",
             ]  # fmt: skip
         assert shown in drawn
+        (row,) = re.findall(rf"{shown}<small>gradient boosting</small></th>(.*?)</tr>", page, flags=re.DOTALL)
+        assert re.findall(r"<td[^>]*>(.*?)</td>", row)[6] == "none"
+        assert (f"{shown}, gradient boosting" in drawn) == (name == chosen)
+    assert "enter above 53.0%, leave at 50.0%" in page
     assert "At 10 bps per side" in page
     assert "12 trials" in page
     assert "enter above 58.0%, leave at 42.0%" in page
-    assert page.count("never trades") == 2
+    assert page.count("never trades") == 4
     assert ("policy: threshold." in page) == (chosen == "threshold")
     assert not re.findall(r"\bnan\b", page)
 
