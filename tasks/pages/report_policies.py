@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from model.evaluation import NETWORK
 from model.forecaster_names import traded_name
+from model.plurals import counted
 from model.policy_comparison import COST_CURVE_BPS, PolicyComparison
 from model.report_charts import cost_chart
 from tasks.pages.html_page import Page, folded, heading, paragraph, table, value_with_note
@@ -73,8 +74,8 @@ def policies_parts(page: Page, comparison: PolicyComparison, *, of_panel: bool =
         paragraph(
             f"At {spec.side_bps:g} bps per side. Each fold chooses its bands on its validation windows, which early "
             f"stopping saw too, never on test bars. {RULES}{f' {OF_A_BAR}' if of_panel else ''} The deflated Sharpe "
-            f"ratio counts {comparison.tried:,} trials: recipes tried on these bars, times policies; baselines are not "
-            "counted. By exposure: average position "
+            f"ratio counts {counted(comparison.tried, 'trial')}: recipes tried on these bars, times policies; "
+            "baselines are not counted. By exposure: average position "
             f"times the return of the {price} ({comparison.buy_and_hold_return:+.1%}); by timing: the rest of the "
             "gross return. Both are sums of simple returns, not compounded. The best of these rows is chosen on test "
             "bars: its numbers are not out of sample.",
@@ -100,8 +101,8 @@ def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) 
         paragraph(
             f"At {comparison.spec.side_bps:g} bps per side. A fifth is {fifth}. {OF_A_BAR} The break-even cost is the "
             "compounded gross return per value traded; volatility lowers it, so it can be negative where the mean is "
-            f"positive. The deflated Sharpe ratio counts {comparison.tried:,} trials: recipes tried on these bars, "
-            "times portfolios of the network. Those of baselines are not counted. By exposure: what each "
+            f"positive. The deflated Sharpe ratio counts {counted(comparison.tried, 'trial')}: recipes tried on these "
+            "bars, times portfolios of the network. Those of baselines are not counted. By exposure: what each "
             "series earns with its average position held throughout; by timing: the rest of the gross return. Both "
             "are sums of simple returns, not compounded. No funding and no borrowing fees.",
             quiet=True,
