@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from data_checks.offline_pages import adopt_page, list_run
+from data_checks.offline_pages import INDEX, adopt_page, list_run
 from data_checks.rule_definitions import Suite
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: P
         for other in (site / "expectations").rglob("*.html"):
             adopt_page(other, docs_dir / other.relative_to(site))
     list_run(docs_dir, _run_line(suite, failures, run_name, identifier, page))
-    return Validation(outcomes, str(docs_dir / "index.html"), str(docs_dir / page))
+    return Validation(outcomes, str(docs_dir / INDEX), str(docs_dir / page))
 
 
 def _run_suite(

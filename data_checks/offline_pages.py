@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 STYLES = Path(__file__).with_name("offline_pages.css")
+INDEX = "index.html"
 RUNS = "runs.jsonl"  # one line per run, appended; the index is made from it
 LISTED_RUNS = 100  # newest runs on the index: `housekeeping` deletes the pages of older ones
 ELSEWHERE = re.compile(
@@ -52,7 +53,7 @@ def list_run(docs_dir: Path, run: dict[str, Any]) -> None:
     """Add a run (page, suite, run, checked_at, failures by severity) to the index, and redirect `latest.html` to it."""
     with (docs_dir / RUNS).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(run) + "\n")
-    (docs_dir / "index.html").write_text(_index(reversed(listed_runs(docs_dir))), encoding="utf-8")
+    (docs_dir / INDEX).write_text(_index(reversed(listed_runs(docs_dir))), encoding="utf-8")
     target = escape(quote(run["page"]))
     (docs_dir / "latest.html").write_text(
         '<!doctype html><meta charset="utf-8"><title>Newest check</title>'

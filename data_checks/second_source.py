@@ -15,6 +15,7 @@ import pandas as pd
 
 from data_checks.check_spec import CheckSpec
 from model.bars import INTERVAL_NAMES, interval_delta
+from model.times import column_times
 
 MIN_CLOSES = 4  # fewest closes in common for a comparison
 CLEARLY_BETTER = 0.5  # a shift must reduce the spread to less than this share of the unshifted spread: own
@@ -97,7 +98,7 @@ def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: Ch
 
 def _closes(bars: pd.DataFrame, step: np.timedelta64) -> pd.Series:
     """Return positive, finite closes by closing time (microseconds since 1970), sorted, each time once."""
-    moments = (bars["timestamp"].to_numpy().astype("datetime64[us]") + step).astype(np.int64)
+    moments = (column_times(bars["timestamp"]) + step).astype(np.int64)
     closes = pd.Series(bars["close"].to_numpy(dtype=np.float64), index=moments)
     closes = closes[(closes > 0) & np.isfinite(closes)]
     return closes[~closes.index.duplicated(keep="last")].sort_index()
@@ -105,7 +106,7 @@ def _closes(bars: pd.DataFrame, step: np.timedelta64) -> pd.Series:
 
 def _commonest_step(bars: pd.DataFrame) -> np.timedelta64:
     """Return the interval of a series, inferred from its times: the most common step, timedelta64[us]."""
-    times = np.unique(bars["timestamp"].to_numpy().astype("datetime64[us]"))
+    times = np.unique(column_times(bars["timestamp"]))
     if len(times) < 2:  # noqa: PLR2004 - a pair
         return interval_delta("1d")
     steps, counts = np.unique(np.diff(times), return_counts=True)

@@ -8,7 +8,7 @@ although it is not bad.
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from data_checks.second_source import cross_check
 from data_checks.window_rules import apply_window_rules, window_batch
 from model.bars import COLUMNS, PRICES, Series
 from model.errors import SpecError
-from model.times import utc_index
+from model.times import column_times, to_datetime64, utc_index
 from model.windows import Windows, WindowSpec
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def check_bars(
         bars["released"] = _found_again(bars, _plain_bars(released, series))
     if removed is not None and len(removed):
         bars["removed"] = _found_again(bars, _plain_bars(removed, series), every=True)
-    now = None if as_of is None else time_text(as_of.astimezone(UTC).replace(tzinfo=None))
+    now = None if as_of is None else time_text(to_datetime64(as_of))
     comparison = None if against is None else cross_check(bars, _plain_bars(against, series), series.interval, spec)
     limits = spec.model_dump(mode="json") | {
         "interval": series.interval,
@@ -137,11 +137,11 @@ def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
         raise SpecError(
             f"{series.name}: expected columns {', '.join(COLUMNS)}, found {found}; missing {', '.join(missing)}"
         )
-    times = pd.to_datetime(frame["timestamp"], utc=True).dt.tz_localize(None).astype("datetime64[us]")
-    if times.isna().any():
-        row = int(times.isna().to_numpy().argmax())
+    times = column_times(frame["timestamp"])
+    if np.isnat(times).any():
+        row = int(np.isnat(times).argmax())
         raise SpecError(f"{series.name}: expected a time in each bar, found none in bar {row}; correct the source")
-    plain = {"timestamp": times.to_numpy()}
+    plain = {"timestamp": times}
     for name in (*PRICES, "volume"):
         plain[name] = (
             frame[name].to_numpy(dtype=np.float64, na_value=np.nan) if name in frame else np.full(len(frame), np.nan)

@@ -40,7 +40,7 @@ class PasswordHandler(PageHandler):
 
 def main() -> None:
     """Serve until the container stops."""
-    folder = str(Settings().root / "data")
+    folder = str(Settings().data_folder)
 
     def handler(*args: Any) -> PasswordHandler:
         return PasswordHandler(*args, directory=folder)

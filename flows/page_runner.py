@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
-from tasks.pages.written_pages import REPORTS, write_chart_script
+from tasks.pages.written_pages import write_chart_script
 from tasks.services.file_server import file_server
 from tasks.services.flow_run_metrics import FlowRunCollector
 from tasks.services.scheduled_runs import prefect_api, run_forms, service_status
@@ -64,7 +64,7 @@ def dashboard(settings: Settings) -> Callable[[str], str]:
     pages: dict[str, Cached[str]] = {}
 
     def write(name: str) -> str:
-        write_chart_script(settings.root / "data" / REPORTS)
+        write_chart_script(settings.reports_folder)
         services = service_status(settings)
         links = {
             "Prefect (runs, schedules, forms)": prefect_api(settings).removesuffix("/api"),
@@ -89,7 +89,7 @@ def main(port: int, mlflow_store: str, mlflow_address: str) -> None:
     settings = Settings(tracking_uri=mlflow_store, mlflow_url=mlflow_address)
     collectors = (StateCollector(settings), FlowRunCollector(settings))
     metrics = Cached(partial(state_page, *collectors))
-    file_server(settings.root / "data", port, dashboard(settings), metrics).serve_forever()
+    file_server(settings.data_folder, port, dashboard(settings), metrics).serve_forever()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from flows.deployments import ScheduleSpec, plans, require_valid
@@ -48,7 +47,7 @@ def up(
         DamagedHome: MLflow's database is gone or damaged.
         SpecError: the parameters do not match those of the flows.
     """
-    data = settings.root / "data"
+    data = settings.data_folder
     data.mkdir(parents=True, exist_ok=True)
     require_registry(settings)  # MLflow's server would create an absent database
     report("loading the flows ...")
@@ -136,7 +135,7 @@ def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
 
     It waits for a command that creates the database meanwhile.
     """
-    artifacts = settings.root / "mlruns" / "artifacts"
+    artifacts = settings.artifact_folder
     artifacts.mkdir(parents=True, exist_ok=True)
     stores = ("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", artifacts.as_uri())
     options = ("--no-serve-artifacts", "--host", HOST, "--port", str(port), "--workers", "1")
@@ -148,5 +147,5 @@ def _report_addresses(report: Callable[[str], None], environment: Mapping[str, s
     report(f"MLflow       {environment.get('MLFLOW_TRACKING_URI') or settings.mlflow_uri}")
     report(f"pages        {environment.get('RISEORFALL_PUBLIC_URL') or settings.public_url}")
     report("password     riseorfall up --show-password (Prefect asks once: type all of it)")
-    report(f"logs         {Path(settings.root / 'data' / 'logs')}")
+    report(f"logs         {settings.log_folder}")
     report("ready; Ctrl-C stops everything until the next `riseorfall up`")

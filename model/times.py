@@ -12,6 +12,8 @@ from jaxtyping import Shaped
 if TYPE_CHECKING:
     import pandas as pd
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def as_utc(moment: datetime) -> datetime:
     """Return a datetime as UTC-aware."""
@@ -29,6 +31,21 @@ def to_datetime(moment: np.datetime64) -> datetime:
     return naive.replace(tzinfo=UTC)
 
 
+def to_datetimes(times: Shaped[np.ndarray, " row"]) -> list[datetime]:
+    """Return datetime64, UTC, shape (row,), as UTC-aware datetimes."""
+    return [naive.replace(tzinfo=UTC) for naive in times.astype("datetime64[us]").tolist()]
+
+
+def to_milliseconds(moment: datetime) -> int:
+    """Return a datetime in whole milliseconds since 1970, rounded down, as exchanges and MLflow count time."""
+    return (as_utc(moment) - EPOCH) // timedelta(milliseconds=1)
+
+
+def from_milliseconds(milliseconds: int) -> datetime:
+    """Return milliseconds since 1970 as a UTC-aware datetime."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
 def to_timedelta(length: np.timedelta64) -> timedelta:
     """Return a timedelta64 as a timedelta."""
     converted: timedelta = length.astype("timedelta64[us]").item()
@@ -40,13 +57,12 @@ def iso_text(moment: np.datetime64) -> str:
     return to_datetime(moment).isoformat()
 
 
-def column_times(column: "pd.Series") -> Shaped[np.ndarray, " row"]:
-    """Return a column of times, aware or naive UTC, as datetime64[us], shape (row,)."""
+def column_times(column: "pd.Series | pd.DatetimeIndex") -> Shaped[np.ndarray, " row"]:
+    """Return a column of times or of their texts, aware or naive UTC, as datetime64[us], shape (row,)."""
     import pandas as pd  # imported here: pandas takes a second
 
-    index = pd.DatetimeIndex(column)
-    times: np.ndarray = (index.tz_convert("UTC").tz_localize(None) if index.tz else index).to_numpy()
-    return times.astype("datetime64[us]")
+    index = pd.DatetimeIndex(pd.to_datetime(column, utc=True))
+    return index.tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
 def utc_index(times: Shaped[np.ndarray, " row"]) -> "pd.DatetimeIndex":

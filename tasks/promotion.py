@@ -47,7 +47,7 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
             decision_event(row.action), workspace.name, message, version=row.version, champion=row.champion_after
         )
         get_run_logger().info("%s version %s: %s", row.action, row.version, "; ".join(row.reasons))
-        report = workspace.settings.link(workspace.settings.report_path(workspace.name, f"{run_id}.html"))
+        report = workspace.settings.link(workspace.settings.report_path(workspace.name, run_id))
         page = _decision_page(row, challenger, workspace.runs.run_link(run_id), report)
         show_page("decision", page, "Decision and reasons")
     numbers = {name: value for name, value in row.numbers.items() if value is not None}

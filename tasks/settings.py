@@ -38,37 +38,52 @@ class Settings(BaseSettings):
     @property
     def store_root(self) -> str:
         """Return the root of the Delta tables."""
-        return self.store or str(self.root / "data" / "tables")
+        return self.store or str(self.data_folder / "tables")
+
+    @property
+    def data_folder(self) -> Path:
+        """Return the folder of everything but MLflow's files; its pages are served."""
+        return self.root / "data"
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Return the folder of the artifacts of MLflow's local database."""
+        return self.root / "mlruns" / "artifacts"
 
     @property
     def docs_folder(self) -> Path:
         """Return the folder of the Data Docs."""
-        return self.root / "data" / "docs"
+        return self.data_folder / "docs"
+
+    @property
+    def reports_folder(self) -> Path:
+        """Return the folder of the pages about series, a folder each, and of the chart script that they load."""
+        return self.data_folder / "reports"
 
     @property
     def log_folder(self) -> Path:
         """Return the folder of the log files."""
-        return self.root / "data" / "logs"
+        return self.data_folder / "logs"
 
     @property
     def landing_folder(self) -> Path:
         """Return the folder of the bars that a run has read and not yet stored."""
-        return self.root / "data" / "landing"
+        return self.data_folder / "landing"
 
     @property
     def up_lock(self) -> Path:
         """Return the file that a running `up` locks."""
-        return self.root / "data" / "up.lock"
+        return self.data_folder / "up.lock"
 
     @property
     def up_state(self) -> Path:
         """Return the state file of a running `up`."""
-        return self.root / "data" / "up.json"
+        return self.data_folder / "up.json"
 
     @property
     def up_password(self) -> Path:
         """Return the file with the password of the servers that `up` starts."""
-        return self.root / "data" / "up.password"
+        return self.data_folder / "up.password"
 
     @property
     def mlflow_uri(self) -> str:
@@ -78,7 +93,7 @@ class Settings(BaseSettings):
     @property
     def prefect_home(self) -> Path:
         """Return the folder of Prefect's database on this machine."""
-        return Path(os.environ.get("PREFECT_HOME", "") or self.root / "data" / "prefect").expanduser()
+        return Path(os.environ.get("PREFECT_HOME", "") or self.data_folder / "prefect").expanduser()
 
     @property
     def has_prefect_database_elsewhere(self) -> bool:
@@ -118,11 +133,11 @@ class Settings(BaseSettings):
     @property
     def artifact_root(self) -> str:
         """Return where a new experiment keeps its artifacts; empty where a server decides."""
-        return (self.root / "mlruns" / "artifacts").as_uri() if self.mlflow_uri.startswith("sqlite:") else ""
+        return self.artifact_folder.as_uri() if self.mlflow_uri.startswith("sqlite:") else ""
 
-    def report_path(self, series_name: str, file_name: str) -> Path:
-        """Return where a page about a series is written."""
-        return self.root / "data" / "reports" / series_name / file_name
+    def report_path(self, series_name: str, run_id: str) -> Path:
+        """Return where the report of a retrain is written."""
+        return self.reports_folder / series_name / f"{run_id}.html"
 
     def storage_options(self) -> dict[str, str]:
         """Return the options that deltalake wants for the tables' store; empty for a local folder."""
@@ -160,7 +175,7 @@ class Settings(BaseSettings):
 
     def link(self, path: Path) -> str:
         """Return a link for a browser: below `public_url` if HOME/data is served, else a file address."""
-        if self.public_url and path.is_relative_to(self.root / "data"):
+        if self.public_url and path.is_relative_to(self.data_folder):
             return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
         return path.as_uri()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from model.bars import Series
 from model.errors import SpecError
-from model.times import as_utc, to_timedelta
+from model.times import as_utc, column_times, to_datetimes, to_timedelta
 from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.workspace import Workspace
@@ -103,4 +103,4 @@ def _stored_between(store: BarStore, series: Series, first: datetime, last: date
             f"{series.symbol} {series.interval}: expected stored bars from {first.isoformat()} to {last.isoformat()}, "
             f"found none among {len(frame)}. `riseorfall bars` shows the stored period."
         )
-    return [time.to_pydatetime() for time in times]
+    return to_datetimes(column_times(times))

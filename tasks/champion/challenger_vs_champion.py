@@ -37,6 +37,7 @@ from model.promotion_rule import (
 )
 from model.recipe import Recipe
 from model.sanity_check import SanityCheck, run_sanity_check
+from model.times import column_times
 from model.trading import TradingResult, trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
@@ -311,7 +312,7 @@ def check_registered_network(workspace: Workspace, challenger: Version, bars: An
             finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)
         )
         return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
-    probed_at = probe["decided_at"].to_numpy().astype("datetime64[us]")
+    probed_at = column_times(probe["decided_at"])
     ours, theirs = common_places(_numbered(decided_at), _numbered(probed_at))
     expected = probe.drop(columns="decided_at").to_numpy(dtype=np.float64)[theirs]
     difference = float(np.abs(outputs[ours] - expected).max(initial=0.0)) if len(ours) else float("inf")

@@ -306,7 +306,7 @@ def draw_monitor(
     """Draw the monitor's picture below HOME/data/monitor and return its path; see `model.monitor_picture`."""
     from model.monitor_picture import monitor_picture  # imported here: matplotlib takes a second
 
-    path = workspace.settings.root / "data" / "monitor" / f"{workspace.name}.png"
+    path = workspace.settings.data_folder / "monitor" / f"{workspace.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     monitor_picture(decided_at, losses, score, drift).savefig(path, dpi=110)
     return path

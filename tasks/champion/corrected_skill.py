@@ -16,7 +16,7 @@ from model.evaluation import WAYS
 from model.metrics import Record, common_places
 from model.multiple_testing import deflate_sharpe_ratio, forecast_skill
 from model.recipe import Recipe
-from model.times import to_datetime
+from model.times import to_datetimes
 from model.trading import TradingSpec, net_returns
 from tasks.registry.run_artifacts import read_evaluation
 from tasks.store.trial_log import Trial, TrialKind, TrialLog, overlapping_trials, trial_of
@@ -44,7 +44,7 @@ def recipes_tried(workspace: Workspace, run_id: str, record: Record) -> RecipesT
         record: its out-of-sample record.
     """
     series = workspace.runs.series
-    first, last = (to_datetime(moment) for moment in record.decided_at[[0, -1]])
+    first, last = to_datetimes(record.decided_at[[0, -1]])
     trials = workspace.trial_log.trials(series.symbol, series.interval, between=(first, last), forecasts=True)
     own = next((trial for trial in trials if trial.run_id == run_id), None)
     others = [

@@ -25,7 +25,7 @@ from model.folds import split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from model.times import iso_text, to_datetime, to_datetime64
+from model.times import column_times, iso_text, to_datetime, to_datetime64, to_datetimes
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
 from tasks.champion.challenger_decision import log_outcome, logged_decision
@@ -276,12 +276,12 @@ class Replay:
     def _scored_decisions(self, rows: Sequence[LoggedDecision]) -> dict[str, np.ndarray]:
         """Return labels and each strategy's probabilities on the decisions that all three made and that resolved."""
         windows = cut_windows(self.bars, self.recipe.window.model_copy(update={"stride_bars": 1})).resolved()
-        outcome = dict(zip(windows.decided_at.astype("datetime64[us]").tolist(), windows.labels.tolist(), strict=True))
+        outcome = dict(zip(to_datetimes(windows.decided_at), windows.labels.tolist(), strict=True))
         stored = {
-            (moment.to_pydatetime().replace(tzinfo=None), version): probability
+            (moment, version): probability
             for frame in (each.read(self.name) for each in (self.workspace.shadow_log, self.workspace.prediction_log))
             for moment, version, probability in zip(
-                frame["decided_at"], frame["version"], frame["probability"], strict=True
+                to_datetimes(column_times(frame["decided_at"])), frame["version"], frame["probability"], strict=True
             )
         }
         first = self._first_champion()
@@ -323,10 +323,9 @@ class Replay:
 
 
 def _row_of(rows: Sequence[LoggedDecision], moment: datetime) -> LoggedDecision | None:
-    """Return the decision that was in force before a moment (naive UTC), until the next day's."""
+    """Return the decision that was in force before a moment, until the next day's."""
     for row in rows:
-        begin = row.decided_at.astimezone(UTC).replace(tzinfo=None)
-        if begin < moment <= begin + DAY:
+        if row.decided_at < moment <= row.decided_at + DAY:
             return row
     return None
 

@@ -156,7 +156,7 @@ class RecipeSearch:
         import optuna  # imported here: see `search`
         from optuna.storages.journal import JournalFileBackend
 
-        folder = self.settings.root / "data" / "tune"
+        folder = self.settings.data_folder / "tune"
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / f"{self.series.name}.journal"))
         study = optuna.create_study(

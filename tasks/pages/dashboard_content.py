@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data_checks.offline_pages import INDEX
 from model.bars import Bars, Series, bars_from_frame
 from model.errors import UnsoundModel
 from model.metrics import Record
@@ -200,17 +201,18 @@ class DashboardReader:
         return self.p_values[run_id]
 
     def _data_docs(self, series: Series) -> str:
-        path = self.settings.docs_folder / series.name / "index.html"
-        return path.relative_to(self.settings.root / "data").as_posix() if path.is_file() else ""
+        path = self.settings.docs_folder / series.name / INDEX
+        return path.relative_to(self.settings.data_folder).as_posix() if path.is_file() else ""
 
     def _reports(self, series: Series, rows: Sequence[LoggedDecision]) -> list[tuple[LoggedDecision, str]]:
-        folder = self.settings.report_path(series.name, "")
+        folder = self.settings.reports_folder / series.name
         present = {path.name for path in folder.glob("*.html")}  # fewer than decisions: housekeeping deletes old ones
-        place = folder.relative_to(self.settings.root / "data").as_posix()
+        place = folder.relative_to(self.settings.data_folder).as_posix()
+        names = ((row, self.settings.report_path(series.name, row.run_id).name) for row in reversed(rows))
         return [
-            (row, f"{place}/{row.run_id}.html")
-            for row in reversed(rows)
-            if row.run_id and row.decision_id == row.run_id and f"{row.run_id}.html" in present
+            (row, f"{place}/{name}")
+            for row, name in names
+            if row.run_id and row.decision_id == row.run_id and name in present
         ]
 
 

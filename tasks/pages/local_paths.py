@@ -15,7 +15,7 @@ def hide_local_paths(page: str, settings: Settings, user_home: Path | None = Non
         settings: the home.
         user_home: the user's folder; that of this user if None.
     """
-    page = page.replace(escape(f"{(settings.root / 'data').as_uri()}/"), "../../")
+    page = page.replace(escape(f"{settings.data_folder.as_uri()}/"), "../../")
     for folder, name in ((settings.root, "HOME"), (user_home or Path.home(), "~")):
         if len(folder.parts) > 1:  # the root of the file system says nothing about anybody
             page = re.sub(rf"(?<![\w.~/-]){re.escape(escape(str(folder)))}(?![\w.-])", name, page)

@@ -79,7 +79,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         links={
             "MLflow run": workspace.runs.run_link(run_id),
             "Data Docs": result.checked.docs,
-            "this page": settings.link(settings.report_path(workspace.name, f"{run_id}.html")),
+            "this page": settings.link(settings.report_path(workspace.name, run_id)),
         },
         live=compare_live(workspace, bars, promotion.champion_after, seed),
     )

@@ -15,14 +15,12 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-REPORTS = "reports"  # below HOME/data; each series has a folder in it
-
 
 def write_page(settings: Settings, series_name: str, file_name: str, text: str) -> Path:
     """Write a page about a series, and the chart script if it is not there yet; return the page's path."""
-    path = settings.report_path(series_name, file_name)
+    path = settings.reports_folder / series_name / file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_chart_script(path.parents[1])
+    write_chart_script(settings.reports_folder)
     _write_whole(path, text)
     return path
 
@@ -33,7 +31,8 @@ def write_report(workspace: Workspace, run_id: str, text: str) -> Path:
     In a home the two share their place on the disk where the disk can do that. Neither is written in place: a page is
     replaced, and MLflow writes a file once.
     """
-    path = write_page(workspace.settings, workspace.name, f"{run_id}.html", text)
+    settings, name = workspace.settings, workspace.name
+    path = write_page(settings, name, settings.report_path(name, run_id).name, text)
     log_artifacts(workspace.runs, run_id, {REPORT: text.encode()})
     folder, fresh = workspace.runs.local_folder(run_id), path.with_name(f"{path.name}.new")
     if folder is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import StoreUnavailable
+from model.times import to_milliseconds
 from model.training import Epoch
 from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import (
@@ -137,7 +138,7 @@ class ExperimentRuns:
         """
         experiment_id = self.experiment_id() if parent else self._experiment_with_page()
         marks = {**tags, PROCESS_TAG: own_process()} | ({"mlflow.parentRunId": parent} if parent else {})
-        began = None if started_at is None else int(started_at.timestamp() * 1000)
+        began = None if started_at is None else to_milliseconds(started_at)
         run = self.client.create_run(experiment_id, start_time=began, tags=marks, run_name=name)
         return str(run.info.run_id)
 
@@ -185,7 +186,7 @@ class ExperimentRuns:
         """
         from mlflow.entities import Metric, Param, RunTag  # imported here: see client
 
-        now = int(datetime.now(UTC).timestamp() * 1000)
+        now = to_milliseconds(datetime.now(UTC))
         named = [(key, value, 0) for key, value in (metrics or {}).items()]
         named += [(key, value, epoch) for key, each in (curves or {}).items() for epoch, value in enumerate(each, 1)]
         points = [Metric(key, float(value), now, step) for key, value, step in named if value == value]  # noqa: PLR0124 - NaN
@@ -226,7 +227,7 @@ class ExperimentRuns:
             if each.step == 0
         ]
         if measured is not None:
-            now = int(datetime.now(UTC).timestamp() * 1000)
+            now = to_milliseconds(datetime.now(UTC))
             tied = {"model_id": model_id, "dataset_name": measured.name, "dataset_digest": measured.digest}
             scores = {key: value for key, value in measured.scores.items() if value == value}  # noqa: PLR0124 - NaN
             metrics += [Metric(key, float(value), now, 0, run_id=run_id, **tied) for key, value in scores.items()]

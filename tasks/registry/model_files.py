@@ -17,14 +17,14 @@ from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
 from model.predictor import Predictor
 from model.recipe import Recipe
+from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
 from model.windows import cut_windows
 from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256
 from tasks.registry.run_artifacts import parquet_bytes
 from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, store_unavailable
 
-FILES = ("network.keras", "network.onnx", "recipe.json", "record.parquet")
+FILES = (KERAS, ONNX, RECIPE, RECORD)
 EXAMPLE = "input_example.json"  # written by MLflow, one folder up
-CALIBRATOR = "calibrator.json"  # only if the recipe calibrates
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ class LoadedVersion:
 
     def onnx(self) -> bytes:
         """Return the network for serving."""
-        return self._read("network.onnx")
+        return self._read(ONNX)
 
     def keras(self) -> bytes:
         """Return the network for warm starts and inspection."""
-        return self._read("network.keras")
+        return self._read(KERAS)
 
     def predictor(self, *, calibrated: bool = True) -> Predictor:
         """Return the network ready to predict, as serving would use it.
@@ -115,8 +115,8 @@ class LoadedVersion:
             return Predictor(network, recipe.window, calibrator, recipe.context_count, optimized=optimized)
         except Exception as error:  # onnxruntime raises classes of its own, without a common root
             if is_store_failure(error):
-                raise store_unavailable(f"{self.place}: network.onnx", error) from error
-            raise UnsoundModel(f"{self.place}: network.onnx cannot be opened: {error}") from error
+                raise store_unavailable(f"{self.place}: {ONNX}", error) from error
+            raise UnsoundModel(f"{self.place}: {ONNX} cannot be opened: {error}") from error
 
     def recipe(self) -> Recipe:
         """Return the recipe.
@@ -124,11 +124,11 @@ class LoadedVersion:
         Raises:
             UnsoundModel: the file is no recipe.
         """
-        content = self._read("recipe.json")
+        content = self._read(RECIPE)
         try:
             return read_recipe(content)
         except ValueError as error:
-            raise UnsoundModel(f"{self.place}: recipe.json cannot be read: {error}") from error
+            raise UnsoundModel(f"{self.place}: {RECIPE} cannot be read: {error}") from error
 
     def panel_recipe(self) -> PanelRecipe:
         """Return the recipe of a version of a panel.
@@ -163,11 +163,11 @@ class LoadedVersion:
         """
         import pandas as pd  # imported here: serving needs no record
 
-        content = self._read("record.parquet")
+        content = self._read(RECORD)
         try:
             return record_from_frame(pd.read_parquet(BytesIO(content)))
         except (OSError, ValueError, SpecError) as error:  # pyarrow raises OSError for some broken content
-            raise UnsoundModel(f"{self.place}: record.parquet cannot be read: {error}") from error
+            raise UnsoundModel(f"{self.place}: {RECORD} cannot be read: {error}") from error
 
     def predict_example(self) -> Float64[np.ndarray, " window"]:
         """Return P(rise) of the windows of the input example that MLflow keeps with the version.
@@ -181,12 +181,11 @@ class LoadedVersion:
         try:
             plain = json.loads(content)
             frame = pd.DataFrame(plain["data"], columns=plain["columns"])
-            frame = frame.assign(timestamp=pd.to_datetime(frame["timestamp"], utc=True))
             if isinstance(recipe, PanelRecipe):
                 windows = cut_panel(panel_from_frame(frame, recipe.interval), predictor.window, recipe.panel).windows
             else:
                 windows = cut_windows(bars_from_frame(frame, recipe.interval), predictor.window)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, SpecError) as error:
             raise UnsoundModel(f"{self.place}: {EXAMPLE} cannot be read: {error}") from error
         return predictor.predict_windows(windows)
 
@@ -205,10 +204,10 @@ class LoadedVersion:
 
 def write_model_files(folder: Path, files: ModelFiles) -> dict[str, str]:
     """Write what a version is made of; return artifact name -> path."""
-    (folder / "network.keras").write_bytes(files.keras)
-    (folder / "network.onnx").write_bytes(files.onnx)
-    (folder / "recipe.json").write_text(files.recipe.model_dump_json(indent=2), encoding="utf-8")
-    (folder / "record.parquet").write_bytes(parquet_bytes(files.record.frame()))
+    (folder / KERAS).write_bytes(files.keras)
+    (folder / ONNX).write_bytes(files.onnx)
+    (folder / RECIPE).write_text(files.recipe.model_dump_json(indent=2), encoding="utf-8")
+    (folder / RECORD).write_bytes(parquet_bytes(files.record.frame()))
     names: tuple[str, ...] = FILES
     if files.recipe.training.calibration != "none":
         (folder / CALIBRATOR).write_text(calibrator_to_json(files.calibrator), encoding="utf-8")

@@ -22,7 +22,7 @@ from model.network_heads import further_columns
 from model.networks import NetworkSpec
 from tasks.registry.experiment_page import NOTE_TAG, later_outcomes, model_note, name_with_outcomes
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
-from tasks.registry.file_verification import ArtifactPlaces, require_run, require_same_digest, sha256
+from tasks.registry.file_verification import ARTIFACTS, ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_code import write_serving_code
@@ -364,7 +364,7 @@ class ModelRegistry:
             loaded = self._download(place, version, recorded.files)
         else:
             self.places.require_inside(place, str(known.folder))
-            loaded = LoadedVersion(place, known.folder / "artifacts", recorded.files)
+            loaded = LoadedVersion(place, known.folder / ARTIFACTS, recorded.files)
         missing = [name for name in FILES if not is_there(place, loaded.folder / name)]
         if missing:
             raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
@@ -385,7 +385,7 @@ class ModelRegistry:
         place = f"models:/{self.name}/{version}"
         known = self.runs.database.version(self.name, version)
         if known is not None and known.folder is not None:
-            folder = known.folder / "artifacts"
+            folder = known.folder / ARTIFACTS
             return [name for name in FILES if not is_there(place, folder / name)]
         import mlflow.artifacts  # imported here: see client
 
@@ -429,7 +429,7 @@ class ModelRegistry:
         try:
             self.places.require_inside(place, self.client.get_model_version_download_uri(self.name, version))
             folder = Path(tempfile.mkdtemp(prefix="riseorfall-"))
-            loaded = LoadedVersion(place, folder / "artifacts", recorded)
+            loaded = LoadedVersion(place, folder / ARTIFACTS, recorded)
             weakref.finalize(loaded, shutil.rmtree, folder, ignore_errors=True)
             mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=str(folder))
         except UntrustedModel:

@@ -27,6 +27,8 @@ from model.errors import UntrustedModel  # noqa: E402 - after its place is known
 from model.panel import cut_panel  # noqa: E402 - after its place is known
 from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe  # noqa: E402 - after its place is known
 from model.predictor import Predictor  # noqa: E402 - after its place is known
+from model.times import utc_index  # noqa: E402 - after its place is known
+from model.version_file_names import CALIBRATOR, ONNX, RECIPE  # noqa: E402 - after its place is known
 from model.windows import cut_windows  # noqa: E402 - after its place is known
 
 
@@ -39,13 +41,13 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             UntrustedModel: a file is not the one that the version was registered with.
         """
-        folder = Path(context.artifacts["recipe.json"]).parents[1]
+        folder = Path(context.artifacts[RECIPE]).parents[1]
         digests = (mlflow.models.Model.load(str(folder)).metadata or {}).get("sha256", {})
-        self.recipe = read_recipe(_read(context, "recipe.json", digests))
+        self.recipe = read_recipe(_read(context, RECIPE, digests))
         calibrator: Calibrator = UNCALIBRATED
         if self.recipe.training.calibration != "none":
-            calibrator = calibrator_from_json(_read(context, "calibrator.json", digests).decode())
-        onnx = _read(context, "network.onnx", digests)
+            calibrator = calibrator_from_json(_read(context, CALIBRATOR, digests).decode())
+        onnx = _read(context, ONNX, digests)
         self.predictor = Predictor(onnx, self.recipe.window, calibrator, self.recipe.context_count)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's signature
@@ -62,19 +64,18 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             RiseOrFallError: the frame is no series of bars, one of them cannot be, or it is too short for one window.
         """
-        frame = model_input.assign(timestamp=pd.to_datetime(model_input["timestamp"], utc=True))
-        if isinstance(self.recipe, PanelRecipe) and "symbol" in frame.columns:
-            panel = panel_from_frame(frame, self.recipe.interval)
+        if isinstance(self.recipe, PanelRecipe) and "symbol" in model_input.columns:
+            panel = panel_from_frame(model_input, self.recipe.interval)
             for each in panel.values():
                 require_possible(each)
             windows = cut_panel(panel, self.predictor.window, self.recipe.panel).windows
             found = {"symbol": windows.symbols}
         else:
-            bars = bars_from_frame(frame, self.recipe.interval)
+            bars = bars_from_frame(model_input, self.recipe.interval)
             require_possible(bars)
             windows, found = cut_windows(bars, self.predictor.window), {}
         found |= {"probability": self.predictor.predict_windows(windows)} | self.predictor.predict_further(windows)
-        decided = pd.DatetimeIndex(windows.decided_at).tz_localize("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
+        decided = utc_index(windows.decided_at).strftime("%Y-%m-%dT%H:%M:%SZ")
         return pd.DataFrame({"decided_at": decided, **found})
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from model.calibration import Calibrator, calibrator_from_json, calibrator_to_json
 from model.metrics import Record, record_from_frame
+from model.times import utc_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,7 @@ def log_equity(runs: "ExperimentRuns", run_id: str, closed_at: np.ndarray, equit
     import pandas as pd  # imported here: arrays inside need no pandas
 
     frame = pd.DataFrame(equity)
-    frame.insert(0, "closed_at", pd.DatetimeIndex(closed_at).tz_localize("UTC"))
+    frame.insert(0, "closed_at", utc_index(closed_at))
     log_artifacts(runs, run_id, {EQUITY: parquet_bytes(frame)})
 
 

@@ -47,7 +47,7 @@ def repair_home(settings: Settings) -> tuple[list[HomeFinding], list[HomeFinding
 
     Damaged files are moved to `HOME/data/damaged/TIME`, so that nothing is destroyed.
     """
-    aside = settings.root / "data" / "damaged" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    aside = settings.data_folder / "damaged" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     before = found = examine_home(settings)
     for _ in range(MAX_ROUNDS):
         repairs = [each for each in found if each.is_damage and each.repair is not None]

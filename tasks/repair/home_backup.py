@@ -24,6 +24,7 @@ from tasks.settings import Settings
 from tasks.workspace import Workspace
 
 MANIFEST = "backup.json"
+DATABASE = "mlflow.db"
 PAGES = ("reports", "monitor")  # below HOME/data
 PATH_COLUMNS = {
     "experiments": ("artifact_location",),
@@ -58,8 +59,8 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         )
     versions = _copy_tables(settings, store, partial / "tables", report)
     if database.exists():
-        copy_database(database, partial / "mlflow.db")
-        report(f"MLflow's database: {(partial / 'mlflow.db').stat().st_size:,} bytes")
+        copy_database(database, partial / DATABASE)
+        report(f"MLflow's database: {(partial / DATABASE).stat().st_size:,} bytes")
     for source, name in _folders(settings):
         if source.is_dir():
             shutil.copytree(source, partial / name)
@@ -96,9 +97,9 @@ def restore(settings: Settings, source: Path, report: Callable[[str], None]) -> 
         if (source / name).is_dir():
             _copy_over(source / name, target)
             report(f"{name}: {_describe(target)}")
-    if (source / "mlflow.db").exists():
+    if (source / DATABASE).exists():
         fresh = database.with_name(f"{database.name}.new")
-        shutil.copyfile(source / "mlflow.db", fresh)
+        shutil.copyfile(source / DATABASE, fresh)
         replace_paths(fresh, Path(manifest["home"]), settings.root)
         fresh.replace(database)  # last: a home with a database is complete
         report(f"MLflow's database: {database.stat().st_size:,} bytes, paths of {manifest['home']} replaced")
@@ -115,8 +116,8 @@ def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
 
 def _folders(settings: Settings) -> list[tuple[Path, str]]:
     """Return the folders of a home other than tables and database, with their names in a backup."""
-    pages = [(settings.root / "data" / name, name) for name in PAGES]
-    return [(settings.root / "mlruns" / "artifacts", "artifacts"), *pages]
+    pages = [(settings.data_folder / name, name) for name in PAGES]
+    return [(settings.artifact_folder, "artifacts"), *pages]
 
 
 def _copy_tables(settings: Settings, store: Path, target: Path, report: Callable[[str], None]) -> dict[str, int]:

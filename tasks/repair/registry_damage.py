@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
+from tasks.registry.file_verification import ARTIFACTS
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.repair.finding import HomeFinding, database_files, set_aside
@@ -55,7 +56,7 @@ def moved_paths(settings: Settings) -> HomeFinding | None:
     Args:
         settings: only the home's own database is examined; another one may belong to another home.
     """
-    path, own = settings.local_database, settings.root / "mlruns" / "artifacts"
+    path, own = settings.local_database, settings.artifact_folder
     if path is None or not settings.has_local_registry:
         return None
     found = LocalDatabase(settings.mlflow_uri).experiment_folders() or {}
@@ -154,7 +155,7 @@ def _examine_version(
             part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine"
         )
         return
-    folder = entry.folder / "artifacts"
+    folder = entry.folder / ARTIFACTS
     loaded = LoadedVersion(part, folder, workspace.registry.history.recorded(number).files)
     problem = files_problem(loaded)
     if problem:

@@ -18,7 +18,9 @@ from model.bars import Series
 from model.errors import RiseOrFallError
 from model.metrics import score
 from model.times import iso_text
+from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
 from tasks.champion.commit_decision import sync_challenger_alias, sync_champion_alias
+from tasks.registry import run_artifacts
 from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import (
     NOTE_TAG,
@@ -28,12 +30,8 @@ from tasks.registry.experiment_page import (
     name_with_outcomes,
 )
 from tasks.registry.experiment_runs import flatten_specs
-from tasks.registry.file_verification import file_digests
-from tasks.registry.model_files import CALIBRATOR, FILES, LoadedVersion
-from tasks.registry.run_artifacts import (
-    CALIBRATOR as RUN_CALIBRATOR,
-)
-from tasks.registry.run_artifacts import KERAS, ONNX
+from tasks.registry.file_verification import ARTIFACTS, file_digests
+from tasks.registry.model_files import FILES, LoadedVersion
 from tasks.repair.finding import set_aside
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
@@ -41,7 +39,8 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-COPIES = {"network.keras": KERAS, "network.onnx": ONNX, CALIBRATOR: RUN_CALIBRATOR}  # kept by a retrain's run
+# Files that a retrain's run keeps too.
+COPIES = {KERAS: run_artifacts.KERAS, ONNX: run_artifacts.ONNX, CALIBRATOR: run_artifacts.CALIBRATOR}
 
 
 def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None:
@@ -72,7 +71,7 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
         if row is None or folder is None:
             workspace.registry.use_up_number(_artifacts(workspace).as_uri())
             continue
-        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / "artifacts", recorded)
+        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / ARTIFACTS, recorded)
         try:
             tags = derived_tags(loaded, row)
         except RiseOrFallError as error:  # its record or recipe is damaged, or not the recorded one
@@ -123,13 +122,11 @@ def _model_folders(workspace: Workspace) -> dict[str, list[Path]]:
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             continue  # a version whose description is damaged is left out; its number is used up
         found.setdefault(run_id, []).append(path.parent)
-    return {
-        run: [each for each in paths if (each / "artifacts" / "network.onnx").is_file()] for run, paths in found.items()
-    }
+    return {run: [each for each in paths if (each / ARTIFACTS / ONNX).is_file()] for run, paths in found.items()}
 
 
 def _artifacts(workspace: Workspace) -> Path:
-    return workspace.settings.root / "mlruns" / "artifacts" / workspace.name
+    return workspace.settings.artifact_folder / workspace.name
 
 
 def _recreate_run(workspace: Workspace, row: LoggedDecision, name: str) -> None:
@@ -189,10 +186,10 @@ def _is_damaged(loaded: LoadedVersion, name: str) -> bool:
     if name == CALIBRATOR:
         return False  # absent where a recipe does not calibrate; `files_problem` decides
     checks: Mapping[str, Callable[[], Any]] = {
-        "network.keras": loaded.keras,
-        "network.onnx": lambda: loaded.predictor(calibrated=False),
-        "recipe.json": loaded.recipe,
-        "record.parquet": loaded.record,
+        KERAS: loaded.keras,
+        ONNX: lambda: loaded.predictor(calibrated=False),
+        RECIPE: loaded.recipe,
+        RECORD: loaded.record,
     }
     if not (loaded.folder / name).is_file():
         return True
@@ -200,7 +197,7 @@ def _is_damaged(loaded: LoadedVersion, name: str) -> bool:
         checks[name]()
     except RiseOrFallError:
         # An ONNX file is opened with its recipe; a damaged recipe says nothing about it.
-        return name != "network.onnx" or not _is_damaged(loaded, "recipe.json")
+        return name != ONNX or not _is_damaged(loaded, RECIPE)
     return False
 
 

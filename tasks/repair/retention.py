@@ -23,6 +23,7 @@ from deltalake import DeltaTable
 from data_checks.offline_pages import listed_runs
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
+from model.times import to_milliseconds
 from tasks.registry.database_creation import open_client
 from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import Entry, LocalDatabase
@@ -140,7 +141,7 @@ def _old_pages(
     settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], now: datetime
 ) -> Iterator[Removal]:
     """Yield reports, Data Docs and logs that have not changed for `page_days`, and that no kept page links."""
-    data, before = settings.root / "data", (now - timedelta(days=spec.page_days)).timestamp()
+    data, before = settings.data_folder, (now - timedelta(days=spec.page_days)).timestamp()
     champions = {row.series_name: row.champion_after for row in rows}
     shown = {row.run_id for row in rows if row.version == champions[row.series_name]}
     linked = {docs / run["page"] for docs in (data / "docs").glob("*") for run in listed_runs(docs)}
@@ -180,7 +181,7 @@ def _old_runs(
     client = open_client(settings.mlflow_uri)
     needed = {row.run_id for row in rows} | {entry.run_id for _, _, entry in versions}
     experiments = {Series(row.symbol, row.interval).name for row in rows}
-    limits = (_milliseconds_before(now, days) for days in (spec.run_days, spec.fold_days))
+    limits = (to_milliseconds(now - timedelta(days=days)) for days in (spec.run_days, spec.fold_days))
     old = LocalDatabase(settings.mlflow_uri).ended_runs(experiments, ENDED, *limits) or ()
     for run in (client.get_run(run_id) for run_id in old if run_id not in needed):
         kind, folder = _kind_of_old_run(run, spec, now), _folder_of_run(run, settings)
@@ -188,15 +189,10 @@ def _old_runs(
             yield Removal(kind, run.info.run_id, _size(folder), partial(_delete_run, settings, client, run, spec, now))
 
 
-def _milliseconds_before(now: datetime, days: int) -> int:
-    """Return the time that lies some days before, in milliseconds since 1970."""
-    return int((now - timedelta(days=days)).timestamp() * 1000)
-
-
 def _kind_of_old_run(run: "Run", spec: RetentionSpec, now: datetime) -> str:
     """Return the kind of a run of ours (since 0.2 it names its process) that ended long ago; empty for any other."""
     kind, days = (FOLDS, spec.fold_days) if "fold" in run.data.tags else (UNDECIDED, spec.run_days)
-    before = _milliseconds_before(now, days)
+    before = to_milliseconds(now - timedelta(days=days))
     ended = run.info.end_time if run.info.status in ENDED else None
     return kind if process_of(run.data.tags) and ended is not None and ended < before else ""
 
@@ -255,7 +251,7 @@ def _old_versions(
                 continue
             name = f"{series.name} version {number}"
             yield Removal("version", name, _size(folder), partial(_delete_version, settings, series, number))
-        run_folder = settings.root / "mlruns" / "artifacts" / series.name / decided[number].run_id / "artifacts"
+        run_folder = settings.artifact_folder / series.name / decided[number].run_id / "artifacts"
         for path in (run_folder / name for name in BULKY):
             if path.exists():
                 delete = partial(_delete_run_file, settings, series.name, number, path)
@@ -339,7 +335,7 @@ def _vacuum(opened: DeltaTable, spec: RetentionSpec, keep: set[int], *, dry_run:
 
 def _inside(path: Path | None, settings: Settings) -> Path | None:
     """Return a path with links resolved if it lies more than two folders below this home's artifacts; else None."""
-    root = (settings.root / "mlruns" / "artifacts").resolve()
+    root = (settings.artifact_folder).resolve()
     found = path.resolve() if path else root
     return found if found.is_relative_to(root) and len(found.relative_to(root).parts) > 2 else None  # noqa: PLR2004 - SERIES/RUN
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from model.recipe import RECIPE_HASH_LENGTH
+from model.times import to_milliseconds
 from tasks.registry.database_creation import open_client
 from tasks.registry.owning_process import is_gone, process_of
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
@@ -95,7 +96,7 @@ def end_dead_mlflow_runs(settings: Settings, now: datetime | None = None) -> lis
         settings: address of MLflow.
         now: the clock if None.
     """
-    oldest = ((now or datetime.now(UTC)) - MAX_RUN_TIME).timestamp() * 1000
+    oldest = to_milliseconds((now or datetime.now(UTC)) - MAX_RUN_TIME)
 
     def failure(run: "Run") -> str:
         process = process_of(run.data.tags)

@@ -5,13 +5,14 @@ shadow predictions included. The share of opinions is guaranteed over the live d
 versions (`model.abstention.share_bounds`).
 """
 
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
 
 from model.abstention import hold_share, rank_confidences
 from model.metrics import THRESHOLD
-from model.times import as_utc
+from model.times import as_utc, column_times, to_datetimes
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.store.prediction_log import Prediction
@@ -36,11 +37,10 @@ def opinion_on(workspace: Workspace, version: Version, loaded: LoadedVersion, pr
     if stated is None:
         return None
     record, decided_at = loaded.record(), as_utc(prediction.decided_at)
-    live = {
-        moment.to_pydatetime(): probability
-        for log in (workspace.shadow_log, workspace.prediction_log)
-        for moment, probability in log.read(workspace.name, (version.version,))[["decided_at", "probability"]].values
-    }
+    live: dict[datetime, float] = {}
+    for log in (workspace.shadow_log, workspace.prediction_log):
+        stored = log.read(workspace.name, (version.version,))
+        live |= zip(to_datetimes(column_times(stored["decided_at"])), stored["probability"], strict=True)
     before = [live[moment] for moment in sorted(live) if moment < decided_at]
     ranks = rank_confidences(
         record.probabilities[record.fold == record.fold[-1]], np.array([*before, prediction.probability])

@@ -18,7 +18,7 @@ from model.bars import Bars, Series
 from model.errors import RiseOrFallError, SpecError
 from model.predictor import Predictor
 from model.recipe import Recipe
-from model.times import as_utc, to_datetime, to_datetime64
+from model.times import to_datetime, to_datetime64
 from model.windows import cut_windows
 from tasks.champion.commit_decision import read_champion
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
@@ -257,8 +257,8 @@ def _bars(question: Question, series: Series, ready: Ready) -> Bars:
 
     frame = pd.DataFrame([bar.model_dump() for bar in question.bars])
     frame["volume"] = frame["volume"].astype(float)
-    times = [as_utc(bar.timestamp) for bar in question.bars]
-    bars = bars_from_frame(frame.assign(timestamp=pd.to_datetime(times, utc=True)), series.interval)
+    times = [to_datetime64(bar.timestamp) for bar in question.bars]
+    bars = bars_from_frame(frame.assign(timestamp=times), series.interval)
     require_possible(bars)
     _require_plausible_times(bars, ready)
     return bars

@@ -14,11 +14,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from model.bars import INTERVAL_NAMES, interval_delta
 from model.errors import SourceUnavailable, SpecError
+from model.times import from_milliseconds
 
 if TYPE_CHECKING:
     import requests
@@ -162,7 +163,7 @@ class ExchangeClient:
             milliseconds = self._request("time", self._exchange.fetch_time)
             if not isinstance(milliseconds, int):
                 raise SourceUnavailable(f"{self.name}: expected its time in milliseconds, found {milliseconds!r}")
-            times.append(datetime.fromtimestamp(milliseconds / 1000, UTC))
+            times.append(from_milliseconds(milliseconds))
         dated = _http_date(self._last.headers.get("Date", ""))
         if dated is not None:
             times.append(dated)
@@ -180,7 +181,7 @@ class ExchangeClient:
             SourceUnavailable: the exchange does not answer, or the response contains no bars.
         """
         page = self._request(
-            f"bars {market} {interval} from {datetime.fromtimestamp(since_ms / 1000, UTC):%Y-%m-%d %H:%M}",
+            f"bars {market} {interval} from {from_milliseconds(since_ms):%Y-%m-%d %H:%M}",
             lambda: self._exchange.fetch_ohlcv(market, interval, since_ms, limit),
         )
         if not isinstance(page, list) or any(len(row) < 6 or not row[0] for row in page):  # noqa: PLR2004 - OHLCV and time

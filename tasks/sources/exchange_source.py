@@ -9,7 +9,7 @@ clock are dropped here.
 import itertools
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from model.bar_resampling import resample_bars
 from model.bars import Bars, bars_from_frame, interval_delta
 from model.errors import SourceUnavailable, SpecError
-from model.times import as_utc, to_datetime, to_datetime64
+from model.times import EPOCH, as_utc, from_milliseconds, to_datetime, to_datetime64, to_milliseconds
 from tasks.sources.exchange_client import ExchangeClient, RetryRule
 from tasks.sources.source_spec import OnPage, SourceBars, SourceSpec
 
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 BACKFILL_BARS = 3_000  # without a stored bar and without `backfill_from`
 MAX_REFETCHED_GAPS = 20  # newest gaps that are fetched a second time; real ones remain
 ONE_ATTEMPT = RetryRule(attempts=1, timeout_seconds=10.0)  # to check names before a run
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,7 @@ class _Fetch:
         self.now = self.client.clock()
         self._start = _aligned(since or self._default_start(), self._spec.interval)
         step = _milliseconds(self._interval)
-        start, end = _epoch_ms(self._start), _epoch_ms(self.now)
+        start, end = to_milliseconds(self._start), to_milliseconds(self.now)
         limit = self.client.page_bars(market)
         self._fetch_pages(market, start, end - step, limit)
         self._refetch_gaps(market, step, limit)
@@ -252,7 +251,7 @@ class _Fetch:
             # An empty page may lie in a gap: continue half a page later, as real limits may be smaller than stated.
             at = max(max(new) + step, at + step) if new else at + step * max(1, limit // 2)
             if self._on_page is not None:
-                reached = min(_from_ms(at), self.now)
+                reached = min(from_milliseconds(at), self.now)
                 self._on_page(self._start, reached, self.now)
 
     def _page(self, market: str, at: int, limit: int) -> list[int]:
@@ -265,9 +264,9 @@ class _Fetch:
             if opened_ms % step:
                 raise SourceUnavailable(
                     f"{self.client.name}: expected {self._interval} bars of {market} that open at whole intervals, "
-                    f"found one at {_from_ms(opened_ms):%Y-%m-%d %H:%M:%S}"
+                    f"found one at {from_milliseconds(opened_ms):%Y-%m-%d %H:%M:%S}"
                 )
-            if opened_ms >= _epoch_ms(self._start):
+            if opened_ms >= to_milliseconds(self._start):
                 self._rows[opened_ms] = values[:5]
             if opened_ms >= at:
                 received.append(opened_ms)
@@ -275,7 +274,7 @@ class _Fetch:
 
     def _refetch_gaps(self, market: str, step: int, limit: int) -> None:
         """Fetch once more the bars that are missing between others: a page may have omitted some."""
-        at = [_epoch_ms(self._start) - step, *sorted(self._rows)]
+        at = [to_milliseconds(self._start) - step, *sorted(self._rows)]
         gaps = [here + step for here, after in itertools.pairwise(at) if after - here > step]
         reached = 0
         for gap in gaps[-MAX_REFETCHED_GAPS:]:
@@ -290,20 +289,10 @@ class _Fetch:
 
 def _aligned(moment: datetime, interval: str) -> datetime:
     """Return the open time of the bar that contains a time."""
-    milliseconds = _epoch_ms(as_utc(moment))
-    return _from_ms(milliseconds - milliseconds % _milliseconds(interval))
+    milliseconds = to_milliseconds(moment)
+    return from_milliseconds(milliseconds - milliseconds % _milliseconds(interval))
 
 
 def _milliseconds(interval: str) -> int:
     """Return the length of an interval in ms."""
     return int(interval_delta(interval) / np.timedelta64(1, "ms"))
-
-
-def _epoch_ms(moment: datetime) -> int:
-    """Return a time in ms since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
-
-
-def _from_ms(milliseconds: int) -> datetime:
-    """Return the time of ms since 1970."""
-    return EPOCH + timedelta(milliseconds=milliseconds)

@@ -12,10 +12,9 @@ import struct
 import zipfile
 import zlib
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from jaxtyping import Float64, Int64, Shaped
 
 from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
 from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
+from model.times import as_utc, column_times, to_datetime, utc_index
 from tasks.sources.archives import open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
 from tasks.sources.column_roles import QUOTE_TOKENS, option_name
@@ -64,16 +64,14 @@ class FileSource:
         bars = self._bars = self._bars or read_file(self._spec)
         if since is None:
             return bars
-        start = pd.Timestamp(since if since.tzinfo else since.replace(tzinfo=UTC))
+        start = pd.Timestamp(as_utc(since))
         keep = (bars.frame["timestamp"] >= start).to_numpy()
         return SourceBars(bars.frame[keep].reset_index(drop=True), bars.layout, bars.line_numbers[keep])
 
     def default_as_of(self) -> datetime:
         """Return the close of the file's last bar."""
-        last = self.fetch().frame["timestamp"].iloc[-1].tz_localize(None).to_numpy()
-        return cast("datetime", (last + interval_delta(self._spec.interval)).astype("datetime64[us]").item()).replace(
-            tzinfo=UTC
-        )
+        last = column_times(self.fetch().frame["timestamp"])[-1]
+        return to_datetime(last + interval_delta(self._spec.interval))
 
 
 def read_file(spec: SourceSpec) -> SourceBars:
@@ -135,7 +133,7 @@ def _assemble(table: FileTable, spec: SourceSpec) -> SourceBars:
     opened_at, numbers, lines = opened_at[listed], [column[listed] for column in numbers], lines[listed]
     _require_interval(opened_at, spec, place.source)
     frame = pd.DataFrame(dict(zip(COLUMNS[1:], numbers, strict=True)), copy=False)
-    frame.insert(0, "timestamp", pd.DatetimeIndex(opened_at).tz_localize("UTC"))
+    frame.insert(0, "timestamp", utc_index(opened_at))
     names = [table.names[at] or f"column {at + 1}" for at in range(len(table.names))]
     used = {"timestamp": "+".join(names[at] for at in columns.timestamp)}
     used |= {

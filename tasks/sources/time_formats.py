@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int64, Shaped
 
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
+from model.times import column_times
 
 UNIX_UNITS = {
     "s": ("seconds", 10**6),
@@ -197,13 +198,13 @@ def _in_zone(
         )
     local = pd.DatetimeIndex(at)
     try:
-        utc = local.tz_localize(zone, ambiguous="infer").tz_convert("UTC").tz_localize(None)
+        utc = local.tz_localize(zone, ambiguous="infer")
     except ValueError as error:
         raise AmbiguousFile(
             f"{place.source}: not every time exists exactly once in --source.timezone {zone} ({error}); "
             "use a file with UTC times"
         ) from error
-    return Times(utc.to_numpy().astype("datetime64[us]"), unit, written, f"{zone}, from --source.timezone")
+    return Times(column_times(utc), unit, written, f"{zone}, from --source.timezone")
 
 
 def _numeric_times(column: pa.ChunkedArray, given_unit: str, zone: str, place: Place) -> Times:
@@ -317,9 +318,7 @@ def _by_format(texts: pd.Series, written: str) -> Shaped[np.ndarray, " row"] | N
         read = pd.to_datetime(texts, format=written, errors="coerce", utc="%z" in written.lower())
     except (ValueError, re.error, KeyError, IndexError, TypeError, OverflowError):  # whatever a format makes of pandas
         return None
-    if getattr(read.dt, "tz", None) is not None:
-        read = read.dt.tz_convert("UTC").dt.tz_localize(None)
-    return read.to_numpy().astype("datetime64[us]")
+    return column_times(read)
 
 
 def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.ndarray, " row"], str]:

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from model.errors import RiseOrFallError, SpecError
+from model.times import as_utc
 from tasks.store.table_cache import newest_version, read_once
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def newest_value(table: DeltaTable, column: str) -> datetime | None:
     if name not in files.column_names or files[name].null_count:
         return None
     found: datetime | None = pc.max(files[name]).as_py()
-    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
+    return None if found is None else as_utc(found)
 
 
 def field_names(kind: Callable[..., Any]) -> list[str]:

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from data_checks.rule_definitions import NEVER_RELEASED, REMOVED
 from model.bars import COLUMNS, Series
 from model.errors import SpecError
-from model.times import as_utc
+from model.times import as_utc, column_times, utc_index
 from tasks.store.bar_rows import VALUES, key_fields, partition, read_rows, scan_rows, scan_times
 from tasks.store.delta_table import Change, Table, place
 
@@ -180,7 +180,7 @@ def _refused(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd  # imported here: reading bars needs no pandas
 
     rows = pd.DataFrame(index=range(len(frame)))
-    rows["timestamp"] = pd.DatetimeIndex(pd.to_datetime(frame["timestamp"], utc=True)).as_unit("us")
+    rows["timestamp"] = utc_index(column_times(frame["timestamp"]))
     for name in VALUES:
         rows[name] = frame[name].to_numpy(dtype=np.float64) if name in frame.columns else np.nan
     for name in ("rule", "severity", "value"):
@@ -200,14 +200,13 @@ def _refusals(rows: "pd.DataFrame") -> list[tuple[int, str, bytes]]:
 
 def _rows(schema: "pa.Schema", frame: "pd.DataFrame") -> "pa.Table":
     """Convert a frame to rows of a table, missing values to null."""
-    import pandas as pd  # imported here: reading bars needs no pandas
     import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
     columns = []
     for part in schema:
         column = frame[part.name]
         if pa.types.is_timestamp(part.type):
-            column = pd.DatetimeIndex(pd.to_datetime(column, utc=True)).tz_localize(None).as_unit("us").to_numpy()
+            column = column_times(column)
             columns.append(pa.array(column.astype(np.int64), mask=np.isnat(column)).cast(part.type))
         else:
             columns.append(pa.array(column, part.type, from_pandas=True))

@@ -20,7 +20,7 @@ from jaxtyping import Float64, Int8, Shaped
 from model.correction_for_looks import Looks
 from model.metrics import Record, score
 from model.recipe import Recipe
-from model.times import as_utc, to_datetime
+from model.times import as_utc, to_datetimes
 from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def trial_of(
         run_id: MLflow run that keeps the record.
         p_value: of the Pesaran-Timmermann test, Holm-adjusted; NaN where not tested.
     """
-    first, last = (to_datetime(moment) for moment in record.decided_at[[0, -1]])
+    first, last = to_datetimes(record.decided_at[[0, -1]])
     return Trial(
         trial_id=trial_id,
         recorded_at=recorded_at,

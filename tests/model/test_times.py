@@ -7,7 +7,17 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.times import as_utc, column_times, iso_text, to_datetime, to_datetime64, to_timedelta
+from model.times import (
+    as_utc,
+    column_times,
+    from_milliseconds,
+    iso_text,
+    to_datetime,
+    to_datetime64,
+    to_datetimes,
+    to_milliseconds,
+    to_timedelta,
+)
 
 MOMENT = datetime(2026, 11, 26, 12, 14, 27, 681323, UTC)
 
@@ -32,3 +42,16 @@ def test_lengths_and_columns() -> None:
     assert to_timedelta(np.timedelta64(1, "h")) == timedelta(hours=1)
     column = pd.Series(pd.DatetimeIndex([MOMENT]).tz_convert("Asia/Tokyo"))
     assert column_times(column).tolist() == [MOMENT.replace(tzinfo=None)]
+    assert to_datetimes(column_times(column)) == [MOMENT]
+
+
+def test_columns_of_texts_and_missing_times() -> None:
+    column = pd.Series(["2026-11-26T14:14:27.681323+02:00", None], dtype=object)
+    assert column_times(column).tolist() == [MOMENT.replace(tzinfo=None), None]
+    assert column_times(column).dtype == np.dtype("datetime64[us]")
+
+
+def test_milliseconds_are_rounded_down() -> None:
+    assert to_milliseconds(MOMENT) == 1_795_695_267_681  # `date -d 2026-11-26T12:14:27Z +%s` is 1795695267
+    assert from_milliseconds(1_795_695_267_681) == MOMENT.replace(microsecond=681_000)
+    assert to_milliseconds(datetime(1969, 12, 31, 23, 59, 59, 999_500, UTC)) == -1

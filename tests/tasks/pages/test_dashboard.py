@@ -78,7 +78,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         files = {"1": workspace.registry.read_version("1").digests()}
         workspace.decision_log.append(replace(first, files=files))
         workspace.decision_log.append(decision(2, "hold", "2", "1", HOSTILE))
-        report = found.report_path(SERIES.name, "run-1.html")
+        report = found.report_path(SERIES.name, "run-1")
         report.parent.mkdir(parents=True)
         report.write_text("report", encoding="utf-8")
         workspace.prediction_log.store_all(
