@@ -21,6 +21,7 @@ from data_checks import bar_rules
 from data_checks.offending_values import offending_values, time_text
 from data_checks.rule_definitions import BAR_RULES, NEVER_RELEASED, Suite
 from model.bars import PRICES, interval_delta
+from model.plurals import counted
 
 Limits = Mapping[str, Any]
 ACCEPTED = "accepted"
@@ -142,7 +143,7 @@ def _row_finding(rule: str, batch: pd.DataFrame, mask: Bool[np.ndarray, " bar"])
     return RuleFinding(
         passed=False,
         unexpected=count,
-        observed=f"{count} of {len(batch)} bars, first {value}",
+        observed=f"{count} of {counted(len(batch), 'bar')}, first {value}",
         first_at=times[first],
         first_line=int(batch["line"].iloc[first]) if "line" in batch else 0,
     )
@@ -273,13 +274,13 @@ def _too_many_refused(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     refused = int((~np.isin(codes, harmless)).sum())
     share = refused / max(1, len(batch))
     return RuleFinding(
-        share <= limits["max_quarantined_share"], refused, f"{refused} of {len(batch)} bars ({share:.2%})"
+        share <= limits["max_quarantined_share"], refused, f"{refused} of {counted(len(batch), 'bar')} ({share:.2%})"
     )
 
 
 def _enough_bars(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     count = int((batch["verdict"].cat.codes.to_numpy() == VERDICTS.index(ACCEPTED)).sum())
-    return RuleFinding(count >= limits["min_bars"], max(0, limits["min_bars"] - count), f"{count} bars")
+    return RuleFinding(count >= limits["min_bars"], max(0, limits["min_bars"] - count), counted(count, "bar"))
 
 
 def _gap(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
@@ -288,9 +289,9 @@ def _gap(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
         return RuleFinding(passed=True, unexpected=0, observed="no gap")
     missing, before = gaps["missing_bars"].to_numpy(), gaps["last_before"].to_numpy()
     longest, total, refused = int(missing.argmax()), int(missing.sum()), _refused_in_gaps(batch, _delta(limits))
-    observed = f"{_count(total, 'bar')} missing in {_count(len(gaps), 'gap')}"
+    observed = f"{counted(total, 'bar')} missing in {counted(len(gaps), 'gap')}"
     observed += f" ({refused} refused, {total - refused} absent)" if refused else ""
-    observed += f", the longest of {_count(int(missing[longest]), 'bar')}" if len(gaps) > 1 else ""
+    observed += f", the longest of {counted(int(missing[longest]), 'bar')}" if len(gaps) > 1 else ""
     observed += f" after {time_text(before[longest])}"
     first_at = before[0].astype("datetime64[us]") + _delta(limits)
     return RuleFinding(passed=False, unexpected=len(gaps), observed=observed, first_at=first_at)
@@ -329,12 +330,8 @@ def _price_jump(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     change = close[jumps] / close[jumps - 1]
     largest = int(np.abs(np.log(change)).argmax())
     where = time_text(times[jumps[largest]])
-    observed = f"{_count(len(jumps), 'jump')}, largest {change[largest] - 1:+.1%} at {where}"
+    observed = f"{counted(len(jumps), 'jump')}, largest {change[largest] - 1:+.1%} at {where}"
     return RuleFinding(passed=False, unexpected=len(jumps), observed=observed, first_at=times[jumps[0]])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _flat_run(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
@@ -342,7 +339,7 @@ def _flat_run(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     flat = np.flatnonzero(bar_rules.flat_runs(ohlcv, limits["max_flat_bars"]))
     if not len(flat):
         return RuleFinding(passed=True, unexpected=0, observed="none longer")
-    return RuleFinding(False, len(flat), f"{len(flat)} bars in longer runs", times[flat[0]])
+    return RuleFinding(False, len(flat), f"{counted(len(flat), 'bar')} in longer runs", times[flat[0]])
 
 
 def _volume_unit(batch: pd.DataFrame, limits: Limits) -> RuleFinding:

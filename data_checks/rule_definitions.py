@@ -8,9 +8,22 @@ quarantined under the first.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from data_checks.check_spec import Severity
+from model.plurals import counted
+
+COUNTED = ("bar", "window")
+
+
+class _Counts(Formatter):
+    """Formats `{horizon_bars:bar}` as a number with its noun: `1 bar`, `2 bars`."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec not in COUNTED:
+            return str(super().format_field(value, format_spec))
+        return counted(int(value), format_spec) if value == int(value) else f"{value:g} {format_spec}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +34,7 @@ class Rule:
         name: in results and in the quarantine table.
         expectation: type of its Great Expectations expectation.
         severity: of a failure, unless the spec tolerates it.
-        expected: what the rule requires; names in braces are fields of the limits.
+        expected: what the rule requires; names in braces are fields of the limits, `:bar` and `:window` count them.
         remedy: what to do when it fails.
         columns: columns that the rule reads bar by bar; empty for a rule about the whole series.
         quarantines: whether bars that violate it are refused.
@@ -37,7 +50,7 @@ class Rule:
 
     def statement(self, limits: Mapping[str, Any]) -> str:
         """Return the requirement, with the limits filled in."""
-        return self.expected.format(**limits)
+        return _Counts().format(self.expected, **limits)
 
     def advice(self) -> str:
         """Return what to do when the rule fails."""
@@ -199,7 +212,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "enough_bars",
         "expect_enough_bars",
         "critical",
-        "At least {min_bars} bars remain",
+        "The checks leave at least {min_bars:bar}",
         "Provide a longer history, or lower --check.min-bars",
     ),
     Rule(
@@ -214,7 +227,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "stale",
         "expect_fresh_bars",
         "warning",
-        "The newest bar closed at most {max_age_bars:g} bars before {as_of}",
+        "The newest bar closed at most {max_age_bars:bar} before {as_of}",
         "Ingest newer bars",
     ),
     Rule(
@@ -235,7 +248,7 @@ BAR_RULES: tuple[Rule, ...] = (
         "flat_run",
         "expect_no_flat_run",
         "warning",
-        "At most {max_flat_bars} consecutive bars have neither price range nor volume",
+        "At most {max_flat_bars:bar} in a row without price range and volume",
         "Remove these bars if there was no trading: their labels are all falls",
     ),
     Rule(
@@ -259,7 +272,7 @@ WINDOW_RULES: tuple[Rule, ...] = (
         "enough_windows",
         "expect_enough_windows",
         "critical",
-        "At least {min_windows} windows have a label",
+        "At least {min_windows:window} with a label",
         "Provide a longer history, or shorten the lookback",
     ),
     Rule(
@@ -282,7 +295,7 @@ WINDOW_RULES: tuple[Rule, ...] = (
         "label_time",
         "expect_labels_at_the_horizon",
         "critical",
-        "Each label is resolved {horizon_bars} bars after its decision",
+        "Each label is resolved {horizon_bars:bar} after its decision",
         "Report this as a bug of the windowing; the bars are not the cause",
         ("decided_at", "resolved_at"),
     ),

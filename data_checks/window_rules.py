@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from data_checks.apply_rules import RuleFinding
 from data_checks.rule_definitions import Suite
 from model.bars import interval_delta
+from model.plurals import counted
 from model.windows import Windows
 
 Limits = Mapping[str, Any]
@@ -71,7 +72,7 @@ def _row_finding(batch: pd.DataFrame, mask: Bool[np.ndarray, " window"]) -> Rule
     if not mask.any():
         return RuleFinding(passed=True, unexpected=0, observed="none")
     first = batch["decided_at"].to_numpy()[int(mask.argmax())].astype("datetime64[us]")
-    return RuleFinding(False, int(mask.sum()), f"{int(mask.sum())} of {len(batch)} windows", first)
+    return RuleFinding(False, int(mask.sum()), f"{int(mask.sum())} of {counted(len(batch), 'window')}", first)
 
 
 def _wrong_label_times(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " window"]:
@@ -89,13 +90,15 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " window
 
 def _enough(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     missing = max(0, limits["min_windows"] - len(batch))
-    return RuleFinding(missing == 0, missing, f"{len(batch)} windows with a label")
+    return RuleFinding(missing == 0, missing, f"{counted(len(batch), 'window')} with a label")
 
 
 def _both_labels(batch: pd.DataFrame, _: Limits) -> RuleFinding:
     rises = int((batch["label"] == 1).sum())
     both = 0 < rises < len(batch)
-    return RuleFinding(both, 0 if both else len(batch), f"{rises} rises, {len(batch) - rises} falls")
+    return RuleFinding(
+        both, 0 if both else len(batch), f"{counted(rises, 'rise')}, {counted(len(batch) - rises, 'fall')}"
+    )
 
 
 def _rise_share(batch: pd.DataFrame, limits: Limits) -> RuleFinding:

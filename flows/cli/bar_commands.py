@@ -75,7 +75,7 @@ def quarantine(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = Fals
     if json:
         print_json(found)
     else:
-        show_lines([f"{series.symbol} {series.interval}"])
+        show_lines([f"{series.symbol} {series.interval}", *options.others])
         show_quarantine(found)
 
 

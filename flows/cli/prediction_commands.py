@@ -6,6 +6,7 @@ from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
+from model.plurals import counted
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.workspace import open_workspace
 
@@ -136,7 +137,7 @@ def monitor(
         Time of the run, UTC; default: now if the champion's bars came from an exchange, else the last close.
     """
     from tasks.champion.panel_monitor import monitor_series
-    from tasks.console.command_output import show_watched
+    from tasks.console.command_output import show_lines, show_watched
 
     series = options.panel if options.is_panel else options.series
     with quiet_libraries(writes=True):
@@ -145,6 +146,7 @@ def monitor(
         print_json(watched.entry.to_dict())
     else:
         show_watched(watched)
+        show_lines(options.others)
 
 
 def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = None, json: JsonFlag = False) -> None:
@@ -155,7 +157,7 @@ def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = No
     at
         Decision time of the window, UTC: the close of its last bar; default: the newest.
     """
-    from tasks.console.command_output import show_explanation
+    from tasks.console.command_output import show_explanation, show_lines
 
     settings = load_settings()
     with quiet_libraries():
@@ -166,6 +168,7 @@ def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = No
         print_json(found)
     else:
         show_explanation(found)
+        show_lines(options.others)
 
 
 def audit(
@@ -190,8 +193,9 @@ def audit(
         print_json(found.to_dict())
     else:
         same = "its training bars" if found.same_bars else "not exactly its training bars"
-        show_lines([f"{title}, audited on {found.bars.rows} bars ({same})"])
+        show_lines([f"{title}, audited on {counted(found.bars.rows, 'bar')} ({same})"])
         show_lines(
             [f"  {'ok  ' if each.passed else 'LEAK'} {each.name}: {each.detail}" for each in found.audit.findings]
         )
+        show_lines(options.others)
     found.audit.require(title)

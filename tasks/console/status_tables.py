@@ -21,8 +21,10 @@ from tasks.champion.served_predictions import maker_text
 from tasks.console.command_output import decision_reasons, format_time, print_bullet, right_or_wrong
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.registry.run_metrics import BREAK_EVEN
+from tasks.services.scheduled_runs import is_scheduled
 
 WIDE = 100  # columns of a terminal from which on a time stands on one line
+NOT_SCHEDULED = "no known schedule reads it again"
 LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
 
 
@@ -41,7 +43,8 @@ def show_status(found: Mapping[str, Any]) -> None:
     for place, row in enumerate(reversed(found["decisions"])):
         _print_decision(console, row, whole=place == 0)
     if "health" in found:
-        show_health(found["health"])
+        bars = found["bars"]
+        show_health(found["health"], f"{bars['symbol']} {bars['interval']}")
 
 
 def _status_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -134,12 +137,12 @@ def short_alarm(alarm: str, series_name: str) -> str:
     return re.split(r"[.] (?=[A-Z`])|; |, it ", alarm.removeprefix(f"{series_name}: "))[0].rstrip(".")
 
 
-def show_health(found: Mapping[str, Any]) -> None:
-    """Print the age of the champion, the next scheduled runs and the alarms."""
+def show_health(found: Mapping[str, Any], series: str) -> None:
+    """Print the age of the champion, the next scheduled runs and the alarms of a series, such as `BTC-USD 1d`."""
     console = Console(highlight=False)
     age, addresses = found["champion_age_days"], found["up"] or {}
     if age is not None:
-        _print_row(console, "age", _format_age(found))
+        _print_row(console, "age", _format_age(found, series))
     for name, address in {name: place for name, place in addresses.items() if place}.items():
         console.print(f"up: {name} {address}", soft_wrap=True)
     for each in found["next_runs"]:
@@ -159,7 +162,7 @@ def _print_row(console: Console, name: str, text: str) -> None:
     console.print(row)
 
 
-def _format_age(found: Mapping[str, Any]) -> str:
+def _format_age(found: Mapping[str, Any], series: str) -> str:
     """Format how old champion and bars are; bars that do not go on have no clock."""
     if found["bars_closed_at"] is None:
         return "no bars are stored"
@@ -168,7 +171,8 @@ def _format_age(found: Mapping[str, Any]) -> str:
         age, hours = found["champion_age_days"], found["bars_age_hours"]
         return f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
     if found["source"] == "csv":
-        return f"bars from a file; read again by the next ingest; the newest closed at {close}"
+        reader = "read again by the next ingest" if is_scheduled(series, found["next_runs"]) else NOT_SCHEDULED
+        return f"bars from a file; {reader}; the newest closed at {close}"
     if found["source"] == "panel":
         return f"bars from files; the newest closed at {close}"
     return f"historical bars: the clock stops at their last close, {close}"

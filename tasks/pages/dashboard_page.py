@@ -45,9 +45,9 @@ from tasks.pages.html_page import (
     tiles,
 )
 from tasks.pages.number_format import moment_text
+from tasks.services.scheduled_runs import is_scheduled
 
 RELOAD_SECONDS = 60
-OF_ALL_SERIES = ("retrain_all", "retrain_group")  # deployments whose series are a list of parameters
 LAST_PREDICTIONS = 10
 LAST_REPORTS = 30
 MOST_SECTIONS = 12  # own choice: a page of 200 sections had 14 MB and did not load within 90 s
@@ -74,9 +74,7 @@ def dashboard_page(
     """
     forms = forms or {}
     if next_runs:
-        scheduled = {run["series"] for run in next_runs}
-        all_are = any(run["name"] in OF_ALL_SERIES for run in next_runs)
-        content = [replace(each, is_scheduled=all_are or _title(each) in scheduled) for each in content]
+        content = [replace(each, is_scheduled=is_scheduled(_title(each), next_runs)) for each in content]
     if of_one:
         next_runs = [run for run in next_runs if run["series"] in {_title(each) for each in content}]
     page = Page("riseorfall", scripts="reports", reload_seconds=RELOAD_SECONDS)

@@ -1,7 +1,7 @@
 """Running parts of `up` and the next scheduled runs, from the Prefect server in use."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -10,6 +10,7 @@ from tasks.services.supervisor import read_state
 from tasks.settings import Settings
 
 OUR_DEPLOYMENTS = {"deployments": {"tags": {"all_": ["riseorfall"]}}}  # a shared server has others
+OF_ALL_SERIES = ("retrain_all", "retrain_group")  # deployments whose series are a list of parameters
 MAX_RUNS = 50  # scheduled runs that are read; of each deployment the first is returned
 
 
@@ -20,6 +21,11 @@ def service_status(settings: Settings) -> dict[str, Any]:
         "up": {name: part["address"] for name, part in state["parts"].items()} if state else None,
         "next_runs": _next_runs(settings),
     }
+
+
+def is_scheduled(series: str, next_runs: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether one of the next scheduled runs is for a series, such as `BTC-USD 1d`."""
+    return any(run["name"] in OF_ALL_SERIES or run["series"] == series for run in next_runs)
 
 
 def with_local_registry(settings: Settings) -> Settings:

@@ -9,7 +9,7 @@ import pytest
 from data_checks.apply_rules import ACCEPTED, RuleResults, accepted_bars, apply_bar_rules, gap_list
 from data_checks.check_spec import CheckSpec
 from data_checks.offending_values import time_text
-from data_checks.rule_definitions import BAR_RULES, Suite, applicable_rules
+from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES, Suite, applicable_rules
 
 SERIES_RULES = [rule.name for rule in BAR_RULES if not rule.columns]
 
@@ -31,6 +31,20 @@ def failed(applied: RuleResults) -> set[str]:
 def refused(applied: RuleResults) -> dict[int, tuple[str, str]]:
     bars = applied.refused()
     return dict(zip(bars.index.tolist(), zip(bars["rule"], bars["value"], strict=True), strict=True))
+
+
+def test_one_bar_is_no_bars() -> None:
+    one = dict.fromkeys(("min_bars", "max_age_bars", "max_flat_bars", "min_windows", "horizon_bars", "as_of"), 1)
+    texts = {rule.name: rule.statement(one) for rule in (*BAR_RULES, *WINDOW_RULES) if ":bar" in rule.expected}
+    assert texts == {
+        "enough_bars": "The checks leave at least 1 bar",
+        "stale": "The newest bar closed at most 1 bar before 1",
+        "flat_run": "At most 1 bar in a row without price range and volume",
+        "label_time": "Each label is resolved 1 bar after its decision",
+    }
+    (stale,) = (rule for rule in BAR_RULES if rule.name == "stale")
+    assert "at most 2.5 bars before" in stale.statement(one | {"max_age_bars": 2.5})
+    assert "at most 3 bars before" in stale.statement(one | {"max_age_bars": 3.0})
 
 
 def test_quiet_bars_break_no_rule(bars: pd.DataFrame) -> None:

@@ -185,7 +185,7 @@ def test_a_tolerated_rule_quarantines_and_no_longer_stops(bars: pd.DataFrame, se
 
 def test_no_bars_fail_clearly(bars: pd.DataFrame, series: Series, tmp_path: Path) -> None:
     report = check_bars(bars[:0], series, CheckSpec(), AS_OF, tmp_path)
-    with pytest.raises(ChecksFailed, match="enough_bars: expected: at least 200 bars remain; found 0 bars"):
+    with pytest.raises(ChecksFailed, match="enough_bars: expected: the checks leave at least 200 bars; found 0 bars"):
         require_passed(report, CheckSpec())
 
 

@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from synthetic_bars import random_walk
 
 from flows.cli import run
+from model.bars import Series
 from tasks.results import Retrain
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.workspace import Workspace
 
 HEAVY = (
     *("tensorflow", "keras", "mlflow", "great_expectations", "sklearn", "scipy"),
@@ -71,6 +74,18 @@ def test_bars_lists_gaps_and_quarantine(first: Retrain, capsys: pytest.CaptureFi
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["gaps"], found["missing_bars"]) == (2, 13)  # twelve days in March 2019, and the refused bar
     assert found["version"] == first.stored.ref.version
+
+
+@pytest.mark.parametrize("command", ["monitor", "audit", pytest.param("explain", marks=pytest.mark.e2e)])
+def test_of_several_a_command_about_one_names_the_others(
+    first: Retrain, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = random_walk(40, seed=1).frame()
+    Workspace(Settings()).bar_store.merge(Series("ETH/USD", "1h"), bars, {}, merged_at=first.landing.as_of)
+    assert run([command]) == 0
+    assert "(not shown: ETH/USD 1h; choose with --symbol and --interval)" in capsys.readouterr().out.splitlines()
+    assert run([command, "--symbol", "BTC-USD"]) == 0
+    assert "not shown" not in capsys.readouterr().out
 
 
 def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +222,7 @@ def test_a_retrain_links_the_pages_of_a_running_up(
         monkeypatch.setenv("RISEORFALL_PUBLIC_URL", "http://127.0.0.1:4299/data")
         yield
 
-    report = Settings().report_path("BTC-USD-1d", f"{first.run_id}.html")
+    report = Settings().report_path("BTC-USD-1d", first.run_id)
     monkeypatch.setattr("flows.cli.training_commands.tensorflow_imported", imported_under_up)
     monkeypatch.setattr("flows.retrain.retrain", lambda **_: replace(first, report=str(report)))
     assert run(["retrain"]) == 0

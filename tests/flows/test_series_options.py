@@ -119,7 +119,7 @@ def test_of_several_a_command_that_reads_prints_which_it_shows(
     assert "ETH" in capsys.readouterr().out.splitlines()[0]
 
 
-@pytest.mark.parametrize("command", ["predictions", "decisions"])
+@pytest.mark.parametrize("command", ["predictions", "decisions", "quarantine"])
 def test_of_several_a_list_of_one_names_the_others(
     home: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

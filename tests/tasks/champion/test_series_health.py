@@ -112,7 +112,7 @@ def test_an_alarm_is_wrapped_between_words(
 ) -> None:
     alarm = "champion: version 1 cannot predict, it lacks network.onnx. " * 3
     monkeypatch.setenv("COLUMNS", "80")
-    show_health(series_health(SERIES, settings, CLOSE) | {"alarms": [alarm], "up": {}, "next_runs": []})
+    show_health(series_health(SERIES, settings, CLOSE) | {"alarms": [alarm], "up": {}, "next_runs": []}, "BTC-USD 1d")
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert f"alarm {alarm.strip()}" in " ".join(" ".join(lines).split())
@@ -121,14 +121,17 @@ def test_an_alarm_is_wrapped_between_words(
 def test_historical_bars_have_no_clock(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kind, line in (
-        ("sample", f"historical bars: the clock stops at their last close, {CLOSE:%Y-%m-%d} UTC"),
-        ("csv", f"bars from a file; read again by the next ingest; the newest closed at {CLOSE:%Y-%m-%d} UTC"),
+    close = f"{CLOSE:%Y-%m-%d} UTC"
+    for kind, scheduled, line in (
+        ("sample", "BTC-USD 1d", f"historical bars: the clock stops at their last close, {close}"),
+        ("csv", "BTC-USD 1d", f"bars from a file; read again by the next ingest; the newest closed at {close}"),
+        ("csv", "ETH-USD 1d", f"bars from a file; no known schedule reads it again; the newest closed at {close}"),
     ):
         monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_, kind=kind: {"source.kind": kind})
         found = series_health(SERIES, settings, datetime(2026, 11, 26, tzinfo=UTC))
         assert found["alarms"] == []
-        show_health(found | {"up": {}, "next_runs": []})
+        run = {"name": "ingest", "at": "2026-11-27T00:10:00+00:00", "series": scheduled}
+        show_health(found | {"up": {}, "next_runs": [run]}, "BTC-USD 1d")
         shown = " ".join(capsys.readouterr().out.split())
         assert line in shown
         assert "days old" not in shown
