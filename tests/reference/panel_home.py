@@ -68,6 +68,13 @@ def tiny_record(recipe: PanelRecipe, bars: dict[str, Bars], gain: float, closes:
     return Record(windows.decided_at, windows.resolved_at, windows.labels, probabilities, fold, windows.symbols)
 
 
+def tiny_probability(bars: Bars, close: np.datetime64, gain: float = 1.0) -> float:
+    """Return the tiny network's P by hand: the logistic function of the return over its five bars, times its gain."""
+    last = int(np.searchsorted(bars.closed_at, close))
+    prices = bars.column("close")
+    return float(1 / (1 + np.exp(-gain * (prices[last] / prices[last - 4] - 1))))
+
+
 def tiny_predictor(recipe: PanelRecipe, gain: float) -> Predictor:
     """Return the tiny network of a gain."""
     return Predictor(_tiny(recipe, gain), recipe.window, context_count=recipe.context_count)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
 
@@ -79,17 +78,6 @@ def add(workspace: Workspace, own: Record, onnx: bytes, until: str, recipe: Reci
     files = ModelFiles(keras=b"not asked for", onnx=onnx, recipe=recipe, record=own)
     tags = {"trained_until": str(BARS.closed_at[UNTIL[until]]) + "+00:00", "recipe": recipe.digest}
     return workspace.registry.add_version(run_id, files, tags)
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="")
-
-
-@pytest.fixture
-def workspace(settings: Settings) -> Workspace:
-    return Workspace(settings, SERIES)
 
 
 def state(workspace: Workspace, version: str) -> ChampionState:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
@@ -45,12 +44,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template") / "home"
     tiny_home(home, BARS, TRAINED)
     return home
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
 
 
 def predict(settings: Settings, probabilities: np.ndarray, since: int = TRAINED, version: str = "1") -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from copied_home import copy_home
 from running_up import PATIENCE_SECONDS
 from synthetic_bars import random_walk
 from synthetic_records import coin_labels, daily_record, loud_forecast
@@ -57,18 +56,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             run_id = workspace.runs.start_run("retrain", {})
             workspace.registry.register(run_id, files(), example, {"trained_until": UNTIL})
         yield home
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home of its own with the three versions."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="")
-
-
-@pytest.fixture
-def workspace(settings: Settings) -> Workspace:
-    return Workspace(settings, SERIES)
 
 
 def row(number: int, version: str, before: str | None, after: str | None, run_id: str = "") -> LoggedDecision:

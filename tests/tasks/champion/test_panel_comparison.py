@@ -4,7 +4,6 @@ Versions are registered with tiny networks; the numbers expected here are comput
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from copied_home import copy_home
 from panel_home import SYMBOLS, add_panel_version, coins, panel_recipe, tiny_predictor, tiny_record
 
 from model.bars import PANEL, Bars, Series
@@ -48,23 +46,14 @@ def loss(record: Record) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def template(template_home: Path) -> Path:
     """Version 1 of gain 2, trained until 60 closes before the end; version 2 of gain 3, trained until the end."""
-    home = tmp_path_factory.mktemp("template") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
-        workspace = Workspace(Settings(home=home, tracking_uri="", store=""), SERIES)
-        known = {symbol: bars.closed_by(EARLIER) for symbol, bars in BARS.items()}
-        own = flipped(tiny_record(RECIPE, known, 2.0, closes=40))  # other numbers than its final network predicts
-        add_panel_version(workspace, RECIPE, BARS, own, 2.0, EARLIER)
-        add_panel_version(workspace, RECIPE, BARS, tiny_record(RECIPE, BARS, 3.0), 3.0, LATEST)
-        yield home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Workspace(Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store=""), SERIES)
+    workspace = Workspace(Settings(home=template_home, tracking_uri="", store=""), SERIES)
+    known = {symbol: bars.closed_by(EARLIER) for symbol, bars in BARS.items()}
+    own = flipped(tiny_record(RECIPE, known, 2.0, closes=40))  # other numbers than its final network predicts
+    add_panel_version(workspace, RECIPE, BARS, own, 2.0, EARLIER)
+    add_panel_version(workspace, RECIPE, BARS, tiny_record(RECIPE, BARS, 3.0), 3.0, LATEST)
+    return template_home
 
 
 def compare(

@@ -1,14 +1,12 @@
 """The monitor of a panel: closes are the evidence, planted degradation is found once, and the rest is left out."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from copied_home import copy_home
 from panel_home import SYMBOLS, add_panel_version, coins, home_of_panel, panel_recipe, store_coins, tiny_record
 from synthetic_bars import random_walk
 
@@ -23,7 +21,6 @@ from tasks.champion.panel_monitor import monitor_panel
 from tasks.champion.series_health import series_health
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
-from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
@@ -35,20 +32,11 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def template(template_home: Path) -> Path:
     """A home whose panel was trained until 60 bars before the newest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        home = tmp_path_factory.mktemp("template") / "home"
-        store_coins(home_of_panel(home), BARS)
-        yield home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RISEORFALL_HOME", str(copy_home(template, tmp_path / "home")))
-    return Workspace(Settings(), SERIES)
+    settings = home_of_panel(template_home)
+    store_coins(settings, BARS)
+    return settings.root
 
 
 def rose(symbol: str) -> np.ndarray:

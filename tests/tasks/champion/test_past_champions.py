@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW, tiny_home, tiny_version
 
@@ -26,7 +25,6 @@ from tasks.champion.shadow_spec import ShadowSpec
 from tasks.console.status_tables import show_status
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import PROBE, RECORD, log_artifacts, parquet_bytes
-from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision, reference_versions
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
@@ -40,13 +38,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template") / "home"
     tiny_home(home, BARS, 400, gain=1.0)
     return home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    home = copy_home(template, tmp_path / "home")
-    return Workspace(Settings(home=home, tracking_uri="", store="", public_url=""), SERIES)
 
 
 def challenger(workspace: Workspace, gain: float, trained_bars: int = 400) -> Version:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
 
@@ -85,19 +84,6 @@ def row(workspace: Workspace, version: str, before: str | None, after: str | Non
         symbol=SERIES.symbol, interval=SERIES.interval, action="hold" if after else "promote", version=version,
         champion_before=before, champion_after=after or version, run_id=run_id,
     )  # fmt: skip
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    home = copy_home(template, tmp_path / "home")
-    monkeypatch.setenv("RISEORFALL_HOME", str(home))
-    return Settings(home=home, tracking_uri="", store="")
-
-
-@pytest.fixture
-def workspace(settings: Settings) -> Workspace:
-    return Workspace(settings, SERIES)
 
 
 def is_held(workspace: Workspace, version: str) -> bool:

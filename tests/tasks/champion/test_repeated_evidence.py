@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copied_home import copy_home
 from panel_home import SYMBOLS, coins, panel_recipe, store_coins
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
@@ -51,12 +50,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         tags = {**opened.registry.version("1").tags, EVIDENCE: "two"}
         opened.registry.add_version(opened.runs.start_run("retrain", {}), files, tags)
         yield home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Workspace(Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store=""), SERIES)
 
 
 def decide(workspace: Workspace, version: str, action: Action = "promote", decision_id: str = "") -> LoggedDecision:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
@@ -65,12 +64,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         workspace.decision_log.append_if_current(row)
     (workspace.registry.read_version(BROKEN).folder / "network.onnx").write_bytes(b"junk")
     return home
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
 
 
 def predict(settings: Settings, count: int = 120, **named: Any) -> Forecast:

@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from copied_home import copy_home, repoint_registry
+from copied_home import repoint_registry
 from home_0_1 import unpack_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW, store_bars, tiny_version
@@ -94,17 +94,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         decide(workspace, "1")
         decide(workspace, "2")
         yield home
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
-
-
-@pytest.fixture
-def workspace(settings: Settings) -> Workspace:
-    return Workspace(settings, SERIES)
 
 
 def folder(workspace: Workspace, version: str) -> Path:

@@ -3,13 +3,11 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from copied_home import copy_home
 from panel_home import SYMBOLS, coins, home_of_panel, store_coins
 from synthetic_bars import random_walk
 from terminal import on_a_terminal
@@ -32,17 +30,8 @@ NO_CHAMPION = (
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
-        yield home_of_panel(tmp_path_factory.mktemp("template") / "home").root
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RISEORFALL_HOME", str(copy_home(template, tmp_path / "home")))
-    return Settings()
+def template(template_home: Path) -> Path:
+    return home_of_panel(template_home).root
 
 
 def shown_by(capsys: pytest.CaptureFixture[str], words: str, code: int = 0) -> str:

@@ -51,11 +51,6 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
 
 
-@pytest.fixture
-def workspace(settings: Settings) -> Workspace:
-    return Workspace(settings, SERIES)
-
-
 def experiment(runs: ExperimentRuns) -> dict[str, str]:
     return dict(runs.client.get_experiment(runs.experiment_id()).tags)
 

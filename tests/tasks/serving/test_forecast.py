@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
@@ -38,12 +37,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template") / "home"
     tiny_home(home, first(120), TRAINED)
     return home
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=copy_home(template, tmp_path / "home"), tracking_uri="", store="", public_url="")
 
 
 def test_missed_days_are_backfilled_once_and_are_late(settings: Settings) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from copied_home import copy_home
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
@@ -13,7 +12,6 @@ from model.times import to_datetime
 from tasks.console.command_output import show_forecast
 from tasks.serving.forecast import forecast
 from tasks.serving.opinion import OPINION_SHARE
-from tasks.settings import Settings
 from tasks.workspace import Workspace
 
 BARS = random_walk(130, seed=4)
@@ -26,13 +24,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template") / "home"
     tiny_home(home, BARS, TRAINED)
     return home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    home = copy_home(template, tmp_path / "home")
-    return Workspace(Settings(home=home, tracking_uri="", store="", public_url=""), SERIES)
 
 
 def state_share(workspace: Workspace) -> None:

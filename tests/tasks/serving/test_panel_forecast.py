@@ -2,13 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from copied_home import copy_home
 from panel_home import RECIPE, add_panel_version, coins, panel_recipe, store_coins, tiny_record
 from synthetic_bars import random_walk
 
@@ -33,26 +32,14 @@ EXCHANGE = {"source": "binance", "kind": "exchange"}
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def template(template_home: Path) -> Path:
     """A home whose panel has a champion, trained until the newest close; OLD-USD ended 40 bars before."""
-    home = tmp_path_factory.mktemp("template") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
-        settings = Settings(home=home, tracking_uri="", store="")
-        store_coins(settings, COINS | {"OLD-USD": random_walk(200, seed=7)})
-        workspace, recipe = Workspace(settings, SERIES), panel_recipe()
-        add_panel_version(
-            workspace, recipe, COINS, tiny_record(recipe, COINS, 1.0), 1.0, COINS["BTC-USD"].closed_at[-1]
-        )
-        workspace.registry.set_alias("champion", "1")
-        yield home
-
-
-@pytest.fixture
-def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RISEORFALL_HOME", str(copy_home(template, tmp_path / "home")))
-    return Settings()
+    settings = Settings(home=template_home, tracking_uri="", store="")
+    store_coins(settings, COINS | {"OLD-USD": random_walk(200, seed=7)})
+    workspace, recipe = Workspace(settings, SERIES), panel_recipe()
+    add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 1.0), 1.0, COINS["BTC-USD"].closed_at[-1])
+    workspace.registry.set_alias("champion", "1")
+    return template_home
 
 
 def fetch(settings: Settings, symbol: str, bars: Bars) -> None:

@@ -1,15 +1,23 @@
 """Shadow predictions of a panel: stored for each series and close before the outcome, and compared by close."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from copied_home import copy_home
-from panel_home import RANKS, SYMBOLS, add_panel_version, coins, home_of_panel, panel_recipe, store_coins, tiny_record
+from panel_home import (
+    RANKS,
+    SYMBOLS,
+    add_panel_version,
+    coins,
+    home_of_panel,
+    panel_recipe,
+    store_coins,
+    tiny_probability,
+    tiny_record,
+)
 from synthetic_bars import random_walk
 
 from flows.cli import run
@@ -23,7 +31,6 @@ from tasks.champion.series_status import series_status
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.pages.report_evidence import live_section
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
-from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction, PredictionLog
 from tasks.workspace import Workspace
 
@@ -36,29 +43,19 @@ REJECTED, BROKEN, LATER, RANKED = "3", "4", "5", "6"  # version 5 knows a close 
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def template(template_home: Path) -> Path:
     """Versions: the champion, a shadow, a rejected, a broken, one trained on later bars, and one of ranks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        home, bars = tmp_path_factory.mktemp("template") / "home", coins()
-        workspace = Workspace(home_of_panel(home), SERIES)
-        for version in ("2", REJECTED, BROKEN, LATER, RANKED):
-            recipe = panel_recipe(**(RANKS.model_dump(exclude={"symbols"}) if version == RANKED else {}))
-            until = CLOSES[241 if version == LATER else 239]
-            own = tiny_record(recipe, bars, GAINS[version])
-            assert add_panel_version(workspace, recipe, bars, own, GAINS[version], until).version == version
-        (first,) = workspace.decision_log.rows("PANEL-1d")
-        row = replace(first, decision_id="run-3", action="reject", version=REJECTED, champion_before="1", files={})
-        workspace.decision_log.append(replace(row, champion_after="1"))
-        (workspace.registry.read_version(BROKEN).folder / "network.onnx").write_bytes(b"junk")
-        yield home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RISEORFALL_HOME", str(copy_home(template, tmp_path / "home")))
-    return Workspace(Settings(), SERIES)
+    bars, workspace = coins(), Workspace(home_of_panel(template_home), SERIES)
+    for version in ("2", REJECTED, BROKEN, LATER, RANKED):
+        recipe = panel_recipe(**(RANKS.model_dump(exclude={"symbols"}) if version == RANKED else {}))
+        until = CLOSES[241 if version == LATER else 239]
+        own = tiny_record(recipe, bars, GAINS[version])
+        assert add_panel_version(workspace, recipe, bars, own, GAINS[version], until).version == version
+    (first,) = workspace.decision_log.rows("PANEL-1d")
+    row = replace(first, decision_id="run-3", action="reject", version=REJECTED, champion_before="1", files={})
+    workspace.decision_log.append(replace(row, champion_after="1"))
+    (workspace.registry.read_version(BROKEN).folder / "network.onnx").write_bytes(b"junk")
+    return template_home
 
 
 def predict(workspace: Workspace, close: int = 239, **named: object) -> PanelForecast:
@@ -70,10 +67,7 @@ def predict(workspace: Workspace, close: int = 239, **named: object) -> PanelFor
 
 
 def chance(symbol: str, version: str, close: int = 239) -> float:
-    """By hand: the tiny network's P is the logistic function of the return over its five bars, times its gain."""
-    last = int(np.searchsorted(BARS[symbol].closed_at, CLOSES[close]))
-    prices = BARS[symbol].column("close")
-    return float(1 / (1 + np.exp(-GAINS[version] * (prices[last] / prices[last - 4] - 1))))
+    return tiny_probability(BARS[symbol], CLOSES[close], GAINS[version])
 
 
 def test_every_version_that_may_predict_does_so_for_each_series_before_the_outcome(

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,9 +9,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from copied_home import copy_home
 from markupsafe import Markup
-from panel_home import SYMBOLS, add_panel_version, coins, home_of_panel, panel_recipe, store_coins, tiny_record
+from panel_home import (
+    SYMBOLS,
+    add_panel_version,
+    coins,
+    home_of_panel,
+    panel_recipe,
+    store_coins,
+    tiny_probability,
+    tiny_record,
+)
 
 from flows.cli import run
 from model.bars import PANEL, Bars, Series
@@ -23,7 +30,6 @@ from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.pages.dashboard_panel import panel_predictions
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
-from tasks.settings import Settings
 from tasks.store.prediction_log import new_prediction
 from tasks.workspace import Workspace
 
@@ -35,19 +41,8 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        home = tmp_path_factory.mktemp("template") / "home"
-        home_of_panel(home)
-        yield home
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RISEORFALL_HOME", str(copy_home(template, tmp_path / "home")))
-    return Workspace(Settings(), SERIES)
+def template(template_home: Path) -> Path:
+    return home_of_panel(template_home).root
 
 
 def add_bars(workspace: Workspace, until: int, *symbols: str) -> None:
@@ -57,11 +52,7 @@ def add_bars(workspace: Workspace, until: int, *symbols: str) -> None:
 
 
 def chance(symbol: str, close: int, gain: float = 1.0) -> float:
-    """By hand: the tiny network's P is the logistic function of the return over its five bars, times its gain."""
-    bars: Bars = LONGER[symbol]
-    last = int(np.searchsorted(bars.closed_at, CLOSES[close]))
-    prices = bars.column("close")
-    return float(1 / (1 + np.exp(-gain * (prices[last] / prices[last - 4] - 1))))
+    return tiny_probability(LONGER[symbol], CLOSES[close], gain)
 
 
 def predict(workspace: Workspace, hours: float = 1, symbol: str = "") -> PanelForecast:
