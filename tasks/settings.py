@@ -1,7 +1,7 @@
 """Settings: where riseorfall runs (folders, addresses, credentials).
 
-`tasks/services/process_guard.py` is the only other module that reads environment variables. Experiment options are in
-the spec classes, which are logged to MLflow; settings are never logged. Every path is below `home`.
+No other module reads environment variables (docs/decisions/0019). Experiment options are in the spec classes, which are
+logged to MLflow; settings are never logged. Every path is below `home`.
 Caution: MLflow and Prefect read the environment by themselves, so `Settings.announce` must run before either
 is imported.
 """

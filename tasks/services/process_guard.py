@@ -64,9 +64,10 @@ def run_guarded(mark: str, command: Sequence[str], grace_seconds: float = GRACE_
     signals: list[int] = []
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda number, _: signals.append(number))
+    # Set, not read: the program inherits it, and others still see the environment that the guard started with.
+    os.environ[MARK_VARIABLE] = mark  # noqa: TID251 - see docs/decisions/0019
     program = subprocess.Popen(  # noqa: S603 - the supervisor's own command
         command,
-        env=os.environ | {MARK_VARIABLE: mark},
         start_new_session=True,
         preexec_fn=_end_with_the_guard(),  # noqa: PLW1509 - the guard has one thread
     )
