@@ -35,7 +35,7 @@ from model.correction_for_looks import Looks
 from model.ensemble import open_trainer
 from model.factor_model import FACTOR_MODEL, walk_factor_model
 from model.folds import Fold, FoldSpec, split_folds
-from model.metrics import Record, score
+from model.metrics import score
 from model.networks import NetworkSpec
 from model.panel import Panel, PanelSpec, cut_panel
 from model.panel_policies import learn_bands, trade_panel
@@ -43,6 +43,7 @@ from model.panel_portfolio import quantile_portfolio
 from model.panel_recipe import PanelRecipe
 from model.panel_scores import auc_by_bar, mean_interval
 from model.presets import HOURLY
+from model.record import Record
 from model.sharpe_and_break_even import BPS
 from model.trading_policies import POLICIES
 from model.training import TrainingSpec

@@ -26,10 +26,10 @@ from model.bars import Bars, Series, bars_from_frame
 from model.baselines import BASELINES, predict_baseline
 from model.bootstrap import bootstrap_intervals, paired_difference
 from model.folds import split_folds
-from model.metrics import Record
 from model.networks import Scaling
 from model.presets import DAILY, Preset, preset_for
 from model.recipe import Recipe
+from model.record import Record
 from model.training import Trainer
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.settings import Settings

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
 from model.bootstrap import Interval, percentile_bounds, record_block_bars, resample
-from model.metrics import THRESHOLD, Record, log_losses, validation_by_fold
+from model.metrics import THRESHOLD, log_losses
+from model.record import Record, validation_by_fold
 from model.sharpe_and_break_even import BPS
 
 # Own choice by simulation (docs/decisions/0013): a larger step follows drift faster, and selects less sharply.

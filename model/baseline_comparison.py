@@ -14,8 +14,8 @@ from jaxtyping import Float64
 
 from model.bootstrap import PairedDifference, compare_losses
 from model.label_names import RISE_NAMES, LabelNames
-from model.metrics import Record
 from model.multiple_testing import holm
+from model.record import Record
 from model.significance_tests import (
     SkillTest,
     binomial_against_majority,

@@ -13,8 +13,8 @@ from jaxtyping import Float64
 
 from model.baselines import MAX_TRAINING_WINDOWS, BaselineName, predict_baseline
 from model.folds import Fold
-from model.metrics import Record
 from model.networks import Scaling
+from model.record import Record
 from model.windows import Windows
 
 BOOSTING: BaselineName = "gradient_boosting"

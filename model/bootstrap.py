@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int16, Int64
 
 from model.errors import SpecError
-from model.metrics import METRICS, Record, log_losses, score, score_resamples
+from model.metrics import METRICS, log_losses, score, score_resamples
+from model.record import Record
 
 CONFIDENCE = 0.95
 REPETITIONS = 1000

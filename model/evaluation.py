@@ -22,9 +22,10 @@ from model.calibration import reliability_curve
 from model.correction_for_looks import Looks
 from model.cost_class_evaluation import CostClassEvaluation
 from model.label_names import RISE_NAMES, LabelNames
-from model.metrics import Record, confusion_matrix
+from model.metrics import confusion_matrix
 from model.move_evaluation import MoveEvaluation
 from model.policy_comparison import PolicyComparison
+from model.record import Record
 from model.scores_by_period import Seeds, by_seed
 from model.trading import Performance, TradingResult, TradingSpec, trade
 

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64, Shaped
 from model.bars import Bars
 from model.errors import AuditFailed, BarsTooShort
 from model.folds import Fold, FoldSpec, split_folds
-from model.metrics import Record
+from model.record import Record
 from model.windows import Windows, WindowSpec, cut_windows
 
 Cut = Callable[[Bars, WindowSpec], Windows]

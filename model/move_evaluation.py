@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from model.bootstrap import Interval, PairedDifference, record_difference, record_ratio
 from model.expected_moves import move_losses
-from model.metrics import Record
+from model.record import Record
 
 NETWORK = "network"
 

@@ -14,9 +14,10 @@ from jaxtyping import Float64
 from model.bootstrap import Interval, PairedDifference, compare_losses
 from model.evaluation import NETWORK, Evaluation, evaluate_record
 from model.label_names import LABEL_NAMES
-from model.metrics import Record, score
+from model.metrics import score
 from model.panel_recipe import PanelRecipe
 from model.panel_scores import auc_by_bar, mean_interval
+from model.record import Record
 
 
 @dataclass(frozen=True, slots=True)

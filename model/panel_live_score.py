@@ -22,7 +22,8 @@ from model.e_process import (
 from model.errors import SpecError
 from model.label_names import LabelKind
 from model.live_score import LiveScore, no_live_score
-from model.metrics import Record, log_losses, predicts_rise
+from model.metrics import log_losses, predicts_rise
+from model.record import Record
 
 RANK_BASE_RATE = 0.5  # a series is as often above the median of the others as below
 

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from model.baseline_records import BaselineRecords
-from model.metrics import Record
 from model.panel_portfolio import Portfolio, compare_portfolios, flows, measure_portfolio, require_one_bar
 from model.policy_comparison import NO_BASELINES, PolicyComparison, traded_by
+from model.record import Record
 from model.sharpe_and_break_even import BPS
 from model.trading import TradingCosts
 from model.trading_policies import POLICIES, Band, PolicyName, candidate_bands, hold_bands

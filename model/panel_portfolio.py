@@ -14,9 +14,9 @@ from jaxtyping import Float64, Int64
 
 from model.bootstrap import Interval
 from model.errors import SpecError
-from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
 from model.policy_comparison import PolicyComparison, PolicyResult, net_by_cost, split_return
+from model.record import Record
 from model.sharpe_and_break_even import BPS, break_even_interval, growth_factors, sharpe_interval
 from model.trading import YEAR, TradingCosts, TradingSpec
 

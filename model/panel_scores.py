@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
 from model.errors import SpecError
-from model.metrics import Record
+from model.record import Record
 
 
 def auc_by_bar(record: Record, scores: Float64[np.ndarray, " window"]) -> Float64[np.ndarray, " bar"]:

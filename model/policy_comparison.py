@@ -17,8 +17,8 @@ from jaxtyping import Float64
 from model.bars import Bars
 from model.baseline_records import BaselineRecords
 from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
-from model.metrics import Record
 from model.multiple_testing import deflate_sharpe_ratio
+from model.record import Record
 from model.sharpe_and_break_even import BPS, growth_factors
 from model.trading import TradingResult, TradingSpec, trade, traded_value
 from model.trading_policies import POLICIES, Band

@@ -12,8 +12,8 @@ from jaxtyping import Float64, Shaped
 from model.bars import Bars
 from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import SpecError
-from model.metrics import CLASS_COLUMNS, expected_returns
 from model.network_heads import split_further
+from model.record import CLASS_COLUMNS, expected_returns
 from model.windows import Windows, WindowSpec, cut_windows
 
 CHUNK_WINDOWS = 256  # windows predicted at once: bounds memory and fits the cache

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.bootstrap import PairedDifference, compare_losses
 from model.correction_for_looks import Looks, RecipesTried
 from model.errors import SpecError
-from model.metrics import Record
 from model.multiple_testing import forecast_skill, skill_p_values
+from model.record import Record
 from model.sanity_check import SanityCheck
 from model.significance_tests import SkillTest, binomial_against_majority, mcnemar, pesaran_timmermann
 from model.trading import TradingResult, TradingSpec

@@ -27,8 +27,9 @@ from model.chart_style import (
     probability_limits,
 )
 from model.label_names import RISE_NAMES, LabelNames
-from model.metrics import CLASSES, THRESHOLD, Record
+from model.metrics import CLASSES, THRESHOLD
 from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels, scatter_kind
+from model.record import Record
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

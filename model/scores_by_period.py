@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
 from model.bootstrap import Interval, PairedDifference, bootstrap_intervals, compare_losses
-from model.metrics import Record, score
+from model.metrics import score
+from model.record import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from model.bars import Bars
 from model.bootstrap import Interval
 from model.errors import SpecError
-from model.metrics import THRESHOLD, Record, validation_by_fold
+from model.metrics import THRESHOLD
+from model.record import Record, validation_by_fold
 from model.sharpe_and_break_even import BPS, break_even_interval, growth_factors, log_growth, sharpe_interval
 from model.trading_policies import Band, PolicyName, candidate_bands, hold_bands
 

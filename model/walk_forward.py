@@ -18,10 +18,10 @@ from model.calibration import UNCALIBRATED, Calibrator
 from model.ensemble import AnyTrainer, open_trainer
 from model.errors import BarsTooShort
 from model.folds import Fold
-from model.metrics import Record
 from model.network_heads import split_further
 from model.networks import NetworkSpec, Scaling
 from model.recipe import Recipe
+from model.record import Record
 from model.training import Epoch, TrainingSpec, median_epochs
 from model.windows import Windows
 

@@ -27,10 +27,11 @@ from model.evaluation import Evaluation, evaluate_record, performances, trade_bo
 from model.expected_moves import moves_of_folds, walk_move_baselines
 from model.folds import Fold
 from model.gap_filling import fill_gaps
-from model.metrics import CLASSES, METRIC_NAMES, Record, classification_report, normalise_rows
+from model.metrics import CLASSES, METRIC_NAMES, classification_report, normalise_rows
 from model.move_evaluation import evaluate_moves
 from model.policy_comparison import compare_policies
 from model.recipe import Recipe
+from model.record import Record
 from model.trading import TradingResult, TradingSpec
 from model.walk_forward import walk_baselines_forward
 from model.windows import Windows

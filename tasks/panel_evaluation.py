@@ -17,12 +17,12 @@ from model.confusion_picture import confusion_svg
 from model.evaluation import NETWORK
 from model.factor_model import FACTOR_MODEL, walk_factor_model
 from model.label_names import LABEL_NAMES, LabelNames
-from model.metrics import Record
 from model.panel import series_left_out
 from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
 from model.panel_policies import compare_panel_policies
 from model.panel_portfolio import compare_rank_portfolios
 from model.panel_recipe import PanelRecipe
+from model.record import Record
 from model.trading import TradingSpec
 from model.walk_forward import pool_records, walk_baselines_forward
 from tasks.console.progress import current_progress

@@ -9,7 +9,7 @@ import pytest
 from synthetic_bars import random_walk
 
 from model.folds import Fold, FoldSpec, resolved_before, split_folds
-from model.metrics import Record
+from model.record import Record
 from model.trading import trade
 from model.windows import WindowSpec, cut_windows
 

@@ -25,7 +25,8 @@ from model.bootstrap import (
     resample,
 )
 from model.folds import Fold, FoldSpec
-from model.metrics import Record, predicts_rise
+from model.metrics import predicts_rise
+from model.record import Record
 from model.trading import YEAR, TradingResult, TradingSpec, trade
 from model.windows import Windows
 from tasks.sources.file_source import FileSource

@@ -15,7 +15,7 @@ from benchmarks.claims.claim_scores import Row, accuracy_text, load_bars, loss_t
 from model.bar_resampling import resample_bars
 from model.bars import Bars
 from model.folds import Fold, FoldSpec, split_folds
-from model.metrics import Record
+from model.record import Record
 from model.windows import Windows, WindowSpec, cut_windows
 
 WINDOW = WindowSpec(lookback_bars=30, features=("open", "high", "low", "close"))

@@ -22,10 +22,10 @@ from benchmarks.claims.claim_scores import (
 )
 from benchmarks.panel_study import load_panel
 from model.folds import Fold, split_folds
-from model.metrics import Record
 from model.panel import Panel, PanelSpec, cut_panel
 from model.panel_portfolio import quantile_portfolio
 from model.panel_scores import auc_by_bar, mean_interval
+from model.record import Record
 from model.windows import WindowSpec
 
 LAGS = (1, 2, 3, 4, 5, 6, 7, 14, 30, 60, 89)

@@ -25,7 +25,7 @@ from benchmarks.claims.claim_scores import (
 )
 from model.bars import Bars
 from model.folds import Fold, split_folds
-from model.metrics import Record
+from model.record import Record
 from model.windows import Windows, WindowSpec, cut_windows
 
 WARM_UP_BARS = 200  # the longest indicator

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from benchmarks.claims.claim_scores import COSTS, Row, accuracy_text, folds_from, load_bars, net_text, record_of
 from model.bars import Bars
 from model.folds import Fold, FoldSpec, split_folds
-from model.metrics import Record
+from model.record import Record
 from model.trading import YEAR, TradingSpec, net_returns
 from model.windows import Windows, WindowSpec, cut_windows
 

@@ -24,7 +24,6 @@ from model.final_network_check import (
     final_network_clause,
     unchecked_final_network,
 )
-from model.metrics import Record, common_places
 from model.panel_recipe import PanelRecipe
 from model.promotion_rule import (
     Clause,
@@ -36,6 +35,7 @@ from model.promotion_rule import (
     replace_broken_champion,
 )
 from model.recipe import Recipe
+from model.record import Record, common_places
 from model.sanity_check import SanityCheck, run_sanity_check
 from model.times import column_times
 from model.trading import TradingResult, trade

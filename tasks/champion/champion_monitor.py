@@ -17,9 +17,10 @@ from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
 from model.errors import NoChampion, SpecError, UnsoundModel, UntrustedModel
 from model.label_names import LabelKind
 from model.live_score import LiveScore, ServiceEvidence, live_score, outcomes
-from model.metrics import Record, log_losses
+from model.metrics import log_losses
 from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
 from model.plurals import counted
+from model.record import Record
 from model.times import column_times, to_datetime64
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.as_of_time import resolve_as_of

@@ -13,9 +13,9 @@ import numpy as np
 from model.bars import Bars
 from model.correction_for_looks import Looks, RecipesTried
 from model.evaluation import WAYS
-from model.metrics import Record, common_places
 from model.multiple_testing import deflate_sharpe_ratio, forecast_skill
 from model.recipe import Recipe
+from model.record import Record, common_places
 from model.times import to_datetimes
 from model.trading import TradingSpec, net_returns
 from tasks.registry.run_artifacts import read_evaluation

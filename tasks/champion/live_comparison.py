@@ -19,10 +19,11 @@ from model.bootstrap import mean_difference, record_block_bars
 from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.labels import UNRESOLVED
 from model.live_score import outcomes
-from model.metrics import Record, log_losses
+from model.metrics import log_losses
 from model.panel_live_score import close_means
 from model.panel_recipe import PanelRecipe
 from model.plurals import counted
+from model.record import Record
 from model.times import column_times
 from tasks.champion.panel_comparison import other_panel_question
 from tasks.champion.panel_labels import PanelLabels, panel_labels

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.bars import Bars
 from model.errors import BarsTooShort
-from model.metrics import Record
+from model.record import Record
 from model.times import column_times, to_datetime64
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.shadow_predictions import bars_behind

@@ -12,11 +12,11 @@ from jaxtyping import Float64, Shaped
 
 from model.bars import Bars
 from model.errors import BarsTooShort
-from model.metrics import Record
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
 from model.plurals import counted
 from model.promotion_rule import Clause
+from model.record import Record
 from model.times import to_datetime64
 from model.walk_forward import pool_records
 from tasks.registry.model_files import LoadedVersion

@@ -22,8 +22,8 @@ from model.best_past_champion import (
 )
 from model.errors import NoChampion, UnsoundModel
 from model.live_score import outcomes
-from model.metrics import Record, common_places
 from model.promotion_rule import Clause
+from model.record import Record, common_places
 from model.times import column_times
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.out_of_sample_record import out_of_sample_record

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from model.forecaster_names import forecaster_name, traded_name
 from model.label_names import LABEL_NAMES, LabelKind
-from model.metrics import CLASS_COLUMNS
 from model.plurals import counted
+from model.record import CLASS_COLUMNS
 from tasks.champion.promotion_summary import missing_for_promotion
 from tasks.console.command_output import (
     BREAK_EVEN_HEAD,

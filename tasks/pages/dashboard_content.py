@@ -17,7 +17,7 @@ import numpy as np
 from data_checks.offline_pages import INDEX
 from model.bars import Bars, Series, bars_from_frame
 from model.errors import UnsoundModel
-from model.metrics import Record
+from model.record import Record
 from tasks.champion.commit_decision import read_champion
 from tasks.champion.panel_status import recent_predictions
 from tasks.champion.recipe_hold import RecipeHold, held_recipes

@@ -14,11 +14,12 @@ from markupsafe import Markup
 from model.evaluation import NETWORK
 from model.forecaster_names import forecaster_name
 from model.label_names import LABEL_NAMES, LabelNames
-from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
+from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS
 from model.panel_evaluation import PanelEvaluation, RankScores
 from model.panel_portfolio import MARKET_NEUTRAL, fifth_sizes
 from model.panel_recipe import PanelRecipe
 from model.policy_comparison import PolicyComparison
+from model.record import Record
 from model.report_charts import EpochNumbers, learning_chart, loss_differences_chart, reliability_chart
 from model.scores_by_period import Period
 from tasks.champion.live_comparison import LiveComparison

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from model.baseline_comparison import ALPHA
+from model.baseline_comparison import ALPHA, Comparison
 from model.bootstrap import Interval
 from model.calibration import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.forecaster_names import POLICY_NAMES, forecaster_name
 from model.label_names import RISE_NAMES, LabelNames
-from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS, Record
+from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS
 from model.plurals import counted
+from model.record import Record
 from model.report_charts import equity_chart, loss_differences_chart, probabilities_chart, reliability_chart
 from model.scores_by_period import Period, Seeds
 from model.sharpe_and_break_even import net_return_interval
@@ -70,19 +71,6 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         f"Difference with its 95 % interval (paired stationary block bootstrap). {COLOURS}"
         + (" The champion is a single comparison: its interval counts." if content.champion is not None else ""),
     )
-    keys = {forecaster_name(name): name for name in skill.baselines}
-    compared = [
-        (
-            name,
-            value_with_note(
-                f"{found.difference.mean:+.4f}", interval_text(found.difference.low, found.difference.high, "+.4f")
-            ),
-            _corrected_text(found.difference.p_value, corrected.get(f"{keys.get(name)}_difference")),
-            _corrected_text(found.mcnemar_p_value, corrected.get(f"{keys.get(name)}_mcnemar")),
-            found.mcnemar.reading,
-        )
-        for name, found in opponents.items()
-    ]
     return [
         table(("out-of-sample", *arrows), rows, own=order.index(NETWORK)),
         paragraph(
@@ -102,7 +90,7 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
         ),
         table(
             ("network vs.", "log loss difference", p_value_head(evaluation), "McNemar p-value", "only one was right"),
-            compared,
+            _comparison_rows(opponents, evaluation),
         ),
         paragraph(_looks(content)),
         paragraph(
@@ -111,6 +99,24 @@ def skill_section(page: Page, content: ReportContent) -> list[Markup]:
             quiet=True,
         ),
         paragraph(_power(content)),
+    ]
+
+
+def _comparison_rows(opponents: Mapping[str, Comparison], evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Return the comparison of the network with each opponent, by its name on the page."""
+    corrected = evaluation.corrected()
+    keys = {forecaster_name(name): name for name in evaluation.skill.baselines}
+    return [
+        (
+            name,
+            value_with_note(
+                f"{found.difference.mean:+.4f}", interval_text(found.difference.low, found.difference.high, "+.4f")
+            ),
+            _corrected_text(found.difference.p_value, corrected.get(f"{keys.get(name)}_difference")),
+            _corrected_text(found.mcnemar_p_value, corrected.get(f"{keys.get(name)}_mcnemar")),
+            found.mcnemar.reading,
+        )
+        for name, found in opponents.items()
     ]
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from model.bars import Bars
 from model.baseline_comparison import Comparison, compare_records
 from model.errors import RiseOrFallError
-from model.metrics import Record
 from model.network_files import network_from_bytes
 from model.plurals import counted
 from model.recipe import Recipe
+from model.record import Record
 from model.scores_by_period import periods_by_fold, periods_by_year
 from model.times import column_times
 from model.trading import TradingSpec

@@ -8,8 +8,8 @@ from jaxtyping import Float64, Shaped
 
 from model.baseline_comparison import Comparison
 from model.evaluation import Evaluation
-from model.metrics import Record
 from model.recipe import Recipe
+from model.record import Record
 from model.report_charts import EpochNumbers
 from model.scores_by_period import Period
 from model.trading import TradingSpec

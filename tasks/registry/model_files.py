@@ -12,11 +12,11 @@ from jaxtyping import Float64
 from model.bars import bars_from_frame
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json, calibrator_to_json
 from model.errors import SpecError, UnsoundModel
-from model.metrics import Record, record_from_frame
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe
 from model.predictor import Predictor
 from model.recipe import Recipe
+from model.record import Record, record_from_frame
 from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
 from model.windows import cut_windows
 from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.calibration import Calibrator, calibrator_from_json, calibrator_to_json
-from model.metrics import Record, record_from_frame
+from model.record import Record, record_from_frame
 from model.times import utc_index
 
 if TYPE_CHECKING:

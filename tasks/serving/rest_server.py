@@ -7,10 +7,11 @@ stores nothing: a reply is no prediction of record.
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -177,10 +178,7 @@ def application(champion: Champion) -> "FastAPI":
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, error: RequestValidationError) -> Response:
         """Describe the faults without repeating the request, which may be long or no JSON (NaN)."""
-        found = error.errors()
-        faults = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in found[:MAX_FAULTS]]
-        more = [f"and {len(found) - MAX_FAULTS} more"] if len(found) > MAX_FAULTS else []
-        return JSONResponse({"detail": "; ".join([*faults, *more])}, status_code=422)
+        return JSONResponse({"detail": _faults(error.errors())}, status_code=422)
 
     def require_ready() -> Ready:
         """Return the champion; 503 if none can be loaded."""
@@ -208,21 +206,9 @@ def application(champion: Champion) -> "FastAPI":
         """Return P(rise) at each decidable bar."""
         ready = require_ready()
         try:
-            windows = cut_windows(_bars(question, champion.series, ready), ready.predictor.window)
-            probabilities, further = ready.predictor.predict_windows(windows), ready.predictor.predict_further(windows)
+            return _answer(question, champion.series, ready)
         except (RiseOrFallError, ValueError) as error:
             raise HTTPException(422, str(error)) from error
-        rows = [
-            Row(
-                decided_at=to_datetime(each),
-                probability=float(probabilities[place]),
-                further={name: float(values[place]) for name, values in further.items()} or None,
-            )
-            for place, each in enumerate(windows.decided_at)
-        ]
-        return Answer(
-            symbol=champion.series.symbol, interval=champion.series.interval, version=ready.version, predictions=rows
-        )
 
     return app
 
@@ -247,6 +233,28 @@ def serve(series: Series, settings: Settings, host: str, port: int) -> None:
         access_log=False,
         http=impatient_protocol(HEADER_SECONDS),
     )
+
+
+def _faults(found: Sequence[Any]) -> str:
+    """Return the first faults of a request, by their field."""
+    faults = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in found[:MAX_FAULTS]]
+    more = [f"and {len(found) - MAX_FAULTS} more"] if len(found) > MAX_FAULTS else []
+    return "; ".join([*faults, *more])
+
+
+def _answer(question: Question, series: Series, ready: Ready) -> Answer:
+    """Return P(rise) at each decidable bar of a request; RiseOrFallError or ValueError if its bars cannot be used."""
+    windows = cut_windows(_bars(question, series, ready), ready.predictor.window)
+    probabilities, further = ready.predictor.predict_windows(windows), ready.predictor.predict_further(windows)
+    rows = [
+        Row(
+            decided_at=to_datetime(each),
+            probability=float(probabilities[place]),
+            further={name: float(values[place]) for name, values in further.items()} or None,
+        )
+        for place, each in enumerate(windows.decided_at)
+    ]
+    return Answer(symbol=series.symbol, interval=series.interval, version=ready.version, predictions=rows)
 
 
 def _bars(question: Question, series: Series, ready: Ready) -> Bars:

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
 from model.correction_for_looks import Looks
-from model.metrics import Record, score
+from model.metrics import score
 from model.recipe import Recipe
+from model.record import Record
 from model.times import as_utc, to_datetimes
 from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
 

@@ -30,10 +30,10 @@ from model.cross_section import PLAIN_RANKS
 from model.errors import SpecError, UntrustedModel
 from model.folds import split_folds
 from model.forecaster_names import POLICY_NAMES
-from model.metrics import Record
 from model.panel import PanelSpec, cut_panel
 from model.panel_promotion import PanelPromotion
 from model.panel_recipe import panel_frame, panel_recipe_for
+from model.record import Record
 from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader

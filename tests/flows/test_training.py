@@ -9,10 +9,10 @@ from prefect import flow
 
 from model.errors import SpecError
 from model.folds import FoldSpec
-from model.metrics import Record
 from model.plurals import counted
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.record import Record
 from tasks.console.progress import report_progress_to
 from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.run_artifacts import pooled_record, validation_records

@@ -25,7 +25,8 @@ from model.abstention import (
 from model.bars import Bars
 from model.bootstrap import bootstrap_intervals
 from model.errors import SpecError
-from model.metrics import Record, score
+from model.metrics import score
+from model.record import Record
 
 KINDS = ("constant", "uniform", "louder", "fainter", "regimes", "against the level")
 

@@ -6,7 +6,7 @@ from scipy.stats import binom
 from synthetic_records import coin_labels, daily_record, forecast, loud_forecast
 
 from model.baseline_comparison import compare_records, measure_skill
-from model.metrics import Record
+from model.record import Record
 
 LABELS = coin_labels(750, seed=5)
 GOOD, LOUD = forecast(LABELS, 0.62, seed=6), loud_forecast(LABELS, seed=7, spread=0.1)

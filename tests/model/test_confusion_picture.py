@@ -12,7 +12,8 @@ from synthetic_records import coin_labels, daily_record, loud_forecast
 from model.chart_svg import VARIABLES, chart_svg, standalone_svg
 from model.confusion_picture import confusion_svg
 from model.label_names import LABEL_NAMES
-from model.metrics import Record, confusion_matrix
+from model.metrics import confusion_matrix
+from model.record import Record
 from model.report_charts import learning_chart, probabilities_chart, reliability_chart
 
 if TYPE_CHECKING:

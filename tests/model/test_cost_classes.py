@@ -30,12 +30,13 @@ from model.ensemble import AnyTrainer, open_trainer
 from model.errors import SpecError
 from model.expected_moves import LEAST_MOVE, moves_of_folds, trailing_moves
 from model.folds import FoldSpec, split_folds
-from model.metrics import CLASS_COLUMNS, Record, record_from_frame, score
+from model.metrics import score
 from model.network_heads import constant_loss, further_loss, split_further, training_targets
 from model.networks import NetworkSpec
 from model.panel import PanelSpec
 from model.panel_recipe import panel_recipe_for
 from model.recipe import Recipe
+from model.record import CLASS_COLUMNS, Record, record_from_frame
 from model.training import TrainingSpec
 from model.walk_forward import walk_forward
 from model.windows import Windows, WindowSpec, cut_windows

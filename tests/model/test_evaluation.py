@@ -8,7 +8,8 @@ from model.bootstrap import bootstrap_intervals
 from model.calibration import reliability_curve
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation, evaluate_record, performances, trade_both_ways
 from model.folds import FoldSpec, split_folds
-from model.metrics import Record, confusion_matrix
+from model.metrics import confusion_matrix
+from model.record import Record
 from model.trading import TradingResult, TradingSpec, trade
 from model.walk_forward import walk_baselines_forward
 from model.windows import WindowSpec, cut_windows

@@ -24,12 +24,12 @@ from model.expected_moves import (
 )
 from model.folds import FoldSpec, split_folds
 from model.label_names import LabelKind
-from model.metrics import Record, record_from_frame
 from model.move_evaluation import MoveEvaluation, evaluate_moves
 from model.networks import NetworkSpec
 from model.panel import PanelSpec
 from model.panel_recipe import panel_recipe_for
 from model.recipe import Recipe
+from model.record import Record, record_from_frame
 from model.trading import TradingSpec, learn_bands, trade
 from model.trading_policies import SIGN, Band, candidate_bands, hold_bands
 from model.training import TrainingSpec

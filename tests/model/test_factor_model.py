@@ -12,9 +12,10 @@ from model.bars import Bars
 from model.cross_section import FURTHER_FACTORS, further_factors
 from model.factor_model import RIDGE, walk_factor_model
 from model.folds import FoldSpec, split_folds
-from model.metrics import Record, score
+from model.metrics import score
 from model.panel import FACTORS, Panel, PanelSpec, cut_panel
 from model.panel_scores import auc_by_bar
+from model.record import Record
 from model.windows import WindowSpec
 
 WINDOW = WindowSpec(lookback_bars=5)

@@ -12,7 +12,7 @@ from model.errors import AuditFailed
 from model.folds import Fold, FoldSpec, split_folds
 from model.labels import UNRESOLVED
 from model.leak_audit import Audit, Finding, audit, with_later_scrambled, without_later
-from model.metrics import Record
+from model.record import Record
 from model.windows import Windows, WindowSpec, cut_windows, standardise
 
 FOLDS = FoldSpec(test_bars=90, count=3)

@@ -5,18 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import Float64, Int8
-from synthetic_records import DAY, daily_record
+from synthetic_records import skilled_sample
 
 from model.errors import SpecError, UnsoundModel
 from model.label_names import LABEL_NAMES, LabelNames
 from model.metrics import (
     METRICS,
-    Record,
     classification_report,
     confusion_matrix,
     log_losses,
     normalise_rows,
-    record_from_frame,
     score,
     score_resamples,
     tally,
@@ -32,13 +30,6 @@ PAIRS = st.lists(
 def arrays(pairs: list[tuple[int, float]]) -> tuple[Labels, Probabilities]:
     labels = np.array([label for label, _ in pairs], dtype=np.int8)
     return labels, np.array([probability for _, probability in pairs], dtype=np.float64)
-
-
-def sample() -> tuple[Labels, Probabilities]:
-    n, generator = 400, np.random.default_rng(3)
-    labels = (generator.random(n) < 0.55).astype(np.int8)
-    probabilities = np.clip(0.5 + 0.2 * generator.normal(size=n) + 0.1 * (labels - 0.5), 0, 1).round(2)
-    return labels, probabilities
 
 
 def same(left: dict[str, float], right: dict[str, float]) -> bool:
@@ -60,7 +51,7 @@ def test_scores_by_hand() -> None:
 def test_scores_agree_with_scikit_learn() -> None:
     from sklearn import metrics as reference
 
-    labels, probabilities = sample()
+    labels, probabilities = skilled_sample()
     says_rise = probabilities > 0.5
     found = score(labels, probabilities)
     assert tuple(found) == METRICS
@@ -78,7 +69,7 @@ def test_scores_agree_with_scikit_learn() -> None:
 def test_report_is_scikit_learns(names: LabelNames, constant: float | None) -> None:
     from sklearn.metrics import classification_report as reference
 
-    labels, probabilities = sample()
+    labels, probabilities = skilled_sample()
     if constant is not None:
         probabilities = np.full(len(labels), constant)
     expected = reference(labels, probabilities > 0.5, target_names=names.classes, zero_division=0)
@@ -152,36 +143,3 @@ def test_what_cannot_be_scored_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         score(np.array(labels, dtype=np.int8), np.array(probabilities))
-
-
-def test_a_record_survives_its_frame_in_any_order() -> None:
-    before = daily_record(*sample())
-    frame = before.frame()
-    assert str(frame["decided_at"].dt.tz) == "UTC"
-    after = record_from_frame(frame.sample(frac=1, random_state=1))
-    for name in ("decided_at", "resolved_at", "labels", "probabilities", "fold"):
-        left, right = getattr(before, name), getattr(after, name)
-        assert left.dtype == right.dtype
-        assert (left == right).all()
-
-
-def test_a_frame_without_a_column_is_refused() -> None:
-    with pytest.raises(SpecError, match="missing probability"):
-        record_from_frame(daily_record(*sample()).frame().drop(columns="probability"))
-
-
-def test_a_frame_with_an_unresolved_label_is_refused() -> None:
-    frame = daily_record(*sample()).frame().assign(label=-1)
-    with pytest.raises(SpecError, match="unresolved"):
-        record_from_frame(frame)
-
-
-@pytest.mark.parametrize(("horizon_bars", "stride_bars", "overlap"), [(1, 1, 1), (5, 1, 5), (5, 2, 3), (5, 5, 1)])
-def test_overlap_counts_the_decisions_until_a_label_is_resolved(
-    horizon_bars: int, stride_bars: int, overlap: int
-) -> None:
-    base = daily_record(*sample()).take(np.arange(100))
-    decided_at = base.decided_at[0] + np.arange(100) * stride_bars * DAY
-    long = Record(decided_at, decided_at + horizon_bars * DAY, base.labels, base.probabilities, base.fold)
-    assert long.overlap_bars() == overlap
-    assert long.take(np.arange(0, 100, overlap)).overlap_bars() == 1

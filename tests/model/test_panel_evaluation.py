@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from model.evaluation import NETWORK
-from model.metrics import Record
 from model.panel import PanelSpec
 from model.panel_evaluation import evaluate_panel_record
 from model.panel_recipe import PanelRecipe, panel_recipe_for
+from model.record import Record
 
 CLOSES, SYMBOLS = 120, ("A", "B", "C", "D")
 RANK = panel_recipe_for("1d", PanelSpec(symbols=SYMBOLS, label="rank", least_series=2))

@@ -13,11 +13,11 @@ from model.cost_classes import class_losses, label_cost_classes, walk_class_base
 from model.expected_moves import move_losses, moves_of_folds, trailing_moves, walk_move_baselines
 from model.folds import FoldSpec, split_folds
 from model.label_names import LabelKind
-from model.metrics import Record
 from model.move_evaluation import MoveEvaluation, evaluate_moves
 from model.networks import NetworkSpec
 from model.panel import PanelSpec, cut_panel
 from model.panel_recipe import PanelRecipe, panel_recipe_for
+from model.record import Record
 from model.training import TrainingSpec
 from model.walk_forward import pool_records, trainer_for, walk_forward
 from model.windows import Windows, WindowSpec, cut_windows

@@ -15,8 +15,8 @@ from model.e_process import (
 )
 from model.errors import SpecError
 from model.live_score import live_score
-from model.metrics import Record
 from model.panel_live_score import freeze_panel_reference, panel_e_process, panel_live_score
+from model.record import Record
 
 DAY = np.timedelta64(1, "D")
 COINS, RECORD = 20, 750

@@ -7,8 +7,8 @@ import pytest
 
 from model.baseline_records import REVERSAL, BaselineRecords
 from model.errors import SpecError
-from model.metrics import Record
 from model.panel_policies import compare_panel_policies, learn_bands, trade_panel
+from model.record import Record
 from model.trading import TradingCosts
 from model.trading_policies import NEVER, POLICIES, SIGN, Band
 

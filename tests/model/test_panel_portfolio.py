@@ -8,9 +8,9 @@ from scipy.stats import kurtosis, norm, skew
 from synthetic_panel import DAY, panel_record
 
 from model.errors import SpecError
-from model.metrics import Record
 from model.panel_portfolio import compare_rank_portfolios, flows, quantile_portfolio
 from model.policy_comparison import COST_CURVE_BPS
+from model.record import Record
 from model.trading import TradingCosts
 
 COSTS = TradingCosts(cost_bps=10, slippage_bps=5)

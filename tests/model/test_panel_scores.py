@@ -7,8 +7,8 @@ from synthetic_panel import DAY, panel_record
 
 from model.bootstrap import bootstrap_intervals, compare_losses
 from model.errors import SpecError
-from model.metrics import Record, record_from_frame
 from model.panel_scores import auc_by_bar, mean_interval
+from model.record import Record, record_from_frame
 
 
 def test_area_under_the_curve_is_scikit_learns_within_each_close() -> None:

@@ -14,8 +14,8 @@ from synthetic_bars import bars_of_closes
 from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_forecast
 
 from model.errors import SpecError
-from model.metrics import Record
 from model.promotion_rule import Decision, PromotionRule, decide, hold_because
+from model.record import Record
 from model.sanity_check import SanityCheck, run_sanity_check
 from model.trading import TradingResult, TradingSpec, trade
 

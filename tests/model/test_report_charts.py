@@ -10,7 +10,7 @@ from model.bootstrap import PairedDifference
 from model.calibration import reliability_curve
 from model.chart_style import FALL, INK, RISE
 from model.label_names import LABEL_NAMES
-from model.metrics import Record
+from model.record import Record
 from model.report_charts import (
     cost_chart,
     equity_chart,

@@ -9,9 +9,9 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 
 from model.bars import Bars
 from model.errors import SpecError
-from model.metrics import Record
 from model.panel_scores import mean_interval
 from model.policy_comparison import net_by_cost, split_return
+from model.record import Record
 from model.sharpe_and_break_even import break_even_interval, net_return_interval, sharpe_interval
 from model.trading import (
     Performance,

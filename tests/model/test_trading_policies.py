@@ -12,7 +12,7 @@ from synthetic_folds import BARS, decisions, two_folds
 
 from model.bars import Bars
 from model.errors import SpecError
-from model.metrics import Record
+from model.record import Record
 from model.trading import TradingSpec, learn_bands, take_positions, trade
 from model.trading_policies import (
     NEVER,

@@ -14,11 +14,11 @@ from tiny_network import tiny_onnx
 
 from model.bars import PANEL, Bars, Series
 from model.folds import FoldSpec
-from model.metrics import Record
 from model.networks import NetworkSpec
 from model.panel import PanelSpec, cut_panel
 from model.panel_recipe import PanelRecipe, panel_recipe_for
 from model.predictor import Predictor
+from model.record import Record
 from model.times import to_datetime
 from model.training import TrainingSpec
 from model.windows import WindowSpec

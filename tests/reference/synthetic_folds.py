@@ -4,7 +4,7 @@ import numpy as np
 from synthetic_bars import random_walk
 
 from model.bars import Bars
-from model.metrics import Record
+from model.record import Record
 
 BARS = random_walk(500, seed=4)
 

@@ -5,7 +5,7 @@ from synthetic_bars import random_walk
 
 from model.bars import Bars
 from model.folds import FoldSpec
-from model.metrics import Record
+from model.record import Record
 
 DAY = np.timedelta64(1, "D")
 SYMBOLS = tuple("ABCDEF")

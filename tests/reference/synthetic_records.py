@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64, Int8
 
-from model.metrics import Record
+from model.record import Record
 
 DAY = np.timedelta64(1, "D")
 
@@ -33,3 +33,11 @@ def daily_record(
     return Record(
         decided_at, decided_at + DAY, labels, probabilities, np.arange(count, dtype=np.int64) * folds // count
     )
+
+
+def skilled_sample() -> tuple[Int8[np.ndarray, " window"], Float64[np.ndarray, " window"]]:
+    """Return 400 labels, and probabilities that know a little about them."""
+    n, generator = 400, np.random.default_rng(3)
+    labels = (generator.random(n) < 0.55).astype(np.int8)
+    probabilities = np.clip(0.5 + 0.2 * generator.normal(size=n) + 0.1 * (labels - 0.5), 0, 1).round(2)
+    return labels, probabilities

@@ -7,9 +7,9 @@ import numpy as np
 from tiny_network import tiny_onnx
 
 from model.bars import Bars, Series
-from model.metrics import Record
 from model.predictor import Predictor
 from model.recipe import Recipe
+from model.record import Record
 from model.windows import WindowSpec, cut_windows
 from tasks.registry.model_files import ModelFiles
 from tasks.settings import Settings

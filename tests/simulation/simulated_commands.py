@@ -51,10 +51,11 @@ import tasks.windowing
 from data_checks.great_expectations_run import Validation
 from model.errors import SourceUnavailable
 from model.folds import FoldSpec
-from model.metrics import Record, score
+from model.metrics import score
 from model.monitor_alarms import MonitorSpec
 from model.predictor import Predictor
 from model.recipe import Recipe
+from model.record import Record
 from model.times import iso_text
 from model.training import median_epochs
 from model.windows import WindowSpec

@@ -12,8 +12,8 @@ from synthetic_bars import random_walk
 from model.bars import Series
 from model.evaluation import Evaluation, evaluate_record
 from model.folds import FoldSpec, split_folds
-from model.metrics import Record
 from model.recipe import Recipe
+from model.record import Record
 from model.walk_forward import walk_baselines_forward
 from model.windows import WindowSpec, cut_windows
 from tasks.console.command_output import metrics_table

@@ -13,10 +13,10 @@ from tiny_network import tiny_onnx
 
 from model.bars import Series
 from model.errors import StoreUnavailable, UnsoundModel
-from model.metrics import Record
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.challenger_vs_champion import (

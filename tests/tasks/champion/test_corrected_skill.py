@@ -13,11 +13,11 @@ from tiny_home import SERIES, WINDOW, tiny_home
 
 from model.correction_for_looks import Looks
 from model.errors import UnsoundModel
-from model.metrics import Record
 from model.multiple_testing import deflated_sharpe_ratio, forecast_skill
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.record import Record
 from model.trading import TradingSpec, trade
 from model.windows import cut_windows
 from tasks.champion.challenger_decision import logged_decision

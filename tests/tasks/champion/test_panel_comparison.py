@@ -15,11 +15,11 @@ from panel_home import SYMBOLS, add_panel_version, coins, panel_recipe, tiny_pre
 
 from model.bars import PANEL, Bars, Series
 from model.bootstrap import paired_difference
-from model.metrics import Record
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.record import Record
 from model.windows import WindowSpec
 from tasks.champion.challenger_vs_champion import GateResult, check_registered_network, compare_with_champion
 from tasks.champion.commit_decision import ChampionState

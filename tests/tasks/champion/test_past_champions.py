@@ -11,8 +11,8 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW, tiny_home, tiny_version
 
-from model.metrics import Record
 from model.promotion_rule import PromotionRule
+from model.record import Record
 from model.times import to_datetime
 from model.windows import cut_windows
 from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion

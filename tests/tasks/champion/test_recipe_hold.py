@@ -16,10 +16,10 @@ from tiny_network import tiny_onnx
 from flows.cli import run
 from model.bars import Series
 from model.errors import ChecksFailed, SpecError, StaleChampion, StoreUnavailable
-from model.metrics import Record
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps

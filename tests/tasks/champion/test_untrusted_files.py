@@ -20,11 +20,11 @@ from tiny_home import SERIES, WINDOW, store_bars, tiny_version
 from tiny_network import tiny_onnx
 
 from model.errors import DamagedHome, UnsoundModel, UntrustedModel
-from model.metrics import Record
 from model.monitor_alarms import MonitorSpec
 from model.predictor import Predictor
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from model.record import Record
 from model.times import iso_text
 from model.windows import cut_windows
 from tasks.champion.challenger_vs_champion import compare_with_champion

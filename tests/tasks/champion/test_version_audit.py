@@ -12,8 +12,8 @@ from tiny_network import tiny_onnx
 from model.bars import Series
 from model.errors import AuditFailed, NoChampion
 from model.folds import FoldSpec, split_folds
-from model.metrics import Record
 from model.recipe import Recipe
+from model.record import Record
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.version_audit import audit_version
 from tasks.registry.model_files import ModelFiles

@@ -12,8 +12,8 @@ from tiny_network import tiny_onnx
 from model.bars import Series
 from model.calibration import Calibrator, Isotonic, Temperature
 from model.errors import UnsoundModel, UntrustedModel
-from model.metrics import Record
 from model.recipe import Recipe
+from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.registry.model_files import LoadedVersion, ModelFiles

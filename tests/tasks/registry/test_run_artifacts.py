@@ -9,7 +9,7 @@ import pytest
 from model.bars import Series
 from model.calibration import Temperature
 from model.final_fit import FinalNetwork
-from model.metrics import Record
+from model.record import Record
 from model.training import Epoch
 from model.walk_forward import FoldFit
 from tasks.registry import run_artifacts

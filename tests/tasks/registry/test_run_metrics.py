@@ -10,7 +10,8 @@ from synthetic_bars import random_walk
 from model.correction_for_looks import Looks
 from model.evaluation import BUY_AND_HOLD, WAYS, Evaluation, evaluate_record, trade_both_ways
 from model.folds import FoldSpec, split_folds
-from model.metrics import METRICS, Record, score
+from model.metrics import METRICS, score
+from model.record import Record
 from model.trading import TradingSpec
 from model.training import Epoch
 from model.walk_forward import walk_baselines_forward

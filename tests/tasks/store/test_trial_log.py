@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from model.metrics import Record
 from model.recipe import Recipe
+from model.record import Record
 from tasks.store.delta_table import MAX_FILES, read_rows
 from tasks.store.trial_log import Trial, TrialForecasts, TrialLog, count_looks, overlapping_trials, trial_of
 
