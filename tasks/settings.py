@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
     def report_path(self, series_name: str, run_id: str) -> Path:
         """Return where the report of a retrain is written."""
-        return self.reports_folder / series_name / f"{run_id}.html"
+        return self.reports_folder / series_name / report_name(run_id)
 
     def storage_options(self) -> dict[str, str]:
         """Return the options that deltalake wants for the tables' store; empty for a local folder."""
@@ -178,6 +178,11 @@ class Settings(BaseSettings):
         if self.public_url and path.is_relative_to(self.data_folder):
             return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
         return path.as_uri()
+
+
+def report_name(run_id: str) -> str:
+    """Return the file name of the report of a retrain."""
+    return f"{run_id}.html"
 
 
 def database_file(uri: str) -> Path | None:

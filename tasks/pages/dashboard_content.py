@@ -25,7 +25,7 @@ from tasks.champion.series_health import series_health
 from tasks.champion.served_predictions import LivePredictions, predictions_with_outcomes
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import DETAILS
-from tasks.settings import Settings
+from tasks.settings import Settings, report_name
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -208,7 +208,7 @@ class DashboardReader:
         folder = self.settings.reports_folder / series.name
         present = {path.name for path in folder.glob("*.html")}  # fewer than decisions: housekeeping deletes old ones
         place = folder.relative_to(self.settings.data_folder).as_posix()
-        names = ((row, self.settings.report_path(series.name, row.run_id).name) for row in reversed(rows))
+        names = ((row, report_name(row.run_id)) for row in reversed(rows))
         return [
             (row, f"{place}/{name}")
             for row, name in names

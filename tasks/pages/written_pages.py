@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.pages.html_page import chart_script_name
 from tasks.registry.run_artifacts import REPORT, log_artifacts
-from tasks.settings import Settings
+from tasks.settings import Settings, report_name
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,7 @@ def write_report(workspace: Workspace, run_id: str, text: str) -> Path:
     In a home the two share their place on the disk where the disk can do that. Neither is written in place: a page is
     replaced, and MLflow writes a file once.
     """
-    settings, name = workspace.settings, workspace.name
-    path = write_page(settings, name, settings.report_path(name, run_id).name, text)
+    path = write_page(workspace.settings, workspace.name, report_name(run_id), text)
     log_artifacts(workspace.runs, run_id, {REPORT: text.encode()})
     folder, fresh = workspace.runs.local_folder(run_id), path.with_name(f"{path.name}.new")
     if folder is None:
