@@ -12,9 +12,9 @@ from jaxtyping import Float64, Int8
 
 from model.bootstrap import Interval, PairedDifference, record_difference, record_ratio
 from model.calibration import reliability_curve
-from model.cost_classes import CLASS_NAMES, brier_losses, class_losses
+from model.cost_classes import CLASS_COLUMNS, CLASS_NAMES, brier_losses, class_losses
 from model.metrics import normalise_rows, report_of_matrix
-from model.record import CLASS_COLUMNS, Record
+from model.record import Record
 
 NETWORK = "network"
 Matrix = tuple[tuple[int, ...], ...]

@@ -17,6 +17,7 @@ from model.windows import Windows
 
 DOWN, NEITHER, UP = range(3)
 CLASS_NAMES: Final = ("down beyond cost", "neither", "up beyond cost")
+CLASS_COLUMNS: Final = ("p_down_beyond_cost", "p_neither", "p_up_beyond_cost")  # of a frame
 CLASS_BASELINES: Final = ("base_rates", "trailing_move")
 BPS = 1e-4
 LEAST_SHARE = 1e-6  # own choice, as of the baselines of the direction: a share of 0 could cost an infinite log loss

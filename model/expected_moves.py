@@ -92,3 +92,14 @@ def moves_of_folds(windows: Windows, folds: Sequence[Fold]) -> Float64[np.ndarra
     """Return the log returns of the pooled test folds, shape (window,)."""
     index: Int64[np.ndarray, " window"] = np.concatenate([fold.test for fold in folds])
     return windows.take(index).label_moves
+
+
+def expected_returns(
+    probabilities: Float64[np.ndarray, " window"], expected_moves: Float64[np.ndarray, " _"]
+) -> Float64[np.ndarray, " _"]:
+    """Return (2 P - 1) times the expected move, shape (window,); empty without moves.
+
+    >>> expected_returns(np.array([0.75, 0.5]), np.array([0.02, 0.04])).tolist()
+    [0.01, 0.0]
+    """
+    return (2 * probabilities - 1) * expected_moves if len(expected_moves) else expected_moves

@@ -61,3 +61,13 @@ def label_rises(bars: Bars, horizon_bars: int) -> Int8[np.ndarray, " bar"]:
     labels = np.full(len(bars), UNRESOLVED, np.int8)
     labels[: len(now)] = np.where(known, later > now, UNRESOLVED)
     return labels
+
+
+def require_labels(labels: Int8[np.ndarray, " window"]) -> None:
+    """Raise unless each label is 0 or 1."""
+    bad = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(bad):
+        raise SpecError(
+            f"expected labels 0 (fall) or 1 (rise); found {labels[bad[0]]} at window {bad[0]} ({len(bad)} such). "
+            "Drop unresolved windows first."
+        )

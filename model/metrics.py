@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int8, Int64
 
 from model.errors import SpecError, UnsoundModel
 from model.label_names import RISE_NAMES
-from model.record import require_labels
+from model.labels import require_labels
 
 METRIC_NAMES = {
     "log_loss": "log loss",

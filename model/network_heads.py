@@ -8,10 +8,9 @@ classes, 5 both.
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from model.cost_classes import class_losses, class_shares, fit_trailing_move, label_cost_classes
+from model.cost_classes import CLASS_COLUMNS, class_losses, class_shares, fit_trailing_move, label_cost_classes
 from model.expected_moves import LEAST_MOVE, move_factor, move_losses
 from model.networks import COST_CLASSES, MOVE_FACTOR, NetworkSpec
-from model.record import CLASS_COLUMNS
 from model.windows import Windows
 
 CLASSES = 3

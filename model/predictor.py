@@ -11,9 +11,10 @@ from jaxtyping import Float64, Shaped
 
 from model.bars import Bars
 from model.calibration import UNCALIBRATED, Calibrator
+from model.cost_classes import CLASS_COLUMNS
 from model.errors import SpecError
+from model.expected_moves import expected_returns
 from model.network_heads import split_further
-from model.record import CLASS_COLUMNS, expected_returns
 from model.windows import Windows, WindowSpec, cut_windows
 
 CHUNK_WINDOWS = 256  # windows predicted at once: bounds memory and fits the cache

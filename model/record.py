@@ -1,7 +1,7 @@
 """The out-of-sample record: probabilities of walk-forward folds, with the actual labels.
 
-Knows which decisions two records share, and its form as a frame; what the probabilities are worth is computed in
-`model/metrics.py` and the modules that import it.
+Knows which decisions two records share, and its form as a frame; what the probabilities are worth is computed
+elsewhere (`model/metrics.py` and others). Serving does not import it.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
+from model.cost_classes import CLASS_COLUMNS
 from model.errors import SpecError
+from model.expected_moves import expected_returns
+from model.labels import require_labels
 from model.times import column_times, utc_index
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RECORD_COLUMNS = ("decided_at", "resolved_at", "label", "probability", "fold")
-CLASS_COLUMNS = ("p_down_beyond_cost", "p_neither", "p_up_beyond_cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +145,6 @@ class Record:
         return frame.assign(symbol=self.symbols) if len(self.symbols) else frame
 
 
-def expected_returns(
-    probabilities: Float64[np.ndarray, " window"], expected_moves: Float64[np.ndarray, " _"]
-) -> Float64[np.ndarray, " _"]:
-    """Return (2 P - 1) times the expected move, shape (window,); empty without moves.
-
-    >>> expected_returns(np.array([0.75, 0.5]), np.array([0.02, 0.04])).tolist()
-    [0.01, 0.0]
-    """
-    return (2 * probabilities - 1) * expected_moves if len(expected_moves) else expected_moves
-
-
 def validation_by_fold(
     record: Record, validation: Sequence[Record], purpose: str, remedy: str = "Retrain."
 ) -> dict[int, Record]:
@@ -236,13 +227,3 @@ def record_from_frame(frame: "pd.DataFrame") -> Record:
         expected_moves=moves,
         class_probabilities=classes,
     )
-
-
-def require_labels(labels: Int8[np.ndarray, " window"]) -> None:
-    """Raise unless each label is 0 or 1."""
-    bad = np.flatnonzero((labels != 0) & (labels != 1))
-    if len(bad):
-        raise SpecError(
-            f"expected labels 0 (fall) or 1 (rise); found {labels[bad[0]]} at window {bad[0]} ({len(bad)} such). "
-            "Drop unresolved windows first."
-        )

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.bootstrap import Interval
+from model.cost_classes import CLASS_COLUMNS
 from model.forecaster_names import POLICY_NAMES, traded_name
 from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
 from model.metrics import METRIC_NAMES, METRICS
-from model.record import CLASS_COLUMNS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
 from tasks.settings import Settings

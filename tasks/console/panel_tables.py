@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from model.cost_classes import CLASS_COLUMNS
 from model.forecaster_names import forecaster_name, traded_name
 from model.label_names import LABEL_NAMES, LabelKind
 from model.plurals import counted
-from model.record import CLASS_COLUMNS
 from tasks.champion.promotion_summary import missing_for_promotion
 from tasks.console.command_output import (
     BREAK_EVEN_HEAD,

@@ -23,13 +23,14 @@ from flows.predict import predict
 from flows.retrain import retrain
 from flows.retrain_panel import retrain_panel
 from model.bars import PANEL, Series
+from model.cost_classes import CLASS_COLUMNS
 from model.folds import FoldSpec
 from model.network_files import network_from_bytes
 from model.networks import NetworkSpec
 from model.panel import cut_panel
 from model.panel_promotion import PanelPromotion
 from model.panel_recipe import panel_frame
-from model.record import CLASS_COLUMNS, Record
+from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.version_audit import audit_version

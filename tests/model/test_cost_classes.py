@@ -17,6 +17,7 @@ from model.calibration import reliability_curve
 from model.cost_class_evaluation import evaluate_cost_classes
 from model.cost_classes import (
     CLASS_BASELINES,
+    CLASS_COLUMNS,
     CLASS_NAMES,
     brier_losses,
     by_trailing_move,
@@ -36,7 +37,7 @@ from model.networks import NetworkSpec
 from model.panel import PanelSpec
 from model.panel_recipe import panel_recipe_for
 from model.recipe import Recipe
-from model.record import CLASS_COLUMNS, Record, record_from_frame
+from model.record import Record, record_from_frame
 from model.training import TrainingSpec
 from model.walk_forward import walk_forward
 from model.windows import Windows, WindowSpec, cut_windows

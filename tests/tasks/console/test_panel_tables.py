@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from model.bootstrap import Interval
+from model.cost_classes import CLASS_COLUMNS
 from model.panel_evaluation import RankScores
 from model.policy_comparison import PolicyComparison, PolicyResult
-from model.record import CLASS_COLUMNS
 from model.trading import TradingSpec
 from tasks.console.command_output import policies_table
 from tasks.console.panel_tables import ranks_table, show_panel_forecast
