@@ -166,7 +166,7 @@ def study(
     training = candidate.training.model_copy(update=seeds)
     fits = fit_folds(panel, split, candidate.network, training)
     record, validation = (pool_records([getattr(fit, part) for fit in fits]) for part in ("record", "validation"))
-    scaling, factors = candidate.network.scaling, walk_factor_model(panel, split)
+    scaling, factors = candidate.network.scaling, walk_factor_model(panel, split, spec.label)
     forecasts = {
         "network": record.probabilities,
         **walk_baselines_forward(panel.windows, split, SEED, scaling, max_windows=None),

@@ -68,7 +68,7 @@ def evaluate_panel(
         record = pooled_record(workspace.runs, fold_run_ids)
         windows, split = read_folds(bars, recipe.window, recipe.folds)
         panel = read_panel_windows(bars, recipe.window).resolved()
-        tested, factors = panel.tested(split), walk_factor_model(panel, split)
+        tested, factors = panel.tested(split), walk_factor_model(panel, split, recipe.panel.label)
         baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
         baselines[FACTOR_MODEL] = factors.records.test.probabilities
         scores = {FACTOR_MODEL: factors.scores, **tested.plain_ranks()}

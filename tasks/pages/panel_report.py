@@ -225,8 +225,8 @@ def _ranks(page: Page, ranks: RankScores, content: PanelReportContent) -> list[M
     parts = [
         table(("forecaster", "AUC within a close", "network minus it"), rows, own=0),
         paragraph(
-            "0.5 is chance. A move that all series share adds nothing. The linear factor model ranks by the return "
-            "that it predicts from the ranks of last move, trend, volatility, momentum and value traded. Three plain "
+            "0.5 is chance. A move that all series share adds nothing. The linear factor model predicts the rank of "
+            "the next return from the ranks of last move, trend, volatility, momentum and value traded. Three plain "
             "ranks need no model: the lowest return of the last bar or of the last 20 bars ranks highest (reversal), "
             "or the lowest volatility of the last 20 bars. Intervals are not corrected for the number of comparisons.",
             quiet=True,
