@@ -26,6 +26,7 @@ from simulated_decisions import (
 from synthetic_records import daily_record
 from synthetic_series import walk
 
+from model.agreement_with_folds import FinalNetworkRule, check_final_network
 from model.bars import Bars, bars_from_frame
 from model.calibration import wilson_interval
 from model.correction_for_looks import Looks, RecipesTried
@@ -37,7 +38,6 @@ from model.e_process import (
     freeze_reference,
     lagged_e_process,
 )
-from model.final_network_check import FinalNetworkRule, check_final_network
 from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
 

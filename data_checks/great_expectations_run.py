@@ -18,19 +18,19 @@ from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from data_checks.offline_pages import INDEX, adopt_page, list_run
+from data_checks.offline_data_docs import INDEX, adopt_page, list_run
 from data_checks.rule_definitions import Suite
 
 log = logging.getLogger(__name__)
 
-PAGE_VIEW = {"module_name": "data_checks.cached_pages", "class_name": "CachedPageView"}
+PAGE_VIEW = {"module_name": "data_checks.cached_data_docs", "class_name": "CachedPageView"}
 SITE = {
     "site_section_builders": {
         "expectations": {"view": PAGE_VIEW},
         "validations": {"view": PAGE_VIEW},
         "profiling": "None",
     },
-    "site_index_builder": {"module_name": "data_checks.cached_pages", "class_name": "NoIndex"},
+    "site_index_builder": {"module_name": "data_checks.cached_data_docs", "class_name": "NoIndex"},
 }
 SHOWN_ROWS = 20  # rows that violate a rule, shown on a page
 

@@ -10,7 +10,7 @@ from model.leak_audit import FULL_SAMPLE
 from tasks.champion.version_audit import audit_version
 from tasks.pages.prefect_artifacts import show_audit, shown
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import completed, readable
+from tasks.services.prefect_run_page import completed, readable
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 

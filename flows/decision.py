@@ -7,7 +7,7 @@ from prefect import flow
 
 from tasks.pages.prefect_artifacts import show_manual_decision
 from tasks.services.events import announce
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.store.decision_log import LoggedDecision
 
 

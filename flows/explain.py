@@ -10,7 +10,7 @@ from model.bars import IntervalName, Series
 from tasks.pages.champion_explanation import explain_champion
 from tasks.pages.prefect_artifacts import show_explanation, shown
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import completed, readable
+from tasks.services.prefect_run_page import completed, readable
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 

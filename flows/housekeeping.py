@@ -7,7 +7,7 @@ from tasks.pages.prefect_artifacts import shown
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.results import Housekeeping
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 
 HOUR = 3600
 

@@ -10,7 +10,7 @@ from tasks.ingestion import source_unavailable, store
 from tasks.pages.prefect_artifacts import shown
 from tasks.results import Stored
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.validation import check_landing
 

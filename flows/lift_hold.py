@@ -10,7 +10,7 @@ from tasks.champion.decisions_by_hand import lift_hold as lift
 from tasks.pages.prefect_artifacts import show_manual_decision, shown
 from tasks.services.events import announce
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 

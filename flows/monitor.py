@@ -12,7 +12,7 @@ from tasks.monitoring import run_monitor
 from tasks.pages.prefect_artifacts import shown
 from tasks.results import Monitoring
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 
 QUARTER_HOUR = 900
 

@@ -12,7 +12,7 @@ from tasks.champion.shadow_spec import ShadowSpec
 from tasks.pages.prefect_artifacts import shown
 from tasks.prediction import predict_last, predict_panel
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.serving.forecast import Forecast
 from tasks.serving.panel_forecast import PanelForecast
 

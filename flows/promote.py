@@ -13,7 +13,7 @@ from tasks.pages.prefect_artifacts import show_manual_decision, shown
 from tasks.services.approval import ask_for_approval
 from tasks.services.events import announce
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.settings import Settings
 
 

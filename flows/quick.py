@@ -9,8 +9,8 @@ from flows.retrain import retrain
 from model.bars import IntervalName, Series
 from tasks.retrain_mlflow_run import HOURS_6
 from tasks.services.flow_run_names import flow_run_name
+from tasks.services.prefect_run_page import readable
 from tasks.services.quick_form_defaults import quick_source, scheduled_parameters
-from tasks.services.run_page import readable
 from tasks.sources.source_spec import SourceKind
 
 

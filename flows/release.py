@@ -10,7 +10,7 @@ from model.bars import IntervalName, Series
 from model.plurals import counted
 from tasks.pages.prefect_artifacts import show_table, shown
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.store.bar_store import MergeResult
 from tasks.workspace import open_workspace
 

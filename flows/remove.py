@@ -10,7 +10,7 @@ from model.bars import IntervalName, Series
 from tasks.champion.bar_removal import BarRemoval, remove_bars
 from tasks.pages.prefect_artifacts import show_table, shown
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.settings import Settings
 from tasks.workspace import require_stored
 

@@ -17,7 +17,7 @@ from tasks.champion.replay_summary import ReplaySummary
 from tasks.pages.replay_page import replay_headline
 from tasks.replay import open_replay, replay_day, summarise
 from tasks.services.flow_run_names import add_outcome_to_name, flow_run_name
-from tasks.services.run_page import completed, readable
+from tasks.services.prefect_run_page import completed, readable
 
 
 @flow(name="replay", flow_run_name=flow_run_name)

@@ -28,7 +28,7 @@ from tasks.reporting import report
 from tasks.results import Retrain, Unchanged
 from tasks.retrain_mlflow_run import HOURS_6, open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.training import fit_final, train_folds
 from tasks.validation import check_landing

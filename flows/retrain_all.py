@@ -16,7 +16,7 @@ from model.windows import WindowSpec
 from tasks.series_submission import start_group, start_retrain
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.group_runs import MAX_SERIES
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.sources.source_spec import SourceSpec
 
 UNLIMITED = "retrain/series"  # the deployment of retrain without a concurrency limit

@@ -23,7 +23,7 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.group_runs import MAX_SERIES, continue_after_crash, incomplete, show_group, summary
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.sources.source_spec import SourceSpec
 
 

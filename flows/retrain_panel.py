@@ -26,7 +26,7 @@ from tasks.registration import register
 from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.retrain_mlflow_run import HOURS_6, PANEL_STEPS, open_run, track_run
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.training import fit_final, train_folds
 from tasks.windowing import cut_panel_windows, read_stored
 

@@ -14,7 +14,7 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.hyperparameter_search import SearchResult
 from tasks.services.flow_run_names import flow_run_name
-from tasks.services.run_page import readable
+from tasks.services.prefect_run_page import readable
 from tasks.tuning import search
 
 

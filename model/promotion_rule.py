@@ -30,7 +30,7 @@ from model.trading import TradingResult, TradingSpec
 
 Action = Literal["promote", "hold", "reject"]
 Mark = Literal["passed", "failed", "held"]  # held: by a reason besides the rule
-FINAL_NETWORK = "final_network"  # clause of `model.final_network_check`
+FINAL_NETWORK = "final_network"  # clause of `model.agreement_with_folds`
 HOLD = "hold"  # clause of a reason besides the rule
 CONDITIONS = ("soundness", FINAL_NETWORK, "past_champions")  # clauses whose reasons come last where they are met
 

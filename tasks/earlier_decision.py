@@ -1,7 +1,7 @@
 """Find an earlier decision on the same bars, recipe, rule and code; then there is nothing to train.
 
 What counts as the same, and when a decision is not repeated (a rejection, a changed champion, unreadable files), is
-decided in `tasks/champion/repeated_evidence.py`. Here the repetition is logged as `unchanged`, its event emitted and
+decided in `tasks/champion/unchanged_inputs.py`. Here the repetition is logged as `unchanged`, its event emitted and
 shown in Prefect. Caution: another decision may be committed in the meantime; then the evidence is not the same, and the
 retrain goes on.
 """
@@ -14,7 +14,7 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.challenger_decision import name_decided_run
 from tasks.champion.commit_decision import commit_decision
-from tasks.champion.repeated_evidence import evidence_digest, find_repeated_decision, unchanged_row
+from tasks.champion.unchanged_inputs import evidence_digest, find_repeated_decision, unchanged_row
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_page
 from tasks.registry.experiment_page import NOTE_TAG, decision_tags

@@ -5,7 +5,7 @@ from prefect import get_run_logger, task
 from model.panel_recipe import PanelRecipe
 from model.scores_by_period import periods_by_fold, periods_by_year
 from tasks.champion.live_comparison import compare_live_panel
-from tasks.champion.repeated_evidence import REPORTED
+from tasks.champion.unchanged_inputs import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.local_paths import hide_local_paths
 from tasks.pages.panel_report import PanelReportContent, panel_report_page

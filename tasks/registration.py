@@ -16,7 +16,7 @@ from model.evaluation import NETWORK, Evaluation
 from model.panel_recipe import panel_frame
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from tasks.champion.repeated_evidence import EVIDENCE, evidence_digest
+from tasks.champion.unchanged_inputs import EVIDENCE, evidence_digest
 from tasks.console.progress import current_progress
 from tasks.registry.experiment_page import SHORT_HASH, as_of_text
 from tasks.registry.experiment_runs import Measured

@@ -11,7 +11,7 @@ from prefect import get_run_logger, task
 
 from model.recipe import Recipe
 from tasks.champion.live_comparison import LiveComparison
-from tasks.champion.repeated_evidence import REPORTED
+from tasks.champion.unchanged_inputs import REPORTED
 from tasks.console.progress import current_progress
 from tasks.pages.local_paths import hide_local_paths
 from tasks.pages.prefect_artifacts import show_links

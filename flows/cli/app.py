@@ -83,7 +83,7 @@ def run(words: Sequence[str]) -> int:
 
 def _describe_damage() -> str:
     """Return a sentence about a damaged file of the home, which explains the error; empty if none is found."""
-    from tasks.repair.examination import first_damage
+    from tasks.repair.home_examination import first_damage
 
     try:
         found = first_damage(Settings())

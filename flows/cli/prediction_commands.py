@@ -22,7 +22,7 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
         Exit with 4 if there is an alarm, for cron.
     """
     from tasks.champion.live_comparison import NEWEST_VERSIONS
-    from tasks.champion.series_health import require_healthy, series_health
+    from tasks.champion.series_alarms import require_healthy, series_health
     from tasks.champion.series_status import series_status
     from tasks.console.status_tables import LIVE_VERSIONS, show_all_status, show_status
     from tasks.services.scheduled_runs import service_status

@@ -21,7 +21,7 @@ def doctor(*, repair: bool = False, json: JsonFlag = False) -> None:
         Repair what can be repaired; damaged files are moved to HOME/data/damaged. Exit with 4 if damage remains.
     """
     from tasks.console.home_tables import show_findings
-    from tasks.repair.examination import examine_home, repair_home
+    from tasks.repair.home_examination import examine_home, repair_home
 
     settings = load_settings()
     with quiet_libraries(writes=repair) as own_log:

@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Shaped
 
-from model.bars import Bars
-from model.bootstrap import compare_losses
-from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
-from model.final_network_check import (
+from model.agreement_with_folds import (
     FinalNetworkRule,
     check_final_network,
     final_network_clause,
     unchecked_final_network,
 )
+from model.bars import Bars
+from model.bootstrap import compare_losses
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.panel_recipe import PanelRecipe
 from model.promotion_rule import (
     Clause,

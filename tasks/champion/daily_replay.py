@@ -33,10 +33,10 @@ from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.corrected_skill import record_look
 from tasks.champion.live_comparison import MIN_DECISIONS
-from tasks.champion.repeated_evidence import unchanged_row
 from tasks.champion.replay_summary import STRATEGIES, ReplaySummary
 from tasks.champion.shadow_predictions import shadow_predictions, shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.champion.unchanged_inputs import unchanged_row
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.experiment_page import NOTE_TAG, SHORT_HASH
 from tasks.registry.loaded_version import OpenedVersion, open_version

@@ -1,6 +1,6 @@
 """Status of a series: champion, challenger, bars, live predictions, looks, decisions.
 
-`series_health.py` says whether all is well.
+`series_alarms.py` says whether all is well.
 """
 
 import math

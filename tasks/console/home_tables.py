@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.repair.finding import HomeFinding
+from tasks.repair.home_finding import HomeFinding
 from tasks.repair.retention import Removal
 from tasks.results import totals
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from data_checks.offline_pages import INDEX
+from data_checks.offline_data_docs import INDEX
 from model.bars import Bars, Series, bars_from_frame
 from model.errors import UnsoundModel
 from model.record import Record
 from tasks.champion.commit_decision import read_champion
 from tasks.champion.panel_status import recent_predictions
 from tasks.champion.recipe_hold import RecipeHold, held_recipes
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.champion.served_predictions import LivePredictions, predictions_with_outcomes
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import DETAILS

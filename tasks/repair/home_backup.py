@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 
 from model.errors import SpecError
 from tasks.registry.local_database import opened_database
-from tasks.repair.finding import database_files
+from tasks.repair.home_finding import database_files
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

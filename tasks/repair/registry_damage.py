@@ -13,8 +13,8 @@ from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.file_verification import ARTIFACTS
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
-from tasks.repair.finding import HomeFinding, database_files, set_aside
 from tasks.repair.home_backup import copy_database, replace_paths
+from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision

@@ -32,7 +32,7 @@ from tasks.registry.experiment_page import (
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import ARTIFACTS, file_digests
 from tasks.registry.model_files import FILES, LoadedVersion
-from tasks.repair.finding import set_aside
+from tasks.repair.home_finding import set_aside
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from data_checks.offline_pages import listed_runs
+from data_checks.offline_data_docs import listed_runs
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
 from model.times import to_milliseconds

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from tasks.repair.finding import HomeFinding, State, set_aside
+from tasks.repair.home_finding import HomeFinding, State, set_aside
 from tasks.store.delta_table import Table
 
 EMPTY_COMMIT = json.dumps({"commitInfo": {"operation": "REPAIR", "operationParameters": {}}}) + "\n"

@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from model.bars import Series
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.settings import Settings
 from tasks.store.decision_log import Action
 from tasks.workspace import Workspace

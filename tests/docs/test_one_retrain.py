@@ -14,7 +14,7 @@ from data_checks.check_spec import CheckSpec, TolerableRule
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
 from model import baselines, best_past_champion, bootstrap, final_fit, folds, leak_audit, training
 from model.abstention import AbstentionSpec
-from model.final_network_check import FinalNetworkRule
+from model.agreement_with_folds import FinalNetworkRule
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
 from model.windows import WindowSpec

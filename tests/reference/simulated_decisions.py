@@ -11,8 +11,8 @@ from scipy.signal import lfilter
 from scipy.stats import norm
 from synthetic_records import daily_record
 
+from model.agreement_with_folds import FinalNetworkRule, check_final_network, final_network_clause
 from model.best_past_champion import AnchorRule, calibration_slope_bound, compare_with_past_champions
-from model.final_network_check import FinalNetworkRule, check_final_network, final_network_clause
 from model.promotion_rule import PromotionRule, decide
 from model.sanity_check import SanityCheck
 

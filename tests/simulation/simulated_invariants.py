@@ -14,7 +14,7 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from tasks.champion.commit_decision import read_champion
 from tasks.registry.local_database import LocalDatabase
-from tasks.repair.examination import examine_home
+from tasks.repair.home_examination import examine_home
 from tasks.settings import Settings
 from tasks.store.delta_table import Table
 from tasks.store.prediction_log import PredictionLog

@@ -18,7 +18,7 @@ from model.monitor_alarms import MonitorSpec
 from model.times import to_datetime
 from tasks.champion.champion_monitor import MonitorResult
 from tasks.champion.panel_monitor import monitor_panel
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.store.prediction_log import Prediction

@@ -25,7 +25,7 @@ from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.decisions_by_hand import lift_hold, promote_by_hand, roll_back
 from tasks.champion.recipe_hold import held_recipes, hold_on, open_holds
-from tasks.champion.repeated_evidence import REPORTED, find_repeated_decision
+from tasks.champion.unchanged_inputs import REPORTED, find_repeated_decision
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import parquet_bytes
 from tasks.serving.forecast import forecast

@@ -31,14 +31,14 @@ from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.champion_monitor import monitor_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias
 from tasks.champion.decisions_by_hand import promote_by_hand, roll_back
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.version_audit import audit_version
 from tasks.champion.warm_start import start_weights
 from tasks.pages.champion_explanation import explain_champion
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import PROBE, RECORD, log_artifacts, parquet_bytes
-from tasks.repair.examination import examine_home
+from tasks.repair.home_examination import examine_home
 from tasks.serving.forecast import forecast
 from tasks.serving.rest_server import Champion
 from tasks.settings import Settings

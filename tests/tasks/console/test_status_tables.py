@@ -15,7 +15,7 @@ from terminal import on_a_terminal
 from flows.cli import run
 from model.bars import PANEL, Series
 from model.times import to_datetime
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.console.command_output import show_bars
 from tasks.console.status_tables import short_alarm, show_all_status, show_status
 from tasks.settings import Settings

@@ -28,8 +28,8 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
-from tasks.repair.finding import set_aside
 from tasks.repair.home_backup import replace_paths
+from tasks.repair.home_finding import set_aside
 from tasks.repair.registry_damage import moved_paths, require_registry
 from tasks.repair.registry_rebuild import rebuild_database
 from tasks.retrain_mlflow_run import open_run

@@ -14,8 +14,8 @@ from home_0_1 import STORED_PREDICTION, drop_prediction_log
 from flows.cli import run
 from model.bars import Series
 from model.errors import SpecError
-from tasks.repair.examination import examine_home
 from tasks.repair.home_backup import back_up, restore
+from tasks.repair.home_examination import examine_home
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home, tiny_version
 
-from data_checks.offline_pages import list_run
+from data_checks.offline_data_docs import list_run
 from flows.cli import run
 from model.bars import Bars
 from model.errors import DamagedHome, NoChampion, SpecError

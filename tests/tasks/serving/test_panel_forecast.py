@@ -20,7 +20,7 @@ from model.windows import WindowSpec
 from tasks.champion.as_of_time import panel_as_of
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.champion.panel_of_series import predicted_series
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.repair.registry_damage import examine_versions
 from tasks.serving.panel_forecast import forecast_panel
 from tasks.settings import Settings

@@ -18,7 +18,7 @@ from model.bars import Series
 from model.monitor_alarms import Alarm
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.champion.series_health import series_health
+from tasks.champion.series_alarms import series_health
 from tasks.serving.rest_server import Champion, Ready, application
 from tasks.serving.service_metrics import RequestMetrics, StateCollector, _Served, state_page
 from tasks.settings import Settings

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-STYLES = Path(__file__).with_name("offline_pages.css")
+STYLES = Path(__file__).with_name("offline_data_docs.css")
 INDEX = "index.html"
 RUNS = "runs.jsonl"  # one line per run, appended; the index is made from it
 LISTED_RUNS = 100  # newest runs on the index: `housekeeping` deletes the pages of older ones

@@ -10,7 +10,7 @@ from tiny_home import SERIES, tiny_home
 from model.bars import Series
 from model.evaluation import WAYS
 from model.times import to_datetime
-from tasks.champion.series_health import Unhealthy, require_healthy, series_health
+from tasks.champion.series_alarms import Unhealthy, require_healthy, series_health
 from tasks.champion.series_status import series_status
 from tasks.console.status_tables import show_health
 from tasks.registry.experiment_runs import ExperimentRuns

@@ -18,7 +18,7 @@ from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.repeated_evidence import (
+from tasks.champion.unchanged_inputs import (
     EVIDENCE,
     REPORTED,
     code_digest,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from model.agreement_with_folds import FinalNetworkRule, check_final_network, false_hold_rate, mean_disagreement
 from model.errors import SpecError
-from model.final_network_check import FinalNetworkRule, check_final_network, false_hold_rate, mean_disagreement
 
 FOLDS, LENGTH = 5, 150
 FOLD = np.repeat(np.arange(FOLDS), LENGTH)

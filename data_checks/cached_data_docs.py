@@ -1,7 +1,8 @@
 """Views of Great Expectations' pages whose templates are compiled once in a process, and a site without an index.
 
 Great Expectations names these classes in the configuration of its site and imports this module itself. It compiles all
-templates of a page in each run: a third of the CPU time of a check. Its index page is not used: see offline_pages.py.
+templates of a page in each run: a third of the CPU time of a check. Its index page is not used: see
+offline_data_docs.py.
 """
 
 from typing import Any

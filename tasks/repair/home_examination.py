@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model.bars import Series
-from tasks.repair.finding import HomeFinding
+from tasks.repair.home_finding import HomeFinding
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
