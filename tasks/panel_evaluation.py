@@ -54,7 +54,8 @@ OF_NETWORK = (
     "deflated_sharpe",
     *(f"{name}{bound}" for name in ("break_even_bps", "sharpe") for bound in ("", "_low", "_high")),
 )
-OF_BASELINE = ("net_bps", "break_even_bps", "sharpe")
+OF_BASELINE = ("net_bps", "break_even_bps", "sharpe")  # of a portfolio of ranks
+OF_TRADED_BASELINE = ("break_even_bps",)  # by each of three policies
 
 
 @task(name="evaluate", task_run_name="evaluate")
@@ -141,7 +142,8 @@ def panel_metrics(found: PanelEvaluation) -> dict[str, float]:
     metrics = {"test/series": float(len(found.series)), "test/closes": float(found.closes)}
     if found.pooled.policies:
         for name, result in found.pooled.policies.results.items():
-            logged = OF_NETWORK if "deflated_sharpe" in result.figures else OF_BASELINE
+            of_baseline = OF_BASELINE if found.ranks else OF_TRADED_BASELINE
+            logged = OF_NETWORK if "deflated_sharpe" in result.figures else of_baseline
             known = (figure for figure in logged if not np.isnan(result.figures[figure]))  # NaN: nothing was traded
             metrics |= {f"trading/{name}_{figure}": result.figures[figure] for figure in known}
     if found.ranks:
