@@ -4,8 +4,9 @@ Each home is made as `ten_years.py` makes one, most days written into the stores
 commands run as a person runs them, the start of Python included. The networks are the default one with weights of their
 own. `predict` finds a close that no version has predicted: the tables of predictions are put back after each run. The
 homes take turns, and the least of the rounds counts. `--keep` leaves the homes where they are, and takes homes that are
-there: `--code` names another checkout that measures the same homes in the same rounds.
-Run: python benchmarks/old_home_commands.py [--days 7 365 3650] [--rounds 5] [--folder FOLDER] [--keep] [--code FOLDER]
+there: `--code` names another checkout that measures the same homes in the same rounds. `--out` appends results as JSON
+lines, which `ten_years_picture.py` draws.
+Run: python benchmarks/old_home_commands.py [--days 7 365 3650] [--rounds 5] [--folder FOLDER [--keep]] [--out FILE]
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,8 +63,19 @@ def default_networks() -> Any:
     return network
 
 
-def make_home(home: Path, days: int) -> None:
-    """Make a home whose last retrain was today and whose newest close is not predicted yet; housekeeping each year."""
+def megabytes(home: Path) -> dict[str, float]:
+    """Return the size of a home and of its parts on the disk, MB."""
+    return {part: round(size / 1e6, 2) for part, size in disk(home).items()}
+
+
+def make_home(home: Path, days: int, write: Callable[[dict[str, float]], None]) -> None:
+    """Make a home whose last retrain was today and whose newest close is not predicted yet; housekeeping each year.
+
+    Args:
+        home: a folder that is not there yet.
+        days: number of retrains.
+        write: takes the size of the home after each housekeeping.
+    """
     import simulated_commands as commands
     from simulation import make_template
 
@@ -86,7 +99,7 @@ def make_home(home: Path, days: int) -> None:
             if number % HOUSEKEEPING_DAYS == 0:
                 ten_years.new_process()
                 commands.result_of(commands.flows.housekeeping.housekeeping.fn(RetentionSpec()))
-                show(json.dumps({"day": number} | {part: size // 1_000_000 for part, size in disk(home).items()}))
+                write({"day": number} | megabytes(home))
         years.clock.true += world.DAY
         for command in (commands.ingest, commands.retrain, commands.monitor):
             ten_years.new_process()
@@ -115,6 +128,20 @@ def processor_time(code: Path, home: Path, command: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def least_times(command: str, homes: dict[int, Path], codes: list[Path], rounds: int) -> dict[int, float]:
+    """Print the least time of a command in each home by each checkout; return those of the first one, by day."""
+    taken: dict[tuple[Path, int], list[float]] = {}
+    for _ in range(rounds):
+        for days, home in homes.items():
+            for code in codes:
+                taken.setdefault((code, days), []).append(processor_time(code, home, command))
+    first = next(iter(homes))
+    for (code, days), seconds in taken.items():
+        ratio = min(seconds) / min(taken[code, first])
+        show(f"{command}, day {days}: {min(seconds):.2f} s, {ratio:.2f} times day {first} ({code})")
+    return {days: min(taken[codes[0], days]) for days in homes}
+
+
 def main() -> None:
     """Make the homes that are not there and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,30 +149,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the homes are made; a disk in memory is quicker")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON lines, which `ten_years_picture.py` draws")
     parser.add_argument("--code", type=Path, action="append", default=[], help="another checkout to measure too")
     chosen = parser.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     logging.disable(logging.CRITICAL)
     set_interval("1d")
+
+    def write(line: dict[str, float]) -> None:
+        show(json.dumps(line))
+        if chosen.out:
+            with chosen.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
     folder = chosen.folder if chosen.keep and chosen.folder else Path(tempfile.mkdtemp(dir=chosen.folder))
     homes = {days: folder / f"day-{days}" for days in chosen.days}
     for days, home in homes.items():
         if not home.exists():
-            make_home(home, days)
-    codes = [ROOT, *(code.resolve() for code in chosen.code)]
-    for command in COMMANDS:
-        taken: dict[tuple[Path, int], list[float]] = {}
-        for _ in range(chosen.rounds):
-            for days, home in homes.items():
-                for code in codes:
-                    taken.setdefault((code, days), []).append(processor_time(code, home, command))
-        for (code, days), seconds in taken.items():
-            least = min(seconds)
-            ratio = least / min(taken[code, chosen.days[0]])
-            show(f"{command}, day {days}: {least:.2f} s, {ratio:.2f} times day {chosen.days[0]} ({code})")
+            make_home(home, days, write)
+    least = {
+        command: least_times(command, homes, [ROOT, *(code.resolve() for code in chosen.code)], chosen.rounds)
+        for command in COMMANDS
+    }
     for days, home in homes.items():
-        show(json.dumps({"day": days} | {part: size // 1_000_000 for part, size in disk(home).items()}))
+        write({"day": days} | {f"{name}_s": round(least[name][days], 2) for name in COMMANDS} | megabytes(home))
     if not chosen.keep:
         shutil.rmtree(folder)
 

@@ -7,7 +7,7 @@ fills in the 23 before the newest; `--hourly` runs both each hour, which shows t
 `--housekeeping-days` days. With `--real-every N` only each N-th day runs its commands, and the days before a
 measurement; the others are written into the stores (`written_days.py`). Times are the processor time of the command's
 work in a process that has read nothing yet, without the start of Python: the least of `MEASURED`. Results are appended
-to `--out` as JSON lines, which `ten_years_picture.py` draws.
+to `--out` as JSON lines. `old_home_commands.py` measures whole commands, with the start of Python.
 Run: python benchmarks/ten_years.py [--days 3650] [--interval 1h] [--real-every N] [--out FILE]
 """
 
