@@ -8,6 +8,7 @@ from datetime import datetime
 
 from prefect import flow
 
+from model.abstention import AbstentionSpec
 from model.bars import IntervalName
 from model.folds import FoldSpec
 from model.networks import NetworkSpec
@@ -43,6 +44,7 @@ def retrain_panel(
     promotion: PanelPromotion = PanelPromotion(),
     as_of: datetime | None = None,
     *,
+    abstention: AbstentionSpec = AbstentionSpec(),
     force: bool = False,
 ) -> PanelRetrain | PanelUnchanged:
     """Retrain one network on the stored bars of many series, and promote it if the daily rule allows it.
@@ -55,6 +57,7 @@ def retrain_panel(
         folds: Walk-forward evaluation on out-of-sample closes; test bars count closes, not windows.
         network: Architecture of the network, one for all series.
         promotion: Daily rule that promotes, holds or rejects, and the costs that the report assumes.
+        abstention: Stated share of decisions with an opinion, and stated coverage; no condition of a promotion.
         as_of: Use only bars that had closed by this time (UTC); empty: all stored bars.
         force: Retrain even if a decision on the same bars, series, recipe, rule and code exists.
     """
@@ -68,7 +71,7 @@ def retrain_panel(
             return PanelUnchanged(run_id, bars, earlier)
         windows = cut_panel_windows(bars, recipe)
         outcomes = train_folds(windows, recipe, run_id)
-        evaluation = evaluate_panel(windows, bars, recipe, outcomes, run_id, rule.trading)
+        evaluation = evaluate_panel(windows, bars, recipe, outcomes, run_id, rule.trading, abstention)
         final = fit_final(windows, recipe, outcomes, run_id)
         audit_panel_retrain(bars, recipe, run_id)
         version = register(windows, recipe, outcomes, final, evaluation.pooled, rule, run_id)

@@ -2,27 +2,29 @@
 
 Knows labels (1 rise, 0 fall) and P(rise), not the models. The confidence of a decision is |P(rise) - 0.5|; its rank is
 the conformal p-value of that confidence among recent ones. A decision has an opinion if its rank is at most a level,
-and the level is corrected after each decision by what was observed (adaptive conformal inference). So the stated rate
-holds for any sequence of probabilities and outcomes, drifting and dependent ones included. Caution: what is guaranteed
-is the share of opinions, or the share of all decisions that are wrong opinions; the accuracy of opinions is not.
+and the level is corrected after each close by what was observed (adaptive conformal inference). So the stated rate
+holds for any sequence of probabilities and outcomes, drifting and dependent ones included. The series of a panel share
+the level of their close, and rates are means over closes. Caution: what is guaranteed is the share of opinions, or the
+share of all decisions that are wrong opinions; the accuracy of opinions is not.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
 from model.bootstrap import Interval, percentile_bounds, record_block_bars, resample
 from model.metrics import THRESHOLD, log_losses
+from model.panel_live_score import close_means
 from model.record import Record, validation_by_fold
 from model.sharpe_and_break_even import BPS
 
 # Own choice by simulation (docs/decisions/0013): a larger step follows drift faster, and selects less sharply.
 STEP = 0.02
-REFERENCE = 500  # own choice: recent confidences that a rank compares with
+REFERENCE = 500  # own choice: closes before a decision whose confidences its rank compares with
 
 
 class AbstentionSpec(BaseModel):
@@ -47,12 +49,12 @@ class Opinions:
 
     Attributes:
         ranks: shape (window,), float64: share of recent confidences at least as high, above 0, at most 1.
-        levels: shape (window,), float64: opinion where the rank is at most this.
+        levels: shape (close,), float64: opinion where the rank is at most that of its close.
         held: shape (window,), bool: decisions with an opinion.
     """
 
     ranks: Float64[np.ndarray, " window"]
-    levels: Float64[np.ndarray, " window"]
+    levels: Float64[np.ndarray, " close"]
     held: Bool[np.ndarray, " window"]
 
 
@@ -63,8 +65,8 @@ class OpinionScores:
     Attributes:
         stated: share or coverage that the rule was given.
         opinions: number of decisions with an opinion.
-        share: their share of all decisions.
-        coverage: share of all decisions whose prediction set contains the outcome.
+        share: their share of the decisions of a close, averaged over closes.
+        coverage: share of the decisions of a close whose prediction set contains the outcome, averaged over closes.
         accuracy: of the opinions.
         log_loss: of the opinions, nats.
         vs_base_rate: log loss minus that of the base rate on the same decisions, nats.
@@ -98,29 +100,47 @@ class OpinionScores:
 
 
 def rank_confidences(
-    reference: Float64[np.ndarray, " reference"], probabilities: Float64[np.ndarray, " window"]
+    reference: Float64[np.ndarray, " reference"],
+    probabilities: Float64[np.ndarray, " window"],
+    reference_closes: Int64[np.ndarray, " reference"] | None = None,
+    closes: Int64[np.ndarray, " window"] | None = None,
 ) -> Float64[np.ndarray, " window"]:
-    """Rank each decision's confidence among the `REFERENCE` confidences before it: its conformal p-value.
+    """Rank each decision's confidence among those of the `REFERENCE` closes before it: its conformal p-value.
 
     Args:
         reference: shape (reference,), float64: P(rise) of earlier decisions of the same network, oldest first.
         probabilities: shape (window,), float64: P(rise), oldest first.
+        reference_closes: shape (reference,), int64, rising: number of the close of each; None: each has its own.
+        closes: shape (window,), int64, rising: the same of the decisions to rank.
 
     Returns:
         Shape (window,), above 0 and at most 1; small where the confidence is high. Equal confidences count as higher.
 
-    Time: entry t depends on the reference and on probabilities 0..t.
+    Time: entry t depends on probability t, on the reference and on the probabilities of earlier closes.
 
     Examples:
         >>> rank_confidences(np.array([0.5, 0.6, 0.45]), np.array([0.7, 0.5])).tolist()
         [0.25, 1.0]
     """
     confidences = np.abs(np.concatenate([reference, probabilities]) - THRESHOLD)
-    ends = np.arange(len(reference), len(confidences))
-    recent = [confidences[max(0, end - REFERENCE) : end] for end in ends]
-    counts = [np.count_nonzero(each >= confidences[end]) for end, each in zip(ends, recent, strict=True)]
-    sizes = np.minimum(ends, REFERENCE)
-    return np.asarray((1.0 + np.array(counts, dtype=np.float64)) / (1 + sizes), dtype=np.float64)
+    starts = np.concatenate([_starts(reference, reference_closes), len(reference) + _starts(probabilities, closes)])
+    ends = np.append(starts[1:], len(confidences))
+    ranks = np.ones(len(confidences))
+    for close in range(int(np.searchsorted(starts, len(reference))), len(starts)):
+        own = slice(starts[close], ends[close])
+        recent = np.sort(confidences[starts[max(0, close - REFERENCE)] : starts[close]])
+        higher = len(recent) - np.searchsorted(recent, confidences[own], side="left")
+        ranks[own] = (1 + higher) / (1 + len(recent))
+    return ranks[len(reference) :]
+
+
+def _starts(
+    probabilities: Float64[np.ndarray, " window"], closes: Int64[np.ndarray, " window"] | None
+) -> Int64[np.ndarray, " close"]:
+    """Return where the windows of each close begin."""
+    if closes is None:
+        return np.arange(len(probabilities), dtype=np.int64)
+    return np.unique(closes, return_index=True)[1].astype(np.int64)
 
 
 def rank_record(record: Record, validation: Sequence[Record]) -> Float64[np.ndarray, " window"]:
@@ -141,21 +161,28 @@ def rank_record(record: Record, validation: Sequence[Record]) -> Float64[np.ndar
     ranks = np.empty(len(record))
     for number, before in validation_by_fold(record, validation, "abstention").items():
         tested = record.fold == number
-        ranks[tested] = rank_confidences(before.probabilities, record.probabilities[tested])
+        own = record.take(tested)
+        ranks[tested] = rank_confidences(
+            before.probabilities, own.probabilities, before.bar_numbers(), own.bar_numbers()
+        )
     return ranks
 
 
-def hold_share(ranks: Float64[np.ndarray, " window"], share: float) -> Opinions:
+def hold_share(
+    ranks: Float64[np.ndarray, " window"], share: float, closes: Int64[np.ndarray, " window"] | None = None
+) -> Opinions:
     """Hold an opinion on a stated share of decisions, the most confident ones; the level starts at the share.
 
     Args:
         ranks: shape (window,), float64, of `rank_record` or `rank_confidences`.
         share: stated share.
+        closes: shape (window,), int64, rising: number of the close of each; None: each has its own.
 
-    Time: entry t depends on the ranks 0..t.
+    Time: entry t depends on rank t and on the ranks of earlier closes.
     """
-    counted, moment = np.ones(len(ranks), dtype=np.bool_), np.arange(len(ranks))
-    return _hold(ranks, counted, moment, moment, share, share)
+    starts = _starts(ranks, closes)
+    moment = np.arange(len(starts))
+    return _hold(ranks, np.ones(len(ranks), dtype=np.bool_), starts, moment, moment, share, share)
 
 
 def hold_coverage(ranks: Float64[np.ndarray, " window"], record: Record, coverage: float) -> Opinions:
@@ -168,70 +195,97 @@ def hold_coverage(ranks: Float64[np.ndarray, " window"], record: Record, coverag
         record: out-of-sample probabilities, oldest first.
         coverage: stated coverage of the sets {rise}, {fall} and {rise, fall}, the last without an opinion.
 
-    Time: entry t depends on the ranks 0..t and on outcomes that were resolved at or before decision t.
+    Time: entry t depends on rank t, on those of earlier closes and on outcomes resolved at or before decision t.
     """
     wrong = (record.probabilities > THRESHOLD) != (record.labels == 1)
-    return _hold(ranks, wrong, record.resolved_at, record.decided_at, 1 - coverage, 2 * (1 - coverage))
+    starts, decided_at, resolved_at = _closes(record)
+    return _hold(ranks, wrong, starts, resolved_at, decided_at, 1 - coverage, 2 * (1 - coverage))
+
+
+def next_level(level: float, rate: float, found: float) -> float:
+    """Return the level after a close, or after its outcomes are known.
+
+    The cap never binds for shares; where wrong opinions are rarer than stated, it keeps the level from growing without
+    bound.
+
+    Args:
+        level: before.
+        rate: stated share of decisions that are opinions, or wrong opinions.
+        found: share of the decisions of the close that were.
+
+    Source: Gibbs and Candes 2021, equation 2, with the share of a close in place of the event of a decision.
+    """
+    return min(level + STEP * (rate - found), 1 + STEP * rate)
 
 
 def _hold(
     ranks: Float64[np.ndarray, " window"],
     counted: Bool[np.ndarray, " window"],
-    known_at: Shaped[np.ndarray, " window"],
-    decided_at: Shaped[np.ndarray, " window"],
+    starts: Int64[np.ndarray, " close"],
+    known_at: Shaped[np.ndarray, " close"],
+    decided_at: Shaped[np.ndarray, " close"],
     rate: float,
     level: float,
 ) -> Opinions:
     """Hold opinions so that opinions that count are a stated share of decisions.
 
-    Source: Gibbs and Candes 2021, equation 2; the level moves once an earlier decision's event is known. The cap never
-    binds for shares; where wrong opinions are rarer than stated, it keeps the level from growing without bound.
+    The level moves once the events of an earlier close are known.
     """
-    levels, held, known = np.empty(len(ranks)), np.zeros(len(ranks), dtype=np.bool_), 0
-
-    def learn(level: float, event: int) -> float:
-        return min(level + STEP * (rate - float(held[event] and counted[event])), 1 + STEP * rate)
-
-    for now in range(len(ranks)):
+    levels, held, known = np.empty(len(starts)), np.zeros(len(ranks), dtype=np.bool_), 0
+    closes = [slice(*each) for each in zip(starts, np.append(starts[1:], len(ranks)), strict=True)]
+    for now, own in enumerate(closes):
         while known < now and known_at[known] <= decided_at[now]:
-            level = learn(level, known)
+            events = closes[known]
+            level = next_level(level, rate, float((held[events] & counted[events]).mean()))
             known += 1
         levels[now] = level
-        held[now] = ranks[now] <= level
+        held[own] = ranks[own] <= level
     return Opinions(ranks, levels, held)
 
 
-def share_bounds(share: float, windows: int) -> tuple[float, float]:
+def _closes(
+    record: Record,
+) -> tuple[Int64[np.ndarray, " close"], Shaped[np.ndarray, " close"], Shaped[np.ndarray, " close"]]:
+    """Return where the windows of each close begin, its time, and when all its outcomes are known."""
+    starts = _starts(record.probabilities, record.bar_numbers())
+    resolved_at = np.maximum.reduceat(record.resolved_at, starts) if len(starts) else record.resolved_at
+    return starts, record.decided_at[starts], np.maximum.accumulate(resolved_at)
+
+
+def share_bounds(share: float, closes: int) -> tuple[float, float]:
     """Return between which bounds the share of opinions of `hold_share` lies, whatever the probabilities.
 
     The level cannot leave -STEP (1 - share) .. 1 + STEP share, because no rank is at most 0 and every rank is at most
-    1; the share differs from the stated one by the way that the level went, divided by STEP and the windows.
+    1; the share, averaged over closes, differs from the stated one by the way that the level went, divided by STEP and
+    the closes. The number of series at a close does not matter: the share of a close is between 0 and 1.
 
     Source: Gibbs and Candes 2021, proposition 4.1, with both ends of the level kept apart.
     """
-    low = share - ((1 - share) / STEP + share) / windows
-    return max(0.0, low), min(1.0, share + (share / STEP + 1 - share) / windows)
+    low = share - ((1 - share) / STEP + share) / closes
+    return max(0.0, low), min(1.0, share + (share / STEP + 1 - share) / closes)
 
 
-def coverage_bound(coverage: float, windows: int, pending: int) -> float:
-    """Return the least coverage of `hold_coverage`, whatever the probabilities and outcomes.
+def coverage_bound(coverage: float, closes: int, pending: int) -> float:
+    """Return the least coverage of `hold_coverage`, averaged over closes, whatever the probabilities and outcomes.
 
-    Below level 0 there is no opinion, so at most `pending` wrong ones, whose outcomes were not known, follow.
+    Below level 0 there is no opinion, so at most `pending` closes with wrong ones, whose outcomes were not known,
+    follow.
 
     Args:
         coverage: stated coverage.
-        windows: decisions.
-        pending: of `pending_decisions`; 1 for a series whose labels do not overlap.
+        closes: number of closes; of a series, of decisions.
+        pending: of `pending_closes`; 1 where labels do not overlap.
 
     Source: own, from Gibbs and Candes 2021, proposition 4.1, with delayed outcomes.
     """
-    return max(0.0, coverage - (2 * (1 - coverage) / STEP + coverage * pending) / windows)
+    return max(0.0, coverage - (2 * (1 - coverage) / STEP + coverage * pending) / closes)
 
 
-def pending_decisions(record: Record) -> int:
-    """Return the largest number of decisions without a known outcome after a decision, that one included."""
-    known = np.searchsorted(np.maximum.accumulate(record.resolved_at), record.decided_at, side="right")
-    return int((np.arange(1, len(record) + 1) - known).max(initial=1))
+def pending_closes(record: Record) -> int:
+    """Return the largest number of closes without known outcomes after a close, that one included."""
+    _, decided_at, resolved_at = _closes(record)
+    known = np.searchsorted(resolved_at, decided_at, side="right")
+    return int((np.arange(1, len(decided_at) + 1) - known).max(initial=1))
 
 
 def signed_moves(record: Record, bars: Bars) -> Float64[np.ndarray, " window"]:
@@ -266,23 +320,24 @@ def score_abstention(
         record: out-of-sample probabilities, oldest first.
         ranks: shape (window,), float64, of `rank_record`.
         base_rate: shape (window,), float64: the base rate's P(rise) on the record's windows.
-        moves: shape (window,), float64, of `signed_moves`.
+        moves: shape (window,), float64: move until the outcome in the predicted direction, basis points; NaN: unknown.
         seed: of the bootstrap.
 
     Returns:
         The scores by rule, in this order.
 
-    Time: opinion t depends on ranks 0..t, and for `coverage` on outcomes known at decision t.
+    Time: opinion t depends on rank t and those of earlier closes, and for `coverage` on outcomes known at decision t.
     """
-    n = len(record)
+    closes = record.bar_numbers()
+    n = len(np.unique(closes))
     share, coverage = spec.opinion_share, spec.coverage
     rules = {
-        "all": (1.0, np.ones(n, dtype=np.bool_), (1.0, 1.0)),
-        "share": (share, hold_share(ranks, share).held, share_bounds(share, n)),
+        "all": (1.0, np.ones(len(record), dtype=np.bool_), (1.0, 1.0)),
+        "share": (share, hold_share(ranks, share, closes).held, share_bounds(share, n)),
         "coverage": (
             coverage,
             hold_coverage(ranks, record, coverage).held,
-            (coverage_bound(coverage, n, pending_decisions(record)), 1.0),
+            (coverage_bound(coverage, n, pending_closes(record)), 1.0),
         ),
     }
     right = (record.probabilities > THRESHOLD) == (record.labels == 1)
@@ -291,9 +346,11 @@ def score_abstention(
     found = {}
     for name, (stated, held, guaranteed) in rules.items():
         accuracy, loss, difference, move = _means_of(numbers, held, record, seed)
-        covered = float((right | ~held).mean())
+        held_share, covered = (
+            float(close_means(closes, each.astype(np.float64)).mean()) for each in (held, right | ~held)
+        )
         found[name] = OpinionScores(
-            stated, int(held.sum()), float(held.mean()), covered, accuracy, loss, difference, move, guaranteed
+            stated, int(held.sum()), held_share, covered, accuracy, loss, difference, move, guaranteed
         )
     return found
 

@@ -31,3 +31,14 @@ LABEL_NAMES: dict[LabelKind, LabelNames] = {
     "rise": RISE_NAMES,
     "rank": LabelNames(("below the median", "above the median"), "P(above the median)", "share above the median"),
 }
+
+
+def opinion_text(has_opinion: bool | None, label: LabelKind, predicted: bool | int) -> str | None:
+    """Return the predicted class, or none without an opinion; None where no share of opinions was stated.
+
+    >>> opinion_text(True, "rank", 1), opinion_text(False, "rise", 1), opinion_text(None, "rise", 0)
+    ('above the median', 'none', None)
+    """
+    if has_opinion is None:
+        return None
+    return LABEL_NAMES[label].classes[int(predicted)] if has_opinion else "none"

@@ -37,6 +37,12 @@ class PanelSpec(BaseModel):
         description="Symbols of stored series, one an entry, such as BTC-USD; empty: every stored series of the "
         "interval. A panel of other symbols is another recipe",
     )
+    held_out: tuple[str, ...] = Field(
+        default=(),
+        description="Symbols of stored series that no network is trained on and nothing is chosen by, one an entry. "
+        "The networks of the folds predict them in their test periods, so the report shows what the panel is worth for "
+        "series that it was not trained on",
+    )
     label: LabelKind = Field(
         default="rise",
         description="rise: the close at the horizon is higher; rank: the return until then is above the median of the "
@@ -162,6 +168,29 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
     return Panel(windows, rows, returns, more)
 
 
+def cut_held_out(
+    bars: Mapping[str, Bars], held_out: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec
+) -> dict[str, Panel]:
+    """Cut the windows of each held-out series as if it alone had joined the panel.
+
+    So its ranks, its label `rank` and the market's move are those of the panel and itself, and no window of the panel
+    or of another held-out series depends on it.
+
+    Args:
+        bars: of the panel, by symbol.
+        held_out: of the held-out series, by symbol; one too short for a window has none.
+        window: how windows are cut.
+        panel: label and inputs.
+
+    Raises:
+        BarsTooShort: the panel has no window.
+
+    Time: as `cut_panel`.
+    """
+    found = {symbol: cut_panel({**bars, symbol: each}, window, panel) for symbol, each in sorted(held_out.items())}
+    return {symbol: each.take(np.flatnonzero(each.windows.symbols == symbol)) for symbol, each in found.items()}
+
+
 def series_left_out(panel: PanelSpec, window: WindowSpec, resolved: Panel, folds: Sequence[Fold]) -> dict[str, str]:
     """Return why a symbol of a panel is not tested, or not even learned from, by symbol; empty where all are tested.
 
@@ -180,6 +209,13 @@ def series_left_out(panel: PanelSpec, window: WindowSpec, resolved: Panel, folds
     untested = f"trained on, but not tested: it has no window in the test period{few}"
     learned = np.unique(resolved.windows.symbols)
     return {each: untested if each in learned else unused for each in panel.symbols if each not in tested}
+
+
+def windows_of_fold(windows: Windows, tested: Windows) -> Windows:
+    """Return the resolved windows decided in the period of a fold's test windows."""
+    first, last = tested.decided_at[[0, -1]]
+    inside = (windows.decided_at >= first) & (windows.decided_at <= last) & (windows.labels >= 0)
+    return windows.take(np.flatnonzero(inside))
 
 
 def _stack(parts: Mapping[str, Windows]) -> Windows:

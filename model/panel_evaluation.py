@@ -6,18 +6,21 @@ Caution: a table of many series holds some good ones by chance; its intervals ar
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from model.bootstrap import Interval, PairedDifference, compare_losses
+from model.errors import SpecError
 from model.evaluation import NETWORK, Evaluation, evaluate_record
 from model.label_names import LABEL_NAMES
 from model.metrics import score
 from model.panel_recipe import PanelRecipe
 from model.panel_scores import auc_by_bar, mean_interval
 from model.record import Record
+
+HELD_OUT = "all held out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class SeriesScores:
         rises_share: share of label 1 among them.
         scores: by the names of `model.metrics.METRICS`.
         against_base_rate: log loss minus that of the panel's base rate on the same windows.
+        trained_on: False for a held-out series.
     """
 
     symbol: str
@@ -37,6 +41,7 @@ class SeriesScores:
     rises_share: float
     scores: dict[str, float]
     against_base_rate: PairedDifference
+    trained_on: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class PanelEvaluation:
         series: by symbol, alphabetically.
         ranks: None for the label `rise`.
         left_out: why a symbol of the panel is not among the series, by symbol; see `model.panel.series_left_out`.
+        held_out: of the held-out series, by symbol, alphabetically; if several, all of them come first (`HELD_OUT`).
     """
 
     pooled: Evaluation
@@ -69,6 +75,7 @@ class PanelEvaluation:
     series: tuple[SeriesScores, ...]
     ranks: RankScores | None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    held_out: tuple[SeriesScores, ...] = ()
 
 
 def evaluate_panel_record(
@@ -106,10 +113,39 @@ def evaluate_panel_record(
     )
 
 
-def _score_series(record: Record, base_rate: Float64[np.ndarray, " window"], symbol: str, seed: int) -> SeriesScores:
+def score_held_out(
+    record: Record, pooled: Record, base_rate: Float64[np.ndarray, " window"], seed: int
+) -> tuple[SeriesScores, ...]:
+    """Score each held-out series, and all of them if there are several.
+
+    Args:
+        record: what the networks of the folds predicted for the held-out series in their test periods.
+        pooled: record of the panel, with the same folds.
+        base_rate: shape (window,), float64: the panel's base rate on the windows of `pooled`, one value a fold.
+        seed: of the bootstrap.
+
+    Raises:
+        SpecError: a fold of the record is none of the panel's.
+    """
+    rates = {int(number): float(base_rate[pooled.fold == number][0]) for number in np.unique(pooled.fold)}
+    unknown = sorted(set(record.fold.tolist()) - rates.keys())
+    if unknown:
+        raise SpecError(f"held-out series: expected the folds {sorted(rates)} of the panel, found {unknown}")
+    base = np.array([rates[number] for number in record.fold.tolist()])
+    scores = [_score_series(record, base, str(symbol), seed, trained_on=False) for symbol in np.unique(record.symbols)]
+    if len(scores) > 1:
+        together = replace(record, symbols=np.full(len(record), HELD_OUT))
+        scores.insert(0, _score_series(together, base, HELD_OUT, seed, trained_on=False))
+    return tuple(scores)
+
+
+def _score_series(
+    record: Record, base_rate: Float64[np.ndarray, " window"], symbol: str, seed: int, *, trained_on: bool = True
+) -> SeriesScores:
     own = record.symbols == symbol
     part = record.take(own)
     return SeriesScores(
+        trained_on=trained_on,
         symbol=symbol,
         windows=len(part),
         rises_share=float(part.labels.mean()),

@@ -7,7 +7,7 @@ close changes. Knows probabilities and outcomes; no store and no clock.
 """
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int64
+from jaxtyping import Bool, Float64, Int8, Int64
 
 from model.calibration import Z_95
 from model.e_process import (
@@ -129,6 +129,33 @@ def panel_e_process(
     gains, lowest, highest = (close_means(closes, each) for each in (gains, lowest, highest))
     known = close_means(closes, (labels >= 0).astype(np.float64)) > 0
     return excess_e_process(gains, lowest, highest, known, overlap)
+
+
+def opinion_accuracy(
+    closes: Int64[np.ndarray, " prediction"],
+    labels: Int8[np.ndarray, " prediction"],
+    probabilities: Float64[np.ndarray, " prediction"],
+    held: Bool[np.ndarray, " prediction"],
+) -> tuple[int, int, tuple[float, float, float]]:
+    """Return the number of opinions with an outcome, that of their closes, and the share right with its interval.
+
+    The share is the mean over closes with an opinion, like the other numbers of the score; NaN without any.
+
+    Args:
+        closes: shape (prediction,), int64, rising.
+        labels: shape (prediction,), int8: 1, 0, or -1 where the outcome is not known or not final.
+        probabilities: shape (prediction,), float64: of label 1.
+        held: shape (prediction,): whether there was an opinion.
+
+    >>> opinion_accuracy(np.arange(4) // 2, np.array([1, 0, 1, -1], np.int8), np.full(4, 0.6), np.full(4, True))[:2]
+    (3, 2)
+    """
+    chosen = held & (labels >= 0)
+    if not chosen.any():
+        return 0, 0, (np.nan, np.nan, np.nan)
+    right = predicts_rise(probabilities[chosen]) == (labels[chosen] == 1)
+    means = close_means(closes[chosen], right.astype(np.float64))
+    return int(chosen.sum()), len(means), _mean_with_bounds(means)
 
 
 def close_means(

@@ -37,6 +37,11 @@ class PanelRecipe(Recipe):
         """How many inputs of a window describe the other series."""
         return len(CONTEXT) if self.panel.inputs == "cross_section" else 0
 
+    @property
+    def fields_off(self) -> dict[str, set[str]]:
+        """Fields that change no number; see `Recipe.fields_off`."""
+        return super().fields_off | {"panel": set() if self.panel.held_out else {"held_out"}}
+
 
 def read_recipe(text: str | bytes) -> Recipe:
     """Return the recipe of a `recipe.json`: that of a panel if it names one.
@@ -50,7 +55,7 @@ def read_recipe(text: str | bytes) -> Recipe:
 
 
 def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> PanelSpec:
-    """Return the spec with its symbols listed, in alphabetical order: the chosen ones, or all that are stored.
+    """Return the spec with its symbols listed, in alphabetical order: the chosen ones, or all that are not held out.
 
     Args:
         stored: symbols of the stored series of the interval.
@@ -58,10 +63,24 @@ def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> Pan
         panel: the spec; its symbols may be empty.
 
     Raises:
-        SpecError: a symbol has no bars, there are too few series, or the reference is none of them.
+        SpecError: a symbol has no bars, one of the panel is held out, there are too few series, or the reference is
+            none of them.
     """
-    symbols = tuple(sorted(set(panel.symbols or stored)))
+    held_out = tuple(sorted(set(panel.held_out)))
+    symbols = tuple(sorted(set(panel.symbols or stored) - (set() if panel.symbols else set(held_out))))
     listed = ", ".join(sorted(stored)) or "none"
+    both = sorted(set(symbols) & set(held_out))
+    if both:
+        raise SpecError(
+            f"panel: expected --panel.symbols and --panel.held-out without a common series, found {', '.join(both)} in "
+            "both. A series is trained on or held out: name it once."
+        )
+    absent = sorted(set(held_out) - set(stored))
+    if absent:
+        raise SpecError(
+            f"panel: expected stored {interval} bars of the held-out series {', '.join(held_out)}; missing "
+            f"{', '.join(absent)}; stored: {listed}. Ingest them, or choose others with --panel.held-out."
+        )
     missing = sorted(set(symbols) - set(stored))
     if missing:
         raise SpecError(
@@ -80,7 +99,7 @@ def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> Pan
             f"panel: expected the reference {panel.reference} among the series of the panel, found "
             f"{', '.join(symbols)}. Choose one of them with --panel.reference."
         )
-    return panel.model_copy(update={"symbols": symbols})
+    return panel.model_copy(update={"symbols": symbols, "held_out": held_out})
 
 
 def panel_recipe_for(

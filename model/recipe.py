@@ -56,12 +56,16 @@ class Recipe(BaseModel):
     @property
     def identity(self) -> str:
         """Every field that changes a number, as JSON; without fields of the execution and those that are off."""
+        return self.model_dump_json(exclude=self.fields_off)
+
+    @property
+    def fields_off(self) -> dict[str, set[str]]:
+        """Fields that change no number, by spec: those of the execution and those that are off."""
         training = {"sample_weights"} if self.training.sample_weights.equal else set()
-        exclude = {"folds": set(EXECUTION_FIELDS), "training": training}
-        exclude["network"] = {name for name in ("magnitude", "beyond_cost_bps") if not getattr(self.network, name)}
         if not self.network.magnitude:
-            exclude["training"] = training | {"magnitude_weight"}
-        return self.model_dump_json(exclude=exclude)
+            training.add("magnitude_weight")
+        network = {name for name in ("magnitude", "beyond_cost_bps") if not getattr(self.network, name)}
+        return {"folds": set(EXECUTION_FIELDS), "training": training, "network": network}
 
     @property
     def digest(self) -> str:

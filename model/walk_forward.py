@@ -43,6 +43,7 @@ class FoldFit:
         device: where it was fitted.
         seconds: time of the fit.
         further_seeds: shape (window,), float64, by seed: P(rise) of the same test windows.
+        held_out: the probabilities of held-out series in the test period, by series; None without such series.
         uncalibrated: shape (tested,), float64: P(rise) before calibration, of the test windows of this fold and of all
             earlier folds, oldest first; for the check of the final network.
     """
@@ -56,6 +57,7 @@ class FoldFit:
     seconds: float
     further_seeds: dict[int, Float64[np.ndarray, " window"]] = field(default_factory=dict)
     uncalibrated: Float64[np.ndarray, " tested"] = field(default_factory=lambda: np.empty(0, np.float64))
+    held_out: tuple[Record, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def fit_fold(
     start: Weights | None = None,
     on_epoch: Callable[[int, Epoch], None] = lambda _seed, _epoch: None,
     first_test: int | None = None,
+    held_out: Sequence[Windows] | None = None,
 ) -> FoldFit:
     """Fit one fold with early stopping on its validation windows, and predict its test fold.
 
@@ -158,6 +161,7 @@ def fit_fold(
         start: weights to start from; None for fresh ones.
         on_epoch: called with seed and epoch after each epoch.
         first_test: index of the first test window of the oldest fold, where `uncalibrated` begins; None: this fold's.
+        held_out: resolved windows of held-out series in the test period, predicted once the network is fitted.
 
     Time: the record's probabilities depend on what was resolved before the test fold began. Windows of folds before
         it are in-sample for its network.
@@ -186,6 +190,7 @@ def fit_fold(
         seconds=fitted.seconds,
         further_seeds={each: trainer.predict(fit(each), test) for each in further_seeds},
         uncalibrated=trainer.predict(replace(fitted, calibrator=UNCALIBRATED), windows.take(tested)),
+        held_out=None if held_out is None else tuple(record_of(each) for each in held_out if len(each)),
     )
 
 

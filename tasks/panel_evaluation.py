@@ -3,6 +3,7 @@
 The arithmetic is `model/panel_evaluation.py`'s. Caution: the look is counted for the panel, not for each of its series.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from prefect import task
 
+from model.abstention import AbstentionSpec, rank_record, score_abstention
 from model.bars import interval_delta
 from model.baseline_records import BOOSTING, REVERSAL, boosting_records, reversal_records
 from model.baselines import LEARNERS
@@ -17,19 +19,23 @@ from model.confusion_picture import confusion_svg
 from model.evaluation import NETWORK
 from model.factor_model import FACTOR_MODEL, walk_factor_model
 from model.label_names import LABEL_NAMES, LabelNames
-from model.panel import series_left_out
-from model.panel_evaluation import PanelEvaluation, evaluate_panel_record
+from model.metrics import THRESHOLD
+from model.panel import Panel, series_left_out
+from model.panel_evaluation import PanelEvaluation, SeriesScores, evaluate_panel_record, score_held_out
 from model.panel_policies import compare_panel_policies
 from model.panel_portfolio import compare_rank_portfolios
 from model.panel_recipe import PanelRecipe
 from model.record import Record
+from model.sharpe_and_break_even import BPS
 from model.trading import TradingSpec
 from model.walk_forward import pool_records, walk_baselines_forward
 from tasks.console.progress import current_progress
 from tasks.evaluation import log_looks, log_numbers, log_report, show_metrics, with_further
 from tasks.pages.prefect_artifacts import show_table
+from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.run_artifacts import (
     SERIES_TABLE,
+    held_out_record,
     log_charts,
     log_fold_networks,
     log_record,
@@ -56,11 +62,19 @@ OF_NETWORK = (
 )
 OF_BASELINE = ("net_bps", "break_even_bps", "sharpe")  # of a portfolio of ranks
 OF_TRADED_BASELINE = ("break_even_bps",)  # by each of three policies
+# Of the decisions with an opinion at the stated share, likewise; `evaluation/details.json` has every number.
+OF_OPINIONS = ("share", "accuracy", "accuracy_low", "accuracy_high")
 
 
 @task(name="evaluate", task_run_name="evaluate")
 def evaluate_panel(
-    ref: WindowsRef, bars: PanelBarsRef, recipe: PanelRecipe, folds: list[FoldOutcome], run_id: str, costs: TradingSpec
+    ref: WindowsRef,
+    bars: PanelBarsRef,
+    recipe: PanelRecipe,
+    folds: list[FoldOutcome],
+    run_id: str,
+    costs: TradingSpec,
+    abstention: AbstentionSpec = AbstentionSpec(),
 ) -> PanelEvaluation:
     """Evaluate the network and the baselines on the pooled test folds of all series, and log the results."""
     with current_progress().step("evaluate"):
@@ -80,7 +94,15 @@ def evaluate_panel(
             pooled=with_further(found.pooled, record, windows, split, recipe),
             left_out=series_left_out(recipe.panel, recipe.window, panel, split),
         )
+        if recipe.panel.held_out:
+            held_out = held_out_record(workspace.runs, fold_run_ids)
+            scored = score_held_out(held_out, record, baselines["base_rate"], seed)
+            found = replace(found, held_out=scored, left_out={**found.left_out, **untested(recipe, scored)})
         validation = validation_records(workspace.runs, fold_run_ids)
+        ranks, moves = rank_record(record, validation), panel_moves(record, tested, recipe)
+        opinions = score_abstention(abstention, record, ranks, baselines["base_rate"], moves, seed)
+        found = replace(found, pooled=found.pooled.with_abstention(opinions))
+        workspace.runs.log_values(run_id, params=flatten_specs({"abstention": abstention.model_dump()}))
         log_record(workspace.runs, run_id, record, baselines)
         log_fold_networks(workspace.runs, run_id, pooled_fold_networks(workspace.runs, fold_run_ids))
         p_value = found.pooled.skill.holm_adjusted()["pesaran_timmermann"]
@@ -121,11 +143,28 @@ def evaluate_panel(
     return found
 
 
+def untested(recipe: PanelRecipe, scores: Sequence[SeriesScores]) -> dict[str, str]:
+    """Return why a held-out series has no scores, by symbol."""
+    scored = {each.symbol for each in scores}
+    reason = "held out, but not tested: it has no window with an outcome in the test period"
+    return {each: reason for each in recipe.panel.held_out if each not in scored}
+
+
+def panel_moves(record: Record, tested: Panel, recipe: PanelRecipe) -> np.ndarray:
+    """Return the move until the outcome, in the predicted direction, in basis points, shape (window,).
+
+    Of a rank it is the distance of the log return from that of the median of the other series.
+    """
+    moves = tested.windows.label_moves if recipe.panel.label == "rank" else tested.returns
+    return np.asarray(np.where(record.probabilities > THRESHOLD, moves, -moves) / BPS, dtype=np.float64)
+
+
 def series_rows(found: PanelEvaluation, names: LabelNames) -> list[dict[str, Any]]:
     """Return the table by series, one row each."""
     return [
         {
             "symbol": each.symbol,
+            "trained_on": each.trained_on,
             "windows": each.windows,
             names.share: round(each.rises_share, 4),
             **{name: None if np.isnan(value) else round(value, 5) for name, value in each.scores.items()},
@@ -133,7 +172,7 @@ def series_rows(found: PanelEvaluation, names: LabelNames) -> list[dict[str, Any
             "vs_base_rate_low": round(each.against_base_rate.low, 5),
             "vs_base_rate_high": round(each.against_base_rate.high, 5),
         }
-        for each in found.series
+        for each in (*found.series, *found.held_out)
     ]
 
 
@@ -146,6 +185,18 @@ def panel_metrics(found: PanelEvaluation) -> dict[str, float]:
             logged = OF_NETWORK if "deflated_sharpe" in result.figures else of_baseline
             known = (figure for figure in logged if not np.isnan(result.figures[figure]))  # NaN: nothing was traded
             metrics |= {f"trading/{name}_{figure}": result.figures[figure] for figure in known}
+    if found.held_out:
+        scores = found.held_out[0]  # of all, if there are several
+        metrics["test/held_out_log_loss"] = scores.scores["log_loss"]
+        versus = scores.against_base_rate
+        metrics |= {
+            f"test/held_out_vs_base_rate{end}": each
+            for end, each in zip(("", "_low", "_high"), (versus.mean, versus.low, versus.high), strict=True)
+        }
+    if opinions := found.pooled.abstention.get("share"):
+        numbers = opinions.numbers()
+        of_opinions = {f"test/opinion_{name}": numbers[name] for name in OF_OPINIONS}
+        metrics |= {name: value for name, value in of_opinions.items() if value is not None}
     if found.ranks:
         for name, auc in found.ranks.auc.items():
             metrics["test/auc_within_close" if name == NETWORK else f"baseline/{name}_auc_within_close"] = auc.value

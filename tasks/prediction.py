@@ -81,6 +81,7 @@ def predict_panel(interval: str, limits: ForecastSpec, as_of: datetime | None, s
         shown = [
             {"series": row["symbol"], name: f"{row['probability']:.4f}", "decided at": row["decided_at"],
              "late": str(row["late"])}
+            | ({"opinion": row["opinion"]} if row["opinion"] else {})
             | {each.replace("_", " "): f"{value:.3%}" for each, value in found.further.get(row["symbol"], {}).items()}
             for row in rows
         ]  # fmt: skip

@@ -15,6 +15,7 @@ from prefect import runtime, task
 from model.final_fit import fit_final_network
 from model.folds import Fold
 from model.metrics import score
+from model.panel import windows_of_fold
 from model.plurals import counted
 from model.recipe import Recipe
 from model.scores_by_period import further_seeds
@@ -29,7 +30,7 @@ from tasks.registry.run_artifacts import log_final_network, log_fold, read_calib
 from tasks.registry.run_metrics import curves, kept_epoch_metrics, score_metrics
 from tasks.results import FinalFit, FoldOutcome, WindowsRef
 from tasks.services.fold_runner import dask_runner, run_folds, thread_runner
-from tasks.windowing import read_folds, read_windows
+from tasks.windowing import read_folds, read_held_out_windows, read_windows
 from tasks.workspace import open_workspace
 
 
@@ -82,6 +83,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
         workspace = open_workspace(recipe.series)
         windows, folds = read_folds(ref.bars, ref.window, recipe.folds)
         name, seed = fold_name(index, len(folds)), recipe.training.seed
+        test, held_out = windows.take(folds[index].test), read_held_out_windows(ref.bars, ref.window)
         trainer = trainer_for(recipe)  # before the clock: the first fold would include the import of TensorFlow
         began = datetime.now(UTC)
 
@@ -98,6 +100,7 @@ def train_fold(ref: WindowsRef, recipe: Recipe, index: int, parent_run_id: str) 
             start=start_of_fold(workspace.registry, workspace.decision_log, recipe, windows, folds[index]),
             on_epoch=on_epoch,
             first_test=int(folds[0].test[0]),
+            held_out=[windows_of_fold(each.windows, test) for each in held_out.values()] if held_out else None,
         )
         progress.fit_finished(name, len(fitted.history), fitted.best_epoch, recipe.training.epochs)
     with progress.step("log fold"):

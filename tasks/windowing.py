@@ -17,14 +17,14 @@ from data_checks.check_report import require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_windows
 from model.folds import Fold, FoldSpec, split_folds
-from model.panel import Panel, PanelSpec, cut_panel, series_left_out
+from model.panel import Panel, PanelSpec, cut_held_out, cut_panel, series_left_out
 from model.panel_recipe import PanelRecipe
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.console.progress import current_progress
 from tasks.results import WindowsRef
 from tasks.settings import Settings
 from tasks.store.bars_ref import AnyBarsRef, BarsRef, PanelBarsRef
-from tasks.store.panel_bars import panel_ref, read_panel
+from tasks.store.panel_bars import panel_ref, read_held_out, read_panel
 from tasks.workspace import open_workspace
 
 
@@ -40,6 +40,15 @@ def read_windows(bars: AnyBarsRef, window: WindowSpec) -> Windows:
 def read_panel_windows(bars: PanelBarsRef, window: WindowSpec) -> Panel:
     """Read the bars of a panel and cut its windows, with the return of each; cached within a process."""
     return cut_panel(read_panel(open_workspace().bar_store, bars), window, bars.panel)
+
+
+@lru_cache(maxsize=1)
+def read_held_out_windows(bars: AnyBarsRef, window: WindowSpec) -> dict[str, Panel]:
+    """Read the bars and cut the windows of each held-out series, by symbol; empty without any."""
+    if not isinstance(bars, PanelBarsRef) or not bars.held_out:
+        return {}
+    store = open_workspace().bar_store
+    return cut_held_out(read_panel(store, bars), read_held_out(store, bars), window, bars.panel)
 
 
 @lru_cache(maxsize=2)
@@ -80,6 +89,8 @@ def read_stored(interval: str, panel: PanelSpec, as_of: datetime | None) -> Pane
     with current_progress().step("read"):
         ref = panel_ref(open_workspace().bar_store, interval, panel, as_of)
         get_run_logger().info("%d series, %d bars until %s", len(ref.refs), ref.rows, ref.closed_at)
+        if ref.held_out:
+            get_run_logger().info("held out, not trained on: %s", ", ".join(each.symbol for each in ref.held_out))
         return ref
 
 

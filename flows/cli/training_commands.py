@@ -88,6 +88,7 @@ def retrain_panel(
     network: NetworkFlags = NetworkSpec(),
     training: TrainingFlags = TrainingSpec(),
     promotion: PanelPromotionFlags = PanelPromotion(),
+    abstention: AbstentionFlags = AbstentionSpec(),
     as_of: Annotated[datetime | None, Parameter(group=BASICS)] = None,
     force: Annotated[bool, Parameter(group=BASICS)] = False,
 ) -> None:
@@ -116,6 +117,7 @@ def retrain_panel(
             network=network,
             training=training,
             promotion=promotion,
+            abstention=abstention,
             as_of=as_of,
             force=force,
         )

@@ -4,6 +4,7 @@ The statistics are in `model/`; here their inputs are gathered and the result is
 picture below HOME/data/monitor. Predictions that were stored late are no evidence and are left out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -99,6 +100,7 @@ class MonitorResult:
                 {"check": SHARES[self.label], **_spread(score.calibration, score.count, unit)},
                 _row("e-process of this version", float(score.e_values.max(initial=1.0)), score.threshold),
             ]
+        rows += _opinion_rows(self.entry.numbers)
         if self.service.count:
             rows.append(_row("e-process of the service, all versions", self.service.e_value, self.service.threshold))
         for each in self.drift:
@@ -311,6 +313,27 @@ def draw_monitor(
     path.parent.mkdir(parents=True, exist_ok=True)
     monitor_picture(decided_at, losses, score, drift).savefig(path, dpi=110)
     return path
+
+
+def _opinion_rows(numbers: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the share and the accuracy of a panel's opinions as rows of the table; none without a close with them."""
+    if "opinion_closes" not in numbers:
+        return []
+    bounds = "no guarantee: versions stated different shares"
+    if "opinion_share_low" in numbers:
+        bounds = f"guaranteed {_text(numbers['opinion_share_low'])} .. {_text(numbers['opinion_share_high'])}"
+    closes = counted(int(numbers["opinion_closes"]), "close")
+    rows = [{"check": f"share with an opinion, mean of {closes}", "value": _text(numbers["opinion_share"]),
+             "range or limit": bounds}]  # fmt: skip
+    if numbers["opinions"]:
+        limits = f"from {MIN_DECISIONS} closes on"
+        if "opinion_accuracy_low" in numbers:
+            limits = f"{_text(numbers['opinion_accuracy_low'])} .. {_text(numbers['opinion_accuracy_high'])}"
+        count = counted(int(numbers["opinions"]), "opinion")
+        rows.append(
+            {"check": f"accuracy of {count}", "value": _text(numbers["opinion_accuracy"]), "range or limit": limits}
+        )
+    return rows
 
 
 def _row(what: str, value: float, limit: float) -> dict[str, str]:

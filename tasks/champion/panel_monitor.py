@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.abstention import share_bounds
 from model.bars import Bars, Series
 from model.drift import Drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
@@ -20,7 +21,13 @@ from model.live_score import LiveScore, ServiceEvidence
 from model.metrics import log_losses
 from model.monitor_alarms import MonitorSpec, find_alarms, fresh_alarms
 from model.panel_drift import measure_panel_drift
-from model.panel_live_score import close_means, freeze_panel_reference, panel_e_process, panel_live_score
+from model.panel_live_score import (
+    close_means,
+    freeze_panel_reference,
+    opinion_accuracy,
+    panel_e_process,
+    panel_live_score,
+)
 from model.panel_recipe import PanelRecipe
 from model.times import column_times, to_datetime64
 from model.windows import cut_windows
@@ -33,8 +40,10 @@ from tasks.champion.champion_monitor import (
     promotion_ordinal,
 )
 from tasks.champion.commit_decision import sync_champion_alias
-from tasks.champion.panel_labels import PanelLabels, panel_labels, read_closed_bars
+from tasks.champion.live_comparison import MIN_DECISIONS
+from tasks.champion.panel_labels import PanelLabels, first_stored, panel_labels, read_closed_bars
 from tasks.champion.panel_of_series import predicted_series
+from tasks.champion.stated_share import stated_share
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
@@ -54,6 +63,7 @@ class _Live:
     labels: np.ndarray
     probabilities: np.ndarray
     versions: np.ndarray
+    held: np.ndarray
 
     def take(self, chosen: np.ndarray) -> "_Live":
         return _Live(*(getattr(self, name)[chosen] for name in self.__slots__))
@@ -104,6 +114,7 @@ def monitor_panel(
     score = panel_live_score(own.closes, own.labels, own.probabilities, reference, threshold, overlap)
     service = _service(live.first_of_each(), labels, spec)
     numbers = {**monitor_numbers(score, service), **_gaps(stored, bars, recipe, spec)}
+    numbers |= _opinion_numbers(workspace, stored[stored["decided_at"] <= now], own)
     drift, notes = _drift(bars, champion, spec)
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     age, missing, decisions = (numbers[name] for name in ("champion_age_days", "missing", "decisions"))
@@ -131,6 +142,7 @@ def _live(
         np.where(found.is_open, -1, found.labels).astype(np.int8),
         kept["probability"].to_numpy().astype(np.float64),
         kept["version"].to_numpy().astype(np.str_),
+        kept["has_opinion"].eq(other=True).to_numpy(dtype=bool),
     )
     counted = np.zeros(len(kept), dtype=bool)
     for version, files in found.versions.items():
@@ -154,6 +166,30 @@ def _service(live: _Live, labels: PanelLabels, spec: MonitorSpec) -> ServiceEvid
     count = len(np.unique(live.closes[live.labels >= 0]))
     evidence = float(values.max(initial=1.0))
     return ServiceEvidence(count, evidence, alarm_threshold(spec.false_alarm_rate), of_closes=True)
+
+
+def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live) -> dict[str, float]:
+    """Return the share of opinions over the served closes with its guarantee, and the accuracy of this version's.
+
+    The share is that of all versions and of late predictions too, because its guarantee is; it has no guarantee where
+    they stated different shares. Empty without a close with opinions.
+    """
+    served = first_stored(stored[stored["has_opinion"].notna()])
+    if served.empty:
+        return {}
+    shares = served["has_opinion"].astype(float).groupby(served["decided_at"]).mean()
+    numbers = {"opinion_closes": float(len(shares)), "opinion_share": float(shares.mean())}
+    stated = {stated_share(workspace, workspace.registry.version(each)) for each in served["version"].unique()}
+    if len(stated) == 1 and (share := stated.pop()) is not None:
+        low, high = share_bounds(share, len(shares))
+        numbers |= {"opinion_share_low": low, "opinion_share_high": high}
+    count, closes, accuracy = opinion_accuracy(own.closes, own.labels, own.probabilities, own.held)
+    numbers["opinions"] = float(count)
+    if count:
+        numbers["opinion_accuracy"] = accuracy[0]
+    if closes >= MIN_DECISIONS:
+        numbers |= {"opinion_accuracy_low": accuracy[1], "opinion_accuracy_high": accuracy[2]}
+    return numbers
 
 
 def _gaps(stored: "pd.DataFrame", bars: dict[str, Bars], recipe: PanelRecipe, spec: MonitorSpec) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
 from model.bars import Bars, bars_from_frame
-from model.label_names import LABEL_NAMES, LabelKind
+from model.label_names import LABEL_NAMES, LabelKind, opinion_text
 from model.live_score import outcomes
 from model.metrics import CLASSES, predicts_rise
 from model.times import column_times, to_datetime
@@ -33,6 +33,7 @@ class LivePredictions:
         late: whether each was stored after its outcome was known.
         symbols: of a panel, the series of each prediction; empty for one series.
         kinds: of a panel, the label of each prediction; empty for one series.
+        opinions: of a panel, whether there was an opinion on each, None where it was not stated; empty for one series.
     """
 
     decided_at: Shaped[np.ndarray, " prediction"]
@@ -43,6 +44,7 @@ class LivePredictions:
     late: tuple[bool, ...]
     symbols: tuple[str, ...] = ()
     kinds: tuple[LabelKind, ...] = ()
+    opinions: tuple[bool | None, ...] = ()
 
     def __len__(self) -> int:
         """Return their number."""
@@ -59,7 +61,15 @@ class LivePredictions:
         """Return one prediction ready for JSON."""
         rises, label = bool(predicts_rise(self.probabilities)[place]), int(self.labels[place])
         known, classes = label >= 0, LABEL_NAMES[self.kinds[place]].classes if self.kinds else CLASSES
-        of_panel = {"symbol": self.symbols[place], "label": self.kinds[place]} if self.kinds else {}
+        of_panel = (
+            {
+                "symbol": self.symbols[place],
+                "label": self.kinds[place],
+                "opinion": opinion_text(self.opinions[place], self.kinds[place], rises),
+            }
+            if self.kinds
+            else {}
+        )
         return of_panel | {
             "decided_at": to_datetime(self.decided_at[place]).isoformat(),
             "resolves_at": to_datetime(self.resolves_at[place]).isoformat(),
@@ -110,6 +120,8 @@ def served_predictions(workspace: Workspace, since: datetime | None = None) -> L
         kept = first_stored(stored)
         found = predictions_with_outcomes(kept, bars_from_frame(no_bars(series).frame(), series.interval))
         symbols, kinds = tuple(kept["symbol"]), tuple(kept["label"])
-        return replace(found, labels=panel_labels(workspace, kept).labels, symbols=symbols, kinds=kinds)
+        opinions = tuple(None if each is None else bool(each) for each in kept["has_opinion"])
+        labels = panel_labels(workspace, kept).labels
+        return replace(found, labels=labels, symbols=symbols, kinds=kinds, opinions=opinions)
     bars = workspace.bar_store.read_frame(series) if len(stored) else no_bars(series).frame()
     return predictions_with_outcomes(stored, bars_from_frame(bars, series.interval))

@@ -164,15 +164,22 @@ def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print served predictions, oldest first, with their outcomes; those of a panel with their series."""
     kinds: set[LabelKind] = {row.get("label", "rise") for row in rows}
     chance = LABEL_NAMES[kinds.pop()].probability if len(kinds) == 1 else "P(label 1)"
-    of_panel = any("symbol" in row for row in rows)
-    names = ("close of (UTC)", *(["series"] if of_panel else []), chance, "predicted", "outcome", "version", "stored")
+    of_panel, stated = any("symbol" in row for row in rows), any(row.get("opinion") for row in rows)
+    series, opinion = ["series"] if of_panel else [], ["opinion"] if stated else []
+    names = ("close of (UTC)", *series, chance, "predicted", *opinion, "outcome", "version", "stored")
     table = Table(*names, box=SIMPLE_HEAD)
     for row in rows:
         outcome = f"{row['outcome']}, {right_or_wrong(row)}" if row["outcome"] else UNKNOWN
         series, stored = [row["symbol"]] if of_panel else [], "late" if row["late"] else "in time"
         first = (format_time(row["resolves_at"]), *series, f"{row['probability']:.1%}", row["predicted"])
-        table.add_row(*first, outcome, row["version"], stored)
+        opinion = [yes_or_no(row["opinion"])] if stated else []
+        table.add_row(*first, *opinion, outcome, row["version"], stored)
     Console().print(table if rows else "no predictions yet; `riseorfall predict` makes one, for a panel with --panel")
+
+
+def yes_or_no(opinion: str | None) -> str:
+    """Return whether there is an opinion; empty where no share of opinions was stated."""
+    return {None: "", "none": "no"}.get(opinion, "yes")
 
 
 def right_or_wrong(row: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from tasks.console.command_output import (
     metrics_table,
     policies_table,
     print_field,
+    yes_or_no,
 )
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
@@ -90,6 +91,19 @@ def _evaluation_lines(result: "PanelRetrain") -> Iterator[tuple[str, str]]:
     yield "windows", f"{resolved}; {len(found.series)} series at {found.closes} closes tested"
     for symbol, reason in found.left_out.items():
         yield "left out", f"{symbol} is {reason}"
+    if opinions := found.pooled.abstention.get("share"):
+        accuracy = f"{opinions.accuracy.value:.1%} [{opinions.accuracy.low:.1%}, {opinions.accuracy.high:.1%}] right"
+        bounds = "guaranteed {:.1%} to {:.1%}".format(*opinions.guaranteed)
+        everything = found.pooled.abstention["all"].accuracy.value
+        yield (
+            "opinions",
+            f"{opinions.opinions}, on {opinions.share:.1%} of a close ({bounds})"
+            + (f"; {accuracy}, all decisions {everything:.1%}" if opinions.opinions else ""),
+        )
+    for each in found.held_out:
+        loss, versus = each.scores["log_loss"], each.against_base_rate
+        interval = f"{versus.mean:+.4f} [{versus.low:+.4f}, {versus.high:+.4f}] vs. the base rate"
+        yield "held out", f"{each.symbol}, not trained on: log loss {loss:.4f}, {interval}"
 
 
 def ranks_table(ranks: "RankScores", portfolios: "PolicyComparison | None") -> Table:
@@ -116,11 +130,21 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
     names = LABEL_NAMES[found["label"]]
     closes = [(format_time(each["decided_at"]), format_time(each["resolves_at"])) for each in found["predictions"]]
     most = max(closes, key=closes.count)
-    table = Table("series", names.probability, *further.values(), "", box=SIMPLE_HEAD)
+    stated = [each for each in found["predictions"] if each["opinion"] is not None]
+    opinion, late = ["opinion"] if stated else [], [""] if any(each["late"] for each in found["predictions"]) else []
+    table = Table(
+        "series", names.probability, *opinion, *further.values(), *late, box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for each in sorted(found["predictions"], key=lambda row: -float(row["probability"])):
-        notes = ["" if each["trained_on"] else "not trained on", "late" if each["late"] else ""]
         values = (f"{each[name]:+.3%}" if name == "expected_return" else f"{each[name]:.2%}" for name in further)
-        table.add_row(each["symbol"], f"{each['probability']:.4f}", *values, ", ".join(filter(None, notes)))
+        opinion = [yes_or_no(each["opinion"])] if stated else []
+        table.add_row(
+            each["symbol"],
+            f"{each['probability']:.4f}",
+            *opinion,
+            *values,
+            *(["late"] if late and each["late"] else []),
+        )
     console.print(
         f"[bold]{found['series']}[/bold] version {found['version']}, decided at {most[0]} UTC, "
         f"resolves at {most[1]} UTC"
@@ -129,12 +153,18 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
     for each, (decided_at, resolves_at) in zip(found["predictions"], closes, strict=True):
         if (decided_at, resolves_at) != most:
             console.print(f"{each['symbol']}: decided at {decided_at} UTC, resolves at {resolves_at} UTC")
+    if stated:
+        count = sum(each["opinion"] != "none" for each in stated)
+        console.print(
+            f"opinion: {count} of {len(stated)} series, the most confident by the share stated at retrain",
+            soft_wrap=True,
+        )
     if "expected_move" in further:
         console.print(MOVE_NOTES[found["label"]], soft_wrap=True)
     if CLASS_COLUMNS[0] in further:
         console.print("P(down), P(neither), P(up): of a move beyond the cost of the recipe")
     for text in _forecast_notes(found):
-        console.print(text)
+        console.print(text, soft_wrap=True)
     for symbol, reason in found["left_out"].items():
         console.print(f"left out: {escape(symbol)}: {escape(reason)}", soft_wrap=True)
 
@@ -162,6 +192,8 @@ def panel_outcome_text(found: Mapping[str, Any]) -> str:
 def _forecast_notes(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a reader must know about predictions that are late, served before, or backfilled."""
     rows = found["predictions"]
+    if unknown := sorted(each["symbol"] for each in rows if not each["trained_on"]):
+        yield f"not trained on: {', '.join(unknown)}"
     served = {each["served_before"]["version"] for each in rows if "served_before" in each}
     if served:
         count = sum("served_before" in each for each in rows)

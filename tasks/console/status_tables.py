@@ -214,7 +214,9 @@ def _format_live(live: Mapping[str, Any]) -> str:
         return "no prediction has an outcome yet" if live else "no monitor run yet"
     count = counted(int(live["live_predictions"]), "prediction")
     closes = f" at {counted(int(live['live_closes']), 'close')}" if "live_closes" in live else ""
+    opinions = counted(int(live.get("opinions", 0)), "opinion")
     return (
         f"{count}{closes}, accuracy {live['live_accuracy']:.3f}, log loss "
         f"{live['live_log_loss']:.4f} (base rate {live['base_rate_log_loss']:.4f})"
+        + (f"; {opinions}, accuracy {live['opinion_accuracy']:.3f}" if live.get("opinions") else "")
     )

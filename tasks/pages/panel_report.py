@@ -25,6 +25,7 @@ from model.scores_by_period import Period
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
+from tasks.pages.report_abstention import abstention_section
 from tasks.pages.report_cost_classes import cost_classes_section
 from tasks.pages.report_evidence import (
     COLOURS,
@@ -106,6 +107,7 @@ def panel_report_page(content: PanelReportContent) -> str:
         page.section("Beyond a cost", *cost_classes_section(found.pooled.cost_classes, INTERVALS))
     if recipe.panel.label == "rise":
         page.section("Trading", *_policies(page, found.pooled.policies))
+    page.section("Abstention", *abstention_section(found.pooled.abstention, of_panel=True))
     page.section("By series", *_by_series(found, names))
     page.section("Folds and years", *periods_section(content.periods, found.pooled.seeds, names))
     page.section("Calibration", *_calibration(page, content, names))
@@ -259,7 +261,7 @@ def _fifth(record: Record) -> str:
 def _by_series(found: PanelEvaluation, names: LabelNames) -> list[Markup]:
     rows = [
         (
-            each.symbol,
+            each.symbol if each.trained_on else value_with_note(each.symbol, "not in training"),
             f"{each.windows:,}",
             f"{each.rises_share:.1%}",
             f"{each.scores['log_loss']:.4f}",
@@ -270,14 +272,20 @@ def _by_series(found: PanelEvaluation, names: LabelNames) -> list[Markup]:
             f"{each.scores['accuracy']:.1%}",
             number_text(each.scores["roc_auc"]),
         )
-        for each in found.series
+        for each in (*found.series, *found.held_out)
     ]
+    held_out = (
+        " Series marked as not in training are held out: no network was trained on them, nothing was chosen by them, "
+        "and the network of each fold predicted them in its test period. They are not part of the pooled numbers."
+        if found.held_out
+        else ""
+    )
     head = ("series", "windows", names.share, "log loss", "vs. base rate", "accuracy", "ROC AUC")
     return [
         table(head, rows),
         paragraph(
             "Log loss vs. the panel's base rate: below 0 the network is better; 95 % interval below. "
-            "About 1 in 20 intervals excludes 0 by chance; not corrected.",
+            f"About 1 in 20 intervals excludes 0 by chance; not corrected.{held_out}",
             quiet=True,
         ),
     ]

@@ -1,5 +1,7 @@
 """The section of a report on decisions with and without an opinion: a table, and what is guaranteed about it."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from markupsafe import Markup
 
@@ -7,7 +9,6 @@ from model.abstention import OpinionScores
 from model.bootstrap import Interval
 from tasks.pages.html_page import paragraph, table, value_with_note
 from tasks.pages.number_format import with_interval
-from tasks.pages.report_inputs import ReportContent
 
 HEAD = (
     "opinion by",
@@ -20,9 +21,21 @@ HEAD = (
 )
 
 
-def abstention_section(content: ReportContent) -> list[Markup]:
-    """Return the numbers of all decisions and of those with an opinion, by stated share and by stated coverage."""
-    found = content.evaluation.abstention
+def abstention_section(found: Mapping[str, OpinionScores], *, of_panel: bool = False) -> list[Markup]:
+    """Return the numbers of all decisions and of those with an opinion, by stated share and by stated coverage.
+
+    Args:
+        found: by rule: `all`, `share`, `coverage`.
+        of_panel: whether several series decide at a close.
+    """
+    of_closes = (
+        " Share and coverage are taken within each close and averaged over closes; the level is the same for all "
+        "series of a close."
+        if of_panel
+        else ""
+    )
+    move = "mean move in the predicted direction" if of_panel else "mean move of the price in the predicted direction"
+    drawn = "stationary block bootstrap over whole closes" if of_panel else "stationary block bootstrap"
     share, coverage = found["share"], found["coverage"]
     of_share = "{:.1%} to {:.1%}".format(*share.guaranteed)
     of_coverage = f"at least {coverage.guaranteed[0]:.1%}"
@@ -35,15 +48,15 @@ def abstention_section(content: ReportContent) -> list[Markup]:
         paragraph(
             "The network has an opinion where its probability is far enough from 50 %. How far is fixed at each close "
             "from earlier decisions only, in two ways: so that a stated share of decisions has an opinion, or so that "
-            "a stated share of prediction sets holds the outcome."
+            f"a stated share of prediction sets holds the outcome.{of_closes}"
         ),
         table(HEAD, rows, stacked=True),
         paragraph(
             "Without an opinion the prediction set holds both outcomes and is always right, so coverage says little "
             "about skill: read the accuracy of the opinions, which is measured and not guaranteed. The share of "
             "opinions and the coverage of the sets are guaranteed for any sequence of prices, within the bounds below "
-            "them. The move is the mean move of the price in the predicted direction until the outcome, before costs. "
-            "Below each number its 95 % interval (stationary block bootstrap).",
+            f"them. The move is the {move} until the outcome, before costs. "
+            f"Below each number its 95 % interval ({drawn}).",
             quiet=True,
         ),
     ]

@@ -59,7 +59,7 @@ def report_page(content: ReportContent) -> str:
     page.lead(decision, _summary(content), _tiles(content))
     page.section("Skill", *skill_section(page, content))
     page.section("Calibration", *calibration_section(page, content))
-    page.section("Abstention", *abstention_section(content))
+    page.section("Abstention", *abstention_section(content.evaluation.abstention))
     if content.evaluation.moves:
         page.section("Expected move", *magnitude_section(content.evaluation.moves))
     if content.evaluation.cost_classes:

@@ -29,6 +29,7 @@ FOLD_VALIDATION = "validation.parquet"  # its record of the validation windows, 
 FOLD_CALIBRATOR = "calibrator.json"
 FOLD_SEEDS = "seeds.parquet"  # P(rise) of its test windows, one column per further seed
 FOLD_UNCALIBRATED = "uncalibrated.parquet"  # its network's P(rise) of its own test windows and of earlier folds'
+FOLD_HELD_OUT = "held_out.parquet"  # of a panel, its record of the held-out series; since 0.2
 # A retrain's or a replayed day's run.
 RECORD = "evaluation/record.parquet"
 FOLD_NETWORKS = "evaluation/fold_networks.parquet"  # one column per fold; since 0.2
@@ -85,6 +86,9 @@ def log_fold(runs: "ExperimentRuns", run_id: str, fold: "FoldFit") -> None:
     if fold.further_seeds:
         frame = pd.DataFrame({str(seed): probabilities for seed, probabilities in fold.further_seeds.items()})
         files[FOLD_SEEDS] = parquet_bytes(frame)
+    if fold.held_out is not None:
+        frames = [each.frame() for each in (*fold.held_out, fold.record.take(np.empty(0, dtype=np.int64)))]
+        files[FOLD_HELD_OUT] = parquet_bytes(pd.concat(frames, ignore_index=True))
     log_artifacts(runs, run_id, files)
 
 
@@ -195,6 +199,14 @@ def pooled_record(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> Record
     import pandas as pd
 
     frames = [_read_frame(runs, run_id, FOLD_RECORD) for run_id in fold_run_ids]
+    return record_from_frame(pd.concat(frames, ignore_index=True))
+
+
+def held_out_record(runs: "ExperimentRuns", fold_run_ids: Iterable[str]) -> Record:
+    """Return the record of the held-out series of all folds, oldest first; empty where they have no test window."""
+    import pandas as pd
+
+    frames = [_read_frame(runs, run_id, FOLD_HELD_OUT) for run_id in fold_run_ids]
     return record_from_frame(pd.concat(frames, ignore_index=True))
 
 

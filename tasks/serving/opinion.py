@@ -13,12 +13,12 @@ import numpy as np
 from model.abstention import hold_share, rank_confidences
 from model.metrics import THRESHOLD
 from model.times import as_utc, column_times, to_datetimes
+from tasks.champion.stated_share import stated_share
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
-OPINION_SHARE = "abstention.opinion_share"  # parameter of a retrain's run; since 0.2
 Opinion = Literal["rise", "fall", "none"]
 
 
@@ -33,7 +33,7 @@ def opinion_on(workspace: Workspace, version: Version, loaded: LoadedVersion, pr
 
     Time: depends on the version's record and on its predictions decided until this one.
     """
-    stated = workspace.runs.run_params(version.run_id).get(OPINION_SHARE)
+    stated = stated_share(workspace, version)
     if stated is None:
         return None
     record, decided_at = loaded.record(), as_utc(prediction.decided_at)
@@ -45,6 +45,6 @@ def opinion_on(workspace: Workspace, version: Version, loaded: LoadedVersion, pr
     ranks = rank_confidences(
         record.probabilities[record.fold == record.fold[-1]], np.array([*before, prediction.probability])
     )
-    if not hold_share(ranks, float(stated)).held[-1]:
+    if not hold_share(ranks, stated).held[-1]:
         return "none"
     return "rise" if prediction.probability > THRESHOLD else "fall"

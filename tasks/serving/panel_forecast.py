@@ -7,8 +7,9 @@ champion that is too old is refused; a series whose bars are too old, too few or
 Caution: a prediction that is stored already is returned as it was stored, also if the bars have been revised since.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,21 +18,26 @@ import numpy as np
 from model.bars import Bars, Series
 from model.errors import BarsTooShort, ChecksFailed, RiseOrFallError, SpecError, StaleChampion
 from model.freshness import ForecastSpec, require_fresh
-from model.label_names import LabelKind
+from model.label_names import LabelKind, opinion_text
+from model.metrics import THRESHOLD
 from model.panel import cut_panel
 from model.panel_recipe import PanelRecipe
 from model.times import to_datetime64
+from model.windows import Windows
 from tasks.champion.as_of_time import panel_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_spec import ShadowSpec
-from tasks.registry.loaded_version import open_version
+from tasks.registry.loaded_version import OpenedVersion, open_version
 from tasks.registry.model_registry import Version
 from tasks.serving.forecast import last_comparison, require_checked, require_same_network
 from tasks.serving.panel_backfill import backfill_panel, panel_predictions
+from tasks.serving.panel_opinions import with_opinions
 from tasks.serving.panel_shadows import predict_panel_with_shadows
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class PanelForecast:
         series_name: of the panel, such as `PANEL-1d`.
         version: of the champion.
         label: rise or rank; what the probabilities are of.
-        predictions: one a series, by symbol.
+        predictions: one a series, by symbol, each with its opinion if the version's retrain stated a share.
         trained_on: symbols of the series that the network was trained on.
         left_out: reason by symbol of each series without a prediction.
         backfilled: predictions of the closes missed before.
@@ -74,7 +80,8 @@ class PanelForecast:
         names = ("symbol", "decided_at", "resolves_at", "probability", "late")
         trained_on = prediction.symbol in self.trained_on
         further = dict(self.further.get(prediction.symbol, {}))
-        return {name: values[name] for name in names} | further | {"trained_on": trained_on} | served
+        opinion = {"opinion": opinion_text(prediction.has_opinion, self.label, prediction.probability > THRESHOLD)}
+        return {name: values[name] for name in names} | opinion | further | {"trained_on": trained_on} | served
 
 
 def forecast_panel(
@@ -136,7 +143,7 @@ def forecast_panel(
     workspace.prediction_log.create()
     newest_windows = windows.take(newest)
     backfilled = backfill_panel(workspace, opened, used, newest_windows, written_at)
-    made = panel_predictions(workspace, opened, newest_windows, written_at)
+    made = _made_now(workspace, opened, newest_windows, written_at)
     workspace.prediction_log.store_all(made)
     predictions, before = _as_stored(workspace, made)
     columns = opened.predictor.predict_further(newest_windows)
@@ -150,6 +157,19 @@ def forecast_panel(
         series.name, champion.version, recipe.panel.label, predictions, trained_on, reasons, backfilled,
         predict_panel_with_shadows(workspace, opened, checked, newest_windows, shadows, written_at), before, further,
     )  # fmt: skip
+
+
+def _made_now(
+    workspace: Workspace, opened: OpenedVersion, newest: Windows, written_at: Callable[[], datetime]
+) -> list[Prediction]:
+    """Return predictions with opinions; if these fail, which is logged as a warning, without."""
+    made = panel_predictions(workspace, opened, newest, written_at)
+    try:
+        made = with_opinions(workspace, opened.version, made)
+    except RiseOrFallError as error:
+        log.warning("%s: no opinions: %s", workspace.name, error, exc_info=True)
+    stored_at = written_at()  # not before what opinions read, which may take long
+    return [replace(each, stored_at=stored_at) for each in made]
 
 
 def _as_stored(workspace: Workspace, made: list[Prediction]) -> tuple[tuple[Prediction, ...], dict[str, Prediction]]:

@@ -70,10 +70,12 @@ class PanelBarsRef:
     Attributes:
         refs: by symbol, alphabetically; all of one table, version and interval.
         panel: label and inputs.
+        held_out: of the held-out series, likewise. They count for `sha256` only.
     """
 
     refs: tuple[BarsRef, ...]
     panel: PanelSpec
+    held_out: tuple[BarsRef, ...] = ()
 
     @property
     def uri(self) -> str:
@@ -93,7 +95,9 @@ class PanelBarsRef:
     @property
     def sha256(self) -> str:
         """Hash of the symbols and of the hashes of their bars."""
-        return hashlib.sha256("\n".join(f"{each.symbol} {each.sha256}" for each in self.refs).encode()).hexdigest()
+        lines = [f"{each.symbol} {each.sha256}" for each in self.refs]
+        lines += [f"held out {each.symbol} {each.sha256}" for each in self.held_out]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def rows(self) -> int:

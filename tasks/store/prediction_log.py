@@ -46,6 +46,9 @@ class Prediction:
         stored_at: time of writing, UTC.
         network: SHA-256 of the network that predicted; empty in predictions of version 0.1.
         label: what was predicted; rank for some panels.
+        has_opinion: of a panel, whether the version had an opinion; None where its retrain stated no share, where the
+            prediction was backfilled, and for one series.
+        opinion_level: of a panel, the level of the close (`model.abstention`); None likewise.
     """
 
     series_name: str
@@ -58,6 +61,8 @@ class Prediction:
     stored_at: datetime
     network: str = ""
     label: LabelKind = "rise"
+    has_opinion: bool | None = None
+    opinion_level: float | None = None
 
     @property
     def late(self) -> bool:
@@ -137,6 +142,8 @@ class PredictionLog:
             "probability": pa.float64(),
             **dict.fromkeys(("decided_at", "resolves_at", "stored_at"), pa.timestamp("us", "UTC")),
             "late": pa.bool_(),
+            "has_opinion": pa.bool_(),
+            "opinion_level": pa.float64(),
         }
         schema = pa.schema(list(types.items()))
         return Table(place(self.root, self.name), schema, storage_options=self.storage_options)

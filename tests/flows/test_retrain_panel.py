@@ -24,6 +24,7 @@ from flows.cli import run
 from flows.monitor import monitor
 from flows.predict import predict
 from flows.retrain_panel import retrain_panel
+from model.abstention import STEP, rank_record, share_bounds
 from model.bars import PANEL, Bars, Series
 from model.calibration import perfectly_calibrated_error
 from model.cross_section import PLAIN_RANKS
@@ -38,7 +39,14 @@ from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
-from tasks.registry.run_artifacts import LIVE_PREDICTIONS, POLICIES, RECORD, read_evaluation
+from tasks.registry.run_artifacts import (
+    DETAILS,
+    LIVE_PREDICTIONS,
+    POLICIES,
+    RECORD,
+    read_evaluation,
+    validation_records,
+)
 from tasks.results import PanelRetrain, PanelUnchanged
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.service_metrics import StateCollector
@@ -135,6 +143,37 @@ def test_mlflow_has_one_experiment_with_folds_and_a_table_by_series(done: Retrai
         assert table.loc[symbol, "accuracy"] == pytest.approx(
             accuracy_score(own.labels, own.probabilities > 0.5), abs=1e-5
         )
+
+
+def test_opinions_are_held_by_close_and_logged_with_their_bounds(done: Retrained, workspace: Workspace) -> None:
+    """The level starts at a tenth and moves once a close; three series decide at each of 60 closes."""
+    for each in (done.second, done.ranks):
+        record, _ = read_evaluation(workspace.runs, each.run_id)
+        children = workspace.runs.client.search_runs(
+            [workspace.runs.experiment_id()], f"tags.`mlflow.parentRunId` = '{each.run_id}'"
+        )
+        folds = sorted(children, key=lambda run: int(run.data.tags["fold"]))
+        validation = validation_records(workspace.runs, [run.info.run_id for run in folds])
+        ranks, level, shares, right = rank_record(record, validation), 0.1, [], []
+        for close in np.unique(record.decided_at):
+            own = record.decided_at == close
+            held = ranks[own] <= level
+            level += STEP * (0.1 - held.mean())
+            shares.append(held.mean())
+            right += ((record.probabilities[own] > 0.5) == (record.labels[own] == 1))[held].tolist()
+        found, data = each.evaluation.pooled.abstention["share"], workspace.runs.client.get_run(each.run_id).data
+        assert (found.opinions, found.share) == (len(right), pytest.approx(np.mean(shares)))
+        assert found.guaranteed == share_bounds(0.1, 60)
+        assert data.params["abstention.opinion_share"] == "0.1"
+        assert data.metrics["test/opinion_share"] == pytest.approx(np.mean(shares))
+        assert data.metrics["test/opinion_accuracy"] == pytest.approx(np.mean(right))
+        stored = json.loads(workspace.runs.read_file(each.run_id, DETAILS))["abstention"]
+        assert set(stored) == {"all", "share", "coverage"}
+        assert stored["share"]["guaranteed_high"] == share_bounds(0.1, 60)[1]
+        assert stored["coverage"]["coverage"] >= stored["coverage"]["guaranteed_low"]
+        page = Path(each.report).read_text(encoding="utf-8")
+        assert "Share and coverage are taken within each close and averaged over closes" in page
+        assert f"{found.opinions:,} ({found.share:.1%})" in page
 
 
 def test_the_champion_is_compared_on_the_same_closes_and_series(done: Retrained, workspace: Workspace) -> None:

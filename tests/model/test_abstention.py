@@ -15,7 +15,8 @@ from model.abstention import (
     coverage_bound,
     hold_coverage,
     hold_share,
-    pending_decisions,
+    next_level,
+    pending_closes,
     rank_confidences,
     rank_record,
     score_abstention,
@@ -133,7 +134,7 @@ def test_prediction_sets_cover_as_stated_for_any_sequence_and_horizon(
     record = record_of(labels, probabilities, horizon)
     held = hold_coverage(ranks, record, coverage).held
     covered = (~held | (up == record.labels)).mean()
-    assert pending_decisions(record) == record.overlap_bars() == horizon
+    assert pending_closes(record) == record.overlap_bars() == horizon
     assert covered >= coverage_bound(coverage, n, horizon) - 1e-9
     if kind == "always right":
         assert covered == 1
@@ -147,15 +148,142 @@ def test_the_bound_of_the_coverage_is_nearly_reached_by_delayed_errors() -> None
     assert n * (1 - coverage_bound(coverage, n, 1)) < wrong <= n * (1 - coverage_bound(coverage, n, horizon))
 
 
-def test_the_bound_counts_the_pending_decisions_of_every_series_of_a_panel() -> None:
-    closes, coins, horizon = 30, 4, 5
-    decided_at = np.repeat(np.datetime64("2020-01-01", "us") + np.arange(closes) * DAY, coins)
-    n, zeros = closes * coins, np.zeros(closes * coins, dtype=np.int64)
-    symbols = np.tile(np.array([f"C{k}" for k in range(coins)]), closes)
-    panel = Record(decided_at, decided_at + horizon * DAY, zeros.astype(np.int8), np.full(n, 0.9), zeros, symbols)
-    assert pending_decisions(panel) == horizon * coins
-    wrong = hold_coverage(np.full(n, 1e-9), panel, 0.9).held.sum()
-    assert n * (1 - coverage_bound(0.9, n, horizon)) < wrong <= n * (1 - coverage_bound(0.9, n, horizon * coins))
+def panel_of(sizes: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, horizon: int = 1) -> Record:
+    """A daily record with several series at each close."""
+    closes = np.repeat(np.arange(len(sizes)), sizes)
+    decided_at = np.datetime64("2020-01-01", "us") + closes * DAY
+    symbols = np.concatenate([np.arange(size).astype(str) for size in sizes]).astype(np.str_)
+    fold = np.zeros(len(closes), dtype=np.int64)
+    return Record(decided_at, decided_at + horizon * DAY, labels.astype(np.int8), probabilities, fold, symbols)
+
+
+def test_levels_of_a_panel_move_once_a_close_by_the_share_of_its_series() -> None:
+    """Two of four series have an opinion at the first close, none of one at the second, one of two at the third."""
+    ranks, closes = np.array([0.05, 0.1, 0.2, 0.9, 0.5, 0.01, 0.3]), np.array([3, 3, 3, 3, 5, 8, 8])
+    found = hold_share(ranks, 0.1, closes)
+    np.testing.assert_allclose(found.levels, [0.1, 0.1 + STEP * (0.1 - 0.5), 0.092 + STEP * 0.1])
+    np.testing.assert_array_equal(found.held, [True, True, False, False, False, True, False])
+
+
+def test_ranks_of_a_panel_compare_with_the_series_of_earlier_closes_by_hand() -> None:
+    before, probabilities = np.array([0.5, 0.4]), np.array([0.8, 0.45, 0.3])  # confidences 0, 0.1; 0.3, 0.05; 0.2
+    found = rank_confidences(before, probabilities, np.array([4, 4]), np.array([7, 7, 9]))
+    np.testing.assert_allclose(found, [1 / 3, (1 + 1) / 3, (1 + 1) / 5])
+
+
+def test_a_panel_of_one_series_is_the_series_and_copies_of_it_change_nothing() -> None:
+    rng = np.random.default_rng(5)
+    labels, probabilities = rng.integers(0, 2, 300), rng.uniform(0.3, 0.7, 300)
+    one = record_of(labels, probabilities, horizon=3)
+    ranks = rank_confidences(np.full(20, 0.6), probabilities)
+    four = panel_of(np.full(300, 4), np.repeat(labels, 4), np.repeat(probabilities, 4), horizon=3)
+    for found, alone in (
+        (hold_share(np.repeat(ranks, 4), 0.1, four.bar_numbers()), hold_share(ranks, 0.1)),
+        (hold_coverage(np.repeat(ranks, 4), four, 0.9), hold_coverage(ranks, one, 0.9)),
+    ):
+        np.testing.assert_allclose(found.levels, alone.levels)
+        np.testing.assert_array_equal(found.held, np.repeat(alone.held, 4))
+    assert pending_closes(four) == pending_closes(one) == 3
+
+
+SIZES = ("one", "constant", "random", "alternating")
+
+
+def sizes_of(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """How many series decide at each close; up to 100."""
+    return {
+        "one": np.ones(n, dtype=int),
+        "constant": np.full(n, 42),
+        "random": rng.integers(1, 101, n),
+        "alternating": np.where(np.arange(n) % 2 == 0, 1, 100),
+    }[kind]
+
+
+def adversary(kind: str, size: int, level: float, now: int, rng: np.random.Generator) -> np.ndarray:
+    """Ranks of the series of a close, chosen by one who knows the level."""
+    inside, outside = np.clip(level, 1e-9, 1), min(1.0, max(level, 0.0) + 1e-9)
+    held = {
+        "never": 0,
+        "always": size,
+        "then always": size if now > 60 else 0,
+        "all at large closes": size if size > 50 else 0,
+        "one of many": 1,
+        "random": rng.integers(0, size + 1),
+    }[kind]
+    return np.where(np.arange(size) < held, inside, outside)
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 160),
+    st.sampled_from([0.02, 0.1, 0.5, 0.9]),
+    st.sampled_from(SIZES),
+    st.sampled_from(["never", "always", "then always", "all at large closes", "one of many", "random"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_share_of_opinions_of_a_panel_is_within_its_bounds_against_an_adversary(
+    seed: int, n: int, share: float, sizes: str, kind: str
+) -> None:
+    """The adversary answers the level of each close, so the sequence is the worst that can be built step by step."""
+    rng = np.random.default_rng(seed)
+    counts, level, ranks = sizes_of(sizes, n, rng), share, []
+    for now, size in enumerate(counts):
+        ranks.append(adversary(kind, int(size), level, now, rng))
+        level = next_level(level, share, float((ranks[-1] <= level).mean()))
+    closes = np.repeat(np.arange(n), counts)
+    held = hold_share(np.concatenate(ranks), share, closes).held
+    realised = np.mean([held[closes == close].mean() for close in range(n)])
+    low, high = share_bounds(share, n)
+    assert low - 1e-9 <= realised <= high + 1e-9
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(20, 160),
+    st.sampled_from([1, 3, 20]),
+    st.sampled_from([0.6, 0.9, 0.95]),
+    st.sampled_from(SIZES),
+    st.sampled_from(["always wrong", "wrong at large closes", "coins fall together", "wrong in bursts"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_prediction_sets_of_a_panel_cover_as_stated_for_any_sequence_and_horizon(
+    seed: int, n: int, horizon: int, coverage: float, sizes: str, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = sizes_of(sizes, n, rng)
+    closes, right = np.repeat(np.arange(n), counts), {
+        "always wrong": np.zeros(n, dtype=bool),
+        "wrong at large closes": counts <= 50,
+        "coins fall together": rng.random(n) < 0.5,
+        "wrong in bursts": np.arange(n) // 15 % 2 == 1,
+    }[kind]  # fmt: skip
+    record = panel_of(counts, right[closes], np.full(len(closes), 0.9), horizon)
+    held = hold_coverage(np.full(len(closes), 1e-9), record, coverage).held
+    covered = np.mean([(~held | (record.labels == 1))[closes == close].mean() for close in range(n)])
+    assert pending_closes(record) == min(horizon, n)
+    assert covered >= coverage_bound(coverage, n, horizon) - 1e-9
+
+
+def test_the_bound_of_a_panel_counts_closes_and_not_decisions() -> None:
+    """Thirty closes of four series are thirty: the bound for 120 decisions would be broken."""
+    closes, coins, horizon, coverage = 30, 4, 5, 0.9
+    panel = panel_of(np.full(closes, coins), np.zeros(closes * coins), np.full(closes * coins, 0.9), horizon)
+    assert pending_closes(panel) == horizon
+    found = hold_coverage(np.full(closes * coins, 1e-9), panel, coverage).held
+    covered = 1 - found.mean()
+    assert coverage_bound(coverage, closes, horizon) <= covered < coverage_bound(coverage, closes * coins, horizon)
+
+
+def test_scores_of_a_panel_are_means_over_closes() -> None:
+    sizes = np.array([1, 4])
+    record = panel_of(sizes, np.array([1, 1, 0, 0, 0]), np.full(5, 0.9))
+    found = score_abstention(
+        AbstentionSpec(opinion_share=0.5), record, np.array([0.1, 0.1, 0.1, 0.9, 0.9]), np.full(5, 0.5), np.ones(5), 1
+    )
+    assert (found["share"].opinions, found["share"].share) == (3, pytest.approx((1 + 2 / 4) / 2))
+    assert found["share"].coverage == pytest.approx((1 + 3 / 4) / 2)  # one of four opinions is wrong
+    assert found["share"].guaranteed == share_bounds(0.5, 2)
+    assert found["all"].coverage == pytest.approx((1 + 1 / 4) / 2)
 
 
 def test_intervals_draw_the_series_of_a_close_together() -> None:

@@ -11,6 +11,7 @@ from panel_home import SYMBOLS, add_panel_version, coins, home_of_panel, panel_r
 from synthetic_bars import random_walk
 
 from flows.cli import run
+from model.abstention import share_bounds
 from model.bars import PANEL, Bars, Series
 from model.e_process import alarm_threshold
 from model.metrics import log_losses
@@ -19,6 +20,7 @@ from model.times import to_datetime
 from tasks.champion.champion_monitor import MonitorResult
 from tasks.champion.panel_monitor import monitor_panel
 from tasks.champion.series_alarms import series_health
+from tasks.champion.stated_share import OPINION_SHARE
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.store.prediction_log import Prediction
@@ -211,3 +213,26 @@ def test_command_status_and_dashboard_show_the_live_score(
     page = dashboard_page([content], {}, [], to_datetime(CLOSES[-1]), {})
     assert "n = 180 at 60 closes" in page
     assert "Evidence of decay" in page
+
+
+def test_opinions_are_scored_by_close_and_their_share_has_its_guarantee(workspace: Workspace) -> None:
+    """BTC-USD is right with an opinion at each second close, ADA-USD wrong with one at each fourth."""
+    workspace.runs.log_values(workspace.registry.version("1").run_id, params={OPINION_SHARE: "0.4"})
+    found = list[Prediction]()
+    for symbol, every, chance in ((SYMBOLS[1], 2, 0.9), (SYMBOLS[0], 4, 0.1)):
+        for place in range(DAYS):
+            at = to_datetime(CLOSES[TRAINED - 1 + place])
+            probability = chance if rose(symbol)[place] else 1 - chance
+            one = Prediction("PANEL-1d", symbol, "1d", at, at + DAY, "1", probability, at + timedelta(minutes=1))
+            found.append(replace(one, has_opinion=place % every == 0, opinion_level=0.1))
+    workspace.prediction_log.store_all(found)
+    result = watch(workspace)
+    numbers = result.entry.numbers
+    assert (numbers["opinion_closes"], numbers["opinions"]) == (DAYS, 30 + 15)
+    assert numbers["opinion_share"] == pytest.approx((15 * 1 + 15 * 0.5) / 60)
+    assert (numbers["opinion_share_low"], numbers["opinion_share_high"]) == share_bounds(0.4, DAYS)
+    assert numbers["opinion_accuracy"] == pytest.approx((15 * 0.5 + 15 * 1) / 30)
+    assert numbers["opinion_accuracy_low"] < 0.75 < numbers["opinion_accuracy_high"]
+    rows = {row["check"]: (row["value"], row["range or limit"]) for row in result.rows()}
+    assert rows["share with an opinion, mean of 60 closes"] == ("0.375", "guaranteed 0 .. 0.7433")
+    assert rows["accuracy of 45 opinions"][0] == "0.75"

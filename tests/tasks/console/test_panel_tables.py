@@ -18,9 +18,10 @@ from tasks.console.panel_tables import ranks_table, show_panel_forecast
 CLASSES = dict(zip(CLASS_COLUMNS, (0.3456, 0.4321, 0.2223), strict=True))
 
 
-def row(symbol: str, probability: float, day: int = 2, **further: float) -> dict[str, Any]:
+def row(symbol: str, probability: float, day: int = 2, opinion: str | None = None, **further: float) -> dict[str, Any]:
     times = {"decided_at": f"2026-01-0{day}T00:00:00+00:00", "resolves_at": f"2026-01-0{day + 1}T00:00:00+00:00"}
-    return {"symbol": symbol, "probability": probability, "trained_on": True, "late": False, **times, **further}
+    stated = {"trained_on": True, "late": False, "opinion": opinion}
+    return {"symbol": symbol, "probability": probability, **stated, **times, **further}
 
 
 def shown(capsys: pytest.CaptureFixture[str], *rows: dict[str, Any], label: str = "rise") -> str:
@@ -49,6 +50,24 @@ def test_a_network_of_p_alone_has_no_further_columns(capsys: pytest.CaptureFixtu
     found = shown(capsys, row("BTC-USD", 0.51))
     assert "move" not in found
     assert "P(down)" not in found
+    assert "opinion" not in found
+
+
+def test_opinions_fit_beside_all_outputs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    sized = {"expected_move": 0.0266, "expected_return": -0.000401, **CLASSES}
+    found = shown(
+        capsys,
+        row("BTC-USD", 0.51, opinion="rise", **sized),
+        row("1000BTT-USD", 0.49, opinion="none", **sized),
+        row("ETH-USD", 0.5, **sized),
+    )
+    lines = {line.split()[0]: line.split() for line in found.splitlines() if "%" in line}
+    assert lines["BTC-USD"][:4] == ["BTC-USD", "0.5100", "yes", "2.66%"]
+    assert lines["1000BTT-USD"][2:4] == ["no", "2.66%"]
+    assert lines["ETH-USD"][2] == "2.66%"
+    assert "opinion: 1 of 2 series, the most confident by the share stated at retrain" in found
+    assert "…" not in found
 
 
 def result(net_return: float, break_even_bps: float) -> PolicyResult:

@@ -9,9 +9,9 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
 from model.times import to_datetime
+from tasks.champion.stated_share import OPINION_SHARE
 from tasks.console.command_output import show_forecast
 from tasks.serving.forecast import forecast
-from tasks.serving.opinion import OPINION_SHARE
 from tasks.workspace import Workspace
 
 BARS = random_walk(130, seed=4)
