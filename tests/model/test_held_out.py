@@ -11,11 +11,11 @@ from synthetic_panel import FOLDS, panel_bars
 from model.bars import Bars
 from model.errors import SpecError
 from model.folds import split_folds
-from model.metrics import Record
 from model.networks import NetworkSpec
 from model.panel import PanelSpec, cut_held_out, cut_panel, windows_of_fold
 from model.panel_evaluation import HELD_OUT, score_held_out
 from model.panel_recipe import choose_series, panel_recipe_for
+from model.record import Record
 from model.training import TrainingSpec
 from model.walk_forward import fit_fold, trainer_for
 from model.windows import WindowSpec
