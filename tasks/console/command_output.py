@@ -167,7 +167,11 @@ def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
     of_panel, stated = any("symbol" in row for row in rows), any(row.get("opinion") for row in rows)
     series, opinion = ["series"] if of_panel else [], ["opinion"] if stated else []
     names = ("close of (UTC)", *series, chance, "predicted", *opinion, "outcome", "version", "stored")
-    table = Table(*names, box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    least = {"close of (UTC)": 10, chance: 7, "predicted": 9, "outcome": 9}  # of these, words go to a second line first
+    for name in names:
+        most = least[name] if name == chance else None
+        table.add_column(name, no_wrap=name not in least, min_width=least.get(name), max_width=most)
     for row in rows:
         outcome = f"{row['outcome']}, {right_or_wrong(row)}" if row["outcome"] else UNKNOWN
         series, stored = [row["symbol"]] if of_panel else [], "late" if row["late"] else "in time"

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from model.bootstrap import Interval
 from model.cost_classes import CLASS_COLUMNS
+from model.label_names import LABEL_NAMES, LabelKind
 from model.panel_evaluation import RankScores
 from model.policy_comparison import PolicyComparison, PolicyResult
 from model.trading import TradingSpec
-from tasks.console.command_output import policies_table
+from tasks.console.command_output import policies_table, show_predictions
 from tasks.console.panel_tables import ranks_table, show_panel_forecast
 
 CLASSES = dict(zip(CLASS_COLUMNS, (0.3456, 0.4321, 0.2223), strict=True))
@@ -111,3 +112,20 @@ def test_policies_of_baselines_stand_beside_those_of_the_network(capsys: pytest.
     assert ["no-trade band", "linear factor model", "+50.0%", "1.0 [-110.1, 112.1]"] in shown
     Console(width=80).print(policies_table(comparison, of_panel=True))
     assert ["Policies, long or flat, at 15 bps per side"] in lines(capsys)
+
+
+@pytest.mark.parametrize("label", ["rise", "rank"])
+def test_served_predictions_with_opinions_fit_80_columns(
+    label: LabelKind, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    low, high = LABEL_NAMES[label].classes
+    served = {"resolves_at": "2026-01-02T05:00:00+00:00", "probability": 0.53, "version": "12", "late": False}
+    served |= {"symbol": "LINK-USDT", "label": label, "predicted": high}
+    known = {"outcome": low, "right": False, "opinion": high}
+    show_predictions([served | known, served | {"outcome": None, "right": None, "opinion": "none"}])
+    found = capsys.readouterr().out
+    assert "…" not in found
+    held, silent = (line.split() for line in found.splitlines() if "LINK-USDT" in line)
+    assert ("yes" in held, "no" in silent) == (True, True)
+    assert held[-2:] == silent[-2:] == ["in", "time"]
