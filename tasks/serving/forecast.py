@@ -29,7 +29,7 @@ from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.serving.backfill import backfill
-from tasks.serving.opinion import Opinion, opinion_on
+from tasks.serving.live_abstention import Opinion, opinion_on
 from tasks.settings import Settings
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
