@@ -147,7 +147,8 @@ class Watch:
     def _predictions(self, log: PredictionLog) -> None:
         committed_at = self.faults.commits.get(log.name, self.exchange.clock.true)
         rows: dict[tuple[str, datetime, str, str], Any] = {}
-        for row in log.read(SERIES.name).to_dict("records"):
+        stored = log.read(SERIES.name)
+        for row in stored.astype(object).where(stored.notna(), None).to_dict("records"):  # NaN does not equal itself
             key = (log.name, row["decided_at"].to_pydatetime(), str(row["version"]), str(row["series_name"]))
             if key in rows:
                 raise Broken(f"the prediction of version {key[2]} at {key[1]} is stored twice in {log.name}")
