@@ -28,7 +28,7 @@ from synthetic_series import walk
 
 from model.agreement_with_folds import FinalNetworkRule, check_final_network
 from model.bars import Bars, bars_from_frame
-from model.calibration import wilson_interval
+from model.calibration_error import wilson_interval
 from model.correction_for_looks import Looks, RecipesTried
 from model.drift import bar_properties, compare_with_references, drift_references
 from model.e_process import (

@@ -30,7 +30,7 @@ from jaxtyping import Float64
 from model.bars import Bars, IntervalName, bars_from_frame, interval_delta
 from model.baseline_records import BOOSTING, REVERSAL, BaselineRecords, boosting_records, reversal_records
 from model.bootstrap import compare_losses
-from model.calibration import perfectly_calibrated_error, reliability_curve
+from model.calibration_error import perfectly_calibrated_error, reliability_curve
 from model.correction_for_looks import Looks
 from model.ensemble import open_trainer
 from model.factor_model import FACTOR_MODEL, walk_factor_model

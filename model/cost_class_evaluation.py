@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int8
 
 from model.bootstrap import Interval, PairedDifference, record_difference, record_ratio
-from model.calibration import reliability_curve
+from model.calibration_error import reliability_curve
 from model.cost_classes import CLASS_COLUMNS, CLASS_NAMES, brier_losses, class_losses
 from model.metrics import normalise_rows, report_of_matrix
 from model.record import Record

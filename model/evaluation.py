@@ -18,7 +18,7 @@ from model.abstention import OpinionScores
 from model.bars import Bars
 from model.baseline_comparison import ALPHA, Skill, measure_skill
 from model.bootstrap import Interval, bootstrap_intervals
-from model.calibration import reliability_curve
+from model.calibration_error import reliability_curve
 from model.correction_for_looks import Looks
 from model.cost_class_evaluation import CostClassEvaluation
 from model.label_names import RISE_NAMES, LabelNames

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int64, Shaped
+from jaxtyping import Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
@@ -20,7 +20,7 @@ from model.errors import BarsTooShort, SpecError
 from model.folds import Fold
 from model.gap_filling import fill_gaps
 from model.label_names import LabelKind
-from model.labels import FALL, RISE, UNRESOLVED
+from model.rank_labels import label_ranks
 from model.windows import Windows, WindowSpec, cut_windows
 
 # Inputs of the linear factor model: columns of `model.cross_section`.
@@ -160,7 +160,7 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
     rows, more = (np.concatenate([each[symbol] for symbol in parts]) for each in (context, further))
     returns = _returns(windows, np.concatenate([filled[symbol].column("close") for symbol in parts]), window)
     if panel.label == "rank":
-        windows = _label_ranks(windows, returns, panel.least_series)
+        windows = label_ranks(windows, returns, panel.least_series)
         returns = np.where(windows.labels >= 0, returns, np.nan)
     if panel.inputs == "cross_section":
         features = np.ascontiguousarray(np.concatenate([windows.features, rows], axis=1))
@@ -246,46 +246,3 @@ def _returns(windows: Windows, closes: Float64[np.ndarray, " bar"], spec: Window
     ends = windows.ends[known]
     returns[known] = closes[ends + spec.horizon_bars] / closes[ends] - 1
     return returns
-
-
-def _label_ranks(windows: Windows, returns: Float64[np.ndarray, " window"], least_series: int) -> Windows:
-    """Replace the labels: 1 above the median return of the others at the same close, 0 else; unresolved with too few.
-
-    Against the median of all, the series in the middle of an odd number would always get 0: of five series, 40 % of the
-    labels would be 1.
-    """
-    medians, counts = _medians_of_others(returns, windows.decided_at)
-    known = (counts >= least_series) & np.isfinite(returns)
-    labels: Int8[np.ndarray, " window"] = np.where(known, np.where(returns > medians, RISE, FALL), UNRESOLVED).astype(
-        np.int8
-    )
-    return replace(
-        windows,
-        labels=labels,
-        resolved_at=np.where(known, windows.resolved_at, np.datetime64("NaT")),
-        label_moves=np.where(known, np.log1p(returns) - np.log1p(medians), np.nan),
-    )
-
-
-def _medians_of_others(
-    returns: Float64[np.ndarray, " window"], decided_at: Shaped[np.ndarray, " window"]
-) -> tuple[Float64[np.ndarray, " window"], Int64[np.ndarray, " window"]]:
-    """Return the median of the other known returns of each window's close, and how many are known there.
-
-    The median is NaN where the return is unknown, or the only one.
-    """
-    at = np.flatnonzero(np.isfinite(returns))
-    _, close, sizes = np.unique(decided_at[at], return_inverse=True, return_counts=True)
-    order = np.lexsort((returns[at], close))
-    ranked, count = returns[at][order], sizes[close[order]]
-    first = (np.cumsum(sizes) - sizes)[close[order]]
-    rank, half = np.arange(len(at)) - first, count // 2
-    # Without the one at `rank`: the middle of an odd number of others, or the mean of their two middle ones.
-    low = half - 1 + (rank < half)
-    high = np.where(count % 2 == 0, low, half + (rank <= half))
-    others = np.where(
-        count > 1, (ranked[np.maximum(first + low, 0)] + ranked[np.minimum(first + high, len(at) - 1)]) / 2, np.nan
-    )
-    medians, counts = np.full(len(returns), np.nan), np.zeros(len(returns), np.int64)
-    medians[at[order]], counts[at[order]] = others, count
-    return medians, counts

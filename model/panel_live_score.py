@@ -9,7 +9,7 @@ close changes. Knows probabilities and outcomes; no store and no clock.
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
-from model.calibration import Z_95
+from model.calibration_error import Z_95
 from model.e_process import (
     ForecastReference,
     allowed_excesses,

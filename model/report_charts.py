@@ -12,7 +12,7 @@ from jaxtyping import Float64, Shaped
 
 from model.baseline_comparison import ALPHA
 from model.bootstrap import PairedDifference
-from model.calibration import reliability_curve
+from model.calibration_error import reliability_curve
 from model.chart_style import (
     COIN_LOSS,
     FALL,

@@ -1,20 +1,15 @@
-"""Define the search space of `tune`, and the bars that it uses: those before the recipe's test bars.
+"""Define the search space of `tune`.
 
-A trial is a mapping of plain values, so any search algorithm can propose one. Caution: a recipe selected on its test
-bars has an optimistic record, as the article's checkpoint has; so no trial sees them.
+A trial is a mapping of plain values, so any search algorithm can propose one.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.bars import Bars
-from model.errors import BarsTooShort
-from model.folds import FoldSpec, split_folds
+from model.folds import FoldSpec
 from model.recipe import Recipe
-from model.windows import cut_windows
 
 Choices = dict[str, tuple[Any, ...]]
 Ranges = dict[str, tuple[float, float]]
@@ -63,32 +58,6 @@ class TuneSpec(BaseModel):
     def folds(self) -> FoldSpec:
         """Folds of a trial."""
         return FoldSpec(test_bars=self.test_bars, count=self.count)
-
-
-def bars_before_test(bars: Bars, recipe: Recipe) -> Bars:
-    """Return the bars that closed before the first decision of the test of any recipe that the search may find.
-
-    A longer lookback loses more windows at each gap, so that the same number of test windows begins earlier: the
-    earliest begin among all lookbacks counts.
-
-    Raises:
-        BarsTooShort: there are too few bars for the recipe's own folds.
-
-    Time: every bar closes before that decision, so no test label depends on them.
-    """
-    first = _first_test_decision(bars, recipe)
-    for lookback_bars in choices_of(recipe)["lookback_bars"]:
-        window = recipe.window.model_copy(update={"lookback_bars": lookback_bars})
-        try:
-            first = min(first, _first_test_decision(bars, recipe.model_copy(update={"window": window})))
-        except BarsTooShort:  # a retrain with this lookback would fail for the same reason
-            continue
-    return bars.closed_by(first - np.timedelta64(1, "us"))
-
-
-def _first_test_decision(bars: Bars, recipe: Recipe) -> np.datetime64:
-    windows = cut_windows(bars, recipe.window).resolved()
-    return min(windows.decided_at[fold.test].min() for fold in split_folds(windows, recipe.folds))
 
 
 def choices_of(recipe: Recipe) -> Choices:

@@ -22,7 +22,7 @@ from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_table
 from tasks.registry.experiment_page import SHORT_HASH
 from tasks.results import Landing, Stored
-from tasks.services.prefect_run_page import in_words_of_the_form
+from tasks.services.form_wording import in_words_of_the_form
 from tasks.settings import Settings
 from tasks.sources.printable_text import printable
 from tasks.sources.source_spec import SourceSpec, latest_as_of, open_source

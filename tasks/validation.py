@@ -26,7 +26,7 @@ from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import report_warning, show_links, show_page, show_table
 from tasks.results import Checked, Landing
 from tasks.services.events import emit_event_for
-from tasks.services.prefect_run_page import in_words_of_the_form
+from tasks.services.form_wording import in_words_of_the_form
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, open_cross_check
 from tasks.workspace import open_workspace

@@ -70,7 +70,7 @@ def predict(
     panel
         Predict every stored series of the interval, or --symbol alone, with the champion of the panel.
     """
-    from tasks.console.command_output import show_forecast
+    from tasks.console.prediction_tables import show_forecast
     from tasks.serving.forecast import forecast
 
     if panel:
@@ -109,7 +109,8 @@ def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json
         Number of predictions to list, the newest; 0 for all. With --symbol PANEL each series of a close is one.
     """
     from tasks.champion.served_predictions import served_predictions
-    from tasks.console.command_output import show_lines, show_predictions
+    from tasks.console.command_output import show_lines
+    from tasks.console.prediction_tables import show_predictions
 
     series = options.panel if options.is_panel else options.series
     rows = served_predictions(open_workspace(series)).rows(last)

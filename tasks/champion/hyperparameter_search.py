@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.bars import Bars
+from model.bars_before_test import bars_before_test
 from model.ensemble import AnyTrainer
 from model.errors import BarsTooShort, UnsoundModel
 from model.folds import EXECUTION_FIELDS, split_folds
 from model.metrics import log_losses, score
 from model.multiple_testing import BacktestOverfitting, backtest_overfitting, fitting_parts
 from model.recipe import Recipe
-from model.search_space import TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.search_space import TuneSpec, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows

@@ -22,8 +22,8 @@ from tasks.console.command_output import (
     metrics_table,
     policies_table,
     print_field,
-    yes_or_no,
 )
+from tasks.console.prediction_tables import yes_or_no
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 

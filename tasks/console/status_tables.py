@@ -18,8 +18,9 @@ from model.plurals import counted
 from model.times import to_timedelta
 from tasks.champion.promotion_summary import costs_text
 from tasks.champion.served_predictions import maker_text
-from tasks.console.command_output import decision_reasons, format_time, print_bullet, right_or_wrong
+from tasks.console.command_output import decision_reasons, format_time, print_bullet
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
+from tasks.console.prediction_tables import right_or_wrong
 from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.services.scheduled_runs import is_scheduled
 

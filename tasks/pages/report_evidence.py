@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from model.baseline_comparison import ALPHA, Comparison
 from model.bootstrap import Interval
-from model.calibration import perfectly_calibrated_error
+from model.calibration_error import perfectly_calibrated_error
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.forecaster_names import POLICY_NAMES, forecaster_name
 from model.label_names import RISE_NAMES, LabelNames

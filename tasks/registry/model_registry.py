@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
-from model.network_heads import further_columns
-from model.networks import NetworkSpec
 from tasks.registry.experiment_page import NOTE_TAG, later_outcomes, model_note, name_with_outcomes
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ARTIFACTS, ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
+from tasks.registry.model_signature import model_signature
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_code import write_serving_code
 from tasks.registry.serving_requirements import pinned_requirements
@@ -166,7 +165,7 @@ class ModelRegistry:
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts=artifacts,
                 code_paths=[str(write_serving_code(Path(place)))],
-                signature=_signature(panel="symbol" in example.columns, network=files.recipe.network),
+                signature=model_signature(panel="symbol" in example.columns, network=files.recipe.network),
                 input_example=example,
                 pip_requirements=pinned_requirements(),
             )
@@ -452,21 +451,3 @@ def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Versi
         )
     metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
     return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
-
-
-def _signature(*, panel: bool, network: NetworkSpec) -> Any:
-    from mlflow.models import ModelSignature  # imported here: see ExperimentRuns.client
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import AnyType
-
-    prices = [ColSpec(DataType.double, name) for name in ("open", "high", "low", "close")]
-    when = ColSpec(
-        AnyType(), "timestamp"
-    )  # a time with or without a zone, or ISO text: MLflow's datetime takes one of these
-    inputs = [when, *prices, ColSpec(DataType.double, "volume", required=False)]
-    outputs = [ColSpec(DataType.string, "decided_at"), ColSpec(DataType.double, "probability")]
-    outputs += [ColSpec(DataType.double, name) for name in further_columns(network)]
-    if panel:
-        inputs.append(ColSpec(DataType.string, "symbol", required=False))
-        outputs.insert(1, ColSpec(DataType.string, "symbol", required=False))
-    return ModelSignature(Schema(inputs), Schema(outputs))

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from tasks.registry.file_lock import hold_file
 from tasks.services.file_server import HOST
+from tasks.services.ports import free_port
 from tasks.services.server_password import (
     new_password,
     prefect_client_variables,
@@ -27,7 +28,6 @@ from tasks.services.supervisor import (
     Service,
     ServiceNotStarted,
     describe_failed_start,
-    free_port,
     is_healthy,
     launch,
     new_mark,

@@ -11,11 +11,10 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +26,6 @@ from urllib.request import Request, urlopen
 
 from model.errors import RiseOrFallError
 from tasks.registry.owning_process import is_alive, own_process
-from tasks.services.file_server import HOST
 from tasks.services.process_guard import MARK_VARIABLE, end_marked
 from tasks.services.server_password import basic_authentication
 
@@ -339,47 +337,7 @@ def _is_ready(service: Service) -> bool:
     return not service.health_url or is_healthy(service.health_url, service.password)
 
 
-def choose_port(requested: int, usual: int, name: str, taken: Sequence[int] = ()) -> int:
-    """Choose the port of a service.
-
-    Args:
-        requested: this port or none; 0: the usual port if it is free, else any free one.
-        usual: the usual port of the service.
-        name: of the service, for the error.
-        taken: ports chosen for other services that have not started yet.
-
-    Raises:
-        ServiceNotStarted: the requested port is in use.
-    """
-    if requested:
-        if requested in taken or not _is_free(requested):
-            raise ServiceNotStarted(
-                f"{name}: expected port {requested} to be free, found it in use. Choose another, or 0."
-            )
-        return requested
-    if usual not in taken and _is_free(usual):
-        return usual
-    return free_port()
-
-
-def free_port() -> int:
-    """Return a port on which no process listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def last_log_lines(path: Path, count: int = 3) -> str:
     """Return the last lines of a log file, joined to one line."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return " | ".join(line.strip() for line in lines[-count:]) or "none"
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True

@@ -26,7 +26,7 @@ from flows.predict import predict
 from flows.retrain_panel import retrain_panel
 from model.abstention import STEP, rank_record, share_bounds
 from model.bars import PANEL, Bars, Series
-from model.calibration import perfectly_calibrated_error
+from model.calibration_error import perfectly_calibrated_error
 from model.cross_section import PLAIN_RANKS
 from model.errors import SpecError, UntrustedModel
 from model.folds import split_folds

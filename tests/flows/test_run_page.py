@@ -29,7 +29,8 @@ from tasks.promotion import _decision_page
 from tasks.registry.model_registry import Version
 from tasks.results import PanelUnchanged, Promotion, Unchanged
 from tasks.services.flow_run_names import add_outcome_to_name, flow_run_name, is_generated
-from tasks.services.prefect_run_page import PlainRecords, completed, in_words_of_the_form, readable, state_of
+from tasks.services.form_wording import in_words_of_the_form
+from tasks.services.prefect_run_page import PlainRecords, completed, readable, state_of
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.validation import check_rows, failed_page
 from tasks.windowing import cut

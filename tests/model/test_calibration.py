@@ -16,10 +16,8 @@ from model.calibration import (
     fit_calibrator,
     fit_isotonic,
     fit_temperature,
-    perfectly_calibrated_error,
-    reliability_curve,
-    wilson_interval,
 )
+from model.calibration_error import perfectly_calibrated_error, reliability_curve, wilson_interval
 from model.errors import SpecError
 from model.metrics import log_losses
 

@@ -13,7 +13,7 @@ from synthetic_bars import bars_of_closes, scrambled
 from synthetic_folds import BARS, two_folds
 
 from model.bars import Bars
-from model.calibration import reliability_curve
+from model.calibration_error import reliability_curve
 from model.cost_class_evaluation import evaluate_cost_classes
 from model.cost_classes import (
     CLASS_BASELINES,

@@ -5,7 +5,7 @@ from synthetic_bars import random_walk
 
 from model.baseline_comparison import measure_skill
 from model.bootstrap import bootstrap_intervals
-from model.calibration import reliability_curve
+from model.calibration_error import reliability_curve
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation, evaluate_record, performances, trade_both_ways
 from model.folds import FoldSpec, split_folds
 from model.metrics import confusion_matrix

@@ -18,9 +18,10 @@ from model.folds import FoldSpec, split_folds
 from model.gap_filling import GapRule
 from model.metrics import score
 from model.networks import NetworkSpec
-from model.panel import PanelSpec, _medians_of_others, cut_panel, series_left_out
+from model.panel import PanelSpec, cut_panel, series_left_out
 from model.panel_recipe import panel_recipe_for
 from model.panel_scores import auc_by_bar, mean_interval
+from model.rank_labels import _medians_of_others
 from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.walk_forward import trainer_for, walk_baselines_forward, walk_forward

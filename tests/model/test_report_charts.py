@@ -7,7 +7,7 @@ import pytest
 from synthetic_records import coin_labels, daily_record, forecast
 
 from model.bootstrap import PairedDifference
-from model.calibration import reliability_curve
+from model.calibration_error import reliability_curve
 from model.chart_style import FALL, INK, RISE
 from model.label_names import LABEL_NAMES
 from model.record import Record

@@ -10,13 +10,14 @@ import pytest
 from synthetic_bars import random_walk, scrambled
 
 from model.bars import Bars, Series
+from model.bars_before_test import bars_before_test
 from model.calibration import UNCALIBRATED, Calibrator
 from model.errors import UnsoundModel
 from model.folds import FoldSpec, split_folds
 from model.multiple_testing import backtest_overfitting
 from model.networks import NetworkSpec
 from model.recipe import Recipe
-from model.search_space import RANGES, TuneSpec, bars_before_test, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.search_space import RANGES, TuneSpec, choices_of, flags_of, ranges_of, recipe_of, values_of
 from model.training import TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows
 from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult

@@ -17,7 +17,8 @@ from model.baselines import BASELINES
 from model.evaluation import evaluate_record
 from model.times import to_datetime
 from tasks.champion.series_status import series_status
-from tasks.console.command_output import metrics_table, show_decisions, show_forecast, show_quarantine
+from tasks.console.command_output import metrics_table, show_decisions, show_quarantine
+from tasks.console.prediction_tables import show_forecast
 from tasks.console.status_tables import show_status
 from tasks.serving.forecast import Forecast
 from tasks.store.decision_log import LoggedDecision

@@ -13,8 +13,9 @@ from model.label_names import LABEL_NAMES, LabelKind
 from model.panel_evaluation import RankScores
 from model.policy_comparison import PolicyComparison, PolicyResult
 from model.trading import TradingSpec
-from tasks.console.command_output import policies_table, show_predictions
+from tasks.console.command_output import policies_table
 from tasks.console.panel_tables import ranks_table, show_panel_forecast
+from tasks.console.prediction_tables import show_predictions
 
 CLASSES = dict(zip(CLASS_COLUMNS, (0.3456, 0.4321, 0.2223), strict=True))
 

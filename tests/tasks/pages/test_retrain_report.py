@@ -20,7 +20,7 @@ from model.bars import Series
 from model.baseline_comparison import compare_forecasts, measure_skill
 from model.baselines import BASELINES
 from model.bootstrap import Interval, bootstrap_intervals
-from model.calibration import perfectly_calibrated_error
+from model.calibration_error import perfectly_calibrated_error
 from model.correction_for_looks import Looks
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap

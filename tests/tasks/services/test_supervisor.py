@@ -18,6 +18,7 @@ import pytest
 
 from tasks.registry.owning_process import own_process
 from tasks.services.file_server import HOST, file_server
+from tasks.services.ports import choose_port
 from tasks.services.process_guard import end_marked, find_marked
 from tasks.services.supervisor import (
     AlreadyRunning,
@@ -25,7 +26,6 @@ from tasks.services.supervisor import (
     Service,
     ServiceNotStarted,
     Supervisor,
-    choose_port,
     hold_home_lock,
     is_healthy,
     read_state,

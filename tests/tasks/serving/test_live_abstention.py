@@ -10,7 +10,7 @@ from tiny_home import SERIES, tiny_home
 
 from model.times import to_datetime
 from tasks.champion.stated_share import OPINION_SHARE
-from tasks.console.command_output import show_forecast
+from tasks.console.prediction_tables import show_forecast
 from tasks.serving.forecast import forecast
 from tasks.workspace import Workspace
 
