@@ -28,7 +28,6 @@ from synthetic_series import walk
 
 from model.agreement_with_folds import FinalNetworkRule, check_final_network
 from model.bars import Bars, bars_from_frame
-from model.calibration_error import wilson_interval
 from model.correction_for_looks import Looks, RecipesTried
 from model.drift import bar_properties, compare_with_references, drift_references
 from model.e_process import (
@@ -40,6 +39,7 @@ from model.e_process import (
 )
 from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
+from model.wilson_interval import wilson_interval
 
 RATE = 0.05
 DAYS = 1000

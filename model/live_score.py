@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
 from model.bars import Bars
-from model.calibration_error import Z_95, wilson_interval
 from model.e_process import ForecastReference, allowed_excesses, lagged_e_process
 from model.metrics import log_losses, predicts_rise
+from model.wilson_interval import Z_95, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)

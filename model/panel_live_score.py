@@ -9,7 +9,6 @@ close changes. Knows probabilities and outcomes; no store and no clock.
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
-from model.calibration_error import Z_95
 from model.e_process import (
     ForecastReference,
     allowed_excesses,
@@ -24,6 +23,7 @@ from model.label_names import LabelKind
 from model.live_score import LiveScore, no_live_score
 from model.metrics import log_losses, predicts_rise
 from model.record import Record
+from model.wilson_interval import Z_95
 
 RANK_BASE_RATE = 0.5  # a series is as often above the median of the others as below
 

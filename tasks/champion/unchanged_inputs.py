@@ -11,14 +11,13 @@ import hashlib
 import logging
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.commit_decision import sync_champion_alias
+from tasks.registry.code_version import code_digest
 from tasks.registry.experiment_page import DONE
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -28,25 +27,12 @@ log = logging.getLogger(__name__)
 EVIDENCE = "evidence"  # tag of a version
 EVIDENCE_HASH_LENGTH = 16  # characters of SHA-256, 64 bits: a person sees the tag
 REPORTED = "report"  # tag of a run: where its report is; a retrain writes it last
-# The code that can change a network, a number or a decision. Sources and data checks are left out: their effect is in
-# the hash of the bars.
-CODE = ("model/**/*.py", "tasks/*.py", "tasks/champion/*.py", "tasks/registry/*.py", "tasks/store/*.py")
-LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "onnxruntime")
 
 
 def evidence_digest(bars_sha256: str, recipe: Recipe, rule: PromotionRule) -> str:
     """Return a hash of bars, recipe, rule and code; the champion is compared by `find_repeated_decision`."""
     parts = (bars_sha256, recipe.identity, rule.model_dump_json(), code_digest(Path(__file__).parents[2]))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:EVIDENCE_HASH_LENGTH]
-
-
-@cache
-def code_digest(root: Path) -> str:
-    """Return the SHA-256 of the code and of the versions of the libraries that can change the numbers."""
-    found = hashlib.sha256("\n".join(f"{name} {metadata.version(name)}" for name in LIBRARIES).encode())
-    for path in sorted(path for pattern in CODE for path in root.glob(pattern)):
-        found.update(f"\n{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
-    return found.hexdigest()
 
 
 def find_repeated_decision(workspace: Workspace, evidence: str) -> LoggedDecision | None:

@@ -17,9 +17,10 @@ from model.calibration import (
     fit_isotonic,
     fit_temperature,
 )
-from model.calibration_error import perfectly_calibrated_error, reliability_curve, wilson_interval
+from model.calibration_error import perfectly_calibrated_error, reliability_curve
 from model.errors import SpecError
 from model.metrics import log_losses
+from model.wilson_interval import wilson_interval
 
 
 def test_reliability_by_hand() -> None:

@@ -18,14 +18,8 @@ from model.recipe import Recipe
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.unchanged_inputs import (
-    EVIDENCE,
-    REPORTED,
-    code_digest,
-    evidence_digest,
-    find_repeated_decision,
-    unchanged_row,
-)
+from tasks.champion.unchanged_inputs import EVIDENCE, REPORTED, evidence_digest, find_repeated_decision, unchanged_row
+from tasks.registry.code_version import code_digest
 from tasks.registry.model_files import ModelFiles
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
