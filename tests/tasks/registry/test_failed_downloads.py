@@ -219,7 +219,7 @@ def test_a_disk_that_fails_is_no_broken_version(
 def test_a_network_that_does_not_fit_into_memory_is_no_broken_version(
     local: LoadedVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(Predictor, "__init__", full)
