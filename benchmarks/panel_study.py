@@ -151,7 +151,8 @@ def study(
 ) -> Record:
     """Walk one candidate and its baselines forward, count the look, and print the scores; return the network's record.
 
-    Baselines learn from every window that trains and validates the network, without the limit that a retrain has.
+    Boosting and logistic regression learn from every window that trains and validates the network, without the limit
+    that a retrain has; the factor model's coefficients from the training windows.
     """
     started = time.perf_counter()
     question = QUESTIONS[candidate.question]

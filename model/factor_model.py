@@ -8,7 +8,8 @@ nothing about the move that all series share: for the label `rise` the link's in
 
 Source: Fama and MacBeth 1973 (a regression at each close, coefficients averaged over closes). Ranks have the same
 spread at each close, so one regression within closes, each close weighing the same, is close to that average, and it is
-defined where a close has fewer series than there are factors.
+defined where a close has fewer series than there are factors. Caution: the link is fitted on the validation windows on
+which a policy then chooses its band, so that choice is in-sample; test windows are not affected.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from model.label_names import LabelKind
 from model.panel import Panel
 
 FACTOR_MODEL = "linear_factor_model"
-RIDGE = 1.0  # own choice: a single close; it matters only where a factor is 0 for all series
+RIDGE = 1.0  # own choice: as strong as about one close of data; it matters only where a factor is 0 for all series
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,7 +319,7 @@ def _opinion_rows(numbers: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return the share and the accuracy of a panel's opinions as rows of the table; none without a close with them."""
     if "opinion_closes" not in numbers:
         return []
-    bounds = "no guarantee: versions stated different shares"
+    bounds = "no guarantee: no single stated share is known for all versions"
     if "opinion_share_low" in numbers:
         bounds = f"guaranteed {_text(numbers['opinion_share_low'])} .. {_text(numbers['opinion_share_high'])}"
     closes = counted(int(numbers["opinion_closes"]), "close")

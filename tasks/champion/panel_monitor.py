@@ -16,7 +16,7 @@ from model.abstention import share_bounds
 from model.bars import Bars, Series
 from model.drift import Drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
-from model.errors import BarsTooShort, SpecError
+from model.errors import BarsTooShort, NoChampion, SpecError
 from model.live_score import LiveScore, ServiceEvidence
 from model.metrics import log_losses
 from model.monitor_alarms import MonitorSpec, find_alarms, fresh_alarms
@@ -172,14 +172,17 @@ def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live) -
     """Return the share of opinions over the served closes with its guarantee, and the accuracy of this version's.
 
     The share is that of all versions and of late predictions too, because its guarantee is; it has no guarantee where
-    they stated different shares. Empty without a close with opinions.
+    they stated different shares, or where a version is gone. Empty without a close with opinions.
     """
     served = first_stored(stored[stored["has_opinion"].notna()])
     if served.empty:
         return {}
     shares = served["has_opinion"].astype(float).groupby(served["decided_at"]).mean()
     numbers = {"opinion_closes": float(len(shares)), "opinion_share": float(shares.mean())}
-    stated = {stated_share(workspace, workspace.registry.version(each)) for each in served["version"].unique()}
+    try:
+        stated = {stated_share(workspace, workspace.registry.version(each)) for each in served["version"].unique()}
+    except NoChampion:  # a version is gone
+        stated = set()
     if len(stated) == 1 and (share := stated.pop()) is not None:
         low, high = share_bounds(share, len(shares))
         numbers |= {"opinion_share_low": low, "opinion_share_high": high}

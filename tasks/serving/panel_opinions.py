@@ -92,12 +92,13 @@ def _reference(
 ) -> tuple[Float64[np.ndarray, " reference"], Int64[np.ndarray, " reference"]]:
     """Return the version's probabilities before a close, with numbers of their closes, oldest first.
 
-    They are those of the newest fold of its record, and its stored predictions, shadow predictions included.
+    They are those of the newest fold of its record, and its stored predictions, shadow predictions included. A series
+    whose bars lag may be predicted at a close that the record knows, so both are cut.
     """
     import pandas as pd  # imported here: pandas takes a second
 
     record = workspace.registry.read_version(version.version, every_file=False).record()
-    record = record.take(record.fold == record.fold[-1])
+    record = record.take((record.fold == record.fold[-1]) & (record.decided_at < to_datetime64(close)))
     span = SPAN * to_timedelta(workspace.runs.series.delta)
     logs = (workspace.prediction_log, workspace.shadow_log)
     stored = pd.concat([each.read(workspace.name, (version.version,), close - span) for each in logs])

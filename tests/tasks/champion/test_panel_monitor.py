@@ -236,3 +236,8 @@ def test_opinions_are_scored_by_close_and_their_share_has_its_guarantee(workspac
     rows = {row["check"]: (row["value"], row["range or limit"]) for row in result.rows()}
     assert rows["share with an opinion, mean of 60 closes"] == ("0.375", "guaranteed 0 .. 0.7433")
     assert rows["accuracy of 45 opinions"][0] == "0.75"
+    at = to_datetime(CLOSES[TRAINED + DAYS - 1])
+    of_a_lost_version = Prediction("PANEL-1d", SYMBOLS[0], "1d", at, at + DAY, "7", 0.6, at, "", "rise", True, 0.1)
+    workspace.prediction_log.store_all([of_a_lost_version])
+    rows = {row["check"]: row["range or limit"] for row in watch(workspace).rows()}
+    assert rows["share with an opinion, mean of 61 closes"].startswith("no guarantee: no single stated share")

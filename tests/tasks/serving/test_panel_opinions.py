@@ -17,7 +17,7 @@ from model.bars import PANEL, Series
 from model.times import to_datetime
 from tasks.champion.stated_share import OPINION_SHARE
 from tasks.registry.model_registry import Version
-from tasks.serving import panel_forecast
+from tasks.serving import panel_forecast, panel_opinions
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.serving.panel_opinions import with_opinions
 from tasks.settings import Settings
@@ -143,6 +143,19 @@ def predictions_of(probabilities: list[float], decided_at: datetime, version: st
         new_prediction("PANEL-1d", Series(f"C{place}", "1d"), 1, moment, version, each, decided_at + timedelta(hours=1))
         for place, each in enumerate(probabilities)
     ]
+
+
+def test_a_series_that_lags_is_ranked_among_earlier_probabilities_only(workspace: Workspace) -> None:
+    """The record knows closes after that of a series whose bars are late."""
+    version = workspace.registry.version("1")
+    record = workspace.registry.read_version("1").record()
+    close = to_datetime(record.decided_at[-40])
+    opinions = with_opinions(workspace, version, predictions_of([0.9], close))
+    earlier = np.abs(record.probabilities[record.decided_at < record.decided_at[-40]] - 0.5)
+    rank = (1 + (earlier >= 0.4).sum()) / (1 + len(earlier))
+    assert [each.has_opinion for each in opinions] == [bool(rank <= 0.3)]
+    numbers = panel_opinions._reference(workspace, version, close)[1]
+    assert len(numbers) == len(earlier) < len(record)
 
 
 @pytest.mark.e2e
