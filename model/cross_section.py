@@ -81,6 +81,8 @@ def further_factors(bars: Mapping[str, Bars]) -> dict[str, Float64[np.ndarray, "
         move over the 80 bars before the last 20, and of the mean value traded (close times volume) over 20 bars, among
         the series that have one; the close's own move from the bar before in multiples of its typical size.
 
+    Caution: the value traded is right only where the volume of every series is in units of its coin.
+
     Time: row t depends on bars 0..t of all series.
     Source: momentum without the newest moves: Jegadeesh and Titman 1993; value traded as size: own.
     """
