@@ -4,9 +4,10 @@ Each home is made as `ten_years.py` makes one, most days written into the stores
 commands run as a person runs them, the start of Python included. The networks are the default one with weights of their
 own. `predict` finds a close that no version has predicted: the tables of predictions are put back after each run. The
 homes take turns, and the least of the rounds counts. `--keep` leaves the homes where they are, and takes homes that are
-there: `--code` names another checkout that measures the same homes in the same rounds. `--out` appends results as JSON
+there. `--code` names another checkout that measures the same homes in the same rounds. `--out` appends results as JSON
 lines, which `ten_years_picture.py` draws.
-Run: python benchmarks/old_home_commands.py [--days 7 365 3650] [--rounds 5] [--folder FOLDER [--keep]] [--out FILE]
+Run: python benchmarks/old_home_commands.py [--days 7 365] [--rounds 5] [--folder FOLDER [--keep]]
+     [--code CODE] [--out FILE]
 """
 
 import argparse
@@ -31,7 +32,7 @@ COMMANDS = ("status", "predict")
 ROOT = Path(__file__).resolve().parents[1]
 HOUSEKEEPING_DAYS = 365
 WRITTEN_DAYS = 91  # at once
-RUN = (
+RUN = (  # drop the editable install's finder, so that CODE is imported
     "import sys; sys.meta_path[:] = [each for each in sys.meta_path if 'Redirect' not in str(each)]; "
     "sys.path.insert(0, sys.argv.pop(1)); from flows.cli.app import main; main(sys.argv[1:])"
 )

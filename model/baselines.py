@@ -1,10 +1,10 @@
 """Fit and predict the baselines: base rate, persistence, logistic regression, gradient boosting.
 
-Each is fitted on the training windows of a fold alone and predicts P(rise) of its test windows, as the network does.
-The two learners have the network's inputs: windows scaled one by one, flattened. None is tuned; their parameters are
-constants with a reason. The learners use the newest `MAX_TRAINING_WINDOWS` windows unless `max_windows` is None;
-`capped_windows_note` says where they left some out. Caution: a probability of exactly 0 or 1 can cost an infinite log
-loss, so all are kept inside (0, 1).
+Each is fitted on the windows that train and validate the network of a fold, and predicts P(rise) of its test windows,
+as the network does. The two learners have the network's inputs: windows scaled one by one, flattened. None is tuned;
+their parameters are constants with a reason. The learners use the newest `MAX_TRAINING_WINDOWS` windows unless
+`max_windows` is None; `capped_windows_note` says where they left some out. Caution: a probability of exactly 0 or 1 can
+cost an infinite log loss, so all are kept inside (0, 1).
 """
 
 from collections.abc import Callable, Sequence

@@ -66,7 +66,8 @@ class PanelEvaluation:
         closes: number of closes at which test windows were decided.
         series: by symbol, alphabetically.
         ranks: None for the label `rise`.
-        left_out: why a symbol of the panel is not among the series, by symbol; see `model.panel.series_left_out`.
+        left_out: why a symbol of the panel or a held-out one has no scores, by symbol; see
+            `model.panel.series_left_out`.
         held_out: of the held-out series, by symbol, alphabetically; if several, all of them come first (`HELD_OUT`).
     """
 

@@ -142,7 +142,10 @@ def traded_by(policy: str, forecaster: str) -> str:
 
 
 def policy_and_forecaster(result: str) -> tuple[str, str]:
-    """Return the policy and the baseline of a result; of the network's, the latter is ""."""
+    """Return the policy and the baseline of a result; the latter is "" where the network alone is traded.
+
+    Caution: of `market_neutral_by_expected_return`, a portfolio of the network, it is "expected_return".
+    """
     policy, _, forecaster = result.partition("_by_")
     return policy, forecaster
 

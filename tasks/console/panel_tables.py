@@ -97,7 +97,7 @@ def _evaluation_lines(result: "PanelRetrain") -> Iterator[tuple[str, str]]:
         everything = found.pooled.abstention["all"].accuracy.value
         yield (
             "opinions",
-            f"{opinions.opinions}, on {opinions.share:.1%} of a close ({bounds})"
+            f"{opinions.opinions}, on {opinions.share:.1%} of the series, mean over closes ({bounds})"
             + (f"; {accuracy}, all decisions {everything:.1%}" if opinions.opinions else ""),
         )
     for each in found.held_out:
@@ -156,7 +156,7 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
     if stated:
         count = sum(each["opinion"] != "none" for each in stated)
         console.print(
-            f"opinion: {count} of {len(stated)} series, the most confident by the share stated at retrain",
+            f"opinion: {count} of {len(stated)} series, among the most confident by the share stated at retrain",
             soft_wrap=True,
         )
     if "expected_move" in further:

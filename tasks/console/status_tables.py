@@ -26,7 +26,7 @@ from tasks.services.scheduled_runs import is_scheduled
 
 WIDE = 100  # columns of a terminal from which on a time stands on one line
 NOT_SCHEDULED = "no known schedule reads it again"
-LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has all
+LIVE_VERSIONS = 6  # champion and newest shadows that `status` prints; --json has the newest `NEWEST_VERSIONS`
 
 
 def show_status(found: Mapping[str, Any]) -> None:

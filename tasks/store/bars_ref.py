@@ -70,7 +70,8 @@ class PanelBarsRef:
     Attributes:
         refs: by symbol, alphabetically; all of one table, version and interval.
         panel: label and inputs.
-        held_out: of the held-out series, likewise. They count for `sha256` only.
+        held_out: of the held-out series, likewise. They count for `sha256`, not for rows, first, last, closed_at or
+            the version.
     """
 
     refs: tuple[BarsRef, ...]

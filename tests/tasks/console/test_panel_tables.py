@@ -68,7 +68,7 @@ def test_opinions_fit_beside_all_outputs(capsys: pytest.CaptureFixture[str], mon
     assert lines["BTC-USD"][:4] == ["BTC-USD", "0.5100", "yes", "2.66%"]
     assert lines["1000BTT-USD"][2:4] == ["no", "2.66%"]
     assert lines["ETH-USD"][2] == "2.66%"
-    assert "opinion: 1 of 2 series, the most confident by the share stated at retrain" in found
+    assert "opinion: 1 of 2 series, among the most confident by the share stated at retrain" in found
     assert "…" not in found
 
 
