@@ -17,10 +17,10 @@ from tasks.pages.html_page import Page, folded, heading, paragraph, table, value
 from tasks.pages.number_format import interval_text, number_text
 
 PROBABILITY_BANDS = "P(rise) by fold; for shorts, of P(fall)"
-OF_RETURNS = "the expected return, of baselines P(rise), by fold; for shorts, of its negative"
+OF_RETURNS = "the expected return of the network by fold (baselines: of P(rise)); for shorts the signs are reversed"
 RULES = (
     "Baselines trade by the same policies, with bands of their own; the reversal buys after a fall and sells after a "
-    "rise, by a band of its size."
+    "rise, if the move is large enough."
 )
 OF_A_BAR = "Gross and net return are compounded; below them is the mean simple return of a bar."
 FIGURES = (

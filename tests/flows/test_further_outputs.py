@@ -111,7 +111,7 @@ def test_policies_have_bands_of_expected_returns_in_run_and_report(sized: Sized)
     page = Path(result.report).read_text(encoding="utf-8")
     section = page[page.index(">Expected move</h2>") :]
     assert "mean move of the window, rescaled" in section
-    assert "Bands of the expected return by fold" in section
+    assert "Bands of the expected return of the network by fold" in section
 
 
 def test_registered_files_serve_the_size_of_the_trained_network(
@@ -245,7 +245,7 @@ def test_the_report_of_a_panel_has_the_sections_of_a_single_series(panels: Panel
         "stationary block bootstrap over whole closes",
         "lower by more than 150 bps",
         "Policies, long or short, all series in equal parts",
-        "Bands of the expected return by fold",
+        "Bands of the expected return of the network by fold",
     ):
         assert words in texts[0]
     assert "sign chosen" not in texts[0]
