@@ -18,6 +18,9 @@ def traded_name(result: str) -> tuple[str, str]:
     (('no-trade band', 'gradient boosting'), ('sign', 'network'))
     >>> traded_name("market_neutral_by_reversal_1_bar")
     ('market neutral', 'reversal 1 bar')
+    >>> traded_name("market_neutral_by_expected_return")  # of the network, too
+    ('market neutral', 'network, by return')
     """
     policy, forecaster = policy_and_forecaster(result)
-    return POLICY_NAMES.get(policy, forecaster_name(policy)), forecaster_name(forecaster or NETWORK)
+    who = f"{NETWORK}, by return" if forecaster == "expected_return" else forecaster_name(forecaster or NETWORK)
+    return POLICY_NAMES.get(policy, forecaster_name(policy)), who

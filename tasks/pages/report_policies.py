@@ -95,16 +95,20 @@ def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) 
         fifth: how many series a fifth is, as text.
     """
     names = {name: who for name, (_, who) in ((name, traded_name(name)) for name in comparison.results)}
+    by_return = (
+        "By return: ranked by the expected return of the network. " if "network, by return" in names.values() else ""
+    )
     return [
         heading("Top fifth against bottom fifth"),
         _comparison_table(comparison, "ranked by", names),
         paragraph(
-            f"At {comparison.spec.side_bps:g} bps per side. A fifth is {fifth}. {OF_A_BAR} The break-even cost is the "
-            "compounded gross return per value traded; volatility lowers it, so it can be negative where the mean is "
-            f"positive. The deflated Sharpe ratio counts {counted(comparison.tried, 'trial')}: recipes tried on these "
-            "bars, times portfolios of the network. Those of baselines are not counted. By exposure: what each "
-            "series earns with its average position held throughout; by timing: the rest of the gross return. Both "
-            "are sums of simple returns, not compounded. No funding and no borrowing fees.",
+            f"At {comparison.spec.side_bps:g} bps per side. A fifth is {fifth}. {by_return}{OF_A_BAR} The break- "
+            "even cost is the compounded gross return per value traded; volatility lowers it, so it can be "
+            "negative where the mean is positive. The deflated Sharpe ratio counts "
+            f"{counted(comparison.tried, 'trial')}: recipes tried on these bars, times portfolios of the network. "
+            "Those of baselines are not counted. By exposure: what each series earns with its average position "
+            "held throughout; by timing: the rest of the gross return. Both are sums of simple returns, not "
+            "compounded. No funding and no borrowing fees.",
             quiet=True,
         ),
         _cost_curves(page, comparison, names),

@@ -250,7 +250,7 @@ def test_the_report_of_a_panel_has_the_sections_of_a_single_series(panels: Panel
         assert words in texts[0]
     assert "sign chosen" not in texts[0]
     assert "relative to the panel until the outcome" in texts[1]
-    assert re.search(r"Top fifth against bottom fifth ranked by .* probability [-+].* expected return [-+]", texts[1])
+    assert re.search(r"Top fifth against bottom fifth ranked by .* network [-+].* network, by return [-+]", texts[1])
     assert "Policies, long or short" not in texts[1]
     assert "mean move of the window, rescaled" in texts[1]
 

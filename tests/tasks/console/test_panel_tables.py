@@ -95,7 +95,7 @@ def test_ranks_of_baselines_and_plain_ranks_stand_beside_the_network(capsys: pyt
     Console(width=80).print(ranks_table(ranks, comparison))
     shown = lines(capsys)
     assert ["network", "0.548 [0.541, 0.554]", "+12.0%", "9.1 [-102.0, 120.2]"] in shown
-    assert ["expected return", "-34.0%", "-12.5 [-123.6, 98.6]"] in shown
+    assert ["network, by return", "-34.0%", "-12.5 [-123.6, 98.6]"] in shown
     for name in ("gradient boosting", "linear factor model", "reversal 20 bars"):
         assert [name, "0.548 [0.541, 0.554]", "-999.0%", "nothing traded"] in shown
     assert ["base rate", "0.548 [0.541, 0.554]"] in shown
