@@ -76,7 +76,10 @@ def test_bars_lists_gaps_and_quarantine(first: Retrain, capsys: pytest.CaptureFi
     assert found["version"] == first.stored.ref.version
 
 
-@pytest.mark.parametrize("command", ["monitor", "audit", pytest.param("explain", marks=pytest.mark.e2e)])
+SLOW = [pytest.param(each, marks=pytest.mark.e2e) for each in ("audit", "explain")]
+
+
+@pytest.mark.parametrize("command", ["monitor", *SLOW])
 def test_of_several_a_command_about_one_names_the_others(
     first: Retrain, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
