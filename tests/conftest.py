@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,24 @@ def same_import_path() -> Iterator[None]:
     before = list(sys.path)
     yield
     sys.path[:] = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Refuse a fixture of several tests that leaves a home in the environment: the tests would depend on their order.
+
+    The one that is set up last would decide which home all of them open.
+    """
+    before = os.environ.get("RISEORFALL_HOME")
+    result = yield
+    if fixturedef.scope != "function" and os.environ.get("RISEORFALL_HOME") != before:
+        pytest.fail(
+            f"{request.fixturename}: expected a {fixturedef.scope} fixture to leave RISEORFALL_HOME as it was, "
+            f"{before!r}, found {os.environ.get('RISEORFALL_HOME')!r}. Set it in a function fixture."
+        )
+    return result
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,17 +48,26 @@ Sized = tuple[Retrain, Workspace]
 
 
 @pytest.fixture(scope="module")
-def sized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sized]:
-    """A retrain in a home of its own, and its workspace."""
+def retrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Retrain, Path]:
+    """A retrain in a home of its own, and that home."""
+    home = tmp_path_factory.mktemp("magnitude")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("magnitude")))
+        patch.setenv("RISEORFALL_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         done = retrain(
             folds=FoldSpec(test_bars=120, count=2),
             network=NetworkSpec(magnitude=True, beyond_cost_bps=150),
             training=TrainingSpec(epochs=2, calibration="temperature", members=2),
         )
-        yield done, Workspace(Settings(), Series("BTC-USD", "1d"))
+    return done, home
+
+
+@pytest.fixture
+def sized(retrained: tuple[Retrain, Path], monkeypatch: pytest.MonkeyPatch) -> Sized:
+    """The retrain and its workspace; the environment names its home."""
+    done, home = retrained
+    monkeypatch.setenv("RISEORFALL_HOME", str(home))
+    return done, Workspace(Settings(), Series("BTC-USD", "1d"))
 
 
 def test_scores_are_those_of_the_record_and_the_closes(sized: Sized) -> None:
@@ -162,7 +170,7 @@ class Panels:
 
 
 @pytest.fixture(scope="module")
-def panels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Panels]:
+def panels(tmp_path_factory: pytest.TempPathFactory) -> Panels:
     both = NetworkSpec(**RECIPE["network"].model_dump(exclude_unset=True), magnitude=True, beyond_cost_bps=150)
     sized = both.model_copy(update={"beyond_cost_bps": 0.0})
     homes = tmp_path_factory.mktemp("panel"), tmp_path_factory.mktemp("ranks")
@@ -177,7 +185,7 @@ def panels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Panels]:
         store_coins(Settings(), coins())
         options = RECIPE | {"network": both, "training": training, "promotion": generous}
         first = retrain_panel(as_of=datetime(2018, 8, 19, tzinfo=UTC), **options)
-        yield Panels(first, retrain_panel(**options), homes[0], ranks, homes[1])
+        return Panels(first, retrain_panel(**options), homes[0], ranks, homes[1])
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -31,21 +30,29 @@ Options = tuple[Retrain, Workspace, list[str]]
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Options]:
-    """A retrain in a home of its own, its registry and the runs of its folds."""
+def retrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Retrain, Path]:
+    """A retrain in a home of its own, and that home."""
+    home = tmp_path_factory.mktemp("options")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RISEORFALL_HOME", str(tmp_path_factory.mktemp("options")))
+        patch.setenv("RISEORFALL_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        done = retrain(folds=FOLDS, training=TRAINING)
-        workspace = Workspace(Settings(), Series("BTC-USD", "1d"))
-        found = workspace.runs.client.search_runs(
-            [workspace.runs.experiment_id()], f"tags.mlflow.parentRunId = '{done.run_id}'"
-        )
-        yield done, workspace, [run.info.run_id for run in sorted(found, key=lambda run: run.data.tags["fold"])]
+        return retrain(folds=FOLDS, training=TRAINING), home
 
 
-def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -> None:
-    result, workspace, runs = asked
+@pytest.fixture
+def options(retrained: tuple[Retrain, Path], monkeypatch: pytest.MonkeyPatch) -> Options:
+    """The retrain, its workspace and the runs of its folds; the environment names its home."""
+    done, home = retrained
+    monkeypatch.setenv("RISEORFALL_HOME", str(home))
+    workspace = Workspace(Settings(), Series("BTC-USD", "1d"))
+    found = workspace.runs.client.search_runs(
+        [workspace.runs.experiment_id()], f"tags.mlflow.parentRunId = '{done.run_id}'"
+    )
+    return done, workspace, [run.info.run_id for run in sorted(found, key=lambda run: run.data.tags["fold"])]
+
+
+def test_record_calibrators_and_seeds_are_those_of_single_fits(options: Options) -> None:
+    result, workspace, runs = options
     store = Workspace(Settings()).bar_store
     windows = cut_windows(store.read_bars(result.stored.ref), WindowSpec()).resolved()
     trainer = Trainer(NetworkSpec(), TRAINING, 30, 4)
@@ -69,8 +76,8 @@ def test_record_calibrators_and_seeds_are_those_of_single_fits(asked: Options) -
     assert logged["test/log_loss_deviation_over_seeds"] == pytest.approx(np.std(losses, ddof=1))
 
 
-def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:
-    result, workspace, runs = asked
+def test_the_version_serves_the_newest_folds_calibrator(options: Options) -> None:
+    result, workspace, runs = options
     loaded = workspace.registry.read_version(result.version.version)
     newest = json.loads(workspace.runs.read_file(runs[-1], "calibrator.json"))
     assert loaded.calibrator().plain() == newest
@@ -85,8 +92,8 @@ def test_the_version_serves_the_newest_folds_calibrator(asked: Options) -> None:
     np.testing.assert_allclose(served["probability"], odds / (1 + odds), atol=1e-5)
 
 
-def test_run_and_page_name_the_calibrator_and_the_seeds(asked: Options) -> None:
-    result, workspace, runs = asked
+def test_run_and_page_name_the_calibrator_and_the_seeds(options: Options) -> None:
+    result, workspace, runs = options
     run = workspace.runs.client.get_run(result.run_id).data
     assert (run.params["training.calibration"], run.params["folds.seeds"]) == ("temperature", "2")
     assert run.params["training.sample_weights.half_life_bars"] == "365"

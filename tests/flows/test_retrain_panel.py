@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -77,7 +76,7 @@ class Retrained:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrained]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Retrained:
     place = tmp_path_factory.mktemp("panel")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RISEORFALL_HOME", str(place))
@@ -85,12 +84,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrained]:
         store_coins(Settings(), COINS)
         first = retrain_panel(as_of=EARLIER, promotion=GENEROUS, **RECIPE)
         second = retrain_panel(promotion=GENEROUS, **RECIPE)
-        yield Retrained(place, first, second, retrain_panel(panel=RANKS, promotion=GENEROUS, **RECIPE))
+        return Retrained(place, first, second, retrain_panel(panel=RANKS, promotion=GENEROUS, **RECIPE))
 
 
 @pytest.fixture
-def workspace(done: Retrained) -> Workspace:
-    assert done.first
+def workspace(done: Retrained, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The workspace of the panel; the environment names its home."""
+    monkeypatch.setenv("RISEORFALL_HOME", str(done.home))
     return Workspace(Settings(), SERIES)
 
 
