@@ -6,7 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.champion.decisions_by_hand import lift_hold as lift
+from tasks.champion.rollback import lift_hold as lift
 from tasks.pages.prefect_artifacts import show_manual_decision, shown
 from tasks.services.events import announce
 from tasks.services.flow_run_names import flow_run_name

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from model.bars import IntervalName, Series
 from model.promotion_rule import PromotionRule
-from tasks.champion.decisions_by_hand import commit_promotion, plan_promotion
+from tasks.champion.promotion_by_hand import commit_promotion, plan_promotion
 from tasks.pages.prefect_artifacts import show_manual_decision, shown
 from tasks.services.approval import ask_for_approval
 from tasks.services.events import announce

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.cost_classes import LEAST_SHARE
+from model.initial_weights import initial_weight
 from model.metrics import THRESHOLD
 
 # Nadam after Dozat, 2016, with the constants of keras.optimizers.Nadam.
@@ -34,7 +35,6 @@ class Heads(NamedTuple):
 
 
 NO_HEADS = Heads()
-NO_WEIGHTS: Mapping[str, np.ndarray] = {}
 
 
 class State(NamedTuple):
@@ -99,11 +99,9 @@ class TrainingGraph:
         self.epoch = tf.function(self._epoch, inputs, autograph=False)
         self.infer = tf.function(self._infer, [features, index, index, state], autograph=False)
 
-    def initial_state(self, rng: np.random.Generator, first: Mapping[str, np.ndarray] = NO_WEIGHTS) -> State:
+    def initial_state(self, rng: np.random.Generator, first: Mapping[str, np.ndarray] = {}) -> State:
         """Draw fresh weights and seeds; the layers of `model.network_heads.first_weights` begin with those."""
-        weights = [
-            _first(v, first) if _layer(v) in first else _initial(v, rng) for v in self._model.trainable_variables
-        ]
+        weights = [initial_weight(variable, rng, first) for variable in self._model.trainable_variables]
         return self._state(weights, self._fresh_others(rng))
 
     def state_of(self, weights: tuple[np.ndarray, ...]) -> State:
@@ -240,34 +238,3 @@ def _nadam_step(state: State, gradient: Any, rate: Any) -> State:
     ahead = momentum * (following / (1.0 - product * following)) + gradient * ((1.0 - now) / (1.0 - product))
     scale = tf.sqrt(velocity / (1.0 - tf.pow(BETA_2, step))) + EPSILON
     return State(state.weights - rate * ahead / scale, momentum, velocity, step, product, state.others)
-
-
-def _layer(variable: Any) -> str:
-    return str(variable.path.rsplit("/", 2)[-2])
-
-
-def _first(variable: Any, first: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the weights that a further output begins with: a bias, and a kernel for the last inputs of its layer."""
-    *slopes, intercepts = first[_layer(variable)]
-    if variable.path.endswith("bias"):
-        return np.asarray(intercepts, np.float32)
-    kernel = np.zeros(tuple(variable.shape), np.float32)
-    kernel[len(kernel) - len(slopes) :] = slopes or 0.0
-    return kernel
-
-
-def _initial(variable: Any, rng: np.random.Generator) -> np.ndarray:
-    """Draw an initial trainable weight as Keras would: Glorot kernels, orthogonal recurrences, LSTM forget bias of 1.
-
-    Drawn by NumPy, so that a seed gives the same weights whatever else used TensorFlow's generators.
-    """
-    shape, name = tuple(variable.shape), variable.path.rsplit("/", 1)[-1]
-    if name == "kernel":
-        field = int(np.prod(shape[:-2]))
-        limit = np.sqrt(6.0 / (field * (shape[-2] + shape[-1])))
-        return rng.uniform(-limit, limit, shape).astype(np.float32)
-    if name == "recurrent_kernel":
-        q, r = np.linalg.qr(rng.standard_normal((shape[1], shape[0])))
-        return np.ascontiguousarray((q * np.sign(np.diag(r))).T, dtype=np.float32)
-    # Biases, scales and shifts have constant initial values, which the built model still holds.
-    return np.asarray(variable.value, dtype=np.float32)

@@ -20,7 +20,7 @@ from model.plurals import counted
 from model.times import as_utc, column_times, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_table
-from tasks.registry.experiment_page import SHORT_HASH
+from tasks.registry.mlflow_run_names import SHORT_HASH
 from tasks.results import Landing, Stored
 from tasks.services.form_wording import in_words_of_the_form
 from tasks.settings import Settings

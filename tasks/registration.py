@@ -18,8 +18,8 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.unchanged_inputs import EVIDENCE, evidence_digest
 from tasks.console.progress import current_progress
-from tasks.registry.experiment_page import SHORT_HASH, as_of_text
 from tasks.registry.experiment_runs import Measured
+from tasks.registry.mlflow_run_names import SHORT_HASH, as_of_text
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import CALIBRATOR, KERAS, ONNX, pooled_record, read_calibrator

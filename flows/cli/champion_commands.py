@@ -76,7 +76,7 @@ def promote(
     reason
         Reason, for the decision log.
     """
-    from tasks.champion.decisions_by_hand import promote_by_hand
+    from tasks.champion.promotion_by_hand import promote_by_hand
     from tasks.console.command_output import show_lines
 
     with quiet_libraries(writes=True):
@@ -99,8 +99,8 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     lift
         Lift the hold of a former rollback instead; the champion stays. Requires a reason; --to chooses among several.
     """
-    from tasks.champion.decisions_by_hand import lift_hold, roll_back
     from tasks.champion.recipe_hold import held_recipes
+    from tasks.champion.rollback import lift_hold, roll_back
     from tasks.console.command_output import show_lines
 
     with quiet_libraries(writes=True):

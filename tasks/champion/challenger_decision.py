@@ -15,7 +15,8 @@ from model.metrics import METRIC_NAMES
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import AnyBars, GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
-from tasks.registry.experiment_page import DONE, NOTE_TAG, decided_name, decision_tags
+from tasks.registry.experiment_page import NOTE_TAG, decision_tags
+from tasks.registry.mlflow_run_names import DONE, decided_name
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import picture_path
 from tasks.registry.run_metrics import decision_metrics

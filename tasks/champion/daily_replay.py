@@ -38,8 +38,9 @@ from tasks.champion.shadow_predictions import shadow_predictions, shadow_version
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.unchanged_inputs import unchanged_row
 from tasks.champion.warm_start import start_of_final, start_of_fold
-from tasks.registry.experiment_page import NOTE_TAG, SHORT_HASH
+from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.loaded_version import OpenedVersion, open_version
+from tasks.registry.mlflow_run_names import SHORT_HASH
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import (

@@ -29,7 +29,7 @@ from model.search_space import TuneSpec, choices_of, flags_of, ranges_of, recipe
 from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
-from tasks.registry.experiment_page import SHORT_HASH, as_of_text
+from tasks.registry.mlflow_run_names import SHORT_HASH, as_of_text
 from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.registry.run_metrics import BASE_RATE, LOG_LOSS, score_metrics
 from tasks.settings import Settings

@@ -18,7 +18,7 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.registry.code_version import code_digest
-from tasks.registry.experiment_page import DONE
+from tasks.registry.mlflow_run_names import DONE
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tasks.registry.experiment_page import DONE
+from tasks.registry.mlflow_run_names import DONE
 
 if TYPE_CHECKING:
     from tasks.champion.replay_summary import ReplaySummary

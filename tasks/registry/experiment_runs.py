@@ -19,16 +19,10 @@ from model.errors import StoreUnavailable
 from model.times import to_milliseconds
 from model.training import Epoch
 from tasks.registry.database_creation import open_client
-from tasks.registry.experiment_page import (
-    NOTE_TAG,
-    SHORT_HASH,
-    Purpose,
-    experiment_path,
-    experiment_tags,
-    run_path,
-)
+from tasks.registry.experiment_page import NOTE_TAG, Purpose, experiment_path, experiment_tags, run_path
 from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import LocalDatabase
+from tasks.registry.mlflow_run_names import SHORT_HASH
 from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.registry.run_cache import CACHE
 from tasks.registry.run_metrics import read_curves

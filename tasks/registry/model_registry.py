@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
-from tasks.registry.experiment_page import NOTE_TAG, later_outcomes, model_note, name_with_outcomes
+from tasks.registry.experiment_page import NOTE_TAG, model_note
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ARTIFACTS, ArtifactPlaces, require_run, require_same_digest, sha256
+from tasks.registry.mlflow_run_names import later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.model_signature import model_signature
 from tasks.registry.run_artifacts import MODEL_FOLDER

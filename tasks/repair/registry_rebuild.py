@@ -22,15 +22,10 @@ from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
 from tasks.champion.commit_decision import sync_challenger_alias, sync_champion_alias
 from tasks.registry import run_artifacts
 from tasks.registry.database_creation import open_client
-from tasks.registry.experiment_page import (
-    NOTE_TAG,
-    decided_name,
-    decision_tags,
-    later_outcomes,
-    name_with_outcomes,
-)
+from tasks.registry.experiment_page import NOTE_TAG, decision_tags
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import ARTIFACTS, file_digests
+from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
 from tasks.repair.home_finding import set_aside
 from tasks.settings import Settings

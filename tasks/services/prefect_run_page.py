@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from model.errors import RiseOrFallError
 from tasks.pages.prefect_artifacts import OUTCOMES
-from tasks.registry.experiment_page import DONE
+from tasks.registry.mlflow_run_names import DONE
 from tasks.results import PanelRetrain, PanelUnchanged, Promotion, Retrain, Unchanged
 from tasks.services.flow_run_names import add_outcome_to_name
 from tasks.services.form_wording import in_words_of_the_form

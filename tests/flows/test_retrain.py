@@ -25,7 +25,7 @@ from model.forecaster_names import POLICY_NAMES
 from model.metrics import METRICS
 from model.network_files import network_from_bytes
 from model.training import TrainingSpec
-from tasks.champion.decisions_by_hand import promote_by_hand
+from tasks.champion.promotion_by_hand import promote_by_hand
 from tasks.champion.series_status import series_status
 from tasks.console.command_output import show_retrain
 from tasks.console.status_tables import show_status

@@ -284,15 +284,15 @@ def test_a_required_gpu_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_initial_weights_are_distributed_as_those_of_keras() -> None:
     import keras  # here: loads TensorFlow
 
-    from model.training_step import _initial
+    from model.initial_weights import initial_weight
 
     keras.utils.set_random_seed(0)  # the output kernel has 64 weights only: unseeded draws may differ by over 15 %
     network = build_network(NetworkSpec(), 30, 4)
     again = build_network(NetworkSpec(), 30, 4)
     for ours_of, keras_ in itertools.zip_longest(network.trainable_variables, again.trainable_variables):
-        ours, theirs = _initial(ours_of, np.random.default_rng(0)), np.asarray(keras_.value)
+        ours, theirs = initial_weight(ours_of, np.random.default_rng(0)), np.asarray(keras_.value)
         assert ours.shape == theirs.shape
         assert ours.std() == pytest.approx(theirs.std(), rel=0.15)
         assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=0.25)
-    recurrent = _initial(network.get_layer("lstm").trainable_variables[1], np.random.default_rng(0))
+    recurrent = initial_weight(network.get_layer("lstm").trainable_variables[1], np.random.default_rng(0))
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(32), atol=1e-5)

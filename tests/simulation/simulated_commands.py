@@ -59,7 +59,7 @@ from model.record import Record
 from model.times import iso_text
 from model.training import median_epochs
 from model.windows import WindowSpec
-from tasks.champion.decisions_by_hand import promote_by_hand
+from tasks.champion.promotion_by_hand import promote_by_hand
 from tasks.champion.unchanged_inputs import REPORTED
 from tasks.registration import version_tags
 from tasks.registry.local_database import LocalDatabase

@@ -22,7 +22,8 @@ from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel, 
 from model.recipe import Recipe
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.decisions_by_hand import promote_by_hand, roll_back
+from tasks.champion.promotion_by_hand import promote_by_hand
+from tasks.champion.rollback import roll_back
 from tasks.champion.series_status import series_status
 from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_files import LoadedVersion, ModelFiles

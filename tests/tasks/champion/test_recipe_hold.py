@@ -23,8 +23,9 @@ from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
-from tasks.champion.decisions_by_hand import lift_hold, promote_by_hand, roll_back
+from tasks.champion.promotion_by_hand import promote_by_hand
 from tasks.champion.recipe_hold import held_recipes, hold_on, open_holds
+from tasks.champion.rollback import lift_hold, roll_back
 from tasks.champion.unchanged_inputs import REPORTED, find_repeated_decision
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import parquet_bytes

@@ -30,7 +30,8 @@ from model.windows import cut_windows
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.champion_monitor import monitor_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias
-from tasks.champion.decisions_by_hand import promote_by_hand, roll_back
+from tasks.champion.promotion_by_hand import promote_by_hand
+from tasks.champion.rollback import roll_back
 from tasks.champion.series_alarms import series_health
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.version_audit import audit_version
