@@ -125,7 +125,7 @@ def inverted(scale: float) -> Iterator[Row]:
     """Count inverted new versions that are found within 30 decisions."""
     runs = _runs(500, scale)
     for accuracy in (0.7, 0.8):
-        ideal = 0
+        ideal = {RATE: 0, 1 / alarm_threshold(RATE, 2): 0}
         for history in (0, 250, 750, 1500):
             rng = np.random.default_rng(history)
             record_labels, record = calibrated_forecasts(rng, runs, RECORD, accuracy)
@@ -137,10 +137,10 @@ def inverted(scale: float) -> Iterator[Row]:
             if not history:
                 odds = np.log(1 - served) - np.log(served)
                 ratio = np.cumsum(np.where(labels == 1, odds, -odds), axis=1)
-                ideal = int((ratio.max(axis=1) >= np.log(1 / RATE)).sum())
-        yield Row(
-            f"the same by a likelihood ratio that knows the inversion, undivided {RATE:.0%}", "(bound)", ideal, runs
-        )
+                ideal = {level: int((ratio.max(axis=1) >= -np.log(level)).sum()) for level in ideal}
+        for level, count in ideal.items():
+            name = f"the same by a likelihood ratio that knows the inversion, level {level:.1%}"
+            yield Row(name, "(bound)", count, runs)
     for history in (0, 250, 750, 1500):
         rng = np.random.default_rng(history)
         record_labels, record = calibrated_forecasts(rng, runs, RECORD, 0.6)
