@@ -233,8 +233,9 @@ class Years:
     def _missed_hours(self) -> None:
         """Store the shadow predictions of the hours before the newest, as 23 more runs of `predict` would."""
         from model.times import to_datetime
-        from tasks.champion.shadow_predictions import open_shadows, shadow_predictions, shadow_versions
+        from tasks.champion.shadow_predictions import shadow_predictions
         from tasks.champion.shadow_spec import ShadowSpec
+        from tasks.champion.shadow_versions import open_shadows, shadow_versions
         from tasks.workspace import open_workspace
 
         workspace = open_workspace(world.SERIES)

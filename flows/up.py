@@ -18,7 +18,8 @@ from tasks.services.ports import choose_port
 from tasks.services.prefect_server import first_start
 from tasks.services.process_guard import end_marked
 from tasks.services.server_password import ensure_password, mlflow_client_variables, prefect_server_variables
-from tasks.services.supervisor import Service, Supervisor, hold_home_lock, stop_on_signals
+from tasks.services.supervisor import Service, Supervisor, stop_on_signals
+from tasks.services.up_lock import hold_home_lock
 from tasks.settings import Settings, process_environment
 
 PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones, used if free

@@ -115,7 +115,7 @@ def _end_dead_runs(settings: "Settings") -> list[str]:
 def _require_stopped(settings: "Settings", command: str, own_log: Path) -> None:
     """Raise SpecError if an `up` of the home runs, whose servers have the files open, or another process writes."""
     from tasks.repair.live_writers import live_writers
-    from tasks.services.supervisor import read_state
+    from tasks.services.up_lock import read_state
 
     if read_state(settings.up_lock, settings.up_state) is not None:
         raise SpecError(f"{command}: expected no running `riseorfall up` of {settings.root}, found one. Stop it first.")

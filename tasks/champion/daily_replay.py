@@ -10,7 +10,6 @@ revised later is replayed as revised.
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -18,24 +17,24 @@ from functools import cached_property
 import numpy as np
 
 from model.bars import Bars
-from model.bootstrap import paired_block_bars, paired_difference
 from model.errors import SpecError
 from model.final_fit import fit_final_network
 from model.folds import split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
-from model.times import column_times, iso_text, to_datetime, to_datetime64, to_datetimes
+from model.times import iso_text, to_datetime, to_datetime64
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
 from tasks.champion.challenger_decision import log_outcome, logged_decision
 from tasks.champion.challenger_vs_champion import compare_with_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.corrected_skill import record_look
-from tasks.champion.live_comparison import MIN_DECISIONS
+from tasks.champion.replay_scores import score_replay
 from tasks.champion.replay_summary import STRATEGIES, ReplaySummary
-from tasks.champion.shadow_predictions import shadow_predictions, shadow_versions
+from tasks.champion.shadow_predictions import shadow_predictions
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.champion.shadow_versions import shadow_versions
 from tasks.champion.unchanged_inputs import unchanged_row
 from tasks.champion.warm_start import start_of_final, start_of_fold
 from tasks.registry.experiment_page import NOTE_TAG
@@ -238,7 +237,7 @@ class Replay:
         first champion is always among the shadows, for the summary.
         """
         rows = (*self.workspace.decision_log.rows(self.name), row)
-        first = self._first_champion() or row.champion_after
+        first = next(iter(former_champions(rows[:-1])), row.champion_after)
         numbers = dict.fromkeys(
             (*shadow_versions(self.workspace.registry, rows, ShadowSpec()), first, row.champion_after)
         )
@@ -252,53 +251,9 @@ class Replay:
         self.workspace.prediction_log.store_all([each for each in made if each.version == row.champion_after])
         self.workspace.shadow_log.store_all([each for each in made if each.version != row.champion_after])
 
-    def _first_champion(self) -> str | None:
-        """Return the version that was promoted first."""
-        return next(iter(former_champions(self.workspace.decision_log.rows(self.name))), None)
-
     def summary(self) -> ReplaySummary:
         """Score the champion of each day vs. never and always promoting, on the same decisions."""
-        rows = tuple(
-            row
-            for row in self.workspace.decision_log.rows(self.name)
-            if self.first <= row.decided_at.date() <= self.last
-        )
-        scored = self._scored_decisions(rows)
-        labels, probabilities = scored["labels"].astype(np.int8), {name: scored[name] for name in STRATEGIES}
-        scores = {name: score(labels, given) for name, given in probabilities.items()}
-        cost = None
-        if len(labels) >= MIN_DECISIONS:
-            never, replayed = probabilities["never promoting"], probabilities["replayed"]
-            overlap, seed = self.recipe.window.horizon_bars, self.recipe.training.seed
-            block = paired_block_bars(len(labels), overlap)
-            cost = paired_difference(labels, never, replayed, seed, block, overlap)
-        return ReplaySummary(self.name, self.first, self.last, rows, scores, len(labels), cost)
-
-    def _scored_decisions(self, rows: Sequence[LoggedDecision]) -> dict[str, np.ndarray]:
-        """Return labels and each strategy's probabilities on the decisions that all three made and that resolved."""
-        windows = cut_windows(self.bars, self.recipe.window.model_copy(update={"stride_bars": 1})).resolved()
-        outcome = dict(zip(to_datetimes(windows.decided_at), windows.labels.tolist(), strict=True))
-        stored = {
-            (moment, version): probability
-            for frame in (each.read(self.name) for each in (self.workspace.shadow_log, self.workspace.prediction_log))
-            for moment, version, probability in zip(
-                to_datetimes(column_times(frame["decided_at"])), frame["version"], frame["probability"], strict=True
-            )
-        }
-        first = self._first_champion()
-        found: dict[str, list[float]] = {name: [] for name in ("labels", *STRATEGIES)}
-        for moment, label in outcome.items():
-            row = _row_of(rows, moment)
-            if row is None:
-                continue
-            versions = (row.champion_after, first, row.version)
-            given = [stored.get((moment, version)) for version in versions if version is not None]
-            if len(given) < len(versions) or any(each is None for each in given):
-                continue
-            found["labels"].append(float(label))
-            for name, each in zip(STRATEGIES, given, strict=True):
-                found[name].append(float(each))  # type: ignore[arg-type]  # None was skipped above
-        return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
+        return score_replay(self.workspace, self.recipe, self.bars, self.first, self.last)
 
     def show(self, summary: ReplaySummary) -> str:
         """Log a summary and the timeline of champions as a run of the replay's experiment; return its id."""
@@ -321,14 +276,6 @@ class Replay:
         self.workspace.runs.log_text(run_id, json.dumps(summary.to_dict(), indent=2), REPLAY_SUMMARY)
         self.workspace.runs.finish_run(run_id)
         return run_id
-
-
-def _row_of(rows: Sequence[LoggedDecision], moment: datetime) -> LoggedDecision | None:
-    """Return the decision that was in force before a moment, until the next day's."""
-    for row in rows:
-        if row.decided_at < moment <= row.decided_at + DAY:
-            return row
-    return None
 
 
 def _skip_smoke_test(_workspace: Workspace, _version: str) -> None:

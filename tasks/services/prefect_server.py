@@ -31,8 +31,8 @@ from tasks.services.supervisor import (
     is_healthy,
     launch,
     new_mark,
-    read_state,
 )
+from tasks.services.up_lock import read_state
 from tasks.settings import Settings, process_environment, set_environment
 
 # As Prefect configures its own temporary servers: no pages, no services that schedule or end other runs. No

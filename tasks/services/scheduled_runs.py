@@ -6,7 +6,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from tasks.services.server_password import basic_authentication, read_password
-from tasks.services.supervisor import read_state
+from tasks.services.up_lock import read_state
 from tasks.settings import Settings
 
 OUR_DEPLOYMENTS = {"deployments": {"tags": {"all_": ["riseorfall"]}}}  # a shared server has others

@@ -19,7 +19,7 @@ from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
 from model.windows import WindowSpec
 from tasks import ingestion, retrain_mlflow_run
-from tasks.champion import challenger_decision, challenger_vs_champion
+from tasks.champion import challenger_decision, registered_network
 from tasks.settings import Settings
 from tasks.sources import exchange_source, source_spec
 from tasks.store import bar_store
@@ -55,7 +55,7 @@ CONSTANTS = {
     "PROBE_WINDOWS": final_fit.PROBE_WINDOWS,
     "SHORT_SAMPLE": leak_audit.SHORT_SAMPLE,
     "SAME_PROBABILITY": leak_audit.SAME_PROBABILITY,
-    "RELOAD_TOLERANCE": challenger_vs_champion.RELOAD_TOLERANCE,
+    "RELOAD_TOLERANCE": registered_network.RELOAD_TOLERANCE,
     "MAX_COMPARISONS": challenger_decision.MAX_COMPARISONS,
 }
 NAME = rf"`((?:{'|'.join(SPECS)})\.(?!onnx|keras)[a-z_.]+|{'|'.join(CONSTANTS)})`"  # `network.onnx` is a file

@@ -19,12 +19,9 @@ from model.recipe import Recipe
 from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
-from tasks.champion.challenger_vs_champion import (
-    champion_record,
-    check_registered_network,
-    compare_with_champion,
-)
+from tasks.champion.challenger_vs_champion import champion_record, compare_with_champion
 from tasks.champion.commit_decision import ChampionState
+from tasks.champion.registered_network import check_registered_network
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.model_files import LoadedVersion, ModelFiles
 from tasks.registry.model_registry import ModelRegistry, Version

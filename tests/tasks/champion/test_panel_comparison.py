@@ -21,8 +21,9 @@ from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
 from model.record import Record
 from model.windows import WindowSpec
-from tasks.champion.challenger_vs_champion import GateResult, check_registered_network, compare_with_champion
+from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState
+from tasks.champion.registered_network import check_registered_network
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import PROBE, parquet_bytes
 from tasks.settings import Settings

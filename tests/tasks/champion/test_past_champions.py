@@ -20,8 +20,8 @@ from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.champion.past_champions import candidates
 from tasks.champion.series_status import series_status
-from tasks.champion.shadow_predictions import shadow_versions
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.champion.shadow_versions import shadow_versions
 from tasks.console.status_tables import show_status
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import PROBE, RECORD, log_artifacts, parquet_bytes

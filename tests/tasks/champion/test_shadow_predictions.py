@@ -20,8 +20,9 @@ from model.times import to_datetime
 from tasks.champion import live_comparison
 from tasks.champion.live_comparison import compare_live
 from tasks.champion.series_status import series_status
-from tasks.champion.shadow_predictions import predict_with_shadows, shadow_versions
+from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.champion.shadow_versions import shadow_versions
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import ModelRegistry
 from tasks.serving.forecast import Forecast, forecast

@@ -20,13 +20,8 @@ from tiny_network import tiny_onnx
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.champion.challenger_vs_champion import (
-    ChampionState,
-    RegisteredNetwork,
-    champion_record,
-    check_against_folds,
-    check_registered_network,
-)
+from tasks.champion.challenger_vs_champion import ChampionState, champion_record, check_against_folds
+from tasks.champion.registered_network import RegisteredNetwork, check_registered_network
 from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_files import LoadedVersion, ModelFiles, write_model_files
 from tasks.registry.run_artifacts import FOLD_NETWORKS, PROBE

@@ -520,7 +520,7 @@ def test_a_home_in_use_by_up_is_not_repaired(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove(database(home))
-    monkeypatch.setattr("tasks.services.supervisor.read_state", lambda *_: {"pid": 1})
+    monkeypatch.setattr("tasks.services.up_lock.read_state", lambda *_: {"pid": 1})
     code, _, err = output(capsys, "doctor", "--repair")
     assert code == 2
     assert "Stop it first" in err

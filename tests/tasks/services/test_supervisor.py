@@ -20,16 +20,8 @@ from tasks.registry.owning_process import own_process
 from tasks.services.file_server import HOST, file_server
 from tasks.services.ports import choose_port
 from tasks.services.process_guard import end_marked, find_marked
-from tasks.services.supervisor import (
-    AlreadyRunning,
-    LockHeld,
-    Service,
-    ServiceNotStarted,
-    Supervisor,
-    hold_home_lock,
-    is_healthy,
-    read_state,
-)
+from tasks.services.supervisor import Service, ServiceNotStarted, Supervisor, is_healthy
+from tasks.services.up_lock import AlreadyRunning, LockHeld, hold_home_lock, read_state
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -159,7 +151,7 @@ def test_only_processes_with_the_mark_are_ended() -> None:
 def test_a_home_has_one_supervisor_and_a_dead_one_does_not_block_it(tmp_path: Path) -> None:
     lock, state = tmp_path / "up.lock", tmp_path / "up.json"
     script = (
-        "import pathlib, time\nfrom tasks.services.supervisor import hold_home_lock\n"
+        "import pathlib, time\nfrom tasks.services.up_lock import hold_home_lock\n"
         f"with hold_home_lock(pathlib.Path({str(lock)!r}), pathlib.Path({str(state)!r})):\n"
         f'    pathlib.Path({str(state)!r}).write_text(\'{{"pid": 1, "parts": {{}}, "environment": {{}}}}\')\n'
         "    time.sleep(600)\n"
@@ -181,7 +173,7 @@ def test_a_home_has_one_supervisor_and_a_dead_one_does_not_block_it(tmp_path: Pa
 def test_a_lock_that_another_program_holds_is_an_error_and_other_users_cannot_take_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.services.supervisor.LOCK_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.services.up_lock.LOCK_TIMEOUT_SECONDS", 0.5)
     lock, state = tmp_path / "up.lock", tmp_path / "up.json"
     lock.touch(mode=0o644)  # as version 0.1 created it; whoever can read it can lock it
     with hold_home_lock(lock, state):
