@@ -23,10 +23,10 @@ from model.monitor_alarms import Alarm, MonitorSpec, find_alarms, fresh_alarms
 from model.plurals import counted
 from model.record import Record
 from model.times import column_times, to_datetime64
-from model.windows import WindowSpec, cut_windows
 from tasks.champion.as_of_time import resolve_as_of
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import MIN_DECISIONS
+from tasks.champion.missing_predictions import count_missing
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
 from tasks.store.decision_log import former_champions
@@ -169,7 +169,7 @@ def monitor_champion(
     score = live_score(live.labels, live.probabilities, reference, threshold, overlap)
     service, references, unread = service_evidence(workspace, join(stored, bars, since), spec)
     drift, notes = _drift(bars, champion, spec)
-    numbers = {**monitor_numbers(score, service), **_gaps(stored, bars, loaded.recipe().window, spec)}
+    numbers = {**monitor_numbers(score, service), **count_missing(stored, bars, loaded.recipe().window, spec)}
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     found = find_alarms(
         score, service, drift, numbers["champion_age_days"], int(numbers["missing"]), int(numbers["decisions"]), spec
@@ -263,20 +263,6 @@ def _drift(bars: Bars, champion: Version, spec: MonitorSpec) -> tuple[tuple[Drif
         return measure_drift(training, bars, spec.recent_bars, spec.drift_slack, spec.max_level_factor), ()
     except SpecError as error:
         return (), (str(error),)
-
-
-def _gaps(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: MonitorSpec) -> dict[str, float]:
-    """Count recent decisions since the first prediction, those without one in time, and those with a late one."""
-    if stored.empty:
-        return {"decisions": 0.0, "missing": 0.0, "late": 0.0}
-    decided = cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-spec.recent_bars :]
-    decided = decided[decided >= column_times(stored["decided_at"]).min()]
-    newest = bars.closed_at[-1]
-    decided = decided[decided < newest]  # the newest decision may still be predicted in time
-    late = stored["late"].astype(bool).to_numpy()
-    on_time = np.isin(decided, column_times(stored["decided_at"])[~late])
-    late_only = np.isin(decided, column_times(stored["decided_at"])[late]) & ~on_time
-    return {"decisions": float(len(decided)), "missing": float((~on_time).sum()), "late": float(late_only.sum())}
 
 
 def monitor_numbers(score: LiveScore, service: ServiceEvidence) -> dict[str, float]:

@@ -16,7 +16,7 @@ from model.abstention import share_bounds
 from model.bars import Bars, Series
 from model.drift import Drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
-from model.errors import BarsTooShort, NoChampion, SpecError
+from model.errors import NoChampion, SpecError
 from model.live_score import LiveScore, ServiceEvidence
 from model.metrics import log_losses
 from model.monitor_alarms import MonitorSpec, find_alarms, fresh_alarms
@@ -28,9 +28,7 @@ from model.panel_live_score import (
     panel_e_process,
     panel_live_score,
 )
-from model.panel_recipe import PanelRecipe
 from model.times import column_times, to_datetime64
-from model.windows import cut_windows
 from tasks.champion.as_of_time import panel_as_of
 from tasks.champion.champion_monitor import (
     MonitorResult,
@@ -41,6 +39,7 @@ from tasks.champion.champion_monitor import (
 )
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.live_comparison import MIN_DECISIONS
+from tasks.champion.missing_predictions import count_missing_of_panel
 from tasks.champion.panel_labels import PanelLabels, first_stored, panel_labels, read_closed_bars
 from tasks.champion.panel_of_series import predicted_series
 from tasks.champion.stated_share import stated_share
@@ -113,7 +112,7 @@ def monitor_panel(
     reference, overlap = _reference(loaded, spec), recipe.window.horizon_bars
     score = panel_live_score(own.closes, own.labels, own.probabilities, reference, threshold, overlap)
     service = _service(live.first_of_each(), labels, spec)
-    numbers = {**monitor_numbers(score, service), **_gaps(stored, bars, recipe, spec)}
+    numbers = {**monitor_numbers(score, service), **count_missing_of_panel(stored, bars, recipe, spec)}
     numbers |= _opinion_numbers(workspace, stored[stored["decided_at"] <= now], own)
     drift, notes = _drift(bars, champion, spec)
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
@@ -193,28 +192,6 @@ def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live) -
     if closes >= MIN_DECISIONS:
         numbers |= {"opinion_accuracy_low": accuracy[1], "opinion_accuracy_high": accuracy[2]}
     return numbers
-
-
-def _gaps(stored: "pd.DataFrame", bars: dict[str, Bars], recipe: PanelRecipe, spec: MonitorSpec) -> dict[str, float]:
-    """Count recent decisions of the panel's series since the first prediction, those without one in time, late ones."""
-    counts = dict.fromkeys(("decisions", "missing", "late"), 0.0)
-    if stored.empty:
-        return counts
-    newest, first = max(each.closed_at[-1] for each in bars.values()), to_datetime64(stored["decided_at"].min())
-    recent = newest - spec.recent_bars * next(iter(bars.values())).delta
-    for symbol, each in bars.items():
-        own = stored[stored["symbol"] == symbol]
-        late, predicted = own["late"].to_numpy().astype(bool), column_times(own["decided_at"])
-        try:
-            decided = cut_windows(each, recipe.window).decided_at
-        except BarsTooShort:
-            continue
-        decided = decided[(decided >= max(first, recent)) & (decided < newest)]  # the newest may still be predicted
-        on_time = np.isin(decided, predicted[~late])
-        counts["decisions"] += len(decided)
-        counts["missing"] += int((~on_time).sum())
-        counts["late"] += int((np.isin(decided, predicted[late]) & ~on_time).sum())
-    return counts
 
 
 def _drift(bars: dict[str, Bars], champion: Version, spec: MonitorSpec) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
