@@ -2,7 +2,8 @@
 
 A policy that chooses a band needs both. Boosting is fitted on the training windows for its validation windows, and on
 both parts for its test windows, so that the forecaster that is traded is the one that is scored. The reversal learns
-nothing. Knows windows, folds and probabilities; positions are in `model.policy_comparison` and `model.panel_policies`.
+nothing. Knows windows, folds and probabilities; `model.trading_policy_comparison` and `model.panel_policies` have the
+positions.
 """
 
 from collections.abc import Sequence

@@ -24,10 +24,10 @@ from model.cost_class_evaluation import CostClassEvaluation
 from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import confusion_matrix
 from model.move_evaluation import MoveEvaluation
-from model.policy_comparison import PolicyComparison
 from model.record import Record
 from model.scores_by_period import Seeds, by_seed
 from model.trading import Performance, TradingResult, TradingSpec, trade
+from model.trading_policy_comparison import PolicyComparison
 
 NETWORK = "network"
 BUY_AND_HOLD = "buy_and_hold"

@@ -1,7 +1,7 @@
 """Words for forecasters, policies and portfolios, as the report and the terminal show them."""
 
 from model.evaluation import NETWORK
-from model.policy_comparison import policy_and_forecaster
+from model.trading_policy_comparison import policy_and_forecaster
 
 POLICY_NAMES = {"sign": "sign", "threshold": "threshold", "no_trade_band": "no-trade band"}
 

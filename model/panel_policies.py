@@ -15,11 +15,11 @@ from jaxtyping import Float64, Int64
 
 from model.baseline_records import BaselineRecords
 from model.panel_portfolio import Portfolio, compare_portfolios, flows, measure_portfolio, require_one_bar
-from model.policy_comparison import NO_BASELINES, PolicyComparison, traded_by
 from model.record import Record
 from model.sharpe_and_break_even import BPS
 from model.trading import TradingCosts
 from model.trading_policies import POLICIES, Band, PolicyName, candidate_bands, hold_bands
+from model.trading_policy_comparison import NO_BASELINES, PolicyComparison, traded_by
 from model.walk_forward import pool_records
 
 _Forecasts = dict[str, tuple[PolicyName, Record, Record]]  # policy, test and validation windows by name of the result

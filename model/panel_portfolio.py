@@ -15,10 +15,10 @@ from jaxtyping import Float64, Int64
 from model.bootstrap import Interval
 from model.errors import SpecError
 from model.multiple_testing import deflate_sharpe_ratio
-from model.policy_comparison import PolicyComparison, PolicyResult, net_by_cost, split_return
 from model.record import Record
 from model.sharpe_and_break_even import BPS, break_even_interval, growth_factors, sharpe_interval
 from model.trading import YEAR, TradingCosts, TradingSpec
+from model.trading_policy_comparison import PolicyComparison, PolicyResult, net_by_cost, split_return
 
 SHARE = 0.2  # fifths, as in studies of the cross-section
 MARKET_NEUTRAL = "market_neutral"  # by probability; by other scores: `market_neutral_by_expected_return`

@@ -29,10 +29,10 @@ from model.folds import Fold
 from model.gap_filling import fill_gaps
 from model.metrics import CLASSES, METRIC_NAMES, classification_report, normalise_rows
 from model.move_evaluation import evaluate_moves
-from model.policy_comparison import compare_policies
 from model.recipe import Recipe
 from model.record import Record
 from model.trading import TradingResult, TradingSpec
+from model.trading_policy_comparison import compare_policies
 from model.walk_forward import walk_baselines_forward
 from model.windows import Windows
 from tasks.champion.corrected_skill import comparable_records, deflated_sharpe_ratios, sign_returns

@@ -27,7 +27,7 @@ LINES_TO_COPY = ("MLflow", "run", "Data Docs", "report", "log")
 
 if TYPE_CHECKING:
     from model.evaluation import Evaluation
-    from model.policy_comparison import PolicyComparison
+    from model.trading_policy_comparison import PolicyComparison
     from tasks.champion.champion_monitor import MonitorResult
     from tasks.results import Retrain, Unchanged
 

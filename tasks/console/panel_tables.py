@@ -41,7 +41,7 @@ MOVE_NOTES: dict[LabelKind, str] = {
 
 if TYPE_CHECKING:
     from model.panel_evaluation import RankScores
-    from model.policy_comparison import PolicyComparison
+    from model.trading_policy_comparison import PolicyComparison
     from tasks.results import PanelRetrain, PanelUnchanged
 
 

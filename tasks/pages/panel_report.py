@@ -18,10 +18,10 @@ from model.metrics import LOWER_IS_BETTER, METRIC_NAMES, METRICS
 from model.panel_evaluation import PanelEvaluation, RankScores
 from model.panel_portfolio import MARKET_NEUTRAL, fifth_sizes
 from model.panel_recipe import PanelRecipe
-from model.policy_comparison import PolicyComparison
 from model.record import Record
 from model.report_charts import EpochNumbers, learning_chart, loss_differences_chart, reliability_chart
 from model.scores_by_period import Period
+from model.trading_policy_comparison import PolicyComparison
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from model.evaluation import NETWORK
 from model.forecaster_names import traded_name
 from model.plurals import counted
-from model.policy_comparison import COST_CURVE_BPS, PolicyComparison
 from model.report_charts import cost_chart
+from model.trading_policy_comparison import COST_CURVE_BPS, PolicyComparison
 from tasks.pages.html_page import Page, folded, heading, paragraph, table, value_with_note
 from tasks.pages.number_format import interval_text, number_text
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation
-from model.policy_comparison import policy_and_forecaster
+from model.trading_policy_comparison import policy_and_forecaster
 from model.training import Epoch
 
 SECTIONS = (

@@ -9,9 +9,9 @@ from synthetic_panel import DAY, panel_record
 
 from model.errors import SpecError
 from model.panel_portfolio import compare_rank_portfolios, flows, quantile_portfolio
-from model.policy_comparison import COST_CURVE_BPS
 from model.record import Record
 from model.trading import TradingCosts
+from model.trading_policy_comparison import COST_CURVE_BPS
 
 COSTS = TradingCosts(cost_bps=10, slippage_bps=5)
 

@@ -10,7 +10,6 @@ from synthetic_bars import bars_of_closes, random_walk, scrambled
 from model.bars import Bars
 from model.errors import SpecError
 from model.panel_scores import mean_interval
-from model.policy_comparison import net_by_cost, split_return
 from model.record import Record
 from model.sharpe_and_break_even import break_even_interval, net_return_interval, sharpe_interval
 from model.trading import (
@@ -20,6 +19,7 @@ from model.trading import (
     take_positions,
     trade,
 )
+from model.trading_policy_comparison import net_by_cost, split_return
 
 FREE = TradingSpec(cost_bps=0, slippage_bps=0)
 

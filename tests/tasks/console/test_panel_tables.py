@@ -11,8 +11,8 @@ from model.bootstrap import Interval
 from model.cost_classes import CLASS_COLUMNS
 from model.label_names import LABEL_NAMES, LabelKind
 from model.panel_evaluation import RankScores
-from model.policy_comparison import PolicyComparison, PolicyResult
 from model.trading import TradingSpec
+from model.trading_policy_comparison import PolicyComparison, PolicyResult
 from tasks.console.command_output import policies_table
 from tasks.console.panel_tables import ranks_table, show_panel_forecast
 from tasks.console.prediction_tables import show_predictions

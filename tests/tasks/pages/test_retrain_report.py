@@ -25,12 +25,12 @@ from model.correction_for_looks import Looks
 from model.evaluation import BUY_AND_HOLD, NETWORK, Evaluation
 from model.explanation import ActivationMap, Attribution, Explanation, GateMap
 from model.metrics import confusion_matrix
-from model.policy_comparison import PolicyComparison, PolicyResult
 from model.recipe import Recipe
 from model.record import Record
 from model.scores_by_period import by_seed, periods_by_fold, periods_by_year
 from model.trading import TradingSpec
 from model.trading_policies import NEVER, Band
+from model.trading_policy_comparison import PolicyComparison, PolicyResult
 from model.training import Epoch, TrainingSpec
 from tasks.champion.live_comparison import LiveComparison
 from tasks.pages.champion_explanation import WrittenExplanation

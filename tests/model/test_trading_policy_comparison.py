@@ -10,9 +10,9 @@ from synthetic_folds import BARS, two_folds
 
 from model.baseline_records import BaselineRecords
 from model.multiple_testing import deflated_sharpe_ratio
-from model.policy_comparison import COST_CURVE_BPS, compare_policies, net_by_cost, split_return
 from model.trading import TradingSpec, trade
 from model.trading_policies import POLICIES
+from model.trading_policy_comparison import COST_CURVE_BPS, compare_policies, net_by_cost, split_return
 
 
 def test_exposure_and_timing_by_hand() -> None:
