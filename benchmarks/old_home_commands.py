@@ -86,6 +86,8 @@ def make_home(home: Path, days: int, write: Callable[[dict[str, float]], None]) 
     commands.WINDOW, commands.tiny_onnx = WindowSpec(), default_networks()
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     world.FIRST_BAR = midnight - (HISTORY["1d"] + days) * timedelta(days=1)
+    begin = f"{world.FIRST_BAR:%Y-%m-%d}"  # the one of the simulation is too late for an old home
+    commands.SOURCE = commands.SOURCE.model_copy(update={"backfill_from": begin})
     years, number = Years(make_template(home), days, sys.maxsize), 0
     last = days - 1 - ten_years.REAL_BEFORE_MEASURING
     with years.inside():
