@@ -160,6 +160,7 @@ class Years:
         import simulated_commands as commands
 
         from tasks.repair import retention
+        from tasks.store import delta_table
 
         sized = stand_in()
         sized.clock = self.clock
@@ -172,20 +173,22 @@ class Years:
         stack.enter_context(commands.simulated(self.home, self.clock, self.market, self.faults, self.rng))
         stack.enter_context(patch.object(retention, "datetime", world.simulated_datetime(self.clock)))
         stack.enter_context(patch.object(retention, "_vacuum", self._vacuum))
+        at_once = {delta_table.DELETED_FILES: "interval 0 days"}  # deltalake knows real time only
+        stack.enter_context(patch.object(delta_table, "FORGET_DELETED_FILES", at_once))
         for name, module in list(sys.modules.items()):
             if name.startswith("mlflow.") and hasattr(module, "get_current_time_millis"):
                 now = lambda: int(self.clock.shown.timestamp() * 1000)  # noqa: E731 - as MLflow's
                 stack.enter_context(patch.object(module, "get_current_time_millis", now))
         return stack
 
-    def _vacuum(self, opened: Any, spec: Any, keep: set[int], *, dry_run: bool) -> list[str]:
+    def _vacuum(self, opened: Any, spec: Any, keep: set[int], *, full: bool, dry_run: bool) -> list[str]:
         """Delete what the project's own call would: deltalake knows real time only."""
         first = self.clock.shown - timedelta(days=spec.table_days)
         history = self.versions.get(unquote(urlsplit(opened.table_uri).path).rstrip("/"), [])
         old = [version for at, version in history if at < first]
         recent = range(max(old, default=0), opened.version() + 1)
         kept = sorted(keep & set(range(opened.version() + 1)) | set(recent))
-        return list(opened.vacuum(0, dry_run=dry_run, enforce_retention_duration=False, keep_versions=kept))
+        return list(opened.vacuum(0, dry_run=dry_run, enforce_retention_duration=False, full=full, keep_versions=kept))
 
     def day(self, number: int, *, hourly: bool) -> None:
         """Let a day pass: ingest, predict, retrain, monitor; housekeeping every few days."""

@@ -290,14 +290,13 @@ def _old_table_files(settings: Settings, spec: RetentionSpec) -> Iterator[Remova
     """Yield the files that no version of the last `table_days`, and none that a kept model names, consists of."""
     for table in Workspace(settings).tables:
         opened, name = table.open_for_writing(), Path(table.uri).name
-        is_bars = name == "bars"
-        keep = _kept_bars(settings) if is_bars else set()
+        keep = _kept_bars(settings) if table.keeps_versions else set()
         if opened is None or keep is None:
             continue
-        files = _vacuum(opened, spec, keep, dry_run=True)
+        files = _vacuum(opened, spec, keep, full=not table.keeps_versions, dry_run=True)
         if files:
             size = sum(_size(Path(table.uri) / unquote(file)) for file in files)
-            delete = partial(_delete_table_files, settings if is_bars else None, opened, spec, keep)
+            delete = partial(_delete_table_files, settings if table.keeps_versions else None, opened, spec, keep)
             yield Removal("files of earlier table versions", f"{len(files)} of {name}", size, delete)
 
 
@@ -325,12 +324,15 @@ def _delete_table_files(bars_of: Settings | None, opened: DeltaTable, spec: Rete
     now = _kept_bars(bars_of) if bars_of else set()
     if now is None:
         raise StillNeeded("the versions that were trained on earlier bars are not known any more")
-    _vacuum(opened, spec, keep | now, dry_run=False)
+    _vacuum(opened, spec, keep | now, full=bars_of is None, dry_run=False)
 
 
-def _vacuum(opened: DeltaTable, spec: RetentionSpec, keep: set[int], *, dry_run: bool) -> list[str]:
+def _vacuum(opened: DeltaTable, spec: RetentionSpec, keep: set[int], *, full: bool, dry_run: bool) -> list[str]:
+    """Delete old files that no kept version consists of; `full` finds those too that no checkpoint names any more."""
     hours, versions = 24 * spec.table_days, [version for version in sorted(keep) if 0 <= version <= opened.version()]
-    return opened.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, keep_versions=versions or None)
+    return opened.vacuum(
+        hours, dry_run=dry_run, enforce_retention_duration=False, full=full, keep_versions=versions or None
+    )
 
 
 def _inside(path: Path | None, settings: Settings) -> Path | None:

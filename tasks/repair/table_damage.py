@@ -9,7 +9,7 @@ the permissions or the memory, or for a reason that is not known here, is not ex
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -116,7 +116,7 @@ def _not_examined(part: str, path: Path, error: Exception) -> HomeFinding:
 def _creation(table: Table) -> str:
     """Return the commit that creates the empty table."""
     with tempfile.TemporaryDirectory() as folder:
-        Table(folder, table.schema, table.partition_by).create()
+        replace(table, uri=folder).create()
         return (Path(folder) / "_delta_log" / f"{0:020}.json").read_text(encoding="utf-8")
 
 

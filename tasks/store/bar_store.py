@@ -143,7 +143,8 @@ class BarStore:
         import pyarrow as pa  # imported here: a command that reads no bars starts without it
 
         fields = [*key_fields(), *[pa.field(name, pa.float64()) for name in VALUES], pa.field("year", pa.int32())]
-        return Table(place(self.root, "bars"), pa.schema(fields), ("symbol", "interval", "year"), self.storage_options)
+        partitions = ("symbol", "interval", "year")
+        return Table(place(self.root, "bars"), pa.schema(fields), partitions, self.storage_options, keeps_versions=True)
 
     @cached_property
     def _revisions(self) -> Revisions:

@@ -38,11 +38,13 @@ CHECKPOINT_COMMITS = 16  # a table is opened from its newest checkpoint and the 
 KEPT_CHECKPOINT_COMMITS = 100  # deltalake's own interval: those checkpoints stay, for earlier versions of the bars
 COMPRESSED = WriterProperties(compression="ZSTD")
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
+DELETED_FILES = "delta.deletedFileRetentionDuration"  # how long a checkpoint names a file that a merge replaced
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    DELETED_FILES: "interval 36500 days",
 }
+FORGET_DELETED_FILES = {DELETED_FILES: "interval 30 days"}  # else a log names 3,000 files after ten years, not 50
 
 
 class TableUnreachable(RiseOrFallError):
@@ -84,12 +86,14 @@ class Table:
         schema: its columns.
         partition_by: partition columns.
         storage_options: connection of an S3 store, with deltalake's keys; empty for a folder.
+        keeps_versions: earlier versions are read too; housekeeping and checkpoints of others forget replaced files.
     """
 
     uri: str
     schema: "pa.Schema"
     partition_by: tuple[str, ...] = ()
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    keeps_versions: bool = False
 
     def open(self, version: int | None = None) -> DeltaTable | None:
         """Open the newest or the named version, for reading; None if nothing was ever written.
@@ -185,7 +189,7 @@ class Table:
                 self.uri,
                 self.schema,
                 partition_by=list(self.partition_by),
-                configuration=KEEP_EVERY_VERSION,
+                configuration={**KEEP_EVERY_VERSION, **({} if self.keeps_versions else FORGET_DELETED_FILES)},
                 storage_options=dict(self.storage_options),
             )
         except DeltaError:
@@ -232,12 +236,15 @@ class Table:
     def _write_checkpoint(self, table: DeltaTable) -> None:
         """Write a checkpoint of a table in a folder, and delete those before the last two that nobody needs.
 
-        Each names all files that the table ever had, so they would take more room than the rows. A reader that has just
-        found the one before still reads it. A failure is logged: the commit before it is valid without a checkpoint.
+        Each names all files of the table, so they would take more room than the rows. A reader that has just found the
+        one before still reads it. A failure is logged: the commit before it is valid without a checkpoint.
         """
         if "://" in self.uri:
             return
         try:
+            wanted = FORGET_DELETED_FILES[DELETED_FILES]
+            if not self.keeps_versions and table.metadata().configuration.get(DELETED_FILES) != wanted:
+                table.alter.set_table_properties({DELETED_FILES: wanted})  # a table of version 0.1
             table.create_checkpoint()
             found = sorted((Path(self.uri) / "_delta_log").glob("*.checkpoint.parquet"))
             own = [path for path in found if (int(path.name.partition(".")[0]) + 1) % KEPT_CHECKPOINT_COMMITS]

@@ -25,6 +25,7 @@ from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.repair.retention import Removal, apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
+from tasks.store import delta_table
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 
@@ -194,6 +195,25 @@ def test_bars_of_kept_models_stay_readable_and_other_old_files_go(tmp_path: Path
         assert np.isfinite(workspace.bar_store.read_bars(ref).ohlcv).all()
     with pytest.raises(SpecError, match="found 1 of them deleted"):
         workspace.bar_store.ref(SERIES, first.version + 1)
+
+
+def test_files_of_a_log_go_that_no_checkpoint_names_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Housekeeping that did not run for years still finds them; those of the newest version stay."""
+    monkeypatch.setattr(delta_table, "FORGET_DELETED_FILES", {delta_table.DELETED_FILES: "interval 0 days"})
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr(delta_table, "MAX_FILES", 2)
+    settings = tiny_home(tmp_path, BARS, 100)
+    log = Workspace(settings).decision_log
+    row = LoggedDecision("1", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "hold", "1", None, None)
+    for number in range(1, 6):
+        log.append(replace(row, decision_id=str(number)))
+    folder = Path(log.tables[0].uri)
+    kept = {Path(each) for each in log.tables[0].open_for_writing().file_uris()}  # type: ignore[union-attr]
+    assert len(list(folder.glob("*.parquet"))) > len(kept)
+    assert of_kind(find_removals(settings, spec_of(table_days=30)), "files of earlier table versions") == []
+    apply_removals(find_removals(settings, spec_of(table_days=0)))
+    assert set(folder.glob("*.parquet")) == kept
+    assert [each.decision_id for each in log.rows()] == ["1", "2", "3", "4", "5"]
 
 
 def revised_home(home: Path) -> tuple[Settings, Workspace, int]:

@@ -2,9 +2,11 @@
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -116,6 +118,39 @@ def test_a_table_is_opened_from_a_checkpoint_and_few_commits_after_it(
     assert kept == [6, 9, 12]  # 6 is the seventh version, as those that deltalake writes itself are the hundredths
     for version in (2, 8, 12):
         assert numbers(table, version) == [1] * version
+
+
+def named_files(table: Table) -> tuple[int, int]:
+    """Return how many files the newest checkpoint names as part of the table, and how many as replaced."""
+    newest = pq.read_table(max((Path(table.uri) / "_delta_log").glob("*.checkpoint.parquet")))
+    return tuple(len(newest) - newest[name].null_count for name in ("add", "remove"))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("created_before", [False, True])
+def test_a_checkpoint_of_a_log_names_no_file_that_was_replaced_long_ago(
+    table: Table, monkeypatch: pytest.MonkeyPatch, *, created_before: bool
+) -> None:
+    """Ten years of a daily log replace 3,000 files; each command that opens the log reads the checkpoint."""
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
+    if created_before:
+        replace(table, keeps_versions=True).create()
+    monkeypatch.setattr(delta_table, "FORGET_DELETED_FILES", {delta_table.DELETED_FILES: "interval 0 days"})
+    for number in range(3):
+        again = pa.table({"kind": ["a"], "number": [number]})
+        table.change(lambda _, again=again: Change(again, replaces=EVERYTHING))  # type: ignore[misc]
+    assert (numbers(table), named_files(table)) == ([2], (1, 0))
+
+
+def test_a_table_that_is_read_at_earlier_versions_names_every_file(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr(delta_table, "FORGET_DELETED_FILES", {delta_table.DELETED_FILES: "interval 0 days"})
+    kept = replace(table, keeps_versions=True)
+    for _ in range(3):
+        kept.change(lambda _: Change(ROWS, replaces=EVERYTHING))
+    assert named_files(kept) == (1, 2)
+    assert [numbers(kept, version) for version in (1, 2, 3)] == [[1]] * 3
 
 
 def test_a_checkpoint_that_fails_does_not_fail_the_commit(
