@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.bars import Series
+from model.correction_for_looks import Looks
 from model.errors import NoChampion, UnsoundModel
 from model.evaluation import WAYS
 from tasks.champion.commit_decision import sync_champion_alias
@@ -22,7 +23,7 @@ from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.settings import Settings
 from tasks.store.decision_log import SAME_AS, LoggedDecision, challenger_of
 from tasks.store.prediction_log import RECENT
-from tasks.store.trial_log import Trial, count_looks
+from tasks.store.trial_log import Trial
 from tasks.workspace import Workspace
 
 LAST_DECISIONS = 5
@@ -61,7 +62,7 @@ def series_status(series: Series, settings: Settings, live_versions: int = NEWES
         "live_comparison": [
             each.to_dict() | {"text": each.text()} for each in _live(workspace, state.number, live_versions)
         ],
-        "looks": newest_looks(workspace.trial_log.trials(series.symbol, series.interval)),
+        "looks": _newest_looks(workspace.trial_log.newest_retrain(series.symbol, series.interval)),
         "holds": [str(hold) for hold in held_recipes(workspace).values()],
         "decisions": [row.to_dict() for row in rows[-LAST_DECISIONS:]],
     }
@@ -133,22 +134,20 @@ def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, fl
     return {**known, "costs_bps": sum(stated)} if len(stated) == len(costs) else None
 
 
-def newest_looks(trials: Sequence[Trial]) -> dict[str, Any] | None:
+def _newest_looks(newest: tuple[Trial, Looks] | None) -> dict[str, Any] | None:
     """Return how often the test bars of the newest retrain have been scored until now; None before the first.
 
     The p-value is corrected for all recipes tried until now, so it may be larger than in that retrain's report.
     """
-    retrains = [trial for trial in trials if trial.kind == "retrain"]
-    if not retrains:
+    if newest is None:
         return None
-    newest = retrains[-1]
-    found = count_looks(trials, newest.test_first, newest.test_last)
-    tested = math.isfinite(newest.p_value)
+    trial, found = newest
+    tested = math.isfinite(trial.p_value)
     return {
-        "text": f"newest retrain: {found.evidence(newest.p_value)}",
+        "text": f"newest retrain: {found.evidence(trial.p_value)}",
         "looks": found.looks,
         "recipes": found.recipes,
-        "test_first": newest.test_first.isoformat(),
-        "test_last": newest.test_last.isoformat(),
-        "p_value": found.adjusted(newest.p_value) if tested else None,
+        "test_first": trial.test_first.isoformat(),
+        "test_last": trial.test_last.isoformat(),
+        "p_value": found.adjusted(trial.p_value) if tested else None,
     }

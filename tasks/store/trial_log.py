@@ -213,7 +213,7 @@ class TrialLog:
         table = self._table.open()
         if table is None:
             return ()
-        where = f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
+        where = _of_bars(symbol, interval)
         if between is not None:
             first, last = (quoted(as_utc(moment).isoformat()) for moment in between)
             where += f" AND test_first <= {last} AND test_last >= {first}"
@@ -221,6 +221,26 @@ class TrialLog:
         rows = found.select(self._counted.names).to_pylist()
         trials = [_trial(row, _forecasts(found, place) if forecasts else None) for place, row in enumerate(rows)]
         return tuple(sorted(trials, key=lambda trial: (trial.recorded_at, trial.trial_id)))
+
+    def newest_retrain(self, symbol: str, interval: str) -> tuple[Trial, Looks] | None:
+        """Return the trial of the newest retrain with the looks at its test bars until now; None before the first.
+
+        The others are counted in their columns: after ten years 3,000 of them would be made for one line of `status`.
+        """
+        import pyarrow.compute as pc  # imported here: see _table
+
+        table = self._table.open()
+        if table is None:
+            return None
+        found = read_rows(table, self._counted, _of_bars(symbol, interval))
+        order = [(name, "descending") for name in ("recorded_at", "trial_id")]
+        retrains = found.filter(pc.equal(found["kind"], "retrain")).sort_by(order).slice(0, 1).to_pylist()
+        if not retrains:
+            return None
+        newest = _trial(retrains[0], None)
+        begun = pc.less_equal(found["test_first"], newest.test_last)
+        overlapping = found.filter(pc.and_(begun, pc.greater_equal(found["test_last"], newest.test_first)))
+        return newest, Looks(len(overlapping), pc.count_distinct(overlapping["recipe"]).as_py())
 
     def with_forecasts(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return trials with their probabilities; those of no other trial are read."""
@@ -231,6 +251,10 @@ class TrialLog:
         rows = read_rows(table, self._schema("trial_id", *FORECASTS), f"trial_id IN ({ids})")
         found = {name: _forecasts(rows, place) for place, name in enumerate(rows["trial_id"].to_pylist())}
         return [replace(trial, forecasts=found.get(trial.trial_id)) for trial in trials]
+
+
+def _of_bars(symbol: str, interval: str) -> str:
+    return f'symbol = {quoted(symbol)} AND "interval" = {quoted(interval)}'
 
 
 def _trial(row: dict[str, Any], forecasts: TrialForecasts | None) -> Trial:

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from model.correction_for_looks import Looks
 from model.recipe import Recipe
 from model.record import Record
+from tasks.store import trial_log
 from tasks.store.delta_table import MAX_FILES, read_rows
 from tasks.store.trial_log import Trial, TrialForecasts, TrialLog, count_looks, overlapping_trials, trial_of
 
@@ -161,3 +163,27 @@ def test_looks_are_trials_whose_test_bars_overlap() -> None:
     assert found.adjusted(0.04) == 0.08
     assert found.adjusted(0.9) == 1.0
     assert count_looks(trials, START - 9 * DAY, START - DAY).looks == 0
+
+
+def test_the_looks_at_the_newest_retrain_are_counted_without_making_the_other_trials(
+    log: TrialLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten years of daily retrains are 3,000 trials; `status` shows one line about them."""
+    assert log.newest_retrain("BTC-USD", "1d") is None
+    log.append([replace(TRIAL, trial_id="searched", kind="tune")])
+    assert log.newest_retrain("BTC-USD", "1d") is None
+    newest = replace(
+        TRIAL, trial_id="newest", recipe="bbbb", recorded_at=START + 200 * DAY, test_first=START + 50 * DAY,
+        test_last=START + 90 * DAY, p_value=math.nan,
+    )  # fmt: skip
+    later = replace(TRIAL, trial_id="later", kind="tune", recorded_at=START + 300 * DAY, recipe="cccc")
+    before = replace(TRIAL, trial_id="before", recipe="dddd", test_last=START + 49 * DAY)
+    log.append([newest, TRIAL, later, before])
+    trials = log.trials("BTC-USD", "1d")
+    made: list[str] = []
+    true = trial_log._trial
+    monkeypatch.setattr(trial_log, "_trial", lambda row, more: made.append(row["trial_id"]) or true(row, more))
+    found = log.newest_retrain("BTC-USD", "1d")
+    assert found is not None
+    assert (found[0].trial_id, made) == ("newest", ["newest"])
+    assert found[1] == count_looks(trials, newest.test_first, newest.test_last) == Looks(4, 3)
