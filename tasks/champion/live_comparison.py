@@ -152,10 +152,11 @@ def _paired(workspace: Workspace, champion: str | None) -> "pd.DataFrame":
     known, since = _compared(workspace, champion), None
     if known:
         since = min(each.trained_until for each in known.values())
-    logs, versions = (workspace.prediction_log, workspace.shadow_log), tuple(known)
-    served = live_predictions([workspace.prediction_log.read(workspace.name, since=since)])
-    read = [log.read(workspace.name, versions=versions, since=since) for log in logs]
-    every = live_predictions(read, ["version", "symbol", "decided_at"])
+    stored = workspace.prediction_log.read(workspace.name, since=since)
+    shadows = workspace.shadow_log.read(workspace.name, versions=tuple(known), since=since)
+    compared = stored[stored["version"].isin(known)] if known else stored
+    served = live_predictions([stored])
+    every = live_predictions([compared, shadows], ["version", "symbol", "decided_at"])
     return every.merge(served, on=["symbol", "decided_at", "resolves_at", "label"], suffixes=("", "_served"))
 
 

@@ -35,28 +35,24 @@ class VersionHistory:
         self._files: dict[str, RecordedVersion] = {}  # what is recorded stays as it is
 
     def recorded(self, version: str) -> RecordedVersion:
-        """Return what is recorded about a version."""
+        """Return what is recorded about a version; of the decisions, only those about it are parsed.
+
+        The files of a champion of version 0.1 are recorded with the first decision that it survived.
+        """
         if version not in self._files:
-            found = self._read()
-            self._files |= {number: each for number, each in found.items() if each.files}
-            return found.get(version, RecordedVersion())
+            every = self.decisions.rows(self.series_name)
+            rows = [row for row in every if version in (row.version, row.champion_after)]
+            recorded = (files for row in rows if (files := row.files.get(version)) is not None)  # the first one counts
+            runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
+            found = RecordedVersion(next(recorded, {}), runs)
+            if not found.files:
+                return found
+            self._files[version] = found
         return self._files[version]
 
     def highest_number(self) -> int:
         """Return the highest number that a decision or a stored prediction names; 0 without any."""
         used = {number for log in self.predictions for number in log.versions(self.series_name)}
         for row in self.decisions.rows(self.series_name):
-            used |= {row.version, *row.files}
+            used |= {row.version, row.champion_after or ""}  # those whose files a decision may record
         return max((int(number) for number in used if number.isdecimal()), default=0)
-
-    def _read(self) -> dict[str, RecordedVersion]:
-        files: dict[str, Mapping[str, str]] = {}
-        runs: dict[str, set[str]] = {}
-        for row in self.decisions.rows(self.series_name):
-            runs.setdefault(row.version, set()).update({row.run_id} - {""})
-            for number, digests in row.files.items():
-                files.setdefault(number, digests)  # the first record of a version counts
-        return {
-            number: RecordedVersion(files.get(number, {}), frozenset(runs.get(number, ())))
-            for number in files.keys() | runs.keys()
-        }

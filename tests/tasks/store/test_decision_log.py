@@ -25,7 +25,7 @@ from tasks.store.decision_log import (
 )
 from tasks.store.delta_table import read_rows
 from tasks.store.prediction_log import PredictionLog
-from tasks.store.version_history import VersionHistory
+from tasks.store.version_history import RecordedVersion, VersionHistory
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROW = LoggedDecision(
@@ -240,6 +240,25 @@ def test_of_the_decisions_only_those_that_are_read_are_parsed(
     assert json.loads(json.dumps(rows[-1].to_dict()))["numbers"] == ROW.numbers
     assert decisions.append(replace(rows[-1], decision_id="again"))
     assert (decisions.rows()[-1].numbers, decisions.rows()[-1].files) == (ROW.numbers, files)
+
+
+def test_of_the_recorded_files_only_those_of_the_version_are_parsed(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A champion of version 0.1 is recorded with the first decision that it survived; later records do not count."""
+    held = replace(ROW, action="hold", champion_before="1")
+    recorded = ({}, {"2": {"a": "of 2"}, "1": {"a": "of 1"}}, {"3": {"a": "of 3"}}, {"4": {"a": "of 4"}})
+    for number, files in enumerate(recorded, 1):
+        row = ROW if number == 1 else replace(held, version=str(number))
+        decisions.append(replace(row, decision_id=f"run-{number}", run_id=f"run-{number}", files=files))
+    decisions.append(replace(held, decision_id="again", version="4", run_id="run-4", files={"4": {"a": "another"}}))
+    parsed, true = list[str](), json.loads
+    monkeypatch.setattr("tasks.store.decision_log.json.loads", lambda text: parsed.append(text) or true(text))
+    history = VersionHistory(ROW.series_name, decisions, ())
+    assert history.recorded("4") == RecordedVersion({"a": "of 4"}, frozenset({"run-4"}))
+    assert parsed == [json.dumps(recorded[3])]
+    assert [history.recorded(each).files for each in ("1", "2", "5")] == [{"a": "of 1"}, {"a": "of 2"}, {}]
+    assert history.highest_number() == 4
 
 
 def test_the_champion_before_the_first_decision_is_a_former_champion() -> None:
