@@ -25,33 +25,53 @@ from model.errors import SpecError
 RATE = 0.05
 
 
-def plain(labels: np.ndarray, probabilities: np.ndarray, base: np.ndarray, allowed: np.ndarray) -> list[float]:
-    """The e-process of horizon 1, one bet and one start at a time."""
-    weights, found = change_weights(len(labels) + 1, 1), []
-    for end in range(1, len(labels) + 1):
-        total = 1 - weights[:end].sum()
-        for start in range(end):
-            for stake in STAKES:
-                product = weights[start] / len(STAKES)
-                for t in range(start, end):
-                    excess = [
-                        float(-np.log(p) + np.log(q) - allowed[t])
-                        for p, q in ((1 - probabilities[t], 1 - base[t]), (probabilities[t], base[t]))
-                    ]
-                    if min(excess) < 0 < max(excess):
-                        share = min(-stake * min(excess), LARGEST_SHARE)
-                        product *= 1 + share / -min(excess) * excess[labels[t]]
-                total += product
-        found.append(total)
-    return found
+def plain(
+    labels: np.ndarray, probabilities: np.ndarray, base: np.ndarray, allowed: np.ndarray, overlap: int
+) -> list[float]:
+    """The mean of the interleaved streams, one bet and one start at a time; a bet without an outcome yet is lost."""
+    weights = change_weights(len(labels) + 1, overlap)
+    return [
+        float(np.mean([_stream(labels, probabilities, base, allowed, weights, now, first, overlap)
+                       for first in range(overlap)]))
+        for now in range(len(labels))
+    ]  # fmt: skip
 
 
-def test_horizon_one_equals_a_plain_loop_over_bets() -> None:
+def _stream(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    base: np.ndarray,
+    allowed: np.ndarray,
+    weights: np.ndarray,
+    now: int,
+    first: int,
+    overlap: int,
+) -> float:
+    """The evidence of decisions `first`, `first + overlap`, ... that were made when decision `now` is resolved."""
+    made = range(first, min(now + overlap, len(labels)), overlap)
+    total = 1 - weights[: len(made)].sum()
+    for start in range(len(made)):
+        for stake in STAKES:
+            product = weights[start] / len(STAKES)
+            for t in made[start:]:
+                excess = [
+                    float(-np.log(p) + np.log(q) - allowed[t])
+                    for p, q in ((1 - probabilities[t], 1 - base[t]), (probabilities[t], base[t]))
+                ]
+                if min(excess) < 0 < max(excess):
+                    share = min(-stake * min(excess), LARGEST_SHARE)
+                    product *= 1 + share / -min(excess) * excess[labels[t]] if t <= now else 1 - share
+            total += product
+    return float(total)
+
+
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_the_evidence_equals_a_plain_loop_over_bets(overlap: int) -> None:
     rng = np.random.default_rng(0)
     labels, probabilities = rng.integers(0, 2, 12).astype(np.int8), rng.uniform(0.2, 0.8, 12)
     base, allowed = np.full(12, 0.55), rng.uniform(-0.01, 0.02, 12)
-    expected = plain(labels, probabilities, base, allowed)
-    np.testing.assert_allclose(lagged_e_process(labels, probabilities, base, allowed), expected, rtol=1e-12)
+    expected = plain(labels, probabilities, base, allowed, overlap)
+    np.testing.assert_allclose(lagged_e_process(labels, probabilities, base, allowed, overlap), expected, rtol=1e-12)
 
 
 @given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 1000))
