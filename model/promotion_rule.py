@@ -189,7 +189,9 @@ def different_question(rule: PromotionRule, ours: int, theirs: int, champion: Pa
     horizons = f"the challenger predicts {ours} bars ahead, the champion {theirs}: they are not compared"
     numbers = {**_numbers(champion), "horizon_bars": float(ours), "champion_horizon_bars": float(theirs)}
     if rule.kind == "daily":
-        reason = f"{horizons}, and the daily rule compares equal horizons only; use the strict rule"
+        reason = (
+            f"{horizons}, and the daily rule compares equal horizons only; use the strict rule (promotion.kind strict)"
+        )
         return Clause("champion", passed=False, reason=reason, numbers=numbers)
     skilled = champion.high < 0
     finding = "significant skill" if skilled else "no significant skill"
@@ -242,6 +244,7 @@ def _sanity_clause(sanity_check: SanityCheck, challenger: Record) -> Clause:
     """Require that the model may be served, and that its record is finite and not empty."""
     record_finite = bool(len(challenger) and np.isfinite(challenger.probabilities).all())
     problems = {
+        "its registered files cannot be loaded": sanity_check.loads,
         "its probabilities are not finite": sanity_check.finite,
         "its probability is constant": sanity_check.not_constant,
         "it predicts a probability of exactly 0 or 1": sanity_check.both_classes_possible,

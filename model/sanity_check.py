@@ -22,6 +22,7 @@ class SanityCheck:
         both_classes_possible: no probability is exactly 0 or 1.
         reloads_equal: the stored model predicts the same as the trained one.
         detail: the numbers found, for the reader.
+        loads: the stored model could be loaded; if not, nothing else is known and the others are True.
     """
 
     finite: bool
@@ -29,18 +30,21 @@ class SanityCheck:
     both_classes_possible: bool
     reloads_equal: bool
     detail: str = ""
+    loads: bool = True
 
     @property
     def passed(self) -> bool:
-        """All four hold."""
-        return self.finite and self.not_constant and self.both_classes_possible and self.reloads_equal
+        """All five hold."""
+        predicts = self.finite and self.not_constant and self.both_classes_possible
+        return self.loads and predicts and self.reloads_equal
 
 
 def run_sanity_check(probabilities: Float64[np.ndarray, " window"], *, reloads_equal: bool) -> SanityCheck:
     """Check the probabilities of the model that would be served.
 
     Args:
-        probabilities: shape (window,), float64: P(rise); NaN counts as not finite, no window as not finite too.
+        probabilities: shape (window,), float64: P(rise); NaN counts as not finite, no window as not finite too. What
+            is not finite is neither constant nor 0 or 1.
         reloads_equal: whether the stored model was loaded and predicted the same.
     """
     finite = bool(len(probabilities) and np.isfinite(probabilities).all())
@@ -48,7 +52,7 @@ def run_sanity_check(probabilities: Float64[np.ndarray, " window"], *, reloads_e
         missing = int((~np.isfinite(probabilities)).sum())
         detail = f"{missing} of {len(probabilities)} probabilities are not finite"
         return SanityCheck(
-            finite=False, not_constant=False, both_classes_possible=False, reloads_equal=reloads_equal, detail=detail
+            finite=False, not_constant=True, both_classes_possible=True, reloads_equal=reloads_equal, detail=detail
         )
     low, high = float(probabilities.min()), float(probabilities.max())
     return SanityCheck(

@@ -15,8 +15,9 @@ from model.recipe import Recipe
 from tasks.champion.challenger_decision import decide_on_challenger, log_decision
 from tasks.champion.challenger_vs_champion import GateResult
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
+from tasks.champion.promotion_summary import deciding_reason
 from tasks.console.progress import current_progress
-from tasks.pages.prefect_artifacts import decision_page, show_page
+from tasks.pages.prefect_artifacts import OUTCOMES, decision_page, show_page
 from tasks.registry.model_registry import Version
 from tasks.results import Promotion, WindowsRef
 from tasks.services.events import decision_event, emit_event_for
@@ -49,7 +50,7 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
         get_run_logger().info("%s version %s: %s", row.action, row.version, "; ".join(row.reasons))
         report = workspace.settings.link(workspace.settings.report_path(workspace.name, run_id))
         page = _decision_page(row, challenger, workspace.runs.run_link(run_id), report)
-        show_page("decision", page, "Decision and reasons")
+        show_page("decision", page, f"{OUTCOMES[row.action]}: {deciding_reason(row.reasons, row.marks)}")
     numbers = {name: value for name, value in row.numbers.items() if value is not None}
     return Promotion(row.action, row.reasons, numbers, row.champion_before, row.champion_after, row.marks)
 

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from model.bars import PANEL
+from model.bars import PANEL, Series
 from model.errors import UnsoundModel
 from model.metrics import METRIC_NAMES
 from model.promotion_rule import PromotionRule
 from tasks.champion.challenger_vs_champion import AnyBars, GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, commit_decision, sync_champion_alias, timeline_steps
+from tasks.champion.promotion_summary import what_to_do
 from tasks.registry.experiment_page import NOTE_TAG, decision_tags
 from tasks.registry.mlflow_run_names import DONE, decided_name
 from tasks.registry.model_registry import Version
@@ -93,7 +94,7 @@ def logged_decision(
         champion_before=state.number,
         champion_after=challenger.version if decision.action == "promote" else state.number,
         reasons=result.reasons,
-        marks=decision.marks,
+        marks=result.marks,
         numbers=decision.numbers,
         run_id=challenger.run_id,
         bars_version=ref.version,
@@ -140,10 +141,14 @@ def describe_decision(row: LoggedDecision, challenger: Version) -> str:
     """Return the description of a version for its page in the registry."""
     numbers = ", ".join(f"{METRIC_NAMES.get(name, name)} {value:.4f}" for name, value in challenger.metrics.items())
     reasons = "\n".join(f"- {f'{mark}: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
-    return (
-        f"{DONE[row.action]} on {row.decided_at:%Y-%m-%d %H:%M} UTC\n\n{reasons}\n\n"
-        f"Trained until {challenger.trained_until:%Y-%m-%d %H:%M} UTC. Out of sample: {numbers}."
+    to_do = what_to_do(row.action, row.marks, row.version, Series(row.symbol, row.interval))
+    parts = (
+        f"{DONE[row.action]} on {row.decided_at:%Y-%m-%d %H:%M} UTC",
+        reasons,
+        f"What to do: {to_do}" if to_do else "",
+        f"Trained until {challenger.trained_until:%Y-%m-%d %H:%M} UTC. Out of sample: {numbers}.",
     )
+    return "\n\n".join(filter(None, parts))
 
 
 def _commit_or_reject(workspace: Workspace, row: LoggedDecision) -> LoggedDecision:

@@ -77,12 +77,14 @@ class GateResult:
 
     Attributes:
         decision: by the rule.
-        reasons: why, in sentences.
+        reasons: why, in sentences, the deciding one first.
+        marks: of the last reasons, as in `LoggedDecision`.
         problem: why the champion cannot be loaded; empty if it can.
     """
 
     decision: Decision
     reasons: tuple[str, ...]
+    marks: tuple[str, ...]
     problem: str
 
 
@@ -150,8 +152,17 @@ def compare_with_champion(
     again = f"the same network as past champion version {past}: {SAME}" if past else ""
     if past:
         decision = replace(decision, numbers=decision.numbers | {SAME_AS: float(past)})
-    first = (champion.problem, again if decision.action == "promote" else "")
-    return GateResult(decision, (*filter(None, first), *decision.reasons), champion.problem)
+    return _result(decision, champion.problem, again)
+
+
+def _result(decision: Decision, problem: str, again: str) -> GateResult:
+    """Add the reasons that are no clause: first where they explain a promotion, else after the deciding reason."""
+    reasons, marks = decision.reasons, tuple[str, ...](decision.marks)
+    if decision.action == "promote":
+        return GateResult(decision, (*filter(None, (problem, again)), *reasons), marks, problem)
+    if problem:
+        reasons, marks = (reasons[0], problem, *reasons[1:]), (marks[0], "", *marks[1:])
+    return GateResult(decision, reasons, marks, problem)
 
 
 def _trade(

@@ -1,20 +1,29 @@
-"""What a held version lacks for a promotion, and what an evaluation shows of skill and costs, each in a sentence."""
+"""What a held version lacks, what to do about a decision, what an evaluation shows of skill and costs: sentences."""
 
 import math
 from collections.abc import Mapping, Sequence
+from shlex import quote
 
+from model.bars import Series
 from model.baseline_comparison import ALPHA
 from model.evaluation import BUY_AND_HOLD, Evaluation
+from model.plurals import counted
 from model.trading import TradingSpec
 from tasks.registry.run_metrics import BREAK_EVEN
 from tasks.store.decision_log import mark_reasons
 
 
+def deciding_reason(reasons: Sequence[str], marks: Sequence[str]) -> str:
+    """Return the first reason of a decision, and how many other clauses failed."""
+    others = sum(mark == "failed" for mark, _ in mark_reasons(reasons, marks)[1:])
+    return f"{reasons[0]} ({counted(others, 'other clause')} failed too)" if others else reasons[0]
+
+
 def missing_for_promotion(
     reasons: Sequence[str], marks: Sequence[str], numbers: Mapping[str, float | None]
 ) -> list[str]:
-    """Return what would have to differ for a promotion, one phrase for each clause that failed."""
-    found = []
+    """Return what a promotion lacks: the shortfall of each failed clause where one is known, and how many others."""
+    found, others = [], 0
     for mark, reason in mark_reasons(reasons, marks):
         name = "base_rate" if " vs. the base rate" in reason else "champion" if " vs. the champion" in reason else ""
         limits = [numbers.get(f"{name}.{key}") for key in ("low", "tolerance", "difference", "margin")]
@@ -22,11 +31,30 @@ def missing_for_promotion(
             low, tolerance, difference, margin = (float(each or 0.0) for each in limits)
             excess = max(low - tolerance, difference - margin)
             found.append(f"a log loss lower by {excess:.4f} vs. the {name.replace('_', ' ')}")
-        elif mark == "held":
-            found.append(reason.partition(": ")[0])
-        elif mark != "passed":
-            found.append(f"this clause must pass: {reason.partition(': ')[0]}")  # the whole reason stands above
+        elif mark == "failed":
+            others += 1
+    if others:
+        found.append(f"{counted(others, 'other clause' if found else 'clause')} marked failed above")
     return found
+
+
+def what_to_do(action: str, marks: Sequence[str], version: str, series: Series) -> str:
+    """Return what a person can do about a held or rejected version; empty where there is nothing to add.
+
+    A reason besides the rule, such as a hold on the recipe, says itself what to do.
+    """
+    if action == "reject":
+        return (
+            "retrain again. A rejected version cannot serve; if the next one is rejected too, "
+            "`riseorfall doctor` examines the stored files."
+        )
+    if action != "hold" or "held" in marks:
+        return ""
+    return (
+        "nothing, if it happens now and then; the next retrain is compared again. To promote this version "
+        f"against the rule: `riseorfall promote --symbol {quote(series.symbol)} --interval {series.interval} "
+        f'--version {version} --force --reason "..."`, or the form promote with force and a reason.'
+    )
 
 
 def skill_and_costs(evaluation: Evaluation, costs: TradingSpec) -> tuple[str, str]:

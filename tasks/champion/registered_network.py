@@ -63,7 +63,12 @@ def check_registered_network(
             raise store_unavailable(f"{workspace.name} version {challenger.version}", error) from error
         log.error("%s: version %s is broken: %s", workspace.name, challenger.version, error)  # noqa: TRY400
         broken = SanityCheck(
-            finite=False, not_constant=False, both_classes_possible=False, reloads_equal=False, detail=str(error)
+            finite=True,
+            not_constant=True,
+            both_classes_possible=True,
+            reloads_equal=True,
+            detail=str(error),
+            loads=False,
         )
         return RegisteredNetwork(broken, np.empty(0, "datetime64[us]"), np.empty(0))
     probed_at = column_times(probe["decided_at"])

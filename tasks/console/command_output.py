@@ -16,7 +16,7 @@ from model.bootstrap import Interval
 from model.forecaster_names import POLICY_NAMES, traded_name
 from model.metrics import METRIC_NAMES, METRICS
 from model.trading import TradingSpec
-from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
+from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs, what_to_do
 from tasks.settings import Settings
 from tasks.store.decision_log import mark_reasons
 
@@ -144,7 +144,12 @@ def _retrain_lines(
         yield "", f"- {f'{mark}: ' if mark else ''}{reason}"
     if isinstance(result, Retrain):
         if promotion.action != "promote":
-            yield "missing", "; ".join(missing_for_promotion(promotion.reasons, promotion.marks, promotion.numbers))
+            missing = missing_for_promotion(promotion.reasons, promotion.marks, promotion.numbers)
+            if missing:
+                yield "missing", "; ".join(missing)
+            series = result.stored.ref.series
+            if to_do := what_to_do(promotion.action, promotion.marks, result.version.version, series):
+                yield "to do", to_do
         yield from zip(("skill", "costs"), skill_and_costs(result.evaluation, costs), strict=True)
     from tasks.workspace import Workspace  # imported here: no other table needs the stores
 

@@ -13,7 +13,7 @@ from model.cost_classes import CLASS_COLUMNS
 from model.forecaster_names import forecaster_name, traded_name
 from model.label_names import LABEL_NAMES, LabelKind
 from model.plurals import counted
-from tasks.champion.promotion_summary import missing_for_promotion
+from tasks.champion.promotion_summary import missing_for_promotion, what_to_do
 from tasks.console.command_output import (
     BREAK_EVEN_HEAD,
     break_even_text,
@@ -73,7 +73,11 @@ def show_panel_retrain(
         print_field(console, "", f"- {f'{mark}: ' if mark else ''}{reason}")
     if isinstance(result, PanelRetrain) and promotion.action != "promote":
         missing = missing_for_promotion(promotion.reasons, promotion.marks, promotion.numbers)
-        print_field(console, "missing", "; ".join(missing))
+        if missing:
+            print_field(console, "missing", "; ".join(missing))
+        series = result.windows.bars.series
+        if to_do := what_to_do(promotion.action, promotion.marks, result.version.version, series):
+            print_field(console, "to do", to_do)
     local = settings.mlflow_uri.startswith("sqlite:")
     print_field(
         console, "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri

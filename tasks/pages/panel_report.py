@@ -23,6 +23,7 @@ from model.report_charts import EpochNumbers, learning_chart, loss_differences_c
 from model.scores_by_period import Period
 from model.trading_policy_comparison import PolicyComparison
 from tasks.champion.live_comparison import LiveComparison
+from tasks.champion.promotion_summary import what_to_do
 from tasks.pages.html_page import Page, paragraph, table, tiles, value_with_note
 from tasks.pages.number_format import interval_text, number_text, p_value_text, with_interval
 from tasks.pages.report_abstention import abstention_section
@@ -93,8 +94,9 @@ def panel_report_page(content: PanelReportContent) -> str:
         f"Panel of {len(recipe.panel.symbols)} series {recipe.interval}, version {content.version}",
         f"Retrained and decided at {content.decided_at}",
     )
+    to_do = what_to_do(content.action, [mark for mark, _ in content.reasons], content.version, recipe.series)
     page.lead(
-        decision_part(content.action, content.decided_at, content.reasons, content.champions),
+        decision_part(content.action, content.decided_at, content.reasons, content.champions, to_do),
         _summary(content),
         _tiles(content),
     )

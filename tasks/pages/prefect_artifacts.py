@@ -29,7 +29,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.logging import get_run_logger
 
+from model.bars import Series
 from model.training import Epoch
+from tasks.champion.promotion_summary import what_to_do
 from tasks.champion.version_audit import VersionAudit
 from tasks.console.progress import RunProgress, current_progress, format_fit, format_losses, report_progress_to
 from tasks.store.decision_log import LoggedDecision
@@ -235,7 +237,7 @@ def show_manual_decision(row: LoggedDecision) -> None:
 
 
 def decision_page(row: LoggedDecision) -> str:
-    """Return a decision as Markdown: what was decided, the deciding reason, who is champion, the other reasons."""
+    """Return a decision as Markdown: what, the deciding reason, who is champion, what to do, the other reasons."""
     (_, why), *others = row.marked_reasons() or (("", "no reason was given"),)
     champion = f"Version {row.champion_after} is champion" if row.champion_after else "There is no champion"
     if row.champion_after == row.champion_before:
@@ -244,7 +246,9 @@ def decision_page(row: LoggedDecision) -> str:
         champion += f", in place of version {row.champion_before}." if row.champion_before else ": the first one."
     title = f"# {OUTCOMES[row.action]}: version {row.version} of {row.series_name}"
     listed = "\n".join(f"- {f'**{mark}**: ' if mark else ''}{reason}" for mark, reason in others)
-    return "\n\n".join([title, f"**Why:** {why}", champion, *(["Other findings:", listed] if others else [])]) + "\n"
+    to_do = what_to_do(row.action, row.marks, row.version, Series(row.symbol, row.interval))
+    parts = [title, f"**Why:** {why}", champion, f"**What to do:** {to_do}" if to_do else ""]
+    return "\n\n".join([*filter(None, parts), *(["Other findings:", listed] if others else [])]) + "\n"
 
 
 def show_explanation(found: Mapping[str, Any], page: str) -> None:

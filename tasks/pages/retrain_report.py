@@ -13,6 +13,7 @@ from model.baseline_comparison import ALPHA
 from model.evaluation import BUY_AND_HOLD, NETWORK
 from model.forecaster_names import forecaster_name
 from model.report_charts import learning_chart
+from tasks.champion.promotion_summary import what_to_do
 from tasks.pages.explanation_page import explanation_parts
 from tasks.pages.html_page import (
     Page,
@@ -55,7 +56,8 @@ def report_page(content: ReportContent) -> str:
         f"{recipe.symbol} {recipe.interval}, version {content.version}",
         f"Retrained and decided at {content.decided_at}",
     )
-    decision = decision_part(content.action, content.decided_at, content.reasons, content.champions)
+    to_do = what_to_do(content.action, [mark for mark, _ in content.reasons], content.version, content.recipe.series)
+    decision = decision_part(content.action, content.decided_at, content.reasons, content.champions, to_do)
     page.lead(decision, _summary(content), _tiles(content))
     page.section("Skill", *skill_section(page, content))
     page.section("Calibration", *calibration_section(page, content))
@@ -77,16 +79,17 @@ def report_page(content: ReportContent) -> str:
 
 
 def decision_part(
-    action: str, decided_at: str, reasons: Sequence[tuple[str, str]], champions: tuple[str, str]
+    action: str, decided_at: str, reasons: Sequence[tuple[str, str]], champions: tuple[str, str], to_do: str
 ) -> Markup:
-    """Return the decision with its reasons, and the champion before and after it."""
+    """Return the decision with its reasons, what to do about it, and the champion before and after it."""
     before, after = champions
+    advice = f"What to do: {to_do} " if to_do else ""
     return decision_banner(
         action if action in HEADLINES else "",
         f"{HEADLINES.get(action, action)} (decided on {decided_at}).",
         reasons,
-        f"Champion before: {before}; after: {after}. This is the state at that time: a later promotion or rollback is "
-        "not in this report. The dashboard and the command status show the champion now.",
+        f"{advice}Champion before: {before}; after: {after}. This is the state at that time: a later promotion or "
+        "rollback is not in this report. The dashboard and the command status show the champion now.",
     )
 
 

@@ -16,6 +16,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
 from model.errors import RiseOrFallError
+from tasks.champion.promotion_summary import deciding_reason
 from tasks.pages.prefect_artifacts import OUTCOMES
 from tasks.registry.mlflow_run_names import DONE
 from tasks.results import PanelRetrain, PanelUnchanged, Promotion, Retrain, Unchanged
@@ -57,7 +58,7 @@ def state_of(result: Any) -> Any:
         add_outcome_to_name(f"{version}{DONE[decision.action]}")
     else:
         return result
-    message = f"{decision.action}{of}: {decision.reasons[0]}"
+    message = f"{decision.action}{of}: {deciding_reason(decision.reasons, decision.marks)}"
     state: State[Any] = Completed(name=OUTCOMES[decision.action], message=message, data=result)
     return state
 

@@ -184,6 +184,8 @@ def test_a_bad_final_network_does_not_replace_a_broken_champion(workspace: Works
     challenger, champion = with_good_record(workspace, folds=5), ChampionState("1", broken(workspace, "1"))
     found = compare_with_champion(workspace, challenger, champion, BARS, RULE, seed=7)
     assert (found.decision.action, found.problem != "") == ("hold", True)
+    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks")
+    assert (found.reasons[1], found.marks[:2]) == (found.problem, ("failed", ""))
 
 
 def test_a_final_network_that_cannot_be_checked_is_reported(workspace: Workspace) -> None:
@@ -251,7 +253,10 @@ def test_a_broken_challenger_is_rejected_with_the_reason(name: str, workspace: W
     for champion in (state(workspace, "1"), ChampionState("1", broken(workspace, "1"))):
         found = compare_with_champion(workspace, broken(workspace, "2", name), champion, BARS, RULE, seed=7)
         assert found.decision.action == "reject"
-        assert f"{name} cannot be" in " ".join(found.reasons)
+        assert found.reasons[0].startswith("sanity check: its registered files cannot be loaded (")
+        assert f"{name} cannot be" in found.reasons[0]
+        assert found.reasons[1:] == ((found.problem,) if found.problem else ())  # of the champion: it did not decide
+        assert len(found.marks) == len(found.reasons)
 
 
 def test_champion_and_challenger_swapped_flip_the_decision(workspace: Workspace) -> None:

@@ -3,10 +3,11 @@
 import pytest
 from synthetic_records import coin_labels, daily_record, forecast
 
+from model.bars import Series
 from model.baseline_comparison import measure_skill
 from model.evaluation import BUY_AND_HOLD, Evaluation
 from model.trading import TradingSpec
-from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs
+from tasks.champion.promotion_summary import deciding_reason, missing_for_promotion, skill_and_costs, what_to_do
 
 LONG = (
     "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
@@ -37,12 +38,32 @@ def test_what_a_promotion_needs_is_the_shortfall_of_each_failed_clause() -> None
     assert missing_for_promotion(reasons, marks, wide) == [
         "a log loss lower by 0.0300 vs. the base rate"
     ]  # 0.08 - 0.05
-    other = ("a person held it", "net of costs: not better")
-    assert missing_for_promotion(other, ("failed",), numbers) == [
-        "this clause must pass: a person held it",
-        "this clause must pass: net of costs",
+    other = (LONG, "net of costs: not better", "majority: not significant", "champion version 1 cannot be loaded")
+    assert missing_for_promotion(other, ("failed", "failed", "failed", ""), numbers) == [
+        "a log loss lower by 0.0023 vs. the base rate",
+        "2 other clauses marked failed above",
     ]
-    assert missing_for_promotion(("the same network: equal probabilities",), ("held",), {}) == ["the same network"]
+    assert missing_for_promotion(other[1:2], ("failed",), {}) == ["1 clause marked failed above"]
+    assert missing_for_promotion(("the same network: equal probabilities",), ("held",), {}) == []
+
+
+def test_a_decision_in_one_line_counts_the_other_clauses_that_failed() -> None:
+    assert deciding_reason(("worse", "not better", "sane"), ("failed", "failed", "passed")) == (
+        "worse (1 other clause failed too)"
+    )
+    assert deciding_reason(("on hold", "worse", "not better"), ("held", "failed", "failed")) == (
+        "on hold (2 other clauses failed too)"
+    )
+    assert deciding_reason(("fails its smoke test", "sane"), ("passed",)) == "fails its smoke test"
+
+
+def test_what_to_do_is_said_where_the_reason_does_not_say_it() -> None:
+    held = what_to_do("hold", ("failed", "passed"), "3", Series("BTC/USD T", "1d"))
+    assert held.startswith("nothing, if it happens now and then; the next retrain is compared again.")
+    assert "`riseorfall promote --symbol 'BTC/USD T' --interval 1d --version 3 --force --reason \"...\"`" in held
+    assert what_to_do("reject", ("failed",), "3", Series("BTC-USD", "1d")).startswith("retrain again.")
+    assert what_to_do("hold", ("held", "failed"), "3", Series("BTC-USD", "1d")) == ""
+    assert what_to_do("promote", ("passed",), "3", Series("BTC-USD", "1d")) == ""
 
 
 @pytest.mark.parametrize(

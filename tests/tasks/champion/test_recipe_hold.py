@@ -119,6 +119,9 @@ def test_the_gate_holds_it_and_the_decision_log_says_why(settings: Settings) -> 
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
     assert (held.action, held.champion_after) == ("hold", "1")
     assert "recipe of version 2 " in held.reasons[0]
+    asked = promote_by_hand(SERIES, settings, "3", TOLERANT, reason="once more")
+    assert "recipe of version 2 " in asked.reasons[0]  # the reason for asking does not decide
+    assert (asked.reasons[-1].endswith(": once more"), asked.marks[-1]) == (True, "")
     lift_hold(SERIES, settings, "the bars were wrong")
     assert promote_by_hand(SERIES, settings, "3", TOLERANT).champion_after == "3"
 
@@ -128,8 +131,9 @@ def test_a_broken_champion_does_not_lift_the_hold(workspace: Workspace, settings
     (workspace.registry.read_version("1").folder / "network.onnx").unlink()
     held = promote_by_hand(SERIES, settings, "3", TOLERANT)
     assert (held.action, held.champion_after) == ("hold", "1")
-    assert "cannot be loaded" in held.reasons[0]
-    assert "recipe of version 2 " in held.reasons[1]
+    assert "recipe of version 2 " in held.reasons[0]  # the deciding reason
+    assert "cannot be loaded" in held.reasons[1]
+    assert held.marks[:2] == ("held", "")
     assert not [reason for reason in held.reasons if "replaces it" in reason]
 
 
