@@ -298,7 +298,8 @@ class DecisionLog:
         where = " AND ".join(conditions) or None
 
         def parsed() -> tuple[LoggedDecision, ...]:
-            return _decisions(read_rows(table, self._table.schema, where).sort_by("sequence"))
+            found = _decisions(read_rows(table, self._table.schema, where))
+            return tuple(sorted(found, key=lambda row: row.sequence))  # pyarrow would copy the texts of all columns
 
         return find_once(table, ("decisions", where), parsed, slot=("decisions",) if last is None else ())
 
