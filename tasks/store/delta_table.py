@@ -44,7 +44,7 @@ KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be reada
     "delta.logRetentionDuration": "interval 36500 days",
     DELETED_FILES: "interval 36500 days",
 }
-FORGET_DELETED_FILES = {DELETED_FILES: "interval 30 days"}  # else a log names 3,000 files after ten years, not 50
+FORGET_DELETED_FILES = {DELETED_FILES: "interval 30 days"}  # else ten years of a daily log are 3,000 names to read
 
 
 class TableUnreachable(RiseOrFallError):
@@ -86,7 +86,7 @@ class Table:
         schema: its columns.
         partition_by: partition columns.
         storage_options: connection of an S3 store, with deltalake's keys; empty for a folder.
-        keeps_versions: earlier versions are read too; housekeeping and checkpoints of others forget replaced files.
+        keeps_versions: earlier versions are read too, so checkpoints name every file; else replaced ones for 30 days.
     """
 
     uri: str
