@@ -29,7 +29,7 @@ from synthetic_series import walk
 from model.agreement_with_folds import FinalNetworkRule, check_final_network
 from model.bars import Bars, bars_from_frame
 from model.correction_for_looks import Looks, RecipesTried
-from model.drift import bar_properties, compare_with_references, drift_references
+from model.drift import bar_properties, compare_with_references, drift_references, level_drift, price_level
 from model.e_process import (
     alarm_threshold,
     allowed_excesses,
@@ -37,6 +37,7 @@ from model.e_process import (
     freeze_reference,
     lagged_e_process,
 )
+from model.monitor_alarms import MonitorSpec
 from model.multiple_testing import forecast_skill, search_skill, skill_p_values
 from model.promotion_rule import PromotionRule, decide
 from model.wilson_interval import wilson_interval
@@ -260,7 +261,7 @@ def drift(scale: float) -> Iterator[Row]:
         "random walk": [walk(1500 + recent, seed=seed) for seed in range(15)],
     }
     for name, series in spans.items():
-        found = dict.fromkeys(("frozen", "moving", "unchanged"), 0)
+        found = dict.fromkeys(("frozen", "moving", "unchanged", "frozen, whole", "unchanged, whole"), 0)
         for calm in series:
             start = len(calm) - recent
             storm = _tripled(calm, start)
@@ -272,12 +273,19 @@ def drift(scale: float) -> Iterator[Row]:
                 ("moving", moving, storm),
                 ("unchanged", frozen, calm),
             ):
-                found[kind] += any(each.drifted for each in compare_with_references(reference, bar_properties(bars)))
+                drifted = any(each.drifted for each in compare_with_references(reference, bar_properties(bars)))
+                found[kind] += drifted
+                if reference is frozen:
+                    ratio = price_level(bars) / price_level(_first(calm, start))
+                    found[f"{kind}, whole"] += drifted or level_drift(ratio, MonitorSpec().max_level_factor).drifted
         yield Row(f"moves of 120 bars tripled ({name}), reference frozen: found", "14 of 15", found["frozen"], 15)
         yield Row(
             f"the same ({name}), reference moves with every promotion: found", "(version 0.1)", found["moving"], 15
         )
         yield Row(f"the same bars as they were ({name}), reference frozen: found", "rare", found["unchanged"], 15)
+        whole = "distributions or price level, reference frozen: found"
+        yield Row(f"moves tripled ({name}), {whole}", "14 of 15", found["frozen, whole"], 15)
+        yield Row(f"the same bars as they were ({name}), {whole}", "rare", found["unchanged, whole"], 15)
 
 
 STUDIES = {
