@@ -29,7 +29,8 @@ def replay_day(replay: Replay, day: date) -> str:
     run = current_progress()
     with run.step("replay"):
         row = replay.run_day(day)
-    line = f"{day}: {row.action} version {row.version}; champion: {row.champion_after or 'none'}"
+    done = f"{replay.days.index(day) + 1} of {len(replay.days)}"
+    line = f"{day} ({done}): {row.action} version {row.version}; champion: {row.champion_after or 'none'}"
     run.report_line(line)
     get_run_logger().info("%s", line)
     return line
