@@ -26,7 +26,13 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["retrain", "--help"], ["predict", "--help"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(pytest.param([*words, "--help"], marks=pytest.mark.e2e) for words in ([], ["predict"], ["status"])),
+        ["retrain", "--help"],
+    ],
+)
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     loaded = _modules_after(words)
     assert not [name for name in HEAVY if name in loaded]

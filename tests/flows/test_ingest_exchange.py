@@ -222,6 +222,7 @@ def test_an_exchange_that_does_not_answer_is_left_to_the_fetch(exchange: Loopbac
     assert len(exchange.asked) == 1
 
 
+@pytest.mark.e2e
 def test_twice_in_a_row_adds_nothing(source: SourceSpec, bar_store: BarStore, day_bars: Bars) -> None:
     first, second = ingest_flow(source), ingest_flow(source)
     assert first.merge.added == DAYS - 1
@@ -230,6 +231,7 @@ def test_twice_in_a_row_adds_nothing(source: SourceSpec, bar_store: BarStore, da
     require_equal(bar_store, source, part(day_bars, DAYS - 1))
 
 
+@pytest.mark.e2e
 def test_a_revised_past_bar_is_written_and_its_old_value_kept(
     exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, day_bars: Bars
 ) -> None:
