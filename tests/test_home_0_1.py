@@ -146,6 +146,7 @@ def test_mlflow_loads_the_version_into_a_process_that_runs_newer_code(workspace:
     assert answer["probability"].to_numpy() == pytest.approx(probabilities, abs=0.0)
 
 
+@pytest.mark.e2e
 def test_the_keras_file_loads_with_its_layers_of_the_old_module_path(workspace: Workspace, bars: Bars) -> None:
     loaded = workspace.registry.read_version("1")
     windows = cut_windows(bars, loaded.recipe().window)

@@ -27,6 +27,7 @@ from tasks.store.prediction_log import PredictionLog
 from tasks.store.trial_log import count_looks
 from tasks.workspace import Workspace
 
+pytestmark = pytest.mark.e2e  # trains a week of versions
 RECIPE = Recipe(
     window=WindowSpec(lookback_bars=5),
     folds=FoldSpec(test_bars=110, count=2),
@@ -113,7 +114,6 @@ class Crash(BaseException):
     """Injected."""
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("place", ["version", "predictions", "row", "alias"])
 def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
     place: str, whole: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,7 +148,6 @@ def test_a_replay_interrupted_at_any_write_and_resumed_gives_the_same_decisions(
     assert resumed.workspace.registry.alias_number("champion") == whole.workspace.registry.alias_number("champion")
 
 
-@pytest.mark.e2e
 def test_a_day_trained_again_after_a_crash_is_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last, strict = FIRST + timedelta(days=1), PromotionRule(kind="strict")
     whole = replay(home(tmp_path / "whole"), last=last, rule=strict)
@@ -280,7 +279,6 @@ def test_a_replay_of_another_recipe_or_an_earlier_day_is_refused(whole: Replay) 
         Replay(RECIPE, RULE, date(2018, 3, 1), date(2018, 3, 1), whole.settings, "early").run_day(date(2018, 3, 1))
 
 
-@pytest.mark.e2e
 def test_a_day_without_a_new_bar_repeats_the_decision_and_one_without_a_new_window_promotes_nothing(
     tmp_path: Path,
 ) -> None:

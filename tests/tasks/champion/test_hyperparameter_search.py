@@ -24,6 +24,7 @@ from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
+pytestmark = pytest.mark.e2e  # trains a search
 RECIPE = Recipe(window=WindowSpec(lookback_bars=12), folds=FoldSpec(test_bars=100, count=2))
 BARS = random_walk(420, seed=8)
 FIRST_TEST = cut_windows(BARS, RECIPE.window).resolved().decided_at[-100]
