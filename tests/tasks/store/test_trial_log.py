@@ -178,7 +178,11 @@ def test_the_looks_at_the_newest_retrain_are_counted_without_making_the_other_tr
     )  # fmt: skip
     later = replace(TRIAL, trial_id="later", kind="tune", recorded_at=START + 300 * DAY, recipe="cccc")
     before = replace(TRIAL, trial_id="before", recipe="dddd", test_last=START + 49 * DAY)
-    log.append([newest, TRIAL, later, before])
+    inside = replace(
+        TRIAL, trial_id="inside", kind="tune", recipe="eeee", test_first=START + 60 * DAY, test_last=START + 70 * DAY
+    )
+    after = replace(inside, trial_id="after", test_first=START + 91 * DAY, test_last=START + 99 * DAY)
+    log.append([newest, TRIAL, later, before, inside, after])
     trials = log.trials("BTC-USD", "1d")
     made: list[str] = []
     true = trial_log._trial
@@ -186,4 +190,4 @@ def test_the_looks_at_the_newest_retrain_are_counted_without_making_the_other_tr
     found = log.newest_retrain("BTC-USD", "1d")
     assert found is not None
     assert (found[0].trial_id, made) == ("newest", ["newest"])
-    assert found[1] == count_looks(trials, newest.test_first, newest.test_last) == Looks(4, 3)
+    assert found[1] == count_looks(trials, newest.test_first, newest.test_last) == Looks(5, 4)
