@@ -1,12 +1,13 @@
 """Whole commands in homes of several ages: processor time of `riseorfall status` and `riseorfall predict`.
 
 Each home is made as `ten_years.py` makes one, most days written into the stores; its last bar closed today, so the
-commands run as a person runs them, the start of Python included. The networks are the default one with weights of their
-own. `predict` finds a close that no version has predicted: the tables of predictions are put back after each run. The
-homes take turns, and the least of the rounds counts. `--keep` leaves the homes where they are, and takes homes that are
-there. `--code` names another checkout that measures the same homes in the same rounds. `--out` appends results as JSON
-lines, which `ten_years_picture.py` draws.
-Run: python benchmarks/old_home_commands.py [--days 7 365] [--rounds 5] [--folder FOLDER [--keep]]
+commands run as a person runs them, the start of Python included. The networks are the interval's default one with
+weights of their own. `predict` finds a close that no version has predicted: the tables of predictions are put back
+after each run. Of hourly bars (`--interval 1h`) the 24 of a day are stored in one commit, and the newest bar may be
+days old. The homes take turns, and the least of the rounds counts. `--keep` leaves the homes where they are, and
+takes homes that are there. `--code` names another checkout that measures the same homes in the same rounds. `--out`
+appends results as JSON lines, which `ten_years_picture.py` draws.
+Run: python benchmarks/old_home_commands.py [--days 7 365] [--interval 1h] [--rounds 5] [--folder FOLDER [--keep]]
      [--code CODE] [--out FILE]
 """
 
@@ -28,7 +29,7 @@ import numpy as np
 import ten_years
 from ten_years import HISTORY, Years, disk, set_interval, show, world
 
-COMMANDS = ("status", "predict")
+COMMANDS = {"status": ["status"], "predict": ["predict", "--staleness.max-bars-behind", "200"]}
 ROOT = Path(__file__).resolve().parents[1]
 HOUSEKEEPING_DAYS = 365
 WRITTEN_DAYS = 91  # at once
@@ -38,17 +39,28 @@ RUN = (  # drop the editable install's finder, so that CODE is imported
 )
 
 
-def default_networks() -> Any:
-    """Return a function that makes an ONNX file of the default network with weights that depend on a number."""
+def default_networks(interval: str) -> Any:
+    """Return a function that makes an ONNX file of an interval's default network; its weights depend on a number.
+
+    The mean of several networks if the interval's preset trains several.
+    """
     import onnx
 
+    from model.ensemble import FittedEnsemble, open_trainer
     from model.network_files import network_to_onnx
-    from model.networks import NetworkSpec, build_network
-    from model.windows import WindowSpec
+    from model.networks import build_network
+    from model.presets import preset_for
+    from model.training import Fitted
 
-    window = WindowSpec()
+    preset = preset_for(interval)
+    shape = (preset.window.lookback_bars, len(preset.window.features))
+    members = tuple(
+        Fitted(tuple(build_network(preset.network, *shape).get_weights()), (), 1, "CPU", 0.0)
+        for _ in range(preset.training.members)
+    )
+    fitted = FittedEnsemble(members) if len(members) > 1 else members[0]
     made = onnx.load_from_string(
-        network_to_onnx(build_network(NetworkSpec(), window.lookback_bars, len(window.features)))
+        network_to_onnx(open_trainer(preset.network, preset.training, *shape).keras_model(fitted))
     )
 
     def network(_lookback_bars: int, gain: float = 1.0) -> bytes:
@@ -80,12 +92,13 @@ def make_home(home: Path, days: int, write: Callable[[dict[str, float]], None]) 
     import simulated_commands as commands
     from simulation import make_template
 
-    from model.windows import WindowSpec
+    from model.presets import preset_for
     from tasks.repair.retention_spec import RetentionSpec
 
-    commands.WINDOW, commands.tiny_onnx = WindowSpec(), default_networks()
+    interval = world.SERIES.interval
+    commands.WINDOW, commands.tiny_onnx = preset_for(interval).window, default_networks(interval)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    world.FIRST_BAR = midnight - (HISTORY["1d"] + days) * timedelta(days=1)
+    world.FIRST_BAR = midnight - (HISTORY[interval] + 1) * world.DAY - (days - 1) * timedelta(days=1)
     begin = f"{world.FIRST_BAR:%Y-%m-%d}"  # the one of the simulation is too late for an old home
     commands.SOURCE = commands.SOURCE.model_copy(update={"backfill_from": begin})
     years, number = Years(make_template(home), days, sys.maxsize), 0
@@ -117,7 +130,7 @@ def processor_time(code: Path, home: Path, command: str) -> float:
             shutil.copytree(tables / name, kept / name)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
-        [sys.executable, "-c", RUN, str(code), command],
+        [sys.executable, "-c", RUN, str(code), *COMMANDS[command]],
         env=os.environ | {"RISEORFALL_HOME": str(home)},
         cwd=home,
         check=True,
@@ -149,6 +162,7 @@ def main() -> None:
     """Make the homes that are not there and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, nargs="+", default=[7, 365])
+    parser.add_argument("--interval", choices=sorted(HISTORY), default="1d")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the homes are made; a disk in memory is quicker")
     parser.add_argument("--keep", action="store_true")
@@ -158,7 +172,7 @@ def main() -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     logging.disable(logging.CRITICAL)
-    set_interval("1d")
+    set_interval(chosen.interval)
 
     def write(line: dict[str, float]) -> None:
         show(json.dumps(line))

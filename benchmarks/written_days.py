@@ -1,8 +1,9 @@
 """Days that are written straight into the stores of a home, as the commands of such a day would leave them.
 
 Ten years of real days of `ten_years.py` take hours. A written day is: bars, a decision that promotes, a trial, a
-registered version with its run and files, a served prediction, one of each of 30 shadows, an entry of the monitor. Each
-table has one commit a day, and the merges of small files, as on a real day. The run, its files and its rows in MLflow's
+registered version with its run and files, an entry of the monitor, and for each bar a served prediction and one of each
+of 30 shadows. Each table has one commit a day, and the merges of small files, as on a real day; of hourly bars the 24
+of a day are one commit, where real hours would make 24. The run, its files and its rows in MLflow's
 database are copies of those of the newest real retrain; no run of a fold is written.
 """
 
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from model.bars import Bars, Series
+from model.times import to_datetime
 from tasks.store.bar_rows import rows as bar_rows
-from tasks.store.bar_store import FILES_OF_A_DAILY_YEAR
+from tasks.store.bar_store import FILES_OF_A_DAILY_YEAR, FILES_OF_A_YEAR
 from tasks.store.decision_log import _decision_fields
 from tasks.store.delta_table import Change, Table, append_rows
 from tasks.store.monitor_log import _entry_fields
@@ -62,7 +64,8 @@ class WrittenDays:
         """
         workspace = self.workspace
         table, opened = self._opened(workspace.bar_store.tables[0])
-        merged = len(opened.file_uris()) >= FILES_OF_A_DAILY_YEAR  # as the store rewrites a year that is in many files
+        most = FILES_OF_A_DAILY_YEAR if len(bars) == 1 else FILES_OF_A_YEAR
+        merged = len(opened.file_uris()) >= most  # as the store rewrites a year that is in many files
         change = Change(bar_rows(table.schema, self.series, bars), compacts=merged)
         table._commit(opened, change)  # noqa: SLF001 - the store's commit
         self._predict(bars, now)
@@ -92,19 +95,23 @@ class WrittenDays:
         table._commit(opened, append_rows(opened, table.schema, rows))  # noqa: SLF001 - the store's commit
 
     def _predict(self, bars: Bars, now: datetime) -> None:
-        """Store what the champion and the newest other versions predict at the newest bar."""
+        """Store what the champion and the newest other versions predict at each bar, as soon as at the newest."""
+        times = [(close, now - to_datetime(bars.closed_at[-1]) + to_datetime(close)) for close in bars.closed_at]
 
-        def made(version: str) -> dict[str, Any]:
-            probability = float(self.rng.uniform(0.4, 0.6))
-            return _prediction_fields(
-                new_prediction(
-                    self.workspace.name, self.series, 1, bars.closed_at[-1], version, probability, now, self.network
+        def made(version: str) -> list[dict[str, Any]]:
+            return [
+                _prediction_fields(
+                    new_prediction(
+                        self.workspace.name, self.series, 1, close, version, float(self.rng.uniform(0.4, 0.6)), at,
+                        self.network,
+                    )
                 )
-            )
+                for close, at in times
+            ]  # fmt: skip
 
-        self._append(self.workspace.prediction_log.tables[0], [made(str(self.champion))])
+        self._append(self.workspace.prediction_log.tables[0], made(str(self.champion)))
         others = [str(self.number - back) for back in range(1, SHADOWS + 1) if self.number > back]
-        self._append(self.workspace.shadow_log.tables[0], [made(each) for each in others])
+        self._append(self.workspace.shadow_log.tables[0], [row for each in others for row in made(each)])
 
     def _trial(self, bars: Bars, run: str, now: datetime) -> Trial:
         """Return the trial of the day's retrain: the copied one, later."""
