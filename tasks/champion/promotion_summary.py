@@ -51,7 +51,8 @@ def what_to_do(action: str, marks: Sequence[str], version: str, series: Series) 
     if action != "hold" or "held" in marks:
         return ""
     return (
-        "nothing, if it happens now and then; the next retrain is compared again. To promote this version "
+        "nothing after a single hold: the next retrain is compared again. If every retrain is held, follow what the "
+        "failed reasons say. To promote this version "
         f"against the rule: `riseorfall promote --symbol {quote(series.symbol)} --interval {series.interval} "
         f'--version {version} --force --reason "..."`, or the form promote with force and a reason.'
     )

@@ -164,9 +164,13 @@ def _retrain_lines(
 
 
 def decision_reasons(row: Mapping[str, Any], *, whole: bool) -> list[str]:
-    """Return the marked reasons of a decision: all, or the deciding one with the number of the others."""
-    marked = [f"{mark}: {reason}" if mark else reason for mark, reason in mark_reasons(row["reasons"], row["marks"])]
-    return marked if whole or len(marked) < 2 else [f"{marked[0]} (+{len(marked) - 1} more)"]  # noqa: PLR2004 - a rest
+    """Return the marked reasons of a decision: all, or the deciding one and how many others there are and failed."""
+    found = mark_reasons(row["reasons"], row["marks"])
+    marked = [f"{mark}: {reason}" if mark else reason for mark, reason in found]
+    if whole or not found[1:]:
+        return marked
+    failed = sum(mark == "failed" for mark, _ in found[1:])
+    return [f"{marked[0]} (+{len(found) - 1} more{f', {failed} failed' if failed else ''})"]
 
 
 def show_decisions(rows: Sequence[Mapping[str, Any]], *, whole: bool = True) -> None:

@@ -7,7 +7,7 @@ same network for ever.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks.store.decision_log import DecisionLog
+from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
 
 
@@ -33,6 +33,8 @@ class VersionHistory:
         self.decisions = decisions
         self.predictions = predictions
         self._files: dict[str, RecordedVersion] = {}  # what is recorded stays as it is
+        self._indexed: tuple[LoggedDecision, ...] = ()
+        self._by_version: dict[str, list[LoggedDecision]] = {}
 
     def recorded(self, version: str) -> RecordedVersion:
         """Return what is recorded about a version; of the decisions, only those about it are parsed.
@@ -40,8 +42,7 @@ class VersionHistory:
         The files of a champion of version 0.1 are recorded with the first decision that it survived.
         """
         if version not in self._files:
-            every = self.decisions.rows(self.series_name)
-            rows = [row for row in every if version in (row.version, row.champion_after)]
+            rows = self._decisions_about(version)
             recorded = (files for row in rows if (files := row.files.get(version)) is not None)  # the first one counts
             runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
             found = RecordedVersion(next(recorded, {}), runs)
@@ -49,6 +50,17 @@ class VersionHistory:
                 return found
             self._files[version] = found
         return self._files[version]
+
+    def _decisions_about(self, version: str) -> list[LoggedDecision]:
+        """Return the decisions whose challenger or champion is the version, oldest first."""
+        every = self.decisions.rows(self.series_name)
+        if every is not self._indexed:  # `predict` asks about thirty versions
+            self._by_version = {}
+            for row in every:
+                for name in {row.version, row.champion_after or row.version}:
+                    self._by_version.setdefault(name, []).append(row)
+            self._indexed = every
+        return self._by_version.get(version, [])
 
     def highest_number(self) -> int:
         """Return the highest number that a decision or a stored prediction names; 0 without any."""

@@ -232,9 +232,10 @@ def test_a_decision_is_shown_with_the_deciding_reason_first() -> None:
     )  # fmt: skip
     assert decision_page(row) == (
         "# Held: version 3 of BTC-USD-1d\n\n**Why:** significantly worse\n\nVersion 2 is champion, as before.\n\n"
-        "**What to do:** nothing, if it happens now and then; the next retrain is compared again. To promote this "
-        "version against the rule: `riseorfall promote --symbol BTC-USD --interval 1d --version 3 --force "
-        '--reason "..."`, or the form promote with force and a reason.\n\n'
+        "**What to do:** nothing after a single hold: the next retrain is compared again. If every retrain is held, "
+        "follow what the failed reasons say. To promote this version against the rule: `riseorfall promote "
+        '--symbol BTC-USD --interval 1d --version 3 --force --reason "..."`, or the form promote with force and a '
+        "reason.\n\n"
         "Other findings:\n\n- **passed**: sanity check: no problem found\n"
     )
     first = replace(row, action="promote", champion_before=None, champion_after="3", reasons=("the first",), marks=())

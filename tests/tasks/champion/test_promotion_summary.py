@@ -59,7 +59,7 @@ def test_a_decision_in_one_line_counts_the_other_clauses_that_failed() -> None:
 
 def test_what_to_do_is_said_where_the_reason_does_not_say_it() -> None:
     held = what_to_do("hold", ("failed", "passed"), "3", Series("BTC/USD T", "1d"))
-    assert held.startswith("nothing, if it happens now and then; the next retrain is compared again.")
+    assert held.startswith("nothing after a single hold: the next retrain is compared again.")
     assert "`riseorfall promote --symbol 'BTC/USD T' --interval 1d --version 3 --force --reason \"...\"`" in held
     assert what_to_do("reject", ("failed",), "3", Series("BTC-USD", "1d")).startswith("retrain again.")
     assert what_to_do("hold", ("held", "failed"), "3", Series("BTC-USD", "1d")) == ""

@@ -17,7 +17,7 @@ from model.baselines import BASELINES
 from model.evaluation import evaluate_record
 from model.times import to_datetime
 from tasks.champion.series_status import series_status
-from tasks.console.command_output import metrics_table, show_decisions, show_quarantine
+from tasks.console.command_output import decision_reasons, metrics_table, show_decisions, show_quarantine
 from tasks.console.prediction_tables import show_forecast
 from tasks.console.status_tables import show_status
 from tasks.serving.forecast import Forecast
@@ -54,6 +54,11 @@ def test_the_days_of_a_replay_are_counted_and_have_their_deciding_reason(capsys:
     shown = " ".join(" ".join(lines).split())
     assert shown.count(f"failed: {LONG} (+1 more)") == 2
     assert "sanity check" not in shown
+
+
+def test_of_the_reasons_that_are_left_out_the_failed_ones_are_counted() -> None:
+    row = {"reasons": ("a person held it", "worse", "also worse", "sane"), "marks": ("failed", "failed", "passed")}
+    assert decision_reasons(row, whole=False) == ["a person held it (+3 more, 2 failed)"]
 
 
 def test_status_names_the_bars_of_a_loss_and_the_newest_prediction(

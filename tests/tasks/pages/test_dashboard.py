@@ -249,6 +249,8 @@ def test_every_reason_of_a_decision_is_on_the_page_with_its_mark(content: Series
     assert "<details>" not in newest.split("<ol")[1]
     assert '<details><summary><span class="mark passed">✓ passed</span> not worse than the base rate' in older
     assert "(+2&nbsp;more)" in older
+    against = replace(promoted, forced=True, marks=("failed", "failed", "passed"))
+    assert "(+2&nbsp;more, 1&nbsp;failed)" in body(written([replace(content, decisions=(held, against))]))
     for reason in reasons[1:]:
         assert f'<li><span class="mark passed">✓ passed</span> {reason}</li>' in older
 

@@ -195,7 +195,7 @@ def test_decision_and_reasons_come_first(text: str) -> None:
                                              ">Trading</h2>", ">Data</h2>", ">Lineage</h2>")]  # fmt: skip
     assert places == sorted(places)
     assert "Champion before: 16; after: 16. This is the state at that time" in text
-    assert "What to do: nothing, if it happens now and then" in text
+    assert "What to do: nothing after a single hold" in text
     assert "<code>riseorfall promote --symbol" in text
 
 

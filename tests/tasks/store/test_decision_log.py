@@ -328,3 +328,11 @@ def test_what_is_known_about_versions_is_read_with_the_decisions(
     assert [each.files for each in found] == [{"network.onnx": "sha of 1"}, {"network.onnx": "sha of 2"}, {}]
     assert [each.run_ids for each in found] == [{"run-1"}, {"run-2"}, set()]
     assert (history.highest_number(), len(decisions.rows(ROW.series_name)), len(read)) == (2, 2, 1)
+
+
+def test_a_decision_written_after_a_question_about_its_version_is_found(decisions: DecisionLog) -> None:
+    decisions.append(ROW)
+    history = VersionHistory(ROW.series_name, decisions, ())
+    assert not history.recorded("2").run_ids
+    decisions.append(replace(ROW, decision_id="run-2", run_id="run-2", version="2", files={"2": {"a": "of 2"}}))
+    assert history.recorded("2") == RecordedVersion({"a": "of 2"}, frozenset({"run-2"}))
