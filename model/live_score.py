@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
 from model.bars import Bars
-from model.e_process import ForecastReference, allowed_excesses, lagged_e_process
+from model.bootstrap import widening_factor
+from model.e_process import ForecastReference, allowed_excesses, lagged_e_process, long_run_deviation
 from model.metrics import log_losses, predicts_rise
 from model.wilson_interval import Z_95, wilson_interval
 
@@ -22,8 +23,9 @@ class LiveScore:
 
     Attributes:
         count: observations with an outcome: predictions, of a panel closes, over which all means are taken.
-        accuracy: share of correct predictions, with its 95 % Wilson interval, of a panel by the normal approximation.
-        log_loss: mean, nats, with its 95 % interval by the normal approximation.
+        accuracy: share of correct predictions, with its 95 % Wilson interval, of a panel that of `mean_with_bounds`;
+            where outcomes overlap, the Wilson interval of as many predictions as do not.
+        log_loss: mean, nats, with its 95 % interval of `mean_with_bounds`.
         base_rate_loss: mean log loss of the base rate on the same bars, nats.
         calibration: observed share of rises minus mean probability, with its 95 % interval.
         allowed_excess: mean log loss above the base rate's that counts as no change, nats.
@@ -125,13 +127,13 @@ def live_score(
     e_values = lagged_e_process(labels, probabilities, base, allowed, overlap)[known]
     labels, probabilities, base, allowed = labels[known], probabilities[known], base[known], allowed[known]
     correct = predicts_rise(probabilities) == (labels == 1)
-    low, high = wilson_interval(np.array([correct.sum()], dtype=np.float64), np.array([count], dtype=np.float64))
+    low, high = wilson_interval(np.array([correct.sum() / overlap]), np.array([count / overlap]))
     return LiveScore(
         count=count,
         accuracy=(float(correct.mean()), float(low[0]), float(high[0])),
-        log_loss=_mean_with_bounds(log_losses(labels, probabilities)),
+        log_loss=mean_with_bounds(log_losses(labels, probabilities), overlap),
         base_rate_loss=float(log_losses(labels, base).mean()),
-        calibration=_mean_with_bounds(labels - probabilities),
+        calibration=mean_with_bounds(labels - probabilities, overlap),
         allowed_excess=float(allowed.mean()),
         e_values=e_values,
         threshold=threshold,
@@ -153,7 +155,22 @@ def bar_closing(bars: Bars, times: Shaped[np.ndarray, " prediction"]) -> Int64[n
     return np.where(closes[place] == times, place, -1)
 
 
-def _mean_with_bounds(values: Float64[np.ndarray, " prediction"]) -> tuple[float, float, float]:
-    """Return the mean and its 95 % interval by the normal approximation."""
-    mean, half = float(values.mean()), float(Z_95 * values.std() / np.sqrt(len(values)))
+def mean_with_bounds(values: Float64[np.ndarray, " observation"], overlap: int = 1) -> tuple[float, float, float]:
+    """Return the mean of values of successive outcomes and its 95 % interval, by the normal approximation.
+
+    Where outcomes overlap, the error is that of a mean of dependent values: the long-run deviation over twice the
+    overlap, and `widening_factor` for what its weights leave out.
+
+    Args:
+        values: shape (observation,), float64, oldest first, at least one.
+        overlap: decisions made within the life of one label.
+
+    Source: Newey and West 1987; the factor as in `model.bootstrap`. Coverage by simulation at 30 to 750 observations,
+    overlap 5 to 20, forecasts independent or persistent (0.95): 90 to 100 %; without the correction 36 to 74 % at 250.
+    """
+    mean, count = float(values.mean()), len(values)
+    error = values.std()
+    if overlap > 1:
+        error = widening_factor(count, 2 * overlap, overlap) * long_run_deviation(values, 2 * overlap - 1)
+    half = float(Z_95 * error / np.sqrt(count))
     return mean, mean - half, mean + half

@@ -20,10 +20,9 @@ from model.e_process import (
 )
 from model.errors import SpecError
 from model.label_names import LabelKind
-from model.live_score import LiveScore, no_live_score
+from model.live_score import LiveScore, mean_with_bounds, no_live_score
 from model.metrics import log_losses, predicts_rise
 from model.record import Record
-from model.wilson_interval import Z_95
 
 RANK_BASE_RATE = 0.5  # a series is as often above the median of the others as below
 
@@ -85,10 +84,10 @@ def panel_live_score(
     correct = (predicts_rise(probabilities) == (labels == 1)).astype(np.float64)
     return LiveScore(
         count=int(scored.sum()),
-        accuracy=_mean_with_bounds(close_means(at, correct)),
-        log_loss=_mean_with_bounds(close_means(at, log_losses(labels, probabilities))),
+        accuracy=mean_with_bounds(close_means(at, correct), overlap),
+        log_loss=mean_with_bounds(close_means(at, log_losses(labels, probabilities)), overlap),
         base_rate_loss=float(close_means(at, log_losses(labels, base)).mean()),
-        calibration=_mean_with_bounds(close_means(at, labels - probabilities)),
+        calibration=mean_with_bounds(close_means(at, labels - probabilities), overlap),
         allowed_excess=float(close_means(at, allowed[known]).mean()),
         e_values=e_values[scored],
         threshold=threshold,
@@ -136,6 +135,7 @@ def opinion_accuracy(
     labels: Int8[np.ndarray, " prediction"],
     probabilities: Float64[np.ndarray, " prediction"],
     held: Bool[np.ndarray, " prediction"],
+    overlap: int = 1,
 ) -> tuple[int, int, tuple[float, float, float]]:
     """Return the number of opinions with an outcome, that of their closes, and the share right with its interval.
 
@@ -146,6 +146,7 @@ def opinion_accuracy(
         labels: shape (prediction,), int8: 1, 0, or -1 where the outcome is not known or not final.
         probabilities: shape (prediction,), float64: of label 1.
         held: shape (prediction,): whether there was an opinion.
+        overlap: closes within the life of one label.
 
     >>> opinion_accuracy(np.arange(4) // 2, np.array([1, 0, 1, -1], np.int8), np.full(4, 0.6), np.full(4, True))[:2]
     (3, 2)
@@ -155,7 +156,7 @@ def opinion_accuracy(
         return 0, 0, (np.nan, np.nan, np.nan)
     right = predicts_rise(probabilities[chosen]) == (labels[chosen] == 1)
     means = close_means(closes[chosen], right.astype(np.float64))
-    return int(chosen.sum()), len(means), _mean_with_bounds(means)
+    return int(chosen.sum()), len(means), mean_with_bounds(means, overlap)
 
 
 def close_means(
@@ -168,9 +169,3 @@ def close_means(
     """
     numbers = np.unique(closes, return_inverse=True)[1]
     return np.asarray(np.bincount(numbers, weights=values) / np.bincount(numbers), dtype=np.float64)
-
-
-def _mean_with_bounds(values: Float64[np.ndarray, " close"]) -> tuple[float, float, float]:
-    """Return the mean over closes and its 95 % interval by the normal approximation."""
-    mean, half = float(values.mean()), float(Z_95 * values.std() / np.sqrt(len(values)))
-    return mean, mean - half, mean + half

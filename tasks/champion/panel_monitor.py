@@ -113,7 +113,7 @@ def monitor_panel(
     score = panel_live_score(own.closes, own.labels, own.probabilities, reference, threshold, overlap)
     service = _service(live.first_of_each(), labels, spec)
     numbers = {**monitor_numbers(score, service), **count_missing_of_panel(stored, bars, recipe, spec)}
-    numbers |= _opinion_numbers(workspace, stored[stored["decided_at"] <= now], own)
+    numbers |= _opinion_numbers(workspace, stored[stored["decided_at"] <= now], own, overlap)
     drift, notes = _drift(bars, champion, spec)
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)
     age, missing, decisions = (numbers[name] for name in ("champion_age_days", "missing", "decisions"))
@@ -167,7 +167,7 @@ def _service(live: _Live, labels: PanelLabels, spec: MonitorSpec) -> ServiceEvid
     return ServiceEvidence(count, evidence, alarm_threshold(spec.false_alarm_rate), of_closes=True)
 
 
-def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live) -> dict[str, float]:
+def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live, overlap: int) -> dict[str, float]:
     """Return the share of opinions over the served closes with its guarantee, and the accuracy of this version's.
 
     The share is that of all versions and of late predictions too, because its guarantee is; it has no guarantee where
@@ -185,7 +185,7 @@ def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live) -
     if len(stated) == 1 and (share := stated.pop()) is not None:
         low, high = share_bounds(share, len(shares))
         numbers |= {"opinion_share_low": low, "opinion_share_high": high}
-    count, closes, accuracy = opinion_accuracy(own.closes, own.labels, own.probabilities, own.held)
+    count, closes, accuracy = opinion_accuracy(own.closes, own.labels, own.probabilities, own.held, overlap)
     numbers["opinions"] = float(count)
     if count:
         numbers["opinion_accuracy"] = accuracy[0]
