@@ -209,29 +209,32 @@ def references_to_keep(
     base_rate: float,
     references: Float64[np.ndarray, "reference window"],
     newest: int = 5,
+    min_common: int = 1,
 ) -> tuple[int, ...]:
     """Return the indices of the references whose shadow predictions must go on.
 
-    They are the newest ones, the one with the lowest mean log loss, and the one whose probabilities lie closest to the
-    base rate: without skill that is the best one, and this is known without noise. So at most seven are kept.
+    They are the newest ones, the one with the lowest mean log loss vs. the base rate on its windows, and the one whose
+    probabilities lie closest to the base rate: without skill that is the best one, and this is known without noise. So
+    at most seven are kept.
 
     Args:
         labels: shape (window,), int8.
         base_rate: share of rises in the record.
         references: shape (reference, window), float64: in the order of their promotion; NaN where a version has none.
         newest: how many of the newest stay whatever they are.
+        min_common: fewest windows of a reference that may be one of the other two: with few, the lowest loss is luck.
 
     >>> probabilities = np.array([[0.9, 0.9], [0.5, 0.5], [0.4, 0.6], [0.45, 0.5]])
     >>> references_to_keep(np.array([0, 1], dtype=np.int8), 0.5, probabilities, newest=1)
     (1, 2, 3)
     """
     kept = set(range(max(0, len(references) - newest), len(references)))
-    known = np.isfinite(references).any(axis=1)
+    finite = np.isfinite(references)
+    known = finite.sum(axis=1) >= max(1, min_common)
     if known.any():
         candidates = np.flatnonzero(known)
-        losses = np.where(np.isfinite(references), unchecked_losses(labels, references), np.nan)
-        bold = np.where(np.isfinite(references), _divergences(base_rate, references), np.nan)
-        for values in (losses, bold):
+        losses = unchecked_losses(labels, references) - unchecked_losses(labels, np.full(len(labels), base_rate))
+        for values in (np.where(finite, each, np.nan) for each in (losses, _divergences(base_rate, references))):
             kept.add(int(candidates[np.nanmean(values[known], axis=1).argmin()]))
     return tuple(sorted(kept))
 

@@ -38,7 +38,7 @@ def panel_as_of(store: BarStore, series: Sequence[Series], as_of: datetime | Non
     """
     if as_of is not None:
         return as_utc(as_of)
-    if not store.exchange_series().isdisjoint(series):
+    if store.has_exchange_bars(series):
         return datetime.now(UTC)
     closes = [newest + to_timedelta(each.delta) for each in series if (newest := store.newest(each))]
     return max(closes, default=datetime.now(UTC))

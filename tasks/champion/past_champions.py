@@ -55,7 +55,7 @@ def compare_with_references(
     if not versions:
         return Clause(NAME, passed=True, reason="there is no past champion of this horizon to compare with", numbers={})
     share = float(np.mean(base_rate))
-    kept = references_to_keep(record.labels, share, probabilities)
+    kept = references_to_keep(record.labels, share, probabilities, min_common=rule.min_common)
     versions, overlap = [versions[index] for index in kept], record.overlap_bars()
     found = compare_with_past_champions(
         record.labels,

@@ -70,8 +70,8 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         found["champion_age_days"] = (moment - champion.trained_until) / timedelta(days=1)
         params = workspace.runs.run_params(champion.run_id)
         found["source"] = "panel" if series.is_panel else params.get("source.kind", "")
-        fetched = workspace.bar_store.exchange_series() if series.is_panel else ()
-        found["live_source"] = found["source"] == "exchange" or any(each in members for each in fetched)
+        fetched = series.is_panel and workspace.bar_store.has_exchange_bars(members)
+        found["live_source"] = found["source"] == "exchange" or fetched
         if found["live_source"] and series.is_panel:  # it has no schedule
             alarms += _stale_alarms(champion, moment)
         elif found["live_source"]:

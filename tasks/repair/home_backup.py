@@ -1,4 +1,4 @@
-"""Back up a home to a folder, and restore it: tables, MLflow's database, the files of runs and versions, pages.
+"""Back up a home to a folder, and restore it: tables, MLflow's database, files of runs and versions, pages, searches.
 
 A backup is consistent while runs go on: what refers to something is copied before what it refers to (decision log,
 other tables, database, files), and the database by SQLite's backup interface. Left out are the Data Docs, Prefect's
@@ -10,7 +10,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from model.errors import SpecError
 from tasks.registry.local_database import opened_database
 from tasks.repair.home_finding import database_files
 from tasks.settings import Settings
+from tasks.store.table_cache import local_files
 from tasks.workspace import Workspace
 
 MANIFEST = "backup.json"
 DATABASE = "mlflow.db"
-PAGES = ("reports", "monitor")  # below HOME/data
+FOLDERS = ("reports", "monitor", "tune")  # below HOME/data
 PATH_COLUMNS = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
@@ -57,19 +58,23 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
             f"backup: expected no {partial}, found it: another backup writes it, or left it when it was interrupted. "
             "Delete it if none is running. Nothing was changed."
         )
-    versions = _copy_tables(settings, store, partial / "tables", report)
-    if database.exists():
-        copy_database(database, partial / DATABASE)
-        report(f"MLflow's database: {(partial / DATABASE).stat().st_size:,} bytes")
-    for source, name in _folders(settings):
-        if source.is_dir():
-            shutil.copytree(source, partial / name)
-            report(f"{name}: {_describe(partial / name)}")
-    manifest = {"home": str(settings.root), "made_at": datetime.now(UTC).isoformat(), "tables": versions}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    if target.exists():
-        target.rmdir()
-    partial.replace(target)
+    try:
+        versions = _copy_tables(settings, store, partial / "tables", report)
+        if database.exists():
+            copy_database(database, partial / DATABASE)
+            report(f"MLflow's database: {(partial / DATABASE).stat().st_size:,} bytes")
+        for source, name in _folders(settings):
+            if source.is_dir():
+                shutil.copytree(source, partial / name, copy_function=_copy_if_there)
+                report(f"{name}: {_describe(partial / name)}")
+        manifest = {"home": str(settings.root), "made_at": datetime.now(UTC).isoformat(), "tables": versions}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        if target.exists():
+            target.rmdir()
+        partial.replace(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # it would be in the way of the next backup
+        raise
 
 
 def restore(settings: Settings, source: Path, report: Callable[[str], None]) -> None:
@@ -116,8 +121,8 @@ def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
 
 def _folders(settings: Settings) -> list[tuple[Path, str]]:
     """Return the folders of a home other than tables and database, with their names in a backup."""
-    pages = [(settings.data_folder / name, name) for name in PAGES]
-    return [(settings.artifact_folder, "artifacts"), *pages]
+    below = [(settings.data_folder / name, name) for name in FOLDERS]
+    return [(settings.artifact_folder, "artifacts"), *below]
 
 
 def _copy_tables(settings: Settings, store: Path, target: Path, report: Callable[[str], None]) -> dict[str, int]:
@@ -136,22 +141,35 @@ def _copy_tables(settings: Settings, store: Path, target: Path, report: Callable
 
 
 def _copy_table(source: Path, target: Path, version: int) -> None:
-    """Copy a table up to a version: Parquet files lie there before the commit that names them."""
+    """Copy a table up to a version: Parquet files lie there before the commit that names them.
+
+    Meanwhile others may delete old checkpoints, and housekeeping files of earlier versions.
+    """
     for path in sorted((source / "_delta_log").iterdir()):
         number = path.name.partition(".")[0]
         if number.isdecimal() and int(number) <= version:
-            _copy_file(path, target / "_delta_log" / path.name)
+            copy = _copy_if_there if path.name.endswith(".checkpoint.parquet") else shutil.copyfile
+            (target / "_delta_log").mkdir(parents=True, exist_ok=True)
+            copy(path, target / "_delta_log" / path.name)
     for path in source.rglob("*.parquet"):
         if "_delta_log" not in path.parts:
-            _copy_file(path, target / path.relative_to(source))
-    found = DeltaTable(str(target)).version()
-    if found != version:
-        raise SpecError(f"backup: expected version {version} of {source} in the copy, found {found}")
+            (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            _copy_if_there(path, target / path.relative_to(source))
+    copied = DeltaTable(str(target))
+    if copied.version() != version:
+        raise SpecError(f"backup: expected version {version} of {source} in the copy, found {copied.version()}")
+    absent = [path for path in local_files(copied) if not Path(path).exists()]
+    if absent:
+        raise SpecError(
+            f"backup: expected every file of version {version} of {source} in the copy, {len(absent)} are missing. "
+            "`riseorfall doctor` examines the home."
+        )
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def _copy_if_there(source: str | Path, target: str | Path) -> None:
+    """Copy a file unless somebody has just deleted it."""
+    with suppress(FileNotFoundError):
+        shutil.copyfile(source, target)
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -198,4 +198,4 @@ def _is_damaged(loaded: LoadedVersion, name: str) -> bool:
 
 def _source_kind(workspace: Workspace, row: LoggedDecision) -> str:
     """Return whether the bars of a decision came from an exchange, by the commits that stored them."""
-    return "exchange" if Series(row.symbol, row.interval) in workspace.bar_store.exchange_series() else "file"
+    return "exchange" if workspace.bar_store.has_exchange_bars([Series(row.symbol, row.interval)]) else "file"

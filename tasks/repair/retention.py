@@ -186,7 +186,8 @@ def _old_runs(
     for run in (client.get_run(run_id) for run_id in old if run_id not in needed):
         kind, folder = _kind_of_old_run(run, spec, now), _folder_of_run(run, settings)
         if kind and folder is not None:
-            yield Removal(kind, run.info.run_id, _size(folder), partial(_delete_run, settings, client, run, spec, now))
+            size = sum(map(_size, (folder, *_unused_models(settings, client, run).values())))
+            yield Removal(kind, run.info.run_id, size, partial(_delete_run, settings, client, run, spec, now))
 
 
 def _kind_of_old_run(run: "Run", spec: RetentionSpec, now: datetime) -> str:
@@ -203,6 +204,24 @@ def _folder_of_run(run: "Run", settings: Settings) -> Path | None:
     return path if path and (path.parent.name, path.name) == (run.info.run_id, "artifacts") else None
 
 
+def _unused_models(settings: Settings, client: "MlflowClient", run: "Run") -> dict[str, Path]:
+    """Return the folders of the logged models of a run that no version uses: its retrain died while it registered.
+
+    They lie in `mlruns/artifacts/SERIES/models/MODEL/artifacts`, by model id.
+    """
+    outputs = run.outputs.model_outputs if run.outputs else ()
+    if not outputs:
+        return {}
+    versions = LocalDatabase(settings.mlflow_uri).all_versions() or ()
+    used = [entry.folder for _, _, entry in versions if entry.folder is not None]
+    found = {}
+    for output in outputs:
+        folder = _inside(local_path(client.get_logged_model(output.model_id).artifact_location), settings)
+        if folder and folder.parent.name == output.model_id and not any(each.is_relative_to(folder) for each in used):
+            found[output.model_id] = folder
+    return found
+
+
 def _delete_run(settings: Settings, client: "MlflowClient", found: "Run", spec: RetentionSpec, now: datetime) -> None:
     """Delete a run with its files. MLflow's client only marks it; `mlflow gc` would also empty MLflow's trash."""
     from mlflow.tracking._tracking_service.utils import _get_store
@@ -213,9 +232,13 @@ def _delete_run(settings: Settings, client: "MlflowClient", found: "Run", spec: 
     rows = Workspace(settings).decision_log.rows() if kind == UNDECIDED else ()
     if folder is None or not kind or any(row.run_id == run_id for row in rows):
         raise StillNeeded(f"run {run_id} goes on, or was decided about")
-    _remove(folder)  # first: an interrupted deletion is found again
-    with suppress(OSError):  # not empty
-        folder.parent.rmdir()
+    models = _unused_models(settings, client, run)
+    for each in (*models.values(), folder):  # first: an interrupted deletion is found again
+        _remove(each)
+        with suppress(OSError):  # not empty
+            each.parent.rmdir()
+    for model_id in models:
+        client.delete_logged_model(model_id)
     client.delete_run(run_id)
     _get_store(settings.mlflow_uri)._hard_delete_run(run_id)  # noqa: SLF001 - what `mlflow gc` calls
 

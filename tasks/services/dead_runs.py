@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_RUNS = 1000  # read at once: one page of MLflow
+PAGE_RUNS = 200  # of flow runs: Prefect's largest page
 MAX_RUN_TIME = timedelta(hours=24)  # of a run of version 0.1, which names no process; a retrain is stopped after 6
 STARTUP_TIME = timedelta(minutes=2)  # in which a flow run may have no process yet, or none any more
 INTERRUPTED = "interrupted: `riseorfall up` ended while it ran"
@@ -248,4 +249,6 @@ def _read_flow_runs(client: "SyncPrefectClient", flow_runs: set[str]) -> list["F
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     ids = [UUID(each) for each in flow_runs]
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
+    pages = [ids[first : first + PAGE_RUNS] for first in range(0, len(ids), PAGE_RUNS)]
+    filters = (FlowRunFilter(id=FlowRunFilterId(any_=page)) for page in pages)
+    return [run for each in filters for run in client.read_flow_runs(flow_run_filter=each, limit=PAGE_RUNS)]

@@ -8,7 +8,7 @@ A crash between `bars` and `revisions` loses no revision: see `tasks/store/revis
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
@@ -42,6 +42,7 @@ from tasks.store.bars_ref import BarsChanged, BarsRef
 from tasks.store.delta_table import Change, Table, place
 from tasks.store.quarantine import Quarantine
 from tasks.store.revisions import REVISING, Revisions, read_note, written_note
+from tasks.store.table_cache import find_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 FILES_OF_A_YEAR = 64  # if the bars of a year lie in more files than this, the next merge rewrites them as one
 FILES_OF_A_DAILY_YEAR = 16  # the same for bars of a day or longer, of which a year takes 20 kB: less than 16 files do
+FIRST_COMMITS = 64  # own choice: read before more of them
 LEAST_REVISED = 20  # own choice: an exchange corrects a few bars of the newest days, another exchange has other bars
 
 
@@ -167,7 +169,7 @@ class BarStore:
             merged_at: time of writing, for the record of revisions.
 
         Raises:
-            SpecError: a column is missing, a time is missing or duplicate.
+            SpecError: a column is missing, a time is missing or duplicate, or another stored series has the same name.
             GapError: times off the interval grid, or not aligned with the stored bars.
         """
         incoming = sorted_bars(series, frame)
@@ -177,6 +179,8 @@ class BarStore:
         def plan(table: "DeltaTable") -> Change | None:
             nonlocal times
             files_by_year, anchor = layout(table, series)
+            if not files_by_year:
+                _require_own_name(table, series)
             require_one_clock(series, incoming, anchor)
             added, revised = compare(table, series, incoming)
             times = incoming.opened_at[revised]
@@ -293,11 +297,16 @@ class BarStore:
         ]
         return ours[:last]
 
-    def exchange_series(self) -> frozenset[Series]:
-        """Return every series with bars that were fetched from an exchange, by what was kept with the commits."""
-        return frozenset(
-            Series(note["symbol"], note["interval"]) for note in self._notes() if note.get("kind") == "exchange"
-        )
+    def has_exchange_bars(self, series: Collection[Series]) -> bool:
+        """Return whether bars of any of these series were fetched from an exchange, by what was kept with the commits.
+
+        The newest commits are read first: a home of many series has tens of thousands.
+        """
+        table = self._bars.open()
+        if table is None:
+            return False
+        wanted = frozenset((each.symbol, each.interval) for each in series)
+        return find_once(table, ("exchange", wanted), lambda: _has_exchange_commit(table, wanted))
 
     def _notes(self) -> list[dict[str, str]]:
         """Return what was kept with each commit, newest first, with its `version`."""
@@ -428,6 +437,31 @@ class BarStore:
         table = self._bars.open(version)
         pairs = {(part["symbol"], part["interval"]) for part in table.partitions()} if table else set()
         return tuple(Series(*pair) for pair in sorted(pairs))
+
+
+def _has_exchange_commit(table: "DeltaTable", wanted: Collection[tuple[str, str]]) -> bool:
+    """Return whether a commit holds bars of any of these symbols and intervals that came from an exchange."""
+    read, limit = 0, FIRST_COMMITS
+    while True:
+        entries = table.history(limit)
+        notes = (read_note(entry) for entry in entries[read:])
+        if any(note.get("kind") == "exchange" and (note["symbol"], note["interval"]) in wanted for note in notes):
+            return True
+        if len(entries) < limit:
+            return False
+        read, limit = limit, 8 * limit
+
+
+def _require_own_name(table: "DeltaTable", series: Series) -> None:
+    """Raise SpecError if another stored series has the name of a new one, such as BTC/USD that of BTC-USD."""
+    stored = {Series(part["symbol"], part["interval"]) for part in table.partitions()}
+    for other in stored - {series}:
+        if other.name == series.name:
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected a name that no other stored series has, but "
+                f"{series.name} is also the name of {other.symbol}: their versions, decisions and predictions would "
+                f"mix. Use the stored spelling `{other.symbol}`, or another one."
+            )
 
 
 def _newest_open(series: Series, as_of: datetime | None) -> np.datetime64 | None:

@@ -179,8 +179,9 @@ def standing_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
             del found[found.index(number) + 1 :]
         elif row.action == "rollback" and row.champion_before in found:
             found.remove(row.champion_before)
-        if number not in found:
-            found.append(number)
+        if number in found:  # promoted again: it is the newest
+            found.remove(number)
+        found.append(number)
     return tuple(found)
 
 

@@ -1,10 +1,9 @@
 """A Delta table with optimistic concurrency: read, plan a change, commit it as the next version, or read again.
 
 Knows how a table is created, opened at a version and changed while others write; not what its rows mean. A change is
-planned on one version and committed as exactly the next one, or as the one after a merge of files that changes no row.
-If another commit comes first, Delta refuses it and the change is planned again, so that "add what is missing" never
-doubles a row. Caution: Delta's own retries would let two appends of the same row both pass, therefore they are switched
-off.
+planned on one version and committed as exactly the next one. If another commit comes first, Delta refuses it and the
+change is planned again, so that "add what is missing" never doubles a row. Caution: Delta's own retries would let two
+appends of the same row both pass, therefore they are switched off.
 """
 
 import logging
@@ -16,13 +15,14 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from model.errors import RiseOrFallError, SpecError
 from model.times import as_utc
-from tasks.store.table_cache import newest_version, read_once
+from tasks.store.table_cache import local_files, newest_version, read_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,7 @@ class Change:
         metadata: kept with the commit, shown by the table's history.
         mark: name and number of a Delta application transaction, or None.
         widens: add columns that the table does not have yet, null in its older rows.
-        compacts: merge small files first, in a commit of its own that changes no row.
+        compacts: merge small files afterwards where there are many, in a commit of its own that changes no row.
     """
 
     rows: "pa.Table | pa.RecordBatchReader"
@@ -131,7 +131,7 @@ class Table:
 
     def _require_files(self, table: DeltaTable) -> None:
         """Raise SpecError if a file of an earlier version is gone; on S3 the read itself fails."""
-        gone = [] if "://" in self.uri else [path for path in table.file_uris() if not Path(path).exists()]
+        gone = [] if "://" in self.uri else [path for path in local_files(table) if not Path(path).exists()]
         if gone:
             raise SpecError(
                 f"{self.uri}: expected the files of version {table.version()}, found {len(gone)} of them deleted. "
@@ -160,7 +160,7 @@ class Table:
             plan: called with the newest version, again after each lost race; None for no change.
 
         Returns:
-            The version that holds the change, or the newest if there was none.
+            The version that the change made, or the newest if there was none.
 
         Raises:
             TableBusy: every attempt lost its race.
@@ -171,13 +171,11 @@ class Table:
             if change is None:
                 return table.version()
             try:
-                self._commit(table, change)
+                return self._commit(table, change)
             except CommitFailedError as lost:
                 log.debug("%s: attempt %d lost a race: %s", self.uri, attempt + 1, lost)
                 longest = min(0.01 * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
                 time.sleep(random.SystemRandom().uniform(0, longest))
-            else:
-                return table.version()
         raise TableBusy(
             f"{self.uri}: expected a commit within {ATTEMPTS} attempts, but other writers committed first each time"
         )
@@ -198,17 +196,18 @@ class Table:
                 raise
             return table
 
-    def _commit(self, table: DeltaTable, change: Change) -> None:
-        """Write the rows and commit them as the version after the table's own; CommitFailedError if it is taken."""
+    def _commit(self, table: DeltaTable, change: Change) -> int:
+        """Write the rows and commit them as the version after the table's own; CommitFailedError if it is taken.
+
+        Caution: nothing may be committed between plan and rows. deltalake opens the newest version after each commit,
+        so rows that were planned on an older one would no longer be refused.
+        """
         before = table.version()
         properties = CommitProperties(
             custom_metadata=dict(change.metadata),
             max_commit_retries=0,
             app_transactions=[Transaction(*change.mark)] if change.mark else None,
         )
-        if change.compacts:
-            once = CommitProperties(max_commit_retries=0)
-            table.optimize.compact(target_size=MERGED_BYTES, writer_properties=COMPRESSED, commit_properties=once)
         schema_mode: Literal["merge"] | None = "merge" if change.widens else None
         if change.replaces:
             condition = None if change.replaces == EVERYTHING else change.replaces
@@ -230,8 +229,22 @@ class Table:
                 commit_properties=properties,
                 writer_properties=COMPRESSED,
             )
+        made = table.version()
+        if change.compacts and _is_crowded(table):
+            self._merge_files(table)
         if table.version() // CHECKPOINT_COMMITS > before // CHECKPOINT_COMMITS:
             self._write_checkpoint(table)
+        return made
+
+    def _merge_files(self, table: DeltaTable) -> None:
+        """Merge the small files of a table; a failure is logged, and the next commit tries again."""
+        once = CommitProperties(max_commit_retries=0)
+        try:
+            table.optimize.compact(target_size=MERGED_BYTES, writer_properties=COMPRESSED, commit_properties=once)
+        except CommitFailedError as lost:
+            log.debug("%s: small files stay, another writer was first: %s", self.uri, lost)
+        except (OSError, DeltaError) as error:
+            log.warning("%s: small files of version %d were not merged: %s", self.uri, table.version(), error)
 
     def _write_checkpoint(self, table: DeltaTable) -> None:
         """Write a checkpoint of a table in a folder, and delete those before the last two that nobody needs.
@@ -255,8 +268,17 @@ class Table:
 
 
 def place(root: str, name: str) -> str:
-    """Return the location of a table: an absolute folder, or an address below an S3 prefix."""
+    """Return the location of a table: an absolute folder, or an address below an S3 prefix.
+
+    Raises:
+        SpecError: the folder's path has a part such as `%20`, which deltalake takes for an encoded letter.
+    """
     base = root.rstrip("/") if "://" in root else str(Path(root).resolve())
+    if "://" not in root and unquote(base) != base:
+        raise SpecError(
+            f"{base}: expected a folder without a percent sign before two hexadecimal digits, which Delta tables take "
+            "for an encoded letter. Choose another RISEORFALL_HOME or RISEORFALL_STORE."
+        )
     return f"{base}/{name}"
 
 
@@ -281,11 +303,11 @@ def _missing_columns(table: DeltaTable, schema: "pa.Schema") -> list[str]:
 
 
 def append_rows(table: DeltaTable, schema: "pa.Schema", rows: list[dict[str, Any]]) -> Change:
-    """Append rows to a log; small files are merged where there are `MAX_FILES` of them."""
+    """Append rows to a log; afterwards small files are merged where there are `MAX_FILES` of them."""
     import pyarrow as pa  # imported here: a command that reads no table starts without it
 
     added = pa.Table.from_pylist(rows, schema=schema)
-    return Change(added, widens=bool(_missing_columns(table, schema)), compacts=_is_crowded(table))
+    return Change(added, widens=bool(_missing_columns(table, schema)), compacts=True)
 
 
 def _is_crowded(table: DeltaTable) -> bool:

@@ -91,7 +91,7 @@ def find_once(
     kept = _current(unquote(urlsplit(table.table_uri).path).rstrip("/"))
     if kept is None or kept.table.version() != table.version():
         return read()
-    stamps = tuple(_written_at(file) for file in kept.table.file_uris())
+    stamps = tuple(_written_at(file) for file in local_files(kept.table))
     known = kept.reads.get(slot or question)
     if known is not None and known[:2] == (stamps, question):
         kept_result: Found = known[2]
@@ -105,9 +105,19 @@ def find_once(
     return found
 
 
+def local_files(table: "DeltaTable") -> list[str]:
+    """Return the paths of the files of a table in a folder.
+
+    deltalake encodes the folder's path in them as an address does (`My%20Home`), but not what follows it.
+    """
+    encoded = urlsplit(table.table_uri).path
+    folder, files = unquote(encoded), table.file_uris()
+    return files if folder == encoded else [folder + file[len(encoded) :] for file in files]
+
+
 def is_small(table: "DeltaTable") -> bool:
     """Return whether all rows of a local table may be kept; False on S3."""
-    sizes = [_size(Path(file)) for file in table.file_uris()] if table.table_uri.startswith("file:") else []
+    sizes = [_size(Path(file)) for file in local_files(table)] if table.table_uri.startswith("file:") else []
     return bool(sizes) and sum(sizes) <= LARGEST_READ_BYTES
 
 

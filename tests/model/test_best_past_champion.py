@@ -61,6 +61,21 @@ def test_the_least_bold_the_best_and_the_newest_are_kept() -> None:
     assert references_to_keep(labels, 0.5, 0.5 + shades[:, None] * (bold - 0.5), newest=2) == (0, 1, 4, 5)
 
 
+def test_a_lucky_reference_with_few_windows_does_not_take_the_place_of_the_best() -> None:
+    labels, good = forecasts(np.random.default_rng(6), spread=0.15, skill=0.15)
+    lucky = np.where(np.arange(len(labels)) < 60, np.where(labels == 1, 0.9, 0.1), np.nan)
+    references = np.stack([good, lucky, *[np.full(len(labels), level) for level in (0.5, 0.45, 0.55)]])
+    assert references_to_keep(labels, 0.5, references, newest=1, min_common=100) == (0, 2, 4)
+    assert references_to_keep(labels, 0.5, references, newest=1) == (1, 2, 4)
+
+
+def test_references_are_compared_on_the_windows_that_each_has() -> None:
+    """The second one's windows are harder: all fall, where most rise. It beats the base rate by more."""
+    labels = np.array([1, 1, 1, 0, 0, 0], dtype=np.int8)
+    references = np.array([[0.8] * 3 + [np.nan] * 3, [np.nan] * 3 + [0.4] * 3, [0.7] * 6])
+    assert references_to_keep(labels, 0.75, references, newest=0) == (1, 2)
+
+
 def test_without_skill_a_chain_of_refits_stays_within_a_hundredth_of_the_best_reference() -> None:
     service = daily_promotions(np.random.default_rng(1), runs=4, days=120, spread=0.05, skill=0.0, step=0.004)
     assert (service.excess_over_best.max(axis=1) <= 0.01).all()

@@ -47,6 +47,7 @@ import tasks.retrain_mlflow_run
 import tasks.services.dead_runs
 import tasks.services.events
 import tasks.sources.exchange_source
+import tasks.store.delta_table
 import tasks.windowing
 from data_checks.great_expectations_run import Validation
 from model.errors import SourceUnavailable
@@ -358,6 +359,7 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
     quiet = logging.getLogger("simulation")
     stand_ins: list[tuple[Any, str, Any]] = [
         (time, "sleep", lambda _: None),
+        (tasks.store.delta_table, "MAX_FILES", 3),  # so that files are merged on some days
         (Table, "_commit", _faulty_commit(faults, clock)),
         (Table, "create", _faulty_create(faults)),
         (Table, "open", _faulty_open(faults)),

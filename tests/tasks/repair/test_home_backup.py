@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from home_0_1 import STORED_PREDICTION, drop_prediction_log
 
 from flows.cli import run
@@ -107,6 +109,33 @@ def test_every_table_is_copied_at_one_version_with_its_earlier_ones(home: Path, 
     assert (manifest["home"], manifest["tables"]["ledger"]) == (str(home), 1)
 
 
+def test_files_that_others_delete_meanwhile_do_not_fail_a_backup(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit deletes old checkpoints, housekeeping files of earlier versions and of old runs."""
+    for name in ("ledger", "predictions"):
+        DeltaTable(str(home / "data" / "tables" / name)).create_checkpoint()
+    (home / "data" / "tune").mkdir()
+    (home / "data" / "tune" / "search.journal").write_text("trials")
+    picture, true = home / "mlruns" / "artifacts" / "old.png", shutil.copyfile
+    picture.write_text("of an old run")
+
+    def copied(source: str | Path, target: str | Path, **named: Any) -> Any:
+        if str(source).endswith((".checkpoint.parquet", "old.png")):
+            raise FileNotFoundError(source)
+        return true(source, target, **named)
+
+    monkeypatch.setattr("tasks.repair.home_backup.shutil.copyfile", copied)
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    monkeypatch.undo()
+    assert not list((tmp_path / "backup").rglob("*.checkpoint.parquet"))
+    assert not (tmp_path / "backup" / "artifacts" / "old.png").exists()
+    copy, ours = (Workspace(Settings(store=str(each / "tables"))) for each in (tmp_path / "backup", home / "data"))
+    assert copy.decision_log.rows() == ours.decision_log.rows()
+    assert copy.prediction_log.read().equals(ours.prediction_log.read())
+    assert (tmp_path / "backup" / "tune" / "search.journal").read_text() == "trials"
+
+
 def test_a_database_is_copied_while_another_process_writes_to_it(home: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(home / "mlruns" / "mlflow.db")) as writer:
         writer.execute("DELETE FROM model_versions")  # not committed
@@ -159,14 +188,12 @@ def test_an_interrupted_backup_is_none(
     monkeypatch.setattr("tasks.repair.home_backup.copy_database", interrupt)
     with pytest.raises(KeyboardInterrupt):
         back_up(Settings(), tmp_path / "backup", lambda _: None)
-    assert list(tmp_path.glob("*.partial"))
-    assert not (tmp_path / "backup").exists()
+    assert not list(tmp_path.glob("backup*"))
     monkeypatch.undo()
     use(monkeypatch, tmp_path / "home")
-    with pytest.raises(SpecError, match="partial, found it"):  # another process may write it
+    (tmp_path / "backup.partial").mkdir()
+    with pytest.raises(SpecError, match="partial, found it"):  # another process may write it, or was killed
         back_up(Settings(), tmp_path / "backup", lambda _: None)
-    (partial,) = tmp_path.glob("*.partial")
-    assert any(partial.rglob("*.parquet"))
-    shutil.rmtree(partial)
+    (tmp_path / "backup.partial").rmdir()
     back_up(Settings(), tmp_path / "backup", lambda _: None)
     assert not list(tmp_path.glob("*.partial"))

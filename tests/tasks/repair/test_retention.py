@@ -172,6 +172,27 @@ def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path, monkey
     assert not folders & {old, failed}
 
 
+def test_files_of_a_retrain_that_died_while_it_registered_go_with_its_run(tmp_path: Path) -> None:
+    settings = tiny_home(tmp_path / "home", BARS, 100)
+    workspace, files = Workspace(settings, SERIES), tmp_path / "files"
+    files.mkdir()
+    (files / "network.keras").write_bytes(b"network")
+    run_id = workspace.runs.start_run("retrain", {"recipe": "x"})
+    model_id, _ = workspace.runs.create_logged_model(run_id, "model", None)
+    workspace.registry.client.log_model_artifacts(model_id, str(files))
+    workspace.runs.finish_run(run_id, "KILLED")
+    (stored,) = settings.artifact_folder.glob(f"*/models/{model_id}/artifacts/network.keras")
+    assert stored.read_bytes() == b"network"
+    now = datetime.now(UTC)
+    workspace.decision_log.append(LoggedDecision("a", now, SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1"))
+    later = now + timedelta(days=400)
+    (found,) = of_kind(find_removals(settings, RetentionSpec(), later), "run without a decision")
+    assert (found.name, found.size) == (run_id, len(b"network"))
+    assert apply_removals([found]) == [found]
+    assert not list(settings.artifact_folder.glob(f"*/models/{model_id}"))
+    assert of_kind(find_removals(settings, RetentionSpec(), later), "run without a decision") == []
+
+
 def test_bars_of_kept_models_stay_readable_and_other_old_files_go(tmp_path: Path) -> None:
     """Two revisions of one bar: three versions of its file. A kept model was trained on the first."""
     settings = tiny_home(tmp_path, BARS, 100)

@@ -7,12 +7,20 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter
 
 from model.bars import Series
 from tasks.registry.owning_process import _start_ticks, is_alive, is_gone, own_process
-from tasks.services.dead_runs import MAX_RUN_TIME, PROCESS_GONE, clean_up_after_dead_runs, end_dead_mlflow_runs
+from tasks.services.dead_runs import (
+    MAX_RUN_TIME,
+    PROCESS_GONE,
+    _read_flow_runs,
+    clean_up_after_dead_runs,
+    end_dead_mlflow_runs,
+)
 from tasks.services.leftover_files import remove_landing_files, remove_temporary_folders
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -169,3 +177,19 @@ def test_a_name_of_an_earlier_version_is_acted_on_after_a_day_and_without_a_proc
     assert own_process().split()[:2] == [host, str(os.getpid())]
     assert is_alive(own_process())
     assert is_gone(f"{host} 999999999 {now}")
+
+
+def test_more_flow_runs_than_a_page_of_prefect_are_asked_for_page_by_page() -> None:
+    """A run that is left out of an answer would be ended as deleted."""
+
+    asked: list[int] = []
+
+    class Server:
+        def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, limit: int) -> list[UUID]:
+            ids = list(flow_run_filter.id.any_)
+            asked.append(len(ids))
+            return ids[:limit][:200]
+
+    wanted = {str(uuid4()) for _ in range(450)}
+    assert {str(each) for each in _read_flow_runs(Server(), wanted)} == wanted
+    assert asked == [200, 200, 50]

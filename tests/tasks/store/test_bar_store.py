@@ -186,7 +186,7 @@ def test_a_revision_waits_for_the_one_before_to_be_recorded(store: BarStore, mon
 
 
 def test_series_do_not_touch_each_other(store: BarStore) -> None:
-    names = ["BTC/USD", 'it\'s; a "test" %2F x=1', "BTC-USD", "Ünï/コード"]
+    names = ["BTC/USD", 'it\'s; a "test" %2F x=1', "BTC-EUR", "Ünï/コード"]
     for position, symbol in enumerate(names):
         store.merge(Series(symbol, "1d"), bars_frame(steady(5, price=position)), {}, merged_at=AT)
     store.merge(Series(names[1], "1d"), bars_frame({2: (1.0, 1.0, 1.0, 1.0, 1.0)}), {}, merged_at=AT)
@@ -304,11 +304,42 @@ def test_a_commit_keeps_what_its_ingest_was(store: BarStore) -> None:
 
 def test_series_of_an_exchange_are_known_by_their_commits(store: BarStore) -> None:
     """`source` is the name of the exchange there: `kind` alone says that it was one."""
-    assert store.exchange_series() == frozenset()
+    other = Series("ETH/USD", "1d")
+    assert not store.has_exchange_bars([SERIES, other])
     store.merge(SERIES, bars_frame(steady(3)), {"source": "binance", "kind": "exchange"}, merged_at=AT)
-    store.merge(Series("ETH/USD", "1d"), bars_frame(steady(3)), {"source": "exchange", "kind": "csv"}, merged_at=AT)
+    store.merge(other, bars_frame(steady(3)), {"source": "exchange", "kind": "csv"}, merged_at=AT)
     store.merge(SERIES, bars_frame(steady(5)), {"source": "quarantine"}, merged_at=AT)
-    assert store.exchange_series() == {SERIES}
+    assert store.has_exchange_bars([other, SERIES])
+    assert not store.has_exchange_bars([other, Series(SERIES.symbol, "1h")])
+
+
+def test_commits_are_read_newest_first_until_one_of_an_exchange_is_found(
+    store: BarStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home of fifty coins has 18,000 commits after a year: reading all takes seconds."""
+    monkeypatch.setattr("tasks.store.bar_store.FIRST_COMMITS", 2)
+    other = Series("ETH/USD", "1d")
+    store.merge(other, bars_frame(steady(3)), {"kind": "exchange"}, merged_at=AT)
+    for count in range(4, 30):
+        store.merge(SERIES, bars_frame(steady(count)), {"kind": "exchange"}, merged_at=AT)
+    read: list[int] = []
+    true = DeltaTable.history
+    monkeypatch.setattr(DeltaTable, "history", lambda table, limit: read.append(limit) or true(table, limit))
+    assert store.has_exchange_bars([SERIES])
+    assert store.has_exchange_bars([SERIES])
+    assert read == [2]
+    assert store.has_exchange_bars([other])
+    assert read == [2, 2, 16, 128]
+
+
+def test_a_series_whose_name_is_that_of_a_stored_one_is_refused(store: BarStore) -> None:
+    """Versions, decisions and predictions are kept by name: the two would share them."""
+    for known, other in (("BTC/USD", "BTC-USD"), ("\u6bd4\u7279", "\u4ee5\u592a")):
+        store.merge(Series(known, "1d"), bars_frame(steady(3)), {}, merged_at=AT)
+        with pytest.raises(SpecError, match=f"also the name of {known}"):
+            store.merge(Series(other, "1d"), bars_frame(steady(3)), {}, merged_at=AT)
+        store.merge(Series(known, "1d"), bars_frame(steady(4)), {}, merged_at=AT)
+    assert {each.symbol for each in store.stored_series()} == {"BTC/USD", "\u6bd4\u7279"}
 
 
 def test_gaps_are_counted(store: BarStore) -> None:

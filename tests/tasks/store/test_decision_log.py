@@ -271,6 +271,10 @@ def test_the_champion_before_the_first_decision_is_a_former_champion() -> None:
     assert former_champions(rows) == ("1", "2", "4")
     assert former_champions([ROW]) == ("1",)
     assert standing_champions(rows) == ("2",)
+    again = [replace(ROW, version=number, champion_after=number) for number in ("1", "2", "3", "2")]
+    assert standing_champions(again) == ("1", "3", "2")
+    back = replace(ROW, version="3", champion_before="2", champion_after="3", action="rollback")
+    assert standing_champions([*again, back]) == ("1", "3")
 
 
 def test_a_command_parses_the_decisions_once_however_often_it_asks(

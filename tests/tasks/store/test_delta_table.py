@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableOptimizer
 
 from model.errors import SpecError
 from tasks.store import delta_table
-from tasks.store.delta_table import EVERYTHING, Change, Table, TableBusy, TableUnreachable, place, quoted
+from tasks.store.delta_table import EVERYTHING, Change, Table, TableBusy, TableUnreachable, append_rows, place, quoted
+from tasks.store.table_cache import is_small, local_files
 
 ROWS = pa.table({"kind": ["a"], "number": [1]})
 
@@ -151,6 +154,60 @@ def test_a_table_that_is_read_at_earlier_versions_names_every_file(
         kept.change(lambda _: Change(ROWS, replaces=EVERYTHING))
     assert named_files(kept) == (1, 2)
     assert [numbers(kept, version) for version in (1, 2, 3)] == [[1]] * 3
+
+
+def test_a_merge_of_files_does_not_let_a_stale_change_pass(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """deltalake opens the newest version after a merge: rows planned on an older one would be committed behind it."""
+    monkeypatch.setattr(delta_table, "MAX_FILES", 3)
+    for _ in range(5):
+        table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist()))
+        stale = table.open_for_writing()
+        assert stale is not None
+        planned = append_rows(stale, ROWS.schema, [{"kind": "a", "number": 7}])
+        table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist()))
+        with pytest.raises(CommitFailedError):
+            table._commit(stale, planned)
+    assert numbers(table) == [1] * 10
+    opened = table.open_for_writing()
+    assert opened is not None
+    assert len(opened.file_uris()) < 3
+
+
+def test_a_merge_of_files_that_fails_does_not_fail_the_commit(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(delta_table, "MAX_FILES", 1)
+    monkeypatch.setattr(TableOptimizer, "compact", full)
+    assert table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist())) == 1
+    assert numbers(table) == [1]
+    assert "small files of version 1 were not merged: no space left on device" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["My Home", "\u00fcmlaut", "a?b#c", "plain"])
+def test_earlier_versions_are_read_below_any_folder(tmp_path: Path, folder: str) -> None:
+    """deltalake encodes the folder's name in the paths of files, as in an address."""
+    schema = pa.schema([("kind", pa.string()), ("number", pa.int64())])
+    table = Table(place(str(tmp_path / folder), "numbers"), schema, partition_by=("kind",))
+    for number in (1, 2):
+        rows = pa.table({"kind": ["BTC/USD \u00e4"], "number": [number]})
+        table.change(lambda _, rows=rows: Change(rows, replaces=EVERYTHING))  # type: ignore[misc]
+    assert [numbers(table, version) for version in (1, 2)] == [[1], [2]]
+    first, newest = table.open(1), table.open()
+    assert first is not None
+    assert newest is not None
+    assert [Path(file).exists() for opened in (first, newest) for file in local_files(opened)] == [True, True]
+    assert is_small(newest)
+    Path(local_files(first)[0]).unlink()
+    with pytest.raises(SpecError, match="found 1 of them deleted"):
+        table.open(1)
+
+
+def test_a_folder_that_looks_like_an_encoded_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="expected a folder without a percent sign"):
+        place(str(tmp_path / "My%20Home"), "numbers")
 
 
 def test_a_checkpoint_that_fails_does_not_fail_the_commit(
