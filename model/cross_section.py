@@ -3,8 +3,9 @@
 Five numbers per bar and series, free of the unit of price, so they need no scaling: three ranks among the series
 present (-1 lowest, 1 highest), and two moves in multiples of their typical size, which counts them too, so that they
 are between -4.5 and 4.5. A series that is not listed yet, or that misses a bar, is left out of the ranks and of the
-market at that bar; where nothing is known an entry is 0, its neutral value. Caution: a rank depends on which series are
-present, so serving must see the same panel.
+market at that bar; where nothing is known an entry is 0, its neutral value. Cautions: a rank depends on which series
+are present, so serving must see the same panel; bars filled into gaps must not be given, because they exist only where
+a later bar does.
 """
 
 from collections.abc import Mapping
@@ -29,22 +30,28 @@ MIN_TREND_BARS = 10  # own choice: fewer moves say nothing about a typical one
 MOMENTUM_BARS = (
     80  # own choice: the moves before those of the trend, as a year without its newest month does for stocks
 )
+OpenTimes = Mapping[str, Shaped[np.ndarray, " _"]]  # by symbol, datetime64[us], UTC
 
 
-def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Float64[np.ndarray, "bar 5"]]:
+def cross_section(
+    bars: Mapping[str, Bars], reference: str = "", opened_at: OpenTimes | None = None
+) -> dict[str, Float64[np.ndarray, "bar 5"]]:
     """Return the context of every bar, by series.
 
     Args:
-        bars: by symbol, oldest first, all of one interval.
+        bars: by symbol, oldest first, all of one interval; none filled into a gap.
         reference: symbol whose own move is an input for all, such as `BTC-USD`; its entries are 0 where the panel does
             not hold it.
+        opened_at: by symbol, the open times of the rows to return, ascending; None: of its bars. Where the series has
+            no bar, a row has no ranks, but the moves of the market and the reference.
 
     Returns:
         By symbol, shape (bar, 5), float64, columns as in `CONTEXT`, finite: the rank of the close's move from the bar
         before, of the move over 20 bars, and of the typical move (root mean square over 20 bars) among the series that
         have one; the median over series of move / typical move; and that of the reference.
 
-    Time: row t depends on bars 0..t of all series; a bar counts for the close at which it ends, never before.
+    Time: a row depends on the bars of all series up to its time, and on no later one; a bar counts for the close at
+        which it ends, never before.
     Source: own.
 
     Examples:
@@ -67,14 +74,18 @@ def cross_section(bars: Mapping[str, Bars], reference: str = "") -> dict[str, Fl
     context[:, :, 3] = _median(unusual)[:, None]
     if reference in bars:
         context[:, :, 4] = np.nan_to_num(unusual[:, list(bars).index(reference)])[:, None]
-    return {symbol: np.ascontiguousarray(context[rows[symbol], number]) for number, symbol in enumerate(bars)}
+    return _rows_at(context, times, bars, opened_at)
 
 
-def further_factors(bars: Mapping[str, Bars]) -> dict[str, Float64[np.ndarray, "bar 3"]]:
+def further_factors(
+    bars: Mapping[str, Bars], opened_at: OpenTimes | None = None
+) -> dict[str, Float64[np.ndarray, "bar 3"]]:
     """Return what baselines know of every bar besides `cross_section`, by series.
 
     Args:
         bars: by symbol, oldest first, all of one interval.
+        opened_at: by symbol, the open times of the rows to return, ascending; None: of its bars. Where the series has
+            no bar, a row is 0.
 
     Returns:
         By symbol, shape (bar, 3), float64, columns as in `FURTHER_FACTORS`, finite, 0 where unknown: the rank of the
@@ -83,7 +94,7 @@ def further_factors(bars: Mapping[str, Bars]) -> dict[str, Float64[np.ndarray, "
 
     Caution: the value traded is right only where the volume of every series is in units of its coin.
 
-    Time: row t depends on bars 0..t of all series.
+    Time: a row depends on the bars of all series up to its time, and on no later one.
     Source: momentum without the newest moves: Jegadeesh and Titman 1993; value traded as size: own.
     """
     import pandas as pd  # imported here: pandas takes a second
@@ -98,7 +109,7 @@ def further_factors(bars: Mapping[str, Bars]) -> dict[str, Float64[np.ndarray, "
     for column, values in enumerate((older.sum(), traded.mean())):
         found[:, :, column] = _ranks(np.where(present, values.to_numpy(dtype=np.float64), np.nan))
     found[:, :, 2] = np.nan_to_num(_unusual(moves, _typical_moves(moves)))
-    return {symbol: np.ascontiguousarray(found[rows[symbol], number]) for number, symbol in enumerate(bars)}
+    return _rows_at(found, times, bars, opened_at)
 
 
 def _times_and_rows(
@@ -117,6 +128,21 @@ def _grid(
     for number, (symbol, each) in enumerate(bars.items()):
         grid[rows[symbol], number] = each.column(column)
     return grid
+
+
+def _rows_at(
+    found: Float64[np.ndarray, "bar series column"],
+    times: Shaped[np.ndarray, " bar"],
+    bars: Mapping[str, Bars],
+    opened_at: OpenTimes | None,
+) -> dict[str, Float64[np.ndarray, "_ column"]]:
+    """Return the rows of each series at its open times; 0 at a time at which no series has a bar."""
+    by_series = {}
+    for number, (symbol, each) in enumerate(bars.items()):
+        wanted = each.opened_at if opened_at is None else opened_at[symbol]
+        rows = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
+        by_series[symbol] = np.where((times[rows] == wanted)[:, None], found[rows, number], 0.0)
+    return by_series
 
 
 def _unusual(

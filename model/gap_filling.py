@@ -2,8 +2,8 @@
 
 A filled bar repeats the close before it as open, high, low and close, with zero volume, as in a market without trades.
 It may be an input only: no window ends at it, and no label crosses it, because its outcome would be a fall by
-construction. Caution: filling adds rows, so an index into filled bars is not an index into the original bars; use times
-instead.
+construction. Cautions: a bar is filled only once the next real bar has closed, so no other series may depend on it
+(see `model.panel`); filling adds rows, so an index into filled bars is not an index into the original bars: use times.
 """
 
 from typing import Literal
@@ -40,8 +40,9 @@ def fill_gaps(bars: Bars, rule: GapRule) -> tuple[Bars, Bool[np.ndarray, " bar"]
         The bars, oldest first, and a mask over them, shape (bar,), that is true for each filled bar: its open,
         high, low and close are the close before it, its volume is zero.
 
-    Time: a filled bar depends on the last real bar before it; that it exists, on the next real bar, which closed before
-        any window that contains it is decided.
+    Time: the values of a filled bar depend on the last real bar before it; that it exists, on the next real bar. That
+        bar has closed when a window of the SAME series that contains the filled bar is decided. At a close inside the
+        gap it has not, so nothing of another series may depend on a filled bar.
     Source: own.
     """
     missing = np.append(gap_sizes(bars), 0) if len(bars) else np.empty(0, np.int64)

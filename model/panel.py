@@ -3,7 +3,9 @@
 A panel is a `Windows` whose feature matrix holds all series one below the other and whose windows are in the order of
 time, so folds, training, baselines and records work on it as on one series. Folds are cut by time, the same for all;
 a series enters when it is listed. Labels: `rise`, or `rank` (above the median of the others at that close). Caution:
-the windows of one close share the market's move, so they are never independent; intervals draw them together.
+the windows of one close share the market's move, so they are never independent; intervals draw them together. A bar
+filled into a gap shows prices to its own series only and takes no part in ranks or the market's move: it exists only
+where a later bar does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +74,8 @@ class Panel:
 
     Attributes:
         windows: of all series, in the order of decision times, then symbols.
-        context: shape (bar, 5), float64: the rows of `model.cross_section` for the rows of `windows.features`.
+        context: shape (bar, 5), float64: the rows of `model.cross_section` for the rows of `windows.features`. A
+            filled row has no ranks; its moves of the market and the reference are those of series with a bar.
         returns: shape (window,), float64: simple return from the decision to the outcome; NaN where unresolved.
         further: shape (bar, 3), float64: the rows of `model.cross_section.further_factors` for the same rows.
     """
@@ -108,7 +111,10 @@ class Panel:
         return np.asarray(known[self.windows.ends][:, columns])
 
     def unusual_moves(self) -> Float64[np.ndarray, " window"]:
-        """Return each series' own last move in multiples of its typical size, shape (window,); 0 where unknown."""
+        """Return each series' own last move in multiples of its typical size, shape (window,).
+
+        0 where unknown, as after a gap, filled or not.
+        """
         return np.asarray(self.further[self.windows.ends, FURTHER_FACTORS.index("unusual_move")])
 
     def take(self, index: Int64[np.ndarray, " index"]) -> "Panel":
@@ -132,8 +138,9 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
     Returns:
         The windows in the order of time, context rows and returns.
 
-    Time: a window ending at bar t depends on bars up to t of all series (with inputs `own`: of its own); a label
-        on the closes of all series at t and t + horizon.
+    Time: a window, the context and the further factors of bar t depend on bars up to t of all series (a window with
+        inputs `own`: of its own series); a label on the closes of all series at t and t + horizon. Whether a series
+        has a bar after t changes nothing: ranks and moves of the market are those of real bars.
     Source: pooling over assets, each standardised by itself: Jaquart, Koepke and Weinhardt, 2022.
     """
     intervals = {each.interval for each in bars.values()}
@@ -143,12 +150,11 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
         raise SpecError(
             f"panel: expected --window.stride-bars 1, found {window.stride_bars}: series would not share closes"
         )
-    filled = {symbol: fill_gaps(each, window.gaps)[0] for symbol, each in sorted(bars.items()) if len(each)}
-    context, further = (cross_section(filled, panel.reference), further_factors(filled)) if filled else ({}, {})
+    real = {symbol: each for symbol, each in sorted(bars.items()) if len(each)}
     parts: dict[str, Windows] = {}
-    for symbol in filled:
+    for symbol, each in real.items():
         try:
-            parts[symbol] = cut_windows(bars[symbol], window)
+            parts[symbol] = cut_windows(each, window)
         except BarsTooShort:
             continue
     if not parts:
@@ -157,6 +163,10 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
             f"among {len(bars)}. Give more bars, or lower --window.lookback-bars."
         )
     windows = _stack(parts)
+    # A filled bar exists only where a later bar does, so the cross-section is that of the real bars.
+    filled = {symbol: fill_gaps(each, window.gaps)[0] for symbol, each in real.items()}
+    opened_at = {symbol: each.opened_at for symbol, each in filled.items()}
+    context, further = cross_section(real, panel.reference, opened_at), further_factors(real, opened_at)
     rows, more = (np.concatenate([each[symbol] for symbol in parts]) for each in (context, further))
     returns = _returns(windows, np.concatenate([filled[symbol].column("close") for symbol in parts]), window)
     if panel.label == "rank":

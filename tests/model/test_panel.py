@@ -291,3 +291,72 @@ def test_filled_gaps_keep_context_and_features_in_step() -> None:
     assert len(panel.context) == len(panel.windows.features) == 160
     assert panel.windows.filled.tolist() == [50, 80 + 30]
     assert np.array_equal(panel.windows.features[:, -len(CONTEXT) :], panel.context)
+
+
+FILLED = WindowSpec(lookback_bars=5, gaps=GapRule(kind="fill", max_fill_bars=2))
+
+
+def test_a_filled_bar_takes_no_part_in_the_cross_section_of_its_close() -> None:
+    """Each move is its series' typical one or its opposite: A 1 %, B 2 %, C 3 %; D misses bar 15."""
+    opened_at, signs = np.datetime64("2024-01-01", "us") + np.arange(30) * DAY, np.where(np.arange(30) % 2, 1, -1)
+    signs_of = {"A": signs, "B": signs, "C": np.where(np.arange(30) == 15, -signs, signs), "D": signs}
+    bars = {}
+    for size, (symbol, direction) in zip((0.01, 0.02, 0.03, 0.04), signs_of.items(), strict=True):
+        closes = 100 * np.exp(np.cumsum(size * direction))
+        bars[symbol] = Bars("1d", opened_at, np.repeat(closes[:, None], 5, axis=1))
+    kept = np.arange(30) != 15
+    bars["D"] = Bars("1d", opened_at[kept], bars["D"].ohlcv[kept])
+    panel = cut_panel(bars, FILLED, PanelSpec(inputs="cross_section", reference="A"))
+    rows = dict(zip("ABCD", panel.context.reshape(4, 30, 5).round(12), strict=True))
+    # Of A, B and C the move and the typical move; their moves are 1, 1 and -1 typical ones, so the median is 1.
+    assert rows["A"][15, [0, 2, 3, 4]].tolist() == [0, -1, 1, 1]
+    assert rows["B"][15, [0, 2, 3, 4]].tolist() == [1, 0, 1, 1]
+    assert rows["C"][15, [0, 2, 3, 4]].tolist() == [-1, 1, 1, 1]
+    assert rows["D"][15].tolist() == [0, 0, 0, 1, 1]  # filled: no rank, the market of the others
+    assert rows["D"][16].tolist() == [0, 0, 0, -1, -1]  # its next bar has no move yet: none crosses a gap
+    assert rows["B"][16, [0, 2]].tolist() == [0, 0]
+    assert rows["D"][17, [0, 2]].tolist() == [1, 1]
+    windows = panel.windows.take(panel.windows.symbols == "D")
+    of_d = windows.take(windows.decided_at == opened_at[16] + DAY).values()[0]
+    assert of_d[-2, :4].tolist() == [bars["D"].column("close")[14]] * 4  # its own prices are filled
+    assert np.array_equal(of_d[-2, 4:], panel.context[3 * 30 + 15])
+    reversal, factors = panel.plain_ranks()["reversal_1_bar"], panel.factors()
+    at_gap = panel.windows.decided_at == opened_at[15] + DAY
+    assert panel.windows.symbols[at_gap].tolist() == ["A", "B", "C"]
+    assert reversal[at_gap].tolist() == [0, -1, 1]
+    assert factors[at_gap, 0].tolist() == [0, 1, -1]
+
+
+def test_with_filled_bars_no_later_bar_of_any_series_changes_what_is_known_at_a_close() -> None:
+    """Gaps of one and two bars are filled, the one of four is not; at bar 40 three of four series have no bar."""
+    absent = {"A": {40, 50}, "B": {40, 41, 60}, "C": {37, 38, 39, 40}, "D": {30, 45, 46}}
+    bars = {symbol: random_walk(70, seed=seed, absent=each) for seed, (symbol, each) in enumerate(absent.items())}
+    spec = PanelSpec(inputs="cross_section", reference="A")
+    whole = cut_panel(bars, FILLED, spec)
+    for close in bars["D"].closed_at[28:60]:
+        known = cut_panel({symbol: each.closed_by(close) for symbol, each in bars.items()}, FILLED, spec)
+        ours, theirs = (each.take(np.flatnonzero(each.windows.decided_at == close)) for each in (whole, known))
+        assert ours.windows.symbols.tolist() == theirs.windows.symbols.tolist()
+        assert np.array_equal(ours.windows.values(), theirs.windows.values())
+        assert np.array_equal(ours.factors(), theirs.factors())
+        assert np.array_equal(ours.unusual_moves(), theirs.unusual_moves())
+        for name, scores in ours.plain_ranks().items():
+            assert np.array_equal(scores, theirs.plain_ranks()[name])
+
+
+def test_a_close_at_which_every_series_is_filled_is_neutral() -> None:
+    bars = {symbol: random_walk(60, seed=seed, absent={40}) for seed, symbol in enumerate("ABC")}
+    panel = cut_panel(bars, FILLED, PanelSpec(inputs="cross_section", reference="A"))
+    filled = panel.windows.filled
+    assert filled.tolist() == [40, 100, 160]
+    assert not panel.context[filled].any()
+    assert not panel.further[filled].any()
+
+
+def test_a_rule_that_fills_nothing_changes_nothing() -> None:
+    bars, spec = panel_bars(60, C=25), PanelSpec(inputs="cross_section", reference="B")
+    filled, dropped = (cut_panel(bars, each, spec) for each in (FILLED, WindowSpec(lookback_bars=5)))
+    for name in ("context", "further", "returns"):
+        np.testing.assert_array_equal(getattr(filled, name), getattr(dropped, name))
+    assert np.array_equal(filled.windows.features, dropped.windows.features)
+    assert np.array_equal(filled.windows.ends, dropped.windows.ends)
