@@ -1,10 +1,11 @@
 """Audit a panel for look-ahead across series: a later bar of ANY series must change no window, label or prediction.
 
-Recomputes the windows of sampled closes, and what a network predicts of them, with the later bars of all series removed
-and with them scrambled. Compares every label and the move that it states with the closes by a formula of its own, and
-requires that folds are cut by time: nothing that a fold is trained on may be resolved at or after its first test
-decision, whatever the series. The audited functions are parameters, so the tests can pass leaky copies. The audit of
-one series is `model.leak_audit`.
+Recomputes the windows of sampled closes, the ranks and factors that baselines use, and what a network predicts, with
+the later bars of all series removed and with them scrambled. The sample includes closes inside gaps of a series: there
+a window could depend on whether the series has later bars. Compares every label and the move that it states with the
+closes by a formula of its own, and requires that folds are cut by time: nothing that a fold is trained on may be
+resolved at or after its first test decision, whatever the series. The audited functions are parameters, so the tests
+can pass leaky copies. The audit of one series is `model.leak_audit`.
 """
 
 import math
@@ -14,7 +15,7 @@ from statistics import median
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from model.bars import Bars
+from model.bars import Bars, gap_sizes
 from model.errors import BarsTooShort
 from model.folds import Fold, FoldSpec, split_folds
 from model.labels import UNRESOLVED
@@ -64,7 +65,8 @@ def audit_panel(
         panel: label and inputs.
         folds: how the panel is split.
         predict: windows -> all outputs of a network, shape (window, output), not calibrated.
-        sample: closes whose windows are recomputed, each twice: newest, oldest and random ones.
+        sample: closes whose windows are recomputed, each twice: newest, oldest and random ones; up to half as many
+            further ones are first closes of gaps of a series, the shortest gaps first, as only these may be filled.
         seed: of the sample and of the scrambling.
         cut: cuts the panel.
         split: splits its resolved windows into folds.
@@ -75,13 +77,14 @@ def audit_panel(
     rng = np.random.default_rng(seed)
     found = cut(bars, window, panel)
     closes = np.unique(found.windows.decided_at)
-    chosen = closes[sample_indices(len(closes), sample, rng)]
+    at_gaps = _first_closes_of_gaps(bars, closes, rng)[: sample // 2]
+    chosen = np.union1d(closes[sample_indices(len(closes), sample, rng)], at_gaps)
     early: list[np.datetime64] = []
     differ: dict[str, list[np.datetime64]] = {how: [] for how in CHANGES}
     unequal: dict[str, list[np.datetime64]] = {how: [] for how in CHANGES}
     for moment in chosen:
-        expected = _at(found.windows, moment)
-        outputs = predict(expected)
+        expected = _at(found, moment)
+        outputs = predict(expected.windows)
         changed = (
             {symbol: without_later(each, _last(each, moment)) for symbol, each in bars.items()},
             {symbol: with_later_scrambled(each, _last(each, moment), rng) for symbol, each in bars.items()},
@@ -90,9 +93,9 @@ def audit_panel(
             again = _recut(cut, kept, window, panel, moment)
             if not _same(expected, again):
                 differ[how].append(moment)
-            if again is None or not _same_outputs(outputs, predict(again)):
+            if again is None or not _same_outputs(outputs, predict(again.windows)):
                 unequal[how].append(moment)
-            if how == REMOVED and again is not None and (again.labels >= 0).any():
+            if how == REMOVED and again is not None and (again.windows.labels >= 0).any():
                 early.append(moment)
     resolved = found.resolved().windows
     return Audit(
@@ -113,25 +116,45 @@ def _last(bars: Bars, moment: np.datetime64) -> int:
     return int(np.searchsorted(bars.closed_at, moment, side="right")) - 1
 
 
-def _at(windows: Windows, moment: np.datetime64) -> Windows:
-    return windows.take(np.flatnonzero(windows.decided_at == moment).astype(np.int64))
+def _first_closes_of_gaps(
+    bars: Mapping[str, Bars], closes: Shaped[np.ndarray, " close"], rng: np.random.Generator
+) -> Shaped[np.ndarray, " _"]:
+    """Return the given closes at which a gap of a series begins, each once: shortest gaps first, else at random."""
+    missing = {symbol: gap_sizes(each) for symbol, each in bars.items()}
+    at = np.concatenate([each.closed_at[:-1][missing[symbol] > 0] + each.delta for symbol, each in bars.items()])
+    sizes = np.concatenate([each[each > 0] for each in missing.values()])
+    ordered = at[np.lexsort((rng.random(len(at)), sizes))]
+    _, first = np.unique(ordered, return_index=True)
+    found: np.ndarray = ordered[np.sort(first)]
+    return found[np.isin(found, closes)]
+
+
+def _at(panel: Panel, moment: np.datetime64) -> Panel:
+    return panel.take(np.flatnonzero(panel.windows.decided_at == moment).astype(np.int64))
 
 
 def _recut(
     cut: CutPanel, bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec, moment: np.datetime64
-) -> Windows | None:
+) -> Panel | None:
     """Return the windows of a close, cut from other bars; None where there are none."""
     try:
-        return _at(cut(bars, window, panel).windows, moment)
+        return _at(cut(bars, window, panel), moment)
     except BarsTooShort:
         return None
 
 
-def _same(expected: Windows, found: Windows | None) -> bool:
-    """Return whether both hold the same series with exactly the same values."""
-    if found is None or not np.array_equal(expected.symbols, found.symbols):
+def _same(expected: Panel, found: Panel | None) -> bool:
+    """Return whether both hold the same series with exactly the same values, context and further factors."""
+    if found is None or not np.array_equal(expected.windows.symbols, found.windows.symbols):
         return False
-    return bool(np.array_equal(expected.values(), found.values()))
+    return all(
+        np.array_equal(ours, theirs) for ours, theirs in zip(_known_at_end(expected), _known_at_end(found), strict=True)
+    )
+
+
+def _known_at_end(panel: Panel) -> tuple[np.ndarray, ...]:
+    windows = panel.windows
+    return windows.values(), panel.context[windows.ends], panel.further[windows.ends]
 
 
 def _same_outputs(expected: Outputs, found: Float64[np.ndarray, "_ _"]) -> bool:

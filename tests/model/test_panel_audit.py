@@ -9,8 +9,9 @@ from synthetic_bars import random_walk
 from synthetic_panel import FOLDS, panel_bars
 
 from model.bars import Bars
-from model.cross_section import CONTEXT
+from model.cross_section import CONTEXT, cross_section, further_factors
 from model.folds import Fold, FoldSpec, split_folds
+from model.gap_filling import GapRule, fill_gaps
 from model.network_files import network_to_onnx
 from model.networks import NetworkSpec, build_network
 from model.panel import Panel, PanelSpec, cut_panel
@@ -142,6 +143,35 @@ def test_the_audit_finds_planted_leaks_across_coins(leaky: object) -> None:
     window = WindowSpec(lookback_bars=5)
     assert audit_panel(bars, window, spec, FOLDS).passed
     assert not audit_panel(bars, window, spec, FOLDS, cut=leaky).passed  # type: ignore[arg-type]
+
+
+def cross_section_of_filled_bars(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) -> Panel:
+    """A leak: a bar is filled only if a later one exists, and the filled bar counts for the ranks of the others."""
+    found = cut_panel(bars, window, panel)
+    filled = {symbol: fill_gaps(each, window.gaps)[0] for symbol, each in sorted(bars.items())}
+    context = np.concatenate(list(cross_section(filled, panel.reference).values()))
+    further = np.concatenate(list(further_factors(filled).values()))
+    features = found.windows.features.copy()
+    if panel.inputs == "cross_section":
+        features[:, -len(CONTEXT) :] = context
+    return replace(found, windows=replace(found.windows, features=features), context=context, further=further)
+
+
+@pytest.mark.parametrize("inputs", ["own", "cross_section"])
+def test_the_default_sample_holds_closes_at_which_a_series_has_no_bar(inputs: str) -> None:
+    """One bar of one series is missing: the leak shows at that close alone, also where only baselines use ranks."""
+    bars = {
+        "A": random_walk(100),
+        "B": random_walk(100, seed=1),
+        "C": random_walk(100, seed=2, absent={40, *range(60, 70)}),
+    }
+    window, panel = WindowSpec(lookback_bars=5, gaps=GapRule(kind="fill")), PanelSpec.model_validate({"inputs": inputs})
+    found = audit_panel(bars, window, panel, FOLDS)
+    assert found.passed, [each.detail for each in found.findings if not each.passed]
+    leaky = audit_panel(bars, window, panel, FOLDS, cut=cross_section_of_filled_bars)
+    (failed,) = [each for each in leaky.findings if not each.passed]
+    assert failed.name == "panel windows with later bars removed"
+    assert failed.detail == f"1 of 10 closes differ, the first decided at {bars['A'].closed_at[40]}"
 
 
 @pytest.mark.parametrize("inputs", ["own", "cross_section"])
