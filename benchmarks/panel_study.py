@@ -273,7 +273,7 @@ def print_scores(record: Record, forecasts: Mapping[str, Forecast]) -> None:
     coins = len(np.unique(record.symbols))
     log.info("%d windows of %d coins, %s to %s", len(record), coins, closes[0], closes[-1])
     found = reliability_curve(record.labels, record.probabilities).expected_error
-    perfect = perfectly_calibrated_error(record.probabilities, SEED)
+    perfect = perfectly_calibrated_error(record, SEED)
     log.info("calibration error of the network %.4f, of a perfect forecaster %.4f", found, perfect)
     bitcoin = record.symbols == BITCOIN
     subsets = {"all": np.full(len(record), True), BITCOIN: bitcoin, "BTC 2025-": bitcoin & (closes >= YEAR_2025)}

@@ -282,6 +282,27 @@ def long_run_deviation(values: Float64[np.ndarray, "*run window"], lags: int) ->
     return np.asarray(np.sqrt(np.maximum(own + shared, own)), dtype=np.float64)
 
 
+def truncated_deviation(values: Float64[np.ndarray, "*run window"], overlap: int) -> Float64[np.ndarray, "*run"]:
+    """Return the long-run deviation of series whose autocovariance ends where labels no longer overlap; 0 if undefined.
+
+    Bartlett's weights, which keep multipliers positive definite, underestimate it.
+
+    Args:
+        values: shape (..., window), oldest first, of mean zero.
+        overlap: decisions made within the life of one label.
+
+    Source: Hansen and Hodrick 1980.
+
+    >>> float(truncated_deviation(np.array([1.0, 1.0, -1.0, -1.0]), 2))  # root of 1 + 2 * (1 - 1 + 1) / 4
+    1.224744871391589
+    """
+    count = values.shape[-1]
+    variance = (values**2).mean(axis=-1)
+    for lag in range(1, min(overlap, count)):
+        variance = variance + 2 * (values[..., lag:] * values[..., :-lag]).sum(axis=-1) / count
+    return np.asarray(np.sqrt(np.maximum(variance, 0)), dtype=np.float64)
+
+
 def change_weights(rounds: int, overlap: int) -> Float64[np.ndarray, " round"]:
     """Return the weight of each round of a stream as the one from which the bets begin; the sum over all is at most 1.
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int8
 
 from model.bootstrap import REPETITIONS
-from model.e_process import long_run_deviation
+from model.e_process import long_run_deviation, truncated_deviation
 from model.errors import SpecError
 from model.metrics import ODDS_CLIP
 
@@ -335,18 +335,5 @@ def _studentised(
     # The exact variance of the multipliers, not the sampled one.
     error = long_run_deviation(centred.T, span - 1) * np.sqrt(count) / windows
     safe = np.where(error > 0, error, np.inf)
-    larger = np.maximum(safe, _truncated_deviation(centred.T, overlap) * np.sqrt(count) / windows)
+    larger = np.maximum(safe, truncated_deviation(centred.T, overlap) * np.sqrt(count) / windows)
     return mean / larger, means / safe
-
-
-def _truncated_deviation(values: Float64[np.ndarray, "recipe window"], overlap: int) -> Float64[np.ndarray, " recipe"]:
-    """Return the long-run deviation of series whose autocovariance ends where labels no longer overlap; 0 if undefined.
-
-    Bartlett's weights, which keep the multipliers positive definite, underestimate it.
-
-    Source: Hansen and Hodrick 1980.
-    """
-    variance = (values**2).mean(axis=-1)
-    for lag in range(1, min(overlap, values.shape[-1])):
-        variance = variance + 2 * (values[:, lag:] * values[:, :-lag]).sum(axis=-1) / values.shape[-1]
-    return np.asarray(np.sqrt(np.maximum(variance, 0)), dtype=np.float64)

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Shaped
 
 from model.baseline_comparison import ALPHA
 from model.bootstrap import PairedDifference
-from model.calibration_error import reliability_curve
+from model.calibration_error import reliability_curve, reliability_intervals
 from model.chart_style import (
     COIN_LOSS,
     FALL,
@@ -113,6 +113,7 @@ def loss_differences_chart(differences: Mapping[str, PairedDifference], correcte
 def reliability_chart(record: Record, names: LabelNames = RISE_NAMES) -> "Figure":
     """Draw observed by predicted share of class 1, with 95 % intervals, above a histogram of the probabilities."""
     curve = reliability_curve(record.labels, record.probabilities)
+    lows, highs = reliability_intervals(record)
     figure = new_panels(420, rows=2, row_heights=[0.75, 0.25])
     low, high = probability_limits(record.probabilities)
     figure.add_shape(
@@ -130,8 +131,8 @@ def reliability_chart(record: Record, names: LabelNames = RISE_NAMES) -> "Figure
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": curve.highs - curve.observed_shares,
-            "arrayminus": curve.observed_shares - curve.lows,
+            "array": highs - curve.observed_shares,
+            "arrayminus": curve.observed_shares - lows,
             "thickness": 1,
             "width": 3,
         },
@@ -149,7 +150,7 @@ def reliability_chart(record: Record, names: LabelNames = RISE_NAMES) -> "Figure
         hovertemplate="%{x}: %{y} windows<extra></extra>",
         showlegend=False,
     )
-    floor, ceiling = min(float(curve.lows.min()), low), max(float(curve.highs.max()), high)
+    floor, ceiling = min(float(lows.min()), low), max(float(highs.max()), high)
     figure.update_yaxes(
         title=f"observed {names.share}", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02], row=1, col=1
     )

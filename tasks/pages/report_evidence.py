@@ -202,16 +202,21 @@ def calibration_section(page: Page, content: ReportContent) -> list[Markup]:
 
 def calibration_text(error: float, record: Record, seed: int) -> str:
     """State the expected calibration error of a record, and that of a perfectly calibrated forecaster."""
+    dependence = [
+        *(["labels of one close are correlated"] if len(record.symbols) else []),
+        *(["labels overlap"] if record.overlap_bars() > 1 else []),
+    ]
+    allowed = f" This error and the whiskers allow for the fact that {' and '.join(dependence)}." if dependence else ""
+    noise = perfectly_calibrated_error(record, seed)
     return (
         f"Expected calibration error {error:.3f} (ten bins). A perfectly calibrated forecaster would show "
-        f"{perfectly_calibrated_error(record.probabilities, seed):.3f} on {len(record):,} windows, from sampling noise "
-        "alone."
+        f"{noise:.3f} on {len(record):,} windows, from sampling noise alone.{allowed}"
     )
 
 
 def calibration_noise(content: ReportContent) -> float:
     """Return the expected calibration error of a perfectly calibrated forecaster with the network's probabilities."""
-    return perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
+    return perfectly_calibrated_error(content.record, content.recipe.training.seed)
 
 
 def _calibrator(content: ReportContent) -> str:

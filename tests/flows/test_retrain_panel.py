@@ -350,11 +350,12 @@ def test_the_report_explains_gross_and_break_even_and_compares_with_a_calibrated
     assert "A fifth is 1 series at each close. Gross and net return are compounded; below them" in text
     assert "volatility lowers it, so it can be negative where the mean is positive." in text
     record, _ = read_evaluation(workspace.runs, done.ranks.run_id)
-    noise = perfectly_calibrated_error(record.probabilities, RECIPE["training"].seed)
+    noise = perfectly_calibrated_error(record, RECIPE["training"].seed)
     error = done.ranks.evaluation.pooled.calibration_error
     assert (
         f"Expected calibration error {error:.3f} (ten bins). A perfectly calibrated forecaster would show {noise:.3f} "
-        "on 180 windows, from sampling noise alone. Windows count as independent here"
+        "on 180 windows, from sampling noise alone. This error and the whiskers allow for the fact that labels of one "
+        "close are correlated."
     ) in text
     assert "About 1 in 20 intervals excludes 0 by chance; not corrected." in text
     first = record.take(record.fold == 0)

@@ -1,10 +1,15 @@
-"""Reliability vs. scikit-learn and statsmodels; calibrators minimise their loss."""
+"""Reliability vs. scikit-learn and statsmodels, and its noise vs. simulation; calibrators minimise their loss."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_records import coin_labels, forecast
+from scipy.signal import lfilter
+from scipy.special import ndtr
+from synthetic_records import DAY, coin_labels, daily_record, forecast
 
 from model.calibration import (
     TEMPERATURES,
@@ -17,10 +22,45 @@ from model.calibration import (
     fit_isotonic,
     fit_temperature,
 )
-from model.calibration_error import perfectly_calibrated_error, reliability_curve
+from model.calibration_error import perfectly_calibrated_error, reliability_curve, reliability_intervals
 from model.errors import SpecError
 from model.metrics import log_losses
+from model.record import Record
 from model.wilson_interval import wilson_interval
+
+
+def record_of(labels: np.ndarray, probabilities: np.ndarray, horizon: int = 1) -> Record:
+    """Return a record of daily closes: labels and probabilities of shape (close,), or (close, coin) for a panel."""
+    closes, coins = labels.shape if labels.ndim == 2 else (len(labels), 1)
+    decided_at = np.repeat(np.datetime64("2020-01-01", "us") + np.arange(closes) * DAY, coins)
+    symbols = np.tile(np.array([f"C{k}" for k in range(coins)]), closes) if labels.ndim == 2 else np.empty(0, np.str_)
+    flat = labels.astype(np.int8).ravel(), probabilities.ravel()
+    return Record(decided_at, decided_at + horizon * DAY, *flat, np.zeros(closes * coins, np.int64), symbols)
+
+
+def calibrated_panels(count: int, common: float) -> Iterator[Record]:
+    """Simulate calibrated forecasts of 12 coins at 200 closes whose returns have a correlation of 0.6.
+
+    Args:
+        count: panels.
+        common: share of the forecasts' variance that all coins of a close have in common.
+    """
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        score, fate = (
+            np.sqrt(share) * rng.normal(size=(200, 1)) + np.sqrt(1 - share) * rng.normal(size=(200, 12))
+            for share in (common, 0.6)
+        )
+        yield record_of(fate < 0.08 * score, ndtr(0.08 * score))
+
+
+def calibrated_series(count: int) -> Iterator[Record]:
+    """Simulate calibrated, persistent forecasts of one series of 750 windows at a horizon of ten bars."""
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        fate = np.convolve(rng.normal(size=759), np.ones(10), mode="valid") / np.sqrt(10)
+        score = lfilter([np.sqrt(1 - 0.95**2)], [1, -0.95], rng.normal(size=1_000))[250:]
+        yield record_of(fate < 0.08 * score, ndtr(0.08 * score), horizon=10)
 
 
 def test_reliability_by_hand() -> None:
@@ -43,21 +83,95 @@ def test_reliability_by_hand() -> None:
     ],
 )
 def test_the_error_of_perfect_calibration_by_hand(probabilities: list[float], expected: float) -> None:
-    found = perfectly_calibrated_error(np.array(probabilities), seed=1, repetitions=20_000)
+    record = daily_record(coin_labels(len(probabilities), seed=1), np.array(probabilities), folds=1)
+    found = perfectly_calibrated_error(record, seed=1, repetitions=20_000)
     assert found == pytest.approx(expected, abs=0.005)
 
 
 def test_750_perfectly_calibrated_windows_in_ten_bins_show_an_error_near_0_047() -> None:
     probabilities = np.clip(0.5 + 0.03 * np.random.default_rng(1).normal(size=750), 0, 1)
-    found = perfectly_calibrated_error(probabilities, seed=1)
+    record = daily_record(coin_labels(750, seed=2), probabilities)
+    found = perfectly_calibrated_error(record, seed=1)
     assert found == pytest.approx(np.sqrt(2 / np.pi) * 0.5 / np.sqrt(75), abs=0.001)  # 75 windows a bin
     assert found == pytest.approx(0.046, abs=0.001)
-    assert found == perfectly_calibrated_error(probabilities, seed=1)
+    assert found == perfectly_calibrated_error(record, seed=1)
+    assert found == 0.045529361008287764  # as it was when windows always counted as independent
 
 
-def test_the_error_of_perfect_calibration_needs_windows() -> None:
+@pytest.mark.parametrize(
+    "statistic", [lambda record: perfectly_calibrated_error(record, seed=1), reliability_intervals]
+)
+def test_the_noise_of_calibration_needs_windows(statistic: Callable[[Record], object]) -> None:
     with pytest.raises(SpecError, match="found 0 and 10"):
-        perfectly_calibrated_error(np.array([]), seed=1)
+        statistic(daily_record(np.empty(0, np.int8), np.empty(0)))
+
+
+def test_independent_windows_have_the_interval_of_wilson() -> None:
+    record = daily_record(coin_labels(750, seed=1), np.random.default_rng(2).uniform(0.3, 0.7, 750))
+    curve = reliability_curve(record.labels, record.probabilities)
+    rises = (curve.observed_shares * curve.counts).round()
+    np.testing.assert_array_equal(reliability_intervals(record), wilson_interval(rises, curve.counts.astype(float)))
+
+
+def test_ten_copies_of_a_coin_have_the_noise_of_that_coin() -> None:
+    labels, probabilities = coin_labels(300, seed=1), np.tile([0.4, 0.5, 0.6], 100)
+    alone, copied = (
+        record_of(labels, probabilities),
+        record_of(*(np.tile(each, (10, 1)).T for each in (labels, probabilities))),
+    )
+    np.testing.assert_allclose(reliability_intervals(copied), reliability_intervals(alone), rtol=1e-12)
+    one, ten = (perfectly_calibrated_error(each, seed=1, repetitions=4_000) for each in (alone, copied))
+    assert ten == pytest.approx(one, rel=0.03)
+
+
+def test_overlapping_labels_by_hand() -> None:
+    """Residuals 0.5, 0.5, -0.5, -0.5: squares add up to 1, neighbours to 0.25, so the design effect is 1.5."""
+    labels, constant = np.array([1, 1, 0, 0], np.int8), np.full(4, 0.5)
+    alone, overlapping = (record_of(labels, constant, horizon) for horizon in (1, 2))
+    expected = wilson_interval(np.array([2 / 1.5]), np.array([4 / 1.5]))
+    np.testing.assert_allclose(reliability_intervals(overlapping), expected, rtol=1e-12)
+    found, independent = (perfectly_calibrated_error(each, seed=1) for each in (overlapping, alone))
+    assert found == pytest.approx(np.sqrt(1.5) * independent, rel=1e-12)
+
+
+def test_a_share_that_is_the_same_at_every_close_has_no_noise() -> None:
+    """Half of the coins of each close are above the median, whatever happens."""
+    record = record_of(np.tile([1, 0, 0, 1], (50, 1)), np.full((50, 4), 0.5))
+    assert perfectly_calibrated_error(record, seed=1) < 1e-4
+    assert np.ravel(reliability_intervals(record)) == pytest.approx([0.5, 0.5], abs=1e-4)
+
+
+@pytest.mark.e2e  # 400 records of each kind
+@pytest.mark.parametrize(
+    ("simulated", "too_small"),
+    [
+        (partial(calibrated_panels, common=0.0), 0.85),
+        (partial(calibrated_panels, common=1.0), 0.45),
+        (calibrated_series, 0.65),
+    ],
+    ids=["panel, own forecasts", "panel, common forecast", "overlapping labels"],
+)
+def test_dependent_labels_of_a_calibrated_forecaster_have_the_stated_error_and_intervals(
+    simulated: Callable[[int], Iterator[Record]], too_small: float
+) -> None:
+    errors, stated, independent, covered, covered_by_wilson = [], [], [], [], []
+    for number, record in enumerate(simulated(400)):
+        curve = reliability_curve(record.labels, record.probabilities)
+        errors.append(curve.expected_error)
+        rises = (curve.observed_shares * curve.counts).round()
+        for kept, (lows, highs) in (
+            (covered, reliability_intervals(record)),
+            (covered_by_wilson, wilson_interval(rises, curve.counts.astype(float))),
+        ):
+            kept.append(((lows <= curve.mean_probabilities) & (curve.mean_probabilities <= highs)).mean())
+        if number < 40:
+            stated.append(perfectly_calibrated_error(record, seed=1, repetitions=200))
+            apart = daily_record(record.labels, record.probabilities)
+            independent.append(perfectly_calibrated_error(apart, seed=1, repetitions=200))
+    assert np.mean(stated) == pytest.approx(np.mean(errors), rel=0.06)
+    assert np.mean(independent) < too_small * np.mean(errors)
+    assert 0.925 < np.mean(covered) < 0.975
+    assert np.mean(covered_by_wilson) < 0.9
 
 
 @pytest.mark.parametrize(("bins", "strategy"), [("quantile", "quantile"), ("width", "uniform")])
@@ -84,10 +198,12 @@ def test_wilson_agrees_with_statsmodels() -> None:
 
 def test_a_calibrated_forecast_lies_on_the_diagonal() -> None:
     labels = coin_labels(20_000, seed=3)
-    found = reliability_curve(labels, forecast(labels, 0.6, seed=4))
+    record = daily_record(labels, forecast(labels, 0.6, seed=4))
+    found = reliability_curve(record.labels, record.probabilities)
     assert len(found.counts) == 2  # it predicts 0.4 and 0.6 only
     assert found.expected_error < 0.02
-    assert ((found.lows <= found.mean_probabilities) & (found.mean_probabilities <= found.highs)).all()
+    lows, highs = reliability_intervals(record)
+    assert ((lows <= found.mean_probabilities) & (found.mean_probabilities <= highs)).all()
 
 
 def test_a_constant_forecast_is_one_bin() -> None:

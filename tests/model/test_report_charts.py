@@ -7,7 +7,7 @@ import pytest
 from synthetic_records import coin_labels, daily_record, forecast
 
 from model.bootstrap import PairedDifference
-from model.calibration_error import reliability_curve
+from model.calibration_error import reliability_curve, reliability_intervals
 from model.chart_style import FALL, INK, RISE
 from model.label_names import LABEL_NAMES
 from model.record import Record
@@ -78,11 +78,12 @@ def test_the_colour_of_a_difference_goes_by_the_corrected_p_value_where_there_is
 def test_reliability_shows_the_curve_with_its_intervals_and_every_window() -> None:
     shown = record(500)
     curve = reliability_curve(shown.labels, shown.probabilities)
+    lows, highs = reliability_intervals(shown)
     points, histogram = reliability_chart(shown).data
     np.testing.assert_allclose(points.x, curve.mean_probabilities, rtol=1e-6)
     np.testing.assert_allclose(points.y, curve.observed_shares, rtol=1e-6)
-    np.testing.assert_allclose(np.add(points.y, points.error_y.array), curve.highs, rtol=1e-6)
-    np.testing.assert_allclose(np.subtract(points.y, points.error_y.arrayminus), curve.lows, rtol=1e-6)
+    np.testing.assert_allclose(np.add(points.y, points.error_y.array), highs, rtol=1e-6)
+    np.testing.assert_allclose(np.subtract(points.y, points.error_y.arrayminus), lows, rtol=1e-6)
     assert list(points.customdata) == curve.counts.tolist()
     assert len(histogram.x) == 500
 

@@ -518,7 +518,7 @@ def test_the_net_return_and_the_calibration_error_have_something_to_compare_with
     bound = f"{curve[-1] - 1:+.0%}"  # every bar of this curve grows by the same share: no spread
     note = f"[{bound}, {bound}]; buy and hold +50.0%"
     assert f'<div class="value">+50.0%</div><div class="note">{note}</div>' in text
-    noise = perfectly_calibrated_error(content.record.probabilities, content.recipe.training.seed)
+    noise = perfectly_calibrated_error(content.record, content.recipe.training.seed)
     assert f'<div class="note">perfectly calibrated: {noise:.3f}</div>' in text
     assert f"would show {noise:.3f} on 200 windows" in text
 
