@@ -157,7 +157,7 @@ def walk_forward(windows: Windows, count: int, seed: int) -> Protocol:
 def _print_table(protocol: Protocol, labels: Int8[np.ndarray, " window"], seed: int) -> None:
     """Print one confusion matrix, counts and shares of each row, and accuracy and log loss with their intervals."""
     matrix = confusion_matrix(labels, protocol.probabilities)
-    numbers = bootstrap_intervals(labels, protocol.probabilities, seed)
+    numbers = bootstrap_intervals(labels, protocol.probabilities, seed, overlap_bars=WINDOW.horizon_bars)
     log.info("\n%s", protocol.name.replace("\n", " "))
     for row, counts, shares in zip(CLASSES, matrix, normalise_rows(matrix), strict=True):
         log.info(
@@ -201,8 +201,8 @@ def _picture(protocols: list[Protocol], labels: Int8[np.ndarray, " window"], see
         square.tick_params(length=0)
         square.spines[:].set_visible(False)
         square.set_title(f"{protocol.name}\n{protocol.note}", fontsize=10)
-        accuracy = bootstrap_intervals(labels, protocol.probabilities, seed)["accuracy"]
-        _draw_accuracy(line, accuracy, majority, (INK, QUIET, RISE))
+        numbers = bootstrap_intervals(labels, protocol.probabilities, seed, overlap_bars=WINDOW.horizon_bars)
+        _draw_accuracy(line, numbers["accuracy"], majority, (INK, QUIET, RISE))
     figure.suptitle(
         f"One network, the same {len(labels)} test days of 2017: {rises:.1%} of them were rises, the "
         f"accuracy of always predicting a rise",

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.bars import Bars
-from model.bootstrap import Interval, percentile_bounds, record_block_bars, resample
+from model.bootstrap import Interval, overlap_bounds, record_block_bars, resample
 from model.metrics import THRESHOLD, log_losses
 from model.panel_live_score import close_means
 from model.record import Record, validation_by_fold
@@ -368,8 +368,9 @@ def _means_of(
         drawn = counts @ weights
         return np.asarray(counts @ sums / np.where(drawn > 0, drawn, np.nan))
 
-    resamples = resample(means, len(sums), record_block_bars(record), seed)
+    block_bars, overlap_bars = record_block_bars(record), record.overlap_bars()
+    resamples = resample(means, len(sums), block_bars, seed)
     return [
-        Interval(float(mean), *percentile_bounds(column))
+        Interval(float(mean), *overlap_bounds(column, len(sums), block_bars, overlap_bars))
         for mean, column in zip(means(np.ones((1, len(sums))))[0], resamples.T, strict=True)
     ]

@@ -3,7 +3,7 @@
 Knows labels (1 rise, 0 fall) and P(rise) of one or two forecasters on the same windows. Resampling is the stationary
 block bootstrap, because neighbouring bars depend on each other; the block lengths of the whole project are chosen here.
 Losses are in nats. Caution: where labels overlap (horizon above the stride), blocks must be longer than the overlap
-(`record_block_bars`).
+(`record_block_bars`) and bounds wider than plain percentiles (`widening_factor`, `overlap_bounds`).
 """
 
 from collections.abc import Callable, Iterator
@@ -74,6 +74,11 @@ def optimal_block_bars(series: Float64[np.ndarray, " window"]) -> int:
     if not np.isfinite(length):
         return rate_block_bars(len(series))
     return int(np.clip(np.ceil(length), 1, len(series) // 4))
+
+
+def score_block_bars(series: Float64[np.ndarray, " window"], overlap_bars: int) -> int:
+    """Return the mean block length for a score of that series: the optimal one; with overlap at least twice that."""
+    return max(optimal_block_bars(series), 2 * overlap_bars if overlap_bars > 1 else 1)
 
 
 def rate_block_bars(n: int) -> int:
@@ -242,12 +247,26 @@ def percentile_bounds(
     return float(low), float(high)
 
 
+def overlap_bounds(
+    resamples: Float64[np.ndarray, " resample"], n: int, block_bars: int, overlap_bars: int
+) -> tuple[float, float]:
+    """Return 95 % percentile bounds, where labels overlap at the level that `widening_factor` gives."""
+    if overlap_bars == 1:
+        return percentile_bounds(resamples)
+    return percentile_bounds(resamples, _widened_confidence(widening_factor(n, block_bars, overlap_bars)))
+
+
+def _widened_confidence(factor: float) -> float:
+    return 2 * NORMAL.cdf(factor * NORMAL.inv_cdf((1 + CONFIDENCE) / 2)) - 1
+
+
 def bootstrap_intervals(
     labels: Int8[np.ndarray, " window"],
     probabilities: Float64[np.ndarray, " window"],
     seed: int,
     repetitions: int = REPETITIONS,
     bar_numbers: Int64[np.ndarray, " window"] | None = None,
+    overlap_bars: int = 1,
 ) -> dict[str, Interval]:
     """Return the six numbers of `METRICS`, each with its 95 % stationary block bootstrap interval.
 
@@ -258,13 +277,14 @@ def bootstrap_intervals(
         repetitions: resamples.
         bar_numbers: shape (window,), int64: `Record.bar_numbers` of a panel, whose windows of one close are drawn
             together, because their labels are correlated; None: each window has a close of its own.
+        overlap_bars: decisions until a label is resolved (`Record.overlap_bars`); 1 where labels do not overlap.
 
     Returns:
         By name; the value as `score` returns it, the bounds from the resamples in which the number is defined.
     """
     values = score(labels, probabilities)
     sums, sizes = _by_bar(log_losses(labels, probabilities), bar_numbers)
-    block_bars = optimal_block_bars(sums / sizes)
+    block_bars = score_block_bars(sums / sizes, overlap_bars)
 
     def six_numbers(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
         drawn = counts if bar_numbers is None else counts[:, bar_numbers]
@@ -272,7 +292,8 @@ def bootstrap_intervals(
         return np.stack([scores[name] for name in METRICS], axis=1)
 
     resamples = resample(six_numbers, len(sums), block_bars, seed, repetitions, cells=len(labels))
-    return {name: Interval(values[name], *percentile_bounds(resamples[:, k])) for k, name in enumerate(METRICS)}
+    bounds = (overlap_bounds(each, len(sums), block_bars, overlap_bars) for each in resamples.T)
+    return {name: Interval(values[name], *found) for name, found in zip(METRICS, bounds, strict=True)}
 
 
 def _by_bar(
@@ -342,7 +363,7 @@ def mean_difference(
         repetitions,
     )[:, 0]
     factor = widening_factor(len(sums), block_bars, overlap_bars)
-    low, high = percentile_bounds(means, 2 * NORMAL.cdf(factor * NORMAL.inv_cdf((1 + CONFIDENCE) / 2)) - 1)
+    low, high = percentile_bounds(means, _widened_confidence(factor))
     extreme = int((factor * np.abs(means - mean) >= abs(mean)).sum())
     closes = 0 if bar_numbers is None else len(sums)
     return PairedDifference(mean, low, high, (1 + extreme) / (1 + repetitions), len(differences), block_bars, closes)
@@ -383,9 +404,8 @@ def record_ratio(
         whole: shape (window,), float64: denominator; ones give the mean of `part`.
         seed: of the resampling.
     """
-    bars = record.bar_numbers() if len(record.symbols) else None
+    bars, block_bars = record.bar_numbers() if len(record.symbols) else None, record_block_bars(record)
     parts, wholes = (_by_bar(each, bars)[0] for each in (part, whole))
-    drawn = resample(
-        lambda counts: (counts @ parts / (counts @ wholes))[:, None], len(parts), record_block_bars(record), seed
-    )[:, 0]
-    return Interval(float(part.sum() / whole.sum()), *percentile_bounds(drawn))
+    drawn = resample(lambda counts: (counts @ parts / (counts @ wholes))[:, None], len(parts), block_bars, seed)[:, 0]
+    bounds = overlap_bounds(drawn, len(parts), block_bars, record.overlap_bars())
+    return Interval(float(part.sum() / whole.sum()), *bounds)

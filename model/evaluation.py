@@ -3,8 +3,8 @@
 Combines what other modules of `model/` compute, for the network and each baseline on the same pooled test folds. All
 intervals are 95 % and come from the stationary block bootstrap of `model/bootstrap.py`, which also chooses the block
 lengths: for scores the one optimal for the losses' autocorrelation, for differences of losses the cube root of the
-number of windows, at least twice the overlap of labels. Tests that need independent windows skip those whose labels
-overlap. Knows no MLflow and no pages. Caution: a record that was used to choose is no longer out of sample.
+number of windows, both at least twice the overlap of labels. Tests that need independent windows skip those whose
+labels overlap. Knows no MLflow and no pages. Caution: a record that was used to choose is no longer out of sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -142,7 +142,7 @@ def evaluate_record(
         names: words for the label.
     """
     forecasts = {NETWORK: record.probabilities, **baselines}
-    bars = record.bar_numbers() if len(record.symbols) else None
+    bars, overlap = record.bar_numbers() if len(record.symbols) else None, record.overlap_bars()
     confusion = confusion_matrix(record.labels, record.probabilities)
     lines = performances(traded) if traded else {}
     return Evaluation(
@@ -150,13 +150,14 @@ def evaluate_record(
         first=np.datetime_as_string(record.decided_at[0], unit="s").item() + "Z",
         last=np.datetime_as_string(record.decided_at[-1], unit="s").item() + "Z",
         numbers={
-            name: bootstrap_intervals(record.labels, given, seed, bar_numbers=bars) for name, given in forecasts.items()
+            name: bootstrap_intervals(record.labels, given, seed, bar_numbers=bars, overlap_bars=overlap)
+            for name, given in forecasts.items()
         },
         confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
         calibration_error=reliability_curve(record.labels, record.probabilities).expected_error,
         skill=measure_skill(record, baselines, seed, names),
         trading={name: line.numbers() for name, line in lines.items()},
-        seeds=by_seed(record.labels, {seed: record.probabilities, **further_seeds}) if further_seeds else None,
+        seeds=by_seed(record.labels, {seed: record.probabilities, **further_seeds}, overlap) if further_seeds else None,
     )
 
 

@@ -156,8 +156,9 @@ def _score_series(
 
 
 def _score_ranks(record: Record, scores: Mapping[str, Float64[np.ndarray, " window"]], seed: int) -> RankScores:
-    areas = {name: auc_by_bar(record, each) for name, each in scores.items()}
+    areas, overlap = {name: auc_by_bar(record, each) for name, each in scores.items()}, record.overlap_bars()
+    ahead = {name: areas[NETWORK] - each for name, each in areas.items() if name != NETWORK}
     return RankScores(
-        auc={name: mean_interval(each, seed) for name, each in areas.items()},
-        ahead={name: mean_interval(areas[NETWORK] - each, seed) for name, each in areas.items() if name != NETWORK},
+        auc={name: mean_interval(each, seed, overlap) for name, each in areas.items()},
+        ahead={name: mean_interval(each, seed, overlap) for name, each in ahead.items()},
     )

@@ -8,7 +8,7 @@ in `model.panel_portfolio`.
 import numpy as np
 from jaxtyping import Float64
 
-from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, resample
+from model.bootstrap import Interval, overlap_bounds, resample, score_block_bars
 from model.errors import SpecError
 from model.record import Record
 
@@ -41,12 +41,13 @@ def auc_by_bar(record: Record, scores: Float64[np.ndarray, " window"]) -> Float6
     return np.where(both, (sums - rises * (rises + 1) / 2) / np.where(both, rises * falls, 1.0), np.nan)
 
 
-def mean_interval(values: Float64[np.ndarray, " bar"], seed: int) -> Interval:
+def mean_interval(values: Float64[np.ndarray, " bar"], seed: int, overlap_bars: int = 1) -> Interval:
     """Return the mean of the known values of each close with its 95 % stationary block bootstrap interval.
 
     Args:
         values: shape (bar,), float64: one a close, oldest first; NaN where there is none.
         seed: of the resampling.
+        overlap_bars: closes until a label is resolved; 1 where labels do not overlap.
 
     Raises:
         SpecError: no value is known.
@@ -55,7 +56,6 @@ def mean_interval(values: Float64[np.ndarray, " bar"], seed: int) -> Interval:
     if not known.any():
         raise SpecError("panel: expected a close at which both classes occur, found none")
     values = values[known]
-    means = resample(
-        lambda counts: (counts @ values / len(values))[:, None], len(values), optimal_block_bars(values), seed
-    )[:, 0]
-    return Interval(float(values.mean()), *percentile_bounds(means))
+    n, block_bars = len(values), score_block_bars(values, overlap_bars)
+    means = resample(lambda counts: (counts @ values / n)[:, None], n, block_bars, seed)[:, 0]
+    return Interval(float(values.mean()), *overlap_bounds(means, n, block_bars, overlap_bars))

@@ -89,10 +89,12 @@ def accuracy(record: Record) -> float:
 def accuracy_text(record: Record) -> str:
     """Describe the accuracy with its interval, and that of always predicting the more frequent class."""
     bars = record.bar_numbers() if len(record.symbols) else None
-    found = bootstrap_intervals(record.labels, record.probabilities, SEED, bar_numbers=bars)["accuracy"]
+    overlap = record.overlap_bars()
+    found = bootstrap_intervals(record.labels, record.probabilities, SEED, bar_numbers=bars, overlap_bars=overlap)
+    right = found["accuracy"]
     rises = float(record.labels.mean())
     majority = "" if len(record.symbols) else f"; the more frequent class {percent(max(rises, 1 - rises))}"
-    return f"accuracy {percent(found.value)} [{100 * found.low:.1f}, {100 * found.high:.1f}]{majority}"
+    return f"accuracy {percent(right.value)} [{100 * right.low:.1f}, {100 * right.high:.1f}]{majority}"
 
 
 def loss_text(record: Record, windows: Windows, folds: tuple[Fold, ...]) -> str:

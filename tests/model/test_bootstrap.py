@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,24 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 from scipy.stats import binom, norm
-from synthetic_records import coin_labels, forecast, loud_forecast
+from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_forecast
 
 from model import bootstrap
+from model.abstention import AbstentionSpec, score_abstention
 from model.bootstrap import (
     bootstrap_intervals,
     optimal_block_bars,
     paired_difference,
     percentile_bounds,
+    record_difference,
+    record_ratio,
     resample,
     student_t_quantile,
     widening_factor,
 )
 from model.errors import SpecError
 from model.metrics import METRICS, log_losses, score
+from model.panel_scores import mean_interval
 
 REPETITIONS = 200  # of each experiment
 WINDOWS = 300
@@ -225,3 +230,52 @@ def test_the_draws_are_those_of_the_stationary_bootstrap_of_arch(
     found = list(bootstrap._draws(n, block_bars, 3, 20))
     assert (np.array(found) == np.array(expected)).all()
     assert len(found) == 20
+
+
+def overlapping_sample(rng: np.random.Generator, n: int, overlap: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels of a random walk over `overlap` steps, and persistent probabilities that know nothing of them."""
+    moves = np.concatenate([[0.0], rng.normal(size=n + overlap).cumsum()])
+    odds = 0.3 * lfilter([1.0], [1.0, -0.95], rng.normal(size=n + 100) * np.sqrt(1 - 0.95**2))[100:]
+    return (moves[overlap : overlap + n] > moves[:n]).astype(np.int8), 1 / (1 + np.exp(-odds))
+
+
+@pytest.mark.parametrize("overlap", [1, 10])
+def test_intervals_of_scores_and_of_paired_losses_have_one_level_where_labels_overlap(overlap: int) -> None:
+    labels, chances = overlapping_sample(np.random.default_rng(2), 400, overlap)
+    record = daily_record(labels, chances)
+    record = replace(record, resolved_at=record.decided_at + overlap * DAY)
+    losses, ones = log_losses(labels, chances), np.ones(400)
+    level = 1.959964 * (widening_factor(400, 20, overlap) if overlap > 1 else 1)
+
+    def bounds(values: np.ndarray, block: int) -> object:
+        draws = resample(lambda counts: counts @ values[:, None] / 400, 400, block, seed=1)[:, 0]
+        return pytest.approx(np.quantile(draws, [norm.sf(level), norm.cdf(level)]))
+
+    assert optimal_block_bars(losses) <= 20  # so that twice the overlap decides
+    block = 20 if overlap > 1 else optimal_block_bars(losses)
+    scores = bootstrap_intervals(labels, chances, 1, overlap_bars=overlap)
+    assert (scores["log_loss"].low, scores["log_loss"].high) == bounds(losses, block)
+    assert (scores["accuracy"].low, scores["accuracy"].high) == bounds((chances > 0.5) == (labels == 1), block)
+    ratio = record_ratio(record, losses, ones, seed=1)
+    assert (ratio.low, ratio.high) == bounds(losses, 20 if overlap > 1 else 8)  # 8: the cube root of 400
+    opinions = score_abstention(AbstentionSpec(), record, ones, np.full(400, 0.5), ones, seed=1)["all"]
+    assert (opinions.log_loss.low, opinions.log_loss.high) == pytest.approx((ratio.low, ratio.high))
+    of_closes = mean_interval(losses, 1, overlap)
+    assert (of_closes.low, of_closes.high) == bounds(losses, block)
+    if overlap > 1:
+        paired = record_difference(record, losses, seed=1)
+        assert (paired.low, paired.high) == pytest.approx((ratio.low, ratio.high))
+
+
+@pytest.mark.e2e  # two hundred experiments
+@pytest.mark.parametrize("overlap", [5, 20])
+def test_intervals_of_scores_cover_the_truth_where_labels_overlap_and_forecasts_persist(overlap: int) -> None:
+    """Given 750 forecasts without skill; with the optimal block for the losses and plain percentiles 85 to 90 %."""
+    rng, runs = np.random.default_rng(4), 100
+    covered = np.zeros(2)
+    for seed in range(runs):
+        labels, chances = overlapping_sample(rng, 750, overlap)
+        found = bootstrap_intervals(labels, chances, seed, 400, overlap_bars=overlap)
+        truth = {"accuracy": 0.5, "log_loss": -0.5 * float((np.log(chances) + np.log(1 - chances)).mean())}
+        covered += [found[name].low <= value <= found[name].high for name, value in truth.items()]
+    assert (covered >= binom.ppf(0.01, runs, 0.93)).all(), covered
