@@ -203,10 +203,10 @@ def calibration_section(page: Page, content: ReportContent) -> list[Markup]:
 def calibration_text(error: float, record: Record, seed: int) -> str:
     """State the expected calibration error of a record, and that of a perfectly calibrated forecaster."""
     dependence = [
-        *(["labels of one close are correlated"] if len(record.symbols) else []),
-        *(["labels overlap"] if record.overlap_bars() > 1 else []),
+        *(["correlated labels of one close"] if len(record.symbols) else []),
+        *(["overlapping labels"] if record.overlap_bars() > 1 else []),
     ]
-    allowed = f" This error and the whiskers allow for the fact that {' and '.join(dependence)}." if dependence else ""
+    allowed = f" That value and the whiskers allow for {' and for '.join(dependence)}." if dependence else ""
     noise = perfectly_calibrated_error(record, seed)
     return (
         f"Expected calibration error {error:.3f} (ten bins). A perfectly calibrated forecaster would show "

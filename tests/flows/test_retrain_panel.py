@@ -354,8 +354,8 @@ def test_the_report_explains_gross_and_break_even_and_compares_with_a_calibrated
     error = done.ranks.evaluation.pooled.calibration_error
     assert (
         f"Expected calibration error {error:.3f} (ten bins). A perfectly calibrated forecaster would show {noise:.3f} "
-        "on 180 windows, from sampling noise alone. This error and the whiskers allow for the fact that labels of one "
-        "close are correlated."
+        "on 180 windows, from sampling noise alone. That value and the whiskers allow for correlated labels of one "
+        "close."
     ) in text
     assert "About 1 in 20 intervals excludes 0 by chance; not corrected." in text
     first = record.take(record.fold == 0)
