@@ -129,6 +129,9 @@ def skill_p_values(
 ) -> tuple[Float64[np.ndarray, " recipe"], Float64[np.ndarray, " recipe"], Float64[np.ndarray, " recipe"]]:
     """Return studentised mean skill and one-sided p-values, alone and corrected for all rows; see `search_skill`.
 
+    A statistic beyond every resample has the tail probability of its distribution, corrected by Bonferroni's
+    inequality: the normal one, or Student's t for the equivalent degrees of freedom where labels overlap.
+
     Args:
         skill: shape (recipe, window), float64: of `forecast_skill`; NaN where a recipe did not decide.
         seed: of the bootstrap.
@@ -138,10 +141,12 @@ def skill_p_values(
     alone = (1 + (null >= statistic).sum(axis=0)) / (1 + len(null))
     largest = np.sort(null.max(axis=1))
     adjusted = (1 + len(null) - np.searchsorted(largest, statistic, side="left")) / (1 + len(null))
-    from scipy.special import ndtr  # imported here: a prediction starts without scipy
+    from scipy.special import ndtr, stdtr  # imported here: a prediction starts without scipy
 
-    beyond = statistic > largest[-1]  # more extreme than every resample: the normal tail, by Bonferroni's inequality
-    adjusted[beyond] = np.minimum(adjusted[beyond], len(statistic) * ndtr(-statistic[beyond]))
+    windows = np.maximum(np.isfinite(skill).sum(axis=1), 2 * overlap)
+    tail = ndtr(-statistic) if overlap == 1 else stdtr(windows / (2 * overlap), -statistic)
+    alone = np.where(statistic > null.max(axis=0), np.minimum(alone, tail), alone)
+    adjusted = np.where(statistic > largest[-1], np.minimum(adjusted, len(statistic) * tail), adjusted)
     return statistic, alone, adjusted
 
 

@@ -16,6 +16,7 @@ from model import bootstrap
 from model.abstention import AbstentionSpec, score_abstention
 from model.bootstrap import (
     bootstrap_intervals,
+    mean_difference,
     optimal_block_bars,
     paired_difference,
     percentile_bounds,
@@ -200,6 +201,34 @@ def test_overlapping_labels_widen_the_interval_and_raise_the_p_value() -> None:
     )
     share = norm.sf(widening_factor(400, 20, 1) * norm.isf(0.025))
     assert (plain.low, plain.high) == pytest.approx(np.quantile(draws[:, 0] / 400, [share, 1 - share]))
+
+
+@pytest.mark.parametrize(("block", "overlap"), [(1, 1), (6, 3)])
+def test_a_mean_beyond_every_resample_has_the_tail_of_students_t(block: int, overlap: int) -> None:
+    """A hundred times 1/1,001 would not be significant, however large the difference."""
+    differences = np.random.default_rng(5).normal(0.5, 1, 300)
+    found = mean_difference(differences, 1, block, overlap)
+    draws = resample(lambda counts: counts @ differences[:, None] / 300, 300, block, 1)
+    kept = (1 - 2 * block / 300) * {1: 1, 3: (3 + 4 * 5 / 6 + 2 * (5 / 6) ** 2) / 9}[overlap]
+    error = np.sqrt(np.mean((draws - found.mean) ** 2) / kept)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(found.mean / error, 300 / block), rel=1e-6)
+    assert found.p_value < 1e-6
+    assert mean_difference(-differences, 1, block, overlap).p_value == pytest.approx(found.p_value)
+    near = mean_difference(differences - 0.5, 1, block, overlap)  # within the resamples: their share
+    factor = widening_factor(300, block, overlap)
+    assert near.p_value == (1 + (factor * np.abs(draws - found.mean) >= abs(near.mean)).sum()) / 1001
+
+
+def test_a_constant_difference_is_no_more_evidence_than_its_resamples() -> None:
+    assert mean_difference(np.full(40, 0.3), 1, 4).p_value == 1 / 1001
+
+
+@pytest.mark.e2e  # five hundred experiments
+def test_small_p_values_of_equal_forecasters_are_as_rare_as_they_say() -> None:
+    rng, runs = np.random.default_rng(6), 500
+    found = [mean_difference(rng.normal(size=120), run, block_bars=5, repetitions=50).p_value for run in range(runs)]
+    for level in (0.001, 0.01):  # both below 1 / 51
+        assert (np.array(found) <= level).sum() <= binom.ppf(0.99, runs, level)
 
 
 @pytest.mark.e2e  # eight hundred experiments

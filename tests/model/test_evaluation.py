@@ -1,11 +1,14 @@
 """The evaluation of a record holds the numbers of the modules it combines."""
 
+import numpy as np
 import pytest
 from synthetic_bars import random_walk
+from synthetic_records import daily_record
 
 from model.baseline_comparison import measure_skill
 from model.bootstrap import bootstrap_intervals
 from model.calibration_error import reliability_curve
+from model.correction_for_looks import Looks
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation, evaluate_record, performances, trade_both_ways
 from model.folds import FoldSpec, split_folds
 from model.metrics import confusion_matrix
@@ -66,3 +69,14 @@ def test_further_seeds_are_scored_after_the_records_own(found: Evaluation) -> No
     assert found.seeds is not None
     assert list(found.seeds.numbers) == [7, 8]
     assert found.seeds.numbers[7] == found.numbers[NETWORK]
+
+
+def test_strong_evidence_outlasts_the_correction_for_many_recipes() -> None:
+    """Eleven standard errors, after 20 and 1,000 recipes: p was at least 1/1,001, times 10 tests, times the recipes."""
+    rng = np.random.default_rng(0)
+    probabilities = np.where(rng.random(750) < 0.5, 0.8, 0.2)
+    labels = (rng.random(750) < probabilities).astype(np.int8)
+    base = {f"{k}": 0.5 + rng.normal(0, 0.001, 750) for k in range(4)}
+    found = measure_skill(daily_record(labels, probabilities), base, 7).holm_adjusted()["0_difference"]
+    assert Looks(20, 20).adjusted(found) < 1e-6
+    assert Looks(1_000, 1_000).adjusted(found) < 1e-6

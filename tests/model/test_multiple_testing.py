@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, norm
+from scipy.stats import binom, norm, t
 from simulated_decisions import calibrated_forecasts
 
 from model.errors import SpecError
@@ -18,6 +18,7 @@ from model.multiple_testing import (
     expected_largest_sharpe,
     holm,
     search_skill,
+    skill_p_values,
 )
 
 ALPHA = 0.05
@@ -58,6 +59,18 @@ def test_one_recipe_needs_no_correction_and_more_recipes_never_help() -> None:
     more = search_skill(labels[0], base, np.concatenate([planted, rng.uniform(0.4, 0.6, (20, 400))]), 1)
     assert more.adjusted_p_value[0] >= alone.adjusted_p_value[0]
     assert more.statistic[0] == pytest.approx(alone.statistic[0])
+
+
+@pytest.mark.parametrize("overlap", [1, 5])
+def test_a_skill_beyond_every_resample_has_the_tail_of_its_distribution_alone_and_among_others(overlap: int) -> None:
+    rng = np.random.default_rng(2)
+    skill = np.stack([rng.normal(0.5, 1, 600), *rng.normal(0, 1, (9, 600))])
+    statistic, alone, adjusted = skill_p_values(skill, 1, overlap)
+    tail = norm.sf(statistic[0]) if overlap == 1 else t.sf(statistic[0], 600 / 10)
+    assert tail < 1e-9
+    assert alone[0] == pytest.approx(tail, rel=1e-6)
+    assert adjusted[0] == pytest.approx(10 * tail, rel=1e-6)
+    assert (alone[1:] >= 1 / 1001).all()
 
 
 def test_overlapping_labels_widen_the_error_as_their_autocovariances_do() -> None:
