@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int8, Int64, Shaped
 from model.bars import Bars
 from model.bootstrap import widening_factor
 from model.e_process import ForecastReference, allowed_excesses, lagged_e_process, long_run_deviation
+from model.labels import UNRESOLVED, stretch_numbers
 from model.metrics import log_losses, predicts_rise
 from model.wilson_interval import Z_95, wilson_interval
 
@@ -83,21 +84,24 @@ class ServiceEvidence:
 def outcomes(
     decided_at: Shaped[np.ndarray, " prediction"], resolves_at: Shaped[np.ndarray, " prediction"], bars: Bars
 ) -> Int8[np.ndarray, " prediction"]:
-    """Return the actual outcomes: 1 rise, 0 fall, -1 where one of the two bars is missing.
+    """Return the actual outcomes: 1 rise, 0 fall, -1 where `model.labels.label_rises` has none.
+
+    That is where one of the two bars, or one between them, is missing, or where a close is NaN.
 
     Args:
         decided_at: shape (prediction,), datetime64[us], UTC: a close.
         resolves_at: shape (prediction,), datetime64[us], UTC: a later close.
         bars: shape (bar,), oldest first.
 
-    Time: entry p depends on the two bars that close at decided_at[p] and resolves_at[p].
+    Time: entry p depends on the bars that close from decided_at[p] to resolves_at[p].
     """
     decided, resolved = bar_closing(bars, decided_at), bar_closing(bars, resolves_at)
     known = (decided >= 0) & (resolved >= 0)
     if not known.any():
         return np.full(len(decided_at), -1, dtype=np.int8)
-    close = bars.column("close")
-    return np.where(known, close[resolved] > close[decided], -1).astype(np.int8)
+    stretch, now, later = stretch_numbers(bars), bars.column("close")[decided], bars.column("close")[resolved]
+    known &= (stretch[decided] == stretch[resolved]) & ~np.isnan(now) & ~np.isnan(later)
+    return np.where(known, later > now, UNRESOLVED).astype(np.int8)
 
 
 def live_score(

@@ -6,7 +6,9 @@ from scipy.signal import lfilter
 from scipy.stats import binom
 from synthetic_bars import garch_bars
 
+from model.bars import COLUMNS, Bars
 from model.e_process import ForecastReference, alarm_threshold, freeze_reference
+from model.labels import label_rises
 from model.live_score import live_score, mean_with_bounds, outcomes
 from model.monitor_alarms import MonitorSpec
 from model.panel_live_score import opinion_accuracy, panel_live_score
@@ -30,6 +32,19 @@ def test_a_decision_between_two_closes_has_no_outcome() -> None:
     bars = garch_bars(10, np.random.default_rng(1))
     decided = bars.closed_at[[2]] + np.timedelta64(1, "h")
     assert outcomes(decided, decided + np.timedelta64(1, "D"), bars).tolist() == [-1]
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 4])
+def test_an_outcome_is_the_label_of_a_retrain_also_at_a_gap(horizon: int) -> None:
+    """A label that crosses a missing bar does not exist: the sixth of ten bars is missing, and a close is NaN."""
+    whole = garch_bars(10, np.random.default_rng(1))
+    kept = np.arange(10) != 5
+    bars = Bars("1d", whole.opened_at[kept], whole.ohlcv[kept].copy())
+    bars.ohlcv[7, COLUMNS.index("close") - 1] = np.nan
+    found = outcomes(bars.closed_at, bars.closed_at + horizon * np.timedelta64(1, "D"), bars)
+    assert found.tolist() == label_rises(bars, horizon).tolist()
+    crossing = [place for place in range(10) if place < 5 < place + horizon and place + horizon < 10]
+    assert all(found[place] == -1 for place in crossing)
 
 
 def honest_year(rng: np.random.Generator, spread: float) -> bool:
