@@ -8,6 +8,7 @@ champion's own training bars, times a factor.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -121,12 +122,13 @@ def compare_with_references(references: dict[str, DriftReference], recent: Prope
 def ks_distance(sample: Float64[np.ndarray, " training"], other: Float64[np.ndarray, " recent"]) -> float:
     """Return the largest distance of two empirical distribution functions; both samples must be sorted.
 
-    Source: Kolmogorov and Smirnov; equals `scipy.stats.ks_2samp(...).statistic`.
+    Source: Kolmogorov and Smirnov; equals `scipy.stats.ks_2samp(...).statistic`. Between two values of `other` its
+    function is constant and that of `sample` rises, so the largest distance is at a value of `other` or just before it.
     """
-    points = np.concatenate([sample, other])
-    ours = np.searchsorted(sample, points, side="right") / len(sample)
-    theirs = np.searchsorted(other, points, side="right") / len(other)
-    return float(np.abs(ours - theirs).max())
+    sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+    at = ((np.searchsorted(sample, other, side) / len(sample), np.searchsorted(other, other, side) / len(other))
+          for side in sides)  # fmt: skip
+    return max(float(np.abs(ours - theirs).max()) for ours, theirs in at)
 
 
 def psi(
@@ -138,11 +140,16 @@ def psi(
 
     Source: Siddiqi 2006.
     """
+    return _stability_index(_bin_shares(edges, sample), _bin_shares(edges, other))
+
+
+def _bin_shares(edges: Float64[np.ndarray, " edge"], values: Float64[np.ndarray, " _"]) -> Float64[np.ndarray, " bin"]:
     bins = len(edges) + 1
-    ours, theirs = (
-        (np.bincount(np.searchsorted(edges, each), minlength=bins) + 0.5) / (len(each) + bins / 2)
-        for each in (sample, other)
-    )
+    counts = np.bincount(np.searchsorted(edges, values), minlength=bins)
+    return np.asarray((counts + 0.5) / (len(values) + bins / 2), dtype=np.float64)
+
+
+def _stability_index(ours: Float64[np.ndarray, " bin"], theirs: Float64[np.ndarray, " bin"]) -> float:
     return float(((theirs - ours) * np.log(theirs / ours)).sum())
 
 
@@ -164,5 +171,6 @@ def _reference(values: Float64[np.ndarray, " training"], recent_bars: int, slack
     starts = range(0, len(values) - recent_bars + 1, STEP_BARS)
     stretches = [values[start : start + recent_bars] for start in starts]
     ks_limit = slack * max(ks_distance(ordered, np.sort(each)) for each in stretches)
-    psi_limit = slack * max(psi(edges, ordered, each) for each in stretches)
+    shares = _bin_shares(edges, ordered)
+    psi_limit = slack * max(_stability_index(shares, _bin_shares(edges, each)) for each in stretches)
     return DriftReference(ordered, edges, ks_limit, psi_limit, recent_bars)
