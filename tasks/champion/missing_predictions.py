@@ -1,5 +1,6 @@
 """Count recent decisions whose prediction is missing or was stored late, of a series and of a panel."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,28 +39,37 @@ def count_missing(stored: "pd.DataFrame", bars: Bars, window: WindowSpec, spec: 
 
 
 def count_missing_of_panel(
-    stored: "pd.DataFrame", bars: dict[str, Bars], recipe: PanelRecipe, spec: MonitorSpec
+    stored: "pd.DataFrame",
+    bars: dict[str, Bars],
+    recipe: PanelRecipe,
+    spec: MonitorSpec,
+    promoted_at: datetime | None,
 ) -> dict[str, float]:
-    """Count the same over all series of a panel.
+    """Count the same over all series of a panel, each since its own first prediction.
+
+    A series that was never predicted counts since the promotion, and a panel that never was not at all.
 
     Args:
         stored: predictions of the panel, with columns symbol, decided_at and late.
         bars: by symbol.
         recipe: of the champion.
         spec: how many bars are recent.
+        promoted_at: promotion of the champion, UTC; None if unknown: the first prediction of the panel.
     """
     counts = dict.fromkeys(COUNTS, 0.0)
     if stored.empty:
         return counts
-    newest, first = max(each.closed_at[-1] for each in bars.values()), to_datetime64(stored["decided_at"].min())
+    newest, began = max(each.closed_at[-1] for each in bars.values()), to_datetime64(stored["decided_at"].min())
+    promoted = began if promoted_at is None else max(began, to_datetime64(promoted_at))
     recent = newest - spec.recent_bars * next(iter(bars.values())).delta
     for symbol, each in bars.items():
         try:
             decided = cut_windows(each, recipe.window).decided_at
         except BarsTooShort:
             continue
-        decided = decided[(decided >= max(first, recent)) & (decided < newest)]
-        found = _counts(decided, stored[stored["symbol"] == symbol])
+        own = stored[stored["symbol"] == symbol]
+        first = promoted if own.empty else to_datetime64(own["decided_at"].min())
+        found = _counts(decided[(decided >= max(first, recent)) & (decided < newest)], own)
         counts = {name: count + found[name] for name, count in counts.items()}
     return counts
 

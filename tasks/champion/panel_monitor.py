@@ -46,6 +46,7 @@ from tasks.champion.stated_share import stated_share
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.settings import Settings
+from tasks.store.decision_log import champion_since
 from tasks.store.monitor_log import MonitorEntry, score_from
 from tasks.workspace import Workspace
 
@@ -112,7 +113,10 @@ def monitor_panel(
     reference, overlap = _reference(loaded, spec), recipe.window.horizon_bars
     score = panel_live_score(own.closes, own.labels, own.probabilities, reference, threshold, overlap)
     service = _service(live.first_of_each(), labels, spec)
-    numbers = {**monitor_numbers(score, service), **count_missing_of_panel(stored, bars, recipe, spec)}
+    since = champion_since(workspace.decision_log.rows(workspace.name))
+    promoted_at = None if since is None else since.decided_at
+    missed = count_missing_of_panel(stored, bars, recipe, spec, promoted_at)
+    numbers = {**monitor_numbers(score, service), **missed}
     numbers |= _opinion_numbers(workspace, stored[stored["decided_at"] <= now], own, overlap)
     drift, notes = _drift(bars, champion, spec)
     numbers["champion_age_days"] = (now - champion.trained_until) / timedelta(days=1)

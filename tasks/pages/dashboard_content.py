@@ -27,7 +27,7 @@ from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import DETAILS
 from tasks.settings import Settings, report_name
 from tasks.store.bar_store import BarStore
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, champion_since
 from tasks.workspace import Workspace
 
 CHART_BARS = 2000  # newest bars of the chart: more dots than pixels otherwise
@@ -232,15 +232,6 @@ def unreadable_content(series: Series, problem: str) -> SeriesContent:
     bars = Bars(series.interval, times, np.empty((0, 5)))
     nothing = LivePredictions(times, times, np.empty(0), np.empty(0, np.int8), (), ())
     return SeriesContent(series, bars, None, None, None, no_record(), nothing, NO_HEALTH, (), (), problem)
-
-
-def champion_since(rows: Sequence[LoggedDecision]) -> LoggedDecision | None:
-    """Return the decision since which the present champion is champion; None without one."""
-    since = None
-    for row in rows:
-        if since is None or row.champion_after != since.champion_after:
-            since = row
-    return since if since is not None and since.champion_after is not None else None
 
 
 def no_record() -> Record:

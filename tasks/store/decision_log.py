@@ -165,6 +165,15 @@ def former_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(version for version in named if version is not None))
 
 
+def champion_since(rows: Sequence[LoggedDecision]) -> LoggedDecision | None:
+    """Return the decision since which the present champion is champion; None without one."""
+    since = None
+    for row in rows:
+        if since is None or row.champion_after != since.champion_after:
+            since = row
+    return since if since is not None and since.champion_after is not None else None
+
+
 def standing_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:
     """Return all champions that no rollback has withdrawn, in the order of their promotion.
 

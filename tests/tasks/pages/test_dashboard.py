@@ -22,7 +22,6 @@ from model.times import to_datetime
 from tasks.pages.dashboard_content import (
     DashboardReader,
     SeriesContent,
-    champion_since,
     no_record,
     unreadable_content,
 )
@@ -30,7 +29,7 @@ from tasks.pages.dashboard_page import dashboard_page
 from tasks.pages.number_format import price_text
 from tasks.services.file_server import file_server
 from tasks.settings import Settings
-from tasks.store.decision_log import Action, LoggedDecision
+from tasks.store.decision_log import Action, LoggedDecision, champion_since
 from tasks.store.monitor_log import MonitorEntry
 from tasks.store.prediction_log import new_prediction
 from tasks.workspace import Workspace
