@@ -100,8 +100,9 @@ def compare_with_champion(
 
     A challenger that fails the sanity check is rejected. Else it is held if its final network disagrees with the fold
     networks, if it is worse than base rate, champion or a past champion by more than the rule allows, if it predicts
-    another horizon than the champion, if its recipe was rolled back, or if it is the champion's network again. If it is
-    the network of a past champion, the decision says so, and that is no reason to hold it.
+    another horizon than the champion, if its recipe was rolled back, if it is the champion's network again, or if its
+    training bars end before the champion's. If it is the network of a past champion, the decision says so, and that is
+    no reason to hold it.
 
     Args:
         workspace: registry, runs and decision log.
@@ -146,17 +147,24 @@ def compare_with_champion(
     elif state.version and not other and same_as(state.version, champion.record):
         same = f"the same network as champion version {state.number}"
         decision = hold_because(decision, f"{same}, so there is nothing to promote: {SAME}")
+    elif state.version and challenger.trained_until < state.version.trained_until:
+        decision = hold_because(decision, _older_than_champion(challenger, state.version))
     if hold:
         decision = hold_because(decision, str(hold))
-    past = _same_past_champion(workspace, challenger, state, same_as)
+    return _result(decision, champion.problem, _same_past_champion(workspace, challenger, state, same_as))
+
+
+def _result(decision: Decision, problem: str, past: str) -> GateResult:
+    """Add the reasons that are no clause: first where they explain a promotion, else after the deciding reason.
+
+    Args:
+        decision: by the rule and the holds.
+        problem: why the champion cannot be loaded; empty if it can.
+        past: the past champion whose network the challenger is; empty if it is none of them.
+    """
     again = f"the same network as past champion version {past}: {SAME}" if past else ""
     if past:
         decision = replace(decision, numbers=decision.numbers | {SAME_AS: float(past)})
-    return _result(decision, champion.problem, again)
-
-
-def _result(decision: Decision, problem: str, again: str) -> GateResult:
-    """Add the reasons that are no clause: first where they explain a promotion, else after the deciding reason."""
     reasons, marks = decision.reasons, tuple[str, ...](decision.marks)
     if decision.action == "promote":
         return GateResult(decision, (*filter(None, (problem, again)), *reasons), marks, problem)
@@ -172,6 +180,15 @@ def _trade(
     learns = rule.trading.policy != "sign"
     validation = read_validation(workspace.runs, challenger.run_id) if learns else ()
     return trade(record, bars, rule.trading, seed, validation)
+
+
+def _older_than_champion(challenger: Version, champion: Version) -> str:
+    """Return why a challenger from a retrain of an earlier day, or from an old file, does not replace the champion."""
+    ours, theirs = (f"{each.trained_until:%Y-%m-%d %H:%M}" for each in (challenger, champion))
+    return (
+        f"its training bars end {ours} UTC, before those of champion version {champion.version} ({theirs}). Retrain on "
+        "the newest bars of the source that the champion was trained on, or promote this version with force"
+    )
 
 
 def _same_past_champion(

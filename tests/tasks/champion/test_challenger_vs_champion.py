@@ -261,10 +261,24 @@ def test_a_broken_challenger_is_rejected_with_the_reason(name: str, workspace: W
 
 def test_champion_and_challenger_swapped_flip_the_decision(workspace: Workspace) -> None:
     held = compare_with_champion(workspace, workspace.registry.version("3"), state(workspace, "2"), BARS, RULE, seed=7)
-    promoted = compare_with_champion(
-        workspace, workspace.registry.version("2"), state(workspace, "3"), BARS, RULE, seed=7
-    )
+    quiet = add(workspace, record(says("2")), ONNX["2"], "3")
+    promoted = compare_with_champion(workspace, quiet, state(workspace, "3"), BARS, RULE, seed=7)
     assert (held.decision.action, promoted.decision.action) == ("hold", "promote")
+
+
+def test_a_challenger_whose_training_bars_end_before_the_champions_is_held(workspace: Workspace) -> None:
+    """A retrain of an earlier day, or of an old file: it may share no decision with the champion."""
+    older, newer = (workspace.registry.version(number) for number in ("1", "2"))
+    assert older.trained_until < newer.trained_until
+    found = compare_with_champion(workspace, older, state(workspace, "2"), BARS, RULE, seed=7)
+    assert (found.decision.action, found.marks[0]) == ("hold", "held")
+    assert found.reasons[0].startswith(
+        f"its training bars end {older.trained_until:%Y-%m-%d %H:%M} UTC, before those of"
+    )
+    broken(workspace, "2")
+    assert (
+        compare_with_champion(workspace, older, state(workspace, "2"), BARS, RULE, seed=7).decision.action == "promote"
+    )
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,10 @@ def test_a_reference_that_is_broken_or_predicts_another_outcome_is_left_out(
 def test_the_network_of_a_past_champion_is_named_as_such(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], gain: float, trained_bars: int, past: str
 ) -> None:
-    for number in ("1", challenger(workspace, 1.2).version, challenger(workspace, 2.0).version):
+    past_champions = (challenger(workspace, theirs, trained_bars).version for theirs in (1.2, 2.0))
+    for number in ("1", *past_champions):
         log_row(workspace, number)
-    version = challenger(workspace, gain, trained_bars)
+    version = challenger(workspace, gain)
     found = decide(workspace, version)
     assert found.decision.action == "promote"
     again = "the same network as past champion version 2: equal probabilities, trained until the same bar"
