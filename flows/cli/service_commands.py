@@ -74,7 +74,8 @@ def up(
         "source": source, "check": check, "window": chosen.window, "folds": chosen.folds, "network": chosen.network,
         "training": chosen.training, "promotion": promotion, "abstention": abstention,
     }  # fmt: skip
-    parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec != type(spec)()}
+    # A value that was set may equal the spec's default, which is not that of the interval's preset.
+    parameters = {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec.model_fields_set}
     require_readable(source)
     ports = (prefect_port, mlflow_port, files_port)
     run_services(load_settings(), parameters, schedule, ports, lambda line: show_lines([line]))

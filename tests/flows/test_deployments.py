@@ -235,6 +235,32 @@ def test_up_of_hourly_bars_shows_their_preset_in_every_form(monkeypatch: pytest.
     assert plans(given[0])[-1].parameters["training"]["batch_size"] == HOURLY.training.batch_size
 
 
+@pytest.mark.parametrize("interval", ["1d", "1h"])
+def test_what_a_person_set_for_up_is_trained_also_where_it_is_the_default_of_daily_bars(
+    interval: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("flows.cli.service_commands.require_readable", lambda _: None)
+    monkeypatch.setattr("flows.up.up", lambda _, parameters, *__: given.append(parameters))
+    flags = ["--window.lookback-bars", "30", "--folds.test-bars", "750", "--network.scaling", "window"]
+    flags += ["--network.dropout", "0.5", "--training.batch-size", "128"]
+    assert run(["up", "--source.kind", "exchange", "--source.interval", interval, *flags]) == 0
+    table = {plan.full_name: plan.parameters for plan in plans(given[0])}
+    scheduled = FLOWS["retrain"].load().validate_parameters(dict(table["retrain/retrain"]))
+    recipe = recipe_for("BTC-USD", interval, *(scheduled[name] for name in SPECS))
+    assert (recipe.window.lookback_bars, recipe.folds.test_bars) == (30, 750)
+    assert (recipe.network.scaling, recipe.network.dropout, recipe.training.batch_size) == ("window", 0.5, 128)
+    assert recipe == asked_for(dict(table["retrain/retrain"]))  # the form shows and sends the same
+    assert all(table["replay/replay"][name] == table["tune/tune"][name] == given[0][name] for name in SPECS)
+
+
+def test_up_without_flags_passes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("flows.up.up", lambda _, parameters, *__: given.append(parameters))
+    assert run(["up"]) == 0
+    assert given == [{}]
+
+
 def test_a_pool_with_a_gpu_gets_what_trains() -> None:
     entries = yaml.safe_load(yaml_text(PLANS, gpu_pool="big"))["deployments"]
     pools = {f"{entry['entrypoint']}/{entry['name']}": (entry["work_pool"]["name"], entry["tags"]) for entry in entries}
