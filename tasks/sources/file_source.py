@@ -32,7 +32,7 @@ from tasks.sources.file_tables import FileTable, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
 from tasks.sources.source_spec import SourceBars, SourceSpec
-from tasks.sources.time_formats import Times, read_times
+from tasks.sources.time_formats import Times, newest_first, read_times
 from tasks.sources.unpacked_size_limits import SizeLimits
 
 log = logging.getLogger(__name__)
@@ -259,12 +259,11 @@ def _oldest_first(
     opened_at: Shaped[np.ndarray, " bar"], numbers: list[Float64[np.ndarray, " bar"]], lines: Int64[np.ndarray, " bar"]
 ) -> tuple[Shaped[np.ndarray, " bar"], list[Float64[np.ndarray, " bar"]], Int64[np.ndarray, " bar"], str]:
     """Sort bars by time; duplicates keep their order in the file, read from oldest to newest."""
-    steps = np.diff(opened_at).astype(np.int64)
-    newest_first = bool((steps < 0).sum() > (steps > 0).sum())
-    if newest_first:
+    backwards = newest_first(opened_at)
+    if backwards:
         opened_at, lines, numbers = opened_at[::-1], lines[::-1], [column[::-1] for column in numbers]
     broken = int((np.diff(opened_at).astype(np.int64) < 0).sum())
-    order = ("newest first" if newest_first else "oldest first") if len(lines) > 1 else "one bar"
+    order = ("newest first" if backwards else "oldest first") if len(lines) > 1 else "one bar"
     if broken:
         order += f", out of order at {broken} places"
         by_time = np.argsort(opened_at, kind="stable")

@@ -136,6 +136,12 @@ def _text_times(column: pa.ChunkedArray, given_format: str, zone: str, place: Pl
     return _in_zone(at, "UTC" if "%z" in written else None, zone, "date and time", written, place)
 
 
+def newest_first(moments: Shaped[np.ndarray, " row"]) -> bool:
+    """Return whether most steps between times, in the file's order, run backwards."""
+    steps = np.diff(moments).astype(np.int64)
+    return bool((steps < 0).sum() > (steps > 0).sum())
+
+
 def _known_zone(name: str) -> str:
     """Return the name of a zone, after checking that it exists."""
     try:
@@ -196,9 +202,9 @@ def _in_zone(
         return Times(
             at, unit, written, "UTC, from --source.timezone" if zone else "UTC, assumed: the file names no zone"
         )
-    local = pd.DatetimeIndex(at)
-    try:
-        utc = local.tz_localize(zone, ambiguous="infer")
+    order = -1 if newest_first(at) else 1
+    try:  # in time order: of two equal local times, the earlier one is summer time
+        utc = pd.DatetimeIndex(at[::order]).tz_localize(zone, ambiguous="infer")[::order]
     except ValueError as error:
         raise AmbiguousFile(
             f"{place.source}: not every time exists exactly once in --source.timezone {zone} ({error}); "

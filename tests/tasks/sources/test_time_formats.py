@@ -49,3 +49,24 @@ def test_few_of_390_formats_are_tried(days: list[str], most: int, monkeypatch: p
     times = read_times(column, "", "", Place("bars.csv", "line", np.arange(1, 3)))
     assert times.moments[0].astype("datetime64[D]") == np.datetime64("2017-10-09")
     assert len(set(tried)) <= most
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("interval", ["1h", "30min", "15min"])
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+def test_local_times_keep_their_order_where_the_clocks_change(zone: str, interval: str, order: int) -> None:
+    """Both changes of 2024: 10 and 31 March, 27 October and 3 November."""
+    true = pd.date_range("2024-03-01", "2024-11-30", freq=interval, tz="UTC")[::order]
+    written = true.tz_convert(zone).strftime("%Y-%m-%d %H:%M")
+    times = read_times(pa.chunked_array([list(written)]), "", zone, Place("bars.csv", "line", np.arange(len(true))))
+    np.testing.assert_array_equal(times.moments, true.tz_localize(None).to_numpy())
+
+
+def test_bars_of_the_repeated_hour_are_told_apart_in_a_file_that_is_not_quite_newest_first() -> None:
+    """One day is out of order, as in the hourly file of Coinbase in docs/data.md."""
+    true = pd.date_range("2024-10-20", "2024-10-29", freq="h", tz="UTC")[::-1]
+    true = true[24:72].append(true[:24]).append(true[72:])
+    written = true.tz_convert("Europe/Berlin").strftime("%Y-%m-%d %H:%M")
+    place = Place("bars.csv", "line", np.arange(len(true)))
+    times = read_times(pa.chunked_array([list(written)]), "", "Europe/Berlin", place)
+    np.testing.assert_array_equal(times.moments, true.tz_localize(None).to_numpy())
