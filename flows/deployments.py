@@ -29,6 +29,7 @@ PANEL_DEPLOYMENT_OF = {"1h": "retrain_panel_hourly", "1d": "retrain_panel_daily"
 RENAMED = ("retrain/retrain-1h",)  # of 0.1; `up` removes them
 RECIPE = ("window", "folds", "network", "training", "promotion")  # parameters that replay shares with retrain
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]
+SHORTEST_MINUTES = 5  # a bar in which `ingest` and then `predict` can run before the next close
 GRACE_SECONDS = 600  # a run that has not started by then frees its place, so that a dead one does not block
 
 
@@ -37,9 +38,15 @@ class ScheduleSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ingest_cron: str = Field("2 * * * *", description="When newly closed bars are ingested (cron, UTC).")
+    ingest_cron: str = Field(
+        "",
+        description="When newly closed bars are ingested (cron, UTC); empty: 2 minutes after each full hour; for bars "
+        "shorter than 1h, 1 minute after each close.",
+    )
     predict_cron: str = Field(
-        "", description="When the champion predicts (cron, UTC); empty: 5 minutes after each close."
+        "",
+        description="When the champion predicts (cron, UTC); empty: 5 minutes after each close; for bars shorter than "
+        "1h, 3 minutes.",
     )
     retrain_cron: str = Field("10 0 * * *", description="When the model is retrained (cron, UTC).")
     monitor_cron: str = Field("30 0 * * *", description="When the champion is monitored (cron, UTC).")
@@ -106,15 +113,22 @@ def plans(parameters: Mapping[str, Any] | None = None, schedule: ScheduleSpec | 
         parameters: parameters of `retrain` that differ from its defaults (`source`, `training`, ...); the other flows
             get those that they share with it.
         schedule: when they run.
+
+    Raises:
+        SpecError: a cron schedule is left empty, and the interval is too short to derive it.
     """
     given, schedule = dict(parameters or {}), schedule or ScheduleSpec()
     source = dict(given.get("source", {}))
     series = {"symbol": source.get("symbol", "BTC-USD"), "interval": source.get("interval", "1d")}
+    ingest, predict = schedule.ingest_cron, schedule.predict_cron
+    if not (ingest and predict):
+        derived = after_close(series["interval"])
+        ingest, predict = ingest or derived[0], predict or derived[1]
     recipe = {name: given[name] for name in RECIPE if name in given}
     ingestion: dict[str, Any] = {name: given[name] for name in ("source", "check") if name in given}
     return (
-        Plan("ingest", schedule.ingest_cron, ingestion, "CANCEL_NEW", ("bars",)),
-        Plan("predict", schedule.predict_cron or after_close(series["interval"]), series, "ENQUEUE", ("champion",)),
+        Plan("ingest", ingest, ingestion, "CANCEL_NEW", ("bars",)),
+        Plan("predict", predict, series, "ENQUEUE", ("champion",)),
         Plan("retrain", schedule.retrain_cron, given, schedule.collision, ("training",)),
         Plan("retrain", "", _short_form(given), "ENQUEUE", ("training",), "quick", "quick"),
         Plan("retrain", tags=("training",), deployment="series"),  # for retrain_all: no concurrency limit
@@ -177,14 +191,29 @@ def _retrain_panel(interval: str, deployment: str) -> Plan:
     return Plan("retrain_panel", "", form, "ENQUEUE", ("training", "panel"), deployment)
 
 
-def after_close(interval: str) -> str:
-    """Return a cron schedule 5 minutes after each close of an interval; at each close below one hour.
+def after_close(interval: str) -> tuple[str, str]:
+    """Return the cron schedules of `ingest` and `predict`, so that both run between two closes of an interval.
 
-    >>> after_close("1d"), after_close("4h"), after_close("1h"), after_close("15m")
-    ('5 0 * * *', '5 */4 * * *', '5 * * * *', '*/15 * * * *')
+    `predict` reads stored bars, so that it must follow `ingest`; from the next close on a prediction is late.
+
+    Raises:
+        SpecError: the next bar closes before both have run.
+
+    >>> after_close("1d"), after_close("4h"), after_close("15m")
+    (('2 * * * *', '5 0 * * *'), ('2 * * * *', '5 */4 * * *'), ('1,16,31,46 * * * *', '3,18,33,48 * * * *'))
     """
-    count, unit = interval[:-1], interval[-1]
-    return {"d": "5 0 * * *", "h": f"5 {'*' if count == '1' else f'*/{count}'} * * *"}.get(unit, f"*/{count} * * * *")
+    count, unit = int(interval[:-1]), interval[-1]
+    if unit != "m":
+        hours = {"1h": "*", "1d": "0"}.get(interval, f"*/{count}")
+        return "2 * * * *", f"5 {hours} * * *"
+    if count < SHORTEST_MINUTES:
+        raise SpecError(
+            f"schedule: expected bars of {SHORTEST_MINUTES}m or longer, found {interval}: the next bar closes before "
+            "`ingest` and `predict` have run. Choose a longer interval, or set --schedule.ingest-cron and "
+            "--schedule.predict-cron; predictions after the next close are marked late and are no evidence."
+        )
+    ingest, predict = (",".join(map(str, range(minute, 60, count))) for minute in (1, 3))  # 2 minutes for `ingest`
+    return f"{ingest} * * * *", f"{predict} * * * *"
 
 
 def require_valid(flow: "Flow[..., Any]", parameters: Mapping[str, Any], where: str) -> None:

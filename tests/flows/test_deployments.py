@@ -157,6 +157,42 @@ def test_what_retrain_is_given_the_others_share() -> None:
         require_valid(plan.load(), plan.parameters, plan.name)
 
 
+@pytest.mark.parametrize(
+    ("interval", "ingest", "predict"),
+    [
+        ("5m", "1,6,11,16,21,26,31,36,41,46,51,56 * * * *", "3,8,13,18,23,28,33,38,43,48,53,58 * * * *"),
+        ("15m", "1,16,31,46 * * * *", "3,18,33,48 * * * *"),
+        ("30m", "1,31 * * * *", "3,33 * * * *"),
+        ("1h", "2 * * * *", "5 * * * *"),
+        ("12h", "2 * * * *", "5 */12 * * *"),
+        ("1d", "2 * * * *", "5 0 * * *"),
+    ],
+)
+def test_predict_runs_after_ingest_and_before_the_next_close(interval: str, ingest: str, predict: str) -> None:
+    table = {plan.full_name: plan for plan in plans({"source": {"interval": interval}})}
+    assert (table["ingest/ingest"].cron, table["predict/predict"].cron) == (ingest, predict)
+
+
+@pytest.mark.parametrize("interval", ["1m", "3m"])
+def test_intervals_too_short_for_a_schedule_need_both_crons(interval: str) -> None:
+    given = {"source": {"interval": interval}}
+    with pytest.raises(SpecError, match=f"5m or longer.*found {interval}.*--schedule.predict-cron"):
+        plans(given)
+    with pytest.raises(SpecError, match="5m or longer"):
+        plans(given, ScheduleSpec(ingest_cron="* * * * *"))
+    table = {
+        plan.name: plan.cron for plan in plans(given, ScheduleSpec(ingest_cron="7 * * * *", predict_cron="9 * * * *"))
+    }
+    assert (table["ingest"], table["predict"]) == ("7 * * * *", "9 * * * *")
+
+
+def test_a_cron_that_is_given_is_kept_and_the_other_one_derived() -> None:
+    table = {
+        plan.name: plan.cron for plan in plans({"source": {"interval": "15m"}}, ScheduleSpec(ingest_cron="* * * * *"))
+    }
+    assert (table["ingest"], table["predict"]) == ("* * * * *", "3,18,33,48 * * * *")
+
+
 def asked_for(parameters: dict[str, Any]) -> Recipe:
     """Return the recipe of a run that is given a deployment's parameters, each field of them, as a form sends them."""
     given = FLOWS["retrain"].load().validate_parameters(parameters)
