@@ -3,7 +3,8 @@
 `ingest` reads a whole file, or the bars of an exchange since `OVERLAP_BARS` before the newest stored one, and drops
 what had not closed by `as_of`; it judges no value. `store` merges what `tasks/validation.py` accepted in between, so a
 refused bar never enters the table that models learn from: new bars are added, changed values replace the stored ones
-and are kept in the table `revisions`, equal ones change nothing. From then on a `BarsRef` stands for the bars: table
+and are kept in the table `revisions`, equal ones change nothing. Of a fail-over exchange only bars newer than the
+stored ones are landed, because its other values are no revisions. From then on a `BarsRef` stands for the bars: table
 version and SHA-256 of times and values, which every later read compares.
 """
 
@@ -25,7 +26,7 @@ from tasks.results import Landing, Stored
 from tasks.services.form_wording import in_words_of_the_form
 from tasks.settings import Settings
 from tasks.sources.printable_text import printable
-from tasks.sources.source_spec import SourceSpec, latest_as_of, open_source
+from tasks.sources.source_spec import FAIL_OVER, SourceSpec, latest_as_of, open_source
 from tasks.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     run = current_progress()
     with run.step("ingest"):
         opened = open_source(source, run.page_read, _known(source))
-        bars = opened.fetch(_since(source))
+        newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
+        bars = opened.fetch(None if newest is None else newest - OVERLAP_BARS * to_timedelta(source.series.delta))
         moment = as_utc(as_of) if as_of else latest_as_of(opened, bars, source, datetime.now(UTC))
         closed = is_closed(column_times(bars.frame["timestamp"]), source.series.delta, to_datetime64(moment))
         landed = bars.frame.assign(line=bars.line_numbers)[closed]
@@ -59,10 +61,13 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
                 f"{source.symbol} {source.interval}: expected bars closed by {moment:%Y-%m-%d %H:%M} UTC, found none "
                 f"among the {len(bars)} of {printable(source.path) or source.kind}. Choose a later --as-of."
             )
+        layout = {"source": source.path or source.kind, **bars.layout}
+        if newest is not None and FAIL_OVER in layout:
+            landed = landed[landed["timestamp"] > newest]
+            layout["landed"] = f"bars that opened after {newest:%Y-%m-%d %H:%M} only"
         path = Settings().landing_folder / f"{run_id}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         landed.to_parquet(path, index=False)
-        layout = {"source": source.path or source.kind, **bars.layout}
         show_table("source", [{"property": name, "found": value} for name, value in layout.items()],
                    "How the source was read")  # fmt: skip
         unfinished = int((~closed).sum())
@@ -114,12 +119,6 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
     """Return whether a task failed because its source did not answer: the only failure that a retry can fix."""
     return isinstance(state.result(raise_on_failure=False), SourceUnavailable)
-
-
-def _since(source: SourceSpec) -> datetime | None:
-    """Return the first time to read from an exchange, `OVERLAP_BARS` before the newest stored bar; None for files."""
-    newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
-    return None if newest is None else newest - OVERLAP_BARS * to_timedelta(source.series.delta)
 
 
 def _known(source: SourceSpec) -> "pd.DataFrame | None":

@@ -19,7 +19,7 @@ from model.bars import Bars, bars_from_frame, interval_delta
 from model.errors import SourceUnavailable, SpecError
 from model.times import EPOCH, as_utc, from_milliseconds, to_datetime, to_datetime64, to_milliseconds
 from tasks.sources.exchange_client import ExchangeClient, RetryRule
-from tasks.sources.source_spec import OnPage, SourceBars, SourceSpec
+from tasks.sources.source_spec import FAIL_OVER, OnPage, SourceBars, SourceSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +123,7 @@ class ExchangeSource:
             self._clock = fetching.now
             layout = fetching.layout()
             if failures:
-                layout["fail-over"] = "; ".join(failures)
+                layout[FAIL_OVER] = "; ".join(failures)
                 layout["agreement"] = (
                     str(label_agreement(partial, bars)) if partial is not None else "nothing to compare with"
                 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OnPage = Callable[[datetime, datetime, datetime], None]
+FAIL_OVER = "fail-over"  # in the layout of bars of an exchange that is not the first: why the others failed
 QUICK_BYTES = 8_000_000  # a file up to this size is read within a second
 SourceKind = Literal["sample", "csv", "exchange"]
 

@@ -269,6 +269,53 @@ def test_bars_of_another_exchange_under_the_same_symbol_are_warned_of(
         assert replace(merged, revised=19, unchanged=0).warn_of_other_source("BTC", from_file=from_file) == ""
 
 
+OF_ANOTHER_EXCHANGE = np.array([1.001] * 4 + [0.2])  # prices 0.1 % higher, a fifth of the volume
+
+
+@pytest.fixture
+def failing_over(exchange: LoopbackExchange, source: SourceSpec) -> SourceSpec:
+    """A source whose first exchange is down and whose second one has other prices and volumes."""
+    exchange.always["coinbase"] = Fault(status=503)
+    exchange.always["kraken"] = Fault(
+        change=lambda rows: [(at, *(np.array(row) * OF_ANOTHER_EXCHANGE).tolist()) for at, *row in rows]
+    )
+    return source.model_copy(update={"exchange": "coinbase,kraken"})
+
+
+@pytest.mark.e2e  # three fetches, two of them with attempts at an exchange that is down
+@pytest.mark.usefixtures("unconfirmed")
+def test_a_fail_over_adds_bars_and_revises_none(
+    exchange: LoopbackExchange, failing_over: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    """The second exchange's bar stays until the first is back; ingesting it again changes nothing."""
+    known = part(day_bars, DAYS - 2)
+    bar_store.merge(failing_over.series, known.frame(), {"source": "coinbase"}, merged_at=AT)
+    mixed = Bars("1d", day_bars.opened_at[: DAYS - 1], day_bars.ohlcv[: DAYS - 1].copy())
+    mixed.ohlcv[-1] *= OF_ANOTHER_EXCHANGE
+    for counts in ((1, 0, 0), (0, 0, 0)):
+        merged = ingest_bars(failing_over).merge
+        assert (merged.added, merged.revised, merged.unchanged) == counts
+        require_equal(bar_store, failing_over, mixed)
+    (note,) = bar_store.ingests(failing_over.series, last=1)
+    assert note["source"] == "kraken"
+    assert note["agreement"] == "labels agree on 100.0% of 50 bars in common, closes differ by 0.10% (median)"
+    assert note["landed"] == f"bars that opened after {known.opened_at[-1].item():%Y-%m-%d %H:%M} only"
+    exchange.always.clear()
+    merged = ingest_bars(failing_over).merge
+    assert (merged.added, merged.revised, merged.unchanged) == (0, 1, 50)
+    require_equal(bar_store, failing_over, part(day_bars, DAYS - 1))
+
+
+@pytest.mark.e2e  # as above
+@pytest.mark.usefixtures("unconfirmed")
+def test_a_first_fetch_that_fails_over_stores_every_bar(
+    failing_over: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    ingest_bars(failing_over)
+    closed = part(day_bars, DAYS - 1)
+    require_equal(bar_store, failing_over, replace(closed, ohlcv=closed.ohlcv * OF_ANOTHER_EXCHANGE))
+
+
 @pytest.mark.e2e  # a home of its own for each
 @pytest.mark.parametrize("error_seconds", [-7200, 40 * 86_400])
 def test_a_clock_that_is_off_lets_no_unfinished_bar_in(
