@@ -75,8 +75,8 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
         if found["live_source"] and series.is_panel:  # it has no schedule
             alarms += _stale_alarms(champion, moment)
         elif found["live_source"]:
-            alarms += _clock_alarms(workspace, series, closed_at, moment)
             decisions = workspace.decision_log.rows(series.name)
+            alarms += _clock_alarms(decisions, series, closed_at, moment)
             alarms += _monitor_alarms(entry, champion, decisions, moment, workspace.series_flags)
     if entry:
         found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
@@ -96,11 +96,13 @@ def require_healthy(found: Mapping[str, Any]) -> None:
         raise Unhealthy("; ".join(found["alarms"]))
 
 
-def _clock_alarms(workspace: Workspace, series: Series, closed_at: datetime | None, now: datetime) -> list[str]:
-    """Return alarms for a late retrain and for late bars."""
+def _clock_alarms(
+    decisions: Sequence[LoggedDecision], series: Series, closed_at: datetime | None, now: datetime
+) -> list[str]:
+    """Return alarms for a late retrain, whatever a person decided since, and for late bars."""
     alarms = []
-    last = workspace.decision_log.last(series.name)
-    quiet = _hours(now, last.decided_at) if last else None
+    retrains = [row for row in decisions if row.is_about_challenger or row.action == "unchanged"]
+    quiet = _hours(now, retrains[-1].decided_at) if retrains else None
     if quiet is not None and quiet > MAX_QUIET_HOURS:
         alarms.append(f"quiet: the last retrain decided {quiet:.1f} hours ago; limit {MAX_QUIET_HOURS:g}")
     if closed_at is not None:

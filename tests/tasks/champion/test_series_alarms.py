@@ -35,8 +35,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return found
 
 
-def decide(settings: Settings, at: datetime) -> None:
-    decided = {"decision_id": f"retrain {at}", "action": "promote", "decided_at": at, "version": "1"}
+def decide(settings: Settings, at: datetime, action: str = "promote") -> None:
+    run_id = Workspace(settings, SERIES).registry.version("1").run_id
+    decided = {"decision_id": f"{at}", "action": action, "decided_at": at, "version": "1", "run_id": run_id}
     before = Workspace(settings).decision_log.last(SERIES.name)
     series = {"series_name": SERIES.name, "symbol": SERIES.symbol, "interval": SERIES.interval}
     champions = {"champion_before": before.champion_after if before else None, "champion_after": "1"}
@@ -53,6 +54,14 @@ def test_a_day_after_the_retrain_all_is_well(settings: Settings) -> None:
     assert (found["champion_age_days"], found["bars_age_hours"]) == (20 / 24, 20.0)
     assert found["champion_trained_until"] == found["bars_closed_at"] == CLOSE.isoformat()
     require_healthy(found)
+
+
+def test_what_a_person_decides_does_not_hide_that_no_retrain_ran(settings: Settings) -> None:
+    for action in ("lift", "rollback"):
+        decide(settings, CLOSE + 50 * HOUR, action)
+    assert "quiet" in alarms(settings, CLOSE + 51 * HOUR)
+    decide(settings, CLOSE + 52 * HOUR, "unchanged")
+    assert "quiet" not in alarms(settings, CLOSE + 53 * HOUR)
 
 
 @pytest.mark.e2e
