@@ -1,11 +1,11 @@
 """Read bars from a source into a landing file, and merge the accepted ones into the bar store.
 
-`ingest` reads a whole file, or the bars of an exchange since `OVERLAP_BARS` before the newest stored one, and drops
-what had not closed by `as_of`; it judges no value. `store` merges what `tasks/validation.py` accepted in between, so a
-refused bar never enters the table that models learn from: new bars are added, changed values replace the stored ones
-and are kept in the table `revisions`, equal ones change nothing. Of a fail-over exchange only bars newer than the
-stored ones are landed, because its other values are no revisions. From then on a `BarsRef` stands for the bars: table
-version and SHA-256 of times and values, which every later read compares.
+`ingest` reads a whole file, or the bars of an exchange since `OVERLAP_BARS` before the newest stored one (before the
+as-of time, if that is earlier), and drops what had not closed by `as_of`; it judges no value. `store` merges what
+`tasks/validation.py` accepted in between, so a refused bar never enters the table that models learn from: new bars are
+added, changed values replace the stored ones and are kept in the table `revisions`, equal ones change nothing. Of a
+fail-over exchange only bars newer than the stored ones are landed, because its other values are no revisions. From then
+on a `BarsRef` stands for the bars: table version and SHA-256 of times and values, which every later read compares.
 """
 
 from datetime import UTC, datetime
@@ -52,7 +52,8 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     with run.step("ingest"):
         opened = open_source(source, run.page_read, _known(source))
         newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
-        bars = opened.fetch(None if newest is None else newest - OVERLAP_BARS * to_timedelta(source.series.delta))
+        known = newest if newest is None or as_of is None else min(newest, as_utc(as_of))
+        bars = opened.fetch(None if known is None else known - OVERLAP_BARS * to_timedelta(source.series.delta))
         moment = as_utc(as_of) if as_of else latest_as_of(opened, bars, source, datetime.now(UTC))
         closed = is_closed(column_times(bars.frame["timestamp"]), source.series.delta, to_datetime64(moment))
         landed = bars.frame.assign(line=bars.line_numbers)[closed]

@@ -29,6 +29,7 @@ from flows.ingest import ingest as ingest_flow
 from flows.retrain import retrain
 from model.bars import Bars, Series
 from model.errors import ChecksFailed, SourceUnavailable
+from model.times import to_datetime
 from tasks.ingestion import ingest, store
 from tasks.results import Stored
 from tasks.sources.exchange_client import RetryRule
@@ -229,6 +230,18 @@ def test_twice_in_a_row_adds_nothing(source: SourceSpec, bar_store: BarStore, da
     assert (second.merge.added, second.merge.revised, second.merge.unchanged) == (0, 0, 51)
     assert second.ref == first.ref
     require_equal(bar_store, source, part(day_bars, DAYS - 1))
+
+
+@pytest.mark.e2e
+def test_a_run_as_of_an_earlier_day_needs_no_bar_that_is_not_stored(
+    source: SourceSpec, bar_store: BarStore, day_bars: Bars
+) -> None:
+    """The day lies further back than the bars that are compared with the stored ones."""
+    ingest_bars(source)
+    as_of = to_datetime(day_bars.closed_at[-300])
+    stored = ingest_bars(source, as_of)
+    assert (stored.merge.added, stored.merge.revised, stored.merge.unchanged) == (0, 0, 50)
+    assert bar_store.ref(source.series, as_of=as_of).last == to_datetime(day_bars.opened_at[-300])
 
 
 @pytest.mark.e2e
