@@ -26,6 +26,7 @@ from tasks.champion.as_of_time import resolve_as_of, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
+from tasks.registry.loaded_version import OpenedVersion
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 from tasks.serving.backfill import backfill
@@ -102,11 +103,12 @@ def forecast(
         return now or time_of_writing(found.stored)
 
     workspace.prediction_log.create()
-    backfilled = backfill(workspace, champion, loaded, bars, written_at)
+    opened = OpenedVersion(champion, loaded.recipe(), found.predictor, loaded.network_sha256)
+    backfilled = backfill(workspace, opened, bars, written_at)
     decided_at, probability = found.predictor.predict_last(bars)
-    horizon = loaded.recipe().window.horizon_bars
+    horizon, network = opened.recipe.window.horizon_bars, opened.network_sha256
     prediction = new_prediction(
-        series.name, series, horizon, decided_at, champion.version, probability, written_at(), loaded.network_sha256
+        series.name, series, horizon, decided_at, champion.version, probability, written_at(), network
     )
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)

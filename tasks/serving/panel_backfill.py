@@ -14,9 +14,9 @@ from model.errors import BarsTooShort
 from model.panel import cut_panel
 from model.times import column_times, to_datetime, to_datetime64
 from model.windows import Windows
-from tasks.registry.loaded_version import OpenedVersion, open_version
+from tasks.registry.loaded_version import OpenedVersion
 from tasks.registry.model_registry import Version
-from tasks.serving.backfill import MAX_BACKFILL_BARS, champion_at
+from tasks.serving.backfill import MAX_BACKFILL_BARS, champion_at, open_former_champion
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
 
@@ -73,9 +73,9 @@ def backfill_panel(
         return ()
     made: list[Prediction] = []
     for number, moments in _closes_by_champion(workspace, champion.version, bars, missed).items():
-        opened = champion if number == champion.version.version else open_version(workspace.registry, number)
-        windows = _missed_windows(opened, bars, missed, moments)
-        if windows is not None:
+        opened = open_former_champion(workspace, number, champion)
+        windows = None if opened is None else _missed_windows(opened, bars, missed, moments)
+        if opened is not None and windows is not None:
             after_training = np.flatnonzero(windows.decided_at >= to_datetime64(opened.version.trained_until))
             made += panel_predictions(workspace, opened, windows.take(after_training), written_at)
     workspace.prediction_log.store_all(made)

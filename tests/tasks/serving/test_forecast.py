@@ -51,6 +51,28 @@ def test_missed_days_are_backfilled_once_and_are_late(settings: Settings) -> Non
     assert len(stored) == 11
 
 
+def test_a_former_champion_whose_files_are_lost_does_not_stop_the_present_one(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It broke at a close, `predict` failed, and a retrain replaced it: the missed close stayed between."""
+    forecast(SERIES, settings)
+    store_bars(settings, BARS)
+    workspace = Workspace(settings, SERIES)
+    workspace.registry.add_version(*shadow_of(workspace))
+    for at, champion in ((BARS.closed_at[110], "1"), (BARS.closed_at[125], "2")):
+        row = LoggedDecision(
+            champion, to_datetime(at) + timedelta(minutes=10), SERIES.name, SERIES.symbol, SERIES.interval, "promote",
+            champion, "1", champion,
+        )  # fmt: skip
+        workspace.decision_log.append(row)
+    folder = workspace.registry.read_version("1").folder
+    (folder / "network.onnx").unlink()
+    found = forecast(SERIES, settings)
+    assert found.prediction.version == "2"
+    assert [each.decided_at for each in found.backfilled] == [to_datetime(each) for each in BARS.closed_at[126:129]]
+    assert caplog.text.count("the closes missed while version 1 was champion are not backfilled") == 1
+
+
 def test_a_gap_is_not_backfilled(settings: Settings) -> None:
     forecast(SERIES, settings)
     keep = np.r_[0:122, 124:130]
