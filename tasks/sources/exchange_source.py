@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int64
 
 from model.bar_resampling import resample_bars
 from model.bars import Bars, bars_from_frame, interval_delta
@@ -188,10 +189,11 @@ class _Fetch:
         limit = self.client.page_bars(market)
         self._fetch_pages(market, start, end - step, limit)
         self._refetch_gaps(market, step, limit)
+        received = np.asarray(sorted(self._rows), dtype=np.int64)
         unfinished = [at for at in self._rows if at + step > end]
         for at in unfinished:
             del self._rows[at]
-        bars = self.whole_bars().closed_by(to_datetime64(self.now))
+        bars = _received_whole(self.whole_bars().closed_by(to_datetime64(self.now)), received, step)
         if not len(bars):
             raise SourceUnavailable(
                 f"{self.client.name}: expected bars of {market} {self._spec.interval} from "
@@ -285,6 +287,25 @@ class _Fetch:
         if inner:
             closed = sum(gap in self._rows for gap in inner)
             self._notes.append(f"{len(inner)} gaps, {closed} of them closed by fetching them again")
+
+
+def _received_whole(bars: Bars, received: Int64[np.ndarray, " part"], step: int) -> Bars:
+    """Return resampled bars without a first or last one that the exchange may have returned in part only.
+
+    A part that is missing between others had no trade. One before the first received part is older than what the
+    exchange serves, one after the last may not be published yet.
+
+    Args:
+        bars: of the requested interval.
+        received: open times of the shorter bars, the unfinished one included, in ms, ascending.
+        step: length of a shorter bar in ms.
+    """
+    if not len(bars):
+        return bars
+    first_part = bars.opened_at.astype("datetime64[ms]").astype(np.int64)
+    last_part = bars.closed_at.astype("datetime64[ms]").astype(np.int64) - step
+    whole = (first_part >= received[0]) & (last_part <= received[-1])
+    return Bars(bars.interval, bars.opened_at[whole], bars.ohlcv[whole])
 
 
 def _aligned(moment: datetime, interval: str) -> datetime:

@@ -208,6 +208,44 @@ def test_a_missing_interval_is_made_from_a_shorter_one(
     assert f"made from {made_from}" in bars.layout["bars"]
 
 
+@pytest.mark.parametrize(("published", "newest"), [(5, 18), (6, 0), (7, 0)])
+def test_a_bar_made_from_shorter_ones_waits_for_its_last_part(
+    published: int, newest: int, exchange: LoopbackExchange
+) -> None:
+    """At 06:00:20 the newest published hour is 04:00, 05:00, or the unfinished 06:00."""
+    hours = exchange.series["1h"]
+    day = hours.opened_at[20 * 24]
+    exchange.now = day + np.timedelta64(6 * 3600 + 20, "s")
+    exchange.series["1h"] = part(hours, 0, 20 * 24 + published)
+    bars = bars_from_frame(fetch(spec_of(exchange, "kraken", interval="6h")).frame, "6h")
+    expected = resample_bars(part(hours, 0, 20 * 24 + (6 if newest == 0 else 0)), "6h")
+    np.testing.assert_array_equal(bars.opened_at, expected.opened_at)
+    np.testing.assert_allclose(bars.ohlcv, expected.ohlcv, rtol=1e-12)
+    assert bars.opened_at[-1].astype("datetime64[h]").astype(int) % 24 == newest
+
+
+def test_an_hour_without_a_trade_keeps_the_bar_made_from_the_others(exchange: LoopbackExchange) -> None:
+    hours = exchange.series["1h"]
+    exchange.now = hours.opened_at[20 * 24 + 6] + np.timedelta64(20, "s")
+    traded = np.delete(np.arange(20 * 24 + 7), 20 * 24 + 5)  # none from 05:00 to 06:00, the next one after 06:00
+    exchange.series["1h"] = thin = Bars("1h", hours.opened_at[traded], hours.ohlcv[traded])
+    bars = bars_from_frame(fetch(spec_of(exchange, "kraken", interval="6h")).frame, "6h")
+    np.testing.assert_allclose(bars.ohlcv, resample_bars(part(thin, 0, -1), "6h").ohlcv, rtol=1e-12)
+
+
+def test_the_first_bar_made_from_shorter_ones_is_whole(exchange: LoopbackExchange) -> None:
+    """Kraken serves 720 hours: the oldest, 21:00, is the fourth of its six."""
+    hours = exchange.series["1h"]
+    exchange.now = hours.opened_at[-4] + np.timedelta64(20, "m")
+    assert hours.opened_at[len(hours) - 3 - 720].astype("datetime64[h]").astype(int) % 24 == 21
+    bars = bars_from_frame(fetch(spec_of(exchange, "kraken", interval="6h")).frame, "6h")
+    expected = resample_bars(hours, "6h").closed_by(exchange.now)
+    expected = part(expected, len(expected) - len(bars))
+    np.testing.assert_array_equal(bars.opened_at, expected.opened_at)
+    np.testing.assert_allclose(bars.ohlcv, expected.ohlcv, rtol=1e-12)
+    assert bars.opened_at[0] == hours.opened_at[len(hours) - 3 - 720] + np.timedelta64(3, "h")
+
+
 def test_fail_over_reports_the_agreement_of_both_exchanges(exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.always["coinbase"] = Fault(status=503, body="<html>down</html>")
     spec = spec_of(exchange, "coinbase,binance")
