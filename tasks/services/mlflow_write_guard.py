@@ -2,6 +2,7 @@
 
 MLflow's own basic authentication would ask for a password at every page (docs/decisions/0010). A request counts as a
 read if its method is safe or its path is one of `READS_BY_POST`: a route that a later MLflow adds needs the password.
+Caution: MLflow's assistant starts programs and sends requests on a GET, so of its routes two are reads.
 """
 
 import hmac
@@ -40,6 +41,11 @@ READS_BY_POST = frozenset(
         )
     }
 )
+ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
+READS_OF_ASSISTANT = frozenset(
+    {f"{ASSISTANT}/config", f"{ASSISTANT}/providers"}
+)  # read when MLflow opens
+OTHER_SITES = frozenset({b"cross-site", b"same-site"})  # of Sec-Fetch-Site: a browser sends no Origin with an image
 REASONS = {
     HTTPStatus.UNAUTHORIZED: b"Writing needs the password that `riseorfall up --show-password` prints.\n",
     HTTPStatus.FORBIDDEN: b"Expected a write from a page of this server, found another origin.\n",
@@ -67,11 +73,18 @@ class WriteGuard:
         await send({"type": "http.response.body", "body": REASONS[refusal]})
 
     def _refusal(self, scope: Message) -> HTTPStatus | None:
-        if scope["method"] in SAFE_METHODS or (scope["method"] == "POST" and scope["path"] in READS_BY_POST):
+        if _is_read(scope["method"], scope["path"]):
             return None
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and urlsplit(origin).netloc != headers.get(b"host", b"").decode("latin-1"):
+        is_foreign = origin and urlsplit(origin).netloc != headers.get(b"host", b"").decode("latin-1")
+        if is_foreign or headers.get(b"sec-fetch-site", b"") in OTHER_SITES:
             return HTTPStatus.FORBIDDEN  # a browser that has the password sends it for every page
         given = headers.get(b"authorization", b"")
         return None if hmac.compare_digest(given, self.expected) else HTTPStatus.UNAUTHORIZED
+
+
+def _is_read(method: str, path: str) -> bool:
+    if path.startswith(ASSISTANT) and path not in READS_OF_ASSISTANT:
+        return False
+    return method in SAFE_METHODS or (method == "POST" and path in READS_BY_POST)

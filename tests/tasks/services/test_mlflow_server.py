@@ -10,7 +10,7 @@ import pytest
 from flows.up import _mlflow_command
 from model.errors import SpecError
 from tasks.services.mlflow_server import create_app, main, serve_start_page, start_page
-from tasks.services.mlflow_write_guard import READS_BY_POST, WriteGuard
+from tasks.services.mlflow_write_guard import ASSISTANT, READS_BY_POST, READS_OF_ASSISTANT, WriteGuard
 from tasks.services.server_password import basic_authentication
 from tasks.settings import Settings
 
@@ -21,7 +21,9 @@ VERSIONS = "/api/2.0/mlflow/registered-models/create"
 ALIAS = "/api/2.0/mlflow/registered-models/alias"
 
 
-def status_of(method: str, path: str, password: str = "", origin: str = "", scheme: str = "Basic") -> int:
+def status_of(
+    method: str, path: str, password: str = "", origin: str = "", scheme: str = "Basic", site: str = ""
+) -> int:
     """Send a request through the guard and return the status of the answer; the application answers 200."""
     sent: list[dict[str, Any]] = []
 
@@ -41,6 +43,8 @@ def status_of(method: str, path: str, password: str = "", origin: str = "", sche
         headers.append((b"authorization", value.encode()))
     if origin:
         headers.append((b"origin", origin.encode()))
+    if site:
+        headers.append((b"sec-fetch-site", site.encode()))
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
     asyncio.run(WriteGuard(application, PASSWORD)(scope, receive, send))
     start = sent[0]
@@ -55,6 +59,8 @@ def status_of(method: str, path: str, password: str = "", origin: str = "", sche
         ("GET", "/api/2.0/mlflow/registered-models/get"),
         ("POST", "/ajax-api/2.0/mlflow/runs/search"),
         ("POST", "/graphql"),
+        ("GET", "/ajax-api/3.0/mlflow/assistant/config"),  # asked at the start of MLflow's page
+        ("GET", "/ajax-api/3.0/mlflow/assistant/providers"),
     ],
 )
 def test_everybody_on_this_machine_may_read(method: str, path: str) -> None:
@@ -71,6 +77,9 @@ def test_everybody_on_this_machine_may_read(method: str, path: str) -> None:
         ("PATCH", "/ajax-api/2.0/mlflow/model-versions/update"),
         ("PUT", "/ajax-api/3.0/mlflow/assistant/config"),  # of MLflow's assistant, which runs programs
         ("POST", "/ajax-api/3.0/mlflow/assistant/message"),
+        ("GET", "/ajax-api/3.0/mlflow/assistant/providers/codex/health"),  # runs `codex exec`
+        ("GET", "/ajax-api/3.0/mlflow/assistant/providers/ollama/models"),  # sends a request to any address
+        ("GET", "/ajax-api/3.0/mlflow/assistant/sessions/1/stream"),  # runs a program with a stored message
         ("POST", "/api/9.9/mlflow/a-route-of-a-later-version"),
         ("DELETE", "/ajax-api/2.0/mlflow/runs/search"),
         ("POST", "/api/2.0/mlflow/runs/search/../delete"),
@@ -87,6 +96,23 @@ def test_a_write_needs_the_password(method: str, path: str) -> None:
 def test_a_page_of_another_origin_may_not_write_with_the_password_that_the_browser_keeps(origin: str) -> None:
     assert status_of("POST", VERSIONS, PASSWORD, origin) == 403
     assert status_of("POST", VERSIONS, PASSWORD, HERE) == 200
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
+)
+def test_an_image_on_a_page_of_another_origin_starts_nothing(site: str, status: int) -> None:
+    """A browser sends the password that it keeps, and no Origin; pages of other local ports are of the same site."""
+    health = "/ajax-api/3.0/mlflow/assistant/providers/codex/health"
+    assert status_of("GET", health, PASSWORD, site=site) == status
+    assert status_of("GET", "/", site=site) == 200
+
+
+def test_no_other_route_of_the_assistant_is_a_read() -> None:
+    from mlflow.server.assistant.api import assistant_router
+
+    assert {route.path for route in assistant_router.routes} > READS_OF_ASSISTANT  # type: ignore[attr-defined]
+    assert all(route.path.startswith(f"{ASSISTANT}/") for route in assistant_router.routes)  # type: ignore[attr-defined]
 
 
 def test_every_read_by_post_is_a_route_of_mlflow() -> None:
