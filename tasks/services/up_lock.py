@@ -51,6 +51,7 @@ def hold_home_lock(lock_path: Path, state_path: Path) -> Iterator[None]:
                     "with `fuser` or `lsof`, end it, then start `riseorfall up` again."
                 )
             time.sleep(POLL_SECONDS)  # a command looks at the lock for a moment, or a new `up` writes its name
+        state_path.unlink(missing_ok=True)  # of an `up` that was killed: others may listen at its addresses by now
         file.truncate(0)
         file.write(own_process())
         file.flush()
