@@ -13,14 +13,14 @@ from typing import Any
 
 from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.repair.registry_damage import require_registry
-from tasks.services.file_server import HOST, LOCAL_NAMES
+from tasks.services.file_server import HOST
 from tasks.services.ports import choose_port
 from tasks.services.prefect_server import first_start
 from tasks.services.process_guard import end_marked
 from tasks.services.server_password import ensure_password, mlflow_client_variables, prefect_server_variables
 from tasks.services.supervisor import Service, Supervisor, stop_on_signals
 from tasks.services.up_lock import hold_home_lock
-from tasks.settings import Settings, process_environment
+from tasks.settings import LOCAL_NAMES, Settings, process_environment
 
 PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones, used if free
 PREFECT = "Prefect"  # service

@@ -14,6 +14,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LOCAL_NAMES = ("127.0.0.1", "localhost")  # of the servers that `up` starts
+
 
 class Settings(BaseSettings):
     """Folders, addresses and credentials, from `RISEORFALL_*` variables or a `.env` file."""
@@ -154,7 +156,8 @@ class Settings(BaseSettings):
     def announce(self, environment: MutableMapping[str, str] = os.environ) -> None:
         """Set the variables of MLflow, Prefect, TensorFlow and Great Expectations, before they are imported.
 
-        A variable that is set already stays: a configured server wins over the local default.
+        A variable that is set already stays: a configured server wins over the local default. To the addresses of this
+        machine that a proxy must not be asked for, those of our servers are added.
         """
         quiet = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -172,6 +175,11 @@ class Settings(BaseSettings):
             quiet["PREFECT_HOME"] = str(self.prefect_home)
         for name, value in quiet.items():
             environment.setdefault(name, value)
+        exempt = environment.get("no_proxy") or environment.get("NO_PROXY", "")
+        if exempt != "*":
+            # With http_proxy set, every client here would send requests to 127.0.0.1, and the password, to the proxy.
+            names = dict.fromkeys([*filter(None, exempt.split(",")), *LOCAL_NAMES])
+            environment["no_proxy"] = environment["NO_PROXY"] = ",".join(names)
 
     def link(self, path: Path) -> str:
         """Return a link for a browser: below `public_url` if HOME/data is served, else a file address."""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tasks.settings import LOCAL_NAMES
+
 log = logging.getLogger(__name__)
 
 SERVED_FOLDERS = ("docs", "reports", "monitor")
-HOST = "127.0.0.1"
-LOCAL_NAMES = (HOST, "localhost")
+HOST = LOCAL_NAMES[0]
 LISTING = (
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=color-scheme content='light dark'>"
     "<meta name=viewport content='width=device-width, initial-scale=1'><title>riseorfall</title>"

@@ -42,9 +42,7 @@ READS_BY_POST = frozenset(
     }
 )
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
-READS_OF_ASSISTANT = frozenset(
-    {f"{ASSISTANT}/config", f"{ASSISTANT}/providers"}
-)  # read when MLflow opens
+READS_OF_ASSISTANT = frozenset({f"{ASSISTANT}/config", f"{ASSISTANT}/providers"})  # read when MLflow opens
 OTHER_SITES = frozenset({b"cross-site", b"same-site"})  # of Sec-Fetch-Site: a browser sends no Origin with an image
 REASONS = {
     HTTPStatus.UNAUTHORIZED: b"Writing needs the password that `riseorfall up --show-password` prints.\n",

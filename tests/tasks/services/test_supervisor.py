@@ -14,7 +14,9 @@ from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
+import httpx
 import pytest
+import requests
 
 from tasks.registry.owning_process import own_process
 from tasks.services.file_server import HOST, file_server
@@ -22,6 +24,7 @@ from tasks.services.ports import choose_port
 from tasks.services.process_guard import end_marked, find_marked
 from tasks.services.supervisor import Service, ServiceNotStarted, Supervisor, is_healthy
 from tasks.services.up_lock import AlreadyRunning, LockHeld, hold_home_lock, read_state
+from tasks.settings import Settings
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -167,7 +170,8 @@ def test_a_home_has_one_supervisor_and_a_dead_one_does_not_block_it(tmp_path: Pa
         holder.wait()
     assert read_state(lock, state) is None  # the file exists, its writer is gone
     with hold_home_lock(lock, state):
-        pass
+        # Another `up` starts: whoever listens at the addresses of the killed one must not be sent the password.
+        assert read_state(lock, state) is None
 
 
 def test_a_lock_that_another_program_holds_is_an_error_and_other_users_cannot_take_it(
@@ -242,6 +246,21 @@ def pages(tmp_path: Path) -> Iterator[int]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_proxy_is_not_asked_for_servers_of_this_machine(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `up` and the server of a run do not start where `http_proxy` is set, and the proxy reads the password."""
+    url, nobody = f"http://127.0.0.1:{pages}/health", "http://127.0.0.1:9"
+    environment = {"http_proxy": nobody, "HTTP_PROXY": nobody, "no_proxy": "example.org"}
+    Settings().announce(environment)
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    Settings().announce(environment)
+    assert environment["no_proxy"].count("localhost") == 1
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, environment[name])
+    assert is_healthy(url, "admin:secret")
+    assert httpx.get(url).status_code == 200  # Prefect's client
+    assert requests.get(url, timeout=5).status_code == 200  # MLflow's
 
 
 @pytest.mark.parametrize(
