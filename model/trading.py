@@ -91,7 +91,7 @@ class Performance:
         gross_return: the same before costs, share.
         sharpe: annualised Sharpe ratio of the net returns, with its 95 % bootstrap interval; 0 where they are constant.
         max_drawdown: maximum drawdown from a former high (the start included), share, 0 to 1.
-        turnover: value traded over the whole span, in multiples of the equity.
+        turnover: value traded over the whole span, in multiples of the equity; see `traded_value`.
         exposure: share of bars with a position.
         break_even_bps: costs per side (each value traded once) at which the net return is 0, basis points, with its
             95 % bootstrap interval; NaN where nothing was traded.
@@ -177,7 +177,7 @@ def net_returns(
     """Return the net return of each bar that `trade` earns, without its figures and intervals."""
     held = _hold(record, bars)
     positions = _positions(held, record, learn_bands(record, bars, spec, validation), spec)
-    return np.asarray(positions * held.returns - _costs(positions, spec), dtype=np.float64)
+    return np.asarray(positions * held.returns - _costs(positions, held.returns, spec), dtype=np.float64)
 
 
 def learn_bands(record: Record, bars: Bars, spec: TradingSpec, validation: Sequence[Record]) -> dict[int, Band]:
@@ -214,7 +214,7 @@ def _learn_band(validation: Record, bars: Bars, spec: TradingSpec) -> Band:
 
     def growth(band: Band) -> float:
         positions = _positions(held, validation, {int(validation.fold[0]): band}, spec)
-        return float(log_growth(positions * held.returns - _costs(positions, spec)).sum())
+        return float(log_growth(positions * held.returns - _costs(positions, held.returns, spec)).sum())
 
     return candidates[int(np.argmax([growth(band) for band in candidates]))]
 
@@ -257,15 +257,34 @@ def _positions(
     return hold_bands(now.probabilities, now.fold, bands, held.in_force, short=short, expected_returns=expected)
 
 
-def _costs(positions: Float64[np.ndarray, " bar"], spec: TradingSpec) -> Float64[np.ndarray, " bar"]:
-    """Return the costs of each bar: of the change of position before it, and of the exit at the last one."""
-    return np.asarray(traded_value(positions) * spec.side_bps * BPS, dtype=np.float64)
+def _costs(
+    positions: Float64[np.ndarray, " bar"], returns: Float64[np.ndarray, " bar"], spec: TradingSpec
+) -> Float64[np.ndarray, " bar"]:
+    """Return the costs of each bar: of the value traded at the close before it, and of the exit at the last one."""
+    return np.asarray(traded_value(positions, returns) * spec.side_bps * BPS, dtype=np.float64)
 
 
-def traded_value(positions: Float64[np.ndarray, " bar"]) -> Float64[np.ndarray, " bar"]:
-    """Return the value traded at each bar, in multiples of the equity."""
-    traded = np.abs(np.diff(positions, prepend=0.0))
-    traded[-1] += abs(positions[-1])
+def traded_value(
+    positions: Float64[np.ndarray, " bar"], returns: Float64[np.ndarray, " bar"]
+) -> Float64[np.ndarray, " bar"]:
+    """Return the value traded at the close before each bar, in multiples of the equity; the last one adds the exit.
+
+    A long position moves as the equity does. A short one grows where the equity falls, so a short position of once the
+    equity is traded back to it at every close, without which its returns would not compound.
+
+    Args:
+        positions: shape (bar,), float64: held over each bar, in multiples of the equity.
+        returns: shape (bar,), float64: simple return of the price.
+
+    >>> traded_value(np.array([1.0, 1.0]), np.array([0.5, 0.5])).tolist()
+    [1.0, 1.0]
+    >>> traded_value(np.array([-1.0, -1.0]), np.array([0.5, 0.0])).tolist()  # 1.5 short of an equity of 0.5
+    [1.0, 3.0]
+    """
+    equity = growth_factors(positions * returns)
+    drifted = np.divide(positions * (1 + returns), equity, out=np.zeros(len(positions)), where=equity > 0)
+    traded = np.abs(positions - np.concatenate([[0.0], drifted[:-1]]))
+    traded[-1] += abs(drifted[-1])
     return np.asarray(traded)
 
 
@@ -307,8 +326,8 @@ def _perform(
     seed: int,
 ) -> Performance:
     """Measure positions, shape (bar,); entry t is held over the bar with return t."""
-    traded, gross = traded_value(positions), positions * returns
-    net = gross - _costs(positions, spec)
+    traded, gross = traded_value(positions, returns), positions * returns
+    net = gross - traded * spec.side_bps * BPS
     equity = np.cumprod(growth_factors(net))
     highs = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
     return Performance(

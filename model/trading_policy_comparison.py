@@ -154,7 +154,7 @@ def _result(found: TradingResult, seed: int) -> PolicyResult:
     positions = found.strategy.positions
     return PolicyResult(
         found.strategy.numbers() | split_return(positions, found.returns, seed),
-        net_by_cost(positions * found.returns, traded_value(positions)),
+        net_by_cost(positions * found.returns, traded_value(positions, found.returns)),
         tuple(found.bands.values()),
     )
 

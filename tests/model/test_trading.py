@@ -120,8 +120,28 @@ def test_long_short_by_hand() -> None:
     bars = bars_of_closes([100, 110, 99])
     found = trade(record_on(bars, range(2), [0.9, 0.1]), bars, spec, seed=1).strategy
     assert found.net_return == pytest.approx(1.1 * 1.1 - 1)
-    assert found.turnover == 4  # one in, two to turn round, one out
+    # One in, two to turn round; out: the price fell to 0.9, the equity rose to 1.1.
+    assert found.turnover == pytest.approx(1 + 2 + 0.9 / 1.1)
     assert found.exposure == 1.0  # a short position counts
+
+
+def test_a_short_position_pays_for_being_brought_back_to_the_equity() -> None:
+    """An account of cash and coins that is traded back to minus one, zero or one times its equity at every close."""
+    bars = random_walk(300, seed=4)
+    probabilities = np.repeat(np.random.default_rng(1).choice([0.3, 0.5, 0.7], size=30), 10)[:299]
+    for cost_bps in (0.0, 20.0):
+        spec = TradingSpec(kind="long_short", threshold=0.6, cost_bps=cost_bps, slippage_bps=0)
+        found = trade(record_on(bars, range(299), probabilities), bars, spec, seed=1).strategy
+        cash, coins, turnover = 1.0, 0.0, 0.0
+        for price, position in zip(bars.column("close"), [*found.positions, 0.0], strict=True):
+            equity = cash + coins * price
+            wanted = position * equity / price
+            traded = abs(wanted - coins) * price
+            cash, coins = cash - (wanted - coins) * price - traded * cost_bps * 1e-4, wanted
+            turnover += traded / equity
+        assert {-1, 0, 1} == set(found.positions)
+        assert found.turnover == pytest.approx(turnover, rel=1e-12 if cost_bps == 0 else 5e-3)
+        assert found.net_return == pytest.approx(cash - 1, abs=1e-12 if cost_bps == 0 else 1e-3)
 
 
 def test_a_total_loss_of_a_short_position_ends_the_equity_curve() -> None:
