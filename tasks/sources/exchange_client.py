@@ -116,11 +116,13 @@ class ExchangeClient:
 
         Raises:
             SpecError: the exchange does not trade it; the message lists similar symbols.
-            SourceUnavailable: the exchange does not answer.
+            SourceUnavailable: the exchange does not answer, or its answer has no market.
         """
         self._request("markets", self._exchange.load_markets)
         wanted = re.sub(r"[-_ ]", "/", symbol.upper())
         spot = [name for name, market in self._exchange.markets.items() if market.get("spot")]
+        if not spot and self._exchange.has.get("spot"):
+            raise SourceUnavailable(f"{self.name}: expected its spot markets, found none in its response")
         if wanted in spot:
             return wanted
         near = difflib.get_close_matches(wanted, spot, n=NEAR_MISSES, cutoff=0.5)

@@ -106,7 +106,7 @@ class ExchangeSource:
 
         Raises:
             SourceUnavailable: no exchange returned bars; the message has the reason of each.
-            SpecError: an exchange, the symbol or the interval does not exist.
+            SpecError: an exchange does not exist, or the first that answers has no such symbol or interval.
         """
         failures: list[str] = []
         partial: Bars | None = self._known_bars()
@@ -114,8 +114,10 @@ class ExchangeSource:
             fetching = _Fetch(self._spec, ExchangeClient(name, self._spec.base_url, self._retry), self._on_page)
             try:
                 bars = fetching.closed_bars(since)
-            except SourceUnavailable as error:
-                failures.append(str(error))
+            except (SourceUnavailable, SpecError) as error:
+                if isinstance(error, SpecError) and not failures:
+                    raise
+                failures.append(str(error))  # of a fail-over too: the first exchange may answer the next attempt
                 log.warning("%s", error)
                 partial = fetching.whole_bars() if partial is None else partial
                 continue
@@ -133,22 +135,21 @@ class ExchangeSource:
         raise SourceUnavailable(" | ".join(failures))
 
     def require_traded(self) -> None:
-        """Raise if the first exchange that answers does not trade the symbol; if none answers, do nothing.
+        """Raise if an exchange does not exist, or if the first one answers that it does not trade the symbol.
+
+        Without an answer it does nothing: a fetch retries for longer.
 
         Raises:
             SpecError: an exchange, the symbol or the interval does not exist.
         """
-        for name in self._names:
-            client = ExchangeClient(name, self._spec.base_url, ONE_ATTEMPT)
-            try:
-                client.market(self._spec.symbol)
-                client.finest_interval(self._spec.interval)
-            except SourceUnavailable as error:
-                log.warning("%s", error)
-                continue
-            finally:
-                client.close()
-            return
+        client, *_ = [ExchangeClient(name, self._spec.base_url, ONE_ATTEMPT) for name in self._names]
+        try:
+            client.market(self._spec.symbol)
+            client.finest_interval(self._spec.interval)
+        except SourceUnavailable as error:
+            log.warning("%s", error)
+        finally:
+            client.close()
 
     def default_as_of(self) -> datetime:
         """Return the time by the clock of the exchange that returned the bars."""

@@ -16,7 +16,7 @@ from model.bars import Bars, bars_from_frame
 from model.errors import SourceUnavailable, SpecError
 from tasks.sources.exchange_client import RetryRule
 from tasks.sources.exchange_source import ExchangeSource, label_agreement
-from tasks.sources.source_spec import SourceBars, SourceSpec, open_cross_check, open_source
+from tasks.sources.source_spec import SourceBars, SourceSpec, open_cross_check, open_source, require_readable
 
 QUICK = RetryRule(attempts=4, first_delay_seconds=0.02, longest_delay_seconds=2, timeout_seconds=0.7)
 START = "2018-01-01"
@@ -268,6 +268,26 @@ def test_all_exchanges_down_names_each(exchange: LoopbackExchange) -> None:
     exchange.always["coinbase"] = exchange.always["binance"] = Fault(closes=True)
     with pytest.raises(SourceUnavailable, match=r"coinbase: markets.*\| binance: markets"):
         fetch(spec_of(exchange, "coinbase,binance"))
+
+
+def test_a_fail_over_that_lacks_the_symbol_leaves_the_first_exchange_unavailable(exchange: LoopbackExchange) -> None:
+    exchange.always["coinbase"] = Fault(closes=True)
+    with pytest.raises(SourceUnavailable, match=r"coinbase: markets.*\| .*binance does not trade BTC/EUR"):
+        fetch(spec_of(exchange, "coinbase,binance", symbol="BTC-EUR"))
+    require_readable(spec_of(exchange, "coinbase,binance", symbol="BTC-EUR"))
+
+
+def test_an_answer_without_markets_is_no_unknown_symbol(exchange: LoopbackExchange, day_bars: Bars) -> None:
+    exchange.always["coinbase"] = Fault(body='{"products": []}')
+    with pytest.raises(SourceUnavailable, match="coinbase: expected its spot markets, found none"):
+        fetch(spec_of(exchange))
+    bars = fetch(spec_of(exchange, "coinbase,binance"), utc(day_bars.opened_at[-20]))
+    assert bars.layout["source"] == "binance"
+
+
+def test_a_misspelt_fail_over_is_refused_before_it_is_needed(exchange: LoopbackExchange) -> None:
+    with pytest.raises(SpecError, match="no exchange 'binanse'; similar: binance"):
+        require_readable(spec_of(exchange, "coinbase,binanse"))
 
 
 def test_errors_for_unknown_names_list_similar_ones(exchange: LoopbackExchange) -> None:
