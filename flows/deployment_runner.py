@@ -2,9 +2,10 @@
 
 Run as `python -m flows.deployment_runner JSON` with {"parameters": those of retrain, "schedule": a ScheduleSpec,
 "own_server": whether `up` started the Prefect server}. Before it serves, it removes deployments that were renamed and
-installs the automations. On the server of `up` it also marks the runs that an earlier `up` left running as crashed, so
-that none keeps its place in the queue, and while it serves those that no process executes any more. On a configured
-server other machines may serve deployments of the same names: their runs are not touched.
+installs the automations; what a person paused in Prefect stays paused. On the server of `up` it also marks the runs
+that an earlier `up` left running as crashed, so that none keeps its place in the queue, and while it serves those that
+no process executes any more. On a configured server other machines may serve deployments of the same names: their runs
+are not touched.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from flows.deployments import RENAMED, ScheduleSpec, plans, served
 from tasks.services.automations import install
@@ -22,6 +24,9 @@ from tasks.services.dead_runs import (
     end_runs_of_earlier_up,
 )
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ def main(configuration: str) -> None:
         end_runs_of_earlier_up(names, Settings())
     clean_up_after_dead_runs(Settings())
     deployments = [served(plan) for plan in table]
+    keep_pauses(deployments)
     for deployment in deployments:
         deployment.apply()
     _remove(RENAMED)
@@ -57,6 +63,25 @@ def keep_runs_true(names: Sequence[str], stopping: Event) -> None:
             end_flow_runs_without_process(names)
         except Exception as error:  # noqa: BLE001 - the server may come back
             log.warning("runs without a process were not looked for: %s", error)
+
+
+def keep_pauses(deployments: Sequence["RunnerDeployment"]) -> None:
+    """Let deployments and schedules that a person paused in Prefect stay paused; to install them would resume them."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        for deployment in deployments:
+            try:
+                present = client.read_deployment_by_name(f"{deployment.flow_name}/{deployment.name}")
+            except ObjectNotFound:
+                continue
+            deployment.paused = present.paused
+            is_off = bool(present.schedules) and not any(each.active for each in present.schedules)
+            for schedule in deployment.schedules or ():
+                schedule.active = not is_off
+            if deployment.schedules and (present.paused or is_off):
+                log.warning("%s/%s is paused in Prefect, and stays so", deployment.flow_name, deployment.name)
 
 
 def _remove(names: Sequence[str]) -> None:

@@ -242,13 +242,39 @@ def test_the_runner_goes_on_ending_runs_after_the_server_did_not_answer(
     ]
 
 
+@pytest.mark.parametrize("paused", ["deployment", "schedule"])
+def test_what_a_person_paused_stays_paused_when_up_starts_again(client: SyncPrefectClient, paused: str) -> None:
+    (plan,) = (each for each in plans() if each.full_name == "monitor/monitor")
+
+    def start() -> tuple[bool, list[bool]]:
+        """Install the deployment as the runner does; return whether it is paused, and its schedules are active."""
+        deployment = served(plan)
+        deployment_runner.keep_pauses([deployment])
+        deployment.apply()
+        found = client.read_deployment_by_name("monitor/monitor")
+        return found.paused, [each.active for each in found.schedules]
+
+    assert start() == (False, [True])
+    found = client.read_deployment_by_name("monitor/monitor")
+    if paused == "deployment":
+        client.pause_deployment(found.id)
+        assert start() == (True, [True])
+        client.resume_deployment(found.id)
+    else:
+        client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+        assert start() == start() == (False, [False])
+        found = client.read_deployment_by_name("monitor/monitor")
+        client.update_deployment_schedule(found.id, found.schedules[0].id, active=True)
+    assert start() == (False, [True])
+
+
 @pytest.mark.parametrize("own_server", [True, False])
 def test_runs_are_ended_on_the_server_of_up_only(own_server: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a shared server, a deployment of the same name may run on another machine."""
     called = []
     monkeypatch.setattr(deployment_runner, "end_runs_of_earlier_up", lambda *_: called.append("earlier"))
     monkeypatch.setattr(deployment_runner, "keep_runs_true", lambda *_: called.append("loop"))
-    for name in ("clean_up_after_dead_runs", "_remove", "install"):
+    for name in ("clean_up_after_dead_runs", "keep_pauses", "_remove", "install"):
         monkeypatch.setattr(deployment_runner, name, lambda *_: None)
     monkeypatch.setattr(deployment_runner, "plans", lambda *_: ())
     monkeypatch.setattr("prefect.serve", lambda *_, **__: None)
