@@ -54,7 +54,9 @@ def panel_outcomes(
         return labels
     if not predicted:
         return labels
-    first = decided_at.min() - 2 * window.lookback_bars * bars[predicted[0]].delta  # gaps before it may be filled
+    # A window may begin with filled bars: its first real bar is then before it.
+    before = window.lookback_bars + (window.gaps.max_fill_bars if window.gaps.kind == "fill" else 0)
+    first = decided_at.min() - before * bars[predicted[0]].delta
     members = {each: _closed_from(bars[each], first) for each in panel.symbols if each in bars}
     ranks = _cut_ranks(members, window, panel)
     for symbol in (each for each in predicted if each not in members):

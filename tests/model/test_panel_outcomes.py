@@ -5,6 +5,7 @@ import pytest
 from synthetic_panel import SYMBOLS, panel_bars
 
 from model.bars import Bars
+from model.gap_filling import GapRule
 from model.panel import PanelSpec, cut_panel
 from model.panel_outcomes import open_outcomes, panel_outcomes
 from model.windows import WindowSpec
@@ -73,3 +74,16 @@ def test_live_outcomes_are_the_labels_of_a_retrain(label: str, horizon: int) -> 
     found = panel_outcomes(windows.symbols, windows.decided_at, windows.decided_at + horizon * DAY, window, spec, bars)
     np.testing.assert_array_equal(found, windows.labels)
     assert set(found) == {-1, 0, 1}
+
+
+def test_live_outcomes_are_the_labels_of_a_retrain_where_windows_begin_with_filled_bars() -> None:
+    """F misses 12 bars, which is more than a lookback; its windows after the gap begin with filled bars."""
+    bars, kept = panel_bars(60), np.r_[0:30, 42:60]
+    bars["F"] = Bars("1d", bars["F"].opened_at[kept], bars["F"].ohlcv[kept])
+    spec = PanelSpec(symbols=SYMBOLS, label="rank", least_series=6)
+    window = WindowSpec(lookback_bars=5, gaps=GapRule(kind="fill", max_fill_bars=12))
+    windows = cut_panel(bars, window, spec).windows
+    windows = windows.take(windows.decided_at == bars["F"].closed_at[30])
+    found = panel_outcomes(windows.symbols, windows.decided_at, windows.decided_at + DAY, window, spec, bars)
+    np.testing.assert_array_equal(found, windows.labels)
+    assert set(found) == {0, 1}
