@@ -108,9 +108,9 @@ class Windows:
         result = np.empty((len(self), self.lookback_bars, len(by_feature)))
         chunks, buffers = _chunks(result.shape)
         for part in chunks:
-            first, last = starts[part][0], starts[part][-1]
-            consecutive = last - first == part.stop - part.start - 1
-            raw = runs[:, :, first : last + 1] if consecutive else runs[:, :, starts[part]]
+            chosen = starts[part]
+            consecutive = (np.diff(chosen) == 1).all()
+            raw = runs[:, :, chosen[0] : chosen[-1] + 1] if consecutive else runs[:, :, chosen]
             _standardise(raw, result[part], buffers)
         return result
 

@@ -200,6 +200,11 @@ def test_chunks_change_no_bit_and_standardised_windows_are_their_standardised_va
     np.testing.assert_allclose(whole, slow, rtol=0, atol=1e-12)
 
 
+def test_chosen_windows_are_not_taken_for_consecutive_ones_by_their_ends() -> None:
+    chosen = cut_windows(random_walk(60), WindowSpec()).take(np.array([0, 5, 2, 3]))  # as far apart as 0, 1, 2, 3
+    np.testing.assert_array_equal(chosen.standardised(), standardise(chosen.values()))
+
+
 def test_no_windows_standardise_to_none() -> None:
     none = cut_windows(random_walk(40), WindowSpec()).take(np.arange(0))
     assert none.standardised().shape == standardise(none.values()).shape == (0, 30, 4)
