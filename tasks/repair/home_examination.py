@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model.bars import Series
+from tasks.registry.local_database import LocalDatabase
 from tasks.repair.home_finding import HomeFinding
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
@@ -29,7 +30,8 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
     database = examine_database(settings, rows)
     moved = moved_paths(settings) if database.state == "whole" else None
     versions = examine_versions(settings, rows) if database.state == "whole" and not moved else iter(())
-    return [*tables, *_missing_bars(settings, rows, tables), database, *([moved] if moved else []), *versions]
+    missing = (*_missing_decisions(settings, tables), *_missing_bars(settings, rows, tables))
+    return [*tables, *missing, database, *([moved] if moved else []), *versions]
 
 
 def first_damage(settings: Settings) -> HomeFinding | None:
@@ -73,6 +75,24 @@ def _decisions(settings: Settings, tables: Sequence[HomeFinding]) -> tuple[Logge
     if any(each.part == "table ledger" and each.is_damage for each in tables):
         return ()
     return Workspace(settings).decision_log.rows()
+
+
+def _missing_decisions(settings: Settings, tables: Sequence[HomeFinding]) -> Iterator[HomeFinding]:
+    """Yield the decision log if its folder is gone: MLflow names a champion only after a decision was committed."""
+    if not settings.has_local_registry or any(each.part in {"table ledger", "tables"} for each in tables):
+        return
+    database = LocalDatabase(settings.mlflow_uri)
+    names = dict.fromkeys(name for name, _, _ in database.all_versions() or ())
+    champions = [name for name in names if (database.alias(name, "champion") or (None,))[0]]
+    if champions:
+        (ledger,) = Workspace(settings).decision_log.tables
+        yield HomeFinding(
+            "table ledger",
+            "gone",
+            Path(ledger.uri),
+            f"expected the decision log, because MLflow names a champion of {', '.join(champions)}; found none",
+            "restore a backup: without it the next retrain is compared with no champion",
+        )
 
 
 def _missing_bars(

@@ -1,14 +1,15 @@
 """Find and repair damage in a Delta table of a local folder: its log, and its Parquet files.
 
 A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
-of all other commits stay, and so do the numbers of the versions. A damaged Parquet file is taken out of the table: its
+of all other commits stay, and so do the numbers of the versions. A checkpoint after that commit is kept and still names
+its files, so the newest version loses nothing, only earlier ones do. A damaged Parquet file is taken out of the table: its
 rows are lost, all others stay. Damaged files are moved, not deleted. A file that cannot be read because of the disk,
 the permissions or the memory, or for a reason that is not known here, is not examined and not moved.
 """
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,28 +28,30 @@ def examine_table(name: str, table: Table, *, deep: bool = True) -> list[HomeFin
     Args:
         name: of the table.
         table: in a local folder.
-        deep: read every Parquet file, not only its size and its footer.
+        deep: read every Parquet file, not only its size and its footer, and every file of the log.
     """
     root, part = Path(table.uri), f"table {name}"
     if not root.is_dir() or not any(root.iterdir()):
         return []
-    log_damage = _examine_log(part, table)
+    log_damage = _examine_log(part, table, deep=deep)
     if log_damage:
         return log_damage
     found = list(_examine_files(part, root, deep=deep))
     return found or [HomeFinding(part, "whole", root)]
 
 
-def _examine_log(part: str, table: Table) -> list[HomeFinding]:
+def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
+    """Return the damage of the log; its files are read only if the newest version cannot be opened, or if `deep`."""
     root = Path(table.uri)
     log = root / "_delta_log"
     commits = {int(path.stem): path for path in log.glob("*.json") if path.stem.isdecimal()}
     checkpoints = [*log.glob("*.checkpoint*.parquet"), *log.glob("_last_checkpoint")]
+    failure: Exception | None = None
     try:
         DeltaTable(str(root))
     except Exception as error:  # noqa: BLE001 - deltalake's errors and OSError; the files show which are damage
         failure = error
-    else:
+    if failure is None and not deep:
         return []
     if not commits and not checkpoints:
         remedy = "restore a backup: which of the Parquet files are valid is not known without the log"
@@ -59,10 +62,10 @@ def _examine_log(part: str, table: Table) -> list[HomeFinding]:
     except Exception as error:  # noqa: BLE001 - of the system or pyarrow: nothing is known about the content
         return [_not_examined(part, Path(getattr(error, "filename", None) or log), error)]
     if not lost and not broken:
-        return [_not_examined(part, log, failure)]
+        return [_not_examined(part, log, failure)] if failure else []
 
     def repair(aside: Path) -> None:
-        for path in checkpoints:
+        for path in broken:
             set_aside(path, root.parent, aside)
         for number in lost:
             path = log / f"{number:020}.json"
@@ -70,11 +73,37 @@ def _examine_log(part: str, table: Table) -> list[HomeFinding]:
                 set_aside(path, root.parent, aside)
             path.write_text(_creation(table) if number == 0 else EMPTY_COMMIT, encoding="utf-8")
 
-    first, reason = log / f"{lost[0]:020}.json" if lost else min(broken), _one_line(failure)
-    what = f"versions {', '.join(map(str, lost))}" if lost else "its checkpoint"
+    whole = max((_version_of(path) for path in checkpoints if path not in broken), default=-1)
+    first = log / f"{lost[0]:020}.json" if lost else min(broken)
+    reason = _one_line(failure) if failure else "files that its newest version does not need are damaged or gone"
+    what = f"versions {_listed(lost)}" if lost else "its checkpoint"
     problem = f"expected a log that can be read, found: {reason} ({what})"
-    remedy = "the rows that these versions added are lost, all others are kept" if lost else "read the commits instead"
-    return [HomeFinding(part, "damaged", first, problem, remedy, repair)]
+    return [HomeFinding(part, "damaged", first, problem, _remedy(lost, whole), repair)]
+
+
+def _remedy(lost: Sequence[int], whole: int) -> str:
+    """Return what a repair of a log does.
+
+    Args:
+        lost: commits that are damaged or gone.
+        whole: version of the newest checkpoint that can be read; -1 without one.
+    """
+    if not lost:
+        return "read the commits instead"
+    later = [number for number in lost if number > whole]
+    if not later:
+        return f"the newest version is whole; earlier ones lose the rows that versions {_listed(lost)} added"
+    return f"the rows that versions {_listed(later)} added are lost, all others are kept"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _version_of(checkpoint: Path) -> int:
+    """Return the version of a checkpoint; -1 for the file that names the newest one."""
+    number = checkpoint.name.partition(".")[0]
+    return int(number) if number.isdecimal() else -1
 
 
 def _is_commit(path: Path | None) -> bool:
@@ -94,13 +123,14 @@ def _is_commit(path: Path | None) -> bool:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Return whether a file of a checkpoint is whole: a Parquet file, or the JSON that names it.
+    """Return whether a file of a checkpoint is whole: a Parquet file, or the JSON that names one that is there.
 
     Raises:
         Exception: it cannot be read, for another reason than its content.
     """
     if path.name == "_last_checkpoint":
-        return _is_commit(path)
+        named = json.loads(path.read_text(encoding="utf-8")).get("version") if _is_commit(path) else None
+        return isinstance(named, int) and any(path.parent.glob(f"{named:020}.checkpoint*.parquet"))
     return not _content_problem(path, deep=True)
 
 

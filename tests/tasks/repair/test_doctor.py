@@ -313,6 +313,16 @@ def test_a_lost_creation_of_a_table_is_written_again(home: Path, capsys: pytest.
     assert json.loads(out)["probability"] == STORED_PREDICTION["probability"]  # the stored one
 
 
+def test_a_decision_log_that_is_gone_is_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = home / "data" / "tables" / "ledger"
+    shutil.rmtree(ledger)
+    code, out, _ = output(capsys, "doctor", "--json")
+    assert code == 4
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (found["part"], found["state"], found["path"]) == ("table ledger", "gone", str(ledger))
+    assert "champion of BTC-USD-1d" in found["problem"]
+
+
 def test_status_raises_an_alarm_where_the_files_of_the_champion_are_gone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from model.errors import DamagedHome, StoreUnavailable
 from tasks.repair.registry_damage import require_registry
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
+from tasks.store.delta_table import Table
 from tasks.workspace import Workspace
 
 # Writes part of a transaction to the database, as a large one does, and kills itself.
@@ -157,6 +158,53 @@ def test_a_damaged_checkpoint_is_moved_and_the_commits_are_read_instead(
     assert output(capsys, "doctor", "--repair")[0] == 0
     assert not checkpoint.exists()
     assert {each.state for each in examine_table("bars", table)} == {"whole"}
+
+
+@pytest.fixture
+def ledger(home: Path) -> Table:
+    """The decision log with 20 more decisions, and so with a checkpoint."""
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+    for number in range(20):
+        log.append(replace(first, decision_id=str(number), action="hold", champion_before="1"))
+    (checkpoint,) = (home / "data" / "tables" / "ledger" / "_delta_log").glob("*.checkpoint.parquet")
+    assert int(checkpoint.name.partition(".")[0]) > 3
+    (table,) = log.tables
+    return table
+
+
+def test_a_checkpoint_keeps_the_rows_of_a_commit_that_was_lost_before_it(
+    home: Path, ledger: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest version needs the checkpoint only: unnoticed, until the newest commit is truncated too."""
+    before = Workspace(Settings()).decision_log.rows()
+    Workspace(Settings()).decision_log.append(replace(before[-1], decision_id="newest"))
+    halve(log_file(home, "ledger", 3))
+    assert examine_table("ledger", ledger, deep=False)[0].state == "whole"  # what a command needs can be read
+    (found,) = examine_table("ledger", ledger)
+    assert (found.state, found.path) == ("damaged", log_file(home, "ledger", 3))
+    assert "the newest version is whole" in found.remedy
+    newest = max((home / "data" / "tables" / "ledger" / "_delta_log").glob("*.json"))
+    halve(newest)
+    (found,) = examine_table("ledger", ledger)
+    assert found.remedy.startswith(f"the rows that versions {int(newest.stem)} added are lost")
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert Workspace(Settings()).decision_log.rows() == before
+    assert ledger.open(4) is not None
+
+
+def test_a_checkpoint_that_is_gone_is_damage_and_the_commits_are_read_instead(
+    home: Path, ledger: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name stands in a file of its own, without which deltalake would read the commits."""
+    before = Workspace(Settings()).decision_log.rows()
+    log = home / "data" / "tables" / "ledger" / "_delta_log"
+    (checkpoint,) = log.glob("*.checkpoint.parquet")
+    checkpoint.unlink()
+    (found,) = examine_table("ledger", ledger)
+    assert (found.state, found.path) == ("damaged", log / "_last_checkpoint")
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert Workspace(Settings()).decision_log.rows() == before
 
 
 @pytest.mark.parametrize("part", ["log", "Parquet"])
