@@ -1,5 +1,7 @@
 """Commands that repair and keep a home: doctor, backup, restore, housekeeping."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +26,10 @@ def doctor(*, repair: bool = False, json: JsonFlag = False) -> None:
     from tasks.repair.home_examination import examine_home, repair_home
 
     settings = load_settings()
-    with quiet_libraries(writes=repair) as own_log:
-        if repair:
-            _require_stopped(settings, "doctor --repair", own_log)
+    with (
+        quiet_libraries(writes=repair) as own_log,
+        _nothing_else_running(settings, "doctor --repair", own_log) if repair else nullcontext(),
+    ):
         before, after = repair_home(settings) if repair else (examine_home(settings),) * 2
     left = [each for each in after if each.is_damage]
     repaired = [each for each in before if each.is_damage and each not in left]
@@ -70,8 +73,7 @@ def restore(folder: Path, /) -> None:
 
     settings = load_settings()
     lines: list[str] = []
-    with quiet_libraries(writes=True) as own_log:
-        _require_stopped(settings, "restore", own_log)
+    with quiet_libraries(writes=True) as own_log, _nothing_else_running(settings, "restore", own_log):
         restore_home(settings, folder, lines.append)
     show_lines([*lines, f"restored into {settings.root}; `riseorfall doctor` examines it"])
 
@@ -112,15 +114,26 @@ def _end_dead_runs(settings: "Settings") -> list[str]:
     return clean_up_after_dead_runs(settings)
 
 
-def _require_stopped(settings: "Settings", command: str, own_log: Path) -> None:
-    """Raise SpecError if an `up` of the home runs, whose servers have the files open, or another process writes."""
-    from tasks.repair.live_writers import live_writers
-    from tasks.services.up_lock import read_state
+@contextmanager
+def _nothing_else_running(settings: "Settings", command: str, own_log: Path) -> Iterator[None]:
+    """Keep `up` from starting inside the context.
 
-    if read_state(settings.up_lock, settings.up_state) is not None:
-        raise SpecError(f"{command}: expected no running `riseorfall up` of {settings.root}, found one. Stop it first.")
-    if writers := live_writers(settings, own_log):
-        raise SpecError(
-            f"{command}: expected no process that writes to {settings.root}, found {', '.join(writers)}. Wait until it "
-            "has ended, or stop it."
-        )
+    Raises:
+        SpecError: an `up` of the home runs, whose servers have the files open, or starts; or another process writes.
+    """
+    from tasks.repair.live_writers import live_writers
+    from tasks.services.up_lock import AlreadyRunning, keep_up_out
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(keep_up_out(settings.up_lock, settings.up_state))
+        except AlreadyRunning as error:
+            raise SpecError(
+                f"{command}: expected no running `riseorfall up` of {settings.root}, found one. Stop it first."
+            ) from error
+        if writers := live_writers(settings, own_log):
+            raise SpecError(
+                f"{command}: expected no process that writes to {settings.root}, found {', '.join(writers)}. Wait "
+                "until it has ended, or stop it."
+            )
+        yield

@@ -2,9 +2,9 @@
 
 A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
 of all other commits stay, and so do the numbers of the versions. A checkpoint after that commit is kept and still names
-its files, so the newest version loses nothing, only earlier ones do. A damaged Parquet file is taken out of the table: its
-rows are lost, all others stay. Damaged files are moved, not deleted. A file that cannot be read because of the disk,
-the permissions or the memory, or for a reason that is not known here, is not examined and not moved.
+its files, so the newest version loses nothing, only earlier ones do. A damaged Parquet file is taken out of the table:
+its rows are lost, all others stay. Damaged files are moved, not deleted. A file that cannot be read because of the
+disk, the permissions or the memory, or for a reason that is not known here, is not examined and not moved.
 """
 
 import json

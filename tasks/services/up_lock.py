@@ -38,6 +38,21 @@ def hold_home_lock(lock_path: Path, state_path: Path) -> Iterator[None]:
         AlreadyRunning: another `up` holds it.
         LockHeld: a process that is no `up` holds it.
     """
+    with keep_up_out(lock_path, state_path) as file:
+        file.truncate(0)
+        file.write(own_process())
+        file.flush()
+        yield
+
+
+@contextmanager
+def keep_up_out(lock_path: Path, state_path: Path) -> Iterator[TextIO]:
+    """Hold the lock of a home inside the context without being its `up`, for a repair; yield the file.
+
+    Raises:
+        AlreadyRunning: an `up` holds it, maybe one that is still starting.
+        LockHeld: a process that is no `up` holds it.
+    """
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with _open_lock(lock_path) as file:
         limit = time.monotonic() + LOCK_TIMEOUT_SECONDS
@@ -47,15 +62,13 @@ def hold_home_lock(lock_path: Path, state_path: Path) -> Iterator[None]:
                 raise AlreadyRunning(describe_state(state, lock_path))
             if time.monotonic() > limit:
                 raise LockHeld(
-                    f"{lock_path}: expected to lock it, but a process that is no `riseorfall up` holds it. Find it "
-                    "with `fuser` or `lsof`, end it, then start `riseorfall up` again."
+                    f"{lock_path}: expected to lock it, but a process that is no `riseorfall up` holds it, such as "
+                    "`riseorfall doctor --repair` or `restore`. Wait for it, or find it with `fuser` or `lsof` and end "
+                    "it, then repeat."
                 )
             time.sleep(POLL_SECONDS)  # a command looks at the lock for a moment, or a new `up` writes its name
         state_path.unlink(missing_ok=True)  # of an `up` that was killed: others may listen at its addresses by now
-        file.truncate(0)
-        file.write(own_process())
-        file.flush()
-        yield
+        yield file
 
 
 def _open_lock(lock_path: Path) -> TextIO:

@@ -33,6 +33,7 @@ from tasks.repair.home_finding import set_aside
 from tasks.repair.registry_damage import moved_paths, require_registry
 from tasks.repair.registry_rebuild import rebuild_database
 from tasks.retrain_mlflow_run import open_run
+from tasks.services.up_lock import LockHeld, hold_home_lock
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
 from tasks.workspace import Workspace
@@ -526,12 +527,33 @@ def test_a_home_behind_a_link_and_the_database_of_another_home_are_not_moved_one
     assert moved_paths(Settings()) is None
 
 
-def test_a_home_in_use_by_up_is_not_repaired(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("is_starting", [True, False])
+def test_a_home_in_use_by_up_is_not_repaired(home: Path, capsys: pytest.CaptureFixture[str], is_starting: bool) -> None:
+    """An `up` that is starting has no state yet; its first server may take minutes."""
     remove(database(home))
-    monkeypatch.setattr("tasks.services.up_lock.read_state", lambda *_: {"pid": 1})
-    code, _, err = output(capsys, "doctor", "--repair")
+    settings = Settings()
+    with hold_home_lock(settings.up_lock, settings.up_state):
+        if not is_starting:
+            settings.up_state.write_text('{"pid": 1, "parts": {}, "environment": {}}')
+        code, _, err = output(capsys, "doctor", "--repair")
     assert code == 2
     assert "Stop it first" in err
     assert not database(home).exists()
+
+
+def test_up_does_not_start_during_a_repair(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its servers would open files that the repair replaces."""
+    settings, refused = Settings(), []
+    monkeypatch.setattr("tasks.services.up_lock.LOCK_TIMEOUT_SECONDS", 0.5)
+
+    def repair(_: Settings) -> tuple[list[Any], list[Any]]:
+        with pytest.raises(LockHeld) as held, hold_home_lock(settings.up_lock, settings.up_state):
+            pass
+        refused.append(str(held.value))
+        return [], []
+
+    monkeypatch.setattr("tasks.repair.home_examination.repair_home", repair)
+    assert run(["doctor", "--repair"]) == 0
+    assert "doctor --repair" in refused[0]
+    with hold_home_lock(settings.up_lock, settings.up_state):
+        assert home.exists()
