@@ -9,6 +9,7 @@ found measures it out of sample.
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,8 +65,8 @@ class SearchResult:
         trials: trials finished, failed ones included.
         values: of the best trial.
         log_loss: of the best trial on the bars before the test bars, nats.
-        default_log_loss: of the recipe as given.
-        base_rate_log_loss: of the base rate on the windows of the recipe as given.
+        default_log_loss: of the recipe as given; NaN if it could not be trained.
+        base_rate_log_loss: of the base rate on the windows of the recipe as given, or else of the best trial.
         flags: for `riseorfall retrain`; empty when the given recipe was best.
         run_id: MLflow run.
         overfitting: how often the best recipe of one half of the windows was in the lower half of all recipes on the
@@ -86,9 +87,10 @@ class SearchResult:
 
     def lines(self) -> list[str]:
         """Return the result as text lines."""
+        given = "none, it could not be trained" if math.isnan(self.default_log_loss) else f"{self.default_log_loss:.4f}"
         numbers = (
-            f"best log loss {self.log_loss:.4f}, as given {self.default_log_loss:.4f}, base rate "
-            f"{self.base_rate_log_loss:.4f}, all on bars before the test bars"
+            f"best log loss {self.log_loss:.4f}, as given {given}, base rate {self.base_rate_log_loss:.4f}, all on "
+            "bars before the test bars"
         )
         advice = f"riseorfall retrain {self.flags}" if self.flags else "no trial was better than the recipe as given"
         return [f"{self.trials} trials; {numbers}", _describe_overfitting(self.overfitting), advice]
@@ -149,11 +151,13 @@ class RecipeSearch:
             f"{study.study_name}: {done} of {self.spec.trials} trials done, {len(self.bars)} bars before the test"
         )
         if done < self.spec.trials:
+            if self._as_given(study) is None:
+                study.enqueue_trial(values_of(self.recipe))
             study.optimize(self._objective, n_trials=self.spec.trials - done, catch=(UnsoundModel, BarsTooShort))
         return self._found(study)
 
     def _open(self) -> "optuna.Study":
-        """Open or resume the study; its first trial is the recipe as given."""
+        """Open or resume the study."""
         import optuna  # imported here: see `search`
         from optuna.storages.journal import JournalFileBackend
 
@@ -168,14 +172,17 @@ class RecipeSearch:
         )
         # With the same seed a resumed search would repeat its first proposals.
         study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials))
-        if not study.trials:
-            study.enqueue_trial(values_of(self.recipe))
         if RUN not in study.user_attrs:
             run_id = self.workspace.runs.start_run(f"tune {self.series.name}", {"recipe": self.recipe.digest})
             self.workspace.runs.log_values(run_id, params={**self.spec.folds.model_dump(), "study": study.study_name})
             study.set_user_attr(RUN, run_id)
         self.workspace.runs.claim_run(study.user_attrs[RUN])
         return study
+
+    def _as_given(self, study: "optuna.Study") -> "optuna.trial.FrozenTrial | None":
+        """Return the trial that scored the recipe as given; None where there is none, or it was interrupted."""
+        own = values_of(self.recipe)
+        return next((trial for trial in study.trials if trial.value is not None and trial.params == own), None)
 
     def _objective(self, trial: "optuna.Trial") -> float:
         """Score one recipe by walk-forward, as a child run."""
@@ -215,15 +222,15 @@ class RecipeSearch:
         if not complete:
             raise UnsoundModel(f"tune {study.study_name}: expected a finished trial, found none")
         best = study.best_trial
-        given = next((trial for trial in complete if trial.number == 0), best)
+        given = self._as_given(study)
         run_id = str(study.user_attrs[RUN])
         found = SearchResult(
             study=study.study_name,
             trials=_finished(study),
             values=dict(best.params),
             log_loss=float(study.best_value),
-            default_log_loss=float(given.value or "nan"),
-            base_rate_log_loss=float(given.user_attrs["base_rate_log_loss"]),
+            default_log_loss=float("nan") if given is None else float(given.value or 0.0),
+            base_rate_log_loss=float((given or best).user_attrs["base_rate_log_loss"]),
             flags=flags_of(self.recipe, best.params),
             run_id=run_id,
             overfitting=self._overfitting([str(trial.user_attrs.get(RUN, "")) for trial in complete]),

@@ -189,6 +189,35 @@ def test_an_interrupted_search_resumes_in_the_same_run(tmp_path: Path) -> None:
     assert calls == []
 
 
+def test_a_search_that_was_interrupted_in_its_first_trial_still_scores_the_recipe_as_given(tmp_path: Path) -> None:
+    settings, calls = home(tmp_path), []
+
+    def interrupted(recipe: Recipe) -> Quiet:
+        calls.append(recipe)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return Quiet(recipe)
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning(settings, trainer=interrupted).search()
+    resumed = tuning(settings)
+    found = resumed.search()
+    assert calls[0] == RECIPE
+    as_given = tuning(home(tmp_path / "whole"), SPEC.model_copy(update={"trials": 1})).search()
+    assert found.default_log_loss == as_given.log_loss
+
+
+def test_a_recipe_as_given_that_cannot_be_trained_has_no_score(tmp_path: Path) -> None:
+    def failing(recipe: Recipe) -> Quiet:
+        if recipe == RECIPE:
+            raise UnsoundModel("never finite")
+        return Quiet(recipe)
+
+    found = tuning(home(tmp_path), trainer=failing).search()
+    assert np.isnan(found.default_log_loss)
+    assert "as given none, it could not be trained" in found.lines()[0]
+
+
 def test_a_search_without_a_finished_trial_is_an_error(tmp_path: Path) -> None:
     def failing(_: Recipe) -> Quiet:
         raise UnsoundModel("never finite")
