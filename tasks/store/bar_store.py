@@ -350,7 +350,7 @@ class BarStore:
         """
         frame = self._quarantine.held(series, opened_at, reason)
         result = self.merge(series, frame, {"source": "quarantine", "reason": reason}, merged_at=released_at)
-        self._quarantine.mark_released(series, opened_at, reason, at=released_at)
+        self._quarantine.mark_released(series, frame, reason, at=released_at)
         return result
 
     def decided_by_hand(self, series: Series) -> "tuple[pd.DataFrame, pd.DataFrame]":

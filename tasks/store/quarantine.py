@@ -94,8 +94,8 @@ class Quarantine:
         entries = self.read(series)
         removed = entries[entries["released_at"].isna() & (entries["rule"] == REMOVED)]
         released = entries[entries["released_at"].notna()]
-        gone = {(time, values) for time, _, values in _refusals(removed)}
-        stays = [(time, values) not in gone for time, _, values in _refusals(released)]
+        gone = set(_bars(removed))
+        stays = [bar not in gone for bar in _bars(released)]
         return released[stays], removed
 
     def read(self, series: Series) -> "pd.DataFrame":
@@ -128,6 +128,8 @@ class Quarantine:
     def held(self, series: Series, opened_at: Sequence[datetime], reason: str) -> "pd.DataFrame":
         """Return the quarantined bars of some open times, one each, for their release.
 
+        Of a time whose bar was removed by hand it is the bar removed last, whatever else was refused there.
+
         Raises:
             SpecError: the reason is empty, a time has no open entry, the rule of one can never be waived, or entries of
                 one time have different values.
@@ -137,6 +139,8 @@ class Quarantine:
         wanted = {as_utc(time) for time in opened_at}
         refusals = self.read(series)
         held = refusals[refusals["timestamp"].isin(wanted) & refusals["released_at"].isna()]
+        removed = held[held["rule"] == REMOVED].drop_duplicates("timestamp", keep="last")
+        held = held[~held["timestamp"].isin(removed["timestamp"]) | held.index.isin(removed.index)]
         absent = wanted - set(held["timestamp"])
         if absent:
             raise SpecError(
@@ -159,13 +163,14 @@ class Quarantine:
             )
         return frame
 
-    def mark_released(self, series: Series, opened_at: Sequence[datetime], reason: str, *, at: datetime) -> None:
-        """Mark the open entries of some open times as released."""
-        wanted = {as_utc(time) for time in opened_at}
+    def mark_released(self, series: Series, frame: "pd.DataFrame", reason: str, *, at: datetime) -> None:
+        """Mark the open entries of some bars (columns of `COLUMNS`) as released."""
+        wanted = set(_bars(frame))
 
         def plan(table: "DeltaTable") -> Change | None:
             rows = scan_rows(table, self._table.schema, series)
-            released = rows["timestamp"].isin(wanted) & rows["released_at"].isna()
+            chosen = np.array([bar in wanted for bar in _bars(rows)], dtype=bool)
+            released = rows["released_at"].isna() & chosen
             if not released.any():
                 return None
             rows.loc[released, "released_at"] = as_utc(at)
@@ -188,14 +193,17 @@ def _refused(frame: "pd.DataFrame") -> "pd.DataFrame":
     return rows
 
 
-def _refusals(rows: "pd.DataFrame") -> list[tuple[int, str, bytes]]:
-    """Return the key of each entry: time, rule and values."""
+def _refusals(rows: "pd.DataFrame") -> list[tuple[tuple[int, bytes], str]]:
+    """Return the key of each entry: bar and rule."""
+    return list(zip(_bars(rows), rows["rule"], strict=True))
+
+
+def _bars(rows: "pd.DataFrame") -> list[tuple[int, bytes]]:
+    """Return the key of the bar of each entry: time and values."""
     values = rows[list(VALUES)].to_numpy(dtype=np.float64) + 0.0
     values[np.isnan(values)] = np.nan
     times = rows["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-    return [
-        (time, rule, block.tobytes()) for time, rule, block in zip(times.tolist(), rows["rule"], values, strict=True)
-    ]
+    return [(time, block.tobytes()) for time, block in zip(times.tolist(), values, strict=True)]
 
 
 def _rows(schema: "pa.Schema", frame: "pd.DataFrame") -> "pa.Table":

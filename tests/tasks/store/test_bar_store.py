@@ -459,6 +459,22 @@ def test_a_removed_bar_can_be_released_and_removed_again(store: BarStore) -> Non
     assert same(stored(store), steady(10))
 
 
+def test_a_removed_bar_is_released_where_another_bar_of_its_time_was_refused(store: BarStore) -> None:
+    bars = steady(10)
+    store.merge(SERIES, bars_frame(bars), {}, merged_at=AT)
+    store.quarantine(SERIES, refused([3], "lesser_double"), at=AT, source="a")
+    store.remove(SERIES, times(3), "wrong", removed_at=AT)
+    corrected = {3: (103.0, 106.0, 101.0, 105.0, 20.0)}
+    store.merge(SERIES, bars_frame(corrected), {}, merged_at=AT)
+    store.remove(SERIES, times(3), "wrong too", removed_at=AT + timedelta(hours=1))
+    assert store.release(SERIES, times(3), "it was right", released_at=AT).added == 1
+    assert same(stored(store), bars | corrected)  # the bar removed last
+    released, removed = store.decided_by_hand(SERIES)
+    assert (released["close"].tolist(), removed["close"].tolist()) == ([105.0], [bars[3][3]])
+    still_open = store.read_quarantine(SERIES)["released_at"].isna()
+    assert store.read_quarantine(SERIES)["rule"][still_open].tolist() == ["lesser_double", "removed_bar"]
+
+
 def test_a_removal_names_stored_bars_and_a_reason(store: BarStore) -> None:
     store.merge(SERIES, bars_frame(steady(10)), {}, merged_at=AT)
     with pytest.raises(SpecError, match="expected a reason"):
