@@ -38,6 +38,7 @@ from tasks.sources.unpacked_size_limits import SizeLimits
 log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
+MINUTE_MICROSECONDS = 60_000_000  # every interval is a whole number of minutes, in every time zone
 LISTED_SYMBOLS = 30  # of a file of several, in a message
 DAMAGED = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error),
@@ -243,7 +244,7 @@ def _times(table: FileTable, spec: SourceSpec) -> Times:
 def _opened_at(moments: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: str) -> Shaped[np.ndarray, " bar"]:
     """Convert the times of the file into open times; a closing time of 23:59:59 is the next midnight."""
     delta = interval_delta(spec.interval)
-    short = -moments.astype(np.int64) % delta.astype(np.int64)  # microseconds up to the next whole interval
+    short = -moments.astype(np.int64) % MINUTE_MICROSECONDS  # up to the next whole minute
     almost = (short > 0) & (short <= SECOND_MICROSECONDS)
     if spec.bar_stamp == "close":
         return np.where(almost, moments + short.astype("timedelta64[us]"), moments) - delta

@@ -335,11 +335,16 @@ def test_closing_stamps_move_to_the_open(write: Write) -> None:
 
 
 @pytest.mark.parametrize("clock", ["23:59:59", "23:59:59.999"])
-def test_a_close_just_before_midnight_belongs_to_its_day(clock: str, write: Write) -> None:
+@pytest.mark.parametrize(("zone", "ahead_hours"), [("", 0.0), ("Asia/Seoul", 9.0), ("Asia/Kolkata", 5.5)])
+def test_a_close_just_before_midnight_belongs_to_its_day(
+    clock: str, zone: str, ahead_hours: float, write: Write
+) -> None:
     content = text(HEADED, rows([f"{day} {clock}" for day in DAYS]))
-    pd.testing.assert_frame_equal(fetch(write(content, bar_stamp="close")).frame, BARS, check_dtype=False)
+    expected = BARS.assign(timestamp=BARS["timestamp"] - pd.Timedelta(hours=ahead_hours))
+    bars = fetch(write(content, bar_stamp="close", timezone=zone))
+    pd.testing.assert_frame_equal(bars.frame, expected, check_dtype=False)
     with pytest.raises(AmbiguousFile, match=r"--source\.bar-stamp close"):
-        fetch(write(content))
+        fetch(write(content, timezone=zone))
 
 
 def test_a_zone_moves_times_to_utc(write: Write) -> None:
