@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
 MINUTE_MICROSECONDS = 60_000_000  # every interval is a whole number of minutes, in every time zone
+MONEYS = frozenset(quote.upper() for quote in QUOTE_TOKENS)
+DOLLARS = frozenset({"USD", "USDT", "USDC"})
 LISTED_SYMBOLS = 30  # of a file of several, in a message
 DAMAGED = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error),
@@ -187,10 +189,12 @@ def _rows_of_symbol(table: FileTable, spec: SourceSpec) -> FileTable:
         note = f"of {len(values)} symbols {chosen[0]!r} was read"
         columns = replace(table.columns, notes=(*table.columns.notes, note))
         return replace(table, fields=fields, columns=columns, place=replace(table.place, numbers=lines))
-    wanted = _bare_symbol(re.split(r"[^A-Z0-9]", spec.symbol.upper())[0])
+    base, quote = _base_and_quote(spec.symbol)
     for value in values:
         held = _bare_symbol(value)
-        if held.isalnum() and value == value.upper() and not held.startswith(wanted):
+        another_base = held and value == value.upper() and not held.startswith(base)
+        money = held.removeprefix(base)
+        if another_base or (money in MONEYS and not _same_money(money, quote)):
             raise SpecError(
                 f"{source}: expected bars of {spec.symbol}, found {value!r} in column {column!r}; set --source.symbol"
             )
@@ -202,15 +206,25 @@ def _bare_symbol(symbol: str) -> str:
     return re.sub(r"[^A-Z0-9]", "", symbol.upper()).replace("XBT", "BTC")
 
 
+def _base_and_quote(symbol: str) -> tuple[str, str]:
+    """Return base and quote of a symbol, such as BTC and USD; no quote where no separator shows it."""
+    base = _bare_symbol(re.split(r"[^A-Za-z0-9]", symbol)[0])
+    return base, _bare_symbol(symbol).removeprefix(base)
+
+
+def _same_money(money: str, quote: str) -> bool:
+    """Return whether a currency is that of a quote, or another dollar than a quote in dollars; any without a quote."""
+    return not quote or money == quote or {money, quote} <= DOLLARS
+
+
 def _matching(values: list[str], symbol: str) -> list[str]:
-    """Return the symbols of a file that are the spec's: base and quote, or the base with any quote."""
-    whole, base = _bare_symbol(symbol), _bare_symbol(re.split(r"[^A-Za-z0-9]", symbol)[0])
-    quotes = {"", *(quote.upper() for quote in QUOTE_TOKENS)}
-    exact = [value for value in values if _bare_symbol(value) == whole]
+    """Return the symbols of a file that are the spec's: base and quote, or the base with a quote of that currency."""
+    base, quote = _base_and_quote(symbol)
+    bare = {value: _bare_symbol(value) for value in values}
+    exact = [value for value, held in bare.items() if held == base + quote]
+    moneys = {money for money in MONEYS if _same_money(money, quote)}
     return exact or [
-        value
-        for value in values
-        if _bare_symbol(value).startswith(base) and _bare_symbol(value).removeprefix(base) in quotes
+        value for value, held in bare.items() if held.startswith(base) and held.removeprefix(base) in {"", *moneys}
     ]
 
 

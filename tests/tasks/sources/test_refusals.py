@@ -260,9 +260,12 @@ def test_several_symbols_in_one_file(refuse: Refuse) -> None:
     lines = ["2017-09-05,BTCUSD,1,2,1,2\n", "2017-09-05,ETHUSD,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile, symbol="SOL-USD")
     assert "found 2 symbols in column 'symbol', none of them SOL-USD: BTCUSD, ETHUSD. Name it as the file" in message
-    lines = ["2017-09-05,BTCEUR,1,2,1,2\n", "2017-09-05,BTCUSDT,1,2,1,2\n"]
+    lines = ["2017-09-05,BTCUSDC,1,2,1,2\n", "2017-09-05,BTCUSDT,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile)
-    assert "2 of them may be meant: BTCEUR, BTCUSDT. Name it" in message
+    assert "2 of them may be meant: BTCUSDC, BTCUSDT. Name it" in message
+    lines = ["2017-09-05,BTCEUR,1,2,1,2\n", "2017-09-05,ETHEUR,1,2,1,2\n"]
+    message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile)
+    assert "found 2 symbols in column 'symbol', none of them BTC-USD: BTCEUR, ETHEUR. Name it" in message
     lines = [f"2017-09-05,C{number:02}/USDT,1,2,1,2\n" for number in range(70)] + ["2017-09-05,LINK/USDT,1,2,1,2\n"]
     message = refuse("date,symbol,open,high,low,close\n" + "".join(lines), AmbiguousFile, symbol="LIMK-USDT")
     assert "found 71 symbols in column 'symbol', none of them LIMK-USDT: LINK/USDT, C" in message  # the nearest first
@@ -300,9 +303,29 @@ def test_the_named_remedy_works(content: str, tmp_path: Path) -> None:
     assert len(bars) == len(content.splitlines()) - (not content[:1].isdigit())
 
 
-def test_another_symbol_than_the_spec(refuse: Refuse) -> None:
-    content = "date,symbol,open,high,low,close\n2017-09-05,ETHUSD,1,2,1,2\n"
-    assert "expected bars of BTC-USD, found 'ETHUSD'" in refuse(content, SpecError)
+@pytest.mark.parametrize(
+    ("found", "symbol"),
+    [
+        ("ETHUSD", "BTC-USD"),
+        ("BTCEUR", "BTC-USD"),
+        ("btc-eur", "BTC-USD"),
+        ("XBT/USD", "BTC-EUR"),
+        ("ETH/BTC", "BTC-USD"),
+    ],
+)
+def test_another_symbol_than_the_spec(found: str, symbol: str, refuse: Refuse) -> None:
+    content = f"date,symbol,open,high,low,close\n2017-09-05,{found},1,2,1,2\n"
+    assert f"expected bars of {symbol}, found {found!r}" in refuse(content, SpecError, symbol=symbol)
+
+
+@pytest.mark.parametrize(
+    ("found", "symbol"), [("BTCUSDT", "BTC-USD"), ("BTC", "BTC-EUR"), ("BTC/EUR", "BTC"), ("bitcoin", "BTC-USD"),
+                          ("BTCEUR", "BTCEUR"), ("BTC-BUSD", "BTC-USD"), ("BTC/USDT:USDT", "BTC-USD")]
+)  # fmt: skip
+def test_another_spelling_of_the_symbol_is_read(found: str, symbol: str, tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(f"date,symbol,open,high,low,close\n2017-09-05,{found},1,2,1,2\n")
+    assert len(open_source(SourceSpec(kind="csv", path=str(path), symbol=symbol)).fetch()) == 1
 
 
 def test_another_interval_than_the_spec(refuse: Refuse) -> None:
