@@ -6,6 +6,7 @@ from prometheus_client import start_http_server
 from prometheus_client.core import REGISTRY
 
 from tasks.services.flow_run_metrics import FlowRunCollector
+from tasks.services.scheduled_runs import scheduled_pauses
 from tasks.serving.service_metrics import StateCollector
 from tasks.settings import Settings
 
@@ -16,7 +17,7 @@ def main() -> None:
     """Serve until the container stops."""
     settings = Settings()
     settings.announce()
-    REGISTRY.register(StateCollector(settings))
+    REGISTRY.register(StateCollector(settings, scheduled_pauses))
     REGISTRY.register(FlowRunCollector(settings))
     start_http_server(PORT)
     while True:

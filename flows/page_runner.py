@@ -20,7 +20,7 @@ from tasks.pages.dashboard_page import dashboard_page
 from tasks.pages.written_pages import write_chart_script
 from tasks.services.file_server import file_server
 from tasks.services.flow_run_metrics import FlowRunCollector
-from tasks.services.scheduled_runs import prefect_api, run_forms, service_status
+from tasks.services.scheduled_runs import prefect_api, run_forms, scheduled_pauses, service_status
 from tasks.serving.service_metrics import StateCollector, state_page
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -87,7 +87,7 @@ def main(port: int, mlflow_store: str, mlflow_address: str) -> None:
     """Serve until a signal arrives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = Settings(tracking_uri=mlflow_store, mlflow_url=mlflow_address)
-    collectors = (StateCollector(settings), FlowRunCollector(settings))
+    collectors = (StateCollector(settings, scheduled_pauses), FlowRunCollector(settings))
     metrics = Cached(partial(state_page, *collectors))
     file_server(settings.data_folder, port, dashboard(settings), metrics).serve_forever()
 

@@ -22,18 +22,19 @@ def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, c
         Exit with 4 if there is an alarm, for cron.
     """
     from tasks.champion.live_comparison import NEWEST_VERSIONS
-    from tasks.champion.series_alarms import require_healthy, series_health
+    from tasks.champion.series_alarms import Pauses, require_healthy, series_health
     from tasks.champion.series_status import series_status
     from tasks.console.status_tables import LIVE_VERSIONS, show_all_status, show_status
-    from tasks.services.scheduled_runs import service_status
+    from tasks.services.scheduled_runs import scheduled_pauses, service_status
 
     settings = load_settings()
     with quiet_libraries():
         chosen = options.listed
-        services = service_status(settings)
+        services, pauses = service_status(settings), scheduled_pauses(settings)
         live = NEWEST_VERSIONS if json else LIVE_VERSIONS if len(chosen) == 1 else 0  # what is printed
         found = [
-            series_status(each, settings, live) | {"health": series_health(each, settings) | services}
+            series_status(each, settings, live)
+            | {"health": series_health(each, settings, pauses=pauses.get(each.name, Pauses())) | services}
             for each in chosen
         ]
     if json:

@@ -1,10 +1,11 @@
 """Health of a series: age of the champion and of the bars, live score, alarms. `series_status.py` says what there is.
 
 Quick: it reads the monitor log, the decision log and the bars. Clock-based alarms apply only to series from an
-exchange: a file ends in the past. What runs next is known to `tasks/services/`, not here.
+exchange: a file ends in the past. What is scheduled is known to `tasks/services/`, not here: callers pass it on.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,8 +21,17 @@ from tasks.store.decision_log import LoggedDecision
 from tasks.store.monitor_log import MonitorEntry
 from tasks.workspace import Workspace
 
-MAX_QUIET_HOURS = 26.0  # same as the automation that reports a day without a retrain
+HOUR = timedelta(hours=1)
+SLACK = timedelta(hours=2)  # own choice: a scheduled run may start late and takes its time
 MAX_BARS_BEHIND = 3.0  # same as the freshness check
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Longest time between two scheduled runs: of the retrain of a series, and of its monitor."""
+
+    retrain: timedelta = timedelta(days=1)
+    monitor: timedelta = timedelta(days=1)
 
 
 class Unhealthy(RiseOrFallError):
@@ -30,13 +40,16 @@ class Unhealthy(RiseOrFallError):
     exit_code = 4
 
 
-def series_health(series: Series, settings: Settings, now: datetime | None = None) -> dict[str, Any]:
+def series_health(
+    series: Series, settings: Settings, now: datetime | None = None, pauses: Pauses = Pauses()
+) -> dict[str, Any]:
     """Return ages, live score and alarms of a series, ready for JSON; `alarms` is empty when all is well.
 
     Args:
         series: symbol and interval.
         settings: addresses of tables and MLflow.
         now: the clock if None.
+        pauses: as scheduled; every day if the schedule is not known.
     """
     moment = now or datetime.now(UTC)
     workspace = Workspace(settings, series)
@@ -76,8 +89,9 @@ def series_health(series: Series, settings: Settings, now: datetime | None = Non
             alarms += _stale_alarms(champion, moment)
         elif found["live_source"]:
             decisions = workspace.decision_log.rows(series.name)
-            alarms += _clock_alarms(decisions, series, closed_at, moment)
-            alarms += _monitor_alarms(entry, champion, decisions, moment, workspace.series_flags)
+            alarms += _clock_alarms(decisions, series, closed_at, moment, pauses.retrain + SLACK)
+            limit = pauses.monitor + SLACK
+            alarms += _monitor_alarms(entry, champion, decisions, moment, limit, workspace.series_flags)
     if entry:
         found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
     found["alarms"] = alarms
@@ -97,14 +111,14 @@ def require_healthy(found: Mapping[str, Any]) -> None:
 
 
 def _clock_alarms(
-    decisions: Sequence[LoggedDecision], series: Series, closed_at: datetime | None, now: datetime
+    decisions: Sequence[LoggedDecision], series: Series, closed_at: datetime | None, now: datetime, limit: timedelta
 ) -> list[str]:
     """Return alarms for a late retrain, whatever a person decided since, and for late bars."""
     alarms = []
     retrains = [row for row in decisions if row.is_about_challenger or row.action == "unchanged"]
-    quiet = _hours(now, retrains[-1].decided_at) if retrains else None
-    if quiet is not None and quiet > MAX_QUIET_HOURS:
-        alarms.append(f"quiet: the last retrain decided {quiet:.1f} hours ago; limit {MAX_QUIET_HOURS:g}")
+    if retrains and now - retrains[-1].decided_at > limit:
+        quiet = _hours(now, retrains[-1].decided_at)
+        alarms.append(f"quiet: the last retrain decided {quiet:.1f} hours ago; limit {limit / HOUR:g}")
     if closed_at is not None:
         behind = (now - closed_at) / to_timedelta(series.delta)
         if behind > MAX_BARS_BEHIND:
@@ -113,14 +127,19 @@ def _clock_alarms(
 
 
 def _monitor_alarms(
-    entry: MonitorEntry | None, champion: Version, decisions: Sequence[LoggedDecision], now: datetime, flags: str
+    entry: MonitorEntry | None,
+    champion: Version,
+    decisions: Sequence[LoggedDecision],
+    now: datetime,
+    limit: timedelta,
+    flags: str,
 ) -> list[str]:
     """Return alarms for a monitor that does not run, and for what it would have reported about the champion's age."""
     since = entry.watched_at if entry else decisions[0].decided_at if decisions else now
-    if now - since <= timedelta(hours=MAX_QUIET_HOURS):
+    if now - since <= limit:
         return []
     ran = f"ran last {_hours(now, since):.1f} hours ago" if entry else "never ran"
-    alarms = [f"monitor: it {ran}; limit {MAX_QUIET_HOURS:g}. Run `riseorfall monitor{flags}`, or `riseorfall up`"]
+    alarms = [f"monitor: it {ran}; limit {limit / HOUR:g}. Run `riseorfall monitor{flags}`, or `riseorfall up`"]
     reported = entry is not None and any(alarm.kind == "stale" for alarm in entry.alarms)
     return alarms if reported else alarms + _stale_alarms(champion, now)
 
@@ -132,4 +151,4 @@ def _stale_alarms(champion: Version, now: datetime) -> list[str]:
 
 
 def _hours(now: datetime, then: datetime | None) -> float | None:
-    return None if then is None else (now - then) / timedelta(hours=1)
+    return None if then is None else (now - then) / HOUR

@@ -21,10 +21,11 @@ from model.record import Record
 from tasks.champion.commit_decision import read_champion
 from tasks.champion.panel_status import recent_predictions
 from tasks.champion.recipe_hold import RecipeHold, held_recipes
-from tasks.champion.series_alarms import series_health
+from tasks.champion.series_alarms import Pauses, series_health
 from tasks.champion.served_predictions import LivePredictions, predictions_with_outcomes
 from tasks.registry.model_registry import Version
 from tasks.registry.run_artifacts import DETAILS
+from tasks.services.scheduled_runs import scheduled_pauses
 from tasks.settings import Settings, report_name
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import LoggedDecision, champion_since
@@ -118,18 +119,20 @@ class DashboardReader:
 
     def read(self, name: str = "") -> list[SeriesContent]:
         """Return the content of every stored series, by name, and of every panel; with a name of that one alone."""
-        listed = Workspace(self.settings).listed_series()
-        return [self._readable(series) for series in listed if name in ("", series.name)]
+        listed, pauses = Workspace(self.settings).listed_series(), scheduled_pauses(self.settings)
+        return [
+            self._readable(series, pauses.get(series.name, Pauses())) for series in listed if name in ("", series.name)
+        ]
 
-    def _readable(self, series: Series) -> SeriesContent:
+    def _readable(self, series: Series, pauses: Pauses) -> SeriesContent:
         """Return the content of a series, or only the reason why it cannot be read."""
         try:
-            return self._series(series)
+            return self._series(series, pauses)
         except Exception as error:
             log.exception("the dashboard cannot read series %s", series.name)
             return unreadable_content(series, f"{type(error).__name__}: {error}")
 
-    def _series(self, series: Series) -> SeriesContent:
+    def _series(self, series: Series, pauses: Pauses) -> SeriesContent:
         workspace = Workspace(self.settings, series)
         rows = workspace.decision_log.rows(series.name)
         bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
@@ -144,7 +147,7 @@ class DashboardReader:
         try:
             state = read_champion(workspace)
             champion, problem = state.version, state.problem
-            health = series_health(series, self.settings)
+            health = series_health(series, self.settings, pauses=pauses)
             if champion is not None:
                 record = self._record(workspace, champion.version)
                 corrected_p = self._corrected_p(workspace, champion.run_id)

@@ -12,7 +12,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from model.bars import Series
+from tasks.champion.series_alarms import SLACK, Pauses
 from tasks.services.events import DECISION_EVENTS, NOTIFY_ON, RETRAIN_ON, series_resource
+from tasks.services.scheduled_runs import longest_pause
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COOL_DOWN = timedelta(days=3)  # between two retrains started by alarms; the daily ones go on
-MAX_QUIET = timedelta(hours=26)  # a day and two hours: a daily retrain may start late and takes its time
 BLOCK = "riseorfall"
 WEBHOOK = "riseorfall-predictions"
 RETRAIN, QUIET, NOTIFY, FAILED, PREDICTED = (
@@ -37,15 +38,12 @@ FAILED_SUBJECT = "riseorfall: run {{ flow_run.name }} {{ flow_run.state.name }}"
 FAILED_BODY = "{{ flow_run.state.message }} {{ flow_run|ui_url }}"
 
 
-def install(
-    deployments: Sequence[str], cool_down: timedelta = COOL_DOWN, max_quiet: timedelta = MAX_QUIET
-) -> list[str]:
+def install(deployments: Sequence[str], cool_down: timedelta = COOL_DOWN) -> list[str]:
     """Install the automations whose deployment or notification block exists, and return their names.
 
     Args:
         deployments: `flow/deployment` names that exist on the server.
         cool_down: time in which alarms start one retrain only.
-        max_quiet: time without a decision after which the monitor runs and reports it.
     """
     from prefect.client.orchestration import get_client
 
@@ -55,6 +53,7 @@ def install(
         if "retrain/retrain" in deployments:
             wanted.append(_retrain_on_alarm(client, cool_down))
         if "monitor/monitor" in deployments:
+            max_quiet = _longest_pause(client, deployments) + SLACK
             wanted.append(_report_missing_retrain(client, max_quiet, block))
         if block is not None:
             wanted += [_notify_about_alarms(block), _notify_about_failed_runs(block)]
@@ -95,7 +94,7 @@ def _report_missing_retrain(client: "SyncPrefectClient", max_quiet: timedelta, b
         actions.append(SendNotification(block_document_id=block.id, subject=message, body=message))
     return AutomationCore(
         name=QUIET,
-        description="Runs the monitor, which reports the missing retrain, after a day without a decision.",
+        description=f"Runs the monitor, which reports the missing retrain, after {max_quiet} without a decision.",
         trigger=EventTrigger(
             expect=set(DECISION_EVENTS),
             match={"prefect.resource.id": _resource(deployment.parameters)},
@@ -105,6 +104,14 @@ def _report_missing_retrain(client: "SyncPrefectClient", max_quiet: timedelta, b
         ),
         actions=actions,
     )
+
+
+def _longest_pause(client: "SyncPrefectClient", deployments: Sequence[str]) -> timedelta:
+    """Return the longest time between two scheduled retrains; that of a daily one where there is no schedule."""
+    name = "retrain/retrain"
+    schedules = client.read_deployment_by_name(name).schedules if name in deployments else []
+    known = [longest_pause(each.schedule.model_dump(mode="json")) for each in schedules if each.active]
+    return min((pause for pause in known if pause is not None), default=Pauses().retrain)
 
 
 def _notify_about_alarms(block: Any) -> "AutomationCore":

@@ -1,16 +1,25 @@
 """Running parts of `up` and the next scheduled runs, from the Prefect server in use."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import islice, pairwise
 from typing import Any
 from urllib.request import Request, urlopen
 
+from model.bars import Series
+from tasks.champion.series_alarms import Pauses
 from tasks.services.server_password import basic_authentication, read_password
 from tasks.services.up_lock import read_state
 from tasks.settings import Settings
+from tasks.sources.source_spec import SourceSpec
 
 OUR_DEPLOYMENTS = {"deployments": {"tags": {"all_": ["riseorfall"]}}}  # a shared server has others
+DEFAULT = SourceSpec().series  # of a deployment whose parameters name none
 OF_ALL_SERIES = ("retrain_all", "retrain_group")  # deployments whose series are a list of parameters
+RETRAINS, MONITORS = ("retrain", "retrain_all", "retrain_group"), ("monitor",)  # flows
+MOST_TIMES = 1_000  # own choice: scheduled times that are compared; a year of a daily schedule
 MAX_RUNS = 50  # scheduled runs that are read; of each deployment the first is returned
 
 
@@ -26,6 +35,64 @@ def service_status(settings: Settings) -> dict[str, Any]:
 def is_scheduled(series: str, next_runs: Sequence[Mapping[str, str]]) -> bool:
     """Return whether one of the next scheduled runs is for a series, such as `BTC-USD 1d`."""
     return any(run["name"] in OF_ALL_SERIES or run["series"] == series for run in next_runs)
+
+
+def scheduled_pauses(settings: Settings) -> dict[str, Pauses]:
+    """Return the longest time between two scheduled retrains, and between two runs of the monitor, by name of series.
+
+    Without a server, or of a series without an active schedule, nothing is known.
+    """
+    try:
+        retrains, monitors = (_pauses(settings, flows) for flows in (RETRAINS, MONITORS))
+    except (OSError, ValueError):
+        return {}
+    daily = Pauses()
+    return {
+        series: Pauses(retrains.get(series, daily.retrain), monitors.get(series, daily.monitor))
+        for series in {*retrains, *monitors}
+    }
+
+
+def _pauses(settings: Settings, flows: Sequence[str]) -> dict[str, timedelta]:
+    """Return the longest time between two scheduled runs of some flows by name of series."""
+    found: dict[str, timedelta] = {}
+    query = {**OUR_DEPLOYMENTS, "flows": {"name": {"any_": list(flows)}}}
+    for deployment in query_prefect(settings, "deployments/filter", query):
+        for each in deployment["schedules"]:
+            pause = longest_pause(each["schedule"])
+            if pause is not None and each["active"] and not deployment["paused"]:
+                for series in _series_names(deployment["parameters"] | (each.get("parameters") or {})):
+                    found[series] = min(pause, found.get(series, pause))
+    return found
+
+
+def _series_names(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the series that a run of a deployment with these parameters is for."""
+    sources = parameters.get("sources")
+    for source in [parameters.get("source") or parameters] if sources is None else sources:
+        yield Series(source.get("symbol", DEFAULT.symbol), source.get("interval", DEFAULT.interval)).name
+
+
+def longest_pause(schedule: Mapping[str, Any]) -> timedelta | None:
+    """Return the longest time between two runs of a schedule of Prefect; None where it is not known.
+
+    >>> [longest_pause(each) for each in ({"cron": "10 0 * * 1-5"}, {"interval": 3600.0}, {"rrule": "FREQ=DAILY"})]
+    [datetime.timedelta(days=3), datetime.timedelta(seconds=3600), None]
+    """
+    if "interval" in schedule:
+        return timedelta(seconds=float(schedule["interval"]))
+    return _longest_pause_of_cron(str(schedule["cron"])) if "cron" in schedule else None
+
+
+@cache
+def _longest_pause_of_cron(cron: str) -> timedelta | None:
+    from cronsim import CronSim, CronSimError  # imported here: a command without a server needs none
+
+    try:
+        times = list(islice(CronSim(cron, datetime(2024, 1, 1, tzinfo=UTC)), MOST_TIMES))
+    except CronSimError:  # Prefect knows a few more forms, such as @daily
+        return None
+    return max((later - earlier for earlier, later in pairwise(times)), default=None)
 
 
 def with_local_registry(settings: Settings) -> Settings:

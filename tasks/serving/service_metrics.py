@@ -8,7 +8,7 @@ Prefect: `tasks/services/flow_run_metrics.py` adds the flow runs. Ages are in se
 import logging
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from model.bars import Series
-from tasks.champion.series_alarms import series_health
+from tasks.champion.series_alarms import Pauses, series_health
 from tasks.settings import Settings
 from tasks.store.decision_log import Action
 from tasks.workspace import Workspace
@@ -52,9 +52,18 @@ E_PROCESSES = {  # process -> numbers of the monitor: e-value, threshold
 class StateCollector(Collector):
     """Champion, bars, decisions and live score of each stored series, read on demand."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Set the stores; nothing is read yet."""
+    def __init__(
+        self, settings: Settings, scheduled_pauses: Callable[[Settings], Mapping[str, Pauses]] = lambda _: {}
+    ) -> None:
+        """Set the stores; nothing is read yet.
+
+        Args:
+            settings: addresses of the stores.
+            scheduled_pauses: returns the longest time between scheduled runs by name of series, for the alarms; a day
+                of a series that it does not name.
+        """
         self._settings = settings
+        self._scheduled_pauses = scheduled_pauses
         self._metrics: list[Metric] = []
         self._read_at = float("-inf")
         self._lock = Lock()  # of several requests at once one reads
@@ -77,14 +86,14 @@ class StateCollector(Collector):
         )
         families = _Families()
         try:
-            stored = Workspace(self._settings).listed_series()
+            stored, pauses = Workspace(self._settings).listed_series(), self._scheduled_pauses(self._settings)
         except Exception:  # of deltalake, pyarrow, MLflow or the system
             log.exception("metrics: the stored series cannot be read")
             readable.add_metric([""], 0)
             return [readable]
         for series in stored:
             try:
-                families.add(series, self._settings, datetime.now(UTC))
+                families.add(series, self._settings, datetime.now(UTC), pauses.get(series.name, Pauses()))
             except Exception:
                 log.exception("metrics: %s cannot be read", series.name)
                 readable.add_metric([series.name], 0)
@@ -112,9 +121,9 @@ class _Families:
             "riseorfall_decisions", "Decisions in the decision log", labels=["series", "action"]
         )
 
-    def add(self, series: Series, settings: Settings, now: datetime) -> None:
+    def add(self, series: Series, settings: Settings, now: datetime, pauses: Pauses) -> None:
         """Read one series."""
-        health, name = series_health(series, settings, now), series.name
+        health, name = series_health(series, settings, now, pauses), series.name
         rows = Workspace(settings, series).decision_log.rows(name)
         if health["champion_age_days"] is not None:
             self.champion_age.add_metric([name], health["champion_age_days"] * SECONDS_PER_DAY)

@@ -20,6 +20,7 @@ from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.schedules import Cron, Interval, Schedule
 from prefect.states import Completed, Paused, Pending, Running
 from synthetic_bars import random_walk
 from tiny_home import tiny_home
@@ -87,6 +88,21 @@ def test_installing_twice_changes_nothing_and_a_new_cool_down_replaces_the_old(
     install(NAMES, cool_down=timedelta(days=5))
     (changed,) = client.read_automations_by_name(RETRAIN)
     assert (changed.id, changed.trigger.within) == (before.id, timedelta(days=5))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "hours"),
+    [(Cron("10 * * * *"), 3), (Cron("10 0 * * 0"), 170), (Interval(timedelta(hours=6)), 8), (Cron("@daily"), 26)],
+)
+def test_a_missing_retrain_is_one_later_than_its_schedule(
+    client: SyncPrefectClient, schedule: Schedule, hours: int
+) -> None:
+    (plan,) = (each for each in plans() if each.full_name == "retrain/retrain")
+    plan.load().to_deployment(name=plan.deployed_as, schedules=[schedule], entrypoint_type="module_path").apply()  # type: ignore[union-attr]  # not a coroutine
+    install(NAMES)
+    (quiet,) = client.read_automations_by_name(QUIET)
+    served(plan).apply()  # as the other tests know it
+    assert quiet.trigger.within == timedelta(hours=hours)
 
 
 def test_an_automation_of_0_1_is_renamed_in_place(client: SyncPrefectClient) -> None:

@@ -10,7 +10,7 @@ from tiny_home import SERIES, tiny_home
 from model.bars import Series
 from model.evaluation import WAYS
 from model.times import to_datetime
-from tasks.champion.series_alarms import Unhealthy, require_healthy, series_health
+from tasks.champion.series_alarms import Pauses, Unhealthy, require_healthy, series_health
 from tasks.champion.series_status import series_status
 from tasks.console.status_tables import show_health
 from tasks.registry.experiment_runs import ExperimentRuns
@@ -65,6 +65,21 @@ def test_what_a_person_decides_does_not_hide_that_no_retrain_ran(settings: Setti
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize(("every", "late"), [(timedelta(hours=1), 3), (timedelta(days=7), 170)])
+def test_a_retrain_and_a_monitor_are_missing_after_their_own_schedule(
+    settings: Settings, every: timedelta, late: int
+) -> None:
+    def found(at: datetime) -> list[str]:
+        health = series_health(SERIES, settings, at, Pauses(retrain=every, monitor=every))
+        return [each for each in health["alarms"] if each.startswith(("quiet", "monitor"))]
+
+    assert found(CLOSE + late * HOUR) == []
+    assert [each.partition(". Run")[0] for each in found(CLOSE + (late + 0.1) * HOUR)] == [
+        f"quiet: the last retrain decided {late}.1 hours ago; limit {late}",
+        f"monitor: it never ran; limit {late}",
+    ]
+
+
 def test_a_status_without_the_costs_of_a_run_has_no_numbers_after_costs(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,8 @@ from model.bars import Series
 from model.monitor_alarms import Alarm
 from model.predictor import Predictor
 from model.recipe import Recipe
-from tasks.champion.series_alarms import series_health
+from tasks.champion.series_alarms import Pauses, series_health
+from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.serving.rest_server import Champion, Ready, application
 from tasks.serving.service_metrics import RequestMetrics, StateCollector, _Served, state_page
 from tasks.settings import Settings
@@ -94,6 +95,16 @@ def test_the_state_of_a_series_is_what_its_stores_hold(settings: Settings) -> No
     assert found["riseorfall_missing_predictions", (name, "1")] == 2
     assert found["riseorfall_e_value", ("version", name)] == 3.5
     assert found["riseorfall_e_value_threshold", ("service", name)] == 20
+
+
+def test_a_monitor_is_missing_after_its_own_schedule(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: {"source.kind": "exchange"})
+
+    def alarms(pauses: Pauses) -> float:
+        collector = StateCollector(settings, lambda _: {SERIES.name: pauses})
+        return samples(state_page(collector)[0].decode())["riseorfall_alarms", (SERIES.name,)]
+
+    assert alarms(Pauses()) - alarms(Pauses(monitor=timedelta(days=36_500))) == 2  # it, and what it would report
 
 
 def test_a_home_without_a_champion_has_bars_and_no_champion(tmp_path: Path) -> None:
