@@ -27,6 +27,7 @@ from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.settings import Settings
 from tasks.sources.printable_text import printable
+from tasks.store.arrow_without_pandas import use_arrow_without_pandas
 
 WRONG_USAGE, UNEXPECTED = 2, 1
 COMMANDS = (
@@ -51,7 +52,11 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     use_own_temporary_folder()
-    sys.exit(run(sys.argv[1:] if words is None else words))
+    if words is None:
+        words = sys.argv[1:]
+        if words[:1] in (["predict"], ["decisions"]) and not {"--panel", "--help", "-h"}.intersection(words):
+            use_arrow_without_pandas()  # neither needs it; lasts until the process ends
+    sys.exit(run(words))
 
 
 def _exit_on_signal(number: int, _: object) -> None:

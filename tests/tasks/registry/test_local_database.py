@@ -85,13 +85,14 @@ def test_tables_of_another_mlflow_are_left_to_the_client(tmp_path: Path) -> None
     assert LocalDatabase(f"sqlite:///{tmp_path / 'mlflow.db'}").version("a", "1") is None
 
 
-def test_a_prediction_from_a_shell_imports_neither_mlflow_nor_tensorflow(settings: Settings) -> None:
+@pytest.mark.parametrize("command", ["predict", "decisions"])
+def test_a_short_command_imports_neither_mlflow_nor_tensorflow_nor_pandas(settings: Settings, command: str) -> None:
     asks = (
-        "import sys; from flows.cli import run; code = run(['predict']); "
-        "assert code == 0; print([name for name in ('mlflow', 'tensorflow', 'prefect') if name in sys.modules])"
+        "import atexit, sys; from flows.cli import main; heavy = ('mlflow', 'tensorflow', 'prefect', 'pandas'); "
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules])); main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", asks], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", asks, command], capture_output=True, text=True, check=True,
         env={"RISEORFALL_HOME": str(settings.home), "PATH": ""}, cwd=settings.home,
     )  # fmt: skip
     assert done.stdout.endswith("[]\n"), done.stdout
