@@ -1,9 +1,10 @@
-"""Back up the buckets as one tar stream, or restore them.
+"""Back up buckets as one tar stream, or restore them.
 
-Usage: `python bucket_copies.py save > FILE`, `python bucket_copies.py load < FILE`.
+Usage: `python bucket_copies.py save BUCKET ... > FILE`, `python bucket_copies.py load BUCKET ... < FILE`.
 
-Run it in the image of the stack with the administrator key of the object store. Delta logs are read before the files
-that they name, so a backup taken while a run writes is a state that the tables really had.
+backup.sh and restore.sh run their own copy of it in the image of the stack, which may be of another version, with the
+administrator key of the object store. Delta logs are read before the files that they name, so a backup taken while a
+run writes is a state that the tables really had.
 """
 
 import io
@@ -11,18 +12,17 @@ import logging
 import os
 import sys
 import tarfile
+from collections.abc import Sequence
 from typing import Any
 
 log = logging.getLogger("bucket_copies")
 
-BUCKETS = ("mlflow", "tables")
 
-
-def save() -> int:
-    """Write every object to standard output, and return the number of objects."""
+def save(buckets: Sequence[str]) -> int:
+    """Write every object of some buckets to standard output, and return the number of objects."""
     client, count = _client(), 0
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
-        for bucket in BUCKETS:
+        for bucket in buckets:
             for key in sorted(_keys(client, bucket), key=lambda key: "/_delta_log/" not in key):
                 content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
                 entry = tarfile.TarInfo(f"{bucket}/{key}")
@@ -32,21 +32,21 @@ def save() -> int:
     return count
 
 
-def load() -> int:
+def load(buckets: Sequence[str]) -> int:
     """Read objects from standard input, put them into their buckets, and return the number of objects.
 
-    Objects that are in a bucket but not in the backup are deleted: two histories of one table must not mix.
+    Objects that are in one of the buckets but not in the backup are deleted: two histories of one table must not mix.
     """
     client, restored = _client(), set()
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         for entry in archive:
             bucket, _, key = entry.name.partition("/")
             content = archive.extractfile(entry)
-            if bucket not in BUCKETS or not key or content is None or ".." in key.split("/"):
-                raise SystemExit(f"{entry.name}: expected an object of {' or '.join(BUCKETS)}; nothing more was loaded")
+            if bucket not in buckets or not key or content is None or ".." in key.split("/"):
+                raise SystemExit(f"{entry.name}: expected an object of {' or '.join(buckets)}; nothing more was loaded")
             client.put_object(Bucket=bucket, Key=key, Body=content.read())
             restored.add((bucket, key))
-    for bucket in BUCKETS:
+    for bucket in buckets:
         for key in _keys(client, bucket):
             if (bucket, key) not in restored:
                 client.delete_object(Bucket=bucket, Key=key)
@@ -72,4 +72,4 @@ def _client() -> Any:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # to standard error: standard output is the backup
-    log.info("%d objects", {"save": save, "load": load}[sys.argv[1]]())
+    log.info("%d objects", {"save": save, "load": load}[sys.argv[1]](sys.argv[2:]))

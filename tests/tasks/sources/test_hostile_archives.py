@@ -60,4 +60,4 @@ def test_a_copy_of_the_buckets_with_a_path_that_leaves_them_is_refused(
     with (tmp_path / "copy.tar").open("rb") as file, monkeypatch.context() as patch:
         patch.setattr("sys.stdin", SimpleNamespace(buffer=file))
         with pytest.raises(SystemExit, match="expected an object"):
-            copies.load()
+            copies.load(["mlflow", "tables"])
