@@ -21,6 +21,7 @@ from model.errors import SpecError
 from model.metrics import ODDS_CLIP
 
 EULER_MASCHERONI = 0.5772156649015329
+LEAST_PERIODS = 3  # of a deflated Sharpe ratio: fewer have no skewness
 PARTS = 16  # of the windows in CSCV: 12,870 splits, as in Bailey et al. 2017
 LEAST_WINDOWS_PER_PART = 10  # own
 CSCV_CELLS = 10_000_000  # splits times recipes held at once: 80 MB an array
@@ -191,8 +192,10 @@ def deflated_sharpe_ratio(returns: Float64[np.ndarray, " period"], trials: int, 
     >>> deflated_sharpe_ratio(gains, 1, 0.0) > deflated_sharpe_ratio(gains, 100, 0.01)
     True
     """
-    if len(returns) < 3:  # noqa: PLR2004
-        raise SpecError(f"deflated Sharpe ratio: expected returns of at least 3 periods, found {len(returns)}")
+    if len(returns) < LEAST_PERIODS:
+        raise SpecError(
+            f"deflated Sharpe ratio: expected returns of at least {LEAST_PERIODS} periods, found {len(returns)}"
+        )
     centred, spread = returns - returns.mean(), float(returns.std())
     if spread <= 0:
         return 0.0
@@ -217,10 +220,12 @@ def deflate_sharpe_ratio(
         recipes: all recipes tried, the recipe itself and unknown ones included.
 
     Returns:
-        See `deflated_sharpe_ratio`. The variance is that of the known Sharpe ratios, at least that of an estimate
-        without skill, one over the number of periods: policies and portfolios of one network are alike, other recipes
-        are not, and their ratios vary at least by chance.
+        See `deflated_sharpe_ratio`; NaN with fewer than three periods. The variance is that of the known Sharpe ratios,
+        at least that of an estimate without skill, one over the number of periods: policies and portfolios of one
+        network are alike, other recipes are not, and their ratios vary at least by chance.
     """
+    if len(returns) < LEAST_PERIODS:
+        return float("nan")
     ratios = [float(each.mean() / each.std()) if each.std() > 0 else 0.0 for each in (returns, *others)]
     variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
     return deflated_sharpe_ratio(returns, recipes, max(variance, 1 / len(returns)))

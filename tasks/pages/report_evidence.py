@@ -238,7 +238,7 @@ def trading_section(page: Page, content: ReportContent) -> list[Markup]:
             with_interval(strategy_return(content, name), "+.1%"),
             f"{found['gross_return']:+.1%}",
             value_with_note(f"{found['sharpe']:.2f}", interval_text(found["sharpe_low"], found["sharpe_high"], ".2f")),
-            f"{found['deflated_sharpe']:.2f}" if "deflated_sharpe" in found else "",
+            number_text(found["deflated_sharpe"], ".2f") if "deflated_sharpe" in found else "",
             f"{found['max_drawdown']:.1%}",
             f"{found['turnover']:,.0f} x",
             f"{found['exposure']:.0%}",
@@ -305,7 +305,7 @@ def _sharpe_evidence(figures: Mapping[str, float]) -> str:
 def _deflated(content: ReportContent) -> list[Markup]:
     """Explain the deflated Sharpe ratio, and what it is here; nothing where it was not computed."""
     looks, ratio = content.evaluation.looks, content.evaluation.trading["long_flat"].get("deflated_sharpe")
-    if ratio is None:
+    if ratio is None or np.isnan(ratio):
         return []
     recipes = "1 recipe was" if looks.recipes == 1 else f"{looks.recipes:,} recipes were"
     return [

@@ -125,7 +125,7 @@ def _comparison_table(comparison: PolicyComparison, what: str, names: Mapping[st
             f"{found.figures['exposure']:.0%}",
             _with_bounds(found.figures, "break_even_bps", ".0f", " bps"),
             _with_bounds(found.figures, "sharpe", ".2f"),
-            f"{found.figures['deflated_sharpe']:.2f}" if "deflated_sharpe" in found.figures else "none",
+            number_text(found.figures["deflated_sharpe"], ".2f") if "deflated_sharpe" in found.figures else "none",
             f"{found.figures['exposure_return']:+.0%}",
             _with_bounds(found.figures, "timing_return", "+.0%"),
         )

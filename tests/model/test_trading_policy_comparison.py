@@ -147,3 +147,10 @@ def test_what_is_undefined_is_null_in_json() -> None:
     assert idle["figures"]["turnover"] == 0
     assert stored["trading"]["cost_bps"] == 1000
     assert len(idle["net_by_cost"]) == len(stored["cost_curve_bps"]) == 21
+
+
+def test_two_bars_have_no_deflated_sharpe_ratio_but_are_compared_all_the_same() -> None:
+    record, validation = two_folds()
+    found = compare_policies(record.take(np.arange(2)), validation[:1], BARS, TradingSpec(), 1)
+    assert all(np.isnan(each.figures["deflated_sharpe"]) for each in found.results.values())
+    assert found.to_json()["policies"]["sign"]["figures"]["deflated_sharpe"] is None
