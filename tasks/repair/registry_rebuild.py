@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bars import Series
-from model.errors import RiseOrFallError
+from model.errors import RiseOrFallError, SpecError
 from model.metrics import score
 from model.times import iso_text
 from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
@@ -27,7 +27,7 @@ from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import ARTIFACTS, file_digests
 from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
-from tasks.repair.home_finding import set_aside
+from tasks.repair.home_finding import database_files, set_aside
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -41,10 +41,24 @@ COPIES = {KERAS: run_artifacts.KERAS, ONNX: run_artifacts.ONNX, CALIBRATOR: run_
 def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None:
     """Create MLflow's database anew, with each version of the decision log whose files are there, and the champions.
 
+    It appears under its name when it is complete: a half would pass for whole, and lack versions.
+
     Args:
         settings: its local database does not exist.
         rows: of the decision log.
     """
+    path = settings.local_database
+    if path is None:
+        raise SpecError(f"rebuild: expected a local database, found {settings.mlflow_uri}")
+    fresh = path.with_name(f"{path.name}.rebuilding")
+    for left in database_files(fresh):  # of a repair that was interrupted
+        left.unlink(missing_ok=True)
+    _fill_database(settings.model_copy(update={"tracking_uri": f"sqlite:///{fresh}"}), rows)
+    fresh.replace(path)
+    fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)
+
+
+def _fill_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None:
     open_client(settings.mlflow_uri)  # creates the tables
     for name in dict.fromkeys(row.series_name for row in rows):
         own = [row for row in rows if row.series_name == name]

@@ -164,6 +164,32 @@ def test_impossible_prices_are_a_clear_error_and_the_table_is_as_it_was(
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("unconfirmed")
+def test_a_stored_bar_that_a_stricter_limit_refuses_is_reported_as_used(
+    source: SourceSpec, bar_store: BarStore, day_bars: Bars, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = part(day_bars, STORED).frame()
+    stored.loc[100, "low"] = stored.loc[100, ["open", "close"]].min() / 2.5
+    bar_store.merge(source.series, stored, {"source": "before"}, merged_at=AT)
+    opened_at = stored["timestamp"][100]
+
+    @flow(name="check-at-a-limit")
+    def refused(factor: float) -> int:
+        caplog.clear()
+        landing = ingest(source, None, "test")
+        return check_landing(landing, source, CheckSpec(absurd_tick_factor=factor)).refused
+
+    assert refused(3) == 0
+    assert "still used" not in caplog.text
+    assert refused(2) == 1
+    assert "still used by models: 1 of the refused bars" in caplog.text
+    assert f"`riseorfall remove --at {opened_at.isoformat()} --reason TEXT`" in caplog.text
+    bar_store.remove(source.series, [opened_at], "wrong", removed_at=AT)
+    assert refused(2) == 0
+    assert "still used" not in caplog.text
+
+
+@pytest.mark.e2e
 def test_a_bad_tick_goes_to_the_quarantine_and_comes_in_once_released(
     exchange: LoopbackExchange, source: SourceSpec, begun: BarStore
 ) -> None:
