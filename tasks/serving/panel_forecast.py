@@ -4,7 +4,8 @@ No Prefect and no TensorFlow. With inputs `own` any stored series of the interva
 network was not trained on; with inputs `cross_section` the series of the panel, from the stored bars of all of them.
 All are predicted at one moment, also where one is chosen: a series that ended is not fresh by its own newest close. A
 champion that is too old is refused; a series whose bars are too old, too few or unchecked is left out, with the reason.
-Caution: a prediction that is stored already is returned as it was stored, also if the bars have been revised since.
+Cautions: a prediction that is stored already is returned as it was stored, also if bars have been revised since. With
+inputs `cross_section` a series that is ingested later is missing in the others' inputs, which is logged as a warning.
 """
 
 import logging
@@ -21,6 +22,7 @@ from model.freshness import ForecastSpec, require_fresh
 from model.label_names import LabelKind, opinion_text
 from model.metrics import THRESHOLD
 from model.panel import cut_panel
+from model.panel_outcomes import PATIENCE_BARS
 from model.panel_recipe import PanelRecipe
 from model.times import to_datetime64
 from model.windows import Windows
@@ -136,6 +138,8 @@ def forecast_panel(
     used = bars if recipe.context_count else {each: bars[each] for each in predicted}
     windows = cut_panel(used, recipe.window, recipe.panel).windows
     newest = np.array([np.flatnonzero(windows.symbols == each)[-1] for each in predicted], dtype=np.int64)
+    if recipe.context_count:
+        _warn_of_bars_to_come(workspace, bars, windows.take(newest))
 
     def written_at() -> datetime:
         return now or max(time_of_writing(each) for each in stored_bars.values())
@@ -157,6 +161,26 @@ def forecast_panel(
         series.name, champion.version, recipe.panel.label, predictions, trained_on, reasons, backfilled,
         predict_panel_with_shadows(workspace, opened, checked, newest_windows, shadows, written_at), before, further,
     )  # fmt: skip
+
+
+def _warn_of_bars_to_come(workspace: Workspace, bars: Mapping[str, Bars], newest: Windows) -> None:
+    """Log a warning where the panel's inputs lack series that have no bar at a close yet: ranks are then among fewer.
+
+    A series whose bars ended more than `PATIENCE_BARS` before counts as ended, and is not waited for.
+    """
+    delta = workspace.runs.series.delta
+    for close in np.unique(newest.decided_at):
+        behind = {each: close - own.closed_at[-1] for each, own in bars.items() if len(own)}
+        absent = [each for each, by in behind.items() if np.timedelta64(0) < by <= PATIENCE_BARS * delta]
+        if absent:
+            log.warning(
+                "%s: the inputs of %s at %s describe the panel without %s: no bar of that close is stored yet. Ingest "
+                "every series before `predict`; a stored prediction does not change.",
+                workspace.name,
+                ", ".join(newest.symbols[newest.decided_at == close]),
+                close.astype("datetime64[m]"),
+                ", ".join(absent),
+            )
 
 
 def _made_now(

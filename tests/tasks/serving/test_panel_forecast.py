@@ -105,6 +105,24 @@ def test_health_and_forecast_of_a_panel_look_at_the_same_series(inputs: str, set
     assert {each.symbol for each in predicted_series(workspace)} == {*COINS} | others
 
 
+def test_a_cross_section_without_the_newest_bars_of_a_series_is_warned_of(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ADA-USD and ETH-USD are a bar behind: the ranks of BTC-USD at its newest close are those of one series."""
+    workspace = Workspace(settings, SERIES)
+    recipe = panel_recipe(inputs="cross_section")
+    add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 1.0), 1.0, COINS["BTC-USD"].closed_at[-1])
+    for version, warns in (("2", True), ("1", False)):  # version 1 has inputs `own`
+        workspace.registry.set_alias("champion", version)
+        caplog.clear()
+        forecast_panel(SERIES, settings)
+        assert "without" not in caplog.text
+        store_coins(settings, {"BTC-USD": random_walk(241, seed=1)})
+        forecast_panel(SERIES, settings)
+        message = "inputs of BTC-USD at 2018-08-30T00:00 describe the panel without ADA-USD, ETH-USD"
+        assert (message in caplog.text) == warns
+
+
 def test_the_moment_of_a_panel(settings: Settings) -> None:
     store, days = Workspace(settings).bar_store, [Series(each, "1d") for each in (*COINS, "OLD-USD")]
     asked = datetime(2018, 8, 1, tzinfo=UTC)
