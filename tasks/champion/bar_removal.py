@@ -85,10 +85,9 @@ def versions_trained_on(workspace: Workspace, times: Sequence[datetime]) -> tupl
     for number in registry.newest_versions(MOST_VERSIONS):
         version = registry.version(number)
         known = [time for time in times if time + delta <= version.trained_until]
-        table_version = version.tags.get("bars_version")
-        if known and table_version:
+        if known and version.bars_version is not None:
             with suppress(SpecError):  # that version of the table is gone: the training end alone decides
-                frame = store.read_frame(registry.series, int(table_version), as_of=version.trained_until)
+                frame = store.read_frame(registry.series, version.bars_version, as_of=version.trained_until)
                 known = [time for time in known if (frame["timestamp"] == time).any()]
         if known:
             found.append(number)

@@ -26,7 +26,7 @@ def row_about(series: Series, version: Version, state: ChampionState, log: Decis
         champion_before=state.number,
         champion_after=version.version,
         run_id=version.run_id,
-        bars_version=int(version.tags.get("bars_version", "-1")),
+        bars_version=-1 if version.bars_version is None else version.bars_version,
         bars_sha256=earlier.bars_sha256 if earlier else version.tags.get("bars_sha256", ""),
     )
 

@@ -184,7 +184,7 @@ def _compared(workspace: Workspace, champion: str | None) -> dict[str, Version]:
         return {}
     try:
         return {each: workspace.registry.version(each) for each in (*newest, champion)}
-    except NoChampion:  # deleted since
+    except (NoChampion, UnsoundModel):  # deleted since, or its tags were edited
         return {}
 
 

@@ -16,7 +16,7 @@ from model.abstention import share_bounds
 from model.bars import Bars, Series
 from model.drift import Drift
 from model.e_process import ForecastReference, alarm_threshold, allowed_excesses
-from model.errors import NoChampion, SpecError
+from model.errors import NoChampion, SpecError, UnsoundModel
 from model.live_score import LiveScore, ServiceEvidence
 from model.metrics import log_losses
 from model.monitor_alarms import MonitorSpec, find_alarms, fresh_alarms
@@ -184,7 +184,7 @@ def _opinion_numbers(workspace: Workspace, stored: "pd.DataFrame", own: _Live, o
     numbers = {"opinion_closes": float(len(shares)), "opinion_share": float(shares.mean())}
     try:
         stated = {stated_share(workspace, workspace.registry.version(each)) for each in served["version"].unique()}
-    except NoChampion:  # a version is gone
+    except (NoChampion, UnsoundModel):  # a version is gone, or its tags were edited
         stated = set()
     if len(stated) == 1 and (share := stated.pop()) is not None:
         low, high = share_bounds(share, len(shares))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model.errors import NoChampion
+from model.errors import NoChampion, UnsoundModel
 from tasks.registry.model_registry import Version
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -79,7 +79,7 @@ def recipe_of(workspace: Workspace, version: str, rows: Sequence[LoggedDecision]
     """Return the digest of a version's recipe, by its tags or by those of its run; empty where neither is left."""
     try:
         return _recipe_of_registered(workspace, workspace.registry.version(version))
-    except NoChampion:
+    except (NoChampion, UnsoundModel):  # deleted, or its tags were edited
         runs = [row.run_id for row in rows if row.version == version and row.run_id]
         return workspace.runs.run_tags(runs[-1]).get("recipe", "") if runs else ""
 

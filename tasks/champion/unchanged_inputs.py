@@ -43,7 +43,11 @@ def find_repeated_decision(workspace: Workspace, evidence: str) -> LoggedDecisio
     """
     state = sync_champion_alias(workspace)
     for number in reversed(workspace.registry.find_versions(EVIDENCE, evidence)):
-        run_id = workspace.registry.version(number).run_id
+        try:
+            run_id = workspace.registry.version(number).run_id
+        except (NoChampion, UnsoundModel) as error:  # deleted meanwhile, or its tags were edited
+            log.warning("%s: version %s has to be replaced: %s", workspace.name, number, error)
+            return None
         row = workspace.decision_log.find_decision(run_id)
         if row is None:  # interrupted before its decision
             continue

@@ -79,5 +79,4 @@ def _are(ref: BarsRef, sha256: str) -> bool:
 
 def _bars_of(store: BarStore, series: Series, version: Version) -> BarsRef:
     """Return the bars that a version was trained on: table version and training end by its tags."""
-    number = version.tags.get("bars_version")
-    return store.ref(series, int(number) if number else None, as_of=version.trained_until)
+    return store.ref(series, version.bars_version, as_of=version.trained_until)

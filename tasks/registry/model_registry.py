@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
+from model.times import as_utc
 from tasks.registry.experiment_page import NOTE_TAG, model_note
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ARTIFACTS, ArtifactPlaces, require_run, require_same_digest, sha256
@@ -54,6 +55,12 @@ class Version:
     trained_until: datetime
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bars_version(self) -> int | None:
+        """Version of the table of bars that it was trained on; None if its tag holds none."""
+        tag = self.tags.get("bars_version", "")
+        return int(tag) if tag.isdecimal() else None
 
     def summary(self) -> dict[str, Any]:
         """Return version, training end and metrics as plain values."""
@@ -339,7 +346,7 @@ class ModelRegistry:
             name = name_with_outcomes(str(run.info.run_name), later_outcomes(version, run_id, rows))
             self.runs.rename_run(run_id, name)
             self.client.set_tag(run_id, NOTE_TAG, f"{run.data.tags.get(NOTE_TAG, '')}\n\n{text}".strip())
-        except (MlflowException, NoChampion, StoreUnavailable) as error:
+        except (MlflowException, NoChampion, UnsoundModel, StoreUnavailable) as error:
             log.warning("%s version %s: its run could not be noted on: %s", self.name, version, error)
 
     def read_version(self, version: str, *, every_file: bool = True) -> LoadedVersion:
@@ -440,15 +447,37 @@ class ModelRegistry:
 
 
 def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Version:
-    """Build a version from the fields of the registry.
+    """Build a version from the fields of the registry; a person may have edited its tags.
 
     Raises:
-        UnsoundModel: it lacks the tag that says until when it was trained.
+        UnsoundModel: no tag says until when it was trained.
     """
-    if "trained_until" not in tags:
+    trained_until = _time_of(tags.get("trained_until", ""))
+    if trained_until is None:
         raise UnsoundModel(
-            f"{name} version {number}: expected the tag trained_until in the registry, found none. "
-            "Run `riseorfall doctor`."
+            f"{name} version {number}: expected the tag trained_until with a time (ISO 8601) in the registry, found "
+            f"{tags.get('trained_until') or 'none'}. Run `riseorfall doctor`."
         )
-    metrics = {key.removeprefix("metric."): float(value) for key, value in tags.items() if key.startswith("metric.")}
-    return Version(number, run_id, datetime.fromisoformat(tags["trained_until"]), metrics, tags)
+    scores = {key.removeprefix("metric."): value for key, value in tags.items() if key.startswith("metric.")}
+    metrics = {key: score for key, value in scores.items() if (score := _number_of(value)) is not None}
+    return Version(number, run_id, trained_until, metrics, tags)
+
+
+def unreadable_tags(tags: Mapping[str, str]) -> list[str]:
+    """Return the tags of a version that are needed, and are missing or hold something else."""
+    time, score = _time_of(tags.get("trained_until", "")), _number_of(tags.get("metric.log_loss", ""))
+    return [name for name, found in {"trained_until": time, "metric.log_loss": score}.items() if found is None]
+
+
+def _time_of(tag: str) -> datetime | None:
+    try:
+        return as_utc(datetime.fromisoformat(tag))
+    except ValueError:
+        return None
+
+
+def _number_of(tag: str) -> float | None:
+    try:
+        return float(tag)
+    except ValueError:
+        return None

@@ -13,6 +13,7 @@ from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.file_verification import ARTIFACTS
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
+from tasks.registry.model_registry import unreadable_tags
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
@@ -162,12 +163,13 @@ def _examine_version(
         repair = copy_files_of_run(workspace, entry.run_id, loaded)
         remedy = "take the copies that its run holds" if repair else f"restore a backup, or run {retrain}"
         yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
-    elif not {"trained_until", "metric.log_loss"} <= entry.tags.keys():
+    elif unreadable := unreadable_tags(entry.tags):
         yield HomeFinding(
             part,
             "damaged",
             workspace.settings.local_database or folder,
-            f"expected a version with the tags trained_until and metric.log_loss, found {len(entry.tags)} other tags",
+            "expected a version with a time in the tag trained_until and a number in metric.log_loss, found something "
+            f"else or nothing in {' and '.join(unreadable)}",
             "derive its tags from its files and the decision log",
             lambda _: complete_tags(workspace, number, loaded, row),
         )

@@ -17,7 +17,14 @@ from data_checks.bar_rules import VALUE_RULES, by_values
 from data_checks.check_spec import CheckSpec
 from data_checks.rule_definitions import NEVER_RELEASED
 from model.bars import Bars, Series
-from model.errors import ChecksFailed, NoChampion, RiseOrFallError, StoreUnavailable, UntrustedModel
+from model.errors import (
+    ChecksFailed,
+    NoChampion,
+    RiseOrFallError,
+    StoreUnavailable,
+    UnsoundModel,
+    UntrustedModel,
+)
 from model.freshness import ForecastSpec, require_fresh
 from model.predictor import Predictor
 from model.times import to_datetime64
@@ -204,7 +211,7 @@ def last_comparison(workspace: Workspace, champion: Version, until: datetime) ->
         if by_retrain and row.action == "hold" and compared:
             try:
                 ended = workspace.registry.version(row.version).trained_until
-            except NoChampion:  # deleted since
+            except (NoChampion, UnsoundModel):  # deleted since, or its tags were edited
                 continue
             if ended <= until:
                 return ended

@@ -205,6 +205,13 @@ def test_a_version_without_tags_is_held_by_those_of_its_run(workspace: Workspace
     assert is_held(workspace, "3")
 
 
+def test_a_champion_whose_tags_were_edited_can_be_rolled_back(workspace: Workspace, settings: Settings) -> None:
+    workspace.runs.client.set_model_version_tag(SERIES.name, "2", "trained_until", "yesterday")
+    workspace.runs.client.set_model_version_tag(SERIES.name, "1", "bars_version", "latest")
+    assert roll_back(SERIES, settings, reason="edited").champion_after == "1"
+    assert is_held(workspace, "3")
+
+
 def test_a_rollback_to_a_version_that_never_was_champion_is_refused(workspace: Workspace, settings: Settings) -> None:
     with pytest.raises(SpecError, match=r"version 3, which never was champion.*promote --version 3 --force"):
         roll_back(SERIES, settings, to="3", reason="looks better")

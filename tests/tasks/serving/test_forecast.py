@@ -12,7 +12,7 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars, tiny_home
 
 from model.bars import Bars
-from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion
+from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion, UnsoundModel
 from model.freshness import ForecastSpec
 from model.times import to_datetime
 from tasks.champion.as_of_time import time_of_writing
@@ -228,6 +228,26 @@ def log_challenger(
         version, champion, "1", run_id=run_id, numbers={"champion.difference": 0.1} if compared else {},
     )  # fmt: skip
     workspace.decision_log.append(row)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "value", "refused"),
+    [
+        ("1", "metric.log_loss", "n/a", ""),
+        ("1", "trained_until", "2018-04-11T00:00:00", ""),  # without a zone it is UTC
+        ("1", "trained_until", "yesterday", "expected the tag trained_until with a time .* found yesterday"),
+        ("2", "trained_until", "yesterday", ""),
+        ("2", "metric.log_loss", "n/a", ""),
+    ],
+)
+def test_a_tag_that_a_person_edited_in_mlflow_is_named_or_left_out(
+    settings: Settings, number: str, name: str, value: str, refused: str
+) -> None:
+    log_challenger(settings, "2", days_ago=4)
+    workspace = Workspace(settings, SERIES)
+    workspace.runs.client.set_model_version_tag(workspace.name, number, name, value)
+    with pytest.raises(UnsoundModel, match=refused) if refused else nullcontext():
+        assert forecast(SERIES, settings).prediction.version == "1"
 
 
 def test_an_unchecked_bar_is_refused(settings: Settings) -> None:
