@@ -41,7 +41,7 @@ BARS_OF_A_DAY = {"1d": 1, "1h": 24}
 HISTORY = {"1d": 2600, "1h": 24 * 60}  # bars before the first day
 TEST_BARS = {"1d": 750, "1h": 750}  # the default
 FIRST_REAL, REAL_BEFORE_MEASURING = 5, 3  # days that run their commands in any case
-REPORT_BYTES, KERAS_BYTES, MODEL_BYTES = 237_000, 37_000, 105_000
+REPORT_BYTES, KERAS_BYTES, CODE_BYTES, MODEL_BYTES = 237_000, 37_000, 67_500, 37_500
 SIZES = {  # bytes by file of a retrain's run; the folders of many files are one each
     "pictures/all": 48_000,
     "evaluation/all": 84_000,
@@ -89,6 +89,7 @@ def stand_in() -> type:
     from tasks.champion.corrected_skill import comparable_records
     from tasks.pages.written_pages import write_report
     from tasks.registry.run_artifacts import MODEL_FOLDER, log_artifacts
+    from tasks.registry.serving_code import ARCHIVE
     from tasks.results import FoldOutcome
     from tasks.store.trial_log import count_looks, trial_of
 
@@ -127,7 +128,10 @@ def stand_in() -> type:
             comparable_records(log, trials, trial, record)
 
         def register(self, ref: Any, recipe: Any, folds: Any, final: Any, numbers: Any, rule: Any, run_id: str) -> Any:
-            files = {f"{MODEL_FOLDER}/code": self.rng.bytes(MODEL_BYTES + KERAS_BYTES)}
+            files = {
+                f"{MODEL_FOLDER}/rest": self.rng.bytes(MODEL_BYTES + KERAS_BYTES),
+                f"{Path(MODEL_FOLDER).parent}/code/{ARCHIVE}": bytes(CODE_BYTES),  # equal in all versions
+            }
             log_artifacts(open_workspace(recipe.series).runs, run_id, files)
             return super().register(ref, recipe, folds, final, numbers, rule, run_id)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 START = Path(__file__).with_name("pyfunc_model.py")
 PACKAGE = "model"
+ARCHIVE = f"{PACKAGE}.zip"
 
 
 def write_serving_code(folder: Path) -> Path:
     """Write the modules into an archive that Python imports from; return its path. Equal modules give equal bytes."""
-    path = folder / f"{PACKAGE}.zip"
+    path = folder / ARCHIVE
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for module in serving_modules():
             member = zipfile.ZipInfo(f"{PACKAGE}/{module.name}")  # its date is a constant

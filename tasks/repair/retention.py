@@ -2,11 +2,13 @@
 
 Kept for ever: the tables' newest rows, every version that was champion with its files, its run and its evaluation, and
 the bars at the versions that kept models were trained on or decided about. Bounded: other versions, runs of folds,
-reports, pages, logs, second copies of networks, and files of earlier table versions. Only the series' own versions are
-touched, not those of a replay, which resumes from them. Each removal is a value, so a dry run lists what a run would
-delete; a removal examines again, just before it deletes, whether the decision log needs the thing by now.
+reports, pages, logs, second copies of networks, and files of earlier table versions. Equal archives of serving code
+become hard links to one file. Only the series' own versions are touched, not those of a replay, which resumes from
+them. Each removal is a value, so a dry run lists what a run would delete; a removal examines again, just before it
+deletes, whether the decision log needs the thing by now.
 """
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +31,7 @@ from tasks.registry.file_verification import local_path
 from tasks.registry.local_database import Entry, LocalDatabase
 from tasks.registry.owning_process import process_of
 from tasks.registry.run_artifacts import KERAS, ONNX, REPORT
+from tasks.registry.serving_code import ARCHIVE
 from tasks.repair.live_writers import COMMAND_LOGS
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
@@ -87,6 +90,7 @@ def find_removals(settings: Settings, spec: RetentionSpec, now: datetime | None 
     found = [*_old_pages(settings, spec, rows, moment)]
     if versions is not None:
         found += _old_runs(settings, spec, rows, versions, moment)
+        found += _equal_code(settings, versions)
         for name in dict.fromkeys(row.series_name for row in rows):
             own = [row for row in rows if row.series_name == name]
             found += _old_versions(settings, spec, own, versions)
@@ -307,6 +311,30 @@ def _delete_run_file(settings: Settings, name: str, number: str, path: Path) -> 
     if rows[-1].champion_after == number:
         raise StillNeeded(f"{name} version {number} has become the champion")
     _remove(path)
+
+
+def _equal_code(settings: Settings, versions: Versions) -> Iterator[Removal]:
+    """Yield the archives of serving code that equal another version's: they become names of its file."""
+    first: dict[str, Path] = {}
+    seen: set[int] = set()
+    for folder in (_inside(entry.folder, settings) for _, _, entry in versions):
+        path = folder / "code" / ARCHIVE if folder else None
+        if path is None or not path.is_file() or path.stat().st_ino in seen:
+            continue
+        seen.add(path.stat().st_ino)
+        other = first.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
+        if other != path:
+            yield Removal("copy of serving code", str(path), path.stat().st_size, partial(_link, other, path))
+
+
+def _link(file: Path, path: Path) -> None:
+    """Make a path a further name of a file of equal content."""
+    if file.read_bytes() != path.read_bytes():
+        raise StillNeeded(f"{path} is not what it was")
+    fresh = path.with_name(f"{path.name}.fresh")
+    fresh.unlink(missing_ok=True)  # of a process that was killed
+    fresh.hardlink_to(file)
+    fresh.replace(path)
 
 
 def _old_table_files(settings: Settings, spec: RetentionSpec) -> Iterator[Removal]:

@@ -112,6 +112,29 @@ def test_champions_and_the_newest_versions_stay_and_the_others_go(
     assert run(["predict"]) == 0
 
 
+def test_equal_archives_of_serving_code_become_one_file_and_others_stay(tmp_path: Path) -> None:
+    settings = tiny_home(tmp_path, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    for _ in range(3):
+        tiny_version(workspace, BARS, 100)
+    archives = [each / "code" / "model.zip" for each in sorted(settings.artifact_folder.glob("*/*/artifacts/model"))]
+    assert len(archives) == 4
+    for path in archives:
+        path.parent.mkdir()
+        path.write_bytes(b"of an earlier release" if path == archives[0] else b"of this release")
+    before = [path.read_bytes() for path in archives]
+    found = of_kind(find_removals(settings, spec_of()), "copy of serving code")
+    assert len(found) == 2
+    changed = Path(found[0].name)
+    changed.write_bytes(b"changed since")
+    assert apply_removals(found) == found[1:]
+    assert changed.read_bytes() == b"changed since"
+    others = [(path, data) for path, data in zip(archives, before, strict=True) if path != changed]
+    assert [path.read_bytes() for path, _ in others] == [data for _, data in others]
+    assert sorted(path.stat().st_nlink for path, _ in others) == [1, 2, 2]
+    assert of_kind(find_removals(settings, spec_of()), "copy of serving code") == []
+
+
 def kept_runs(settings: Settings, workspace: Workspace, ended: Callable[[int, dict[str, str]], str]) -> set[str]:
     """Return old runs that housekeeping has no right to delete."""
     client, row = workspace.runs.client, workspace.decision_log.rows()[0]
