@@ -54,10 +54,10 @@ class TuneSpec(BaseModel):
         description="Seed of the search; trials are trained with the recipe's seed",
     )
 
-    @property
-    def folds(self) -> FoldSpec:
-        """Folds of a trial."""
-        return FoldSpec(test_bars=self.test_bars, count=self.count)
+    def folds_of(self, recipe: Recipe) -> FoldSpec:
+        """Return the folds of a trial: with the recipe's share of validation windows, by which training stops early."""
+        share = recipe.folds.validation_share
+        return FoldSpec(test_bars=self.test_bars, count=self.count, validation_share=share)
 
 
 def choices_of(recipe: Recipe) -> Choices:

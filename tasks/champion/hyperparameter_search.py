@@ -116,7 +116,7 @@ class RecipeSearch:
 
     def __post_init__(self) -> None:
         """Open the workspace of the search."""
-        self.series = self.recipe.series
+        self.series, self.folds = self.recipe.series, self.spec.folds_of(self.recipe)
         self.workspace = Workspace(self.settings, self.series, f"{self.series.name}-tune", "tune")
 
     @cached_property
@@ -130,7 +130,7 @@ class RecipeSearch:
         """Name of the study: the same for the same recipe, folds, seed and bars, whatever the number of trials."""
         identity = [
             self.recipe.identity,
-            self.spec.folds.model_dump_json(exclude=set(EXECUTION_FIELDS)),
+            self.folds.model_dump_json(exclude=set(EXECUTION_FIELDS)),
             str(self.spec.seed),
         ]
         digest = hashlib.sha256("".join([*identity, hash_bars(self.bars)]).encode()).hexdigest()[:SHORT_HASH]
@@ -174,7 +174,7 @@ class RecipeSearch:
         study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials))
         if RUN not in study.user_attrs:
             run_id = self.workspace.runs.start_run(f"tune {self.series.name}", {"recipe": self.recipe.digest})
-            self.workspace.runs.log_values(run_id, params={**self.spec.folds.model_dump(), "study": study.study_name})
+            self.workspace.runs.log_values(run_id, params={**self.folds.model_dump(), "study": study.study_name})
             study.set_user_attr(RUN, run_id)
         self.workspace.runs.claim_run(study.user_attrs[RUN])
         return study
@@ -197,7 +197,7 @@ class RecipeSearch:
         self.workspace.runs.log_values(run_id, params=values)
         try:
             windows = cut_windows(self.bars, recipe.window).resolved()
-            folds = split_folds(windows, self.spec.folds)
+            folds = split_folds(windows, self.folds)
             walked = walk_forward(self.trainer(recipe), windows, folds, recipe.training.seed)
             numbers = score(walked.record.labels, walked.record.probabilities)
             base_rate = score(walked.record.labels, walked.base_rate)["log_loss"]

@@ -147,6 +147,19 @@ def test_the_probability_of_overfitting_is_that_of_the_trials_forecasts(tmp_path
     assert run.tags["overfitting"] == found.lines()[1]
 
 
+def test_a_trial_holds_out_the_recipes_share_of_validation_windows(tmp_path: Path) -> None:
+    shares = []
+
+    class Counting(Quiet):
+        def fit(self, windows: Windows, train_index: Any, validation_index: Any = None, **_: Any) -> Fitted:
+            shares.append(len(validation_index) / (len(train_index) + len(validation_index)))
+            return super().fit(windows, train_index, validation_index)
+
+    recipe = RECIPE.model_copy(update={"folds": RECIPE.folds.model_copy(update={"validation_share": 0.4})})
+    RecipeSearch(recipe, SPEC.model_copy(update={"trials": 1}), home(tmp_path), Counting).search()
+    assert shares == pytest.approx([0.4, 0.4], abs=0.01)
+
+
 def test_one_trial_cannot_be_overfitted(tmp_path: Path) -> None:
     found = tuning(home(tmp_path), SPEC.model_copy(update={"trials": 1})).search()
     assert found.overfitting is None
