@@ -20,6 +20,7 @@ from prefect import get_run_logger, task
 from data_checks.check_report import CheckReport, CheckResult, require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_bars
+from model.bars import COLUMNS, Series
 from model.errors import ChecksFailed
 from model.plurals import counted
 from tasks.console.progress import current_progress
@@ -50,10 +51,11 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
     with run.step("check"):
         settings, store = Settings(), open_workspace().bar_store
         landed = pd.read_parquet(landing.path)
+        stored = store.read_frame(landing.series, as_of=landing.as_of)
         second = open_cross_check(source)
         released, removed = store.decided_by_hand(landing.series)
         report = check_bars(
-            _with_stored(_with_file_lines(landed, source), store.read_frame(landing.series, as_of=landing.as_of)),
+            _with_stored(_with_file_lines(landed, source), stored),
             landing.series,
             spec,
             landing.as_of,
@@ -77,6 +79,8 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
         except ChecksFailed as failed:
             emit_event_for("riseorfall.checks.failed", landing.series.name, str(failed))
             raise
+        if warning := _still_stored(refused, stored, landing.series):
+            report_warning(warning)
         kept = report.accepted[report.accepted["timestamp"].isin(landed["timestamp"])]
         accepted = Path(landing.path).with_suffix(".accepted.parquet")
         kept.to_parquet(accepted, index=False)
@@ -91,6 +95,18 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
             gaps=len(report.gaps),
             docs=report.page_url,
         )
+
+
+def _still_stored(refused: "pd.DataFrame", stored: "pd.DataFrame", series: Series) -> str:
+    """Return a warning where refused bars are in the store, as under a stricter limit than before; else empty."""
+    both = refused.merge(stored, on=list(COLUMNS))["timestamp"].drop_duplicates()
+    if both.empty:
+        return ""
+    flags = f"{open_workspace(series).series_flags} --at {both.min().isoformat()} --reason TEXT"
+    return (
+        f"Stored before, and still used by models: {len(both)} of the refused bars, the first of "
+        f"{both.min():%Y-%m-%d %H:%M}. If it is wrong, remove it: `riseorfall remove{flags}`"
+    )
 
 
 def _show(report: CheckReport, landing: Landing) -> None:
