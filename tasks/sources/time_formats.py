@@ -102,6 +102,8 @@ def read_times(column: pa.ChunkedArray, given_format: str, given_zone: str, plac
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         own = kind.tz if pa.types.is_timestamp(kind) else None
         return _in_zone(_microseconds(column), own, zone, "date and time", str(kind), place)
+    if pa.types.is_integer(kind) and given_format not in ("", *UNIX_UNITS):  # digits that are a date: 20170905
+        return _text_times(pc.cast(column, pa.string()), given_format, zone, place)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _numeric_times(column, given_format, zone, place)
     if not pa.types.is_string(kind):

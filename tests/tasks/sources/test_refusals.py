@@ -169,6 +169,17 @@ def test_digits_that_are_a_date_and_a_unix_time(refuse: Refuse) -> None:
     assert "--source.timestamp-format s or --source.timestamp-format '%Y%m%d%H'" in message
 
 
+def test_the_remedies_for_digits_that_are_a_date_and_a_unix_time_work_in_a_table_of_numbers(tmp_path: Path) -> None:
+    path, days = tmp_path / "bars.parquet", pd.date_range("2017-09-05", periods=4)
+    prices = {"open": 1.0, "high": 2.0, "low": 1.0, "close": 2.0}
+    pd.DataFrame({"date": days.strftime("%Y%m%d%H").astype(int), **prices}).to_parquet(path)
+    spec = SourceSpec(kind="csv", path=str(path))
+    with pytest.raises(AmbiguousFile, match=r"--source.timestamp-format s or --source.timestamp-format '%Y%m%d%H'"):
+        open_source(spec).fetch()
+    bars = open_source(spec.model_copy(update={"timestamp_format": "%Y%m%d%H"})).fetch()
+    assert bars.frame["timestamp"].dt.tz_localize(None).tolist() == days.tolist()
+
+
 def test_a_unit_that_changes_where_time_runs_back(refuse: Refuse) -> None:
     message = refuse(dated(["1504569600", "1504656000", "1504483200000", "1504742400"]), UnreadableFile)
     assert "line 4: the unit of the unix times changes here and time runs backwards" in message
