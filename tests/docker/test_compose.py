@@ -99,3 +99,10 @@ def test_a_container_that_only_reads_has_no_credentials_to_write(name: str) -> N
     assert keys == {"S3_READER_ACCESS_KEY", "S3_READER_SECRET_KEY"}
     passwords = set(re.findall(r"\$\{(MLFLOW_\w+_PASSWORD)", " ".join(map(str, environment.values()))))
     assert passwords == {"MLFLOW_READER_PASSWORD"}
+
+
+@pytest.mark.parametrize(("script", "name"), [("mlflow_server.sh", "mlflow"), ("object_store.sh", "objects")])
+def test_a_start_script_gets_every_variable_that_it_reads(script: str, name: str) -> None:
+    read = set(re.findall(r"\$\{?([A-Z]\w+)", (ROOT / "docker" / script).read_text(encoding="utf-8")))
+    assert len(read) >= 5
+    assert read <= set(dict(SERVICES)[f"compose.yaml:{name}"]["environment"])
