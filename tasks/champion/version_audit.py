@@ -1,5 +1,6 @@
 """Audit a registered version for leaks, on the bars that it was trained on. No Prefect."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from tasks.settings import Settings
 from tasks.store.bar_store import BarStore
 from tasks.store.bars_ref import BarsRef
 from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
         NoChampion: there is no such version.
         UnsoundModel: its files cannot be read.
     """
+    from mlflow.exceptions import MlflowException  # imported here: MLflow takes 2 seconds
+
     workspace = Workspace(settings, series)
     registry = workspace.registry
     chosen = registry.version(version) if version else sync_champion_alias(workspace).require(workspace)
@@ -68,7 +73,10 @@ def audit_version(series: Series, settings: Settings, version: str = "", sample:
     recipe = loaded.recipe()
     predict = loaded.predictor(calibrated=False).predict_outputs
     found = audit(store.read_bars(ref), recipe.window, recipe.folds, loaded.record(), predict, sample=sample)
-    workspace.runs.log_values(chosen.run_id, tags={"audit": found.summary()})
+    try:
+        workspace.runs.log_values(chosen.run_id, tags={"audit": found.summary()})
+    except MlflowException as error:
+        log.warning("%s version %s: its run could not be noted on: %s", series.name, chosen.version, error)
     return VersionAudit(series.name, chosen.version, ref, _are(ref, chosen.tags.get("bars_sha256", "")), found)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import StoreUnavailable
+from model.errors import DamagedHome, StoreUnavailable
 from model.times import to_milliseconds
 from model.training import Epoch
 from tasks.registry.database_creation import open_client
@@ -129,6 +129,9 @@ class ExperimentRuns:
             tags: of the run.
             parent: run that it belongs to.
             started_at: when the work of the run began; None: now.
+
+        Raises:
+            DamagedHome: the experiment was deleted in MLflow.
         """
         experiment_id = self.experiment_id() if parent else self._experiment_with_page()
         marks = {**tags, PROCESS_TAG: own_process()} | ({"mlflow.parentRunId": parent} if parent else {})
@@ -141,6 +144,12 @@ class ExperimentRuns:
         found = self.client.get_experiment_by_name(self.name)
         if found is None:
             return self._create_experiment()
+        if found.lifecycle_stage != "active":
+            raise DamagedHome(
+                f"{self.name}: expected an active experiment in MLflow at {self.uri}, found one that was deleted "
+                f"there, with its runs. Restore it: `mlflow experiments restore --experiment-id {found.experiment_id}`"
+                ", with that address in MLFLOW_TRACKING_URI."
+            )
         self._renew_page(found)
         return str(found.experiment_id)
 

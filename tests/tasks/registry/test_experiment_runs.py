@@ -1,6 +1,7 @@
 """Errors of the MLflow adapters: a file that is absent is told apart from a store that does not answer."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from model.bars import Series
-from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from model.errors import DamagedHome, NoChampion, StoreUnavailable, UnsoundModel
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.run_cache import CACHE, run_cache
 from tasks.registry.unreachable_store import is_store_failure
@@ -52,6 +53,21 @@ def test_of_two_first_retrains_at_once_both_start(tmp_path: Path, monkeypatch: p
     run_ids = {one.start_run("retrain", {}), *others}
     assert len(run_ids) == 2
     assert {one.client.get_run(each).info.experiment_id for each in run_ids} == {one.experiment_id()}
+
+
+def test_a_retrain_of_an_experiment_that_was_deleted_says_how_to_restore_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for good
+    runs = Workspace(Settings(home=tmp_path / "home", tracking_uri="", store=""), Series("BTC-USD", "1d")).runs
+    run_id = runs.start_run("retrain", {})
+    runs.client.delete_experiment(runs.experiment_id())
+    with pytest.raises(DamagedHome, match="deleted there, with its runs") as found:
+        runs.start_run("retrain", {})
+    (identity,) = re.findall(r"--experiment-id (\d+)`", str(found.value))
+    runs.client.restore_experiment(identity)  # what the command does
+    assert runs.start_run("retrain", {}) != run_id
+    assert runs.client.get_run(run_id).info.lifecycle_stage == "active"
 
 
 @contextmanager
