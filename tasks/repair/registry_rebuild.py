@@ -13,6 +13,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from model.bars import Series
 from model.errors import RiseOrFallError, SpecError
@@ -27,7 +28,7 @@ from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import ARTIFACTS, file_digests
 from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
-from tasks.repair.home_finding import database_files, set_aside
+from tasks.repair.home_finding import set_aside
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -50,9 +51,9 @@ def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None
     path = settings.local_database
     if path is None:
         raise SpecError(f"rebuild: expected a local database, found {settings.mlflow_uri}")
-    fresh = path.with_name(f"{path.name}.rebuilding")
-    for left in database_files(fresh):  # of a repair that was interrupted
-        left.unlink(missing_ok=True)
+    for left in path.parent.glob(f"{path.name}.rebuilding-*"):  # of a repair that was interrupted
+        left.unlink()
+    fresh = path.with_name(f"{path.name}.rebuilding-{uuid4().hex}")  # MLflow keeps connections by name
     _fill_database(settings.model_copy(update={"tracking_uri": f"sqlite:///{fresh}"}), rows)
     fresh.replace(path)
     fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)

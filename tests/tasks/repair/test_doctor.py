@@ -29,6 +29,7 @@ from model.recipe import Recipe
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.repair.home_backup import replace_paths
+from tasks.repair.home_examination import repair_home
 from tasks.repair.home_finding import set_aside
 from tasks.repair.registry_damage import moved_paths, require_registry
 from tasks.repair.registry_rebuild import rebuild_database
@@ -229,8 +230,17 @@ def test_a_damaged_file_is_moved_to_another_disk(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "a" / "b.txt").exists()
 
 
-def test_a_number_that_was_given_once_is_never_given_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Versions 2 and 3 were decided about; the files of 2 are gone. A rebuilt registry goes on with 4."""
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_number_that_was_given_once_is_never_given_again(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions 2 and 3 were decided about; the files of 2 are gone. A rebuilt registry goes on with 4.
+
+    A repair that is interrupted after version 1 leaves no database, which would pass for whole.
+    """
     log = Workspace(Settings()).decision_log
     (first,) = log.rows()
     for number in ("2", "3"):
@@ -242,7 +252,13 @@ def test_a_number_that_was_given_once_is_never_given_again(home: Path, capsys: p
     described = copy / "artifacts" / "MLmodel"
     described.write_text(described.read_text().replace(first.run_id, "run-3"))
     remove(database(home))
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.registry.model_registry.ModelRegistry.use_up_number", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            repair_home(Settings())
+    assert not database(home).exists()
     assert output(capsys, "doctor", "--repair")[0] == 0
+    assert {path.name for path in database(home).parent.glob("mlflow.db*")} <= {"mlflow.db", "mlflow.db.lock"}
 
     workspace = Workspace(Settings(), SERIES)
     assert workspace.registry.newest_versions(9) == ("3", "1")
