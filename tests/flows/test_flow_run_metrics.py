@@ -21,13 +21,18 @@ def test_flow_runs_are_counted_by_deployment_and_state(home: Path, monkeypatch: 
     monkeypatch.setenv("PREFECT_API_URL", get_current_settings().api.url or "")
     settings = Settings(home=home)
     with get_client(sync_client=True) as client:
-        identity = client.create_deployment(client.create_flow(counted), "counted-daily")
-        for state in (Completed(), Completed(), Failed(message="no bars")):
-            run = client.create_flow_run_from_deployment(identity)
+        identity = client.create_deployment(client.create_flow(counted), "counted-daily", tags=["riseorfall"])
+        foreign = client.create_deployment(client.create_flow(counted), "foreign")
+        monkeypatch.setattr("tasks.services.flow_run_metrics.PAGE_RUNS", 2)  # they are read page by page
+        ours = [(identity, state) for state in (Completed(), Completed(), Failed(message="no bars"))]
+        for deployment, state in (*ours, (foreign, Completed())):
+            run = client.create_flow_run_from_deployment(deployment)
             client.set_flow_run_state(run.id, Running(), force=True)
             client.set_flow_run_state(run.id, state, force=True)
         client.create_flow_run_from_deployment(identity)  # scheduled: it has not ended
-    found = {metric.name: values(metric, "counted-daily") for metric in FlowRunCollector(settings).collect()}
+    metrics = list(FlowRunCollector(settings).collect())
+    assert not any(values(metric, "foreign") for metric in metrics)
+    found = {metric.name: values(metric, "counted-daily") for metric in metrics}
     assert found["riseorfall_flow_runs"] == {"completed": 2, "failed": 1}
     (seconds,) = found["riseorfall_flow_run_seconds"].values()
     assert 0 < seconds < 60
