@@ -65,7 +65,7 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
             report(f"MLflow's database: {(partial / DATABASE).stat().st_size:,} bytes")
         for source, name in _folders(settings):
             if source.is_dir():
-                shutil.copytree(source, partial / name, copy_function=_copy_if_there)
+                _copy_folder(source, partial / name)
                 report(f"{name}: {_describe(partial / name)}")
         manifest = {"home": str(settings.root), "made_at": datetime.now(UTC).isoformat(), "tables": versions}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
@@ -170,6 +170,16 @@ def _copy_if_there(source: str | Path, target: str | Path) -> None:
     """Copy a file unless somebody has just deleted it."""
     with suppress(FileNotFoundError):
         shutil.copyfile(source, target)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder, but for files and folders that somebody deletes meanwhile."""
+    try:
+        shutil.copytree(source, target, copy_function=_copy_if_there)
+    except shutil.Error as error:
+        failed = [each for each in error.args[0] if Path(each[0]).exists()]
+        if failed:
+            raise shutil.Error(failed) from error
 
 
 def copy_database(source: Path, target: Path) -> None:

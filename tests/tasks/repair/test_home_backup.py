@@ -112,15 +112,22 @@ def test_every_table_is_copied_at_one_version_with_its_earlier_ones(home: Path, 
 def test_files_that_others_delete_meanwhile_do_not_fail_a_backup(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit deletes old checkpoints, housekeeping files of earlier versions and of old runs."""
+    """A commit deletes old checkpoints, housekeeping files of earlier versions and of old runs, and whole runs."""
     for name in ("ledger", "predictions"):
         DeltaTable(str(home / "data" / "tables" / name)).create_checkpoint()
     (home / "data" / "tune").mkdir()
     (home / "data" / "tune" / "search.journal").write_text("trials")
     picture, true = home / "mlruns" / "artifacts" / "old.png", shutil.copyfile
     picture.write_text("of an old run")
+    runs = [home / "mlruns" / "artifacts" / SERIES.name / name for name in ("first", "second")]
+    for folder in runs:
+        folder.mkdir()
+        (folder / "a.txt").write_text("of a run")
 
     def copied(source: str | Path, target: str | Path, **named: Any) -> Any:
+        if Path(source).parent in runs:  # the folder that is being copied, and one that is still to be
+            for folder in runs:
+                shutil.rmtree(folder, ignore_errors=True)
         if str(source).endswith((".checkpoint.parquet", "old.png")):
             raise FileNotFoundError(source)
         return true(source, target, **named)
