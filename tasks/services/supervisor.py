@@ -210,10 +210,11 @@ def describe_failed_start(service: Service, log_path: Path) -> str:
 
 @contextmanager
 def stop_on_signals(stopping: Event) -> Iterator[None]:
-    """Set the event on SIGINT (Ctrl-C), SIGTERM and SIGHUP inside the context."""
-    former = {
-        sign: signal.signal(sign, lambda *_: stopping.set()) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    """Set the event on SIGINT (Ctrl-C), SIGTERM and SIGHUP inside the context; an ignored SIGHUP stays so (nohup)."""
+    signs = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signs.append(signal.SIGHUP)
+    former = {sign: signal.signal(sign, lambda *_: stopping.set()) for sign in signs}
     try:
         yield
     finally:

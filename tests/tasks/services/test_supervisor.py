@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +22,7 @@ from tasks.registry.owning_process import own_process
 from tasks.services.file_server import HOST, file_server
 from tasks.services.ports import choose_port
 from tasks.services.process_guard import end_marked, find_marked
-from tasks.services.supervisor import Service, ServiceNotStarted, Supervisor, is_healthy
+from tasks.services.supervisor import Service, ServiceNotStarted, Supervisor, is_healthy, stop_on_signals
 from tasks.services.up_lock import AlreadyRunning, LockHeld, hold_home_lock, read_state
 from tasks.settings import Settings
 
@@ -246,6 +246,18 @@ def pages(tmp_path: Path) -> Iterator[int]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_the_end_of_the_terminal_stops_up_unless_it_was_started_with_nohup(before: signal.Handlers) -> None:
+    former, stopping = signal.signal(signal.SIGHUP, before), Event()
+    try:
+        with stop_on_signals(stopping):
+            signal.raise_signal(signal.SIGHUP)
+        assert stopping.is_set() is (before == signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_a_proxy_is_not_asked_for_servers_of_this_machine(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
