@@ -1,8 +1,10 @@
 """What an examination found about one part of a home."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,8 +50,10 @@ class HomeFinding:
 
 def set_aside(path: Path, root: Path, aside: Path) -> None:
     """Move a file or folder below `root` to the same place below `aside`, so that a repair destroys nothing."""
-    target = aside / path.relative_to(root)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    place = aside / path.relative_to(root)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    names = (place.with_name(f"{place.name}.{number}") for number in count(2))
+    target = next(each for each in chain([place], names) if not os.path.lexists(each))  # a repair may do so twice
     shutil.move(path, target)  # `aside` may be on another disk
 
 

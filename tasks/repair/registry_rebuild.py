@@ -25,7 +25,7 @@ from tasks.registry import run_artifacts
 from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import NOTE_TAG, decision_tags
 from tasks.registry.experiment_runs import flatten_specs
-from tasks.registry.file_verification import ARTIFACTS, file_digests
+from tasks.registry.file_verification import ARTIFACTS, file_digests, sha256
 from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
 from tasks.repair.home_finding import set_aside
@@ -174,10 +174,13 @@ def complete_tags(workspace: Workspace, number: str, loaded: LoadedVersion, row:
 
 
 def copy_files_of_run(workspace: Workspace, run_id: str, loaded: LoadedVersion) -> Callable[[Path], None] | None:
-    """Return a repair that takes the damaged files of a version from its run; None where the run lacks one."""
+    """Return a repair that takes the damaged files of a version from its run; None where the run lacks one of them.
+
+    A copy that is not the recorded file is none.
+    """
     run = _artifacts(workspace) / run_id / "artifacts"
     damaged = [name for name in (*FILES, CALIBRATOR) if _is_damaged(loaded, name)]
-    if not damaged or any(not (run / COPIES[name]).is_file() if name in COPIES else True for name in damaged):
+    if not damaged or any(name not in COPIES or not _is_copy(run / COPIES[name], loaded, name) for name in damaged):
         return None
 
     def repair(aside: Path) -> None:
@@ -189,6 +192,11 @@ def copy_files_of_run(workspace: Workspace, run_id: str, loaded: LoadedVersion) 
             shutil.copyfile(run / COPIES[name], path)
 
     return repair
+
+
+def _is_copy(path: Path, loaded: LoadedVersion, name: str) -> bool:
+    recorded = loaded.recorded.get(ARTIFACTS + name)
+    return path.is_file() and (recorded is None or sha256(path.read_bytes()) == recorded)
 
 
 def _is_damaged(loaded: LoadedVersion, name: str) -> bool:

@@ -26,6 +26,7 @@ from model.bars import Series
 from model.errors import DamagedHome
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
+from tasks.registry import run_artifacts
 from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_files import ModelFiles
 from tasks.repair.home_backup import replace_paths
@@ -372,6 +373,26 @@ def test_a_network_is_taken_from_its_run(home: Path, capsys: pytest.CaptureFixtu
     code, out, _ = output(capsys, "predict", "--json")
     assert code == 0
     assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_damaged_copy_replaces_nothing_that_is_recorded_and_the_first_file_is_kept(
+    home: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool
+) -> None:
+    """Without a record the copy is tried; it must not take the place of the first file in `damaged`."""
+    workspace = Workspace(Settings(), SERIES)
+    if is_recorded:
+        (first,) = workspace.decision_log.rows()
+        files = {"1": workspace.registry.read_version("1").digests()}
+        workspace.decision_log.append(replace(first, decision_id="b", action="hold", champion_before="1", files=files))
+    path = halve(model_files(home) / "network.onnx")
+    content = path.read_bytes()
+    run_folder = home / "mlruns" / "artifacts" / SERIES.name / STORED_RUN / "artifacts"
+    (run_folder / run_artifacts.ONNX).write_bytes(b"no network")
+    assert output(capsys, "doctor", "--repair")[0] == 4
+    kept = [path, *(home / "data").glob("damaged/**/network.onnx*")]
+    assert content in [each.read_bytes() for each in kept]
+    assert (path.read_bytes() == content) is is_recorded
 
 
 def test_a_network_that_is_not_the_recorded_one_is_replaced_also_after_the_registry_was_lost(
