@@ -208,7 +208,7 @@ def show_watched(watched: "MonitorResult") -> None:
         console.print(f"[bold red]{alarm.kind}[/bold red] {escape(alarm.message)}", soft_wrap=True)
     for line in watched.notes:
         console.print(f"skipped: {escape(line)}", soft_wrap=True)
-    console.print(f"chart: {watched.picture}", soft_wrap=True)
+    console.print(f"chart: {watched.picture}", soft_wrap=True, markup=False)
 
 
 def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
@@ -264,13 +264,13 @@ def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
     console.print(table)
     if found["learned"]:
         console.print("In-sample: the network was trained on this window, so this explains a fit, not a forecast.")
-    console.print(f"page: {found['page']}", soft_wrap=True, highlight=False)
+    console.print(f"page: {found['page']}", soft_wrap=True, highlight=False, markup=False)
 
 
 def show_lines(lines: Sequence[str]) -> None:
-    """Print plain lines."""
+    """Print plain lines: what stands in brackets, such as in a person's reason or a path, is text and no style."""
     for line in lines:
-        Console().print(line, highlight=False)
+        Console().print(line, highlight=False, markup=False)
 
 
 def _format_interval(interval: Interval) -> str:

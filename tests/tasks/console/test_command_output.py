@@ -17,7 +17,7 @@ from model.baselines import BASELINES
 from model.evaluation import evaluate_record
 from model.times import to_datetime
 from tasks.champion.series_status import series_status
-from tasks.console.command_output import decision_reasons, metrics_table, show_decisions, show_quarantine
+from tasks.console.command_output import decision_reasons, metrics_table, show_decisions, show_lines, show_quarantine
 from tasks.console.prediction_tables import show_forecast
 from tasks.console.status_tables import show_status
 from tasks.serving.forecast import Forecast
@@ -45,6 +45,12 @@ def test_a_long_reason_is_wrapped_between_words_with_its_mark(
     assert f"failed: {LONG} - passed: sanity check: no problem found" in " ".join(shown.split())
     words = [word for line in shown.splitlines()[1:] for word in line.split()]
     assert set(words) <= set(f"- failed: {LONG} passed: sanity check: no problem found".split())  # no word is broken
+
+
+def test_a_line_shows_what_stands_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["forced: [ticket 12] the file was wrong", "log: /data/[old]/a.log", "forced: [/b] does not end a style"]
+    show_lines(lines)
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_the_days_of_a_replay_are_counted_and_have_their_deciding_reason(capsys: pytest.CaptureFixture[str]) -> None:
