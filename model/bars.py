@@ -42,9 +42,6 @@ def interval_delta(interval: str) -> np.timedelta64:
     return np.timedelta64(int(interval[:-1]) * UNIT_SECONDS[interval[-1]] * 1_000_000, "us")
 
 
-SAMPLE = ("BTC-USD", "1d")  # what is retrained without flags
-
-
 @dataclass(frozen=True, slots=True)
 class Series:
     """One symbol at one interval: the unit that is stored, trained and promoted by itself."""
@@ -66,14 +63,6 @@ class Series:
     def is_panel(self) -> bool:
         """Whether a panel of several series is registered under it; it has no bars of its own."""
         return self.symbol == PANEL
-
-    @property
-    def retrain_command(self) -> str:
-        """The command that trains a version of it, for messages; KIND is the reader's own source."""
-        if self.is_panel:
-            return "riseorfall retrain-panel"
-        chosen = f" --source.kind KIND --source.symbol {self.symbol} --source.interval {self.interval}"
-        return "riseorfall retrain" + ("" if (self.symbol, self.interval) == SAMPLE else chosen)
 
 
 @dataclass(frozen=True, slots=True)

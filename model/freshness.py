@@ -4,6 +4,7 @@ Knows times, no clock: the current time is a parameter. Caution: the newest bar 
 window, so the newest whole window counts.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -41,6 +42,8 @@ def require_fresh(
     window: WindowSpec,
     now: datetime,
     spec: ForecastSpec,
+    *,
+    retrain_command: Callable[[], str],
 ) -> None:
     """Raise where the champion, or the newest whole window, is too old.
 
@@ -54,6 +57,7 @@ def require_fresh(
         window: window of the champion.
         now: current time, UTC.
         spec: limits.
+        retrain_command: returns the command that trains a version, for the message.
 
     Raises:
         StaleChampion: one of the two is too old.
@@ -73,7 +77,7 @@ def require_fresh(
         raise StaleChampion(
             f"{name}: expected a champion trained at most {spec.max_age_days:g} days before {now:%Y-%m-%d %H:%M}, or "
             f"compared with a challenger since, found one trained until {trained_until:%Y-%m-%d} ({age:.1f} days)"
-            f"{held}. Run `{series.retrain_command}`, or allow more with --staleness.max-age-days."
+            f"{held}. Run `{retrain_command()}`, or allow more with --staleness.max-age-days."
         )
     decided_at = to_datetime(cut_windows(bars, window.model_copy(update={"stride_bars": 1})).decided_at[-1])
     behind = (now - decided_at).total_seconds() / (bars.delta / np.timedelta64(1, "s"))

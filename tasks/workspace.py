@@ -9,12 +9,13 @@ from functools import cached_property
 from shlex import quote
 
 from model.bars import PANEL, Series
-from model.errors import DamagedHome, SpecError
+from model.errors import DamagedHome, RiseOrFallError, SpecError
 from tasks.registry.experiment_page import Purpose
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.file_verification import ArtifactPlaces
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
+from tasks.sources.source_spec import SourceSpec
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import DecisionLog
 from tasks.store.delta_table import Table
@@ -121,6 +122,50 @@ class Workspace:
         if set(self.bar_store.stored_series()) <= {series}:
             return ""
         return f" --symbol {quote(series.symbol)} --interval {series.interval}"
+
+    @property
+    def retrain_command(self) -> str:
+        """The command that trains a version of the series or the panel, for messages."""
+        series = self.runs.series
+        if series.is_panel:
+            return "riseorfall retrain-panel" + ("" if series.interval == "1d" else f" --interval {series.interval}")
+        return f"riseorfall retrain{self.source_flags}"
+
+    @property
+    def source_flags(self) -> str:
+        """Flags that choose the source of the series in a command to copy, after a space; empty for the bundled sample.
+
+        The source is that of the newest retrain. Where there was none, KIND stands for what the reader has to choose.
+        """
+        if self.series is None:
+            raise SpecError("workspace: expected a series for its source, found none")
+        chosen = {"symbol": self.series.symbol, "interval": self.series.interval}
+        known = self._newest_source(chosen)
+        if known == SourceSpec() or (known is None and self._may_be_sample(self.series)):
+            return ""
+        given = known.model_dump(exclude_defaults=True, exclude=set(chosen)) if known else {"kind": "KIND"}
+        named = ((name.replace("_", "-"), quote(each)) for name, each in (given | chosen).items())
+        return "".join(f" --source.{name} {each}" for name, each in named)
+
+    def _newest_source(self, chosen: dict[str, str]) -> SourceSpec | None:
+        """Return the source of the run that the newest decision is about; None where it is not known."""
+        rows = self.decision_log.rows(Series(chosen["symbol"], chosen["interval"]).name)
+        run_id = next((row.run_id for row in reversed(rows) if row.run_id), "")
+        try:
+            params = self.runs.run_params(run_id) if run_id else {}
+        except RiseOrFallError:  # the message that the flags are for matters more
+            params = {}
+        given = {name: params[f"source.{name}"] for name in SourceSpec.model_fields if f"source.{name}" in params}
+        return SourceSpec.model_validate(given | chosen) if given else None
+
+    def _may_be_sample(self, series: Series) -> bool:
+        """Whether a series is that of the bundled sample, and no bars of it came from elsewhere."""
+        if series != SourceSpec().series:
+            return False
+        from tasks.sources.bundled_sample import SAMPLE_FILE  # imported here: it loads pandas
+
+        read = [note for note in self.bar_store.ingests(series) if "columns" in note]  # not what was changed by hand
+        return all(note["source"] == SAMPLE_FILE.name for note in read)
 
 
 def open_workspace(series: Series | None = None) -> Workspace:

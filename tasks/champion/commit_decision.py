@@ -52,7 +52,7 @@ class ChampionState:
         """
         if self.version is not None:
             return self.version
-        name, retrain = workspace.name, workspace.runs.series.retrain_command
+        name, retrain = workspace.name, workspace.retrain_command
         if self.number is None:
             raise NoChampion(f"{name}: expected a champion, found none. Run `{retrain}` first.")
         raise UnsoundModel(f"{name}: {self.problem}. Replace it with `{retrain}` or `riseorfall rollback`.")

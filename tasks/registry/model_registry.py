@@ -289,7 +289,7 @@ class ModelRegistry:
         if version is None:
             raise NoChampion(
                 f"{self.name}: expected a champion in the registry at {self.runs.uri}, found none. "
-                f"Run `{self.series.retrain_command}` first; `riseorfall status` shows what is registered."
+                "A retrain promotes the first one; `riseorfall status` shows what is registered."
             )
         return version
 

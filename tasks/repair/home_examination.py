@@ -105,10 +105,11 @@ def _missing_bars(
     stored = set(store.stored_series())
     for symbol, interval in dict.fromkeys((row.symbol, row.interval) for row in rows):
         if (series := Series(symbol, interval)) not in stored and not series.is_panel:
+            ingest = f"riseorfall ingest{Workspace(settings, series).source_flags}"
             yield HomeFinding(
                 f"bars {symbol} {interval}",
                 "gone",
                 Path(store.root) / "bars",
                 "expected bars, because decisions were made about them; found none",
-                "restore a backup, or read them again with `riseorfall ingest`",
+                f"restore a backup, or read them again with `{ingest}`",
             )

@@ -143,7 +143,7 @@ def _examine_version(
     workspace: Workspace, rows: Sequence[LoggedDecision], number: str, *, champion: bool
 ) -> Iterator[HomeFinding]:
     part = f"{workspace.name} version {number}" + (" (champion)" if champion else "")
-    retrain = f"`riseorfall rollback` or `{workspace.runs.series.retrain_command}`"
+    retrain = f"`riseorfall rollback` or `{workspace.retrain_command}`"
     database = LocalDatabase(workspace.settings.mlflow_uri)
     entry, row = database.version(workspace.name, number), _decision_about(rows, number)
     if entry is None:

@@ -120,7 +120,7 @@ def forecast(
     workspace.prediction_log.store(prediction)
     stored = workspace.prediction_log.find(series.name, prediction.decided_at, champion.version)
     newest_prediction = stored or prediction
-    require_same_network(series, newest_prediction, prediction.network)
+    require_same_network(workspace, newest_prediction, prediction.network)
     return Forecast(
         newest_prediction,
         backfilled,
@@ -169,7 +169,8 @@ def _inputs(workspace: Workspace, limits: ForecastSpec, as_of: datetime | None =
     bars = stored.closed_by(to_datetime64(moment))
     name = f"{series.name} version {champion.version}"
     compared_until = last_comparison(workspace, champion, moment)
-    require_fresh(series, name, champion.trained_until, compared_until, bars, window, moment, limits)
+    trained, command = (champion.trained_until, compared_until), lambda: workspace.retrain_command
+    require_fresh(series, name, *trained, bars, window, moment, limits, retrain_command=command)
     require_checked(series, bars, window, store.released(series))
     return _Inputs(champion, loaded, loaded.predictor(), stored, bars)
 
@@ -183,13 +184,13 @@ def _opinion(workspace: Workspace, found: _Inputs, prediction: Prediction) -> Op
         return None
 
 
-def require_same_network(series: Series, stored: Prediction, network: str) -> None:
+def require_same_network(workspace: Workspace, stored: Prediction, network: str) -> None:
     """Raise UntrustedModel if a stored prediction is that of another network of the same version number."""
     if stored.network not in ("", network):
         raise UntrustedModel(
             f"{stored.series_name} version {stored.version}, decided {stored.decided_at}: expected a stored prediction "
             f"of the network with SHA-256 {network}, found one of {stored.network}: the prediction is from an "
-            f"earlier network with the same version number. Nothing was predicted; `{series.retrain_command}` "
+            f"earlier network with the same version number. Nothing was predicted; `{workspace.retrain_command}` "
             "registers a version with a number of its own."
         )
 
@@ -238,8 +239,8 @@ def require_checked(series: Series, bars: Bars, window: WindowSpec, released: Sh
         if len(broken):
             raise ChecksFailed(
                 f"{series.name}: expected checked bars, found one that breaks {rule} at "
-                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Run `riseorfall ingest` (the "
-                "first step of `retrain`): it puts such bars into the quarantine."
+                f"{last.opened_at[broken[0]]} ({len(broken)} in the last window). Ingest the series again (the "
+                "first step of its retrain): that puts such bars into the quarantine."
             )
 
 

@@ -206,7 +206,7 @@ def _as_stored(workspace: Workspace, made: list[Prediction]) -> tuple[tuple[Pred
     own = {each.key: each for each in found}
     predictions = tuple(own.get(each.key, each) for each in made)
     for stored, each in zip(predictions, made, strict=True):
-        require_same_network(workspace.runs.series, stored, each.network)
+        require_same_network(workspace, stored, each.network)
     before: dict[str, Prediction] = {}
     for each in predictions:
         same = [other for other in found if (other.symbol, other.decided_at) == (each.symbol, each.decided_at)]
@@ -233,10 +233,10 @@ def _predictable(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> list
             "`riseorfall ingest`."
         )
     if symbol and symbol not in stored:
-        listed = ", ".join(stored)
+        listed, absent = ", ".join(stored), Workspace(workspace.settings, Series(symbol, recipe.interval))
         raise SpecError(
             f"{symbol} {recipe.interval}: expected a stored series, found none; stored: {listed}. Ingest it with "
-            "`riseorfall ingest`, or choose one of those."
+            f"`riseorfall ingest{absent.source_flags}`, or choose one of those."
         )
     if not recipe.context_count:
         return stored
@@ -273,6 +273,7 @@ def _require_usable(
     """Raise unless the champion is fresh, and the newest window of a series is whole, fresh and checked."""
     panel, name = workspace.runs.series, f"{workspace.name} version {champion.version}, {symbol}"
     compared_until = last_comparison(workspace, champion, moment)
-    require_fresh(panel, name, champion.trained_until, compared_until, bars, recipe.window, moment, limits)
+    trained, command = (champion.trained_until, compared_until), lambda: workspace.retrain_command
+    require_fresh(panel, name, *trained, bars, recipe.window, moment, limits, retrain_command=command)
     series = Series(symbol, recipe.interval)
     require_checked(series, bars, recipe.window, workspace.bar_store.released(series))

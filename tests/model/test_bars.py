@@ -23,20 +23,6 @@ def frame_of(times: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"timestamp": pd.to_datetime(times, format="ISO8601"), **prices})
 
 
-@pytest.mark.parametrize(
-    ("symbol", "interval", "flags"),
-    [
-        ("BTC-USD", "1d", ""),
-        ("BTC-USD", "1h", " --source.kind KIND --source.symbol BTC-USD --source.interval 1h"),
-        ("ETH/USD", "1d", " --source.kind KIND --source.symbol ETH/USD --source.interval 1d"),
-        ("PANEL", "1d", "-panel"),
-    ],
-)
-def test_the_command_that_messages_name_trains_this_series(symbol: str, interval: str, flags: str) -> None:
-    """Without flags the bundled sample would be trained, whatever series the message is about."""
-    assert Series(symbol, interval).retrain_command == f"riseorfall retrain{flags}"
-
-
 def test_interval_lengths() -> None:
     minutes = {name: int(interval_delta(name) / np.timedelta64(1, "m")) for name in INTERVAL_NAMES}
     assert minutes == {

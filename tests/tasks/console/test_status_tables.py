@@ -61,9 +61,8 @@ def test_a_series_that_no_panel_predicts_is_an_alarm(settings: Settings, capsys:
     for series in (OLD, Series("BTC-USD", "1h"), ADA):
         found = series_health(series, settings, NEWEST)
         assert found["predicted_by"] == ""
-        assert found["alarms"] == [
-            f"{series.name}: expected a champion, found none. Run `{series.retrain_command}` first."
-        ]
+        command = Workspace(settings, series).retrain_command
+        assert found["alarms"] == [f"{series.name}: expected a champion, found none. Run `{command}` first."]
     assert "expected a champion, found none" in " ".join(shown_by(capsys, "status --check", code=4).split())
 
 

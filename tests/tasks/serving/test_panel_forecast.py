@@ -157,7 +157,6 @@ def test_remedies_for_a_panel_name_its_own_command(
     run(["decisions", "--name", "none"])
     found = {
         "no champion": _message(lambda: sync_champion_alias(empty).require(empty)),
-        "no champion in the registry": _message(empty.registry.champion),
         "lost champion": _message(lambda: ChampionState("9", None, "lost").require(workspace)),
         "too old": _message(lambda: forecast_panel(SERIES, settings, as_of=late)),
         "in the past": _message(lambda: forecast_panel(SERIES, settings, as_of=NEWEST - timedelta(days=9))),
