@@ -100,18 +100,3 @@ def recipe_of(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         "training": recipe.training.model_dump() | training,
     }
     return Recipe.model_validate(recipe.model_dump() | parts)
-
-
-def flags_of(recipe: Recipe, values: Mapping[str, Any]) -> str:
-    """Return the flags of `riseorfall retrain` for a trial's recipe; only those that differ."""
-    place = {"lookback_bars": "window", "batch_size": "training", "learning_rate": "training"}
-    own = values_of(recipe)
-    flags = []
-    for name, value in values.items():
-        if value != own[name]:
-            flag = f"--{place.get(name, 'network')}.{name.replace('_', '-')}"
-            parts = (
-                str(value).split(",") if name == "filters" else [f"{value:.6g}" if isinstance(value, float) else value]
-            )
-            flags += [f"{flag} {part}" for part in parts]
-    return " ".join(flags)

@@ -25,11 +25,13 @@ from model.errors import BarsTooShort, UnsoundModel
 from model.folds import EXECUTION_FIELDS, split_folds
 from model.metrics import log_losses, score
 from model.multiple_testing import BacktestOverfitting, backtest_overfitting, fitting_parts
+from model.presets import recipe_for
 from model.recipe import Recipe
-from model.search_space import TuneSpec, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.search_space import TuneSpec, choices_of, ranges_of, recipe_of, values_of
 from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
+from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.mlflow_run_names import SHORT_HASH, as_of_text
 from tasks.registry.run_artifacts import BEST_VALUES
 from tasks.registry.run_metrics import BASE_RATE, LOG_LOSS, score_metrics
@@ -67,7 +69,7 @@ class SearchResult:
         log_loss: of the best trial on the bars before the test bars, nats.
         default_log_loss: of the recipe as given; NaN if it could not be trained.
         base_rate_log_loss: of the base rate on the windows of the recipe as given, or else of the best trial.
-        flags: for `riseorfall retrain`; empty when the given recipe was best.
+        flags: of `riseorfall retrain`, for the source of the bars and the best recipe.
         run_id: MLflow run.
         overfitting: how often the best recipe of one half of the windows was in the lower half of all recipes on the
             other half (CSCV); None with fewer than two recipes or too few windows.
@@ -92,7 +94,9 @@ class SearchResult:
             f"best log loss {self.log_loss:.4f}, as given {given}, base rate {self.base_rate_log_loss:.4f}, all on "
             "bars before the test bars"
         )
-        advice = f"riseorfall retrain {self.flags}" if self.flags else "no trial was better than the recipe as given"
+        advice = f"riseorfall retrain {self.flags}".strip()
+        if self.log_loss >= self.default_log_loss:
+            advice = "no trial was better than the recipe as given"
         return [f"{self.trials} trials; {numbers}", _describe_overfitting(self.overfitting), advice]
 
 
@@ -231,7 +235,7 @@ class RecipeSearch:
             log_loss=float(study.best_value),
             default_log_loss=float("nan") if given is None else float(given.value or 0.0),
             base_rate_log_loss=float((given or best).user_attrs["base_rate_log_loss"]),
-            flags=flags_of(self.recipe, best.params),
+            flags=f"{self.workspace.source_flags} {flags_of(recipe_of(self.recipe, best.params))}".strip(),
             run_id=run_id,
             overfitting=self._overfitting([str(trial.user_attrs.get(RUN, "")) for trial in complete]),
             scored=tuple(
@@ -265,6 +269,27 @@ class RecipeSearch:
         gains = np.array([_gains(each)[np.isin(each.decided_at, common)] for each in known])
         parts = fitting_parts(len(known), len(common))
         return backtest_overfitting(gains, parts) if parts else None
+
+
+def flags_of(recipe: Recipe) -> str:
+    """Return the flags of `riseorfall retrain` for a recipe; only those that differ from its defaults."""
+    flags = []
+    usual = _fields(recipe_for(recipe.symbol, recipe.interval))
+    for name, value in _fields(recipe).items():
+        place, _, last = f"--{name.replace('_', '-')}".rpartition(".")
+        if value == usual[name]:
+            continue
+        if isinstance(value, bool):
+            flags.append(f"{place}.{'' if value else 'no-'}{last}")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            flags += [f"{place}.{last} {f'{each:.6g}' if isinstance(each, float) else each}" for each in values]
+    return " ".join(flags)
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of the recipe's specs by their dotted names, without where folds are trained."""
+    return flatten_specs(recipe.model_dump(exclude={"symbol": True, "interval": True, "folds": set(EXECUTION_FIELDS)}))
 
 
 def _gains(found: TrialForecasts) -> np.ndarray:

@@ -268,9 +268,12 @@ def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
 
 
 def show_lines(lines: Sequence[str]) -> None:
-    """Print plain lines: what stands in brackets, such as in a person's reason or a path, is text and no style."""
+    """Print plain lines: what stands in brackets, such as in a person's reason or a path, is text and no style.
+
+    A command is one line, so that it can be copied.
+    """
     for line in lines:
-        Console().print(line, highlight=False, markup=False)
+        Console().print(line, highlight=False, markup=False, soft_wrap=line.startswith("riseorfall "))
 
 
 def _format_interval(interval: Interval) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from synthetic_bars import random_walk, scrambled
 
+from flows.cli.app import app
 from model.bars import Bars, Series
 from model.bars_before_test import bars_before_test
 from model.calibration import UNCALIBRATED, Calibrator
@@ -16,11 +17,12 @@ from model.errors import UnsoundModel
 from model.folds import FoldSpec, split_folds
 from model.multiple_testing import backtest_overfitting
 from model.networks import NetworkSpec
+from model.presets import recipe_for
 from model.recipe import Recipe
-from model.search_space import RANGES, TuneSpec, choices_of, flags_of, ranges_of, recipe_of, values_of
+from model.search_space import RANGES, TuneSpec, choices_of, ranges_of, recipe_of, values_of
 from model.training import TrainingSpec
 from model.windows import Windows, WindowSpec, cut_windows
-from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult
+from tasks.champion.hyperparameter_search import RecipeSearch, SearchResult, flags_of
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.e2e  # trains a search
 RECIPE = Recipe(window=WindowSpec(lookback_bars=12), folds=FoldSpec(test_bars=100, count=2))
 BARS = random_walk(420, seed=8)
 FIRST_TEST = cut_windows(BARS, RECIPE.window).resolved().decided_at[-100]
+NOTE = {"source": "kraken", "columns": "close=close"}
 SPEC = TuneSpec(trials=4, test_bars=60, count=2)
 
 
@@ -67,7 +70,7 @@ class Quiet:
 def home(place: Path, bars: Bars = BARS) -> Settings:
     settings = Settings(home=place, tracking_uri="", store="")
     series = Series(RECIPE.symbol, RECIPE.interval)
-    Workspace(settings).bar_store.merge(series, bars.frame(), {}, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
+    Workspace(settings).bar_store.merge(series, bars.frame(), NOTE, merged_at=datetime(2019, 3, 1, tzinfo=UTC))
     return settings
 
 
@@ -120,6 +123,8 @@ def test_a_search_starts_with_the_recipe_as_given_and_is_never_worse(tmp_path: P
     assert [trial.log_loss for trial in trials] == pytest.approx(seen)
     assert {trial.kind for trial in trials} == {"tune"}
     assert "4 trials; best log loss" in found.lines()[0]
+    source = "--source.kind KIND --source.symbol BTC-USD --source.interval 1d"
+    assert found.lines()[-1] == f"riseorfall retrain {source} {flags_of(recipe_of(RECIPE, found.values))}"
     client = opened.workspace.runs.client
     name = client.get_run(found.run_id).info.run_name
     until = str(opened.bars.closed_at[-1].astype("datetime64[D]"))
@@ -239,20 +244,38 @@ def test_a_search_without_a_finished_trial_is_an_error(tmp_path: Path) -> None:
         tuning(home(tmp_path), SPEC.model_copy(update={"trials": 2}), trainer=failing).search()
 
 
-def test_the_flags_of_a_trial_are_its_differences_from_the_recipe() -> None:
+def test_a_trial_changes_what_the_search_varies() -> None:
     own = values_of(RECIPE)
     assert recipe_of(RECIPE, own) == RECIPE
-    assert flags_of(RECIPE, own) == ""
     values = own | {"lookback_bars": 60, "filters": "32,16", "dropout": 0.25, "learning_rate": 0.0005}
     changed = recipe_of(RECIPE, values)
     assert changed.window.lookback_bars == 60
     assert changed.network == NetworkSpec(filters=(32, 16), dropout=0.25)
     assert changed.training.learning_rate == 0.0005
     assert changed.folds == RECIPE.folds
-    assert flags_of(RECIPE, values) == (
-        "--window.lookback-bars 60 --network.filters 32 --network.filters 16 --network.dropout 0.25 "
-        "--training.learning-rate 0.0005"
-    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags"),
+    [
+        (Recipe(), ""),
+        (RECIPE, "--window.lookback-bars 12 --folds.test-bars 100 --folds.count 2"),
+        (
+            Recipe(network=NetworkSpec(kind="lstm", filters=(32, 16), dropout=0.25), training=TrainingSpec(epochs=9)),
+            "--network.kind lstm --network.filters 32 --network.filters 16 --network.dropout 0.25 --training.epochs 9",
+        ),
+        (
+            recipe_for("ETH-USD", "1h", training=TrainingSpec(warm_start=True, learning_rate=0.0005)),
+            "--training.learning-rate 0.0005 --training.warm-start",
+        ),
+    ],
+)
+def test_the_flags_of_a_recipe_make_it(recipe: Recipe, flags: str) -> None:
+    """Those that the search was started with belong to it: without them another recipe would be trained."""
+    assert flags_of(recipe) == flags
+    given = app.parse_args(["retrain", *flags.split()], exit_on_error=False)[1].arguments
+    specs = {name: given[name] for name in ("window", "folds", "network", "training") if name in given}
+    assert recipe_for(recipe.symbol, recipe.interval, **specs) == recipe
 
 
 def test_the_recipe_as_given_lies_in_the_search_space() -> None:

@@ -53,6 +53,15 @@ def test_a_line_shows_what_stands_in_brackets(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.splitlines() == lines
 
 
+def test_a_command_is_one_line_however_narrow_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "riseorfall retrain --window.lookback-bars 60 --network.units 16 --network.dropout 0.25"
+    show_lines(["a line of text that is wrapped between words", command])
+    assert capsys.readouterr().out.splitlines() == ["a line of text that is wrapped between ", "words", command]
+
+
 def test_the_days_of_a_replay_are_counted_and_have_their_deciding_reason(capsys: pytest.CaptureFixture[str]) -> None:
     show_decisions([ROW.to_dict(), ROW.to_dict() | {"action": "reject"}], whole=False)
     lines = capsys.readouterr().out.splitlines()
