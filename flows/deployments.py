@@ -295,13 +295,19 @@ def check_yaml(path: Path) -> list[str]:
     Entrypoints are relative to the folder of the code, as on a worker; the working directory does not matter.
 
     Raises:
-        SpecError: an entrypoint does not load, a key is unknown, or a parameter does not match the flow.
+        SpecError: the file cannot be read or lists no deployments, an entrypoint does not load, a key is unknown, or a
+            parameter does not match the flow.
     """
     import yaml  # a dependency of Prefect and MLflow
     from prefect.flows import load_flow_from_entrypoint
 
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise SpecError(f"{path}: expected a file in YAML with `deployments`, found none ({problem})") from error
     found = []
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]:
+    for entry in entries:
         where = f"{path.name}, deployment {entry.get('name')}"
         _require_known_keys(entry, DEPLOYMENT_KEYS, where)
         for schedule in entry.get("schedules") or []:

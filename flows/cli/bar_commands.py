@@ -141,6 +141,6 @@ def remove(
         lines.append(f"trained on them: versions {', '.join(found.trained)}{champion}; a retrain learns without them")
     else:
         lines.append("no registered version was trained on them")
-    flags = Workspace(settings, series).series_flags
-    lines.append(f"an ingest of the same values refuses them; `riseorfall release{flags}` accepts them again")
+    command = f'riseorfall release{Workspace(settings, series).series_flags} --at TIME --reason "..."'
+    lines.append(f"an ingest of the same values refuses them; `{command}` accepts them again")
     show_lines(lines)

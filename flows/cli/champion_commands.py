@@ -1,9 +1,9 @@
 """Commands about which version is champion: decisions (the decision log), promote, rollback."""
 
-from datetime import datetime
+from datetime import datetime, time
 from typing import TYPE_CHECKING
 
-from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
+from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, LastFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.bars import Series
 from model.promotion_rule import PromotionRule
@@ -18,7 +18,7 @@ def decisions(
     *,
     options: SeriesOptions = DEFAULT_SERIES,
     name: str = "",
-    last: int = 20,
+    last: LastFlag = 20,
     on: datetime | None = None,
     json: JsonFlag = False,
 ) -> None:
@@ -39,7 +39,7 @@ def decisions(
     log = Workspace(settings).decision_log
     series_name = name or (options.panel if options.is_panel else options.series).name
     if on is not None:
-        moment = on.date() if (on.hour, on.minute, on.second) == (0, 0, 0) else on
+        moment = on.date() if on.tzinfo is None and on.time() == time() else on
         champion = log.champion_on(series_name, moment)
         if json:
             print_json({"series": series_name, "on": moment.isoformat(), "champion": champion})

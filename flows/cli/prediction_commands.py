@@ -1,14 +1,20 @@
 """Commands about predictions and their quality: status, predict, predictions, monitor, explain, audit."""
 
 from datetime import datetime
+from typing import Annotated
 
-from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, LastFlag, SeriesOptions
 from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
 from model.plurals import counted
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.workspace import open_workspace
+
+Sample = Annotated[int, Parameter(validator=Number(gte=1, lte=10_000))]  # as in the form
 
 
 def status(*, options: SeriesOptions = DEFAULT_SERIES, json: JsonFlag = False, check: bool = False) -> None:
@@ -101,7 +107,7 @@ def _predict_panel(
         show_panel_forecast(found)
 
 
-def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: int = 20, json: JsonFlag = False) -> None:
+def predictions(*, options: SeriesOptions = DEFAULT_SERIES, last: LastFlag = 20, json: JsonFlag = False) -> None:
     """List the served predictions of a series with their outcomes, oldest first.
 
     Parameters
@@ -174,7 +180,7 @@ def explain(*, options: SeriesOptions = DEFAULT_SERIES, at: datetime | None = No
 
 
 def audit(
-    *, options: SeriesOptions = DEFAULT_SERIES, version: str = "", sample: int = 64, json: JsonFlag = False
+    *, options: SeriesOptions = DEFAULT_SERIES, version: str = "", sample: Sample = 64, json: JsonFlag = False
 ) -> None:
     """Test a version's windows, labels, folds and predictions for look-ahead; fail if there is any.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from model.bars import PANEL, IntervalName, Series
 from model.errors import SpecError
@@ -138,3 +139,4 @@ class SeriesOptions:
 
 DEFAULT_SERIES = SeriesOptions()
 JsonFlag = Annotated[bool, Parameter(help="Print JSON.")]
+LastFlag = Annotated[int, Parameter(validator=Number(gte=0))]

@@ -1,6 +1,10 @@
 """Commands that run or configure services: up, serve, deployments, automations."""
 
 import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from data_checks.check_spec import CheckSpec
 from flows.cli.option_panels import (
@@ -14,7 +18,7 @@ from flows.cli.option_panels import (
     WindowFlags,
 )
 from flows.cli.series_options import DEFAULT_SERIES, SeriesOptions
-from flows.cli.terminal_session import load_settings, quiet_libraries
+from flows.cli.terminal_session import load_settings, print_text, quiet_libraries
 from flows.deployments import ScheduleSpec
 from model.abstention import AbstentionSpec
 from model.errors import SpecError
@@ -26,6 +30,10 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec, require_readable
+
+LARGEST_PORT = 65_535
+Port = Annotated[int, Parameter(validator=Number(gte=1, lte=LARGEST_PORT))]
+PortOrAny = Annotated[int, Parameter(validator=Number(gte=0, lte=LARGEST_PORT))]
 
 
 def up(
@@ -39,9 +47,9 @@ def up(
     promotion: PromotionFlags = PromotionRule(),
     abstention: AbstentionFlags = AbstentionSpec(),
     schedule: ScheduleSpec = ScheduleSpec(),
-    prefect_port: int = 0,
-    mlflow_port: int = 0,
-    files_port: int = 0,
+    prefect_port: PortOrAny = 0,
+    mlflow_port: PortOrAny = 0,
+    files_port: PortOrAny = 0,
     show_password: bool = False,
 ) -> None:
     """Run unattended on this machine: a Prefect server, an MLflow server, pages, and every flow on its schedule.
@@ -63,7 +71,7 @@ def up(
     from tasks.console.command_output import show_lines
 
     if show_password:
-        sys.stdout.write(f"{_password(load_settings())}\n")
+        print_text(f"{_password(load_settings())}\n")
         if sys.stdout.isatty():  # a script gets the password only
             sys.stderr.write("Type the whole line, `admin:` included, into the one field of Prefect's page.\n")
         return
@@ -98,7 +106,7 @@ def _password(settings: Settings) -> str:
     return password
 
 
-def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", port: Port = 8000) -> None:
     """Serve the champion over REST: POST /predict with bars, GET /health, /metrics, /docs.
 
     Parameters
@@ -134,7 +142,7 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
 
     with quiet_libraries():
         text = "\n".join(check_yaml(Path(check))) + "\n" if check else yaml_text(plans(), pool, gpu_pool)
-    sys.stdout.write(text)
+    print_text(text)
 
 
 def automations() -> None:

@@ -144,4 +144,14 @@ def describe_interruption(step: str, done: Collection[str]) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
-    sys.stdout.write(dumps(value, indent=2) + "\n")
+    print_text(dumps(value, indent=2) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Print a text on standard output; end without a message where its reader has gone (`| head`), as Rich does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        sys.exit(1)

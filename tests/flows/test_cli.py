@@ -75,6 +75,18 @@ def test_status_of_an_unknown_series_names_the_stored_ones(first: Retrain, capsy
     assert "expected one stored series for ETH-USD, found none; stored: BTC-USD 1d" in capsys.readouterr().err
 
 
+def test_midnight_in_another_zone_is_a_time_and_no_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    for on, when in (
+        ("2026-11-28", "at the end of 2026-11-28 (UTC)"),
+        ("2026-11-28T00:00:00+05:00", "at 2026-11-28T00:00:00+05:00"),
+    ):
+        assert run(["decisions", "--on", on]) == 0
+        assert capsys.readouterr().out == f"BTC-USD-1d: no version was champion {when}\n"
+
+
 def test_bars_lists_gaps_and_quarantine(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bars", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -128,6 +140,11 @@ def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFix
         (["retrain", "--folds.count", "0"], "count"),
         (["retrain", "--as-of", "yesterday"], "as-of"),
         (["rertain"], "retrain"),
+        (["decisions", "--last=-1"], "--last"),
+        (["predictions", "--last=-1"], "--last"),
+        (["audit", "--sample", "0"], "--sample"),
+        (["serve", "--port", "99999"], "--port"),
+        (["up", "--files-port", "99999"], "--files-port"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_names_the_flag(

@@ -37,6 +37,15 @@ def test_every_entrypoint_loads_whole_and_takes_its_parameters(entry: dict[str, 
     assert flow.name == entry["entrypoint"].split(":")[1].replace("quick", "retrain")
 
 
+@pytest.mark.parametrize("content", [None, "name: riseorfall\n", "deployments: [\n", "- a\n"])
+def test_a_file_without_deployments_is_refused_by_its_name(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "prefect.yaml"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(SpecError, match=rf"{path}: expected a file in YAML with `deployments`, found none"):
+        check_yaml(path)
+
+
 def test_check_yaml_lists_what_it_checked() -> None:
     assert len(check_yaml(YAML)) == len(ENTRIES)
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from flows.cli import app as command_line
 from flows.cli import run
 from flows.cli.free_space import FREE_BYTES, require_space
-from flows.cli.terminal_session import describe_interruption, flow_progress, quiet_streams
+from flows.cli.terminal_session import describe_interruption, flow_progress, print_json, quiet_streams
 from model.errors import StoreUnavailable
 from tasks.settings import Settings
 
@@ -38,6 +39,17 @@ def test_a_command_that_reads_works_without_a_log(tmp_path: Path) -> None:
     with quiet_streams(tmp_path / "logs") as (console, path):
         assert path == Path(os.devnull)
         assert console.file.writable()
+
+
+def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `riseorfall decisions --json | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            print_json([{"number": 1}])
+    assert ended.value.code == 1
 
 
 def test_an_unexpected_error_in_a_home_without_logs_is_one_line(
