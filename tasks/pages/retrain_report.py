@@ -46,6 +46,7 @@ from tasks.pages.report_evidence import (
 from tasks.pages.report_inputs import DataFacts, Lineage, ReportContent
 from tasks.pages.report_magnitude import magnitude_section
 
+HELD_WITHOUT_CHAMPION = "Held: there is no champion yet"
 HEADLINES = {"promote": "Promoted", "hold": "Held: the champion stayed", "reject": "Rejected: it failed a check"}
 
 
@@ -83,10 +84,11 @@ def decision_part(
 ) -> Markup:
     """Return the decision with its reasons, what to do about it, and the champion before and after it."""
     before, after = champions
+    headline = HEADLINES.get(action, action) if before != "none" or action != "hold" else HELD_WITHOUT_CHAMPION
     advice = f"What to do: {to_do} " if to_do else ""
     return decision_banner(
         action if action in HEADLINES else "",
-        f"{HEADLINES.get(action, action)} (decided on {decided_at}).",
+        f"{headline} (decided on {decided_at}).",
         reasons,
         f"{advice}Champion before: {before}; after: {after}. This is the state at that time: a later promotion or "
         "rollback is not in this report. The dashboard and the command status show the champion now.",

@@ -199,6 +199,12 @@ def test_decision_and_reasons_come_first(text: str) -> None:
     assert "<code>riseorfall promote --symbol" in text
 
 
+def test_a_first_version_that_is_held_leaves_no_champion(content: ReportContent) -> None:
+    text = report_page(replace(content, champions=("none", "none")))
+    assert "Held: there is no champion yet (decided on" in text
+    assert "the champion stayed" not in text
+
+
 def test_each_clause_is_marked_and_the_decision_is_dated(text: str, content: ReportContent) -> None:
     assert '<span class="mark failed">✗ failed</span> worse than the champion by 0.1234' in text
     assert text.count('<span class="mark passed">✓ passed</span>') == 1
