@@ -48,7 +48,8 @@ class SeriesContent:
         bars: the newest `CHART_BARS` bars.
         champion: the champion; None without one.
         since: the decision that made it champion; None if the decision log does not know.
-        promotion: the decision of the rule to promote it, before a later rollback to it; None without one.
+        compared: the newest decision that compared it with the base rate, such as a hold before a person promoted it by
+            force; None without one.
         record: its out-of-sample record; empty without a champion or where it cannot be read.
         predictions: what was served; of a panel lately.
         health: as `series_health` returns it.
@@ -70,7 +71,7 @@ class SeriesContent:
     bars: Bars
     champion: Version | None
     since: LoggedDecision | None
-    promotion: LoggedDecision | None
+    compared: LoggedDecision | None
     record: Record
     predictions: LivePredictions
     health: Mapping[str, Any]
@@ -161,11 +162,11 @@ class DashboardReader:
             bars=Bars(bars.interval, bars.opened_at[-CHART_BARS:], bars.ohlcv[-CHART_BARS:]),
             champion=champion,
             since=champion_since(rows),
-            promotion=next(
+            compared=next(
                 (
                     row
                     for row in reversed(rows)
-                    if row.action == "promote" and champion is not None and row.version == champion.version
+                    if champion is not None and row.version == champion.version and "base_rate.n" in row.numbers
                 ),
                 None,
             ),

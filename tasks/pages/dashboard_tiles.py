@@ -36,9 +36,9 @@ def champion_tile(content: SeriesContent) -> tuple[str, str, str]:
 
 
 def record_tile(content: SeriesContent) -> tuple[str, str, str]:
-    """Show the log loss difference to the base rate with which the champion was promoted."""
+    """Show the log loss difference of the champion's record to the base rate."""
     name = "Out-of-sample vs. base rate"
-    numbers = content.promotion.numbers if content.promotion else {}
+    numbers = content.compared.numbers if content.compared else {}
     mean, low, high, count = (numbers.get(f"base_rate.{key}") for key in ("difference", "low", "high", "n"))
     if mean is None or low is None or high is None or count is None:
         return name, "unknown", "the decision log has no comparison for this champion"

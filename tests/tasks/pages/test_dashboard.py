@@ -198,10 +198,20 @@ def test_the_finding_of_a_record_goes_by_the_corrected_p_value(
     content: SeriesContent, p_value: float, finding: str
 ) -> None:
     """Where the run has none, as those of version 0.1, it goes by the interval."""
-    numbers = dict(content.promotion.numbers) | {"base_rate.high": -0.0001}
-    found = replace(content, promotion=replace(content.promotion, numbers=numbers), corrected_p=p_value)
+    numbers = dict(content.compared.numbers) | {"base_rate.high": -0.0001}
+    found = replace(content, compared=replace(content.compared, numbers=numbers), corrected_p=p_value)
     note = tile(written([found]), "Out-of-sample vs. base rate")[1]
     assert note == f"log loss, [-0.0065, -0.0001], n = 300: {finding}"
+
+
+def test_a_champion_by_force_shows_the_comparison_that_held_it(settings: Settings, tmp_path: Path) -> None:
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
+    log = Workspace(own, SERIES).decision_log
+    log.append(replace(decision(3, "promote", "1", "1"), forced=True, rule="forced"))
+    (found,) = DashboardReader(own).read()
+    assert tile(written([found]), "Out-of-sample vs. base rate") == (
+        "-0.0016", "log loss, [-0.0065, +0.0032], n = 300: no significant difference"
+    )  # fmt: skip
 
 
 def test_the_corrected_p_value_of_the_champions_run_is_read(settings: Settings, tmp_path: Path) -> None:
@@ -464,7 +474,7 @@ def test_the_page_is_accessible_and_has_a_dark_style(page: str) -> None:
 
 def test_no_undefined_number_is_shown_at_any_stage(content: SeriesContent) -> None:
     health = {"alarms": ["monitor: it never ran"], "live": {}, "live_source": True}
-    fresh = replace(content, champion=None, since=None, promotion=None, record=no_record(),
+    fresh = replace(content, champion=None, since=None, compared=None, record=no_record(),
                     decisions=(), reports=(), health=health)  # fmt: skip
     for each in (content, fresh):
         assert not re.findall(r"\b(?:nan|NaN|None(?! yet)|inf)\b", body(written([each])))
