@@ -17,6 +17,7 @@ from tasks.champion.challenger_vs_champion import GateResult
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.champion.promotion_summary import deciding_reason
 from tasks.console.progress import current_progress
+from tasks.pages.number_format import number_text
 from tasks.pages.prefect_artifacts import OUTCOMES, decision_page, show_page
 from tasks.registry.model_registry import Version
 from tasks.results import Promotion, WindowsRef
@@ -57,7 +58,8 @@ def promote(ref: WindowsRef, recipe: Recipe, challenger: Version, rule: Promotio
 
 def _decision_page(row: LoggedDecision, challenger: Version, link: str, report: str) -> str:
     """Return a decision as Markdown, with the scores of the version and where to read on."""
-    numbers = "\n".join(f"| {METRIC_NAMES.get(name, name)} | {each:.4f} |" for name, each in challenger.metrics.items())
+    scores = {METRIC_NAMES.get(name, name): number_text(each, ".4f") for name, each in challenger.metrics.items()}
+    numbers = "\n".join(f"| {name} | {text} |" for name, text in scores.items())
     return (
         f"{decision_page(row)}\n| out of sample | |\n|---|---|\n{numbers}\n\n"
         f"[Report]({report}) (written by the task `report`), [MLflow run]({link})\n"

@@ -1,6 +1,7 @@
 """What every command does around its work: read the settings, keep library output off the terminal, print JSON."""
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Collection, Iterator
@@ -143,8 +144,16 @@ def describe_interruption(step: str, done: Collection[str]) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output."""
-    print_text(dumps(value, indent=2) + "\n")
+    """Print a value as JSON on standard output; a number that is undefined or infinite is null, as JSON has neither."""
+    print_text(dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_text(text: str) -> None:

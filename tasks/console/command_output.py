@@ -3,6 +3,7 @@
 Each `show_...` function prints one result; it computes nothing. Most take the plain values that `--json` prints.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,4 +278,6 @@ def show_lines(lines: Sequence[str]) -> None:
 
 
 def _format_interval(interval: Interval) -> str:
+    if math.isnan(interval.value):
+        return "undefined"
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -3,6 +3,7 @@
 Each `show_...` function prints the plain values that `--json` prints; it computes nothing.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -185,7 +186,9 @@ def _format_version(version: Mapping[str, Any], unit: str) -> str:
     if "log_loss" not in version:
         return f"{text}, without scores (run `riseorfall doctor`)"
     scored = f" on {version['windows']:.0f} {unit}" if version.get("windows") else ""
-    return f"{text}, log loss {version['log_loss']:.4f}{scored}, balanced accuracy {version['balanced_accuracy']:.3f}"
+    balanced = version["balanced_accuracy"]  # undefined where all bars rose, or all fell
+    accuracy = "undefined" if math.isnan(balanced) else f"{balanced:.3f}"
+    return f"{text}, log loss {version['log_loss']:.4f}{scored}, balanced accuracy {accuracy}"
 
 
 def _format_prediction(found: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ LEAST_P_VALUE = 0.001  # the usual least p-value worth printing
 
 
 def with_interval(interval: Interval, form: str) -> Markup:
-    """Return a value with its 95 % interval below it."""
-    return value_with_note(number_text(interval.value, form), interval_text(interval.low, interval.high, form))
+    """Return a value with its 95 % interval below it; one that is undefined has none."""
+    bounds = "" if np.isnan(interval.value) else interval_text(interval.low, interval.high, form)
+    return value_with_note(number_text(interval.value, form), bounds)
 
 
 def interval_text(low: float, high: float, form: str = ".4f") -> str:

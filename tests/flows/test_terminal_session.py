@@ -1,6 +1,7 @@
 """A home without space, or that cannot be written to: one clear sentence at once, never a traceback."""
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -39,6 +40,15 @@ def test_a_command_that_reads_works_without_a_log(tmp_path: Path) -> None:
     with quiet_streams(tmp_path / "logs") as (console, path):
         assert path == Path(os.devnull)
         assert console.file.writable()
+
+
+def test_undefined_numbers_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    """The balanced accuracy of a version is undefined where every test bar rose; `NaN` is no JSON."""
+    print_json({"champion": {"balanced_accuracy": float("nan"), "log_loss": 0.5}, "numbers": [(float("inf"), 1)]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "champion": {"balanced_accuracy": None, "log_loss": 0.5},
+        "numbers": [[None, 1]],
+    }
 
 
 def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,17 @@ def test_the_metrics_of_a_retrain_are_named_as_in_its_report(capsys: pytest.Capt
         assert name in shown
 
 
+def test_a_metric_that_is_undefined_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where every test bar rose there is no balanced accuracy, no correlation and no area under the curve."""
+    labels = np.ones(40, dtype=np.int8)
+    record = daily_record(labels, loud_forecast(labels, seed=2, spread=0.1))
+    base_rate = np.full(40, 0.6)
+    Console(width=80).print(metrics_table(evaluate_record(record, dict.fromkeys(BASELINES, base_rate), {}, seed=1)))
+    shown = capsys.readouterr().out
+    assert "nan" not in shown
+    assert shown.count("undefined") == 6
+
+
 @pytest.mark.parametrize("released_at", [None, "2026-11-27T10:00:00+00:00"])
 def test_a_refused_bar_is_shown_with_the_whole_name_of_its_file(
     released_at: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
