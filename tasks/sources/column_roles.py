@@ -13,7 +13,9 @@ from model.bars import PRICES
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
 
 ROLES = ("timestamp", *PRICES, "volume")
-QUOTE_TOKENS = frozenset({"usd", "usdt", "usdc", "eur", "gbp", "jpy", "krw", "quote", "currency", "dollar", "dollars"})
+DOLLARS = frozenset({"usd", "usdt", "usdc"})
+CURRENCIES = DOLLARS | {"eur", "gbp", "jpy", "krw"}
+QUOTE_TOKENS = CURRENCIES | {"quote", "currency", "dollar", "dollars"}
 NOT_A_PRICE = frozenset(
     {"adj", "adjusted", "cap", "marketcap", "vwap", "weighted", "trades", "trade", "count", "change", "chg", "taker"}
     | {"average", "avg", "ma", "sma", "ema", "return", "returns", "sno", "rank", "label", "target", "number"}
@@ -117,7 +119,8 @@ def choose_columns(names: Sequence[str], requested: str, symbol: str, source: st
         clock: for each column, whether its values are a time of day without a date.
 
     Raises:
-        SpecError: `requested` names a role or a column that does not exist.
+        SpecError: `requested` names a role or a column that does not exist, or the columns are those of another symbol
+            or currency.
         UnreadableFile: a price column or the time is missing.
         AmbiguousFile: two columns could have the same role.
     """
@@ -149,6 +152,8 @@ def choose_columns(names: Sequence[str], requested: str, symbol: str, source: st
     else:
         timestamp, witnesses = _time_columns(names, roles, clock, source)
     shared = frozenset.intersection(*(roles[at][1] for at in prices))  # BTC in BTC.open names the symbol, not a unit
+    if not given.keys() & set(PRICES):
+        _require_currency(shared, symbol, names[close], source)
     if "volume" in given:
         volume = given["volume"]
         unit = _volume_unit(roles[volume][1] - shared, symbol)
@@ -189,6 +194,22 @@ def _of_symbol(
             "series; set --source.symbol to the one to read, or name the columns with --source.columns"
         )
     return places
+
+
+def is_same_currency(currency: str, quote: str) -> bool:
+    """Return whether a currency is a quote, or both are dollars, in small letters; an unknown quote may be any."""
+    return quote not in CURRENCIES | COINS or currency == quote or {currency, quote} <= DOLLARS
+
+
+def _require_currency(shared: frozenset[str], symbol: str, close: str, source: str) -> None:
+    """Raise SpecError if the words that all price columns share name another currency than the symbol does."""
+    base, _, quote = re.sub(r"[^a-z0-9]", "-", symbol.lower()).partition("-")
+    stated = {word.removeprefix(base) for word in shared} & CURRENCIES
+    if stated and not any(is_same_currency(currency, quote) for currency in stated):
+        raise SpecError(
+            f"{source}: expected prices of {symbol}, found {', '.join(sorted(stated)).upper()} in the names of the "
+            f"columns, such as {close!r}; set --source.symbol, or name the columns with --source.columns"
+        )
 
 
 def _symbol_words(symbol: str) -> tuple[frozenset[str], frozenset[str]]:

@@ -27,7 +27,7 @@ from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFi
 from model.times import as_utc, column_times, to_datetime, utc_index
 from tasks.sources.archives import open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
-from tasks.sources.column_roles import QUOTE_TOKENS, option_name
+from tasks.sources.column_roles import CURRENCIES, is_same_currency, option_name
 from tasks.sources.file_tables import FileTable, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
 MINUTE_MICROSECONDS = 60_000_000  # every interval is a whole number of minutes, in every time zone
-MONEYS = frozenset(quote.upper() for quote in QUOTE_TOKENS)
-DOLLARS = frozenset({"USD", "USDT", "USDC"})
 LISTED_SYMBOLS = 30  # of a file of several, in a message
 DAMAGED = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error),
@@ -193,8 +191,8 @@ def _rows_of_symbol(table: FileTable, spec: SourceSpec) -> FileTable:
     for value in values:
         held = _bare_symbol(value)
         another_base = held and value == value.upper() and not held.startswith(base)
-        money = held.removeprefix(base)
-        if another_base or (money in MONEYS and not _same_money(money, quote)):
+        currency = held.removeprefix(base).lower()
+        if another_base or (currency in CURRENCIES and not is_same_currency(currency, quote.lower())):
             raise SpecError(
                 f"{source}: expected bars of {spec.symbol}, found {value!r} in column {column!r}; set --source.symbol"
             )
@@ -212,19 +210,14 @@ def _base_and_quote(symbol: str) -> tuple[str, str]:
     return base, _bare_symbol(symbol).removeprefix(base)
 
 
-def _same_money(money: str, quote: str) -> bool:
-    """Return whether a currency is that of a quote, or another dollar than a quote in dollars; any without a quote."""
-    return not quote or money == quote or {money, quote} <= DOLLARS
-
-
 def _matching(values: list[str], symbol: str) -> list[str]:
     """Return the symbols of a file that are the spec's: base and quote, or the base with a quote of that currency."""
     base, quote = _base_and_quote(symbol)
     bare = {value: _bare_symbol(value) for value in values}
     exact = [value for value, held in bare.items() if held == base + quote]
-    moneys = {money for money in MONEYS if _same_money(money, quote)}
+    quotes = {currency.upper() for currency in CURRENCIES if is_same_currency(currency, quote.lower())}
     return exact or [
-        value for value, held in bare.items() if held.startswith(base) and held.removeprefix(base) in {"", *moneys}
+        value for value, held in bare.items() if held.startswith(base) and held.removeprefix(base) in {"", *quotes}
     ]
 
 

@@ -322,6 +322,7 @@ def test_the_named_remedy_works(content: str, tmp_path: Path) -> None:
         ("btc-eur", "BTC-USD"),
         ("XBT/USD", "BTC-EUR"),
         ("ETH/BTC", "BTC-USD"),
+        ("ETHUSD", "ETH-BTC"),
     ],
 )
 def test_another_symbol_than_the_spec(found: str, symbol: str, refuse: Refuse) -> None:
@@ -329,9 +330,22 @@ def test_another_symbol_than_the_spec(found: str, symbol: str, refuse: Refuse) -
     assert f"expected bars of {symbol}, found {found!r}" in refuse(content, SpecError, symbol=symbol)
 
 
+@pytest.mark.parametrize("named", ["BTC_EUR_{}", "{}_eur", "{} (EUR)", "BTCEUR:{}"])
+def test_columns_of_another_currency_than_the_spec(named: str, refuse: Refuse, tmp_path: Path) -> None:
+    names = ",".join(named.format(role) for role in ("open", "high", "low", "close"))
+    content = f"date,{names}\n2017-09-05,1,2,1,2\n"
+    assert "expected prices of BTC-USD, found EUR in the names of the columns" in refuse(content, SpecError)
+    path = tmp_path / "euro.csv"
+    path.write_text(content)
+    for fields in ({"symbol": "BTC-EUR"}, {"columns": "open=2,high=3,low=4,close=5"}):
+        spec = SourceSpec(kind="csv", path=str(path), **fields)  # type: ignore[arg-type]
+        assert len(open_source(spec).fetch()) == 1
+
+
 @pytest.mark.parametrize(
     ("found", "symbol"), [("BTCUSDT", "BTC-USD"), ("BTC", "BTC-EUR"), ("BTC/EUR", "BTC"), ("bitcoin", "BTC-USD"),
-                          ("BTCEUR", "BTCEUR"), ("BTC-BUSD", "BTC-USD"), ("BTC/USDT:USDT", "BTC-USD")]
+                          ("BTCEUR", "BTCEUR"), ("BTC-BUSD", "BTC-USD"), ("BTCUSD", "BTC-BUSD"),
+                          ("BTC/USDT:USDT", "BTC-USD")]
 )  # fmt: skip
 def test_another_spelling_of_the_symbol_is_read(found: str, symbol: str, tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
