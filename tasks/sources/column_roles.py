@@ -335,7 +335,8 @@ def columns_by_position(rows: Sequence[Sequence[str]], source: str) -> Columns:
     """Assign roles to the columns of a file without column names, from known layouts.
 
     Kraken writes time, open, high, low, close, volume, trades; Binance's twelve columns begin the same way. The order
-    is accepted only if the bars confirm it: high and low bound the other prices, and a bar opens near the last close.
+    is accepted only if the bars confirm it: high and low bound the other prices and not the volume, and a bar opens
+    near the last close.
 
     Args:
         rows: fields of the first bars, in the file's order.
@@ -359,6 +360,14 @@ def columns_by_position(rows: Sequence[Sequence[str]], source: str) -> Columns:
         raise AmbiguousFile(
             f"{source}: it has no column names, and columns 3 and 4 are the highest and lowest price in only "
             f"{bounded} of {len(moving)} bars; {settle}"
+        )
+    numbers = [[float(field) for field in row[1:6]] for row in rows if all(_is_float(field) for field in row[1:6])]
+    between = sum(low <= sixth <= high for _, high, low, _, sixth in numbers)
+    if between > len(numbers) / 2:
+        others = settle.replace(",volume=6", ",volume=7" if width > 6 else "")  # noqa: PLR2004 - columns
+        raise AmbiguousFile(
+            f"{source}: it has no column names, and column 6 lies between the lowest and the highest price in "
+            f"{between} of {len(numbers)} bars, so it is no volume; {others}"
         )
     newest_first = rows[0][0] > rows[-1][0]
     in_time = bars[::-1] if newest_first else bars

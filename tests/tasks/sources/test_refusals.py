@@ -369,6 +369,18 @@ def test_columns_without_names_whose_prices_contradict_the_order(refuse: Refuse)
     assert "no column names, and no known layout has 8 columns" in refuse("\n".join(wide), AmbiguousFile)
 
 
+def test_an_adjusted_close_without_a_name_is_no_volume(refuse: Refuse, tmp_path: Path) -> None:
+    """Yahoo's seven columns without their names: date, open, high, low, close, adjusted close, volume."""
+    content = "".join(f"2017-09-{day:02},{day},{day + 2},{day - 1},{day + 1},{day + 1},777\n" for day in range(2, 20))
+    message = refuse(content, AmbiguousFile)
+    assert "column 6 lies between the lowest and the highest price in 18 of 18 bars, so it is no volume" in message
+    (columns,) = re.findall("--source.columns, such as '(.*)'", message)
+    path = tmp_path / "yahoo.csv"
+    path.write_text(content)
+    bars = open_source(SourceSpec(kind="csv", path=str(path), columns=columns)).fetch()
+    assert set(bars.frame["volume"]) == {777.0}
+
+
 def test_archives_that_are_refused(refuse: Refuse, tmp_path: Path) -> None:
     message = refuse(zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), AmbiguousFile, "bars.zip")
     assert "found 2 (a.csv, b.csv); unpack it and choose one of them with --source.path" in message
