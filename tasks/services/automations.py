@@ -197,7 +197,10 @@ def _put(client: "SyncPrefectClient", automation: "AutomationCore") -> None:
 
 
 def _definition(automation: "AutomationCore") -> dict[str, Any]:
-    """Return what defines the automation, without the ids that the server gave to its parts."""
+    """Return what defines the automation, without the ids that the server gave to its parts.
+
+    A person may have given it a trigger of another kind, without these fields.
+    """
     content = automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
-    trigger = {name: content["trigger"][name] for name in ("match", "posture", "threshold", "within")}
-    return {**content, "trigger": trigger | {"expect": sorted(content["trigger"]["expect"])}}
+    trigger = {name: content["trigger"].get(name) for name in ("type", "match", "posture", "threshold", "within")}
+    return {**content, "trigger": trigger | {"expect": sorted(content["trigger"].get("expect") or ())}}

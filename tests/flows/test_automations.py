@@ -20,6 +20,7 @@ from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.events.schemas.automations import AutomationCore, CompoundTrigger
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.states import Completed, Paused, Pending, Running
 from synthetic_bars import random_walk
@@ -103,6 +104,18 @@ def test_a_missing_retrain_is_one_later_than_its_schedule(
     (quiet,) = client.read_automations_by_name(QUIET)
     served(plan).apply()  # as the other tests know it
     assert quiet.trigger.within == timedelta(hours=hours)
+
+
+def test_an_automation_that_a_person_changed_is_installed_again(client: SyncPrefectClient) -> None:
+    install(NAMES)
+    (before,) = client.read_automations_by_name(QUIET)
+    both = CompoundTrigger(triggers=[before.trigger, before.trigger], require="all", within=timedelta(hours=1))
+    changed = AutomationCore(name=QUIET, trigger=both, actions=before.actions, enabled=False)
+    client.update_automation(before.id, changed)
+    install(NAMES)
+    (after,) = client.read_automations_by_name(QUIET)
+    client.delete_automation(after.id)  # the other tests know an enabled one
+    assert (after.id, after.trigger.within, after.enabled) == (before.id, timedelta(hours=26), False)
 
 
 def test_an_automation_of_0_1_is_renamed_in_place(client: SyncPrefectClient) -> None:
