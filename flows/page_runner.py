@@ -1,6 +1,6 @@
 """Serve the pages of `riseorfall up`: the dashboard at `/`, metrics, reports, Data Docs and pictures of the monitor.
 
-Run as `python -m flows.page_runner PORT MLFLOW_STORE MLFLOW_ADDRESS`. A local MLflow database is read as a file, which
+Run as `python -m flows.page_runner PORT`. A local MLflow database behind the server of `up` is read as a file, which
 loads no MLflow. The dashboard is written when somebody looks at it, at most every `FRESH_SECONDS`, and more
 seldom where that takes long.
 """
@@ -83,14 +83,16 @@ def dashboard(settings: Settings) -> Callable[[str], str]:
     return page
 
 
-def main(port: int, mlflow_store: str, mlflow_address: str) -> None:
+def main(port: int) -> None:
     """Serve until a signal arrives."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    settings = Settings(tracking_uri=mlflow_store, mlflow_url=mlflow_address)
+    seen = Settings()
+    store, address = seen.served_store or seen.mlflow_uri, seen.mlflow_url or seen.mlflow_uri
+    settings = Settings(tracking_uri=store, mlflow_url=address)
     collectors = (StateCollector(settings, scheduled_pauses), FlowRunCollector(settings))
     metrics = Cached(partial(state_page, *collectors))
     file_server(settings.data_folder, port, dashboard(settings), metrics).serve_forever()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(int(sys.argv[1]))

@@ -113,7 +113,9 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         arguments = ("server", "start", "--host", HOST, "--port", str(port))
         command: tuple[str, ...] = (sys.executable, "-m", "prefect", *arguments)
         servers.append(Service(PREFECT, command, f"{address}/api/health", address))
+    environment.pop("MLFLOW_BACKEND_STORE_URI", None)
     if not settings.mlflow_uri.startswith("http"):
+        environment["MLFLOW_BACKEND_STORE_URI"] = settings.mlflow_uri  # see Settings.served_store
         port = choose_port(ports[1], MLFLOW_PORT, "MLflow", taken)
         taken.append(port)
         address = f"http://{HOST}:{port}"
@@ -125,8 +127,7 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
     if not settings.public_url:
         port = choose_port(ports[2], FILES_PORT, "pages", taken)
         address = f"http://{HOST}:{port}"
-        seen = settings.mlflow_url or environment.get("MLFLOW_TRACKING_URI") or settings.mlflow_uri
-        command = (sys.executable, "-m", "flows.page_runner", str(port), settings.mlflow_uri, seen)
+        command = (sys.executable, "-m", "flows.page_runner", str(port))
         servers.append(Service("pages", command, f"{address}/health", address))
         environment["RISEORFALL_PUBLIC_URL"] = address
     return environment, servers
@@ -139,9 +140,9 @@ def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
     """
     artifacts = settings.artifact_folder
     artifacts.mkdir(parents=True, exist_ok=True)
-    stores = ("--backend-store-uri", settings.mlflow_uri, "--default-artifact-root", artifacts.as_uri())
-    options = ("--no-serve-artifacts", "--host", HOST, "--port", str(port), "--workers", "1")
-    return (sys.executable, "-m", "tasks.services.mlflow_server", "--app-name", "riseorfall", *stores, *options)
+    options = ("--default-artifact-root", artifacts.as_uri(), "--no-serve-artifacts", "--host", HOST)
+    program = (sys.executable, "-m", "tasks.services.mlflow_server", "--app-name", "riseorfall")
+    return (*program, *options, "--port", str(port), "--workers", "1")
 
 
 def _report_addresses(report: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:

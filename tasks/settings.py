@@ -93,6 +93,14 @@ class Settings(BaseSettings):
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self.home_database_uri
 
     @property
+    def served_store(self) -> str:
+        """Return the database behind the MLflow server of `up`, in that server's own variable; empty without one.
+
+        Its address may contain a password, and other users can read a command line.
+        """
+        return os.environ.get("MLFLOW_BACKEND_STORE_URI", "")
+
+    @property
     def prefect_home(self) -> Path:
         """Return the folder of Prefect's database on this machine."""
         return Path(os.environ.get("PREFECT_HOME", "") or self.data_folder / "prefect").expanduser()

@@ -3,7 +3,8 @@
 Its start page leads to the runs of the series instead of MLflow's introduction for language models.
 
 `mlflow server --app-name riseorfall` finds `create_app` by its entry point in pyproject.toml. Run as
-`python -m tasks.services.mlflow_server OPTIONS`, with those of `mlflow server`.
+`python -m tasks.services.mlflow_server OPTIONS`, with those of `mlflow server`; the database is in
+MLFLOW_BACKEND_STORE_URI.
 """
 
 import sys
@@ -64,14 +65,12 @@ def main(options: Sequence[str]) -> None:
     """Create or migrate the database, after a command that does so meanwhile, and run MLflow's server.
 
     Args:
-        options: of `mlflow server`, with `--backend-store-uri` and `--default-artifact-root`.
+        options: of `mlflow server`, with `--default-artifact-root`.
     """
     from mlflow.cli import cli
     from mlflow.server.handlers import initialize_backend_stores
 
-    store, artifacts = (
-        options[options.index(f"--{name}") + 1] for name in ("backend-store-uri", "default-artifact-root")
-    )
+    store, artifacts = Settings().served_store, options[options.index("--default-artifact-root") + 1]
     with one_at_a_time(store):
         initialize_backend_stores(store, store, artifacts)  # what `mlflow server` does without a lock
     cli(["server", *options])

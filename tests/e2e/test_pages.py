@@ -65,9 +65,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         report.lead(table(TRADING_HEAD, [row]), report.chart(reliability_chart(record), "a chart"))
         write_page(settings, SERIES.name, f"{run_id}.html", report.html())
         (port,) = free_ports(1)
-        store = f"sqlite:///{settings.root}/mlruns/mlflow.db"
-        command = [sys.executable, "-m", "flows.page_runner", str(port), store, "http://127.0.0.1:5000"]
-        environment = process_environment(RISEORFALL_HOME=str(settings.root))
+        command = [sys.executable, "-m", "flows.page_runner", str(port)]
+        store, seen = f"sqlite:///{settings.root}/mlruns/mlflow.db", "http://127.0.0.1:5000"
+        environment = process_environment(
+            RISEORFALL_HOME=str(settings.root), MLFLOW_BACKEND_STORE_URI=store, RISEORFALL_MLFLOW_URL=seen
+        )
         server = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
         found = Pages(settings, f"http://127.0.0.1:{port}")
         found.predict(-2, 0.42)

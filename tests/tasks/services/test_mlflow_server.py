@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.up import _mlflow_command
+from flows.up import _mlflow_command, _plan_servers
 from model.errors import SpecError
 from tasks.services.mlflow_server import create_app, main, serve_start_page, start_page
 from tasks.services.mlflow_write_guard import ASSISTANT, READS_BY_POST, READS_OF_ASSISTANT, WriteGuard
@@ -190,6 +190,7 @@ def test_the_server_of_up_creates_the_database_under_the_lock_before_it_runs(
     )
     monkeypatch.setattr("mlflow.cli.cli", lambda words: calls.append((*words[:3], locked())))
     command = _mlflow_command(Settings(home=tmp_path, tracking_uri=""), 5000)
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{database}")
     assert command[1:3] == ("-m", "tasks.services.mlflow_server")
     main(command[3:])
     assert database.exists()
@@ -197,3 +198,19 @@ def test_the_server_of_up_creates_the_database_under_the_lock_before_it_runs(
         (f"sqlite:///{database}", f"sqlite:///{database}", f"{tmp_path.as_uri()}/mlruns/artifacts", True),
         ("server", "--app-name", "riseorfall", False),
     ]
+
+
+def test_the_password_of_a_database_is_in_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other users can read a command line, and no environment."""
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "of a person")
+    settings = Settings(home=tmp_path, tracking_uri="postgresql://mlflow:secret@database/mlflow", public_url="")
+    settings.data_folder.mkdir()
+    monkeypatch.setattr(Settings, "announce", lambda _: None)
+    environment, services = _plan_servers(settings, (0, 0, 0))
+    assert {service.name for service in services} == {"Prefect", "MLflow", "pages"}
+    assert not any("secret" in word for service in services for word in service.command)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == settings.tracking_uri
+    elsewhere = settings.model_copy(update={"tracking_uri": "http://mlflow.example.org"})
+    assert "MLFLOW_BACKEND_STORE_URI" not in _plan_servers(elsewhere, (0, 0, 0))[0]
