@@ -98,7 +98,7 @@ def build_network(
         the probabilities of down beyond the cost, neither and up beyond it: (window, `spec.output_count`).
 
     Raises:
-        SpecError: a window without bars or without features.
+        SpecError: a window without bars or without features, or a tcn whose convolutions would see one bar each.
 
     Layers before a batch norm have no bias: the norm would subtract it, so its gradient is rounding noise, which an
     adaptive optimizer would amplify.
@@ -112,6 +112,11 @@ def build_network(
     own_count = feature_count - context_count
     if lookback_bars < 1 or own_count < 1:
         raise SpecError(f"network: expected at least 1 bar and 1 feature, found {lookback_bars} and {own_count}")
+    if spec.kind == "tcn" and spec.kernel_bars < 2:  # noqa: PLR2004 - no dilation widens a single bar
+        raise SpecError(
+            f"network: expected --network.kernel-bars of at least 2 with kind tcn, found {spec.kernel_bars}: its last "
+            "step would see the last bar only."
+        )
     former = keras.config.dtype_policy()  # per thread
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
     try:

@@ -194,6 +194,24 @@ def test_impossible_windows_and_specs_are_refused() -> None:
         NetworkSpec(dropout=1.0)
 
 
+@pytest.mark.parametrize("kernel_bars", [2, 3, 4])
+def test_the_last_step_of_a_tcn_sees_every_bar_of_the_window(kernel_bars: int) -> None:
+    import keras
+
+    network = build_network(NetworkSpec(kind="tcn", kernel_bars=kernel_bars, **SMALL), LOOKBACK, FEATURES)
+    randomise(network)
+    after_scaling = keras.Model(network.get_layer("standardise").output, network.output)
+    base = np.random.default_rng(1).normal(size=(LOOKBACK, FEATURES)).astype(np.float32)
+    changed = base + np.eye(LOOKBACK, dtype=np.float32)[:, :, None]  # one bar each
+    before = np.asarray(after_scaling(base[None], training=False))
+    assert (np.abs(np.asarray(after_scaling(changed, training=False)) - before) > 1e-5).all()
+
+
+def test_a_tcn_whose_convolutions_see_one_bar_each_is_refused() -> None:
+    with pytest.raises(SpecError, match="kernel-bars of at least 2 with kind tcn, found 1"):
+        build_network(NetworkSpec(kind="tcn", kernel_bars=1), LOOKBACK, FEATURES)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lookback_of_two_bars_is_enough(kind: Kind) -> None:
     network = build_network(NetworkSpec(kind=kind, **SMALL), 2, 1)
