@@ -43,7 +43,8 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
     """Check landed bars, write the Data Docs, quarantine refused bars, and stop at a failure of a stopping severity.
 
     Raises:
-        ChecksFailed: a check of a stopping severity failed. The quarantine is written; the bar store is unchanged.
+        ChecksFailed: a check of a stopping severity failed. Refused bars of the landing are in the quarantine; the bar
+            store is unchanged.
     """
     import pandas as pd
 
@@ -67,8 +68,12 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
         )
         report = replace(report, page_url=settings.link(Path(report.page_url)) if report.page_url else "")
         refused = report.quarantined
-        if len(refused):
-            kept_as = refused.assign(value=_values_with_lines(refused))
+        arrived = refused["timestamp"].isin(landed["timestamp"])
+        to_keep = (
+            refused if report.passed(spec) else refused[arrived]
+        )  # bars that stop the run prove no stored one wrong
+        if len(to_keep):
+            kept_as = to_keep.assign(value=_values_with_lines(to_keep))
             store.quarantine(landing.series, kept_as, at=datetime.now(UTC), source=landing.layout["source"])
         get_run_logger().info("%s", report.lines()[0])
         for failure in report.failed():

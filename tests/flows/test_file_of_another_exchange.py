@@ -7,10 +7,14 @@ import pytest
 from prefect import flow
 from synthetic_bars import random_walk
 
+from data_checks.check_spec import CheckSpec
+from data_checks.great_expectations_run import Validation
 from flows.cli import run
+from model.errors import ChecksFailed
 from tasks.ingestion import ingest, store
 from tasks.results import Stored
 from tasks.sources.source_spec import SourceSpec
+from tasks.validation import check_landing
 from tasks.workspace import open_workspace
 
 DAYS = 240
@@ -55,3 +59,25 @@ def test_the_warning_of_a_file_of_another_exchange_names_flags_in_a_shell(
     assert OF_ITS_OWN.format("--source.symbol") in printed
     assert run(words) == 0
     assert "warning:" not in capsys.readouterr().out
+
+
+@pytest.mark.e2e
+def test_a_file_of_another_time_zone_puts_no_stored_bar_into_quarantine(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of its bars open at 15:00 than of the stored ones at 00:00, so that the stored ones are off the grid."""
+    assert not any(home.iterdir())
+    monkeypatch.setattr("data_checks.validate.validate_batch", lambda *_: Validation({}, "", ""))
+    monkeypatch.setattr("data_checks.validate._disagreement", lambda *_: "")
+    frame, series = random_walk(2 * DAYS, seed=5).frame(), SourceSpec().series
+    open_workspace().bar_store.merge(series, frame[:DAYS], {}, merged_at=datetime(2026, 1, 1, tzinfo=UTC))
+    source = SourceSpec(kind="csv", path=str(tmp_path / "bars.csv"), timezone="Asia/Seoul")
+    frame.assign(timestamp=frame["timestamp"].dt.tz_localize(None)).to_csv(source.path, index=False)
+
+    @flow(name="ingest-until-the-checks")
+    def checked() -> None:
+        check_landing(ingest(source, None, "test"), source, CheckSpec())
+
+    with pytest.raises(ChecksFailed, match="too_many_refused"):
+        checked()
+    assert open_workspace().bar_store.read_quarantine(series).empty
