@@ -43,9 +43,15 @@ def run_monitor(symbol: str, interval: str, spec: MonitorSpec, as_of: datetime |
         show_links({"Monitor picture": picture})
         for alarm in result.raised:
             get_run_logger().warning("%s: %s", alarm.kind, alarm.message)
-            emit_event_for(EVENTS[alarm.kind], series.name, alarm.message, version=entry.version)
+        emit_alarms(result)
         alarms = tuple(f"{alarm.kind}: {alarm.message}" for alarm in entry.alarms)
         return Monitoring(entry.version, dict(entry.numbers), alarms, entry.raised)
+
+
+def emit_alarms(result: MonitorResult) -> None:
+    """Emit an event for each alarm that a run of the monitor raised; later runs do not raise them within a week."""
+    for alarm in result.raised:
+        emit_event_for(EVENTS[alarm.kind], result.entry.series_name, alarm.message, version=result.entry.version)
 
 
 def page(result: MonitorResult, picture: str) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime, time
 from typing import TYPE_CHECKING
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, LastFlag, SeriesOptions
-from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from flows.cli.terminal_session import in_prefect, load_settings, print_json, quiet_libraries
 from model.bars import Series
 from model.promotion_rule import PromotionRule
 from tasks.workspace import Workspace
@@ -129,20 +129,13 @@ def _refusal(series: Series, settings: "Settings") -> list[str]:
 
 
 def _show_in_prefect(row: "LoggedDecision") -> None:
-    """Add the decision to Prefect as a run with a result and an event, if a server is configured or `up` runs.
-
-    It is committed by then, so that a server that does not answer is a warning.
-    """
+    """Add the committed decision to Prefect as a run with a result and an event; what goes wrong is a warning."""
     from tasks.console.command_output import show_lines
-    from tasks.services.prefect_server import use_server
 
-    try:
-        use_server(load_settings())
-        from prefect.settings import get_current_settings  # imported here: it reads the environment once
+    def show() -> None:
+        from flows.decision import decision
 
-        if get_current_settings().api.url:
-            from flows.decision import decision
+        decision(row)
 
-            decision(row)
-    except Exception as error:  # noqa: BLE001 - what is only shown must not make a committed decision look failed
-        show_lines([f"warning: the decision is committed, but Prefect does not show it: {error}"])
+    if problem := in_prefect(show):
+        show_lines([f"warning: the decision is committed, but Prefect does not show it: {problem}"])

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, LastFlag, SeriesOptions
-from flows.cli.terminal_session import load_settings, print_json, quiet_libraries
+from flows.cli.terminal_session import in_prefect, load_settings, print_json, quiet_libraries
 from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
 from model.plurals import counted
@@ -150,10 +150,18 @@ def monitor(
     series = options.panel if options.is_panel else options.series
     with quiet_libraries(writes=True):
         watched = monitor_series(series, load_settings(), spec, as_of)
+
+        def emit() -> None:
+            from tasks.monitoring import emit_alarms
+
+            emit_alarms(watched)
+
+        problem = in_prefect(emit) if watched.raised else ""  # a scheduled run does not raise them again
     if json:
         print_json(watched.entry.to_dict())
     else:
         show_watched(watched)
+        show_lines([f"warning: the alarms were not sent to Prefect: {problem}"] if problem else [])
         show_lines(options.others)
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from json import dumps
@@ -85,6 +85,25 @@ def quiet_libraries(*, writes: bool = False, occupies: bool = False) -> Iterator
         require_space(settings.root)
     with quiet_streams(settings.log_folder, holds_home=writes or occupies) as (_, log_file):
         yield log_file
+
+
+def in_prefect(act: Callable[[], object]) -> str:
+    """Do something on the Prefect server that is configured or that of a running `up`; nothing without one.
+
+    Returns:
+        What went wrong; empty if nothing did. What is only shown must not make a finished command look failed.
+    """
+    from tasks.services.prefect_server import use_server
+
+    try:
+        use_server(load_settings())
+        from prefect.settings import get_current_settings  # imported here: it reads the environment once
+
+        if get_current_settings().api.url:
+            act()
+    except Exception as error:  # noqa: BLE001 - of Prefect and its server
+        return str(error)
+    return ""
 
 
 @contextmanager

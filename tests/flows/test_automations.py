@@ -27,6 +27,7 @@ from synthetic_bars import random_walk
 from tiny_home import tiny_home
 
 from flows import deployment_runner
+from flows.cli import app
 from flows.deployments import ScheduleSpec, plans, served
 from flows.monitor import monitor
 from flows.predict import predict
@@ -167,6 +168,18 @@ def test_predict_emits_what_it_stored(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (payload["series_name"], payload["probability"]) == ("BTC-USD-1d", found.probability)
     assert (payload["version"], payload["decided_at"]) == ("1", found.decided_at.isoformat())
     assert json.loads(json.dumps(payload)) == payload  # what the webhook posts
+
+
+def test_an_alarm_found_from_a_shell_reaches_the_automations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduled run, which would emit it, does not raise it again for a week."""
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tiny_home(tmp_path, random_walk(130, seed=4), 100)
+    emitted: list[str] = []
+    monkeypatch.setattr("prefect.events.emit_event", lambda event, **_: emitted.append(event))
+    for _ in range(2):
+        assert app.run(["monitor", "--spec.max-champion-age-days", "10"]) == 0
+    assert emitted == ["riseorfall.champion.stale"]
 
 
 @pytest.mark.e2e
