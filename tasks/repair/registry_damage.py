@@ -21,7 +21,7 @@ from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 
-NEWEST = 100  # own choice: versions of a series that are examined besides its champions
+NEWEST = 100  # own choice: versions of a series that are examined besides its champion
 
 
 def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> HomeFinding:

@@ -106,3 +106,9 @@ def test_a_start_script_gets_every_variable_that_it_reads(script: str, name: str
     read = set(re.findall(r"\$\{?([A-Z]\w+)", (ROOT / "docker" / script).read_text(encoding="utf-8")))
     assert len(read) >= 5
     assert read <= set(dict(SERVICES)[f"compose.yaml:{name}"]["environment"])
+
+
+def test_prefect_deletes_old_flow_runs_as_that_of_up_does() -> None:
+    """By default it deletes events only: its database would grow by a megabyte a retrain, for ever."""
+    environment = dict(SERVICES)["compose.yaml:prefect"]["environment"]
+    assert environment["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "events,flow_runs"
