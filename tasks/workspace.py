@@ -141,7 +141,8 @@ class Workspace:
             raise SpecError("workspace: expected a series for its source, found none")
         chosen = {"symbol": self.series.symbol, "interval": self.series.interval}
         known = self._newest_source(chosen)
-        if known == SourceSpec() or (known is None and self._may_be_sample(self.series)):
+        is_sample = self._may_be_sample(self.series) if known is None else known.kind == SourceSpec().kind
+        if is_sample and self.series == SourceSpec().series:
             return ""
         given = known.model_dump(exclude_defaults=True, exclude=set(chosen)) if known else {"kind": "KIND"}
         named = ((name.replace("_", "-"), quote(each)) for name, each in (given | chosen).items())

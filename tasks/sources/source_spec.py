@@ -165,7 +165,14 @@ def open_source(spec: SourceSpec, on_page: OnPage | None = None, known: "pd.Data
         return ExchangeSource(spec, on_page=on_page, known=known)
     from tasks.sources.bundled_sample import SampleSource  # imported here: pandas and pyarrow take a second to import
 
-    return SampleSource(spec)
+    sample = SampleSource(spec)
+    if ignored := spec.model_dump(exclude_defaults=True, exclude={"kind", "symbol", "interval", "cross_check"}):
+        flags = ", ".join(f"--source.{name.replace('_', '-')} {value}" for name, value in ignored.items())
+        raise SpecError(
+            f"source sample: expected no field of a file or an exchange, found {flags}; add --source.kind exchange, "
+            "or --source.kind csv with --source.path FILE"
+        )
+    return sample
 
 
 def latest_as_of(opened: Source, bars: SourceBars, spec: SourceSpec, now: datetime) -> datetime:

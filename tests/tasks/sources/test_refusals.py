@@ -455,5 +455,7 @@ def test_specs_that_contradict_themselves() -> None:
         open_source(SourceSpec(path="bars.csv"))
     with pytest.raises(SpecError, match="expected BTC-USD at 1d, found BTC-USD at 1h"):
         open_source(SourceSpec(interval="1h"))
+    with pytest.raises(SpecError, match=r"found --source\.exchange kraken; add --source\.kind exchange"):
+        open_source(SourceSpec(exchange="kraken"))  # the sample would be retrained as if it were Kraken's bars
     with pytest.raises(ValidationError, match="extra"):
         SourceSpec(pth="bars.csv")  # type: ignore[call-arg]
