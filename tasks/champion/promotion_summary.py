@@ -7,6 +7,8 @@ from shlex import quote
 from model.bars import Series
 from model.baseline_comparison import ALPHA
 from model.evaluation import BUY_AND_HOLD, Evaluation
+from model.forecaster_names import POLICY_NAMES
+from model.metrics import THRESHOLD
 from model.plurals import counted
 from model.trading import TradingSpec
 from tasks.registry.run_metrics import BREAK_EVEN
@@ -79,7 +81,7 @@ def _costs(evaluation: Evaluation, costs: TradingSpec) -> str:
     found, held = evaluation.trading["long_flat"], evaluation.trading[BUY_AND_HOLD]
     if math.isnan(found["break_even_bps"]):
         return "the long-or-flat strategy never traded"
-    text = costs_text(found["net_return"], held["net_return"], costs.side_bps, *(found[name] for name in BREAK_EVEN))
+    text = costs_text(found["net_return"], held["net_return"], costs, *(found[name] for name in BREAK_EVEN))
     gain = found["break_even_bps_low"] > costs.side_bps
     doubt = ", which without evidence of skill may come from a rising market alone"
     return (
@@ -88,23 +90,28 @@ def _costs(evaluation: Evaluation, costs: TradingSpec) -> str:
     )
 
 
-def costs_text(net_return: float, held: float, assumed: float, break_even: float, low: float, high: float) -> str:
-    """State what holding only while a rise is predicted (long or flat) earned after costs, and its significance.
+def costs_text(net_return: float, held: float, spec: TradingSpec, break_even: float, low: float, high: float) -> str:
+    """State what trading long or flat earned after costs, and its significance.
 
     Args:
         net_return: of long or flat, out of sample.
         held: net return of buy and hold.
-        assumed: costs per side, bps.
+        spec: policy and costs.
         break_even: costs per side that would have left no return, bps.
         low: lower bound of its 95 % interval.
         high: upper bound.
 
-    >>> costs_text(1.81, 4.37, 15, 21, 16, 51).split("; ")[1]
+    >>> costs_text(1.81, 4.37, TradingSpec(), 21, 16, 51).split("; ")[1]
     'it breaks even at costs of 21 bps [16, 51]: a significant gain'
     """
+    assumed = spec.side_bps
     finding = "a significant gain" if low > assumed else "a significant loss" if high < assumed else ""
+    rise = "a rise is predicted" if spec.threshold == THRESHOLD else f"P(rise) is above {spec.threshold:.0%}"
+    way = f"holding only while {rise} (long or flat)"
+    if spec.policy != "sign":
+        way = f"trading long or flat by the policy {POLICY_NAMES[spec.policy]}"
     return (
-        f"holding only while a rise is predicted (long or flat) returned {net_return:+.0%} out of sample after costs "
-        f"of {assumed:g} bps per purchase or sale, buy and hold {held:+.0%}; it breaks even at costs of "
-        f"{break_even:.0f} bps [{low:.0f}, {high:.0f}]: {finding or 'no significant gain or loss'}"
+        f"{way} returned {net_return:+.0%} out of sample after costs of {assumed:g} bps per purchase or sale, buy and "
+        f"hold {held:+.0%}; it breaks even at costs of {break_even:.0f} bps [{low:.0f}, {high:.0f}]: "
+        f"{finding or 'no significant gain or loss'}"
     )

@@ -19,7 +19,7 @@ from tasks.champion.panel_status import newest_close, newest_outcome, recent_pre
 from tasks.champion.recipe_hold import held_recipes
 from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
-from tasks.registry.run_metrics import BREAK_EVEN
+from tasks.registry.run_metrics import BREAK_EVEN, logged_trading
 from tasks.settings import Settings
 from tasks.store.decision_log import SAME_AS, LoggedDecision, challenger_of
 from tasks.store.prediction_log import RECENT
@@ -114,9 +114,10 @@ def _last_outcome(workspace: Workspace) -> dict[str, Any] | None:
     return None
 
 
-def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, float] | None:
+def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, Any] | None:
     """Return the costs per side at which the champion's long-or-flat strategy breaks even, bps, and its net returns.
 
+    Besides, how it traded, its costs included.
     None without a champion, for runs before 0.2, for a run without its costs, for a strategy that never traded, and
     where MLflow is a server: its client takes seconds to import.
     """
@@ -129,9 +130,10 @@ def _after_costs(workspace: Workspace, champion: Version | None) -> dict[str, fl
     if len(known) < len(found):
         return None
     params = workspace.runs.run_params(champion.run_id)
-    costs = [params.get(f"promotion.trading.{name}") for name in ("cost_bps", "slippage_bps")]
-    stated = [float(each) for each in costs if each is not None]
-    return {**known, "costs_bps": sum(stated)} if len(stated) == len(costs) else None
+    if "promotion.trading.slippage_bps" not in params:
+        return None
+    trading = logged_trading(params)
+    return {**known, "costs_bps": trading.side_bps, "trading": trading.model_dump(mode="json")}
 
 
 def _newest_looks(newest: tuple[Trial, Looks] | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from rich.table import Table
 from model.bars import Series, interval_delta
 from model.plurals import counted
 from model.times import to_timedelta
+from model.trading import TradingSpec
 from tasks.champion.promotion_summary import costs_text
 from tasks.champion.served_predictions import maker_text
 from tasks.console.command_output import decision_reasons, format_time, print_bullet
@@ -206,10 +207,10 @@ def _format_outcome(row: Mapping[str, Any]) -> str:
     return f"close at {format_time(row['resolves_at'])}, P(rise) {row['probability']:.1%}, {outcome}{late}"
 
 
-def _format_costs(found: Mapping[str, float]) -> str:
+def _format_costs(found: Mapping[str, Any]) -> str:
     """Format the net returns and the break-even costs: returns alone say nothing about skill."""
-    break_even = (found[name] for name in BREAK_EVEN)
-    return costs_text(found["net_return"], found["buy_and_hold_net_return"], found["costs_bps"], *break_even)
+    trading, break_even = TradingSpec.model_validate(found["trading"]), (found[name] for name in BREAK_EVEN)
+    return costs_text(found["net_return"], found["buy_and_hold_net_return"], trading, *break_even)
 
 
 def _format_live(live: Mapping[str, Any]) -> str:

@@ -19,18 +19,16 @@ from model.recipe import Recipe
 from model.record import Record
 from model.scores_by_period import periods_by_fold, periods_by_year
 from model.times import column_times
-from model.trading import TradingSpec
 from tasks.champion.live_comparison import compare_live
 from tasks.champion.out_of_sample_record import out_of_sample_record
 from tasks.pages.champion_explanation import explain_at
 from tasks.pages.report_inputs import QUARANTINE_ROWS, DataFacts, Lineage, ReportContent
 from tasks.registry.run_artifacts import CALIBRATOR, KERAS, read_calibrator, read_equity, read_evaluation
+from tasks.registry.run_metrics import logged_trading
 from tasks.results import FoldOutcome, PanelRetrain, Retrain
 from tasks.store.bar_store import BarStore
 from tasks.store.decision_log import mark_reasons
 from tasks.workspace import Workspace
-
-TRADING = "promotion.trading."  # parameters of a run that are the costs of trading
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +64,7 @@ def gather_report(result: Retrain, recipe: Recipe, folds: list[FoldOutcome], wor
         record=record,
         close=_close_at(record, bars),
         closed_at=column_times(equity.pop("closed_at")),
-        costs=TradingSpec.model_validate(
-            {name.removeprefix(TRADING): value for name, value in params.items() if name.startswith(TRADING)}
-        ),
+        costs=logged_trading(params),
         equity={str(name): equity[name].to_numpy(dtype=np.float64) for name in equity.columns},
         periods=(*periods_by_fold(record, base_rate, seed), *periods_by_year(record, base_rate, seed)),
         histories=[workspace.runs.read_curves(fold.run_id) for fold in folds],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation
+from model.trading import TradingSpec
 from model.trading_policy_comparison import policy_and_forecaster
 from model.training import Epoch
 
@@ -69,6 +70,13 @@ COST_CLASSES = (
 # The base rate's clause repeats the headline, and the p-value of the recipes tried is logged corrected.
 LIVE = ("log_loss", "served_log_loss")  # of the champion on live decisions; the file has the rest
 OF_CLAUSE = ("difference", "low", "high", "p_value", "p_value_corrected", "disagreement", "complaints")
+
+
+def logged_trading(params: Mapping[str, str]) -> TradingSpec:
+    """Return how a retrain traded, from the parameters of its run."""
+    start = "promotion.trading."
+    logged = {name.removeprefix(start): value for name, value in params.items() if name.startswith(start)}
+    return TradingSpec.model_validate(logged)
 
 
 def score_metrics(scores: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,13 @@ from model.bars import Series
 from model.baseline_comparison import measure_skill
 from model.evaluation import BUY_AND_HOLD, Evaluation
 from model.trading import TradingSpec
-from tasks.champion.promotion_summary import deciding_reason, missing_for_promotion, skill_and_costs, what_to_do
+from tasks.champion.promotion_summary import (
+    costs_text,
+    deciding_reason,
+    missing_for_promotion,
+    skill_and_costs,
+    what_to_do,
+)
 
 LONG = (
     "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
@@ -64,6 +70,18 @@ def test_what_to_do_is_said_where_the_reason_does_not_say_it() -> None:
     assert what_to_do("reject", ("failed",), "3", Series("BTC-USD", "1d")).startswith("retrain again.")
     assert what_to_do("hold", ("held", "failed"), "3", Series("BTC-USD", "1d")) == ""
     assert what_to_do("promote", ("passed",), "3", Series("BTC-USD", "1d")) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "way"),
+    [
+        (TradingSpec(), "holding only while a rise is predicted (long or flat) returned +10%"),
+        (TradingSpec(threshold=0.6), "holding only while P(rise) is above 60% (long or flat) returned +10%"),
+        (TradingSpec(policy="no_trade_band"), "trading long or flat by the policy no-trade band returned +10%"),
+    ],
+)
+def test_the_returns_are_those_of_the_policy_that_the_recipe_traded_by(spec: TradingSpec, way: str) -> None:
+    assert costs_text(0.1, 0.2, spec, 20, 10, 30).startswith(way)
 
 
 @pytest.mark.parametrize(
