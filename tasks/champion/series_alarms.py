@@ -11,6 +11,7 @@ from typing import Any
 
 from model.bars import Series
 from model.errors import NoChampion, RiseOrFallError, UnsoundModel, UntrustedModel
+from model.freshness import ForecastSpec
 from model.monitor_alarms import MonitorSpec
 from model.times import to_timedelta
 from tasks.champion.commit_decision import read_champion
@@ -23,7 +24,7 @@ from tasks.workspace import Workspace
 
 HOUR = timedelta(hours=1)
 SLACK = timedelta(hours=2)  # own choice: a scheduled run may start late and takes its time
-MAX_BARS_BEHIND = 3.0  # same as the freshness check
+MAX_BARS_BEHIND = ForecastSpec().max_bars_behind  # beyond it `predict` refuses to predict
 
 
 @dataclass(frozen=True, slots=True)

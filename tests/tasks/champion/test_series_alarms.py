@@ -1,5 +1,6 @@
 """Health of a series: what is an alarm depends on whether its bars go on, and on whether anybody looks after it."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
 from model.bars import Series
+from model.errors import StaleChampion
 from model.evaluation import WAYS
 from model.times import to_datetime
 from tasks.champion.series_alarms import Pauses, Unhealthy, require_healthy, series_health
@@ -15,6 +17,7 @@ from tasks.champion.series_status import series_status
 from tasks.console.status_tables import show_health
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.local_database import LocalDatabase
+from tasks.serving.forecast import forecast
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.monitor_log import MonitorEntry
@@ -80,6 +83,14 @@ def test_a_retrain_and_a_monitor_are_missing_after_their_own_schedule(
     ]
 
 
+def test_bars_that_predict_refuses_are_an_alarm(settings: Settings) -> None:
+    for hours, refused in ((47, False), (49, True)):
+        moment = CLOSE + hours * HOUR
+        assert ("bars" in alarms(settings, moment)) is refused
+        with pytest.raises(StaleChampion, match="2 bars before") if refused else nullcontext():
+            forecast(SERIES, settings, as_of=moment)
+
+
 def test_a_status_without_the_costs_of_a_run_has_no_numbers_after_costs(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +119,7 @@ def test_a_monitor_that_ran_lately_is_none(settings: Settings) -> None:
     decide(settings, CLOSE + 25 * HOUR)
     Workspace(settings).monitor_log.write(MonitorEntry(SERIES.name, CLOSE + 24 * HOUR, "1", {}, (), ()))
     assert alarms(settings, CLOSE + 27 * HOUR) == []
-    assert alarms(settings, CLOSE + 51 * HOUR) == ["monitor"]
+    assert alarms(settings, CLOSE + 51 * HOUR) == ["bars", "monitor"]
 
 
 def test_a_monitor_run_of_a_clock_that_was_ahead_silences_no_alarm(settings: Settings) -> None:
