@@ -192,7 +192,9 @@ class DashboardReader:
     def _record(self, workspace: Workspace, version: str) -> Record:
         key = workspace.name, version
         if key not in self.records:
-            self.records[key] = workspace.registry.read_version(version).record()
+            found = workspace.registry.read_version(version).record()
+            others = {each: own for each, own in self.records.items() if each[0] != workspace.name}
+            self.records = others | {key: found}  # those of former champions are not shown any more
         return self.records[key]
 
     def _corrected_p(self, workspace: Workspace, run_id: str) -> float:

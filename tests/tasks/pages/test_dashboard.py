@@ -214,6 +214,19 @@ def test_a_champion_by_force_shows_the_comparison_that_held_it(settings: Setting
     )  # fmt: skip
 
 
+def test_only_the_record_of_the_present_champion_is_kept(settings: Settings, tmp_path: Path) -> None:
+    """One of a panel takes megabytes, and the page server runs for years."""
+    own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
+    workspace, reader = Workspace(own, SERIES), DashboardReader(own)
+    reader.read()
+    assert set(reader.records) == {(SERIES.name, "1")}
+    number = tiny_version(workspace, BARS, len(BARS) - 2)
+    run_id = workspace.registry.version(number).run_id
+    workspace.decision_log.append(replace(decision(3, "promote", number, number), run_id=run_id))
+    reader.read()
+    assert set(reader.records) == {(SERIES.name, number)}
+
+
 def test_the_corrected_p_value_of_the_champions_run_is_read(settings: Settings, tmp_path: Path) -> None:
     own = Settings(home=copy_home(settings.home, tmp_path / "home"), tracking_uri="", store="", public_url="")
     (found,) = DashboardReader(own).read()
