@@ -100,7 +100,8 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         port = choose_port(ports[0], PREFECT_PORT, "Prefect")
         taken.append(port)
         address = f"http://{HOST}:{port}"
-        environment |= {"PREFECT_API_URL": f"{address}/api", "PREFECT_SERVER_UI_API_URL": f"{address}/api"}
+        environment["PREFECT_API_URL"] = f"{address}/api"
+        environment.setdefault("PREFECT_SERVER_UI_API_URL", f"{address}/api")  # a browser's way, maybe by a proxy
         environment |= prefect_server_variables(password)
         # Prefect deletes old events by itself, flow runs that ended 90 days ago and their logs only with this.
         environment.setdefault("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs")

@@ -200,6 +200,18 @@ def test_the_server_of_up_creates_the_database_under_the_lock_before_it_runs(
     ]
 
 
+def test_up_keeps_the_address_at_which_a_browser_finds_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy, Prefect's page in a browser on another machine must not call 127.0.0.1."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_SERVER_UI_API_URL", "https://prefect.example.org/api")
+    monkeypatch.setattr(Settings, "announce", lambda _: None)
+    settings = Settings(home=tmp_path)
+    settings.data_folder.mkdir()
+    environment, _ = _plan_servers(settings, (0, 0, 0))
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "https://prefect.example.org/api"
+    assert environment["PREFECT_API_URL"].startswith("http://127.0.0.1:")
+
+
 def test_the_password_of_a_database_is_in_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other users can read a command line, and no environment."""
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RISEORFALL_PUBLIC_URL"):
