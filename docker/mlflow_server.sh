@@ -7,7 +7,7 @@ cat >/tmp/auth.ini <<END
 [mlflow]
 default_permission = READ
 database_uri = ${MLFLOW_AUTH_DATABASE_URI:?}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+authorization_function = tasks.services.mlflow_reader:authenticate
 auth_cache_ttl_seconds = 60
 END
 export MLFLOW_AUTH_CONFIG_PATH=/tmp/auth.ini

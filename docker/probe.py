@@ -113,6 +113,8 @@ def closed() -> None:
     for name, path, body in (
         ("MLflow reader moves champion", "registered-models/alias", {**model, "alias": "champion", "version": "1"}),
         ("MLflow reader deletes model", "registered-models/delete", model),
+        ("MLflow reader creates model", "registered-models/create", {"name": "intruder"}),
+        ("MLflow reader creates experiment", "experiments/create", {"name": "intruder"}),
     ):
         code, _ = ask(MLFLOW, "DELETE" if "delete" in path else "POST", f"/api/2.0/mlflow/{path}", body, reader)
         accepted += print_result(name, f"{code}", refused=code == 403)  # noqa: PLR2004 - forbidden

@@ -71,7 +71,7 @@ class WriteGuard:
         await send({"type": "http.response.body", "body": REASONS[refusal]})
 
     def _refusal(self, scope: Message) -> HTTPStatus | None:
-        if _is_read(scope["method"], scope["path"]):
+        if is_read(scope["method"], scope["path"]):
             return None
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"").decode("latin-1")
@@ -82,7 +82,8 @@ class WriteGuard:
         return None if hmac.compare_digest(given, self.expected) else HTTPStatus.UNAUTHORIZED
 
 
-def _is_read(method: str, path: str) -> bool:
+def is_read(method: str, path: str) -> bool:
+    """Return whether a request to MLflow changes and starts nothing."""
     if path.startswith(ASSISTANT) and path not in READS_OF_ASSISTANT:
         return False
     return method in SAFE_METHODS or (method == "POST" and path in READS_BY_POST)
