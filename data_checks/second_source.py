@@ -7,7 +7,7 @@ daily labels, so agreement is compared with that of other shifts, never with 100
 show a shift, long before there are enough labels.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from model.bars import INTERVAL_NAMES, interval_delta
 from model.times import column_times
 
 MIN_CLOSES = 4  # fewest closes in common for a comparison
+NEWEST_CLOSES = 50  # compared again by themselves: none of 8,000 such stretches of nine correct files failed
 CLEARLY_BETTER = 0.5  # a shift must reduce the spread to less than this share of the unshifted spread: own
 LEAST_SPREAD = 0.002  # spread of closes (share) that correct sources may show: 0.03-0.45 % measured on daily bars
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
@@ -72,6 +73,9 @@ class CrossCheck:
 def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: CheckSpec) -> CrossCheck:
     """Compare a series with a second one, unshifted and at shifts of a few bars, hours and days.
 
+    Times and price level of the newest closes in common must fit too: a long correct history would hide that what was
+    ingested last does not.
+
     Args:
         bars: ours (columns `timestamp`, naive UTC, and `close`); may be unsorted and contain duplicates.
         other: the second series, likewise; its interval is inferred from its times.
@@ -81,7 +85,22 @@ def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: Ch
     ours = _closes(bars, interval_delta(interval))
     step = _commonest_step(other)
     theirs = _closes(other, step)
-    fits = [_fit(ours, theirs, shift) for shift in _shifts(interval_delta(interval), step, spec.max_shift_bars)]
+    shifts = _shifts(interval_delta(interval), step, spec.max_shift_bars)
+    whole = _compare(ours, theirs, shifts, spec)
+    common = np.intersect1d(ours.index.to_numpy(), theirs.index.to_numpy(), assume_unique=True)
+    if not whole.agrees or len(common) <= NEWEST_CLOSES:
+        return whole
+    since, reach = common[-NEWEST_CLOSES], max(shifts).astype(np.int64)
+    few_labels = spec.model_copy(update={"min_overlap_bars": NEWEST_CLOSES})  # too few of them to judge
+    newest = _compare(ours[ours.index >= since], theirs[theirs.index >= since - reach], shifts, few_labels)
+    if newest.agrees:
+        return whole
+    return replace(newest, message=f"the newest {NEWEST_CLOSES} closes in common: {newest.message}")
+
+
+def _compare(ours: pd.Series, theirs: pd.Series, shifts: list[np.timedelta64], spec: CheckSpec) -> CrossCheck:
+    """Compare closes with those of the second series at each shift."""
+    fits = [_fit(ours, theirs, shift) for shift in shifts]
     unshifted = fits[0]
     best = _clearly_best(fits)
     if best is None or (best is unshifted and unshifted.closes < MIN_CLOSES):

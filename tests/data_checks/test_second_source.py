@@ -65,6 +65,27 @@ def test_hours_stamped_by_their_close_are_found() -> None:
     assert found.message.startswith("times look 1 hour late")
 
 
+@pytest.mark.parametrize(
+    ("newest", "found_as"),
+    [(moved(walk(500, "D").iloc[-41:-1], 1, "D"), "dates look 1 day late"), (walk(500, "D").iloc[-40:], "")],
+)
+def test_the_newest_bars_are_compared_by_themselves(newest: pd.DataFrame, found_as: str) -> None:
+    """Forty days of five hundred: over all days the labels agree on 95 %, and the median of the closes is right."""
+    bars = walk(500, "D")
+    ours = pd.concat([bars.iloc[:-40], newest], ignore_index=True)
+    found = cross_check(ours, another_source(bars), "1d", SPEC)
+    assert found.agrees == (not found_as)
+    assert found.message.startswith(f"the newest 50 closes in common: {found_as}" if found_as else "9")
+
+
+def test_the_newest_bars_of_another_coin_are_found() -> None:
+    bars = walk(500, "D")
+    ours = bars.assign(close=np.where(np.arange(500) < 460, bars["close"], bars["close"] / 20))
+    found = cross_check(ours, another_source(bars), "1d", SPEC)
+    assert not found.agrees
+    assert "closes lie -95" in found.message
+
+
 def test_another_price_level_is_no_shift() -> None:
     bars = walk(500, "D")
     found = cross_check(bars, bars.assign(close=bars["close"] * 1.2), "1d", SPEC)

@@ -11,6 +11,7 @@ import pytest
 
 from data_checks.check_report import CheckReport
 from data_checks.check_spec import CheckSpec
+from data_checks.second_source import cross_check
 from data_checks.validate import check_bars
 from tasks.sources.source_spec import SourceBars, SourceSpec, open_source
 
@@ -146,3 +147,19 @@ def test_the_line_of_each_refused_bar_is_the_line_in_the_file() -> None:
         for bar in report.quarantined.itertuples():
             numbers = [float(number) for number in re.findall(r"-?\d+\.?\d*", lines[int(bar.line) - 1])]
             assert {bar.open, bar.close} <= set(numbers)
+
+
+@pytest.mark.e2e  # reads 70,000 bars
+@needs_files
+def test_the_newest_bars_of_a_file_are_compared_by_themselves() -> None:
+    """Coinbase's hours of October 2017 are in New York's time, four hours early; those up to August are not."""
+    ours, kraken = (
+        open_source(SourceSpec(kind="csv", path=str(FILES / f"btc_usd_hourly_{name}.csv.gz"), interval="1h"))
+        .fetch()
+        .frame
+        for name in ("coinbase", "kraken")
+    )
+    for end, agrees in (("2017-08-31", True), ("2017-10-27", False), ("2018-03-31", True)):
+        found = cross_check(ours[ours["timestamp"] < pd.Timestamp(end, tz="UTC")], kraken, "1h", CheckSpec())
+        assert found.agrees == agrees
+        assert agrees or found.message.startswith("the newest 50 closes in common: times look 4 hours early")
