@@ -166,13 +166,19 @@ class Supervisor:
             )
             managed.delay_seconds = min(2 * managed.delay_seconds, MAX_DELAY_SECONDS)
         elif now >= managed.restart_at:
-            managed.process, managed.started_at, managed.restart_at = (
-                self._launch(managed.service, managed.mark),
-                now,
-                0.0,
-            )
+            try:
+                managed.process = self._launch(managed.service, managed.mark)
+            except OSError as error:  # no memory or no place for its log: a later attempt may succeed
+                managed.restart_at = now + managed.delay_seconds
+                managed.delay_seconds = min(2 * managed.delay_seconds, MAX_DELAY_SECONDS)
+                log.warning("%s could not be started: %s", managed.service.name, error)
+                return
+            managed.started_at, managed.restart_at = now, 0.0
             managed.restarts += 1
-            self.write_state()
+            try:
+                self.write_state()
+            except OSError as error:  # a full disk; the services go on
+                log.warning("%s was not written: %s", self.state_path, error)
 
     def _launch(self, service: Service, mark: str) -> "subprocess.Popen[bytes]":
         return launch(service, self.environment, self._log_path(service), mark)

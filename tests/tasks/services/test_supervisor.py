@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from tasks.registry.owning_process import own_process
+from tasks.services import supervisor as supervisor_module
 from tasks.services.file_server import HOST, file_server
 from tasks.services.ports import choose_port
 from tasks.services.process_guard import end_marked, find_marked
@@ -55,6 +56,29 @@ def test_a_service_that_dies_is_restarted(supervisor: Supervisor) -> None:
     assert supervisor.processes["sleeper"].process.pid != first
     supervisor.stopping.set()
     thread.join()
+
+
+def test_a_full_disk_or_no_memory_does_not_end_the_other_services(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.start(Service("short", (sys.executable, "-c", "pass")))
+    supervisor.processes["short"].delay_seconds = 0.01
+    launched, failures = supervisor_module.launch, [OSError(12, "Cannot allocate memory")]
+
+    def launch(*given: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return launched(*given)
+
+    def full(_: Supervisor) -> None:
+        supervisor.stopping.set()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(supervisor_module, "launch", launch)
+    monkeypatch.setattr(Supervisor, "write_state", full)
+    supervisor.run_until_stopped()
+    assert not failures
+    assert supervisor.processes["short"].restarts == 1
 
 
 def test_a_service_that_cannot_start_raises_with_the_end_of_its_log(supervisor: Supervisor) -> None:
