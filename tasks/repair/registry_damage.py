@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError
-from tasks.registry.file_verification import ARTIFACTS
+from tasks.registry.file_verification import ARTIFACTS, require_same_digest
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import unreadable_tags
@@ -183,11 +183,17 @@ def _decision_about(rows: Sequence[LoggedDecision], number: str) -> LoggedDecisi
 
 
 def files_problem(loaded: LoadedVersion) -> str:
-    """Return what is wrong with the files of a version; empty if they can be served."""
+    """Return what is wrong with the files of a version; empty if they can be served and are the recorded ones.
+
+    Files that only MLflow and a rebuild of its database read count too.
+    """
     try:
         loaded.predictor()
         loaded.record()
         loaded.keras()
+        found = loaded.digests() if loaded.recorded else {}
+        for name in loaded.recorded:
+            require_same_digest(loaded.place, name, found.get(name, ""), loaded.recorded)
     except RiseOrFallError as error:
         return str(error)
     return ""

@@ -395,6 +395,22 @@ def test_a_damaged_copy_replaces_nothing_that_is_recorded_and_the_first_file_is_
     assert (path.read_bytes() == content) is is_recorded
 
 
+def test_a_file_that_only_mlflow_reads_is_examined_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rebuild of the registry knows by it which run a version belongs to."""
+    workspace = Workspace(Settings(), SERIES)
+    (first,) = workspace.decision_log.rows()
+    files = {"1": workspace.registry.read_version("1").digests()}
+    workspace.decision_log.append(replace(first, decision_id="b", action="hold", champion_before="1", files=files))
+    assert output(capsys, "doctor")[0] == 0
+    remove(model_files(home).parent / "MLmodel")
+    code, out, _ = output(capsys, "doctor", "--json")
+    assert code == 4
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert "MLmodel differs" in found["problem"]
+    assert "found no such file" in found["problem"]
+    assert not found["repairable"]
+
+
 def test_a_network_that_is_not_the_recorded_one_is_replaced_also_after_the_registry_was_lost(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
