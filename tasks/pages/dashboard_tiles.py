@@ -106,9 +106,8 @@ def _bars(content: SeriesContent) -> tuple[str, str, str]:
         return "Newest bar", "none yet", "all bars of this series are in quarantine"
     closed = moment_text(content.bars.closed_at[-1])
     reader = "read again by the next ingest" if content.is_scheduled else "no schedule reads it again"
-    from_file = content.health.get("source") == "csv"
-    ends = f"; from a file; {reader}" if from_file else "; historical: no later bars are fetched"
-    note = "" if content.health["live_source"] else ends
+    notes = {"csv": f"; from a file; {reader}", "sample": "; historical: no later bars are fetched"}
+    note = notes.get(content.health.get("source", ""), "")  # of an exchange, or not known without a champion: none
     return "Newest close", newest_close(content), f"bar closed at {closed}{note}"
 
 

@@ -374,6 +374,20 @@ def test_of_bars_that_end_no_outcome_is_awaited(content: SeriesContent) -> None:
     assert "not known yet" not in body(page)
 
 
+@pytest.mark.parametrize(
+    ("source", "ending"),
+    [
+        ("sample", "; historical: no later bars are fetched"),
+        ("exchange", " UTC"),
+        ("", " UTC"),  # without a champion: that of the bars of an exchange may have been held
+    ],
+)
+def test_only_the_sample_is_said_to_end(content: SeriesContent, source: str, ending: str) -> None:
+    health = {**content.health, "source": source, "live_source": source == "exchange"}
+    found = replace(content, champion=content.champion if source else None, health=health)
+    assert tile(written([found]), "Newest close")[1].endswith(ending)
+
+
 @pytest.mark.parametrize("of", [SERIES_TEXT, "SOL-USD 1h"])
 def test_tiles_promise_a_scheduled_run_only_to_a_scheduled_series(content: SeriesContent, of: str) -> None:
     health = {**content.health, "source": "csv"}
