@@ -48,10 +48,11 @@ class Axis:
     title: str = ""
 
     def pixels(self, values: Float64[np.ndarray, " point"]) -> Float64[np.ndarray, " point"]:
-        """Return the coordinates of values."""
+        """Return the coordinates of values; NaN where there is none, such as that of 0 on a logarithmic axis."""
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = np.log10(values) if self.log else values
-        return np.asarray(self.start + (scaled - self.low) / (self.high - self.low) * (self.end - self.start))
+        places = self.start + (scaled - self.low) / (self.high - self.low) * (self.end - self.start)
+        return np.where(np.isfinite(places), places, np.nan)
 
 
 def axis_for(

@@ -45,6 +45,15 @@ def test_a_line_is_broken_where_a_value_is_missing() -> None:
     assert float(x) < LEFT + 0.1 * width
 
 
+def test_an_equity_curve_ends_at_a_total_loss() -> None:
+    """A logarithmic axis has no place for 0, and a path with a number that is none is not valid."""
+    figure = new_figure(300)
+    add_trace(figure, "Scatter", x=[0, 1, 2, 3], y=[1.0, 0.5, 0.0, 0.0], mode="lines", line={"color": BLUE})
+    figure.update_yaxes(type="log")
+    (path,) = re.findall(r'<path d="(M[^"]*)" stroke="var\(--rise\)"', chart_svg(as_dict(figure), "x"))
+    assert re.fullmatch(r"M[\d.]+ [\d.]+l[\d.]+ [\d.]+", path)
+
+
 def test_what_leaves_a_panel_is_cut_off() -> None:
     figure = new_figure(400)
     add_trace(figure, "Scatter", x=[0, 1], y=[0.0, 1.0], mode="markers", marker={"color": BLUE})
