@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from inspect import signature
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, UnknownOptionError
 from pydantic import ValidationError
@@ -52,6 +53,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     use_own_temporary_folder()
+    if isinstance(sys.stdout, TextIOWrapper):  # as standard error does: what was done must not end with an error
+        sys.stdout.reconfigure(errors="backslashreplace")
     if words is None:
         words = sys.argv[1:]
         if words[:1] in (["predict"], ["decisions"]) and not {"--panel", "--help", "-h"}.intersection(words):

@@ -87,6 +87,13 @@ def test_midnight_in_another_zone_is_a_time_and_no_day(
         assert capsys.readouterr().out == f"BTC-USD-1d: no version was champion {when}\n"
 
 
+def test_what_a_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    command = "from flows.cli import main; main(['decisions', '--name', 'größer'])"
+    own = {"RISEORFALL_HOME": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, check=True, env={**os.environ, **own})
+    assert done.stdout.startswith(b"gr\\xf6\\xdfer\n")
+
+
 def test_bars_lists_gaps_and_quarantine(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bars", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
