@@ -145,19 +145,26 @@ def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str
 def _crash(client: "SyncPrefectClient", runs: Sequence["FlowRun"], message: str) -> list["FlowRun"]:
     """Mark runs as crashed, except those that were deleted or entered another state meanwhile; return the marked.
 
-    A group of retrains continues with the series that had not started. One that cannot be continued now stays
-    unfinished, so that the next call tries it again, until its attempts are used up.
+    A run that a person was cancelling is marked as cancelled. A group of retrains continues with the series that had
+    not started, unless it is cancelled. One that cannot be continued now stays unfinished, so that the next call tries
+    it again, until its attempts are used up.
     """
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import Crashed
+    from prefect.states import Cancelled, Crashed
 
-    from tasks.services.group_runs import is_group  # imported here: it loads Prefect
+    from tasks.services.group_runs import cancel_series, is_group  # imported here: it loads Prefect
 
     crashed = []
     for run in runs:
         with suppress(ObjectNotFound):
             found = client.read_flow_run(run.id)
             if found.state and run.state and found.state.id == run.state.id:
+                if found.state.is_cancelling():
+                    if is_group(run):
+                        cancel_series(client, run)
+                    client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+                    crashed.append(run)
+                    continue
                 # A group is continued first: a crashed one is not looked at again.
                 text = _continuations().attempt(client, run, message) if is_group(run) else message
                 if text:

@@ -18,7 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 from tasks.pages.prefect_artifacts import OUTCOMES, show_table_of_run
 from tasks.sources.source_spec import SourceSpec
@@ -127,6 +127,14 @@ def continue_group(client: "SyncPrefectClient", group: "FlowRun") -> str:
         return ""
     log.info("%s (%s) continues with %d series as %s", group.name, group.id, len(left), run.id)
     return str(run.id)
+
+
+def cancel_series(client: "SyncPrefectClient", group: "FlowRun") -> None:
+    """Mark the series that ran in a cancelled group as cancelled; the others are not started."""
+    for run in _series_runs(client, group):
+        if run.state is None or not run.state.is_final():
+            client.set_flow_run_state(run.id, Cancelled(), force=True)
+    show_group(client, group)
 
 
 def show_group(client: "SyncPrefectClient", group: "FlowRun") -> list[dict[str, str]]:

@@ -12,9 +12,14 @@ import pandas as pd
 import pytest
 from prefect import task
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterIdempotencyKey,
+)
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Completed, Crashed, Running, State
+from prefect.states import Cancelling, Completed, Crashed, Running, State
 from series_files import write_series
 
 from flows.deployments import plans, served
@@ -236,6 +241,19 @@ def test_a_group_that_no_process_executes_continues_too(client: SyncPrefectClien
     assert end_flow_runs_without_process([NAME], datetime.now(UTC) + timedelta(hours=1)) >= 1
     assert client.read_flow_run(running.id).state_name == "Crashed"
     assert symbols_of(follower(client, client.read_flow_run(group.id))) == ["B-USD", "C-USD"]
+
+
+def test_a_group_that_a_person_was_cancelling_does_not_continue(client: SyncPrefectClient, deployment: UUID) -> None:
+    group = group_run(client, deployment)
+    running = series_run(client, group, "A", Running())
+    client.set_flow_run_state(group.id, Cancelling(), force=True)
+    end_flow_runs_without_process([NAME], datetime.now(UTC) + timedelta(hours=1))
+    assert [client.read_flow_run(each).state_name for each in (group.id, running.id)] == ["Cancelled"] * 2
+    assert [(row["series"], row["decision"]) for row in table(client, group.id)] == [
+        ("A-USD 1d", "Cancelled"), ("B-USD 1d", "Not started"), ("C-USD 1d", "Not started"),
+    ]  # fmt: skip
+    rest = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[f"rest of {group.id}"]))
+    assert client.read_flow_runs(flow_run_filter=rest) == []
 
 
 def test_a_series_of_a_group_that_is_left_running_is_no_group(client: SyncPrefectClient, deployment: UUID) -> None:
