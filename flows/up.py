@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.repair.registry_damage import require_registry
 from tasks.services.file_server import HOST
-from tasks.services.ports import choose_port
+from tasks.services.ports import choose_port, keep_ipv6_free
 from tasks.services.prefect_server import first_start
 from tasks.services.process_guard import end_marked
 from tasks.services.server_password import ensure_password, mlflow_client_variables, prefect_server_variables
@@ -67,7 +68,8 @@ def up(
         )
         supervisor = Supervisor(data / "logs", environment, settings.up_state, report)
         stopping = supervisor.stopping.is_set
-        with stop_on_signals(supervisor.stopping):
+        ports_in_use = [urlsplit(server.address).port or 0 for server in servers]
+        with stop_on_signals(supervisor.stopping), keep_ipv6_free(ports_in_use):
             try:
                 for server in servers:
                     with first_start(settings, stopping) if server.name == PREFECT else nullcontext():

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import requests
 from tasks.registry.owning_process import own_process
 from tasks.services import supervisor as supervisor_module
 from tasks.services.file_server import HOST, file_server
-from tasks.services.ports import choose_port
+from tasks.services.ports import choose_port, keep_ipv6_free
 from tasks.services.process_guard import end_marked, find_marked
 from tasks.services.supervisor import Service, ServiceNotStarted, Supervisor, is_healthy, stop_on_signals
 from tasks.services.up_lock import AlreadyRunning, LockHeld, hold_home_lock, read_state
@@ -253,6 +254,46 @@ def test_a_requested_port_in_use_is_refused_and_a_usual_one_avoided(tmp_path: Pa
         assert choose_port(0, free, "MLflow", taken=[free]) != free
     finally:
         server.server_close()
+
+
+def ipv6_socket() -> socket.socket:
+    """A socket as a server makes it."""
+    try:
+        made = socket.socket(socket.AF_INET6)
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
+def test_nobody_else_listens_at_the_other_address_of_localhost(tmp_path: Path) -> None:
+    """A page there would be http://localhost:PORT too, and could read the password that the browser keeps for ours."""
+    server = file_server(tmp_path, 0)
+    port = server.server_address[1]
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        with keep_ipv6_free([port]):
+            for host in ("::1", "::"):
+                with ipv6_socket() as other, pytest.raises(OSError, match="in use"):
+                    other.bind((host, port))
+            with ipv6_socket() as browser, pytest.raises(ConnectionRefusedError):
+                browser.connect(("::1", port))  # it goes on to 127.0.0.1
+            assert is_healthy(f"http://127.0.0.1:{port}/health")
+        with ipv6_socket() as other:
+            other.bind(("::1", port))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    with ipv6_socket() as other:
+        other.bind(("::1", port))
+        other.listen()
+        assert choose_port(0, port, "Prefect") != port
+        with pytest.raises(ServiceNotStarted, match=f"expected port {port} to be free"):
+            choose_port(port, 1, "Prefect")
 
 
 @pytest.fixture
