@@ -18,9 +18,9 @@ from prefect.client.schemas.objects import State
 from model.bars import is_closed
 from model.errors import SourceUnavailable, UnreadableFile
 from model.plurals import counted
-from model.times import as_utc, column_times, to_datetime64, to_timedelta
+from model.times import as_utc, column_times, to_datetime, to_datetime64, to_timedelta
 from tasks.console.progress import current_progress
-from tasks.pages.prefect_artifacts import show_table
+from tasks.pages.prefect_artifacts import report_warning, show_table
 from tasks.registry.mlflow_run_names import SHORT_HASH
 from tasks.results import Landing, Stored
 from tasks.services.form_wording import in_words_of_the_form
@@ -54,8 +54,17 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
         known = newest if newest is None or as_of is None else min(newest, as_utc(as_of))
         bars = opened.fetch(None if known is None else known - OVERLAP_BARS * to_timedelta(source.series.delta))
-        moment = as_utc(as_of) if as_of else latest_as_of(opened, bars, source, datetime.now(UTC))
-        closed = is_closed(column_times(bars.frame["timestamp"]), source.series.delta, to_datetime64(moment))
+        clock = datetime.now(UTC)
+        moment = as_utc(as_of) if as_of else latest_as_of(opened, bars, source, clock)
+        opened_at = column_times(bars.frame["timestamp"])
+        closed = is_closed(opened_at, source.series.delta, to_datetime64(moment))
+        early = opened_at[closed & ~is_closed(opened_at, source.series.delta, to_datetime64(clock))]
+        if as_of and source.kind == "csv" and len(early):  # an exchange drops them by its own clock
+            report_warning(in_words_of_the_form(
+                f"--as-of {moment:%Y-%m-%d %H:%M} UTC lies after the clock, {clock:%Y-%m-%d %H:%M} UTC: "
+                f"{counted(len(early), 'bar')} that may be unfinished {'counts' if len(early) == 1 else 'count'} as "
+                f"closed, the first opened at {to_datetime(early.min()):%Y-%m-%d %H:%M}"
+            ))  # fmt: skip
         landed = bars.frame.assign(line=bars.line_numbers)[closed]
         if landed.empty:
             raise UnreadableFile(

@@ -488,3 +488,28 @@ def test_bars_of_the_future_are_refused(tmp_path: Path, capfd: pytest.CaptureFix
     assert "bars.csv line 301: expected bars that had opened by now" in capfd.readouterr().err
     assert run([*words, "--as-of", "2020-10-26"]) == 0
     assert "299 added" in capfd.readouterr().out
+
+
+@pytest.mark.e2e
+def test_an_as_of_time_after_the_clock_is_warned_of(
+    bar_store: BarStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a file whose last bar is today's, as when local time is taken for UTC."""
+    today = pd.Timestamp.now("UTC").floor("D")
+    days = pd.date_range(end=today, periods=300)
+    prices = {"open": 10.5, "high": 12.5, "low": 9.5, "close": 11.5, "volume": 1.0}
+    pd.DataFrame({"date": days.strftime("%Y-%m-%d"), **prices}).to_csv(tmp_path / "bars.csv", index=False)
+    source = SourceSpec(kind="csv", path=str(tmp_path / "bars.csv"))
+
+    @flow(name="ingest-alone")
+    def landed(as_of: datetime | None) -> int:
+        caplog.clear()
+        return ingest(source, as_of, "test").rows
+
+    assert landed(None) == 299
+    assert "lies after the clock" not in caplog.text
+    assert landed((today + pd.Timedelta(days=1)).to_pydatetime()) == 300
+    first = f"1 bar that may be unfinished counts as closed, the first opened at {today:%Y-%m-%d} 00:00"
+    assert "lies after the clock" in caplog.text
+    assert first in caplog.text
+    assert bar_store.read_frame(source.series).empty
