@@ -8,6 +8,7 @@ from pydantic import Field
 
 from model.bars import IntervalName, Series
 from model.plurals import counted
+from model.times import as_utc
 from tasks.pages.prefect_artifacts import show_table, shown
 from tasks.services.flow_run_names import flow_run_name
 from tasks.services.prefect_run_page import readable
@@ -36,7 +37,7 @@ def release(
     with shown("release") as run, run.step("release"):
         series = Series(symbol, interval)
         merged = open_workspace().bar_store.release(series, at, reason, released_at=datetime.now(UTC))
-        rows = [{"released bar (open time)": time.isoformat()} for time in sorted(at)]
+        rows = [{"released bar (open time)": time.isoformat()} for time in sorted(map(as_utc, at))]
         show_table("released-bars", rows, f"{series.name}: {reason}")
         run.report_line(f"{counted(merged.added, 'bar')} released, {merged.revised} revised; version {merged.version}")
         return merged
