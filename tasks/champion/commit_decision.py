@@ -3,9 +3,9 @@
 First the new champion passes a smoke test: it is loaded as `predict` and `serve` would load it, and predicts once. Then
 the row is written, which is refused if the champion has changed since the decision (optimistic concurrency); then the
 alias is set. If the process dies before it writes the row, the champion is unchanged; if it dies between row and alias,
-the next command corrects the alias. No lock is held, so none can be left behind, on a folder or on S3. The row records
-the SHA-256 of the files of its version, so that no other files can pass for it later. Caution: the alias alone is no
-evidence; use `sync_champion_alias`.
+or MLflow does not answer then, the next command corrects the alias. No lock is held, so none can be left behind, on a
+folder or on S3. The row records the SHA-256 of the files of its version, so that no other files can pass for it later.
+Caution: the alias alone is no evidence; use `sync_champion_alias`.
 """
 
 import logging
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from model.champion_timeline_picture import Step
-from model.errors import NoChampion, UnsoundModel, UntrustedModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.times import to_datetime64
 from tasks.champion.smoke_test import load_as_served
 from tasks.registry.model_registry import Version
@@ -88,13 +88,20 @@ def commit_decision(
     Raises:
         UnsoundModel: the new champion fails the smoke test; nothing has changed.
         UntrustedModel: its files are not those of an earlier decision; nothing has changed.
+        StoreUnavailable: they could not be read; nothing has changed.
         ChampionChanged: another decision was committed first; nothing has changed.
     """
     if row.champion_after is not None and row.champion_after != row.champion_before:
         (smoke_test or load_as_served)(workspace, row.champion_after)
     workspace.decision_log.append_if_current(replace(row, files=_new_digests(workspace, row)))
-    _set_alias(workspace, logging.INFO)
-    sync_challenger_alias(workspace)
+    try:
+        _set_alias(workspace, logging.INFO)
+        sync_challenger_alias(workspace)
+    except StoreUnavailable as error:  # to raise it would say that nothing was decided
+        log.warning(
+            "%s: the decision about version %s is committed; the next command corrects the aliases: %s",
+            workspace.name, row.version, error,
+        )  # fmt: skip
 
 
 def sync_challenger_alias(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
 
@@ -210,6 +211,18 @@ def test_a_champion_whose_tags_were_edited_can_be_rolled_back(workspace: Workspa
     workspace.runs.client.set_model_version_tag(SERIES.name, "1", "bars_version", "latest")
     assert roll_back(SERIES, settings, reason="edited").champion_after == "1"
     assert is_held(workspace, "3")
+
+
+def test_a_rollback_whose_alias_cannot_be_set_is_committed_and_reported_as_such(
+    workspace: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error would say that nothing was decided, and the same command again would go back one champion further."""
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", raised(ConnectionError("the server is restarted")))
+        assert roll_back(SERIES, settings, reason="strange probabilities").champion_after == "1"
+    assert "the decision about version 1 is committed; the next command corrects the aliases" in caplog.text
+    assert workspace.registry.alias_number("champion") == "2"
+    assert sync_champion_alias(workspace).number == workspace.registry.alias_number("champion") == "1"
 
 
 def test_a_rollback_to_a_version_that_never_was_champion_is_refused(workspace: Workspace, settings: Settings) -> None:
