@@ -5,6 +5,7 @@ fails its smoke test is rejected and the champion stays.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -139,7 +140,8 @@ def name_decided_run(workspace: Workspace, run_id: str, row: LoggedDecision, clo
 
 def describe_decision(row: LoggedDecision, challenger: Version) -> str:
     """Return the description of a version for its page in the registry."""
-    numbers = ", ".join(f"{METRIC_NAMES.get(name, name)} {value:.4f}" for name, value in challenger.metrics.items())
+    known = {METRIC_NAMES.get(name, name): each for name, each in challenger.metrics.items() if not math.isnan(each)}
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
     reasons = "\n".join(f"- {f'{mark}: ' if mark else ''}{reason}" for mark, reason in row.marked_reasons())
     to_do = what_to_do(row.action, row.marks, row.version, Series(row.symbol, row.interval))
     parts = (

@@ -1,5 +1,8 @@
 """The sentences below a decision: what a promotion lacks, evidence of skill, costs at which trading breaks even."""
 
+import math
+from datetime import UTC, datetime
+
 import pytest
 from synthetic_records import coin_labels, daily_record, forecast
 
@@ -7,6 +10,7 @@ from model.bars import Series
 from model.baseline_comparison import measure_skill
 from model.evaluation import BUY_AND_HOLD, Evaluation
 from model.trading import TradingSpec
+from tasks.champion.challenger_decision import describe_decision
 from tasks.champion.promotion_summary import (
     costs_text,
     deciding_reason,
@@ -14,6 +18,8 @@ from tasks.champion.promotion_summary import (
     skill_and_costs,
     what_to_do,
 )
+from tasks.registry.model_registry import Version
+from tasks.store.decision_log import LoggedDecision
 
 LONG = (
     "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
@@ -107,3 +113,11 @@ def test_the_closing_lines_state_skill_and_costs_with_their_uncertainty(
     assert f"; it breaks even at costs of {value} bps [{low}, {high}]: {finding}. Sharpe 1.00 [-0.20, 2.20]" in costs
     idle = evaluation(float("nan"), float("nan"), float("nan"))
     assert skill_and_costs(idle, TradingSpec())[1] == "the long-or-flat strategy never traded"
+
+
+def test_the_page_of_a_version_leaves_out_a_score_that_is_undefined() -> None:
+    """Where every test bar rose there is no balanced accuracy."""
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    row = LoggedDecision("run-1", now, "BTC-USD-1d", "BTC-USD", "1d", "promote", "1", None, "1", ("no champion",))
+    text = describe_decision(row, Version("1", "run-1", now, {"log_loss": 0.5, "balanced_accuracy": math.nan}))
+    assert text.endswith("Out of sample: log loss 0.5000.")
