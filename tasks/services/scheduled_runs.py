@@ -67,10 +67,12 @@ def _pauses(settings: Settings, flows: Sequence[str]) -> dict[str, timedelta]:
 
 
 def _series_names(parameters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the series that a run of a deployment with these parameters is for."""
+    """Yield the names of the series that a run of a deployment with these parameters is for, but not of templates."""
     sources = parameters.get("sources")
     for source in [parameters.get("source") or parameters] if sources is None else sources:
-        yield Series(source.get("symbol", DEFAULT.symbol), source.get("interval", DEFAULT.interval)).name
+        symbol, interval = source.get("symbol", DEFAULT.symbol), source.get("interval", DEFAULT.interval)
+        if isinstance(symbol, str) and isinstance(interval, str):
+            yield Series(symbol, interval).name
 
 
 def longest_pause(schedule: Mapping[str, Any]) -> timedelta | None:

@@ -57,10 +57,12 @@ def test_the_longest_time_between_runs_is_that_of_the_active_schedules_of_a_seri
     many = {"sources": [{"symbol": "ADA-USD"}, {"symbol": "ETH-USD", "interval": "1h"}]}
     eth = {"source": {"kind": "exchange", "symbol": "ETH-USD", "interval": "1h"}}
     paused, off = {"source": {"symbol": "XMR-USD"}}, {"source": {"symbol": "LTC-USD"}}
+    template = {"source": {"symbol": {"__prefect_kind": "jinja", "template": "{{ event.resource.name }}"}}}
     retrains = [
         {"paused": False, "parameters": {}, "schedules": [schedule("10 0 * * 0")]},
         {"paused": False, "parameters": eth, "schedules": [schedule("10 * * * *")]},
         {"paused": False, "parameters": many, "schedules": [schedule("0 */6 * * *")]},
+        {"paused": False, "parameters": template, "schedules": [schedule("0 * * * *")]},
         {"paused": True, "parameters": paused, "schedules": [schedule("10 0 * * *")]},
         {"paused": False, "parameters": off, "schedules": [schedule("1 0 * * *", active=False)]},
     ]  # fmt: skip
