@@ -2,10 +2,10 @@
 
 Run as `python -m flows.deployment_runner JSON` with {"parameters": those of retrain, "schedule": a ScheduleSpec,
 "own_server": whether `up` started the Prefect server}. Before it serves, it removes deployments that were renamed and
-installs the automations; what a person paused in Prefect stays paused. On the server of `up` it also marks the runs
-that an earlier `up` left running as crashed, so that none keeps its place in the queue, and while it serves those that
-no process executes any more. On a configured server other machines may serve deployments of the same names: their runs
-are not touched.
+installs the automations; what a person paused in Prefect stays paused, and schedules that a person added stay. On the
+server of `up` it also marks the runs that an earlier `up` left running as crashed, so that none keeps its place in the
+queue, and while it serves those that no process executes any more. On a configured server other machines may serve
+deployments of the same names: their runs are not touched.
 """
 
 import json
@@ -46,7 +46,7 @@ def main(configuration: str) -> None:
         end_runs_of_earlier_up(names, Settings())
     clean_up_after_dead_runs(Settings())
     deployments = [served(plan) for plan in table]
-    keep_pauses(deployments)
+    keep_schedules(deployments)
     for deployment in deployments:
         deployment.apply()
     _remove(RENAMED)
@@ -65,9 +65,13 @@ def keep_runs_true(names: Sequence[str], stopping: Event) -> None:
             log.warning("runs without a process were not looked for: %s", error)
 
 
-def keep_pauses(deployments: Sequence["RunnerDeployment"]) -> None:
-    """Let deployments and schedules that a person paused in Prefect stay paused; to install them would resume them."""
+def keep_schedules(deployments: Sequence["RunnerDeployment"]) -> None:
+    """Let what a person paused in Prefect stay paused, and keep added schedules; to install would undo both.
+
+    On a deployment that `up` schedules too, a schedule counts as added if it has parameters, such as a symbol.
+    """
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.exceptions import ObjectNotFound
 
     with get_client(sync_client=True) as client:
@@ -77,10 +81,15 @@ def keep_pauses(deployments: Sequence["RunnerDeployment"]) -> None:
             except ObjectNotFound:
                 continue
             deployment.paused = present.paused
-            is_off = bool(present.schedules) and not any(each.active for each in present.schedules)
-            for schedule in deployment.schedules or ():
+            ours = list(deployment.schedules or ())
+            added = [each for each in present.schedules if each.parameters or not ours]
+            former = [each for each in present.schedules if each not in added]
+            is_off = bool(former) and not any(each.active for each in former)
+            for schedule in ours:
                 schedule.active = not is_off
-            if deployment.schedules and (present.paused or is_off):
+            kept = (each.model_dump(include={"schedule", "active", "parameters", "slug"}) for each in added)
+            deployment.schedules = [*ours, *(DeploymentScheduleCreate(**each) for each in kept)] or None
+            if ours and (present.paused or is_off):
                 log.warning("%s/%s is paused in Prefect, and stays so", deployment.flow_name, deployment.name)
 
 

@@ -18,7 +18,9 @@ from prefect import flow, runtime
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.events.schemas.automations import AutomationCore, CompoundTrigger
 from prefect.schedules import Cron, Interval, Schedule
@@ -48,6 +50,7 @@ from tasks.services.supervisor import Service, Supervisor
 from tasks.settings import Settings
 
 NAMES = ["retrain/retrain", "monitor/monitor"]
+CRON = CronSchedule(cron="20 0 * * *", timezone="UTC")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -291,7 +294,7 @@ def test_what_a_person_paused_stays_paused_when_up_starts_again(client: SyncPref
     def start() -> tuple[bool, list[bool]]:
         """Install the deployment as the runner does; return whether it is paused, and its schedules are active."""
         deployment = served(plan)
-        deployment_runner.keep_pauses([deployment])
+        deployment_runner.keep_schedules([deployment])
         deployment.apply()
         found = client.read_deployment_by_name("monitor/monitor")
         return found.paused, [each.active for each in found.schedules]
@@ -310,13 +313,30 @@ def test_what_a_person_paused_stays_paused_when_up_starts_again(client: SyncPref
     assert start() == (False, [True])
 
 
+@pytest.mark.parametrize("name", ["predict/predict", "retrain_panel/retrain_panel_hourly"])
+def test_a_schedule_that_a_person_added_stays_when_up_starts_again(client: SyncPrefectClient, name: str) -> None:
+    """Of two deployments: one that `up` schedules too, and one that it does not."""
+    (plan,) = (each for each in plans() if each.full_name == name)
+
+    def start() -> list[tuple[bool, dict[str, Any]]]:
+        deployment = served(plan)
+        deployment_runner.keep_schedules([deployment])
+        deployment.apply()
+        return [(each.active, each.parameters) for each in client.read_deployment_by_name(name).schedules]
+
+    before = start()
+    found, panel = client.read_deployment_by_name(name), {"interval": "1h"}
+    client.create_deployment_schedules(found.id, [DeploymentScheduleCreate(schedule=CRON, parameters=panel)])
+    assert sorted(start(), key=str) == sorted(start(), key=str) == sorted([*before, (True, panel)], key=str)
+
+
 @pytest.mark.parametrize("own_server", [True, False])
 def test_runs_are_ended_on_the_server_of_up_only(own_server: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a shared server, a deployment of the same name may run on another machine."""
     called = []
     monkeypatch.setattr(deployment_runner, "end_runs_of_earlier_up", lambda *_: called.append("earlier"))
     monkeypatch.setattr(deployment_runner, "keep_runs_true", lambda *_: called.append("loop"))
-    for name in ("clean_up_after_dead_runs", "keep_pauses", "_remove", "install"):
+    for name in ("clean_up_after_dead_runs", "keep_schedules", "_remove", "install"):
         monkeypatch.setattr(deployment_runner, name, lambda *_: None)
     monkeypatch.setattr(deployment_runner, "plans", lambda *_: ())
     monkeypatch.setattr("prefect.serve", lambda *_, **__: None)
