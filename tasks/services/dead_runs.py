@@ -6,8 +6,8 @@ process (in a tag), so on one machine `end_dead_mlflow_runs` finds the dead ones
 of `up`, on the Prefect server that `up` itself started, is a process that carries the run's id in its environment
 (`end_flow_runs_without_process`), and none of an earlier `up` is alive (`end_runs_of_earlier_up`); other machines may
 serve deployments of the same names on a shared server. `end_stale_mlflow_runs` is for work pools, where several
-machines share one MLflow: it ends a run only if Prefect itself reports that its flow run is over or deleted. A run that
-is alive is never touched.
+machines share one MLflow: it ends a run only if Prefect itself reports that its flow run is over. A run that is alive
+is never touched.
 """
 
 import logging
@@ -116,12 +116,27 @@ def _is_ours(run: "Run") -> bool:
     return re.fullmatch(rf"[0-9a-f]{{{RECIPE_HASH_LENGTH}}}", run.data.tags.get("recipe", "")) is not None
 
 
-def end_stale_mlflow_runs(settings: Settings) -> int:
-    """End the MLflow runs, with the runs of their folds, whose flow run is over; return the number of ended runs."""
+def end_stale_mlflow_runs(settings: Settings, now: datetime | None = None) -> int:
+    """End the MLflow runs, with the runs of their folds, whose flow run is over; return the number of ended runs.
+
+    A flow run that Prefect does not know may be one of another Prefect server, such as the temporary one of a retrain
+    from a shell elsewhere, or deleted: its MLflow run is ended when no run takes that long.
+
+    Args:
+        settings: address of MLflow.
+        now: the clock if None.
+    """
     running = _running_mlflow_runs(settings)
-    states = _final_states({run.data.tags["flow_run"] for run in running if run.data.tags.get("flow_run")})
-    failures = {flow_run: f"interrupted: its flow run ended as {state}" for flow_run, state in states.items()}
-    return len(_end_mlflow_runs(settings, lambda run: failures.get(run.data.tags.get("flow_run", ""), "")))
+    states = _states({run.data.tags["flow_run"] for run in running if run.data.tags.get("flow_run")})
+    oldest = to_milliseconds((now or datetime.now(UTC)) - MAX_RUN_TIME)
+
+    def failure(run: "Run") -> str:
+        flow_run = run.data.tags.get("flow_run", "")
+        if flow_run in states:
+            return f"interrupted: its flow run ended as {states[flow_run]}" if states[flow_run] else ""
+        return "interrupted: Prefect does not know its flow run" if flow_run and run.info.start_time < oldest else ""
+
+    return len(_end_mlflow_runs(settings, failure))
 
 
 def _unfinished_flow_runs(client: "SyncPrefectClient", deployments: Sequence[str]) -> list["FlowRun"]:
@@ -240,16 +255,15 @@ def _end_flow_runs(flow_runs: set[str]) -> None:
         _crash(client, unfinished, PROCESS_GONE)
 
 
-def _final_states(flow_runs: set[str]) -> dict[str, str]:
-    """Return the name of the final state of each flow run that is over; `Deleted` for those that are gone."""
+def _states(flow_runs: set[str]) -> dict[str, str]:
+    """Return the name of the final state of each flow run that Prefect knows, empty for one that is not over."""
     from prefect.client.orchestration import get_client
 
     if not flow_runs:
         return {}
     with get_client(sync_client=True) as client:
         states = {str(run.id): run.state for run in _read_flow_runs(client, flow_runs)}
-    final = {run: state.name or state.type.value for run, state in states.items() if state and state.is_final()}
-    return final | dict.fromkeys(flow_runs - set(states), "Deleted")
+    return {run: (each.name or each.type.value) if each and each.is_final() else "" for run, each in states.items()}
 
 
 def _read_flow_runs(client: "SyncPrefectClient", flow_runs: set[str]) -> list["FlowRun"]:

@@ -1,6 +1,7 @@
 """Many series as runs of their own, and MLflow runs whose flow run died."""
 
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
@@ -88,12 +89,16 @@ def test_runs_of_mlflow_end_when_their_flow_run_is_over_and_only_then(
     fold = client.create_run(experiment, tags={"mlflow.parentRunId": gone}).info.run_id
     works = client.create_run(experiment, tags={"flow_run": str(alive.id)}).info.run_id
     shell = client.create_run(experiment, tags={"flow_run": ""}).info.run_id
+    elsewhere = client.create_run(experiment, tags={"flow_run": str(uuid4())}).info.run_id  # of another Prefect server
 
     assert end_stale_mlflow_runs(Settings()) == 2
-    states = {run: client.get_run(run).info.status for run in (gone, fold, works, shell)}
-    assert states == {gone: "KILLED", fold: "KILLED", works: "RUNNING", shell: "RUNNING"}
+    states = {run: client.get_run(run).info.status for run in (gone, fold, works, shell, elsewhere)}
+    alive = dict.fromkeys((works, shell, elsewhere), "RUNNING")
+    assert states == {gone: "KILLED", fold: "KILLED"} | alive
     assert "Crashed" in client.get_run(gone).data.tags["failure"]
     assert end_stale_mlflow_runs(Settings()) == 0
+    assert end_stale_mlflow_runs(Settings(), datetime.now(UTC) + timedelta(hours=25)) == 1
+    assert client.get_run(elsewhere).info.status == "KILLED"
 
 
 def test_a_run_is_tagged_by_what_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
