@@ -88,7 +88,8 @@ def keep_schedules(deployments: Sequence["RunnerDeployment"]) -> None:
             for schedule in ours:
                 schedule.active = not is_off
             kept = (each.model_dump(include={"schedule", "active", "parameters", "slug"}) for each in added)
-            deployment.schedules = [*ours, *(DeploymentScheduleCreate(**each) for each in kept)] or None
+            if every := [*ours, *(DeploymentScheduleCreate(**each) for each in kept)]:
+                deployment.schedules = every  # none at all must stay unset: Prefect refuses None
             if ours and (present.paused or is_off):
                 log.warning("%s/%s is paused in Prefect, and stays so", deployment.flow_name, deployment.name)
 

@@ -325,6 +325,7 @@ def test_a_schedule_that_a_person_added_stays_when_up_starts_again(client: SyncP
         return [(each.active, each.parameters) for each in client.read_deployment_by_name(name).schedules]
 
     before = start()
+    assert start() == before
     found, panel = client.read_deployment_by_name(name), {"interval": "1h"}
     client.create_deployment_schedules(found.id, [DeploymentScheduleCreate(schedule=CRON, parameters=panel)])
     assert sorted(start(), key=str) == sorted(start(), key=str) == sorted([*before, (True, panel)], key=str)
