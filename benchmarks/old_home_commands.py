@@ -35,7 +35,7 @@ HOUSEKEEPING_DAYS = 365
 WRITTEN_DAYS = 91  # at once
 RUN = (  # drop the editable install's finder, so that CODE is imported
     "import sys; sys.meta_path[:] = [each for each in sys.meta_path if 'Redirect' not in str(each)]; "
-    "sys.path.insert(0, sys.argv.pop(1)); from flows.cli.app import main; main(sys.argv[1:])"
+    "sys.path.insert(0, sys.argv.pop(1)); from flows.cli.app import main; main()"
 )
 
 
