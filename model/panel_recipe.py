@@ -55,9 +55,7 @@ def read_recipe(text: str | bytes) -> Recipe:
     return kind.model_validate_json(text)
 
 
-def choose_series(
-    stored: Sequence[str], interval: str, panel: PanelSpec, as_of: datetime | None = None
-) -> PanelSpec:
+def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec, as_of: datetime | None = None) -> PanelSpec:
     """Return the spec with its symbols listed, in alphabetical order: the chosen ones, or all that are not held out.
 
     Args:
@@ -90,8 +88,8 @@ def choose_series(
     missing = sorted(set(symbols) - set(stored))
     if missing:
         raise SpecError(
-            f"panel: expected stored {interval} bars{by} of {', '.join(symbols)}; missing {', '.join(missing)}; stored: "
-            f"{listed}. {ingest}, or choose others with --panel.symbols."
+            f"panel: expected stored {interval} bars{by} of {', '.join(symbols)}; missing {', '.join(missing)}; "
+            f"stored: {listed}. {ingest}, or choose others with --panel.symbols."
         )
     least = max(LEAST_SERIES, panel.least_series if panel.label == "rank" else 0)
     if len(symbols) < least:
