@@ -60,6 +60,8 @@ def measure_panel_drift(
         raise SpecError(_too_few(recent_bars, 0, len(closes)))
     end = min(trained_until, closes[-recent_bars - 1])
     known = {symbol: each for symbol, each in bars.items() if len(each.closed_by(end)) > recent_bars}
+    if not known:
+        raise SpecError(_too_few(recent_bars, int((closes <= end).sum()), recent_bars))
     means = mean_properties(known, closes, end)
     training, newest = (np.isfinite(means["move"]) & part for part in (closes <= end, closes > end))
     if training.sum() < 2 * recent_bars or newest.sum() < recent_bars:

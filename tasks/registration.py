@@ -78,8 +78,8 @@ def version_tags(
 def input_example(ref: WindowsRef) -> Any:
     """Return the input example: the bars that end with the newest whole window, enough for `EXAMPLE_WINDOWS`.
 
-    Of a panel, the bars of each series until then. The newest bars alone may hold no whole window, where one was refused
-    lately; of a panel, where the exchange had an outage.
+    Of a panel, those of each series until then. The newest bars alone may hold no whole window, where one was refused
+    lately; of a panel, after an outage of the exchange.
     """
     store, count = open_workspace().bar_store, ref.window.lookback_bars + EXAMPLE_WINDOWS - 1
     newest = read_windows(ref.bars, ref.window).decided_at[-1]

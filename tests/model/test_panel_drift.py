@@ -106,6 +106,8 @@ def test_a_close_with_few_series_does_not_count_and_too_few_closes_are_refused()
     assert found == expected  # nine of twenty have the newest close
     with pytest.raises(SpecError, match=r"expected 240 training closes and 120 newer ones .* found 179 and 120"):
         measure_panel_drift({symbol: first(each, 300) for symbol, each in bars.items()}, at, RECENT, SLACK, LEVEL)
+    with pytest.raises(SpecError, match=r"found 109 and 120"):  # and not none: no series has a unit yet
+        measure_panel_drift({symbol: first(each, 230) for symbol, each in bars.items()}, at, RECENT, SLACK, LEVEL)
 
 
 @pytest.mark.e2e  # a hundred and twenty years of twenty coins

@@ -74,7 +74,7 @@ def test_each_series_has_its_own_probability_and_an_outcome_at_the_horizon(setti
 
 
 def test_a_series_whose_newest_close_lies_in_the_training_of_the_champion_is_left_out(settings: Settings) -> None:
-    """Its outcome is two days ahead, but the network was trained on what the other coins did in the bar after its close."""
+    """Its outcome is ahead, but the network was trained on what the other coins did in the bar after its close."""
     workspace = Workspace(settings, SERIES)
     recipe = panel_recipe_for("1d", panel_recipe().panel, **(RECIPE | {"window": THREE_AHEAD}))
     add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 9.0), 9.0, COINS["BTC-USD"].closed_at[-1])

@@ -25,8 +25,8 @@ def stored(home: Path, coins: dict[str, Bars]) -> BarStore:
     return Workspace(settings).bar_store
 
 
-def later(bars: Bars, *, start: int = 0, shift: np.timedelta64 = np.timedelta64(0, "h")) -> Bars:
-    return Bars(bars.interval, bars.opened_at[start:] + shift, bars.ohlcv[start:])
+def later(bars: Bars, *, start: int = 0, hours: int = 0) -> Bars:
+    return Bars(bars.interval, bars.opened_at[start:] + np.timedelta64(hours, "h"), bars.ohlcv[start:])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_series_that_was_listed_after_the_time_of_the_run_is_no_part_of_the_pa
 
 def test_series_whose_bars_close_at_other_times_form_no_panel(tmp_path: Path) -> None:
     coins = {symbol: random_walk(40, seed=seed) for seed, symbol in enumerate("ABC")}
-    store = stored(tmp_path, coins | {"C": later(coins["C"], shift=np.timedelta64(9, "h"))})
+    store = stored(tmp_path, coins | {"C": later(coins["C"], hours=9)})
     with pytest.raises(SpecError, match=r"00:00.*A, B.*09:00.*C"):
         panel_ref(store, "1d", PanelSpec())
     with pytest.raises(SpecError, match=r"09:00.*C"):
