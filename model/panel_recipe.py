@@ -6,7 +6,7 @@ versions import this module by name, so it keeps its path.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -136,6 +136,22 @@ def panel_recipe_for(
         training=chosen.training,
         panel=panel,
     )
+
+
+def require_whole_panel(found: Iterable[str], recipe: PanelRecipe) -> None:
+    """Raise unless the series are those of the panel, where the inputs describe each among the others.
+
+    Raises:
+        SpecError: a series is missing, or does not belong to the panel: all ranks would be others.
+    """
+    symbols, given = set(recipe.panel.symbols), set(found)
+    if recipe.context_count and given != symbols:
+        missing, further = (", ".join(sorted(each)) or "none" for each in (symbols - given, given - symbols))
+        raise SpecError(
+            f"{recipe.series.name}: expected bars of every series of the panel and of no other, because the inputs "
+            f"describe each among the others; missing: {missing}; not of the panel: {further}. Give the bars of the "
+            f"{len(symbols)} series: {', '.join(recipe.panel.symbols)}."
+        )
 
 
 def panel_frame(bars: dict[str, Bars], last: int) -> "pd.DataFrame":
