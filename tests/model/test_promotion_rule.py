@@ -254,6 +254,10 @@ def test_overlapping_labels_are_thinned_for_tests_of_independent_windows() -> No
     assert numbers["pesaran_timmermann.n"] == 150
     assert numbers["mcnemar.n"] == 150
     assert numbers["champion.n"] == 750
+    plain, wide = (
+        search_skill(LABELS, BASE_RATE, SKILLED.probabilities[None], 7, overlap).statistic[0] for overlap in (1, 5)
+    )
+    assert numbers["recipes_tried.statistic"] == pytest.approx(wide) != pytest.approx(plain)
 
 
 def test_the_strict_rule_requires_a_gain_net_of_costs() -> None:
