@@ -18,8 +18,9 @@ import numpy as np
 
 from model.bars import Bars, Series
 from model.times import to_datetime
+from tasks.champion.shadow_spec import ShadowSpec
 from tasks.store.bar_rows import rows as bar_rows
-from tasks.store.bar_store import FILES_OF_A_DAILY_YEAR, FILES_OF_A_YEAR
+from tasks.store.bar_store import FILES_OF_A_YEAR
 from tasks.store.decision_log import _decision_fields
 from tasks.store.delta_table import Change, Table, append_rows
 from tasks.store.monitor_log import _entry_fields
@@ -27,7 +28,6 @@ from tasks.store.prediction_log import _prediction_fields, new_prediction
 from tasks.store.trial_log import Trial, _fields
 from tasks.workspace import Workspace
 
-SHADOWS = 30
 OF_RUN = ("params", "metrics", "latest_metrics", "tags", "runs")  # tables of MLflow with a row for each run
 
 
@@ -64,8 +64,7 @@ class WrittenDays:
         """
         workspace = self.workspace
         table, opened = self._opened(workspace.bar_store.tables[0])
-        most = FILES_OF_A_DAILY_YEAR if len(bars) == 1 else FILES_OF_A_YEAR
-        merged = len(opened.file_uris()) >= most  # as the store rewrites a year that is in many files
+        merged = len(opened.file_uris()) >= FILES_OF_A_YEAR  # as the store rewrites a year that is in many files
         change = Change(bar_rows(table.schema, self.series, bars), compacts=merged)
         table._commit(opened, change)  # noqa: SLF001 - the store's commit
         self._predict(bars, now)
@@ -110,7 +109,8 @@ class WrittenDays:
             ]  # fmt: skip
 
         self._append(self.workspace.prediction_log.tables[0], made(str(self.champion)))
-        others = [str(self.number - back) for back in range(1, SHADOWS + 1) if self.number > back]
+        shadows = ShadowSpec().count(self.series)
+        others = [str(self.number - back) for back in range(1, shadows + 1) if self.number > back]
         self._append(self.workspace.shadow_log.tables[0], [row for each in others for row in made(each)])
 
     def _trial(self, bars: Bars, run: str, now: datetime) -> Trial:

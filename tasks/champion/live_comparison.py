@@ -96,9 +96,15 @@ def compare_live(
     Returns:
         One comparison for each version with at least one live decision with an outcome.
     """
-    both = _paired(workspace, champion)
-    times = column_times(both["decided_at"]), column_times(both["resolves_at"])
-    return _compare_all(workspace, both.assign(outcome=outcomes(*times, bars)), champion, seed, versions)
+    found: tuple[LiveComparison, ...] = ()
+    for newest in dict.fromkeys((2 * min(versions, NEWEST_VERSIONS), 2 * NEWEST_VERSIONS)):  # of few first
+        known = _newest_and(champion, workspace, newest)
+        both = _paired(workspace, known)
+        times = column_times(both["decided_at"]), column_times(both["resolves_at"])
+        found = _compare_all(workspace, both.assign(outcome=outcomes(*times, bars)), champion, seed, versions)
+        if len(found) == versions or not known:
+            break
+    return found
 
 
 def compare_live_panel(
@@ -120,7 +126,7 @@ def compare_live_panel(
         seed: of the bootstrap.
         versions: how many to compare at most.
     """
-    both = _paired(workspace, champion)
+    both = _paired(workspace, _newest_and(champion, workspace, 2 * NEWEST_VERSIONS))
     found = panel_labels(workspace, both, as_of)
     recipes = _panel_recipes(workspace, both, found)
     comparable = np.zeros(len(both), dtype=bool)
@@ -147,11 +153,12 @@ def _panel_recipes(workspace: Workspace, both: "pd.DataFrame", found: PanelLabel
     return recipes
 
 
-def _paired(workspace: Workspace, champion: str | None) -> "pd.DataFrame":
-    """Return what each version predicted in time, with what was served for the same series and outcome."""
-    known, since = _compared(workspace, champion), None
-    if known:
-        since = min(each.trained_until for each in known.values())
+def _paired(workspace: Workspace, known: dict[str, Version]) -> "pd.DataFrame":
+    """Return what each of these versions predicted in time, with what was served for the same series and outcome.
+
+    Of all versions where none is named.
+    """
+    since = min((each.trained_until for each in known.values()), default=None)
     stored = workspace.prediction_log.read(workspace.name, since=since)
     shadows = workspace.shadow_log.read(workspace.name, versions=tuple(known), since=since)
     compared = stored[stored["version"].isin(known)] if known else stored
@@ -174,13 +181,13 @@ def _compare_all(
     )
 
 
-def _compared(workspace: Workspace, champion: str | None) -> dict[str, Version]:
-    """Return the versions that may be compared, by number; empty where they are not known: all are.
+def _newest_and(champion: str | None, workspace: Workspace, count: int) -> dict[str, Version]:
+    """Return the champion and the newest versions, by number; empty, which means all, where there are fewer.
 
     A log of ten years is not read whole for the newest ones: they predict after the end of their training only.
     """
-    newest = workspace.registry.newest_versions(2 * NEWEST_VERSIONS)  # rejected ones make no predictions
-    if len(newest) < 2 * NEWEST_VERSIONS or champion is None:
+    newest = workspace.registry.newest_versions(count)  # twice as many as asked: rejected ones make no predictions
+    if len(newest) < count or champion is None:
         return {}
     try:
         return {each: workspace.registry.version(each) for each in (*newest, champion)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int8
 
-from model.bars import Bars, Series, bars_from_frame
+from model.bars import Bars, Series
 from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.labels import UNRESOLVED
 from model.panel_outcomes import open_outcomes, panel_outcomes
@@ -78,5 +78,5 @@ def panel_labels(workspace: Workspace, rows: "pd.DataFrame", as_of: datetime | N
 def read_closed_bars(workspace: Workspace, symbol: str, as_of: datetime | None) -> Bars:
     """Return the stored bars of a series of a panel's interval, those closed by `as_of`; None for all."""
     series = Series(symbol, workspace.runs.series.interval)
-    bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
+    bars = workspace.bar_store.bars(series)
     return bars.closed_by(to_datetime64(as_of)) if as_of else bars

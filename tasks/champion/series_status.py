@@ -91,7 +91,7 @@ def _live(workspace: Workspace, champion: str | None, versions: int) -> tuple[Li
         return compare_live_panel(workspace, champion, versions=versions)
     if not store.summary(series):
         return ()
-    return compare_live(workspace, store.read_bars(store.ref(series)), champion, versions=versions)
+    return compare_live(workspace, store.bars(series), champion, versions=versions)
 
 
 def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Int8, Shaped
 
-from model.bars import Bars, bars_from_frame
+from model.bars import Bars
 from model.label_names import LABEL_NAMES, LabelKind, opinion_text
 from model.live_score import outcomes
 from model.metrics import CLASSES, predicts_rise
@@ -118,10 +118,9 @@ def served_predictions(workspace: Workspace, since: datetime | None = None) -> L
     series = workspace.runs.series
     if series.is_panel:
         kept = first_stored(stored)
-        found = predictions_with_outcomes(kept, bars_from_frame(no_bars(series).frame(), series.interval))
+        found = predictions_with_outcomes(kept, no_bars(series))
         symbols, kinds = tuple(kept["symbol"]), tuple(kept["label"])
         opinions = tuple(None if each is None else bool(each) for each in kept["has_opinion"])
         labels = panel_labels(workspace, kept).labels
         return replace(found, labels=labels, symbols=symbols, kinds=kinds, opinions=opinions)
-    bars = workspace.bar_store.read_frame(series) if len(stored) else no_bars(series).frame()
-    return predictions_with_outcomes(stored, bars_from_frame(bars, series.interval))
+    return predictions_with_outcomes(stored, workspace.bar_store.bars(series) if len(stored) else no_bars(series))

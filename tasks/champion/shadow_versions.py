@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 
 def shadow_versions(registry: ModelRegistry, rows: Sequence[LoggedDecision], spec: ShadowSpec) -> list[str]:
     """Return the newest registered versions that were not rejected, newest first, then the references of the gate."""
-    rejected: set[str] = set()
+    rejected, most = set[str](), spec.count(registry.series)
     for row in rows:
         if row.action == "reject":
             rejected.add(row.version)
         elif row.action in ("promote", "rollback"):  # by hand, after its rejection
             rejected.discard(row.version)
-    newest = registry.newest_versions(spec.versions + len(rejected)) if spec.versions else ()
-    chosen = [number for number in newest if number not in rejected][: spec.versions]
+    newest = registry.newest_versions(most + len(rejected)) if most else ()
+    chosen = [number for number in newest if number not in rejected][:most]
     references = sorted(reference_versions(rows) - {*chosen, *rejected}, key=int, reverse=True)
-    return [*chosen, *references] if spec.versions else []
+    return [*chosen, *references] if most else []
 
 
 def open_shadows(registry: ModelRegistry, numbers: Iterable[str]) -> list[OpenedVersion]:

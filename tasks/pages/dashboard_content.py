@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_checks.offline_data_docs import INDEX
-from model.bars import Bars, Series, bars_from_frame
+from model.bars import Bars, Series
 from model.errors import UnsoundModel
 from model.record import Record
 from tasks.champion.commit_decision import read_champion
@@ -136,7 +136,7 @@ class DashboardReader:
     def _series(self, series: Series, pauses: Pauses) -> SeriesContent:
         workspace = Workspace(self.settings, series)
         rows = workspace.decision_log.rows(series.name)
-        bars = bars_from_frame(workspace.bar_store.read_frame(series), series.interval)
+        bars = workspace.bar_store.bars(series)
         predictions = (
             recent_predictions(workspace)
             if series.is_panel

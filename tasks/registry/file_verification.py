@@ -98,8 +98,9 @@ class ArtifactPlaces:
             return
         path = local_path(location)
         # A home may keep `mlruns`, or the files in it, on another disk, behind a link.
-        homes = [(self.home / each).resolve() for each in ("", "mlruns", "mlruns/artifacts")]
-        if path is not None and any(path.resolve().is_relative_to(each) for each in homes):
+        homes = ((self.home / each).resolve() for each in ("", "mlruns", "mlruns/artifacts"))
+        found = path.resolve() if path is not None else None
+        if found is not None and any(found.is_relative_to(each) for each in homes):
             return
         configured = self.configured()
         if not configured or not _is_below(location, configured):

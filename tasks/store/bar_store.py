@@ -8,7 +8,7 @@ A crash between `bars` and `revisions` loses no revision: see `tasks/store/revis
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from deltalake import DeltaTable
 
-FILES_OF_A_YEAR = 64  # if the bars of a year lie in more files than this, the next merge rewrites them as one
-FILES_OF_A_DAILY_YEAR = 16  # the same for bars of a day or longer, of which a year takes 20 kB: less than 16 files do
+# If the bars of a year lie in more files than this, the next merge rewrites them as one: reading 64 files takes 90 ms.
+FILES_OF_A_YEAR = 16  # of bars of an hour or longer, of which a year takes at most 0.4 MB
+FILES_OF_A_YEAR_OF_MINUTES = 64  # of shorter ones
 FIRST_COMMITS = 64  # own choice: read before more of them
 LEAST_REVISED = 20  # own choice: an exchange corrects a few bars of the newest days, another exchange has other bars
 
@@ -227,7 +228,7 @@ class BarStore:
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
         metadata = written_note(note)
         touched = np.unique(years(fresh)).tolist()
-        most = FILES_OF_A_YEAR if series.delta < np.timedelta64(1, "D") else FILES_OF_A_DAILY_YEAR
+        most = FILES_OF_A_YEAR if series.delta >= np.timedelta64(1, "h") else FILES_OF_A_YEAR_OF_MINUTES
         if not mark and all(files_by_year[year] < most for year in touched):
             return Change(rows(self._bars.schema, series, fresh), metadata=metadata)
         whole = overlaid(read(table, series, years=touched), fresh)
@@ -277,12 +278,14 @@ class BarStore:
             )
         return bars
 
+    def bars(self, series: Series, version: int | None = None, as_of: datetime | None = None) -> Bars:
+        """Read the bars of a series at a version, oldest first, shape (bar,); none where the store has none."""
+        table = self._bars.open(version)
+        return no_bars(series) if table is None else read(table, series, last=_newest_open(series, as_of))
+
     def read_frame(self, series: Series, version: int | None = None, as_of: datetime | None = None) -> "pd.DataFrame":
         """Read the bars of a series at a version, oldest first; an empty frame when there are none."""
-        table = self._bars.open(version)
-        if table is None:
-            return no_bars(series).frame()
-        return read(table, series, last=_newest_open(series, as_of)).frame()
+        return self.bars(series, version, as_of).frame()
 
     def read_revisions(self, series: Series) -> "pd.DataFrame":
         """Read the old and new values of revised bars, in the order in which they were revised, then by time."""
@@ -401,18 +404,11 @@ class BarStore:
 
     def newest(self, series: Series) -> datetime | None:
         """Return the open time of the newest bar, from the files of its year alone; None when there is no bar."""
-        return self._at_end(series, max, -1)
-
-    def oldest(self, series: Series) -> datetime | None:
-        """Return the open time of the oldest bar, likewise."""
-        return self._at_end(series, min, 0)
-
-    def _at_end(self, series: Series, year_of: Callable[[Iterable[int]], int], place: int) -> datetime | None:
         table = self._bars.open()
         files_by_year = layout(table, series)[0] if table else None
         if table is None or not files_by_year:
             return None
-        return to_datetime(read_times(table, series, years=[year_of(files_by_year)])[place])
+        return to_datetime(read_times(table, series, years=[max(files_by_year)])[-1])
 
     def summary(self, series: Series, version: int | None = None) -> SeriesSummary | None:
         """Sum up one series at a version; None when the store holds no bar of it."""

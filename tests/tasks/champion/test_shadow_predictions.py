@@ -13,7 +13,7 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home, tiny_version
 
-from model.bars import Bars
+from model.bars import Bars, Series
 from model.errors import StoreUnavailable
 from model.predictor import Predictor
 from model.times import to_datetime
@@ -262,6 +262,39 @@ def test_champion_and_shadows_are_compared_on_the_same_live_decisions(
     assert compare_live(workspace, bars, "5") == (whole,)  # in a home with more versions than are compared
     assert {each["since"] for each in read} == {workspace.registry.version("4").trained_until}  # not the whole log
     assert [set(each.get("versions", ())) for each in read] == [set(), {"5", "4"}]  # each log once
+
+
+def test_a_comparison_of_one_version_reads_the_predictions_of_few_unless_these_have_none(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count in range(120, 124):
+        predict(settings, count)
+    workspace = Workspace(settings, SERIES)
+    bars = workspace.bar_store.bars(SERIES)
+    every = compare_live(workspace, bars, "1")
+    assert [each.version for each in every] == ["1", "5", "2"]
+    read: list[set[str]] = []
+    true = PredictionLog.read
+
+    def recorded(*given: Any, **named: Any) -> Any:
+        read.append(set(named.get("versions", ())))
+        return true(*given, **named)
+
+    monkeypatch.setattr(PredictionLog, "read", recorded)
+    assert compare_live(workspace, bars, "1", versions=1) == every[:1]
+    assert read == [set(), {"1", "5", "4"}]  # what was served, and shadows
+    read.clear()
+    monkeypatch.setattr(ModelRegistry, "newest_versions", lambda _, count: ("4", "3", "5", "2", "1")[:count])
+    (found,) = compare_live(workspace, bars, "4", versions=1)  # neither 4 nor 3 has predicted
+    assert (found.version, found.champion, found.log_loss) == ("5", False, every[1].log_loss)
+    assert read == [set(), {"4", "3"}, set(), set()]
+
+
+@pytest.mark.parametrize(("interval", "count"), [("1d", 30), ("4h", 10), ("1h", 10)])
+def test_bars_shorter_than_a_day_have_fewer_shadows_by_default(interval: str, count: int) -> None:
+    assert ShadowSpec().count(Series("BTC-USD", interval)) == count
+    assert ShadowSpec(versions=3).count(Series("BTC-USD", interval)) == 3
+    assert ShadowSpec(versions=0).count(Series("BTC-USD", interval)) == 0
 
 
 def test_few_decisions_have_no_interval_and_late_ones_do_not_count(settings: Settings) -> None:

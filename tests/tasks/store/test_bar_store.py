@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
-from tasks.store.bar_store import FILES_OF_A_DAILY_YEAR, FILES_OF_A_YEAR, BarStore
+from tasks.store.bar_store import FILES_OF_A_YEAR, FILES_OF_A_YEAR_OF_MINUTES, BarStore
 from tasks.store.bars_hash import hash_bars
 from tasks.store.bars_ref import BarsChanged, BarsRef
 from tasks.store.revisions import Revisions
@@ -352,7 +352,9 @@ def test_gaps_are_counted(store: BarStore) -> None:
 
 
 @pytest.mark.e2e  # hundreds of commits
-@pytest.mark.parametrize(("interval", "most"), [("1h", FILES_OF_A_YEAR), ("1d", FILES_OF_A_DAILY_YEAR)])
+@pytest.mark.parametrize(
+    ("interval", "most"), [("1m", FILES_OF_A_YEAR_OF_MINUTES), ("1h", FILES_OF_A_YEAR), ("1d", FILES_OF_A_YEAR)]
+)
 def test_a_year_of_single_bars_is_gathered_into_few_files(
     interval: str, most: int, store: BarStore, tmp_path: Path
 ) -> None:
