@@ -300,6 +300,18 @@ def bootstrap_intervals(
     return {name: Interval(values[name], *found) for name, found in zip(METRICS, bounds, strict=True)}
 
 
+def record_intervals(record: Record, probabilities: Float64[np.ndarray, " window"], seed: int) -> dict[str, Interval]:
+    """Return the numbers of a forecaster on the windows of a record by `bootstrap_intervals`; a panel's drawn by close.
+
+    Args:
+        record: out-of-sample record, oldest first.
+        probabilities: shape (window,), float64: the forecaster's P(rise).
+        seed: of the resampling.
+    """
+    bars = record.bar_numbers() if len(record.symbols) else None
+    return bootstrap_intervals(record.labels, probabilities, seed, bar_numbers=bars, overlap_bars=record.overlap_bars())
+
+
 def _by_bar(
     values: Float64[np.ndarray, " window"], bar_numbers: Int64[np.ndarray, " window"] | None
 ) -> tuple[Float64[np.ndarray, " bar"], Float64[np.ndarray, " bar"]]:

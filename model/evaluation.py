@@ -17,7 +17,7 @@ from jaxtyping import Float64
 from model.abstention import OpinionScores
 from model.bars import Bars
 from model.baseline_comparison import ALPHA, Skill, measure_skill
-from model.bootstrap import Interval, bootstrap_intervals
+from model.bootstrap import Interval, record_intervals
 from model.calibration_error import reliability_curve
 from model.correction_for_looks import Looks
 from model.cost_class_evaluation import CostClassEvaluation
@@ -142,22 +142,18 @@ def evaluate_record(
         names: words for the label.
     """
     forecasts = {NETWORK: record.probabilities, **baselines}
-    bars, overlap = record.bar_numbers() if len(record.symbols) else None, record.overlap_bars()
     confusion = confusion_matrix(record.labels, record.probabilities)
     lines = performances(traded) if traded else {}
     return Evaluation(
         windows=len(record),
         first=np.datetime_as_string(record.decided_at[0], unit="s").item() + "Z",
         last=np.datetime_as_string(record.decided_at[-1], unit="s").item() + "Z",
-        numbers={
-            name: bootstrap_intervals(record.labels, given, seed, bar_numbers=bars, overlap_bars=overlap)
-            for name, given in forecasts.items()
-        },
+        numbers={name: record_intervals(record, given, seed) for name, given in forecasts.items()},
         confusion=(tuple(confusion[0].tolist()), tuple(confusion[1].tolist())),
         calibration_error=reliability_curve(record.labels, record.probabilities).expected_error,
         skill=measure_skill(record, baselines, seed, names),
         trading={name: line.numbers() for name, line in lines.items()},
-        seeds=by_seed(record.labels, {seed: record.probabilities, **further_seeds}, overlap) if further_seeds else None,
+        seeds=by_seed(record, {seed: record.probabilities, **further_seeds}) if further_seeds else None,
     )
 
 

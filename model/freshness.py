@@ -44,8 +44,8 @@ def require_fresh(
     spec: ForecastSpec,
     *,
     retrain_command: Callable[[], str],
-) -> None:
-    """Raise where the champion, or the newest whole window, is too old.
+) -> datetime:
+    """Return the close of the newest whole window; raise where it, or the champion, is too old.
 
     Args:
         series: the series or the panel whose champion it is, for the message.
@@ -89,3 +89,4 @@ def require_fresh(
             f"found the newest at {decided_at:%Y-%m-%d %H:%M} ({behind:.1f} bars){gap}. Ingest newer bars, or allow "
             "more with --staleness.max-bars-behind."
         )
+    return decided_at

@@ -132,8 +132,8 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
 
     Raises:
         BarsTooShort: no series has a window.
-        SpecError: series of several intervals, or a stride above one bar: each series counts its windows from its own
-            oldest bar, so with a stride they would decide at different closes.
+        SpecError: series of several intervals, a chosen column that is not finite throughout, or a stride above one
+            bar: each series counts its windows from its own oldest bar, so they would decide at different closes.
 
     Returns:
         The windows in the order of time, context rows and returns.
@@ -157,6 +157,8 @@ def cut_panel(bars: Mapping[str, Bars], window: WindowSpec, panel: PanelSpec) ->
             parts[symbol] = cut_windows(each, window)
         except BarsTooShort:
             continue
+        except SpecError as error:
+            raise SpecError(f"{symbol}: {error}") from error
     if not parts:
         raise BarsTooShort(
             f"panel: expected at least one series of {window.lookback_bars} bars in a row without a gap, found none "

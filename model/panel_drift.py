@@ -22,8 +22,9 @@ from model.drift import (
     price_level,
 )
 from model.errors import SpecError
+from model.panel_outcomes import PATIENCE_BARS
 
-LEAST_SHARE = 0.5  # own choice: a close counts if this share of the series listed by then has a bar at it
+LEAST_SHARE = 0.5  # own choice: a close counts if this share of the series listed then has a bar at it
 UNIT = {"move": "move size", "move size": "move size", "range": "range"}  # property -> the one whose median is its unit
 
 
@@ -60,6 +61,8 @@ def measure_panel_drift(
         raise SpecError(_too_few(recent_bars, 0, len(closes)))
     end = min(trained_until, closes[-recent_bars - 1])
     known = {symbol: each for symbol, each in bars.items() if len(each.closed_by(end)) > recent_bars}
+    if not known:
+        raise SpecError(_too_few(recent_bars, int((closes <= end).sum()), recent_bars))
     means = mean_properties(known, closes, end)
     training, newest = (np.isfinite(means["move"]) & part for part in (closes <= end, closes > end))
     if training.sum() < 2 * recent_bars or newest.sum() < recent_bars:
@@ -72,10 +75,16 @@ def measure_panel_drift(
 
 
 def counted_closes(bars: Mapping[str, Bars]) -> Shaped[np.ndarray, " close"]:
-    """Return the closes at which at least `LEAST_SHARE` of the series listed by then have a move, oldest first."""
-    moves = [each.closed_at[1:] for each in bars.values() if len(each) > 1]
-    closes, counts = np.unique(np.concatenate([*moves, np.empty(0, "datetime64[us]")]), return_counts=True)
-    listed = np.searchsorted(np.sort([at[0] for at in moves]), closes, side="right")
+    """Return the closes at which at least `LEAST_SHARE` of the series listed then have a move, oldest first.
+
+    A series is listed from its first move until `PATIENCE_BARS` bars after its last one.
+    """
+    moves = [(each.closed_at[1:], each.delta) for each in bars.values() if len(each) > 1]
+    closes, counts = np.unique(np.concatenate([np.empty(0, "datetime64[us]"), *(at for at, _ in moves)]),
+                               return_counts=True)  # fmt: skip
+    began = np.sort(np.array([at[0] for at, _ in moves], "datetime64[us]"))
+    ended = np.sort(np.array([at[-1] + PATIENCE_BARS * delta for at, delta in moves], "datetime64[us]"))
+    listed = np.searchsorted(began, closes, side="right") - np.searchsorted(ended, closes, side="left")
     return np.asarray(closes[counts >= LEAST_SHARE * listed])
 
 

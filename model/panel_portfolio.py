@@ -162,9 +162,10 @@ def compare_portfolios(
         for name, each in {**weights, **baselines}.items()
     }
     tried, earned = recipes * len(weights), earned_by_series(record, returns)
+    present = earned_by_series(record, np.ones(len(record)))
     results: dict[str, PolicyResult] = {}
     for name, found in held.items():
-        figures = found.numbers() | split_return({**weights, **baselines}[name], earned, seed)
+        figures = found.numbers() | split_return({**weights, **baselines}[name], earned, seed, present)
         if name in weights:
             others = [held[each].net_returns for each in weights if each != name]
             figures["deflated_sharpe"] = deflate_sharpe_ratio(found.net_returns, others, tried)

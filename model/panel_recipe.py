@@ -6,7 +6,8 @@ versions import this module by name, so it keeps its path.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from model.bars import PANEL, Bars, IntervalName, bars_from_frame
@@ -54,13 +55,14 @@ def read_recipe(text: str | bytes) -> Recipe:
     return kind.model_validate_json(text)
 
 
-def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> PanelSpec:
+def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec, as_of: datetime | None = None) -> PanelSpec:
     """Return the spec with its symbols listed, in alphabetical order: the chosen ones, or all that are not held out.
 
     Args:
         stored: symbols of the stored series of the interval.
         interval: length of a bar, for the message.
         panel: the spec; its symbols may be empty.
+        as_of: time by which they have bars, for the message; None: any.
 
     Raises:
         SpecError: a symbol has no bars, one of the panel is held out, there are too few series, or the reference is
@@ -69,6 +71,8 @@ def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> Pan
     held_out = tuple(sorted(set(panel.held_out)))
     symbols = tuple(sorted(set(panel.symbols or stored) - (set() if panel.symbols else set(held_out))))
     listed = ", ".join(sorted(stored)) or "none"
+    by = f" closed by {as_of:%Y-%m-%d %H:%M}" if as_of else ""
+    ingest = "Ingest earlier bars, use a later --as-of" if as_of else "Ingest them"
     both = sorted(set(symbols) & set(held_out))
     if both:
         raise SpecError(
@@ -78,21 +82,21 @@ def choose_series(stored: Sequence[str], interval: str, panel: PanelSpec) -> Pan
     absent = sorted(set(held_out) - set(stored))
     if absent:
         raise SpecError(
-            f"panel: expected stored {interval} bars of the held-out series {', '.join(held_out)}; missing "
-            f"{', '.join(absent)}; stored: {listed}. Ingest them, or choose others with --panel.held-out."
+            f"panel: expected stored {interval} bars{by} of the held-out series {', '.join(held_out)}; missing "
+            f"{', '.join(absent)}; stored: {listed}. {ingest}, or choose others with --panel.held-out."
         )
     missing = sorted(set(symbols) - set(stored))
     if missing:
         raise SpecError(
-            f"panel: expected stored {interval} bars of {', '.join(symbols)}; missing {', '.join(missing)}; stored: "
-            f"{listed}. Ingest them, or choose others with --panel.symbols."
+            f"panel: expected stored {interval} bars{by} of {', '.join(symbols)}; missing {', '.join(missing)}; "
+            f"stored: {listed}. {ingest}, or choose others with --panel.symbols."
         )
     least = max(LEAST_SERIES, panel.least_series if panel.label == "rank" else 0)
     if len(symbols) < least:
         why = " (--panel.least-series, for the label rank)" if least > LEAST_SERIES else ""
         raise SpecError(
-            f"panel: expected at least {least} series{why}, found {len(symbols)}; stored {interval} series: {listed}. "
-            "Ingest more series."
+            f"panel: expected at least {least} series{why}, found {len(symbols)}; stored {interval} series"
+            f"{by and f' with bars{by}'}: {listed}. Ingest more series{by and ', or use a later --as-of'}."
         )
     if panel.reference and panel.inputs == "cross_section" and panel.reference not in symbols:
         raise SpecError(
@@ -132,6 +136,22 @@ def panel_recipe_for(
         training=chosen.training,
         panel=panel,
     )
+
+
+def require_whole_panel(found: Iterable[str], recipe: PanelRecipe) -> None:
+    """Raise unless the series are those of the panel, where the inputs describe each among the others.
+
+    Raises:
+        SpecError: a series is missing, or does not belong to the panel: all ranks would be others.
+    """
+    symbols, given = set(recipe.panel.symbols), set(found)
+    if recipe.context_count and given != symbols:
+        missing, further = (", ".join(sorted(each)) or "none" for each in (symbols - given, given - symbols))
+        raise SpecError(
+            f"{recipe.series.name}: expected bars of every series of the panel and of no other, because the inputs "
+            f"describe each among the others; missing: {missing}; not of the panel: {further}. Give the bars of the "
+            f"{len(symbols)} series: {', '.join(recipe.panel.symbols)}."
+        )
 
 
 def panel_frame(bars: dict[str, Bars], last: int) -> "pd.DataFrame":

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int8, Shaped
+from jaxtyping import Float64, Shaped
 
-from model.bootstrap import Interval, PairedDifference, bootstrap_intervals, compare_losses
+from model.bootstrap import Interval, PairedDifference, compare_losses, record_intervals
 from model.metrics import score
 from model.record import Record
 
@@ -74,25 +74,15 @@ def further_seeds(seed: int, count: int) -> tuple[int, ...]:
     return tuple((seed + further) % 2**31 for further in range(1, count))
 
 
-def by_seed(
-    labels: Int8[np.ndarray, " window"],
-    probabilities: Mapping[int, Float64[np.ndarray, " window"]],
-    overlap_bars: int = 1,
-) -> Seeds:
-    """Score the probabilities of several seeds on the same windows.
+def by_seed(record: Record, probabilities: Mapping[int, Float64[np.ndarray, " window"]]) -> Seeds:
+    """Score the probabilities of several seeds on the same windows; intervals as `record_intervals`.
 
     Args:
-        labels: shape (window,), int8: 1 rise, 0 fall.
+        record: out-of-sample record, oldest first.
         probabilities: by seed, shape (window,), float64: P(rise); the record's own seed first.
-        overlap_bars: decisions until a label is resolved; 1 where labels do not overlap.
     """
     first = next(iter(probabilities))  # one bootstrap seed, so that intervals differ by the forecasts alone
-    return Seeds(
-        {
-            seed: bootstrap_intervals(labels, each, first, overlap_bars=overlap_bars)
-            for seed, each in probabilities.items()
-        }
-    )
+    return Seeds({seed: record_intervals(record, each, first) for seed, each in probabilities.items()})
 
 
 def periods_by_fold(record: Record, base_rate: Float64[np.ndarray, " window"], seed: int) -> tuple[Period, ...]:

@@ -170,18 +170,23 @@ def net_by_cost(gross: Float64[np.ndarray, " bar"], traded: Float64[np.ndarray, 
 
 
 def split_return(
-    positions: Float64[np.ndarray, "_ ..."], returns: Float64[np.ndarray, "_ ..."], seed: int
+    positions: Float64[np.ndarray, "_ ..."],
+    returns: Float64[np.ndarray, "_ ..."],
+    seed: int,
+    present: Float64[np.ndarray, "_ ..."] | None = None,
 ) -> dict[str, float]:
     """Split the uncompounded gross return into exposure and timing.
 
     The sum of position times return is the mean position times the sum of returns (exposure: what a constant
     position of that size earns), plus the sum of (position - mean position) times return (timing: bars times the
-    covariance of position and return). Both are before costs.
+    covariance of position and return). Both are before costs. Of several series the parts are added up, and a constant
+    position is one in equal parts of the series present: that a series is listed later is no timing.
 
     Args:
-        positions: shape (bar,) or (bar, series), float64; of several series the parts are added up.
-        returns: the same shape, float64: simple returns of the price.
+        positions: shape (bar,) or (bar, series), float64.
+        returns: the same shape, float64: simple returns of the price; 0 where a series is missing.
         seed: of the bootstrap of timing; the mean position is estimated anew in each resample.
+        present: the same shape, float64: 1, or 0 where a series is missing; at least one is present; None: all are.
 
     Source: the decomposition of a product's mean, as in Lo 2008 (active and passive components of a return).
 
@@ -192,9 +197,12 @@ def split_return(
     n = len(positions)
     positions, returns = positions.reshape(n, -1), returns.reshape(n, -1)
     gross = (positions * returns).sum(axis=1)
+    there = np.ones_like(positions) if present is None else present.reshape(n, -1)
+    parts = there.sum(axis=1, keepdims=True)
+    held, earned = positions * parts, returns / parts  # in equal parts of the series present
 
     def timing(counts: Float64[np.ndarray, "resample bar"]) -> Float64[np.ndarray, "resample number"]:
-        constant = ((counts @ positions) * (counts @ returns)).sum(axis=1) / n
+        constant = ((counts @ held) * (counts @ earned) / np.maximum(counts @ there, 1)).sum(axis=1)
         return np.asarray((counts @ gross - constant)[:, None])
 
     drawn = resample(timing, n, optimal_block_bars(gross), seed)[:, 0]

@@ -78,10 +78,12 @@ def version_tags(
 def input_example(ref: WindowsRef) -> Any:
     """Return the input example: the bars that end with the newest whole window, enough for `EXAMPLE_WINDOWS`.
 
-    Of a panel, the newest of each series. The newest bars alone may hold no whole window, where one was refused lately.
+    Of a panel, those of each series until then. The newest bars alone may hold no whole window, where one was refused
+    lately; of a panel, after an outage of the exchange.
     """
     store, count = open_workspace().bar_store, ref.window.lookback_bars + EXAMPLE_WINDOWS - 1
-    if isinstance(ref.bars, PanelBarsRef):
-        return panel_frame(read_panel(store, ref.bars), count + MIN_TREND_BARS)
     newest = read_windows(ref.bars, ref.window).decided_at[-1]
+    if isinstance(ref.bars, PanelBarsRef):
+        bars = {symbol: each.closed_by(newest) for symbol, each in read_panel(store, ref.bars).items()}
+        return panel_frame(bars, count + MIN_TREND_BARS)
     return store.read_bars(ref.bars).closed_by(newest).frame().tail(count).reset_index(drop=True)

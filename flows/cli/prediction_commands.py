@@ -99,7 +99,7 @@ def _predict_panel(
     from tasks.serving.panel_forecast import forecast_panel
 
     with quiet_libraries(writes=True):
-        settings, symbol = load_settings(), options.symbol or ""
+        settings, symbol = load_settings(), "" if options.is_panel else options.symbol or ""
         found = forecast_panel(options.panel, settings, symbol, staleness, as_of, shadows=shadows).to_dict()
     if json:
         print_json(found)

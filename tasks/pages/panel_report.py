@@ -46,8 +46,8 @@ from tasks.pages.retrain_report import decision_part, lineage_parts
 OVERLAP = "with a horizon above one bar positions would overlap"
 INTERVALS = "stationary block bootstrap over whole closes"
 SURVIVORSHIP = (
-    "The series of the panel were chosen while they were alive: a portfolio over them looks better than one chosen at "
-    "the time."
+    "The series of the panel were chosen while they were alive, and one is held only where it has a next bar: a "
+    "portfolio over them looks better than one chosen at the time."
 )
 
 
@@ -140,7 +140,7 @@ def _summary(content: PanelReportContent) -> Markup:
         f"{_left_out(content.found)} On {pooled.windows:,} out-of-sample windows at {content.found.closes:,} closes "
         f"({pooled.span}) its log loss is "
         f"{pooled.numbers[NETWORK]['log_loss'].value:.4f}. The best baseline, {forecaster_name(baseline)}, learned "
-        f"from the same inputs, has {pooled.numbers[baseline]['log_loss'].value:.4f}: the network "
+        f"from the same training windows, has {pooled.numbers[baseline]['log_loss'].value:.4f}: the network "
         f"{finding_text(pooled)}."
     )
 

@@ -107,7 +107,7 @@ def rank_portfolios_parts(page: Page, comparison: PolicyComparison, fifth: str) 
             "negative where the mean is positive. The deflated Sharpe ratio counts "
             f"{counted(comparison.tried, 'trial')}: recipes tried on these bars, times portfolios of the network. "
             "Those of baselines are not counted. By exposure: what each series earns with its average position "
-            "held throughout; by timing: the rest of the gross return. Both are sums of simple returns, not "
+            "held while it is present; by timing: the rest of the gross return. Both are sums of simple returns, not "
             "compounded. No funding and no borrowing fees.",
             quiet=True,
         ),

@@ -25,7 +25,7 @@ from model.bars import bars_from_frame, require_possible  # noqa: E402 - after i
 from model.calibration import UNCALIBRATED, Calibrator, calibrator_from_json  # noqa: E402 - after its place is known
 from model.errors import UntrustedModel  # noqa: E402 - after its place is known
 from model.panel import cut_panel  # noqa: E402 - after its place is known
-from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe  # noqa: E402 - after its place is known
+from model.panel_recipe import PanelRecipe, panel_from_frame, read_recipe, require_whole_panel  # noqa: E402 - after its place is known
 from model.predictor import Predictor  # noqa: E402 - after its place is known
 from model.times import utc_index  # noqa: E402 - after its place is known
 from model.version_file_names import CALIBRATOR, ONNX, RECIPE  # noqa: E402 - after its place is known
@@ -58,14 +58,16 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Args:
             context: unused; MLflow passes it.
             model_input: bars, oldest first: timestamp, open, high, low, close[, volume]; for a model of a panel also
-                symbol, with the bars of several series.
+                symbol, with the bars of several series; where the inputs describe the panel, of exactly its series.
             params: unused; MLflow passes it.
 
         Raises:
-            RiseOrFallError: the frame is no series of bars, one of them cannot be, or it is too short for one window.
+            RiseOrFallError: the frame is no series of bars, one of them cannot be, it is too short for one window, or
+                it holds other series than the panel that the inputs describe.
         """
         if isinstance(self.recipe, PanelRecipe) and "symbol" in model_input.columns:
             panel = panel_from_frame(model_input, self.recipe.interval)
+            require_whole_panel(panel, self.recipe)
             for each in panel.values():
                 require_possible(each)
             windows = cut_panel(panel, self.predictor.window, self.recipe.panel).windows

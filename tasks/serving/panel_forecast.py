@@ -3,7 +3,8 @@
 No Prefect and no TensorFlow. With inputs `own` any stored series of the interval is predicted, also one that the
 network was not trained on; with inputs `cross_section` the series of the panel, from the stored bars of all of them.
 All are predicted at one moment, also where one is chosen: a series that ended is not fresh by its own newest close. A
-champion that is too old is refused; a series whose bars are too old, too few or unchecked is left out, with the reason.
+champion that is too old is refused; a series whose bars are too old, too few or unchecked is left out, with the reason,
+and so is one whose newest close lies before the end of the training, which knows what the other series did after it.
 Cautions: a prediction that is stored already is returned as it was stored, also if bars have been revised since. With
 inputs `cross_section` a series that is ingested later is missing in the others' inputs, which is logged as a warning.
 """
@@ -110,7 +111,7 @@ def forecast_panel(
         NoChampion: no version of the panel has been promoted yet.
         UnsoundModel: the champion's files are missing or broken.
         UntrustedModel: they are not those that were decided about, or not those of a stored prediction.
-        StaleChampion: the champion is too old, or no series has a fresh window.
+        StaleChampion: the champion is too old, or no series has a fresh window after its training.
         SpecError: the interval or the series has no bars, or the champion does not predict it.
         ChecksFailed: a bar of the only series, or of one that the others' inputs need, breaks a rule of the checks.
     """
@@ -270,10 +271,16 @@ def _require_usable(
     moment: datetime,
     limits: ForecastSpec,
 ) -> None:
-    """Raise unless the champion is fresh, and the newest window of a series is whole, fresh and checked."""
+    """Raise unless the champion is fresh, and the newest window of a series is whole, fresh, checked and after it."""
     panel, name = workspace.runs.series, f"{workspace.name} version {champion.version}, {symbol}"
     compared_until = last_comparison(workspace, champion, moment)
     trained, command = (champion.trained_until, compared_until), lambda: workspace.retrain_command
-    require_fresh(panel, name, *trained, bars, recipe.window, moment, limits, retrain_command=command)
+    decided_at = require_fresh(panel, name, *trained, bars, recipe.window, moment, limits, retrain_command=command)
+    if decided_at < champion.trained_until:
+        raise StaleChampion(
+            f"{name}: expected a window that closed when the champion's training bars ended, or later; it was trained "
+            f"until {champion.trained_until:%Y-%m-%d %H:%M} on what other series did after that close, and the newest "
+            f"closed at {decided_at:%Y-%m-%d %H:%M}. Ingest newer bars of {symbol}."
+        )
     series = Series(symbol, recipe.interval)
     require_checked(series, bars, recipe.window, workspace.bar_store.released(series))

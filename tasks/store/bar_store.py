@@ -8,7 +8,7 @@ A crash between `bars` and `revisions` loses no revision: see `tasks/store/revis
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
@@ -404,11 +404,18 @@ class BarStore:
 
     def newest(self, series: Series) -> datetime | None:
         """Return the open time of the newest bar, from the files of its year alone; None when there is no bar."""
+        return self._at_end(series, max, -1)
+
+    def oldest(self, series: Series) -> datetime | None:
+        """Return the open time of the oldest bar, likewise."""
+        return self._at_end(series, min, 0)
+
+    def _at_end(self, series: Series, year_of: Callable[[Iterable[int]], int], place: int) -> datetime | None:
         table = self._bars.open()
         files_by_year = layout(table, series)[0] if table else None
         if table is None or not files_by_year:
             return None
-        return to_datetime(read_times(table, series, years=[max(files_by_year)])[-1])
+        return to_datetime(read_times(table, series, years=[year_of(files_by_year)])[place])
 
     def summary(self, series: Series, version: int | None = None) -> SeriesSummary | None:
         """Sum up one series at a version; None when the store holds no bar of it."""

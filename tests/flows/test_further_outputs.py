@@ -115,6 +115,7 @@ def test_policies_have_bands_of_expected_returns_in_run_and_report(sized: Sized)
     result, workspace = sized
     stored = json.loads(workspace.runs.read_file(result.run_id, POLICIES))["policies"]
     for policy in ("threshold", "no_trade_band"):
+        assert stored[policy]["bands"]
         assert all(band["of_returns"] for band in stored[policy]["bands"])
     page = Path(result.report).read_text(encoding="utf-8")
     section = page[page.index(">Expected move</h2>") :]

@@ -1,5 +1,7 @@
 """The live score: outcomes by hand, and the false alarms of honest champions counted over simulated years."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -9,7 +11,7 @@ from synthetic_bars import garch_bars
 from model.bars import COLUMNS, Bars
 from model.e_process import ForecastReference, alarm_threshold, freeze_reference
 from model.labels import label_rises
-from model.live_score import live_score, mean_with_bounds, outcomes
+from model.live_score import ServiceEvidence, live_score, mean_with_bounds, outcomes
 from model.monitor_alarms import MonitorSpec
 from model.panel_live_score import opinion_accuracy, panel_live_score
 
@@ -75,6 +77,18 @@ def test_open_predictions_have_no_score_and_their_bets_count_as_lost() -> None:
     assert found.e_values[-1] < 0.5 * settled.e_values[-1]
     one_bar = live_score(np.concatenate([wrong, open_ones]), np.full(44, 0.8), reference, THRESHOLD)
     assert one_bar.e_values == pytest.approx(live_score(wrong, np.full(40, 0.8), reference, THRESHOLD).e_values)
+
+
+def test_an_alarm_stays_one_though_good_days_follow() -> None:
+    reference = ForecastReference(base_rate=0.5, excess_slope=0.0, divergence_cap=1.0, tolerance=0.0)
+    labels = np.repeat(np.array([0, 1], dtype=np.int8), (30, 200))
+    found = live_score(labels, np.full(230, 0.8), reference, THRESHOLD)
+    largest = float(found.e_values.max())
+    assert found.e_values[-1] < 1 < THRESHOLD < largest
+    assert found.degraded
+    assert replace(found, threshold=largest).degraded  # to reach it is an alarm
+    assert not replace(found, threshold=np.nextafter(largest, np.inf)).degraded
+    assert ServiceEvidence(230, largest, largest).degraded
 
 
 def test_a_champion_that_becomes_worse_is_detected_within_the_year() -> None:

@@ -277,6 +277,10 @@ def test_what_a_panel_refuses() -> None:
     hourly = random_walk(50)
     with pytest.raises(SpecError, match="one interval, found 1d, 1h"):
         cut_panel({"A": random_walk(50), "B": Bars("1h", hourly.opened_at, hourly.ohlcv)}, WindowSpec(), PanelSpec())
+    unknown = random_walk(50)
+    unknown.ohlcv[7, 4] = np.nan
+    with pytest.raises(SpecError, match=r"^B: features: .* volume of the 1d bar opened at 2018-01-08"):
+        cut_panel({"A": random_walk(50), "B": unknown}, WindowSpec(features=("close", "volume")), PanelSpec())
 
 
 def test_a_stride_is_refused_because_series_would_not_share_closes() -> None:

@@ -106,6 +106,14 @@ def test_a_close_with_few_series_does_not_count_and_too_few_closes_are_refused()
     assert found == expected  # nine of twenty have the newest close
     with pytest.raises(SpecError, match=r"expected 240 training closes and 120 newer ones .* found 179 and 120"):
         measure_panel_drift({symbol: first(each, 300) for symbol, each in bars.items()}, at, RECENT, SLACK, LEVEL)
+    ended = {symbol: first(each, 500 if k < 8 else 400) for k, (symbol, each) in enumerate(bars.items())}
+    rest = {symbol: bars[symbol] for k, symbol in enumerate(bars) if k < 8}
+    assert len(counted_closes(ended)) == 499 - 3  # three bars pass before the twelve count as ended
+    assert [each.drifted for each in measure_panel_drift(ended, at, RECENT, SLACK, LEVEL)] == [False] * 4
+    levels = [measure_panel_drift(each, at, 50, SLACK, LEVEL)[-1].psi for each in (ended, rest)]
+    assert levels[0] == levels[1]
+    with pytest.raises(SpecError, match=r"found 109 and 120"):  # and not none: no series has a unit yet
+        measure_panel_drift({symbol: first(each, 230) for symbol, each in bars.items()}, at, RECENT, SLACK, LEVEL)
 
 
 @pytest.mark.e2e  # a hundred and twenty years of twenty coins

@@ -51,6 +51,18 @@ def test_the_table_by_series_is_that_of_each_series_alone() -> None:
     assert found.pooled.seeds.numbers[8]["log_loss"].value == pytest.approx(log_loss(record.labels, further[8]))
 
 
+def test_intervals_by_seed_draw_whole_closes_as_the_pooled_ones_do() -> None:
+    """Series that move together and labels that overlap: drawn by window, the same record had other intervals."""
+    rng = np.random.default_rng(4)
+    market = np.convolve(rng.normal(size=CLOSES + 4), np.ones(5), "valid")[:, None]
+    record = record_of(
+        market + rng.normal(size=(CLOSES, 4)) > 0, 0.5 + 0.04 * np.sign(np.roll(market, 3)) * [1, 1, 1, 1], 5
+    )
+    found = evaluate_panel_record(record, baselines(record), {}, RISE, {8: record.probabilities}).pooled
+    assert found.seeds is not None
+    assert found.seeds.numbers[7] == found.seeds.numbers[8] == found.numbers[NETWORK]
+
+
 def test_four_copies_of_one_series_are_no_more_evidence_than_one() -> None:
     rng = np.random.default_rng(2)
     labels, probabilities = rng.integers(0, 2, (CLOSES, 1)), rng.uniform(0.2, 0.8, (CLOSES, 1))

@@ -8,7 +8,7 @@ from scipy.stats import kurtosis, norm, skew
 from synthetic_panel import DAY, panel_record
 
 from model.errors import SpecError
-from model.panel_portfolio import compare_rank_portfolios, flows, quantile_portfolio
+from model.panel_portfolio import compare_portfolios, compare_rank_portfolios, flows, quantile_portfolio
 from model.record import Record
 from model.trading import TradingCosts
 from model.trading_policy_comparison import COST_CURVE_BPS
@@ -129,6 +129,22 @@ def test_exposure_and_timing_of_a_portfolio_of_ranks_by_hand() -> None:
     assert figures["mean_position"] == pytest.approx(0.0)
     assert figures["exposure_return"] == pytest.approx(0.0)
     assert figures["timing_return"] == pytest.approx(2 * (0.04 + 0.03))
+
+
+def test_holding_every_series_present_is_no_timing_though_one_is_listed_later() -> None:
+    """C2 is listed at close 30 and rises: an equal part of each series present, at every close, times nothing."""
+    closes, rng = 60, np.random.default_rng(9)
+    listed = np.tile([True, True, False], closes) | (np.arange(3 * closes) >= 90)
+    record, returns = panel_record(closes, 3).take(listed), rng.normal(0.01, 0.02, 3 * closes)[listed]
+    present = np.bincount(record.bar_numbers())
+    weights = np.where(listed.reshape(-1, 3), 1 / present[:, None], 0.0)
+    found = compare_portfolios(record, {"held": weights, "short": -weights}, {}, returns, COSTS, DAY, seed=1)
+    for name, sign in (("held", 1), ("short", -1)):
+        figures = found.results[name].figures
+        assert figures["exposure_return"] == pytest.approx(sign * found.buy_and_hold_return)
+        assert figures["mean_position"] == pytest.approx(sign)
+        timing = [figures[f"timing_return{bound}"] for bound in ("", "_low", "_high")]
+        assert timing == pytest.approx([0, 0, 0], abs=1e-12)
 
 
 def test_with_a_size_there_are_two_tries_and_plain_ranks_are_none() -> None:

@@ -13,8 +13,19 @@ from scipy.stats import binom
 from synthetic_bars import bars_of_closes
 from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_forecast
 
+from model.bootstrap import Interval
+from model.correction_for_looks import Looks, RecipesTried
 from model.errors import SpecError
-from model.promotion_rule import Decision, PromotionRule, decide, hold_because
+from model.multiple_testing import forecast_skill, search_skill
+from model.promotion_rule import (
+    FINAL_NETWORK,
+    Clause,
+    Decision,
+    PromotionRule,
+    decide,
+    hold_because,
+    replace_broken_champion,
+)
 from model.record import Record
 from model.sanity_check import SanityCheck, run_sanity_check
 from model.trading import TradingResult, TradingSpec, trade
@@ -89,6 +100,60 @@ def test_the_mean_margin_holds_without_significance() -> None:
     assert failed(decision) == ["champion"]
     assert "worse by more than 0.02 on average" in decision.reasons[0]
     assert decided(worse, few, rule.model_copy(update={"champion_margin": 1.0})).action == "promote"
+
+
+def test_a_strict_promotion_needs_a_significantly_lower_loss() -> None:
+    decision = decided(SKILLED, daily_record(LABELS, forecast(LABELS, 0.65, seed=14)), STRICT)
+    assert decision.numbers["champion.low"] < decision.numbers["champion.difference"] < -0.02
+    assert decision.numbers["champion.high"] > 0
+    assert "champion" in failed(decision)
+
+
+def test_a_strict_promotion_needs_the_better_direction_not_only_the_lower_loss() -> None:
+    """The champion is right more often, and pays for being sure of it."""
+    champion = daily_record(LABELS, np.where(forecast(LABELS, 0.75, seed=9) > 0.5, 0.995, 0.005))
+    decision = decided(SKILLED, champion, STRICT)
+    assert failed(decision) == ["mcnemar"]
+    assert decision.numbers["mcnemar.p_value"] < 0.05
+    assert decision.numbers["champion.high"] < 0
+
+
+def losing_by(nats: float, probabilities: Float64[np.ndarray, " window"]) -> Record:
+    """Return a record whose log loss exceeds that of these probabilities by as much on each window."""
+    of_outcome = np.exp(-nats) * np.where(LABELS == 1, probabilities, 1 - probabilities)
+    return daily_record(LABELS, np.where(LABELS == 1, of_outcome, 1 - of_outcome))
+
+
+def test_the_tolerance_holds_a_significant_difference_below_the_margin() -> None:
+    """A difference that is the same on each window has an interval of no width."""
+    for excess, action in ((0.0019, "promote"), (0.0021, "hold"), (0.0199, "hold")):  # tolerance 0.002, margin 0.02
+        decision = decided(losing_by(excess, SKILLED.probabilities), SKILLED)
+        assert decision.action == action, excess
+        assert decision.numbers["champion.low"] == pytest.approx(excess)
+        assert failed(decision) == ([] if action == "promote" else ["champion"])
+    for excess, action in ((0.0099, "promote"), (0.0101, "hold"), (0.0499, "hold")):  # tolerance 0.01, margin 0.05
+        assert decided(losing_by(excess, BASE_RATE), None).action == action, excess
+
+
+def test_a_rejection_stays_one() -> None:
+    rejected = decided(SKILLED, None, sanity_check=replace(SANE, finite=False))
+    assert rejected.action == "reject"
+    assert hold_because(rejected, "a person held it") is rejected
+    assert replace_broken_champion(rejected) is rejected
+
+
+def test_a_broken_champion_is_replaced_by_a_network_that_has_a_record() -> None:
+    held = decided(QUIET, SKILLED)
+    replaced = replace_broken_champion(held)
+    assert (held.action, replaced.action) == ("hold", "promote")
+    assert (replaced.reasons[1:], replaced.numbers) == (held.reasons, held.numbers)
+    for passed, action in ((True, "promote"), (False, "hold")):
+        final = Clause(FINAL_NETWORK, passed=passed, reason="the final network", numbers={})
+        decision = decide(DAILY, SANE, QUIET, BASE_RATE, SKILLED, seed=7, further=(final,))
+        assert decision.action == "hold"
+        assert replace_broken_champion(decision).action == action
+    promoted = decided(SKILLED, QUIET)
+    assert replace_broken_champion(promoted) is promoted
 
 
 @pytest.mark.parametrize(
@@ -189,6 +254,10 @@ def test_overlapping_labels_are_thinned_for_tests_of_independent_windows() -> No
     assert numbers["pesaran_timmermann.n"] == 150
     assert numbers["mcnemar.n"] == 150
     assert numbers["champion.n"] == 750
+    plain, wide = (
+        search_skill(LABELS, BASE_RATE, SKILLED.probabilities[None], 7, overlap).statistic[0] for overlap in (1, 5)
+    )
+    assert numbers["recipes_tried.statistic"] == pytest.approx(wide) != pytest.approx(plain)
 
 
 def test_the_strict_rule_requires_a_gain_net_of_costs() -> None:
@@ -200,6 +269,34 @@ def test_the_strict_rule_requires_a_gain_net_of_costs() -> None:
     held = decided(record, None, STRICT, trading=dear)
     assert failed(held) == ["net_of_costs"]
     assert decided(record, None, DAILY, trading=dear).action == "promote"
+    cases = {(0.1, 0.5, 0.4): [], (0.1, 0.4, 0.5): ["net_of_costs"], (-0.1, 0.5, 0.4): ["net_of_costs"],
+             (0.1, 0.5, 0.5): ["net_of_costs"], (0.0, 0.5, 0.4): ["net_of_costs"]}  # fmt: skip
+    for (net_return, sharpe, of_holding), expected in cases.items():
+        traded = replace(
+            cheap,
+            strategy=replace(cheap.strategy, net_return=net_return, sharpe=Interval(sharpe, -1, 1)),
+            buy_and_hold=replace(cheap.buy_and_hold, sharpe=Interval(of_holding, -1, 1)),
+        )
+        assert failed(decided(record, None, STRICT, trading=traded)) == expected, (net_return, sharpe, of_holding)
+
+
+def test_the_strict_rule_corrects_for_everything_that_was_scored_on_the_same_bars() -> None:
+    """The challenger is significant alone, and not among thirty recipes, two of them unknown."""
+    labels, base = LABELS[:300], np.full(300, 0.5)
+    challenger = daily_record(labels, forecast(labels, 0.6, seed=7))
+    others = np.stack([loud_forecast(labels, seed=100 + n, spread=0.1) for n in range(27)])
+    skill = forecast_skill(labels, base, others)
+    tried = RecipesTried(Looks(40, 30), skill, unknown=2, decided=1)
+    alone = decide(STRICT, SANE, challenger, base, None, seed=7)
+    found = decide(STRICT, SANE, challenger, base, None, seed=7, tried=tried)
+    assert (alone.action, found.action, failed(found)) == ("promote", "hold", ["recipes_tried"])
+    expected = search_skill(labels, base, np.vstack([challenger.probabilities, others]), seed=7)
+    p_value, of_known = expected.p_value[0], expected.adjusted_p_value[0]
+    assert p_value < 0.05 < of_known
+    assert found.numbers["recipes_tried.p_value"] == pytest.approx(p_value)
+    assert found.numbers["recipes_tried.p_value_corrected"] == pytest.approx(of_known + 2 * p_value)
+    assert found.numbers["recipes_tried.alpha"] == pytest.approx(0.05 * 6 / np.pi**2 / 4)  # the second decision
+    assert alone.numbers["recipes_tried.alpha"] == pytest.approx(0.05 * 6 / np.pi**2)
 
 
 def worsened(record: Record, shares: Float64[np.ndarray, " window"]) -> Record:

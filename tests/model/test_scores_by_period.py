@@ -51,7 +51,7 @@ def test_a_period_with_one_class_has_no_area_and_raises_nothing() -> None:
 
 def test_scores_by_seed_are_those_of_scikit_learn() -> None:
     by_seed_probabilities = {7: RECORD.probabilities, 8: forecast(LABELS, 0.52, seed=5), 9: np.full(600, 0.5)}
-    found = by_seed(LABELS, by_seed_probabilities)
+    found = by_seed(RECORD, by_seed_probabilities)
     losses = [log_loss(LABELS, each) for each in by_seed_probabilities.values()]
     assert [each["log_loss"].value for each in found.numbers.values()] == pytest.approx(losses)
     assert found.spread("log_loss") == pytest.approx(max(losses) - min(losses))
@@ -63,7 +63,7 @@ def test_scores_by_seed_are_those_of_scikit_learn() -> None:
 
 
 def test_equal_forecasts_have_no_spread() -> None:
-    found = by_seed(LABELS, {7: RECORD.probabilities, 8: RECORD.probabilities})
+    found = by_seed(RECORD, {7: RECORD.probabilities, 8: RECORD.probabilities})
     assert found.numbers[7] == found.numbers[8]
     assert found.spread("accuracy") == found.deviation("accuracy") == 0
 

@@ -93,6 +93,15 @@ def test_fold_networks_predict_the_test_windows_up_to_their_own_before_calibrati
     assert (walked.record.probabilities != np.repeat(shares, 30)).all()
 
 
+def test_the_calibrator_that_will_serve_is_that_of_the_newest_fold() -> None:
+    class Calibrated(ShareOfRises):
+        def fit(self, *arguments: Any, **named: Any) -> Fitted:
+            fitted = super().fit(*arguments, **named)
+            return replace(fitted, calibrator=Temperature(1.0 + len(self.calls)))
+
+    assert walk_forward(Calibrated(), RESOLVED, FOLDS, seed=7).calibrator == Temperature(4.0)
+
+
 def test_a_fold_keeps_the_probabilities_of_its_validation_windows_apart_from_its_test_fold() -> None:
     class NewestMove(ShareOfRises):
         def predict(self, fitted: Fitted, windows: Windows) -> np.ndarray:

@@ -4,17 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from panel_home import SYMBOLS, store_coins
 from synthetic_bars import random_walk
 from tiny_home import SERIES, store_bars
 from tiny_network import tiny_onnx
 
 from model.bars import Bars
+from model.panel import PanelSpec, cut_panel
+from model.panel_recipe import panel_from_frame
 from model.predictor import Predictor
 from model.times import column_times
 from model.windows import WindowSpec
 from tasks.registration import EXAMPLE_WINDOWS, input_example
 from tasks.results import WindowsRef
 from tasks.settings import Settings
+from tasks.store.panel_bars import panel_ref
 from tasks.workspace import Workspace
 
 BARS = random_walk(60, seed=3)
@@ -40,3 +44,19 @@ def test_the_input_example_holds_the_newest_whole_window(
     own = np.isin(BARS.opened_at, column_times(example["timestamp"]))
     decided_at, _ = Predictor(tiny_onnx(5), WINDOW).predict(Bars(BARS.interval, BARS.opened_at[own], BARS.ohlcv[own]))
     assert len(decided_at) == windows
+
+
+def test_the_input_example_of_a_panel_holds_a_whole_window_where_every_series_misses_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage of the exchange is a gap of all series: among the newest bars of each no window is whole."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    settings, window = Settings(), WindowSpec(lookback_bars=20)
+    coins = {symbol: random_walk(90, seed=seed, absent={74}) for seed, symbol in enumerate(SYMBOLS)}
+    store_coins(settings, coins)
+    bars = panel_ref(Workspace(settings).bar_store, "1d", PanelSpec(symbols=SYMBOLS))
+    example = input_example(WindowsRef(bars, window, 1, 1, 0.5))
+    windows = cut_panel(panel_from_frame(example, "1d"), window, bars.panel).windows
+    assert set(windows.symbols) == set(SYMBOLS)
+    assert windows.decided_at[-1] == coins["BTC-USD"].closed_at[73]

@@ -219,6 +219,7 @@ def test_a_broken_champion_is_scored_by_the_record_of_its_run_and_replaced(name:
     assert found.decision.action == "promote"
     assert f"champion version {good.version} cannot be loaded" in found.problem == found.reasons[0]
     assert "scored by the record of its run" in found.problem
+    assert "a challenger that passes the sanity check replaces it" in found.reasons[1]
     assert found.decision.numbers["champion.difference"] > 0.1
     assert found.decision.numbers["champion.n"] == 360
 

@@ -378,7 +378,7 @@ def test_calibration_and_seeds_are_shown_where_the_recipe_has_them(content: Repo
     assert "The probabilities are the network&#39;s own: the recipe has no calibration." in text
     assert "Sensitivity to the seed" not in text
     record = content.record
-    seeds = by_seed(record.labels, {7: record.probabilities, 8: np.full(len(record), 0.5)})
+    seeds = by_seed(record, {7: record.probabilities, 8: np.full(len(record), 0.5)})
     page = report_page(
         replace(
             content,

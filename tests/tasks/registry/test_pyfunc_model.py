@@ -6,12 +6,14 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from panel_home import SYMBOLS, coins, panel_recipe, tiny_record
 from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from model.calibration import Calibrator, Isotonic, Temperature
 from model.errors import UnsoundModel, UntrustedModel
+from model.panel_recipe import panel_frame
 from model.recipe import Recipe
 from model.record import Record
 from model.training import TrainingSpec
@@ -64,6 +66,25 @@ def test_registry_and_files_say_the_same(name: str, tmp_path: Path) -> None:
     again: Calibrator = loaded.calibrator()
     assert again.plain() == CALIBRATORS[name].plain()
     assert not list(loaded.folder.parent.rglob("*.pkl"))
+
+
+def test_ranks_among_a_part_of_the_panel_are_refused(tmp_path: Path) -> None:
+    """The inputs describe a series among the others: with a series less, or one more, they would be other numbers."""
+    workspace = Workspace(Settings(home=tmp_path, tracking_uri="", store=""), Series(PANEL, "1d"))
+    recipe, bars = panel_recipe(inputs="cross_section"), coins()
+    network = tiny_onnx(5, 9, gain=3.0, close=3)
+    files = ModelFiles(b"not asked for", network, recipe, tiny_record(recipe, bars, 3.0))
+    until = {"trained_until": f"{bars['BTC-USD'].closed_at[-1]}+00:00"}
+    workspace.registry.register(workspace.runs.start_run("retrain", {}), files, panel_frame(bars, 40), until)
+    workspace.runs.set_global_uri()
+    model = mlflow.pyfunc.load_model("models:/PANEL-1d/1")
+    assert set(model.predict(panel_frame(bars, 40))["symbol"]) == set(SYMBOLS)
+    for given, reason in (
+        ({"BTC-USD": bars["BTC-USD"]}, "missing: ADA-USD, ETH-USD; not of the panel: none"),
+        (bars | {"NEW-USD": BARS}, "missing: none; not of the panel: NEW-USD"),
+    ):
+        with pytest.raises(Exception, match=reason):
+            model.predict(panel_frame(given, 40))
 
 
 def test_people_who_compare_runs_see_no_digest_and_no_process(tmp_path: Path) -> None:

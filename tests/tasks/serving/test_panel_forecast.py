@@ -28,6 +28,7 @@ from tasks.workspace import Workspace
 
 SERIES, COINS = Series(PANEL, "1d"), coins()
 NEWEST = COINS["BTC-USD"].closed_at[-1].astype("datetime64[s]").item().replace(tzinfo=UTC)
+THREE_AHEAD = WindowSpec(lookback_bars=5, horizon_bars=3)
 EXCHANGE = {"source": "binance", "kind": "exchange"}
 
 
@@ -61,8 +62,7 @@ def test_bars_of_files_are_predicted_as_of_the_newest_close_of_all_series(settin
 def test_each_series_has_its_own_probability_and_an_outcome_at_the_horizon(settings: Settings) -> None:
     """By hand: the tiny network's P is the logistic function of the return over its five bars, times its gain."""
     workspace = Workspace(settings, SERIES)
-    window = WindowSpec(lookback_bars=5, horizon_bars=3)
-    recipe = panel_recipe_for("1d", panel_recipe().panel, **(RECIPE | {"window": window}))
+    recipe = panel_recipe_for("1d", panel_recipe().panel, **(RECIPE | {"window": THREE_AHEAD}))
     add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 9.0), 9.0, COINS["BTC-USD"].closed_at[-1])
     workspace.registry.set_alias("champion", "2")
     found = forecast_panel(SERIES, settings)
@@ -71,6 +71,25 @@ def test_each_series_has_its_own_probability_and_an_outcome_at_the_horizon(setti
         close = COINS[each.symbol].column("close")
         assert each.probability == pytest.approx(1 / (1 + np.exp(-9 * (close[-1] / close[-5] - 1))), abs=1e-6)
         assert each.resolves_at == NEWEST + timedelta(days=3)
+
+
+def test_a_series_whose_newest_close_lies_in_the_training_of_the_champion_is_left_out(settings: Settings) -> None:
+    """Its outcome is ahead, but the network was trained on what the other coins did in the bar after its close."""
+    workspace = Workspace(settings, SERIES)
+    recipe = panel_recipe_for("1d", panel_recipe().panel, **(RECIPE | {"window": THREE_AHEAD}))
+    add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 9.0), 9.0, COINS["BTC-USD"].closed_at[-1])
+    workspace.registry.set_alias("champion", "2")
+    workspace.bar_store.remove(Series("ADA-USD", "1d"), [NEWEST - timedelta(days=1)], "test", removed_at=NEWEST)
+    found = forecast_panel(SERIES, settings, now=NEWEST + timedelta(hours=1))
+    assert [(each.symbol, each.late) for each in found.predictions] == [("BTC-USD", False), ("ETH-USD", False)]
+    expected = r"trained until 2018-08-29 00:00 .* the newest closed at 2018-08-28 00:00"
+    assert re.search(expected, found.left_out["ADA-USD"])
+    with pytest.raises(StaleChampion, match=expected):
+        forecast_panel(SERIES, settings, "ADA-USD")
+    fetched = {"ADA-USD": random_walk(241, seed=0), "BTC-USD": random_walk(241, seed=1)}
+    store_coins(settings, fetched)
+    found = forecast_panel(SERIES, settings)
+    assert {each.symbol for each in found.predictions} == {*COINS}  # ETH-USD at the close that the training ended with
 
 
 def test_with_bars_of_an_exchange_in_any_series_the_clock_counts(settings: Settings) -> None:

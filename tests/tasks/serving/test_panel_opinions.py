@@ -199,7 +199,7 @@ def test_opinions_are_shown_and_in_the_json(workspace: Workspace, capsys: pytest
     assert run(["predictions", "--symbol", "PANEL", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {row["symbol"]: row["opinion"] != "none" for row in listed} == found
-    assert run(["predict", "--panel"]) == 0
+    assert run(["predict", "--panel", "--symbol", "PANEL"]) == 0  # as for the other commands: all series
     count = sum(bool(each) for each in found.values())
     assert f"opinion: {count} of 3 series" in capsys.readouterr().out
     assert run(["predictions", "--symbol", "PANEL"]) == 0
