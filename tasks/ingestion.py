@@ -50,6 +50,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
     """
     run = current_progress()
     with run.step("ingest"):
+        bars_version = open_workspace().bar_store.version()
         opened = open_source(source, run.page_read, _known(source))
         newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
         known = newest if newest is None or as_of is None else min(newest, as_utc(as_of))
@@ -86,8 +87,9 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
             f"{unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
         )
         return Landing(
-            str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout, source.kind == "csv"
-        )
+            str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout, source.kind == "csv",
+            bars_version,
+        )  # fmt: skip
 
 
 @task(name="store", task_run_name="store")
@@ -104,7 +106,9 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
     with current_progress().step("ingest"):
         bars = open_workspace().bar_store
         frame = pd.read_parquet(accepted)
-        merged = bars.merge(landing.series, frame, landing.layout, merged_at=datetime.now(UTC))
+        merged = bars.merge(
+            landing.series, frame, landing.layout, merged_at=datetime.now(UTC), read_at=landing.bars_version
+        )
         ref = bars.ref(landing.series, as_of=landing.as_of)
         if run_id:
             workspace = open_workspace(landing.series)
@@ -117,7 +121,8 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
             "%d bars added, %d revised, %d unchanged; table version %d",
             merged.added, merged.revised, merged.unchanged, merged.version,
         )  # fmt: skip
-        if warning := merged.warn_of_other_source(landing.symbol, from_file=landing.from_file):
+        other_source = merged.warn_of_other_source(landing.symbol, from_file=landing.from_file)
+        if warning := ". ".join(filter(None, (merged.warn_of_overtaking(landing.symbol), other_source))):
             get_run_logger().warning(in_words_of_the_form(warning))
         counts = {"bars added": merged.added, "revised": merged.revised, "unchanged": merged.unchanged}
         kept = {"bars stored": ref.rows, "first": f"{ref.first:%Y-%m-%d %H:%M}", "last": f"{ref.last:%Y-%m-%d %H:%M}"}

@@ -33,6 +33,7 @@ class Landing:
         as_of: what counts as now, UTC.
         layout: what the reader found out about the source.
         from_file: their source is a file.
+        bars_version: version of the table of bars when the source was read, -1 before the first; None: not known.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Landing:
     as_of: datetime
     layout: dict[str, str] = field(default_factory=dict)
     from_file: bool = False
+    bars_version: int | None = None
 
     @property
     def series(self) -> Series:

@@ -211,6 +211,30 @@ def compare(
     return added, revised
 
 
+def changed_between(
+    before: "DeltaTable | None", after: "DeltaTable", series: Series, wanted: Bars
+) -> Bool[np.ndarray, " bar"]:
+    """Return a mask of the wanted bars that one version holds and the other does not, or holds with other values.
+
+    Args:
+        before: the earlier version; None before the first one.
+        after: the later version.
+        series: whose bars they are.
+        wanted: bars of some open times; their values do not matter.
+    """
+    found = np.zeros(len(wanted), dtype=bool)
+    for first, last in spans(series, *wanted.opened_at[[0, -1]]) if len(wanted) else []:
+        part = slice(*np.searchsorted(wanted.opened_at, [first, last + np.timedelta64(1, "us")]))
+        here = picked(wanted, part)
+        old, new = read(before, series, first, last) if before else no_bars(series), read(after, series, first, last)
+        (spot, known), (place, stays) = positions(old, here), positions(new, here)
+        both = known & stays
+        changed = known != stays
+        changed[both] = differ(old.ohlcv[spot[both]], new.ohlcv[place[both]])
+        found[part] = changed
+    return found
+
+
 def positions(stored: Bars, wanted: Bars) -> tuple[Int64[np.ndarray, " bar"], Bool[np.ndarray, " bar"]]:
     """Return for each wanted bar the position of the stored bar of its time, and a mask of those that are stored."""
     spot = np.searchsorted(stored.opened_at, wanted.opened_at)

@@ -19,9 +19,11 @@ from jaxtyping import Shaped
 
 from model.bars import Bars, Series, gap_sizes
 from model.errors import SpecError
+from model.plurals import counted
 from model.times import as_utc, to_datetime, to_datetime64
 from tasks.store.bar_rows import (
     VALUES,
+    changed_between,
     compare,
     key_fields,
     layout,
@@ -65,6 +67,7 @@ class MergeResult:
         unchanged: bars that were there already.
         version: version of the table that holds them all.
         revised_first: open time of the oldest revised bar; None when none was.
+        overtaken: bars left as another run made them since these were read.
     """
 
     added: int
@@ -72,6 +75,16 @@ class MergeResult:
     unchanged: int
     version: int
     revised_first: datetime | None
+    overtaken: int = 0
+
+    def warn_of_overtaking(self, symbol: str) -> str:
+        """Return a warning where bars were left as another run made them; empty where none was."""
+        return (
+            f"{counted(self.overtaken, 'bar')} of {symbol} {'was' if self.overtaken == 1 else 'were'} changed or "
+            "removed by another run since this one began, and stay so; ingest again to store what the source has now"
+            if self.overtaken
+            else ""
+        )
 
     def warn_of_other_source(self, symbol: str, *, from_file: bool) -> str:
         """Return a warning where most of the bars that were there already changed; empty where they did not.
@@ -158,8 +171,19 @@ class BarStore:
         """Bars, revisions and quarantine, for `tasks/repair/`."""
         return (self._bars, *self._revisions.tables, *self._quarantine.tables)
 
+    def version(self) -> int:
+        """Return the newest version of the table of bars; -1 before the first one."""
+        table = self._bars.open()
+        return -1 if table is None else table.version()
+
     def merge(
-        self, series: Series, frame: "pd.DataFrame", metadata: Mapping[str, str], *, merged_at: datetime
+        self,
+        series: Series,
+        frame: "pd.DataFrame",
+        metadata: Mapping[str, str],
+        *,
+        merged_at: datetime,
+        read_at: int | None = None,
     ) -> MergeResult:
         """Add the bars that are missing, revise those that differ; one commit, or none when nothing differs.
 
@@ -168,6 +192,8 @@ class BarStore:
             frame: columns of `COLUMNS` in any order of rows; naive times are UTC; a missing volume is NaN.
             metadata: kept with the commit (`source`, what was inferred, counts).
             merged_at: time of writing, for the record of revisions.
+            read_at: version of the table when the source was read: a bar that has been changed or removed since is
+                left as it is, since which of the two is newer is not known. None: every bar is merged.
 
         Raises:
             SpecError: a column is missing, a time is missing or duplicate, or another stored series has the same name.
@@ -184,8 +210,14 @@ class BarStore:
                 _require_own_name(table, series)
             require_one_clock(series, incoming, anchor)
             added, revised = compare(table, series, incoming)
+            same, overtaken = ~added & ~revised, np.zeros(len(incoming), dtype=bool)
+            if read_at is not None and read_at < table.version():
+                before = self._bars.open(read_at) if read_at >= 0 else None
+                overtaken[~same] = changed_between(before, table, series, picked(incoming, ~same))
+                added, revised = added & ~overtaken, revised & ~overtaken
             times = incoming.opened_at[revised]
-            counts.update(added=int(added.sum()), revised=len(times), unchanged=int((~added & ~revised).sum()))
+            counts.update(added=int(added.sum()), revised=len(times), unchanged=int(same.sum()))
+            counts.update(overtaken=int(overtaken.sum()))
             note = {
                 **metadata,
                 **{name: str(count) for name, count in counts.items()},

@@ -206,6 +206,26 @@ def test_a_bad_tick_goes_to_the_quarantine_and_comes_in_once_released(
     assert [entry["released_at"] is not None for entry in begun.refusals(source.series)] == [True]
 
 
+@pytest.mark.e2e  # as above
+@pytest.mark.usefixtures("unconfirmed")
+def test_a_bar_that_a_person_removes_during_an_ingest_stays_removed(
+    source: SourceSpec, begun: BarStore, day_bars: Bars
+) -> None:
+    removed = to_datetime(day_bars.opened_at[STORED - 5])
+
+    @flow(name="ingest-with-a-removal")
+    def interrupted() -> Stored:
+        landing = ingest(source, None, "test")
+        accepted = check_landing(landing, source, CheckSpec()).accepted
+        begun.remove(source.series, [removed], "wrong", removed_at=AT)
+        return store(landing, accepted)
+
+    stored = interrupted()
+    assert (stored.merge.added, stored.merge.revised, stored.merge.overtaken) == (DAYS - 1 - STORED, 0, 1)
+    assert "1 bar of BTC-USD was changed or removed by another run" in stored.warning
+    assert pd.Timestamp(removed) not in set(begun.read_frame(source.series)["timestamp"])
+
+
 def test_an_unknown_symbol_is_refused_before_anything_runs(
     exchange: LoopbackExchange, source: SourceSpec, bar_store: BarStore, tmp_path: Path
 ) -> None:

@@ -127,6 +127,33 @@ def test_a_merge_that_changes_nothing_commits_nothing(store: BarStore, tmp_path:
     assert (second.added, second.revised, second.unchanged, second.revised_first) == (0, 0, 10, None)
 
 
+def test_a_merge_leaves_what_others_did_since_its_bars_were_read(store: BarStore) -> None:
+    """A revision fetched later, a bar that both add, and a removal by hand stay; a read of before would undo them."""
+    bars, revised, added = steady(10), steady(1, first=3, price=200.0), steady(1, first=10, price=200.0)
+    store.merge(SERIES, bars_frame(bars), {}, merged_at=AT)
+    read_at = store.version()
+    store.merge(SERIES, bars_frame(revised | added), {}, merged_at=AT)
+    store.remove(SERIES, times(5), "wrong", removed_at=AT)
+    store.merge(Series("ETH/USD", "1d"), bars_frame(steady(3)), {}, merged_at=AT)
+    own = steady(1, first=4, price=300.0) | steady(1, first=11)
+    merge = {"metadata": {}, "merged_at": AT, "read_at": read_at}
+    result = store.merge(SERIES, bars_frame(bars | steady(1, first=10) | own), **merge)  # type: ignore[arg-type]
+    assert (result.added, result.revised, result.unchanged, result.overtaken) == (1, 1, 7, 3)
+    assert "3 bars of BTC/USD were changed or removed by another run" in result.warn_of_overtaking("BTC/USD")
+    kept = {day: bar for day, bar in bars.items() if day != 5}
+    assert same(stored(store), kept | revised | added | own)
+    again = store.merge(SERIES, bars_frame(bars), {}, merged_at=AT, read_at=store.version())
+    assert (again.added, again.revised, again.overtaken) == (1, 2, 0)
+    assert again.warn_of_overtaking("BTC/USD") == ""
+
+
+def test_a_first_merge_leaves_what_another_first_merge_stored(store: BarStore) -> None:
+    assert store.version() == -1
+    store.merge(SERIES, bars_frame(steady(3, price=200.0)), {}, merged_at=AT)
+    result = store.merge(SERIES, bars_frame(steady(5)), {}, merged_at=AT, read_at=-1)
+    assert (result.added, result.revised, result.overtaken) == (2, 0, 3)
+
+
 def test_revised_bars_keep_their_old_values(store: BarStore) -> None:
     store.merge(SERIES, bars_frame(steady(30)), {"source": "first"}, merged_at=AT)
     old = steady(30)
