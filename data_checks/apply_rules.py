@@ -235,12 +235,10 @@ def _part_bars(batch: pd.DataFrame, limits: Limits) -> Bool[np.ndarray, " bar"]:
     delta = _delta(limits)
     if not len(rows) or delta < np.timedelta64(1, "h"):
         return mask  # volumes of shorter bars vary too much for a small one to mean anything
-    # The last bar is whole if `as_of` is past its close or the source has later bars; otherwise its volume decides.
-    at_the_end = limits["as_of"] is None or bool(_as_of(limits) <= times[-1] + delta)
-    check_last = at_the_end and not limits["last_is_whole"]
     edge = np.r_[rows[: bar_rules.PART_BAR_NEIGHBOURS + 1], rows[-bar_rules.PART_BAR_NEIGHBOURS - 1 :]]
     if len(rows) <= 2 * (bar_rules.PART_BAR_NEIGHBOURS + 1):
         edge = rows
+    check_last = not limits["last_is_whole"] and bool(times[-1] == _times(batch).max())
     mask[edge] = bar_rules.part_bars(_ohlcv(batch.take(edge)), limits["part_bar_share"], check_last=check_last)
     return mask
 

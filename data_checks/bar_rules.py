@@ -191,6 +191,18 @@ def doubled_times(
     return lesser, undecided
 
 
+def part_of(bars: Float64[np.ndarray, "bar 5"], whole: Float64[np.ndarray, "bar 5"]) -> Bool[np.ndarray, " bar"]:
+    """Mark bars that cover a part of another bar of the same open time, shape (bar,); row by row.
+
+    Such a bar lies within the range of the other, has its open or its close, and a smaller volume (or neither has one).
+    """
+    (opened, high, low, close, volume), (opened_, high_, low_, close_, volume_) = bars.T, whole.T
+    inside = (high <= high_) & (low >= low_) & ((opened == opened_) | (close == close_))
+    unknown = np.isnan(volume) & np.isnan(volume_) & (bars[:, :4] != whole[:, :4]).any(axis=1)
+    mask: Bool[np.ndarray, " bar"] = inside & ((volume < volume_) | unknown)
+    return mask
+
+
 def unfinished_bars(
     times: Shaped[np.ndarray, " bar"], delta: np.timedelta64, as_of: np.datetime64
 ) -> Bool[np.ndarray, " bar"]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
+from data_checks.bar_rules import part_of
 from data_checks.check_report import CheckReport, CheckResult, require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_bars
@@ -51,8 +52,10 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
     run = current_progress()
     with run.step("check"):
         settings, store = Settings(), open_workspace().bar_store
-        landed = pd.read_parquet(landing.path)
         stored = store.read_frame(landing.series, as_of=landing.as_of)
+        landed = pd.read_parquet(landing.path)
+        if landing.from_file:
+            landed = _without_parts(landed, stored, landing)
         second = open_cross_check(source)
         released, removed = store.decided_by_hand(landing.series)
         report = check_bars(
@@ -64,7 +67,7 @@ def check_landing(landing: Landing, source: SourceSpec, spec: CheckSpec) -> Chec
             against=second.fetch().frame if second else None,
             released=released,
             removed=removed,
-            last_is_whole=landing.unfinished > 0,
+            last_is_whole=source.kind == "exchange" or landing.unfinished > 0 or _goes_on(stored, landed),
         )
         report = replace(report, page_url=settings.link(Path(report.page_url)) if report.page_url else "")
         refused = report.quarantined
@@ -151,6 +154,29 @@ def _values_with_lines(refused: "pd.DataFrame") -> list[str]:
     """Return the offending values as text, with the line of the file where it is known."""
     lines = refused["line"] if "line" in refused else [0] * len(refused)
     return [f"{value} (line {line})" if line else value for value, line in zip(refused["value"], lines, strict=True)]
+
+
+def _goes_on(stored: "pd.DataFrame", landed: "pd.DataFrame") -> bool:
+    """Return whether the last bar is a stored one."""
+    return bool(len(stored) and (landed.empty or stored["timestamp"].iloc[-1] > landed["timestamp"].iloc[-1]))
+
+
+def _without_parts(landed: "pd.DataFrame", stored: "pd.DataFrame", landing: Landing) -> "pd.DataFrame":
+    """Return landed bars without a first or last one that is a part of the stored bar of its time.
+
+    A file ends with a part bar where it was downloaded before that bar had closed; a later file had the whole one.
+    """
+    edges = [0] if landing.unfinished else [0, -1]  # the file has bars after the last landed one
+    ends = landed[landed["timestamp"].isin(landed["timestamp"].iloc[edges])]
+    both = ends.reset_index().merge(stored, on="timestamp", suffixes=("", "_stored"))
+    values = list(COLUMNS[1:])
+    is_part = part_of(both[values].to_numpy(), both[[f"{name}_stored" for name in values]].to_numpy())
+    for part in both[is_part].itertuples():
+        report_warning(
+            f"{landing.layout['source']} line {part.line}: the bar of {part.timestamp:%Y-%m-%d %H:%M} covers a part of "
+            f"the stored one (volume {part.volume:g} of {part.volume_stored:g}), which stays"
+        )
+    return landed.drop(index=both["index"][is_part])
 
 
 def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":

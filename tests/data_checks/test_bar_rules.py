@@ -66,6 +66,27 @@ def test_a_partial_row_is_replaced_by_the_full_row_of_the_same_time() -> None:
     assert marked(undecided) == []
 
 
+@pytest.mark.parametrize(
+    ("bar", "is_part"),
+    [
+        ([100.0, 108.0, 95.0, 107.0, 4.0], True),  # its first hours
+        ([97.0, 108.0, 95.0, 105.0, 4.0], True),  # its last ones
+        ([97.0, 108.0, 95.0, 107.0, 4.0], False),  # neither
+        ([100.0, 111.0, 95.0, 107.0, 4.0], False),  # outside its range
+        ([*GOOD, 10.0], False),  # itself
+        ([*GOOD, 11.0], False),  # more complete
+        ([100.0, 108.0, 95.0, 107.0, np.nan], False),
+    ],
+)
+def test_a_part_of_a_bar_lies_in_its_range_and_has_its_open_or_close(bar: list[float], is_part: bool) -> None:
+    assert bar_rules.part_of(rows(bar), rows([*GOOD, 10.0])).tolist() == [is_part]
+
+
+def test_without_volumes_the_range_decides_what_is_a_part() -> None:
+    bars = rows([100.0, 108.0, 95.0, 107.0, np.nan], [*GOOD, np.nan])
+    assert bar_rules.part_of(bars, rows([*GOOD, np.nan], [*GOOD, np.nan])).tolist() == [True, False]
+
+
 def test_of_identical_rows_the_first_is_kept() -> None:
     bar = [100.0, 110.0, 90.0, 105.0, np.nan]
     lesser, undecided = bar_rules.doubled_times(days(0, 1, 1, 1), rows(bar, bar, bar, bar))

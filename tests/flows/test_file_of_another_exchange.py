@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from prefect import flow
 from synthetic_bars import random_walk
@@ -81,3 +82,33 @@ def test_a_file_of_another_time_zone_puts_no_stored_bar_into_quarantine(
     with pytest.raises(ChecksFailed, match="too_many_refused"):
         checked()
     assert open_workspace().bar_store.read_quarantine(series).empty
+
+
+@pytest.mark.e2e
+def test_an_older_file_replaces_no_stored_bar_by_a_part_of_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It starts and ends within a day; the bars between are revised, as by any file."""
+    assert not any(home.iterdir())
+    monkeypatch.setattr("data_checks.validate.validate_batch", lambda *_: Validation({}, "", ""))
+    monkeypatch.setattr("data_checks.validate._disagreement", lambda *_: "")
+    frame, series = random_walk(2 * DAYS, seed=5).frame(), SourceSpec().series
+    open_workspace().bar_store.merge(series, frame, {}, merged_at=datetime(2026, 1, 1, tzinfo=UTC))
+    older = frame[10:DAYS].copy()
+    for row, kept in ((10, "close"), (DAYS - 1, "open")):
+        older.loc[row, ["open", "high", "low", "close"]] = older.loc[row, kept]
+    older.loc[[10, 50, DAYS - 1], "volume"] *= 0.8
+    source = SourceSpec(kind="csv", path=str(tmp_path / "bars.csv"))
+    older.to_csv(source.path, index=False)
+
+    @flow(name="ingest-an-older-file")
+    def ingested() -> Stored:
+        landing = ingest(source, None, "test")
+        return store(landing, check_landing(landing, source, CheckSpec()).accepted)
+
+    merged = ingested().merge
+    assert (merged.added, merged.revised, merged.unchanged) == (0, 1, DAYS - 13)
+    expected = frame.assign(volume=frame["volume"].where(frame.index != 50, older["volume"]))
+    pd.testing.assert_frame_equal(open_workspace().bar_store.read_frame(series), expected)
+    for line, row in ((2, 10), (231, DAYS - 1)):
+        assert f"bars.csv line {line}: the bar of {frame['timestamp'][row]:%Y-%m-%d} 00:00 covers a part" in caplog.text
