@@ -66,7 +66,8 @@ def check_bars(
             long as their values have not changed, and replace other bars with the same open time.
         removed: bars that a person removed, in the same columns. They are refused as long as their values have not
             changed.
-        last_is_whole: the source has later bars, so that its last bar closed by `as_of` cannot be a part bar.
+        last_is_whole: the last bar cannot be a part bar, since its source has later ones or returns whole bars only.
+            Otherwise its volume decides; an `as_of` after its close does not show when a file was downloaded.
 
     Returns:
         The report, with the accepted bars (sorted, closed by `as_of`) and the refused ones.
@@ -80,7 +81,8 @@ def check_bars(
     if removed is not None and len(removed):
         bars["removed"] = _found_again(bars, _plain_bars(removed, series), every=True)
     now = None if as_of is None else time_text(to_datetime64(as_of))
-    comparison = None if against is None else cross_check(bars, _plain_bars(against, series), series.interval, spec)
+    stay = bars[~bars["removed"]] if "removed" in bars else bars
+    comparison = None if against is None else cross_check(stay, _plain_bars(against, series), series.interval, spec)
     limits = spec.model_dump(mode="json") | {
         "interval": series.interval,
         "as_of": now,

@@ -1,5 +1,7 @@
 """A second series shows what a single one cannot: dates a day off, times of another zone, another price level."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,6 +86,37 @@ def test_the_newest_bars_of_another_coin_are_found() -> None:
     found = cross_check(ours, another_source(bars), "1d", SPEC)
     assert not found.agrees
     assert "closes lie -95" in found.message
+
+
+@pytest.mark.parametrize("first", [0, 333, 800])
+def test_a_part_of_the_history_is_compared_by_itself(first: int) -> None:
+    """Of two thousand days a hundred are dated a day late: over all the labels agree on 90 %."""
+    bars = walk(2_000, "D")
+    late = bars.index.isin(range(first, first + 100))
+    ours = bars.assign(timestamp=bars["timestamp"] + np.where(late, np.timedelta64(1, "D"), np.timedelta64(0, "D")))
+    found = cross_check(ours, another_source(bars), "1d", SPEC)
+    assert not found.agrees
+    assert re.match(
+        r"50 closes in common from 20\d\d-\d\d-\d\d to 20\d\d-\d\d-\d\d: dates look 1 day late", found.message
+    )
+    assert cross_check(bars, another_source(bars), "1d", SPEC).agrees
+
+
+def test_a_level_that_differs_for_some_weeks_is_no_fault_unless_they_are_the_newest() -> None:
+    bars = walk(500, "D")
+    for first, agrees in ((100, True), (440, False)):
+        dear = bars.index.isin(range(first, first + 60))
+        ours = bars.assign(close=np.where(dear, bars["close"] * 1.06, bars["close"]))
+        assert cross_check(ours, another_source(bars), "1d", SPEC).agrees == agrees
+
+
+def test_hours_of_london_are_found_by_their_summer() -> None:
+    """The whole fits, and so do the newest hours: four of six months are winter time."""
+    hours = walk(24 * 180, "h").assign(timestamp=lambda frame: frame["timestamp"] + np.timedelta64(240, "D"))
+    local = hours["timestamp"].dt.tz_localize("UTC").dt.tz_convert("Europe/London").dt.tz_localize(None)
+    found = cross_check(hours.assign(timestamp=local), another_source(hours, noise=0.0005), "1h", SPEC)
+    assert not found.agrees
+    assert re.match("50 closes in common from 2020-10-.*: times look 1 hour late", found.message)
 
 
 def test_another_price_level_is_no_shift() -> None:

@@ -183,6 +183,15 @@ def test_a_tolerated_rule_quarantines_and_no_longer_stops(bars: pd.DataFrame, se
         require_passed(report, CheckSpec(stop_on="warning"))
 
 
+def test_removed_bars_are_not_compared_with_a_second_series(bars: pd.DataFrame, series: Series) -> None:
+    """Sixty days of three hundred are dated a day late, until a person removes them."""
+    ours = bars.copy()
+    ours.loc[100:159, "timestamp"] += pd.Timedelta("1D")
+    for removed, agrees in ((None, False), (ours[100:160], True)):
+        report = check_bars(ours, series, CheckSpec(), AS_OF, against=bars, removed=removed)
+        assert ("second_series" in {result.rule for result in report.failed()}) != agrees
+
+
 def test_no_bars_fail_clearly(bars: pd.DataFrame, series: Series, tmp_path: Path) -> None:
     report = check_bars(bars[:0], series, CheckSpec(), AS_OF, tmp_path)
     with pytest.raises(ChecksFailed, match="enough_bars: expected: the checks leave at least 200 bars; found 0 bars"):
