@@ -75,9 +75,9 @@ class CrossCheck:
 def cross_check(bars: pd.DataFrame, other: pd.DataFrame, interval: str, spec: CheckSpec) -> CrossCheck:
     """Compare a series with a second one, unshifted and at shifts of a few bars, hours and days.
 
-    The times of each part of the history must fit too, and the price level of the newest part: a long correct rest would
-    hide that a year of it, or what was ingested last, does not. Further back a level may be right: in May 2019 prices
-    at Bitfinex lay 6 % above those at Kraken.
+    The times of each part of the history must fit too, and the price level of the newest part: a long correct rest
+    would hide that a year of it, or what was ingested last, does not. Further back a level may be right: in May 2019
+    prices at Bitfinex lay 6 % above those at Kraken.
 
     Args:
         bars: ours (columns `timestamp`, naive UTC, and `close`); may be unsorted and contain duplicates.

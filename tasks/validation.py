@@ -176,7 +176,7 @@ def _without_parts(landed: "pd.DataFrame", stored: "pd.DataFrame", landing: Land
             f"{landing.layout['source']} line {part.line}: the bar of {part.timestamp:%Y-%m-%d %H:%M} covers a part of "
             f"the stored one (volume {part.volume:g} of {part.volume_stored:g}), which stays"
         )
-    return landed.drop(index=both["index"][is_part])
+    return landed[~landed.index.isin(both["index"][is_part])]
 
 
 def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":

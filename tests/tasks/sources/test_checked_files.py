@@ -152,7 +152,7 @@ def test_the_line_of_each_refused_bar_is_the_line_in_the_file() -> None:
 @pytest.mark.e2e  # reads 70,000 bars
 @needs_files
 def test_each_part_of_a_file_is_compared_by_itself() -> None:
-    """Coinbase's hours of autumn 2017 are in New York's time, four or five hours early; those before and after are not."""
+    """Coinbase's hours of autumn 2017 are in New York's time, four or five hours early; the others are in UTC."""
     ours, kraken = (
         open_source(SourceSpec(kind="csv", path=str(FILES / f"btc_usd_hourly_{name}.csv.gz"), interval="1h"))
         .fetch()
