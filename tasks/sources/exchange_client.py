@@ -239,7 +239,7 @@ class ExchangeClient:
     def _reason(self, error: Exception) -> str:
         """Return a short description of an error."""
         status = f"HTTP {self._last.status}, " if self._last.status else ""
-        return f"{status}{type(error).__name__}: {re.sub(r'<[^>]*>', ' ', str(error))[:TEXT_SHOWN]}"
+        return f"{status}{type(error).__name__}: {re.sub(r'<[^<>]*>', ' ', str(error))[:TEXT_SHOWN]}"
 
     def _wait_seconds(self, delay: float, what: str) -> float:
         """Return how long to wait: the time in Retry-After, else the delay with a jitter of 50 %."""

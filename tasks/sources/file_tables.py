@@ -29,7 +29,7 @@ from tasks.sources.unpacked_size_limits import MAX_LINE_BYTES, SizeLimits
 BLOCK_BYTES = 1 << 23
 PIECE_BYTES = 1 << 19  # lines are counted in pieces: a piece of newlines needs 20 times its size
 NEWLINE, RETURN = 10, 13
-PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|NaN|Inf)")
+PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|NaN|Inf)")
 
 
 @dataclass(frozen=True, slots=True)

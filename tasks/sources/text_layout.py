@@ -17,7 +17,7 @@ from tasks.sources.column_roles import name_role
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 EMPTY_CELLS = ("", "-", "--", "NaN", "nan", "NA", "N/A", "n/a", "null", "NULL", "None")
-NUMBER = re.compile(r"[-+$€£]?\s*(\d[\d.,'\u00a0 ]*|\.\d+)([eE][-+]?\d+)?\s*[%KMB]?")
+NUMBER = re.compile(r"[-+$€£]?\s*(\d[\d.,'\u00a0 ]*|\.\d+\s*)([eE][-+]?\d+\s*)?[%KMB]?")
 STARTS_LIKE_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ]?[A-Za-z]{3}|[A-Za-z]{3,9} \d{1,2},? ")
 CLOCK = re.compile(r"\d{1,2}:\d\d")
 

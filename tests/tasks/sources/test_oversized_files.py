@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,18 @@ def test_the_longest_line_of_bars(tmp_path: Path) -> None:
         UnreadableFile, match=r"bars\.csv line 32: expected a line of bars, found one of more than 65,536"
     ):
         open_source(SourceSpec(kind="csv", path=str(path))).fetch()
+
+
+@pytest.mark.parametrize("filler", ["1", " ", "\u00a0"])
+def test_a_long_cell_that_is_no_number_is_refused_at_once(filler: str, tmp_path: Path) -> None:
+    """Each pattern for numbers takes time in proportion to its length; 60,000 digits took twenty minutes."""
+    path = tmp_path / "bars.csv"
+    cell = b"1" + filler.encode() * 30_000 + b"x"
+    path.write_bytes(BARS.replace(b"11.5", cell, 1))
+    started = time.process_time()
+    with pytest.raises(UnreadableFile, match="line 2: expected a number in column 'close', found"):
+        open_source(SourceSpec(kind="csv", path=str(path))).fetch()
+    assert time.process_time() - started < 2
 
 
 def test_a_zip_in_a_zip_is_read_and_one_more_is_not(tmp_path: Path) -> None:
