@@ -24,6 +24,7 @@ INTERVAL_NAMES: tuple[str, ...] = get_args(IntervalName)
 PANEL: Final = "PANEL"  # symbol of the series under which a panel of several series is registered; reserved
 PRICES = ("open", "high", "low", "close")
 COLUMNS = ("timestamp", *PRICES, "volume")
+LARGEST = 1e100  # own choice: its square is finite, so that windows can be standardised
 UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -176,21 +177,23 @@ def require_possible(bars: Bars) -> None:
     """Raise SpecError where the numbers of a bar are impossible, as in bars sent to the server.
 
     Args:
-        bars: shape (bar,). Prices must be finite and positive, low <= open, close <= high; a volume must be
-            non-negative or NaN.
+        bars: shape (bar,). Prices must be positive, low <= open, close <= high; a volume must be non-negative or NaN;
+            none may exceed `LARGEST`.
 
     Time: entry t depends on bar t alone.
     """
     prices, volume = bars.ohlcv[:, :4], bars.column("volume")
     low, high = bars.column("low")[:, None], bars.column("high")[:, None]
-    possible = ((prices > 0) & np.isfinite(prices) & (low <= prices) & (prices <= high)).all(axis=1) & ~(volume < 0)
+    possible = ((prices > 0) & (prices <= LARGEST) & (low <= prices) & (prices <= high)).all(axis=1)
+    possible &= np.isnan(volume) | ((volume >= 0) & (volume <= LARGEST))
     bad = np.flatnonzero(~possible)
     if len(bad):
         first = int(bad[0])
         found = ", ".join(f"{name} {value:g}" for name, value in zip(COLUMNS[1:], bars.ohlcv[first], strict=True))
         raise SpecError(
-            f"bars {bars.interval}: expected finite prices above 0 with low <= open, close <= high, and no negative "
-            f"volume; found {found} at {bars.opened_at[first]} (bar {first}; {len(bad)} such bars)"
+            f"bars {bars.interval}: expected prices above 0 with low <= open, close <= high, no negative volume, "
+            f"and no number above {LARGEST:g}; found {found} at {bars.opened_at[first]} "
+            f"(bar {first}; {len(bad)} such bars)"
         )
 
 

@@ -25,6 +25,7 @@ from tasks.registry.mlflow_run_names import SHORT_HASH
 from tasks.results import Landing, Stored
 from tasks.services.form_wording import in_words_of_the_form
 from tasks.settings import Settings
+from tasks.sources.exchange_source import BACKFILL_BARS
 from tasks.sources.printable_text import printable
 from tasks.sources.source_spec import FAIL_OVER, SourceSpec, latest_as_of, open_source
 from tasks.workspace import open_workspace
@@ -53,8 +54,7 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
         bars_version = open_workspace().bar_store.version()
         opened = open_source(source, run.page_read, _known(source))
         newest = open_workspace().bar_store.newest(source.series) if source.kind == "exchange" else None
-        known = newest if newest is None or as_of is None else min(newest, as_utc(as_of))
-        bars = opened.fetch(None if known is None else known - OVERLAP_BARS * to_timedelta(source.series.delta))
+        bars = opened.fetch(_first_to_fetch(source, newest, as_of))
         clock = datetime.now(UTC)
         moment = as_utc(as_of) if as_of else latest_as_of(opened, bars, source, clock)
         opened_at = column_times(bars.frame["timestamp"])
@@ -134,6 +134,16 @@ def store(landing: Landing, accepted: str, run_id: str = "") -> Stored:
 def source_unavailable(task: Any, run: Any, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
     """Return whether a task failed because its source did not answer: the only failure that a retry can fix."""
     return isinstance(state.result(raise_on_failure=False), SourceUnavailable)
+
+
+def _first_to_fetch(source: SourceSpec, newest: datetime | None, as_of: datetime | None) -> datetime | None:
+    """Return the open time from which an exchange is read; None: `backfill_from`, or the default before its clock."""
+    delta = to_timedelta(source.series.delta)
+    if newest is not None:
+        return (newest if as_of is None else min(newest, as_utc(as_of))) - OVERLAP_BARS * delta
+    if as_of is None or source.kind != "exchange" or source.backfill_from:
+        return None
+    return as_utc(as_of) - BACKFILL_BARS * delta
 
 
 def _known(source: SourceSpec) -> "pd.DataFrame | None":

@@ -252,7 +252,7 @@ def mlflow_bad(rows: list[dict]) -> dict[str, tuple[dict, str]]:
         "no bars": ({}, "dataframe_records"),
         "no close": ({"dataframe_records": [{"timestamp": each["timestamp"], "open": 1.0} for each in rows]}, "close"),
         "price as text": (last(close="much"), "close"),
-        "negative price": (last(low=-3.0), "expected finite prices above 0"),
+        "negative price": (last(low=-3.0), "expected prices above 0"),
         "high below low": (last(high=1.0), "low <= open, close <= high"),
         "no time": (last(timestamp="yesterday"), "yesterday"),
         "newest first": ({"dataframe_records": rows[::-1]}, "oldest first"),

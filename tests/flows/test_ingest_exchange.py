@@ -208,6 +208,20 @@ def test_a_bad_tick_goes_to_the_quarantine_and_comes_in_once_released(
 
 @pytest.mark.e2e  # as above
 @pytest.mark.usefixtures("unconfirmed")
+def test_a_first_ingest_reads_the_bars_before_its_as_of_time(
+    source: SourceSpec, bar_store: BarStore, day_bars: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those before the clock would all be later."""
+    for module in ("tasks.ingestion", "tasks.sources.exchange_source"):
+        monkeypatch.setattr(f"{module}.BACKFILL_BARS", 250)
+    as_of = to_datetime(day_bars.opened_at[400])
+    ingest_bars(source.model_copy(update={"backfill_from": ""}), as_of)
+    expected = Bars("1d", day_bars.opened_at[150:400], day_bars.ohlcv[150:400])
+    require_equal(bar_store, source, expected)
+
+
+@pytest.mark.e2e  # as above
+@pytest.mark.usefixtures("unconfirmed")
 def test_a_bar_that_a_person_removes_during_an_ingest_stays_removed(
     source: SourceSpec, begun: BarStore, day_bars: Bars
 ) -> None:

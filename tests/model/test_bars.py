@@ -65,8 +65,18 @@ def test_missing_volume_reads_as_nan_and_a_missing_price_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [(0, -1.0), (1, 1.0), (2, np.inf), (3, 0.0), (3, np.nan), (4, -1.0), (2, 1e9)],
-    ids=["negative open", "high below low", "infinite low", "close 0", "no close", "negative volume", "low above high"],
+    [(0, -1.0), (1, 1.0), (2, np.inf), (3, 0.0), (3, np.nan), (4, -1.0), (2, 1e9), (1, 1e200), (4, np.inf)],
+    ids=[
+        "negative open",
+        "high below low",
+        "infinite low",
+        "close 0",
+        "no close",
+        "negative volume",
+        "low above high",
+        "square beyond float64",
+        "infinite volume",
+    ],
 )
 def test_impossible_bars_are_refused(walk_bars: Bars, column: int, value: float) -> None:
     require_possible(walk_bars)
