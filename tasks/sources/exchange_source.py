@@ -259,7 +259,7 @@ class _Fetch:
 
     def _page(self, market: str, at: int, limit: int) -> list[int]:
         """Fetch one page, keep its bars, and return their open times (ms) from `at` on."""
-        step = _milliseconds(self._interval)
+        step, first, last = _milliseconds(self._interval), to_milliseconds(self._start), to_milliseconds(self.now)
         self._pages += 1
         received = []
         for opened, *values in self.client.bars(market, self._interval, at, limit):
@@ -269,9 +269,9 @@ class _Fetch:
                     f"{self.client.name}: expected {self._interval} bars of {market} that open at whole intervals, "
                     f"found one at {from_milliseconds(opened_ms):%Y-%m-%d %H:%M:%S}"
                 )
-            if opened_ms >= to_milliseconds(self._start):
+            if first <= opened_ms <= last:  # one of the future is no bar, and would end the fetch
                 self._rows[opened_ms] = values[:5]
-            if opened_ms >= at:
+            if at <= opened_ms <= last:
                 received.append(opened_ms)
         return received
 

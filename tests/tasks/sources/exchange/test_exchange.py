@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from loopback_exchange import Fault, LoopbackExchange, Rows
 from misbehaviours import CHANGES, FAULTS
+from synthetic_bars import random_walk
 
 from model.bar_resampling import resample_bars
 from model.bars import Bars, bars_from_frame
@@ -143,6 +144,18 @@ def test_an_exchange_that_does_not_answer(exchange: LoopbackExchange) -> None:
 def test_a_faulty_page_is_corrected(change: str, name: str, exchange: LoopbackExchange, day_bars: Bars) -> None:
     exchange.faults[name] = deque([Fault(change=CHANGES[change])])
     require_equal(fetch(spec_of(exchange, name)), part(day_bars, 0, -1))
+
+
+def test_a_bar_of_the_future_does_not_end_the_fetch() -> None:
+    """Of five pages; before, the fetch continued after that bar, and returned two."""
+    bars = random_walk(2_500, seed=5)
+
+    def with_the_future(rows: Rows) -> Rows:
+        return [*rows[:-1], (rows[-1][0] + 4_000 * 86_400, *rows[-1][1:])]
+
+    with LoopbackExchange({"1d": bars}, bars.opened_at[-1] + np.timedelta64(5, "h")).running() as exchange:
+        exchange.faults["binance"] = deque([Fault(change=with_the_future)])
+        require_equal(fetch(spec_of(exchange, "binance")), part(bars, 0, -1))
 
 
 def test_overlapping_pages_give_each_bar_once(exchange: LoopbackExchange, day_bars: Bars) -> None:
