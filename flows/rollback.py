@@ -6,7 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from model.bars import IntervalName, Series
-from tasks.champion.rollback import roll_back
+from tasks.champion.rollback import roll_back, what_next
 from tasks.pages.prefect_artifacts import show_manual_decision, shown
 from tasks.services.events import announce
 from tasks.services.flow_run_names import flow_run_name
@@ -32,12 +32,15 @@ def rollback(
     Args:
         symbol: Symbol of the series.
         interval: Length of its bars.
-        to: Version to restore; empty: the champion before this one. The recipe of the version that it replaces is
-            held: no retrain promotes it until the hold is lifted (`lift_hold`).
+        to: Version to restore; empty: the champion that the current one replaced, so that a second rollback goes back
+            further. The recipe of the version that it replaces is held: no retrain promotes it until the hold is lifted
+            (`lift_hold`).
         reason: Reason, for the decision log.
     """
     with shown("rollback") as run, run.step("rollback"):
-        row = roll_back(Series(symbol, interval), Settings(), to, reason)
+        series, settings = Series(symbol, interval), Settings()
+        row = roll_back(series, settings, to, reason)
         show_manual_decision(row)
         run.report_line(announce(row))
+        run.report_line(what_next(series, settings, row))
         return row

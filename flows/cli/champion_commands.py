@@ -93,21 +93,25 @@ def rollback(*, options: SeriesOptions = DEFAULT_SERIES, to: str = "", reason: s
     Parameters
     ----------
     to
-        Version to restore; default: the champion before this one. With --lift: the version that was rolled back.
+        Version to restore; default: the champion that the current one replaced, so that a second rollback goes back
+        further. With --lift: the version that was rolled back.
     reason
         Reason, for the decision log.
     lift
         Lift the hold of a former rollback instead; the champion stays. Requires a reason; --to chooses among several.
     """
     from tasks.champion.recipe_hold import held_recipes
-    from tasks.champion.rollback import lift_hold, roll_back
+    from tasks.champion.rollback import lift_hold, roll_back, what_next
     from tasks.console.command_output import show_lines
 
     with quiet_libraries(writes=True):
         series, settings = options.chosen_or_panel, load_settings()
         row = lift_hold(series, settings, reason, to) if lift else roll_back(series, settings, to, reason)
-        restored = f"version {row.version} is champion again, in place of {row.champion_before}"
-        show_lines([f"{row.series_name}: {row.reasons[-1] if lift else restored}"])
+        if lift:
+            show_lines([f"{row.series_name}: {row.reasons[-1]}"])
+        else:
+            restored = f"version {row.version} is champion again, in place of {row.champion_before}: {row.reasons[-2]}"
+            show_lines([f"{row.series_name}: {restored}", what_next(series, settings, row)])
         show_lines([str(hold) for hold in held_recipes(Workspace(settings, series)).values()])
         _show_in_prefect(row)
         if not lift and not series.is_panel:

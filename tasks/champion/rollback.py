@@ -6,6 +6,7 @@ it loads and predicts.
 
 import getpass
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ from tasks.champion.commit_decision import commit_decision, sync_champion_alias
 from tasks.champion.decision_by_hand import note_by_person, require_other, row_about
 from tasks.champion.recipe_hold import RecipeHold, held_recipes, open_holds, recipe_of
 from tasks.settings import Settings
-from tasks.store.decision_log import DecisionLog, LoggedDecision, former_champions
+from tasks.store.decision_log import LoggedDecision, former_champions
 from tasks.workspace import Workspace
 
 
@@ -27,7 +28,8 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     Args:
         series: whose champion.
         settings: addresses of registry and decision log.
-        to: the version; empty takes the champion before the current one.
+        to: the version; empty takes the champion that the current one replaced when it was promoted last, so that a
+            second rollback goes back further and does not return to the version that was rolled back.
         reason: why, for the decision log.
 
     Returns:
@@ -45,12 +47,16 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
         state.require(workspace)
     if to:
         _require_former(workspace, to)
-    version = workspace.registry.version(to or _former(workspace.decision_log, series, str(state.number)))
+    rows, why = workspace.decision_log.rows(series.name), "as requested"
+    if not to:
+        promotion = _promotion_of(rows, series, str(state.number))
+        to, why = str(promotion.champion_before), f"which it replaced on {promotion.decided_at:%Y-%m-%d}"
+    version = workspace.registry.version(to)
     require_other(workspace, state, version)
     held = _effect_on_holds(workspace, str(state.number), version.version)
     reasons = (
         *((reason,) if reason else ()),
-        f"rolled back from version {state.number} by {getpass.getuser()}",
+        f"{getpass.getuser()} rolled back from version {state.number} to version {to}, {why}",
         held,
     )
     row = replace(
@@ -61,6 +67,18 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
     note_by_person(workspace, str(state.number), row, f"rolled back; {held}")
     note_by_person(workspace, version.version, row, f"champion again, in place of version {state.number}")
     return row
+
+
+def what_next(series: Series, settings: Settings, row: LoggedDecision) -> str:
+    """Return how to undo a rollback, and where a further one without --to goes."""
+    workspace = Workspace(settings, series)
+    command = f"riseorfall rollback{workspace.series_flags}"
+    undo = f"To undo it: `{command} --to {row.champion_before}`."
+    try:
+        further = _promotion_of(workspace.decision_log.rows(series.name), series, row.version).champion_before
+    except NoChampion:
+        return f"{undo} There is no champion before version {row.version}."
+    return f"{undo} `{command}` without --to goes back further, to version {further}."
 
 
 def _effect_on_holds(workspace: Workspace, replaced: str, restored: str) -> str:
@@ -147,12 +165,12 @@ def _require_former(workspace: Workspace, version: str) -> None:
         )
 
 
-def _former(log: DecisionLog, series: Series, champion: str) -> str:
-    """Return the champion that this one replaced, by the decision log."""
-    for row in reversed(log.rows(series.name)):
+def _promotion_of(rows: Sequence[LoggedDecision], series: Series, champion: str) -> LoggedDecision:
+    """Return the newest promotion of a champion in place of another."""
+    for row in reversed(rows):
         promoted = row.action == "promote" and row.champion_after == champion
         if promoted and row.champion_before not in (None, champion):
-            return str(row.champion_before)
+            return row
     raise NoChampion(
         f"{series.name}: expected a champion before version {champion} in the decision log, found none. "
         "Name one with --to."

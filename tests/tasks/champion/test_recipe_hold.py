@@ -1,5 +1,6 @@
 """A rollback holds the recipe that it rolled back: no retrain promotes it until a person lifts the hold."""
 
+import getpass
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -325,6 +326,26 @@ def test_a_decision_by_the_rule_at_a_persons_request_is_noted_too(workspace: Wor
     decided = promote_by_hand(SERIES, settings, "4", TOLERANT)
     note = workspace.registry.client.get_model_version(SERIES.name, "4").description or ""
     assert f": decided by the rule again: {'promoted' if decided.action == 'promote' else 'held'}; " in note
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_rollback_names_its_version_and_why_and_where_a_second_one_goes(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit_decision(workspace, row(workspace, "3", "2"))
+
+    def printed(*words: str) -> str:
+        assert run(("rollback", *words)) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    first, user = printed(), getpass.getuser()
+    why = f"{user} rolled back from version 3 to version 2, which it replaced on 2026-11-26"
+    assert f"BTC-USD-1d: version 2 is champion again, in place of 3: {why}" in first
+    assert why in workspace.decision_log.rows(SERIES.name)[-1].reasons
+    assert "To undo it: `riseorfall rollback --to 3`." in first
+    assert "`riseorfall rollback` without --to goes back further, to version 1." in first
+    assert "There is no champion before version 1." in printed()
+    assert f"{user} rolled back from version 1 to version 3, as requested" in printed("--to", "3")
 
 
 @pytest.mark.usefixtures("settings")
