@@ -3,11 +3,13 @@
 `model/best_past_champion.py` decides on probabilities; here they are gathered. At most
 seven references are kept, however many promotions there were. Each decision stores which references it compared with;
 the candidates of the next decision are the references of the newest promotion and the champions since. So the decision
-log is the only state, and a replay finds the same references.
+log is the only state, and a replay finds the same references. A past champion whose files are damaged, or not those of the
+decision log, is left out: the decision says so, and it stays a candidate.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,14 +22,21 @@ from model.best_past_champion import (
     compare_with_past_champions,
     references_to_keep,
 )
-from model.errors import NoChampion, UnsoundModel
+from model.errors import NoChampion, UnsoundModel, UntrustedModel
 from model.live_score import outcomes
 from model.promotion_rule import Clause
 from model.record import Record, common_places
 from model.times import column_times
 from tasks.champion.live_comparison import live_predictions
 from tasks.champion.out_of_sample_record import out_of_sample_record
-from tasks.store.decision_log import REFERENCE, LoggedDecision, former_champions, reference_versions, standing_champions
+from tasks.store.decision_log import (
+    LEFT_OUT,
+    REFERENCE,
+    LoggedDecision,
+    former_champions,
+    reference_versions,
+    standing_champions,
+)
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -51,9 +60,10 @@ def compare_with_references(
         bars: shape (bar,), oldest first.
     """
     rows, rule = workspace.decision_log.rows(workspace.name), AnchorRule()
-    versions, probabilities = _read_references(workspace, candidates(rows), record, horizon_bars, bars)
+    versions, probabilities, unusable = _read_references(workspace, candidates(rows), record, horizon_bars, bars)
     if not versions:
-        return Clause(NAME, passed=True, reason="there is no past champion of this horizon to compare with", numbers={})
+        reason = "there is no past champion of this horizon to compare with"
+        return _without(unusable, Clause(NAME, passed=True, reason=reason, numbers={}))
     share = float(np.mean(base_rate))
     kept = references_to_keep(record.labels, share, probabilities, min_common=rule.min_common)
     versions, overlap = [versions[index] for index in kept], record.overlap_bars()
@@ -67,7 +77,17 @@ def compare_with_references(
         considered=len(former_champions(rows)),
         slope=_slope(workspace, record, share, bars, rule),
     )
-    return _clause(found, versions, rule)
+    return _without(unusable, _clause(found, versions, rule))
+
+
+def _without(unusable: Sequence[str], clause: Clause) -> Clause:
+    """Name the past champions that were left out because their files cannot be used."""
+    if not unusable:
+        return clause
+    numbers = {f"{LEFT_OUT}{version}": 1.0 for version in unusable}
+    which = f"version{'s' if unusable[1:] else ''} {', '.join(unusable)}"
+    reason = f"{clause.reason}; left out: {which}, whose files are damaged or not the recorded ones (`riseorfall doctor`)"
+    return replace(clause, reason=reason, numbers={**clause.numbers, **numbers})
 
 
 def candidates(rows: Sequence[LoggedDecision]) -> list[str]:
@@ -83,9 +103,12 @@ def candidates(rows: Sequence[LoggedDecision]) -> list[str]:
 
 def _read_references(
     workspace: Workspace, numbers: Sequence[str], record: Record, horizon_bars: int, bars: Bars
-) -> tuple[list[str], Float64[np.ndarray, "reference window"]]:
-    """Return the references that can be read, and their probabilities on the record's windows, NaN where none."""
-    versions, rows = [], []
+) -> tuple[list[str], Float64[np.ndarray, "reference window"], list[str]]:
+    """Return the references, their probabilities on the record's windows (NaN where none), and the unusable ones.
+
+    A version that is gone from the registry is neither: nobody can restore its files there.
+    """
+    versions, rows, unusable = [], [], []
     for number in numbers:
         try:
             version = workspace.registry.version(number)
@@ -93,15 +116,17 @@ def _read_references(
             if loaded.recipe().window.horizon_bars != horizon_bars:
                 continue
             theirs = out_of_sample_record(workspace, version, loaded, bars, record)
-        except (NoChampion, UnsoundModel) as error:
+        except (NoChampion, UnsoundModel, UntrustedModel) as error:
             log.warning("%s: past champion version %s is no reference: %s", workspace.name, number, error)
+            if not isinstance(error, NoChampion):
+                unusable.append(number)
             continue
         ours, other = common_places(record.decided_at, theirs.decided_at)
         on_record = np.full(len(record), np.nan)
         on_record[ours] = theirs.probabilities[other]
         versions.append(number)
         rows.append(on_record)
-    return versions, np.stack(rows) if rows else np.empty((0, len(record)))
+    return versions, np.stack(rows) if rows else np.empty((0, len(record))), unusable
 
 
 def _slope(workspace: Workspace, record: Record, base_rate: float, bars: Bars, rule: AnchorRule) -> float:

@@ -37,11 +37,12 @@ def start_weights(
 
     Raises:
         StoreUnavailable: the store of the versions could not be read.
-        UntrustedModel: the files of a former champion are not those that were decided about.
+        UntrustedModel: the files of the champion are not those that were decided about.
     """
     if not recipe.training.warm_start:
         return None
-    for number in sorted(standing_champions(decisions.rows(registry.name)), key=int, reverse=True):
+    rows = decisions.rows(registry.name)
+    for number in sorted(standing_champions(rows), key=int, reverse=True):
         try:
             version = registry.version(number)
             if not to_datetime64(version.trained_until) < before:
@@ -50,12 +51,11 @@ def start_weights(
             if not _fits(loaded.recipe(), recipe):
                 continue
             content = loaded.keras()
-        except (
-            StoreUnavailable,
-            UntrustedModel,
-        ):  # a start other than that of the folds gives a network that they say nothing about
+        except StoreUnavailable:  # a start other than that of the folds gives a network that they say nothing about
             raise
         except (RiseOrFallError, OSError) as error:
+            if isinstance(error, UntrustedModel) and number == rows[-1].champion_after:
+                raise  # the gate, after the training, would refuse it too
             log.warning("%s: version %s is no warm start: %s", registry.name, number, error)
             continue
         from model.network_files import network_from_bytes  # loads TensorFlow

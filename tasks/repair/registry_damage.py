@@ -18,10 +18,10 @@ from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, reference_versions
 from tasks.workspace import Workspace
 
-NEWEST = 100  # own choice: versions of a series that are examined besides its champion
+NEWEST = 100  # own choice: versions of a series that are examined besides its champion and the references of the gate
 
 
 def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> HomeFinding:
@@ -133,7 +133,8 @@ def examine_versions(settings: Settings, rows: Sequence[LoggedDecision]) -> Iter
         workspace = Workspace(settings, Series(own[0].symbol, own[0].interval), name)
         champion = own[-1].champion_after
         database = LocalDatabase(settings.mlflow_uri)
-        numbers = dict.fromkeys((champion, *(database.newest_versions(name, NEWEST) or ())))
+        newest, references = database.newest_versions(name, NEWEST) or (), sorted(reference_versions(own), key=int)
+        numbers = dict.fromkeys((champion, *newest, *references))
         for number in numbers:
             if number is not None:
                 yield from _examine_version(workspace, own, number, champion=number == champion)
@@ -143,13 +144,15 @@ def _examine_version(
     workspace: Workspace, rows: Sequence[LoggedDecision], number: str, *, champion: bool
 ) -> Iterator[HomeFinding]:
     part = f"{workspace.name} version {number}" + (" (champion)" if champion else "")
-    retrain = f"`riseorfall rollback` or `{workspace.retrain_command}`"
+    replace = f"`riseorfall rollback` or `{workspace.retrain_command}`"
     database = LocalDatabase(workspace.settings.mlflow_uri)
     entry, row = database.version(workspace.name, number), _decision_about(rows, number)
+    if entry is None and not champion:  # deleted in MLflow: no reference any more
+        return
     if entry is None:
         path = workspace.settings.local_database or Path(workspace.settings.mlflow_uri)
         problem = "expected the champion of the decision log in the registry, found no such version"
-        yield HomeFinding(part, "gone", path, problem, f"run {retrain}")
+        yield HomeFinding(part, "gone", path, problem, f"run {replace}")
         return
     if entry.folder is None:
         yield HomeFinding(
@@ -161,7 +164,8 @@ def _examine_version(
     problem = files_problem(loaded)
     if problem:
         repair = copy_files_of_run(workspace, entry.run_id, loaded)
-        remedy = "take the copies that its run holds" if repair else f"restore a backup, or run {retrain}"
+        without = f"or run {replace}" if champion else "or do without it: it cannot become champion, nor be compared with"
+        remedy = "take the copies that its run holds" if repair else f"restore a backup, {without}"
         yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
     elif unreadable := unreadable_tags(entry.tags):
         yield HomeFinding(

@@ -141,16 +141,17 @@ class JsonObject(Mapping[str, Any]):
 
 SAME_AS = "past_champions.same_network_as_version"  # number of a decision: the past champion that it was about again
 REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
+LEFT_OUT = "left_out_version_"  # number of each one whose files cannot be used: a reference again once they are restored
 
 
 def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
-    """Return the past champions that the newest promotion was compared with; empty without one.
+    """Return the past champions that the newest promotion was compared with, or had to leave out; empty without one.
 
     Those of a hold are not used: it adds no champion, and its test bars may be few.
     """
-    prefix = f"past_champions.{REFERENCE}"
+    prefixes = tuple(f"past_champions.{each}" for each in (REFERENCE, LEFT_OUT))
     for row in reversed(rows):
-        named = {name.removeprefix(prefix) for name in row.numbers if name.startswith(prefix)}
+        named = {name.rpartition("_")[2] for name in row.numbers if name.startswith(prefixes)}
         if named and row.action == "promote":
             return named
     return set()

@@ -122,6 +122,32 @@ def test_a_reference_that_is_broken_or_predicts_another_outcome_is_left_out(
     named = {name for name in found.decision.numbers if "excess_over_version" in name}
     assert named == {"past_champions.excess_over_version_3"}
     assert "past champion version 1 is no reference" in caplog.text
+    why = "left out: version 1, whose files are damaged or not the recorded ones (`riseorfall doctor`)"
+    assert any(why in reason for reason in found.reasons)
+
+
+def test_a_reference_that_was_left_out_is_one_again_when_it_is_restored(workspace: Workspace) -> None:
+    for number in ("1", challenger(workspace, 1.1).version):
+        log_row(workspace, number)
+    network = workspace.registry.read_version("1").folder / "network.onnx"
+    content = network.read_bytes()
+    network.write_bytes(b"junk")
+    version = challenger(workspace, 1.2)
+    found = decide(workspace, version)
+    log_row(workspace, version.version, numbers=found.decision.numbers)
+    assert candidates(workspace.decision_log.rows(SERIES.name)) == ["1", "2", "3"]
+    network.write_bytes(content)
+    again = decide(workspace, challenger(workspace, 1.3))
+    assert "past_champions.excess_over_version_1" in again.decision.numbers
+    assert not any("left out" in reason for reason in again.reasons)
+
+
+def test_with_every_past_champion_left_out_the_decision_names_them(workspace: Workspace) -> None:
+    for number in ("1", challenger(workspace, 1.1).version):
+        log_row(workspace, number)
+        (workspace.registry.read_version(number).folder / "network.onnx").write_bytes(b"junk")
+    found = decide(workspace, challenger(workspace, 1.2))
+    assert any("to compare with; left out: versions 1, 2, whose files" in reason for reason in found.reasons)
 
 
 @pytest.mark.parametrize(("gain", "trained_bars", "past"), [(1.2, 400, "2"), (1.1, 400, ""), (1.2, 380, "")])

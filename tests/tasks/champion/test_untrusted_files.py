@@ -27,7 +27,7 @@ from model.recipe import Recipe
 from model.record import Record
 from model.times import iso_text
 from model.windows import cut_windows
-from tasks.champion.challenger_vs_champion import compare_with_champion
+from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
 from tasks.champion.champion_monitor import monitor_champion
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias
 from tasks.champion.promotion_by_hand import promote_by_hand
@@ -111,7 +111,7 @@ def replace_network(workspace: Workspace, version: str, by: str) -> None:
     shutil.copyfile(folder(workspace, by) / name, folder(workspace, version) / name)
 
 
-def gate(settings: Settings) -> object:
+def gate(settings: Settings) -> GateResult:
     workspace = Workspace(settings, SERIES)
     challenger, state = workspace.registry.version("3"), sync_champion_alias(workspace)
     return compare_with_champion(workspace, challenger, state, BARS, PromotionRule(), seed=7)
@@ -129,7 +129,6 @@ READERS: dict[str, tuple[str, Callable[[Settings], object]]] = {
     "serve": ("2", lambda settings: Champion(SERIES, settings).ready()),
     "monitor": ("2", lambda settings: monitor_champion(SERIES, settings, MonitorSpec())),
     "gate, champion": ("2", gate),
-    "gate, past champion": ("1", gate),
     "warm start": ("2", warm_start),
     "explain": ("2", lambda settings: explain_champion(SERIES, settings)),
     "audit": ("2", lambda settings: audit_version(SERIES, settings)),
@@ -149,12 +148,27 @@ def test_a_network_copied_over_another_is_opened_by_no_command(
     replace_network(workspace, version, by="3")
     with pytest.raises(UntrustedModel) as error:
         read(settings)
-    for part in (f"models:/BTC-USD-1d/{version}", "artifacts/network.onnx", ours, "riseorfall rollback"):
+    parts = (f"models:/BTC-USD-1d/{version}", "artifacts/network.onnx", ours, "riseorfall doctor", "riseorfall rollback")
+    for part in parts:
         assert part in str(error.value)
     assert theirs  # recorded with its decision
     assert sync_champion_alias(Workspace(settings, SERIES)).number == "2"
     assert len(workspace.decision_log.rows(SERIES.name)) == 2
     assert workspace.prediction_log.read(SERIES.name).empty
+
+
+def test_the_gate_leaves_out_a_past_champion_whose_files_differ_and_doctor_names_it(
+    settings: Settings, workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    replace_network(workspace, "1", by="3")
+    with caplog.at_level(logging.WARNING):
+        found = gate(settings)
+    assert "past champion version 1 is no reference" in caplog.text
+    assert any("left out: version 1, whose files" in reason for reason in found.reasons)
+    assert "past_champions.excess_over_version_2" in found.decision.numbers
+    (damaged,) = [each for each in examine_home(settings) if each.part == "BTC-USD-1d version 1"]
+    assert "network.onnx differs" in damaged.problem
+    assert "rollback" not in damaged.remedy
 
 
 def test_untouched_files_are_opened(settings: Settings, workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ import pytest
 from synthetic_bars import random_walk
 
 from model import network_files
-from model.errors import NoChampion, StoreUnavailable, UnsoundModel
+from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.folds import FoldSpec, split_folds
 from model.networks import NetworkSpec
 from model.recipe import Recipe
@@ -30,6 +30,7 @@ class Registry:
 
     versions: dict[str, tuple[int, Recipe]]
     broken: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()
     name: str = "walk"
     asked: list[str] = field(default_factory=list)
 
@@ -41,6 +42,8 @@ class Registry:
     def read_version(self, number: str) -> Any:
         if number in self.broken:
             raise UnsoundModel(number)
+        if number in self.untrusted:
+            raise UntrustedModel(number)
         self.asked.append(number)
         return SimpleNamespace(recipe=lambda: self.versions[number][1], keras=number.encode)
 
@@ -165,3 +168,12 @@ def test_what_is_broken_or_lost_is_passed_over_and_without_the_spec_nobody_is_as
     cold = RECIPE.model_copy(update={"training": TrainingSpec()})
     assert start_weights(registry, ledger, cold, LONG_AFTER) is None
     assert registry.asked == []
+
+
+def test_of_files_that_are_not_the_recorded_ones_only_those_of_the_champion_end_the_retrain() -> None:
+    registry: Any = Registry({"1": (50, RECIPE), "2": (90, RECIPE), "3": (120, RECIPE)}, untrusted=("2",))
+    former, present = (Champions(numbers) for numbers in (("1", "2", "3"), ("1", "2")))
+    before: Any = day(100)  # version 3 was trained later
+    assert chosen(start_weights(registry, former, RECIPE, before)) == 1  # type: ignore[arg-type]
+    with pytest.raises(UntrustedModel):
+        start_weights(registry, present, RECIPE, before)  # type: ignore[arg-type]
