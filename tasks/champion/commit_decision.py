@@ -4,7 +4,8 @@ First the new champion passes a smoke test: it is loaded as `predict` and `serve
 the row is written, which is refused if the champion has changed since the decision (optimistic concurrency); then the
 alias is set. If the process dies before it writes the row, the champion is unchanged; if it dies between row and alias,
 or MLflow does not answer then, the next command corrects the alias. No lock is held, so none can be left behind, on a
-folder or on S3. The row records the SHA-256 of the files of its version, so that no other files can pass for it later.
+folder or on S3. The row records the SHA-256 of the files of its version and the end of its training, so that no other
+files, and no edited tag, can pass for them later.
 Caution: the alias alone is no evidence; use `sync_champion_alias`.
 """
 
@@ -93,7 +94,8 @@ def commit_decision(
     """
     if row.champion_after is not None and row.champion_after != row.champion_before:
         (smoke_test or load_as_served)(workspace, row.champion_after)
-    workspace.decision_log.append_if_current(replace(row, files=_new_digests(workspace, row)))
+    recorded = replace(row, files=_new_digests(workspace, row), trained_until=_new_training_ends(workspace, row))
+    workspace.decision_log.append_if_current(recorded)
     try:
         _set_alias(workspace, logging.INFO)
         sync_challenger_alias(workspace)
@@ -134,6 +136,17 @@ def _new_digests(workspace: Workspace, row: LoggedDecision) -> dict[str, dict[st
             found[version] = workspace.registry.read_version(version).digests()
         except (NoChampion, UnsoundModel, UntrustedModel) as error:  # such as a rejected version without files
             log.warning("%s: the files of version %s are not recorded: %s", workspace.name, version, error)
+    return found
+
+
+def _new_training_ends(workspace: Workspace, row: LoggedDecision) -> dict[str, str]:
+    """Return the end of the training of challenger and champion, where no decision has recorded it yet."""
+    found = {}
+    for number in dict.fromkeys((row.version, row.champion_after)):
+        if number is not None and workspace.registry.history.recorded(number).trained_until is None:
+            version, _ = _look_up(workspace, number)
+            if version is not None:
+                found[number] = version.trained_until.isoformat()
     return found
 
 

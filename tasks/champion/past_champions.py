@@ -86,7 +86,9 @@ def _without(unusable: Sequence[str], clause: Clause) -> Clause:
         return clause
     numbers = {f"{LEFT_OUT}{version}": 1.0 for version in unusable}
     which = f"version{'s' if unusable[1:] else ''} {', '.join(unusable)}"
-    reason = f"{clause.reason}; left out: {which}, whose files are damaged or not the recorded ones (`riseorfall doctor`)"
+    reason = (
+        f"{clause.reason}; left out: {which}, whose files are damaged or not the recorded ones (`riseorfall doctor`)"
+    )
     return replace(clause, reason=reason, numbers={**clause.numbers, **numbers})
 
 

@@ -79,6 +79,7 @@ def unchanged_row(earlier: LoggedDecision, decision_id: str, decided_at: datetim
     return replace(
         earlier, decision_id=decision_id, decided_at=decided_at, action="unchanged", champion_before=champion,
         champion_after=champion, reasons=(reason,), marks=(), numbers={}, sequence=0, files={},
+        trained_until={},
     )  # fmt: skip
 
 

@@ -294,15 +294,16 @@ class ModelRegistry:
         return version
 
     def version(self, number: str) -> Version:
-        """Return one version with its tags and metrics.
+        """Return one version with its tags and metrics; the end of its training is that of the decision log.
 
         Raises:
             NoChampion: there is no such version.
             StoreUnavailable: the registry did not answer.
         """
+        trained_until = self.history.recorded(number).trained_until
         known = self.runs.database.version(self.name, number)
         if known is not None:
-            return _version(self.name, number, known.run_id, known.tags)
+            return _version(self.name, number, known.run_id, known.tags, trained_until)
         from mlflow.exceptions import MlflowException  # imported here: see client
 
         try:
@@ -313,7 +314,7 @@ class ModelRegistry:
                 f"{self.name}: expected version {number} in the registry at {self.runs.uri}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
             ) from error
-        return _version(self.name, number, str(found.run_id), dict(found.tags))
+        return _version(self.name, number, str(found.run_id), dict(found.tags), trained_until)
 
     def describe(self, version: str, text: str) -> None:
         """Write the description on a version's page."""
@@ -446,13 +447,20 @@ class ModelRegistry:
         return loaded
 
 
-def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Version:
+def _version(name: str, number: str, run_id: str, tags: dict[str, str], recorded: datetime | None = None) -> Version:
     """Build a version from the fields of the registry; a person may have edited its tags.
 
+    Args:
+        name: of the registered model.
+        number: of the version.
+        run_id: its run.
+        tags: of the version.
+        recorded: until when it was trained, by the decision log; the tag counts only where no decision recorded it.
+
     Raises:
-        UnsoundModel: no tag says until when it was trained.
+        UnsoundModel: neither says until when it was trained.
     """
-    trained_until = _time_of(tags.get("trained_until", ""))
+    trained_until = recorded or time_of_tag(tags.get("trained_until", ""))
     if trained_until is None:
         raise UnsoundModel(
             f"{name} version {number}: expected the tag trained_until with a time (ISO 8601) in the registry, found "
@@ -465,11 +473,12 @@ def _version(name: str, number: str, run_id: str, tags: dict[str, str]) -> Versi
 
 def unreadable_tags(tags: Mapping[str, str]) -> list[str]:
     """Return the tags of a version that are needed, and are missing or hold something else."""
-    time, score = _time_of(tags.get("trained_until", "")), _number_of(tags.get("metric.log_loss", ""))
+    time, score = time_of_tag(tags.get("trained_until", "")), _number_of(tags.get("metric.log_loss", ""))
     return [name for name, found in {"trained_until": time, "metric.log_loss": score}.items() if found is None]
 
 
-def _time_of(tag: str) -> datetime | None:
+def time_of_tag(tag: str) -> datetime | None:
+    """Return the time that a tag holds, UTC; None if it holds something else."""
     try:
         return as_utc(datetime.fromisoformat(tag))
     except ValueError:

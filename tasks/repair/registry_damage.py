@@ -5,7 +5,8 @@ the trusted side: it names each version that was decided about, with its run.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from model.bars import Series
@@ -13,7 +14,7 @@ from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.file_verification import ARTIFACTS, require_same_digest
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
-from tasks.registry.model_registry import unreadable_tags
+from tasks.registry.model_registry import time_of_tag, unreadable_tags
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
@@ -159,26 +160,48 @@ def _examine_version(
             part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine"
         )
         return
-    folder = entry.folder / ARTIFACTS
-    loaded = LoadedVersion(part, folder, workspace.registry.history.recorded(number).files)
+    folder, recorded = entry.folder / ARTIFACTS, workspace.registry.history.recorded(number)
+    loaded = LoadedVersion(part, folder, recorded.files)
     problem = files_problem(loaded)
     if problem:
         repair = copy_files_of_run(workspace, entry.run_id, loaded)
-        without = f"or run {replace}" if champion else "or do without it: it cannot become champion, nor be compared with"
+        without = (
+            f"or run {replace}" if champion else "or do without it: it cannot become champion, nor be compared with"
+        )
         remedy = "take the copies that its run holds" if repair else f"restore a backup, {without}"
         yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
-    elif unreadable := unreadable_tags(entry.tags):
+    elif problem := _tags_problem(entry.tags, recorded.trained_until):
         yield HomeFinding(
             part,
             "damaged",
             workspace.settings.local_database or folder,
-            "expected a version with a time in the tag trained_until and a number in metric.log_loss, found something "
-            f"else or nothing in {' and '.join(unreadable)}",
+            problem,
             "derive its tags from its files and the decision log",
             lambda _: complete_tags(workspace, number, loaded, row),
         )
     elif champion:
         yield HomeFinding(part, "whole", folder)
+
+
+def _tags_problem(tags: Mapping[str, str], trained_until: datetime | None) -> str:
+    """Return what is wrong with the tags of a version; empty if nothing is.
+
+    Args:
+        tags: as the registry has them.
+        trained_until: end of its training by the decision log; None if no decision recorded it.
+    """
+    if unreadable := unreadable_tags(tags):
+        return (
+            "expected a version with a time in the tag trained_until and a number in metric.log_loss, found something "
+            f"else or nothing in {' and '.join(unreadable)}"
+        )
+    found = time_of_tag(tags["trained_until"])
+    if trained_until not in (None, found):
+        return (
+            f"expected {trained_until:%Y-%m-%d %H:%M} UTC in the tag trained_until, as its decision recorded, found "
+            f"{found:%Y-%m-%d %H:%M}: the recorded time counts"
+        )
+    return ""
 
 
 def _decision_about(rows: Sequence[LoggedDecision], number: str) -> LoggedDecision | None:

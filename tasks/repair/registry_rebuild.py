@@ -76,14 +76,14 @@ def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> Non
     workspace.registry.ensure_registered_model()
     for number in range(1, max(decided, default=0) + 1):
         row = decided.get(number)
-        recorded = workspace.registry.history.recorded(str(number)).files
-        folder = _recorded_folder(folders.get(row.run_id, ()), recorded) if row else None
+        recorded = workspace.registry.history.recorded(str(number))
+        folder = _recorded_folder(folders.get(row.run_id, ()), recorded.files) if row else None
         if row is None or folder is None:
             workspace.registry.use_up_number(_artifacts(workspace).as_uri())
             continue
-        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / ARTIFACTS, recorded)
+        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / ARTIFACTS, recorded.files)
         try:
-            tags = derived_tags(loaded, row)
+            tags = derived_tags(loaded, row, recorded.trained_until)
         except RiseOrFallError as error:  # its record or recipe is damaged, or not the recorded one
             log.warning("%s version %d is left out: %s", workspace.name, number, error)
             workspace.registry.use_up_number(_artifacts(workspace).as_uri())
@@ -151,12 +151,18 @@ def _recreate_run(workspace: Workspace, row: LoggedDecision, name: str) -> None:
         database.execute("UPDATE tags SET run_uuid = ? WHERE run_uuid = ?", (row.run_id, made))
 
 
-def derived_tags(loaded: LoadedVersion, row: LoggedDecision | None) -> dict[str, str]:
-    """Return the tags of a version that follow from its files and from the decision about it."""
+def derived_tags(loaded: LoadedVersion, row: LoggedDecision | None, trained_until: datetime | None) -> dict[str, str]:
+    """Return the tags of a version that follow from its files and from the decision about it.
+
+    Args:
+        loaded: its files.
+        row: the decision of its retrain; None without one.
+        trained_until: as the decision log recorded it; None if it did not.
+    """
     record = loaded.record()
     numbers = score(record.labels, record.probabilities)
-    tags = {
-        "trained_until": iso_text(record.resolved_at[-1]),  # a retrain fits all windows that its record ends with
+    tags = {  # a retrain fits all windows that its record ends with
+        "trained_until": trained_until.isoformat() if trained_until else iso_text(record.resolved_at[-1]),
         "recipe": loaded.recipe().digest,
         **{f"metric.{name}": f"{value:.6f}" for name, value in numbers.items()},
     }
@@ -169,7 +175,8 @@ def derived_tags(loaded: LoadedVersion, row: LoggedDecision | None) -> dict[str,
 
 def complete_tags(workspace: Workspace, number: str, loaded: LoadedVersion, row: LoggedDecision | None) -> None:
     """Set the tags that follow from the files of a version."""
-    for name, value in derived_tags(loaded, row).items():
+    trained_until = workspace.registry.history.recorded(number).trained_until
+    for name, value in derived_tags(loaded, row, trained_until).items():
         workspace.registry.client.set_model_version_tag(workspace.name, number, name, value)
 
 

@@ -60,6 +60,8 @@ class LoggedDecision:
         forced_reason: that person's reason.
         sequence: row number, counted from 1 by the log.
         files: SHA-256 of the files of versions that no earlier decision recorded: version -> path -> digest. Since 0.2.
+        trained_until: close of the last training bar, ISO 8601, UTC, of versions of which no earlier decision recorded
+            it: version -> time. Since 0.2.
     """
 
     decision_id: str
@@ -82,6 +84,7 @@ class LoggedDecision:
     sequence: int = 0
     marks: tuple[str, ...] = ()
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    trained_until: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_about_challenger(self) -> bool:
@@ -95,7 +98,8 @@ class LoggedDecision:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields ready for JSON, times in ISO 8601."""
         return {**asdict(self), "decided_at": self.decided_at.isoformat(), "reasons": list(self.reasons),
-                "marks": list(self.marks), "numbers": dict(self.numbers), "files": dict(self.files)}  # fmt: skip
+                "marks": list(self.marks), "numbers": dict(self.numbers), "files": dict(self.files),
+                "trained_until": dict(self.trained_until)}  # fmt: skip
 
 
 def mark_reasons(reasons: Sequence[str], marks: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -141,7 +145,9 @@ class JsonObject(Mapping[str, Any]):
 
 SAME_AS = "past_champions.same_network_as_version"  # number of a decision: the past champion that it was about again
 REFERENCE = "excess_over_version_"  # number of each past champion that the gate keeps as a reference
-LEFT_OUT = "left_out_version_"  # number of each one whose files cannot be used: a reference again once they are restored
+LEFT_OUT = (
+    "left_out_version_"  # number of each one whose files cannot be used: a reference again once they are restored
+)
 
 
 def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
@@ -347,6 +353,7 @@ def _decision_fields(row: LoggedDecision) -> dict[str, Any]:
         "marks": list(row.marks),
         "numbers": json.dumps(numbers),
         "files": json.dumps(dict(row.files)) if row.files else None,
+        "trained_until": json.dumps(dict(row.trained_until)) if row.trained_until else None,
     }
     return {name: getattr(row, name) for name in field_names(LoggedDecision)} | converted
 
@@ -360,7 +367,7 @@ def _decisions(found: "pa.Table") -> tuple[LoggedDecision, ...]:
         "reasons": [tuple(each) for each in columns["reasons"]],
         "marks": [tuple(each or ()) for each in columns["marks"]],
         "numbers": [JsonObject(text) for text in columns["numbers"]],
-        "files": [JsonObject(text or "{}") for text in columns["files"]],
+        **{name: [JsonObject(text) if text else {} for text in columns[name]] for name in ("files", "trained_until")},
     }
     return tuple(starmap(LoggedDecision, zip(*(columns[name] for name in field_names(LoggedDecision)), strict=True)))
 

@@ -1,4 +1,4 @@
-"""What decisions and predictions prove about the versions of a series: their files, their runs, the numbers in use.
+"""What decisions and predictions prove about the versions of a series: files, training ends, runs, numbers in use.
 
 The registry may be lost and rebuilt, or changed by others; these tables are ours. A number that was used once names the
 same network for ever.
@@ -6,6 +6,7 @@ same network for ever.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tasks.store.decision_log import DecisionLog, LoggedDecision
 from tasks.store.prediction_log import PredictionLog
@@ -18,10 +19,12 @@ class RecordedVersion:
     Attributes:
         files: SHA-256 by path, as recorded first; empty if no decision recorded any, as before version 0.2.
         run_ids: MLflow runs whose version had this number when it was decided about.
+        trained_until: close of its last training bar, UTC, as recorded first; None if no decision recorded it.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     run_ids: frozenset[str] = frozenset()
+    trained_until: datetime | None = None
 
 
 class VersionHistory:
@@ -39,14 +42,15 @@ class VersionHistory:
     def recorded(self, version: str) -> RecordedVersion:
         """Return what is recorded about a version; of the decisions, only those about it are parsed.
 
-        The files of a champion of version 0.1 are recorded with the first decision that it survived.
+        What an earlier release recorded of a champion is completed with the first decision that it survived.
         """
         if version not in self._files:
             rows = self._decisions_about(version)
             recorded = (files for row in rows if (files := row.files.get(version)) is not None)  # the first one counts
+            ends = (datetime.fromisoformat(text) for row in rows if (text := row.trained_until.get(version)))
             runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
-            found = RecordedVersion(next(recorded, {}), runs)
-            if not found.files:
+            found = RecordedVersion(next(recorded, {}), runs, next(ends, None))
+            if not found.files or found.trained_until is None:
                 return found
             self._files[version] = found
         return self._files[version]

@@ -39,7 +39,7 @@ from tasks.champion.warm_start import start_weights
 from tasks.pages.champion_explanation import explain_champion
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import PROBE, RECORD, log_artifacts, parquet_bytes
-from tasks.repair.home_examination import examine_home
+from tasks.repair.home_examination import examine_home, repair_home
 from tasks.serving.forecast import forecast
 from tasks.serving.rest_server import Champion
 from tasks.settings import Settings
@@ -148,7 +148,13 @@ def test_a_network_copied_over_another_is_opened_by_no_command(
     replace_network(workspace, version, by="3")
     with pytest.raises(UntrustedModel) as error:
         read(settings)
-    parts = (f"models:/BTC-USD-1d/{version}", "artifacts/network.onnx", ours, "riseorfall doctor", "riseorfall rollback")
+    parts = (
+        f"models:/BTC-USD-1d/{version}",
+        "artifacts/network.onnx",
+        ours,
+        "riseorfall doctor",
+        "riseorfall rollback",
+    )
     for part in parts:
         assert part in str(error.value)
     assert theirs  # recorded with its decision
@@ -169,6 +175,26 @@ def test_the_gate_leaves_out_a_past_champion_whose_files_differ_and_doctor_names
     (damaged,) = [each for each in examine_home(settings) if each.part == "BTC-USD-1d version 1"]
     assert "network.onnx differs" in damaged.problem
     assert "rollback" not in damaged.remedy
+
+
+def test_an_edited_end_of_training_has_no_effect_and_doctor_corrects_it(
+    settings: Settings, workspace: Workspace
+) -> None:
+    """The day that a version was trained until decides on which bars it is scored, and which retrain is older."""
+    ended, client = workspace.registry.version("2").trained_until, workspace.runs.client
+    client.set_model_version_tag(SERIES.name, "2", "metric.log_loss", "0.69")
+    for number in "23":
+        client.set_model_version_tag(SERIES.name, number, "trained_until", "2018-01-01T00:00:00+00:00")
+    registry = Workspace(settings, SERIES).registry
+    assert registry.version("2").trained_until == ended
+    assert registry.version("3").trained_until == datetime(2018, 1, 1, tzinfo=UTC)  # no decision has recorded it
+    before, after = (
+        [each for each in found if each.part == "BTC-USD-1d version 2 (champion)"] for found in repair_home(settings)
+    )
+    assert f"expected {ended:%Y-%m-%d %H:%M} UTC in the tag trained_until" in before[0].problem
+    assert "found 2018-01-01 00:00" in before[0].problem
+    assert [each.state for each in after] == ["whole"]
+    assert Workspace(settings, SERIES).registry.version("2").tags["trained_until"] == ended.isoformat()
 
 
 def test_untouched_files_are_opened(settings: Settings, workspace: Workspace) -> None:

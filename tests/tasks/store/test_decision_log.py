@@ -261,6 +261,17 @@ def test_of_the_recorded_files_only_those_of_the_version_are_parsed(
     assert history.highest_number() == 4
 
 
+def test_the_end_of_the_training_that_was_recorded_first_counts(decisions: DecisionLog) -> None:
+    held, first = replace(ROW, action="hold", champion_before="1"), "2026-11-23T00:00:00+00:00"
+    for number, ended in enumerate(({}, {"1": first}, {"1": "2020-01-01T00:00:00+00:00"})):
+        row = replace(held, decision_id=str(number), files={"1": {"a": "of 1"}} if number == 0 else {})
+        decisions.append(replace(row, trained_until=ended))
+    history = VersionHistory(ROW.series_name, decisions, ())
+    assert history.recorded("1").trained_until == datetime(2026, 11, 23, tzinfo=UTC)
+    assert [row.to_dict()["trained_until"] for row in decisions.rows()][:2] == [{}, {"1": first}]
+    assert history.recorded("2").trained_until is None
+
+
 def test_the_champion_before_the_first_decision_is_a_former_champion() -> None:
     rows = [
         replace(ROW, version="2", champion_before="1", champion_after="2"),
