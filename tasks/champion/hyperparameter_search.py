@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUN = "run_id"  # where a study keeps its MLflow run
+STRICT = "--promotion.kind strict"  # for a recipe chosen among many: better with evidence, corrected for looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class SearchResult:
         log_loss: of the best trial on the bars before the test bars, nats.
         default_log_loss: of the recipe as given; NaN if it could not be trained.
         base_rate_log_loss: of the base rate on the windows of the recipe as given, or else of the best trial.
-        flags: of `riseorfall retrain`, for the source of the bars and the best recipe.
+        flags: of `riseorfall retrain`, for the source of the bars, the best recipe and the rule for a new recipe.
         run_id: MLflow run.
         overfitting: how often the best recipe of one half of the windows was in the lower half of all recipes on the
             other half (CSCV); None with fewer than two recipes or too few windows.
@@ -94,10 +95,11 @@ class SearchResult:
             f"best log loss {self.log_loss:.4f}, as given {given}, base rate {self.base_rate_log_loss:.4f}, all on "
             "bars before the test bars"
         )
-        advice = f"riseorfall retrain {self.flags}".strip()
+        why = "evaluate it once on the test bars, by the strict rule for a new recipe:"
+        advice = [why, f"riseorfall retrain {self.flags}"]
         if self.log_loss >= self.default_log_loss:
-            advice = "no trial was better than the recipe as given"
-        return [f"{self.trials} trials; {numbers}", _describe_overfitting(self.overfitting), advice]
+            advice = ["no trial was better than the recipe as given"]
+        return [f"{self.trials} trials; {numbers}", _describe_overfitting(self.overfitting), *advice]
 
 
 @dataclass
@@ -227,7 +229,7 @@ class RecipeSearch:
             raise UnsoundModel(f"tune {study.study_name}: expected a finished trial, found none")
         best = study.best_trial
         given = self._as_given(study)
-        run_id = str(study.user_attrs[RUN])
+        run_id, recipe_flags = str(study.user_attrs[RUN]), flags_of(recipe_of(self.recipe, best.params))
         found = SearchResult(
             study=study.study_name,
             trials=_finished(study),
@@ -235,7 +237,7 @@ class RecipeSearch:
             log_loss=float(study.best_value),
             default_log_loss=float("nan") if given is None else float(given.value or 0.0),
             base_rate_log_loss=float((given or best).user_attrs["base_rate_log_loss"]),
-            flags=f"{self.workspace.source_flags} {flags_of(recipe_of(self.recipe, best.params))}".strip(),
+            flags=f"{self.workspace.source_flags} {recipe_flags}{' ' if recipe_flags else ''}{STRICT}".strip(),
             run_id=run_id,
             overfitting=self._overfitting([str(trial.user_attrs.get(RUN, "")) for trial in complete]),
             scored=tuple(

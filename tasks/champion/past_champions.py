@@ -1,10 +1,10 @@
 """The anchor against creep: the daily rule compares a challenger with the best of what has been champion.
 
-`model/best_past_champion.py` decides on probabilities; here they are gathered. At most
-seven references are kept, however many promotions there were. Each decision stores which references it compared with;
-the candidates of the next decision are the references of the newest promotion and the champions since. So the decision
-log is the only state, and a replay finds the same references. A past champion whose files are damaged, or not those of the
-decision log, is left out: the decision says so, and it stays a candidate.
+`model/best_past_champion.py` decides on probabilities; here they are gathered. At most seven references are kept,
+however many promotions there were. Each decision stores which references it compared with; the candidates of the next
+decision are the references of the newest promotion and the champions since. So the decision log is the only state, and
+a replay finds the same references. A past champion whose files are damaged, or not those of the decision log, is left
+out: the decision says so, and it stays a candidate.
 """
 
 import logging

@@ -19,9 +19,9 @@ CODE = "code/"
 WRITTEN_ON_LOADING = frozenset({"registered_model_meta", "__pycache__"})
 PROXIED = "mlflow-artifacts"
 NEXT = (
-    "The version was not loaded, and the champion stays. `riseorfall doctor` says what can be repaired. Restore the files "
-    "from a backup, or make another version the champion: `riseorfall rollback`, or `riseorfall promote --version N "
-    "--force --reason ...`; both need --symbol and --interval where several series are stored."
+    "The version was not loaded, and the champion stays. `riseorfall doctor` says what can be repaired. Restore the "
+    "files from a backup, or make another version the champion: `riseorfall rollback`, or `riseorfall promote "
+    "--version N --force --reason ...`; both need --symbol and --interval where several series are stored."
 )
 
 

@@ -124,7 +124,9 @@ def test_a_search_starts_with_the_recipe_as_given_and_is_never_worse(tmp_path: P
     assert {trial.kind for trial in trials} == {"tune"}
     assert "4 trials; best log loss" in found.lines()[0]
     source = "--source.kind KIND --source.symbol BTC-USD --source.interval 1d"
-    assert found.lines()[-1] == f"riseorfall retrain {source} {flags_of(recipe_of(RECIPE, found.values))}"
+    flags = f"{flags_of(recipe_of(RECIPE, found.values))} --promotion.kind strict"  # it is a new recipe
+    assert found.lines()[-1] == f"riseorfall retrain {source} {flags}"
+    assert app.parse_args(["retrain", *flags.split()], exit_on_error=False)[1].arguments["promotion"].kind == "strict"
     client = opened.workspace.runs.client
     name = client.get_run(found.run_id).info.run_name
     until = str(opened.bars.closed_at[-1].astype("datetime64[D]"))
