@@ -8,10 +8,9 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tasks.services.scheduled_runs import OUR_DEPLOYMENTS, query_prefect
+from tasks.services.scheduled_runs import OUR_DEPLOYMENTS, PAGE_SIZE, query_prefect, read_deployments
 from tasks.settings import Settings
 
-PAGE_RUNS = 200  # Prefect's largest page
 MAX_PAGES = 20  # own choice: `up` with bars of 5 minutes ends 600 runs a day
 
 
@@ -33,7 +32,7 @@ class FlowRunCollector(Collector):
     def _read(self, now: datetime) -> list[Metric]:
         try:
             runs = self._ended_runs(now - timedelta(days=1))
-            deployments = query_prefect(self._settings, "deployments/filter", OUR_DEPLOYMENTS)
+            deployments = read_deployments(self._settings)
         except (OSError, ValueError):
             return []
         names = {each["id"]: each["name"] for each in deployments}
@@ -59,13 +58,13 @@ class FlowRunCollector(Collector):
         for page in range(MAX_PAGES):
             query = {
                 "sort": "END_TIME_DESC",
-                "limit": PAGE_RUNS,
-                "offset": page * PAGE_RUNS,
+                "limit": PAGE_SIZE,
+                "offset": page * PAGE_SIZE,
                 "flow_runs": {"end_time": {"after_": since.isoformat()}},
                 **OUR_DEPLOYMENTS,
             }
             runs = query_prefect(self._settings, "flow_runs/filter", query)
             found += runs
-            if len(runs) < PAGE_RUNS:
+            if len(runs) < PAGE_SIZE:
                 break
         return found

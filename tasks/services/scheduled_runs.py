@@ -20,7 +20,8 @@ DEFAULT = SourceSpec().series  # of a deployment whose parameters name none
 OF_ALL_SERIES = ("retrain_all", "retrain_group")  # deployments whose series are a list of parameters
 RETRAINS, MONITORS = ("retrain", "retrain_all", "retrain_group"), ("monitor",)  # flows
 MOST_TIMES = 1_000  # own choice: scheduled times that are compared; a year of a daily schedule
-MAX_RUNS = 50  # scheduled runs that are read; of each deployment the first is returned
+PAGE_SIZE = 200  # the most that Prefect returns at once
+RUNS_AT_ONCE = 50  # own choice: a small service has fewer, and Prefect describes each in some kilobytes
 
 
 def service_status(settings: Settings) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _pauses(settings: Settings, flows: Sequence[str]) -> dict[str, timedelta]:
     """Return the longest time between two scheduled runs of some flows by name of series."""
     found: dict[str, timedelta] = {}
     query = {**OUR_DEPLOYMENTS, "flows": {"name": {"any_": list(flows)}}}
-    for deployment in query_prefect(settings, "deployments/filter", query):
+    for deployment in read_deployments(settings, query):
         for each in deployment["schedules"]:
             pause = longest_pause(each["schedule"])
             if pause is not None and each["active"] and not deployment["paused"]:
@@ -139,29 +140,72 @@ def query_prefect(settings: Settings, path: str, body: Mapping[str, Any]) -> lis
     return found
 
 
+def read_deployments(settings: Settings, query: Mapping[str, Any] = OUR_DEPLOYMENTS) -> list[dict[str, Any]]:
+    """Return all deployments that a query finds; raises as `query_prefect` does."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = query_prefect(settings, "deployments/filter", {**query, "limit": PAGE_SIZE, "offset": len(found)})
+        found += page
+        if len(page) < PAGE_SIZE:
+            return found
+
+
 def _next_runs(settings: Settings) -> list[dict[str, str]]:
-    """Return the next scheduled run of each deployment, soonest first; none if no server answers.
+    """Return the next scheduled run of each deployment and series, soonest first; none if no server answers.
 
     `series` is the series that the run is for, such as `BTC-USD 1d`; empty for all series.
     """
-    query = {
-        "sort": "EXPECTED_START_TIME_ASC",
-        "limit": MAX_RUNS,
-        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
-        **OUR_DEPLOYMENTS,
-    }
     try:
-        runs = query_prefect(settings, "flow_runs/filter", query)
-        deployments = query_prefect(settings, "deployments/filter", OUR_DEPLOYMENTS)
+        deployments = read_deployments(settings)
+        names = {each["id"]: each["name"] for each in deployments}
+        first: dict[tuple[str, str], dict[str, str]] = {}
+        for run in _scheduled_runs(settings, deployments):
+            name, series = names.get(run["deployment_id"], run["name"]), _series_text(run.get("parameters") or {})
+            found = {"name": name, "at": run["expected_start_time"], "series": series}
+            first.setdefault((run["deployment_id"] or name, series), found)
     except (OSError, ValueError):
         return []
-    names = {each["id"]: each["name"] for each in deployments}
-    first: dict[str, dict[str, str]] = {}
-    for run in runs:
-        name = names.get(run["deployment_id"], run["name"])
-        found = {"name": name, "at": run["expected_start_time"], "series": _series_text(run.get("parameters") or {})}
-        first.setdefault(run["deployment_id"] or name, found)
-    return list(first.values())
+    return sorted(first.values(), key=lambda run: run["at"])
+
+
+def _scheduled_runs(settings: Settings, deployments: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield scheduled runs, at least the first of each active schedule; each is read while others are still unknown.
+
+    A schedule of five minutes alone has more runs on the server than one reply holds, all before the next daily one. So
+    deployments whose next runs are known are left out of the next question.
+    """
+    unknown = {
+        deployment["id"]: {
+            _series_text(deployment["parameters"] | (each.get("parameters") or {}))
+            for each in deployment.get("schedules", ())
+            if each["active"]
+        }
+        for deployment in deployments
+        if not deployment.get("paused")
+    }
+    unknown = {deployment: series for deployment, series in unknown.items() if series}
+    known: list[str] = []
+    offset = 0
+    while True:
+        runs = query_prefect(
+            settings,
+            "flow_runs/filter",
+            {
+                "sort": "EXPECTED_START_TIME_ASC",
+                "limit": RUNS_AT_ONCE,
+                "offset": offset,
+                "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+                "deployments": OUR_DEPLOYMENTS["deployments"] | ({"id": {"not_any_": known}} if known else {}),
+            },
+        )
+        yield from runs
+        for run in runs:
+            unknown.get(run["deployment_id"], set()).discard(_series_text(run.get("parameters") or {}))
+        found = [deployment for deployment, series in unknown.items() if not series]
+        if len(runs) < RUNS_AT_ONCE or len(found) == len(unknown):
+            return
+        offset = offset + RUNS_AT_ONCE if found == known else 0
+        known = found
 
 
 def _series_text(parameters: Mapping[str, Any]) -> str:
@@ -176,7 +220,7 @@ def run_forms(settings: Settings) -> dict[str, str]:
     In the V2 UI: before the password is typed, V1 shows an error for each of its requests.
     """
     try:
-        deployments = query_prefect(settings, "deployments/filter", OUR_DEPLOYMENTS)
+        deployments = read_deployments(settings)
     except (OSError, ValueError):
         return {}
     ui = prefect_api(settings).removesuffix("/api")

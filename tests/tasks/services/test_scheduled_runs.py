@@ -17,6 +17,12 @@ def run(deployment: str, hour: int, parameters: Mapping[str, Any]) -> dict[str, 
     return {"deployment_id": deployment, "name": "any", "expected_start_time": at, "parameters": parameters}
 
 
+def deployed(name: str, *schedules: Mapping[str, Any], active: bool = True, **named: str) -> dict[str, Any]:
+    """Describe a deployment; each schedule by its own parameters."""
+    found = [{"active": active, "parameters": each} for each in schedules]
+    return {"id": name, "name": name, "paused": False, "parameters": {}, "schedules": found} | named
+
+
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     answers = {
@@ -26,10 +32,10 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
             run("c", 3, {}),
             run("a", 4, {"symbol": "ETH-USD", "interval": "1h"}),
         ],
-        "deployments/filter": [{"id": "a", "name": "predict"}, {"id": "b", "name": "retrain"},
-                               {"id": "c", "name": "housekeeping"}],
+        "deployments/filter": [deployed("predict", id="a"), deployed("retrain", id="b"),
+                               deployed("housekeeping", id="c")],
     }  # fmt: skip
-    foreign = {"deployments/filter": [{"id": "f", "name": "retrain"}]}
+    foreign = {"deployments/filter": [deployed("retrain", id="f")]}
 
     def answer(_: Settings, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         ours = body.get("deployments") == {"tags": {"all_": ["riseorfall"]}}
@@ -46,6 +52,57 @@ def test_the_first_run_of_each_deployment_names_its_series(settings: Settings) -
         {"name": "retrain", "at": "2026-11-27T02:00:00Z", "series": "ETH-USD 1d"},
         {"name": "housekeeping", "at": "2026-11-27T03:00:00Z", "series": ""},
     ]
+
+
+def serve(
+    monkeypatch: pytest.MonkeyPatch, deployments: list[dict[str, Any]], runs: list[dict[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Answer as Prefect does, a page at a time; return the list of questions."""
+    asked: list[Mapping[str, Any]] = []
+
+    def answer(_: Settings, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        asked.append(body)
+        assert body["limit"] <= 200
+        hidden = body["deployments"].get("id", {}).get("not_any_", ())
+        found = runs if path == "flow_runs/filter" else deployments
+        shown = [each for each in found if each.get("deployment_id") not in hidden]
+        shown = sorted(shown, key=lambda each: each.get("expected_start_time", ""))
+        return shown[body["offset"] : body["offset"] + body["limit"]]
+
+    monkeypatch.setattr("tasks.services.scheduled_runs.query_prefect", answer)
+    return asked
+
+
+def test_every_schedule_has_its_next_run_however_many_runs_come_before(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """210 deployments of an hour, one of a day, and one with a schedule of five minutes and one of a day."""
+    hourly = [{"symbol": f"C{number}-USD", "interval": "1h"} for number in range(210)]
+    often, daily = {"symbol": "OFTEN-USD"}, {"symbol": "DAILY-USD"}
+    deployments = [deployed(f"h{number}", each) for number, each in enumerate(hourly)]
+    deployments += [deployed("retrain", {"symbol": "LATE-USD"}), deployed("predict", often, daily)]
+    deployments += [deployed("off", {"symbol": "OFF-USD"}, active=False), deployed("form")]
+    at = {"expected_start_time": "2026-11-28T23:00:00Z"}
+    runs = [run(f"h{number}", hour, each) for number, each in enumerate(hourly) for hour in (1, 2, 3)]
+    runs += [run("retrain", 0, {"symbol": "LATE-USD"}) | at, run("predict", 0, daily) | at]
+    runs += [run("predict", 1, often) | {"expected_start_time": f"2026-11-27T{n // 12:02}:{n % 12 * 5:02}:00Z"}
+             for n in range(288)]  # fmt: skip
+    asked = serve(monkeypatch, deployments, runs)
+    found = service_status(settings)["next_runs"]
+    assert len(found) == len({(each["name"], each["series"]) for each in found}) == 210 + 3
+    by_series = {each["series"]: (each["name"], each["at"]) for each in found}
+    assert by_series["LATE-USD 1d"] == ("retrain", "2026-11-28T23:00:00Z")
+    assert by_series["DAILY-USD 1d"] == ("predict", "2026-11-28T23:00:00Z")
+    assert by_series["OFTEN-USD 1d"] == ("predict", "2026-11-27T00:00:00Z")
+    assert by_series["C209-USD 1h"] == ("h209", "2026-11-27T01:00:00Z")
+    assert [each["at"] for each in found] == sorted(each["at"] for each in found)
+    assert len(asked) < 20
+
+
+def test_one_question_is_enough_for_a_small_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = serve(monkeypatch, [deployed("retrain", {"symbol": "A"})], [run("retrain", 1, {"symbol": "A"})] * 3)
+    assert [each["series"] for each in service_status(settings)["next_runs"]] == ["A 1d"]
+    assert len(asked) == 2  # one for the deployments
 
 
 def test_the_longest_time_between_runs_is_that_of_the_active_schedules_of_a_series(
