@@ -10,10 +10,12 @@ import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"  # MLflow's own variable
 LOCAL_NAMES = ("127.0.0.1", "localhost")  # of the servers that `up` starts
 
 
@@ -31,6 +33,16 @@ class Settings(BaseSettings):
     s3_access_key: str = Field("", description="S3 access key.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
     max_file_mb: int = Field(512, ge=1, description="Largest file of bars that is read: its size unpacked, in MB.")
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _move_credentials(cls, address: str) -> str:
+        return move_credentials(address)
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _drop_credentials(cls, address: str) -> str:
+        return split_credentials(address)[0]
 
     @property
     def root(self) -> Path:
@@ -89,8 +101,11 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_uri(self) -> str:
-        """Return the tracking address: the one configured, MLflow's own variable, or the local database."""
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or self.home_database_uri
+        """Return the tracking address: the one configured, MLflow's own variable, or the local database.
+
+        Caution: that of a database may hold a password; `masked` hides it.
+        """
+        return self.tracking_uri or move_credentials(os.environ.get(MLFLOW_ADDRESS, "")) or self.home_database_uri
 
     @property
     def served_store(self) -> str:
@@ -183,6 +198,11 @@ class Settings(BaseSettings):
             quiet["PREFECT_HOME"] = str(self.prefect_home)
         for name, value in quiet.items():
             environment.setdefault(name, value)
+        for name in (MLFLOW_ADDRESS, "RISEORFALL_TRACKING_URI"):  # `up` writes them to a file
+            if name in environment:
+                environment[name], credentials = split_credentials(environment[name])
+                if name != MLFLOW_ADDRESS or not self.tracking_uri:  # a password is for the server in use only
+                    environment.update(credentials)
         exempt = environment.get("no_proxy") or environment.get("NO_PROXY", "")
         if exempt != "*":
             # With http_proxy set, every client here would send requests to 127.0.0.1, and the password, to the proxy.
@@ -209,16 +229,50 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") and "?" not in uri else None
 
 
+def split_credentials(address: str) -> tuple[str, dict[str, str]]:
+    """Return the address of a server without user and password, and MLflow's variables for these; none of a database.
+
+    >>> split_credentials("https://me:a%40b@mlflow.example:5000/x")
+    ('https://mlflow.example:5000/x', {'MLFLOW_TRACKING_USERNAME': 'me', 'MLFLOW_TRACKING_PASSWORD': 'a@b'})
+    """
+    parts = urlsplit(address)
+    who, at, host = parts.netloc.rpartition("@")
+    if not at or parts.scheme not in {"http", "https"}:
+        return address, {}
+    user, _, password = who.partition(":")
+    credentials = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
+    return parts._replace(netloc=host).geturl(), credentials
+
+
+def move_credentials(address: str) -> str:
+    """Move `user:password` of a server to MLflow's own variables, and return its address, which may be shown."""
+    address, credentials = split_credentials(address)
+    os.environ.update(credentials)
+    return address
+
+
+def masked(address: str) -> str:
+    """Return an address without its password, to be shown.
+
+    >>> masked("postgresql://me:secret@db.example/mlflow")
+    'postgresql://me:***@db.example/mlflow'
+    """
+    parts = urlsplit(address)
+    who, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = who.partition(":")
+    return parts._replace(netloc=f"{user}:***@{host}").geturl() if at and colon else address
+
+
 @contextmanager
 def preserve_tracking_uri() -> Iterator[None]:
     """Restore MLflow's variable of the tracking address after a call that overwrites it."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+    before = os.environ.get(MLFLOW_ADDRESS)
     try:
         yield
     finally:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        os.environ.pop(MLFLOW_ADDRESS, None)
         if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+            os.environ[MLFLOW_ADDRESS] = before
 
 
 def process_environment(**overrides: str) -> dict[str, str]:

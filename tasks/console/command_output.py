@@ -18,7 +18,7 @@ from model.forecaster_names import POLICY_NAMES, traded_name
 from model.metrics import METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs, what_to_do
-from tasks.settings import Settings
+from tasks.settings import Settings, masked
 from tasks.store.decision_log import mark_reasons
 
 NAME_WIDTH = 10
@@ -155,7 +155,7 @@ def _retrain_lines(
     from tasks.workspace import Workspace  # imported here: no other table needs the stores
 
     local = settings.mlflow_uri.startswith("sqlite:")
-    yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
+    yield "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else masked(settings.mlflow_uri)
     yield "run", Workspace(settings, result.stored.ref.series).runs.run_link(result.run_id)
     yield "Data Docs", checked.docs
     if isinstance(result, Retrain) and result.report:

@@ -24,7 +24,7 @@ from tasks.console.command_output import (
     print_field,
 )
 from tasks.console.prediction_tables import yes_or_no
-from tasks.settings import Settings
+from tasks.settings import Settings, masked
 from tasks.store.decision_log import mark_reasons
 
 EXTREMES = 3  # series named at each end of a close
@@ -80,7 +80,9 @@ def show_panel_retrain(
             print_field(console, "to do", to_do)
     local = settings.mlflow_uri.startswith("sqlite:")
     print_field(
-        console, "MLflow", f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else settings.mlflow_uri
+        console,
+        "MLflow",
+        f"mlflow ui --backend-store-uri {settings.mlflow_uri}" if local else masked(settings.mlflow_uri),
     )
     if isinstance(result, PanelRetrain):
         print_field(console, "report", settings.link(Path(result.report)))

@@ -27,7 +27,7 @@ from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.registry.run_cache import CACHE
 from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer, store_unavailable
-from tasks.settings import Settings, preserve_tracking_uri
+from tasks.settings import Settings, masked, preserve_tracking_uri
 from tasks.store.bars_ref import AnyBarsRef
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class ExperimentRuns:
 
     def artifact_location(self) -> str:
         """Return where the experiment of the series keeps its artifacts; empty before its first run."""
-        with require_answer(f"{self.name} in MLflow at {self.uri}"):
+        with require_answer(f"{self.name} in MLflow at {masked(self.uri)}"):
             found = self.client.get_experiment_by_name(self.name)
         return "" if found is None else str(found.artifact_location)
 
@@ -146,9 +146,9 @@ class ExperimentRuns:
             return self._create_experiment()
         if found.lifecycle_stage != "active":
             raise DamagedHome(
-                f"{self.name}: expected an active experiment in MLflow at {self.uri}, found one that was deleted "
-                f"there, with its runs. Restore it: `mlflow experiments restore --experiment-id {found.experiment_id}`"
-                ", with that address in MLFLOW_TRACKING_URI."
+                f"{self.name}: expected an active experiment in MLflow at {masked(self.uri)}, found one that was "
+                "deleted there, with its runs. Restore it: `mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}`, with that address in MLFLOW_TRACKING_URI."
             )
         self._renew_page(found)
         return str(found.experiment_id)

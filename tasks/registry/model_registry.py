@@ -29,6 +29,7 @@ from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_code import write_serving_code
 from tasks.registry.serving_requirements import pinned_requirements
 from tasks.registry.unreachable_store import failed_fetch, is_there, require_answer
+from tasks.settings import masked
 from tasks.store.decision_log import LoggedDecision
 from tasks.store.version_history import RecordedVersion, VersionHistory
 
@@ -104,7 +105,7 @@ class ModelRegistry:
     @property
     def _place(self) -> str:
         """Name and address, for errors."""
-        return f"{self.name} in the registry at {self.runs.uri}"
+        return f"{self.name} in the registry at {masked(self.runs.uri)}"
 
     def register(
         self,
@@ -288,7 +289,7 @@ class ModelRegistry:
         version = self.aliased("champion")
         if version is None:
             raise NoChampion(
-                f"{self.name}: expected a champion in the registry at {self.runs.uri}, found none. "
+                f"{self.name}: expected a champion in the registry at {masked(self.runs.uri)}, found none. "
                 "A retrain promotes the first one; `riseorfall status` shows what is registered."
             )
         return version
@@ -311,7 +312,7 @@ class ModelRegistry:
                 found = self.client.get_model_version(self.name, number)
         except MlflowException as error:
             raise NoChampion(
-                f"{self.name}: expected version {number} in the registry at {self.runs.uri}, found none. "
+                f"{self.name}: expected version {number} in the registry at {masked(self.runs.uri)}, found none. "
                 "`riseorfall status` shows the versions that decisions were made about."
             ) from error
         return _version(self.name, number, str(found.run_id), dict(found.tags), trained_until)

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from model.errors import SpecError
 from tasks.registry.local_database import opened_database
 from tasks.repair.home_finding import database_files
-from tasks.settings import Settings
+from tasks.settings import Settings, masked
 from tasks.store.table_cache import local_files
 from tasks.workspace import Workspace
 
@@ -114,7 +114,7 @@ def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
     if settings.local_database is None or settings.local_store is None:
         raise SpecError(
             f"{command}: expected a home whose tables and MLflow database are local files, found "
-            f"{settings.store_root} and {settings.mlflow_uri}. Back up these services with their own tools."
+            f"{settings.store_root} and {masked(settings.mlflow_uri)}. Back up these services with their own tools."
         )
     return settings.local_database, settings.local_store
 

@@ -18,7 +18,7 @@ from tasks.registry.model_registry import time_of_tag, unreadable_tags
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
-from tasks.settings import Settings
+from tasks.settings import Settings, masked
 from tasks.store.decision_log import LoggedDecision, reference_versions
 from tasks.workspace import Workspace
 
@@ -33,7 +33,9 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Home
     """
     path = settings.local_database
     if path is None:
-        return HomeFinding("registry", "not examined", Path(settings.mlflow_uri), "", "examine the server of MLflow")
+        return HomeFinding(
+            "registry", "not examined", Path(masked(settings.mlflow_uri)), "", "examine the server of MLflow"
+        )
     versions = {(row.series_name, row.version) for row in rows if row.is_about_challenger}
     problem = _database_problem(path, expected=len(versions))
     if not problem or (not path.exists() and not rows):
@@ -151,13 +153,13 @@ def _examine_version(
     if entry is None and not champion:  # deleted in MLflow: no reference any more
         return
     if entry is None:
-        path = workspace.settings.local_database or Path(workspace.settings.mlflow_uri)
+        path = workspace.settings.local_database or Path(masked(workspace.settings.mlflow_uri))
         problem = "expected the champion of the decision log in the registry, found no such version"
         yield HomeFinding(part, "gone", path, problem, f"run {replace}")
         return
     if entry.folder is None:
         yield HomeFinding(
-            part, "not examined", Path(workspace.settings.mlflow_uri), "", "its files are on another machine"
+            part, "not examined", Path(masked(workspace.settings.mlflow_uri)), "", "its files are on another machine"
         )
         return
     folder, recorded = entry.folder / ARTIFACTS, workspace.registry.history.recorded(number)

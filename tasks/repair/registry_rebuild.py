@@ -29,7 +29,7 @@ from tasks.registry.file_verification import ARTIFACTS, file_digests, sha256
 from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
 from tasks.repair.home_finding import set_aside
-from tasks.settings import Settings
+from tasks.settings import Settings, masked
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
 
@@ -50,7 +50,7 @@ def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None
     """
     path = settings.local_database
     if path is None:
-        raise SpecError(f"rebuild: expected a local database, found {settings.mlflow_uri}")
+        raise SpecError(f"rebuild: expected a local database, found {masked(settings.mlflow_uri)}")
     for left in path.parent.glob(f"{path.name}.rebuilding-*"):  # of a repair that was interrupted
         left.unlink()
     fresh = path.with_name(f"{path.name}.rebuilding-{uuid4().hex}")  # MLflow keeps connections by name

@@ -29,6 +29,7 @@ class LoopbackMlflow:
         knows_models: whether the registered model exists.
         is_down: nothing is answered, listings neither.
         requests: paths that were requested, oldest first.
+        authorizations: header `Authorization` of each request.
     """
 
     name: str
@@ -41,6 +42,7 @@ class LoopbackMlflow:
     is_down: bool = False
     address: str = ""
     requests: list[str] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
 
     def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         """Return status and content, an object or bytes."""
@@ -82,6 +84,7 @@ def serve(mlflow: LoopbackMlflow) -> Iterator[LoopbackMlflow]:
             parts = urlsplit(self.path)
             path = unquote(parts.path)
             mlflow.requests.append(path)
+            mlflow.authorizations.append(self.headers.get("Authorization", ""))
             if mlflow.is_down:
                 self.close_connection = True
                 return

@@ -1,0 +1,95 @@
+"""A password in an address: servers get it from MLflow's own variables, and it is never shown."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from loopback_mlflow import LoopbackMlflow, serve
+
+from model.bars import Series
+from model.errors import NoChampion, StoreUnavailable
+from tasks.repair.home_examination import examine_home
+from tasks.services.supervisor import Supervisor
+from tasks.settings import MLFLOW_ADDRESS, Settings, masked, process_environment
+from tasks.workspace import Workspace
+
+SERIES = Series("BTC-USD", "1d")
+SECRET = "se@cret"
+USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+
+
+@pytest.fixture(autouse=True)
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in (MLFLOW_ADDRESS, "RISEORFALL_TRACKING_URI", USER, PASSWORD):
+        monkeypatch.setenv(name, "")  # restored after the test
+        monkeypatch.delenv(name)
+
+
+def with_password(address: str) -> str:
+    return address.replace("://", "://me:se%40cret@")
+
+
+@pytest.mark.parametrize("variable", [MLFLOW_ADDRESS, "RISEORFALL_TRACKING_URI"])
+def test_the_server_gets_the_password_and_no_error_shows_it(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(LoopbackMlflow(SERIES.name, "run", {}, {})) as mlflow:
+        monkeypatch.setenv(variable, with_password(mlflow.address))
+        settings = Settings(home=tmp_path, store="")
+        assert settings.mlflow_uri == mlflow.address
+        registry = Workspace(settings, SERIES).registry
+        assert registry.alias_number("champion") == "1"
+        basic = base64.b64encode(f"me:{SECRET}".encode()).decode()
+        assert mlflow.authorizations[-1] == f"Basic {basic}"
+        with pytest.raises(NoChampion) as absent:
+            registry.version("7")
+        mlflow.is_down = True
+        with pytest.raises(StoreUnavailable) as down:
+            registry.version("1")
+    for text in (str(absent.value), str(down.value), *(f"{each.path}" for each in examine_home(settings))):
+        assert "me:" not in text
+        assert "cret" not in text
+
+
+def test_up_writes_addresses_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MLFLOW_ADDRESS, with_password("http://mlflow.example:5000"))
+    monkeypatch.setenv("RISEORFALL_TRACKING_URI", with_password("https://other.example/mlflow"))
+    Settings(home=tmp_path).announce()
+    Supervisor(tmp_path, process_environment(), tmp_path / "up.json", print).write_state()
+    written = (tmp_path / "up.json").read_text(encoding="utf-8")
+    assert "cret" not in written
+    assert json.loads(written)["environment"][MLFLOW_ADDRESS] == "http://mlflow.example:5000"
+    names = ("RISEORFALL_TRACKING_URI", USER, PASSWORD)
+    shown = f"import os; print([os.environ[each] for each in {names}])"
+    child = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == str(["https://other.example/mlflow", "me", SECRET])  # a flow run can still log in
+
+
+def test_a_password_is_sent_to_no_other_server_than_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MLFLOW_ADDRESS, with_password("http://mlflow.example:5000"))
+    settings = Settings(home=tmp_path, tracking_uri="http://other.example")
+    settings.announce()
+    assert settings.mlflow_uri == "http://other.example"
+    assert PASSWORD not in os.environ
+
+
+def test_the_address_for_a_browser_has_no_password(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, mlflow_url=with_password("http://seen.example"))
+    assert settings.mlflow_url == "http://seen.example"
+    assert PASSWORD not in os.environ
+
+
+def test_the_address_of_a_database_is_shown_without_its_password(tmp_path: Path) -> None:
+    address = "postgresql://me:se%40cret@db.example:5432/mlflow"
+    settings = Settings(home=tmp_path, tracking_uri=address, store="")
+    assert settings.mlflow_uri == address  # its client needs the password
+    assert masked(address) == "postgresql://me:***@db.example:5432/mlflow"
+    assert [masked(each) for each in ("sqlite:////a/b@c.db", "/a:b@c", "http://me@h/", "")] == [
+        "sqlite:////a/b@c.db", "/a:b@c", "http://me@h/", ""]  # fmt: skip
+    (registry,) = [each for each in examine_home(settings) if each.part == "registry"]
+    assert "se%40cret" not in str(registry.path)
