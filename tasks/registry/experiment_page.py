@@ -90,17 +90,32 @@ def experiment_note(purpose: Purpose, series: Series) -> str:
 
 def model_note(purpose: Purpose, series: Series) -> str:
     """Return the description of a registered model."""
-    bars = (
-        f"A panel: one network for many series of {series.interval} bars. Bars with a column symbol in, one "
-        "probability for each bar of a series"
-        if series.is_panel
-        else f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar"
-    )
     note = (
-        f"{bars} that ends a whole window. `champion` predicts. {CHALLENGER_NOTE} Each version has the "
-        "end of its training data, its out-of-sample scores, and why it was promoted or not."
+        f"{_inputs_and_outputs(series)} that ends a whole window. `champion` predicts. {CHALLENGER_NOTE} Each version "
+        "has the end of its training data, its out-of-sample scores, and why it was promoted or not."
     )
     return f"Model of a replay of past days; it is not served. {note}" if purpose == "replay" else note
+
+
+def corrected_model_note(present: str, purpose: Purpose, series: Series) -> str:
+    """Return the description of a registered model with what an earlier release wrote corrected; a person's stays."""
+    if "`challenger` was registered last" in present:  # version 0.1
+        return model_note(purpose, series)
+    former = f"P(rise) of the next close of {series.symbol} {series.interval}: bars in, one probability for each bar"
+    return present.replace(former, _inputs_and_outputs(series))
+
+
+def _inputs_and_outputs(series: Series) -> str:
+    """Return the first words of a model's description; its versions may have different horizons."""
+    if series.is_panel:
+        return (
+            f"A panel: one network for many series of {series.interval} bars. Bars with a column symbol in, one "
+            "probability for each bar of a series"
+        )
+    return (
+        f"P(rise) of {series.symbol} {series.interval}: the probability that the close at the horizon is higher "
+        "(`window.horizon_bars` of the version's run; by default 1, the next close). Bars in, one probability for each bar"
+    )
 
 
 def experiment_path(experiment_id: str) -> str:

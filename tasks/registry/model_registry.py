@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.times import as_utc
-from tasks.registry.experiment_page import NOTE_TAG, model_note
+from tasks.registry.experiment_page import NOTE_TAG, corrected_model_note, model_note
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
 from tasks.registry.file_verification import ARTIFACTS, ArtifactPlaces, require_run, require_same_digest, sha256
 from tasks.registry.mlflow_run_names import later_outcomes, name_with_outcomes
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_DOWNLOADED = 64  # own choice: versions kept on this machine; a decision reads up to 32, 1 to 2 MB each
-OUTDATED_NOTE = "`challenger` was registered last"  # in a description that an earlier version wrote
 UNRECORDED = (
     "its decision is of version 0.1 and recorded no digests: its files are not verified until the next decision"
 )
@@ -203,8 +202,10 @@ class ModelRegistry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            if OUTDATED_NOTE in (self.client.get_registered_model(self.name).description or ""):
-                self.client.update_registered_model(self.name, description=note)
+            present = self.client.get_registered_model(self.name).description or ""
+            corrected = corrected_model_note(present, self.runs.purpose, self.series)
+            if corrected != present:
+                self.client.update_registered_model(self.name, description=corrected)
 
     def _source(self, run_id: str) -> str:
         return f"{self.client.get_run(run_id).info.artifact_uri}/model"

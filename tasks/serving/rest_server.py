@@ -168,7 +168,7 @@ def application(champion: Champion) -> "FastAPI":
 
     app = FastAPI(
         title=f"riseorfall: {champion.series.name}",
-        description="P(rise) of the next close by the champion. Not advice.",
+        description="P(rise) by the champion: that the close at its horizon is higher. Not advice.",
         docs_url="/docs",
     )
     metrics = RequestMetrics(champion.served)

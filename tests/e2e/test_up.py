@@ -162,7 +162,7 @@ def test_mlflow_shows_the_run_its_curves_and_the_champion(up: Up, page: Page, re
     picture(page, "mlflow-curves", wait_seconds=10)
     page.goto(f"{up.address('MLflow')}/#/models/BTC-USD-1d")
     expect(page.get_by_text("@ champion").first).to_be_visible()
-    expect(page.get_by_text("P(rise) of the next close of BTC-USD 1d").first).to_be_visible()
+    expect(page.get_by_text("P(rise) of BTC-USD 1d").first).to_be_visible()
     picture(page, "mlflow-model", wait_seconds=10)
 
 

@@ -171,9 +171,13 @@ def test_an_outdated_description_of_the_model_is_corrected_and_a_persons_stays(w
     workspace.registry.ensure_registered_model()
     assert "registered last" not in note()
     assert "`challenger` is the newest version that waits for its decision, or that was held" in note()
-    client.update_registered_model(SERIES.name, description="ours")
-    workspace.registry.ensure_registered_model()
-    assert note() == "ours"
+    assert "the close at the horizon is higher (`window.horizon_bars` of the version's run" in note()
+    former = f"P(rise) of the next close of {SERIES.symbol} 1d: bars in, one probability for each bar that ends. Ours."
+    for present, expected in ((former, "that ends. Ours."), ("ours", "ours")):
+        client.update_registered_model(SERIES.name, description=present)
+        workspace.registry.ensure_registered_model()
+        assert note().endswith(expected)
+        assert "next close of" not in note()
 
 
 def test_a_run_that_is_logged_after_its_work_began_with_it(workspace: Workspace) -> None:
