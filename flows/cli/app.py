@@ -23,6 +23,7 @@ from flows.cli.old_spellings import replace_old_spellings
 from flows.cli.prediction_commands import audit, explain, monitor, predict, predictions, status
 from flows.cli.repair_commands import backup, doctor, housekeeping, restore
 from flows.cli.service_commands import automations, deployments, serve, up
+from flows.cli.terminal_session import open_output
 from flows.cli.training_commands import replay, retrain, retrain_panel, tune
 from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
@@ -53,8 +54,10 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
     use_own_temporary_folder()
-    if isinstance(sys.stdout, TextIOWrapper):  # as standard error does: what was done must not end with an error
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout = open_output(sys.stdout.fileno(), sys.stdout.encoding, by_lines=sys.stdout.isatty())
+    if isinstance(sys.stderr, TextIOWrapper):
+        sys.stderr = open_output(sys.stderr.fileno(), sys.stderr.encoding)
     if words is None:
         words = sys.argv[1:]
         if words[:1] in (["predict"], ["decisions"]) and not {"--panel", "--help", "-h"}.intersection(words):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import BufferedWriter, FileIO, TextIOWrapper
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,34 @@ def load_settings() -> Settings:
     return settings
 
 
+class _Output(FileIO):
+    """A stream whose reader may go (`riseorfall status | head -1`): the command goes on, the rest is not printed."""
+
+    def write(self, content: Any) -> int:
+        """Write what the reader takes."""
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(content)
+
+
+def open_output(descriptor: int, encoding: str, *, by_lines: bool = True) -> TextIOWrapper:
+    """Open a descriptor for text; it stays open. What the encoding lacks is escaped, as on standard error.
+
+    What a command has done must not end with an error because of what it prints, nor stop halfway.
+
+    Args:
+        descriptor: of a terminal, file or pipe.
+        encoding: of the text.
+        by_lines: every line is written at once.
+    """
+    stream = BufferedWriter(_Output(descriptor, "w", closefd=False))
+    return TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=by_lines)
+
+
 @contextmanager
 def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tuple["Console", Path]]:
     """Redirect standard error to a new log file; yield a console on the real one, and the path of the file.
@@ -44,7 +73,7 @@ def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tup
     path = _open_log(log_folder)
     sys.stderr.flush()
     kept = os.dup(2)
-    with path.open("a+", encoding="utf-8") as file, os.fdopen(kept, "w", encoding="utf-8", closefd=False) as terminal:
+    with path.open("a+", encoding="utf-8") as file, open_output(kept, "utf-8") as terminal:
         if holds_home:
             hold_home(file)
         os.dup2(file.fileno(), 2)
@@ -176,10 +205,6 @@ def _without_nan(value: Any) -> Any:
 
 
 def print_text(text: str) -> None:
-    """Print a text on standard output; end without a message where its reader has gone (`| head`), as Rich does."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
-        sys.exit(1)
+    """Print a text on standard output."""
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from flows.cli import app as command_line
 from flows.cli import run
 from flows.cli.free_space import FREE_BYTES, require_space
-from flows.cli.terminal_session import describe_interruption, flow_progress, print_json, quiet_streams
+from flows.cli.terminal_session import describe_interruption, flow_progress, open_output, print_json, quiet_streams
 from model.errors import StoreUnavailable
 from tasks.settings import Settings
 
@@ -51,15 +52,42 @@ def test_undefined_numbers_are_null(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in `riseorfall decisions --json | head -1`."""
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("words", "errors_too"), [("status --check", False), ("decisions --json", True), ("retrain --help", False)]
+)
+def test_a_reader_that_has_gone_is_no_error_and_the_command_goes_on(
+    words: str, errors_too: bool, tmp_path: Path
+) -> None:
+    """As in `riseorfall status | head -1`: what is left to do is done, and the exit code is that of the command."""
+    environment = os.environ | {"RISEORFALL_HOME": str(tmp_path)}
+
+    def done(output: int, errors: int) -> subprocess.CompletedProcess[bytes]:
+        call = [sys.executable, "-c", "from flows.cli import main; main()", *words.split()]
+        return subprocess.run(call, stdout=output, stderr=errors, env=environment, check=False)
+
+    whole = done(subprocess.PIPE, subprocess.PIPE)
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as output, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", output)
-        with pytest.raises(SystemExit) as ended:
-            print_json([{"number": 1}])
-    assert ended.value.code == 1
+    try:
+        cut = done(writer, subprocess.STDOUT if errors_too else subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert whole.stdout
+    assert (cut.returncode, cut.stderr or b"") == (whole.returncode, b"" if errors_too else whole.stderr)
+
+
+def test_lines_for_a_reader_that_has_gone_are_dropped(capfd: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open_output(writer, "ascii") as output:
+        output.write("gone")
+        output.flush()
+        output.write("gone too\n" * 10_000)
+    os.close(writer)
+    with open_output(1, "ascii", by_lines=False) as output:
+        output.write("\u00e9\n")
+    assert capfd.readouterr().out == "\\xe9\n"
 
 
 def test_an_unexpected_error_in_a_home_without_logs_is_one_line(
