@@ -114,7 +114,8 @@ def _inputs_and_outputs(series: Series) -> str:
         )
     return (
         f"P(rise) of {series.symbol} {series.interval}: the probability that the close at the horizon is higher "
-        "(`window.horizon_bars` of the version's run; by default 1, the next close). Bars in, one probability for each bar"
+        "(`window.horizon_bars` of the version's run; by default 1, the next close). Bars in, one probability for "
+        "each bar"
     )
 
 

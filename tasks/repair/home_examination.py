@@ -29,7 +29,9 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
     rows = _decisions(settings, tables)
     database = examine_database(settings, rows)
     moved = moved_paths(settings) if database.state == "whole" else None
-    versions = examine_versions(settings, rows) if database.state == "whole" and not moved else iter(())
+    bars_whole = all(each.state == "whole" for each in tables if each.part == "table bars")
+    stored = Workspace(settings).bar_store.stored_series() if settings.local_store and bars_whole else ()
+    versions = examine_versions(settings, rows, stored) if database.state == "whole" and not moved else iter(())
     missing = (*_missing_decisions(settings, tables), *_missing_bars(settings, rows, tables))
     return [*tables, *missing, database, *([moved] if moved else []), *versions]
 

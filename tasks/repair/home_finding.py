@@ -8,7 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
-State = Literal["whole", "damaged", "gone", "not examined"]
+State = Literal["whole", "damaged", "gone", "not examined", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class HomeFinding:
 
     Attributes:
         part: such as `table bars`, `registry`, `BTC-USD-1d version 3`.
-        state: `gone` if it should exist and does not; `not examined` if it is on another machine or cannot be read.
+        state: `gone` if it should exist and does not; `not examined` if it is on another machine or cannot be read;
+            `undecided` if it is a version whose retrain ended before its decision.
         path: file or folder.
         problem: what is wrong; empty if nothing is.
         remedy: what a repair does, or what a person can do.

@@ -9,17 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from model.errors import DamagedHome, RiseOrFallError
 from tasks.registry.file_verification import ARTIFACTS, require_same_digest
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import time_of_tag, unreadable_tags
+from tasks.registry.owning_process import is_gone
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
 from tasks.settings import Settings, masked
-from tasks.store.decision_log import LoggedDecision, reference_versions
+from tasks.store.decision_log import LoggedDecision, decided_versions, reference_versions
 from tasks.workspace import Workspace
 
 NEWEST = 100  # own choice: versions of a series that are examined besides its champion and the references of the gate
@@ -124,18 +125,25 @@ def _database_problem(path: Path, expected: int) -> str:
     return f"expected {expected} versions of the decision log, found none" if expected and not versions else ""
 
 
-def examine_versions(settings: Settings, rows: Sequence[LoggedDecision]) -> Iterator[HomeFinding]:
-    """Yield the damaged versions of each series of the decision log, and its champion if it is whole.
+def examine_versions(
+    settings: Settings, rows: Sequence[LoggedDecision], stored: Sequence[Series] = ()
+) -> Iterator[HomeFinding]:
+    """Yield the damaged versions of each series, those without a decision, and its champion if it is whole.
 
     Args:
         settings: with a local database that is whole.
         rows: of the decision log.
+        stored: series with bars, which may have versions and no decision.
     """
-    for name in dict.fromkeys(row.series_name for row in rows):
+    panels = (Series(PANEL, each.interval) for each in stored)
+    known = {each.name: each for each in (*stored, *panels)} | {
+        row.series_name: Series(row.symbol, row.interval) for row in rows
+    }
+    for name, series in known.items():
         own = [row for row in rows if row.series_name == name]
-        workspace = Workspace(settings, Series(own[0].symbol, own[0].interval), name)
-        champion = own[-1].champion_after
+        workspace = Workspace(settings, series, name)
         database = LocalDatabase(settings.mlflow_uri)
+        champion = own[-1].champion_after if own else (database.alias(name, "champion") or (None,))[0]
         newest, references = database.newest_versions(name, NEWEST) or (), sorted(reference_versions(own), key=int)
         numbers = dict.fromkeys((champion, *newest, *references))
         for number in numbers:
@@ -183,6 +191,20 @@ def _examine_version(
         )
     elif champion:
         yield HomeFinding(part, "whole", folder)
+    elif (
+        workspace.name == workspace.runs.series.name  # a replay decides about its versions when it resumes
+        and (workspace.name, number) not in decided_versions(rows)
+        and not _is_running(database, entry.run_id)
+    ):
+        decide = f"`riseorfall promote{workspace.series_flags} --version {number}`"
+        helps = f"its retrain ended before the decision. Decide with {decide}, or leave it: `housekeeping` deletes it"
+        yield HomeFinding(part, "undecided", folder, "", helps)
+
+
+def _is_running(database: LocalDatabase, run_id: str) -> bool:
+    """Return whether the process of a run goes on."""
+    running = database.running_processes() or {}
+    return run_id in running and not is_gone(running[run_id])
 
 
 def _tags_problem(tags: Mapping[str, str], trained_until: datetime | None) -> str:

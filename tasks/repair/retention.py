@@ -1,11 +1,11 @@
 """What a home keeps, and the rest that can be deleted.
 
 Kept for ever: the tables' newest rows, every version that was champion with its files, its run and its evaluation, and
-the bars at the versions that kept models were trained on or decided about. Bounded: other versions, runs of folds,
-reports, pages, logs, second copies of networks, and files of earlier table versions. Equal archives of serving code
-become hard links to one file. Only the series' own versions are touched, not those of a replay, which resumes from
-them. Each removal is a value, so a dry run lists what a run would delete; a removal examines again, just before it
-deletes, whether the decision log needs the thing by now.
+the bars at the versions that kept models were trained on or decided about. Bounded: other versions, also that of a
+retrain that died before its decision, runs of folds, reports, pages, logs, second copies of networks, and files of
+earlier table versions. Equal archives of serving code become hard links to one file. Only the series' own versions are
+touched, not those of a replay, which resumes from them. Each removal is a value, so a dry run lists what a run would
+delete; a removal examines again, just before it deletes, whether the decision log needs the thing by now.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from deltalake import DeltaTable
 
 from data_checks.offline_data_docs import listed_runs
-from model.bars import Series
+from model.bars import PANEL, Series
 from model.errors import DamagedHome, RiseOrFallError
 from model.times import to_milliseconds
 from tasks.registry.database_creation import open_client
@@ -35,7 +35,7 @@ from tasks.registry.serving_code import ARCHIVE
 from tasks.repair.live_writers import COMMAND_LOGS
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
-from tasks.store.decision_log import LoggedDecision, former_champions, reference_versions
+from tasks.store.decision_log import LoggedDecision, decided_versions, former_champions, reference_versions
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 BULKY = (REPORT, KERAS, ONNX, "pictures")  # of a run, each kept elsewhere or drawn from what is kept
 FOLDS, UNDECIDED = "run of a fold", "run without a decision"
+UNDECIDED_VERSION = "version without a decision"
 ENDED = {"FINISHED", "FAILED", "KILLED"}
 
 Versions = tuple[tuple[str, str, Entry], ...]  # registered: name, number, entry
@@ -89,6 +90,7 @@ def find_removals(settings: Settings, spec: RetentionSpec, now: datetime | None 
     versions = _registered(settings, rows)
     found = [*_old_pages(settings, spec, rows, moment)]
     if versions is not None:
+        found += _undecided_versions(settings, spec, rows, versions, moment)
         found += _old_runs(settings, spec, rows, versions, moment)
         found += _equal_code(settings, versions)
         for name in dict.fromkeys(row.series_name for row in rows):
@@ -181,7 +183,10 @@ def _delete_page(path: Path, root: Path, before: float) -> None:
 def _old_runs(
     settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], versions: Versions, now: datetime
 ) -> Iterator[Removal]:
-    """Yield the ended runs of folds after `fold_days`, and those without decision and version after `run_days`."""
+    """Yield the ended runs of folds after `fold_days`, and those without decision and version after `run_days`.
+
+    The run of a version that goes now goes with the next housekeeping.
+    """
     client = open_client(settings.mlflow_uri)
     needed = {row.run_id for row in rows} | {entry.run_id for _, _, entry in versions}
     experiments = {Series(row.symbol, row.interval).name for row in rows}
@@ -245,6 +250,45 @@ def _delete_run(settings: Settings, client: "MlflowClient", found: "Run", spec: 
         client.delete_logged_model(model_id)
     client.delete_run(run_id)
     _get_store(settings.mlflow_uri)._hard_delete_run(run_id)  # noqa: SLF001 - what `mlflow gc` calls
+
+
+def _undecided_versions(
+    settings: Settings, spec: RetentionSpec, rows: Sequence[LoggedDecision], versions: Versions, now: datetime
+) -> Iterator[Removal]:
+    """Yield the versions that no decision names, `run_days` after their run ended: it died before it decided."""
+    series = {Series(row.symbol, row.interval) for row in rows} | {*Workspace(settings).bar_store.stored_series()}
+    known = {each.name: each for each in (*series, *(Series(PANEL, each.interval) for each in series))}
+    decided = decided_versions(rows)
+    for name, number, entry in versions:
+        if name not in known or (name, number) in decided:
+            continue
+        if Workspace(settings, known[name]).registry.alias_number("champion") == number:  # of a home without decisions
+            continue
+        folder = _folder_of_version(settings, versions, name, number)
+        if folder is not None and _is_undecided(settings, entry.run_id, spec, now):
+            delete = partial(_delete_undecided, settings, known[name], number, spec, now)
+            yield Removal(UNDECIDED_VERSION, f"{name} version {number}", _size(folder), delete)
+
+
+def _is_undecided(settings: Settings, run_id: str, spec: RetentionSpec, now: datetime) -> bool:
+    """Return whether a run is one of ours that ended long ago; False where MLflow has lost it."""
+    from mlflow.exceptions import MlflowException  # imported here: it takes seconds
+
+    try:
+        run = open_client(settings.mlflow_uri).get_run(run_id)
+    except MlflowException:
+        return False
+    return _kind_of_old_run(run, spec, now) == UNDECIDED
+
+
+def _delete_undecided(settings: Settings, series: Series, number: str, spec: RetentionSpec, now: datetime) -> None:
+    registry = Workspace(settings, series).registry
+    rows = Workspace(settings).decision_log.rows(series.name)
+    run_id = registry.version(number).run_id
+    needed = (series.name, number) in decided_versions(rows) or registry.alias_number("champion") == number
+    if needed or not _is_undecided(settings, run_id, spec, now):
+        raise StillNeeded(f"{series.name} version {number} was decided about, or its run goes on")
+    _delete_version(settings, series, number)
 
 
 def _old_versions(

@@ -13,7 +13,10 @@ class RetentionSpec(BaseModel):
     )
     fold_days: int = Field(30, ge=1, le=36_500, description="Days that the MLflow runs of single folds are kept.")
     run_days: int = Field(
-        180, ge=1, le=36_500, description="Days that MLflow runs without a decision (failed, unchanged) are kept."
+        180,
+        ge=1,
+        le=36_500,
+        description="Days that MLflow runs without a decision (failed, unchanged, killed) and their versions are kept.",
     )
     page_days: int = Field(
         90, ge=1, le=36_500, description="Days that reports, Data Docs and logs are kept; the champion's report stays."

@@ -10,7 +10,7 @@ Caution: two decisions may have the same `decided_at` (a retrain repeated "as of
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
@@ -161,6 +161,13 @@ def reference_versions(rows: Sequence[LoggedDecision]) -> set[str]:
         if named and row.action == "promote":
             return named
     return set()
+
+
+def decided_versions(rows: Iterable[LoggedDecision]) -> set[tuple[str, str | None]]:
+    """Return name and number of every version that decisions are about, or that was champion."""
+    return {
+        (row.series_name, number) for row in rows for number in (row.version, row.champion_before, row.champion_after)
+    }
 
 
 def former_champions(rows: Sequence[LoggedDecision]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from flows.cli import run
 from model.bars import Bars
 from model.errors import DamagedHome, NoChampion, SpecError
 from tasks.registry.owning_process import PROCESS_TAG, own_process
+from tasks.repair.home_examination import examine_home
 from tasks.repair.retention import Removal, apply_removals, find_removals
 from tasks.repair.retention_spec import RetentionSpec
 from tasks.settings import Settings
@@ -193,6 +194,56 @@ def test_old_runs_of_folds_and_runs_without_a_decision_go(tmp_path: Path, monkey
     assert trash.lifecycle_stage == "deleted"  # `mlflow gc` would delete it
     folders = {path.name for path in (tmp_path / "mlruns" / "artifacts" / SERIES.name).iterdir()}
     assert not folders & {old, failed}
+
+
+def test_a_version_whose_retrain_died_before_its_decision_goes_with_its_files(tmp_path: Path) -> None:
+    settings = tiny_home(tmp_path, BARS, 100)
+    workspace, now = Workspace(settings, SERIES), datetime.now(UTC)
+    registry, log = workspace.registry, workspace.decision_log
+    for _ in range(5):
+        tiny_version(workspace, BARS, 100)
+    folders = {number: registry.read_version(number).folder for number in "123456"}
+    runs = {number: registry.version(number).run_id for number in "123456"}
+    for number, days in (("1", 999), ("2", 181), ("3", 179), ("5", 999), ("6", 999)):  # 4 is being trained
+        ended = int((now.timestamp() - days * DAYS) * 1000)
+        workspace.runs.client.set_terminated(runs[number], "KILLED", ended)
+    promoted = LoggedDecision("a", now, SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1", run_id=runs["1"])
+    log.append(promoted)
+    log.append(replace(promoted, decision_id="b", action="hold", version="5", champion_before="1", run_id=runs["5"]))
+    registry.set_alias("challenger", "6")
+
+    found = of_kind(find_removals(settings, RetentionSpec()), "version without a decision")
+    assert [each.name for each in found] == ["BTC-USD-1d version 2", "BTC-USD-1d version 6"]
+    assert all(each.size > 1000 for each in found)
+    log.append(
+        replace(promoted, decision_id="c", action="hold", version="2", champion_before="1")
+    )  # by hand, meanwhile
+    assert apply_removals(found) == found[1:]
+    assert [number for number, folder in folders.items() if not folder.exists()] == ["6"]
+    with pytest.raises(NoChampion):
+        registry.version("6")
+    assert registry.alias_number("challenger") is None
+    (run_left,) = of_kind(find_removals(settings, RetentionSpec()), "run without a decision")
+    assert run_left.name == runs["6"]
+    assert apply_removals([run_left]) == [run_left]
+
+
+def test_doctor_names_a_version_without_a_decision_whose_retrain_has_ended(tmp_path: Path) -> None:
+    settings = tiny_home(tmp_path, BARS, 100)
+    workspace = Workspace(settings, SERIES)
+    dead, alive = tiny_version(workspace, BARS, 100), tiny_version(workspace, BARS, 100)
+    for number in ("1", dead, alive):
+        workspace.runs.client.set_model_version_tag(SERIES.name, number, "metric.log_loss", "0.69")
+    workspace.runs.finish_run(workspace.registry.version(dead).run_id, "KILLED")
+    workspace.decision_log.append(
+        LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1")
+    )
+    found = {each.part: each for each in examine_home(settings) if "version" in each.part}
+    assert list(found) == ["BTC-USD-1d version 1 (champion)", f"BTC-USD-1d version {dead}"]
+    undecided = found[f"BTC-USD-1d version {dead}"]
+    assert (undecided.state, undecided.is_damage) == ("undecided", False)
+    for part in ("ended before the decision", f"`riseorfall promote --version {dead}`", "`housekeeping` deletes it"):
+        assert part in undecided.remedy
 
 
 def test_files_of_a_retrain_that_died_while_it_registered_go_with_its_run(tmp_path: Path) -> None:
