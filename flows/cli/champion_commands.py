@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, LastFlag, SeriesOptions
 from flows.cli.terminal_session import in_prefect, load_settings, print_json, quiet_libraries
 from model.bars import Series
+from model.errors import SpecError
 from model.promotion_rule import PromotionRule
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     from tasks.settings import Settings
-    from tasks.store.decision_log import LoggedDecision
+    from tasks.store.decision_log import DecisionLog, LoggedDecision
+
+MOST_NAMES = 20  # own choice: names that an error lists
 
 
 def decisions(
@@ -38,6 +41,8 @@ def decisions(
     settings = load_settings()
     log = Workspace(settings).decision_log
     series_name = name or (options.panel if options.is_panel else options.series).name
+    if name:
+        _require_decisions(log, name)
     if on is not None:
         moment = on.date() if on.tzinfo is None and on.time() == time() else on
         champion = log.champion_on(series_name, moment)
@@ -55,6 +60,17 @@ def decisions(
     else:
         show_lines([series_name, *([] if name else options.others)])
         show_decisions(rows)
+
+
+def _require_decisions(log: "DecisionLog", name: str) -> None:
+    """Raise SpecError if there are decisions, and none about a name."""
+    names = log.series_names()
+    if names and name not in names:
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        raise SpecError(
+            f"decisions: expected --name of a series or replay with decisions, found {name}; there are decisions about "
+            f"{', '.join(names[:MOST_NAMES])}{more}."
+        )
 
 
 def promote(

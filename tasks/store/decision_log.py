@@ -332,6 +332,12 @@ class DecisionLog:
 
         return pa.schema([self._table.schema.field(name) for name in names])
 
+    def series_names(self) -> tuple[str, ...]:
+        """Return every name about which there are decisions, those of replays too, sorted."""
+        table = self._table.open()
+        names = read_rows(table, self._schema("series_name"))["series_name"].to_pylist() if table else ()
+        return tuple(sorted(set(names)))
+
     def last(self, series_name: str) -> LoggedDecision | None:
         """Return the decision written last about a series: its `champion_after` is the champion. None without any."""
         rows = self.rows(series_name, last=1)

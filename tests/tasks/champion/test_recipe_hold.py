@@ -368,6 +368,23 @@ def test_status_and_decisions_show_the_hold_until_it_is_lifted(capsys: pytest.Ca
     assert "the bars were wrong" in listed
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--on", "2026-11-27")])
+def test_decisions_of_a_name_without_any_names_those_that_have_some(
+    flags: tuple[str, ...], workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replayed = replace(row(workspace, "1", None), decision_id="replay", series_name="BTC-USD-1d-replay")
+    workspace.decision_log.append(replayed)
+    assert run(["decisions", "--name", "BTC-USD-1d-replay", *flags]) == 0
+    capsys.readouterr()
+    assert run(["decisions", "--name", "BTC-USD-1d-replya", *flags]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert found.err == (
+        "riseorfall: decisions: expected --name of a series or replay with decisions, found BTC-USD-1d-replya; there "
+        "are decisions about BTC-USD-1d, BTC-USD-1d-replay.\n"
+    )
+
+
 @pytest.mark.parametrize("command", [["rollback"], ["promote", "--version", "3", "--force", "--reason", "better"]])
 @pytest.mark.usefixtures("settings")
 def test_a_committed_decision_is_shown_although_prefect_does_not_answer(
