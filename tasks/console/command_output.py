@@ -18,6 +18,7 @@ from model.forecaster_names import POLICY_NAMES, traded_name
 from model.metrics import METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs, what_to_do
+from tasks.console.fitting_tables import print_table
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import mark_reasons
 
@@ -45,9 +46,9 @@ def show_retrain(
 
     console = Console(highlight=False)
     if isinstance(result, Retrain):
-        console.print(metrics_table(result.evaluation))
+        print_table(console, metrics_table(result.evaluation))
         if result.evaluation.policies:
-            console.print(policies_table(result.evaluation.policies))
+            print_table(console, policies_table(result.evaluation.policies))
     for name, text in _retrain_lines(result, seconds, settings, log_file, costs):
         print_field(console, name, text)
 
@@ -204,7 +205,7 @@ def show_watched(watched: "MonitorResult") -> None:
     )
     for row in watched.rows():
         table.add_row(*(escape(text) for text in row.values()))
-    console.print(table)
+    print_table(console, table)
     for alarm in watched.entry.alarms:
         console.print(f"[bold red]{alarm.kind}[/bold red] {escape(alarm.message)}", soft_wrap=True)
     for line in watched.notes:
@@ -225,7 +226,10 @@ def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
             f"{each['gaps']}\n({each['missing_bars']})" if each["gaps"] else "0",
             *(str(each[name]) for name in ("quarantined", "revised", "version")),
         )
-    Console().print(table if found else "no bars yet; `riseorfall ingest` fetches some")
+    if found:
+        print_table(Console(), table)
+    else:
+        Console().print("no bars yet; `riseorfall ingest` fetches some")
 
 
 def format_time(written: str) -> str:
@@ -242,7 +246,10 @@ def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:
         released = [f"{format_time(each['released_at'])}: {each['release_reason']}"] if each["released_at"] else []
         texts = (each[name] for name in ("rule", "value", "source"))
         table.add_row(format_time(each["opened_at"]), *map(escape, (*texts, *released)))
-    Console().print(table if found else "no quarantined bars")
+    if found:
+        print_table(Console(), table)
+    else:
+        Console().print("no quarantined bars")
 
 
 def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
@@ -262,7 +269,7 @@ def show_explanation(found: Mapping[str, Any], rows: int = 5) -> None:
     for bar in bars:
         shares = (bar["added"], *bar["added_by"].values())
         table.add_row(bar["opened_at"][:16].replace("T", " "), *(f"{share:+.4f}" for share in shares))
-    console.print(table)
+    print_table(console, table)
     if found["learned"]:
         console.print("In-sample: the network was trained on this window, so this explains a fit, not a forecast.")
     console.print(f"page: {found['page']}", soft_wrap=True, highlight=False, markup=False)

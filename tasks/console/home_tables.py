@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tasks.console.fitting_tables import print_table
 from tasks.repair.home_finding import HomeFinding
 from tasks.repair.retention import Removal
 from tasks.results import totals
@@ -20,7 +21,7 @@ def show_findings(found: Sequence[HomeFinding], repaired: Sequence[HomeFinding])
         helps = f"doctor --repair: {each.remedy}" if each.repair and each.is_damage else each.remedy
         style = "bold red" if each.is_damage else ""
         table.add_row(escape(each.part), f"[{style}]{each.state}[/{style}]" if style else each.state, escape(helps))
-    console.print(table)
+    print_table(console, table)
     for each in found:
         if each.is_damage:
             console.print(f"[bold red]{each.state}[/bold red] {escape(f'{each.path}: {each.problem}')}", soft_wrap=True)
@@ -36,6 +37,9 @@ def show_removals(found: Sequence[Removal], ended: Sequence[str], *, dry_run: bo
     table = Table("would be deleted" if dry_run else "deleted", "number", "bytes", box=SIMPLE_HEAD)
     for row in totals(found):
         table.add_row(*row)
-    console.print(table if found else "nothing to delete")
+    if found:
+        print_table(console, table)
+    else:
+        console.print("nothing to delete")
     if ended:
         console.print(f"ended {len(ended)} runs whose process was gone")

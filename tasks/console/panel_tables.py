@@ -23,6 +23,7 @@ from tasks.console.command_output import (
     policies_table,
     print_field,
 )
+from tasks.console.fitting_tables import print_table
 from tasks.console.prediction_tables import yes_or_no
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import mark_reasons
@@ -55,11 +56,11 @@ def show_panel_retrain(
     decided = promotion.action
     if isinstance(result, PanelRetrain):
         found = result.evaluation
-        console.print(metrics_table(found.pooled))
+        print_table(console, metrics_table(found.pooled))
         if found.ranks:
-            console.print(ranks_table(found.ranks, found.pooled.policies))
+            print_table(console, ranks_table(found.ranks, found.pooled.policies))
         elif found.pooled.policies:
-            console.print(policies_table(found.pooled.policies, of_panel=True))
+            print_table(console, policies_table(found.pooled.policies, of_panel=True))
         for name, text in _evaluation_lines(result):
             print_field(console, name, text)
         decided = f"{promotion.action} version {result.version.version}"
@@ -155,7 +156,7 @@ def show_panel_forecast(found: Mapping[str, Any]) -> None:
         f"[bold]{found['series']}[/bold] version {found['version']}, decided at {most[0]} UTC, "
         f"resolves at {most[1]} UTC"
     )
-    console.print(table)
+    print_table(console, table)
     for each, (decided_at, resolves_at) in zip(found["predictions"], closes, strict=True):
         if (decided_at, resolves_at) != most:
             console.print(f"{each['symbol']}: decided at {decided_at} UTC, resolves at {resolves_at} UTC")

@@ -10,6 +10,7 @@ from rich.table import Table
 from model.cost_classes import CLASS_COLUMNS
 from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
 from tasks.console.command_output import format_time
+from tasks.console.fitting_tables import print_table
 
 
 def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -30,7 +31,10 @@ def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
         first = (format_time(row["resolves_at"]), *series, f"{row['probability']:.1%}", row["predicted"])
         opinion = [yes_or_no(row["opinion"])] if stated else []
         table.add_row(*first, *opinion, outcome, row["version"], stored)
-    Console().print(table if rows else "no predictions yet; `riseorfall predict` makes one, for a panel with --panel")
+    if rows:
+        print_table(Console(), table)
+    else:
+        Console().print("no predictions yet; `riseorfall predict` makes one, for a panel with --panel")
 
 
 def yes_or_no(opinion: str | None) -> str:

@@ -21,6 +21,7 @@ from model.trading import TradingSpec
 from tasks.champion.promotion_summary import costs_text
 from tasks.champion.served_predictions import maker_text
 from tasks.console.command_output import decision_reasons, format_time, print_bullet
+from tasks.console.fitting_tables import print_table
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.console.prediction_tables import right_or_wrong
 from tasks.registry.run_metrics import BREAK_EVEN
@@ -125,7 +126,7 @@ def show_all_status(found: Sequence[Mapping[str, Any]]) -> None:
             f"{decided[-1]['action']}{apart}{decided[-1]['decided_at'][:10]}" if decided else "none",
             escape("; ".join(short_alarm(alarm, each["series"]) for alarm in health["alarms"])) or "none",
         )
-    console.print(table)
+    print_table(console, table)
     console.print("`riseorfall status --symbol SYMBOL --interval INTERVAL` shows one of them")
 
 

@@ -181,6 +181,22 @@ def test_no_word_is_broken_at_80_columns(capsys: pytest.CaptureFixture[str], mon
     assert "ADA-USDT 1d " in shown
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_on_a_narrow_terminal_nothing_is_cut(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_bars([BARS_ROW, BARS_ROW | {"symbol": "ADA-USDT", "gaps": 0}])
+    show_all_status([LINE, LINE | FOREIGN])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    for line in ("series 1000SHIB-USDT 15m", "gaps (bars) 123 (4567)", "quarantined 12345", "log loss 0.7000",
+                 "last decision rollback 2026-11-27", "champion by PANEL-15m"):  # fmt: skip
+        assert line in lines
+
+
 @pytest.mark.usefixtures("settings")
 def test_a_terminal_of_80_columns_shows_the_bars_whole() -> None:
     shown = on_a_terminal([sys.executable, "-c", "from flows.cli import main; main()", "bars"])
