@@ -29,10 +29,12 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
     rows = _decisions(settings, tables)
     database = examine_database(settings, rows)
     moved = moved_paths(settings) if database.state == "whole" else None
-    bars_whole = all(each.state == "whole" for each in tables if each.part == "table bars")
-    stored = Workspace(settings).bar_store.stored_series() if settings.local_store and bars_whole else ()
+    lost_log = tuple(_missing_decisions(settings, tables))
+    # Without bars no series is known, without the decision log every version would look like one without a decision.
+    is_known = not lost_log and all(each.state == "whole" for each in tables)
+    stored = Workspace(settings).bar_store.stored_series() if is_known else ()
     versions = examine_versions(settings, rows, stored) if database.state == "whole" and not moved else iter(())
-    missing = (*_missing_decisions(settings, tables), *_missing_bars(settings, rows, tables))
+    missing = (*lost_log, *_missing_bars(settings, rows, tables))
     return [*tables, *missing, database, *([moved] if moved else []), *versions]
 
 

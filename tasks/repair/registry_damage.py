@@ -195,6 +195,7 @@ def _examine_version(
         workspace.name == workspace.runs.series.name  # a replay decides about its versions when it resumes
         and (workspace.name, number) not in decided_versions(rows)
         and not _is_running(database, entry.run_id)
+        and "decision" not in workspace.runs.run_tags(entry.run_id)  # the decision log may have lost rows
     ):
         decide = f"`riseorfall promote{workspace.series_flags} --version {number}`"
         helps = f"its retrain ended before the decision. Decide with {decide}, or leave it: `housekeeping` deletes it"

@@ -258,11 +258,12 @@ def _undecided_versions(
     """Yield the versions that no decision names, `run_days` after their run ended: it died before it decided."""
     series = {Series(row.symbol, row.interval) for row in rows} | {*Workspace(settings).bar_store.stored_series()}
     known = {each.name: each for each in (*series, *(Series(PANEL, each.interval) for each in series))}
-    decided = decided_versions(rows)
+    decided, logged = decided_versions(rows), {row.series_name for row in rows}
     for name, number, entry in versions:
         if name not in known or (name, number) in decided:
             continue
-        if Workspace(settings, known[name]).registry.alias_number("champion") == number:  # of a home without decisions
+        champion = Workspace(settings, known[name]).registry.alias_number("champion")
+        if champion == number or (champion and name not in logged):  # the decision log of the series is lost
             continue
         folder = _folder_of_version(settings, versions, name, number)
         if folder is not None and _is_undecided(settings, entry.run_id, spec, now):
@@ -271,14 +272,17 @@ def _undecided_versions(
 
 
 def _is_undecided(settings: Settings, run_id: str, spec: RetentionSpec, now: datetime) -> bool:
-    """Return whether a run is one of ours that ended long ago; False where MLflow has lost it."""
+    """Return whether a run is one of ours that ended long ago without a decision; False where MLflow has lost it.
+
+    A decision marks its run too, which counts where the decision log has lost rows.
+    """
     from mlflow.exceptions import MlflowException  # imported here: it takes seconds
 
     try:
         run = open_client(settings.mlflow_uri).get_run(run_id)
     except MlflowException:
         return False
-    return _kind_of_old_run(run, spec, now) == UNDECIDED
+    return _kind_of_old_run(run, spec, now) == UNDECIDED and "decision" not in run.data.tags
 
 
 def _delete_undecided(settings: Settings, series: Series, number: str, spec: RetentionSpec, now: datetime) -> None:

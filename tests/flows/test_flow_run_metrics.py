@@ -55,7 +55,9 @@ def test_the_next_runs_of_a_server_are_read_page_by_page(home: Path, monkeypatch
                 schedules=[DeploymentScheduleCreate(schedule=daily, active=True)],
             )  # fmt: skip
             for hour in hours:
-                client.create_flow_run_from_deployment(deployment, state=Scheduled(now + timedelta(hours=hour)))
+                client.create_flow_run_from_deployment(
+                    deployment, state=Scheduled(scheduled_time=now + timedelta(hours=hour))
+                )
     found = {each["name"]: each for each in service_status(Settings(home=home))["next_runs"]}
     assert found["next-often"]["series"] == "OFTEN 1d"
     assert datetime.fromisoformat(found["next-often"]["at"]) == now + timedelta(hours=1)

@@ -200,14 +200,16 @@ def test_a_version_whose_retrain_died_before_its_decision_goes_with_its_files(tm
     settings = tiny_home(tmp_path, BARS, 100)
     workspace, now = Workspace(settings, SERIES), datetime.now(UTC)
     registry, log = workspace.registry, workspace.decision_log
-    for _ in range(5):
+    for _ in range(6):
         tiny_version(workspace, BARS, 100)
-    folders = {number: registry.read_version(number).folder for number in "123456"}
-    runs = {number: registry.version(number).run_id for number in "123456"}
-    for number, days in (("1", 999), ("2", 181), ("3", 179), ("5", 999), ("6", 999)):  # 4 is being trained
+    folders = {number: registry.read_version(number).folder for number in "1234567"}
+    runs = {number: registry.version(number).run_id for number in "1234567"}
+    workspace.runs.client.set_tag(runs["7"], "decision", "hold")  # a repair of the decision log lost its row
+    for number, days in (("1", 999), ("2", 181), ("3", 179), ("5", 999), ("6", 999), ("7", 999)):  # 4 is being trained
         ended = int((now.timestamp() - days * DAYS) * 1000)
         workspace.runs.client.set_terminated(runs[number], "KILLED", ended)
     promoted = LoggedDecision("a", now, SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1", run_id=runs["1"])
+    assert find_removals(settings, RetentionSpec()) == []  # there is a champion: the decision log is lost
     log.append(promoted)
     log.append(replace(promoted, decision_id="b", action="hold", version="5", champion_before="1", run_id=runs["5"]))
     registry.set_alias("challenger", "6")
