@@ -2,9 +2,9 @@
 
 The bars are put on the device once and each batch gathers its windows there, so memory grows with the bars, whatever
 the lookback. Weights, optimizer and dropout seeds are values that go through the graph and come back; a `Trainer` keeps
-none of them, so the same bars, specs and seed give the same weights, bit for bit, on a CPU with the same number of
-cores (the number of cores decides the rounding of a sum). Which windows are training and which are validation is
-decided by `model.folds`. Caution: the graph calls Keras layers through `stateless_call`; assigning weights to the
+none of them, so the same bars, specs and seed give the same weights, bit for bit, on a CPU of the same type and with
+as many threads per operation (they decide the rounding of a sum). Which windows are training and which are validation
+is decided by `model.folds`. Caution: the graph calls Keras layers through `stateless_call`; assigning weights to the
 Trainer's own model changes nothing.
 """
 

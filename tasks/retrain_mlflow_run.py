@@ -70,7 +70,7 @@ def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> 
             "symbol": recipe.symbol,
             "interval": recipe.interval,
             "seed": str(recipe.training.seed),
-            "cores": str(os.cpu_count()),  # on a CPU the weights repeat on the same number of cores
+            "cores": str(os.cpu_count()),  # with several threads per operation the weights repeat on as many cores only
             "trigger": trigger(),
             "flow_run": str(runtime.flow_run.id or ""),
             "mlflow.source.name": "flows/retrain.py" if source else "flows/retrain_panel.py",

@@ -188,8 +188,9 @@ class Settings(BaseSettings):
             "GX_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            # A small network learns faster with one thread per operation, and to the same bits on any number of cores;
-            # folds share the cores instead. For a large network, 0 takes them all.
+            # A small network learns faster with one thread per operation, and to the same bits on any number of cores
+            # of one type; folds share the cores instead. For a large network, 0 takes them all: to the same bits on as
+            # many cores only.
             "TF_NUM_INTRAOP_THREADS": "1",
             "TF_NUM_INTEROP_THREADS": "-1",  # a graph runs in the thread that asks: two folds do not queue in one pool
             "GIT_PYTHON_REFRESH": "quiet",

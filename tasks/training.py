@@ -5,7 +5,8 @@ predicts the test fold (`fit_fold`). The final network is fitted on every resolv
 the median of the folds' best epochs (`fit_final_network`). Weights start fresh unless the recipe starts warm; then a
 fold takes those of a champion older than its validation windows, and the final fit starts warm only if every fold did.
 Folds run one after the other, in threads that share one traced network, or on a Dask cluster, with the same numbers.
-Caution: weights repeat bit for bit on machines with as many cores, elsewhere to rounding.
+Caution: weights repeat bit for bit on processors of one type, on any number of cores as long as an operation has one
+thread (`Settings.announce`); with more threads only on as many cores, elsewhere to rounding.
 """
 
 from datetime import UTC, datetime
