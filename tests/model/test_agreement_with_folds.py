@@ -23,6 +23,19 @@ def record_of(fold_networks: np.ndarray) -> np.ndarray:
     return fold_networks[FOLD, np.arange(len(FOLD))]
 
 
+def test_disagreements_by_hand() -> None:
+    """Each later fold network is compared on the windows before its own fold, the final network on all."""
+    fold, record = np.repeat([0, 1, 2], 2), np.full(6, 0.5)
+    fits = np.array([[0.5] * 6, [0.6, 0.6, *[0.5] * 4], [*[0.7] * 4, 0.5, 0.5]])  # equal to the record on its own fold
+    divergence = {p: -np.log(4 * p * (1 - p)) / 2 for p in (0.6, 0.7, 0.8)}
+    found = check_final_network(record, fold, fits, np.full(6, 0.8), FinalNetworkRule(factor=2))
+    assert found.of_folds == pytest.approx([divergence[0.6], divergence[0.7]])
+    assert found.disagreement == pytest.approx(divergence[0.8])
+    assert found.limit == pytest.approx(2 * divergence[0.7])
+    assert not found.passed
+    assert check_final_network(record, fold, fits, np.full(6, 0.8), FinalNetworkRule(factor=3)).passed
+
+
 def test_an_honest_final_fit_is_seldom_held() -> None:
     held = 0
     for seed in range(200):

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from simulated_decisions import daily_promotions
 
-from model.best_past_champion import AnchorRule, compare_with_past_champions, references_to_keep
+from model.best_past_champion import (
+    AnchorRule,
+    calibration_slope_bound,
+    compare_with_past_champions,
+    references_to_keep,
+)
 from model.errors import SpecError
 
 RULE = AnchorRule()
@@ -48,6 +53,32 @@ def test_the_numbers_of_a_comparison_are_those_of_the_common_windows() -> None:
     assert (found.common[0], found.excess[0]) == (450, pytest.approx(excess))
     assert (found.standard_error[0], found.boldness[0]) == (pytest.approx(error), pytest.approx(boldness))
     assert found.conservative_excess[0] == pytest.approx(min(0.6 * boldness, excess + 2.326 * error))
+
+
+def newey_west(values: np.ndarray, lags: int) -> float:
+    """Return the standard error of a mean, with Bartlett's weights."""
+    centred, count = values - values.mean(), len(values)
+    variance = centred @ centred / count
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / count
+    return float(np.sqrt(variance / count))
+
+
+def test_overlapping_labels_widen_the_error_of_excess_and_slope() -> None:
+    path = np.random.default_rng(9).normal(size=1005).cumsum()
+    labels = (path[5:] > path[:-5]).astype(np.int8)
+    ours = np.clip(0.5 + 0.15 * np.sin(np.arange(1000) / 40) + 0.03 * (labels - 0.5), 0.02, 0.98)
+    found = compare_with_past_champions(labels, 0.5, ours, np.full((1, 1000), 0.5), RULE, overlap=5)
+    difference = -np.log(2 * np.where(labels == 1, ours, 1 - ours))
+    assert found.standard_error[0] == pytest.approx(newey_west(difference, 10))
+    assert newey_west(difference, 10) > 1.5 * newey_west(difference, 0)
+    skill, divergences = (labels - 0.5) * np.log(ours / (1 - ours)), -np.log(4 * ours * (1 - ours)) / 2
+    slope = skill.mean() / divergences.mean() / 2
+    residual, unit = skill - 2 * slope * divergences, 2 * divergences.mean()
+    for overlap, lags in ((1, 0), (5, 10)):
+        expected = slope - 2.326 * newey_west(residual, lags) / unit
+        assert 0 < expected < 0.5
+        assert calibration_slope_bound(labels, 0.5, ours, RULE, overlap) == pytest.approx(expected)
 
 
 def test_evidence_of_being_worse_is_corrected_for_all_that_have_been_champion() -> None:

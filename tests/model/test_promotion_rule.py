@@ -13,7 +13,7 @@ from scipy.stats import binom
 from synthetic_bars import bars_of_closes
 from synthetic_records import DAY, coin_labels, daily_record, forecast, loud_forecast
 
-from model.bootstrap import Interval
+from model.bootstrap import Interval, PairedDifference
 from model.correction_for_looks import Looks, RecipesTried
 from model.errors import SpecError
 from model.multiple_testing import forecast_skill, search_skill
@@ -23,6 +23,7 @@ from model.promotion_rule import (
     Decision,
     PromotionRule,
     decide,
+    different_question,
     hold_because,
     replace_broken_champion,
 )
@@ -116,6 +117,15 @@ def test_a_strict_promotion_needs_the_better_direction_not_only_the_lower_loss()
     assert failed(decision) == ["mcnemar"]
     assert decision.numbers["mcnemar.p_value"] < 0.05
     assert decision.numbers["champion.high"] < 0
+
+
+@pytest.mark.parametrize(("low", "high", "passes"), [(-0.02, -0.001, False), (-0.02, 0.001, True), (0.001, 0.02, True)])
+def test_at_another_horizon_only_a_champion_with_skill_speaks_against_a_strict_promotion(
+    low: float, high: float, passes: bool
+) -> None:
+    champion = PairedDifference(mean=(low + high) / 2, low=low, high=high, p_value=0.1, n=750, block_bars=1)
+    assert different_question(STRICT, 1, 5, champion).passed is passes
+    assert not different_question(DAILY, 1, 5, champion).passed
 
 
 def losing_by(nats: float, probabilities: Float64[np.ndarray, " window"]) -> Record:

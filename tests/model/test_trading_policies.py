@@ -56,6 +56,20 @@ def test_where_no_decision_is_in_force_the_position_is_closed_and_must_be_entere
     assert held(p, Band(0.05, 0.0), short=False, in_force=[True, True, False, True, True]) == [1, 1, 0, 0, 1]
 
 
+def test_a_band_is_learned_net_of_costs() -> None:
+    """A fifth of the bars rise by 2 %, as predicted with 70 %; the others move by 0.1 %, as predicted with 52 %."""
+    moves = np.tile([0.02, 0.001, -0.001, 0.001, -0.001], 40)
+    p = np.tile([0.7, 0.52, 0.48, 0.52, 0.48], 40)
+    bars = bars_of_closes(100 * np.cumprod(np.concatenate([[1.0], 1 + moves])).round(12))
+    labels, fold = (moves > 0).astype(np.int8), np.zeros(200, dtype=np.int64)
+    record = Record(bars.closed_at[:-1], bars.closed_at[1:], labels, p, fold)
+    spec = TradingSpec(policy="threshold", cost_bps=0, slippage_bps=0)
+    free = learn_bands(record, bars, spec, [record])[0]
+    dear = learn_bands(record, bars, spec.model_copy(update={"cost_bps": 20.0}), [record])[0]
+    assert free.enter < 0.019  # every move pays
+    assert 0.019 < dear.enter < 0.2  # those alone that exceed two sides of 20 basis points
+
+
 def test_a_new_fold_brings_its_own_band() -> None:
     p, fold = np.array([0.56, 0.54, 0.54, 0.52]), np.array([0, 0, 1, 1])
     bands = {0: Band(0.05, 0.0), 1: Band(0.1, 0.03)}
