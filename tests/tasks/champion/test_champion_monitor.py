@@ -17,9 +17,16 @@ from model.errors import SpecError
 from model.monitor_alarms import Alarm, MonitorSpec, fresh_alarms
 from model.recipe import Recipe
 from model.times import to_datetime
-from tasks.champion.champion_monitor import MonitorResult, join, monitor_champion, service_evidence
+from tasks.champion.champion_monitor import (
+    MonitorResult,
+    join,
+    monitor_champion,
+    promotion_ordinal,
+    service_evidence,
+)
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
+from tasks.store.decision_log import LoggedDecision
 from tasks.store.delta_table import read_rows
 from tasks.store.monitor_log import MonitorEntry, MonitorLog, score_from
 from tasks.store.prediction_log import Prediction
@@ -135,6 +142,19 @@ def test_good_days_of_a_former_version_do_not_hide_a_bad_one(settings: Settings)
     assert watched.service.count == 249
     assert [alarm.kind for alarm in watched.raised] == ["degraded"]
     assert watched.score.degraded
+
+
+def test_each_version_has_the_place_of_its_first_promotion(settings: Settings) -> None:
+    """The k-th version to become champion has the share 1 / (k (k + 1)) of the false-alarm rate, for good."""
+    workspace, before = Workspace(settings, SERIES), None
+    for number, version in enumerate(("3", "5", "3", "9")):
+        at = datetime(2026, 11, 1 + number, tzinfo=UTC)
+        row = LoggedDecision(
+            f"{number}", at, SERIES.name, SERIES.symbol, SERIES.interval, "promote", version, before, version
+        )
+        workspace.decision_log.append(row)
+        before = version
+    assert [promotion_ordinal(workspace, version) for version in ("3", "5", "9", "11")] == [1, 2, 3, 4]
 
 
 def test_the_service_counts_overlaps_by_the_longest_horizon_of_its_versions(settings: Settings) -> None:

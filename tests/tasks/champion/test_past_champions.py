@@ -11,13 +11,14 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW, tiny_home, tiny_version
 
+from model.best_past_champion import AnchorRule, calibration_slope_bound
 from model.promotion_rule import PromotionRule
 from model.record import Record
-from model.times import to_datetime
+from model.times import to_datetime, to_datetime64
 from model.windows import cut_windows
 from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
-from tasks.champion.out_of_sample_record import out_of_sample_record
+from tasks.champion.out_of_sample_record import live_record, out_of_sample_record
 from tasks.champion.past_champions import candidates
 from tasks.champion.series_status import series_status
 from tasks.champion.shadow_spec import ShadowSpec
@@ -171,9 +172,60 @@ def test_the_network_of_a_past_champion_is_named_as_such(
     assert ("champion version 4 (the same network as past champion version 2), trained" in shown) is (past == "2")
 
 
-def live(version: str, moment: np.datetime64, probability: float, late: bool = False, horizon: int = 1) -> Prediction:
+def live(
+    version: str, moment: np.datetime64, probability: float, late: bool = False, horizon: int = 1, network: str = ""
+) -> Prediction:
     stored_at = to_datetime(moment) + (timedelta(days=9) if late else timedelta(minutes=5))
-    return new_prediction(SERIES.name, SERIES, horizon, moment, version, probability, stored_at)
+    return new_prediction(SERIES.name, SERIES, horizon, moment, version, probability, stored_at, network)
+
+
+def all_decisions() -> Record:
+    """Return every resolved window of the bars as a decision."""
+    found = cut_windows(BARS, WINDOW).resolved()
+    nothing = np.full(len(found), 0.5), np.zeros(len(found), dtype=np.int64)
+    return Record(found.decided_at, found.resolved_at, found.labels, *nothing)
+
+
+def test_no_version_is_scored_on_bars_that_it_was_trained_on(workspace: Workspace) -> None:
+    """Its record covers 300 of the 395 windows that it was trained on; of the others it has no score."""
+    version, decisions = workspace.registry.version("1"), all_decisions()
+    loaded, trained_until = workspace.registry.read_version("1"), to_datetime64(version.trained_until)
+    own = loaded.record()
+    found = out_of_sample_record(workspace, version, loaded, BARS, decisions)
+    assert ((decisions.decided_at < trained_until).sum(), len(own)) == (395, 300)
+    assert found.decided_at[:300].tolist() == own.decided_at.tolist()
+    assert found.probabilities[:300].tolist() == own.probabilities.tolist()
+    assert found.decided_at[300:].tolist() == decisions.decided_at[395:].tolist()
+    assert found.decided_at[300] == trained_until
+
+
+def test_a_stored_prediction_of_another_network_of_the_same_number_is_not_read(workspace: Workspace) -> None:
+    loaded, decisions = workspace.registry.read_version("1"), all_decisions()
+    theirs, ours = decisions.decided_at[-2:]
+    workspace.shadow_log.store_all(
+        [live("1", theirs, 0.77, network="ab" * 32), live("1", ours, 0.66, network=loaded.network_sha256)]
+    )
+    found = live_record(workspace, "1", loaded.network_sha256, decisions)
+    assert (found.decided_at.tolist(), found.probabilities.tolist()) == ([ours.item()], [0.66])
+
+
+def test_the_calibration_slope_is_that_of_what_was_served_before_the_record_and_of_the_record(
+    workspace: Workspace,
+) -> None:
+    version, decisions = challenger(workspace, 1.1), all_decisions()
+    record = workspace.registry.read_version(version.version).record()
+    first = int(np.searchsorted(decisions.decided_at, record.decided_at[0]))
+    served = np.where((decisions.labels == 1) ^ (np.arange(len(decisions)) % 3 == 0), 0.53, 0.47)  # two thirds right
+    served = served[: first + 100]  # a hundred of them within the record
+    workspace.prediction_log.store_all(
+        [live("1", moment, float(p)) for moment, p in zip(decisions.decided_at[: first + 100], served, strict=True)]
+    )
+    log_row(workspace, "1")
+    found = decide(workspace, version).decision.numbers["past_champions.calibration_slope"]
+    labels = np.concatenate([decisions.labels[:first], record.labels])
+    history = np.concatenate([served[:first], record.probabilities])
+    assert found == pytest.approx(calibration_slope_bound(labels, 0.5, history, AnchorRule()))
+    assert 0 < found < 0.5
 
 
 def test_live_predictions_are_what_is_read_after_the_training(workspace: Workspace) -> None:

@@ -50,6 +50,15 @@ def test_a_password_that_others_could_read_or_write_is_replaced(path: Path, mode
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_password_of_another_user_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text("admin:planted\n")
+    path.chmod(0o600)
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    assert read_password(path) == ""
+    assert ensure_password(path) != "admin:planted"
+
+
 def test_a_link_is_not_followed(path: Path) -> None:
     elsewhere = path.with_name("elsewhere")
     elsewhere.write_text("admin:planted\n")
