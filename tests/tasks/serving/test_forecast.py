@@ -73,6 +73,20 @@ def test_a_former_champion_whose_files_are_lost_does_not_stop_the_present_one(
     assert caplog.text.count("the closes missed while version 1 was champion are not backfilled") == 1
 
 
+def test_a_champion_is_not_backfilled_on_bars_that_it_was_trained_on(settings: Settings) -> None:
+    forecast(SERIES, settings)
+    store_bars(settings, BARS)
+    workspace = Workspace(settings, SERIES)
+    loaded, run_id = workspace.registry.read_version("1"), workspace.runs.start_run("retrain", {})
+    files = ModelFiles(loaded.keras(), loaded.onnx(), loaded.recipe(), loaded.record())
+    trained_until = to_datetime(BARS.closed_at[125]).isoformat()
+    version = workspace.registry.add_version(run_id, files, {"trained_until": trained_until}).version
+    workspace.registry.set_alias("champion", version)  # no decision says who was champion before
+    found = forecast(SERIES, settings)
+    assert found.prediction.version == version
+    assert [each.decided_at for each in found.backfilled] == [to_datetime(each) for each in BARS.closed_at[125:129]]
+
+
 def test_a_gap_is_not_backfilled(settings: Settings) -> None:
     forecast(SERIES, settings)
     keep = np.r_[0:122, 124:130]
@@ -204,6 +218,12 @@ def test_an_old_version_that_a_person_tries_to_promote_does_not_hide_the_newest_
     log_challenger(settings, "2", days_ago=4)
     log_challenger(settings, "3", days_ago=60, by_hand=True)
     assert forecast(SERIES, settings, ForecastSpec(max_age_days=5)).prediction.version == "1"
+
+
+def test_a_comparison_after_the_as_of_time_does_not_count(settings: Settings) -> None:
+    log_challenger(settings, "2", days_ago=1)
+    with pytest.raises(StaleChampion, match="trained at most 3 days before"):
+        forecast(SERIES, settings, ForecastSpec(max_age_days=3), as_of=to_datetime(BARS.closed_at[105]))
 
 
 def log_challenger(
