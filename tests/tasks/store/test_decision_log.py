@@ -127,6 +127,17 @@ def test_a_decision_is_written_once(decisions: DecisionLog, tmp_path: Path) -> N
     assert DeltaTable(str(tmp_path / "tables" / "ledger")).version() == 1
 
 
+def test_a_repeated_decision_is_no_conflict_whoever_is_champion_since(decisions: DecisionLog) -> None:
+    """A retry of a task whose answer was lost; another series has a champion of its own."""
+    second = replace(ROW, decision_id="run-2", version="2", champion_before="1", champion_after="2")
+    other = replace(ROW, decision_id="run-3", series_name="ETH-USD-1d", version="7", champion_after="7")
+    assert [decisions.append_if_current(row) for row in (ROW, second, other)] == [True, True, True]
+    assert [decisions.append_if_current(row) for row in (ROW, second, other)] == [False, False, False]
+    with pytest.raises(ChampionChanged, match="found version 2"):
+        decisions.append_if_current(replace(second, decision_id="run-4"))
+    assert [row.decision_id for row in decisions.rows()] == ["run-1", "run-2", "run-3"]
+
+
 def test_rows_come_by_series_in_the_order_of_writing(decisions: DecisionLog) -> None:
     for number in range(1, 6):
         name = "BTC-USD-1d" if number % 2 else "it's-1h"
