@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from model.bars import Series, interval_delta
+from model.bars import PANEL, Series, interval_delta
 from model.plurals import counted
 from model.times import to_timedelta
 from model.trading import TradingSpec
@@ -150,6 +150,8 @@ def show_health(found: Mapping[str, Any], series: str) -> None:
     for name, address in {name: place for name, place in addresses.items() if place}.items():
         console.print(f"up: {name} {address}", soft_wrap=True)
     for each in found["next_runs"]:
+        if each["series"] not in {"", series} and not each["series"].startswith(f"{PANEL} "):
+            continue  # of another series: a service may have hundreds
         console.print(f"next: {each['at'][:16].replace('T', ' ')} UTC  {each['name']}", soft_wrap=True)
     for alarm in found["alarms"]:
         _print_row(console, "[bold red]alarm[/bold red]", alarm)

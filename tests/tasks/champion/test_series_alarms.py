@@ -169,4 +169,5 @@ def test_historical_bars_have_no_clock(
         show_health(found | {"up": {}, "next_runs": [run]}, "BTC-USD 1d")
         shown = " ".join(capsys.readouterr().out.split())
         assert line in shown
+        assert ("next: 2026-11-27 00:10 UTC ingest" in shown) == (scheduled == "BTC-USD 1d")  # not of another series
         assert "days old" not in shown
