@@ -174,7 +174,9 @@ class Years:
         folds = commands.FOLDS.model_copy(update={"test_bars": TEST_BARS[world.SERIES.interval]})
         stack.enter_context(patch.object(commands, "FOLDS", folds))
         stack.enter_context(patch.object(commands, "Training", sized))
+        most = delta_table.MAX_FILES
         stack.enter_context(commands.simulated(self.home, self.clock, self.market, self.faults, self.rng))
+        stack.enter_context(patch.object(delta_table, "MAX_FILES", most))  # a simulation of few days merges from 3 on
         stack.enter_context(patch.object(retention, "datetime", world.simulated_datetime(self.clock)))
         stack.enter_context(patch.object(retention, "_vacuum", self._vacuum))
         at_once = {delta_table.DELETED_FILES: "interval 0 days"}  # deltalake knows real time only
