@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,8 @@ class Years:
         stack.enter_context(patch.object(delta_table, "MAX_FILES", most))  # a simulation of few days merges from 3 on
         stack.enter_context(patch.object(retention, "datetime", world.simulated_datetime(self.clock)))
         stack.enter_context(patch.object(retention, "_vacuum", self._vacuum))
-        at_once = {delta_table.DELETED_FILES: "interval 0 days"}  # deltalake knows real time only
-        stack.enter_context(patch.object(delta_table, "FORGET_DELETED_FILES", at_once))
+        at_once = {**delta_table.FORGET_EARLIER_VERSIONS, delta_table.DELETED_FILES: "interval 0 days"}
+        stack.enter_context(patch.object(delta_table, "FORGET_EARLIER_VERSIONS", at_once))
         for name, module in list(sys.modules.items()):
             if name.startswith("mlflow.") and hasattr(module, "get_current_time_millis"):
                 now = lambda: int(self.clock.shown.timestamp() * 1000)  # noqa: E731 - as MLflow's
@@ -190,9 +190,10 @@ class Years:
     def _vacuum(self, opened: Any, spec: Any, keep: set[int], *, full: bool, dry_run: bool) -> list[str]:
         """Delete what the project's own call would: deltalake knows real time only."""
         first = self.clock.shown - timedelta(days=spec.table_days)
-        history = self.versions.get(unquote(urlsplit(opened.table_uri).path).rstrip("/"), [])
-        old = [version for at, version in history if at < first]
-        recent = range(max(old, default=0), opened.version() + 1)
+        place = unquote(urlsplit(opened.table_uri).path).rstrip("/")
+        old = [version for at, version in self.versions.get(place, []) if at < first]
+        oldest = min((int(path.name[:20]) for path in (Path(place) / "_delta_log").glob("0*.*")), default=0)
+        recent = range(max(old, default=0) if not oldest else opened.version(), opened.version() + 1)
         kept = sorted(keep & set(range(opened.version() + 1)) | set(recent))
         return list(opened.vacuum(0, dry_run=dry_run, enforce_retention_duration=False, full=full, keep_versions=kept))
 
@@ -224,7 +225,15 @@ class Years:
         for table in open_workspace(world.SERIES).tables:
             opened = table.open()
             if opened is not None:
-                self.versions.setdefault(table.uri, []).append((self.clock.shown, opened.version()))
+                self._note_version(table.uri, opened.version())
+
+    def _note_version(self, place: str, version: int) -> None:
+        """Note when a version was committed, in the times of the commits' files too: old ones of logs are deleted."""
+        noted, moment = self.versions.setdefault(place, []), self.clock.shown.timestamp()
+        for number in range(noted[-1][1] + 1 if noted else 0, version + 1):
+            with suppress(FileNotFoundError):
+                os.utime(Path(place) / "_delta_log" / f"{number:020}.json", (moment, moment))
+        noted.append((self.clock.shown, version))
 
     def write_days(self, count: int) -> None:
         """Write days into the stores instead of running their commands."""
@@ -237,7 +246,7 @@ class Years:
             self.clock.true += bars_of_a_day() * world.DAY
             days.write(self.market.newest(bars_of_a_day()), self.clock.true)
             for uri, opened in days.opened.items():
-                self.versions.setdefault(uri, []).append((self.clock.shown, opened.version()))
+                self._note_version(uri, opened.version())
 
     def _missed_hours(self) -> None:
         """Store the shadow predictions of the hours before the newest, as 23 more runs of `predict` would."""

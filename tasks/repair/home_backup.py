@@ -143,14 +143,13 @@ def _copy_tables(settings: Settings, store: Path, target: Path, report: Callable
 def _copy_table(source: Path, target: Path, version: int) -> None:
     """Copy a table up to a version: Parquet files lie there before the commit that names them.
 
-    Meanwhile others may delete old checkpoints, and housekeeping files of earlier versions.
+    Meanwhile others may delete old checkpoints and commits, and housekeeping files of earlier versions.
     """
     for path in sorted((source / "_delta_log").iterdir()):
         number = path.name.partition(".")[0]
         if number.isdecimal() and int(number) <= version:
-            copy = _copy_if_there if path.name.endswith(".checkpoint.parquet") else shutil.copyfile
             (target / "_delta_log").mkdir(parents=True, exist_ok=True)
-            copy(path, target / "_delta_log" / path.name)
+            _copy_if_there(path, target / "_delta_log" / path.name)
     for path in source.rglob("*.parquet"):
         if "_delta_log" not in path.parts:
             (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,9 @@
 
 A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
 of all other commits stay, and so do the numbers of the versions. A checkpoint after that commit is kept and still names
-its files, so the newest version loses nothing, only earlier ones do. A damaged Parquet file is taken out of the table:
+its files, so the newest version loses nothing, only earlier ones do. Commits of a log that were deleted because a
+checkpoint contains them (`tasks/store/delta_table.py`) are not missed as long as that checkpoint is whole. A damaged
+Parquet file is taken out of the table:
 its rows are lost, all others stay. Damaged files are moved, not deleted. A file that cannot be read because of the
 disk, the permissions or the memory, or for a reason that is not known here, is not examined and not moved.
 """
@@ -19,6 +21,7 @@ from deltalake import DeltaTable
 from tasks.repair.home_finding import HomeFinding, State, set_aside
 from tasks.store.delta_table import Table
 
+MOST_LISTED = 10  # versions in a message
 EMPTY_COMMIT = json.dumps({"commitInfo": {"operation": "REPAIR", "operationParameters": {}}}) + "\n"
 
 
@@ -57,8 +60,11 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
         remedy = "restore a backup: which of the Parquet files are valid is not known without the log"
         return [HomeFinding(part, "gone", log, "expected the log of the table, found none", remedy)]
     try:
-        lost = [number for number in range(max(commits, default=-1) + 1) if not _is_commit(commits.get(number))]
         broken = [path for path in checkpoints if not _is_checkpoint(path)]
+        kept = sorted(_version_of(path) for path in checkpoints if path not in broken and path.suffix)
+        contained = kept[0] if kept and not table.keeps_versions else -1  # commits up to this one may have been deleted
+        needed = [number for number in range(max(commits, default=-1) + 1) if number in commits or number > contained]
+        lost = [number for number in needed if not _is_commit(commits.get(number))]
     except Exception as error:  # noqa: BLE001 - of the system or pyarrow: nothing is known about the content
         return [_not_examined(part, Path(getattr(error, "filename", None) or log), error)]
     if not lost and not broken:
@@ -73,12 +79,12 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
                 set_aside(path, root.parent, aside)
             path.write_text(_creation(table) if number == 0 else EMPTY_COMMIT, encoding="utf-8")
 
-    whole = max((_version_of(path) for path in checkpoints if path not in broken), default=-1)
-    first = log / f"{lost[0]:020}.json" if lost else min(broken)
+    whole = max(kept, default=-1)
+    damaged = log / f"{lost[0]:020}.json" if lost else min(broken)
     reason = _one_line(failure) if failure else "files that its newest version does not need are damaged or gone"
     what = f"versions {_listed(lost)}" if lost else "its checkpoint"
     problem = f"expected a log that can be read, found: {reason} ({what})"
-    return [HomeFinding(part, "damaged", first, problem, _remedy(lost, whole), repair)]
+    return [HomeFinding(part, "damaged", damaged, problem, _remedy(lost, whole), repair)]
 
 
 def _remedy(lost: Sequence[int], whole: int) -> str:
@@ -97,7 +103,8 @@ def _remedy(lost: Sequence[int], whole: int) -> str:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+    some = ", ".join(map(str, numbers[:MOST_LISTED]))
+    return f"{some}, ... {numbers[-1]}" if len(numbers) > MOST_LISTED else some
 
 
 def _version_of(checkpoint: Path) -> int:

@@ -32,19 +32,23 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 200
 LONGEST_PAUSE_SECONDS = 0.5
 EVERYTHING = "*"
-MAX_FILES = 16  # so many small files of a log are merged: a read takes about a millisecond for each file
+MAX_FILES = 8  # so many small files of a log are merged: a read takes about a millisecond for each file
 MERGED_BYTES = 2 << 20  # own choice: of a merged file; full ones stay, so that no log is rewritten whole
 CHECKPOINT_COMMITS = 16  # a table is opened from its newest checkpoint and the commits after it, 0.5 ms each
 KEPT_CHECKPOINT_COMMITS = 100  # deltalake's own interval: those checkpoints stay, for earlier versions of the bars
 COMPRESSED = WriterProperties(compression="ZSTD")
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 DELETED_FILES = "delta.deletedFileRetentionDuration"  # how long a checkpoint names a file that a merge replaced
+COMMITS = "delta.logRetentionDuration"  # how long commits are kept that a later checkpoint contains
 KEEP_EVERY_VERSION: Mapping[str, str | None] = {  # a model's bars must be readable years later, at their version
     "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
+    COMMITS: "interval 36500 days",
     DELETED_FILES: "interval 36500 days",
 }
-FORGET_DELETED_FILES = {DELETED_FILES: "interval 30 days"}  # else ten years of a daily log are 3,000 names to read
+FORGET_EARLIER_VERSIONS: Mapping[str, str] = {  # else ten years of a daily log are 3,000 names and commits
+    COMMITS: "interval 30 days",
+    DELETED_FILES: "interval 30 days",
+}
 
 
 class TableUnreachable(RiseOrFallError):
@@ -86,7 +90,8 @@ class Table:
         schema: its columns.
         partition_by: partition columns.
         storage_options: connection of an S3 store, with deltalake's keys; empty for a folder.
-        keeps_versions: earlier versions are read too, so checkpoints name every file; else replaced ones for 30 days.
+        keeps_versions: earlier versions are read too, so every commit stays and checkpoints name every file; else those
+            of 30 days.
     """
 
     uri: str
@@ -187,7 +192,7 @@ class Table:
                 self.uri,
                 self.schema,
                 partition_by=list(self.partition_by),
-                configuration={**KEEP_EVERY_VERSION, **({} if self.keeps_versions else FORGET_DELETED_FILES)},
+                configuration={**KEEP_EVERY_VERSION, **({} if self.keeps_versions else FORGET_EARLIER_VERSIONS)},
                 storage_options=dict(self.storage_options),
             )
         except DeltaError:
@@ -250,15 +255,20 @@ class Table:
         """Write a checkpoint of a table in a folder, and delete those before the last two that nobody needs.
 
         Each names all files of the table, so they would take more room than the rows. A reader that has just found the
-        one before still reads it. A failure is logged: the commit before it is valid without a checkpoint.
+        one before still reads it. A failure is logged: the commit before it is valid without a checkpoint. Of a log old
+        commits go too: each command that opens it lists them. At least two checkpoints stay, with all commits since the
+        first of them, so `doctor` can do without the newest.
         """
         if "://" in self.uri:
             return
         try:
-            wanted = FORGET_DELETED_FILES[DELETED_FILES]
-            if not self.keeps_versions and table.metadata().configuration.get(DELETED_FILES) != wanted:
-                table.alter.set_table_properties({DELETED_FILES: wanted})  # a table of version 0.1
-            table.create_checkpoint()
+            if self.keeps_versions:
+                table.create_checkpoint()
+            else:
+                if not FORGET_EARLIER_VERSIONS.items() <= table.metadata().configuration.items():
+                    table.alter.set_table_properties(dict(FORGET_EARLIER_VERSIONS))  # a table of an earlier release
+                table.create_checkpoint()
+                table.cleanup_metadata()
             found = sorted((Path(self.uri) / "_delta_log").glob("*.checkpoint.parquet"))
             own = [path for path in found if (int(path.name.partition(".")[0]) + 1) % KEPT_CHECKPOINT_COMMITS]
             for path in own[:-2]:

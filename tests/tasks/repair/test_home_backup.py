@@ -112,7 +112,7 @@ def test_every_table_is_copied_at_one_version_with_its_earlier_ones(home: Path, 
 def test_files_that_others_delete_meanwhile_do_not_fail_a_backup(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit deletes old checkpoints, housekeeping files of earlier versions and of old runs, and whole runs."""
+    """A commit deletes old checkpoints and commits, housekeeping files of earlier versions and runs."""
     for name in ("ledger", "predictions"):
         DeltaTable(str(home / "data" / "tables" / name)).create_checkpoint()
     (home / "data" / "tune").mkdir()

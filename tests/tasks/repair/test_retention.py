@@ -296,7 +296,7 @@ def test_bars_of_kept_models_stay_readable_and_other_old_files_go(tmp_path: Path
 
 def test_files_of_a_log_go_that_no_checkpoint_names_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Housekeeping that did not run for years still finds them; those of the newest version stay."""
-    monkeypatch.setattr(delta_table, "FORGET_DELETED_FILES", {delta_table.DELETED_FILES: "interval 0 days"})
+    monkeypatch.setattr(delta_table, "FORGET_EARLIER_VERSIONS", {delta_table.DELETED_FILES: "interval 0 days"})
     monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
     monkeypatch.setattr(delta_table, "MAX_FILES", 2)
     settings = tiny_home(tmp_path, BARS, 100)

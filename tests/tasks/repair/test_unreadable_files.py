@@ -1,6 +1,7 @@
 """What is locked, half-written or cannot be read now is no damage: `doctor --repair` moves nothing of it."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -205,6 +206,47 @@ def test_a_checkpoint_that_is_gone_is_damage_and_the_commits_are_read_instead(
     assert (found.state, found.path) == ("damaged", log / "_last_checkpoint")
     assert output(capsys, "doctor", "--repair")[0] == 0
     assert Workspace(Settings()).decision_log.rows() == before
+
+
+@pytest.fixture
+def old_ledger(home: Path) -> Table:
+    """The decision log with 60 more decisions; commits of the first months have been deleted."""
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+    for number in range(60):
+        log.append(replace(first, decision_id=str(number), action="hold", champion_before="1"))
+        if number % 20 == 0:
+            for path in (home / "data" / "tables" / "ledger" / "_delta_log").iterdir():
+                os.utime(path, (0, 0))
+    assert not log_file(home, "ledger", 0).exists()
+    (table,) = log.tables
+    return table
+
+
+def test_deleted_commits_that_a_checkpoint_contains_are_no_damage(home: Path, old_ledger: Table) -> None:
+    assert [each.state for each in examine_table("ledger", old_ledger)] == ["whole"]
+    first = min(path for path in log_file(home, "ledger", 0).parent.glob("*.json"))
+    first.unlink()  # as a process that was killed while it deleted them
+    assert [each.state for each in examine_table("ledger", old_ledger)] == ["whole"]
+
+
+def test_of_a_log_without_its_first_commits_the_checkpoint_before_a_damaged_one_is_read(
+    home: Path, old_ledger: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Workspace(Settings()).decision_log.rows()
+    assert len(before) == 61
+    checkpoints = sorted(log_file(home, "ledger", 0).parent.glob("*.checkpoint.parquet"))
+    assert len(checkpoints) > 1
+    halve(checkpoints[-1])
+    (found,) = examine_table("ledger", old_ledger)
+    assert (found.state, found.path, found.remedy) == ("damaged", checkpoints[-1], "read the commits instead")
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert Workspace(Settings()).decision_log.rows() == before
+    for path in checkpoints[:-1]:
+        path.unlink()
+    (found, *_) = examine_table("ledger", old_ledger)
+    assert found.state == "damaged"
+    assert found.remedy.startswith("the rows that versions 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... ")
 
 
 @pytest.mark.parametrize("part", ["log", "Parquet"])

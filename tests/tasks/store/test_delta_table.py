@@ -1,6 +1,7 @@
 """A change lands on the version that it was planned for, or is planned anew."""
 
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -137,18 +138,56 @@ def test_a_checkpoint_of_a_log_names_no_file_that_was_replaced_long_ago(
     monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
     if created_before:
         replace(table, keeps_versions=True).create()
-    monkeypatch.setattr(delta_table, "FORGET_DELETED_FILES", {delta_table.DELETED_FILES: "interval 0 days"})
+    monkeypatch.setattr(delta_table, "FORGET_EARLIER_VERSIONS", {delta_table.DELETED_FILES: "interval 0 days"})
     for number in range(3):
         again = pa.table({"kind": ["a"], "number": [number]})
         table.change(lambda _, again=again: Change(again, replaces=EVERYTHING))  # type: ignore[misc]
     assert (numbers(table), named_files(table)) == ([2], (1, 0))
 
 
+def let_pass(days: int, table: Table) -> None:
+    """Make every file of a table's log that many days older."""
+    for path in (Path(table.uri) / "_delta_log").iterdir():
+        moment = path.stat().st_mtime - 86_400 * days
+        os.utime(path, (moment, moment))
+
+
+def test_old_commits_of_a_log_go_once_a_checkpoint_contains_them(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command that opens a log lists its commits. Two checkpoints stay, with all commits since the first."""
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 4)
+    kept = replace(table, uri=f"{table.uri}-of-bars", keeps_versions=True)
+    for _ in range(10):
+        for each in (table, kept):
+            each.change(lambda _: Change(ROWS))
+            let_pass(10, each)
+    left = {int(path.name[:20]) for path in (Path(table.uri) / "_delta_log").glob("*.json")}
+    assert left == set(range(4, 11))  # the checkpoint of version 8 found versions of the last 30 days down to 5
+    assert numbers(table) == numbers(kept) == [1] * 10
+    newest = Path(table.uri) / "_delta_log" / f"{8:020}.checkpoint.parquet"
+    newest.unlink()
+    newest.with_name("_last_checkpoint").unlink()
+    assert numbers(table) == [1] * 10
+    assert [numbers(kept, version) for version in range(1, 11)] == [[1] * version for version in range(1, 11)]
+
+
+def test_the_properties_of_a_log_of_an_earlier_release_are_set(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 2)
+    replace(table, keeps_versions=True).create()
+    for _ in range(8):
+        table.change(lambda _: Change(ROWS))
+        let_pass(10, table)
+    opened = table.open_for_writing()
+    assert opened is not None
+    assert opened.metadata().configuration.items() >= delta_table.FORGET_EARLIER_VERSIONS.items()
+    assert not (Path(table.uri) / "_delta_log" / f"{0:020}.json").exists()
+    assert numbers(table) == [1] * 8
+
+
 def test_a_table_that_is_read_at_earlier_versions_names_every_file(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 1)
-    monkeypatch.setattr(delta_table, "FORGET_DELETED_FILES", {delta_table.DELETED_FILES: "interval 0 days"})
+    monkeypatch.setattr(delta_table, "FORGET_EARLIER_VERSIONS", {delta_table.DELETED_FILES: "interval 0 days"})
     kept = replace(table, keeps_versions=True)
     for _ in range(3):
         kept.change(lambda _: Change(ROWS, replaces=EVERYTHING))
