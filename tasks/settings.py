@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"  # MLflow's own variable
+PREFECT_ADDRESS, PREFECT_CREDENTIALS = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"  # Prefect's own
 LOCAL_NAMES = ("127.0.0.1", "localhost")  # of the servers that `up` starts
 
 
@@ -127,13 +128,14 @@ class Settings(BaseSettings):
 
     @property
     def prefect_api_url(self) -> str:
-        """Return the address of the configured Prefect server; empty without one."""
-        return os.environ.get("PREFECT_API_URL", "")
+        """Return the address of the configured Prefect server, without a password; empty without one."""
+        return split_credentials(os.environ.get(PREFECT_ADDRESS, ""))[0]
 
     @property
     def prefect_password(self) -> str:
-        """Return the `user:password` of the configured Prefect server; empty without one."""
-        return os.environ.get("PREFECT_API_AUTH_STRING", "")
+        """Return the `user:password` of the configured Prefect server, from its address first; empty without one."""
+        in_address = split_credentials(os.environ.get(PREFECT_ADDRESS, ""))[1]
+        return in_address or os.environ.get(PREFECT_CREDENTIALS, "")
 
     @property
     def home_database_uri(self) -> str:
@@ -179,8 +181,9 @@ class Settings(BaseSettings):
     def announce(self, environment: MutableMapping[str, str] = os.environ) -> None:
         """Set the variables of MLflow, Prefect, TensorFlow and Great Expectations, before they are imported.
 
-        A variable that is set already stays: a configured server wins over the local default. To the addresses of this
-        machine that a proxy must not be asked for, those of our servers are added.
+        A variable that is set already stays: a configured server wins over the local default. A password in an address
+        moves to a variable of its own, since libraries print addresses. To the addresses of this machine that a proxy
+        must not be asked for, those of our servers are added.
         """
         quiet = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -195,7 +198,7 @@ class Settings(BaseSettings):
             "TF_NUM_INTEROP_THREADS": "-1",  # a graph runs in the thread that asks: two folds do not queue in one pool
             "GIT_PYTHON_REFRESH": "quiet",
         }
-        if not environment.get("PREFECT_API_URL"):
+        if not environment.get(PREFECT_ADDRESS):
             quiet["PREFECT_HOME"] = str(self.prefect_home)
         for name, value in quiet.items():
             environment.setdefault(name, value)
@@ -203,7 +206,10 @@ class Settings(BaseSettings):
             if name in environment:
                 environment[name], credentials = split_credentials(environment[name])
                 if name != MLFLOW_ADDRESS or not self.tracking_uri:  # a password is for the server in use only
-                    environment.update(credentials)
+                    environment.update(_mlflow_variables(credentials))
+        address, credentials = split_credentials(environment.get(PREFECT_ADDRESS, ""))
+        if credentials:
+            environment.update({PREFECT_ADDRESS: address, PREFECT_CREDENTIALS: credentials})
         exempt = environment.get("no_proxy") or environment.get("NO_PROXY", "")
         if exempt != "*":
             # With http_proxy set, every client here would send requests to 127.0.0.1, and the password, to the proxy.
@@ -230,26 +236,31 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") and "?" not in uri else None
 
 
-def split_credentials(address: str) -> tuple[str, dict[str, str]]:
-    """Return the address of a server without user and password, and MLflow's variables for these; none of a database.
+def split_credentials(address: str) -> tuple[str, str]:
+    """Return the address of a server without user and password, and `user:password`; empty of a database.
 
     >>> split_credentials("https://me:a%40b@mlflow.example:5000/x")
-    ('https://mlflow.example:5000/x', {'MLFLOW_TRACKING_USERNAME': 'me', 'MLFLOW_TRACKING_PASSWORD': 'a@b'})
+    ('https://mlflow.example:5000/x', 'me:a@b')
     """
     parts = urlsplit(address)
     who, at, host = parts.netloc.rpartition("@")
     if not at or parts.scheme not in {"http", "https"}:
-        return address, {}
+        return address, ""
     user, _, password = who.partition(":")
-    credentials = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
-    return parts._replace(netloc=host).geturl(), credentials
+    return parts._replace(netloc=host).geturl(), f"{unquote(user)}:{unquote(password)}"
 
 
 def move_credentials(address: str) -> str:
     """Move `user:password` of a server to MLflow's own variables, and return its address, which may be shown."""
     address, credentials = split_credentials(address)
-    os.environ.update(credentials)
+    os.environ.update(_mlflow_variables(credentials))
     return address
+
+
+def _mlflow_variables(credentials: str) -> dict[str, str]:
+    """Return MLflow's variables for `user:password`; none for an empty text."""
+    user, _, password = credentials.partition(":")
+    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password} if credentials else {}
 
 
 def masked(address: str) -> str:

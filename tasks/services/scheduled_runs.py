@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from typing import Any
 from urllib.request import Request, urlopen
 
-from model.bars import Series
+from model.bars import PANEL, Series
 from tasks.champion.series_alarms import Pauses
 from tasks.services.server_password import basic_authentication, read_password
 from tasks.services.up_lock import read_state
@@ -157,10 +157,11 @@ def _next_runs(settings: Settings) -> list[dict[str, str]]:
     """
     try:
         deployments = read_deployments(settings)
-        names = {each["id"]: each["name"] for each in deployments}
+        known = {each["id"]: each for each in deployments}
         first: dict[tuple[str, str], dict[str, str]] = {}
         for run in _scheduled_runs(settings, deployments):
-            name, series = names.get(run["deployment_id"], run["name"]), _series_text(run.get("parameters") or {})
+            deployment = known.get(run["deployment_id"], {"name": run["name"]})
+            name, series = deployment["name"], _series_text(run.get("parameters") or {}, deployment)
             found = {"name": name, "at": run["expected_start_time"], "series": series}
             first.setdefault((run["deployment_id"] or name, series), found)
     except (OSError, ValueError):
@@ -174,9 +175,10 @@ def _scheduled_runs(settings: Settings, deployments: Sequence[Mapping[str, Any]]
     A schedule of five minutes alone has more runs on the server than one reply holds, all before the next daily one. So
     deployments whose next runs are known are left out of the next question.
     """
+    by_id = {deployment["id"]: deployment for deployment in deployments}
     unknown = {
         deployment["id"]: {
-            _series_text(deployment["parameters"] | (each.get("parameters") or {}))
+            _series_text(deployment["parameters"] | (each.get("parameters") or {}), deployment)
             for each in deployment.get("schedules", ())
             if each["active"]
         }
@@ -200,7 +202,8 @@ def _scheduled_runs(settings: Settings, deployments: Sequence[Mapping[str, Any]]
         )
         yield from runs
         for run in runs:
-            unknown.get(run["deployment_id"], set()).discard(_series_text(run.get("parameters") or {}))
+            series = _series_text(run.get("parameters") or {}, by_id.get(run["deployment_id"], {}))
+            unknown.get(run["deployment_id"], set()).discard(series)
         found = [deployment for deployment, series in unknown.items() if not series]
         if len(runs) < RUNS_AT_ONCE or len(found) == len(unknown):
             return
@@ -208,10 +211,20 @@ def _scheduled_runs(settings: Settings, deployments: Sequence[Mapping[str, Any]]
         known = found
 
 
-def _series_text(parameters: Mapping[str, Any]) -> str:
-    """Return symbol and interval from the parameters of a run; empty where there are none."""
+def _series_text(parameters: Mapping[str, Any], deployment: Mapping[str, Any]) -> str:
+    """Return symbol and interval of the series that a run is for; empty if it is for none, or for several.
+
+    A run without these parameters is for the series in the defaults of its flow, whose form the deployment describes.
+    """
     source = parameters.get("source") or parameters
-    return f"{source['symbol']} {source.get('interval', '1d')}" if source.get("symbol") else ""
+    fields = (deployment.get("parameter_openapi_schema") or {}).get("properties", {}).keys()
+    if "panel" in fields:
+        symbol = PANEL
+    elif source.get("symbol") or fields & {"source", "symbol"}:
+        symbol = source.get("symbol") or DEFAULT.symbol
+    else:
+        return ""
+    return f"{symbol} {source.get('interval', DEFAULT.interval)}"
 
 
 def run_forms(settings: Settings) -> dict[str, str]:

@@ -11,6 +11,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed, Running, Scheduled
 from prometheus_client.core import Metric
 
+from flows.ingest import ingest
 from tasks.services.flow_run_metrics import FlowRunCollector
 from tasks.services.scheduled_runs import service_status
 from tasks.settings import Settings
@@ -58,10 +59,18 @@ def test_the_next_runs_of_a_server_are_read_page_by_page(home: Path, monkeypatch
                 client.create_flow_run_from_deployment(
                     deployment, state=Scheduled(scheduled_time=now + timedelta(hours=hour))
                 )
+        form = client.create_deployment(
+            client.create_flow(ingest),
+            "next-ingest",
+            tags=["riseorfall"],
+            parameter_openapi_schema=ingest.parameters.model_dump_for_openapi(),
+        )
+        client.create_flow_run_from_deployment(form, state=Scheduled(scheduled_time=now + timedelta(hours=10)))
     found = {each["name"]: each for each in service_status(Settings(home=home))["next_runs"]}
     assert found["next-often"]["series"] == "OFTEN 1d"
     assert datetime.fromisoformat(found["next-often"]["at"]) == now + timedelta(hours=1)
     assert found["next-seldom"]["series"] == "SELDOM 1d"
+    assert found["next-ingest"]["series"] == "BTC-USD 1d"  # of the defaults of the flow
     assert datetime.fromisoformat(found["next-seldom"]["at"]) == now + timedelta(hours=9)
 
 

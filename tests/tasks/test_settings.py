@@ -1,31 +1,37 @@
-"""A password in an address: servers get it from MLflow's own variables, and it is never shown."""
+"""A password in an address: servers get it from variables of their own, and it is never shown."""
 
 import base64
 import json
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 from loopback_mlflow import LoopbackMlflow, serve
 
+from flows.up import _plan_servers, _report_addresses
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable
 from tasks.repair.home_examination import examine_home
+from tasks.services.scheduled_runs import run_forms
 from tasks.services.supervisor import Supervisor
-from tasks.settings import MLFLOW_ADDRESS, Settings, masked, process_environment
+from tasks.settings import MLFLOW_ADDRESS, PREFECT_ADDRESS, Settings, masked, process_environment
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
 SECRET = "se@cret"
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
+PREFECT_PASSWORD = "PREFECT_API_AUTH_STRING"
+
 
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for name in (MLFLOW_ADDRESS, "RISEORFALL_TRACKING_URI", USER, PASSWORD):
+    for name in (MLFLOW_ADDRESS, "RISEORFALL_TRACKING_URI", USER, PASSWORD, PREFECT_ADDRESS, PREFECT_PASSWORD):
         monkeypatch.setenv(name, "")  # restored after the test
         monkeypatch.delenv(name)
 
@@ -93,3 +99,37 @@ def test_the_address_of_a_database_is_shown_without_its_password(tmp_path: Path)
         "sqlite:////a/b@c.db", "/a:b@c", "http://me@h/", ""]  # fmt: skip
     (registry,) = [each for each in examine_home(settings) if each.part == "registry"]
     assert "se%40cret" not in str(registry.path)
+
+
+def test_up_and_its_pages_show_the_address_of_prefect_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFECT_ADDRESS, with_password("http://prefect.example:4200/api"))
+    settings = Settings(home=tmp_path, tracking_uri="", store="")
+    settings.data_folder.mkdir()
+    environment, servers = _plan_servers(settings, (0, 0, 0))
+    lines: list[str] = []
+    _report_addresses(lines.append, environment, settings)
+    Supervisor(tmp_path, environment, tmp_path / "up.json", print).write_state()
+    assert lines[0] == "Prefect      http://prefect.example:4200"
+    assert environment[PREFECT_PASSWORD] == f"me:{SECRET}"  # the flows can still log in
+    assert "cret" not in "\n".join([*lines, str(servers), (tmp_path / "up.json").read_text(encoding="utf-8")])
+
+
+def test_prefect_gets_the_password_of_its_address_before_that_of_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As httpx, which Prefect asks with; without `announce` too, as in a flow run of a worker."""
+    monkeypatch.setenv(PREFECT_PASSWORD, "other:one")
+    asked: list[Request] = []
+
+    def answer(request: Request, **_: float) -> BytesIO:
+        asked.append(request)
+        return BytesIO(b'[{"id": "7", "name": "retrain"}]')
+
+    monkeypatch.setattr("tasks.services.scheduled_runs.urlopen", answer)
+    monkeypatch.setenv(PREFECT_ADDRESS, with_password("http://prefect.example:4200/api"))
+    forms = run_forms(Settings(home=tmp_path))
+    assert forms == {"retrain": "http://prefect.example:4200/v2/deployments/deployment/7/run"}
+    assert asked[0].full_url == "http://prefect.example:4200/api/deployments/filter"
+    assert asked[0].get_header("Authorization") == f"Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"

@@ -54,6 +54,24 @@ def test_the_first_run_of_each_deployment_names_its_series(settings: Settings) -
     ]
 
 
+def test_a_run_without_parameters_is_for_the_series_in_the_defaults_of_its_flow(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = {"ingest": "source", "predict": "symbol", "retrain_panel": "panel", "retrain_all": "sources"}
+    deployments = [deployed(name, {}) | {"parameter_openapi_schema": {"properties": {field: {}, "interval": {}}}}
+                   for name, field in forms.items()]  # fmt: skip
+    runs = [run("ingest", 1, {}), run("predict", 2, {}), run("retrain_all", 3, {}), run("ingest", 4, {}),
+            run("retrain_panel", 5, {"interval": "1h"}), run("ingest", 6, {"source": {"interval": "1h"}})]  # fmt: skip
+    serve(monkeypatch, deployments, runs)
+    assert [(each["name"], each["series"], each["at"][11:13]) for each in service_status(settings)["next_runs"]] == [
+        ("ingest", "BTC-USD 1d", "01"),
+        ("predict", "BTC-USD 1d", "02"),
+        ("retrain_all", "", "03"),
+        ("retrain_panel", "PANEL 1h", "05"),
+        ("ingest", "BTC-USD 1h", "06"),
+    ]
+
+
 def serve(
     monkeypatch: pytest.MonkeyPatch, deployments: list[dict[str, Any]], runs: list[dict[str, Any]]
 ) -> list[Mapping[str, Any]]:
