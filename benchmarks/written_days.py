@@ -70,13 +70,15 @@ class WrittenDays:
         self._predict(bars, now)
         self.number += 1
         version, run = str(self.number), uuid.uuid4().hex
-        self._register(version, run, now)
+        until = (now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)).isoformat()
+        self._register(version, run, now, until)
         self._append(workspace.trial_log.tables[0], [_fields(self._trial(bars, run, now))])
         self.sequence += 1
         files = {version: next(iter(self.decision.files.values()))}
         row = replace(
             self.decision, decision_id=run, run_id=run, version=version, decided_at=now, action="promote",
             champion_before=self.champion, champion_after=version, files=files, sequence=self.sequence,
+            trained_until={version: until},
         )  # fmt: skip
         self._append(workspace.decision_log.tables[0], [_decision_fields(row)])
         self.champion = version
@@ -125,11 +127,10 @@ class WrittenDays:
         moved = {name: getattr(self.trial, name) + span for name in ("test_first", "test_last")}
         return replace(self.trial, trial_id=run, run_id=run, recorded_at=now, forecasts=found, **moved)
 
-    def _register(self, version: str, run: str, now: datetime) -> None:
+    def _register(self, version: str, run: str, now: datetime, until: str) -> None:
         """Copy the run of the newest real retrain, its files and its version."""
         copied, moment = self.decision, int(now.timestamp() * 1000)
         shutil.copytree(self.folder / copied.run_id, self.folder / run)
-        until = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
         with self.database as database:
             for table in OF_RUN:
                 _copy_rows(database, table, {"run_uuid": copied.run_id}, {"run_uuid": run})
@@ -147,7 +148,7 @@ class WrittenDays:
             )
             database.execute(
                 "UPDATE model_version_tags SET value = ? WHERE name = ? AND version = ? AND key = 'trained_until'",
-                (until.isoformat(), self.workspace.name, int(version)),
+                (until, self.workspace.name, int(version)),
             )
             database.execute("UPDATE registered_model_aliases SET version = ?", (int(version),))
 

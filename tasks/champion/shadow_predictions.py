@@ -8,12 +8,14 @@ with a warning.
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 
 from model.bars import Bars
 from model.errors import BarsTooShort
 from model.times import to_datetime, to_datetime64
+from model.windows import Windows, WindowSpec, cut_windows
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.shadow_versions import open_shadows, shadow_versions
 from tasks.registry.loaded_version import OpenedVersion
@@ -102,13 +104,21 @@ def shadow_predictions(
 
     Time: a prediction depends on the bars that closed up to its decision.
     """
+
+    @cache  # thirty versions share a spec or two
+    def windows_of(window: WindowSpec) -> Windows | None:
+        try:
+            return cut_windows(bars_behind(bars, window.lookback_bars, after), window)
+        except BarsTooShort:  # a gap in its window
+            return None
+
     predictions = []
     for shadow in shadows:
         number, window = shadow.version.version, shadow.predictor.window
-        try:
-            decided_at, probabilities = shadow.predictor.predict(bars_behind(bars, window.lookback_bars, after))
-        except BarsTooShort:  # a gap in its window
+        windows = windows_of(window)
+        if windows is None:
             continue
+        decided_at, probabilities = windows.decided_at, shadow.predictor.predict_windows(windows)
         wanted = decided_at >= max(after, to_datetime64(shadow.version.trained_until))
         predictions += [
             new_prediction(

@@ -26,6 +26,11 @@ class RecordedVersion:
     run_ids: frozenset[str] = frozenset()
     trained_until: datetime | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no later decision records more."""
+        return bool(self.files) and self.trained_until is not None
+
 
 class VersionHistory:
     """Versions of one series in the decision log and the prediction logs."""
@@ -45,17 +50,22 @@ class VersionHistory:
         What an earlier release recorded of a champion is completed with the first decision that it survived.
         """
         if version not in self._files:
-            rows = self._decisions_about(version)
-            recorded = (files for row in rows if (files := row.files.get(version)) is not None)  # the first one counts
-            ends = (datetime.fromisoformat(text) for row in rows if (text := row.trained_until.get(version)))
-            runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
-            found = RecordedVersion(next(recorded, {}), runs, next(ends, None))
-            if not found.files or found.trained_until is None:
+            found = self._among(self._by_version.get(version, ()), version)  # read before: what they record stays
+            if not found.is_complete:
+                found = self._among(self._decisions_about(version), version)
+            if not found.is_complete:
                 return found
             self._files[version] = found
         return self._files[version]
 
-    def _decisions_about(self, version: str) -> list[LoggedDecision]:
+    @staticmethod
+    def _among(rows: Sequence[LoggedDecision], version: str) -> RecordedVersion:
+        recorded = (files for row in rows if (files := row.files.get(version)) is not None)  # the first one counts
+        ends = (datetime.fromisoformat(text) for row in rows if (text := row.trained_until.get(version)))
+        runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
+        return RecordedVersion(next(recorded, {}), runs, next(ends, None))
+
+    def _decisions_about(self, version: str) -> Sequence[LoggedDecision]:
         """Return the decisions whose challenger or champion is the version, oldest first."""
         every = self.decisions.rows(self.series_name)
         if every is not self._indexed:  # `predict` asks about thirty versions
@@ -64,7 +74,7 @@ class VersionHistory:
                 for name in {row.version, row.champion_after or row.version}:
                     self._by_version.setdefault(name, []).append(row)
             self._indexed = every
-        return self._by_version.get(version, [])
+        return self._by_version.get(version, ())
 
     def highest_number(self) -> int:
         """Return the highest number that a decision or a stored prediction names; 0 without any."""
