@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
 from data_checks import bar_rules
 from data_checks.offending_values import offending_values, time_text
-from data_checks.rule_definitions import BAR_RULES, NEVER_RELEASED, Suite
+from data_checks.rule_definitions import BAR_RULES, FEWEST_INGESTED, NEVER_RELEASED, Suite
 from model.bars import PRICES, interval_delta
 from model.plurals import counted
 
@@ -85,11 +85,13 @@ def apply_bar_rules(bars: pd.DataFrame, suite: Suite) -> RuleResults:
 
     Args:
         bars: columns of `COLUMNS`, naive UTC times. Optional columns: `released` marks bars that a person accepted,
-            `removed` bars that a person removed; `line` is the line of the bar in its file (0: not known).
+            `removed` bars that a person removed, `ingested` bars that this ingest brought (absent: all of them); `line`
+            is the line of the bar in its file (0: not known).
         suite: the rules and their limits.
     """
     verdict = np.zeros(len(bars), dtype=np.int8)
-    bars = bars.assign(**{name: False for name in ("released", "removed") if name not in bars})
+    absent = {"released": False, "removed": False, "ingested": True}
+    bars = bars.assign(**{name: value for name, value in absent.items() if name not in bars})
     batch = bars.assign(verdict=_verdicts(verdict))
     findings: dict[str, RuleFinding] = {}
     for rule in suite.rules:
@@ -269,11 +271,14 @@ _ROW_RULES: dict[str, Callable[[pd.DataFrame, Limits], Bool[np.ndarray, " bar"]]
 def _too_many_refused(batch: pd.DataFrame, limits: Limits) -> RuleFinding:
     codes = batch["verdict"].cat.codes.to_numpy()
     harmless = [VERDICTS.index(name) for name in (ACCEPTED, *NOT_YET, *NOT_A_LOSS)]
-    refused = int((~np.isin(codes, harmless)).sum())
-    share = refused / max(1, len(batch))
-    return RuleFinding(
-        share <= limits["max_quarantined_share"], refused, f"{refused} of {counted(len(batch), 'bar')} ({share:.2%})"
-    )
+    refused, ingested = ~np.isin(codes, harmless), batch["ingested"].to_numpy(dtype=bool)
+    count, total, limit = int(refused.sum()), len(codes), limits["max_quarantined_share"]
+    observed = f"{count} of {counted(total, 'bar')} ({count / max(1, total):.2%})"
+    fresh, read = int((refused & ingested).sum()), int(ingested.sum())
+    if read < total:
+        observed += f", {fresh} of {read} read by this ingest ({fresh / max(1, read):.2%})"
+    passed = count / max(1, total) <= limit and fresh / max(FEWEST_INGESTED, read) <= limit
+    return RuleFinding(passed, count, observed)
 
 
 def _enough_bars(batch: pd.DataFrame, limits: Limits) -> RuleFinding:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from data_checks.offline_data_docs import INDEX, adopt_page, list_run
+from data_checks.offline_data_docs import INDEX, adopt_page, describe_status, list_run
 from data_checks.rule_definitions import Suite
 
 log = logging.getLogger(__name__)
@@ -68,10 +68,11 @@ def validate_batch(batch: pd.DataFrame, suite: Suite, run_name: str, docs_dir: P
         if docs_dir is None or site is None or built is None:
             return Validation(outcomes, "", "")
         page, failures = built.relative_to(site), _failures(suite, outcomes)
-        adopt_page(built, docs_dir / page, describe_status(failures, str(suite.limits.get("stop_on", "critical"))))
+        stopped = bool(failures["critical"] or (suite.limits.get("stop_on") == "warning" and failures["warning"]))
+        adopt_page(built, docs_dir / page, describe_status(failures, stopped=stopped))
         for other in (site / "expectations").rglob("*.html"):
             adopt_page(other, docs_dir / other.relative_to(site))
-    list_run(docs_dir, _run_line(suite, failures, run_name, identifier, page))
+    list_run(docs_dir, _run_line(suite, failures, run_name, identifier, page) | {"stopped": stopped})
     return Validation(outcomes, str(docs_dir / INDEX), str(docs_dir / page))
 
 
@@ -114,18 +115,6 @@ def _failures(suite: Suite, outcomes: dict[str, Outcome]) -> dict[str, int]:
         elif not outcome.success:
             failures[suite.severity(rule)] += 1
     return failures
-
-
-def describe_status(failures: dict[str, int], stop_on: str) -> str:
-    """Return what the checks mean for the run: it goes on unless a failure is as severe as `stop_on`.
-
-    >>> describe_status({"critical": 0, "warning": 3, "info": 1}, "critical")
-    'passed with 3 warnings and 1 note'
-    """
-    words = {"critical": "critical failure", "warning": "warning", "info": "note"}
-    found = [f"{n} {words[kind]}{'s' if n > 1 else ''}" for kind, n in failures.items() if n]
-    stopped = failures["critical"] or (stop_on == "warning" and failures["warning"])
-    return ("stopped the run: " if stopped else "passed with " if found else "passed") + " and ".join(found)
 
 
 def _run_line(suite: Suite, failures: dict[str, int], run_name: str, identifier: Any, page: Path) -> dict[str, Any]:

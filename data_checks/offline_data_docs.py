@@ -8,12 +8,14 @@ version stay readable with less styling.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from model.plurals import counted
 
 STYLES = Path(__file__).with_name("offline_data_docs.css")
 INDEX = "index.html"
@@ -49,8 +51,32 @@ def adopt_page(built: Path, page: Path, status: str = "") -> None:
     page.write_text(html.replace("</body>", f"{FILTER}</body>", 1), encoding="utf-8")
 
 
+def describe_status(failures: Mapping[str, int], *, stopped: bool) -> str:
+    """Return what the checks mean for the run, and how many rules failed by severity.
+
+    >>> describe_status({"critical": 0, "warning": 3, "info": 1}, stopped=False)
+    'passed: the run went on with 3 warnings and 1 note'
+    """
+    found = " and ".join(text for _, text in _counts(failures))
+    if stopped:
+        return f"failed: {found} stopped the run"
+    return f"passed: the run went on with {found}" if found else "passed"
+
+
+def _counts(failures: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return severity and counted rules that failed, the most severe first; none of a severity without any."""
+    words = {"critical": "critical failure", "warning": "warning", "info": "note"}
+    return [(kind, counted(failures[kind], noun)) for kind, noun in words.items() if failures.get(kind)]
+
+
 def list_run(docs_dir: Path, run: dict[str, Any]) -> None:
-    """Add a run (page, suite, run, checked_at, failures by severity) to the index, and redirect `latest.html` to it."""
+    """Add a run to the index, and redirect `latest.html` to it.
+
+    Args:
+        docs_dir: folder of the pages.
+        run: page, suite, run, checked_at, rules (how many), failures (failed rules by severity), and whether they
+            stopped the run.
+    """
     with (docs_dir / RUNS).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(run) + "\n")
     (docs_dir / INDEX).write_text(_index(reversed(listed_runs(docs_dir))), encoding="utf-8")
@@ -77,24 +103,28 @@ def _index(runs: Iterable[dict[str, Any]]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data checks</title>'
         f"<style>{STYLES.read_text(encoding='utf-8')}</style></head><body><h4>Data checks, newest first</h4>"
         "<p>Each line is one run of a suite of rules; its page shows every rule and the bars that violate it.</p>"
-        "<table><thead><tr><th>Checked</th><th>Suite</th><th>Run</th><th>Rules</th><th>Failures</th></tr></thead>"
-        f"<tbody>\n{rows}\n</tbody></table></body></html>\n"
+        "<p>The counts are rules that failed, not bars. Critical failures stop the run before it goes on to the next "
+        "step; with warnings and notes it goes on (<code>--check.stop-on warning</code> lets warnings stop it too).</p>"
+        '<div class="show-scrollbars">'
+        "<table><thead><tr><th>Checked</th><th>Suite</th><th>Run</th><th>Rules</th><th>Result</th></tr></thead>"
+        f"<tbody>\n{rows}\n</tbody></table></div></body></html>\n"
     )
 
 
 def _row(run: dict[str, Any]) -> str:
     classes = {"critical": "badge-danger", "warning": "badge-warning", "info": "badge-info"}
-    failures = "".join(
-        f'<span class="badge {classes[severity]}">{count} {severity}</span>'
-        for severity, count in run["failures"].items()
-        if count
-    )
+    counts = "".join(f'<span class="badge {classes[kind]}">{text}</span>' for kind, text in _counts(run["failures"]))
+    stopped = run.get("stopped", bool(run["failures"].get("critical")))  # lines of 0.1 do not say it
+    if stopped:
+        result = f'<i class="fas fa-times"></i> stopped the run: {counts}'
+    else:
+        result = f"passed with {counts}" if counts else '<i class="fas fa-check-circle"></i> passed'
     page = escape(quote(run["page"]))
     cells = (
         f'<a href="{page}">{escape(run["checked_at"])}</a>',
         escape(run["suite"]),
         escape(run["run"]),
         str(run["rules"]),
-        failures or '<i class="fas fa-check-circle"></i> none',
+        result,
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

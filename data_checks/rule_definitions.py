@@ -57,6 +57,7 @@ class Rule:
         return self.remedy[0].lower() + self.remedy[1:].format(rule=self.name)
 
 
+FEWEST_INGESTED = 200  # own choice: one bad bar of the 51 that a daily ingest reads is no misread layout
 REMOVED = "removed_bar"  # of bars that a person removed
 NEVER_RELEASED = (
     "unreal_price",
@@ -205,8 +206,10 @@ BAR_RULES: tuple[Rule, ...] = (
         "too_many_refused",
         "expect_few_bars_refused",
         "critical",
-        "At most {max_quarantined_share:.1%} of the bars are refused",
-        "Run `riseorfall quarantine`: so many refused bars usually mean that the file layout was misread",
+        "At most {max_quarantined_share:.1%} of all bars are refused, and at most {max_quarantined_share:.1%} of those "
+        f"read by this ingest (fewer than {FEWEST_INGESTED} count as {FEWEST_INGESTED})",
+        "Run `riseorfall quarantine`: so many refused bars usually mean that the file layout was misread. If the bars "
+        "are as the source has them, raise --check.max-quarantined-share",
     ),
     Rule(
         "enough_bars",

@@ -56,7 +56,8 @@ def check_bars(
 
     Args:
         frame: bars as read (columns of `COLUMNS`, volume optional; times UTC-aware or naive UTC). An optional column
-            `line` is the line of each bar in its file (from 1; missing where there is none).
+            `line` is the line of each bar in its file (from 1; missing where there is none); an optional column
+            `ingested` is false for bars that were stored before this ingest.
         series: symbol and interval of the bars.
         spec: limits, and which failures stop a run.
         as_of: the current time of the check, UTC-aware; None omits the rules that need it.
@@ -148,6 +149,8 @@ def _plain_bars(frame: pd.DataFrame, series: Series) -> pd.DataFrame:
         plain[name] = (
             frame[name].to_numpy(dtype=np.float64, na_value=np.nan) if name in frame else np.full(len(frame), np.nan)
         )
+    if "ingested" in frame:
+        plain["ingested"] = frame["ingested"].to_numpy(dtype=bool)
     if "line" in frame:
         plain["line"] = frame["line"].fillna(0).to_numpy(dtype=np.int64)
     return pd.DataFrame(plain, copy=False)

@@ -180,7 +180,10 @@ def _without_parts(landed: "pd.DataFrame", stored: "pd.DataFrame", landing: Land
 
 
 def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the landed bars and the stored bars of other times, oldest first; duplicates keep their order."""
+    """Return the landed bars and the stored bars of other times, oldest first; duplicates keep their order.
+
+    The column `ingested` is true for the landed ones.
+    """
     import pandas as pd
 
     if stored.empty:
@@ -188,4 +191,5 @@ def _with_stored(landed: "pd.DataFrame", stored: "pd.DataFrame") -> "pd.DataFram
     others = stored[~stored["timestamp"].isin(landed["timestamp"])]
     if others.empty:
         return landed
-    return pd.concat([others, landed], ignore_index=True).sort_values("timestamp", kind="stable", ignore_index=True)
+    both = pd.concat([others.assign(ingested=False), landed.assign(ingested=True)], ignore_index=True)
+    return both.sort_values("timestamp", kind="stable", ignore_index=True)

@@ -1,5 +1,7 @@
 """Synthetic bars for the checks: a quiet series that violates no rule, to be corrupted row by row."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,12 @@ def series() -> Series:
 def bars() -> pd.DataFrame:
     """300 daily bars from 2020-01-01 that violate no rule, naive UTC."""
     return quiet_bars(300)
+
+
+@pytest.fixture
+def quiet() -> Callable[[int], pd.DataFrame]:
+    """Return a function that makes so many of these bars."""
+    return quiet_bars
 
 
 def quiet_bars(count: int, step: str = "D") -> pd.DataFrame:

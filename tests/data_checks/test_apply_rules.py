@@ -1,5 +1,6 @@
 """Which rule refuses which bars, and the findings for the series as a whole."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,37 @@ def test_too_many_refused_bars_fail_the_series(bars: pd.DataFrame) -> None:
     bars.loc[:6, "low"] = 0.06
     assert "too_many_refused" in failed(results_of(bars))
     assert "too_many_refused" not in failed(results_of(bars, max_quarantined_share=0.03))
+
+
+@pytest.mark.parametrize(
+    ("stored", "read", "bad", "passes"),
+    [
+        (3000, 51, 4, True),  # 2 % of 200: one to four bad ticks do not stop a daily ingest
+        (3000, 51, 5, False),  # 0.16 % of all bars
+        (3000, 1, 1, True),
+        (3000, 300, 6, True),
+        (3000, 300, 7, False),
+        (0, 300, 6, True),  # a first ingest
+        (0, 300, 7, False),
+        (0, 100, 3, False),  # 3 % of all bars
+    ],
+)
+def test_too_many_refused_bars_of_one_ingest_fail_it_however_many_are_stored(
+    quiet: Callable[[int], pd.DataFrame], stored: int, read: int, bad: int, *, passes: bool
+) -> None:
+    bars = quiet(stored + read).assign(ingested=np.arange(stored + read) >= stored)
+    bars.loc[stored : stored + bad - 1, "low"] = 0.06
+    finding = results_of(bars).findings["too_many_refused"]
+    assert (finding.passed, finding.unexpected) == (passes, bad)
+    if (stored, bad) == (3000, 5):
+        assert finding.observed == "5 of 3051 bars (0.16%), 5 of 51 read by this ingest (9.80%)"
+
+
+def test_too_many_refused_stored_bars_fail_the_ingest_of_good_ones(quiet: Callable[[int], pd.DataFrame]) -> None:
+    """As where a file of another time zone outnumbers the stored bars, which are then off the grid."""
+    bars = quiet(600).assign(ingested=np.arange(600) >= 250)
+    bars.loc[:12, "low"] = 0.06
+    assert "too_many_refused" in failed(results_of(bars))
 
 
 def test_a_file_appended_to_itself_loses_no_bar(bars: pd.DataFrame) -> None:

@@ -17,7 +17,8 @@ from data_checks import apply_rules, validate
 from data_checks.apply_rules import RuleFinding
 from data_checks.check_report import CheckReport, require_passed
 from data_checks.check_spec import CheckSpec
-from data_checks.great_expectations_run import Outcome, Validation, describe_status
+from data_checks.great_expectations_run import Outcome, Validation
+from data_checks.offline_data_docs import describe_status, list_run, listed_runs
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
 from data_checks.validate import check_bars, check_windows
 from model.bars import Bars, Series
@@ -123,7 +124,7 @@ def test_the_pages_are_readable_and_load_nothing(report: CheckReport) -> None:
     assert "2020-01-11" in page
     assert "dates look 1 day early" in page
     assert "Rendering failed" not in page
-    assert re.search(r"Status:</span> stopped the run: \d+ critical failures and \d+ warning", page)
+    assert re.search(r"Status:</span> failed: \d+ critical failures and \d+ warnings? stopped the run", page)
     assert "No bar was removed by hand (<code>riseorfall remove</code>)." in page
     index = Path(report.docs_url)
     assert Path(report.page_url).relative_to(index.parent).as_posix() in index.read_text(encoding="utf-8")
@@ -149,20 +150,48 @@ def test_each_run_has_a_page_and_the_index_lists_the_newest_first(
 
 
 @pytest.mark.parametrize(
-    ("critical", "warnings", "notes", "stop_on", "status"),
+    ("critical", "warnings", "notes", "stopped", "status"),
     [
-        (0, 0, 0, "critical", "passed"),
-        (0, 4, 0, "critical", "passed with 4 warnings"),
-        (0, 1, 2, "critical", "passed with 1 warning and 2 notes"),
-        (0, 4, 0, "warning", "stopped the run: 4 warnings"),
-        (1, 0, 1, "critical", "stopped the run: 1 critical failure and 1 note"),
-        (0, 0, 1, "warning", "passed with 1 note"),
+        (0, 0, 0, False, "passed"),
+        (0, 4, 0, False, "passed: the run went on with 4 warnings"),
+        (0, 1, 2, False, "passed: the run went on with 1 warning and 2 notes"),
+        (0, 4, 0, True, "failed: 4 warnings stopped the run"),
+        (1, 0, 1, True, "failed: 1 critical failure and 1 note stopped the run"),
     ],
 )
 def test_the_status_of_a_page_says_what_the_checks_mean_for_the_run(
-    critical: int, warnings: int, notes: int, stop_on: str, status: str
+    critical: int, warnings: int, notes: int, *, stopped: bool, status: str
 ) -> None:
-    assert describe_status({"critical": critical, "warning": warnings, "info": notes}, stop_on) == status
+    assert describe_status({"critical": critical, "warning": warnings, "info": notes}, stopped=stopped) == status
+
+
+def test_the_index_says_whether_failed_rules_stopped_the_run(tmp_path: Path) -> None:
+    run = {"page": "p.html", "suite": "bars", "run": "r", "rules": 23, "checked_at": "2026-11-27"}
+    badge = '<span class="badge badge-{}">{}</span>'.format
+    four, critical = badge("warning", "4 warnings"), badge("danger", "1 critical failure")
+    cross, check = '<i class="fas fa-times"></i> ', '<i class="fas fa-check-circle"></i> '
+    for failures, more, shown in (
+        ({"critical": 0, "warning": 4, "info": 0}, {"stopped": False}, f"passed with {four}"),
+        ({"critical": 0, "warning": 4, "info": 0}, {"stopped": True}, f"{cross}stopped the run: {four}"),
+        ({"critical": 0, "warning": 0, "info": 0}, {"stopped": False}, f"{check}passed"),
+        ({"critical": 1, "warning": 4, "info": 0}, {}, f"{cross}stopped the run: {critical}{four}"),  # of 0.1
+        ({"critical": 0, "warning": 4, "info": 0}, {}, f"passed with {four}"),
+    ):
+        list_run(tmp_path, {**run, "failures": failures, **more})
+        newest = (tmp_path / "index.html").read_text(encoding="utf-8").split("<tbody>")[1].split("</tr>")[0]
+        assert newest.endswith(f"<td>23</td><td>{shown}</td>")
+
+
+@pytest.mark.parametrize(("stop_on", "stopped"), [("critical", False), ("warning", True)])
+def test_warnings_stop_a_run_that_stops_on_warnings(
+    bars: pd.DataFrame, series: Series, tmp_path: Path, stop_on: str, *, stopped: bool
+) -> None:
+    spec = CheckSpec.model_validate({"stop_on": stop_on})
+    report = check_bars(bars.drop(index=[50]), series, spec, AS_OF, tmp_path)  # a gap
+    status = "failed: 1 warning stopped the run" if stopped else "passed: the run went on with 1 warning"
+    assert f"Status:</span> {status}\n" in Path(report.page_url).read_text(encoding="utf-8")
+    assert [run["stopped"] for run in listed_runs(tmp_path)] == [stopped]
+    assert report.passed(spec) is not stopped
 
 
 def test_good_bars_pass_without_pages(bars: pd.DataFrame, series: Series) -> None:

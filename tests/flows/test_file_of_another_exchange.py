@@ -10,12 +10,13 @@ from synthetic_bars import random_walk
 
 from data_checks.check_spec import CheckSpec
 from data_checks.great_expectations_run import Validation
+from data_checks.validate import check_bars
 from flows.cli import run
 from model.errors import ChecksFailed
 from tasks.ingestion import ingest, store
 from tasks.results import Stored
 from tasks.sources.source_spec import SourceSpec
-from tasks.validation import check_landing
+from tasks.validation import _with_stored, check_landing
 from tasks.workspace import open_workspace
 
 DAYS = 240
@@ -82,6 +83,16 @@ def test_a_file_of_another_time_zone_puts_no_stored_bar_into_quarantine(
     with pytest.raises(ChecksFailed, match="too_many_refused"):
         checked()
     assert open_workspace().bar_store.read_quarantine(series).empty
+
+
+def test_bad_bars_of_a_small_ingest_are_too_many_however_many_are_stored() -> None:
+    stored, series = random_walk(2000, seed=5).frame(), SourceSpec().series
+    landed = stored[-51:].assign(line=range(2, 53))
+    landed.iloc[10:15, landed.columns.get_loc("low")] = 0.01
+    report = check_bars(_with_stored(landed, stored), series, CheckSpec(), last_is_whole=True)
+    failed = {each.rule: each.observed for each in report.failed()}
+    assert failed["too_many_refused"] == "5 of 2000 bars (0.25%), 5 of 51 read by this ingest (9.80%)"
+    assert not report.passed(CheckSpec())
 
 
 @pytest.mark.e2e

@@ -401,7 +401,10 @@ def refused(days: list[int], rule: str, close: float = -1.0) -> pd.DataFrame:
 def test_a_refusal_is_kept_once(store: BarStore) -> None:
     frame = pd.concat([refused([3, 4], "positive"), refused([3], "tick"), refused([3], "positive")])
     assert store.quarantine(SERIES, frame, at=AT, source="a") == 3
+    (table,) = (each for each in store.tables if each.uri.endswith("quarantine"))
+    version = table.open().version()  # type: ignore[union-attr]
     assert store.quarantine(SERIES, frame, at=AT + timedelta(days=1), source="b") == 0
+    assert table.open().version() == version, "nothing new, and yet a commit"  # type: ignore[union-attr]
     assert store.quarantine(SERIES, refused([3], "positive", close=-2.0), at=AT, source="c") == 1
     assert store.quarantine(Series("ETH/USD", "1d"), refused([3], "positive"), at=AT, source="d") == 1
     assert store.quarantine(SERIES, refused([], "positive"), at=AT, source="e") == 0
