@@ -12,14 +12,14 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW, tiny_home, tiny_version
 
 from model.best_past_champion import AnchorRule, calibration_slope_bound
-from model.promotion_rule import PromotionRule
+from model.promotion_rule import Clause, PromotionRule
 from model.record import Record
 from model.times import to_datetime, to_datetime64
 from model.windows import cut_windows
 from tasks.champion.challenger_vs_champion import GateResult, compare_with_champion
 from tasks.champion.commit_decision import ChampionState, sync_champion_alias
 from tasks.champion.out_of_sample_record import live_record, out_of_sample_record
-from tasks.champion.past_champions import candidates
+from tasks.champion.past_champions import candidates, compare_with_references
 from tasks.champion.series_status import series_status
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.champion.shadow_versions import shadow_versions
@@ -100,6 +100,28 @@ def test_a_chain_of_bolder_and_bolder_champions_is_stopped(workspace: Workspace)
     found = decide(workspace, workspace.registry.version("8"))
     assert "vs. past champion version 1 on 300 decisions: over the budget of 0.008" in found.reasons[0]
     assert "the outcomes do not show that this pays" in found.reasons[0]
+
+
+@pytest.mark.parametrize(("gone", "passed"), [(0, False), (9, True)])
+def test_evidence_of_being_worse_is_corrected_for_past_champions_that_are_gone(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, gone: int, *, passed: bool
+) -> None:
+    """2.1 standard errors are evidence against one champion (1.64 at 5 %), not against the best of ten (2.58)."""
+    for number in range(gone):
+        log_row(workspace, f"90{number}")
+    log_row(workspace, "1")
+    record = workspace.registry.read_version("1").record()
+    record = replace(record, probabilities=np.where(record.labels == 1, 0.3, 0.7))
+
+    def compare(rule: AnchorRule) -> Clause:
+        monkeypatch.setattr("tasks.champion.past_champions.AnchorRule", lambda: rule)
+        return compare_with_references(workspace, record, np.full(len(record), 0.5), WINDOW.horizon_bars, BARS)
+
+    numbers = compare(AnchorRule()).numbers
+    tolerance = numbers["difference"] - 2.1 * numbers["standard_error"]
+    found = compare(AnchorRule(budget=1.0, tolerance=tolerance))
+    assert found.passed == passed
+    assert ("significantly worse" in found.reason) != passed
 
 
 def test_the_first_version_has_no_past_champion(workspace: Workspace) -> None:

@@ -51,6 +51,15 @@ def test_missed_days_are_backfilled_once_and_are_late(settings: Settings) -> Non
     assert len(stored) == 11
 
 
+def test_after_a_long_absence_the_newest_400_missed_bars_are_backfilled(settings: Settings) -> None:
+    assert forecast(SERIES, settings).prediction.decided_at == to_datetime(BARS.closed_at[119])
+    longer = random_walk(560, seed=4)
+    store_bars(settings, longer)
+    found = forecast(SERIES, settings, ForecastSpec(max_age_days=1_000))
+    assert found.prediction.decided_at == to_datetime(longer.closed_at[559])
+    assert [each.decided_at for each in found.backfilled] == [to_datetime(each) for each in longer.closed_at[159:559]]
+
+
 def test_a_former_champion_whose_files_are_lost_does_not_stop_the_present_one(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

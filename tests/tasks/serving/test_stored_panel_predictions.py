@@ -29,6 +29,7 @@ from tasks.champion.served_predictions import LivePredictions, served_prediction
 from tasks.pages.dashboard_content import DashboardReader
 from tasks.pages.dashboard_page import dashboard_page
 from tasks.pages.dashboard_panel import panel_predictions
+from tasks.serving.backfill import MAX_BACKFILL_BARS
 from tasks.serving.panel_forecast import PanelForecast, forecast_panel
 from tasks.store.prediction_log import new_prediction
 from tasks.workspace import Workspace
@@ -102,6 +103,19 @@ def test_missed_closes_are_backfilled_for_the_series_that_were_predicted_before(
     assert [each.probability for each in found.backfilled] == pytest.approx(expected, abs=1e-6)
     assert len(workspace.prediction_log.read("PANEL-1d")) == 2 + 4 + 3
     assert predict(workspace).backfilled == ()
+
+
+@pytest.mark.parametrize(("newest", "backfilled"), [(242, [240, 241]), (243, [])])
+def test_a_series_that_was_not_predicted_within_the_newest_closes_is_not_backfilled(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, newest: int, backfilled: list[int]
+) -> None:
+    """Of the 400 newest closes; here of three."""
+    assert MAX_BACKFILL_BARS == 400
+    monkeypatch.setattr("tasks.serving.panel_backfill.MAX_BACKFILL_BARS", 3)
+    predict(workspace)  # close 239
+    add_bars(workspace, newest)
+    found = {each.decided_at for each in predict(workspace).backfilled}
+    assert sorted(found) == [to_datetime(CLOSES[place]) for place in backfilled]
 
 
 def test_a_missed_close_is_predicted_by_the_champion_of_its_time(workspace: Workspace) -> None:
