@@ -23,6 +23,7 @@ from model.bootstrap import PairedDifference, compare_losses
 from model.correction_for_looks import Looks, RecipesTried
 from model.errors import SpecError
 from model.multiple_testing import forecast_skill, skill_p_values
+from model.plurals import counted
 from model.record import Record
 from model.sanity_check import SanityCheck
 from model.significance_tests import SkillTest, binomial_against_majority, mcnemar, pesaran_timmermann
@@ -32,6 +33,7 @@ Action = Literal["promote", "hold", "reject"]
 Mark = Literal["passed", "failed", "held"]  # held: by a reason besides the rule
 FINAL_NETWORK = "final_network"  # clause of `model.agreement_with_folds`
 HOLD = "hold"  # clause of a reason besides the rule
+UNCOMPARED = "min_common_bars"  # number of the champion's clause where the two share fewer decisions
 CONDITIONS = ("soundness", FINAL_NETWORK, "past_champions")  # clauses whose reasons come last where they are met
 
 
@@ -103,7 +105,8 @@ class Decision:
 
     Attributes:
         action: promote, hold (the champion stays), reject (the challenger failed the sanity check).
-        reasons: a sentence for each clause, failed ones first, `CONDITIONS` that are met last.
+        reasons: a sentence for each clause, failed ones first, then that the champion was not compared, `CONDITIONS`
+            that are met last.
         numbers: every number of every clause, by `clause.number`.
         clauses: the conditions, in the order of evaluation.
     """
@@ -162,9 +165,8 @@ def decide(
     sane = _sanity_clause(sanity_check, challenger)
     if not sane.passed:
         return _decision("reject", (sane,))
-    common = None if champion is None else challenger.common_decisions(champion)
     evaluate = _strict_clauses if rule.kind == "strict" else _daily_clauses
-    clauses = (sane, *further, *evaluate(rule, challenger, base_rate_probabilities, common, seed))
+    clauses = (sane, *further, *evaluate(rule, challenger, base_rate_probabilities, champion, seed))
     if instead_of_champion is not None:
         clauses = (*(clause for clause in clauses if clause.name != "champion"), instead_of_champion)
     if rule.kind == "strict":
@@ -238,7 +240,14 @@ def _decision(action: Action, clauses: tuple[Clause, ...]) -> Decision:
 
 
 def _ordered(clauses: tuple[Clause, ...]) -> list[Clause]:
-    return sorted(clauses, key=lambda clause: (clause.passed, clause.passed and clause.name in CONDITIONS))
+    def place(clause: Clause) -> tuple[bool, bool, bool]:
+        return (
+            clause.passed,
+            clause.passed and UNCOMPARED not in clause.numbers,
+            clause.passed and clause.name in CONDITIONS,
+        )
+
+    return sorted(clauses, key=place)
 
 
 def _sanity_clause(sanity_check: SanityCheck, challenger: Record) -> Clause:
@@ -263,7 +272,7 @@ def _daily_clauses(
     rule: PromotionRule,
     challenger: Record,
     base_rate_probabilities: Float64[np.ndarray, " window"],
-    common: tuple[Record, Record] | None,
+    champion: Record | None,
     seed: int,
 ) -> tuple[Clause, ...]:
     """Require that the challenger is not significantly worse than the base rate and the champion."""
@@ -274,10 +283,15 @@ def _daily_clauses(
         rule.base_rate_tolerance,
         rule.base_rate_margin,
     )
-    if common is None:
+    if champion is None:
         return (against_base_rate, _no_champion())
+    common = challenger.common_decisions(champion)
     if len(common[0]) < rule.min_common_bars:
-        return (against_base_rate, _too_few(rule, common, "compared with the base rate alone", passed=True))
+        consequence = (
+            "the two were not compared. The base rate alone decides, so a promotion does not show that the challenger "
+            "is as good as the champion"
+        )
+        return (against_base_rate, _too_few(rule, challenger, champion, consequence, passed=True))
     against_champion = _non_inferior(
         "champion",
         "the champion",
@@ -310,7 +324,7 @@ def _strict_clauses(
     rule: PromotionRule,
     challenger: Record,
     base_rate_probabilities: Float64[np.ndarray, " window"],
-    common: tuple[Record, Record] | None,
+    champion: Record | None,
     seed: int,
 ) -> tuple[Clause, ...]:
     """Require direction skill, a lower loss than the base rate's, and a significantly lower one than the champion's."""
@@ -321,10 +335,11 @@ def _strict_clauses(
         _skilled("majority", binomial_against_majority(labels, probabilities), rule.alpha),
         _lower_loss(compare_losses(challenger, base_rate_probabilities, seed)),
     ]
-    if common is None:
+    if champion is None:
         return (*clauses, _no_champion())
+    common = challenger.common_decisions(champion)
     if len(common[0]) < rule.min_common_bars:
-        return (*clauses, _too_few(rule, common, "too few for a test", passed=False))
+        return (*clauses, _too_few(rule, challenger, champion, "too few for a test", passed=False))
     clauses.append(_better("champion", "the champion", compare_losses(common[0], common[1].probabilities, seed)))
     ours, theirs = (each.take(common[0].independent_windows()) for each in common)
     direction = mcnemar(ours.labels, ours.probabilities, theirs.probabilities)
@@ -414,11 +429,13 @@ def _no_champion() -> Clause:
     return Clause("champion", passed=True, reason="there is no champion to compare with", numbers={})
 
 
-def _too_few(rule: PromotionRule, common: tuple[Record, Record], consequence: str, *, passed: bool) -> Clause:
+def _too_few(rule: PromotionRule, challenger: Record, champion: Record, consequence: str, *, passed: bool) -> Clause:
     """Return the clause of a challenger that shares too few decisions with the champion."""
-    n = len(common[0])
-    reason = f"{n} decisions in common with the champion, {rule.min_common_bars} needed: {consequence}"
-    return Clause("champion", passed, reason, {"n": float(n), "min_common_bars": float(rule.min_common_bars)})
+    n = len(challenger.common_decisions(champion)[0])
+    are_apart = len(challenger.symbols) and not np.isin(challenger.symbols, champion.symbols).any()
+    why = " (the two panels share no series)" if are_apart else ""
+    reason = f"{counted(n, 'decision')} in common with the champion, {rule.min_common_bars} needed{why}: {consequence}"
+    return Clause("champion", passed, reason, {"n": float(n), UNCOMPARED: float(rule.min_common_bars)})
 
 
 def _numbers(found: PairedDifference) -> dict[str, float]:

@@ -216,10 +216,17 @@ def test_with_too_few_common_decisions_the_base_rate_decides() -> None:
     champion = SKILLED.take(np.arange(99))
     daily = decided(QUIET, champion)
     assert daily.action == "promote"
-    assert "99 decisions in common with the champion, 100 needed: compared with the base rate alone" in daily.reasons
+    assert daily.reasons[0] == (
+        "99 decisions in common with the champion, 100 needed: the two were not compared. The base rate alone decides, "
+        "so a promotion does not show that the challenger is as good as the champion"
+    )
     strict = decided(SKILLED, champion, STRICT)
     assert strict.action == "hold"
     assert failed(strict) == ["champion"]
+    assert strict.reasons[0] == "99 decisions in common with the champion, 100 needed: too few for a test"
+    assert (
+        decided(SKILLED, SKILLED.take(np.arange(100))).reasons[0].endswith("not significantly worse (tolerance 0.01)")
+    )
 
 
 def test_failed_clauses_come_first_and_every_number_is_kept() -> None:

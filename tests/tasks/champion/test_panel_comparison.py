@@ -196,6 +196,24 @@ def test_too_few_common_windows_leave_the_base_rate_alone(workspace: Workspace) 
     assert any("99 decisions in common with the champion, 100 needed" in reason for reason in found.reasons)
 
 
+def test_panels_without_a_common_series_are_not_compared_and_the_decision_says_so(workspace: Workspace) -> None:
+    """The champion's own network predicts nothing after the end of its training, and its record has other series."""
+    ours = {"BTC-USD": BARS["BTC-USD"], "ETH-USD": BARS["ETH-USD"]}
+    recipe, theirs = (
+        RECIPE.model_copy(update={"panel": RECIPE.panel.model_copy(update={"symbols": symbols})})
+        for symbols in (tuple(ours), ("ADA-USD",))
+    )
+    champion = add(workspace, theirs, record=tiny_record(theirs, {"ADA-USD": BARS["ADA-USD"]}, 3.0))
+    challenger = add_panel_version(workspace, recipe, ours, tiny_record(recipe, ours, 3.0), 3.0, LATEST)
+    found = compare(workspace, challenger.version, champion.version, **ours)
+    assert found.decision.action == "promote"
+    assert found.reasons[0] == (
+        "0 decisions in common with the champion, 100 needed (the two panels share no series): the two were not "
+        "compared. The base rate alone decides, so a promotion does not show that the challenger is as good as the "
+        "champion"
+    )
+
+
 def test_without_a_champion_the_base_rate_decides(workspace: Workspace) -> None:
     nobody = ChampionState(None, None)
     found = compare_with_champion(workspace, workspace.registry.version("2"), nobody, BARS, RULE, seed=7)
