@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from model.metrics import predicts_rise
 from model.times import iso_text
 from tasks.champion.served_predictions import LivePredictions, served_predictions
-from tasks.store.prediction_log import RECENT
+from tasks.store.delta_table import RECENT
 from tasks.workspace import Workspace
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from model.errors import NoChampion, UnsoundModel
 from tasks.registry.model_registry import Version
-from tasks.store.decision_log import LoggedDecision
+from tasks.store.decision_log import LoggedDecision, column
 from tasks.workspace import Workspace
 
 
@@ -54,7 +54,7 @@ def open_holds(workspace: Workspace) -> tuple[RecipeHold, ...]:
     """Return the holds, oldest first; a recipe has several if several of its versions were rolled back."""
     holds: list[RecipeHold] = []
     rows = workspace.decision_log.rows(workspace.name)
-    for row in rows:
+    for row in rows if "rollback" in column(rows, "action") else ():
         if row.action == "rollback" and row.champion_before is not None:
             undone = next((place for place, hold in enumerate(holds) if hold.version == row.version), None)
             if undone is not None:

@@ -21,8 +21,8 @@ from tasks.champion.served_predictions import served_predictions
 from tasks.registry.model_registry import Version
 from tasks.registry.run_metrics import BREAK_EVEN, logged_trading
 from tasks.settings import Settings
-from tasks.store.decision_log import SAME_AS, LoggedDecision, challenger_of
-from tasks.store.prediction_log import RECENT
+from tasks.store.decision_log import SAME_AS, LoggedDecision, challenger_of, with_values
+from tasks.store.delta_table import RECENT
 from tasks.store.trial_log import Trial
 from tasks.workspace import Workspace
 
@@ -75,7 +75,7 @@ def _summary(version: Version | None, rows: Sequence[LoggedDecision]) -> dict[st
     """
     if version is None:
         return None
-    numbers = [row.numbers for row in rows if row.version == version.version]
+    numbers = [row.numbers for row in with_values(rows, version=version.version)]
     windows, same = (
         next((found for each in numbers if (found := each.get(name))), None) for name in ("base_rate.n", SAME_AS)
     )

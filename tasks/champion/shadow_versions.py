@@ -7,7 +7,7 @@ from model.errors import StoreUnavailable
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.loaded_version import OpenedVersion, open_version
 from tasks.registry.model_registry import ModelRegistry
-from tasks.store.decision_log import LoggedDecision, reference_versions
+from tasks.store.decision_log import LoggedDecision, column, reference_versions
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 def shadow_versions(registry: ModelRegistry, rows: Sequence[LoggedDecision], spec: ShadowSpec) -> list[str]:
     """Return the newest registered versions that were not rejected, newest first, then the references of the gate."""
     rejected, most = set[str](), spec.count(registry.series)
-    for row in rows:
-        if row.action == "reject":
-            rejected.add(row.version)
-        elif row.action in ("promote", "rollback"):  # by hand, after its rejection
-            rejected.discard(row.version)
+    for action, version in zip(column(rows, "action"), column(rows, "version"), strict=True):
+        if action == "reject":
+            rejected.add(version)
+        elif action in ("promote", "rollback"):  # by hand, after its rejection
+            rejected.discard(version)
     newest = registry.newest_versions(most + len(rejected)) if most else ()
     chosen = [number for number in newest if number not in rejected][:most]
     references = sorted(reference_versions(rows) - {*chosen, *rejected}, key=int, reverse=True)

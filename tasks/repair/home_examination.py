@@ -74,7 +74,7 @@ def _examine_tables(settings: Settings, *, deep: bool) -> list[HomeFinding]:
     return [each for table in tables for each in examine_table(Path(table.uri).name, table, deep=deep)]
 
 
-def _decisions(settings: Settings, tables: Sequence[HomeFinding]) -> tuple[LoggedDecision, ...]:
+def _decisions(settings: Settings, tables: Sequence[HomeFinding]) -> Sequence[LoggedDecision]:
     """Return the rows of the decision log; none where it is damaged."""
     if any(each.part == "table ledger" and each.is_damage for each in tables):
         return ()

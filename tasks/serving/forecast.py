@@ -39,6 +39,7 @@ from tasks.registry.model_registry import Version
 from tasks.serving.backfill import backfill
 from tasks.serving.live_abstention import Opinion, opinion_on
 from tasks.settings import Settings
+from tasks.store.decision_log import with_values
 from tasks.store.prediction_log import Prediction, new_prediction
 from tasks.workspace import Workspace
 
@@ -206,10 +207,10 @@ def last_comparison(workspace: Workspace, champion: Version, until: datetime) ->
         champion: the champion.
         until: later bars do not count, UTC.
     """
-    for row in reversed(workspace.decision_log.rows(workspace.name)):
+    held = with_values(workspace.decision_log.rows(workspace.name), action="hold", champion_before=champion.version)
+    for row in reversed(held):
         by_retrain = row.decision_id == row.run_id
-        compared = row.champion_before == champion.version and COMPARED in row.numbers
-        if by_retrain and row.action == "hold" and compared:
+        if by_retrain and COMPARED in row.numbers:
             try:
                 ended = workspace.registry.version(row.version).trained_until
             except (NoChampion, UnsoundModel):  # deleted since, or its tags were edited

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
-from itertools import starmap
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain, starmap
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from model.errors import RiseOrFallError
 from model.times import as_utc
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
+BLOCK = 256  # own choice: decisions that are parsed at once, 2 ms
 Action = Literal["promote", "hold", "reject", "unchanged", "rollback", "lift"]
 
 
@@ -217,14 +218,86 @@ def challenger_of(rows: Sequence[LoggedDecision]) -> str | None:
         rows: all decisions about the series, oldest first.
     """
     last: dict[str, str] = {}
-    for row in rows:
-        if row.action == "rollback":
-            last[row.champion_before or ""] = "rollback"
-        elif row.action in {"promote", "hold", "reject"}:
-            last[row.version] = row.action
+    columns = (column(rows, name) for name in ("action", "version", "champion_before"))
+    for action, version, before in zip(*columns, strict=True):
+        if action == "rollback":
+            last[before or ""] = "rollback"
+        elif action in {"promote", "hold", "reject"}:
+            last[version] = action
     champion = int(rows[-1].champion_after or 0) if rows else 0
     held = [int(version) for version, action in last.items() if action == "hold" and int(version) > champion]
     return str(max(held)) if held else None
+
+
+class Decisions(Sequence[LoggedDecision]):
+    """Decisions in the order of writing; they are parsed in blocks when they are read, because most commands read few.
+
+    Equal to a tuple of the same decisions.
+    """
+
+    def __init__(self, table: "pa.Table") -> None:
+        """Keep the rows of the log's table."""
+        numbers = table["sequence"].to_numpy()
+        self._order = numbers.argsort(kind="stable")
+        self._sorted = bool((numbers[1:] >= numbers[:-1]).all())
+        self._table = table
+        self._blocks: dict[int, tuple[LoggedDecision, ...]] = {}
+        self._columns: dict[str, list[Any]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of decisions."""
+        return len(self._order)
+
+    def _block(self, number: int) -> tuple[LoggedDecision, ...]:
+        if number not in self._blocks:
+            first = number * BLOCK
+            rows = self._table.slice(first, BLOCK) if self._sorted else self._table.take(self._order[first:][:BLOCK])
+            self._blocks[number] = _decisions(rows)
+        return self._blocks[number]
+
+    @overload
+    def __getitem__(self, place: int) -> LoggedDecision: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[LoggedDecision, ...]: ...
+    def __getitem__(self, place: int | slice) -> LoggedDecision | tuple[LoggedDecision, ...]:
+        """Return a decision, or a tuple of some."""
+        places = range(len(self))[place]
+        if isinstance(places, range):
+            return tuple(self._block(each // BLOCK)[each % BLOCK] for each in places)
+        return self._block(places // BLOCK)[places % BLOCK]
+
+    def __iter__(self) -> Iterator[LoggedDecision]:
+        """Iterate over all, oldest first."""
+        return chain.from_iterable(map(self._block, range(-(-len(self) // BLOCK))))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with a sequence of decisions."""
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Return the decisions as a tuple is shown."""
+        return repr(tuple(self))
+
+    def column(self, name: str) -> list[Any]:
+        """Return one field of all decisions, without parsing the others."""
+        if name not in self._columns:
+            values = self._table[name].to_pylist()
+            self._columns[name] = values if self._sorted else [values[each] for each in self._order]
+        return self._columns[name]
+
+
+def column(rows: Sequence[LoggedDecision], name: str) -> list[Any]:
+    """Return one field of some decisions: a text or a number."""
+    return rows.column(name) if isinstance(rows, Decisions) else [getattr(row, name) for row in rows]
+
+
+def with_values(rows: Sequence[LoggedDecision], **values: object) -> list[LoggedDecision]:
+    """Return the decisions whose fields, texts or numbers, have these values."""
+    columns = [column(rows, name) for name in values]
+    wanted = tuple(values.values())
+    return [rows[place] for place, found in enumerate(zip(*columns, strict=True)) if found == wanted]
 
 
 class DecisionLog:
@@ -304,10 +377,10 @@ class DecisionLog:
         self._table.change(plan)
         return written
 
-    def rows(self, series_name: str = "", last: int | None = None) -> tuple[LoggedDecision, ...]:
+    def rows(self, series_name: str = "", last: int | None = None) -> Sequence[LoggedDecision]:
         """Return decisions of one series (of all when empty) in the order of writing; only the `last` ones if given.
 
-        A command asks many times; the rows of a version of the table are read and parsed once.
+        A command asks many times; the rows of a version of the table are read once, and parsed when they are needed.
         """
         table = self._table.open()
         if table is None:
@@ -321,11 +394,10 @@ class DecisionLog:
             conditions.append(f"sequence >= {newest[-1]}")
         where = " AND ".join(conditions) or None
 
-        def parsed() -> tuple[LoggedDecision, ...]:
-            found = _decisions(read_rows(table, self._table.schema, where))
-            return tuple(sorted(found, key=lambda row: row.sequence))  # pyarrow would copy the texts of all columns
+        def found() -> Decisions:
+            return Decisions(read_rows(table, self._table.schema, where))
 
-        return find_once(table, ("decisions", where), parsed, slot=("decisions",) if last is None else ())
+        return find_once(table, ("decisions", where), found, slot=("decisions",) if last is None else ())
 
     def _schema(self, *names: str) -> "pa.Schema":
         import pyarrow as pa  # imported here: see _table

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
@@ -36,6 +36,7 @@ MAX_FILES = 8  # so many small files of a log are merged: a read takes about a m
 MERGED_BYTES = 2 << 20  # own choice: of a merged file; full ones stay, so that no log is rewritten whole
 CHECKPOINT_COMMITS = 16  # a table is opened from its newest checkpoint and the commits after it, 0.5 ms each
 KEPT_CHECKPOINT_COMMITS = 100  # deltalake's own interval: those checkpoints stay, for earlier versions of the bars
+RECENT = timedelta(days=30)  # own choice: the newest row of a series is read from these days if it lies in them
 COMPRESSED = WriterProperties(compression="ZSTD")
 COLOURS = re.compile("\x1b\\[[0-9;]*m|↳")  # deltalake draws its errors for a terminal
 DELETED_FILES = "delta.deletedFileRetentionDuration"  # how long a checkpoint names a file that a merge replaced
@@ -327,6 +328,13 @@ def _is_crowded(table: DeltaTable) -> bool:
         return False
     sizes: list[int] = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
     return sum(size < MERGED_BYTES // 2 for size in sizes) >= MAX_FILES  # two of them always fit into one
+
+
+def newest_first(table: DeltaTable, column: str) -> tuple[str, ...]:
+    """Return SQL conditions to try in turn for the newest row: a time in the last `RECENT`, any time."""
+    newest = newest_value(table, column)  # of any series
+    recent = (f"{column} >= {quoted((newest - RECENT).isoformat())}",) if newest else ()
+    return (*recent, "TRUE")
 
 
 def newest_value(table: DeltaTable, column: str) -> datetime | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from model.e_process import ForecastReference
 from model.monitor_alarms import Alarm
 from model.times import as_utc
-from tasks.store.delta_table import Change, Table, append_rows, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, newest_first, place, quoted, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,11 +116,13 @@ class MonitorLog:
             series_name: registered model.
             until: later entries are left out, UTC. A run whose clock was ahead would otherwise stay the newest.
         """
-        times = [as_utc(row["watched_at"]) for row in self._read(series_name, columns=("watched_at",))]
-        times = [each for each in times if until is None or each <= until]
-        if not times:
-            return None
-        return [each for each in self.entries(series_name, max(times)) if each.watched_at == max(times)][-1]
+        table = self._table.open()
+        for where in () if table is None else newest_first(table, "watched_at"):
+            times = [as_utc(row["watched_at"]) for row in self._read(series_name, where, ("watched_at",))]
+            times = [each for each in times if until is None or each <= until]
+            if times:
+                return [each for each in self.entries(series_name, max(times)) if each.watched_at == max(times)][-1]
+        return None
 
     def raised(self, series_name: str, until: datetime | None = None) -> list[Raised]:
         """Return when a run raised alarms, and which, oldest first; runs later than `until` are left out.

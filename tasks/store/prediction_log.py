@@ -7,7 +7,7 @@ changes nothing, also from two processes at once. Caution: the series name of a 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from model.bars import Series
 from model.errors import SpecError
 from model.label_names import LabelKind
 from model.times import as_utc, to_datetime
-from tasks.store.delta_table import Change, Table, append_rows, field_names, newest_value, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, field_names, newest_first, place, quoted, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SERVED, SHADOWS = "predictions", "shadow_predictions"
 RISE: LabelKind = "rise"
-RECENT = timedelta(days=30)  # own choice: the newest prediction of a series is read from these days if it lies in them
 KEY = ("series_name", "symbol", "decided_at", "version")  # identity of a prediction
 
 
@@ -229,12 +228,8 @@ class PredictionLog:
             return None
         import pyarrow.compute as pc  # imported here: see _table
 
-        of_series = f"series_name = {quoted(series_name)}"
-        newest_files = newest_value(table, "decided_at")  # of any series
-        recent = (
-            [f"{of_series} AND decided_at >= {quoted((newest_files - RECENT).isoformat())}"] if newest_files else []
-        )
-        for where in (*recent, of_series):
+        for times in newest_first(table, "decided_at"):
+            where = f"series_name = {quoted(series_name)} AND {times}"
             newest: datetime | None = pc.max(read_rows(table, self._schema("decided_at"), where)["decided_at"]).as_py()
             if newest is not None:
                 return newest

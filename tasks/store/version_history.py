@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.store.decision_log import DecisionLog, LoggedDecision
+from tasks.store.decision_log import DecisionLog, LoggedDecision, column
 from tasks.store.prediction_log import PredictionLog
 
 
@@ -41,8 +41,8 @@ class VersionHistory:
         self.decisions = decisions
         self.predictions = predictions
         self._files: dict[str, RecordedVersion] = {}  # what is recorded stays as it is
-        self._indexed: tuple[LoggedDecision, ...] = ()
-        self._by_version: dict[str, list[LoggedDecision]] = {}
+        self._indexed: Sequence[LoggedDecision] = ()
+        self._by_version: dict[str, list[int]] = {}
 
     def recorded(self, version: str) -> RecordedVersion:
         """Return what is recorded about a version; of the decisions, only those about it are parsed.
@@ -50,35 +50,39 @@ class VersionHistory:
         What an earlier release recorded of a champion is completed with the first decision that it survived.
         """
         if version not in self._files:
-            found = self._among(self._by_version.get(version, ()), version)  # read before: what they record stays
+            found = self._found(version)  # in the decisions read before: what they record stays
             if not found.is_complete:
-                found = self._among(self._decisions_about(version), version)
+                self._index()
+                found = self._found(version)
             if not found.is_complete:
                 return found
             self._files[version] = found
         return self._files[version]
 
-    @staticmethod
-    def _among(rows: Sequence[LoggedDecision], version: str) -> RecordedVersion:
-        recorded = (files for row in rows if (files := row.files.get(version)) is not None)  # the first one counts
+    def _found(self, version: str) -> RecordedVersion:
+        """Return what the indexed decisions about a version record; the first one counts."""
+        rows = [self._indexed[place] for place in self._by_version.get(version, ())]
+        recorded = (files for row in rows if (files := row.files.get(version)) is not None)
         ends = (datetime.fromisoformat(text) for row in rows if (text := row.trained_until.get(version)))
         runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
         return RecordedVersion(next(recorded, {}), runs, next(ends, None))
 
-    def _decisions_about(self, version: str) -> Sequence[LoggedDecision]:
-        """Return the decisions whose challenger or champion is the version, oldest first."""
+    def _index(self) -> None:
+        """Index the decisions again if there are new ones: `predict` asks about thirty versions."""
         every = self.decisions.rows(self.series_name)
-        if every is not self._indexed:  # `predict` asks about thirty versions
-            self._by_version = {}
-            for row in every:
-                for name in {row.version, row.champion_after or row.version}:
-                    self._by_version.setdefault(name, []).append(row)
-            self._indexed = every
-        return self._by_version.get(version, ())
+        if every is self._indexed:
+            return
+        self._indexed, self._by_version = every, {}
+        named = zip(column(every, "version"), column(every, "champion_after"), strict=True)
+        for place, (version, champion) in enumerate(named):
+            self._by_version.setdefault(version, []).append(place)
+            if champion is not None and champion != version:
+                self._by_version.setdefault(champion, []).append(place)
 
     def highest_number(self) -> int:
         """Return the highest number that a decision or a stored prediction names; 0 without any."""
         used = {number for log in self.predictions for number in log.versions(self.series_name)}
-        for row in self.decisions.rows(self.series_name):
-            used |= {row.version, row.champion_after or ""}  # those whose files a decision may record
+        rows = self.decisions.rows(self.series_name)
+        for name in ("version", "champion_after"):  # those whose files a decision may record
+            used |= {number or "" for number in column(rows, name)}
         return max((int(number) for number in used if number.isdecimal()), default=0)

@@ -313,14 +313,45 @@ def test_a_command_parses_the_decisions_once_however_often_it_asks(
         decision_log, "_decisions", lambda found: parsed.extend(found["decision_id"].to_pylist()) or true(found)
     )
     asked = [DecisionLog(decisions.root).rows(ROW.series_name) for _ in range(3)]
+    assert parsed == []  # until they are read
+    assert [[row.decision_id for row in rows] for rows in asked] == [["run-1", "run-2", "run-3", "run-4"]] * 3
     assert sorted(parsed) == ["run-1", "run-2", "run-3", "run-4"]
-    assert [[row.decision_id for row in rows] for rows in asked] == [sorted(parsed)] * 3
     decisions.append(replace(ROW, decision_id="run-6"))  # a commit
     assert [row.decision_id for row in decisions.rows(ROW.series_name)][-1] == "run-6"
     assert [row.decision_id for row in decisions.rows("ETH-USD-1d")] == ["run-5"]  # takes the place of the other
     assert len(parsed) == 4 + 5 + 1
-    assert len(decisions.rows(ROW.series_name)) == 5
+    assert len(tuple(decisions.rows(ROW.series_name))) == 5
     assert len(parsed) == 4 + 5 + 1 + 5
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [2, 0, 1, 4, 3]])
+def test_decisions_are_a_sequence_of_which_the_blocks_that_are_read_are_parsed(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch, order: list[int]
+) -> None:
+    """A scan returns the files of a table in any order."""
+    monkeypatch.setattr(decision_log, "BLOCK", 2)
+    rows = [replace(ROW, decision_id=str(number), version=str(number), sequence=number) for number in range(1, 6)]
+    for row in rows:
+        decisions.append(row)
+    stored = decisions.rows(ROW.series_name)
+    assert isinstance(stored, decision_log.Decisions)
+    found = decision_log.Decisions(stored._table.sort_by("sequence").take(order))
+    parsed: list[int] = []
+    true = decision_log._decisions
+    monkeypatch.setattr(decision_log, "_decisions", lambda part: parsed.append(part.num_rows) or true(part))
+    assert (len(found), found[-1], found[1:3]) == (5, rows[4], tuple(rows[1:3]))
+    assert parsed == [1, 2, 2]
+    assert (found[-5], found[4]) == (rows[0], rows[4])
+    assert list(reversed(found)) == rows[::-1]
+    assert found == tuple(rows)
+    assert tuple(rows) == found
+    assert found != tuple(rows[1:])
+    assert decision_log.column(found, "version") == decision_log.column(rows, "version") == list("12345")
+    assert decision_log.with_values(found, version="2", action=ROW.action) == [rows[1]]
+    assert decision_log.with_values(rows, version="2", action="lift") == []
+    assert parsed == [1, 2, 2]  # once
+    with pytest.raises(IndexError):
+        found[5]
 
 
 def test_an_append_reads_no_reasons_and_numbers_of_earlier_decisions(
