@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.e_process import divergence
 from model.errors import SpecError
+from model.panel_live_score import close_means
 from model.promotion_rule import FINAL_NETWORK, Clause
 
 
@@ -41,12 +42,15 @@ class FinalNetworkRule(BaseModel):
     )
 
 
+PANEL_RULE = FinalNetworkRule(negligible=0.005)  # panels disagree less: docs/decisions-over-many-days.md
+
+
 @dataclass(frozen=True, slots=True)
 class FinalNetworkCheck:
     """What the check found; nats per decision.
 
     Attributes:
-        disagreement: of the final network with the record, mean over the record's windows.
+        disagreement: of the final network with the record, mean over the record's closes of the mean over a close.
         of_folds: shape (fold - 1,), float64: of each fold network but the first with the record before its own fold.
         limit: largest disagreement that passes.
         passed: whether the network may serve.
@@ -64,6 +68,7 @@ def check_final_network(
     fold_networks: Float64[np.ndarray, "fold window"],
     final: Float64[np.ndarray, " window"],
     rule: FinalNetworkRule,
+    closes: Int64[np.ndarray, " window"] | None = None,
 ) -> FinalNetworkCheck:
     """Hold a final network that disagrees with the fold networks.
 
@@ -74,6 +79,8 @@ def check_final_network(
             Entries of windows after the network's own fold are not read.
         final: shape (window,), float64: P(rise) of the final network on the same windows.
         rule: factor and negligible disagreement.
+        closes: shape (window,), int64: the close at which each window was decided, as any number. The windows of a
+            panel's close count as one observation. None: each window has a close of its own.
 
     Returns:
         The check; a network with a probability that is not finite fails.
@@ -97,8 +104,14 @@ def check_final_network(
             f"final network check: expected at least 2 folds and equal numbers of windows, found {folds} folds and "
             f"{len(record)}, {len(fold)}, {count}, {len(final)} windows"
         )
-    of_folds = np.array([mean_disagreement(record[fold < k], fold_networks[k, fold < k]) for k in range(1, folds)])
-    disagreement = mean_disagreement(record, final) if np.isfinite(final).all() else float("inf")
+    at, earlier = np.arange(count) if closes is None else closes, [fold < k for k in range(1, folds)]
+    of_folds = np.array(
+        [
+            mean_disagreement(record[before], network[before], at[before])
+            for network, before in zip(fold_networks[1:], earlier, strict=True)
+        ]
+    )
+    disagreement = mean_disagreement(record, final, at) if np.isfinite(final).all() else float("inf")
     limit = max(rule.factor * float(of_folds.max()), rule.negligible)
     return FinalNetworkCheck(disagreement, of_folds, limit, passed=disagreement <= limit)
 
@@ -121,15 +134,19 @@ def unchecked_final_network(why: str) -> Clause:
     return Clause(FINAL_NETWORK, passed=True, reason=f"the final network is not checked: {why}", numbers={})
 
 
-def mean_disagreement(record: Float64[np.ndarray, " window"], other: Float64[np.ndarray, " window"]) -> float:
+def mean_disagreement(
+    record: Float64[np.ndarray, " window"],
+    other: Float64[np.ndarray, " window"],
+    closes: Int64[np.ndarray, " window"],
+) -> float:
     """Return the mean loss that a forecaster adds if the record's probabilities are right, nats per decision.
 
-    It is the mean Kullback-Leibler divergence: 0 where both agree.
+    It is the mean Kullback-Leibler divergence, over the windows of each close first: 0 where both agree.
 
-    >>> round(mean_disagreement(np.array([0.5]), np.array([0.7])), 4)
+    >>> round(mean_disagreement(np.array([0.5]), np.array([0.7]), np.array([0])), 4)
     0.0872
     """
-    return float(divergence(np.clip(record, 1e-6, 1 - 1e-6), other).mean())
+    return float(close_means(closes, divergence(np.clip(record, 1e-6, 1 - 1e-6), other)).mean())
 
 
 def false_hold_rate(

@@ -210,11 +210,9 @@ def replace_broken_champion(decision: Decision) -> Decision:
     A challenger whose final network failed its check stays held: what it would serve has no record. Every reason and
     number is kept.
     """
-    final_network = [clause.passed for clause in decision.clauses if clause.name == FINAL_NETWORK]  # none of a panel
-    if decision.action != "hold" or not all(final_network):
+    if decision.action != "hold" or not all(each.passed for each in decision.clauses if each.name == FINAL_NETWORK):
         return decision
-    passed = "both checks of its network" if final_network else "the sanity check"
-    reason = f"the champion cannot predict any more, so a challenger that passes {passed} replaces it"
+    reason = "the champion cannot predict any more, so a challenger that passes both checks of its network replaces it"
     return Decision("promote", (reason, *decision.reasons), decision.numbers, decision.clauses)
 
 

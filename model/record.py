@@ -98,8 +98,24 @@ class Record:
     def common_decisions(self, other: "Record") -> tuple["Record", "Record"]:
         """Return the windows that both records decided, from each; the other's NaN probabilities are no decisions."""
         other = other.take(np.isfinite(other.probabilities))
-        ours, theirs = common_places(*_decision_keys(self, other))
+        ours, theirs = self.places_of(other.decided_at, other.symbols)
         return self.take(ours), other.take(theirs)
+
+    def places_of(
+        self, decided_at: Shaped[np.ndarray, " decision"], symbols: Shaped[np.ndarray, " _"]
+    ) -> tuple[Int64[np.ndarray, " common"], Int64[np.ndarray, " common"]]:
+        """Return where the decisions that another forecaster made too stand in this record, and where in its own.
+
+        Args:
+            decided_at: shape (decision,), datetime64[us], UTC: decisions of the other forecaster, in any order.
+            symbols: shape (decision,), text: the series of each decision of a panel; empty for one series.
+        """
+        _, numbers = np.unique(
+            np.concatenate([_symbols(self.symbols, len(self)), _symbols(symbols, len(decided_at))]), return_inverse=True
+        )
+        times = np.concatenate([self.decided_at, decided_at]).astype("datetime64[us]").astype(np.int64)
+        keys = times * (int(numbers.max(initial=0)) + 1) + numbers
+        return common_places(keys[: len(self)], keys[len(self) :])
 
     def with_probabilities(
         self, decided_at: Shaped[np.ndarray, " decision"], probabilities: Float64[np.ndarray, " decision"]
@@ -169,17 +185,8 @@ def validation_by_fold(
     return {number: known[number] for number in numbers}
 
 
-def _decision_keys(a: Record, b: Record) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
-    """Return a number for each decision of two records: equal where close and series are equal."""
-    _, symbols = np.unique(np.concatenate([_symbols(a), _symbols(b)]), return_inverse=True)
-    count = int(symbols.max(initial=0)) + 1
-    times = np.concatenate([a.decided_at, b.decided_at]).astype("datetime64[us]").astype(np.int64)
-    keys = np.asarray(times * count + symbols, dtype=np.int64)
-    return keys[: len(a)], keys[len(a) :]
-
-
-def _symbols(record: Record) -> Shaped[np.ndarray, " window"]:
-    return record.symbols if len(record.symbols) else np.full(len(record), "", np.str_)
+def _symbols(symbols: Shaped[np.ndarray, " _"], count: int) -> Shaped[np.ndarray, " decision"]:
+    return symbols if len(symbols) else np.full(count, "", np.str_)
 
 
 def common_places(

@@ -2,10 +2,10 @@
 
 The challenger's registered files are loaded and must reproduce the probabilities of training. The champion is scored by
 its own out-of-sample record up to the end of its training and by its predictions after it, so neither version is scored
-on bars that it was trained on. A panel is compared in the same way; left out for it are the check of the final network
-against the folds, the comparison with past champions and the strict rule. Caution: a champion that cannot be loaded is
-scored by the record of its run, and a challenger that passes the sanity check and the check of its final network
-replaces it; callers must report `GateResult.problem`.
+on bars that it was trained on. A panel is compared in the same way, window by window; left out for it are the
+comparison with past champions and the strict rule. Caution: a champion that cannot be loaded is scored by the record of
+its run, and a challenger that passes the sanity check and the check of its final network replaces it; callers must
+report `GateResult.problem`.
 """
 
 import logging
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.agreement_with_folds import (
+    PANEL_RULE,
     FinalNetworkRule,
     check_final_network,
     final_network_clause,
@@ -34,7 +35,7 @@ from model.promotion_rule import (
     replace_broken_champion,
 )
 from model.recipe import Recipe
-from model.record import Record, common_places
+from model.record import Record
 from model.trading import TradingResult, trade
 from tasks.champion.commit_decision import ChampionState
 from tasks.champion.corrected_skill import recipes_tried
@@ -118,13 +119,14 @@ def compare_with_champion(
     """
     record, base_rate = read_evaluation(workspace.runs, challenger.run_id)
     champion = champion_record(workspace, state, bars, record)
-    network = check_registered_network(workspace, challenger, bars)
+    first = record.decided_at.min() if len(record) else None
+    network = check_registered_network(workspace, challenger, bars, first)
     sanity = network.sanity_check
     further: tuple[Clause, ...] = ()
     trades, tried = None, None
+    if network.recipe:
+        further = (check_against_folds(workspace, challenger, record, network),)
     if isinstance(bars, Bars):
-        if network.recipe:
-            further = (check_against_folds(workspace, challenger, record, network),)
         if network.recipe and rule.kind == "daily":
             horizon = network.recipe.window.horizon_bars
             further += (compare_with_references(workspace, record, base_rate, horizon, bars),)
@@ -138,7 +140,7 @@ def compare_with_champion(
 
     def same_as(version: Version, theirs: Record | None) -> bool:
         return _has_same_record(challenger, record, version, theirs) and np.array_equal(
-            network.uncalibrated, check_registered_network(workspace, version, bars).uncalibrated
+            network.uncalibrated, check_registered_network(workspace, version, bars, first).uncalibrated
         )
 
     if champion.problem:
@@ -300,17 +302,25 @@ def _run_of(workspace: Workspace, state: ChampionState) -> str:
 def check_against_folds(
     workspace: Workspace, challenger: Version, record: Record, network: RegisteredNetwork
 ) -> Clause:
-    """Check that the registered network agrees with the fold networks, whose record it carries."""
+    """Check that the registered network agrees with the fold networks, whose record it carries.
+
+    The windows of a panel that share a close count as one observation.
+    """
     try:
         fold_networks = read_fold_networks(workspace.runs, challenger.run_id)
     except UnsoundModel:
         return unchecked_final_network(f"its run has no file {FOLD_NETWORKS}, which is written since version 0.2")
-    folds, rule = np.unique(record.fold, return_inverse=True)[1].astype(np.int64), FinalNetworkRule()
+    folds = np.unique(record.fold, return_inverse=True)[1].astype(np.int64)
     if len(fold_networks) < 2:  # noqa: PLR2004 - a single fold has no later network to compare with
         return unchecked_final_network("the recipe has one fold, and the check needs two")
-    ours, theirs = common_places(record.decided_at, network.decided_at)
+    ours, theirs = record.places_of(network.decided_at, network.symbols)
     uncalibrated = fold_networks[folds, np.arange(len(folds))]
     found = check_final_network(
-        uncalibrated[ours], folds[ours], fold_networks[:, ours], network.uncalibrated[theirs], rule
+        uncalibrated[ours],
+        folds[ours],
+        fold_networks[:, ours],
+        network.uncalibrated[theirs],
+        PANEL_RULE if len(record.symbols) else FinalNetworkRule(),
+        record.bar_numbers()[ours],
     )
     return final_network_clause(found)

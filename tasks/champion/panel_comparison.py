@@ -8,7 +8,7 @@ computed now; the stored ones are not read.
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64
 
 from model.bars import Bars
 from model.errors import BarsTooShort
@@ -19,10 +19,11 @@ from model.promotion_rule import Clause
 from model.record import Record
 from model.times import to_datetime64
 from model.walk_forward import pool_records
+from model.windows import Windows
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 
-CHECKED_WINDOWS = 5_000  # own choice: newest windows of the sanity check; a second to predict
+CHECKED_WINDOWS = 5_000  # own choice: fewest windows of the sanity check; a second to predict
 
 
 def other_panel_question(ours: PanelRecipe, theirs: PanelRecipe, version: str) -> Clause | None:
@@ -58,14 +59,24 @@ def _question(recipe: PanelRecipe, opponent: PanelRecipe) -> str:
     return f"{outcome}, among {len(panel.symbols)} series{named} at closes of at least {panel.least_series}"
 
 
-def predict_newest(
-    loaded: LoadedVersion, bars: Mapping[str, Bars]
-) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, "window output"]]:
-    """Return decision times and uncalibrated outputs of the newest windows, in the order of time and symbol."""
+def predict_since(
+    loaded: LoadedVersion, bars: Mapping[str, Bars], first: np.datetime64 | None
+) -> tuple[Windows, Float64[np.ndarray, "window output"]]:
+    """Return the windows from a close on and their uncalibrated outputs, in the order of time and symbol.
+
+    Args:
+        loaded: files of a version.
+        bars: by symbol, of its panel.
+        first: oldest close, such as the first of a record; the newest `CHECKED_WINDOWS` windows are always included.
+            None: those alone.
+    """
     recipe = loaded.panel_recipe()
     windows = cut_panel(bars, recipe.window, recipe.panel).windows
-    newest = windows.take(np.arange(max(0, len(windows) - CHECKED_WINDOWS), len(windows)))
-    return newest.decided_at, loaded.predictor(calibrated=False).run(newest)
+    start = max(0, len(windows) - CHECKED_WINDOWS)
+    if first is not None:
+        start = min(start, int(np.searchsorted(windows.decided_at, first)))
+    chosen = windows.take(np.arange(start, len(windows)))
+    return chosen, loaded.predictor(calibrated=False).run(chosen)
 
 
 def panel_record(version: Version, loaded: LoadedVersion, bars: Mapping[str, Bars], challenger: Record) -> Record:

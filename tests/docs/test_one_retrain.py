@@ -14,7 +14,7 @@ from data_checks.check_spec import CheckSpec, TolerableRule
 from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES
 from model import baselines, best_past_champion, bootstrap, final_fit, folds, leak_audit, training
 from model.abstention import AbstentionSpec
-from model.agreement_with_folds import FinalNetworkRule
+from model.agreement_with_folds import PANEL_RULE, FinalNetworkRule
 from model.networks import NetworkSpec
 from model.promotion_rule import PromotionRule
 from model.windows import WindowSpec
@@ -43,6 +43,7 @@ SPECS: dict[str, BaseModel] = {
     "window": WindowSpec(),
     "AnchorRule": best_past_champion.AnchorRule(),
     "FinalNetworkRule": FinalNetworkRule(),
+    "PANEL_RULE": PANEL_RULE,
 }
 CONSTANTS = {
     "RISEORFALL_MAX_FILE_MB": Settings.model_fields["max_file_mb"].default,

@@ -4,7 +4,8 @@ import base64
 import gzip
 import json
 import re
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +29,7 @@ from model.bars import PANEL, Bars, Series
 from model.calibration_error import perfectly_calibrated_error
 from model.cross_section import PLAIN_RANKS
 from model.errors import SpecError, UntrustedModel
+from model.final_fit import FinalNetwork, fit_final_network
 from model.folds import split_folds
 from model.forecaster_names import POLICY_NAMES
 from model.panel import PanelSpec, cut_panel
@@ -194,6 +196,9 @@ def test_the_champion_is_compared_on_the_same_closes_and_series(done: Retrained,
     assert (ours.decided_at > own.decided_at[-1]).sum() == 30  # ten closes of three series
     expected = losses(ours).mean() - np.where(ours.labels == 1, -np.log(champion), -np.log(1 - champion)).mean()
     assert second.numbers["champion.difference"] == pytest.approx(expected, abs=1e-6)
+    for row in (first, second, third):
+        assert 0 < row.numbers["final_network.disagreement"] <= row.numbers["final_network.limit"]
+    assert any(reason.startswith("the final network predicts much like the fold networks") for reason in second.reasons)
     assert third.action == "hold"
     assert third.reasons[0].startswith(
         "the challenger predicts label rank, 1 bar ahead, among 3 series at closes of at least 3; "
@@ -453,6 +458,26 @@ def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
     held = retrain_panel(promotion=GENEROUS, **RECIPE)
     assert (held.promotion.action, held.promotion.champion_after) == ("hold", "1")
     assert "is on hold since the rollback" in held.promotion.reasons[0]
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_panel_whose_final_network_is_wrong_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last layer is inverted and enlarged; the record is that of sound folds, the files are those of training."""
+
+    def fit_wrong(trainer: Any, *given: Any, **chosen: Any) -> FinalNetwork:
+        def fit(*windows: Any, **start: Any) -> Any:
+            fitted = trainer.fit(*windows, **start)
+            return replace(fitted, weights=(*fitted.weights[:-2], *(-50 * each for each in fitted.weights[-2:])))
+
+        wrong = copy(trainer)
+        wrong.fit = fit
+        return fit_final_network(wrong, *given, **chosen)
+
+    monkeypatch.setattr("tasks.training.fit_final_network", fit_wrong)
+    found = retrain_panel(promotion=GENEROUS, force=True, **RECIPE).promotion
+    assert (found.action, found.champion_after) == ("hold", "2")
+    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks")
+    assert found.numbers["final_network.disagreement"] > found.numbers["final_network.limit"]
 
 
 def test_report_and_mlflow_show_champion_and_shadows_on_the_same_live_closes(copied: Workspace) -> None:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from model.agreement_with_folds import FinalNetworkRule, check_final_network, false_hold_rate, mean_disagreement
+from model.agreement_with_folds import (
+    PANEL_RULE,
+    FinalNetworkRule,
+    check_final_network,
+    false_hold_rate,
+    mean_disagreement,
+)
 from model.errors import SpecError
 
 FOLDS, LENGTH = 5, 150
@@ -11,9 +17,12 @@ FOLD = np.repeat(np.arange(FOLDS), LENGTH)
 RULE = FinalNetworkRule()
 
 
-def networks(rng: np.random.Generator, count: int, spread: float = 0.06) -> np.ndarray:
-    """Refits of one recipe: a common forecast and noise of their own, in size 1.0 +- 0.15."""
-    common = rng.standard_normal(len(FOLD))
+def networks(rng: np.random.Generator, count: int, spread: float = 0.06, series: int = 1) -> np.ndarray:
+    """Refits of one recipe: a common forecast, equal for all series of a close, and noise of their own.
+
+    They differ in size, 1.0 +- 0.15.
+    """
+    common = np.repeat(rng.standard_normal(len(FOLD) // series), series)
     own = rng.standard_normal((count, len(FOLD)))
     size = spread * np.exp(0.15 * rng.standard_normal((count, 1)))
     return np.clip(0.5 + size * (0.8 * common + 0.6 * own), 0.02, 0.98)
@@ -36,19 +45,35 @@ def test_disagreements_by_hand() -> None:
     assert check_final_network(record, fold, fits, np.full(6, 0.8), FinalNetworkRule(factor=3)).passed
 
 
-def test_an_honest_final_fit_is_seldom_held() -> None:
-    held = 0
+def test_the_windows_of_a_close_count_as_one() -> None:
+    """Two series at the first close of each fold, one at the second: copies of the first window change nothing."""
+    fold, record = np.repeat([0, 1, 2], 2), np.full(6, 0.5)
+    fits, final = np.tile([0.6, 0.5], (3, 3)), np.tile([0.8, 0.5], 3)
+    copied = np.repeat(np.arange(6), np.tile([2, 1], 3))  # windows of six closes, 0 0 1 2 2 3 ...
+    single = check_final_network(record, fold, fits, final, RULE)
+    panel = check_final_network(record[copied], fold[copied], fits[:, copied], final[copied], RULE, copied)
+    by_window = check_final_network(record[copied], fold[copied], fits[:, copied], final[copied], RULE)
+    assert panel.disagreement == pytest.approx(single.disagreement) == pytest.approx(-np.log(0.64) / 4)
+    assert panel.of_folds == pytest.approx(single.of_folds)
+    assert by_window.disagreement == pytest.approx(-np.log(0.64) / 3)
+
+
+@pytest.mark.parametrize(("series", "rule"), [(1, RULE), (5, PANEL_RULE)], ids=["series", "panel"])
+def test_an_honest_final_fit_is_seldom_held(series: int, rule: FinalNetworkRule) -> None:
+    held, closes = 0, np.arange(len(FOLD)) // series
     for seed in range(200):
-        fits = networks(np.random.default_rng(seed), FOLDS + 1)
-        held += not check_final_network(record_of(fits[:FOLDS]), FOLD, fits[:FOLDS], fits[FOLDS], RULE).passed
+        fits = networks(np.random.default_rng(seed), FOLDS + 1, series=series)
+        held += not check_final_network(record_of(fits[:FOLDS]), FOLD, fits[:FOLDS], fits[FOLDS], rule, closes).passed
     assert held <= 4
 
 
+@pytest.mark.parametrize(("series", "rule"), [(1, RULE), (5, PANEL_RULE)], ids=["series", "panel"])
 @pytest.mark.parametrize("kind", ["confident noise", "memorised labels", "inverted", "not finite"])
-def test_a_bad_final_network_with_a_good_record_is_held_always(kind: str) -> None:
+def test_a_bad_final_network_with_a_good_record_is_held_always(kind: str, series: int, rule: FinalNetworkRule) -> None:
+    closes = np.arange(len(FOLD)) // series
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        fits = networks(rng, FOLDS)
+        fits = networks(rng, FOLDS, series=series)
         record = record_of(fits)
         labels = rng.random(len(record)) < record
         final = {
@@ -57,7 +82,7 @@ def test_a_bad_final_network_with_a_good_record_is_held_always(kind: str) -> Non
             "inverted": np.clip(0.5 - 3 * (record - 0.5), 0.05, 0.95),
             "not finite": np.full(len(record), np.nan),
         }[kind]
-        assert not check_final_network(record, FOLD, fits, final, RULE).passed
+        assert not check_final_network(record, FOLD, fits, final, rule, closes).passed
 
 
 def test_confident_noise_has_the_log_loss_of_the_issue() -> None:
@@ -87,7 +112,7 @@ def test_real_cold_fits_pass_and_real_warm_chains_are_held_from_day_20_on() -> N
 def test_disagreement_is_the_loss_added_when_the_record_is_right() -> None:
     record, other = np.array([0.3, 0.6]), np.array([0.5, 0.5])
     entropy = -(record * np.log(record) + (1 - record) * np.log(1 - record)).mean()
-    assert mean_disagreement(record, other) == pytest.approx(np.log(2) - entropy)
+    assert mean_disagreement(record, other, np.arange(2)) == pytest.approx(np.log(2) - entropy)
 
 
 def test_false_holds_become_rarer_with_a_larger_factor_and_with_steadier_refits() -> None:

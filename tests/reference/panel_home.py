@@ -24,7 +24,7 @@ from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
-from tasks.registry.run_artifacts import parquet_bytes
+from tasks.registry.run_artifacts import log_fold_networks, parquet_bytes
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace
@@ -81,12 +81,23 @@ def tiny_predictor(recipe: PanelRecipe, gain: float) -> Predictor:
 
 
 def add_panel_version(
-    workspace: Workspace, recipe: PanelRecipe, bars: dict[str, Bars], own: Record, gain: float, until: np.datetime64
+    workspace: Workspace,
+    recipe: PanelRecipe,
+    bars: dict[str, Bars],
+    own: Record,
+    gain: float,
+    until: np.datetime64,
+    fold_networks: np.ndarray | None = None,
 ) -> Version:
-    """Register the tiny network of a gain with a record, as if it had been trained until a close."""
+    """Register the tiny network of a gain with a record, as if it had been trained until a close.
+
+    `fold_networks`, shape (fold, window), are those of the record; None: a run without them.
+    """
     run_id = workspace.runs.start_run("retrain", {})
     frame = own.frame().assign(base_rate=0.5)
     workspace.runs.log_files(run_id, {"record.parquet": parquet_bytes(frame)}, "evaluation")
+    if fold_networks is not None:
+        log_fold_networks(workspace.runs, run_id, fold_networks)
     windows = cut_panel(bars, recipe.window, recipe.panel).windows
     newest = windows.take(np.arange(len(windows) - 20, len(windows)))  # cuts a close of three series
     probe = {

@@ -33,6 +33,7 @@ SERIES, BARS, RECIPE, RULE = Series(PANEL, "1d"), coins(), panel_recipe(), Promo
 CLOSED = BARS["BTC-USD"].closed_at
 EARLIER, LATEST = CLOSED[-61], CLOSED[-1]  # ends of the trainings of versions 1 and 2
 RANK = {"label": "rank", "least_series": 3}
+FOLD_GAINS = (20.0, 24.0, 18.0)
 
 
 def flipped(record: Record, symbols: tuple[str, ...] = SYMBOLS) -> Record:
@@ -181,7 +182,7 @@ def test_the_daily_rule_decides(workspace: Workspace) -> None:
     assert 0 < found.decision.numbers["champion.difference"] < 1e-3
     assert found.decision.action == "promote"
     names = [clause.name for clause in found.decision.clauses]
-    assert names == ["soundness", "base_rate", "champion"]  # of the strict rule, of folds and past champions none
+    assert names == ["soundness", "final_network", "base_rate", "champion"]  # none of past champions
     strictly = compare(
         workspace, challenger, "2", RULE.model_copy(update={"champion_margin": 0, "champion_tolerance": 0})
     )
@@ -237,7 +238,7 @@ def test_a_broken_champion_is_scored_by_the_record_of_its_run_and_replaced(name:
     assert found.decision.action == "promote"
     assert f"champion version {good.version} cannot be loaded" in found.problem == found.reasons[0]
     assert "scored by the record of its run" in found.problem
-    assert "a challenger that passes the sanity check replaces it" in found.reasons[1]
+    assert "a challenger that passes both checks of its network replaces it" in found.reasons[1]
     assert found.decision.numbers["champion.difference"] > 0.1
     assert found.decision.numbers["champion.n"] == 360
 
@@ -293,6 +294,92 @@ def test_registered_files_must_reproduce_the_probabilities_of_training(workspace
         assert not check_registered_network(workspace, version, BARS).sanity_check.reloads_equal, row
     (folder / PROBE).write_bytes(parquet_bytes(probe.iloc[:0]))
     assert not check_registered_network(workspace, version, BARS).sanity_check.reloads_equal
+
+
+def of_folds() -> tuple[Record, np.ndarray]:
+    """Return the record of three folds whose networks have gains of 20, 24 and 18, and these networks on its windows.
+
+    Coins are missing at some closes, so closes have one to three windows.
+    """
+    whole = tiny_record(RECIPE, BARS, 1.0)
+    listed = (whole.symbols == "BTC-USD") | (whole.bar_numbers() % np.where(whole.symbols == "ADA-USD", 2, 3) == 0)
+    record = whole.take(np.flatnonzero(listed))
+    fold = record.bar_numbers() // 40
+    networks = np.stack([tiny_record(RECIPE, BARS, gain).take(listed).probabilities for gain in FOLD_GAINS])
+    record = replace(record, probabilities=networks[fold, np.arange(len(fold))], fold=fold)
+    return record, np.where(fold > np.arange(3)[:, None], np.nan, networks)
+
+
+def with_final(workspace: Workspace, gain: float) -> GateResult:
+    """Return the decision on a challenger of `of_folds` whose final network has a gain; there is no champion."""
+    record, networks = of_folds()
+    challenger = add_panel_version(workspace, RECIPE, BARS, record, gain, LATEST, networks)
+    rule = RULE.model_copy(update={"base_rate_tolerance": 1})  # a random walk: the bold record is a bad one
+    return compare_with_champion(workspace, challenger, ChampionState(None, None), BARS, rule, seed=7)
+
+
+@pytest.mark.parametrize("checked_windows", [5_000, 20])
+def test_a_final_network_like_those_of_its_folds_is_promoted(
+    checked_windows: int, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: the divergence from the record, averaged over the series of each close, then over closes."""
+    monkeypatch.setattr("tasks.champion.panel_comparison.CHECKED_WINDOWS", checked_windows)  # the whole record counts
+    found, (record, networks) = with_final(workspace, 22.0), of_folds()
+    final = tiny_record(RECIPE, BARS, 22.0)
+    keys = zip(final.symbols, final.decided_at, strict=True)
+    predicted = dict(zip(keys, final.probabilities, strict=True))
+
+    def by_close(others: np.ndarray, before: np.ndarray) -> float:
+        frame = pd.DataFrame({"p": record.probabilities, "q": others, "at": record.decided_at})[before]
+        p, q = frame["p"], frame["q"]
+        frame["nats"] = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+        return float(frame.groupby("at")["nats"].mean().mean())
+
+    ours = np.array([predicted[key] for key in zip(record.symbols, record.decided_at, strict=True)])
+    largest = max(by_close(networks[k], record.fold < k) for k in (1, 2))
+    numbers = found.decision.numbers
+    assert found.decision.action == "promote"
+    assert any(reason.startswith("the final network predicts much like the fold networks") for reason in found.reasons)
+    assert numbers["final_network.disagreement"] == pytest.approx(by_close(ours, record.fold >= 0), rel=1e-4)
+    assert numbers["final_network.of_folds"] == pytest.approx(largest, rel=1e-4)
+    assert numbers["final_network.limit"] == pytest.approx(max(2 * largest, 0.005), rel=1e-4)
+
+
+@pytest.mark.parametrize("gain", [-20.0, 80.0], ids=["inverted", "far too bold"])
+def test_a_bad_final_network_of_a_panel_is_held(gain: float, workspace: Workspace) -> None:
+    found = with_final(workspace, gain)
+    assert found.decision.action == "hold"
+    assert [clause.name for clause in found.decision.clauses if not clause.passed] == ["final_network"]
+    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks, so their")
+    assert found.marks[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("gain", "reason"),
+    [(np.nan, "not finite"), (1e6, "exactly 0 or 1"), (0.0, "constant")],
+    ids=["diverged", "saturated", "constant"],
+)
+def test_a_final_network_of_a_panel_without_usable_probabilities_is_rejected(
+    gain: float, reason: str, workspace: Workspace
+) -> None:
+    found = with_final(workspace, gain)
+    assert found.decision.action == "reject"
+    assert reason in found.reasons[0]
+
+
+def test_a_bad_final_network_of_a_panel_does_not_replace_a_broken_champion(workspace: Workspace) -> None:
+    record, networks = of_folds()
+    challenger = add_panel_version(workspace, RECIPE, BARS, record, -20.0, LATEST, networks)
+    (workspace.registry.read_version("1").folder / "network.onnx").write_bytes(b"junk")
+    found = compare(workspace, challenger.version, "1")
+    assert (found.decision.action, found.problem != "") == ("hold", True)
+    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks")
+
+
+def test_a_final_network_of_a_panel_that_cannot_be_checked_is_reported(workspace: Workspace) -> None:
+    """The runs of this home have no fold networks."""
+    reasons = compare(workspace).reasons
+    assert any("the final network is not checked: its run has no file" in reason for reason in reasons)
 
 
 def test_a_broken_challenger_is_rejected(workspace: Workspace) -> None:
