@@ -101,6 +101,18 @@ WARM = {  # by day: log loss on 250 later bars, disagreement; two chains, 14 and
 }
 
 
+HONEST_PANELS = (  # of 8 to 12 coins, 1,500 days or 3,000 hours; largest of the fold networks, as above; 2026-11-28
+    (0.0027, 0.0029), (0.0006, 0.0022), (0.0034, 0.0047), (0.0013, 0.0039), (0.0012, 0.0017), (0.0022, 0.0040),
+    (0.0027, 0.0028), (0.0026, 0.0015), (0.0013, 0.0028), (0.0006, 0.0021), (0.0014, 0.0021), (0.0021, 0.0035),
+    (0.0028, 0.0073), (0.0016, 0.0019),
+)  # fmt: skip
+
+
+def test_real_fits_of_panels_pass() -> None:
+    assert all(found <= max(PANEL_RULE.factor * largest, PANEL_RULE.negligible) for found, largest in HONEST_PANELS)
+    assert PANEL_RULE.negligible < RULE.negligible
+
+
 def test_real_cold_fits_pass_and_real_warm_chains_are_held_from_day_20_on() -> None:
     def limit(largest: float) -> float:
         return max(RULE.factor * largest, RULE.negligible)
