@@ -10,7 +10,7 @@ import pytest
 from data_checks.apply_rules import ACCEPTED, RuleResults, accepted_bars, apply_bar_rules, gap_list
 from data_checks.check_spec import CheckSpec
 from data_checks.offending_values import time_text
-from data_checks.rule_definitions import BAR_RULES, WINDOW_RULES, Suite, applicable_rules
+from data_checks.rule_definitions import BAR_RULES, NEVER_RELEASED, WINDOW_RULES, Suite, applicable_rules
 
 SERIES_RULES = [rule.name for rule in BAR_RULES if not rule.columns]
 
@@ -46,6 +46,23 @@ def test_one_bar_is_no_bars() -> None:
     (stale,) = (rule for rule in BAR_RULES if rule.name == "stale")
     assert "at most 2.5 bars before" in stale.statement(one | {"max_age_bars": 2.5})
     assert "at most 3 bars before" in stale.statement(one | {"max_age_bars": 3.0})
+
+
+def test_which_failures_stop_a_run_and_which_bars_go_to_the_quarantine() -> None:
+    """As in docs/one-retrain.md; every other failure is a warning."""
+    by_severity: dict[str, set[str]] = {"critical": set(), "warning": set(), "info": set()}
+    for rule in (*BAR_RULES, *WINDOW_RULES):
+        by_severity[rule.severity].add(rule.name)
+    assert by_severity["critical"] == {
+        "unreal_price", "contradicting_price", "unreal_volume", "too_many_refused", "enough_bars", "second_series",
+        "enough_windows", "finite_features", "window_gap", "label_time", "both_labels",
+    }  # fmt: skip
+    assert by_severity["info"] == {"unfinished_bar", "unknown_volume", "clock_phase"}
+    assert {rule.name for rule in BAR_RULES if rule.quarantines} == {
+        "removed_bar", "unreal_price", "contradicting_price", "unreal_volume", "undecided_double", "absent_price",
+        "lesser_double", "absurd_tick", "off_grid", "absurd_price", "part_bar",
+    }  # fmt: skip
+    assert set(NEVER_RELEASED) == {"unreal_price", "unreal_volume", "absent_price", "off_grid"}
 
 
 def test_quiet_bars_break_no_rule(bars: pd.DataFrame) -> None:
@@ -125,6 +142,14 @@ def test_a_small_last_bar_is_a_part_bar_unless_the_source_goes_on(bars: pd.DataF
     later = bars.iloc[299:].assign(timestamp=bars["timestamp"][299] + pd.Timedelta("1D"))
     found = refused(results_of(pd.concat([bars, later]), "2020-10-27"))  # the later one has not closed
     assert found == {}
+
+
+def test_limits_of_count_and_age_are_met_when_they_are_reached(bars: pd.DataFrame) -> None:
+    """300 bars, of which the last closes on 2020-10-27."""
+    assert "enough_bars" not in failed(results_of(bars, min_bars=300))
+    assert results_of(bars, min_bars=302).findings["enough_bars"].unexpected == 2
+    assert "stale" not in failed(results_of(bars, "2020-10-30", max_age_bars=3))
+    assert "stale" in failed(results_of(bars, "2020-10-30 00:01", max_age_bars=3))
 
 
 def test_too_many_refused_bars_fail_the_series(bars: pd.DataFrame) -> None:

@@ -140,6 +140,17 @@ def test_a_jump_is_found_in_both_directions() -> None:
     assert marked(bar_rules.price_jumps(np.array([100.0, 199.0, 401.0, 200.0]), 2.0)) == [2, 3]
 
 
+def test_a_change_by_exactly_the_factor_is_no_jump() -> None:
+    assert marked(bar_rules.price_jumps(np.array([100.0, 200.0, 100.0, 49.9]), 2.0)) == [3]
+
+
+def test_a_tick_is_measured_from_the_nearer_of_open_and_close() -> None:
+    """A bar that falls from 100 to 30, or climbs back, and goes a little further is no bad tick at a factor of 3."""
+    prices = np.array([[100.0, 101.0, 29.0, 30.0], [30.0, 101.0, 29.0, 100.0], [30.0, 101.0, 9.9, 100.0],
+                       [30.0, 301.0, 29.0, 100.0]])  # fmt: skip
+    assert marked(bar_rules.absurd_ticks(prices, 3.0)) == [2, 3]
+
+
 def test_only_flat_runs_above_the_limit_are_marked() -> None:
     flat, moved = [5.0, 5.0, 5.0, 5.0, 0.0], [5.0, 6.0, 5.0, 6.0, 0.0]
     bars = rows(flat, moved, flat, flat, flat, moved, flat)

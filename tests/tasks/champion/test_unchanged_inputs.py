@@ -193,7 +193,13 @@ def roll_back(workspace: Workspace) -> None:
     decide(workspace, "2", "promote", "by hand")
 
 
-@pytest.mark.parametrize("event", [lose_the_version, lose_a_file, break_the_network, break_the_champion, roll_back])
+def lift_the_hold(workspace: Workspace) -> None:
+    decide(workspace, "2", "lift", "lifted")
+
+
+@pytest.mark.parametrize(
+    "event", [lose_the_version, lose_a_file, break_the_network, break_the_champion, roll_back, lift_the_hold]
+)
 def test_what_a_retrain_would_change_is_retrained(event: Callable[[Workspace], None], workspace: Workspace) -> None:
     decide(workspace, "1")
     decide(workspace, "2", "hold")
@@ -205,6 +211,18 @@ def test_what_a_retrain_would_change_is_retrained(event: Callable[[Workspace], N
 def test_a_version_without_a_decision_is_no_answer(workspace: Workspace) -> None:
     decide(workspace, "1")
     assert find_repeated_decision(workspace, "two") is None  # interrupted between registration and decision
+
+
+def test_of_two_versions_of_the_same_evidence_the_newest_that_was_decided_about_counts(workspace: Workspace) -> None:
+    workspace.registry.client.set_model_version_tag(workspace.name, "1", EVIDENCE, "two")
+    decide(workspace, "1")
+    found = find_repeated_decision(workspace, "two")  # version 2 has no decision yet
+    assert found is not None
+    assert found.version == "1"
+    decide(workspace, "2", "hold")
+    found = find_repeated_decision(workspace, "two")
+    assert found is not None
+    assert found.version == "2"
 
 
 def test_a_rollback_and_back_again_leaves_the_evidence_as_it_was(workspace: Workspace) -> None:

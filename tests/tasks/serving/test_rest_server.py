@@ -1,5 +1,6 @@
 """The REST server: a valid question gets the network's own answer, bad ones a 4xx with a reason."""
 
+import asyncio
 import json
 import socket
 import time
@@ -137,6 +138,13 @@ def test_a_body_that_is_too_large_is_refused_unread(client: TestClient) -> None:
     assert str(MAX_BODY_BYTES) in answer.json()["detail"]
 
 
+def test_a_body_of_the_largest_length_is_read(client: TestClient) -> None:
+    whole = json.dumps({"bars": GOOD}).encode().ljust(MAX_BODY_BYTES)
+    for content in (whole, iter([whole])):  # with a stated length, and in chunks
+        answer = client.post("/predict", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 200
+
+
 def test_a_body_in_chunks_is_counted_as_it_arrives(client: TestClient) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(64):
@@ -148,6 +156,25 @@ def test_a_body_in_chunks_is_counted_as_it_arrives(client: TestClient) -> None:
         "/predict", content=iter([whole[:50], whole[50:]]), headers={"Content-Type": "application/json"}
     )
     assert answer.json() == client.post("/predict", json={"bars": GOOD}).json()
+
+
+def test_the_rest_of_a_body_that_is_too_long_is_left_unread() -> None:
+    """And the connection closes, or the rest would be read as the next request."""
+    parts, sent = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal parts
+        parts += 1
+        return {"type": "http.request", "body": b" " * 60, "more_body": parts < 5}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    bounded = BoundedBody(application(Warm()), max_bytes=100, seconds=5)
+    asyncio.run(bounded({"type": "http", "headers": []}, receive, send))
+    assert parts == 2
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 @pytest.fixture
@@ -187,6 +214,17 @@ def test_a_slow_client_is_disconnected(address: tuple[str, int], sent: bytes, an
             received += part
     assert received.startswith(answer)
     assert bool(received) == bool(answer)
+
+
+def test_a_second_request_that_is_never_complete_ends_the_connection(address: tuple[str, int]) -> None:
+    """Once it has begun, the server no longer counts the connection as idle."""
+    with socket.create_connection(address, timeout=5) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while not received.endswith(b"}"):
+            received += link.recv(65536)
+        link.sendall(b"GET /hea")
+        assert link.recv(65536) == b""
 
 
 def test_chunks_beyond_the_limit_end_the_connection_although_a_short_length_is_stated(address: tuple[str, int]) -> None:
