@@ -38,8 +38,9 @@ def test_versions_trained_on_a_removed_bar_are_named(home: Settings) -> None:
     assert found.trained == ("2",)
     assert found.opened_at == tuple(opened(bar).isoformat() for bar in (389, 390, 391, 392))
     # Version 1 has no tag with the version of its bars: its training end alone decides.
-    found = remove_bars(SERIES, home, "wrong", removed_at=AT, at=[opened(349)])
+    found = remove_bars(SERIES, home, "wrong", removed_at=AT, at=[opened(349), opened(349)])
     assert found.trained == ("2", "1")
+    assert found.opened_at == (opened(349).isoformat(),)
     left = set(Workspace(home, SERIES).bar_store.read_frame(SERIES)["timestamp"])
     assert not left & {opened(bar) for bar in (349, 389, 390, 391, 392, 395)}
     assert {opened(348), opened(388), opened(393)} <= left

@@ -232,6 +232,22 @@ def test_a_rollback_to_a_version_that_never_was_champion_is_refused(workspace: W
     assert sync_champion_alias(workspace).number == "2"
 
 
+def test_a_rollback_to_the_champion_itself_is_refused(workspace: Workspace, settings: Settings) -> None:
+    before = workspace.decision_log.rows(SERIES.name)
+    with pytest.raises(SpecError, match="version 2"):
+        roll_back(SERIES, settings, to="2", reason="again")
+    assert workspace.decision_log.rows(SERIES.name) == before
+
+
+def test_a_rollback_goes_to_the_version_that_the_newest_promotion_replaced(
+    workspace: Workspace, settings: Settings
+) -> None:
+    """Version 2 replaced version 1, and later version 3."""
+    commit_decision(workspace, row(workspace, "3", "2"))
+    commit_decision(workspace, replace(row(workspace, "2", "3"), decision_id="again"))
+    assert roll_back(SERIES, settings).champion_after == "3"
+
+
 @pytest.mark.e2e
 def test_of_several_held_recipes_one_is_lifted_by_the_version_that_was_rolled_back(
     workspace: Workspace, settings: Settings
