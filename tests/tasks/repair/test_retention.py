@@ -389,6 +389,33 @@ def test_a_version_that_became_champion_since_stays(tmp_path: Path) -> None:
     assert find_removals(settings, spec_of(versions=1)) == []
 
 
+def test_a_version_that_the_gate_compares_with_stays_although_its_promotion_is_lost(tmp_path: Path) -> None:
+    settings, workspace = held_home(tmp_path)
+    assert [each.name for each in find_removals(settings, spec_of(versions=1))] == ["BTC-USD-1d version 2"]
+    promoted = replace(workspace.decision_log.rows()[2], decision_id="b", action="promote", champion_after="3")
+    workspace.decision_log.append(replace(promoted, numbers={"past_champions.excess_over_version_2": 0.001}))
+    assert find_removals(settings, spec_of(versions=1)) == []
+
+
+def test_a_page_that_was_written_and_a_run_that_was_decided_about_since_stay(tmp_path: Path) -> None:
+    settings, workspace = held_home(tmp_path)
+    runs, page = workspace.runs, settings.report_path(SERIES.name, "old")
+    run_id = runs.start_run("a run", {})
+    runs.log_text(run_id, "x", "a.txt")
+    runs.client.set_terminated(run_id, "FINISHED", int((time.time() - 999 * DAYS) * 1000))
+    page.parent.mkdir(parents=True)
+    page.write_text("x")
+    os.utime(page, (time.time() - 999 * DAYS,) * 2)
+    found = find_removals(settings, RetentionSpec())
+    assert [each.kind for each in found] == ["report", "run without a decision"]
+    page.write_text("written again")
+    row = workspace.decision_log.rows()[1]
+    workspace.decision_log.append(replace(row, decision_id="later", run_id=run_id))
+    assert apply_removals(found) == []
+    assert page.exists()
+    assert runs.client.get_run(run_id).info.lifecycle_stage == "active"
+
+
 class Crash(BaseException):
     """Injected."""
 
