@@ -430,9 +430,7 @@ def _no_champion() -> Clause:
 def _too_few(rule: PromotionRule, challenger: Record, champion: Record, consequence: str, *, passed: bool) -> Clause:
     """Return the clause of a challenger that shares too few decisions with the champion."""
     n = len(challenger.common_decisions(champion)[0])
-    are_apart = len(challenger.symbols) and not np.isin(challenger.symbols, champion.symbols).any()
-    why = " (the two panels share no series)" if are_apart else ""
-    reason = f"{counted(n, 'decision')} in common with the champion, {rule.min_common_bars} needed{why}: {consequence}"
+    reason = f"{counted(n, 'decision')} in common with the champion, {rule.min_common_bars} needed: {consequence}"
     return Clause("champion", passed, reason, {"n": float(n), UNCOMPARED: float(rule.min_common_bars)})
 
 

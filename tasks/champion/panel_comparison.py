@@ -5,7 +5,7 @@ record up to the end of its training, then by what its network predicts for late
 computed now; the stored ones are not read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -23,11 +23,12 @@ from model.windows import Windows
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
 
+MOST_NAMED = 3  # series in a reason
 CHECKED_WINDOWS = 5_000  # own choice: fewest windows of the sanity check; a second to predict
 
 
 def other_panel_question(ours: PanelRecipe, theirs: PanelRecipe, version: str) -> Clause | None:
-    """Return the clause that replaces the comparison where the two predict different outcomes; else None.
+    """Return the clause that replaces the comparison where the two predict different outcomes or series; else None.
 
     Args:
         ours: recipe of the challenger.
@@ -46,17 +47,23 @@ def other_panel_question(ours: PanelRecipe, theirs: PanelRecipe, version: str) -
 
 
 def _question(recipe: PanelRecipe, opponent: PanelRecipe) -> str:
-    """Describe what a recipe predicts; equal for equal outcomes.
+    """Describe what a recipe predicts; equal for equal outcomes of panels that have a series in common.
 
     A rank is one among the series of its panel: among others, or at closes with fewer of them, it is another outcome.
     """
     panel = recipe.panel
     outcome = f"label {panel.label}, {counted(recipe.window.horizon_bars, 'bar')} ahead"
+    if not {*panel.symbols} & {*opponent.panel.symbols}:
+        return f"{outcome}, of {', '.join(panel.symbols[:MOST_NAMED])}{_further(panel.symbols)}"
     if panel.label != "rank":
         return outcome
     further = sorted(set(panel.symbols) - set(opponent.panel.symbols))
     named = f", {', '.join(further)} among them," if further else ""
     return f"{outcome}, among {len(panel.symbols)} series{named} at closes of at least {panel.least_series}"
+
+
+def _further(symbols: Sequence[str]) -> str:
+    return f" and {len(symbols) - MOST_NAMED} more" if len(symbols) > MOST_NAMED else ""
 
 
 def predict_since(

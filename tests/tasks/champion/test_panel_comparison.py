@@ -197,21 +197,22 @@ def test_too_few_common_windows_leave_the_base_rate_alone(workspace: Workspace) 
     assert any("99 decisions in common with the champion, 100 needed" in reason for reason in found.reasons)
 
 
-def test_panels_without_a_common_series_are_not_compared_and_the_decision_says_so(workspace: Workspace) -> None:
-    """The champion's own network predicts nothing after the end of its training, and its record has other series."""
+def test_a_panel_that_shares_no_series_with_the_champion_is_held(workspace: Workspace) -> None:
+    """The two cannot be compared: to promote it would replace the champion of all its series without a comparison."""
     ours = {"BTC-USD": BARS["BTC-USD"], "ETH-USD": BARS["ETH-USD"]}
+    four = ("ADA-USD", "DOT-USD", "LTC-USD", "XRP-USD")
     recipe, theirs = (
         RECIPE.model_copy(update={"panel": RECIPE.panel.model_copy(update={"symbols": symbols})})
-        for symbols in (tuple(ours), ("ADA-USD",))
+        for symbols in (tuple(ours), four)
     )
-    champion = add(workspace, theirs, record=tiny_record(theirs, {"ADA-USD": BARS["ADA-USD"]}, 3.0))
+    champion = add(workspace, theirs, record=tiny_record(RECIPE, BARS, 3.0))
     challenger = add_panel_version(workspace, recipe, ours, tiny_record(recipe, ours, 3.0), 3.0, LATEST)
     found = compare(workspace, challenger.version, champion.version, **ours)
-    assert found.decision.action == "promote"
-    assert found.reasons[0] == (
-        "0 decisions in common with the champion, 100 needed (the two panels share no series): the two were not "
-        "compared. The base rate alone decides, so a promotion does not show that the challenger is as good as the "
-        "champion"
+    assert found.decision.action == "hold"
+    assert found.reasons[0].startswith(
+        "the challenger predicts label rise, 1 bar ahead, of BTC-USD, ETH-USD; the champion label rise, 1 bar ahead, of "
+        "ADA-USD, DOT-USD, LTC-USD and 1 more: they are not compared, and the panel of an interval has one champion. To "
+        "promote it all the same: riseorfall promote --version"
     )
 
 
