@@ -210,9 +210,9 @@ def test_a_panel_that_shares_no_series_with_the_champion_is_held(workspace: Work
     found = compare(workspace, challenger.version, champion.version, **ours)
     assert found.decision.action == "hold"
     assert found.reasons[0].startswith(
-        "the challenger predicts label rise, 1 bar ahead, of BTC-USD, ETH-USD; the champion label rise, 1 bar ahead, of "
-        "ADA-USD, DOT-USD, LTC-USD and 1 more: they are not compared, and the panel of an interval has one champion. To "
-        "promote it all the same: riseorfall promote --version"
+        "the challenger predicts label rise, 1 bar ahead, of BTC-USD, ETH-USD; the champion label rise, 1 bar ahead, "
+        "of ADA-USD, DOT-USD, LTC-USD and 1 more: they are not compared, and the panel of an interval has one "
+        "champion. To promote it all the same: riseorfall promote --version"
     )
 
 
