@@ -228,11 +228,12 @@ class Years:
                 self._note_version(table.uri, opened.version())
 
     def _note_version(self, place: str, version: int) -> None:
-        """Note when a version was committed, in the times of the commits' files too: old ones of logs are deleted."""
+        """Note when a version was committed, in the times of its files too: old commits of logs are deleted."""
         noted, moment = self.versions.setdefault(place, []), self.clock.shown.timestamp()
         for number in range(noted[-1][1] + 1 if noted else 0, version + 1):
-            with suppress(FileNotFoundError):
-                os.utime(Path(place) / "_delta_log" / f"{number:020}.json", (moment, moment))
+            for ending in ("json", "checkpoint.parquet"):
+                with suppress(FileNotFoundError):
+                    os.utime(Path(place) / "_delta_log" / f"{number:020}.{ending}", (moment, moment))
         noted.append((self.clock.shown, version))
 
     def write_days(self, count: int) -> None:

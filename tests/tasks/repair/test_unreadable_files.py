@@ -163,10 +163,10 @@ def test_a_damaged_checkpoint_is_moved_and_the_commits_are_read_instead(
 
 @pytest.fixture
 def ledger(home: Path) -> Table:
-    """The decision log with 18 more decisions, and so with a checkpoint; the next commit merges no files."""
+    """The decision log with 20 more decisions, and so with a checkpoint."""
     log = Workspace(Settings()).decision_log
     (first,) = log.rows()
-    for number in range(18):
+    for number in range(20):
         log.append(replace(first, decision_id=str(number), action="hold", champion_before="1"))
     (checkpoint,) = (home / "data" / "tables" / "ledger" / "_delta_log").glob("*.checkpoint.parquet")
     assert int(checkpoint.name.partition(".")[0]) > 3
