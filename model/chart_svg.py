@@ -56,11 +56,18 @@ def chart_svg(chart: Mapping[str, Any], label: str) -> str:
 
 
 def standalone_svg(svg: str) -> str:
-    """Return an `svg` element as a file: on white, with the colours and fonts that a page has in its style sheet."""
+    """Return an `svg` element as a file: on white, with the colours and fonts that a page has in its style sheet.
+
+    It has the size of its view box: MLflow shows a picture without a size as an empty page.
+    """
     colours = "".join(f"--{name}:{colour};" for colour, name in VARIABLES.items())
     style = f"svg{{{colours}fill:none;font:11px system-ui,sans-serif}}text{{fill:var(--ink)}}"
-    opening, end, rest = svg.partition(">")
-    return f'{opening}{end}<style>{style}</style><rect width="100%" height="100%" fill="#ffffff"/>{rest}'
+    opening, _, rest = svg.partition(">")
+    width, height = opening.partition('viewBox="')[2].partition('"')[0].split()[2:]
+    return (
+        f'{opening} width="{width}" height="{height}"><style>{style}</style>'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{rest}'
+    )
 
 
 def _clipped(drawn: Sequence[str], across: Axis, up: Axis) -> str:

@@ -138,15 +138,20 @@ def compare_with_champion(
     decision = decide(rule, sanity, record, base_rate, opponent, seed, trades, other, further=further, tried=tried)
     hold = hold_on(workspace, challenger)
 
-    def same_as(version: Version, theirs: Record | None) -> bool:
-        return _has_same_record(challenger, record, version, theirs) and np.array_equal(
-            network.uncalibrated, check_registered_network(workspace, version, bars, first).uncalibrated
+    def same_as(version: Version) -> bool:
+        """Whether both serve equal probabilities; their recipes may differ, and the networks of their folds."""
+        return (
+            challenger.trained_until == version.trained_until
+            and np.array_equal(
+                network.uncalibrated, check_registered_network(workspace, version, bars, first).uncalibrated
+            )
+            and _calibration(workspace, challenger) == _calibration(workspace, version)
         )
 
     if champion.problem:
         decision = decision if hold else replace_broken_champion(decision)
         log.error("%s: %s", workspace.name, champion.problem)
-    elif state.version and not other and same_as(state.version, champion.record):
+    elif state.version and not other and same_as(state.version):
         same = f"the same network as champion version {state.number}"
         decision = hold_because(decision, f"{same}, so there is nothing to promote: {SAME}")
     elif state.version and challenger.trained_until < state.version.trained_until:
@@ -194,7 +199,7 @@ def _older_than_champion(challenger: Version, champion: Version) -> str:
 
 
 def _same_past_champion(
-    workspace: Workspace, challenger: Version, state: ChampionState, same_as: Callable[[Version, Record | None], bool]
+    workspace: Workspace, challenger: Version, state: ChampionState, same_as: Callable[[Version], bool]
 ) -> str:
     """Return the first of the past champions whose network the challenger is; empty where it is none of them.
 
@@ -204,26 +209,15 @@ def _same_past_champion(
         if number in (challenger.version, state.number):
             continue
         try:
-            past = workspace.registry.version(number)
-            if past.trained_until != challenger.trained_until:
-                continue  # before its record is read
-            if same_as(past, workspace.registry.read_version(number).record()):
+            if same_as(workspace.registry.version(number)):
                 return number
         except (NoChampion, UnsoundModel, UntrustedModel) as error:
             log.warning("%s: past champion version %s is not compared: %s", workspace.name, number, error)
     return ""
 
 
-def _has_same_record(challenger: Version, ours: Record, champion: Version, theirs: Record | None) -> bool:
-    """Return whether two versions were trained until the same bar and have the same record; their recipes may differ.
-
-    With early stopping, for example, a higher limit of epochs gives the same network.
-    """
-    if theirs is None or challenger.trained_until != champion.trained_until:
-        return False
-    return np.array_equal(ours.decided_at, theirs.decided_at) and np.array_equal(
-        ours.probabilities, theirs.probabilities
-    )
+def _calibration(workspace: Workspace, version: Version) -> dict[str, object]:
+    return workspace.registry.read_version(version.version).calibrator().plain()
 
 
 def _other_question(

@@ -283,8 +283,8 @@ def test_a_challenger_whose_training_bars_end_before_the_champions_is_held(works
 
 @pytest.mark.parametrize(
     ("own", "onnx", "until", "action"),
-    [("1", "1", "1", "hold"), ("2", "1", "1", "promote"), ("1", "2", "1", "promote"), ("1", "1", "2", "promote")],
-    ids=["the same", "another record", "another final network", "trained longer"],
+    [("1", "1", "1", "hold"), ("2", "1", "1", "hold"), ("1", "2", "1", "promote"), ("1", "1", "2", "promote")],
+    ids=["the same", "other folds", "another final network", "trained longer"],
 )
 def test_only_the_same_network_again_is_held(
     own: str, onnx: str, until: str, action: str, workspace: Workspace

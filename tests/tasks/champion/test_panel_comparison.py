@@ -96,7 +96,7 @@ def test_champion_and_challenger_are_paired_by_close_and_series(workspace: Works
 
 
 def test_the_better_one_wins_whichever_side_it_is_on(workspace: Workspace) -> None:
-    good = add(workspace, record=flipped(tiny_record(RECIPE, BARS, 3.0))).version
+    good = add(workspace, gain=3.5, record=flipped(tiny_record(RECIPE, BARS, 3.0))).version
     held, promoted = compare(workspace, "2", good), compare(workspace, good, "2")
     assert (held.decision.action, promoted.decision.action) == ("hold", "promote")
     assert held.decision.numbers["champion.difference"] == -promoted.decision.numbers["champion.difference"] > 0.1
@@ -191,7 +191,7 @@ def test_the_daily_rule_decides(workspace: Workspace) -> None:
 
 def test_too_few_common_windows_leave_the_base_rate_alone(workspace: Workspace) -> None:
     record = tiny_record(RECIPE, BARS, 3.0)
-    champion = add(workspace, record=flipped(record).take(np.arange(99))).version
+    champion = add(workspace, gain=3.5, record=flipped(record).take(np.arange(99))).version
     found = compare(workspace, "2", champion)
     assert found.decision.action == "promote"
     assert any("99 decisions in common with the champion, 100 needed" in reason for reason in found.reasons)
