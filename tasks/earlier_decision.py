@@ -46,7 +46,7 @@ def find_earlier_decision(ref: AnyBarsRef, recipe: Recipe, rule: PromotionRule, 
         except ChampionChanged as changed:
             get_run_logger().warning("%s", changed)
             return None
-        force = "To retrain all the same, add `--force` to the command, or choose `force` in the form."
+        force = "To retrain all the same, add `--force` to the command, or choose `force` in the form `retrain`."
         message = f"{row.reasons[0]}. {force}"
         tags = {**decision_tags(row), "reasons": message, NOTE_TAG: message}
         workspace.runs.log_values(run_id, tags=tags)

@@ -21,6 +21,7 @@ from model.recipe import Recipe
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import shown
 from tasks.registry.code_version import code_version
+from tasks.registry.experiment_page import NOTE_TAG
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.run_cache import run_cache
 from tasks.repair.registry_damage import require_registry
@@ -89,13 +90,14 @@ def open_run(recipe: Recipe, source: SourceSpec | None, rule: PromotionRule) -> 
 
 @contextmanager
 def track_run(recipe: Recipe, run_id: str, steps: Sequence[str] = STEPS) -> Iterator[None]:
-    """Show the steps in Prefect, and end the MLflow run as the flow ends; a failure logs its reason as a tag."""
+    """Show the steps in Prefect, and end the MLflow run as the flow ends; the run's page says why it failed."""
     try:
         with run_cache(), shown(*steps):
             yield
     except BaseException as error:
         workspace = open_workspace(recipe.series)
-        workspace.runs.log_values(run_id, tags={"failure": f"{type(error).__name__}: {error}"[:5000]})
+        reason = f"{type(error).__name__}: {error}"[:5000]
+        workspace.runs.log_values(run_id, tags={"failure": reason, NOTE_TAG: f"Not finished: {reason}"})
         workspace.runs.finish_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     open_workspace(recipe.series).runs.finish_run(run_id)

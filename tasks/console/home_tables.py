@@ -25,6 +25,8 @@ def show_findings(found: Sequence[HomeFinding], repaired: Sequence[HomeFinding])
     for each in found:
         if each.is_damage:
             console.print(f"[bold red]{each.state}[/bold red] {escape(f'{each.path}: {each.problem}')}", soft_wrap=True)
+    if not any(each.is_damage for each in found):
+        console.print("everything is whole; of whole versions only champions are listed")
     for each in repaired:
         console.print(f"repaired {escape(f'{each.path}: {each.problem}; {each.remedy}')}", soft_wrap=True)
 

@@ -47,7 +47,8 @@ def record_tile(content: SeriesContent) -> tuple[str, str, str]:
     differs = corrected <= ALPHA if known else high < 0 or low > 0
     finding = (f"significantly {side}" if known else side) if differs else "no significant difference"
     p_value = f" (corrected p {p_value_text(corrected, '= ')})" if known else ""
-    return name, f"{mean:+.4f}", f"log loss, {interval_text(low, high, '+.4f')}, n = {count:.0f}: {finding}{p_value}"
+    interval = f"{interval_text(low, high, '+.4f')}, n = {count:.0f}"
+    return name, f"{mean:+.4f}", f"log loss (lower is better), {interval}: {finding}{p_value}"
 
 
 def prediction_tile(content: SeriesContent) -> tuple[str, str, str]:

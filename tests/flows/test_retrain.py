@@ -306,6 +306,7 @@ def test_bad_bars_stop_the_run_and_change_nothing(
     )[0]
     assert latest.info.status == "FAILED"
     assert "ChecksFailed" in latest.data.tags["failure"]
+    assert latest.data.tags["mlflow.note.content"] == f"Not finished: {latest.data.tags['failure']}"
 
 
 def test_too_few_bars_for_the_folds_is_an_error_that_names_the_remedy(first: Retrain) -> None:  # noqa: ARG001 - the registry is in use

@@ -182,7 +182,7 @@ def test_tiles_show_champion_prediction_and_live_score_with_their_evidence(page:
     assert tile(page, "Evidence of decay")[0] == "1.5"
     assert "alarm at 40" in tile(page, "Evidence of decay")[1]
     assert tile(page, "Out-of-sample vs. base rate") == (
-        "-0.0016", "log loss, [-0.0065, +0.0032], n = 300: no significant difference"
+        "-0.0016", "log loss (lower is better), [-0.0065, +0.0032], n = 300: no significant difference"
     )  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def test_the_finding_of_a_record_goes_by_the_corrected_p_value(
     numbers = dict(content.compared.numbers) | {"base_rate.high": -0.0001}
     found = replace(content, compared=replace(content.compared, numbers=numbers), corrected_p=p_value)
     note = tile(written([found]), "Out-of-sample vs. base rate")[1]
-    assert note == f"log loss, [-0.0065, -0.0001], n = 300: {finding}"
+    assert note == f"log loss (lower is better), [-0.0065, -0.0001], n = 300: {finding}"
 
 
 def test_a_champion_by_force_shows_the_comparison_that_held_it(settings: Settings, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_champion_by_force_shows_the_comparison_that_held_it(settings: Setting
     log.append(replace(decision(3, "promote", "1", "1"), forced=True, rule="forced"))
     (found,) = DashboardReader(own).read()
     assert tile(written([found]), "Out-of-sample vs. base rate") == (
-        "-0.0016", "log loss, [-0.0065, +0.0032], n = 300: no significant difference"
+        "-0.0016", "log loss (lower is better), [-0.0065, +0.0032], n = 300: no significant difference"
     )  # fmt: skip
 
 
