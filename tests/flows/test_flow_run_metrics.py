@@ -63,6 +63,7 @@ def test_the_next_runs_of_a_server_are_read_page_by_page(home: Path, monkeypatch
             client.create_flow(ingest),
             "next-ingest",
             tags=["riseorfall"],
+            schedules=[DeploymentScheduleCreate(schedule=daily, active=True)],
             parameter_openapi_schema=ingest.parameters.model_dump_for_openapi(),
         )
         client.create_flow_run_from_deployment(form, state=Scheduled(scheduled_time=now + timedelta(hours=10)))
