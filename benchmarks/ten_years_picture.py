@@ -15,8 +15,9 @@ SHOWN = ("status", "predict")
 
 
 def draw(lines: list[dict[str, Any]], path: str) -> None:
-    """Draw disk and times by year, from lines of `old_home_commands.py`; some have no times."""
-    lines = sorted(lines, key=lambda line: float(line["day"]))
+    """Draw disk and times by year, from lines of `old_home_commands.py`: those after housekeeping have no times."""
+    every = sorted(lines, key=lambda line: float(line["day"]))
+    lines = [line for line in every if "status_s" not in line]
     figure = Figure((9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     years = [line["day"] / 365 for line in lines]
@@ -28,7 +29,7 @@ def draw(lines: list[dict[str, Any]], path: str) -> None:
     left.set(xlabel="simulated years", ylabel="disk (GB)", ylim=(0, None), title="Disk after housekeeping")
     left.legend(frameon=False, fontsize=8, loc="upper left")
     for name, shade in zip(SHOWN, ("#0072b2", "#d55e00"), strict=True):
-        timed = [(line["day"] / 365, line[f"{name}_s"]) for line in lines if f"{name}_s" in line]
+        timed = [(line["day"] / 365, line[f"{name}_s"]) for line in every if f"{name}_s" in line]
         right.plot(*zip(*timed, strict=True), marker="o", color=shade, label=name)
     right.set(xlabel="simulated years", ylabel="seconds", ylim=(0, None), title="Processor time of a whole command")
     right.legend(frameon=False, fontsize=8)
