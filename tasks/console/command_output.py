@@ -201,13 +201,19 @@ def show_watched(watched: "MonitorResult") -> None:
     """Print the result of a monitor run."""
     console = Console(highlight=False)
     table = Table(
-        "check", "value", "range or limit", title=f"{watched.entry.series_name} version {watched.entry.version}"
+        "check",
+        "value",
+        "range or limit",
+        title=f"{watched.entry.series_name} version {watched.entry.version}",
+        caption="KS: Kolmogorov-Smirnov statistic, PSI: population stability index, of recent and training bars",
     )
     for row in watched.rows():
         table.add_row(*(escape(text) for text in row.values()))
     print_table(console, table)
     for alarm in watched.entry.alarms:
         console.print(f"[bold red]{alarm.kind}[/bold red] {escape(alarm.message)}", soft_wrap=True)
+    if not watched.entry.alarms:
+        console.print("no alarm")
     for line in watched.notes:
         console.print(f"skipped: {escape(line)}", soft_wrap=True)
     console.print(f"chart: {watched.picture}", soft_wrap=True, markup=False)

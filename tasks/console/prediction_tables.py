@@ -64,7 +64,7 @@ def show_forecast(found: Mapping[str, Any]) -> None:
         down, neither, up = (found[name] for name in CLASS_COLUMNS)
         console.print(f"beyond the cost of the recipe: P(down) {down:.1%}, P(neither) {neither:.1%}, P(up) {up:.1%}")
     if found["opinion"]:
-        among = "not among" if found["opinion"] == "none" else "among"
+        among = "too close to 50 %: not among" if found["opinion"] == "none" else "among"
         console.print(
             f"opinion: {found['opinion']} ({among} its most confident decisions, by the share stated at retrain)"
         )

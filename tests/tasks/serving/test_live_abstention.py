@@ -125,6 +125,6 @@ def test_a_version_whose_retrain_stated_no_share_has_no_opinion(
     stated = forecast(SERIES, workspace.settings, as_of=day, now=day)
     show_forecast(stated.to_dict())
     assert f"opinion: {stated.opinion} (" in capsys.readouterr().out
-    for opinion, among in (("rise", "(among its"), ("none", "(not among its")):
+    for opinion, among in (("rise", "(among its"), ("none", "(too close to 50 %: not among its")):
         show_forecast(stated.to_dict() | {"opinion": opinion})
         assert f"opinion: {opinion} {among} most confident decisions" in capsys.readouterr().out
