@@ -41,8 +41,7 @@ class VersionHistory:
         self.decisions = decisions
         self.predictions = predictions
         self._files: dict[str, RecordedVersion] = {}  # what is recorded stays as it is
-        self._indexed: Sequence[LoggedDecision] = ()
-        self._by_version: dict[str, list[int]] = {}
+        self._indexed: tuple[Sequence[LoggedDecision], dict[str, list[int]]] = (), {}  # replaced whole: threads ask
 
     def recorded(self, version: str) -> RecordedVersion:
         """Return what is recorded about a version; of the decisions, only those about it are parsed.
@@ -61,7 +60,8 @@ class VersionHistory:
 
     def _found(self, version: str) -> RecordedVersion:
         """Return what the indexed decisions about a version record; the first one counts."""
-        rows = [self._indexed[place] for place in self._by_version.get(version, ())]
+        every, by_version = self._indexed
+        rows = [every[place] for place in by_version.get(version, ())]
         recorded = (files for row in rows if (files := row.files.get(version)) is not None)
         ends = (datetime.fromisoformat(text) for row in rows if (text := row.trained_until.get(version)))
         runs = frozenset(row.run_id for row in rows if row.version == version and row.run_id)
@@ -70,14 +70,15 @@ class VersionHistory:
     def _index(self) -> None:
         """Index the decisions again if there are new ones: `predict` asks about thirty versions."""
         every = self.decisions.rows(self.series_name)
-        if every is self._indexed:
+        if every is self._indexed[0]:
             return
-        self._indexed, self._by_version = every, {}
+        by_version: dict[str, list[int]] = {}
         named = zip(column(every, "version"), column(every, "champion_after"), strict=True)
         for place, (version, champion) in enumerate(named):
-            self._by_version.setdefault(version, []).append(place)
+            by_version.setdefault(version, []).append(place)
             if champion is not None and champion != version:
-                self._by_version.setdefault(champion, []).append(place)
+                by_version.setdefault(champion, []).append(place)
+        self._indexed = every, by_version
 
     def highest_number(self) -> int:
         """Return the highest number that a decision or a stored prediction names; 0 without any."""
