@@ -7,13 +7,14 @@ import sys
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from tasks.store import decision_log
+from tasks.store import decision_log, version_history
 from tasks.store.decision_log import (
     Action,
     ChampionChanged,
@@ -393,3 +394,24 @@ def test_a_decision_written_after_a_question_about_its_version_is_found(decision
     assert not history.recorded("2").run_ids
     decisions.append(replace(ROW, decision_id="run-2", run_id="run-2", version="2", files={"2": {"a": "of 2"}}))
     assert history.recorded("2") == RecordedVersion({"a": "of 2"}, frozenset({"run-2"}))
+
+
+def test_a_second_thread_finds_what_is_recorded_while_the_decisions_are_indexed(
+    decisions: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads of the REST server share one history; a version without recorded files would be served unverified."""
+    recorded = RecordedVersion({"a": "of 1"}, frozenset({"run-1"}))
+    decisions.append(replace(ROW, files={"1": recorded.files}))
+    history, true = VersionHistory(ROW.series_name, decisions, ()), version_history.column
+    found: list[RecordedVersion] = []
+
+    def interrupted(*given: Any) -> list[Any]:
+        monkeypatch.setattr(version_history, "column", true)
+        second = Thread(target=lambda: found.append(history.recorded("1")))
+        second.start()
+        second.join()
+        return true(*given)
+
+    monkeypatch.setattr(version_history, "column", interrupted)
+    assert history.recorded("1") == recorded
+    assert found == [recorded]
