@@ -28,6 +28,7 @@ from flows.promote import promote
 from flows.release import release
 from flows.remove import remove
 from flows.rollback import rollback
+from model.bars import Series
 from model.errors import AuditFailed, SpecError
 from model.leak_audit import Audit, Finding
 from model.times import to_datetime
@@ -121,6 +122,22 @@ def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace
     assert (row.champion_after, len(held_recipes(workspace))) == ("1", 1)
     assert lift_hold(SERIES.symbol, "1d", reason="it was").action == "lift"
     assert not held_recipes(workspace)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_the_flow_rolls_back_the_series_that_its_form_names_to_the_version_that_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def refuse(series: Series, _: Settings, *chosen: str) -> None:
+        asked.append((series, *chosen))
+        raise SpecError("expected nothing more")
+
+    monkeypatch.setattr("flows.rollback.roll_back", refuse)
+    with pytest.raises(SpecError, match="expected nothing more"):
+        rollback("ETH-USD", "4h", to="7", reason="strange")
+    assert asked == [(Series("ETH-USD", "4h"), "7", "strange")]
 
 
 def test_a_declined_version_changes_nothing(workspace: Workspace) -> None:

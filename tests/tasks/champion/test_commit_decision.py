@@ -292,6 +292,8 @@ def test_a_champion_lost_by_the_registry_is_reported(workspace: Workspace, setti
 def test_rollback_goes_to_the_champion_that_was_replaced_and_does_not_swing(
     workspace: Workspace, settings: Settings
 ) -> None:
+    with pytest.raises(NoChampion, match=r"expected a champion, found none\. Run `riseorfall retrain` first"):
+        roll_back(SERIES, settings)
     for number, before in (("1", None), ("2", "1"), ("3", "2")):
         commit_decision(workspace, row(int(number), number, before, number))
     assert roll_back(SERIES, settings).champion_after == "2"

@@ -27,7 +27,7 @@ from model.windows import WindowSpec, cut_windows
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
 from tasks.champion.promotion_by_hand import promote_by_hand
 from tasks.champion.recipe_hold import held_recipes, hold_on, open_holds
-from tasks.champion.rollback import lift_hold, roll_back
+from tasks.champion.rollback import lift_hold, roll_back, what_next
 from tasks.champion.unchanged_inputs import REPORTED, find_repeated_decision
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.run_artifacts import parquet_bytes
@@ -227,6 +227,7 @@ def test_a_rollback_whose_alias_cannot_be_set_is_committed_and_reported_as_such(
 
 
 def test_a_rollback_to_a_version_that_never_was_champion_is_refused(workspace: Workspace, settings: Settings) -> None:
+    commit_decision(workspace, row(workspace, "3", "2", "2"))  # held
     with pytest.raises(SpecError, match=r"version 3, which never was champion.*promote --version 3 --force"):
         roll_back(SERIES, settings, to="3", reason="looks better")
     assert sync_champion_alias(workspace).number == "2"
@@ -246,6 +247,45 @@ def test_a_rollback_goes_to_the_version_that_the_newest_promotion_replaced(
     commit_decision(workspace, row(workspace, "3", "2"))
     commit_decision(workspace, replace(row(workspace, "2", "3"), decision_id="again"))
     assert roll_back(SERIES, settings).champion_after == "3"
+
+
+def test_the_decisions_about_another_series_do_not_say_where_a_rollback_goes(
+    workspace: Workspace, settings: Settings
+) -> None:
+    """One log holds all series and panels, and each counts its versions from 1."""
+    for version in "21":
+        panel = replace(row(workspace, version, "3"), series_name="PANEL-1d", symbol="PANEL", decision_id=version)
+        workspace.decision_log.append(panel)
+    with pytest.raises(SpecError, match=r"former champion \(1, 2\), found version 3, which never was champion"):
+        roll_back(SERIES, settings, to="3")
+    restored = roll_back(SERIES, settings)
+    assert restored.champion_after == "1"
+    assert what_next(SERIES, settings, restored).endswith(" There is no champion before version 1.")
+
+
+def test_a_champion_that_the_registry_has_lost_can_be_rolled_back(workspace: Workspace, settings: Settings) -> None:
+    workspace.registry.client.delete_model_version(SERIES.name, "2")
+    assert roll_back(SERIES, settings, reason="it is gone").champion_after == "1"
+    assert sync_champion_alias(workspace).number == workspace.registry.alias_number("champion") == "1"
+
+
+def test_a_champion_that_was_promoted_again_is_rolled_back_to_the_one_before_it(
+    workspace: Workspace, settings: Settings
+) -> None:
+    commit_decision(workspace, replace(row(workspace, "2", "2"), decision_id="again"))
+    assert roll_back(SERIES, settings).champion_after == "1"
+
+
+def test_the_row_of_a_rollback_describes_the_restored_version(workspace: Workspace, settings: Settings) -> None:
+    workspace.registry.client.set_model_version_tag(SERIES.name, "2", "bars_version", "7")
+    commit_decision(workspace, replace(row(workspace, "3", "2"), bars_sha256="bars of 3"))
+    runs = {number: workspace.registry.version(number).run_id for number in "23"}
+    roll_back(SERIES, settings, reason="strange probabilities")
+    roll_back(SERIES, settings, to="3")
+    back, undone = workspace.decision_log.rows(SERIES.name)[-2:]
+    assert (back.version, back.run_id, back.bars_version, back.bars_sha256) == ("2", runs["2"], 7, "")
+    assert (undone.version, undone.run_id, undone.bars_version, undone.bars_sha256) == ("3", runs["3"], -1, "bars of 3")
+    assert (back.rule, back.forced, back.forced_reason) == ("rollback", True, "strange probabilities")
 
 
 @pytest.mark.e2e

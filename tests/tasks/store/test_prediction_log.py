@@ -52,6 +52,26 @@ def test_predictions_differ_by_series_time_and_version(predictions: PredictionLo
     assert len(predictions.read()) == 5
 
 
+def test_what_another_series_predicted_is_not_an_answer(predictions: PredictionLog) -> None:
+    """A panel predicts several symbols at one close, and its versions are numbered from 1 too."""
+    panel = [
+        replace(PREDICTION, series_name="PANEL-1d", symbol=symbol, probability=0.9) for symbol in ("BTC/USD", "ETH/USD")
+    ]
+    panel.append(replace(panel[0], version="7"))
+    assert predictions.store_all(panel) == 3
+    name = PREDICTION.series_name
+    assert (predictions.find(name, AT, "1"), predictions.decided_at(name, AT), predictions.versions(name)) == (
+        None,
+        (),
+        set(),
+    )
+    assert predictions.store(PREDICTION)
+    assert predictions.find(name, AT, "1") == PREDICTION
+    assert predictions.decided_at(name, AT) == (PREDICTION,)
+    assert predictions.versions(name) == {"1"}
+    assert {each.key for each in predictions.decided_at("PANEL-1d", AT)} == {each.key for each in panel}
+
+
 def test_a_prediction_stored_after_its_outcome_is_late(predictions: PredictionLog) -> None:
     late = replace(PREDICTION, stored_at=PREDICTION.resolves_at)
     assert (PREDICTION.late, late.late) == (False, True)
