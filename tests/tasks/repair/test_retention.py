@@ -294,6 +294,18 @@ def test_bars_of_kept_models_stay_readable_and_other_old_files_go(tmp_path: Path
         workspace.bar_store.ref(SERIES, first.version + 1)
 
 
+@pytest.mark.parametrize(("days", "files"), [(29, []), (31, ["3 of bars"])])
+def test_files_of_earlier_table_versions_stay_for_days_not_hours(days: int, files: list[str], tmp_path: Path) -> None:
+    settings, workspace, _ = revised_home(tmp_path)
+    for commit in (Path(workspace.bar_store.tables[0].uri) / "_delta_log").glob("*.json"):
+        actions = [json.loads(line) for line in commit.read_text().splitlines()]
+        for replaced in (action["remove"] for action in actions if "remove" in action):
+            replaced["deletionTimestamp"] -= days * DAYS * 1000
+        commit.write_text("\n".join(map(json.dumps, actions)))
+    found = of_kind(find_removals(settings, RetentionSpec()), "files of earlier table versions")  # table_days = 30
+    assert [each.name for each in found] == files
+
+
 def test_files_of_a_log_go_that_no_checkpoint_names_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Housekeeping that did not run for years still finds them; those of the newest version stay."""
     monkeypatch.setattr(delta_table, "FORGET_EARLIER_VERSIONS", {delta_table.DELETED_FILES: "interval 0 days"})

@@ -394,6 +394,10 @@ def test_a_decision_written_after_a_question_about_its_version_is_found(decision
     assert not history.recorded("2").run_ids
     decisions.append(replace(ROW, decision_id="run-2", run_id="run-2", version="2", files={"2": {"a": "of 2"}}))
     assert history.recorded("2") == RecordedVersion({"a": "of 2"}, frozenset({"run-2"}))
+    ended = datetime(2026, 11, 23, tzinfo=UTC)
+    held = replace(ROW, decision_id="run-3", version="3", champion_after="2", trained_until={"2": ended.isoformat()})
+    decisions.append(held)
+    assert history.recorded("2") == RecordedVersion({"a": "of 2"}, frozenset({"run-2"}), ended)
 
 
 def test_a_second_thread_finds_what_is_recorded_while_the_decisions_are_indexed(

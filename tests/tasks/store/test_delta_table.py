@@ -15,7 +15,17 @@ from deltalake.table import TableOptimizer
 
 from model.errors import SpecError
 from tasks.store import delta_table
-from tasks.store.delta_table import EVERYTHING, Change, Table, TableBusy, TableUnreachable, append_rows, place, quoted
+from tasks.store.delta_table import (
+    EVERYTHING,
+    Change,
+    Table,
+    TableBusy,
+    TableUnreachable,
+    append_rows,
+    place,
+    quoted,
+    read_rows,
+)
 from tasks.store.table_cache import is_small, local_files
 
 ROWS = pa.table({"kind": ["a"], "number": [1]})
@@ -203,13 +213,54 @@ def test_a_merge_of_files_does_not_let_a_stale_change_pass(table: Table, monkeyp
     assert stale is not None
     monkeypatch.setattr(delta_table, "MAX_FILES", 3)  # the stale version has as many files that were not merged
     planned = append_rows(stale, ROWS.schema, [{"kind": "a", "number": 7}])
-    table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist()))
+    made = table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist()))
     with pytest.raises(CommitFailedError):
         table._commit(stale, planned)
     assert numbers(table) == [1] * 5
     newest = table.open_for_writing()
     assert newest is not None
     assert len(newest.file_uris()) == 1
+    assert (made, newest.version()) == (5, 6)  # of the row, and of the merge
+
+
+def test_a_merge_of_files_that_loses_its_race_does_not_plan_the_rows_again(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are committed: a log that plans them again finds them and reports that nothing was new."""
+
+    def lose(*_: object, **__: object) -> None:
+        raise CommitFailedError("another writer was first")
+
+    monkeypatch.setattr(delta_table, "MAX_FILES", 1)
+    monkeypatch.setattr(TableOptimizer, "compact", lose)
+    assert table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist())) == 1
+    assert numbers(table) == [1]
+
+
+def test_a_log_of_an_earlier_release_gets_its_new_columns_with_the_next_row(table: Table) -> None:
+    table.change(lambda _: Change(ROWS))
+    wider = replace(table, schema=ROWS.schema.append(pa.field("late", pa.bool_())))
+    wider.change(lambda opened: append_rows(opened, wider.schema, [{"kind": "a", "number": 2, "late": True}]))
+    opened = wider.open()
+    assert opened is not None
+    rows = read_rows(opened, wider.schema).to_pylist()
+    assert {each["number"]: each["late"] for each in rows} == {1: None, 2: True}
+
+
+def test_a_table_that_another_writer_has_just_created_is_opened(table: Table) -> None:
+    table.change(lambda _: Change(ROWS))
+    assert table.create().version() == 1
+    assert numbers(table) == [1]
+
+
+def test_a_merge_of_files_counts_as_a_commit_for_the_next_checkpoint(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_table, "CHECKPOINT_COMMITS", 3)
+    monkeypatch.setattr(delta_table, "MAX_FILES", 2)
+    for _ in range(2):  # versions 1 and 2; the merge is version 3
+        table.change(lambda opened: append_rows(opened, ROWS.schema, ROWS.to_pylist()))
+    assert (Path(table.uri) / "_delta_log" / f"{3:020}.checkpoint.parquet").exists()
 
 
 def test_a_merge_of_files_that_fails_does_not_fail_the_commit(

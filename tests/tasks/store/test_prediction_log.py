@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ def test_an_empty_log_holds_no_prediction(predictions: PredictionLog) -> None:
 def test_a_prediction_is_never_overwritten(predictions: PredictionLog, tmp_path: Path) -> None:
     assert predictions.store(PREDICTION)
     assert not predictions.store(replace(PREDICTION, probability=0.9, stored_at=AT + timedelta(days=9)))
+    elsewhere = AT.astimezone(timezone(timedelta(hours=2)))
+    assert not predictions.store(replace(PREDICTION, decided_at=elsewhere, probability=0.9))
     assert predictions.find("BTC-USD-1d", AT, "1") == PREDICTION
     assert predictions.find("BTC-USD-1d", AT, "2") is None
     assert DeltaTable(str(tmp_path / "tables" / "predictions")).version() == 1

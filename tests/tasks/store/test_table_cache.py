@@ -1,5 +1,6 @@
 """A kept table is the newest version, whoever commits, and what was read from it is what the store holds."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_a_table_is_loaded_and_read_once_until_another_process_commits(
     assert [numbers(table), numbers(table), len(scans)] == [[1, 2], [1, 2], 2]
 
 
+def test_a_commit_within_one_tick_of_the_clock_is_seen(table: Table) -> None:
+    """A file system may give the log's folder the same time of change before and after it."""
+    log = Path(table.uri) / "_delta_log"
+    assert numbers(table) == [1]
+    before = log.stat()
+    write_deltalake(table.uri, pa.table({"number": [2]}), mode="append")
+    os.utime(log, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert numbers(table) == [1, 2]
+
+
 def test_a_table_that_is_being_read_stays_at_its_version(table: Table) -> None:
     reading = opened(table)
     table.change(lambda _: Change(pa.table({"number": [2]})))
@@ -65,6 +76,8 @@ def test_two_questions_have_two_answers(table: Table) -> None:
     table.change(lambda _: Change(pa.table({"number": [5]})))
     wanted = [None, "number > 3", "number > 7", None]
     assert [read_rows(opened(table), ROWS.schema, where).num_rows for where in wanted] == [2, 1, 0, 2]
+    wider = ROWS.schema.append(pa.field("late", pa.bool_()))
+    assert [read_rows(opened(table), each).num_columns for each in (ROWS.schema, wider, ROWS.schema)] == [1, 2, 1]
 
 
 def test_an_earlier_version_is_not_the_newest_one(table: Table) -> None:
@@ -109,3 +122,21 @@ def test_large_reads_and_many_tables_are_not_kept(tmp_path: Path, monkeypatch: p
     opened(tables[1])
     opened(tables[2])
     assert opened(tables[0]) is not first
+
+
+def test_of_a_table_the_newest_reads_are_kept_and_of_tables_those_used_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_cache, "MOST_READS", 2)
+    monkeypatch.setattr(table_cache, "MOST_TABLES", 2)
+    tables = [Table(str(tmp_path / name), ROWS.schema) for name in "abc"]
+    for each in tables:
+        each.change(lambda _: Change(ROWS))
+    scans, first = count_scans(monkeypatch), opened(tables[0])
+    for where, read in (("number > 1", 1), ("number > 2", 2), ("number > 3", 3), ("number > 3", 3), ("number > 1", 4)):
+        read_rows(first, ROWS.schema, where)
+        assert len(scans) == read
+    opened(tables[1])
+    assert opened(tables[0]) is first
+    opened(tables[2])
+    assert opened(tables[0]) is first
