@@ -119,13 +119,11 @@ def check_final_network(
 
 def final_network_clause(found: FinalNetworkCheck) -> Clause:
     """Return the condition of a promotion: the final network passed its check."""
-    finding = (
-        "the final network predicts much like the fold networks, so their out-of-sample score describes it too"
-        if found.passed
-        else "the final network predicts too differently from the fold networks, so their out-of-sample score does not "
-        "describe it"
+    finding, consequence = ("agrees", "also applies") if found.passed else ("disagrees", "does not apply")
+    reason = (
+        f"the final network {finding} with the fold networks (mean divergence {found.disagreement:.4f} nats per "
+        f"decision, limit {found.limit:.4f}), so their out-of-sample score {consequence} to it"
     )
-    reason = f"{finding} (difference {found.disagreement:.4f} nats per decision, limit {found.limit:.4f})"
     numbers = {"disagreement": found.disagreement, "of_folds": float(found.of_folds.max()), "limit": found.limit}
     return Clause(FINAL_NETWORK, found.passed, reason, numbers)
 

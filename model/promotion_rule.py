@@ -303,11 +303,11 @@ def _daily_clauses(
 def _non_inferior(name: str, opponent: str, found: PairedDifference, tolerance: float, margin: float) -> Clause:
     """Fail where the interval lies above the tolerance, or the mean above the margin."""
     if found.low > tolerance:
-        finding = f"significantly worse (tolerance {tolerance:g})"
+        finding = f"significantly worse by more than {tolerance:g}"
     elif found.mean > margin:
         finding = f"worse by more than {margin:g} on average"
     else:
-        finding = f"not significantly worse (tolerance {tolerance:g})"
+        finding = f"not significantly worse by more than {tolerance:g}"
     passed = found.low <= tolerance and found.mean <= margin
     numbers = {**_numbers(found), "tolerance": tolerance, "margin": margin}
     return Clause(name, passed, f"{_describe(found, opponent)}: {finding}", numbers)

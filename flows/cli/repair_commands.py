@@ -43,7 +43,11 @@ def doctor(*, repair: bool = False, json: JsonFlag = False) -> None:
 
 
 def backup(folder: Path, /) -> None:
-    """Copy the home (tables, MLflow's database, files of runs and versions, pages) to a folder; runs may go on.
+    """Copy the home to a folder; runs may go on.
+
+    Copied: tables, MLflow's database, files of runs and versions, reports, pictures of the monitor, trials of searches.
+    Not copied: Data Docs (HTML pages of the data checks, which no command reads; the next check writes new ones),
+    Prefect's database, logs, and the password of `up`.
 
     Parameters
     ----------

@@ -164,16 +164,16 @@ def _clause(found: AnchorComparison, versions: Sequence[str], rule: AnchorRule) 
     worst = int(np.where(eligible, found.conservative_excess, -np.inf).argmax())
     where = f"past champion version {versions[worst]} on {found.common[worst]:.0f} decisions"
     difference = f"log loss difference {found.excess[worst]:+.4f} vs. {where}"
-    excess = f"conservative excess {found.conservative_excess[worst]:+.4f}"
+    estimate = f"upper estimate {found.conservative_excess[worst]:+.4f}"
     if passed:
-        budget = f"budget {rule.budget:g} over the best of all past champions"
-        reason = f"{difference}: within the budget ({excess}, {budget})"
+        reason = f"{difference}: {estimate}, below the limit of {rule.budget:g} vs. any past champion"
     elif found.worse[worst]:
-        reason = f"{difference}: significantly worse (tolerance {rule.tolerance:g})"
+        reason = f"{difference}: significantly worse by more than {rule.tolerance:g}"
     else:
         reason = (
-            f"{difference}: over the budget of {rule.budget:g}. It is bolder by {found.boldness[worst]:.4f} nats per "
-            f"decision, and the outcomes do not show that this pays ({excess})"
+            f"{difference}: {estimate}, above the limit of {rule.budget:g} vs. any past champion. Its probabilities "
+            f"are farther from the base rate (by {found.boldness[worst]:.4f} nats per decision), and the outcomes do "
+            "not show that this lowers the log loss"
         )
     worst_numbers = {
         "difference": float(found.excess[worst]),

@@ -87,9 +87,8 @@ def score_metrics(scores: Mapping[str, float]) -> dict[str, float]:
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
     """Return what a retrain logs of its evaluation: at most 48 metrics, 7 more of the expected move, 8 of classes."""
     network = evaluation.numbers[NETWORK]
-    # A headline has six digits: MLflow's table would show seventeen.
-    headline = {name: float(f"{value:.6g}") for name, value in _headline(evaluation).items()}
-    metrics = headline | score_metrics({name: each.value for name, each in network.items()})
+    # In full precision: rounded here and again where it is shown, a value may differ from the report's.
+    metrics = _headline(evaluation) | score_metrics({name: each.value for name, each in network.items()})
     metrics |= {
         "test/accuracy_low": network["accuracy"].low,
         "test/accuracy_high": network["accuracy"].high,
@@ -132,6 +131,7 @@ def _traded_baselines(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _headline(evaluation: Evaluation) -> dict[str, float]:
+    """Return the headline, skill before returns: MLflow's page of a run lists metrics in the order of logging."""
     difference = evaluation.skill.baselines["base_rate"].difference
     network, base_rate = evaluation.numbers[NETWORK], evaluation.numbers["base_rate"]
     strategy, holding = evaluation.trading.get(WAYS[0]), evaluation.trading.get(BUY_AND_HOLD)
@@ -140,7 +140,7 @@ def _headline(evaluation: Evaluation) -> dict[str, float]:
         "headline/sharpe": strategy["sharpe"],
         "headline/buy_and_hold_net_return": holding["net_return"],
     } if strategy and holding else {}  # fmt: skip
-    return returns | {
+    skill = {
         LOG_LOSS: network["log_loss"].value,
         BASE_RATE: base_rate["log_loss"].value,
         VS_BASE_RATE: difference.mean,
@@ -149,6 +149,7 @@ def _headline(evaluation: Evaluation) -> dict[str, float]:
         P_VALUE: evaluation.corrected()["pesaran_timmermann"],
         "headline/accuracy": network["accuracy"].value,
     }
+    return skill | returns
 
 
 def evaluation_details(evaluation: Evaluation) -> dict[str, Any]:

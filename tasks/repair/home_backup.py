@@ -1,4 +1,4 @@
-"""Back up a home to a folder, and restore it: tables, MLflow's database, files of runs and versions, pages, searches.
+"""Back up a home to a folder, and restore it: tables, MLflow's database, files of runs and versions, reports, searches.
 
 A backup is consistent while runs go on: what refers to something is copied before what it refers to (decision log,
 other tables, database, files), and the database by SQLite's backup interface. Left out are the Data Docs, Prefect's

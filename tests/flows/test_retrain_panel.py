@@ -198,7 +198,10 @@ def test_the_champion_is_compared_on_the_same_closes_and_series(done: Retrained,
     assert second.numbers["champion.difference"] == pytest.approx(expected, abs=1e-6)
     for row in (first, second, third):
         assert 0 < row.numbers["final_network.disagreement"] <= row.numbers["final_network.limit"]
-    assert any(reason.startswith("the final network predicts much like the fold networks") for reason in second.reasons)
+    assert any(
+        reason.startswith("the final network agrees with the fold networks (mean divergence ")
+        for reason in second.reasons
+    )
     assert third.action == "hold"
     assert third.reasons[0].startswith(
         "the challenger predicts label rank, 1 bar ahead, among 3 series at closes of at least 3; "
@@ -476,7 +479,7 @@ def test_a_panel_whose_final_network_is_wrong_is_held(monkeypatch: pytest.Monkey
     monkeypatch.setattr("tasks.training.fit_final_network", fit_wrong)
     found = retrain_panel(promotion=GENEROUS, force=True, **RECIPE).promotion
     assert (found.action, found.champion_after) == ("hold", "2")
-    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks")
+    assert found.reasons[0].startswith("the final network disagrees with the fold networks (mean divergence ")
     assert found.numbers["final_network.disagreement"] > found.numbers["final_network.limit"]
 
 

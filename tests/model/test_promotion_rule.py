@@ -90,7 +90,7 @@ def test_a_challenger_far_below_the_base_rate_is_held_even_without_a_champion() 
     decision = decided(shouting, None)
     assert decision.action == "hold"
     assert failed(decision) == ["base_rate"]
-    assert "significantly worse (tolerance 0.01)" in decision.reasons[0]
+    assert "significantly worse by more than 0.01" in decision.reasons[0]
 
 
 def test_the_mean_margin_holds_without_significance() -> None:
@@ -225,7 +225,7 @@ def test_with_too_few_common_decisions_the_base_rate_decides() -> None:
     assert failed(strict) == ["champion"]
     assert strict.reasons[0] == "99 decisions in common with the champion, 100 needed: too few for a test"
     assert (
-        decided(SKILLED, SKILLED.take(np.arange(100))).reasons[0].endswith("not significantly worse (tolerance 0.01)")
+        decided(SKILLED, SKILLED.take(np.arange(100))).reasons[0].endswith("not significantly worse by more than 0.01")
     )
 
 

@@ -171,7 +171,7 @@ def test_a_bad_final_network_with_a_good_record_is_held(workspace: Workspace) ->
     assert -np.log(happened).mean() > 1.0  # what it would serve
     found = compare_with_champion(workspace, challenger, state(workspace, "1"), BARS, RULE, seed=7)
     assert found.decision.action == "hold"
-    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks, so their")
+    assert found.reasons[0].startswith("the final network disagrees with the fold networks (mean divergence ")
     clauses = {clause.name: clause for clause in found.decision.clauses}
     assert [name for name, clause in clauses.items() if not clause.passed] == ["final_network"]
     q, p = later, np.where(np.arange(250) // 50 % 2, says("2"), says("1"))
@@ -184,7 +184,7 @@ def test_a_bad_final_network_does_not_replace_a_broken_champion(workspace: Works
     challenger, champion = with_good_record(workspace, folds=5), ChampionState("1", broken(workspace, "1"))
     found = compare_with_champion(workspace, challenger, champion, BARS, RULE, seed=7)
     assert (found.decision.action, found.problem != "") == ("hold", True)
-    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks")
+    assert found.reasons[0].startswith("the final network disagrees with the fold networks")
     assert (found.reasons[1], found.marks[:2]) == (found.problem, ("failed", ""))
 
 

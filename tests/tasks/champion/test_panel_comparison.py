@@ -340,7 +340,10 @@ def test_a_final_network_like_those_of_its_folds_is_promoted(
     largest = max(by_close(networks[k], record.fold < k) for k in (1, 2))
     numbers = found.decision.numbers
     assert found.decision.action == "promote"
-    assert any(reason.startswith("the final network predicts much like the fold networks") for reason in found.reasons)
+    assert any(
+        reason.startswith("the final network agrees with the fold networks (mean divergence ")
+        for reason in found.reasons
+    )
     assert numbers["final_network.disagreement"] == pytest.approx(by_close(ours, record.fold >= 0), rel=1e-4)
     assert numbers["final_network.of_folds"] == pytest.approx(largest, rel=1e-4)
     assert numbers["final_network.limit"] == pytest.approx(max(2 * largest, 0.005), rel=1e-4)
@@ -351,7 +354,7 @@ def test_a_bad_final_network_of_a_panel_is_held(gain: float, workspace: Workspac
     found = with_final(workspace, gain)
     assert found.decision.action == "hold"
     assert [clause.name for clause in found.decision.clauses if not clause.passed] == ["final_network"]
-    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks, so their")
+    assert found.reasons[0].startswith("the final network disagrees with the fold networks (mean divergence ")
     assert found.marks[0] == "failed"
 
 
@@ -374,7 +377,7 @@ def test_a_bad_final_network_of_a_panel_does_not_replace_a_broken_champion(works
     (workspace.registry.read_version("1").folder / "network.onnx").write_bytes(b"junk")
     found = compare(workspace, challenger.version, "1")
     assert (found.decision.action, found.problem != "") == ("hold", True)
-    assert found.reasons[0].startswith("the final network predicts too differently from the fold networks")
+    assert found.reasons[0].startswith("the final network disagrees with the fold networks")
 
 
 def test_a_final_network_of_a_panel_that_cannot_be_checked_is_reported(workspace: Workspace) -> None:

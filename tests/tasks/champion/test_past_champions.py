@@ -98,8 +98,9 @@ def test_a_chain_of_bolder_and_bolder_champions_is_stopped(workspace: Workspace)
     assert compared == set(promoted)
     assert last.numbers["past_champions.excess_over_version_1"] == pytest.approx(excess["8"], abs=2e-4)
     found = decide(workspace, workspace.registry.version("8"))
-    assert "vs. past champion version 1 on 300 decisions: over the budget of 0.008" in found.reasons[0]
-    assert "the outcomes do not show that this pays" in found.reasons[0]
+    assert "vs. past champion version 1 on 300 decisions: upper estimate +0." in found.reasons[0]
+    assert "above the limit of 0.008 vs. any past champion" in found.reasons[0]
+    assert "the outcomes do not show that this lowers the log loss" in found.reasons[0]
 
 
 @pytest.mark.parametrize(("gone", "passed"), [(0, False), (9, True)])

@@ -22,7 +22,8 @@ from tasks.registry.model_registry import Version
 from tasks.store.decision_log import LoggedDecision
 
 LONG = (
-    "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
+    "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: "
+    "significantly worse by more than 0.01"
 )
 
 

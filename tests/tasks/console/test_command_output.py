@@ -28,7 +28,8 @@ from tasks.workspace import Workspace
 BARS = random_walk(120, seed=3)
 CLOSE = to_datetime(BARS.closed_at[-1])
 LONG = (
-    "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: significantly worse (tolerance 0.01)"
+    "log loss difference +0.0312 [+0.0123, +0.0501] vs. the base rate on 750 bars: "
+    "significantly worse by more than 0.01"
 )
 ROW = LoggedDecision("run-1", CLOSE, SERIES.name, SERIES.symbol, SERIES.interval, "hold", "1", "1", "1",
                      (LONG, "sanity check: no problem found"), {"base_rate.n": 750.0},
