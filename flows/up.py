@@ -25,6 +25,7 @@ from tasks.settings import LOCAL_NAMES, Settings, process_environment
 
 PREFECT_PORT, MLFLOW_PORT, FILES_PORT = 4200, 5000, 8900  # the usual ones, used if free
 PREFECT = "Prefect"  # service
+RETRAINS = "/v2/deployments?flowOrDeploymentName=retrain"  # all deployments of Prefect's list stand on three pages
 MARK = "RISEORFALL_UP"  # environment variable of every process that an `up` starts; its value is the home
 
 
@@ -149,7 +150,9 @@ def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
 
 
 def _report_addresses(report: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:
-    report(f"Prefect      {environment['PREFECT_API_URL'].removesuffix('/api')}")
+    prefect = environment["PREFECT_API_URL"].removesuffix("/api")
+    report(f"Prefect      {prefect}")
+    report(f"retrain now  {prefect}{RETRAINS} (quick: six fields; retrain: all)")
     report(f"MLflow       {environment.get('MLFLOW_TRACKING_URI') or settings.mlflow_uri}")
     report(f"pages        {environment.get('RISEORFALL_PUBLIC_URL') or settings.public_url}")
     report("password     riseorfall up --show-password (Prefect asks once: type all of it)")

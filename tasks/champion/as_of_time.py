@@ -22,9 +22,14 @@ def resolve_as_of(workspace: Workspace, champion: Version, bars: Bars, as_of: da
     """
     if as_of is not None:
         return as_utc(as_of)
-    if workspace.runs.run_params(champion.run_id).get("source.kind") == "exchange":
+    if source_kind(workspace, champion) == "exchange":
         return datetime.now(UTC)
     return to_datetime(bars.closed_at[-1]) if len(bars) else datetime.now(UTC)
+
+
+def source_kind(workspace: Workspace, champion: Version) -> str:
+    """Return the kind of source of the champion's bars: sample, csv or exchange; empty if its run does not say."""
+    return workspace.runs.run_params(champion.run_id).get("source.kind", "")
 
 
 def panel_as_of(store: BarStore, series: Sequence[Series], as_of: datetime | None) -> datetime:

@@ -12,6 +12,16 @@ from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
 from tasks.console.command_output import format_time
 from tasks.console.fitting_tables import print_table
 
+# What to do about a late prediction, by the source of the champion's bars.
+IF_LATE = {
+    "sample": "The bundled sample ends there and gets no newer bars; `riseorfall retrain --source.kind exchange` reads "
+    "those of an exchange",
+    "csv": "For a prediction that counts, add newer bars to the file, run `riseorfall ingest` with the flags of its "
+    "retrain, then `riseorfall predict` before the next close",
+    "exchange": "For a prediction that counts, run `riseorfall ingest` with the flags of its retrain, then `riseorfall "
+    "predict` before the next close; `riseorfall up` does both on time",
+}
+
 
 def show_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print served predictions, oldest first, with their outcomes; those of a panel with their series."""
@@ -74,7 +84,10 @@ def show_forecast(found: Mapping[str, Any]) -> None:
             "before; that prediction is the one that counts"
         )
     if found["late"]:
-        console.print("late: it was stored after its outcome was due, so it does not count as evidence")
+        console.print(
+            "late: it was stored after its outcome was due, so it does not count as evidence. "
+            f"{IF_LATE.get(found.get('source', ''), IF_LATE['exchange'])}"
+        )
     if found["backfilled"]:
         bars = f"{found['backfilled']} missed bar{'s' if found['backfilled'] > 1 else ''}"
         console.print(

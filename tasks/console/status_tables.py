@@ -177,11 +177,13 @@ def _format_age(found: Mapping[str, Any], series: str) -> str:
         age, hours = found["champion_age_days"], found["bars_age_hours"]
         return f"the champion's newest training bar is {age:.1f} days old; the newest bar closed {hours:.1f} hours ago"
     if found["source"] == "csv":
-        reader = "read again by the next ingest" if is_scheduled(series, found["next_runs"]) else NOT_SCHEDULED
+        again = "the next ingest reads it again, and adds bars if it has new ones"
+        reader = again if is_scheduled(series, found["next_runs"]) else NOT_SCHEDULED
         return f"bars from a file; {reader}; the newest closed at {close}"
     if found["source"] == "panel":
         return f"bars from files; the newest closed at {close}"
-    return f"historical bars: the clock stops at their last close, {close}"
+    bars = "the bundled sample" if found["source"] == "sample" else "historical bars"
+    return f"{bars}: scheduled runs find no newer bars; the last one closed at {close}"
 
 
 def _format_version(version: Mapping[str, Any], unit: str) -> str:

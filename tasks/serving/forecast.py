@@ -29,7 +29,7 @@ from model.freshness import ForecastSpec, require_fresh
 from model.predictor import Predictor
 from model.times import to_datetime64
 from model.windows import WindowSpec
-from tasks.champion.as_of_time import resolve_as_of, time_of_writing
+from tasks.champion.as_of_time import resolve_as_of, source_kind, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_predictions import predict_with_shadows
 from tasks.champion.shadow_spec import ShadowSpec
@@ -55,7 +55,7 @@ class Forecast:
     `opinion` is the predicted class, or none, at the share that the version's retrain stated; None if it stated none,
     or if the opinion failed, which is logged as a warning. `further` is what else the network predicts, by
     name: see `Predictor.predict_further`. `served_before` is what another version served for that bar
-    earlier; None if this prediction is the served one.
+    earlier; None if this prediction is the served one. `source` is the kind of source of a late prediction's bars.
     """
 
     prediction: Prediction
@@ -64,6 +64,7 @@ class Forecast:
     opinion: Opinion | None = None
     further: Mapping[str, float] = field(default_factory=dict)
     served_before: Prediction | None = None
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction for the newest bar ready for JSON."""
@@ -71,8 +72,9 @@ class Forecast:
         values = self.prediction.to_dict()
         before = self.served_before
         served = {"served_before": {"version": before.version, "probability": before.probability}} if before else {}
+        source = {"source": self.source} if self.source else {}
         counted = {"backfilled": len(self.backfilled), "opinion": self.opinion}
-        return {name: values[name] for name in names} | counted | dict(self.further) | served
+        return {name: values[name] for name in names} | counted | dict(self.further) | served | source
 
 
 def forecast(
@@ -129,6 +131,7 @@ def forecast(
         _opinion(workspace, found, newest_prediction),
         found.predictor.predict_last_further(bars),
         _served_before(workspace, newest_prediction),
+        source_kind(workspace, champion) if newest_prediction.late else "",
     )
 
 

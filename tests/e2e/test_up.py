@@ -59,6 +59,16 @@ def retrained(up: Up, signed_in: BrowserContext) -> dict:
     return up.finished(run["id"])
 
 
+def test_the_link_that_up_prints_lists_the_deployments_that_retrain(up: Up, page: Page) -> None:
+    """Of all deployments by name, `retrain` is on the second page."""
+    link = re.search(r"^retrain now +(\S+)", up.output.read_text(encoding="utf-8"), re.MULTILINE)
+    assert link
+    page.goto(link[1])
+    for name in ("quick", "retrain"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="audit", exact=True)).to_have_count(0)
+
+
 def test_the_form_shows_descriptions_defaults_and_menus(up: Up, page: Page) -> None:
     open_form(up, page)
     expect(page.get_by_text("Bars in a window")).to_be_visible()

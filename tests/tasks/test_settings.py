@@ -112,6 +112,7 @@ def test_up_and_its_pages_show_the_address_of_prefect_without_its_password(
     _report_addresses(lines.append, environment, settings)
     Supervisor(tmp_path, environment, tmp_path / "up.json", print).write_state()
     assert lines[0] == "Prefect      http://prefect.example:4200"
+    assert lines[1].startswith("retrain now  http://prefect.example:4200/v2/deployments?")
     assert environment[PREFECT_PASSWORD] == f"me:{SECRET}"  # the flows can still log in
     assert "cret" not in "\n".join([*lines, str(servers), (tmp_path / "up.json").read_text(encoding="utf-8")])
 

@@ -158,8 +158,17 @@ def test_historical_bars_have_no_clock(
 ) -> None:
     close = f"{CLOSE:%Y-%m-%d} UTC"
     for kind, scheduled, line in (
-        ("sample", "BTC-USD 1d", f"historical bars: the clock stops at their last close, {close}"),
-        ("csv", "BTC-USD 1d", f"bars from a file; read again by the next ingest; the newest closed at {close}"),
+        (
+            "sample",
+            "BTC-USD 1d",
+            f"the bundled sample: scheduled runs find no newer bars; the last one closed at {close}",
+        ),
+        (
+            "csv",
+            "BTC-USD 1d",
+            "bars from a file; the next ingest reads it again, and adds bars if it has new ones; the newest closed at "
+            + close,
+        ),
         ("csv", "ETH-USD 1d", f"bars from a file; no known schedule reads it again; the newest closed at {close}"),
     ):
         monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_, kind=kind: {"source.kind": kind})

@@ -234,3 +234,20 @@ def test_a_prediction_that_is_late_or_follows_missed_bars_says_so(
     )
     assert ("late: it was stored after its outcome was due" in shown) == late
     assert ("backfilled: predictions of 2 missed bars" in shown) == bool(missed)
+
+
+@pytest.mark.parametrize(
+    ("source", "next_step"),
+    [
+        ("sample", "The bundled sample ends there and gets no newer bars; `riseorfall retrain --source.kind exchange`"),
+        ("csv", "add newer bars to the file, run `riseorfall ingest`"),
+        ("exchange", "run `riseorfall ingest` with the flags of its retrain, then `riseorfall predict`"),
+        ("", "run `riseorfall ingest` with the flags of its retrain, then `riseorfall predict`"),
+    ],
+)
+def test_a_late_prediction_says_what_to_do_next_for_the_source_of_its_bars(
+    capsys: pytest.CaptureFixture[str], source: str, next_step: str
+) -> None:
+    stored = new_prediction(SERIES.name, SERIES, 1, BARS.closed_at[-1], "1", 0.5, CLOSE + timedelta(days=1))
+    show_forecast(Forecast(stored, (), source=source).to_dict())
+    assert next_step in " ".join(capsys.readouterr().out.split())
