@@ -374,6 +374,19 @@ def test_bars_of_every_decision_and_of_every_registered_version_stay(tmp_path: P
         workspace.bar_store.ref(SERIES, first + 2)
 
 
+def test_bars_that_a_decision_has_needed_since_they_were_found_stay(tmp_path: Path) -> None:
+    settings, workspace, first = revised_home(tmp_path)
+    found = of_kind(find_removals(settings, spec_of(table_days=0)), "files of earlier table versions")
+    assert [each.name for each in found] == ["3 of bars"]
+    row = LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1",
+                         run_id=workspace.registry.version("1").run_id, bars_version=first)  # fmt: skip
+    workspace.decision_log.append(row)
+    assert apply_removals(found) == found
+    workspace.bar_store.ref(SERIES, first)
+    with pytest.raises(SpecError, match="found 1 of them deleted"):
+        workspace.bar_store.ref(SERIES, first + 1)
+
+
 def held_home(home: Path) -> tuple[Settings, Workspace]:
     """A home in which version 1 is champion and versions 2 and 3 were held; of the held ones the newest is kept."""
     settings = tiny_home(home, BARS, 100)

@@ -25,7 +25,7 @@ from tasks.store.decision_log import (
     standing_champions,
 )
 from tasks.store.delta_table import read_rows
-from tasks.store.prediction_log import PredictionLog
+from tasks.store.prediction_log import Prediction, PredictionLog
 from tasks.store.version_history import RecordedVersion, VersionHistory
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -398,6 +398,17 @@ def test_a_decision_written_after_a_question_about_its_version_is_found(decision
     held = replace(ROW, decision_id="run-3", version="3", champion_after="2", trained_until={"2": ended.isoformat()})
     decisions.append(held)
     assert history.recorded("2") == RecordedVersion({"a": "of 2"}, frozenset({"run-2"}), ended)
+
+
+def test_a_number_that_a_decision_or_a_prediction_names_is_in_use(decisions: DecisionLog, tmp_path: Path) -> None:
+    predictions = PredictionLog(str(tmp_path / "tables"))
+    history = VersionHistory(ROW.series_name, decisions, (predictions,))
+    assert history.highest_number() == 0
+    decisions.append(replace(ROW, action="hold", version="2", champion_before="5", champion_after="5"))
+    assert history.highest_number() == 5
+    own = Prediction(ROW.series_name, "BTC/USD", "1d", AT, AT + timedelta(days=1), "7", 0.5, AT)
+    predictions.store_all([own, replace(own, series_name="PANEL-1d", version="9")])
+    assert history.highest_number() == 7
 
 
 def test_a_second_thread_finds_what_is_recorded_while_the_decisions_are_indexed(
