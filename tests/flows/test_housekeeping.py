@@ -26,8 +26,8 @@ def test_the_flow_ends_dead_runs_and_deletes_old_pages(home: Path) -> None:
     page = home / "data" / "reports" / SERIES.name / "old.html"
     page.parent.mkdir(parents=True)
     page.write_text("x" * 100)
-    os.utime(page, (time.time() - 91 * 24 * 3600,) * 2)
-    result = housekeeping(RetentionSpec())
+    os.utime(page, (time.time() - 31 * 24 * 3600,) * 2)
+    result = housekeeping(RetentionSpec(page_days=30))
     assert result.ended == (dead,)
     assert workspace.runs.client.get_run(dead).info.status == "KILLED"
     assert result.rows() == [{"deleted": "report", "number": "1", "bytes": "100"}]

@@ -1,5 +1,6 @@
 """Shadow predictions: stored for every version that is not rejected, never in the way of what is served."""
 
+import hashlib
 import logging
 import subprocess
 import sys
@@ -88,6 +89,8 @@ def test_every_version_that_may_predict_does_so_before_the_outcome(
     assert (row["version"], row["late"]) == ("2", False)  # 3 is rejected, 4 is broken, 5 knows what came later
     assert row["probability"] == pytest.approx(p_rise("2", 119), abs=1e-6)
     assert row["decided_at"].to_pydatetime() == to_datetime(DECIDED) == found.prediction.decided_at
+    network = (Workspace(settings, SERIES).registry.read_version("2").folder / "network.onnx").read_bytes()
+    assert row["network"] == hashlib.sha256(network).hexdigest()
     assert [each.version for each in found.shadows] == ["2"]
     assert "no shadow predictions of version 4" in caplog.text
     assert predict(settings) == found

@@ -19,7 +19,7 @@ from tiny_home import SERIES, store_bars, tiny_home, tiny_version
 
 from data_checks.offline_data_docs import list_run
 from flows.cli import run
-from model.bars import Bars
+from model.bars import PANEL, Bars, Series
 from model.errors import DamagedHome, NoChampion, SpecError
 from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.repair.home_examination import examine_home
@@ -374,17 +374,34 @@ def test_bars_of_every_decision_and_of_every_registered_version_stay(tmp_path: P
         workspace.bar_store.ref(SERIES, first + 2)
 
 
-def test_bars_that_a_decision_has_needed_since_they_were_found_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("series_name", [SERIES.name, f"{SERIES.name}-replay"])
+def test_bars_that_a_decision_has_needed_since_they_were_found_stay(series_name: str, tmp_path: Path) -> None:
+    """A replay resumes from every one of its decisions, and none of its versions is registered here."""
     settings, workspace, first = revised_home(tmp_path)
     found = of_kind(find_removals(settings, spec_of(table_days=0)), "files of earlier table versions")
     assert [each.name for each in found] == ["3 of bars"]
-    row = LoggedDecision("a", datetime.now(UTC), SERIES.name, "BTC-USD", "1d", "promote", "1", None, "1",
-                         run_id=workspace.registry.version("1").run_id, bars_version=first)  # fmt: skip
+    is_replay = series_name != SERIES.name
+    row = LoggedDecision("a", datetime.now(UTC), series_name, "BTC-USD", "1d", "hold" if is_replay else "promote", "1",
+                         None, None if is_replay else "1", run_id="run", bars_version=first)  # fmt: skip
     workspace.decision_log.append(row)
     assert apply_removals(found) == found
     workspace.bar_store.ref(SERIES, first)
     with pytest.raises(SpecError, match="found 1 of them deleted"):
         workspace.bar_store.ref(SERIES, first + 1)
+
+
+def test_old_runs_of_the_folds_of_a_panel_go(tmp_path: Path) -> None:
+    settings, now = tiny_home(tmp_path, BARS, 100), datetime.now(UTC)
+    panel = Workspace(settings, Series(PANEL, "1d"))
+    decided = panel.runs.start_run("retrain", {})
+    fold = panel.runs.start_run("fold 1 of 5", {"fold": "0"}, parent=decided)
+    panel.runs.log_text(fold, "x", "a.txt")
+    for run_id in (decided, fold):
+        panel.runs.client.set_terminated(run_id, "FINISHED", int((now.timestamp() - 31 * DAYS) * 1000))
+    panel.decision_log.append(
+        LoggedDecision("a", now, panel.name, PANEL, "1d", "hold", "1", None, None, run_id=decided)
+    )
+    assert [(each.kind, each.name) for each in find_removals(settings, RetentionSpec())] == [("run of a fold", fold)]
 
 
 def held_home(home: Path) -> tuple[Settings, Workspace]:
