@@ -431,6 +431,13 @@ def test_a_version_that_became_champion_since_stays(tmp_path: Path) -> None:
     assert find_removals(settings, spec_of(versions=1)) == []
 
 
+def test_the_challenger_stays_however_many_versions_came_after_it(tmp_path: Path) -> None:
+    """Those after it were rejected: it may still be promoted."""
+    settings, workspace = held_home(tmp_path)
+    workspace.registry.set_alias("challenger", "2")
+    assert find_removals(settings, spec_of(versions=1)) == []
+
+
 def test_a_version_that_the_gate_compares_with_stays_although_its_promotion_is_lost(tmp_path: Path) -> None:
     settings, workspace = held_home(tmp_path)
     assert [each.name for each in find_removals(settings, spec_of(versions=1))] == ["BTC-USD-1d version 2"]

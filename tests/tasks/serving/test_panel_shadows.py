@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from panel_home import (
     RANKS,
+    RECIPE,
     SYMBOLS,
     add_panel_version,
     coins,
@@ -24,8 +25,10 @@ from flows.cli import run
 from model.bars import PANEL, Series
 from model.bootstrap import mean_difference
 from model.errors import StoreUnavailable
-from model.panel import cut_panel
+from model.panel import PanelSpec, cut_panel
+from model.panel_recipe import panel_recipe_for
 from model.times import to_datetime
+from model.windows import WindowSpec
 from tasks.champion.live_comparison import LiveComparison, compare_live_panel
 from tasks.champion.series_status import series_status
 from tasks.champion.shadow_spec import ShadowSpec
@@ -112,6 +115,16 @@ def test_a_series_outside_the_panel_is_predicted_by_those_that_can(workspace: Wo
     assert set(found.left_out) == {"OLD-USD"}
     by_version = {number: [each.symbol for each in found.shadows if each.version == number] for number in ("2", RANKED)}
     assert by_version == {"2": sorted([*SYMBOLS, "NEW-USD"]), RANKED: list(SYMBOLS)}
+
+
+def test_a_shadow_of_shorter_windows_predicts_no_series_that_the_champion_does_not(workspace: Workspace) -> None:
+    """NEW-USD misses a bar in the champion's window of five bars, and none in one of three."""
+    short = panel_recipe_for("1d", PanelSpec(symbols=SYMBOLS), **RECIPE | {"window": WindowSpec(lookback_bars=3)})
+    number = add_panel_version(workspace, short, coins(), tiny_record(short, coins(), 2.0), 2.0, CLOSES[239]).version
+    store_coins(workspace.settings, {"NEW-USD": random_walk(240, seed=7, absent={236})})
+    found = predict(workspace)
+    assert set(found.left_out) == {"NEW-USD"}
+    assert [each.symbol for each in found.shadows if each.version == number] == list(SYMBOLS)
 
 
 def test_the_number_of_shadows_is_a_setting_and_their_failure_is_not_that_of_the_champion(
