@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.errors import BarsTooShort, SpecError
-from model.windows import Windows
+from model.windows import Windows, WindowSpec
 
 # Own choice: with fewer, two standard errors of the base rate exceed 0.18.
 MINIMUM_TRAINING_WINDOWS = 30
@@ -178,9 +178,7 @@ def _require_enough(windows: Windows, spec: FoldSpec) -> None:
     decided_at, resolved_at = np.unique(windows.decided_at), np.unique(windows.resolved_at)
     decided_before = np.arange(len(decided_at))
     purge = int(np.max(decided_before - np.searchsorted(resolved_at, decided_at, side="left"), initial=0))
-    past = MINIMUM_TRAINING_WINDOWS + purge
-    while past - _validation_count(past, spec) < MINIMUM_TRAINING_WINDOWS + purge:
-        past += 1
+    past = _fewest_past(spec, purge)
     needed = spec.test_bars + purge + past
     if len(decided_at) < needed:
         raise BarsTooShort(
@@ -188,3 +186,22 @@ def _require_enough(windows: Windows, spec: FoldSpec) -> None:
             f"{past} to train and validate the oldest fold, {purge} purged), found {len(decided_at)}. Give more bars, "
             "or lower --folds.test-bars, --window.lookback-bars or --window.stride-bars."
         )
+
+
+def _fewest_past(spec: FoldSpec, purge: int) -> int:
+    """Return the fewest windows that train and validate the oldest fold."""
+    past = MINIMUM_TRAINING_WINDOWS + purge
+    while past - _validation_count(past, spec) < MINIMUM_TRAINING_WINDOWS + purge:
+        past += 1
+    return past
+
+
+def bars_needed(window: WindowSpec, spec: FoldSpec) -> int:
+    """Return the fewest bars, without a gap among them, that suffice for the folds.
+
+    >>> bars_needed(WindowSpec(lookback_bars=30), FoldSpec(test_bars=750))
+    817
+    """
+    purge = window.horizon_bars // window.stride_bars
+    windows = spec.test_bars + purge + _fewest_past(spec, purge)
+    return window.lookback_bars + (windows - 1) * window.stride_bars + window.horizon_bars

@@ -310,8 +310,12 @@ def test_bad_bars_stop_the_run_and_change_nothing(
 
 
 def test_too_few_bars_for_the_folds_is_an_error_that_names_the_remedy(first: Retrain) -> None:  # noqa: ARG001 - the registry is in use
-    with pytest.raises(BarsTooShort, match=r"--folds\.test-bars"):
+    with pytest.raises(BarsTooShort, match=r"--folds\.test-bars") as failure:
         retrain(folds=FoldSpec(test_bars=1650, count=2))
+    # 1,650 to test, 1 purged, 36 to train and validate; a window of 30 bars, and the bar of the last outcome
+    assert str(failure.value).startswith(
+        "BTC-USD 1d: 1768 bars are stored, and this recipe needs at least 1717 without a"
+    )
 
 
 def test_a_prediction_is_stored_once_before_its_outcome(first: Retrain) -> None:  # noqa: ARG001 - there is a champion

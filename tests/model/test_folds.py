@@ -9,7 +9,7 @@ from synthetic_bars import random_walk
 
 from model.bars import Bars
 from model.errors import BarsTooShort, SpecError
-from model.folds import MINIMUM_TRAINING_WINDOWS, FoldSpec, resolved_before, split_folds
+from model.folds import MINIMUM_TRAINING_WINDOWS, FoldSpec, bars_needed, resolved_before, split_folds
 from model.windows import Windows, WindowSpec, cut_windows
 
 
@@ -96,6 +96,16 @@ def test_one_window_too_few_is_refused() -> None:
         split_folds(enough.take(np.arange(1, 62)), spec)
     with pytest.raises(BarsTooShort, match="found 0"):
         split_folds(enough.take(np.arange(0)), spec)
+
+
+@pytest.mark.parametrize(("horizon", "stride"), [(1, 1), (5, 1), (5, 2), (2, 3)])
+def test_the_bars_that_the_folds_need_suffice_and_one_bar_fewer_does_not(horizon: int, stride: int) -> None:
+    window = WindowSpec(lookback_bars=20, horizon_bars=horizon, stride_bars=stride)
+    spec = FoldSpec(test_bars=25, count=2)
+    needed = bars_needed(window, spec)
+    assert split_folds(cut_windows(random_walk(needed), window).resolved(), spec)
+    with pytest.raises(BarsTooShort):
+        split_folds(cut_windows(random_walk(needed - 1), window).resolved(), spec)
 
 
 def test_windows_that_are_unresolved_or_out_of_order_are_refused(walk_bars: Bars) -> None:
