@@ -101,7 +101,11 @@ def states_of(flow_name: str) -> list[State[Any]]:
     return [run.state for run in runs if run.state is not None and run.name.startswith(f"{flow_name} ")]
 
 
-def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace) -> None:
+def test_a_version_is_promoted_only_after_a_person_approves(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emitted: list[str] = []
+    monkeypatch.setattr("tasks.services.events.emit_event_for", lambda name, *_, **__: emitted.append(name))
     rows = workspace.decision_log.rows(SERIES.name)
     answer = {"approve": True, "comment": "looks right"}
     row, paused = answered(answer, lambda: promote(SERIES.symbol, "1d", **FORCED))
@@ -122,6 +126,7 @@ def test_a_version_is_promoted_only_after_a_person_approves(workspace: Workspace
     assert (row.champion_after, len(held_recipes(workspace))) == ("1", 1)
     assert lift_hold(SERIES.symbol, "1d", reason="it was").action == "lift"
     assert not held_recipes(workspace)
+    assert emitted == ["riseorfall.promoted", "riseorfall.rolled-back", "riseorfall.hold-lifted"]
 
 
 @pytest.mark.usefixtures("workspace")

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from model.errors import SpecError
 from tasks.store import delta_table, prediction_log
+from tasks.store.delta_table import append_rows
 from tasks.store.prediction_log import Prediction, PredictionLog
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -72,6 +74,19 @@ def test_what_another_series_predicted_is_not_an_answer(predictions: PredictionL
     assert predictions.decided_at(name, AT) == (PREDICTION,)
     assert predictions.versions(name) == {"1"}
     assert {each.key for each in predictions.decided_at("PANEL-1d", AT)} == {each.key for each in panel}
+
+
+def test_a_prediction_of_version_0_1_is_of_a_rise_by_an_unnamed_network(predictions: PredictionLog) -> None:
+    (table,) = predictions.tables
+    later = {"network", "label", "has_opinion", "opinion_level"}
+    schema = pa.schema([each for each in table.schema if each.name not in later])
+    written = {name: getattr(PREDICTION, name) for name in schema.names}
+    replace(table, schema=schema).change(lambda opened: append_rows(opened, schema, [written]))
+    assert predictions.find("BTC-USD-1d", AT, "1") == PREDICTION
+    named = replace(PREDICTION, version="2", network="ab" * 32)
+    assert predictions.store(named)
+    assert predictions.decided_at("BTC-USD-1d", AT) in {(PREDICTION, named), (named, PREDICTION)}
+    assert predictions.read()["label"].tolist() == ["rise", "rise"]
 
 
 def test_a_prediction_stored_after_its_outcome_is_late(predictions: PredictionLog) -> None:
