@@ -24,7 +24,7 @@ from tasks.store.decision_log import (
     former_champions,
     standing_champions,
 )
-from tasks.store.delta_table import read_rows
+from tasks.store.delta_table import EVERYTHING, Change, read_rows
 from tasks.store.prediction_log import Prediction, PredictionLog
 from tasks.store.version_history import RecordedVersion, VersionHistory
 
@@ -409,6 +409,22 @@ def test_a_number_that_a_decision_or_a_prediction_names_is_in_use(decisions: Dec
     own = Prediction(ROW.series_name, "BTC/USD", "1d", AT, AT + timedelta(days=1), "7", 0.5, AT)
     predictions.store_all([own, replace(own, series_name="PANEL-1d", version="9")])
     assert history.highest_number() == 7
+
+
+def test_a_decision_follows_that_of_the_highest_number_in_whatever_order_a_repair_left_them(
+    decisions: DecisionLog,
+) -> None:
+    for number in "1234":
+        decisions.append(replace(ROW, decision_id=number, version=number, champion_after=number))
+    (table,) = decisions.tables
+    opened = table.open()
+    assert opened is not None
+    rows = {each["sequence"]: each for each in read_rows(opened, table.schema).to_pylist()}
+    left = pa.Table.from_pylist([rows[1], rows[4], rows[2]], schema=table.schema)
+    table.change(lambda _: Change(left, replaces=EVERYTHING))
+    fifth = replace(ROW, decision_id="5", version="5", champion_before="4", champion_after="5")
+    assert decisions.append_if_current(fifth)
+    assert [(row.version, row.sequence) for row in decisions.rows()] == [("1", 1), ("2", 2), ("4", 4), ("5", 5)]
 
 
 def test_a_second_thread_finds_what_is_recorded_while_the_decisions_are_indexed(
