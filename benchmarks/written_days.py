@@ -64,7 +64,9 @@ class WrittenDays:
         """
         workspace = self.workspace
         table, opened = self._opened(workspace.bar_store.tables[0])
-        merged = len(opened.file_uris()) >= FILES_OF_A_YEAR  # as the store rewrites a year that is in many files
+        year = f"/year={to_datetime(bars.opened_at[-1]).year}/"
+        files = sum(year in name for name in opened.file_uris())
+        merged = not files or files >= FILES_OF_A_YEAR  # as the store does with a year that ended or is in many files
         change = Change(bar_rows(table.schema, self.series, bars), compacts=merged)
         table._commit(opened, change)  # noqa: SLF001 - the store's commit
         self._predict(bars, now)

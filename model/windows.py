@@ -22,6 +22,7 @@ from model.labels import UNRESOLVED, label_rises, stretch_numbers
 
 # Own choice: distances are clipped at six typical moves, so that a bad tick does not dominate.
 MAX_MOVES = 6.0
+LONGEST_LOOKBACK = 10_000
 CHUNK_VALUES = 32_768  # values standardised at once: 256 kB, which fit the cache of a core
 
 
@@ -30,7 +31,7 @@ class WindowSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Window")
 
-    lookback_bars: int = Field(default=30, ge=2, le=10_000, description="Bars in a window")
+    lookback_bars: int = Field(default=30, ge=2, le=LONGEST_LOOKBACK, description="Bars in a window")
     horizon_bars: int = Field(default=1, ge=1, le=10_000, description="Bars from the decision to the outcome")
     stride_bars: int = Field(default=1, ge=1, le=10_000, description="Bars from one window to the next")
     features: tuple[FeatureName, ...] = Field(

@@ -27,6 +27,7 @@ from model.record import Record
 from model.times import column_times
 from tasks.champion.panel_comparison import other_panel_question
 from tasks.champion.panel_labels import PanelLabels, panel_labels
+from tasks.champion.served_predictions import stored_bars
 from tasks.registry.model_registry import Version
 from tasks.workspace import Workspace
 
@@ -82,13 +83,13 @@ class LiveComparison:
 
 
 def compare_live(
-    workspace: Workspace, bars: Bars, champion: str | None, seed: int = 7, versions: int = NEWEST_VERSIONS
+    workspace: Workspace, bars: Bars | None, champion: str | None, seed: int = 7, versions: int = NEWEST_VERSIONS
 ) -> tuple[LiveComparison, ...]:
     """Compare the champion and the newest other versions with what was served; the champion first, then newest first.
 
     Args:
         workspace: the logs.
-        bars: shape (bar,), oldest first; they give the outcomes.
+        bars: shape (bar,), oldest first; they give the outcomes. None for the stored ones.
         champion: the version that serves; None without one.
         seed: of the bootstrap.
         versions: how many to compare at most.
@@ -101,7 +102,8 @@ def compare_live(
         known = _newest_and(champion, workspace, newest)
         both = _paired(workspace, known)
         times = column_times(both["decided_at"]), column_times(both["resolves_at"])
-        found = _compare_all(workspace, both.assign(outcome=outcomes(*times, bars)), champion, seed, versions)
+        known_bars = stored_bars(workspace, times[0]) if bars is None else bars
+        found = _compare_all(workspace, both.assign(outcome=outcomes(*times, known_bars)), champion, seed, versions)
         if len(found) == versions or not known:
             break
     return found

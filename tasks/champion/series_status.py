@@ -83,15 +83,12 @@ def _summary(version: Version | None, rows: Sequence[LoggedDecision]) -> dict[st
 
 
 def _live(workspace: Workspace, champion: str | None, versions: int) -> tuple[LiveComparison, ...]:
-    """Compare champion and shadows on live decisions; empty, without reading bars, where there is none to compare."""
-    store, series = workspace.bar_store, workspace.runs.series
+    """Compare champion and shadows on live decisions; empty, without reading bars, where no shadow predicted."""
     if not versions or workspace.shadow_log.last_predicted(workspace.name) is None:
         return ()
-    if series.is_panel:
+    if workspace.runs.series.is_panel:
         return compare_live_panel(workspace, champion, versions=versions)
-    if not store.summary(series):
-        return ()
-    return compare_live(workspace, store.bars(series), champion, versions=versions)
+    return compare_live(workspace, None, champion, versions=versions)
 
 
 def _newest_prediction(workspace: Workspace) -> dict[str, Any] | None:

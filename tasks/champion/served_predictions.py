@@ -123,4 +123,17 @@ def served_predictions(workspace: Workspace, since: datetime | None = None) -> L
         opinions = tuple(None if each is None else bool(each) for each in kept["has_opinion"])
         labels = panel_labels(workspace, kept).labels
         return replace(found, labels=labels, symbols=symbols, kinds=kinds, opinions=opinions)
-    return predictions_with_outcomes(stored, workspace.bar_store.bars(series) if len(stored) else no_bars(series))
+    return predictions_with_outcomes(stored, stored_bars(workspace, column_times(stored["decided_at"])))
+
+
+def stored_bars(workspace: Workspace, decided_at: Shaped[np.ndarray, " prediction"]) -> Bars:
+    """Return the stored bars of a series from the first of some decisions on, which give their outcomes.
+
+    Args:
+        workspace: of the series.
+        decided_at: shape (prediction,), datetime64[us], UTC, in any order; no bar is read where there is none.
+    """
+    series = workspace.runs.series
+    if not len(decided_at):
+        return no_bars(series)
+    return workspace.bar_store.bars(series, closed_since=to_datetime(decided_at.min()))

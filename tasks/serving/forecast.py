@@ -28,7 +28,7 @@ from model.errors import (
 from model.freshness import ForecastSpec, require_fresh
 from model.predictor import Predictor
 from model.times import to_datetime64
-from model.windows import WindowSpec
+from model.windows import LONGEST_LOOKBACK, WindowSpec
 from tasks.champion.as_of_time import resolve_as_of, source_kind, time_of_writing
 from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_predictions import predict_with_shadows
@@ -36,7 +36,7 @@ from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.loaded_version import OpenedVersion
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
-from tasks.serving.backfill import backfill
+from tasks.serving.backfill import MAX_BACKFILL_BARS, backfill
 from tasks.serving.live_abstention import Opinion, opinion_on
 from tasks.settings import Settings
 from tasks.store.decision_log import with_values
@@ -45,6 +45,8 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+# What predictions depend on: the longest window of any version, at each close that may be backfilled.
+RECENT_BARS = LONGEST_LOOKBACK + MAX_BACKFILL_BARS
 COMPARED = "champion.difference"  # number of a decision whose challenger was compared with the champion
 
 
@@ -152,7 +154,7 @@ def why_refused(series: Series, settings: Settings, limits: ForecastSpec | None 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """The champion, its files, its network, all stored bars, and the bars that it may use."""
+    """The champion, its files, its network, the newest stored bars, and those of them that it may use."""
 
     champion: Version
     loaded: LoadedVersion
@@ -168,7 +170,7 @@ def _inputs(workspace: Workspace, limits: ForecastSpec, as_of: datetime | None =
     loaded = workspace.registry.read_version(champion.version)
     window = loaded.recipe().window
     store = workspace.bar_store
-    stored = store.read_bars(store.ref(series))
+    stored = store.recent_bars(series, RECENT_BARS, as_of)
     moment = resolve_as_of(workspace, champion, stored, as_of)  # once: a bar that closes later is for the next run
     bars = stored.closed_by(to_datetime64(moment))
     name = f"{series.name} version {champion.version}"

@@ -32,7 +32,7 @@ from tasks.champion.commit_decision import sync_champion_alias
 from tasks.champion.shadow_spec import ShadowSpec
 from tasks.registry.loaded_version import OpenedVersion, open_version
 from tasks.registry.model_registry import Version
-from tasks.serving.forecast import last_comparison, require_checked, require_same_network
+from tasks.serving.forecast import RECENT_BARS, last_comparison, require_checked, require_same_network
 from tasks.serving.panel_backfill import backfill_panel, panel_predictions
 from tasks.serving.panel_opinions import with_opinions
 from tasks.serving.panel_shadows import predict_panel_with_shadows
@@ -123,7 +123,7 @@ def forecast_panel(
     chosen = [symbol] if symbol else listed
     needed = listed if recipe.context_count else chosen
     moment = panel_as_of(workspace.bar_store, [Series(each, recipe.interval) for each in listed], as_of)
-    stored_bars = _read_bars(workspace, needed)
+    stored_bars = _read_bars(workspace, needed, moment)
     bars = {each: found.closed_by(to_datetime64(moment)) for each, found in stored_bars.items()}
     left_out: dict[str, RiseOrFallError] = {}
     for each in needed:
@@ -256,10 +256,10 @@ def _predictable(workspace: Workspace, recipe: PanelRecipe, symbol: str) -> list
     return panel
 
 
-def _read_bars(workspace: Workspace, symbols: list[str]) -> dict[str, Bars]:
-    """Return the stored bars of each symbol."""
+def _read_bars(workspace: Workspace, symbols: list[str], as_of: datetime) -> dict[str, Bars]:
+    """Return the newest stored bars of each symbol, those that predictions up to a time depend on and all later."""
     store, interval = workspace.bar_store, workspace.runs.series.interval
-    return {each: store.read_bars(store.ref(Series(each, interval))) for each in symbols}
+    return {each: store.recent_bars(Series(each, interval), RECENT_BARS, as_of) for each in symbols}
 
 
 def _require_usable(

@@ -103,20 +103,44 @@ def open_bars(bars: Table, version: int | None = None) -> "DeltaTable":
 
 def layout(table: "DeltaTable", series: Series) -> tuple[Counter[int], np.datetime64 | None]:
     """Count the files of a series by year, and return the open time of one of its bars (None without bars)."""
-    import pyarrow as pa  # imported here: a command that reads no bars starts without it
-    import pyarrow.compute as pc  # imported here: the same
-
-    files = pa.table(table.get_add_actions(flatten=True))
-    ours = files.filter(
-        pc.and_(
-            pc.equal(files["partition.symbol"], series.symbol), pc.equal(files["partition.interval"], series.interval)
-        )
-    )
+    ours = _files(table, series)
     years = Counter(ours["partition.year"].to_pylist())
     if not years or "min.timestamp" not in ours.column_names:
         return years, None
     times = ours["min.timestamp"].drop_null().slice(0, 1).combine_chunks()
     return years, _times(times)[0] if len(times) else None
+
+
+def newest_years(table: "DeltaTable", series: Series, count: int, before: int | None = None) -> list[int]:
+    """Return the newest years that hold at least `count` bars of a series; all where there are not so many.
+
+    Args:
+        table: at any version.
+        series: symbol and interval.
+        count: number of bars.
+        before: bars of this year and later ones are not counted; None to count all.
+    """
+    ours, held = _files(table, series), Counter[int]()
+    for year, bars in zip(ours["partition.year"].to_pylist(), ours["num_records"].to_pylist(), strict=True):
+        held[year] += bars or 0  # a file that does not say
+    found: list[int] = []
+    counted = 0
+    for year in sorted(held, reverse=True):
+        if counted >= count:
+            break
+        found.append(year)
+        counted += held[year] if before is None or year < before else 0
+    return found
+
+
+def _files(table: "DeltaTable", series: Series) -> "pa.Table":
+    """Return what the log says about each file of a series."""
+    import pyarrow as pa  # imported here: a command that reads no bars starts without it
+    import pyarrow.compute as pc  # imported here: the same
+
+    files = pa.table(table.get_add_actions(flatten=True))
+    of_symbol = pc.equal(files["partition.symbol"], series.symbol)
+    return files.filter(pc.and_(of_symbol, pc.equal(files["partition.interval"], series.interval)))
 
 
 def read(

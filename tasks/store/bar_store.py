@@ -27,6 +27,7 @@ from tasks.store.bar_rows import (
     compare,
     key_fields,
     layout,
+    newest_years,
     no_bars,
     open_bars,
     overlaid,
@@ -242,6 +243,8 @@ class BarStore:
     ) -> Change | None:
         """Append new bars; if any is a revision, or a year has many small files, rewrite the affected year partitions.
 
+        The first bars of a year rewrite the year before as one file: no more are expected to come.
+
         Args:
             table: the version to change.
             series: whose bars they are.
@@ -259,10 +262,12 @@ class BarStore:
             mark = (REVISING, table.version() + 1)
             note = {**note, "revised_first": str(revised[0]), "revised_last": str(revised[-1])}
         metadata = written_note(note)
-        touched = np.unique(years(fresh)).tolist()
+        added = np.unique(years(fresh)).tolist()
         most = FILES_OF_A_YEAR if series.delta >= np.timedelta64(1, "h") else FILES_OF_A_YEAR_OF_MINUTES
-        if not mark and all(files_by_year[year] < most for year in touched):
+        ended = {year - 1 for year in added if not files_by_year[year] and files_by_year[year - 1] > 1}
+        if not mark and not ended and all(files_by_year[year] < most for year in added):
             return Change(rows(self._bars.schema, series, fresh), metadata=metadata)
+        touched = sorted(ended.union(added))
         whole = overlaid(read(table, series, years=touched), fresh)
         return Change(rows(self._bars.schema, series, whole), partition(series, touched), metadata, mark)
 
@@ -273,14 +278,7 @@ class BarStore:
             SpecError: there are none.
         """
         table = open_bars(self._bars, version)
-        bars = read(table, series, last=_newest_open(series, as_of))
-        if not len(bars):
-            stored = sorted(f"{part['symbol']} {part['interval']}" for part in table.partitions())
-            raise SpecError(
-                f"{series.symbol} {series.interval}: expected bars{f' closed by {as_of}' if as_of else ''} in "
-                f"version {table.version()} of {self._bars.uri}, found none; it holds {', '.join(stored)}. "
-                "Ingest them first."
-            )
+        bars = self._require(table, series, read(table, series, last=_open_of(series, as_of)), as_of)
         return BarsRef(
             uri=self._bars.uri,
             symbol=series.symbol,
@@ -291,6 +289,17 @@ class BarStore:
             first=to_datetime(bars.opened_at[0]),
             last=to_datetime(bars.opened_at[-1]),
         )
+
+    def _require(self, table: "DeltaTable", series: Series, bars: Bars, as_of: datetime | None = None) -> Bars:
+        """Return the bars; raise SpecError if there are none."""
+        if not len(bars):
+            stored = sorted(f"{part['symbol']} {part['interval']}" for part in table.partitions())
+            raise SpecError(
+                f"{series.symbol} {series.interval}: expected bars{f' closed by {as_of}' if as_of else ''} in "
+                f"version {table.version()} of {self._bars.uri}, found none; it holds {', '.join(stored)}. "
+                "Ingest them first."
+            )
+        return bars
 
     def read_bars(self, ref: BarsRef) -> Bars:
         """Read exactly the bars that a reference names.
@@ -310,10 +319,35 @@ class BarStore:
             )
         return bars
 
-    def bars(self, series: Series, version: int | None = None, as_of: datetime | None = None) -> Bars:
-        """Read the bars of a series at a version, oldest first, shape (bar,); none where the store has none."""
+    def bars(
+        self,
+        series: Series,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        closed_since: datetime | None = None,
+    ) -> Bars:
+        """Read the bars of a series at a version, oldest first, shape (bar,); none where the store has none.
+
+        Args:
+            series: symbol and interval.
+            version: of the table; None for the newest.
+            as_of: later closes are left out, UTC; None for no bound.
+            closed_since: earlier closes are left out, UTC; None for no bound. Files that hold only such are not opened.
+        """
         table = self._bars.open(version)
-        return no_bars(series) if table is None else read(table, series, last=_newest_open(series, as_of))
+        bounds = _open_of(series, closed_since), _open_of(series, as_of)
+        return no_bars(series) if table is None else read(table, series, *bounds)
+
+    def recent_bars(self, series: Series, count: int, as_of: datetime | None = None) -> Bars:
+        """Read the bars of the newest years: at least `count` closed by `as_of`, if there are so many, and all later.
+
+        Raises:
+            SpecError: there is none.
+        """
+        table = open_bars(self._bars)
+        opened_at = _open_of(series, as_of)
+        before = None if opened_at is None else to_datetime(opened_at).year
+        return self._require(table, series, read(table, series, years=newest_years(table, series, count, before)))
 
     def read_frame(self, series: Series, version: int | None = None, as_of: datetime | None = None) -> "pd.DataFrame":
         """Read the bars of a series at a version, oldest first; an empty frame when there are none."""
@@ -506,6 +540,6 @@ def _require_own_name(table: "DeltaTable", series: Series) -> None:
             )
 
 
-def _newest_open(series: Series, as_of: datetime | None) -> np.datetime64 | None:
-    """Return the latest open time of a bar that has closed at `as_of`."""
-    return None if as_of is None else to_datetime64(as_of) - series.delta
+def _open_of(series: Series, closed_at: datetime | None) -> np.datetime64 | None:
+    """Return the open time of a bar that closes at a time; None for None."""
+    return None if closed_at is None else to_datetime64(closed_at) - series.delta

@@ -276,6 +276,7 @@ def test_a_comparison_of_one_version_reads_the_predictions_of_few_unless_these_h
     bars = workspace.bar_store.bars(SERIES)
     every = compare_live(workspace, bars, "1")
     assert [each.version for each in every] == ["1", "5", "2"]
+    assert compare_live(workspace, None, "1") == every
     read: list[set[str]] = []
     true = PredictionLog.read
 

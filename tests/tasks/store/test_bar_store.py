@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import struct
 import subprocess
 import sys
@@ -391,6 +392,61 @@ def test_a_year_of_single_bars_is_gathered_into_few_files(
         store.merge(later, frame.iloc[[row]], {}, merged_at=AT)
     assert len(DeltaTable(str(tmp_path / "tables" / "bars")).file_uris()) == 3
     assert same(stored(store, later), steady(most + 3, first=20))
+
+
+def test_the_first_bar_of_a_year_gathers_the_year_before_into_one_file(store: BarStore, tmp_path: Path) -> None:
+    bars = steady(13, first=8)  # 2019-12-28 to 2020-01-09
+    for day in range(8, 12):
+        store.merge(SERIES, bars_frame({day: bars[day]}), {}, merged_at=AT)
+    before, table = store.ref(SERIES), str(tmp_path / "tables" / "bars")
+    assert len(DeltaTable(table).file_uris()) == 4
+    for day in range(12, 21):
+        result = store.merge(SERIES, bars_frame({day: bars[day]}), {}, merged_at=AT)
+        assert (result.added, result.revised) == (1, 0)
+    years = [name.split("year=")[1][:4] for name in DeltaTable(table).file_uris()]
+    assert sorted(years) == ["2019", *["2020"] * 9]
+    assert same(stored(store), bars)
+    assert store.read_revisions(SERIES).empty
+    assert len(store.read_bars(before)) == 4  # an earlier version stays readable
+    late = {11: (7.0, 8.0, 6.0, 7.5, 1.0)}
+    assert store.merge(SERIES, bars_frame(late), {}, merged_at=AT).revised == 1
+    assert same(stored(store), bars | late)
+
+
+@pytest.mark.parametrize("since", [0, 11, 12, 13, 40])
+def test_bars_are_read_from_a_close_on(store: BarStore, since: int) -> None:
+    store.merge(SERIES, bars_frame(steady(30)), {}, merged_at=AT)
+    found = store.bars(SERIES, closed_since=START + timedelta(days=since))  # the close of the bar before that day
+    assert found.column("open").tolist() == [100.0 + day for day in range(max(0, since - 1), 30)]
+    both = store.bars(SERIES, as_of=START + timedelta(days=20), closed_since=START + timedelta(days=since))
+    assert both.column("open").tolist() == [100.0 + day for day in range(max(0, since - 1), 20)]
+
+
+@pytest.mark.parametrize(
+    ("count", "as_of", "first"),
+    [
+        *[(1, "", 2022), (20, "", 2022), (21, "", 2021), (385, "", 2021), (386, "", 2020), (9999, "", 2019)],
+        *[(1, "2021-07-01", 2020), (1, "2022-01-01", 2020), (1, "2022-01-02", 2021)],
+        *[(366, "2021-07-01", 2020), (367, "2021-07-01", 2019)],
+    ],
+)
+def test_recent_bars_are_those_of_the_newest_years_that_hold_as_many(
+    store: BarStore, tmp_path: Path, count: int, as_of: str, first: int
+) -> None:
+    store.merge(SERIES, bars_frame(steady(763)), {}, merged_at=AT)  # 12 in 2019, 366, 365, 20 in 2022
+    store.merge(Series("ETH/USD", "1d"), bars_frame(steady(763)), {}, merged_at=AT)
+    for unread in range(2019, first):
+        shutil.rmtree(next((tmp_path / "tables" / "bars").glob(f"symbol=BTC*/interval=1d/year={unread}")))
+    found = store.recent_bars(SERIES, count, datetime.fromisoformat(f"{as_of}T00:00Z") if as_of else None)
+    begin = max(START, datetime(first, 1, 1, tzinfo=UTC))
+    assert found.opened_at[0] == np.datetime64(begin.replace(tzinfo=None))
+    assert found.column("open").tolist() == [100.0 + day for day in range((begin - START).days, 763)]
+
+
+def test_recent_bars_of_a_series_without_any_are_an_error(store: BarStore) -> None:
+    store.merge(SERIES, bars_frame(steady(3)), {}, merged_at=AT)
+    with pytest.raises(SpecError, match=r"ETH/USD 1d: expected bars in version \d+ .*found none; it holds BTC/USD 1d"):
+        store.recent_bars(Series("ETH/USD", "1d"), 5)
 
 
 def refused(days: list[int], rule: str, close: float = -1.0) -> pd.DataFrame:
