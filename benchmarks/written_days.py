@@ -84,7 +84,8 @@ class WrittenDays:
         )  # fmt: skip
         self._append(workspace.decision_log.tables[0], [_decision_fields(row)])
         self.champion = version
-        entry = replace(self.entry, watched_at=now, version=version)
+        references = {version: next(iter(self.entry.references.values()))}  # a run reads those of a new champion
+        entry = replace(self.entry, watched_at=now, version=version, references=references)
         self._append(workspace.monitor_log.tables[0], [_entry_fields(entry)])
 
     def _opened(self, table: Table) -> tuple[Table, Any]:

@@ -69,8 +69,8 @@ def sync_champion_alias(workspace: Workspace) -> ChampionState:
 
 def read_champion(workspace: Workspace) -> ChampionState:
     """Return the champion of the decision log as `sync_champion_alias` does, but leave the alias as it is."""
-    last = workspace.decision_log.last(workspace.name)
-    number = last.champion_after if last else workspace.registry.alias_number("champion")
+    rows = workspace.decision_log.rows(workspace.name)
+    number = rows[-1].champion_after if rows else workspace.registry.alias_number("champion")
     return ChampionState(number, *_look_up(workspace, number))
 
 
@@ -153,9 +153,8 @@ def _new_training_ends(workspace: Workspace, row: LoggedDecision) -> dict[str, s
 def _set_alias(workspace: Workspace, level: int) -> ChampionState:
     """Set the alias by the decision log, again if others decide in the meantime; log the change at `level`."""
     for _ in range(MAX_ALIAS_CHANGES):
-        last = workspace.decision_log.last(workspace.name)
-        aliased = workspace.registry.alias_number("champion")
-        number = last.champion_after if last else aliased
+        rows, aliased = workspace.decision_log.rows(workspace.name), workspace.registry.alias_number("champion")
+        number = rows[-1].champion_after if rows else aliased
         version, problem = _look_up(workspace, number)
         if aliased == number or problem:
             break

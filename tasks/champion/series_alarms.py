@@ -116,9 +116,10 @@ def _clock_alarms(
 ) -> list[str]:
     """Return alarms for a late retrain, whatever a person decided since, and for late bars."""
     alarms = []
-    retrains = [row for row in decisions if row.is_about_challenger or row.action == "unchanged"]
-    if retrains and now - retrains[-1].decided_at > limit:
-        quiet = _hours(now, retrains[-1].decided_at)
+    newest_first = reversed(decisions)  # a home of ten years has thousands
+    retrain = next((row for row in newest_first if row.is_about_challenger or row.action == "unchanged"), None)
+    if retrain and now - retrain.decided_at > limit:
+        quiet = _hours(now, retrain.decided_at)
         alarms.append(f"quiet: the last retrain decided {quiet:.1f} hours ago; limit {limit / HOUR:g}")
     if closed_at is not None:
         behind = (now - closed_at) / to_timedelta(series.delta)

@@ -8,6 +8,7 @@ own server are one entry, `code/`. Left out is what MLflow and Python write on l
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -72,7 +73,7 @@ def require_run(place: str, run_id: str, recorded: frozenset[str]) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ArtifactPlaces:
     """Where the files of a version may lie.
 
@@ -86,6 +87,11 @@ class ArtifactPlaces:
     uri: str
     configured: Callable[[], str] = str
 
+    @cached_property
+    def _homes(self) -> tuple[Path, ...]:
+        """A home may keep `mlruns`, or the files in it, on another disk, behind a link."""
+        return tuple((self.home / each).resolve() for each in ("", "mlruns", "mlruns/artifacts"))
+
     def require_inside(self, place: str, location: str) -> None:
         """Raise UntrustedModel if a version's files lie elsewhere.
 
@@ -97,10 +103,7 @@ class ArtifactPlaces:
         if parts.scheme == PROXIED and parts.netloc in ("", urlsplit(self.uri).netloc):
             return
         path = local_path(location)
-        # A home may keep `mlruns`, or the files in it, on another disk, behind a link.
-        homes = ((self.home / each).resolve() for each in ("", "mlruns", "mlruns/artifacts"))
-        found = path.resolve() if path is not None else None
-        if found is not None and any(found.is_relative_to(each) for each in homes):
+        if path is not None and any(path.resolve().is_relative_to(each) for each in self._homes):
             return
         configured = self.configured()
         if not configured or not _is_below(location, configured):

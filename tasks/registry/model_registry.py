@@ -375,10 +375,10 @@ class ModelRegistry:
         else:
             self.places.require_inside(place, str(known.folder))
             loaded = LoadedVersion(place, known.folder / ARTIFACTS, recorded.files)
-        missing = [name for name in FILES if not is_there(place, loaded.folder / name)]
-        if missing:
-            raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
         if every_file or not is_here or not recorded.files:
+            missing = [name for name in FILES if not is_there(place, loaded.folder / name)]
+            if missing:
+                raise UnsoundModel(f"{place}: expected the files {', '.join(FILES)}; missing {', '.join(missing)}")
             self._require_recorded(loaded, version, recorded)
         if not is_here:
             self._downloaded[version] = loaded

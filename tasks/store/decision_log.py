@@ -17,9 +17,11 @@ from functools import cached_property
 from itertools import chain, starmap
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+
 from model.errors import RiseOrFallError
 from model.times import as_utc
-from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_rows
+from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_as_stored, read_rows
 from tasks.store.table_cache import find_once
 
 if TYPE_CHECKING:
@@ -249,10 +251,14 @@ class Decisions(Sequence[LoggedDecision]):
         return len(self._order)
 
     def _block(self, number: int) -> tuple[LoggedDecision, ...]:
+        import pyarrow as pa  # imported here: a command that reads no table starts without it
+
         if number not in self._blocks:
-            first = number * BLOCK
-            rows = self._table.slice(first, BLOCK) if self._sorted else self._table.take(self._order[first:][:BLOCK])
-            self._blocks[number] = _decisions(rows)
+            wanted = self._order[number * BLOCK :][:BLOCK]  # a merge of files leaves the newest row first
+            stored = np.sort(wanted)
+            runs = np.split(stored, np.flatnonzero(np.diff(stored) != 1) + 1)
+            found = _decisions(pa.concat_tables([self._table.slice(int(run[0]), len(run)) for run in runs]))
+            self._blocks[number] = tuple(found[place] for place in np.searchsorted(stored, wanted).tolist())
         return self._blocks[number]
 
     @overload
@@ -395,7 +401,7 @@ class DecisionLog:
         where = " AND ".join(conditions) or None
 
         def found() -> Decisions:
-            return Decisions(read_rows(table, self._table.schema, where))
+            return Decisions(read_as_stored(table, self._table.schema, where))
 
         return find_once(table, ("decisions", where), found, slot=("decisions",) if last is None else ())
 
