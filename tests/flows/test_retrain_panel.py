@@ -454,8 +454,9 @@ def test_a_replaced_file_is_refused(copied: Workspace) -> None:
         forecast_panel(SERIES, Settings())
 
 
-def test_a_panel_is_rolled_back_and_held(copied: Workspace) -> None:
+def test_a_panel_is_rolled_back_and_held(copied: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rollback", "--symbol", "PANEL", "--reason", "test"]) == 0
+    assert "refuses" not in capsys.readouterr().out  # a warning about `predict` of one series
     assert copied.decision_log.rows("PANEL-1d")[-1].champion_after == "1"
     assert forecast_panel(SERIES, copied.settings).version == "1"
     held = retrain_panel(promotion=GENEROUS, **RECIPE)
