@@ -108,7 +108,12 @@ def test_the_decision_log_is_read(home: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_predict_returns_the_stored_prediction(home: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
-    assert printed(capsys, "predict") == STORED_PREDICTION | {"late": True, "backfilled": 0, "opinion": None}
+    assert printed(capsys, "predict") == STORED_PREDICTION | {
+        "late": True,
+        "backfilled": 0,
+        "opinion": None,
+        "source": "sample",
+    }
 
 
 @pytest.mark.e2e  # another process loads MLflow

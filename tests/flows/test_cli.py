@@ -130,8 +130,10 @@ def test_predict_prints_what_it_stored(first: Retrain, capsys: pytest.CaptureFix
         "late",
         "backfilled",
         "opinion",
+        "source",
     )
     assert found.keys() == set(names)
+    assert found["source"] == "sample"  # of the bars of a late prediction
     assert found["opinion"] in {"rise", "fall", "none"}
     assert (found["late"], found["backfilled"]) == (True, 0)  # bars of 2019, predicted today
     assert (found["decided_at"], found["resolves_at"]) == ("2019-10-17T00:00:00+00:00", "2019-10-18T00:00:00+00:00")
