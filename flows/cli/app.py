@@ -43,7 +43,7 @@ COMMANDS = (
 
 app = App(
     name="riseorfall",
-    help="Retrain a CNN + LSTM on price bars every day; promote a version unless it is worse out of sample.",
+    help="Retrain a CNN + LSTM on price bars every day; promote a version that is not worse out of sample by a margin.",
     version_flags=["--version"],
 )
 for command in COMMANDS:

@@ -146,7 +146,11 @@ def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = ""
 
 
 def automations() -> None:
-    """Install the automations on the Prefect server in use: retrain on alarm, report a missing retrain."""
+    """Install the automations on the Prefect server in use: retrain on alarm, report a missing retrain.
+
+    With the notification block `riseorfall` also alarms and failed runs; with the webhook block
+    `riseorfall-predictions` also predictions.
+    """
     from tasks.console.command_output import show_lines
     from tasks.services.prefect_server import use_server
     from tasks.services.scheduled_runs import prefect_api
