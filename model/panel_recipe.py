@@ -8,6 +8,7 @@ versions import this module by name, so it keeps its path.
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from model.bars import PANEL, Bars, IntervalName, bars_from_frame
@@ -44,6 +45,7 @@ class PanelRecipe(Recipe):
         return super().fields_off | {"panel": set() if self.panel.held_out else {"held_out"}}
 
 
+@lru_cache(maxsize=64)  # the versions of a daily retrain have one recipe, and it cannot be changed
 def read_recipe(text: str | bytes) -> Recipe:
     """Return the recipe of a `recipe.json`: that of a panel if it names one.
 

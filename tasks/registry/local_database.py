@@ -83,14 +83,17 @@ class LocalDatabase:
 
     def version(self, name: str, number: str) -> Entry | None:
         """Return a version that exists."""
-        key = (name, number, DEFAULT_WORKSPACE)
-        where = "WHERE name = ? AND version = ? AND workspace = ?"
-        rows = self._rows(f"SELECT run_id, storage_location, source, current_stage FROM model_versions {where}", key)  # noqa: S608 - constant SQL, no user input
-        tags = self._rows(f"SELECT key, value FROM model_version_tags {where}", key)  # noqa: S608 - constant SQL, no user input
-        if not rows or tags is None or rows[0][3] == DELETED:
+        rows = self._rows(
+            "SELECT run_id, storage_location, source, current_stage, key, value FROM model_versions "
+            "LEFT JOIN model_version_tags USING (workspace, name, version) "
+            "WHERE name = ? AND version = ? AND workspace = ?",
+            (name, number, DEFAULT_WORKSPACE),
+        )
+        if not rows or rows[0][3] == DELETED:
             return None
-        run_id, location, source, _ = rows[0]
-        return Entry(str(run_id), dict(tags), local_path(location or source))
+        run_id, location, source, *_ = rows[0]
+        tags = {key: value for *_, key, value in rows if key is not None}
+        return Entry(str(run_id), tags, local_path(location or source))
 
     def newest_versions(self, name: str, count: int) -> tuple[str, ...] | None:
         """Return the numbers of the newest versions that exist, newest first."""
