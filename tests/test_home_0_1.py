@@ -128,6 +128,7 @@ def test_a_probability_computed_again_is_the_same_to_the_last_bit(
         "late": True,
         "backfilled": 0,
         "opinion": None,
+        "source": "sample",
     }
     assert again["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=OTHER_MACHINE)
 

@@ -28,7 +28,7 @@ def test_more_days(seed: int, template: Path, tmp_path: Path) -> None:
 
 def search(template: Path, folder: Path) -> None:
     for seed in range(20):
-        simulate(seed, 6, template, folder / f"home-{seed}", rate=0.08)
+        simulate(seed, 6, template, folder / f"home-{seed}", rate=0.15)
 
 
 @pytest.mark.e2e
