@@ -15,9 +15,10 @@ from model.bars import Bars
 from model.errors import ChecksFailed, NoChampion, SpecError, StaleChampion, UnsoundModel
 from model.freshness import ForecastSpec
 from model.times import to_datetime
+from model.windows import WindowSpec, cut_windows
 from tasks.champion.as_of_time import time_of_writing
 from tasks.registry.model_files import ModelFiles
-from tasks.serving.forecast import forecast, why_refused
+from tasks.serving.forecast import RECENT_BARS, forecast, why_refused
 from tasks.settings import Settings
 from tasks.store.decision_log import Action, LoggedDecision
 from tasks.store.prediction_log import new_prediction
@@ -58,6 +59,15 @@ def test_after_a_long_absence_the_newest_400_missed_bars_are_backfilled(settings
     found = forecast(SERIES, settings, ForecastSpec(max_age_days=1_000))
     assert found.prediction.decided_at == to_datetime(longer.closed_at[559])
     assert [each.decided_at for each in found.backfilled] == [to_datetime(each) for each in longer.closed_at[159:559]]
+
+
+def test_the_bars_that_are_read_suffice_for_the_longest_window_at_each_close_that_may_be_backfilled() -> None:
+    longest = WindowSpec(lookback_bars=10_000)
+    with pytest.raises(ValueError, match="less than or equal to 10000"):
+        WindowSpec(lookback_bars=10_001)
+    bars = random_walk(10_600, seed=5)
+    recent = Bars(bars.interval, bars.opened_at[-RECENT_BARS:], bars.ohlcv[-RECENT_BARS:])
+    assert cut_windows(recent, longest).decided_at.tolist() == bars.closed_at[-401:].tolist()  # 400, and the newest
 
 
 def test_a_former_champion_whose_files_are_lost_does_not_stop_the_present_one(
