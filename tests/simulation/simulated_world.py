@@ -16,7 +16,7 @@ from model.errors import SourceUnavailable
 
 SERIES = Series("BTC-USD", "1d")
 DAY = timedelta(days=1)
-FIRST_BAR = datetime(2020, 1, 1, tzinfo=UTC)
+FIRST_BAR = datetime(2019, 4, 15, tzinfo=UTC)  # the days begin on 31 December: a store begins a new file each year
 BARS_BEFORE = 260  # closed before the simulation begins: the data checks want 200
 LATE_DAYS = 8  # a bar appears, and is corrected, within this time: far below the 50 bars that an ingest reads again
 WRONG_DAYS = 2  # an impossible bar stops every ingest, and so does an exchange that is out
