@@ -3,12 +3,15 @@
 The products of the default network are run by NumPy's BLAS on one thread, in the shapes that training needs: forward,
 gradient of the inputs, gradient of the weights; of the LSTM one product a bar, because a bar needs the state of the one
 before it. Activations, batch norm, dropout, the loss and the optimizer are left out, so no program that trains this
-network in float32 can be faster. Run: python benchmarks/training_roof.py [--rounds 5]
+network in float32 can be faster. TensorFlow's kernels of the convolutions, the LSTM and dropout's random numbers are
+timed alone as well, forward and backward, so no training by TensorFlow can be faster than they are.
+Run: python benchmarks/training_roof.py [--rounds 5]
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from synthetic_series import walk_windows
@@ -27,6 +30,7 @@ from tasks.settings import Settings
 
 COUNT, BARS, FEATURES = 4_000, 30, 4
 BATCHES = (50, 128, 256, 1024)
+REPEATS = 20  # of the kernels in one graph, so that calling it costs little
 Product = Callable[[], object]
 
 
@@ -40,8 +44,10 @@ def main() -> None:
     with threadpool_limits(1):
         square = _least(_product(1_024, 1_024, 1_024), rounds)
         print(f"one core, products of 1,024 x 1,024: {2 * 1024**3 / square / 1e9:.0f} GFLOP/s\n")
-        print("| batch size | products alone | GFLOP/s | an epoch | products / epoch |\n|---|---|---|---|---|")
+        columns = "batch size", "products", "GFLOP/s", "kernels", "an epoch", "products / epoch", "kernels / epoch"
+        print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
         per_window: dict[int, float] = {}
+        kernels_per_window: dict[int, float] = {}
         for batch in BATCHES:
             products, flop = step_products(spec, batch)
             trainer = Trainer(spec, TrainingSpec(batch_size=batch), BARS, FEATURES)
@@ -49,12 +55,12 @@ def main() -> None:
             epoch()  # traces
             ours = _least(epoch, rounds) / COUNT
             alone = per_window[batch] = _least(lambda every=products: [each() for each in every], rounds) / batch
-            print(
-                f"| {batch} | {alone * 1e6:.1f} us a window | {flop / batch / alone / 1e9:.0f} | {ours * 1e6:.1f} us | "
-                f"{alone / ours:.0%} |",
-                flush=True,
-            )
-    _retrain(per_window)
+            kernels = kernels_per_window[batch] = _least(network_kernels(spec, batch), rounds) / batch / REPEATS
+            times = " | ".join(f"{each * 1e6:.1f} us" for each in (kernels, ours))
+            shares = " | ".join(f"{each / ours:.0%}" for each in (alone, kernels))
+            speed = flop / batch / alone / 1e9
+            print(f"| {batch} | {alone * 1e6:.1f} us a window | {speed:.0f} | {times} | {shares} |", flush=True)
+    _retrain(per_window, kernels_per_window)
 
 
 def step_products(spec: NetworkSpec, batch: int) -> tuple[list[Product], int]:
@@ -87,6 +93,44 @@ def step_products(spec: NetworkSpec, batch: int) -> tuple[list[Product], int]:
     return products, flop
 
 
+def network_kernels(spec: NetworkSpec, batch: int) -> Product:
+    """Return a function that runs the kernels of convolutions, LSTM and dropout's random numbers, `REPEATS` times.
+
+    Args:
+        spec: of a `cnn_lstm`.
+        batch: windows of the step.
+    """
+    import keras  # imported here: loads TensorFlow, see main
+    import tensorflow as tf
+
+    from model.layers import FusedLSTM
+
+    widths = (FEATURES, *spec.filters)
+    layers = [keras.layers.Conv1D(each, spec.kernel_bars, padding="same", use_bias=False) for each in spec.filters]
+    layers.append(FusedLSTM(spec.units))
+    inputs = [tf.random.stateless_normal((batch, BARS, width), (1, 2)) for width in widths]
+    for layer, each in zip(layers, inputs, strict=True):
+        layer(each)  # makes the weights
+    weights = [[variable.value for variable in layer.trainable_variables] for layer in layers]
+
+    def run() -> Any:
+        def once(number: Any, total: Any) -> Any:
+            for place, (layer, each, own) in enumerate(zip(layers, inputs, weights, strict=True)):
+                with tf.GradientTape() as tape:
+                    tape.watch(each)
+                    output = layer(each)
+                wanted = [each, *own] if place else own  # nothing before the first layer is trained
+                total += sum(tf.reduce_sum(gradient[:1]) for gradient in tape.gradient(output, wanted))
+            for place, width in enumerate(spec.filters):
+                total += tf.random.stateless_uniform((batch, BARS, width), tf.stack([number, place]))[0, 0, 0]
+            return number + 1, total
+
+        start = tf.constant(0), tf.constant(0.0)
+        return tf.while_loop(lambda number, _: number < REPEATS, once, start, parallel_iterations=1)
+
+    return cast("Product", tf.function(run, autograph=False))
+
+
 def _product(rows: int, inner: int, columns: int) -> Product:
     rng = np.random.default_rng(0)
     left, right = (rng.random(shape, dtype=np.float32) for shape in ((rows, inner), (inner, columns)))
@@ -107,7 +151,7 @@ def _least(action: Product, rounds: int) -> float:
     return min(taken)
 
 
-def _retrain(per_window: dict[int, float]) -> None:
+def _retrain(per_window: dict[int, float], kernels_per_window: dict[int, float]) -> None:
     """Count the windows that a retrain of the bundled sample trains, and the processor time of all its fits."""
     from tasks.sources.bundled_sample import SAMPLE_AS_OF, SampleSource
     from tasks.sources.source_spec import SourceSpec
@@ -127,10 +171,11 @@ def _retrain(per_window: dict[int, float]) -> None:
     seconds = time.process_time() - started
     count = sum(len(each.history) * len(fold.train) for each, fold in zip(fits, folds, strict=True))
     count += final.epochs * len(resolved)
-    alone = per_window[DAILY.training.batch_size]
+    alone, kernels = (each[DAILY.training.batch_size] for each in (per_window, kernels_per_window))
     print(
         f"\nretrain of the bundled sample: {count:,} windows in {len(fits) + 1} fits, {seconds:.1f} CPU-seconds "
-        f"with prediction; their matrix products alone take {count * alone:.1f} s"
+        f"with prediction; their matrix products alone take {count * alone:.1f} s, "
+        f"TensorFlow's kernels {count * kernels:.1f} s"
     )
 
 
