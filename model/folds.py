@@ -7,6 +7,7 @@ There is no embargo: it protects training windows that come AFTER a test fold, a
 test. Indices count windows of the `Windows` passed.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,11 @@ class FoldSpec(BaseModel):
     address: str = Field(
         default="", description="Address of the Dask scheduler, tcp://host:port; empty: a cluster on this machine"
     )
+
+    @property
+    def threads(self) -> int:
+        """Folds that one process fits at once: one in sequence, else one for each core."""
+        return 1 if self.runner == "serial" else os.cpu_count() or 1
 
     @model_validator(mode="after")
     def _address_a_cluster(self) -> "FoldSpec":

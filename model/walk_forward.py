@@ -6,6 +6,7 @@ Caution: once a recipe or an epoch has been chosen on a record, that record is n
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -106,8 +107,9 @@ def walk_forward(
     folds: tuple[Fold, ...],
     seed: int,
     start: Callable[[Fold], Weights | None] = lambda _: None,
+    threads: int = 1,
 ) -> WalkForward:
-    """Fit and predict each fold in turn.
+    """Fit and predict each fold.
 
     Args:
         trainer: fits networks.
@@ -115,6 +117,7 @@ def walk_forward(
         folds: over those windows, oldest test fold first.
         seed: of networks and baseline.
         start: weights that a fold may start from; None for fresh ones.
+        threads: how many folds are fitted at once; the numbers are the same to the last bit.
 
     Raises:
         BarsTooShort: there is no fold.
@@ -124,7 +127,13 @@ def walk_forward(
     if not folds:
         raise BarsTooShort("walk forward: expected at least one fold, found none")
     first_test = int(folds[0].test[0])
-    fits = [fit_fold(trainer, windows, fold, seed, start=start(fold), first_test=first_test) for fold in folds]
+    starts = [start(fold) for fold in folds]
+
+    def fit(fold: Fold, weights: Weights | None) -> FoldFit:
+        return fit_fold(trainer, windows, fold, seed, start=weights, first_test=first_test)
+
+    with ThreadPoolExecutor(threads) as pool:
+        fits = list(pool.map(fit, folds, starts))
     base_rate = walk_baselines_forward(windows, folds, seed, names=("base_rate",))["base_rate"]
     record = pool_records([each.record for each in fits])
     fold_networks = stack_fold_networks([each.uncalibrated for each in fits])

@@ -47,7 +47,7 @@ def train_folds(ref: WindowsRef, recipe: Recipe, parent_run_id: str) -> list[Fol
     calls = [{"ref": ref, "recipe": recipe, "index": index, "parent_run_id": parent_run_id} for index in range(count)]
     if recipe.folds.runner == "threads":
         trainer_for(recipe)  # built before the threads start: each would build its own on an empty cache
-        return run_folds(thread_runner(), train_fold, calls)
+        return run_folds(thread_runner(recipe.folds), train_fold, calls)
     return run_folds(dask_runner(recipe.folds.address), train_fold, calls)
 
 

@@ -206,6 +206,7 @@ class Replay:
             folds,
             recipe.training.seed,
             start=lambda fold: start_of_fold(*known, fold),
+            threads=recipe.folds.threads,
         )
         final = fit_final_network(trainer, windows, walked.best_epochs, start=start_of_final(*known, folds))
         network = trainer.keras_model(final.fitted)

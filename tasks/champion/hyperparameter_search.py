@@ -204,7 +204,8 @@ class RecipeSearch:
         try:
             windows = cut_windows(self.bars, recipe.window).resolved()
             folds = split_folds(windows, self.folds)
-            walked = walk_forward(self.trainer(recipe), windows, folds, recipe.training.seed)
+            seed, threads = recipe.training.seed, recipe.folds.threads
+            walked = walk_forward(self.trainer(recipe), windows, folds, seed, threads=threads)
             numbers = score(walked.record.labels, walked.record.probabilities)
             base_rate = score(walked.record.labels, walked.base_rate)["log_loss"]
         except BaseException:

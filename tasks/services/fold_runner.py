@@ -8,6 +8,7 @@ from prefect import Task
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from model.errors import SpecError
+from model.folds import FoldSpec
 
 CLUSTER_TIMEOUT = "10s"  # own choice: a scheduler that runs answers at once
 WORKERS_TIMEOUT = "5m"  # own choice: workers that fail to start, or that cannot import this code, end in seconds
@@ -16,9 +17,9 @@ LOST_WORKERS = ("NoWorkerError", "NoValidWorkerError", "KilledWorker")  # by nam
 Outcome = TypeVar("Outcome")
 
 
-def thread_runner() -> Any:
-    """Return a task runner with a thread for each core."""
-    return ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+def thread_runner(spec: FoldSpec) -> Any:
+    """Return a task runner with a thread for each fold that is fitted at once."""
+    return ThreadPoolTaskRunner(max_workers=spec.threads)
 
 
 def dask_runner(address: str) -> Any:

@@ -1,6 +1,7 @@
 """Walk forward and final fit, with a trainer that is quick and whose probabilities are known."""
 
 from dataclasses import dataclass, field, replace
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_a_fold_starts_from_the_weights_it_is_given() -> None:
     trainer, weights = ShareOfRises(), {fold.index: (np.array([float(fold.index)]),) for fold in FOLDS}
     walk_forward(trainer, RESOLVED, FOLDS, seed=7, start=lambda fold: weights[fold.index])
     assert [call["start"] for call in trainer.calls] == [weights[fold.index] for fold in FOLDS]
+
+
+def test_threads_fit_as_many_folds_at_once_and_keep_their_order() -> None:
+    both_fitting = Barrier(2)
+
+    class Waits(ShareOfRises):
+        def fit(self, *arguments: Any, **named: Any) -> Fitted:
+            both_fitting.wait(timeout=10)  # fails where folds are fitted in turn
+            return super().fit(*arguments, **named)
+
+    at_once = walk_forward(Waits(), RESOLVED, FOLDS[:2], seed=7, threads=2)
+    in_turn = walk_forward(ShareOfRises(), RESOLVED, FOLDS[:2], seed=7)
+    np.testing.assert_array_equal(at_once.record.probabilities, in_turn.record.probabilities)
 
 
 def test_further_seeds_predict_the_same_windows_and_leave_the_record_alone() -> None:
