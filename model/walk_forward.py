@@ -6,9 +6,10 @@ Caution: once a recipe or an epoch has been chosen on a record, that record is n
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -129,11 +130,21 @@ def walk_forward(
     first_test = int(folds[0].test[0])
     starts = [start(fold) for fold in folds]
 
+    ended = Event()  # a fold failed, or a person pressed Ctrl-C: the others end with their epoch
+
+    def end_early(_seed: int, _epoch: Epoch) -> None:
+        if ended.is_set():
+            raise CancelledError
+
     def fit(fold: Fold, weights: Weights | None) -> FoldFit:
-        return fit_fold(trainer, windows, fold, seed, start=weights, first_test=first_test)
+        return fit_fold(trainer, windows, fold, seed, start=weights, on_epoch=end_early, first_test=first_test)
 
     with ThreadPoolExecutor(threads) as pool:
-        fits = list(pool.map(fit, folds, starts))
+        try:
+            fits = list(pool.map(fit, folds, starts))
+        except BaseException:
+            ended.set()
+            raise
     base_rate = walk_baselines_forward(windows, folds, seed, names=("base_rate",))["base_rate"]
     record = pool_records([each.record for each in fits])
     fold_networks = stack_fold_networks([each.uncalibrated for each in fits])
