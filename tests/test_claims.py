@@ -100,6 +100,7 @@ def test_without_the_bars_the_command_says_so_and_stops(
     assert capsys.readouterr().out == f"no folder {tmp_path / 'absent'}: the bars are not part of the repository\n"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("claim", ["price_levels"], indirect=True)
 def test_levels_of_a_random_walk_are_explained_as_well_by_the_last_close_and_the_direction_is_not(
     claim: ModuleType,

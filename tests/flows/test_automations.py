@@ -97,7 +97,12 @@ def test_installing_twice_changes_nothing_and_a_new_cool_down_replaces_the_old(
 
 @pytest.mark.parametrize(
     ("schedule", "hours"),
-    [(Cron("10 * * * *"), 3), (Cron("10 0 * * 0"), 170), (Interval(timedelta(hours=6)), 8), (Cron("@daily"), 26)],
+    [
+        (Cron("10 * * * *"), 3),
+        pytest.param(Cron("10 0 * * 0"), 170, marks=pytest.mark.e2e),
+        pytest.param(Interval(timedelta(hours=6)), 8, marks=pytest.mark.e2e),
+        pytest.param(Cron("@daily"), 26, marks=pytest.mark.e2e),
+    ],
 )
 def test_a_missing_retrain_is_one_later_than_its_schedule(
     client: SyncPrefectClient, schedule: Schedule, hours: int
@@ -137,6 +142,7 @@ def test_an_automation_of_0_1_is_renamed_in_place(client: SyncPrefectClient) -> 
     assert new.id == old.id
 
 
+@pytest.mark.e2e
 def test_a_notification_block_receives_alarms(client: SyncPrefectClient) -> None:
     block = CustomWebhookNotificationBlock(name="ours", url="https://example.org/hook", json_data={"text": "{{body}}"})
     identity = block.save("riseorfall", overwrite=True)

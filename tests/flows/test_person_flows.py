@@ -101,6 +101,7 @@ def states_of(flow_name: str) -> list[State[Any]]:
     return [run.state for run in runs if run.state is not None and run.name.startswith(f"{flow_name} ")]
 
 
+@pytest.mark.e2e
 def test_a_version_is_promoted_only_after_a_person_approves(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -268,6 +268,7 @@ def test_the_same_network_again_is_not_promoted(both: tuple[Retrain, Retrain]) -
     assert promotion.reasons[0].startswith("the same network as champion version 1")
 
 
+@pytest.mark.e2e
 def test_the_same_bars_recipe_and_seed_give_the_same_probabilities(
     both: tuple[Retrain, Retrain], workspace: Workspace
 ) -> None:

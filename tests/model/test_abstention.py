@@ -89,7 +89,7 @@ def test_wrong_opinions_lower_the_level_of_the_coverage_once_their_outcome_is_kn
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("n", [1, 40, 750, 5000])
+@pytest.mark.parametrize("n", [1, 40, 750, pytest.param(5000, marks=pytest.mark.e2e)])
 def test_the_share_of_opinions_is_within_its_bounds_for_any_sequence(kind: str, share: float, n: int) -> None:
     low, high = share_bounds(share, n)
     realised = hold_share(ranks_of(kind, n, share, seed=n), share).held.mean()

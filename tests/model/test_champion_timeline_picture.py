@@ -43,7 +43,7 @@ def test_the_line_follows_the_champion_and_versions_are_ordered_as_numbers() -> 
     assert len(dots) == 6  # the unmeasured one is not drawn
 
 
-@pytest.mark.parametrize("count", [0, 1, 500])
+@pytest.mark.parametrize("count", [0, 1, pytest.param(500, marks=pytest.mark.e2e)])
 def test_any_number_of_decisions_can_be_drawn(count: int) -> None:
     many = [replace(FIRST, version=str(k + 1), champion=str(k + 1)) for k in range(count)]
     figure = champion_history_picture(many)

@@ -174,7 +174,14 @@ def test_with_every_past_champion_left_out_the_decision_names_them(workspace: Wo
     assert any("to compare with; left out: versions 1, 2, whose files" in reason for reason in found.reasons)
 
 
-@pytest.mark.parametrize(("gain", "trained_bars", "past"), [(1.2, 400, "2"), (1.1, 400, ""), (1.2, 380, "")])
+@pytest.mark.parametrize(
+    ("gain", "trained_bars", "past"),
+    [
+        (1.2, 400, "2"),
+        pytest.param(1.1, 400, "", marks=pytest.mark.e2e),
+        pytest.param(1.2, 380, "", marks=pytest.mark.e2e),
+    ],
+)
 def test_the_network_of_a_past_champion_is_named_as_such(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], gain: float, trained_bars: int, past: str
 ) -> None:

@@ -295,7 +295,7 @@ def policies(chosen: str) -> PolicyComparison:
     )
 
 
-@pytest.mark.parametrize("chosen", ["sign", "threshold"])
+@pytest.mark.parametrize("chosen", ["sign", pytest.param("threshold", marks=pytest.mark.e2e)])
 def test_every_policy_is_one_row_and_one_line_of_a_chart(chosen: str, content: ReportContent) -> None:
     compared = replace(content.evaluation, policies=policies(chosen))
     costs = TradingSpec.model_validate({"policy": chosen})

@@ -72,6 +72,7 @@ def predict(workspace: Workspace, symbol: str = "") -> PanelForecast:
     return forecast_panel(SERIES, workspace.settings, symbol, now=newest + DAY + timedelta(hours=1))
 
 
+@pytest.mark.e2e
 def test_opinions_are_stored_with_the_predictions_by_the_level_of_their_close(workspace: Workspace) -> None:
     level, before = 0.3, list[np.ndarray]()
     for close in range(239, 242):
