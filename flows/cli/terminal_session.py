@@ -5,12 +5,12 @@ import math
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedWriter, FileIO, TextIOWrapper
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from flows.cli.free_space import require_space
 from model.errors import RiseOrFallError
@@ -73,7 +73,7 @@ def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tup
     path = _open_log(log_folder)
     sys.stderr.flush()
     kept = os.dup(2)
-    with path.open("a+", encoding="utf-8") as file, open_output(kept, "utf-8") as terminal:
+    with _kept_open(path) as file, open_output(kept, "utf-8") as terminal:
         if holds_home:
             hold_home(file)
         os.dup2(file.fileno(), 2)
@@ -85,9 +85,21 @@ def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tup
             yield Console(file=terminal), path
         finally:
             logging.getLogger().removeHandler(handler)
-            sys.stderr.flush()
+            with suppress(OSError):  # the disk is full; the error of the command must still reach the terminal
+                sys.stderr.flush()
             os.dup2(kept, 2)
     os.close(kept)
+
+
+@contextmanager
+def _kept_open(path: Path) -> Iterator[TextIO]:
+    """Open a log file; what a full disk does not take is lost at the end without an error."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def _open_log(log_folder: Path) -> Path:

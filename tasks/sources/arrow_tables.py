@@ -42,7 +42,8 @@ def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -
             names, columns, fields = _read_parquet(opened.stream, name, spec, limits)
         else:
             names, columns, fields = _read_feather(opened.stream, name, spec, limits)
-        plain = {at: _plain_column(field, names[at], name) for at, field in fields.items()}
+        limits.require_size(sum(_plain_size(field, names[at], name) for at, field in fields.items()), name)
+        plain = {at: _plain_column(field) for at, field in fields.items()}
     except UnreadableFile:
         raise
     except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, IndexError, OverflowError) as error:
@@ -174,18 +175,33 @@ def _require_flat(schema: pa.Schema, columns: Columns, name: str) -> None:
             )
 
 
-def _plain_column(field: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
+def _plain_size(field: pa.ChunkedArray, column: str, name: str) -> int:
+    """Return the most bytes that a column takes once its dictionaries or repeated values are written out."""
+    kind = field.type
+    if pa.types.is_dictionary(kind):
+        values = [(len(chunk), chunk.dictionary) for chunk in field.chunks]
+    elif pa.types.is_run_end_encoded(kind):
+        values = [(len(chunk), chunk.values) for chunk in field.chunks]
+    else:
+        return int(field.nbytes)
+    if not _is_text_like(kind.value_type):
+        return len(field) * int(kind.value_type.bit_width) // 8
+    longest = [(rows, _longest(part)) for rows, part in values]
+    if any(each > MAX_TEXT_BYTES for _, each in longest):
+        raise UnreadableFile(
+            f"{name}: expected times, numbers or symbols in column {column!r}, found a text of more than "
+            f"{MAX_TEXT_BYTES:,} bytes; choose another column with --source.columns"
+        )
+    return sum(rows * each for rows, each in longest)
+
+
+def _plain_column(field: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of text as strings, and any other as it is; dictionaries and repeated values are written out."""
     kind = field.type
     if pa.types.is_run_end_encoded(kind):
         field = pc.run_end_decode(field)
+        kind = field.type
     if pa.types.is_dictionary(kind):
-        texts = [chunk.dictionary for chunk in field.chunks] if _is_text_like(kind.value_type) else []
-        if any(_longest(part) > MAX_TEXT_BYTES for part in texts):
-            raise UnreadableFile(
-                f"{name}: expected times, numbers or symbols in column {column!r}, found a text of more than "
-                f"{MAX_TEXT_BYTES:,} bytes; choose another column with --source.columns"
-            )
         field = field.cast(kind.value_type)
         kind = kind.value_type
     if _is_text_like(kind) or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):

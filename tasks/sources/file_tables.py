@@ -27,6 +27,7 @@ from tasks.sources.time_formats import Place
 from tasks.sources.unpacked_size_limits import MAX_LINE_BYTES, SizeLimits
 
 BLOCK_BYTES = 1 << 23
+LONE_RETURN = re.compile(r"\r(?!\r*(?:\n|\Z))")
 PIECE_BYTES = 1 << 19  # lines are counted in pieces: a piece of newlines needs 20 times its size
 NEWLINE, RETURN = 10, 13
 PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|NaN|Inf)")
@@ -65,7 +66,12 @@ def read_text_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) ->
     text = head.decode("utf-8-sig", errors="replace")
     if "\r" in text and "\n" not in text:
         raise UnreadableFile(f"{name}: expected lines that end in a newline, found carriage returns only")
-    lines = list(io.StringIO(text, newline=""))
+    if lone := LONE_RETURN.search(text):
+        at = text.count("\n", 0, lone.start()) + 1
+        raise UnreadableFile(
+            f"{name} line {at}: expected lines that end in a newline, found a carriage return inside a line"
+        )
+    lines = list(io.StringIO(text, newline="\n"))  # as the reader counts them, also where lines end in \r\r\n
     if len(head) == HEAD_BYTES and len(lines) > 1:
         lines.pop()
     for number, line in enumerate(lines, 1):

@@ -43,6 +43,28 @@ def test_a_command_that_reads_works_without_a_log(tmp_path: Path) -> None:
         assert console.file.writable()
 
 
+def test_the_error_of_a_command_is_shown_although_the_disk_takes_no_log() -> None:
+    program = """
+import logging
+import sys
+from pathlib import Path
+from flows.cli import terminal_session
+terminal_session._open_log = lambda _: Path("/dev/full")
+sys.stderr = terminal_session.open_output(2, "utf-8")  # as the command line does
+try:
+    with terminal_session.quiet_streams(Path()):
+        logging.getLogger().error("of a library")
+        sys.stderr.write("of another")
+        raise ValueError("the store is full")
+except ValueError as error:
+    print(f"riseorfall: {error}", file=sys.stderr)
+    sys.exit(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "riseorfall: the store is full" in ended.stderr
+    assert ended.returncode == 3
+
+
 def test_undefined_numbers_are_null(capsys: pytest.CaptureFixture[str]) -> None:
     """The balanced accuracy of a version is undefined where every test bar rose; `NaN` is no JSON."""
     print_json({"champion": {"balanced_accuracy": float("nan"), "log_loss": 0.5}, "numbers": [(float("inf"), 1)]})

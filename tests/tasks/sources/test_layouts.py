@@ -474,3 +474,17 @@ def test_the_format_of_a_file_is_taken_for_the_kind_of_all_files(kind: str) -> N
         SourceSpec.model_validate({"kind": f"{kind}s"})
     with pytest.raises(ValueError, match="Input should be 'sample', 'csv' or 'exchange'"):
         SourceSpec.model_validate({"kind": [kind]})
+
+
+def test_no_bar_is_lost_where_lines_end_in_two_carriage_returns_and_a_newline(write: Write) -> None:
+    """A file written twice in text mode on Windows; before, a bar was lost for each line above the first one."""
+    doubled = "\r\r\n".join(["# exported", "# daily", *PLAIN.splitlines(), ""])
+    found = open_source(write(doubled)).fetch()
+    pd.testing.assert_frame_equal(found.frame, BARS, check_dtype=False)
+    assert found.line_numbers.tolist() == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("above", "line"), [("# exported\rby a shop\n", 1), ("# daily\n# exported\rby a shop\n", 2)])
+def test_a_carriage_return_inside_a_line_is_refused_with_the_line(above: str, line: int, write: Write) -> None:
+    with pytest.raises(UnreadableFile, match=f"line {line}: .* found a carriage return inside a line"):
+        open_source(write(above + PLAIN)).fetch()

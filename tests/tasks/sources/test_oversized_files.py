@@ -7,9 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from oversized_files import BARS, OVERSIZED
 
+from model.bars import COLUMNS
 from model.errors import UnreadableFile
 from tasks.sources.source_spec import SourceSpec, open_source
 from tasks.sources.unpacked_size_limits import MAX_LINE_BYTES
@@ -115,6 +119,29 @@ def test_a_long_cell_that_is_no_number_is_refused_at_once(filler: str, tmp_path:
     with pytest.raises(UnreadableFile, match="line 2: expected a number in column 'close', found"):
         open_source(SourceSpec(kind="csv", path=str(path))).fetch()
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "suffix"), [("dictionary", "feather"), ("dictionary", "parquet"), ("run ends", "feather")]
+)
+def test_one_text_for_many_rows_is_refused_before_it_is_written_out(encoding: str, suffix: str, tmp_path: Path) -> None:
+    """A million times 1,000 characters; each text is below the limit, and the file has some kilobytes."""
+    rows, text = 1_000_000, pa.array(["2019-01-01" + " " * 990])
+    if encoding == "dictionary":
+        times = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), text)
+    else:
+        times = pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), text)
+    table, path = (
+        pa.table({"timestamp": times, **dict.fromkeys(COLUMNS[1:5], pa.nulls(rows, pa.float32()))}),
+        tmp_path / "bars",
+    )
+    if suffix == "feather":
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    else:
+        pyarrow.parquet.write_table(table, path)
+    with pytest.raises(UnreadableFile, match="at most 512 MB of bars, unpacked; found more"):
+        open_source(SourceSpec(kind="csv", path=str(path))).fetch()
 
 
 def test_a_zip_in_a_zip_is_read_and_one_more_is_not(tmp_path: Path) -> None:
