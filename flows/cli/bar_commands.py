@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from data_checks.check_spec import CheckSpec
+from flows.cli.free_space import require_space
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
 from model.plurals import counted
@@ -96,8 +97,9 @@ def release(
     """
     from tasks.console.command_output import show_lines
 
-    settings, series = load_settings(), options.chosen_or_new
-    store = Workspace(settings).bar_store
+    settings = load_settings()
+    require_space(settings.root)
+    series, store = options.chosen_or_new, Workspace(settings).bar_store
     merged = store.release(series, at, reason, released_at=datetime.now(UTC))
     counts = f"{counted(merged.added, 'bar')} released, {merged.revised} revised; version {merged.version}"
     show_lines([f"{series.symbol} {series.interval}: {counts}"])
@@ -128,7 +130,9 @@ def remove(
     from tasks.champion.bar_removal import remove_bars
     from tasks.console.command_output import show_lines
 
-    settings, series = load_settings(), options.chosen
+    settings = load_settings()
+    require_space(settings.root)
+    series = options.chosen
     found = remove_bars(series, settings, reason, removed_at=datetime.now(UTC), at=at or (), first=first, last=last)
     if json:
         print_json(found.to_dict())

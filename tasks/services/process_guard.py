@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MARK_VARIABLE = "RISEORFALL_TETHER"
 GRACE_SECONDS = 15.0
+KILLED_SECONDS = 5.0  # a process that is stopped, or waits for a disk, ends later than its signal
 POLL_SECONDS = 0.25
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when the thread that started it ends
 
@@ -46,7 +47,11 @@ def end_marked(name: str, value: str, grace_seconds: float = GRACE_SECONDS) -> i
     limit = time.monotonic() + grace_seconds
     while (remaining := find_marked(name, value)) and time.monotonic() < limit:
         time.sleep(POLL_SECONDS)
-    _send_signal(remaining, signal.SIGKILL)
+    if remaining:
+        import psutil  # see the module's docstring
+
+        _send_signal(remaining, signal.SIGKILL)
+        psutil.wait_procs(remaining, timeout=KILLED_SECONDS)  # they hold their ports until they are gone
     return len(found)
 
 

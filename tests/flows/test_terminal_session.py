@@ -36,6 +36,16 @@ def test_a_run_needs_a_folder_to_write_to(tmp_path: Path, monkeypatch: pytest.Mo
         require_space(tmp_path)
 
 
+@pytest.mark.parametrize("command", ["remove", "release"])
+def test_bars_are_moved_only_where_there_is_space(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    assert run([command, "--at", "2019-01-01", "--reason", "wrong"]) == StoreUnavailable.exit_code
+    assert "expected at least 50 MB of free space, found 0.0 MB" in capsys.readouterr().err
+
+
 def test_a_command_that_reads_works_without_a_log(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be", encoding="utf-8")
     with quiet_streams(tmp_path / "logs") as (console, path):

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+import psutil
 import pytest
 import requests
 
@@ -172,6 +173,23 @@ def test_only_processes_with_the_mark_are_ended() -> None:
         assert others.poll() is None
     finally:
         for each in (ours, others):
+            each.kill()
+            each.wait()
+
+
+def test_processes_that_must_be_killed_are_gone_afterwards() -> None:
+    """A stopped one takes SIGTERM only once it continues; `up` starts next and needs its port."""
+    stopped = [
+        subprocess.Popen([sys.executable, "-c", SLEEP], env=os.environ | {"RISEORFALL_UP": "/b"}) for _ in range(8)
+    ]
+    try:
+        wait_until(lambda: len(find_marked("RISEORFALL_UP", "/b")) == 8)
+        for each in stopped:
+            each.send_signal(signal.SIGSTOP)
+        assert end_marked("RISEORFALL_UP", "/b", grace_seconds=0.5) == 8
+        assert not any(psutil.pid_exists(each.pid) for each in stopped)
+    finally:
+        for each in stopped:
             each.kill()
             each.wait()
 
