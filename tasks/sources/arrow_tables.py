@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.feather
 import pyarrow.parquet
+from jaxtyping import Int32
 
 from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.archives import OpenedFile
@@ -65,7 +66,9 @@ def _read_parquet(
     used = {names[at] for at in columns.used}
     _require_flat(schema, columns, name)
     stream.seek(0)
-    texts = [field.name for field in schema if field.name in used and _is_text_like(field.type)]
+    texts = [
+        field.name for field in schema if field.name in used and (_is_text_like(field.type) or _is_view(field.type))
+    ]
     file = pyarrow.parquet.ParquetFile(stream, read_dictionary=texts)
     limits.require_rows(file.metadata.num_rows, name)
     groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
@@ -161,6 +164,10 @@ def _is_text_like(kind: pa.DataType) -> bool:
     )
 
 
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
+
+
 def _require_flat(schema: pa.Schema, columns: Columns, name: str) -> None:
     """Raise if a used column is nested, as a list of one row may unpack to any size, or one of several of its name."""
     for at in columns.used:
@@ -182,11 +189,13 @@ def _plain_size(field: pa.ChunkedArray, column: str, name: str) -> int:
         values = [(len(chunk), chunk.dictionary) for chunk in field.chunks]
     elif pa.types.is_run_end_encoded(kind):
         values = [(len(chunk), chunk.values) for chunk in field.chunks]
+    elif _is_view(kind):  # many rows may name one text
+        return sum(int(_lengths(chunk).sum(dtype=np.int64)) for chunk in field.chunks)
     else:
         return int(field.nbytes)
-    if not _is_text_like(kind.value_type):
+    if not (_is_text_like(kind.value_type) or _is_view(kind.value_type)):
         return len(field) * int(kind.value_type.bit_width) // 8
-    longest = [(rows, _longest(part)) for rows, part in values]
+    longest = [(rows, int(_lengths(part).max(initial=0))) for rows, part in values]
     if any(each > MAX_TEXT_BYTES for _, each in longest):
         raise UnreadableFile(
             f"{name}: expected times, numbers or symbols in column {column!r}, found a text of more than "
@@ -204,10 +213,18 @@ def _plain_column(field: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind):
         field = field.cast(kind.value_type)
         kind = kind.value_type
-    if _is_text_like(kind) or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+    if _is_text_like(kind) or _is_view(kind):
         return field.cast(pa.string())
     return field
 
 
-def _longest(texts: pa.Array) -> int:
-    return int(pc.max(pc.binary_length(texts)).as_py() or 0)
+def _lengths(texts: pa.Array) -> Int32[np.ndarray, " text"]:
+    """Return the bytes of each text, shape (text,); 0 where there is none.
+
+    Source: Arrow columnar format: a view has 16 bytes and begins with its length.
+    """
+    if _is_view(texts.type):
+        views = np.frombuffer(texts.buffers()[1], np.int32)[::4]
+        return np.maximum(views[texts.offset : texts.offset + len(texts)], 0)
+    lengths = pc.fill_null(pc.binary_length(texts).cast(pa.int32()), 0)
+    return np.asarray(lengths.to_numpy(zero_copy_only=False))

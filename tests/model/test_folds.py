@@ -108,6 +108,14 @@ def test_the_bars_that_the_folds_need_suffice_and_one_bar_fewer_does_not(horizon
         split_folds(cut_windows(random_walk(needed - 1), window).resolved(), spec)
 
 
+@pytest.mark.parametrize(("runner", "threads"), [("serial", 1), ("threads", 6), ("dask", 6)])
+def test_a_process_fits_a_fold_on_each_core_or_one_in_sequence(
+    runner: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert FoldSpec.model_validate({"runner": runner}).threads == threads
+
+
 def test_windows_that_are_unresolved_or_out_of_order_are_refused(walk_bars: Bars) -> None:
     windows = cut_windows(walk_bars, WindowSpec())
     with pytest.raises(SpecError, match=r"windows\.resolved"):

@@ -121,20 +121,29 @@ def test_a_long_cell_that_is_no_number_is_refused_at_once(filler: str, tmp_path:
     assert time.process_time() - started < 2
 
 
+def repeated(text: str, encoding: str, rows: int) -> pa.Array:
+    """One text for every row, stored once."""
+    kind = pa.string_view() if "view" in encoding else pa.string()
+    once = pa.array([text], kind)
+    if encoding == "views":
+        _, view, *texts = once.buffers()
+        return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(view.to_pybytes() * rows), *texts])
+    if encoding.startswith("dictionary"):
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), once)
+    return pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), once)
+
+
+ENCODINGS = ["dictionary", "dictionary of views", "run ends", "views"]
+
+
 @pytest.mark.parametrize(
-    ("encoding", "suffix"), [("dictionary", "feather"), ("dictionary", "parquet"), ("run ends", "feather")]
+    ("encoding", "suffix"),
+    [*[(each, "feather") for each in ENCODINGS], ("dictionary", "parquet"), ("views", "parquet")],
 )
 def test_one_text_for_many_rows_is_refused_before_it_is_written_out(encoding: str, suffix: str, tmp_path: Path) -> None:
-    """A million times 1,000 characters; each text is below the limit, and the file has some kilobytes."""
-    rows, text = 1_000_000, pa.array(["2019-01-01" + " " * 990])
-    if encoding == "dictionary":
-        times = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), text)
-    else:
-        times = pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), text)
-    table, path = (
-        pa.table({"timestamp": times, **dict.fromkeys(COLUMNS[1:5], pa.nulls(rows, pa.float32()))}),
-        tmp_path / "bars",
-    )
+    """A million times 1,000 characters; each text is below its limit."""
+    times, path = repeated("2019-01-01" + " " * 990, encoding, rows=1_000_000), tmp_path / "bars"
+    table = pa.table({"timestamp": times, **dict.fromkeys(COLUMNS[1:5], pa.nulls(len(times), pa.float32()))})
     if suffix == "feather":
         with pa.ipc.new_file(path, table.schema) as file:
             file.write_table(table)
@@ -142,6 +151,19 @@ def test_one_text_for_many_rows_is_refused_before_it_is_written_out(encoding: st
         pyarrow.parquet.write_table(table, path)
     with pytest.raises(UnreadableFile, match="at most 512 MB of bars, unpacked; found more"):
         open_source(SourceSpec(kind="csv", path=str(path))).fetch()
+
+
+@pytest.mark.parametrize("encoding", ["dictionary", "run ends", "views"])
+def test_a_column_of_one_symbol_is_read_however_it_is_stored(encoding: str, tmp_path: Path) -> None:
+    opened = np.datetime64("2019-01-01", "us") + np.arange(30) * np.timedelta64(1, "D")
+    prices = dict.fromkeys(COLUMNS[1:5], pa.array(np.full(30, 4000.5)))
+    table, path = (
+        pa.table({"timestamp": opened, "symbol": repeated("BTC-USD", encoding, 30), **prices}),
+        tmp_path / "bars",
+    )
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
+    assert len(open_source(SourceSpec(kind="csv", path=str(path))).fetch()) == 30
 
 
 def test_a_zip_in_a_zip_is_read_and_one_more_is_not(tmp_path: Path) -> None:
