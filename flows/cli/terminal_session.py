@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flows.cli.free_space import require_space
 from model.errors import RiseOrFallError
+from tasks.registry.file_lock import restrict_to_writers
 from tasks.repair.live_writers import hold_home
 from tasks.settings import Settings
 
@@ -107,7 +108,7 @@ def _open_log(log_folder: Path) -> Path:
     path = log_folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     try:
         log_folder.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        restrict_to_writers(path)  # whoever can read it could lock it, and so stop a repair
     except OSError:
         return Path(os.devnull)
     return path

@@ -32,7 +32,7 @@ def sha256(content: bytes) -> str:
 
 
 def file_digests(place: str, root: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a version by its path.
+    """Return the SHA-256 of every file of a version by its path; for a link, where it leads.
 
     Args:
         place: the version, for errors.
@@ -45,8 +45,10 @@ def file_digests(place: str, root: Path) -> dict[str, str]:
     try:
         for path in sorted(root.rglob("*")):
             parts = path.relative_to(root).parts
-            if path.is_file() and WRITTEN_ON_LOADING.isdisjoint(parts):
-                found["/".join(parts)] = sha256(path.read_bytes())
+            if (path.is_symlink() or path.is_file()) and WRITTEN_ON_LOADING.isdisjoint(parts):
+                found["/".join(parts)] = (
+                    f"link to {path.readlink()}" if path.is_symlink() else sha256(path.read_bytes())
+                )
     except (OSError, MemoryError) as error:
         raise store_unavailable(place, error) from error
     code = [f"{path} {found.pop(path)}" for path in sorted(found) if path.startswith(CODE)]

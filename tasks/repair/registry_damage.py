@@ -18,9 +18,10 @@ from tasks.registry.model_registry import time_of_tag, unreadable_tags
 from tasks.registry.owning_process import is_gone
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
-from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database
+from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database, set_run_of_version
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import LoggedDecision, decided_versions, reference_versions
+from tasks.store.version_history import RecordedVersion
 from tasks.workspace import Workspace
 
 NEWEST = 100  # own choice: versions of a series that are examined besides its champion and the references of the gate
@@ -180,6 +181,12 @@ def _examine_version(
         )
         remedy = "take the copies that its run holds" if repair else f"restore a backup, {without}"
         yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
+    elif recorded.run_ids and entry.run_id not in recorded.run_ids:
+        yield _foreign_run(part, workspace, number, entry.run_id, recorded, replace)
+    elif added := [entry.folder / name for name in sorted(loaded.digests().keys() - recorded.files)] * bool(
+        recorded.files
+    ):
+        yield _added_files(part, workspace.settings, entry.folder, added)
     elif problem := _tags_problem(entry.tags, recorded.trained_until):
         yield HomeFinding(
             part,
@@ -200,6 +207,34 @@ def _examine_version(
         decide = f"`riseorfall promote{workspace.series_flags} --version {number}`"
         helps = f"its retrain ended before the decision. Decide with {decide}, or leave it: `housekeeping` deletes it"
         yield HomeFinding(part, "undecided", folder, "", helps)
+
+
+def _foreign_run(
+    part: str, workspace: Workspace, number: str, found: str, recorded: RecordedVersion, replace: str
+) -> HomeFinding:
+    """Return the finding that the registry names another run for a version than its decision did."""
+    runs = sorted(recorded.run_ids)
+    path = workspace.settings.local_database or Path(masked(workspace.settings.mlflow_uri))
+    problem = f"expected MLflow run {' or '.join(runs)} (decision log), found {found or 'no run'}"
+    if len(runs) > 1 or not recorded.files:  # without recorded files nothing says that this is its network
+        return HomeFinding(part, "damaged", path, problem, f"restore a backup, or run {replace}")
+
+    def repair(_: Path) -> None:
+        set_run_of_version(path, workspace.name, number, runs[0])
+
+    return HomeFinding(part, "damaged", path, problem, "name the run of its decision again", repair)
+
+
+def _added_files(part: str, settings: Settings, folder: Path, added: Sequence[Path]) -> HomeFinding:
+    """Return the finding that a version has files that its decision did not record; none of them is ever opened."""
+
+    def repair(aside: Path) -> None:
+        for path in added:
+            set_aside(path, settings.root, aside)
+
+    names = " and ".join(str(path.relative_to(folder)) for path in added)
+    problem = f"expected the files of its decision only, found also {names}"
+    return HomeFinding(part, "damaged", folder, problem, "move them away", repair)
 
 
 def _is_running(database: LocalDatabase, run_id: str) -> bool:

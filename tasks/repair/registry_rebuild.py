@@ -26,6 +26,7 @@ from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import NOTE_TAG, decision_tags
 from tasks.registry.experiment_runs import flatten_specs
 from tasks.registry.file_verification import ARTIFACTS, file_digests, sha256
+from tasks.registry.local_database import DEFAULT_WORKSPACE
 from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
 from tasks.repair.home_finding import set_aside
@@ -116,7 +117,7 @@ def _own_decisions(rows: Sequence[LoggedDecision]) -> dict[int, LoggedDecision]:
 def _recorded_folder(folders: Sequence[Path], recorded: Mapping[str, str]) -> Path | None:
     """Return the folder with the recorded files; the last one where none has them, None without any."""
     if len(folders) > 1 and recorded:
-        folders = [*folders, *(each for each in folders if file_digests(str(each), each) == recorded)]
+        folders = [*folders, *(each for each in folders if file_digests(str(each), each).items() >= recorded.items())]
     return folders[-1] if folders else None
 
 
@@ -180,6 +181,15 @@ def complete_tags(workspace: Workspace, number: str, loaded: LoadedVersion, row:
         workspace.registry.client.set_model_version_tag(workspace.name, number, name, value)
 
 
+def set_run_of_version(path: Path, name: str, number: str, run_id: str) -> None:
+    """Let a version in MLflow's local database name another run."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE model_versions SET run_id = ? WHERE name = ? AND version = ? AND workspace = ?",
+            (run_id, name, number, DEFAULT_WORKSPACE),
+        )
+
+
 def copy_files_of_run(workspace: Workspace, run_id: str, loaded: LoadedVersion) -> Callable[[Path], None] | None:
     """Return a repair that takes the damaged files of a version from its run; None where the run lacks one of them.
 
@@ -207,16 +217,17 @@ def _is_copy(path: Path, loaded: LoadedVersion, name: str) -> bool:
 
 
 def _is_damaged(loaded: LoadedVersion, name: str) -> bool:
-    """Return whether one file of a version is absent or cannot be read."""
-    if name == CALIBRATOR:
-        return False  # absent where a recipe does not calibrate; `files_problem` decides
+    """Return whether one file of a version is absent, cannot be read, or is not the recorded one."""
+    if name == CALIBRATOR:  # absent where a recipe does not calibrate
+        return ARTIFACTS + name in loaded.recorded and not _is_copy(loaded.folder / name, loaded, name)
     checks: Mapping[str, Callable[[], Any]] = {
         KERAS: loaded.keras,
         ONNX: lambda: loaded.predictor(calibrated=False),
         RECIPE: loaded.recipe,
         RECORD: loaded.record,
     }
-    if not (loaded.folder / name).is_file():
+    path = loaded.folder / name
+    if path.is_symlink() or not path.is_file():
         return True
     try:
         checks[name]()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flows.cli.terminal_session import quiet_streams
 from model.errors import StoreUnavailable
 from tasks.registry.file_lock import hold_file, is_held, open_to_lock
 
@@ -93,3 +94,24 @@ def test_a_lock_that_another_holds_is_waited_for_until_the_caller_gives_up(
             pass
     with hold_file(path):
         assert is_held(path)
+
+
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o600), (0o700, 0o600), (0o775, 0o660), (0o2777, 0o666)])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077], ids=oct)
+def test_only_who_may_write_to_a_folder_can_lock_in_it(folder: int, file: int, umask: int, tmp_path: Path) -> None:
+    """A lock needs no more than the right to read; a command holds the home by its log file."""
+    tmp_path.chmod(folder)
+    before = os.umask(umask)
+    try:
+        with hold_file(tmp_path / "lock"), quiet_streams(tmp_path, holds_home=True) as (_, log_file):
+            modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {tmp_path / "lock": file, log_file: file}
+
+
+def test_a_lock_file_of_an_earlier_release_is_made_private(path: Path) -> None:
+    path.parent.chmod(0o755)
+    path.chmod(0o644)
+    with hold_file(path):
+        assert path.stat().st_mode & 0o777 == 0o600

@@ -38,6 +38,13 @@ def test_every_file_is_recorded_and_the_code_as_one(tmp_path: Path) -> None:
     assert file_digests("models:/a/1", tmp_path)["code/"] != found["code/"]
 
 
+def test_a_link_has_no_digest_of_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "folder").symlink_to("/")
+    assert file_digests("models:/a/1", tmp_path) == {"a": ABC, "link": "link to a", "folder": "link to /"}
+
+
 @pytest.mark.parametrize(
     ("location", "inside"),
     [

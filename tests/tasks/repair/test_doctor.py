@@ -48,6 +48,14 @@ def model_files(home: Path) -> Path:
     return found
 
 
+def record_files() -> None:
+    """Append a decision with the SHA-256 of each file of version 1; that of the home, of version 0.1, has none."""
+    workspace = Workspace(Settings(), SERIES)
+    (first,) = workspace.decision_log.rows()
+    files = {"1": workspace.registry.read_version("1").digests()}
+    workspace.decision_log.append(replace(first, decision_id="b", action="hold", champion_before="1", files=files))
+
+
 def drop_tags(home: Path, pattern: str) -> Path:
     with closing(sqlite3.connect(database(home))) as opened, opened:
         assert opened.execute("DELETE FROM model_version_tags WHERE key LIKE ?", (pattern,)).rowcount
@@ -380,11 +388,8 @@ def test_a_damaged_copy_replaces_nothing_that_is_recorded_and_the_first_file_is_
     home: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool
 ) -> None:
     """Without a record the copy is tried; it must not take the place of the first file in `damaged`."""
-    workspace = Workspace(Settings(), SERIES)
     if is_recorded:
-        (first,) = workspace.decision_log.rows()
-        files = {"1": workspace.registry.read_version("1").digests()}
-        workspace.decision_log.append(replace(first, decision_id="b", action="hold", champion_before="1", files=files))
+        record_files()
     path = halve(model_files(home) / "network.onnx")
     content = path.read_bytes()
     run_folder = home / "mlruns" / "artifacts" / SERIES.name / STORED_RUN / "artifacts"
@@ -397,10 +402,7 @@ def test_a_damaged_copy_replaces_nothing_that_is_recorded_and_the_first_file_is_
 
 def test_a_file_that_only_mlflow_reads_is_examined_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A rebuild of the registry knows by it which run a version belongs to."""
-    workspace = Workspace(Settings(), SERIES)
-    (first,) = workspace.decision_log.rows()
-    files = {"1": workspace.registry.read_version("1").digests()}
-    workspace.decision_log.append(replace(first, decision_id="b", action="hold", champion_before="1", files=files))
+    record_files()
     assert output(capsys, "doctor")[0] == 0
     remove(model_files(home).parent / "MLmodel")
     code, out, _ = output(capsys, "doctor", "--json")
@@ -411,15 +413,77 @@ def test_a_file_that_only_mlflow_reads_is_examined_too(home: Path, capsys: pytes
     assert not found["repairable"]
 
 
+def _add_file(folder: Path) -> None:
+    (folder / "notes.txt").write_bytes(b"abc")
+
+
+def _add_link(folder: Path) -> None:
+    (folder / "notes.txt").symlink_to("/etc")
+
+
+def _replace_by_link(folder: Path) -> None:
+    path = folder / "network.onnx"
+    path.rename(folder.parents[2] / "elsewhere.onnx")
+    path.symlink_to(folder.parents[2] / "elsewhere.onnx")
+
+
+@pytest.mark.parametrize("add", [_add_file, _add_link])
+def test_a_file_that_no_decision_recorded_is_moved_away(
+    home: Path, capsys: pytest.CaptureFixture[str], add: Callable[[Path], None]
+) -> None:
+    record_files()
+    add(model_files(home))
+    code, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (code, found["problem"]) == (
+        4,
+        "expected the files of its decision only, found also artifacts/notes.txt",
+    )
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert not os.path.lexists(model_files(home) / "notes.txt")
+    (kept,) = (home / "data").glob("damaged/**/notes.txt")
+    assert kept.is_symlink() == (add is _add_link)
+    assert output(capsys, "doctor")[0] == 0
+
+
+def test_a_link_to_a_network_is_not_the_recorded_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it leads to can change between two readings."""
+    record_files()
+    _replace_by_link(model_files(home))
+    assert output(capsys, "doctor")[0] == 4
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert not (model_files(home) / "network.onnx").is_symlink()
+    assert output(capsys, "doctor")[0] == 0
+
+
+def test_a_version_that_names_a_foreign_run_gets_its_own_back(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_files()
+    with closing(sqlite3.connect(database(home))) as opened, opened:
+        assert opened.execute("UPDATE model_versions SET run_id = 'foreign'").rowcount == 1
+    code, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (code, found["problem"]) == (4, f"expected MLflow run {STORED_RUN} (decision log), found foreign")
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    entry = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
+    assert entry is not None
+    assert entry.run_id == STORED_RUN
+
+
+def test_an_edited_calibrator_is_taken_from_its_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = model_files(home) / "calibrator.json"
+    copy = home / "mlruns" / "artifacts" / SERIES.name / STORED_RUN / "artifacts" / run_artifacts.CALIBRATOR
+    for each in (path, copy):  # version 0.1 had none
+        each.write_text('{"method": "none"}', encoding="utf-8")
+    record_files()
+    path.write_text('{"method": "other"}', encoding="utf-8")
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert path.read_text(encoding="utf-8") == copy.read_text(encoding="utf-8")
+
+
 def test_a_network_that_is_not_the_recorded_one_is_replaced_also_after_the_registry_was_lost(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace = Workspace(Settings(), SERIES)
-    (first,) = workspace.decision_log.rows()
-    digests = workspace.registry.read_version("1").digests()
-    workspace.decision_log.append(
-        replace(first, decision_id="b", action="hold", champion_before="1", files={"1": digests})
-    )
+    record_files()
     path = model_files(home) / "network.keras"
     content = path.read_bytes()
     path.write_bytes(content + b"!")
@@ -434,13 +498,8 @@ def test_of_two_logged_models_of_a_run_the_recorded_one_is_registered(
     home: Path, capsys: pytest.CaptureFixture[str], newest: bool
 ) -> None:
     """A run that logs its model twice leaves two folders that name it, whose networks differ."""
-    workspace = Workspace(Settings(), SERIES)
-    (first,) = workspace.decision_log.rows()
     (folder,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").iterdir()
-    digests = workspace.registry.read_version("1").digests()
-    workspace.decision_log.append(
-        replace(first, decision_id="b", action="hold", champion_before="1", files={"1": digests})
-    )
+    record_files()
     other = folder.with_name("m-other")
     shutil.copytree(folder, other)
     with (other / "artifacts" / "artifacts" / "network.keras").open("ab") as file:
