@@ -8,6 +8,8 @@ test. Indices count windows of the `Windows` passed.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -211,3 +213,20 @@ def bars_needed(window: WindowSpec, spec: FoldSpec) -> int:
     purge = window.horizon_bars // window.stride_bars
     windows = spec.test_bars + purge + _fewest_past(spec, purge)
     return window.lookback_bars + (windows - 1) * window.stride_bars + window.horizon_bars
+
+
+@contextmanager
+def naming_bars_needed(found: str, window: WindowSpec, spec: FoldSpec) -> Iterator[None]:
+    """Add the bars found and those needed to a BarsTooShort raised inside the context, whose text counts windows.
+
+    Args:
+        found: which bars, and how many.
+        window: of the recipe.
+        spec: of the recipe.
+    """
+    try:
+        yield
+    except BarsTooShort as error:
+        raise BarsTooShort(
+            f"{found}, and this recipe needs at least {bars_needed(window, spec)} without a gap. {error}"
+        ) from error

@@ -6,7 +6,7 @@ Caution: once a recipe or an epoch has been chosen on a record, that record is n
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Event
@@ -140,11 +140,16 @@ def walk_forward(
         return fit_fold(trainer, windows, fold, seed, start=weights, on_epoch=end_early, first_test=first_test)
 
     with ThreadPoolExecutor(threads) as pool:
+        running = [pool.submit(fit, fold, weights) for fold, weights in zip(folds, starts, strict=True)]
         try:
-            fits = list(pool.map(fit, folds, starts))
+            for each in as_completed(running):
+                each.result()  # raises what the first fold to fail raised
         except BaseException:
             ended.set()
+            for each in running:
+                each.cancel()
             raise
+    fits = [each.result() for each in running]
     base_rate = walk_baselines_forward(windows, folds, seed, names=("base_rate",))["base_rate"]
     record = pool_records([each.record for each in fits])
     fold_networks = stack_fold_networks([each.uncalibrated for each in fits])

@@ -6,8 +6,6 @@ suffice for the folds. Tasks pass a `WindowsRef`, not arrays; a task that needs 
 same bars, verified by their hash, which takes milliseconds and is cached within a process.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -18,8 +16,7 @@ from prefect import get_run_logger, task
 from data_checks.check_report import require_passed
 from data_checks.check_spec import CheckSpec
 from data_checks.validate import check_windows
-from model.errors import BarsTooShort
-from model.folds import Fold, FoldSpec, bars_needed, split_folds
+from model.folds import Fold, FoldSpec, naming_bars_needed, split_folds
 from model.panel import Panel, PanelSpec, cut_held_out, cut_panel, series_left_out
 from model.panel_recipe import PanelRecipe
 from model.windows import Windows, WindowSpec, cut_windows
@@ -70,7 +67,7 @@ def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) ->
         ChecksFailed: a check of a stopping severity failed.
     """
     with current_progress().step("window"):
-        with _bars_named(bars, window, folds):
+        with naming_bars_needed(f"{bars.symbol} {bars.interval}: {bars.rows} bars are stored", window, folds):
             windows = read_windows(bars, window)
             resolved, _ = read_folds(bars, window, folds)
         settings = Settings()
@@ -81,18 +78,6 @@ def cut(bars: BarsRef, window: WindowSpec, folds: FoldSpec, check: CheckSpec) ->
             "%d windows, %d of them resolved; %d filled bars", len(windows), len(resolved), len(windows.filled)
         )
         return WindowsRef(bars, window, len(windows), len(resolved), float(resolved.labels.mean()), len(windows.filled))
-
-
-@contextmanager
-def _bars_named(bars: BarsRef, window: WindowSpec, folds: FoldSpec) -> Iterator[None]:
-    """Add the series, its bars and the bars needed to a BarsTooShort, whose text counts windows."""
-    try:
-        yield
-    except BarsTooShort as error:
-        raise BarsTooShort(
-            f"{bars.symbol} {bars.interval}: {bars.rows} bars are stored, and this recipe needs at least "
-            f"{bars_needed(window, folds)} without a gap. {error}"
-        ) from error
 
 
 @task(name="read panel", task_run_name="read the stored bars of {interval}")

@@ -19,7 +19,7 @@ import numpy as np
 from model.bars import Bars
 from model.errors import SpecError
 from model.final_fit import fit_final_network
-from model.folds import split_folds
+from model.folds import naming_bars_needed, split_folds
 from model.metrics import METRICS, score
 from model.promotion_rule import PromotionRule
 from model.recipe import Recipe
@@ -196,9 +196,12 @@ class Replay:
         from model.network_files import network_to_bytes, network_to_onnx  # imported here: loads TensorFlow
 
         recipe = self.recipe
-        windows, began = cut_windows(bars, recipe.window), datetime.now(UTC)
-        resolved, trainer = windows.resolved(), trainer_for(recipe)
-        folds = split_folds(resolved, recipe.folds)
+        began, trainer = datetime.now(UTC), trainer_for(recipe)
+        found = f"{recipe.symbol} {recipe.interval}: {len(bars)} bars had closed by {day}"
+        with naming_bars_needed(found, recipe.window, recipe.folds):
+            windows = cut_windows(bars, recipe.window)
+            resolved = windows.resolved()
+            folds = split_folds(resolved, recipe.folds)
         known = (self.workspace.registry, self.workspace.decision_log, recipe, resolved)
         walked = walk_forward(
             trainer,

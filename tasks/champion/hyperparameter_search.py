@@ -22,7 +22,7 @@ from model.bars import Bars
 from model.bars_before_test import bars_before_test
 from model.ensemble import AnyTrainer
 from model.errors import BarsTooShort, UnsoundModel
-from model.folds import EXECUTION_FIELDS, split_folds
+from model.folds import EXECUTION_FIELDS, naming_bars_needed, split_folds
 from model.metrics import log_losses, score
 from model.multiple_testing import BacktestOverfitting, backtest_overfitting, fitting_parts
 from model.presets import recipe_for
@@ -202,8 +202,10 @@ class RecipeSearch:
         run_id = self.workspace.runs.start_run(f"trial {trial.number}", {"trial": str(trial.number)}, parent=parent)
         self.workspace.runs.log_values(run_id, params=values)
         try:
-            windows = cut_windows(self.bars, recipe.window).resolved()
-            folds = split_folds(windows, self.folds)
+            found = f"{recipe.symbol} {recipe.interval}: {len(self.bars)} bars closed before the test bars"
+            with naming_bars_needed(found, recipe.window, self.folds):
+                windows = cut_windows(self.bars, recipe.window).resolved()
+                folds = split_folds(windows, self.folds)
             seed, threads = recipe.training.seed, recipe.folds.threads
             walked = walk_forward(self.trainer(recipe), windows, folds, seed, threads=threads)
             numbers = score(walked.record.labels, walked.record.probabilities)

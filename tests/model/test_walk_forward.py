@@ -139,21 +139,22 @@ def test_threads_fit_as_many_folds_at_once_and_keep_their_order() -> None:
     np.testing.assert_array_equal(at_once.record.probabilities, in_turn.record.probabilities)
 
 
-def test_a_fold_that_fails_ends_the_others_with_their_epoch() -> None:
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_fold_that_fails_ends_the_others_with_their_epoch(failing: int) -> None:
     both_fitting, epochs = Barrier(2), []
 
     class Fails(ShareOfRises):
         def fit(self, windows: Windows, train: np.ndarray, *arguments: Any, on_epoch: Any, **named: Any) -> Fitted:
             both_fitting.wait(timeout=10)
-            if len(train) == len(FOLDS[0].train):
-                raise BarsTooShort("the first fold")
-            for number in range(1000):  # of the second fold, ten seconds
+            if len(train) == len(FOLDS[failing].train):
+                raise BarsTooShort("this fold")
+            for number in range(1000):  # of the other fold, ten seconds
                 sleep(0.01)
                 epochs.append(number)
                 on_epoch(EPOCH)
             return super().fit(windows, train, *arguments, **named)
 
-    with pytest.raises(BarsTooShort, match="the first fold"):
+    with pytest.raises(BarsTooShort, match="this fold"):
         walk_forward(Fails(), RESOLVED, FOLDS[:2], seed=7, threads=2)
     assert len(epochs) < 100
 

@@ -275,7 +275,7 @@ def test_a_replay_of_another_recipe_or_an_earlier_day_is_refused(whole: Replay) 
         replay(whole.settings, LAST, FIRST)
     with pytest.raises(SpecError, match="a name of its own"):
         Replay(RECIPE, RULE, FIRST, LAST, whole.settings, whole.series.name)
-    with pytest.raises(BarsTooShort):
+    with pytest.raises(BarsTooShort, match=r"BTC-USD 1d: 59 bars had closed by 2018-03-01, .* needs at least 152 "):
         Replay(RECIPE, RULE, date(2018, 3, 1), date(2018, 3, 1), whole.settings, "early").run_day(date(2018, 3, 1))
 
 
