@@ -1,13 +1,14 @@
 """Reads the used columns of a Parquet or Feather file, without converting them.
 
-The size is taken from the file's own description before anything is unpacked: rows and bytes of the used columns in
-Parquet, the buffers of each batch in Feather. Text stays a dictionary until its longest value is known. Caution: a
-Parquet page that is larger than the file's footer states is unpacked all the same.
+The size is known before anything is unpacked: in Parquet from the rows of the used columns and the header of each of
+their pages (`parquet_pages.py`), in Feather from the buffers of each batch. Text stays a dictionary until the size of
+its values is known. Caution: what a Parquet footer states about sizes is not trusted.
 """
 
 import io
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -21,12 +22,19 @@ from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.archives import OpenedFile
 from tasks.sources.column_roles import Columns, choose_columns
 from tasks.sources.file_tables import FileTable
+from tasks.sources.parquet_pages import Page, chunk_pages
 from tasks.sources.source_spec import SourceSpec
 from tasks.sources.time_formats import Place
 from tasks.sources.unpacked_size_limits import MAX_TEXT_BYTES, SizeLimits
 
 MAGIC_BYTES = 8  # ARROW1 and two zero bytes; the batches follow, then the footer
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3  # types of a message: Arrow's format/Message.fbs
+MAX_PAGES = 100_000  # own; of the used columns: 512 MB in pages of 8 KB are 65,000, and pages of 1 MB are usual
+MAX_FOOTER_BYTES = 2 << 20  # own; of a column 100 to 200 bytes in each row group; 3 bytes unpack to a kilobyte
+INDEX_BYTES = 4  # of a text in a dictionary
+# Texts of these encodings lie in a page as they are; those of the two delta encodings unpack to any size.
+# parquet-format's parquet.thrift: PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY, BYTE_STREAM_SPLIT
+BOUNDED_ENCODINGS = {0, 2, 8, 9}
 
 
 def read_arrow_table(opened: OpenedFile, spec: SourceSpec, limits: SizeLimits) -> FileTable:
@@ -60,22 +68,78 @@ def _read_parquet(
     stream: BinaryIO, name: str, spec: SourceSpec, limits: SizeLimits
 ) -> tuple[tuple[str, ...], Columns, Fields]:
     """Read the used columns of a Parquet file."""
-    schema = pyarrow.parquet.read_schema(stream)
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - MAGIC_BYTES))
+    footer_size, magic = int.from_bytes(stream.read(4), "little"), stream.read(4)
+    if MAX_FOOTER_BYTES < footer_size < size and magic == b"PAR1":
+        raise UnreadableFile(
+            f"{name}: expected a footer of at most {MAX_FOOTER_BYTES >> 20} MB, found {footer_size:,} bytes; write the "
+            "file with fewer columns or larger row groups"
+        )
+    stream.seek(0)
+    metadata = pyarrow.parquet.read_metadata(stream)
+    schema = metadata.schema.to_arrow_schema()
     names = tuple(schema.names)
     columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
-    used = {names[at] for at in columns.used}
     _require_flat(schema, columns, name)
+    used = {names[at]: schema.field(at).type for at in columns.used}
+    _require_bounded(stream, metadata, used, name, limits)
     stream.seek(0)
-    texts = [
-        field.name for field in schema if field.name in used and (_is_text_like(field.type) or _is_view(field.type))
-    ]
-    file = pyarrow.parquet.ParquetFile(stream, read_dictionary=texts)
-    limits.require_rows(file.metadata.num_rows, name)
-    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-    parts = (group.column(at) for group in groups for at in range(group.num_columns))
-    limits.require_size(sum(part.total_uncompressed_size for part in parts if part.path_in_schema in used), name)
+    texts = [column for column, kind in used.items() if _is_text_like(kind) or _is_view(kind)]
+    file = pyarrow.parquet.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
     read = file.read(columns=sorted(used))
     return names, columns, {at: read[names[at]] for at in columns.used}
+
+
+def _require_bounded(
+    stream: BinaryIO,
+    metadata: pyarrow.parquet.FileMetaData,
+    used: dict[str, pa.DataType],
+    name: str,
+    limits: SizeLimits,
+) -> None:
+    """Raise if the used columns of a Parquet file unpack to more than the limits, whatever its footer states."""
+    limits.require_rows(metadata.num_rows, name)
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    rows = [group.num_rows for group in groups]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise ValueError(f"row groups that do not have {metadata.num_rows:,} rows together")
+    size = pages = 0
+    chunks = (group.column(at) for group in groups for at in range(group.num_columns))
+    expected = (count for group, count in zip(groups, rows, strict=True) for _ in range(group.num_columns))
+    for chunk, count in zip(chunks, expected, strict=True):
+        if chunk.path_in_schema not in used:
+            continue
+        if chunk.num_values != count:
+            raise ValueError(f"{chunk.num_values:,} values in a column of {count:,} rows")
+        found = list(islice(chunk_pages(stream, chunk), MAX_PAGES + 1 - pages))
+        pages += len(found)
+        if pages > MAX_PAGES:
+            raise UnreadableFile(
+                f"{name}: expected at most {MAX_PAGES:,} pages, found more; write the file with larger row groups"
+            )
+        size += _unpacked_size(found, chunk, used[chunk.path_in_schema], name)
+        limits.require_size(size, name)
+
+
+def _unpacked_size(pages: list[Page], chunk: pyarrow.parquet.ColumnChunkMetaData, kind: pa.DataType, name: str) -> int:
+    """Return the most bytes that a column chunk takes: its pages, or the values that they stand for."""
+    sizes = [page.size for page in pages]
+    if "BYTE_ARRAY" in chunk.physical_type and any(
+        page.values and page.encoding not in BOUNDED_ENCODINGS for page in pages
+    ):
+        raise UnreadableFile(
+            f"{name}: expected column {chunk.path_in_schema!r} in a plain or dictionary encoding, found "
+            "DELTA_BYTE_ARRAY or DELTA_LENGTH_BYTE_ARRAY, which may unpack to any size; write the file with another "
+            "encoding"
+        )
+    if _is_text_like(kind) or _is_view(kind) or pa.types.is_dictionary(kind):
+        width = INDEX_BYTES
+    elif chunk.physical_type == "BYTE_ARRAY":  # a decimal; each value is at most as long as a page
+        width = max(sizes, default=0)
+    else:
+        width = 0 if pa.types.is_null(kind) else -(-kind.bit_width // 8)
+    return max(sum(sizes), width * int(chunk.num_values))
 
 
 def _read_feather(
@@ -185,23 +249,25 @@ def _require_flat(schema: pa.Schema, columns: Columns, name: str) -> None:
 def _plain_size(field: pa.ChunkedArray, column: str, name: str) -> int:
     """Return the most bytes that a column takes once its dictionaries or repeated values are written out."""
     kind = field.type
-    if pa.types.is_dictionary(kind):
-        values = [(len(chunk), chunk.dictionary) for chunk in field.chunks]
-    elif pa.types.is_run_end_encoded(kind):
-        values = [(len(chunk), chunk.values) for chunk in field.chunks]
-    elif _is_view(kind):  # many rows may name one text
+    is_dictionary = pa.types.is_dictionary(kind)
+    if _is_view(kind):  # many rows may name one text
         return sum(int(_lengths(chunk).sum(dtype=np.int64)) for chunk in field.chunks)
-    else:
+    if not is_dictionary and not pa.types.is_run_end_encoded(kind):
         return int(field.nbytes)
     if not (_is_text_like(kind.value_type) or _is_view(kind.value_type)):
         return len(field) * int(kind.value_type.bit_width) // 8
-    longest = [(rows, int(_lengths(part).max(initial=0))) for rows, part in values]
-    if any(each > MAX_TEXT_BYTES for _, each in longest):
-        raise UnreadableFile(
-            f"{name}: expected times, numbers or symbols in column {column!r}, found a text of more than "
-            f"{MAX_TEXT_BYTES:,} bytes; choose another column with --source.columns"
-        )
-    return sum(rows * each for rows, each in longest)
+    size = 0
+    for chunk in field.chunks:
+        lengths = _lengths(chunk.dictionary if is_dictionary else chunk.values)
+        longest = int(lengths.max(initial=0))
+        if longest > MAX_TEXT_BYTES:
+            raise UnreadableFile(
+                f"{name}: expected times, numbers or symbols in column {column!r}, found a text of more than "
+                f"{MAX_TEXT_BYTES:,} bytes; choose another column with --source.columns"
+            )
+        exact = pc.sum(pa.array(lengths).take(chunk.indices)).as_py() or 0 if is_dictionary else 0
+        size += exact if is_dictionary else len(chunk) * longest
+    return size
 
 
 def _plain_column(field: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -211,8 +277,11 @@ def _plain_column(field: pa.ChunkedArray) -> pa.ChunkedArray:
         field = pc.run_end_decode(field)
         kind = field.type
     if pa.types.is_dictionary(kind):
-        field = field.cast(kind.value_type)
-        kind = kind.value_type
+        if _is_view(kind.value_type):  # which pyarrow does not write out
+            parts = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(pa.string())) for c in field.chunks]
+            field = pa.chunked_array(parts, pa.dictionary(kind.index_type, pa.string()))
+        kind = field.type.value_type
+        field = field.cast(kind)
     if _is_text_like(kind) or _is_view(kind):
         return field.cast(pa.string())
     return field

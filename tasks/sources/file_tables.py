@@ -157,8 +157,9 @@ class _LineCountingText(io.RawIOBase):
             _refuse_long_line(self._name, self._line + int(long[0]))
         whole = lengths[:-1]
         blank = whole == 0
-        single = np.flatnonzero(whole == 1)
-        blank[single] = characters[starts[single]] == RETURN
+        if len(returned := np.flatnonzero(characters[starts[:-1]] == RETURN)):
+            returns = np.r_[0, np.cumsum(characters == RETURN, dtype=np.int32)]
+            blank[returned] = (returns[ends] - returns[starts[:-1]] == whole)[returned]
         self._blank_lines.append(self._line + np.flatnonzero(blank))
         self._line += len(ends)
         self._carry = text[int(starts[-1]) :]

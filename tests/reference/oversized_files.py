@@ -121,6 +121,36 @@ def parquet_of_long_texts(path: Path) -> None:
     pyarrow.parquet.write_table(constant_table(rows).set_column(1, "open", texts), path)
 
 
+def parquet_with_a_false_footer(path: Path) -> None:
+    """A text of 200 MB in a page that the footer states to have 1,000 bytes."""
+    table = constant_table(30).append_column("symbol", pa.array(["9"] * 29 + ["9" * (200 * MEGABYTE)]))
+    pyarrow.parquet.write_table(table, path, compression="zstd", use_dictionary=["time"], write_statistics=False)
+    stated = pyarrow.parquet.read_metadata(path).row_group(0).column(5).total_uncompressed_size
+    content = path.read_bytes()
+    assert content.count(varint(stated)) == 1
+    path.write_bytes(content.replace(varint(stated), varint(1000, len(varint(stated)))))
+
+
+def parquet_of_column_descriptions(path: Path) -> None:
+    """A footer of 12 MB that lists four million empty columns: 4 GB as pyarrow keeps them."""
+    column = b"\x15\x0a\x25\x00\x18\x04time\x00"  # type double, required, its name
+    schema = b"\x19\x2c" + b"\x48\x01r\x15\x02\x00" + column
+    number = 500_000
+    # The length of a list is not doubled, as that of a number is.
+    group = b"\x19\xfc" + varint(number // 2) + b"\x26\x00\x00" * number + b"\x16\x00\x16\x00\x00"
+    footer = b"\x15\x02" + schema + b"\x16\x00" + b"\x19\x8c" + group * 8 + b"\x00"
+    path.write_bytes(b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1")
+
+
+def varint(number: int, length: int = 0) -> bytes:
+    """Return a number that is not negative in Thrift's compact protocol, in at least `length` bytes."""
+    number, content = 2 * number, []
+    while number > 127 or len(content) + 1 < length:
+        content.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*content, number])
+
+
 def feather_of_constants(path: Path) -> None:
     """20 kB of Feather with 5 million rows, 200 MB, in one compressed batch."""
     pyarrow.feather.write_feather(constant_table(5_000_000), path, compression="zstd", chunksize=5_000_000)
@@ -146,6 +176,8 @@ OVERSIZED: dict[str, Callable[[Path], None]] = {
         zip_of_many_files,
         parquet_of_constants,
         parquet_of_long_texts,
+        parquet_with_a_false_footer,
+        parquet_of_column_descriptions,
         feather_of_constants,
         feather_of_an_unused_column,
     )

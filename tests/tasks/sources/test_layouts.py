@@ -484,6 +484,13 @@ def test_no_bar_is_lost_where_lines_end_in_two_carriage_returns_and_a_newline(wr
     assert found.line_numbers.tolist() == [4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("blank", ["", "\r", "\r\r"])
+def test_blank_lines_between_doubled_carriage_returns_are_counted(blank: str, write: Write) -> None:
+    head, *bars = PLAIN.splitlines()
+    content = "\r\r\n".join([head, bars[0], blank, bars[1], "", blank, *bars[2:], ""])
+    assert open_source(write(content)).fetch().line_numbers.tolist() == [2, 4, 7, 8]
+
+
 @pytest.mark.parametrize(("above", "line"), [("# exported\rby a shop\n", 1), ("# daily\n# exported\rby a shop\n", 2)])
 def test_a_carriage_return_inside_a_line_is_refused_with_the_line(above: str, line: int, write: Write) -> None:
     with pytest.raises(UnreadableFile, match=f"line {line}: .* found a carriage return inside a line"):

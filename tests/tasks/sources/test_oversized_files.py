@@ -27,7 +27,7 @@ from pathlib import Path
 from model.errors import UnreadableFile
 from tasks.sources.source_spec import SourceSpec, open_source
 for path in sys.argv[1:]:
-    table = path.endswith(("constants", "column"))  # 200 MB are quicker to write than 600
+    table = path.endswith(("constants", "column", "footer"))  # 200 MB are quicker to write than 600
     os.environ["RISEORFALL_MAX_FILE_MB"] = "128" if table else "512"
     start = time.process_time()
     try:
@@ -52,6 +52,8 @@ REASONS = {
     "zip_of_many_files": "expected one file in the archive, found thousands",
     "parquet_of_constants": "expected at most 4,194,304 rows",
     "parquet_of_long_texts": "in column 'open', found a text of more than 1,024 bytes",
+    "parquet_with_a_false_footer": "at most 128 MB of bars, unpacked; found more",
+    "parquet_of_column_descriptions": "expected a footer of at most 2 MB",
     "feather_of_constants": "expected at most 4,194,304 rows",
     "feather_of_an_unused_column": "at most 128 MB of bars, unpacked; found more",
 }
@@ -153,7 +155,7 @@ def test_one_text_for_many_rows_is_refused_before_it_is_written_out(encoding: st
         open_source(SourceSpec(kind="csv", path=str(path))).fetch()
 
 
-@pytest.mark.parametrize("encoding", ["dictionary", "run ends", "views"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_column_of_one_symbol_is_read_however_it_is_stored(encoding: str, tmp_path: Path) -> None:
     opened = np.datetime64("2019-01-01", "us") + np.arange(30) * np.timedelta64(1, "D")
     prices = dict.fromkeys(COLUMNS[1:5], pa.array(np.full(30, 4000.5)))
@@ -164,6 +166,18 @@ def test_a_column_of_one_symbol_is_read_however_it_is_stored(encoding: str, tmp_
     with pa.ipc.new_file(path, table.schema) as file:
         file.write_table(table)
     assert len(open_source(SourceSpec(kind="csv", path=str(path))).fetch()) == 30
+
+
+def test_one_long_text_is_not_counted_for_every_row(tmp_path: Path) -> None:
+    """A million symbols of which one has 1,000 characters: 8 MB written out."""
+    rows = 1_000_000
+    opened = np.datetime64("2019-01-01", "us") + np.arange(rows) * np.timedelta64(1, "m")
+    which = pa.array(np.r_[np.zeros(rows - 1, np.int8), np.int8(1)])
+    symbols = pa.DictionaryArray.from_arrays(which, pa.array(["BTC-USD", "9" * 1000]))
+    table = pa.table({"timestamp": opened, "symbol": symbols, **dict.fromkeys(COLUMNS[1:5], np.full(rows, 4000.5))})
+    pyarrow.parquet.write_table(table, tmp_path / "bars")
+    spec = SourceSpec(kind="csv", path=str(tmp_path / "bars"), symbol="BTC-USD", interval="1m")
+    assert len(open_source(spec).fetch()) == rows - 1
 
 
 def test_a_zip_in_a_zip_is_read_and_one_more_is_not(tmp_path: Path) -> None:
