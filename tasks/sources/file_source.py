@@ -5,12 +5,15 @@ bars. Bad bars are passed on, a negative price for example: the data checks refu
 say (time zone, open or close stamp) is assumed and recorded in the layout, not known.
 """
 
+import io
 import logging
 import lzma
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -25,7 +28,7 @@ from jaxtyping import Float64, Int64, Shaped
 from model.bars import COLUMNS, INTERVAL_NAMES, interval_delta
 from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFile
 from model.times import as_utc, column_times, to_datetime, utc_index
-from tasks.sources.archives import open_unpacked
+from tasks.sources.archives import OpenedFile, open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
 from tasks.sources.column_roles import CURRENCIES, is_same_currency, option_name
 from tasks.sources.file_tables import FileTable, read_text_table
@@ -33,12 +36,13 @@ from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
 from tasks.sources.source_spec import SourceBars, SourceSpec
 from tasks.sources.time_formats import Times, newest_first, read_times
-from tasks.sources.unpacked_size_limits import SizeLimits
+from tasks.sources.unpacked_size_limits import RATIO_FROM_BYTES, SizeLimits
 
 log = logging.getLogger(__name__)
 
 SECOND_MICROSECONDS = 1_000_000
 MINUTE_MICROSECONDS = 60_000_000  # every interval is a whole number of minutes, in every time zone
+PREVIEW_BYTES = 2 * RATIO_FROM_BYTES  # unpacked; read and split in half a second
 LISTED_SYMBOLS = 30  # of a file of several, in a message
 DAMAGED = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, struct.error),
@@ -77,14 +81,30 @@ class FileSource:
 
 def read_file(spec: SourceSpec) -> SourceBars:
     """Read all bars of a file; see `FileSource.fetch`. What errors and layout quote of the file is safe to print."""
-    try:
-        bars = _read_path(_path(spec), spec)
-    except RiseOrFallError as error:
-        error.args = (shortened(printable(str(error))),)
-        raise
+    with _printable_errors():
+        bars = _assemble(_read_path(_path(spec), spec), spec)
     layout = {key: shortened(printable(value)) for key, value in bars.layout.items()}
     log.info("%s: %d bars; %s", layout["source"], len(bars), "; ".join(f"{key}: {layout[key]}" for key in layout))
     return SourceBars(bars.frame, layout, bars.line_numbers)
+
+
+def preview_file(spec: SourceSpec) -> None:
+    """Raise what `read_file` would raise for the beginning of a text file, or for the columns of a table.
+
+    Times and numbers are not converted: what they mean may show only later in the file.
+    """
+    with _printable_errors():
+        _read_path(_path(spec), spec, preview=True)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Make what an error quotes of a file safe to print."""
+    try:
+        yield
+    except RiseOrFallError as error:
+        error.args = (shortened(printable(str(error))),)
+        raise
 
 
 def _path(spec: SourceSpec) -> Path:
@@ -100,13 +120,15 @@ def _path(spec: SourceSpec) -> Path:
     return path
 
 
-def _read_path(path: Path, spec: SourceSpec) -> SourceBars:
-    """Read all bars of a file that exists."""
+def _read_path(path: Path, spec: SourceSpec, *, preview: bool = False) -> FileTable:
+    """Read the columns of a file that exists; of a text only the beginning for a preview."""
     name, limits = path.name, SizeLimits.configured()
     try:
         with path.open("rb") as stream, open_unpacked(stream, name, limits) as opened:
-            read_table = read_arrow_table if opened.kind in {"parquet", "feather"} else read_text_table
-            table = read_table(opened, spec, limits)
+            if opened.kind in {"parquet", "feather"}:
+                table = read_arrow_table(opened, spec, limits)
+            else:
+                table = read_text_table(_beginning(opened) if preview else opened, spec, limits)
     except PermissionError as error:
         raise UnreadableFile(f"{spec.path}: expected a readable file, found that read permission is denied") from error
     except DAMAGED as error:
@@ -119,7 +141,15 @@ def _read_path(path: Path, spec: SourceSpec) -> SourceBars:
         ) from error
     if not len(table.place.numbers):
         raise UnreadableFile(f"{name}: expected bars, found column names and no rows")
-    return _assemble(table, spec)
+    return table
+
+
+def _beginning(opened: OpenedFile) -> OpenedFile:
+    """Return the whole lines in the first `PREVIEW_BYTES` of a text."""
+    content = opened.stream.read(PREVIEW_BYTES)
+    if len(content) == PREVIEW_BYTES:
+        content = content[: content.rfind(b"\n") + 1] or content
+    return replace(opened, stream=io.BytesIO(content))
 
 
 def _assemble(table: FileTable, spec: SourceSpec) -> SourceBars:

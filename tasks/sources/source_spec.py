@@ -198,11 +198,12 @@ def latest_as_of(opened: Source, bars: SourceBars, spec: SourceSpec, now: dateti
 def require_readable(spec: SourceSpec) -> None:
     """Raise now what reading the source would raise later, if that is quick to find out.
 
-    A file is read unless it is large. For an exchange only its name and the symbol are checked; one that does not
-    answer is skipped, because a fetch retries for longer.
+    A large file of text is read at its beginning only, another file whole. For an exchange only its name and the symbol
+    are checked; one that does not answer is skipped, because a fetch retries for longer.
 
     Raises:
         UnreadableFile: the file does not exist or contains no bars.
+        AmbiguousFile: it can be read in more than one way.
         SpecError: fields of the spec contradict each other, or the source has no such symbol; the message lists similar
             ones.
     """
@@ -212,7 +213,11 @@ def require_readable(spec: SourceSpec) -> None:
         ExchangeSource(spec).require_traded()
         return
     opened = open_source(spec)
-    if spec.kind == "csv" and not _is_large(spec.path):
+    if spec.kind == "csv" and _is_large(spec.path):
+        from tasks.sources.file_source import preview_file  # imported here: pandas and pyarrow take a second to import
+
+        preview_file(spec)
+    elif spec.kind == "csv":
         opened.fetch()
 
 

@@ -21,7 +21,7 @@ from model.windows import WindowSpec
 from tasks import ingestion, retrain_mlflow_run
 from tasks.champion import challenger_decision, registered_network
 from tasks.settings import Settings
-from tasks.sources import exchange_source, source_spec
+from tasks.sources import exchange_source, file_source, source_spec
 from tasks.store import bar_store
 
 PAGE = (ROOT / "docs" / "one-retrain.md").read_text(encoding="utf-8")
@@ -174,7 +174,8 @@ def test_numbers_in_words_are_those_of_the_code() -> None:
     assert f"multiplied by {low:g} to {high:g}" in TEXT
     assert f"on the newest {leak_audit.MAX_BARS:,} bars" in TEXT
     assert f"if at least {bar_store.LEAST_REVISED} of the landed bars that were stored already" in TEXT
-    assert f"files above {source_spec.QUICK_BYTES // 1_000_000} MB are opened only in step 2" in TEXT
+    large, beginning = source_spec.QUICK_BYTES // 1_000_000, file_source.PREVIEW_BYTES >> 20
+    assert f"of text files above {large} MB it reads the first {beginning} MB" in TEXT
     severities_of_windows = [rule.severity for rule in WINDOW_RULES]
     assert (len(severities_of_windows), severities_of_windows.count("warning")) == (6, 1)
     assert "Six rules check those with a label" in TEXT

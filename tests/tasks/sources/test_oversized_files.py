@@ -15,7 +15,7 @@ from oversized_files import BARS, OVERSIZED
 
 from model.bars import COLUMNS
 from model.errors import UnreadableFile
-from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.sources.source_spec import SourceSpec, open_source, require_readable
 from tasks.sources.unpacked_size_limits import MAX_LINE_BYTES
 
 # One process reads all of them: the peak of its memory is that of the worst.
@@ -25,7 +25,7 @@ resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 import pandas, tasks.sources.file_source
 from pathlib import Path
 from model.errors import UnreadableFile
-from tasks.sources.source_spec import SourceSpec, open_source
+from tasks.sources.source_spec import SourceSpec, open_source, require_readable
 for path in sys.argv[1:]:
     table = path.endswith(("constants", "column", "footer"))  # 200 MB are quicker to write than 600
     os.environ["RISEORFALL_MAX_FILE_MB"] = "128" if table else "512"
@@ -97,6 +97,51 @@ def test_the_limit_is_a_setting(
         open_source(SourceSpec(kind="csv", path=str(path))).fetch()
     monkeypatch.setenv("RISEORFALL_MAX_FILE_MB", "2")
     assert len(open_source(SourceSpec(kind="csv", path=str(path))).fetch()) == len(days)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is large above 500 bytes, and its first 1,000 are read at once: 30 lines of bars."""
+    monkeypatch.setattr("tasks.sources.source_spec.QUICK_BYTES", 500)
+    monkeypatch.setattr("tasks.sources.file_source.PREVIEW_BYTES", 1000)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b"open", b"bids", "expected columns open, high, low, close; missing open"),
+        (b"2017-09-02,10.5", b"2017-09-02,10.5,1", "line 3: expected 6 fields as on line 2, found 7"),
+    ],
+)
+def test_the_beginning_of_a_large_file_is_read_at_once(
+    old: bytes, new: bytes, reason: str, pack: type[bytes], tmp_path: Path
+) -> None:
+    """Before, a temporary Prefect server was started first, in 20 seconds."""
+    path = tmp_path / "bars.csv"
+    incompressible = b"".join(b"2018-01-01,%d,1,1,1,1\n" % (at * 7919**9) for at in range(100))
+    path.write_bytes(pack(BARS.replace(old, new) + incompressible))
+    with pytest.raises(UnreadableFile, match=reason):
+        require_readable(SourceSpec(kind="csv", path=str(path)))
+
+
+@pytest.mark.usefixtures("large")
+def test_what_a_large_file_holds_further_down_is_not_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_bytes(BARS + BARS[32:].replace(b"2017", b"2018") + b"2019-01-01,1,1\n")
+    require_readable(SourceSpec(kind="csv", path=str(path)))
+    with pytest.raises(UnreadableFile, match="line 62: expected 6 fields"):
+        open_source(SourceSpec(kind="csv", path=str(path))).fetch()
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_table_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bars.parquet"
+    pyarrow.parquet.write_table(pa.table({"time": ["2018-01-01"], "open": [1.5]}), path)
+    assert path.stat().st_size > 500
+    with pytest.raises(UnreadableFile, match="missing high, low, close"):
+        require_readable(SourceSpec(kind="csv", path=str(path)))
 
 
 def test_the_longest_line_of_bars(tmp_path: Path) -> None:
