@@ -30,6 +30,7 @@ PRICE_TOKENS = {
     **dict.fromkeys(("close", "closing", "last", "c"), "close"),
 }
 VOLUME_TOKENS = frozenset({"volume", "vol", "v"})
+MOST_DIGITS = 10  # of the number of a column; int() refuses several thousand
 COINS = frozenset(  # own list: a column named after one of them is that coin's, whatever else the file holds
     {
         "btc",
@@ -231,7 +232,7 @@ def _requested_columns(names: Sequence[str], requested: str, source: str) -> dic
                 f"--source.columns: expected 'ROLE=COLUMN' with a role of {', '.join(ROLES)}; found {part!r}"
             )
         places = [at for at, name in enumerate(names) if name == column]
-        if not places and column.isdecimal() and 1 <= int(column) <= len(names):
+        if not places and column.isdecimal() and len(column) < MOST_DIGITS and 1 <= int(column) <= len(names):
             places = [int(column) - 1]
         if not places:
             raise SpecError(f"--source.columns: {source} has no column {column!r}; it has {_listed(names)}")

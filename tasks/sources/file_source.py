@@ -35,7 +35,7 @@ from tasks.sources.file_tables import FileTable, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
 from tasks.sources.source_spec import SourceBars, SourceSpec
-from tasks.sources.time_formats import Times, newest_first, read_times
+from tasks.sources.time_formats import Place, Times, newest_first, read_times
 from tasks.sources.unpacked_size_limits import RATIO_FROM_BYTES, SizeLimits
 
 log = logging.getLogger(__name__)
@@ -261,8 +261,8 @@ def _times(table: FileTable, spec: SourceSpec) -> Times:
     times = read_times(column, spec.timestamp_format, spec.timezone, place)
     for witness in columns.witnesses:
         try:
-            other = read_times(table.fields[witness], "", spec.timezone if "unix" not in times.unit else "", place)
-        except (UnreadableFile, SpecError):
+            other = _witness(table.fields[witness], spec.timezone, place)
+        except UnreadableFile:
             continue  # not a time column after all
         rows = np.flatnonzero(
             (other.moments != times.moments) & (other.moments != times.moments.astype("datetime64[D]"))
@@ -276,6 +276,14 @@ def _times(table: FileTable, spec: SourceSpec) -> Times:
                 f"({len(rows)} rows differ); choose with --source.columns 'timestamp={one}' or 'timestamp={another}'"
             )
     return times
+
+
+def _witness(column: pa.ChunkedArray, zone: str, place: Place) -> Times:
+    """Read a further time column, in a zone unless the column has its own."""
+    try:
+        return read_times(column, "", zone, place)
+    except SpecError:
+        return read_times(column, "", "", place)
 
 
 def _opened_at(moments: Shaped[np.ndarray, " bar"], spec: SourceSpec, source: str) -> Shaped[np.ndarray, " bar"]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from model.bars import PANEL, IntervalName, Series
 from model.errors import SpecError, UnreadableFile
 from model.times import as_utc
+from tasks.sources.given_time_format import require_whole_times
 from tasks.sources.printable_text import printable
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ class SourceSpec(BaseModel):
         if symbol.upper() == PANEL:
             raise ValueError(f"expected the symbol of one series, found {symbol}: it is reserved for panels of series")
         return symbol
+
+    @field_validator("timestamp_format")
+    @classmethod
+    def _require_whole_times(cls, timestamp_format: str) -> str:
+        require_whole_times(timestamp_format)
+        return timestamp_format
 
     @property
     def series(self) -> Series:

@@ -20,13 +20,8 @@ from jaxtyping import Int64, Shaped
 
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
 from model.times import column_times
+from tasks.sources.given_time_format import UNIX_UNITS, states_utc
 
-UNIX_UNITS = {
-    "s": ("seconds", 10**6),
-    "ms": ("milliseconds", 10**3),
-    "us": ("microseconds", 1),
-    "ns": ("nanoseconds", 0),
-}
 UNIX_YEARS = (631_152_000, 4_102_444_800)  # 1990-01-01 and 2100-01-01 in unix seconds
 YEARS = (np.datetime64("1900-01-01", "us"), np.datetime64("2100-01-01", "us"))  # of any time
 COMPACT_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by number of digits
@@ -117,7 +112,7 @@ def read_times(column: pa.ChunkedArray, given_format: str, given_zone: str, plac
 def _text_times(column: pa.ChunkedArray, given_format: str, zone: str, place: Place) -> Times:
     """Read times written as text: in the given format, as unix times, as ISO 8601, or in the one format that fits."""
     if given_format and given_format not in UNIX_UNITS:
-        own = "UTC" if "%z" in given_format.lower() else None
+        own = "UTC" if states_utc(given_format) else None
         return _in_zone(_formatted_times(column, given_format, place), own, zone, "date and time", given_format, place)
     number = _cast(column, pa.int64()) or _cast(column, pa.float64())
     if number is not None:
@@ -260,9 +255,10 @@ def _numeric_times(column: pa.ChunkedArray, given_unit: str, zone: str, place: P
     moments = at.view("datetime64[us]")
     if len(present) > 1:
         _require_one_clock(moments, present, place)
-    own = None if zone not in ("", "UTC") else "UTC"
-    read = _in_zone(moments, own, zone, f"unix {units}", "number", place)
-    return Times(read.moments, read.unit, read.format, "UTC, as unix times are" if own else read.zone)
+    if zone not in ("", "UTC"):
+        raise SpecError(f"{place.source}: unix times are UTC; leave out --source.timezone {zone}")
+    read = _in_zone(moments, "UTC", zone, f"unix {units}", "number", place)
+    return Times(read.moments, read.unit, read.format, "UTC, as unix times are")
 
 
 def _compact_times(

@@ -194,6 +194,7 @@ COLUMNS = (
     ),
     *(
         "open=99999999999999999999",
+        "open=" + "9" * 5000,
         "timestamp=volume",
         "timestamp=open",
         "close=\x1b[31m",

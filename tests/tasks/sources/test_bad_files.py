@@ -44,7 +44,7 @@ def test_there_are_many_bad_files() -> None:
             "line 6: expected a time of the years 1900 to 2099, found 0001-01-01",
         ),
         (CSV, {"timezone": "Europe"}, "there is no zone 'Europe'; similar: Europe/"),
-        (CSV, {"timestamp_format": "(?P<Y>x)"}, "line 2: expected a time written as '(?P<Y>x)'"),
+        (CSV, {"timestamp_format": "%Y-%m-%d (?P<Y>x)"}, "line 2: expected a time written as '%Y-%m-%d (?P<Y>x)'"),
         (CSV.replace("2017-09-05", "1\x1b[31m"), {}, r"found '1\x1b[31m'"),
         (CSV.replace("10.5", "\x1b[31m", 1), {}, r"line 2: expected a number in column 'open', found '\x1b[31m'"),
     ],

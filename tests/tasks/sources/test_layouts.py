@@ -359,11 +359,6 @@ def test_a_zone_that_contradicts_the_file_is_refused(write: Write) -> None:
     assert len(fetch(write(LAYOUTS["offset"], timezone="UTC"))) == 4
 
 
-def test_unix_times_of_a_local_clock_can_be_converted(write: Write) -> None:
-    bars = fetch(write(LAYOUTS["unix seconds"], timezone="Asia/Seoul"))
-    assert (bars.frame["timestamp"] == BARS["timestamp"] - pd.Timedelta(hours=9)).all()
-
-
 def test_columns_can_be_set_by_name_and_number(write: Write) -> None:
     content = text("when,a,b,c,d,Volume BTC,Volume USD", rows(DAYS, "ohlcvc"))
     spec = write(content, columns="timestamp=when,open=a,high=b,low=c,close=5,volume=Volume BTC")
