@@ -80,6 +80,12 @@ class NoChampion(RiseOrFallError):
     """Nothing was promoted yet, so nothing can predict or be rolled back."""
 
 
+class NoSuchVersion(NoChampion):
+    """No registered version has the number that was given."""
+
+    exit_code = 2
+
+
 class StaleChampion(RiseOrFallError):
     """The champion, or the newest bar, is older than the prediction allows."""
 

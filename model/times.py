@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
+from model.errors import SpecError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,8 +18,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def as_utc(moment: datetime) -> datetime:
-    """Return a datetime as UTC-aware."""
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """Return a datetime as UTC-aware.
+
+    Raises:
+        SpecError: in UTC it is outside the years 1 to 9999.
+    """
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise SpecError(f"expected a time of the years 1 to 9999 in UTC, found {moment.isoformat()}") from None
 
 
 def to_datetime64(moment: datetime) -> np.datetime64:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from inspect import signature
 from io import TextIOWrapper
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from pydantic import ValidationError
 
 from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
@@ -32,6 +32,7 @@ from tasks.sources.printable_text import printable
 from tasks.store.arrow_without_pandas import use_arrow_without_pandas
 
 WRONG_USAGE, UNEXPECTED = 2, 1
+FIRST_YEAR, LAST_YEAR = 1900, 2099  # of bars
 COMMANDS = (
     *(ingest, bars, quarantine, release, remove),
     *(retrain, retrain_panel, replay, tune),
@@ -41,10 +42,19 @@ COMMANDS = (
     *(doctor, backup, restore, housekeeping),
 )
 
+
+def _require_known_years(_: type, value: object) -> None:
+    """Raise ValueError where an option is a time of another year than bars may have; sums with it may overflow."""
+    for time in value if isinstance(value, list) else [value]:
+        if isinstance(time, datetime) and not FIRST_YEAR <= time.year <= LAST_YEAR:
+            raise ValueError(f"expected a time of the years {FIRST_YEAR} to {LAST_YEAR}, found {time.isoformat()}")
+
+
 app = App(
     name="riseorfall",
     help="Retrain a CNN + LSTM on price bars every day; promote a version that is not worse out of sample by a margin.",
     version_flags=["--version"],
+    default_parameter=Parameter(validator=_require_known_years),
 )
 for command in COMMANDS:
     app.command(command)

@@ -7,6 +7,7 @@ MLflow's search returns has no aliases, so a version is looked up by its alias.
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 import weakref
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.bars import Series
-from model.errors import NoChampion, StoreUnavailable, UnsoundModel, UntrustedModel
+from model.errors import NoChampion, NoSuchVersion, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.times import as_utc
 from tasks.registry.experiment_page import NOTE_TAG, corrected_model_note, model_note
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,17}")  # as MLflow numbers them; SQLite holds no more
 MOST_DOWNLOADED = 64  # own choice: versions kept on this machine; a decision reads up to 32, 1 to 2 MB each
 UNRECORDED = (
     "its decision is of version 0.1 and recorded no digests: its files are not verified until the next decision"
@@ -299,9 +301,15 @@ class ModelRegistry:
         """Return one version with its tags and metrics; the end of its training is that of the decision log.
 
         Raises:
-            NoChampion: there is no such version.
+            NoSuchVersion: no version has this number.
             StoreUnavailable: the registry did not answer.
         """
+        absent = NoSuchVersion(
+            f"{self.name}: expected version {number} in the registry at {masked(self.runs.uri)}, found none. "
+            "`riseorfall status` shows the versions that decisions were made about."
+        )
+        if not VERSION_NUMBER.fullmatch(number):
+            raise absent
         trained_until = self.history.recorded(number).trained_until
         known = self.runs.database.version(self.name, number)
         if known is not None:
@@ -312,10 +320,7 @@ class ModelRegistry:
             with require_answer(f"{self._place}, version {number}"):
                 found = self.client.get_model_version(self.name, number)
         except MlflowException as error:
-            raise NoChampion(
-                f"{self.name}: expected version {number} in the registry at {masked(self.runs.uri)}, found none. "
-                "`riseorfall status` shows the versions that decisions were made about."
-            ) from error
+            raise absent from error
         return _version(self.name, number, str(found.run_id), dict(found.tags), trained_until)
 
     def describe(self, version: str, text: str) -> None:

@@ -166,6 +166,24 @@ def test_wrong_usage_exits_with_2_and_names_the_flag(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        *(["predict", "--as-of"], ["predict", "--panel", "--as-of"], ["monitor", "--as-of"], ["explain", "--at"]),
+        *(["decisions", "--on"], ["ingest", "--as-of"], ["retrain", "--as-of"], ["retrain-panel", "--as-of"]),
+        *(["release", "--reason", "x", "--at"], ["remove", "--reason", "x", "--at", "2019-01-01"]),
+        *(["remove", "--reason", "x", "--from", "2019-01-01", "--to"], ["replay", "--to", "2019-01-01", "--from"]),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("time", ["0001-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_of_a_year_without_bars_is_refused_by_every_option(
+    words: list[str], time: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, time]) == 2
+    assert "expected a time of the years 1900 to 2099, found " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("name", "content", "code", "message"),
     [
         ("absent.csv", None, 2, "absent.csv"),

@@ -1,12 +1,15 @@
 """Times convert between datetime64 and UTC-aware datetimes without losing a microsecond."""
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.errors import SpecError
 from model.times import (
     as_utc,
     column_times,
@@ -31,6 +34,12 @@ def test_other_zones_are_converted_and_a_missing_zone_is_utc() -> None:
     tokyo = MOMENT.astimezone(timezone(timedelta(hours=9)))
     assert to_datetime64(tokyo) == to_datetime64(MOMENT.replace(tzinfo=None)) == to_datetime64(MOMENT)
     assert as_utc(tokyo).utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_cannot_express_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=f"years 1 to 9999 in UTC, found {re.escape(text)}"):
+        as_utc(datetime.fromisoformat(text))
 
 
 def test_text_has_an_offset_and_microseconds_only_if_there_are_any() -> None:

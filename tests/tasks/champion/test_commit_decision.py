@@ -1,5 +1,6 @@
 """A decision is one commit: whatever crashes, races or breaks, ledger and alias agree and the champion can serve."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from synthetic_records import coin_labels, daily_record, loud_forecast
 from tiny_network import tiny_onnx
 
 from model.bars import Series
-from model.errors import NoChampion, SpecError, StoreUnavailable, UnsoundModel, UntrustedModel
+from model.errors import NoChampion, NoSuchVersion, SpecError, StoreUnavailable, UnsoundModel, UntrustedModel
 from model.recipe import Recipe
 from model.windows import WindowSpec
 from tasks.champion.commit_decision import commit_decision, sync_champion_alias, timeline_steps
@@ -335,9 +336,17 @@ def test_force_needs_a_reason_is_marked_and_loads_even_so(workspace: Workspace, 
     break_files(workspace, "3")
     with pytest.raises(UnsoundModel):
         promote_by_hand(SERIES, settings, "3", force=True, reason="at any price")
-    with pytest.raises(NoChampion, match="expected version 9"):
-        promote_by_hand(SERIES, settings, "9", force=True, reason="why not")
     assert agreed(workspace) == "2"
+
+
+@pytest.mark.parametrize("number", ["9", "99999999999999999999", "03", "3.0", "+3", " 3", "x", ""])
+def test_a_number_that_no_version_has_is_refused(number: str, workspace: Workspace, settings: Settings) -> None:
+    """Also one that SQLite cannot hold, and one that SQLite would take for 3."""
+    commit_decision(workspace, row(1, "1", None, "1"))
+    with pytest.raises(NoSuchVersion, match=re.escape(f"expected version {number} in the registry")) as caught:
+        promote_by_hand(SERIES, settings, number, force=True, reason="why not")
+    assert caught.value.exit_code == 2
+    assert agreed(workspace) == "1"
 
 
 def test_the_history_keeps_what_was_not_measured_apart() -> None:

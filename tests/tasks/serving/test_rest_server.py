@@ -94,7 +94,7 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "strange key": ({"bars": GOOD, "colour": "blue"}, 422, "Extra inputs"),
     "strange column": (last(adj_close=1.0), 422, "Extra inputs"),
     "missing close": ({"bars": [{k: v for k, v in each.items() if k != "close"} for each in GOOD]}, 422, "close"),
-    "outside UTC": (last(timestamp="9999-12-31T23:00:00-14:00"), 422, "year 1 to 9999 in UTC"),
+    "outside UTC": (last(timestamp="9999-12-31T23:00:00-14:00"), 422, "years 1 to 9999 in UTC"),
     "price as text": (last(close="61000"), 422, "valid number"),
     "negative price": (last(low=-1.0), 422, "greater than 0"),
     "zero price": (last(open=0.0), 422, "greater than 0"),
