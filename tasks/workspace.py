@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 
-from model.bars import PANEL, Series
+from model.bars import Series
 from model.errors import DamagedHome, RiseOrFallError, SpecError
 from tasks.registry.experiment_page import Purpose
 from tasks.registry.experiment_runs import ExperimentRuns
@@ -110,10 +110,9 @@ class Workspace:
         return self.runs.name
 
     def listed_series(self) -> tuple[Series, ...]:
-        """Return every series with bars, and every panel about which decisions were made; for lists and pages."""
-        stored = self.bar_store.stored_series()
-        panels = (Series(PANEL, interval) for interval in sorted({each.interval for each in stored}))
-        return (*stored, *(panel for panel in panels if self.decision_log.last(panel.name)))
+        """Return every series with bars or decisions, and every panel with decisions; for lists and pages."""
+        found = {*self.bar_store.stored_series(), *self.decision_log.series()}
+        return tuple(sorted(found, key=lambda each: (each.is_panel, each.symbol, each.interval)))
 
     @property
     def series_flags(self) -> str:

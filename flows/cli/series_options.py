@@ -104,14 +104,14 @@ class SeriesOptions:
 
     @property
     def listed(self) -> tuple[Series, ...]:
-        """Return every series and panel that fits the flags; the one to show where there is only one with bars.
+        """Return every series and panel that fits the flags; the one to show where there is none.
 
         Raises:
             SpecError: the flags choose a panel about which no decision was made, or no stored series.
         """
         fitting = self.choose(open_workspace().listed_series())
         if not self.is_panel:
-            return fitting if len(fitting) > 1 else (self.series,)
+            return fitting or (self.series,)
         if not fitting:
             interval = self.interval or FIRST_SERIES.interval
             raise SpecError(

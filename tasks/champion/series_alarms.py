@@ -86,6 +86,7 @@ def series_health(
         found["source"] = "panel" if series.is_panel else params.get("source.kind", "")
         fetched = series.is_panel and workspace.bar_store.has_exchange_bars(members)
         found["live_source"] = found["source"] == "exchange" or fetched
+        alarms += _absence_alarms(series, closed_at)
         if found["live_source"] and series.is_panel:  # it has no schedule
             alarms += _stale_alarms(champion, moment)
         elif found["live_source"]:
@@ -103,6 +104,12 @@ def _newest_close(workspace: Workspace, members: Sequence[Series]) -> datetime |
     """Return the newest close of some series of one interval; None without bars."""
     newest = [opened_at for each in members if (opened_at := workspace.bar_store.newest(each))]
     return max(newest) + to_timedelta(members[0].delta) if newest else None
+
+
+def _absence_alarms(series: Series, closed_at: datetime | None) -> list[str]:
+    """Return an alarm where a champion has no bars, also those of a file: it cannot predict."""
+    absent = f"bars: none of {series.symbol} {series.interval} are stored; `predict` needs them"
+    return [absent] if closed_at is None else []
 
 
 def require_healthy(found: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from model.bars import Series
 from model.errors import RiseOrFallError
 from model.times import as_utc
 from tasks.store.delta_table import Change, Table, append_rows, field_names, place, quoted, read_as_stored, read_rows
@@ -415,6 +416,20 @@ class DecisionLog:
         table = self._table.open()
         names = read_rows(table, self._schema("series_name"))["series_name"].to_pylist() if table else ()
         return tuple(sorted(set(names)))
+
+    def series(self) -> tuple[Series, ...]:
+        """Return every series and panel about which there are decisions, without replays, by symbol and interval."""
+        table = self._table.open()
+        if table is None:
+            return ()
+
+        def found() -> tuple[Series, ...]:
+            names = ("symbol", "interval", "series_name")
+            rows = read_rows(table, self._schema(*names)).select(names)
+            pairs = set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+            return tuple(Series(*each) for *each, name in sorted(pairs) if Series(*each).name == name)
+
+        return find_once(table, ("series",), found)
 
     def last(self, series_name: str) -> LoggedDecision | None:
         """Return the decision written last about a series: its `champion_after` is the champion. None without any."""

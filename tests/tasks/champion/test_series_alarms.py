@@ -8,13 +8,16 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
+from flows.cli import run
 from model.bars import Series
 from model.errors import StaleChampion
 from model.evaluation import WAYS
 from model.times import to_datetime
+from tasks.champion.bar_removal import remove_bars
 from tasks.champion.series_alarms import Pauses, Unhealthy, require_healthy, series_health
 from tasks.champion.series_status import series_status
 from tasks.console.status_tables import show_health
+from tasks.pages.dashboard_content import DashboardReader
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.local_database import LocalDatabase
 from tasks.serving.forecast import forecast
@@ -89,6 +92,37 @@ def test_bars_that_predict_refuses_are_an_alarm(settings: Settings) -> None:
         assert ("bars" in alarms(settings, moment)) is refused
         with pytest.raises(StaleChampion, match="2 bars before") if refused else nullcontext():
             forecast(SERIES, settings, as_of=moment)
+
+
+@pytest.mark.parametrize("kind", ["exchange", "csv", "sample"])
+def test_a_champion_without_bars_is_an_alarm(settings: Settings, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: {"source.kind": kind})
+    assert "bars" not in alarms(settings, CLOSE + HOUR)
+    remove_all_bars(settings)
+    found = series_health(SERIES, settings, CLOSE + HOUR)
+    assert found["alarms"] == ["bars: none of BTC-USD 1d are stored; `predict` needs them"]
+    with pytest.raises(Unhealthy, match="none of BTC-USD 1d are stored"):
+        require_healthy(found)
+
+
+def test_a_champion_whose_bars_were_removed_is_listed_beside_other_series(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(settings.root))
+    monkeypatch.setattr(ExperimentRuns, "run_params", lambda *_: {"source.kind": "sample"})
+    assert run(["status", "--check"]) == 0
+    store, other = Workspace(settings).bar_store, Series("ETH-USD", "1d")
+    store.merge(other, store.read_frame(SERIES), {}, merged_at=CLOSE)
+    remove_all_bars(settings)
+    assert Workspace(settings).listed_series() == (SERIES, other)
+    assert run(["status", "--check"]) == 4
+    assert "none of BTC-USD 1d are stored" in capsys.readouterr().err
+    (content, _) = DashboardReader(settings).read()
+    assert content.health["alarms"] == ["bars: none of BTC-USD 1d are stored; `predict` needs them"]
+
+
+def remove_all_bars(settings: Settings) -> None:
+    remove_bars(SERIES, settings, "wrong", removed_at=CLOSE, first=datetime(2000, 1, 1, tzinfo=UTC), last=CLOSE)
 
 
 def test_a_status_without_the_costs_of_a_run_has_no_numbers_after_costs(
