@@ -80,23 +80,30 @@ def absurd_prices(prices: Float64[np.ndarray, "bar 4"], factor: float) -> Bool[n
     """Mark bars with a price more than `factor` times away from the level around them, shape (bar,); oldest first.
 
     The level is the median close of the 21 nearest bars. Only a bar that is as far from the close before or after
-    it is marked: a price that climbs that far step by step is real. A lasting change of the level marks no bar once ten
-    bars have followed.
+    it is marked, and the bars between two such, or between the start of the series and one: a price that climbs that
+    far step by step is real. A lasting change of the level marks its first bar until ten bars have followed, then none.
 
-    Time: entry t depends on bars t-20..t+20.
+    Time: entry t depends on the bars of its block, and on the 20 before and after it.
     """
-    mask = np.zeros(len(prices), dtype=bool)
+    none = np.zeros(len(prices), dtype=bool)
     close, highest, lowest = prices[:, 3], prices.max(axis=1), prices.min(axis=1)
-    if len(prices) < 3:  # noqa: PLR2004 - of two bars neither is the odd one
-        return mask
-    far = np.zeros(len(prices), dtype=bool)
+    far = none.copy()
     far[1:] |= (highest[1:] > close[:-1] * factor) | (lowest[1:] * factor < close[:-1])
     far[:-1] |= (highest[:-1] > close[1:] * factor) | (lowest[:-1] * factor < close[1:])
+    if len(prices) < 3 or not far.any():  # noqa: PLR2004 - of two bars neither is the odd one
+        return none
     near_bars = min(LEVEL_BARS, len(prices))
-    for bars in np.array_split(np.flatnonzero(far), 1 + int(far.sum()) // LEVELS_AT_ONCE):
+    beyond_level = none.copy()
+    reach = LEVEL_BARS // 2
+    near_far = np.flatnonzero(np.convolve(far, np.ones(LEVEL_BARS, np.int8))[reach : reach + len(prices)])
+    for bars in np.array_split(near_far, 1 + len(near_far) // LEVELS_AT_ONCE):
         first = np.clip(bars - near_bars // 2, 0, len(prices) - near_bars)
         level = np.median(close[first[:, None] + np.arange(near_bars)], axis=1)
-        mask[bars] = (highest[bars] > level * factor) | (lowest[bars] * factor < level)
+        beyond_level[bars] = (highest[bars] > level * factor) | (lowest[bars] * factor < level)
+    mask: Bool[np.ndarray, " bar"] = far & beyond_level
+    starts, ends = _runs(beyond_level)
+    is_block = mask[ends - 1] & (mask[starts] | (starts == 0))
+    mask |= _in_runs(starts[is_block], ends[is_block], len(prices))
     return mask
 
 
@@ -254,12 +261,23 @@ def price_jumps(close: Float64[np.ndarray, " bar"], factor: float) -> Bool[np.nd
 def flat_runs(ohlcv: Float64[np.ndarray, "bar 5"], longest: int) -> Bool[np.ndarray, " bar"]:
     """Mark bars in runs of more than `longest` bars without a price move and without volume, shape (bar,)."""
     flat = (ohlcv[:, 1] == ohlcv[:, 2]) & ~(ohlcv[:, 4] > 0)
-    edges = np.flatnonzero(np.diff(np.r_[False, flat, False].astype(np.int8)))
-    starts, ends = edges[::2], edges[1::2]
+    starts, ends = _runs(flat)
     long = ends - starts > longest
-    change = np.zeros(len(flat) + 1, dtype=np.int64)
-    change[starts[long]], change[ends[long]] = 1, -1
-    return np.cumsum(change[:-1]) > 0
+    return _in_runs(starts[long], ends[long], len(flat))
+
+
+def _runs(mask: Bool[np.ndarray, " bar"]) -> tuple[Int64[np.ndarray, " run"], Int64[np.ndarray, " run"]]:
+    """Return the first bar of each run of marked bars, and the bar after it, each of shape (run,)."""
+    edges = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(np.int8)))
+    return edges[::2], edges[1::2]
+
+
+def _in_runs(starts: Int64[np.ndarray, " run"], ends: Int64[np.ndarray, " run"], bars: int) -> Bool[np.ndarray, " bar"]:
+    """Mark the bars of runs, shape (bar,)."""
+    change = np.zeros(bars + 1, dtype=np.int64)
+    change[starts], change[ends] = 1, -1
+    mask: Bool[np.ndarray, " bar"] = np.cumsum(change[:-1]) > 0
+    return mask
 
 
 def volume_breaks(

@@ -303,6 +303,40 @@ def test_a_lasting_change_of_the_level_is_accepted(bars: pd.DataFrame, series: S
     assert check_bars(bars, series, CheckSpec()).quarantined.empty
 
 
+@pytest.mark.parametrize("factor", [1000, 1 / 1000])
+@pytest.mark.parametrize(("first", "length"), [(0, 1), (0, 10), (1, 4), (150, 1), (150, 2), (150, 10), (285, 9)])
+def test_each_bar_of_a_block_at_another_level_is_refused(
+    first: int, length: int, factor: float, bars: pd.DataFrame, series: Series
+) -> None:
+    bars.loc[first : first + length - 1, ["open", "high", "low", "close"]] *= factor
+    report = check_bars(bars, series, CheckSpec())
+    assert set(report.quarantined["rule"]) == {"absurd_price"}
+    refused = report.quarantined["timestamp"].dt.tz_localize(None).tolist()
+    assert refused == bars["timestamp"][first : first + length].tolist()
+
+
+def test_what_ends_with_the_series_may_be_a_lasting_change(bars: pd.DataFrame, series: Series) -> None:
+    """Of ten bars at the new level the first is refused: it is accepted with the eleventh."""
+    bars.loc[290:, ["open", "high", "low", "close"]] *= 1000
+    report = check_bars(bars, series, CheckSpec())
+    assert report.quarantined["timestamp"].dt.tz_localize(None).tolist() == [bars["timestamp"][290]]
+
+
+def test_two_wrong_blocks_leave_the_bars_between_them(bars: pd.DataFrame, series: Series) -> None:
+    bars.loc[[150, 151, 154, 155, 156], ["open", "high", "low", "close"]] *= 1000
+    refused = check_bars(bars, series, CheckSpec()).quarantined["timestamp"].dt.tz_localize(None).tolist()
+    assert refused == bars["timestamp"][[150, 151, 154, 155, 156]].tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e-8, 1e9, 1e12])
+def test_a_series_of_any_scale_is_accepted(scale: float, bars: pd.DataFrame, series: Series) -> None:
+    """1e-14 is BABYDOGE in bitcoins, 1e9 a bitcoin in rupiah."""
+    bars[["open", "high", "low", "close"]] *= scale
+    report = check_bars(bars, series, CheckSpec())
+    assert report.quarantined.empty
+    assert report.passed(CheckSpec())
+
+
 def test_a_removed_bar_is_refused_as_long_as_its_values_are_the_same(bars: pd.DataFrame, series: Series) -> None:
     removed = bars.iloc[[10, 20]]
     report = check_bars(pd.concat([bars[:20], bars[20:21], bars[20:]]), series, CheckSpec(), removed=removed)
