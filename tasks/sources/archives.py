@@ -28,7 +28,6 @@ MAGIC = {
     b"PK\x03\x04": "zip",
     b"PAR1": "parquet",
     b"ARROW1": "feather",
-    b"FEA1": "feather",
 }
 REFUSED_MAGIC = {
     b"\x89PNG": "a PNG picture",
@@ -38,6 +37,7 @@ REFUSED_MAGIC = {
     b"PK\x05\x06": "a zip archive without members",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
     b"\x89HDF": "an HDF5 file; save the table as Parquet or CSV",
+    b"FEA1": "a Feather file of version 1; save the table as Parquet or CSV",  # pyarrow crashes on damaged ones
     b"SQLite format 3": "a SQLite database; export the table as CSV",
     b"\xfd7zXZ": "an xz archive; unpack it",
     b"7z\xbc\xaf": "a 7z archive; unpack it",

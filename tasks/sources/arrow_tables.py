@@ -8,13 +8,12 @@ its values is known. Caution: what a Parquet footer states about sizes is not tr
 import io
 import struct
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.feather
 import pyarrow.parquet
 from jaxtyping import Int32
 
@@ -22,7 +21,7 @@ from model.errors import AmbiguousFile, UnreadableFile
 from tasks.sources.archives import OpenedFile
 from tasks.sources.column_roles import Columns, choose_columns
 from tasks.sources.file_tables import FileTable
-from tasks.sources.parquet_pages import Page, chunk_pages
+from tasks.sources.parquet_pages import Page, chunk_pages, require_describable
 from tasks.sources.source_spec import SourceSpec
 from tasks.sources.time_formats import Place
 from tasks.sources.unpacked_size_limits import MAX_TEXT_BYTES, SizeLimits
@@ -83,42 +82,43 @@ def _read_parquet(
     columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
     _require_flat(schema, columns, name)
     used = {names[at]: schema.field(at).type for at in columns.used}
-    _require_bounded(stream, metadata, used, name, limits)
+    limits.require_rows(metadata.num_rows, name)
+    paths = [metadata.schema.column(at).path for at in range(metadata.num_columns)]
+    leaves = {at: used[path] for at, path in enumerate(paths) if path in used}
+    require_describable(stream, footer_size, metadata, tuple(leaves))
+    _require_bounded(stream, metadata, leaves, name, limits)
     stream.seek(0)
     texts = [column for column, kind in used.items() if _is_text_like(kind) or _is_view(kind)]
     file = pyarrow.parquet.ParquetFile(stream, metadata=metadata, read_dictionary=texts)
     read = file.read(columns=sorted(used))
+    read.validate(full=True)  # texts may be no UTF-8
     return names, columns, {at: read[names[at]] for at in columns.used}
 
 
 def _require_bounded(
     stream: BinaryIO,
     metadata: pyarrow.parquet.FileMetaData,
-    used: dict[str, pa.DataType],
+    used: dict[int, pa.DataType],
     name: str,
     limits: SizeLimits,
 ) -> None:
     """Raise if the used columns of a Parquet file unpack to more than the limits, whatever its footer states."""
-    limits.require_rows(metadata.num_rows, name)
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
     rows = [group.num_rows for group in groups]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise ValueError(f"row groups that do not have {metadata.num_rows:,} rows together")
     size = pages = 0
-    chunks = (group.column(at) for group in groups for at in range(group.num_columns))
-    expected = (count for group, count in zip(groups, rows, strict=True) for _ in range(group.num_columns))
-    for chunk, count in zip(chunks, expected, strict=True):
-        if chunk.path_in_schema not in used:
-            continue
-        if chunk.num_values != count:
-            raise ValueError(f"{chunk.num_values:,} values in a column of {count:,} rows")
+    for group, (at, kind) in product(groups, used.items()):
+        chunk = group.column(at)
+        if chunk.num_values != group.num_rows:
+            raise ValueError(f"{chunk.num_values:,} values in a column of {group.num_rows:,} rows")
         found = list(islice(chunk_pages(stream, chunk), MAX_PAGES + 1 - pages))
         pages += len(found)
         if pages > MAX_PAGES:
             raise UnreadableFile(
                 f"{name}: expected at most {MAX_PAGES:,} pages, found more; write the file with larger row groups"
             )
-        size += _unpacked_size(found, chunk, used[chunk.path_in_schema], name)
+        size += _unpacked_size(found, chunk, kind, name)
         limits.require_size(size, name)
 
 
@@ -148,22 +148,17 @@ def _read_feather(
     """Read the used columns of a Feather file."""
     content = pa.py_buffer(stream.read())
     limits.require_size(content.size, name)
-    if content[:4].to_pybytes() == b"FEA1":  # version 1 has no compression
-        read = pyarrow.feather.read_table(io.BytesIO(content))
-        names = tuple(read.column_names)
-        columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
-    else:
-        rows = size = 0
-        for batch_rows, batch_size in _batch_sizes(content[MAGIC_BYTES:]):
-            rows, size = rows + batch_rows, size + batch_size
-            limits.require_rows(rows, name)
-            limits.require_size(size, name)
-        reader = pa.ipc.open_stream(content[MAGIC_BYTES:])
-        names = tuple(reader.schema.names)
-        columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
-        _require_flat(reader.schema, columns, name)
-        read = reader.read_all()
-        read.validate(full=True)
+    rows = size = 0
+    for batch_rows, batch_size in _batch_sizes(content[MAGIC_BYTES:]):
+        rows, size = rows + batch_rows, size + batch_size
+        limits.require_rows(rows, name)
+        limits.require_size(size, name)
+    reader = pa.ipc.open_stream(content[MAGIC_BYTES:])
+    names = tuple(reader.schema.names)
+    columns = choose_columns(names, spec.columns, spec.symbol, name, [False] * len(names))
+    _require_flat(reader.schema, columns, name)
+    read = reader.read_all()
+    read.validate(full=True)
     return names, columns, {at: read.column(at) for at in columns.used}
 
 

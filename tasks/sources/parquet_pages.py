@@ -1,25 +1,32 @@
-"""Reads the page headers of a Parquet file, so that its size is known before anything is unpacked.
+"""Reads the page headers and the footer of a Parquet file, so that its size is known before anything is unpacked.
 
 The footer of a file may state any size; pyarrow unpacks each page into as many bytes as the header of the page states,
 and fails where it holds more. Pages are found as pyarrow finds them: one after the other from the start of a column
-chunk. Stricter than Thrift, so that no header can be read in two ways: fields ascend, and numbers fit 32 bits. It reads
-no values.
+chunk. Stricter than Thrift, so that no header can be read in two ways: fields ascend, and numbers fit their type. It
+reads no values. The footer is read only to refuse what would end the process in pyarrow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow.parquet
 
 HEADER_BYTES, MAX_HEADER_BYTES = 1 << 9, 1 << 16  # own: read at first, and at most; a header has 20 to 200 bytes
 PADDING_BYTES = 100  # old writers leave the header of the dictionary out of the chunk's size (PARQUET-816)
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 0, 2, 3  # PageType; this and what follows: parquet-format's parquet.thrift
+ROW_GROUPS, COLUMNS, COLUMN_METADATA, CRYPTO_METADATA, SIZE_STATISTICS = 4, 1, 3, 8, 16  # fields of a footer
+TEXT_BYTES, REPETITIONS, DEFINITIONS = 1, 2, 3  # fields of the size statistics of a column chunk
+FOOTER_END_BYTES = 8  # its length, and PAR1
 SIZES = {1: "type", 2: "uncompressed_page_size", 3: "compressed_page_size"}
 VALUES = {DATA_PAGE: (5, 2), DATA_PAGE_V2: (8, 4)}  # field of the type's own header, and of the encoding within it
-TRUE, FALSE, BYTE, INT16, INT32, INT64, DOUBLE, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12  # Thrift compact protocol
+# What follows: Thrift's compact protocol. No description has maps, sets or more than six levels.
+TRUE, FALSE, BYTE, INT16, INT32, INT64, DOUBLE, BINARY, LIST, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 12
+BITS = {INT16: 16, INT32: 32, INT64: 64}
+FIXED_BYTES = {TRUE: 1, FALSE: 1, BYTE: 1, DOUBLE: 8}
+MAX_DEPTH, MAX_FIELD, LONG_LIST = 12, 255, 15
 
-Struct = dict[int, "int | Struct"]
+Struct = dict[int, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,43 @@ class Page:
     size: int
     values: int = 0
     encoding: int = -1
+
+
+def require_describable(
+    stream: BinaryIO, footer_bytes: int, metadata: pyarrow.parquet.FileMetaData, used: Sequence[int]
+) -> None:
+    """Raise ValueError if pyarrow would end the process, with an exception of C++, over the description of a column.
+
+    Args:
+        stream: the file.
+        footer_bytes: length of its footer.
+        metadata: of the same file.
+        used: positions of the columns that will be read.
+    """
+    stream.seek(-FOOTER_END_BYTES - footer_bytes, 2)
+    footer, _ = _read_struct(stream.read(footer_bytes), 0)
+    for group in _structs(footer, ROW_GROUPS):
+        chunks = _structs(group, COLUMNS)
+        for at in used:
+            column, chunk = metadata.schema.column(at), chunks[at]
+            if CRYPTO_METADATA in chunk:
+                raise ValueError(f"column {column.path!r} is encrypted")
+            described = _struct(chunk, COLUMN_METADATA)
+            stated = _struct(described, SIZE_STATISTICS) if SIZE_STATISTICS in described else {}
+            levels = {REPETITIONS: column.max_repetition_level, DEFINITIONS: column.max_definition_level}
+            counts = {field: stated.get(field) or [] for field in levels}
+            if (TEXT_BYTES in stated and column.physical_type != "BYTE_ARRAY") or any(
+                not isinstance(found, list) or len(found) not in {0, levels[field] + 1}
+                for field, found in counts.items()
+            ):
+                raise ValueError(f"size statistics of another type than column {column.path!r}")
+
+
+def _structs(struct: Struct, field: int) -> list[Struct]:
+    found = struct.get(field)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ValueError(f"a description without field {field}")
+    return found
 
 
 def chunk_pages(stream: BinaryIO, chunk: pyarrow.parquet.ColumnChunkMetaData) -> Iterator[Page]:
@@ -72,14 +116,14 @@ def chunk_pages(stream: BinaryIO, chunk: pyarrow.parquet.ColumnChunkMetaData) ->
 def _number(struct: Struct, field: int) -> int:
     found = struct.get(field)
     if not isinstance(found, int):
-        raise ValueError(f"a page header without field {field}")  # noqa: TRY004 - a damaged file
+        raise ValueError(f"a description without field {field}")  # noqa: TRY004 - a damaged file
     return found
 
 
 def _struct(struct: Struct, field: int) -> Struct:
     found = struct.get(field)
     if not isinstance(found, dict):
-        raise ValueError(f"a page header without field {field}")  # noqa: TRY004 - a damaged file
+        raise ValueError(f"a description without field {field}")  # noqa: TRY004 - a damaged file
     return found
 
 
@@ -95,7 +139,7 @@ def _read_header(stream: BinaryIO, at: int) -> tuple[Struct, int]:
 
 
 def _read_struct(content: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
-    """Return the integers and structs of a struct by field, and the position after it."""
+    """Return the fields of a struct by number, without booleans, and the position after it."""
     fields: Struct = {}
     last = 0
     while head := content[at]:
@@ -103,31 +147,47 @@ def _read_struct(content: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
         if head >> 4:
             number = last + (head >> 4)
         else:
-            number, at = _read_integer(content, at)
-        if not last < number <= 255 or depth > 3:  # noqa: PLR2004 - a header has eight fields and two levels
-            raise ValueError("a page header that cannot be read")
+            number, at = _read_integer(content, at, INT16)
+        if not last < number <= MAX_FIELD:
+            raise ValueError("fields out of order")
         last = number
-        if kind in {TRUE, FALSE}:
-            continue
-        if kind in {INT16, INT32, INT64}:
-            integer, at = _read_integer(content, at)
-            fields[number] = integer
-            if kind != INT64 and not -(1 << 31) <= integer < 1 << 31:
-                raise ValueError("a page header with a number of more than 32 bits")
-        elif kind == STRUCT:
-            fields[number], at = _read_struct(content, at, depth + 1)
-        elif kind == BINARY:
-            length, at = _read_varint(content, at)
-            at += length
-        elif kind in {BYTE, DOUBLE}:
-            at += 1 if kind == BYTE else 8
-        else:
-            raise ValueError("a page header that cannot be read")
+        if kind not in {TRUE, FALSE}:
+            fields[number], at = _read_value(content, at, kind, depth + 1)
     return fields, at + 1
 
 
-def _read_integer(content: bytes, at: int) -> tuple[int, int]:
+def _read_value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    """Return a value of a field or a list, and the position after it."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"structs in more than {MAX_DEPTH} others")
+    if kind in BITS:
+        return _read_integer(content, at, kind)
+    if kind == STRUCT:
+        return _read_struct(content, at, depth)
+    if kind in FIXED_BYTES:
+        return None, at + FIXED_BYTES[kind]
+    if kind == BINARY:
+        length, at = _read_varint(content, at)
+        return None, at + length
+    if kind != LIST:
+        raise ValueError(f"an unknown type, {kind}")
+    head, at = content[at], at + 1
+    length = head >> 4
+    if length == LONG_LIST:
+        length, at = _read_varint(content, at)
+    values = []
+    for _ in range(length):
+        value, at = _read_value(content, at, head & 15, depth + 1)
+        values.append(value)
+        if at > len(content):
+            raise IndexError("cut off")
+    return values, at
+
+
+def _read_integer(content: bytes, at: int, kind: int) -> tuple[int, int]:
     value, at = _read_varint(content, at)
+    if value >> BITS[kind]:
+        raise ValueError(f"a number of more than {BITS[kind]} bits")
     return (value >> 1) ^ -(value & 1), at
 
 
@@ -138,4 +198,4 @@ def _read_varint(content: bytes, at: int) -> tuple[int, int]:
         at += 1
         if content[at - 1] < 128:  # noqa: PLR2004 - the last byte
             return value, at
-    raise ValueError("a page header that cannot be read")
+    raise ValueError("a number of more than 64 bits")

@@ -158,6 +158,33 @@ def test_more_pages_than_bars_can_have(tmp_path: Path, monkeypatch: pytest.Monke
     assert fetch(path) == 1000
 
 
+def test_a_text_that_is_no_text_is_damaged(tmp_path: Path) -> None:
+    path = write(tmp_path / "bars.parquet", compression="none", write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"2017-01-05", b"2017-01-\xff5"))
+    with pytest.raises(UnreadableFile, match="expected a whole parquet file, found a damaged one"):
+        fetch(path)
+
+
+def test_a_column_that_pyarrow_cannot_describe_does_not_end_the_process(tmp_path: Path) -> None:
+    """One changed byte in the footer; the process was aborted by an exception of C++."""
+    table = pa.table({"time": DAYS, **dict.fromkeys(("open", "high", "low", "close"), PRICES)})
+    path = tmp_path / "bars.parquet"
+    pyarrow.parquet.write_table(table, path, store_schema=False)
+    content, optional = path.read_bytes(), b"\x25\x02\x18\x04open"
+    assert content.count(optional) == 1
+    path.write_bytes(content.replace(optional, b"\x25\x00\x18\x04open"))  # required
+    with pytest.raises(UnreadableFile, match="expected a whole parquet file, found a damaged one"):
+        fetch(path)
+
+
+def test_feather_of_version_1_is_refused(tmp_path: Path) -> None:
+    """The reader of pyarrow ends the process on some damaged files of this version."""
+    path = tmp_path / "bars.feather"
+    path.write_bytes(b"FEA1" + bytes(100) + b"FEA1")
+    with pytest.raises(UnreadableFile, match="found a Feather file of version 1; save the table as Parquet or CSV"):
+        fetch(path)
+
+
 def test_the_largest_footer(tmp_path: Path) -> None:
     path = tmp_path / "bars.parquet"
     footer = bytes(MAX_FOOTER_BYTES + 1)
