@@ -19,8 +19,7 @@ from tasks.repair.live_writers import hold_home
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from tasks.console.escaping_console import Console
     from tasks.console.progress import RunProgress
 
 
@@ -69,7 +68,7 @@ def quiet_streams(log_folder: Path, *, holds_home: bool = False) -> Iterator[tup
         log_folder: where the log file is created.
         holds_home: `doctor --repair` and `restore` refuse to run meanwhile.
     """
-    from rich.console import Console  # imported here: rich takes a moment, which --help must not pay
+    from tasks.console.escaping_console import Console  # imported here: rich takes a moment, which --help must not pay
 
     path = _open_log(log_folder)
     sys.stderr.flush()

@@ -16,6 +16,7 @@ from tasks.champion.decision_by_hand import note_by_person, require_other, row_a
 from tasks.registry.mlflow_run_names import DONE
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
+from tasks.store.stated_reason import require_one_line
 from tasks.workspace import Workspace
 
 
@@ -62,6 +63,7 @@ def plan_promotion(
         UntrustedModel: unless forced, a file of the version is not the recorded one.
         StoreUnavailable: unless forced, the store of the files cannot be read.
     """
+    require_one_line(reason)
     if force and not reason.strip():
         raise SpecError(
             'promote: expected a reason with --force, found none. Give --reason "..."; it goes into the decision log.'

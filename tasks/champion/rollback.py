@@ -17,6 +17,7 @@ from tasks.champion.decision_by_hand import note_by_person, require_other, row_a
 from tasks.champion.recipe_hold import RecipeHold, held_recipes, open_holds, recipe_of
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision, former_champions
+from tasks.store.stated_reason import require_one_line
 from tasks.workspace import Workspace
 
 
@@ -41,6 +42,7 @@ def roll_back(series: Series, settings: Settings, to: str = "", reason: str = ""
         UnsoundModel: the version cannot be loaded; the champion stays.
         ChampionChanged: another decision was committed first.
     """
+    require_one_line(reason)
     workspace = Workspace(settings, series)
     state = sync_champion_alias(workspace)
     if state.number is None:
@@ -108,6 +110,7 @@ def lift_hold(series: Series, settings: Settings, reason: str, version: str = ""
     workspace = Workspace(settings, series)
     if not reason.strip():
         raise SpecError('rollback: expected a reason with --lift, found none. Give --reason "...".')
+    require_one_line(reason)
     hold = _hold_to_lift(workspace, version)
     state, runs = sync_champion_alias(workspace), workspace.decision_log.rows(series.name)
     row = LoggedDecision(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from model.forecaster_names import POLICY_NAMES, traded_name
 from model.metrics import METRIC_NAMES, METRICS
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs, what_to_do
+from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import mark_reasons

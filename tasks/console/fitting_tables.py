@@ -6,9 +6,10 @@ Rich cuts words with an ellipsis, and numbers with them, where the columns do no
 from collections import Counter
 from io import StringIO
 
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+from tasks.console.escaping_console import Console
 
 WIDE = 10_000  # columns in which every table fits
 

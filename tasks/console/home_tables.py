@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 from tasks.repair.home_finding import HomeFinding
 from tasks.repair.retention import Removal

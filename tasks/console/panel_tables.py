@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from tasks.console.command_output import (
     policies_table,
     print_field,
 )
+from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 from tasks.console.prediction_tables import yes_or_no
 from tasks.settings import Settings, masked

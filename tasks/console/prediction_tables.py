@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from model.cost_classes import CLASS_COLUMNS
 from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
 from tasks.console.command_output import format_time
+from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 
 # What to do about a late prediction, by the source of the champion's bars.

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from model.trading import TradingSpec
 from tasks.champion.promotion_summary import costs_text
 from tasks.champion.served_predictions import maker_text
 from tasks.console.command_output import decision_reasons, format_time, print_bullet
+from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.console.prediction_tables import right_or_wrong

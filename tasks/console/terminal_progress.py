@@ -7,10 +7,10 @@ On a pipe the same progress is printed as plain lines. What libraries write to s
 from datetime import datetime
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from model.training import Epoch
+from tasks.console.escaping_console import Console
 from tasks.console.progress import format_fit, format_losses
 
 EPOCHS_PER_LINE = 10  # on a pipe

@@ -45,6 +45,7 @@ from tasks.store.bars_ref import BarsChanged, BarsRef
 from tasks.store.delta_table import Change, Table, place
 from tasks.store.quarantine import Quarantine
 from tasks.store.revisions import REVISING, Revisions, read_note, written_note
+from tasks.store.stated_reason import require_one_line
 from tasks.store.table_cache import find_once
 
 if TYPE_CHECKING:
@@ -437,6 +438,7 @@ class BarStore:
         """
         if not reason.strip():
             raise SpecError("remove: expected a reason, found none. Pass --reason TEXT.")
+        require_one_line(reason)
         wanted = np.unique(np.array([to_datetime64(as_utc(time)) for time in opened_at], "datetime64[us]"))
         present = read_times(open_bars(self._bars), series)
         absent = wanted[~np.isin(wanted, present)]

@@ -19,6 +19,7 @@ from model.errors import SpecError
 from model.times import as_utc, column_times, utc_index
 from tasks.store.bar_rows import VALUES, key_fields, partition, read_rows, scan_rows, scan_times
 from tasks.store.delta_table import Change, Table, place
+from tasks.store.stated_reason import require_one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +137,7 @@ class Quarantine:
         """
         if not reason.strip():
             raise SpecError("release: expected a reason, found none. Pass --reason TEXT.")
+        require_one_line(reason)
         wanted = {as_utc(time) for time in opened_at}
         refusals = self.read(series)
         held = refusals[refusals["timestamp"].isin(wanted) & refusals["released_at"].isna()]
