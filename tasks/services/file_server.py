@@ -50,6 +50,18 @@ class PageHandler(SimpleHTTPRequestHandler):
         self.metrics_page = metrics_page
         super().__init__(*args, **options)
 
+    def parse_request(self) -> bool:
+        """Read the request line and the headers; respond with 400 and return False for a path that no file can have."""
+        if not super().parse_request():
+            return False
+        try:  # NUL, half a character, or an address of brackets
+            urlsplit(self.path)
+            Path(self.translate_path(self.path)).resolve()
+        except ValueError:
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return False
+        return True
+
     def do_GET(self) -> None:
         """Respond with a file, a listing, or 404."""
         if self.path == "/health":

@@ -166,11 +166,14 @@ def application(champion: Champion) -> "FastAPI":
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
+    from tasks.serving.request_body import UniqueKeysRoute  # imported here: of FastAPI, as above
+
     app = FastAPI(
         title=f"riseorfall: {champion.series.name}",
         description="P(rise) by the champion: that the close at its horizon is higher. Not advice.",
         docs_url="/docs",
     )
+    app.router.route_class = UniqueKeysRoute
     metrics = RequestMetrics(champion.served)
     app.middleware("http")(metrics.measure)
     app.add_middleware(BoundedBody, max_bytes=MAX_BODY_BYTES, seconds=BODY_SECONDS)

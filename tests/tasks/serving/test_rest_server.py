@@ -132,6 +132,43 @@ def test_broken_json_is_refused(client: TestClient, text: str) -> None:
     assert answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("written", "doubled", "key"),
+    [
+        ('"bars": [', '"bars": [], "bars": [', "bars"),
+        ('"close": ', '"close": 1, "close": ', "close"),
+        ('"close": ', r'"\u0063lose": 1, "close": ', "close"),
+        ('"bars": [', '"further": {"a": [{"b": 1, "b": 1}]}, "bars": [', "b"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_its_name(
+    client: TestClient, written: str, doubled: str, key: str
+) -> None:
+    text = json.dumps({"bars": GOOD}).replace(written, doubled, 1)
+    answer = client.post("/predict", content=text, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": f"expected each key once in an object, found '{key}' again"}
+
+
+def test_many_keys_are_searched_in_little_time(client: TestClient) -> None:
+    keys = [f'"{at}": 0' for at in range(200_000)]
+    start = time.process_time()
+    answer = client.post(
+        "/predict", content=f"{{{', '.join([*keys, keys[-1]])}}}", headers={"Content-Type": "application/json"}
+    )
+    assert "found '199999' again" in answer.text
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/%00", "/docs/%00", "/predict%00", "/%2e%2e/%2e%2e/etc/passwd", "/%ff", "/docs/%ed%a0%80", "/" + "a" * 60_000],
+)
+def test_strange_addresses_are_not_found(client: TestClient, target: str) -> None:
+    for method in ("GET", "POST", "HEAD"):
+        assert client.request(method, target).status_code in {404, 405}
+
+
 def test_a_body_that_is_too_large_is_refused_unread(client: TestClient) -> None:
     answer = client.post("/predict", content=b" " * (MAX_BODY_BYTES + 1))
     assert answer.status_code == 413
