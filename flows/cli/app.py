@@ -27,7 +27,7 @@ from flows.cli.terminal_session import open_output
 from flows.cli.training_commands import replay, retrain, retrain_panel, tune
 from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
-from tasks.settings import Settings
+from tasks.settings import Settings, masked
 from tasks.sources.printable_text import printable
 from tasks.store.arrow_without_pandas import use_arrow_without_pandas
 
@@ -98,7 +98,7 @@ def run(words: Sequence[str]) -> int:
         return _fail("interrupted; `riseorfall decisions` shows whether a decision was made", UNEXPECTED)
     except Exception as error:  # noqa: BLE001 - the last resort: one line here, the traceback in a file
         unexpected = f"unexpected {type(error).__name__}: {error} ({_log_traceback()})"
-        return _fail(_describe_damage() or unexpected, UNEXPECTED)
+        return _fail(_describe_damage() or _describe_mlflow(error) or unexpected, UNEXPECTED)
     return 0
 
 
@@ -111,6 +111,19 @@ def _describe_damage() -> str:
     except Exception:  # noqa: BLE001 - the error to explain matters more
         return ""
     return f"{found.path}: {found.problem}. Run `riseorfall doctor`." if found else ""
+
+
+def _describe_mlflow(error: Exception) -> str:
+    """Return a sentence about an MLflow that did not answer or is locked, which explains the error; empty otherwise."""
+    from tasks.registry.unreachable_store import is_store_failure
+
+    if not type(error).__module__.startswith("mlflow.") or not is_store_failure(error):
+        return ""
+    return (
+        f"MLflow at {masked(Settings().mlflow_uri)}: expected an answer, found: {str(error).partition(chr(10))[0]}. "
+        "Look whether it runs and whether another process locks its database, then run again; `riseorfall decisions` "
+        "shows whether a decision was made"
+    )
 
 
 def _log_traceback() -> str:

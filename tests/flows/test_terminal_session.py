@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
 from flows.cli import app as command_line
 from flows.cli import run
@@ -139,6 +141,33 @@ def test_an_unexpected_error_in_a_home_without_logs_is_one_line(
         "riseorfall: unexpected OSError: [Errno 30] Read-only file system (its traceback could not be written to "
         f"{log}: Is a directory)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        (
+            TEMPORARILY_UNAVAILABLE,  # as for a database that another process locks, or a server that is overloaded
+            (
+                "riseorfall: MLflow at sqlite:///{home}/mlruns/mlflow.db: expected an answer, found: "
+                "(sqlite3.OperationalError) database is locked. Look whether it runs and whether another process locks "
+                "its database, then run again; `riseorfall decisions` shows whether a decision was made\n"
+            ),
+        ),
+        (BAD_REQUEST, "riseorfall: unexpected MlflowException: (sqlite3"),
+    ],
+)
+def test_an_mlflow_that_does_not_answer_is_named(
+    code: int, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise MlflowException("(sqlite3.OperationalError) database is locked\n(Background on this error)", code)
+
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(command_line, "app", locked)
+    assert run(["status"]) == 1
+    assert capsys.readouterr().err.startswith(shown.format(home=tmp_path))
 
 
 @pytest.mark.parametrize(
