@@ -21,7 +21,7 @@ from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
 from model.windows import cut_windows
 from tasks.registry.file_verification import ARTIFACTS, file_digests, require_same_digest, sha256
 from tasks.registry.run_artifacts import parquet_bytes
-from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, store_unavailable
+from tasks.registry.unreachable_store import ABSENT_ON_DISK, is_store_failure, regular_content, store_unavailable
 
 FILES = (KERAS, ONNX, RECIPE, RECORD)
 EXAMPLE = "input_example.json"  # written by MLflow, one folder up
@@ -192,7 +192,7 @@ class LoadedVersion:
     def _read(self, name: str, inside: str = ARTIFACTS) -> bytes:
         """Return the content of a file, if it is the recorded one."""
         try:
-            content = ((self.folder if inside else self.folder.parent) / name).read_bytes()
+            content = regular_content((self.folder if inside else self.folder.parent) / name)
         except ABSENT_ON_DISK as error:
             raise UnsoundModel(f"{self.place}: {name} cannot be read: {error}") from error
         except (OSError, MemoryError) as error:

@@ -113,3 +113,15 @@ def is_there(place: str, path: Path) -> bool:
         return False
     except OSError as error:
         raise store_unavailable(f"{place}: {path.name}", error) from error
+
+
+def regular_content(path: Path) -> bytes:
+    """Return the content of a regular file; reading a device may never end, and a pipe waits for a writer.
+
+    Raises:
+        FileNotFoundError: there is none, or something else is there.
+        OSError: the disk fails.
+    """
+    if not S_ISREG(path.stat().st_mode):
+        raise FileNotFoundError(f"expected a regular file, found a device, a pipe or a folder: {path}")
+    return path.read_bytes()

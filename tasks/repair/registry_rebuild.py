@@ -6,6 +6,7 @@ parameters of the runs but those that follow from the files.
 """
 
 import logging
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from tasks.registry.file_verification import ARTIFACTS, file_digests, sha256
 from tasks.registry.local_database import DEFAULT_WORKSPACE
 from tasks.registry.mlflow_run_names import decided_name, later_outcomes, name_with_outcomes
 from tasks.registry.model_files import FILES, LoadedVersion
+from tasks.registry.unreachable_store import regular_content
 from tasks.repair.home_finding import set_aside
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import LoggedDecision
@@ -129,7 +131,7 @@ def _model_folders(workspace: Workspace) -> dict[str, list[Path]]:
     found = {path.parents[1].name: [path] for path in root.glob("*/artifacts/model") if path.is_dir()}
     for path in sorted(root.glob("models/*/artifacts/MLmodel"), key=lambda each: each.stat().st_mtime):
         try:
-            run_id = str(yaml.safe_load(path.read_text(encoding="utf-8"))["run_id"])
+            run_id = str(yaml.safe_load(regular_content(path))["run_id"])
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             continue  # a version whose description is damaged is left out; its number is used up
         found.setdefault(run_id, []).append(path.parent)
@@ -203,7 +205,7 @@ def copy_files_of_run(workspace: Workspace, run_id: str, loaded: LoadedVersion) 
     def repair(aside: Path) -> None:
         for name in damaged:
             path = loaded.folder / name
-            if path.exists():
+            if os.path.lexists(path):  # also a link that leads to nothing, through which the copy would be written
                 set_aside(path, workspace.settings.root, aside)
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / COPIES[name], path)

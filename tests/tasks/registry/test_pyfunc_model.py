@@ -1,5 +1,8 @@
 """A version in the registry says through MLflow what its files say here, calibrated where its recipe asks for it."""
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,33 @@ def test_mlflow_refuses_a_file_that_was_replaced_alone(tmp_path: Path) -> None:
     workspace.runs.set_global_uri()
     with pytest.raises(UntrustedModel, match=r"network\.onnx: expected SHA-256 [0-9a-f]{64} in the version's MLmodel"):
         mlflow.pyfunc.load_model(f"models:/{workspace.name}/1")
+
+
+@pytest.mark.usefixtures("ends_in_10_seconds")
+def test_a_pipe_in_place_of_a_file_is_not_read(tmp_path: Path) -> None:
+    """Reading it waits for a writer; reading a device such as /dev/zero never ends."""
+    workspace, loaded = register(tmp_path, "temperature")
+    path = loaded.folder / "recipe.json"
+    path.unlink()
+    os.mkfifo(path)
+    for every_file in (True, False):
+        with pytest.raises(UnsoundModel, match=r"recipe\.json"):
+            workspace.registry.read_version("1", every_file=every_file).recipe()
+    workspace.runs.set_global_uri()
+    with pytest.raises(UntrustedModel, match=r"recipe\.json: expected SHA-256 [0-9a-f]{64}"):
+        mlflow.pyfunc.load_model(f"models:/{workspace.name}/1")
+
+
+@pytest.fixture
+def ends_in_10_seconds() -> Iterator[None]:
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 10)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("content", [None, "{}"])

@@ -383,6 +383,20 @@ def test_a_network_is_taken_from_its_run(home: Path, capsys: pytest.CaptureFixtu
     assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
 
 
+@pytest.mark.parametrize("target", ["/dev/null", "no such file"])
+def test_a_device_in_place_of_a_network_is_damage(home: Path, capsys: pytest.CaptureFixture[str], target: str) -> None:
+    path = model_files(home) / "network.onnx"
+    path.unlink()
+    path.symlink_to(target)
+    code, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (code, found["state"]) == (4, "damaged")
+    expected = "expected a regular file, found a device" if target == "/dev/null" else "No such file"
+    assert expected in found["problem"]
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert not path.is_symlink()
+
+
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_a_damaged_copy_replaces_nothing_that_is_recorded_and_the_first_file_is_kept(
     home: Path, capsys: pytest.CaptureFixture[str], is_recorded: bool
