@@ -73,7 +73,7 @@ def restore(folder: Path, /) -> None:
         Folder that `riseorfall backup` wrote.
     """
     from tasks.console.command_output import show_lines
-    from tasks.repair.home_backup import restore as restore_home
+    from tasks.repair.home_restore import restore as restore_home
 
     settings = load_settings()
     lines: list[str] = []

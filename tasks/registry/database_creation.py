@@ -5,12 +5,15 @@ and the first `retrain`, one fails, also when it tries again. A new database is 
 process that was killed leaves none that looks damaged.
 """
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.registry.file_lock import hold_file
+from tasks.registry.unreachable_store import store_unavailable
 from tasks.settings import database_file
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ def one_at_a_time(uri: str) -> Iterator[None]:
             stack.enter_context(hold_file(path.with_name(f"{path.name}.lock")))
             if not path.exists():
                 _create(path)
+            elif not os.access(path, os.R_OK):  # MLflow tries for two minutes
+                raise store_unavailable(str(path), PermissionError(errno.EACCES, "this user may not read it"))
         yield
 
 

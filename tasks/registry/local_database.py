@@ -74,7 +74,9 @@ class LocalDatabase:
         self._path = database_file(uri)
 
     def alias(self, name: str, alias: str) -> tuple[str | None] | None:
-        """Return the version of an alias in a tuple; `(None,)` if the alias is not set."""
+        """Return the version of an alias in a tuple; `(None,)` if the alias is not set, or no database exists."""
+        if self._path is not None and not self._path.exists():
+            return (None,)  # MLflow's client would create it
         rows = self._rows(
             "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ? AND workspace = ?",
             (name, alias, DEFAULT_WORKSPACE),

@@ -1,4 +1,4 @@
-"""Back up a home to a folder, and restore it: tables, MLflow's database, files of runs and versions, reports, searches.
+"""Back up a home to a folder: tables, MLflow's database, files of runs and versions, reports, searches.
 
 A backup is consistent while runs go on: what refers to something is copied before what it refers to (decision log,
 other tables, database, files), and the database by SQLite's backup interface. Left out are the Data Docs, Prefect's
@@ -6,25 +6,25 @@ database (run history, notification blocks), the logs and the password of `up`. 
 `restore` replaces.
 """
 
+import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from deltalake import DeltaTable
 
 from model.errors import SpecError
 from tasks.registry.local_database import opened_database
-from tasks.repair.home_finding import database_files
 from tasks.settings import Settings, masked
 from tasks.store.table_cache import local_files
 from tasks.workspace import Workspace
 
 MANIFEST = "backup.json"
+CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 DATABASE = "mlflow.db"
 FOLDERS = ("reports", "monitor", "tune")  # below HOME/data
 PATH_COLUMNS = {
@@ -47,11 +47,11 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         SpecError: the home is not local, the folder is not empty or inside the home, or its `.partial` exists.
         StoreUnavailable: MLflow's database cannot be read now.
     """
-    database, store = _local_parts(settings, "backup")
+    database, store = local_parts(settings, "backup")
     target = target.expanduser().resolve()
     if target.is_relative_to(settings.root):
         raise SpecError(f"backup: expected a folder outside the home {settings.root}, found {target}")
-    _require_empty(target, "backup")
+    require_empty(target, "backup")
     partial = target.with_name(f"{target.name}.partial")
     if partial.exists():
         raise SpecError(
@@ -63,12 +63,13 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         if database.exists():
             copy_database(database, partial / DATABASE)
             report(f"MLflow's database: {(partial / DATABASE).stat().st_size:,} bytes")
-        for source, name in _folders(settings):
+        for source, name in home_folders(settings):
             if source.is_dir():
                 _copy_folder(source, partial / name)
-                report(f"{name}: {_describe(partial / name)}")
+                report(f"{name}: {describe_folder(partial / name)}")
         manifest = {"home": str(settings.root), "made_at": datetime.now(UTC).isoformat(), "tables": versions}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        _write_checksums(partial)
         if target.exists():
             target.rmdir()
         partial.replace(target)
@@ -77,40 +78,8 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
         raise
 
 
-def restore(settings: Settings, source: Path, report: Callable[[str], None]) -> None:
-    """Copy a backup into a home that has no tables and no MLflow files yet.
-
-    Args:
-        settings: of the home.
-        source: folder that `back_up` wrote.
-        report: receives one line of text for each part.
-
-    Raises:
-        SpecError: the folder is no backup, or the home is not empty.
-    """
-    database, store = _local_parts(settings, "restore")
-    source = source.expanduser().resolve()
-    manifest = _read_manifest(source)
-    for path in (store, *(target for target, _ in _folders(settings))):
-        _require_empty(path, "restore")
-    for path in database_files(database):
-        if path.exists():
-            raise SpecError(f"restore: expected a home without {path}, found it. Choose an empty RISEORFALL_HOME.")
-    _copy_over(source / "tables", store)
-    report(f"tables: {_describe(store)}, {', '.join(f'{name} v{at}' for name, at in manifest['tables'].items())}")
-    for target, name in _folders(settings):
-        if (source / name).is_dir():
-            _copy_over(source / name, target)
-            report(f"{name}: {_describe(target)}")
-    if (source / DATABASE).exists():
-        fresh = database.with_name(f"{database.name}.new")
-        shutil.copyfile(source / DATABASE, fresh)
-        replace_paths(fresh, Path(manifest["home"]), settings.root)
-        fresh.replace(database)  # last: a home with a database is complete
-        report(f"MLflow's database: {database.stat().st_size:,} bytes, paths of {manifest['home']} replaced")
-
-
-def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
+def local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
+    """Return MLflow's database and the folder of tables; SpecError if one is on a server."""
     if settings.local_database is None or settings.local_store is None:
         raise SpecError(
             f"{command}: expected a home whose tables and MLflow database are local files, found "
@@ -119,7 +88,7 @@ def _local_parts(settings: Settings, command: str) -> tuple[Path, Path]:
     return settings.local_database, settings.local_store
 
 
-def _folders(settings: Settings) -> list[tuple[Path, str]]:
+def home_folders(settings: Settings) -> list[tuple[Path, str]]:
     """Return the folders of a home other than tables and database, with their names in a backup."""
     below = [(settings.data_folder / name, name) for name in FOLDERS]
     return [(settings.artifact_folder, "artifacts"), *below]
@@ -135,7 +104,7 @@ def _copy_tables(settings: Settings, store: Path, target: Path, report: Callable
             name, version = Path(table.uri).name, opened.version()
             _copy_table(store / name, target / name, version)
             versions[name] = version
-            report(f"table {name}: version {version}, {_describe(target / name)}")
+            report(f"table {name}: version {version}, {describe_folder(target / name)}")
     target.mkdir(parents=True, exist_ok=True)
     return versions
 
@@ -163,6 +132,15 @@ def _copy_table(source: Path, target: Path, version: int) -> None:
             f"backup: expected every file of version {version} of {source} in the copy, {len(absent)} are missing. "
             "`riseorfall doctor` examines the home."
         )
+
+
+def _write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a backup, by which `restore` finds damage."""
+    lines = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(folder)}\n")
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def _copy_if_there(source: str | Path, target: str | Path) -> None:
@@ -205,26 +183,13 @@ def replace_paths(database: Path, old: Path, new: Path) -> None:
                     )
 
 
-def _read_manifest(source: Path) -> Mapping[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
-        return {"home": str(manifest["home"]), "tables": dict(manifest["tables"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SpecError(
-            f"restore: expected a folder that `riseorfall backup` wrote, with {MANIFEST}; found {source} ({error})"
-        ) from error
-
-
-def _require_empty(path: Path, command: str) -> None:
+def require_empty(path: Path, command: str) -> None:
+    """Raise SpecError unless a path is absent or an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise SpecError(f"{command}: expected {path} to be absent or an empty folder; it is not. Nothing was changed.")
 
 
-def _copy_over(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target, dirs_exist_ok=True)
-
-
-def _describe(folder: Path) -> str:
+def describe_folder(folder: Path) -> str:
+    """Return the number of files in a folder and their size, as text."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return f"{len(sizes):,} files, {sum(sizes):,} bytes"

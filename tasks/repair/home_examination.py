@@ -5,13 +5,14 @@ MLflow server) are named and not examined.
 """
 
 import logging
+import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from model.bars import Series
-from tasks.registry.local_database import LocalDatabase
-from tasks.repair.home_finding import HomeFinding
+from tasks.registry.local_database import LocalDatabase, opened_database
+from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
 from tasks.settings import Settings
@@ -35,7 +36,7 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
     stored = Workspace(settings).bar_store.stored_series() if is_known else ()
     versions = examine_versions(settings, rows, stored) if database.state == "whole" and not moved else iter(())
     missing = (*lost_log, *_missing_bars(settings, rows, tables))
-    return [*tables, *missing, database, *([moved] if moved else []), *versions]
+    return [*tables, *missing, database, *([moved] if moved else []), *versions, *_examine_prefect(settings)]
 
 
 def first_damage(settings: Settings) -> HomeFinding | None:
@@ -45,7 +46,7 @@ def first_damage(settings: Settings) -> HomeFinding | None:
     if damaged:
         return damaged[0]
     database = examine_database(settings, _decisions(settings, tables))
-    return database if database.is_damage else None
+    return next((each for each in (database, *_examine_prefect(settings)) if each.is_damage), None)
 
 
 def repair_home(settings: Settings) -> tuple[list[HomeFinding], list[HomeFinding]]:
@@ -79,6 +80,35 @@ def _decisions(settings: Settings, tables: Sequence[HomeFinding]) -> Sequence[Lo
     if any(each.part == "table ledger" and each.is_damage for each in tables):
         return ()
     return Workspace(settings).decision_log.rows()
+
+
+def _examine_prefect(settings: Settings) -> Iterator[HomeFinding]:
+    """Yield the state of Prefect's own database, if the home has one."""
+    path = settings.prefect_home / "prefect.db"
+    if settings.has_prefect_database_elsewhere or not path.exists():
+        return
+    try:
+        with opened_database(path) as database:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        answer = str(error)
+    if answer == "ok":
+        yield HomeFinding("Prefect's database", "whole", path)
+        return
+
+    def repair(aside: Path) -> None:
+        for each in database_files(path):
+            if each.exists():
+                set_aside(each, path.parent, aside / "prefect")
+
+    yield HomeFinding(
+        "Prefect's database",
+        "damaged",
+        path,
+        f"expected a whole SQLite database, found: {answer}",
+        "move it away: Prefect creates it anew; the history of its runs and its notification blocks are lost",
+        repair,
+    )
 
 
 def _missing_decisions(settings: Settings, tables: Sequence[HomeFinding]) -> Iterator[HomeFinding]:

@@ -1,6 +1,7 @@
 """MLflow's local database is created by one of several processes that start at once, and appears complete."""
 
 import fcntl
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from mlflow.store.db import utils
 
 from model.bars import Series
+from model.errors import StoreUnavailable
 from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.local_database import DATABASE_TABLES
@@ -23,6 +25,7 @@ STARTS = """
 import sys
 import mlflow.store.db.utils, mlflow.store.tracking.sqlalchemy_store
 from model.bars import Series
+from model.errors import StoreUnavailable
 from tasks.registry.experiment_runs import ExperimentRuns
 
 runs = ExperimentRuns(sys.argv[1], "", Series("BTC-USD", "1d"))
@@ -109,3 +112,12 @@ def test_a_database_is_opened_although_no_lock_can_be_held(path: Path) -> None:
     path.parent.mkdir()
     path.with_name("mlflow.db.lock").mkdir()  # no file to lock
     assert open_client(f"sqlite:///{path}").search_experiments()
+
+
+def test_a_database_that_may_not_be_read_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would try for two minutes."""
+    path = tmp_path / "mlflow.db"
+    path.touch()
+    monkeypatch.setattr("os.access", lambda _path, mode: mode != os.R_OK)
+    with pytest.raises(StoreUnavailable, match="this user may not read it"):
+        open_client(f"sqlite:///{path}")

@@ -49,10 +49,15 @@ def test_a_deleted_version_is_gone(settings: Settings) -> None:
         workspace.registry.version("1")
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "sqlite:////nowhere/mlflow.db"])
-def test_another_mlflow_is_left_to_the_client(uri: str) -> None:
+@pytest.mark.parametrize(
+    ("uri", "alias"),
+    [("http://127.0.0.1:1", None), ("sqlite:////nowhere/mlflow.db", (None,))],
+    ids=["server", "absent"],
+)
+def test_another_mlflow_is_left_to_the_client(uri: str, alias: tuple[None] | None) -> None:
+    """A database that does not exist holds no alias; the client would create it."""
     file = LocalDatabase(uri)
-    assert (file.alias("a", "champion"), file.version("a", "1"), file.params("1")) == (None, None, None)
+    assert (file.alias("a", "champion"), file.version("a", "1"), file.params("1")) == (alias, None, None)
 
 
 def test_a_database_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:

@@ -494,6 +494,26 @@ def test_an_edited_calibrator_is_taken_from_its_run(home: Path, capsys: pytest.C
     assert path.read_text(encoding="utf-8") == copy.read_text(encoding="utf-8")
 
 
+def test_a_damaged_database_of_prefect_is_moved_away(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_HOME", "PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+        monkeypatch.delenv(name, raising=False)
+    path = home / "data" / "prefect" / "prefect.db"
+    path.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute("CREATE TABLE runs (name)")
+        opened.executemany("INSERT INTO runs VALUES (?)", [("a" * 100,)] * 1000)
+    assert output(capsys, "doctor")[0] == 0
+    halve(path)
+    code, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (code, found["part"], found["state"]) == (4, "Prefect's database", "damaged")
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    assert not path.exists()
+    assert len(list((home / "data").glob("damaged/*/prefect/prefect.db"))) == 1
+
+
 def test_a_network_that_is_not_the_recorded_one_is_replaced_also_after_the_registry_was_lost(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

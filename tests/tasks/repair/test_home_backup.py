@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -16,8 +17,9 @@ from home_0_1 import STORED_PREDICTION, drop_prediction_log
 from flows.cli import run
 from model.bars import Series
 from model.errors import SpecError
-from tasks.repair.home_backup import back_up, restore
+from tasks.repair.home_backup import back_up
 from tasks.repair.home_examination import examine_home
+from tasks.repair.home_restore import restore
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -204,3 +206,107 @@ def test_an_interrupted_backup_is_none(
     (tmp_path / "backup.partial").rmdir()
     back_up(Settings(), tmp_path / "backup", lambda _: None)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def damage(backup: Path, kind: str) -> None:
+    database = backup / "mlflow.db"
+    if kind == "one byte":
+        path = max((backup / "tables" / "bars").rglob("part-*.parquet"))
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif kind == "no tables":
+        shutil.rmtree(backup / "tables")
+    elif kind == "no ledger":
+        shutil.rmtree(backup / "tables" / "ledger")
+    elif kind == "newest commit":
+        max((backup / "tables" / "bars" / "_delta_log").glob("*.json")).unlink()
+    elif kind == "manifest":
+        found = json.loads((backup / "backup.json").read_text(encoding="utf-8"))
+        found["tables"]["bars"] = 99
+        (backup / "backup.json").write_text(json.dumps(found), encoding="utf-8")
+    elif kind == "half a database":
+        database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+    elif kind == "no artifacts":
+        shutil.rmtree(backup / "artifacts")
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "without_digests"),
+    [
+        ("one byte", "tables/bars/.*parquet changed since the backup", None),
+        ("no tables", r"tables/.* unreadable \(No such file or directory\).* and \d+ more", "no table in tables/bars"),
+        ("no ledger", "tables/ledger/.* unreadable", "no table in tables/ledger"),
+        (
+            "newest commit",
+            "tables/bars/_delta_log/.* unreadable",
+            "version 0 of tables/bars, where backup.json states 1",
+        ),
+        ("manifest", "backup.json changed", "version 1 of tables/bars, where backup.json states 99"),
+        ("half a database", "mlflow.db changed", "mlflow.db damaged"),
+        ("no artifacts", "artifacts/.* unreadable", "no folder artifacts for the 1 versions"),
+    ],
+)
+def test_a_damaged_backup_is_refused_and_changes_nothing(
+    home: Path,  # noqa: ARG001 - the settings name it
+    tmp_path: Path,
+    kind: str,
+    found: str,
+    without_digests: str | None,
+) -> None:
+    """One without SHA256SUMS was made by an earlier version."""
+    backup = tmp_path / "backup"
+    back_up(Settings(), backup, lambda _: None)
+    damage(backup, kind)
+    settings = Settings(home=tmp_path / "target", tracking_uri="")
+    with pytest.raises(SpecError, match=f"restore: expected a whole backup in .*, found .*{found}"):
+        restore(settings, backup, lambda _: None)
+    (backup / "SHA256SUMS").unlink()
+    if without_digests is not None:
+        with pytest.raises(SpecError, match=without_digests):
+            restore(settings, backup, lambda _: None)
+    assert not (tmp_path / "target").exists()
+
+
+def test_the_digests_of_a_backup_are_those_of_sha256sum(home: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    listed = (tmp_path / "backup" / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    assert len(listed) == sum(path.is_file() for path in (tmp_path / "backup").rglob("*")) - 1
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tmp_path / "backup", check=True)
+
+
+def test_an_interrupted_restore_leaves_nothing_in_the_way_of_the_next(
+    home: Path,  # noqa: ARG001 - the settings name it
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    settings, true, copied = Settings(home=tmp_path / "target", tracking_uri=""), shutil.copytree, []
+
+    def killed(source: Path, target: Path, *options: Any, **named: Any) -> Any:
+        if str(target).endswith(".restoring"):
+            copied.append(target)
+        if len(copied) == 2:
+            raise KeyboardInterrupt
+        return true(source, target, *options, **named)
+
+    monkeypatch.setattr(shutil, "copytree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        restore(settings, tmp_path / "backup", lambda _: None)
+    monkeypatch.undo()
+    assert copied[0].is_dir()
+    assert not (tmp_path / "target" / "data" / "tables").exists()
+    restore(settings, tmp_path / "backup", lambda _: None)
+    assert not list((tmp_path / "target").rglob("*.restoring"))
+    assert {each.state for each in examine_home(settings)} == {"whole"}
+
+
+def test_a_prediction_in_an_empty_home_leaves_it_empty_for_a_restore(
+    home: Path,  # noqa: ARG001 - the settings name it
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    use(monkeypatch, tmp_path / "target")
+    assert run(["predict"]) == 1  # no champion
+    assert run(["restore", str(tmp_path / "backup")]) == 0
