@@ -21,7 +21,9 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MAX_ROUNDS = 3  # a repaired decision log shows what is wrong with the registry, and that with the versions
+MAX_ROUNDS = (
+    4  # a repaired log shows duplicate rows, the decision log what is wrong with the registry, that with versions
+)
 
 
 def examine_home(settings: Settings) -> list[HomeFinding]:

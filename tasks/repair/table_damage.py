@@ -1,12 +1,13 @@
 """Find and repair damage in a Delta table of a local folder: its log, and its Parquet files.
 
-A commit whose file is damaged or gone is replaced by one that changes nothing: the rows that it added are lost, those
-of all other commits stay, and so do the numbers of the versions. A checkpoint after that commit is kept and still names
-its files, so the newest version loses nothing, only earlier ones do. Commits of a log that were deleted because a
-checkpoint contains them (`tasks/store/delta_table.py`) are not missed as long as that checkpoint is whole. A damaged
-Parquet file is taken out of the table:
-its rows are lost, all others stay. Damaged files are moved, not deleted. A file that cannot be read because of the
-disk, the permissions or the memory, or for a reason that is not known here, is not examined and not moved.
+A commit whose file is damaged or gone is replaced by one that changes only what later commits prove about it
+(`tasks/repair/lost_commits.py`): the rows that it added are lost, those of all other commits stay, and so do the
+numbers of the versions. Rows that stand twice then are found next (`tasks/repair/duplicate_rows.py`). A checkpoint
+after that commit is kept and still names its files, so the newest version loses nothing, only earlier ones do. Commits
+of a log that were deleted because a checkpoint contains them (`tasks/store/delta_table.py`) are not missed as long as
+that checkpoint is whole. A damaged Parquet file is taken out of the table: its rows are lost, all others stay. Damaged
+files are moved, not deleted. A file that cannot be read because of the disk, the permissions or the memory, or for a
+reason that is not known here, is not examined and not moved.
 """
 
 import json
@@ -18,11 +19,13 @@ from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
+from tasks.repair.duplicate_rows import find_duplicates
 from tasks.repair.home_finding import HomeFinding, State, set_aside
+from tasks.repair.lost_commits import prove_actions, read_actions
 from tasks.store.delta_table import Table
 
 MOST_LISTED = 10  # versions in a message
-EMPTY_COMMIT = json.dumps({"commitInfo": {"operation": "REPAIR", "operationParameters": {}}}) + "\n"
+REPAIR = "REPAIR"  # operation of a commit that replaces a lost one
 
 
 def examine_table(name: str, table: Table, *, deep: bool = True) -> list[HomeFinding]:
@@ -39,7 +42,7 @@ def examine_table(name: str, table: Table, *, deep: bool = True) -> list[HomeFin
     log_damage = _examine_log(part, table, deep=deep)
     if log_damage:
         return log_damage
-    found = list(_examine_files(part, root, deep=deep))
+    found = list(_examine_files(part, root, deep=deep)) or (list(find_duplicates(part, table)) if deep else [])
     return found or [HomeFinding(part, "whole", root)]
 
 
@@ -73,11 +76,13 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
     def repair(aside: Path) -> None:
         for path in broken:
             set_aside(path, root.parent, aside)
-        for number in lost:
+        note = {"commitInfo": {"operation": REPAIR, "operationParameters": {}}}
+        for number, proven in prove_actions(root, commits, lost).items():
             path = log / f"{number:020}.json"
             if path.exists():
                 set_aside(path, root.parent, aside)
-            path.write_text(_creation(table) if number == 0 else EMPTY_COMMIT, encoding="utf-8")
+            first = _creation(table) if number == 0 else f"{json.dumps(note)}\n"
+            path.write_text(first + "".join(f"{json.dumps(each)}\n" for each in proven), encoding="utf-8")
 
     whole = max(kept, default=-1)
     damaged = log / f"{lost[0]:020}.json" if lost else min(broken)
@@ -99,7 +104,10 @@ def _remedy(lost: Sequence[int], whole: int) -> str:
     later = [number for number in lost if number > whole]
     if not later:
         return f"the newest version is whole; earlier ones lose the rows that versions {_listed(lost)} added"
-    return f"the rows that versions {_listed(later)} added are lost, all others are kept"
+    return (
+        f"the rows that versions {_listed(later)} added are lost unless a later version holds them, and those that "
+        "they replaced are valid again; all others are kept"
+    )
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -122,9 +130,7 @@ def _is_commit(path: Path | None) -> bool:
     if path is None:
         return False
     try:
-        # Not splitlines: a text in JSON may contain characters at which that divides, such as U+2028.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        return all(isinstance(json.loads(line), dict) for line in lines)
+        return all(isinstance(action, dict) for action in read_actions(path))
     except (FileNotFoundError, ValueError):
         return False
 

@@ -162,7 +162,14 @@ class BarStore:
 
         fields = [*key_fields(), *[pa.field(name, pa.float64()) for name in VALUES], pa.field("year", pa.int32())]
         partitions = ("symbol", "interval", "year")
-        return Table(place(self.root, "bars"), pa.schema(fields), partitions, self.storage_options, keeps_versions=True)
+        return Table(
+            place(self.root, "bars"),
+            pa.schema(fields),
+            partitions,
+            self.storage_options,
+            keeps_versions=True,
+            key=(*partitions, "timestamp"),
+        )
 
     @cached_property
     def _revisions(self) -> Revisions:

@@ -333,7 +333,8 @@ class DecisionLog:
             "forced": pa.bool_(),
             "sequence": pa.int64(),
         }
-        return Table(place(self.root, "ledger"), pa.schema(list(types.items())), storage_options=self.storage_options)
+        schema = pa.schema(list(types.items()))
+        return Table(place(self.root, "ledger"), schema, (), self.storage_options, key=("decision_id",))
 
     @property
     def tables(self) -> tuple[Table, ...]:

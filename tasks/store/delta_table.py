@@ -93,6 +93,7 @@ class Table:
         storage_options: connection of an S3 store, with deltalake's keys; empty for a folder.
         keeps_versions: earlier versions are read too, so every commit stays and checkpoints name every file; else those
             of 30 days.
+        key: columns that no two rows share, partition columns included; empty if that holds for all columns together.
     """
 
     uri: str
@@ -100,6 +101,7 @@ class Table:
     partition_by: tuple[str, ...] = ()
     storage_options: Mapping[str, str] = field(default_factory=dict)
     keeps_versions: bool = False
+    key: tuple[str, ...] = ()
 
     def open(self, version: int | None = None) -> DeltaTable | None:
         """Open the newest or the named version, for reading; None if nothing was ever written.

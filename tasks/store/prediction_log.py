@@ -145,7 +145,7 @@ class PredictionLog:
             "opinion_level": pa.float64(),
         }
         schema = pa.schema(list(types.items()))
-        return Table(place(self.root, self.name), schema, storage_options=self.storage_options)
+        return Table(place(self.root, self.name), schema, (), self.storage_options, key=KEY)
 
     @property
     def tables(self) -> tuple[Table, ...]:

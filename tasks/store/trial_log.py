@@ -166,7 +166,7 @@ class TrialLog:
         kinds |= {"horizon_bars": pa.int64(), "windows": pa.int64()}
         columns = [(part.name, kinds.get(part.name, text)) for part in fields(Trial) if part.name != "forecasts"]
         columns += zip(FORECASTS, map(pa.list_, (moment, pa.int8(), small, small)), strict=True)
-        return Table(place(self.root, "trials"), pa.schema(columns), (), self.storage_options)
+        return Table(place(self.root, "trials"), pa.schema(columns), (), self.storage_options, key=("trial_id",))
 
     @property
     def tables(self) -> tuple[Table, ...]:
