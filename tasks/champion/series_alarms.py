@@ -94,6 +94,11 @@ def series_health(
             alarms += _clock_alarms(decisions, series, closed_at, moment, pauses.retrain + SLACK)
             limit = pauses.monitor + SLACK
             alarms += _monitor_alarms(entry, champion, decisions, moment, limit, workspace.series_flags)
+    alarms += [
+        f"decisions: version {number} has served predictions, and the decision log has no decision about it. "
+        "Run `riseorfall doctor`"
+        for number in workspace.registry.history.served_without_decision()
+    ]
     if entry:
         found["live"] = {"version": entry.version, "watched_at": entry.watched_at.isoformat(), **entry.numbers}
     found["alarms"] = alarms

@@ -18,6 +18,7 @@ from tasks.registry.model_registry import time_of_tag, unreadable_tags
 from tasks.registry.owning_process import is_gone
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
+from tasks.repair.lost_decisions import lost_decisions
 from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database, set_run_of_version
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import LoggedDecision, decided_versions, reference_versions
@@ -129,7 +130,7 @@ def _database_problem(path: Path, expected: int) -> str:
 def examine_versions(
     settings: Settings, rows: Sequence[LoggedDecision], stored: Sequence[Series] = ()
 ) -> Iterator[HomeFinding]:
-    """Yield the damaged versions of each series, those without a decision, and its champion if it is whole.
+    """Yield the damaged versions of each series, those without a decision, lost decisions, and its champion if whole.
 
     Args:
         settings: with a local database that is whole.
@@ -147,6 +148,8 @@ def examine_versions(
         champion = own[-1].champion_after if own else (database.alias(name, "champion") or (None,))[0]
         newest, references = database.newest_versions(name, NEWEST) or (), sorted(reference_versions(own), key=int)
         numbers = dict.fromkeys((champion, *newest, *references))
+        if name == series.name:  # a replay decides about its versions when it resumes
+            yield from lost_decisions(workspace, newest)
         for number in numbers:
             if number is not None:
                 yield from _examine_version(workspace, own, number, champion=number == champion)
@@ -202,7 +205,7 @@ def _examine_version(
         workspace.name == workspace.runs.series.name  # a replay decides about its versions when it resumes
         and (workspace.name, number) not in decided_versions(rows)
         and not _is_running(database, entry.run_id)
-        and "decision" not in workspace.runs.run_tags(entry.run_id)  # the decision log may have lost rows
+        and "decision" not in workspace.runs.run_tags(entry.run_id)  # then its decision is lost
     ):
         decide = f"`riseorfall promote{workspace.series_flags} --version {number}`"
         helps = f"its retrain ended before the decision. Decide with {decide}, or leave it: `housekeeping` deletes it"

@@ -36,7 +36,7 @@ class VersionHistory:
     """Versions of one series in the decision log and the prediction logs."""
 
     def __init__(self, series_name: str, decisions: DecisionLog, predictions: Sequence[PredictionLog]) -> None:
-        """Set the logs; nothing is read yet."""
+        """Set the logs, that of the served predictions first; nothing is read yet."""
         self.series_name = series_name
         self.decisions = decisions
         self.predictions = predictions
@@ -87,3 +87,13 @@ class VersionHistory:
         for name in ("version", "champion_after"):  # those whose files a decision may record
             used |= {number or "" for number in column(rows, name)}
         return max((int(number) for number in used if number.isdecimal()), default=0)
+
+    def served_without_decision(self) -> tuple[str, ...]:
+        """Return the versions that served and are newer than all that decisions name: these decisions are lost.
+
+        Only the champion serves, and it is champion by a decision; by the alias alone as long as there is none at all.
+        """
+        rows, served = self.decisions.rows(self.series_name), self.predictions[0].versions(self.series_name)
+        named = (*column(rows, "version"), *column(rows, "champion_before"), *column(rows, "champion_after"))
+        newest = max((int(number) for number in named if number), default=None)
+        return tuple(sorted((each for each in served if newest is not None and int(each) > newest), key=int))
