@@ -176,7 +176,7 @@ def _look_up(workspace: Workspace, number: str | None) -> tuple[Version | None, 
     try:
         return workspace.registry.version(number), ""
     except NoChampion as lost:
-        return None, f"the registry has lost champion version {number} ({lost})"
+        return None, f"the registry has lost champion version {number} ({lost}); `riseorfall doctor` examines it"
     except UnsoundModel as damaged:
         return None, str(damaged)
 

@@ -19,7 +19,13 @@ from tasks.registry.owning_process import is_gone
 from tasks.repair.home_backup import copy_database, replace_paths
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.lost_decisions import lost_decisions
-from tasks.repair.registry_rebuild import complete_tags, copy_files_of_run, rebuild_database, set_run_of_version
+from tasks.repair.registry_rebuild import (
+    complete_tags,
+    copy_files_of_run,
+    rebuild_database,
+    register_again,
+    set_run_of_version,
+)
 from tasks.settings import Settings, masked
 from tasks.store.decision_log import LoggedDecision, decided_versions, reference_versions
 from tasks.store.version_history import RecordedVersion
@@ -167,7 +173,9 @@ def _examine_version(
     if entry is None:
         path = workspace.settings.local_database or Path(masked(workspace.settings.mlflow_uri))
         problem = "expected the champion of the decision log in the registry, found no such version"
-        yield HomeFinding(part, "gone", path, problem, f"run {replace}")
+        repair = register_again(workspace, number, rows)
+        remedy = "register it again from the decision log and its files" if repair else f"run {replace}"
+        yield HomeFinding(part, "gone", path, problem, remedy, repair)
         return
     if entry.folder is None:
         yield HomeFinding(

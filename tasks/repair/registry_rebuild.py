@@ -1,16 +1,18 @@
 """Rebuild MLflow's local database from the decision log and the files below mlruns/artifacts.
 
 A rebuilt version has its old number, its old run id and its old files; numbers of versions without a decision or
-without files are used up, so that no new network gets one. What only the database held is lost: curves, metrics and
-parameters of the runs but those that follow from the files.
+without files are used up, so that no new network gets one. A folder without a decision counts as a version whose number
+is not known. What only the database held is lost: curves, metrics and parameters of the runs but those that follow from
+the files.
 """
 
 import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,10 @@ log = logging.getLogger(__name__)
 
 # Files that a retrain's run keeps too.
 COPIES = {KERAS: run_artifacts.KERAS, ONNX: run_artifacts.ONNX, CALIBRATOR: run_artifacts.CALIBRATOR}
+DELETE_VERSION = (
+    "DELETE FROM model_version_tags WHERE name = :name AND version = :version AND workspace = :workspace",
+    "DELETE FROM model_versions WHERE name = :name AND version = :version AND workspace = :workspace",
+)
 
 
 def rebuild_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None:
@@ -74,46 +80,114 @@ def _fill_database(settings: Settings, rows: Sequence[LoggedDecision]) -> None:
 
 
 def _rebuild_series(workspace: Workspace, rows: Sequence[LoggedDecision]) -> None:
-    decided = _own_decisions(rows)
-    folders = _model_folders(workspace)
+    decided, folders = _own_decisions(rows), _model_folders(workspace)
     workspace.registry.ensure_registered_model()
-    for number in range(1, max(decided, default=0) + 1):
-        row = decided.get(number)
-        recorded = workspace.registry.history.recorded(str(number))
-        folder = _recorded_folder(folders.get(row.run_id, ()), recorded.files) if row else None
-        if row is None or folder is None:
+    for number in range(1, _highest_number(workspace, decided.values(), folders) + 1):
+        found = _find_version(workspace, decided[number], folders) if number in decided else None
+        if found is None:
             workspace.registry.use_up_number(_artifacts(workspace).as_uri())
             continue
-        loaded = LoadedVersion(f"{workspace.name} version {number}", folder / ARTIFACTS, recorded.files)
-        try:
-            tags = derived_tags(loaded, row, recorded.trained_until)
-        except RiseOrFallError as error:  # its record or recipe is damaged, or not the recorded one
-            log.warning("%s version %d is left out: %s", workspace.name, number, error)
-            workspace.registry.use_up_number(_artifacts(workspace).as_uri())
-            continue
-        recipe = loaded.recipe().model_dump()
-        name = decided_name(
-            datetime.fromisoformat(tags["trained_until"]),
-            row.version,
-            row.action,
-            recipe.get("panel", {}).get("label", ""),
+        _rebuild_run(workspace, found, rows)
+        workspace.registry.client.create_model_version(
+            workspace.name, found.folder.as_uri(), found.row.run_id, tags=found.tags
         )
-        later = later_outcomes(row.version, row.run_id, rows)
-        _recreate_run(workspace, row, name_with_outcomes(name, later))
-        workspace.registry.client.create_model_version(workspace.name, folder.as_uri(), row.run_id, tags=tags)
-        params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
-        workspace.runs.log_values(row.run_id, params=params, tags={"recipe": tags.get("recipe", "")})
-        workspace.runs.finish_run(row.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundVersion:
+    """A version that can be registered again: the decision of its retrain, its folder, its files, its tags."""
+
+    row: LoggedDecision
+    folder: Path
+    loaded: LoadedVersion
+    tags: dict[str, str]
+
+
+def _find_version(
+    workspace: Workspace, row: LoggedDecision, folders: Mapping[str, Sequence[Path]]
+) -> _FoundVersion | None:
+    """Return the version of a decision; None if its files are gone, damaged, or not the recorded ones."""
+    recorded = workspace.registry.history.recorded(row.version)
+    folder = _recorded_folder(folders.get(row.run_id, ()), recorded.files)
+    if folder is None:
+        return None
+    loaded = LoadedVersion(f"{workspace.name} version {row.version}", folder / ARTIFACTS, recorded.files)
+    try:
+        return _FoundVersion(row, folder, loaded, derived_tags(loaded, row, recorded.trained_until))
+    except RiseOrFallError as error:  # its record or recipe
+        log.warning("%s version %s is left out: %s", workspace.name, row.version, error)
+        return None
+
+
+def _rebuild_run(workspace: Workspace, found: _FoundVersion, rows: Sequence[LoggedDecision]) -> None:
+    """Create the run of a version, with what follows from its files and the decision log."""
+    row, recipe = found.row, found.loaded.recipe().model_dump()
+    label = recipe.get("panel", {}).get("label", "")
+    name = decided_name(datetime.fromisoformat(found.tags["trained_until"]), row.version, row.action, label)
+    _recreate_run(workspace, row, name_with_outcomes(name, later_outcomes(row.version, row.run_id, rows)))
+    params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
+    workspace.runs.log_values(row.run_id, params=params, tags={"recipe": found.tags["recipe"]})
+    workspace.runs.finish_run(row.run_id)
+
+
+def register_again(workspace: Workspace, number: str, rows: Sequence[LoggedDecision]) -> Callable[[Path], None] | None:
+    """Return a repair that gives a version its entry in the registry again; None where its decision or files are gone.
+
+    MLflow's client would give it a new number.
+
+    Args:
+        workspace: of the series, with a local database.
+        number: of the version, which the registry has lost.
+        rows: all decisions about the series, oldest first.
+    """
+    row, path = _own_decisions(rows).get(int(number)), workspace.settings.local_database
+    found = _find_version(workspace, row, _model_folders(workspace)) if row else None
+    if found is None or path is None:
+        return None
+    key = {"name": workspace.name, "version": int(number), "workspace": DEFAULT_WORKSPACE}
+    decided_at, place = int(found.row.decided_at.timestamp() * 1000), found.folder.as_uri()
+    values = {"creation_time": decided_at, "last_updated_time": decided_at, "source": place, "storage_location": place,
+              "run_id": found.row.run_id, "current_stage": "None", "status": "READY"}  # fmt: skip
+
+    def repair(_: Path) -> None:
+        workspace.registry.ensure_registered_model()
+        if workspace.runs.database.run_folder(found.row.run_id) is None:
+            _rebuild_run(workspace, found, rows)
+        with closing(sqlite3.connect(path)) as database, database:
+            for query in DELETE_VERSION:  # MLflow keeps the row of a version that it deleted
+                database.execute(query, key)
+            _insert(database, "model_versions", key | values)
+            for tag, value in found.tags.items():
+                _insert(database, "model_version_tags", key | {"key": tag, "value": value})
+        sync_champion_alias(workspace)
+
+    return repair
+
+
+def _insert(database: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
+    query = f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})"  # noqa: S608 - our own names
+    database.execute(query, row)
 
 
 def _own_decisions(rows: Sequence[LoggedDecision]) -> dict[int, LoggedDecision]:
     """Return the decision of the newest retrain that registered a number, by number.
 
-    A person may let the rule decide about a version again; the first decision is the retrain's.
+    A person may let the rule decide about a version again; the first decision is the retrain's. Of a version that a
+    person promoted by force, the retrain's own may be lost, or may never have been made.
     """
     about = [row for row in rows if row.is_about_challenger]
     run_ids = {row.version: row.run_id for row in about}
-    return {int(row.version): row for row in reversed(about) if row.run_id == run_ids[row.version]}
+    forced = {int(row.version): row for row in rows if row.action == "promote" and row.forced and row.run_id}
+    return forced | {int(row.version): row for row in reversed(about) if row.run_id == run_ids[row.version]}
+
+
+def _highest_number(
+    workspace: Workspace, decided: Collection[LoggedDecision], folders: Mapping[str, Sequence[Path]]
+) -> int:
+    """Return a number that no version exceeded: a folder without a decision may have had one above the decided ones."""
+    root, of_decided = _artifacts(workspace), {folder for row in decided for folder in folders.get(row.run_id, ())}
+    every = {path for pattern in ("*/artifacts/model", "models/*/artifacts") for path in root.glob(pattern)}
+    return workspace.registry.history.highest_number() + len(every - of_decided)
 
 
 def _recorded_folder(folders: Sequence[Path], recorded: Mapping[str, str]) -> Path | None:
@@ -171,7 +245,7 @@ def derived_tags(loaded: LoadedVersion, row: LoggedDecision | None, trained_unti
     }
     if row is not None:
         tags |= {"bars_version": str(row.bars_version), "bars_sha256": row.bars_sha256}
-    if row is not None and row.decision_id != row.run_id:
+    if row is not None and row.decision_id != row.run_id and not row.forced:
         tags["as_of"] = row.decision_id  # a replayed day finds its version by it
     return tags
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,11 @@ from tasks.retrain_mlflow_run import open_run
 from tasks.services.up_lock import LockHeld, hold_home_lock
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
+from tasks.store.prediction_log import Prediction
 from tasks.workspace import Workspace
 
 SERIES = Series("BTC-USD", "1d")
+DAY = timedelta(days=1)
 
 
 def model_files(home: Path) -> Path:
@@ -275,6 +277,79 @@ def test_a_number_that_was_given_once_is_never_given_again(
     assert workspace.registry.version("3").run_id == "run-3"
     made = workspace.registry.client.create_model_version(SERIES.name, folder.as_uri())
     assert str(made.version) == "4"
+
+
+@pytest.mark.parametrize("later", ["folder", "prediction"])
+def test_the_number_of_a_version_without_a_decision_is_not_given_again(home: Path, later: str) -> None:
+    """A retrain was killed between its registration and its decision; of another version only predictions are left."""
+    workspace = Workspace(Settings(), SERIES)
+    (folder,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").iterdir()
+    if later == "folder":
+        shutil.copytree(folder, folder.with_name("m-2"))
+        described = folder.with_name("m-2") / "artifacts" / "MLmodel"
+        described.write_text(described.read_text().replace(STORED_RUN, "run-2"))
+    else:
+        at = datetime(2019, 10, 18, tzinfo=UTC)
+        workspace.prediction_log.store(Prediction(SERIES.name, SERIES.symbol, "1d", at, at + DAY, "2", 0.5, at))
+    remove(database(home))
+    rebuild_database(Settings(), workspace.decision_log.rows())
+    workspace = Workspace(Settings(), SERIES)
+    assert workspace.registry.newest_versions(9) == ("1",)
+    made = workspace.registry.client.create_model_version(SERIES.name, folder.as_uri())
+    assert str(made.version) == "3"
+
+
+def test_a_version_that_only_a_person_promoted_is_rebuilt(home: Path) -> None:
+    log = Workspace(Settings(), SERIES).decision_log
+    (first,) = log.rows()
+    forced = replace(first, decision_id="by hand", forced=True, forced_reason="x", sequence=1)
+    remove(database(home))
+    rebuild_database(Settings(), [forced])
+    registry = Workspace(Settings(), SERIES).registry
+    assert registry.version("1").run_id == STORED_RUN
+    assert "as_of" not in registry.version("1").tags  # it is no day of a replay
+
+
+@pytest.mark.parametrize("by", ["sqlite3", "MLflow"])
+def test_a_champion_that_the_registry_has_lost_is_registered_again_and_nothing_else_is_changed(
+    home: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    record_files()
+    workspace = Workspace(Settings(), SERIES)
+    before, everything = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1"), contents(home)
+    assert before is not None
+    assert before.folder is not None
+    workspace.registry.use_up_number(model_files(home).as_uri())  # 2: the database still holds a version
+    if by == "MLflow":
+        workspace.registry.client.delete_model_version(SERIES.name, "1")
+    else:
+        with closing(sqlite3.connect(database(home))) as opened, opened:
+            opened.execute("DELETE FROM model_versions WHERE version = 1")
+    drop_prediction_log(home)
+    code, _, err = output(capsys, "predict")
+    assert code != 0
+    assert "`riseorfall doctor` examines it" in err
+    code, out, err = output(capsys, "doctor", "--repair", "--json")
+    assert code == 0, err
+    assert [each["part"] for each in json.loads(out)["repaired"]] == ["BTC-USD-1d version 1 (champion)"]
+    after = LocalDatabase(Settings().mlflow_uri).version(SERIES.name, "1")
+    assert after is not None
+    assert (after.run_id, after.folder) == (before.run_id, before.folder)
+    assert after.tags.items() <= before.tags.items()
+    assert {"trained_until", "recipe", "metric.log_loss"} <= after.tags.keys()
+    found = Workspace(Settings(), SERIES).registry
+    assert found.alias_number("champion") == "1"
+    assert contents(home) == everything
+    assert str(found.client.create_model_version(SERIES.name, before.folder.as_uri()).version) == "3"
+    code, out, _ = output(capsys, "predict", "--json")
+    assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
+
+
+def contents(home: Path) -> dict[str, list[Any]]:
+    """Return the rows of the tables of runs and experiments."""
+    with closing(sqlite3.connect(database(home))) as opened:
+        return {name: opened.execute(f"SELECT * FROM {name}").fetchall() for name in
+                ("experiments", "runs", "tags", "params", "metrics")}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["database gone", "database created anew"])
