@@ -58,7 +58,7 @@ def examine_database(settings: Settings, rows: Sequence[LoggedDecision]) -> Home
 
     remedy = (
         f"rebuild it from the decision log and the files: {len(versions)} versions with their numbers, and the "
-        "champion; curves and metrics of the runs are lost"
+        "champion; curves, metrics and most parameters of the runs are lost"
     )
     return HomeFinding("registry", "damaged" if path.exists() else "gone", path, problem, remedy, repair)
 

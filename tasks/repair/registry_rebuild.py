@@ -6,6 +6,7 @@ is not known. What only the database held is lost: curves, metrics and parameter
 the files.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -24,6 +25,7 @@ from model.metrics import score
 from model.times import iso_text
 from model.version_file_names import CALIBRATOR, KERAS, ONNX, RECIPE, RECORD
 from tasks.champion.commit_decision import sync_challenger_alias, sync_champion_alias
+from tasks.champion.stated_share import OPINION_SHARE
 from tasks.registry import run_artifacts
 from tasks.registry.database_creation import open_client
 from tasks.registry.experiment_page import NOTE_TAG, decision_tags
@@ -125,9 +127,18 @@ def _rebuild_run(workspace: Workspace, found: _FoundVersion, rows: Sequence[Logg
     label = recipe.get("panel", {}).get("label", "")
     name = decided_name(datetime.fromisoformat(found.tags["trained_until"]), row.version, row.action, label)
     _recreate_run(workspace, row, name_with_outcomes(name, later_outcomes(row.version, row.run_id, rows)))
-    params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row)}
+    params = {**flatten_specs(recipe), "source.kind": _source_kind(workspace, row), **_stated_share(workspace, row)}
     workspace.runs.log_values(row.run_id, params=params, tags={"recipe": found.tags["recipe"]})
     workspace.runs.finish_run(row.run_id)
+
+
+def _stated_share(workspace: Workspace, row: LoggedDecision) -> dict[str, str]:
+    """Return the parameter by which `predict` has opinions, from the evaluation of a run; empty if that has none."""
+    path = _artifacts(workspace) / row.run_id / "artifacts" / run_artifacts.DETAILS
+    try:
+        return {OPINION_SHARE: str(float(json.loads(regular_content(path))["abstention"]["share"]["stated"]))}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def register_again(workspace: Workspace, number: str, rows: Sequence[LoggedDecision]) -> Callable[[Path], None] | None:

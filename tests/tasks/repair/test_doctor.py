@@ -140,6 +140,9 @@ def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
     DAMAGES[name][0](home)
     own_copy = database(home).with_name("mlflow.db.monday")
     own_copy.write_text("a person's copy")
+    details = {"abstention": {"share": {"stated": 0.25}}}  # of a retrain of version 0.2
+    evaluation = home / "mlruns" / "artifacts" / SERIES.name / STORED_RUN / "artifacts" / "evaluation"
+    (evaluation / "details.json").write_text(json.dumps(details))
     code, out, err = output(capsys, "doctor", "--repair")
     assert code == 0, err
     assert "repaired" in out
@@ -159,6 +162,7 @@ def test_a_registry_is_rebuilt_with_its_numbers_runs_and_champion(
     assert json.loads(out)["probability"] == pytest.approx(STORED_PREDICTION["probability"], abs=1e-6)
     runs = Workspace(Settings(), SERIES).runs
     assert runs.run_params(tags.run_id)["window.lookback_bars"] == "30"
+    assert runs.run_params(tags.run_id)["abstention.opinion_share"] == "0.25"  # by which `predict` has opinions
     assert runs.read_file(tags.run_id, "evaluation/numbers.json")  # its files belong to it again
 
 
