@@ -110,9 +110,10 @@ class ArtifactPlaces:
         configured = self.configured()
         if not configured or not _is_below(location, configured):
             allowed = " or ".join([str(self.home), *([configured] if configured else [])])
+            leads = f", which leads to {path.resolve()}" if path is not None and path.resolve() != path else ""
             raise UntrustedModel(
                 f"{place}: its files lie outside the artifact store: expected a place below {allowed}, found "
-                f"{location}. If the home was moved or copied, run `riseorfall doctor`. {NEXT}"
+                f"{location}{leads}. If the home was moved or copied, run `riseorfall doctor`. {NEXT}"
             )
 
 

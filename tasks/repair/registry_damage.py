@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from model.bars import PANEL, Series
-from model.errors import DamagedHome, RiseOrFallError
-from tasks.registry.file_verification import ARTIFACTS, require_same_digest
+from model.errors import DamagedHome, RiseOrFallError, UntrustedModel
+from tasks.registry.file_verification import ARTIFACTS, NEXT, require_same_digest
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import time_of_tag, unreadable_tags
@@ -168,14 +168,8 @@ def _examine_version(
     replace = f"`riseorfall rollback` or `{workspace.retrain_command}`"
     database = LocalDatabase(workspace.settings.mlflow_uri)
     entry, row = database.version(workspace.name, number), _decision_about(rows, number)
-    if entry is None and not champion:  # deleted in MLflow: no reference any more
-        return
-    if entry is None:
-        path = workspace.settings.local_database or Path(masked(workspace.settings.mlflow_uri))
-        problem = "expected the champion of the decision log in the registry, found no such version"
-        repair = register_again(workspace, number, rows)
-        remedy = "register it again from the decision log and its files" if repair else f"run {replace}"
-        yield HomeFinding(part, "gone", path, problem, remedy, repair)
+    if entry is None:  # another than the champion was deleted in MLflow, and is no reference any more
+        yield from [_lost_champion(part, workspace, number, rows, replace)] if champion else []
         return
     if entry.folder is None:
         yield HomeFinding(
@@ -184,12 +178,11 @@ def _examine_version(
         return
     folder, recorded = entry.folder / ARTIFACTS, workspace.registry.history.recorded(number)
     loaded = LoadedVersion(part, folder, recorded.files)
-    problem = files_problem(loaded)
-    if problem:
+    without = f"or run {replace}" if champion else "or do without it: it cannot become champion, nor be compared with"
+    if problem := _place_problem(workspace, part, entry.folder):
+        yield HomeFinding(part, "damaged", entry.folder, problem, f"move its files back into the home, {without}")
+    elif problem := files_problem(loaded):
         repair = copy_files_of_run(workspace, entry.run_id, loaded)
-        without = (
-            f"or run {replace}" if champion else "or do without it: it cannot become champion, nor be compared with"
-        )
         remedy = "take the copies that its run holds" if repair else f"restore a backup, {without}"
         yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
     elif recorded.run_ids and entry.run_id not in recorded.run_ids:
@@ -218,6 +211,17 @@ def _examine_version(
         decide = f"`riseorfall promote{workspace.series_flags} --version {number}`"
         helps = f"its retrain ended before the decision. Decide with {decide}, or leave it: `housekeeping` deletes it"
         yield HomeFinding(part, "undecided", folder, "", helps)
+
+
+def _lost_champion(
+    part: str, workspace: Workspace, number: str, rows: Sequence[LoggedDecision], replace: str
+) -> HomeFinding:
+    """Return the finding that the registry has no such version."""
+    path = workspace.settings.local_database or Path(masked(workspace.settings.mlflow_uri))
+    problem = "expected the champion of the decision log in the registry, found no such version"
+    repair = register_again(workspace, number, rows)
+    remedy = "register it again from the decision log and its files" if repair else f"run {replace}"
+    return HomeFinding(part, "gone", path, problem, remedy, repair)
 
 
 def _foreign_run(
@@ -278,6 +282,15 @@ def _tags_problem(tags: Mapping[str, str], trained_until: datetime | None) -> st
 def _decision_about(rows: Sequence[LoggedDecision], number: str) -> LoggedDecision | None:
     found = [row for row in rows if row.version == number and row.is_about_challenger]
     return found[0] if found else None
+
+
+def _place_problem(workspace: Workspace, part: str, folder: Path) -> str:
+    """Return why no command opens the files of a version where they lie; empty if they may lie there."""
+    try:
+        workspace.registry.places.require_inside(part, str(folder))
+    except UntrustedModel as error:
+        return str(error).removesuffix(f" {NEXT}")
+    return ""
 
 
 def files_problem(loaded: LoadedVersion) -> str:

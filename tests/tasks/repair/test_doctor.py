@@ -549,6 +549,28 @@ def test_a_link_to_a_network_is_not_the_recorded_file(home: Path, capsys: pytest
     assert output(capsys, "doctor")[0] == 0
 
 
+def test_a_folder_that_leads_out_of_the_home_is_damage_and_named(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`predict` refuses it: whoever may write there could change the champion."""
+    (folder,) = (home / "mlruns" / "artifacts" / SERIES.name / "models").iterdir()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    drop_prediction_log(home)
+    expected = f"found {folder}/artifacts, which leads to {tmp_path}/elsewhere/artifacts. "
+    code, _, err = output(capsys, "predict")
+    assert code != 0
+    assert expected in err
+    code, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (code, found["state"], found["path"]) == (4, "damaged", f"{folder}/artifacts")
+    assert expected in found["problem"]
+    assert found["remedy"] == "move its files back into the home, or run `riseorfall rollback` or `riseorfall retrain`"
+    folder.unlink()
+    (tmp_path / "elsewhere").rename(folder)
+    assert output(capsys, "doctor")[0] == 0
+
+
 def test_a_version_that_names_a_foreign_run_gets_its_own_back(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_files()
     with closing(sqlite3.connect(database(home))) as opened, opened:
