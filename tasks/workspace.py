@@ -13,6 +13,7 @@ from model.errors import DamagedHome, RiseOrFallError, SpecError
 from tasks.registry.experiment_page import Purpose
 from tasks.registry.experiment_runs import ExperimentRuns
 from tasks.registry.file_verification import ArtifactPlaces
+from tasks.registry.local_database import LocalDatabase
 from tasks.registry.model_registry import ModelRegistry
 from tasks.settings import Settings
 from tasks.sources.source_spec import SourceSpec
@@ -78,6 +79,7 @@ class Workspace:
         Raises:
             SpecError: the workspace was opened without a series.
             DamagedHome: the local database is gone; MLflow would create an empty one, and count versions from 1 again.
+                Or the decision log is gone, so that nothing says which files of the champion were decided about.
         """
         if self.series is None:
             raise SpecError("workspace: expected a series for MLflow, found none. Open Workspace(settings, series).")
@@ -87,8 +89,28 @@ class Workspace:
             raise DamagedHome(
                 f"{path}: expected MLflow's database, because decisions were made; found none. Run `riseorfall doctor`."
             )
+        self.require_decisions()
         settings = self.settings
         return ExperimentRuns(settings.mlflow_uri, settings.artifact_root, self.series, self.experiment, self.purpose)
+
+    def decision_log_problem(self) -> str:
+        """Return what shows that the decision log of a local home is gone; empty if nothing does.
+
+        MLflow names a champion only after a decision was committed.
+        """
+        settings, (ledger,) = self.settings, self.decision_log.tables
+        if settings.local_store is None or not settings.has_local_registry or ledger.open() is not None:
+            return ""
+        database = LocalDatabase(settings.mlflow_uri)
+        names = dict.fromkeys(name for name, _, _ in database.all_versions() or ())
+        champions = [name for name in names if (database.alias(name, "champion") or (None,))[0]]
+        named = ", ".join(champions)
+        return f"expected the decision log, because MLflow names a champion of {named}; found none" if named else ""
+
+    def require_decisions(self) -> None:
+        """Raise DamagedHome if the decision log is gone."""
+        if problem := self.decision_log_problem():
+            raise DamagedHome(f"{self.decision_log.tables[0].uri}: {problem}. Run `riseorfall doctor`.")
 
     @cached_property
     def registry(self) -> ModelRegistry:

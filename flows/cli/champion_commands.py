@@ -39,7 +39,9 @@ def decisions(
     from tasks.console.command_output import show_decisions, show_lines
 
     settings = load_settings()
-    log = Workspace(settings).decision_log
+    workspace = Workspace(settings)
+    workspace.require_decisions()
+    log = workspace.decision_log
     series_name = name or (options.panel if options.is_panel else options.series).name
     if name:
         _require_decisions(log, name)

@@ -7,11 +7,12 @@ MLflow server) are named and not examined.
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from model.bars import Series
-from tasks.registry.local_database import LocalDatabase, opened_database
+from tasks.registry.local_database import opened_database
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
@@ -21,9 +22,7 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-MAX_ROUNDS = (
-    4  # a repaired log shows duplicate rows, the decision log what is wrong with the registry, that with versions
-)
+MAX_ROUNDS = 4  # a repaired log shows duplicate rows, the decision log what is wrong with the registry, that versions
 
 
 def examine_home(settings: Settings) -> list[HomeFinding]:
@@ -31,12 +30,15 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
     tables = _examine_tables(settings, deep=True)
     rows = _decisions(settings, tables)
     database = examine_database(settings, rows)
+    if database.is_damage and not _has_decisions(tables):  # it would be rebuilt without a version
+        database = replace(database, repair=None, remedy="rebuild it once the decision log can be read")
     moved = moved_paths(settings) if database.state == "whole" else None
     lost_log = tuple(_missing_decisions(settings, tables))
     # Without bars no series is known, without the decision log every version would look like one without a decision.
     is_known = not lost_log and all(each.state == "whole" for each in tables)
     stored = Workspace(settings).bar_store.stored_series() if is_known else ()
-    versions = examine_versions(settings, rows, stored) if database.state == "whole" and not moved else iter(())
+    is_whole = database.state == "whole" and not moved
+    versions = examine_versions(settings, rows, stored, is_known=is_known) if is_whole else iter(())
     missing = (*lost_log, *_missing_bars(settings, rows, tables))
     return [*tables, *missing, database, *([moved] if moved else []), *versions, *_examine_prefect(settings)]
 
@@ -77,9 +79,14 @@ def _examine_tables(settings: Settings, *, deep: bool) -> list[HomeFinding]:
     return [each for table in tables for each in examine_table(Path(table.uri).name, table, deep=deep)]
 
 
+def _has_decisions(tables: Sequence[HomeFinding]) -> bool:
+    """Return whether the decision log can be read, or was never written."""
+    return all(each.state == "whole" for each in tables if each.part == "table ledger")
+
+
 def _decisions(settings: Settings, tables: Sequence[HomeFinding]) -> Sequence[LoggedDecision]:
-    """Return the rows of the decision log; none where it is damaged."""
-    if any(each.part == "table ledger" and each.is_damage for each in tables):
+    """Return the rows of the decision log; none where it cannot be read."""
+    if not _has_decisions(tables):
         return ()
     return Workspace(settings).decision_log.rows()
 
@@ -114,21 +121,14 @@ def _examine_prefect(settings: Settings) -> Iterator[HomeFinding]:
 
 
 def _missing_decisions(settings: Settings, tables: Sequence[HomeFinding]) -> Iterator[HomeFinding]:
-    """Yield the decision log if its folder is gone: MLflow names a champion only after a decision was committed."""
-    if not settings.has_local_registry or any(each.part in {"table ledger", "tables"} for each in tables):
+    """Yield the decision log if its folder is gone."""
+    if any(each.part in {"table ledger", "tables"} for each in tables):
         return
-    database = LocalDatabase(settings.mlflow_uri)
-    names = dict.fromkeys(name for name, _, _ in database.all_versions() or ())
-    champions = [name for name in names if (database.alias(name, "champion") or (None,))[0]]
-    if champions:
-        (ledger,) = Workspace(settings).decision_log.tables
-        yield HomeFinding(
-            "table ledger",
-            "gone",
-            Path(ledger.uri),
-            f"expected the decision log, because MLflow names a champion of {', '.join(champions)}; found none",
-            "restore a backup: without it the next retrain is compared with no champion",
-        )
+    workspace = Workspace(settings)
+    if problem := workspace.decision_log_problem():
+        (ledger,) = workspace.decision_log.tables
+        remedy = "restore a backup: without it the next retrain is compared with no champion"
+        yield HomeFinding("table ledger", "gone", Path(ledger.uri), problem, remedy)
 
 
 def _missing_bars(

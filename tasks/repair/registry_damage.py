@@ -100,13 +100,15 @@ def require_registry(settings: Settings) -> None:
 
     Raises:
         DamagedHome: it is gone or damaged, or holds no version at all although decisions were made; or its paths are
-            those of another home, into which a run of a copied home would write.
+            those of another home, into which a run of a copied home would write; or the decision log is gone.
         StoreUnavailable: it cannot be read now.
     """
-    found = examine_database(settings, Workspace(settings).decision_log.rows())
+    workspace = Workspace(settings)
+    found = examine_database(settings, workspace.decision_log.rows())
     found = found if found.is_damage else moved_paths(settings) or found
     if found.is_damage:
         raise DamagedHome(f"{found.path}: {found.problem}. Run `riseorfall doctor`.")
+    workspace.require_decisions()
 
 
 def _database_problem(path: Path, expected: int) -> str:
@@ -134,7 +136,7 @@ def _database_problem(path: Path, expected: int) -> str:
 
 
 def examine_versions(
-    settings: Settings, rows: Sequence[LoggedDecision], stored: Sequence[Series] = ()
+    settings: Settings, rows: Sequence[LoggedDecision], stored: Sequence[Series] = (), *, is_known: bool = True
 ) -> Iterator[HomeFinding]:
     """Yield the damaged versions of each series, those without a decision, lost decisions, and its champion if whole.
 
@@ -142,6 +144,7 @@ def examine_versions(
         settings: with a local database that is whole.
         rows: of the decision log.
         stored: series with bars, which may have versions and no decision.
+        is_known: the tables are whole; else lost decisions are not looked for.
     """
     panels = (Series(PANEL, each.interval) for each in stored)
     known = {each.name: each for each in (*stored, *panels)} | {
@@ -154,7 +157,7 @@ def examine_versions(
         champion = own[-1].champion_after if own else (database.alias(name, "champion") or (None,))[0]
         newest, references = database.newest_versions(name, NEWEST) or (), sorted(reference_versions(own), key=int)
         numbers = dict.fromkeys((champion, *newest, *references))
-        if name == series.name:  # a replay decides about its versions when it resumes
+        if is_known and name == series.name:  # a replay decides about its versions when it resumes
             yield from lost_decisions(workspace, newest)
         for number in numbers:
             if number is not None:

@@ -13,17 +13,20 @@ reason that is not known here, is not examined and not moved.
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
+from model.plurals import counted
 from tasks.repair.duplicate_rows import find_duplicates
 from tasks.repair.home_finding import HomeFinding, State, set_aside
 from tasks.repair.lost_commits import prove_actions, read_actions
 from tasks.store.delta_table import Table
 
+WRITTEN = ("_delta_log/*.json", "_delta_log/*checkpoint*", "**/*.parquet")  # files of a table, not of a killed creation
 MOST_LISTED = 10  # versions in a message
 REPAIR = "REPAIR"  # operation of a commit that replaces a lost one
 
@@ -37,7 +40,7 @@ def examine_table(name: str, table: Table, *, deep: bool = True) -> list[HomeFin
         deep: read every Parquet file, not only its size and its footer, and every file of the log.
     """
     root, part = Path(table.uri), f"table {name}"
-    if not root.is_dir() or not any(root.iterdir()):
+    if not any(next(root.glob(pattern), None) for pattern in WRITTEN):
         return []
     log_damage = _examine_log(part, table, deep=deep)
     if log_damage:
@@ -60,8 +63,7 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
     if failure is None and not deep:
         return []
     if not commits and not checkpoints:
-        remedy = "restore a backup: which of the Parquet files are valid is not known without the log"
-        return [HomeFinding(part, "gone", log, "expected the log of the table, found none", remedy)]
+        return [_lost_log(part, root)]
     try:
         broken = [path for path in checkpoints if not _is_checkpoint(path)]
         kept = sorted(_version_of(path) for path in checkpoints if path not in broken and path.suffix)
@@ -90,6 +92,24 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
     what = f"versions {_listed(lost)}" if lost else "its checkpoint"
     problem = f"expected a log that can be read, found: {reason} ({what})"
     return [HomeFinding(part, "damaged", damaged, problem, _remedy(lost, whole), repair)]
+
+
+def _lost_log(part: str, root: Path) -> HomeFinding:
+    """Return the finding that the whole log is gone. It is not rebuilt from the Parquet files.
+
+    They hold rows of commits that were refused too, such as a promotion that came second, and rows that were replaced.
+    """
+    import pyarrow as pa  # imported here: `riseorfall --help` starts without it
+    import pyarrow.parquet as pq  # imported here: the same
+
+    files = list(root.rglob("*.parquet"))
+    rows = 0
+    for path in files:
+        with suppress(OSError, pa.ArrowInvalid):
+            rows += pq.read_metadata(path).num_rows
+    held = f"{counted(rows, 'row')} in {counted(len(files), 'Parquet file')}"
+    remedy = f"restore a backup: which of the {held} are valid is not known without the log"
+    return HomeFinding(part, "gone", root / "_delta_log", "expected the log of the table, found none", remedy)
 
 
 def _remedy(lost: Sequence[int], whole: int) -> str:

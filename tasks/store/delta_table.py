@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from model.errors import RiseOrFallError, SpecError
+from model.errors import DamagedHome, RiseOrFallError, SpecError
 from model.times import as_utc
 from tasks.store.table_cache import local_files, newest_version, read_once
 
@@ -124,11 +124,13 @@ class Table:
         """Open the newest version, for this caller alone; None if nothing was ever written.
 
         Raises:
+            DamagedHome: the log is gone and rows are there; a new table would be created over them.
             TableUnreachable: the store does not answer.
         """
         try:
             return DeltaTable(self.uri, storage_options=dict(self.storage_options))
         except TableNotFoundError:
+            self._require_unwritten()
             return None
         except OSError as failure:
             reason = " ".join(COLOURS.sub("", str(failure)).split())
@@ -136,6 +138,15 @@ class Table:
                 f"{self.uri}: expected a store that answers, found: {reason}. "
                 "Check the store's address, its credentials, and whether its server runs."
             ) from failure
+
+    def _require_unwritten(self) -> None:
+        """Raise DamagedHome if a folder without a log holds rows; in S3 nothing but the log is looked for."""
+        root = Path(self.uri)
+        if "://" not in self.uri and next(root.rglob("*.parquet"), None):
+            raise DamagedHome(
+                f"{root / '_delta_log'}: expected the log of the table, because its Parquet files are there; found "
+                "none. Run `riseorfall doctor`."
+            )
 
     def _require_files(self, table: DeltaTable) -> None:
         """Raise SpecError if a file of an earlier version is gone; on S3 the read itself fails."""

@@ -428,6 +428,65 @@ def test_a_decision_log_that_is_gone_is_found(home: Path, capsys: pytest.Capture
     assert "champion of BTC-USD-1d" in found["problem"]
 
 
+@pytest.mark.parametrize("words", [("predict",), ("decisions",), ("status", "--check"), ("rollback",)])
+def test_without_the_decision_log_a_champion_of_mlflow_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """Its decision recorded its files; without it an edited network would be served."""
+    shutil.rmtree(home / "data" / "tables" / "ledger")
+    code, out, err = output(capsys, *words)
+    assert (code, out) == (1, "")
+    assert err.endswith(
+        "ledger: expected the decision log, because MLflow names a champion of BTC-USD-1d; found none. Run `riseorfall "
+        "doctor`.\n"
+    )
+    with pytest.raises(DamagedHome, match="expected the decision log"):
+        require_registry(Settings())
+    assert not (home / "data" / "tables" / "ledger").exists()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("ledger", ("decisions",)),
+        ("bars", ("status", "--check")),
+        ("predictions", ("predict",)),
+        ("quarantine", ("quarantine",)),
+    ],
+)
+def test_a_table_without_its_log_is_refused_and_no_new_one_is_created_over_it(
+    home: Path, capsys: pytest.CaptureFixture[str], table: str, words: tuple[str, ...], is_empty: bool
+) -> None:
+    log = home / "data" / "tables" / table / "_delta_log"
+    shutil.rmtree(log)
+    if is_empty:
+        log.mkdir()
+    code, _, err = output(capsys, *words)
+    assert code == 1
+    assert err == (
+        f"riseorfall: {log}: expected the log of the table, because its Parquet files are there; found none. "
+        "Run `riseorfall doctor`.\n"
+    )
+    code, out, _ = output(capsys, "doctor", "--repair", "--json")
+    assert code == 4
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (found["state"], found["path"], found["repairable"]) == ("gone", str(log), False)
+    assert found["remedy"].startswith("restore a backup: which of the ")
+    assert not list(log.glob("*"))
+
+
+def test_a_lost_registry_is_not_rebuilt_while_the_decision_log_is_lost(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be rebuilt without a version."""
+    shutil.rmtree(home / "data" / "tables" / "ledger" / "_delta_log")
+    halve(database(home))
+    content = database(home).read_bytes()
+    assert output(capsys, "doctor", "--repair")[0] == 4
+    assert database(home).read_bytes() == content
+
+
 def test_status_raises_an_alarm_where_the_files_of_the_champion_are_gone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,4 +115,5 @@ def test_served_predictions_prove_a_decision_too(capsys: pytest.CaptureFixture[s
 
 def test_the_champion_of_a_home_without_decisions_is_the_alias_and_serves(home: Path) -> None:
     shutil.rmtree(home / "data" / "tables" / "ledger")
+    Workspace(Settings()).decision_log.tables[0].create()
     assert Workspace(Settings(), SERIES).registry.history.served_without_decision() == ()

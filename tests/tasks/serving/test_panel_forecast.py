@@ -39,6 +39,7 @@ def template(template_home: Path) -> Path:
     store_coins(settings, COINS | {"OLD-USD": random_walk(200, seed=7)})
     workspace, recipe = Workspace(settings, SERIES), panel_recipe()
     add_panel_version(workspace, recipe, COINS, tiny_record(recipe, COINS, 1.0), 1.0, COINS["BTC-USD"].closed_at[-1])
+    workspace.decision_log.tables[0].create()  # as long as it has no row, the alias counts
     workspace.registry.set_alias("champion", "1")
     return template_home
 
