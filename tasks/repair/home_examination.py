@@ -13,6 +13,7 @@ from pathlib import Path
 
 from model.bars import Series
 from tasks.registry.local_database import opened_database
+from tasks.repair.changed_bars import find_changed_bars
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
 from tasks.repair.registry_damage import examine_database, examine_versions, moved_paths
 from tasks.repair.table_damage import examine_table
@@ -40,7 +41,8 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
     is_whole = database.state == "whole" and not moved
     versions = examine_versions(settings, rows, stored, is_known=is_known) if is_whole else iter(())
     missing = (*lost_log, *_missing_bars(settings, rows, tables))
-    return [*tables, *missing, database, *([moved] if moved else []), *versions, *_examine_prefect(settings)]
+    changed = find_changed_bars(settings, rows) if is_known else iter(())
+    return [*tables, *missing, *changed, database, *([moved] if moved else []), *versions, *_examine_prefect(settings)]
 
 
 def first_damage(settings: Settings) -> HomeFinding | None:

@@ -1,8 +1,10 @@
 """The hash of bars: equal bars, equal hash, wherever they are kept."""
 
 import hashlib
+from collections.abc import Collection, Iterator
 
 import numpy as np
+from jaxtyping import Int64
 
 from model.bars import Bars
 from tasks.store.bar_rows import BATCH_BARS
@@ -16,6 +18,28 @@ def hash_bars(bars: Bars) -> str:
     Source: own.
     """
     digest = hashlib.sha256()
+    for block in _blocks(bars):
+        digest.update(block.data)
+    return digest.hexdigest()
+
+
+def count_prefixes(bars: Bars, wanted: Collection[str]) -> dict[str, int]:
+    """Return the number of the oldest bars that have each of these hashes, for those that are found.
+
+    A reference to bars "as of" an earlier time has the hash of the bars that were closed then.
+    """
+    digest, found, count = hashlib.sha256(), dict[str, int](), 0
+    for block in _blocks(bars):
+        for bar in block:
+            digest.update(bar.data)
+            count += 1
+            if (hashed := digest.hexdigest()) in wanted:
+                found[hashed] = count
+    return found
+
+
+def _blocks(bars: Bars) -> Iterator[Int64[np.ndarray, "bar 6"]]:
+    """Yield the hashed content of bars, row by row."""
     for start in range(0, len(bars), BATCH_BARS):
         rows = slice(start, start + BATCH_BARS)
         values = bars.ohlcv[rows] + 0.0  # -0.0 becomes 0.0, which it equals
@@ -23,5 +47,4 @@ def hash_bars(bars: Bars) -> str:
         block = np.empty((len(values), 6), dtype="<i8")
         block[:, 0] = bars.opened_at[rows].astype("datetime64[us]").astype(np.int64)
         block[:, 1:] = values.astype("<f8").view("<i8")
-        digest.update(block.data)
-    return digest.hexdigest()
+        yield block
