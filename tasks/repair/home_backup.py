@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 
 from deltalake import DeltaTable
 
@@ -144,8 +145,17 @@ def _write_checksums(folder: Path) -> None:
 
 
 def _copy_if_there(source: str | Path, target: str | Path) -> None:
-    """Copy a file unless somebody has just deleted it."""
+    """Copy a file unless somebody has just deleted it.
+
+    Raises:
+        SpecError: it is a device or a pipe, of which a copy may never end.
+    """
     with suppress(FileNotFoundError):
+        if not S_ISREG(Path(source).stat().st_mode):
+            raise SpecError(
+                f"backup: expected a regular file, found a device or a pipe: {source}. Move it away; "
+                "`riseorfall doctor` examines the home."
+            )
         shutil.copyfile(source, target)
 
 

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from tasks.registry.unreachable_store import regular_content
+
 Action = dict[str, Any]
 
 
 def read_actions(commit: Path) -> list[Action]:
     """Return the actions of a whole commit."""
     # Not splitlines: a text in JSON may contain characters at which that divides, such as U+2028.
-    lines = commit.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    lines = regular_content(commit).decode().removesuffix("\n").split("\n")
     return [json.loads(line) for line in lines]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from model.bars import PANEL, Series
 from model.errors import DamagedHome, RiseOrFallError, UntrustedModel
-from tasks.registry.file_verification import ARTIFACTS, NEXT, require_same_digest
+from tasks.registry.file_verification import ARTIFACTS, require_same_digest
 from tasks.registry.local_database import DATABASE_TABLES, LocalDatabase, opened_database
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import time_of_tag, unreadable_tags
@@ -292,7 +292,7 @@ def _place_problem(workspace: Workspace, part: str, folder: Path) -> str:
     try:
         workspace.registry.places.require_inside(part, str(folder))
     except UntrustedModel as error:
-        return str(error).removesuffix(f" {NEXT}")
+        return str(error).partition(" If the home was moved")[0]  # what follows is advice for other commands
     return ""
 
 

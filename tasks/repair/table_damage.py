@@ -11,11 +11,13 @@ reason that is not known here, is not examined and not moved.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
@@ -81,7 +83,7 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
         note = {"commitInfo": {"operation": REPAIR, "operationParameters": {}}}
         for number, proven in prove_actions(root, commits, lost).items():
             path = log / f"{number:020}.json"
-            if path.exists():
+            if os.path.lexists(path):  # also a link that leads to nothing, through which the commit would be written
                 set_aside(path, root.parent, aside)
             first = _creation(table) if number == 0 else f"{json.dumps(note)}\n"
             path.write_text(first + "".join(f"{json.dumps(each)}\n" for each in proven), encoding="utf-8")
@@ -242,6 +244,8 @@ def _content_problem(path: Path, *, deep: bool) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not S_ISREG(path.stat().st_mode):
+        return "expected a Parquet file, found a device, a pipe or a folder"
     try:
         opened = pq.ParquetFile(path)
         if deep:

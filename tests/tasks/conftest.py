@@ -1,5 +1,6 @@
-"""Homes for tests: a module builds its home once, as the fixture `template`, and each test works on a copy of it."""
+"""Homes for tests, and a time limit: a module builds its home once, as the fixture `template`; each test has a copy."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,17 @@ def settings(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def workspace(settings: Settings, request: pytest.FixtureRequest) -> Workspace:
     """The module's `SERIES` in the copy."""
     return Workspace(settings, request.module.SERIES)
+
+
+@pytest.fixture
+def ends_in_10_seconds() -> Iterator[None]:
+    """Raise TimeoutError in a test that still runs then, such as one that waits for the writer of a pipe."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 10, 1)  # again, where the code catches it
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

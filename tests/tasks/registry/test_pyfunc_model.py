@@ -1,8 +1,6 @@
 """A version in the registry says through MLflow what its files say here, calibrated where its recipe asks for it."""
 
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,18 +119,6 @@ def test_a_pipe_in_place_of_a_file_is_not_read(tmp_path: Path) -> None:
     workspace.runs.set_global_uri()
     with pytest.raises(UntrustedModel, match=r"recipe\.json: expected SHA-256 [0-9a-f]{64}"):
         mlflow.pyfunc.load_model(f"models:/{workspace.name}/1")
-
-
-@pytest.fixture
-def ends_in_10_seconds() -> Iterator[None]:
-    def end(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, 10)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("content", [None, "{}"])

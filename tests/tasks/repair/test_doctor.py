@@ -616,14 +616,14 @@ def test_a_folder_that_leads_out_of_the_home_is_damage_and_named(
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     drop_prediction_log(home)
-    expected = f"found {folder}/artifacts, which leads to {tmp_path}/elsewhere/artifacts. "
+    expected = f"found {folder}/artifacts, which leads to {tmp_path}/elsewhere/artifacts."
     code, _, err = output(capsys, "predict")
     assert code != 0
     assert expected in err
     code, out, _ = output(capsys, "doctor", "--json")
     (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
     assert (code, found["state"], found["path"]) == (4, "damaged", f"{folder}/artifacts")
-    assert expected in found["problem"]
+    assert found["problem"].endswith(expected)
     assert found["remedy"] == "move its files back into the home, or run `riseorfall rollback` or `riseorfall retrain`"
     folder.unlink()
     (tmp_path / "elsewhere").rename(folder)

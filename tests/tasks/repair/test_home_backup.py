@@ -1,6 +1,7 @@
 """A backup is whole while runs write, refuses to overwrite, and a restored home predicts the same."""
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -143,6 +144,21 @@ def test_files_that_others_delete_meanwhile_do_not_fail_a_backup(
     assert copy.decision_log.rows() == ours.decision_log.rows()
     assert copy.prediction_log.read().equals(ours.prediction_log.read())
     assert (tmp_path / "backup" / "tune" / "search.journal").read_text() == "trials"
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_is_no_file_ends_a_backup_and_is_named(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """A copy of /dev/zero would fill the disk of the backup."""
+    path = home / "mlruns" / "artifacts" / "notes"
+    if kind == "device":
+        path.symlink_to("/dev/null")
+    else:
+        os.mkfifo(path)
+    assert run(["backup", str(tmp_path / "backup")]) == 2
+    assert f"expected a regular file, found a device or a pipe: {path}." in capsys.readouterr().err
+    assert not (tmp_path / "backup").exists()
 
 
 def test_a_database_is_copied_while_another_process_writes_to_it(home: Path, tmp_path: Path) -> None:

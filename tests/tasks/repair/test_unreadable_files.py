@@ -273,3 +273,22 @@ def test_a_file_that_cannot_be_read_is_not_examined_and_not_moved(
     output(capsys, "doctor", "--repair")
     assert not (home / "data" / "damaged").exists()
     assert path.is_symlink() if part == "log" else path.read_bytes() == content
+
+
+@pytest.mark.usefixtures("ends_in_10_seconds")
+@pytest.mark.parametrize("name", ["0.json", "0.checkpoint.parquet"])
+def test_a_pipe_in_the_log_of_a_table_is_moved_and_not_read(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Reading it waits for a writer."""
+    number, ending = name.split(".", 1)
+    path = log_file(home, "ledger", int(number)).with_suffix(f".{ending}")
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    table = next(each for each in Workspace(Settings()).tables if each.uri.endswith("ledger"))
+    (found,) = examine_table("ledger", table)
+    assert (found.state, found.path) == ("damaged", path)
+    assert output(capsys, "doctor", "--repair")[0] == 0
+    (kept,) = (home / "data" / "damaged").glob(f"**/{path.name}")
+    assert kept.is_fifo()
+    assert output(capsys, "doctor")[0] == 0
