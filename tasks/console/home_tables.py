@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from model.plurals import counted
 from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 from tasks.repair.home_finding import HomeFinding
@@ -23,9 +24,12 @@ def show_findings(found: Sequence[HomeFinding], repaired: Sequence[HomeFinding])
         table.add_row(escape(each.part), f"[{style}]{each.state}[/{style}]" if style else each.state, escape(helps))
     print_table(console, table)
     for each in found:
-        if each.is_damage:
+        if each.is_damage or each.is_unreadable:
             console.print(f"[bold red]{each.state}[/bold red] {escape(f'{each.path}: {each.problem}')}", soft_wrap=True)
-    if not any(each.is_damage for each in found):
+    unread = sum(each.is_unreadable for each in found)
+    if unread:
+        console.print(f"{counted(unread, 'part')} could not be read and may be damaged")
+    elif not any(each.is_damage for each in found):
         console.print("everything is whole; of whole versions only champions are listed")
     for each in repaired:
         console.print(f"repaired {escape(f'{each.path}: {each.problem}; {each.remedy}')}", soft_wrap=True)

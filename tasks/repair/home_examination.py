@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model.bars import Series
+from model.errors import StoreUnavailable
 from tasks.registry.local_database import opened_database
 from tasks.repair.changed_bars import find_changed_bars
 from tasks.repair.home_finding import HomeFinding, database_files, set_aside
@@ -46,11 +47,11 @@ def examine_home(settings: Settings) -> list[HomeFinding]:
 
 
 def first_damage(settings: Settings) -> HomeFinding | None:
-    """Return one damaged file of the tables or of MLflow's database, found quickly; None if none is found."""
+    """Return one damaged file of the tables or of MLflow's database, found quickly, or one that cannot be read."""
     tables = _examine_tables(settings, deep=False)
-    damaged = [each for each in tables if each.is_damage]
-    if damaged:
-        return damaged[0]
+    broken = [each for each in tables if each.is_damage] or [each for each in tables if each.is_unreadable]
+    if broken:
+        return broken[0]
     database = examine_database(settings, _decisions(settings, tables))
     return next((each for each in (database, *_examine_prefect(settings)) if each.is_damage), None)
 
@@ -101,6 +102,10 @@ def _examine_prefect(settings: Settings) -> Iterator[HomeFinding]:
     try:
         with opened_database(path) as database:
             (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except StoreUnavailable as error:
+        problem = f"cannot be read: {error.__cause__}"
+        yield HomeFinding("Prefect's database", "not examined", path, problem, problem)
+        return
     except sqlite3.Error as error:
         answer = str(error)
     if answer == "ok":

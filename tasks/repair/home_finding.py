@@ -37,6 +37,11 @@ class HomeFinding:
         """Whether something is wrong."""
         return self.state in {"damaged", "gone"}
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether it cannot be read now, which says nothing about its content."""
+        return self.state == "not examined" and bool(self.problem)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields ready for JSON."""
         return {

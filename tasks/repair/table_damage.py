@@ -12,12 +12,15 @@ reason that is not known here, is not examined and not moved.
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
@@ -29,6 +32,7 @@ from tasks.repair.lost_commits import prove_actions, read_actions
 from tasks.store.delta_table import Table
 
 WRITTEN = ("_delta_log/*.json", "_delta_log/*checkpoint*", "**/*.parquet")  # files of a table, not of a killed creation
+TIMES = ("timestamp", "decided_at", "watched_at", "recorded_at")  # columns of tables by which a period is named
 MOST_LISTED = 10  # versions in a message
 REPAIR = "REPAIR"  # operation of a commit that replaces a lost one
 
@@ -42,6 +46,13 @@ def examine_table(name: str, table: Table, *, deep: bool = True) -> list[HomeFin
         deep: read every Parquet file, not only its size and its footer, and every file of the log.
     """
     root, part = Path(table.uri), f"table {name}"
+    try:
+        for folder in (root, root / "_delta_log"):
+            next(folder.iterdir(), None)  # glob finds nothing where it may not look
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return [_not_examined(part, folder, error)]
     if not any(next(root.glob(pattern), None) for pattern in WRITTEN):
         return []
     log_damage = _examine_log(part, table, deep=deep)
@@ -90,10 +101,33 @@ def _examine_log(part: str, table: Table, *, deep: bool) -> list[HomeFinding]:
 
     whole = max(kept, default=-1)
     damaged = log / f"{lost[0]:020}.json" if lost else min(broken)
-    reason = _one_line(failure) if failure else "files that its newest version does not need are damaged or gone"
-    what = f"versions {_listed(lost)}" if lost else "its checkpoint"
-    problem = f"expected a log that can be read, found: {reason} ({what})"
-    return [HomeFinding(part, "damaged", damaged, problem, _remedy(lost, whole), repair)]
+    gone = [number for number in lost if number not in commits]
+    hurt = [number for number in lost if number in commits]
+    parts = [f"{_listed(numbers)} {state}" for numbers, state in ((gone, "gone"), (hurt, "damaged")) if numbers]
+    found = f"the files of {' and '.join(parts)}{_written(commits, lost)}" if lost else "its checkpoint damaged or gone"
+    unneeded = "" if failure else "; its newest version does not need them"
+    problem = f"expected a whole log of the table, found {found}{unneeded}"
+    return [HomeFinding(part, "damaged", damaged, problem, _remedy(part, lost, whole), repair)]
+
+
+def _written(commits: Mapping[int, Path], lost: Sequence[int]) -> str:
+    """Return between which times lost commits were written, as far as the commits around them say so; else nothing."""
+    around = [
+        max((each for each in commits if each < lost[0]), default=None),
+        min((each for each in commits if each > lost[-1]), default=None),
+    ]
+    times = [_committed_at(commits[number]) if number is not None else None for number in around]
+    stated = [
+        f"{word} {time:%Y-%m-%d %H:%M} UTC" for word, time in zip(("after", "before"), times, strict=True) if time
+    ]
+    return f", written {' and '.join(stated)}" if stated else ""
+
+
+def _committed_at(commit: Path) -> datetime | None:
+    for action in read_actions(commit) if _is_commit(commit) else []:
+        if isinstance(stamp := action.get("commitInfo", {}).get("timestamp"), int):
+            return datetime.fromtimestamp(stamp / 1000, UTC)
+    return None
 
 
 def _lost_log(part: str, root: Path) -> HomeFinding:
@@ -110,14 +144,16 @@ def _lost_log(part: str, root: Path) -> HomeFinding:
         with suppress(OSError, pa.ArrowInvalid):
             rows += pq.read_metadata(path).num_rows
     held = f"{counted(rows, 'row')} in {counted(len(files), 'Parquet file')}"
-    remedy = f"restore a backup: which of the {held} are valid is not known without the log"
+    again = "; or move the table away and ingest all bars again" if part == "table bars" else ""
+    remedy = f"restore a backup: which of the {held} are valid is not known without the log{again}"
     return HomeFinding(part, "gone", root / "_delta_log", "expected the log of the table, found none", remedy)
 
 
-def _remedy(lost: Sequence[int], whole: int) -> str:
+def _remedy(part: str, lost: Sequence[int], whole: int) -> str:
     """Return what a repair of a log does.
 
     Args:
+        part: the table.
         lost: commits that are damaged or gone.
         whole: version of the newest checkpoint that can be read; -1 without one.
     """
@@ -125,16 +161,23 @@ def _remedy(lost: Sequence[int], whole: int) -> str:
         return "read the commits instead"
     later = [number for number in lost if number > whole]
     if not later:
-        return f"the newest version is whole; earlier ones lose the rows that versions {_listed(lost)} added"
+        return f"the newest version is whole; earlier ones lose the rows of {_listed(lost)}"
     return (
-        f"the rows that versions {_listed(later)} added are lost unless a later version holds them, and those that "
-        "they replaced are valid again; all others are kept"
+        f"the rows of {_listed(later)} are lost unless a later version holds them, and those that they replaced are "
+        f"valid again; all others are kept; {_way_back(part)}"
     )
+
+
+def _way_back(part: str) -> str:
+    """Return where lost rows of a table can be had again."""
+    again = "; or ingest the bars of that time again" if part == "table bars" else ""
+    return f"to have them back, restore a backup{again}"
 
 
 def _listed(numbers: Sequence[int]) -> str:
     some = ", ".join(map(str, numbers[:MOST_LISTED]))
-    return f"{some}, ... {numbers[-1]}" if len(numbers) > MOST_LISTED else some
+    last = f", ... {numbers[-1]}" if len(numbers) > MOST_LISTED else ""
+    return f"version{'s' if len(numbers) > 1 else ''} {some}{last}"
 
 
 def _version_of(checkpoint: Path) -> int:
@@ -170,12 +213,14 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    """Return what an error says, without the values of Rust that deltalake prints in it."""
+    return re.sub(r"[\s:(]*\b[A-Z]\w+ ?[{(].*", "", " ".join(str(error).split()))[:200]
 
 
 def _not_examined(part: str, path: Path, error: Exception) -> HomeFinding:
-    problem = f"cannot be read: {getattr(error, 'strerror', None) or _one_line(error)}"
-    return HomeFinding(part, "not examined", path, problem, f"{path} {problem}; correct that, then run `doctor` again")
+    number = getattr(error, "errno", None)  # pyarrow has the number only
+    problem = f"cannot be read: {os.strerror(number) if number else _one_line(error)}"
+    return HomeFinding(part, "not examined", path, problem, f"{problem}; correct that, then run `doctor` again")
 
 
 def _creation(table: Table) -> str:
@@ -187,11 +232,19 @@ def _creation(table: Table) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A Parquet file of the newest version of a table."""
+    """A Parquet file of the newest version of a table.
+
+    Attributes:
+        path: of the file.
+        size: in bytes.
+        rows: number of rows.
+        held: whose rows, and of which period, as far as the log says so.
+    """
 
     path: Path
     size: int
     rows: int
+    held: str
 
 
 def data_files(root: Path) -> Iterator[DataFile]:
@@ -199,7 +252,18 @@ def data_files(root: Path) -> Iterator[DataFile]:
     import pyarrow as pa  # imported here: `riseorfall --help` starts without it
 
     for action in pa.table(DeltaTable(str(root)).get_add_actions(flatten=True)).to_pylist():
-        yield DataFile(root / unquote(action["path"]), action["size_bytes"], action["num_records"] or 0)
+        path, rows = root / unquote(action["path"]), action["num_records"] or 0
+        yield DataFile(path, action["size_bytes"], rows, _held(action))
+
+
+def _held(action: Mapping[str, Any]) -> str:
+    """Return series and period of the rows of a file, for a message, by its partition and its statistics."""
+    series = " ".join(str(action[name]) for name in ("partition.symbol", "partition.interval") if action.get(name))
+    bounds = ((action.get(f"min.{name}"), action.get(f"max.{name}")) for name in TIMES)
+    period = next(
+        (f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC" for first, last in bounds if first and last), ""
+    )
+    return ", ".join(each for each in (series, period) if each)
 
 
 def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[HomeFinding]:
@@ -211,7 +275,9 @@ def _examine_files(part: str, root: Path, *, deep: bool) -> Iterator[HomeFinding
             continue
         if problem:
             state: State = "damaged" if file.path.exists() else "gone"
-            remedy = f"its {file.rows} rows are lost, all others are kept"
+            lost = f"its {file.rows} rows are lost" if file.rows != 1 else "its row is lost"
+            held = f" ({file.held})" if file.held else ""
+            remedy = f"{lost}{held}, all others are kept; {_way_back(part)}"
             yield HomeFinding(part, state, file.path, problem, remedy, _file_repair(root, file.path))
 
 

@@ -386,7 +386,33 @@ def test_rows_of_a_damaged_parquet_file_are_lost_and_all_others_kept(
     assert (left.ohlcv == bars.ohlcv[~lost]).all()
     (moved,) = (home / "data" / "damaged").rglob("*.parquet")
     assert moved.read_bytes() == content[: len(content) // 2]
-    assert "its 366 rows are lost" in out
+    expected = "its 366 rows are lost (BTC-USD 1d, 2016-01-01 00:00 to 2016-12-31 00:00 UTC), all others are kept; "
+    assert f"{expected}to have them back, restore a backup; or ingest the bars of that time again" in out
+
+
+def test_the_loss_of_a_commit_is_told_without_the_words_of_delta(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commits 2 to 5; 3 is gone and 4 is truncated."""
+    log = Workspace(Settings()).decision_log
+    (first,) = log.rows()
+    for name in ("a", "b", "c", "d"):
+        log.append(replace(first, decision_id=name, action="hold", champion_before="1"))
+    for version, moment in ((2, 1_600_000_000_000), (5, 1_600_000_120_000)):
+        path = log_file(home, "ledger", version)
+        actions = [json.loads(line) for line in path.read_text().splitlines()]
+        for note in (action["commitInfo"] for action in actions if "commitInfo" in action):
+            note["timestamp"] = moment
+        path.write_text("".join(f"{json.dumps(action)}\n" for action in actions))
+    remove(log_file(home, "ledger", 3))
+    halve(log_file(home, "ledger", 4))
+    _, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["part"] == "table ledger"]
+    assert found["problem"] == (
+        "expected a whole log of the table, found the files of version 3 gone and version 4 damaged, written after "
+        "2020-09-13 12:26 UTC and before 2020-09-13 12:28 UTC"
+    )
+    assert found["remedy"].endswith("all others are kept; to have them back, restore a backup")
 
 
 def test_a_truncated_commit_loses_its_rows_only_and_later_ones_stay(

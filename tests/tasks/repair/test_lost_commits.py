@@ -74,7 +74,9 @@ def test_what_a_lost_newest_commit_replaced_is_valid_again(table: Table, tmp_pat
     commit(table, [("b", 1, 7.0)])
     lose(table, 2)
     (found,) = examine_table("numbers", table)
-    assert "versions 2 added are lost unless a later version holds them, and those that they replaced" in found.remedy
+    assert (
+        "the rows of version 2 are lost unless a later version holds them, and those that they replaced" in found.remedy
+    )
     repair(table, tmp_path)
     assert rows(table) == [("a", 1, 1.0), ("a", 2, 2.0), ("b", 1, 7.0)]
 

@@ -188,7 +188,7 @@ def test_a_checkpoint_keeps_the_rows_of_a_commit_that_was_lost_before_it(
     newest = max((home / "data" / "tables" / "ledger" / "_delta_log").glob("*.json"))
     halve(newest)
     (found,) = examine_table("ledger", ledger)
-    assert found.remedy.startswith(f"the rows that versions {int(newest.stem)} added are lost")
+    assert found.remedy.startswith(f"the rows of version {int(newest.stem)} are lost")
     assert output(capsys, "doctor", "--repair")[0] == 0
     assert Workspace(Settings()).decision_log.rows() == before
     assert ledger.open(4) is not None
@@ -246,7 +246,7 @@ def test_of_a_log_without_its_first_commits_the_checkpoint_before_a_damaged_one_
         path.unlink()
     (found, *_) = examine_table("ledger", old_ledger)
     assert found.state == "damaged"
-    assert found.remedy.startswith("the rows that versions 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... ")
+    assert found.remedy.startswith("the rows of versions 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... ")
 
 
 @pytest.mark.parametrize("part", ["log", "Parquet"])
@@ -292,3 +292,31 @@ def test_a_pipe_in_the_log_of_a_table_is_moved_and_not_read(
     (kept,) = (home / "data" / "damaged").glob(f"**/{path.name}")
     assert kept.is_fifo()
     assert output(capsys, "doctor")[0] == 0
+
+
+def test_a_command_names_a_file_that_cannot_be_read_and_doctor_does_not_call_it_whole(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = parquet(home, "bars")
+    path.unlink()
+    path.symlink_to(path)  # ELOOP, also for root, whom permissions do not stop
+    code, _, err = output(capsys, "bars")
+    assert code == 1
+    assert err == f"riseorfall: {path}: cannot be read: Too many levels of symbolic links. Run `riseorfall doctor`.\n"
+    code, out, _ = output(capsys, "doctor")
+    assert code == 0
+    assert "1 part could not be read and may be damaged" in out
+    assert "everything is whole" not in out
+
+
+@pytest.mark.parametrize("name", ["ledger", "ledger/_delta_log"])
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = home / "data" / "tables" / name
+    folder.rename(home / "kept")
+    folder.symlink_to(folder)
+    code, out, _ = output(capsys, "doctor", "--json")
+    (found,) = [each for each in json.loads(out)["findings"] if each["state"] != "whole"]
+    assert (code, found["state"], found["path"]) == (0, "not examined", str(folder))
+    assert found["problem"] == "cannot be read: Too many levels of symbolic links"
