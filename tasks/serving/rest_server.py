@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FailFast, Field, FiniteFloat
 
 from model.bars import Bars, Series
 from model.errors import RiseOrFallError, SpecError
@@ -60,7 +60,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bars: Annotated[list[BarIn], Field(min_length=1, max_length=MAX_BARS)]
+    bars: Annotated[list[BarIn], FailFast(), Field(min_length=1, max_length=MAX_BARS)]  # faults of one bar only
 
 
 class Answer(BaseModel):
@@ -166,14 +166,14 @@ def application(champion: Champion) -> "FastAPI":
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
-    from tasks.serving.request_body import UniqueKeysRoute  # imported here: of FastAPI, as above
+    from tasks.serving.request_body import BoundedRoute  # imported here: of FastAPI, as above
 
     app = FastAPI(
         title=f"riseorfall: {champion.series.name}",
         description="P(rise) by the champion: that the close at its horizon is higher. Not advice.",
         docs_url="/docs",
     )
-    app.router.route_class = UniqueKeysRoute
+    app.router.route_class = BoundedRoute
     metrics = RequestMetrics(champion.served)
     app.middleware("http")(metrics.measure)
     app.add_middleware(BoundedBody, max_bytes=MAX_BODY_BYTES, seconds=BODY_SECONDS)
