@@ -1,6 +1,7 @@
 """Which column of a file is what: time, open, high, low, close, volume, symbol; by name, or by position without names.
 
-Works on column names and on the first bars; it reads no file. What can be read in two ways is an error that names the
+Works on column names and on the first bars; it reads no file. A price column is taken only if each word of its name is
+known: WBTC_close and next_close are not the close of BTC. What can be read in two ways is an error that names the
 option which settles it. Columns are counted from 0 inside and from 1 in messages and options.
 """
 
@@ -8,13 +9,13 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from model.bars import PRICES
 from model.errors import AmbiguousFile, SpecError, UnreadableFile
+from tasks.sources.symbol_names import COINS, CURRENCIES, base_and_quote, is_same_currency, spellings
 
 ROLES = ("timestamp", *PRICES, "volume")
-DOLLARS = frozenset({"usd", "usdt", "usdc"})
-CURRENCIES = DOLLARS | {"eur", "gbp", "jpy", "krw"}
 QUOTE_TOKENS = CURRENCIES | {"quote", "currency", "dollar", "dollars"}
 NOT_A_PRICE = frozenset(
     {"adj", "adjusted", "cap", "marketcap", "vwap", "weighted", "trades", "trade", "count", "change", "chg", "taker"}
@@ -23,6 +24,7 @@ NOT_A_PRICE = frozenset(
 TIME_TOKENS = frozenset({"time", "date", "timestamp", "datetime", "unix", "ts", "t", "day", "epoch"})
 END_TOKENS = frozenset({"close", "closed", "end", "last"})
 SYMBOL_TOKENS = frozenset({"symbol", "ticker", "pair", "coin", "asset", "currency", "instrument", "market", "product"})
+SYMBOL_NAMES = frozenset({"base", "quote"})  # as the whole name
 PRICE_TOKENS = {
     **dict.fromkeys(("open", "opening", "o"), "open"),
     **dict.fromkeys(("high", "highest", "max", "h"), "high"),
@@ -31,25 +33,28 @@ PRICE_TOKENS = {
 }
 VOLUME_TOKENS = frozenset({"volume", "vol", "v"})
 MOST_DIGITS = 10  # of the number of a column; int() refuses several thousand
-COINS = frozenset(  # own list: a column named after one of them is that coin's, whatever else the file holds
-    {
-        "btc",
-        "xbt",
-        "eth",
-        "xrp",
-        "ltc",
-        "bch",
-        "sol",
-        "ada",
-        "doge",
-        "bnb",
-        "dot",
-        "avax",
-        "trx",
-        "xlm",
-        "xmr",
-        "etc",
-        "eos",
+LEADING_NUMBER = re.compile(r"\d+[a-d]?")  # 1a. open (USD)
+NEUTRAL = frozenset(  # of a price column: words that do not make it another quantity
+    {"price", "prices", "value", "rate", "24h", "day", "daily", "hourly", "hour", "minute", "period", "session", "bar"}
+    | {"candle", "kline", "ohlc", "ohlcv", "first", "spot", "market", "crypto", "coin", "stock", "exchange", "trade"}
+    | {"the", "in", "of", "at", "for", "x", "y", "bid", "ask", "mid", "raw", "unadjusted", "binance", "coinbase"}
+    | {
+        "kraken",
+        "bitstamp",
+        "bitfinex",
+        "gemini",
+        "bybit",
+        "okx",
+        "cryptocurrency",
+        "perp",
+        "perpetual",
+        "futures",
+        "swap",
+        "okex",
+        "huobi",
+        "kucoin",
+        "bittrex",
+        "poloniex",
     }
 )
 NAMELESS = re.compile(r"|index|unnamed[:_ ]*\d*|__index_level_\d+__")
@@ -75,13 +80,13 @@ class Columns:
     prices: tuple[int, int, int, int]
     volume: int
     volume_unit: str
-    symbol: int
+    symbols: tuple[int, ...]
     notes: tuple[str, ...]
 
     @property
     def used(self) -> tuple[int, ...]:
         """Every column that is read, each once."""
-        wanted = (*self.timestamp, *self.witnesses, *self.prices, self.volume, self.symbol)
+        wanted = (*self.timestamp, *self.witnesses, *self.prices, self.volume, *self.symbols)
         return tuple(sorted({column for column in wanted if column >= 0}))
 
 
@@ -104,7 +109,7 @@ def name_role(name: str) -> tuple[str, frozenset[str]]:
         role = prices.pop()
     elif "price" in words:
         role = "price"
-    elif words & SYMBOL_TOKENS:
+    elif words & SYMBOL_TOKENS or lowered in SYMBOL_NAMES:
         role = "symbol"
     return role, words
 
@@ -133,15 +138,14 @@ def choose_columns(names: Sequence[str], requested: str, symbol: str, source: st
         if role in given:
             continue
         found[role] = _of_symbol(found[role], role, roles, names, symbol, source)
+    strange = {role: [at for at in found[role] if _strange_words(names[at], symbol)] for role in (*PRICES, "price")}
+    found |= {role: [at for at in found[role] if at not in places] for role, places in strange.items()}
     if not found["close"]:
         found["close"] = found["price"]
     notes: list[str] = []
     missing = [role for role in PRICES if role not in given and not found[role]]
     if missing:
-        raise UnreadableFile(
-            f"{source}: expected columns open, high, low, close; missing {', '.join(missing)} among "
-            f"{_listed(names)}; set them with --source.columns, such as '{missing[0]}=NAME'"
-        )
+        _refuse_without(missing, strange, names, symbol, source)
     first, high, low, close = (
         given[role] if role in given else _only(found[role], role, names, source) for role in PRICES
     )
@@ -153,15 +157,16 @@ def choose_columns(names: Sequence[str], requested: str, symbol: str, source: st
     else:
         timestamp, witnesses = _time_columns(names, roles, clock, source)
     shared = frozenset.intersection(*(roles[at][1] for at in prices))  # BTC in BTC.open names the symbol, not a unit
-    if not given.keys() & set(PRICES):
-        _require_currency(shared, symbol, names[close], source)
+    for role, at in zip(PRICES, prices, strict=True):
+        if role not in given:
+            _require_currency(roles[at][1], symbol, names[at], source)
     if "volume" in given:
         volume = given["volume"]
         unit = _volume_unit(roles[volume][1] - shared, symbol)
     else:
         volume, unit = _volume_column(names, roles, found["volume"], shared, symbol, source, notes)
-    symbols = [at for at in found["symbol"] if at not in (*timestamp, *prices, volume)]
-    return Columns(timestamp, witnesses, prices, volume, unit, symbols[0] if symbols else -1, tuple(notes))
+    symbols = tuple(at for at in found["symbol"] if at not in (*timestamp, *prices, volume))
+    return Columns(timestamp, witnesses, prices, volume, unit, symbols, tuple(notes))
 
 
 def _of_symbol(
@@ -187,7 +192,7 @@ def _of_symbol(
         return in_quote or named or places
     shared = frozenset.intersection(*(roles[at][1] for at in places)) if len(places) > 1 else frozenset()
     others = {roles[at][1] - shared - QUOTE_TOKENS for at in places}
-    other_coins = (len(others) == len(places) > 1 and all(others)) or any(roles[at][1] & COINS for at in places)
+    other_coins = (len(others) == len(places) > 1 and all(others)) or any(roles[at][1] & COINS.keys() for at in places)
     if other_coins:
         first = ", ".join(repr(names[at]) for at in places[:3])
         raise SpecError(
@@ -197,29 +202,56 @@ def _of_symbol(
     return places
 
 
-def is_same_currency(currency: str, quote: str) -> bool:
-    """Return whether a currency is a quote, or both are dollars, in small letters; an unknown quote may be any."""
-    return quote not in CURRENCIES | COINS or currency == quote or {currency, quote} <= DOLLARS
+def _refuse_without(
+    missing: Sequence[str], strange: dict[str, list[int]], names: Sequence[str], symbol: str, source: str
+) -> NoReturn:
+    """Raise for missing price columns, or for one whose name says more than its role."""
+    for role in missing:
+        for at in (*strange[role], *(strange["price"] if role == "close" else ())):
+            words = ", ".join(map(repr, _strange_words(names[at], symbol)))
+            raise SpecError(
+                f"{source}: expected a column of the {role} of {symbol}, found only {names[at]!r}: {words} may mean "
+                f"another series or quantity; if it holds the {role}, set --source.columns "
+                f"'{role}={option_name(names, at)}'"
+            )
+    raise UnreadableFile(
+        f"{source}: expected columns open, high, low, close; missing {', '.join(missing)} among "
+        f"{_listed(names)}; set them with --source.columns, such as '{missing[0]}=NAME'"
+    )
 
 
-def _require_currency(shared: frozenset[str], symbol: str, close: str, source: str) -> None:
-    """Raise SpecError if the words that all price columns share name another currency than the symbol does."""
-    base, _, quote = re.sub(r"[^a-z0-9]", "-", symbol.lower()).partition("-")
-    stated = {word.removeprefix(base) for word in shared} & CURRENCIES
-    if stated and not any(is_same_currency(currency, quote) for currency in stated):
+def _strange_words(name: str, symbol: str) -> list[str]:
+    """Return the words of a price column's name that say neither role nor symbol nor currency, such as next or diff."""
+    words = re.findall(r"[a-z]+|\d+[a-z]*", name.lower())
+    own, money = _symbol_words(symbol)
+    known = own | money | QUOTE_TOKENS | NEUTRAL | PRICE_TOKENS.keys()
+    strange = [
+        word for at, word in enumerate(words) if word not in known and not (at == 0 and LEADING_NUMBER.fullmatch(word))
+    ]
+    if "last" in words and "close" in words[words.index("last") :]:  # the close before; Close/Last is this one
+        strange.append("last")
+    return strange
+
+
+def _require_currency(words: frozenset[str], symbol: str, name: str, source: str) -> None:
+    """Raise SpecError if the words of a price column name another currency than the symbol does."""
+    base, quote = base_and_quote(symbol)
+    named = [word.removeprefix(coin) for word in words for coin in spellings(base) if word != coin]
+    stated = {word for word in named if word in CURRENCIES}
+    if wrong := sorted(currency for currency in stated if not is_same_currency(currency, quote)):
         raise SpecError(
-            f"{source}: expected prices of {symbol}, found {', '.join(sorted(stated)).upper()} in the names of the "
-            f"columns, such as {close!r}; set --source.symbol, or name the columns with --source.columns"
+            f"{source}: expected prices of {symbol}, found {', '.join(wrong).upper()} in the names of the "
+            f"columns, such as {name!r}; set --source.symbol, or name the columns with --source.columns"
         )
 
 
 def _symbol_words(symbol: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the words that name a symbol in a column (btc, btcusd), and those of them that name its quote, too."""
-    base, _, quote = re.sub(r"[^a-z0-9]", "-", symbol.lower()).partition("-")
-    bases = {base, "xbt", "btc"} if base in {"btc", "xbt"} else {base}
+    base, quote = base_and_quote(symbol)
+    bases = spellings(base)
     moneys = QUOTE_TOKENS | {quote}
     pairs = {f"{coin}{money}" for coin in bases for money in moneys}
-    return frozenset(bases | pairs), frozenset({quote} | {f"{coin}{quote}" for coin in bases})
+    return bases | pairs, frozenset({quote} | {f"{coin}{quote}" for coin in bases})
 
 
 def _requested_columns(names: Sequence[str], requested: str, source: str) -> dict[str, int]:
@@ -303,9 +335,8 @@ def _time_columns(
 
 def _volume_unit(words: frozenset[str], symbol: str) -> str:
     """Return the unit that the name of a volume column states."""
-    base, _, quote = symbol.lower().replace("/", "-").partition("-")
-    bases = {base, "base"} | ({"xbt", "btc"} if base in {"btc", "xbt"} else set())
-    if words & bases:
+    base, quote = base_and_quote(symbol)
+    if words & (spellings(base) | {"base"}):
         return "base"
     return "quote" if words & (QUOTE_TOKENS | {quote}) else "unknown"
 
@@ -378,7 +409,7 @@ def columns_by_position(rows: Sequence[Sequence[str]], source: str) -> Columns:
     if forward > swapped:
         raise AmbiguousFile(f"{source}: it has no column names, and columns 2 and 5 look like close and open; {settle}")
     note = f"columns by position, by the known layout of {width} columns without names"
-    return Columns((0,), (), (1, 2, 3, 4), 5, "unknown", -1, (note,))
+    return Columns((0,), (), (1, 2, 3, 4), 5, "unknown", (), (note,))
 
 
 def _is_float(field: str) -> bool:

@@ -30,11 +30,12 @@ from model.errors import AmbiguousFile, RiseOrFallError, SpecError, UnreadableFi
 from model.times import as_utc, column_times, to_datetime, utc_index
 from tasks.sources.archives import OpenedFile, open_unpacked
 from tasks.sources.arrow_tables import read_arrow_table
-from tasks.sources.column_roles import CURRENCIES, is_same_currency, option_name
+from tasks.sources.column_roles import NEUTRAL, SYMBOL_NAMES, option_name
 from tasks.sources.file_tables import FileTable, read_text_table
 from tasks.sources.number_formats import read_numbers
 from tasks.sources.printable_text import printable, shortened
 from tasks.sources.source_spec import SourceBars, SourceSpec
+from tasks.sources.symbol_names import is_exactly, names_symbol
 from tasks.sources.time_formats import Place, Times, newest_first, read_times
 from tasks.sources.unpacked_size_limits import RATIO_FROM_BYTES, SizeLimits
 
@@ -195,14 +196,28 @@ def _rows_of_symbol(table: FileTable, spec: SourceSpec) -> FileTable:
         AmbiguousFile: none of several symbols is the spec's, or more than one.
         SpecError: the file's only symbol is another one.
     """
-    at = table.columns.symbol
-    if at < 0:
-        return table
+    for at in table.columns.symbols:
+        table = _rows_of_column(table, at, spec)
+    return table
+
+
+def _rows_of_column(table: FileTable, at: int, spec: SourceSpec) -> FileTable:
+    """Return the rows whose symbol in one column is the spec's."""
     symbols = pc.cast(table.fields[at], pa.string())
-    values = [value for value in pc.unique(symbols).to_pylist() if value is not None]
+    values = [value for value in pc.unique(symbols).to_pylist() if value is not None and value.strip()]
     column, source = table.names[at], table.place.source
+    if column.lower() in SYMBOL_NAMES and not any(re.search("[A-Za-z]", value) for value in values):
+        return table  # numbers: no symbols
+    if len(values) == 1 and set(re.findall(r"[a-z]+", values[0].lower())) <= NEUTRAL:
+        return table  # a venue, such as Binance, or a kind, such as spot
+    if len(values) == 1 and not names_symbol(values[0], spec.symbol):
+        raise SpecError(
+            f"{source}: expected bars of {spec.symbol}, found {values[0]!r} in column {column!r}; set --source.symbol "
+            "to the series that these bars are of; if they are the expected ones, remove the column or correct it"
+        )
     if len(values) > 1:
-        chosen = _matching(values, spec.symbol)
+        chosen = [value for value in values if is_exactly(value, spec.symbol)]
+        chosen = chosen or [value for value in values if names_symbol(value, spec.symbol)]
         if len(chosen) != 1:
             near = chosen or get_close_matches(spec.symbol, values, cutoff=0.5)
             listed = ", ".join([*near, *sorted(set(values) - set(near))][:LISTED_SYMBOLS])
@@ -217,38 +232,7 @@ def _rows_of_symbol(table: FileTable, spec: SourceSpec) -> FileTable:
         note = f"of {len(values)} symbols {chosen[0]!r} was read"
         columns = replace(table.columns, notes=(*table.columns.notes, note))
         return replace(table, fields=fields, columns=columns, place=replace(table.place, numbers=lines))
-    base, quote = _base_and_quote(spec.symbol)
-    for value in values:
-        held = _bare_symbol(value)
-        another_base = held and value == value.upper() and not held.startswith(base)
-        currency = held.removeprefix(base).lower()
-        if another_base or (currency in CURRENCIES and not is_same_currency(currency, quote.lower())):
-            raise SpecError(
-                f"{source}: expected bars of {spec.symbol}, found {value!r} in column {column!r}; set --source.symbol"
-            )
     return table
-
-
-def _bare_symbol(symbol: str) -> str:
-    """Return a symbol without separators, such as BTCUSD."""
-    return re.sub(r"[^A-Z0-9]", "", symbol.upper()).replace("XBT", "BTC")
-
-
-def _base_and_quote(symbol: str) -> tuple[str, str]:
-    """Return base and quote of a symbol, such as BTC and USD; no quote where no separator shows it."""
-    base = _bare_symbol(re.split(r"[^A-Za-z0-9]", symbol)[0])
-    return base, _bare_symbol(symbol).removeprefix(base)
-
-
-def _matching(values: list[str], symbol: str) -> list[str]:
-    """Return the symbols of a file that are the spec's: base and quote, or the base with a quote of that currency."""
-    base, quote = _base_and_quote(symbol)
-    bare = {value: _bare_symbol(value) for value in values}
-    exact = [value for value, held in bare.items() if held == base + quote]
-    quotes = {currency.upper() for currency in CURRENCIES if is_same_currency(currency, quote.lower())}
-    return exact or [
-        value for value, held in bare.items() if held.startswith(base) and held.removeprefix(base) in {"", *quotes}
-    ]
 
 
 def _times(table: FileTable, spec: SourceSpec) -> Times:
