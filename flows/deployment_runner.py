@@ -10,9 +10,11 @@ deployments of the same names: their runs are not touched.
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from tasks.services.dead_runs import (
     end_flow_runs_without_process,
     end_runs_of_earlier_up,
 )
+from tasks.services.module_runner import module_command
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 60.0
+FLOW_RUN_COMMAND = shlex.join(module_command("prefect.engine"))
 MAX_CONCURRENT_RUNS = 4  # so that a prediction does not wait behind a retrain and a replay
 
 
@@ -53,7 +57,16 @@ def main(configuration: str) -> None:
     install(names)
     if content["own_server"]:
         Thread(target=keep_runs_true, args=(names, Event()), daemon=True).start()
+    start_runs_by(FLOW_RUN_COMMAND)
     serve(*deployments, pause_on_shutdown=False, limit=MAX_CONCURRENT_RUNS, print_starting_message=False)
+
+
+def start_runs_by(command: str) -> None:
+    """Let Prefect's runner start each flow run by a command; `serve` has no option for it."""
+    from prefect.runner import runner
+    from prefect.runner._starter_engine import EngineCommandStarter
+
+    runner.EngineCommandStarter = partial(EngineCommandStarter, command=command)  # type: ignore[assignment, attr-defined]
 
 
 def keep_runs_true(names: Sequence[str], stopping: Event) -> None:

@@ -6,7 +6,6 @@ addresses and processes are written to HOME/data/up.json for the other commands.
 """
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from flows.deployments import ScheduleSpec, plans, require_valid
 from tasks.repair.registry_damage import require_registry
 from tasks.services.file_server import HOST
+from tasks.services.module_runner import module_command
 from tasks.services.ports import choose_port, keep_ipv6_free
 from tasks.services.prefect_server import first_start
 from tasks.services.process_guard import end_marked
@@ -79,7 +79,7 @@ def up(
                 supervisor.start(
                     Service(
                         "deployments",
-                        (sys.executable, "-m", "flows.deployment_runner", configuration),
+                        module_command("flows.deployment_runner", configuration),
                         last,
                         password=environment.get("PREFECT_API_AUTH_STRING", ""),
                     )
@@ -114,8 +114,7 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
         environment.setdefault(
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", ",".join(f"http://{name}:{port}" for name in LOCAL_NAMES)
         )
-        arguments = ("server", "start", "--host", HOST, "--port", str(port))
-        command: tuple[str, ...] = (sys.executable, "-m", "prefect", *arguments)
+        command = module_command("prefect", "server", "start", "--host", HOST, "--port", str(port))
         servers.append(Service(PREFECT, command, f"{address}/api/health", address))
     environment.pop("MLFLOW_BACKEND_STORE_URI", None)
     if not settings.mlflow_uri.startswith("http"):
@@ -131,7 +130,7 @@ def _plan_servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[dict
     if not settings.public_url:
         port = choose_port(ports[2], FILES_PORT, "pages", taken)
         address = f"http://{HOST}:{port}"
-        command = (sys.executable, "-m", "flows.page_runner", str(port))
+        command = module_command("flows.page_runner", str(port))
         servers.append(Service("pages", command, f"{address}/health", address))
         environment["RISEORFALL_PUBLIC_URL"] = address
     return environment, servers
@@ -145,8 +144,8 @@ def _mlflow_command(settings: Settings, port: int) -> tuple[str, ...]:
     artifacts = settings.artifact_folder
     artifacts.mkdir(parents=True, exist_ok=True)
     options = ("--default-artifact-root", artifacts.as_uri(), "--no-serve-artifacts", "--host", HOST)
-    program = (sys.executable, "-m", "tasks.services.mlflow_server", "--app-name", "riseorfall")
-    return (*program, *options, "--port", str(port), "--workers", "1")
+    program = ("tasks.services.mlflow_server", "--app-name", "riseorfall")
+    return module_command(*program, *options, "--port", str(port), "--workers", "1")
 
 
 def _report_addresses(report: Callable[[str], None], environment: Mapping[str, str], settings: Settings) -> None:

@@ -179,7 +179,7 @@ class Settings(BaseSettings):
         return {name: value for name, value in options.items() if value}
 
     def announce(self, environment: MutableMapping[str, str] = os.environ) -> None:
-        """Set the variables of MLflow, Prefect, TensorFlow and Great Expectations, before they are imported.
+        """Set the variables of MLflow, Prefect, TensorFlow, Great Expectations and children, before they are imported.
 
         A variable that is set already stays: a configured server wins over the local default. A password in an address
         moves to a variable of its own, since libraries print addresses. To the addresses of this machine that a proxy
@@ -197,6 +197,9 @@ class Settings(BaseSettings):
             "TF_NUM_INTRAOP_THREADS": "1",
             "TF_NUM_INTEROP_THREADS": "-1",  # a graph runs in the thread that asks: two folds do not queue in one pool
             "GIT_PYTHON_REFRESH": "quiet",
+            # Children of this process (`python -m`, uvicorn) import nothing from the current folder, whatever is there.
+            "PYTHONSAFEPATH": "1",
+            "UVICORN_APP_DIR": os.devnull,
         }
         if not environment.get(PREFECT_ADDRESS):
             quiet["PREFECT_HOME"] = str(self.prefect_home)

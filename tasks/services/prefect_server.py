@@ -6,13 +6,13 @@ users of this machine reach it as well, so it has a password, which nobody but t
 """
 
 import atexit
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tasks.registry.file_lock import hold_file
 from tasks.services.file_server import HOST
+from tasks.services.module_runner import module_command
 from tasks.services.ports import free_port
 from tasks.services.server_password import (
     new_password,
@@ -115,4 +115,4 @@ def temporary_server() -> Service:
     port = free_port()
     address, where = f"http://{HOST}:{port}/api", ("--host", HOST, "--port", str(port))
     app = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on", "--log-level", "error")
-    return Service("Prefect", (sys.executable, "-m", "uvicorn", *app, *where), f"{address}/health", address)
+    return Service("Prefect", module_command("uvicorn", *app, *where), f"{address}/health", address)

@@ -197,7 +197,7 @@ def launch(service: Service, environment: Mapping[str, str], log_path: Path, mar
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as file:
         return subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "tasks.services.process_guard", mark, *service.command],
+            [sys.executable, "-P", "-m", "tasks.services.process_guard", mark, *service.command],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=file,

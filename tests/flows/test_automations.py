@@ -343,7 +343,7 @@ def test_runs_are_ended_on_the_server_of_up_only(own_server: bool, monkeypatch: 
     called = []
     monkeypatch.setattr(deployment_runner, "end_runs_of_earlier_up", lambda *_: called.append("earlier"))
     monkeypatch.setattr(deployment_runner, "keep_runs_true", lambda *_: called.append("loop"))
-    for name in ("clean_up_after_dead_runs", "keep_schedules", "_remove", "install"):
+    for name in ("clean_up_after_dead_runs", "keep_schedules", "_remove", "install", "start_runs_by"):
         monkeypatch.setattr(deployment_runner, name, lambda *_: None)
     monkeypatch.setattr(deployment_runner, "plans", lambda *_: ())
     monkeypatch.setattr("prefect.serve", lambda *_, **__: None)

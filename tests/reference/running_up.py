@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 SMALL = ("--training.epochs", "2", "--folds.count", "2", "--folds.test-bars", "240")
+SHADOWS = (
+    "model",
+    "tasks",
+    "flows",
+    "mlflow",
+    "prefect",
+    "numpy",
+)  # modules that no process of `up` may take from here
 DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PATIENCE_SECONDS = 240
 
@@ -126,6 +134,8 @@ def launch(home: Path, *words: str) -> Up:
     """Start `up` and wait until it says that everything runs."""
     output = home / f"up-{time.time_ns()}.txt"
     home.mkdir(parents=True, exist_ok=True)
+    for name in SHADOWS:
+        (home / f"{name}.py").write_text("raise SystemExit('imported from the current folder')", encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     with output.open("wb") as file:
         process = subprocess.Popen(
